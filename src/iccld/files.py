@@ -1,0 +1,57 @@
+"""Atomic file writing: a reader sees the old file or the whole new one, never a part."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from iccld.errors import InputError
+
+
+def write_atomic(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Path:
+    """Writes a file under a temporary name beside ``path``, syncs it and renames it into place.
+
+    Args:
+        path: the final name; missing parent folders are made.
+        write: called with the temporary path; it must create that file.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written; what stood at ``path`` is untouched.
+    """
+    path = Path(path)
+    # The suffix stays last: image writers choose their format by it.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with open(temporary, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(_explain(path, error)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Writes UTF-8 text atomically."""
+    return write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> Path:
+    """Writes indented JSON atomically; NaN is refused, write None instead."""
+    return write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def _explain(path: Path, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{path}: cannot be written, the disk is full; free some space and run the same command again"
+    return f"{path}: cannot be written ({error.strerror or error}); choose a folder that you may write to"

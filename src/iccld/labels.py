@@ -1,0 +1,254 @@
+"""Label spaces and evaluation protocols: names, colours and how one space folds into another. No torch here.
+
+A *label space* says what the integers of a label map or the channels of a model mean. The common tongue
+is the 19 Cityscapes trainIds; every class of another street space lists the trainIds that it covers, so that
+any two spaces can be translated. Source of names, order and colours: cityscapesscripts ``helpers/labels.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from iccld.errors import InputError
+
+IGNORE = 255
+"""The label of pixels that no loss and no metric counts."""
+
+
+@dataclass(frozen=True)
+class LabelClass:
+    """One class: a name, an RGB colour and the Cityscapes trainIds it covers (canonical one first)."""
+
+    name: str
+    color: tuple[int, int, int]
+    train_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """An ordered set of classes; a class's index is its label value, 255 is ignored."""
+
+    name: str
+    classes: tuple[LabelClass, ...]
+
+    def __post_init__(self) -> None:
+        names = [c.name for c in self.classes]
+        if not 1 <= len(names) <= 254:
+            raise InputError(f"label space {self.name!r} has {len(names)} classes; give 1 to 254")
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise InputError(f"label space {self.name!r} names {', '.join(twice)} twice; make names unique")
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The class names in label order."""
+        return tuple(c.name for c in self.classes)
+
+    @property
+    def palette(self) -> tuple[tuple[int, int, int], ...]:
+        """The RGB colours in label order, each 0 to 255."""
+        return tuple(c.color for c in self.classes)
+
+    def lut_to(self, other: LabelSpace) -> tuple[int, ...]:
+        """Builds the 256-entry table that turns labels of this space into labels of ``other``.
+
+        A class goes to the class of the same name, else to the class that covers its canonical trainId,
+        else to 255 (ignore).
+        """
+        by_name = {c.name: i for i, c in enumerate(other.classes)}
+        by_train_id = {t: i for i, c in reversed(list(enumerate(other.classes))) for t in c.train_ids}
+        table = [IGNORE] * 256
+        for index, label_class in enumerate(self.classes):
+            if label_class.name in by_name:
+                table[index] = by_name[label_class.name]
+            elif label_class.train_ids:
+                table[index] = by_train_id.get(label_class.train_ids[0], IGNORE)
+        return tuple(table)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; :meth:`from_dict` reads them back."""
+        classes = [{"name": c.name, "color": list(c.color), "train_ids": list(c.train_ids)} for c in self.classes]
+        return {"name": self.name, "classes": classes}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> LabelSpace:
+        """Reads what :meth:`to_dict` wrote."""
+        classes = []
+        for entry in value["classes"]:
+            red, green, blue = entry["color"]
+            classes.append(LabelClass(entry["name"], (red, green, blue), tuple(entry.get("train_ids", ()))))
+        return cls(value["name"], tuple(classes))
+
+    @classmethod
+    def from_names(
+        cls, name: str, names: Sequence[str], colors: Sequence[Sequence[int]] | None = None
+    ) -> LabelSpace:
+        """Makes a custom space; classes with a Cityscapes name keep its trainId, so that spaces translate."""
+        known = {c.name: c for c in CITYSCAPES19.classes}
+        classes = []
+        for index, class_name in enumerate(names):
+            match = known.get(class_name)
+            if colors is not None:
+                red, green, blue = colors[index]
+                color = (int(red), int(green), int(blue))
+            else:
+                color = match.color if match else _distinct_color(index)
+            classes.append(LabelClass(class_name, color, match.train_ids if match else ()))
+        return cls(name, tuple(classes))
+
+
+def _distinct_color(index: int) -> tuple[int, int, int]:
+    """The PASCAL VOC colour of class ``index + 1``: bits of the index spread over the channels."""
+    red = green = blue = 0
+    value = index + 1
+    for shift in range(7, -1, -1):
+        red |= (value & 1) << shift
+        green |= (value >> 1 & 1) << shift
+        blue |= (value >> 2 & 1) << shift
+        value >>= 3
+    return red, green, blue
+
+
+_CITYSCAPES = (
+    ("road", (128, 64, 128)),
+    ("sidewalk", (244, 35, 232)),
+    ("building", (70, 70, 70)),
+    ("wall", (102, 102, 156)),
+    ("fence", (190, 153, 153)),
+    ("pole", (153, 153, 153)),
+    ("traffic light", (250, 170, 30)),
+    ("traffic sign", (220, 220, 0)),
+    ("vegetation", (107, 142, 35)),
+    ("terrain", (152, 251, 152)),
+    ("sky", (70, 130, 180)),
+    ("person", (220, 20, 60)),
+    ("rider", (255, 0, 0)),
+    ("car", (0, 0, 142)),
+    ("truck", (0, 0, 70)),
+    ("bus", (0, 60, 100)),
+    ("train", (0, 80, 100)),
+    ("motorcycle", (0, 0, 230)),
+    ("bicycle", (119, 11, 32)),
+)
+
+CITYSCAPES19 = LabelSpace(
+    "cityscapes19", tuple(LabelClass(name, color, (i,)) for i, (name, color) in enumerate(_CITYSCAPES))
+)
+
+_NOT_IN_SYNTHIA = (9, 14, 16)  # terrain, truck, train
+_NOT_IN_SYNTHIA13 = (3, 4, 5, *_NOT_IN_SYNTHIA)  # and wall, fence, pole
+
+SYNTHIA16 = LabelSpace(
+    "synthia16", tuple(c for i, c in enumerate(CITYSCAPES19.classes) if i not in _NOT_IN_SYNTHIA)
+)
+
+CAMVID11 = LabelSpace(
+    "camvid11",
+    (
+        LabelClass("road", (128, 64, 128), (0,)),
+        LabelClass("sidewalk", (244, 35, 232), (1,)),
+        LabelClass("building", (70, 70, 70), (2,)),
+        LabelClass("fence", (190, 153, 153), (4, 3)),
+        LabelClass("pole", (153, 153, 153), (5,)),
+        LabelClass("sign", (220, 220, 0), (7, 6)),
+        LabelClass("vegetation", (107, 142, 35), (8, 9)),
+        LabelClass("sky", (70, 130, 180), (10,)),
+        LabelClass("person", (220, 20, 60), (11,)),
+        LabelClass("bicyclist", (255, 0, 0), (12, 17, 18)),
+        LabelClass("car", (0, 0, 142), (13, 14, 15, 16)),
+    ),
+)
+"""The 11 classes of the SegNet split of CamVid: lights are signs, walls fences, trucks and buses cars."""
+
+LABEL_SPACES: Mapping[str, LabelSpace] = {s.name: s for s in (CITYSCAPES19, SYNTHIA16, CAMVID11)}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a figure is made: the space confusions are counted in, and the classes whose IoU is averaged.
+
+    The Synthia protocols count in all 19 classes and average 16 or 13 of them, as the published
+    figures do: a car taken for a truck is still an error of *car*.
+    """
+
+    name: str
+    space: LabelSpace
+    evaluated: tuple[int, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the averaged classes."""
+        return tuple(self.space.names[i] for i in self.evaluated)
+
+
+def custom_protocol(space: LabelSpace) -> Protocol:
+    """The protocol that counts and averages every class of a space."""
+    return Protocol(f"custom:{space.name}", space, tuple(range(len(space))))
+
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "cityscapes19": Protocol("cityscapes19", CITYSCAPES19, tuple(range(19))),
+    "synthia16": Protocol(
+        "synthia16", CITYSCAPES19, tuple(i for i in range(19) if i not in _NOT_IN_SYNTHIA)
+    ),
+    "synthia13": Protocol(
+        "synthia13", CITYSCAPES19, tuple(i for i in range(19) if i not in _NOT_IN_SYNTHIA13)
+    ),
+    "camvid11": Protocol("camvid11", CAMVID11, tuple(range(11))),
+}
+
+
+def get_protocol(name: str, space: LabelSpace | None = None) -> Protocol:
+    """Finds a protocol by name; ``custom`` averages every class of ``space``.
+
+    Raises:
+        InputError: no such protocol, or ``custom`` without a space.
+    """
+    if name == "custom":
+        if space is None:
+            raise InputError("protocol 'custom' needs a class list; name a model or a data set that has one")
+        return custom_protocol(space)
+    if name not in PROTOCOLS:
+        raise InputError(f"unknown protocol {name!r}; {suggest(name, [*PROTOCOLS, 'custom'])}")
+    return PROTOCOLS[name]
+
+
+def get_label_space(name: str) -> LabelSpace:
+    """Finds a built-in label space by name.
+
+    Raises:
+        InputError: no such space.
+    """
+    if name not in LABEL_SPACES:
+        raise InputError(f"unknown label space {name!r}; {suggest(name, list(LABEL_SPACES))}")
+    return LABEL_SPACES[name]
+
+
+def suggest(word: str, known: Sequence[str]) -> str:
+    """Words a hint: the nearest known word if one is near, and all of them."""
+    import difflib
+
+    near = difflib.get_close_matches(re.sub(r"[-\s]", "_", word.lower()), known, n=1, cutoff=0.5)
+    listing = "choose from " + ", ".join(known)
+    return f"did you mean {near[0]!r}? ({listing})" if near else listing
+
+
+# Cityscapes ``id`` (labelIds files, also GTA5's ids) → trainId. Source: cityscapesscripts ``helpers/labels.py``.
+CITYSCAPES_ID_TO_TRAIN_ID: Mapping[int, int] = {
+    7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10,
+    24: 11, 25: 12, 26: 13, 27: 14, 28: 15, 31: 16, 32: 17, 33: 18,
+    **dict.fromkeys((0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30, 34), IGNORE),
+}  # fmt: skip
+
+# SYNTHIA-RAND-CITYSCAPES class → trainId. Source: the data set's own README (classes 0 to 22).
+SYNTHIA_ID_TO_TRAIN_ID: Mapping[int, int] = {
+    1: 10, 2: 2, 3: 0, 4: 1, 5: 4, 6: 8, 7: 5, 8: 13, 9: 7, 10: 11, 11: 18, 12: 17,
+    15: 6, 16: 9, 17: 12, 18: 14, 19: 15, 20: 16, 21: 3,
+    **dict.fromkeys((0, 13, 14, 22), IGNORE),
+}  # fmt: skip

@@ -1,0 +1,52 @@
+"""Progress for long work: a live bar in a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_PLAIN_INTERVAL = 10.0
+
+
+def format_seconds(seconds: float) -> str:
+    """Formats a duration: 7 s, 2:05, 1:02:05."""
+    whole = max(0, round(seconds))
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    if hours:
+        return f"{hours}:{minutes:02d}:{rest:02d}"
+    return f"{minutes}:{rest:02d}" if minutes else f"{rest} s"
+
+
+def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:
+    """Passes items through while showing how far the work is and when it should end (on stderr)."""
+    if sys.stderr.isatty():
+        yield from _track_live(items, total, description)
+    else:
+        yield from _track_plain(items, total, description)
+
+
+def _track_live(items: Iterable[T], total: int, description: str) -> Iterator[T]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(description, total=total)
+        for item in items:
+            yield item
+            progress.advance(task)
+
+
+def _track_plain(items: Iterable[T], total: int, description: str) -> Iterator[T]:
+    start = last = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - last >= _PLAIN_INTERVAL:
+            last = now
+            left = format_seconds((now - start) / done * (total - done))
+            print(f"{description}: {done}/{total}, {left} left", file=sys.stderr, flush=True)
