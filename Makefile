@@ -1,0 +1,46 @@
+# Needs python3 (3.11 or newer) with venv; everything goes into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.stamp
+
+.PHONY: help venv demo test test-unit check format clean
+
+help:
+	@echo "make demo       train a small model on generated scenes and report (runs/demo)"
+	@echo "make test       the whole test suite"
+	@echo "make test-unit  the unit tests alone"
+	@echo "make check      lint, format, types, layers"
+	@echo "make format     format and sort imports"
+	@echo "make venv       only set up .venv"
+	@echo "make clean      remove .venv and caches (keeps runs/)"
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "Setting up .venv (about 2 minutes)"
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + " (choose another: make PYTHON=python3.12)" if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/iccld demo --out runs/demo
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest
+
+test-unit: $(STAMP)
+	@$(BIN)/python -m pytest tests/unit
+
+check: $(STAMP)
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+clean:
+	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,33 @@
+"""ICCLD: inter-coder connected latent diffusion for unsupervised domain-adaptive semantic segmentation.
+
+``from iccld import ICCLD`` gives the model. It is fetched on first use, so that ``import iccld`` stays
+light: no torch, no numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from iccld.models.iccld import ICCLD
+    from iccld.models.prediction import Prediction
+
+__version__ = "0.1.0"
+
+__all__ = ["ICCLD", "Prediction", "__version__"]
+
+_HOMES = {"ICCLD": "iccld.models.iccld", "Prediction": "iccld.models.prediction"}
+
+
+def __getattr__(name: str) -> object:
+    """Loads a public name from its module when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'iccld' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

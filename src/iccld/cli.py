@@ -1,0 +1,184 @@
+"""The command line: finds the command, runs it, and turns every way it can end into an exit code.
+
+Only the command that was asked for is imported, so that ``iccld --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from iccld import __version__
+from iccld.errors import InputError
+from iccld.labels import suggest
+
+EXIT_USAGE = 2
+"""Bad input or a usage error: the user can mend it."""
+EXIT_INTERRUPTED = 130
+"""Ctrl-C or SIGTERM (128 + SIGINT)."""
+EXIT_BROKEN_PIPE = 141
+"""The reader of our output went away (128 + SIGPIPE)."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: its words, its line in the help, and where it lives.
+
+    Attributes:
+        name: what the user types, one or two words.
+        help: one line for ``iccld --help``.
+        entry: ``module:object`` within ``iccld.commands``, imported when the command is asked for. The object is
+            a dataclass with ``run() -> int`` whose fields tyro turns into flags, or a function
+            ``main(rest) -> int`` that reads its own arguments.
+    """
+
+    name: str
+    help: str
+    entry: str
+
+
+COMMANDS = (
+    Command("demo", "train on generated scenes, small; shows what adaptation gains", "demo:DemoArgs"),
+    Command("train", "train a preset; run the same command again to resume", "train:main"),
+    Command("evaluate", "measure mIoU and per-class IoU on labeled images", "evaluate:EvaluateArgs"),
+    Command("predict", "segment images, folders or video; uncertainty maps", "predict:PredictArgs"),
+    Command("data check", "check a data set's files, sizes and labels", "data_check:DataCheckArgs"),
+    Command("data scenes", "write generated street scenes to disk", "data_scenes:DataScenesArgs"),
+    Command("presets", "list the named runs, or show one in full", "presets:PresetsArgs"),
+)
+
+_EXAMPLES = """\
+examples:
+  iccld demo --out runs/demo
+  iccld presets
+  iccld train PRESET --help
+  iccld COMMAND --help
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: the words after ``iccld``; those of the process by default.
+
+    Returns:
+        The exit code: 0 done, 2 bad input or usage, 130 interrupted, 141 broken pipe, or what the command
+        chose.
+
+    Raises:
+        SystemExit: tyro printed a command's help (0) or a usage error (2).
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _dispatch(words)
+        sys.stdout.flush()  # here, where a broken pipe is still caught
+        return code
+    except InputError as error:
+        if os.environ.get("ICCLD_DEBUG") == "1":
+            traceback.print_exc()
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        print("iccld: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more at exit; let it write to nowhere.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+
+
+def help_text() -> str:
+    """The text of ``iccld --help``."""
+    return (
+        "usage: iccld COMMAND [flags]\n\n"
+        "Trains semantic segmentation on labeled synthetic streets for unlabeled real ones.\n\n"
+        f"commands:\n{_listing(COMMANDS)}\n\n"
+        "  --help, -h  this text; after a command, its flags\n"
+        "  --version   the version\n\n"
+        f"{_EXAMPLES}"
+    )
+
+
+def _listing(commands: Sequence[Command]) -> str:
+    width = max(len(command.name) for command in commands)
+    return "\n".join(f"  {command.name:<{width}}  {command.help}" for command in commands)
+
+
+def _dispatch(words: list[str]) -> int:
+    first = words[0] if words else ""
+    if first in ("--help", "-h", "help"):
+        if len(words) == 1 or first != "help":
+            sys.stdout.write(help_text())
+            return 0
+        words = [*words[1:], "--help"]
+        first = words[0]
+    if first == "--version":
+        print(f"iccld {__version__}")
+        return 0
+    if not words:
+        sys.stderr.write(help_text())
+        return EXIT_USAGE
+    group = [command for command in COMMANDS if command.name.startswith(f"{first} ")]
+    if group:
+        return _dispatch_group(first, group, words[1:])
+    for command in COMMANDS:
+        if command.name == first:
+            return _run(command, words[1:])
+    raise InputError(f"unknown command {first!r}; {suggest(first, _first_words())}; see iccld --help")
+
+
+def _dispatch_group(name: str, group: Sequence[Command], words: list[str]) -> int:
+    """Runs ``iccld data check`` and its like."""
+    if not words or words[0] in ("--help", "-h"):
+        text = f"usage: iccld {name} COMMAND [flags]\n\n{_listing(group)}\n"
+        (sys.stdout if words else sys.stderr).write(text)
+        return 0 if words else EXIT_USAGE
+    for command in group:
+        if command.name == f"{name} {words[0]}":
+            return _run(command, words[1:])
+    known = [command.name.removeprefix(f"{name} ") for command in group]
+    raise InputError(f"unknown command {f'{name} {words[0]}'!r}; {suggest(words[0], known)}")
+
+
+def _first_words() -> list[str]:
+    return list(dict.fromkeys(command.name.split()[0] for command in COMMANDS))
+
+
+def _run(command: Command, rest: list[str]) -> int:
+    module_name, _, object_name = command.entry.partition(":")
+    target = getattr(importlib.import_module(f"iccld.commands.{module_name}"), object_name)
+    if not isinstance(target, type):
+        # Training stops at the end of a step and saves; it installs signal handlers of its own.
+        return int(target(rest))
+    import tyro
+
+    arguments = tyro.cli(target, args=rest, prog=f"iccld {command.name}")
+    with _terminate_as_interrupt():
+        return int(arguments.run())
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Lets SIGTERM end the work as Ctrl-C does, so that ``finally`` blocks clean up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _fail(message: str) -> int:
+    line = " ".join(part.strip() for part in message.splitlines() if part.strip())
+    print(f"iccld: error: {line}", file=sys.stderr)
+    return EXIT_USAGE
