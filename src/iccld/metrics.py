@@ -1,0 +1,182 @@
+"""Confusion counts and the scores made from them: IoU, mIoU and accuracies, all in percent.
+
+The counting follows the Cityscapes benchmark (cityscapesscripts ``evalPixelLevelSemanticLabeling``) and equals
+it exactly: pixels whose truth is 255 are not counted at all, a class that neither the truth nor the prediction
+holds has no IoU, and the mean runs over the classes that have one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int64, Integer
+from torch import Tensor
+
+from iccld.labels import IGNORE, Protocol
+
+
+class ConfusionMatrix:
+    """Counts pixels by true class (row) and predicted class (column).
+
+    ``counts`` has one column more than rows: the last holds the pixels that the prediction left unlabeled (255).
+    They miss their true class and accuse no other. It is an ordinary int64 tensor of fixed shape, so ranks are
+    joined by summing it (``counts`` may be assigned).
+
+    Args:
+        num_classes: k, the number of classes of the label space that both maps are in.
+        device: where the counts live; updates come from the same device.
+    """
+
+    def __init__(self, num_classes: int, device: torch.device | str = "cpu") -> None:
+        assert 1 <= num_classes < IGNORE, num_classes
+        self.num_classes = num_classes
+        self.counts: Int64[Tensor, "k k+1"] = torch.zeros(
+            num_classes, num_classes + 1, dtype=torch.int64, device=device
+        )
+
+    def update(self, prediction: Integer[Tensor, "..."], target: Integer[Tensor, "..."]) -> None:
+        """Adds the pixels of one prediction and its truth.
+
+        Args:
+            prediction: class indices in [0, k), or 255 where there is no answer; any integer type.
+            target: true class indices in [0, k), or 255 where the pixel is not to be counted; same shape.
+        """
+        assert prediction.shape == target.shape, (prediction.shape, target.shape)
+        num_columns = self.num_classes + 1
+        counted = target != IGNORE
+        truth = target[counted].to(self.counts.device, torch.int64)
+        answer = prediction[counted].to(self.counts.device, torch.int64)
+        answer = torch.where(answer == IGNORE, self.num_classes, answer)
+        # Without this a stray label would be counted in a neighboring row.
+        assert bool(((truth >= 0) & (truth < self.num_classes)).all()), (
+            "target holds labels beyond the classes"
+        )
+        assert bool(((answer >= 0) & (answer < num_columns)).all()), (
+            "prediction holds labels beyond the classes"
+        )
+        pairs = torch.bincount(truth * num_columns + answer, minlength=self.counts.numel())
+        self.counts += pairs.view_as(self.counts)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of one evaluation; every share is in percent, 0 to 100.
+
+    Attributes:
+        protocol: the name of the protocol.
+        classes: the names of the rows of ``confusion``.
+        iou: intersection over union by name, in label order, of the classes that the protocol averages; None
+            where neither truth nor prediction holds the class.
+        accuracy: the share of each such class's true pixels that were found; None where the truth holds none.
+        miou: the mean of the IoUs that are not None; NaN if there is none.
+        pixel_accuracy: the share of right pixels among those whose true class the protocol averages, or NaN.
+        mean_accuracy: the mean of the accuracies that are not None, or NaN.
+        confusion: pixels by true class (row) and predicted class (column).
+        unlabeled: for each true class, the pixels that the prediction left unlabeled.
+        num_images: how many images were counted.
+    """
+
+    protocol: str
+    classes: tuple[str, ...]
+    iou: Mapping[str, float | None]
+    accuracy: Mapping[str, float | None]
+    miou: float
+    pixel_accuracy: float
+    mean_accuracy: float
+    confusion: tuple[tuple[int, ...], ...]
+    unlabeled: tuple[int, ...]
+    num_images: int
+
+    def to_json(self, **extra: Any) -> dict[str, Any]:
+        """Plain values for a JSON file; NaN becomes null.
+
+        Args:
+            **extra: further fields, such as the model's path, placed after the scores and before the counts.
+        """
+        return {
+            "miou": _number_or_none(self.miou),
+            "iou": dict(self.iou),
+            "pixel_accuracy": _number_or_none(self.pixel_accuracy),
+            "mean_accuracy": _number_or_none(self.mean_accuracy),
+            "accuracy": dict(self.accuracy),
+            "num_images": self.num_images,
+            "protocol": self.protocol,
+            **extra,
+            "classes": list(self.classes),
+            "confusion": [list(row) for row in self.confusion],
+            "unlabeled": list(self.unlabeled),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Scores:
+        """Reads what :meth:`to_json` wrote; further fields are left aside."""
+        return cls(
+            protocol=value["protocol"],
+            classes=tuple(value["classes"]),
+            iou=dict(value["iou"]),
+            accuracy=dict(value["accuracy"]),
+            miou=_number_or_nan(value["miou"]),
+            pixel_accuracy=_number_or_nan(value["pixel_accuracy"]),
+            mean_accuracy=_number_or_nan(value["mean_accuracy"]),
+            confusion=tuple(tuple(row) for row in value["confusion"]),
+            unlabeled=tuple(value["unlabeled"]),
+            num_images=value["num_images"],
+        )
+
+
+def scores_from_confusion(
+    confusion: ConfusionMatrix | Int64[Tensor, "k columns"], protocol: Protocol, *, num_images: int = 0
+) -> Scores:
+    """Makes the scores of a protocol out of confusion counts.
+
+    With tp, fp, fn of a class: IoU = tp / (tp + fp + fn), accuracy = tp / (tp + fn). False positives come only
+    from pixels whose truth is a class of the protocol's space (Cordts et al. 2016, section 4.1).
+
+    Args:
+        confusion: counts in ``protocol.space``; a tensor may be k×k, or k×(k+1) with the unlabeled ones last.
+        protocol: which classes are averaged.
+        num_images: how many images went in; passed on.
+    """
+    counts = (confusion.counts if isinstance(confusion, ConfusionMatrix) else confusion).cpu()
+    num_classes = len(protocol.space)
+    assert counts.shape[0] == num_classes, (counts.shape, protocol.name)
+    assert counts.shape[1] in (num_classes, num_classes + 1), counts.shape
+    hits = counts.diagonal().tolist()
+    truths = counts.sum(1).tolist()
+    answers = counts[:, :num_classes].sum(0).tolist()
+    names = protocol.space.names
+    iou = {names[i]: _percent(hits[i], truths[i] + answers[i] - hits[i]) for i in protocol.evaluated}
+    accuracy = {names[i]: _percent(hits[i], truths[i]) for i in protocol.evaluated}
+    right = _percent(sum(hits[i] for i in protocol.evaluated), sum(truths[i] for i in protocol.evaluated))
+    return Scores(
+        protocol=protocol.name,
+        classes=names,
+        iou=iou,
+        accuracy=accuracy,
+        miou=_mean(iou),
+        pixel_accuracy=_number_or_nan(right),
+        mean_accuracy=_mean(accuracy),
+        confusion=tuple(tuple(row) for row in counts[:, :num_classes].tolist()),
+        unlabeled=tuple(counts[:, num_classes:].sum(1).tolist()),
+        num_images=num_images,
+    )
+
+
+def _percent(part: int, whole: int) -> float | None:
+    return 100.0 * (part / whole) if whole else None
+
+
+def _mean(values: Mapping[str, float | None]) -> float:
+    present = [v for v in values.values() if v is not None]
+    return sum(present) / len(present) if present else float("nan")
+
+
+def _number_or_none(value: float) -> float | None:
+    return None if value != value else value
+
+
+def _number_or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
