@@ -34,8 +34,8 @@ class Command:
     Attributes:
         name: what the user types, one or two words.
         help: one line for ``iccld --help``.
-        entry: ``module:object`` within ``iccld.commands``, imported when the command is asked for. The object is
-            a dataclass with ``run() -> int`` whose fields tyro turns into flags, or a function
+        entry: ``module:object`` within ``iccld.commands``, imported when the command is asked for. The
+            object is a dataclass with ``run() -> int`` whose fields tyro turns into flags, or a function
             ``main(rest) -> int`` that reads its own arguments.
     """
 
@@ -99,7 +99,7 @@ def help_text() -> str:
     """The text of ``iccld --help``."""
     return (
         "usage: iccld COMMAND [flags]\n\n"
-        "Trains semantic segmentation on labeled synthetic streets for unlabeled real ones.\n\n"
+        "Semantic segmentation of real streets, learned from labeled synthetic ones.\n\n"
         f"commands:\n{_listing(COMMANDS)}\n\n"
         "  --help, -h  this text; after a command, its flags\n"
         "  --version   the version\n\n"

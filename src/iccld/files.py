@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -37,7 +38,8 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[Path], object]) 
     except OSError as error:
         raise InputError(_explain(path, error)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # nothing there, or the parent is no folder: already explained
+            temporary.unlink()
     return path
 
 

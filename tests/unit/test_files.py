@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from iccld.errors import InputError
+from iccld.files import write_atomic, write_json, write_text
+
+
+def test_writes_and_makes_parent_folders(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b.txt"
+    assert write_text(path, "é\n") == path
+    assert path.read_bytes() == "é\n".encode()
+    assert os.listdir(path.parent) == ["b.txt"]
+
+
+def test_replaces_the_old_file(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "a.txt", "old and longer")
+    write_text(path, "new")
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    "failure", [RuntimeError("bug"), KeyboardInterrupt(), OSError(errno.EIO, "bad disk")]
+)
+def test_failing_writer_leaves_the_old_file_and_no_temporary_one(
+    tmp_path: Path, failure: BaseException
+) -> None:
+    path = write_text(tmp_path / "weights.bin", "old")
+
+    def write(temporary: Path) -> None:
+        temporary.write_text("half of the n")
+        raise failure
+
+    with pytest.raises((type(failure), InputError)):
+        write_atomic(path, write)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["weights.bin"]
+
+
+def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "a.txt", "old")
+
+    def write(temporary: Path) -> None:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+
+    write_atomic(path, write)
+    assert path.read_text() == "new"
+
+
+def test_temporary_file_keeps_the_suffix_and_stays_in_the_folder(tmp_path: Path) -> None:
+    seen = []
+
+    def write(temporary: Path) -> None:
+        seen.append(temporary)
+        temporary.write_text("x")
+
+    write_atomic(tmp_path / "image.png", write)
+    assert seen[0].suffix == ".png"
+    assert seen[0].parent == tmp_path  # another folder could be another disk, where renaming is not atomic
+
+
+def test_full_disk_is_the_users_to_mend(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+
+    def write(temporary: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(temporary))
+
+    with pytest.raises(InputError, match="disk is full") as caught:
+        write_atomic(path, write)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_full_disk_noticed_while_syncing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_text(tmp_path / "a.txt", "old")
+
+    def fsync(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(InputError, match="disk is full"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_parent_that_is_a_file(tmp_path: Path) -> None:
+    parent = write_text(tmp_path / "taken", "")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_text(parent / "a.txt", "x")
+
+
+def test_path_that_is_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be written"):
+        write_text(tmp_path, "x")
+
+
+def test_json_refuses_nan_and_keeps_the_old_file(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", {"miou": 45.1, "iou": [None, 1]})
+    assert json.loads(path.read_text()) == {"miou": 45.1, "iou": [None, 1]}
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"miou": float("nan")})
+    assert json.loads(path.read_text())["miou"] == 45.1
