@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from iccld import __version__
 from iccld.errors import InputError
@@ -160,7 +161,7 @@ def _run(command: Command, rest: list[str]) -> int:
         return int(target(rest))
     import tyro
 
-    arguments = tyro.cli(target, args=rest, prog=f"iccld {command.name}")
+    arguments: Any = tyro.cli(target, args=rest, prog=f"iccld {command.name}")
     with _terminate_as_interrupt():
         return int(arguments.run())
 
