@@ -245,7 +245,8 @@ def _label_from_pillow(path: Path, data: bytes, colors: Mapping[Color, int] | No
         return raw.astype(np.uint8)
     if data.startswith(_PNG_SIGNATURE) and data[24] < 8 and data[25] != _PNG_PALETTE:
         # Pillow stretches grey values of 2 and 4 bits over 0 to 255.
-        return (raw // (255 // (2 ** data[24] - 1))).astype(np.uint8)
+        step: int = 255 // ((1 << data[24]) - 1)
+        return (raw // step).astype(np.uint8)
     if raw.dtype in (np.uint8, np.uint16):
         return raw
     if raw.dtype.kind in "iu" and raw.size and raw.min() >= 0 and raw.max() < 65536:
@@ -261,7 +262,7 @@ def _ids_from_colors(path: Path, raw: np.ndarray, colors: Mapping[Color, int] | 
             return np.ascontiguousarray(raw[:, :, 0])
         raise InputError(
             f"{path}: label map is color-coded RGB, but class ids are needed; "
-            "give one channel of ids, or describe the colors in dataset.toml ([colors] in docs/data.md)"
+            "give one channel of ids, or a dataset.toml with color_coded = true (docs/data.md)"
         )
     packed = raw.astype(np.int32) @ np.array([65536, 256, 1], dtype=np.int32)
     found, inverse = np.unique(packed, return_inverse=True)
@@ -272,7 +273,7 @@ def _ids_from_colors(path: Path, raw: np.ndarray, colors: Mapping[Color, int] | 
         color = (first >> 16, first >> 8 & 255, first & 255)
         raise InputError(
             f"{path}: color {color} ({int((packed == first).sum())} pixels) belongs to no class; "
-            "add it to [colors] in dataset.toml"
+            "add it to colors or ignore_colors in dataset.toml"
         )
     table = np.array([known[int(value)] for value in found], dtype=np.uint16)
     ids: UInt16[np.ndarray, "h w"] = table[inverse].reshape(packed.shape)

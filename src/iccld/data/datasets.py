@@ -1,0 +1,248 @@
+"""Segmentation data sets: images and label maps by index, labels in the label space asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import cv2
+import numpy as np
+from jaxtyping import Int16, UInt8
+
+from iccld.data.image_files import RawLabel, image_size, read_image, read_label
+from iccld.data.layouts import LAYOUTS, FilePair, Layout
+from iccld.data.own_folder import own_folder
+from iccld.errors import InputError
+from iccld.labels import CAMVID11, CITYSCAPES19, IGNORE, LabelSpace, suggest
+
+DATASET_NAMES = ("gta5", "synthia", "cityscapes", "camvid", "folder", "street_scenes")
+
+_log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class SegmentationDataset(Protocol):
+    """What training, prediction and statistics need of a data set.
+
+    Attributes:
+        name: the data set's name.
+        label_space: what the numbers of :meth:`label` mean.
+        has_labels: whether :meth:`label` may be called.
+    """
+
+    name: str
+    label_space: LabelSpace
+    has_labels: bool
+
+    def __len__(self) -> int: ...
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """The RGB image."""
+        ...
+
+    def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
+        """The label map of the image, of the same size, in ``label_space``; 255 is ignored."""
+        ...
+
+    def file_name(self, index: int) -> str:
+        """A relative name that tells the image from the others, for messages and outputs."""
+        ...
+
+
+class FileDataset:
+    """Image files, with or without label files, decoded and translated on the fly.
+
+    Args:
+        layout: the files and what the numbers in the label files mean.
+        label_space: the space that labels are translated into.
+        needs_labels: whether labels will be read; if not, they need not exist and are never touched.
+
+    Raises:
+        InputError: labels are needed and an image has none.
+    """
+
+    def __init__(self, layout: Layout, label_space: LabelSpace, needs_labels: bool = True) -> None:
+        self.name = layout.name
+        self.label_space = label_space
+        self.has_labels = needs_labels
+        self.layout = layout
+        self._table = remap_table(layout.ids, layout.space, label_space)
+        self._resized: set[int] = set()
+        if needs_labels:
+            _refuse_unlabeled(layout)
+
+    def __len__(self) -> int:
+        return len(self.layout.pairs)
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Reads the RGB image.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        return read_image(self.layout.pairs[index].image)
+
+    def raw_label(self, index: int) -> RawLabel:
+        """Reads the label map with the ids and the size of its file.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        assert self.has_labels, f"{self.name} was opened without labels"
+        path = self.layout.pairs[index].label
+        assert path is not None
+        return read_label(path, self.layout.colors)
+
+    def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
+        """Reads the label map in ``label_space``.
+
+        Raises:
+            InputError: the file cannot be read, differs in size from its image, or holds an unknown id.
+        """
+        pair = self.layout.pairs[index]
+        label = self._remap(pair, self.raw_label(index))
+        size = image_size(pair.image)
+        if size == label.shape:
+            return label
+        sizes = f"label map is {label.shape[1]}×{label.shape[0]} pixels, image {size[1]}×{size[0]}"
+        if not self.layout.resize_labels:
+            raise InputError(f"{pair.label}: {sizes}; replace the one that is wrong or remove both files")
+        if index not in self._resized:
+            self._resized.add(index)
+            _log.warning("%s: %s; the label map is resized", pair.label, sizes)
+        resized = cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+        return np.asarray(resized, dtype=np.uint8)
+
+    def file_name(self, index: int) -> str:
+        """The image's path relative to the folder of images, with ``/``."""
+        return self.layout.pairs[index].name
+
+    def fingerprint(self) -> str:
+        """A hash that changes when the files, their sizes or times, the id table or the classes change."""
+        digest = hashlib.sha256()
+        space = (self.label_space.name, self.label_space.names)
+        digest.update(json.dumps([self.name, space, self._table[:256].tolist()]).encode())
+        for pair in self.layout.pairs:
+            for path in (pair.image, pair.label):
+                entry = os.stat(path) if path else None
+                digest.update(repr((str(path), entry and (entry.st_size, entry.st_mtime_ns))).encode())
+        return digest.hexdigest()
+
+    def _remap(self, pair: FilePair, raw: RawLabel) -> UInt8[np.ndarray, "h w"]:
+        label = self._table[raw]
+        unknown = label < 0
+        if unknown.any():
+            found, counts = np.unique(raw[unknown], return_counts=True)
+            first, more = int(found[0]), f" and {len(found) - 1} other ids" if len(found) > 1 else ""
+            raise InputError(
+                f"{pair.label}: id {first} ({int(counts[0])} pixels){more} has no class in {self.name}; "
+                + self.layout.mend_ids
+            )
+        return label.astype(np.uint8)
+
+
+def remap_table(ids: Mapping[int, int], native: LabelSpace, wanted: LabelSpace) -> Int16[np.ndarray, "65536"]:
+    """Builds the table from raw ids to labels of ``wanted``.
+
+    Args:
+        ids: raw id → label of ``native`` or 255.
+        native: the space that ``ids`` leads to.
+        wanted: the space of the result; classes that it lacks become 255.
+
+    Returns:
+        For each raw id the label, or -1 if ``ids`` does not have it.
+    """
+    to_wanted = native.lut_to(wanted)
+    table = np.full(65536, -1, dtype=np.int16)
+    for raw, label in ids.items():
+        table[raw] = IGNORE if label == IGNORE else to_wanted[label]
+    return table
+
+
+def find_files(name: str, root: str | os.PathLike[str], split: str, needs_labels: bool) -> Layout:
+    """Lists a data set's files without reading them.
+
+    Raises:
+        InputError: unknown name, or a folder is missing or empty.
+    """
+    if name == "folder":
+        return own_folder(Path(root), split, needs_labels)
+    if name not in LAYOUTS:
+        raise InputError(f"unknown data set {name!r}; {suggest(name, DATASET_NAMES)}")
+    return LAYOUTS[name](Path(root), split, needs_labels)
+
+
+def native_space(layout: Layout) -> LabelSpace:
+    """The label space a data set has by itself: CamVid's 11 classes, an own folder's, else 19."""
+    return CAMVID11 if layout.name == "camvid" and layout.space == CITYSCAPES19 else layout.space
+
+
+def open_dataset(
+    name: str,
+    root: str | os.PathLike[str] | None = None,
+    *,
+    split: str = "train",
+    label_space: LabelSpace | None = None,
+    needs_labels: bool = True,
+    look: str = "game",
+    count: int = 1000,
+    height: int = 256,
+    width: int = 512,
+    seed: int = 0,
+) -> SegmentationDataset:
+    """Opens a data set by name.
+
+    Args:
+        name: one of :data:`DATASET_NAMES`.
+        root: the folder of the data set; needed by all but ``street_scenes``.
+        split: the split, a folder of Cityscapes and CamVid; for GTA5 and SYNTHIA ``train`` or a text file of
+            image names.
+        label_space: the space of the labels; None keeps the data set's own (:func:`native_space`).
+        needs_labels: whether labels will be read; if not, they need not exist.
+        look: for ``street_scenes``: ``game`` or ``camera``.
+        count: for ``street_scenes``: the number of scenes.
+        height: for ``street_scenes``: pixels.
+        width: for ``street_scenes``: pixels.
+        seed: for ``street_scenes``: the seed of the scenes.
+
+    Raises:
+        InputError: unknown name, missing or empty folders, or an image without label.
+    """
+    if name == "street_scenes":
+        from iccld.data.street_scenes import StreetScenes
+
+        scenes: SegmentationDataset = StreetScenes(
+            look=look,
+            count=count,
+            height=height,
+            width=width,
+            seed=seed,
+            label_space=label_space or CITYSCAPES19,
+        )
+        return scenes
+    if name in DATASET_NAMES and root is None:
+        raise InputError(f"data set {name!r} needs its root folder; give the folder that holds it")
+    layout = find_files(name, root or "", split, needs_labels)
+    return FileDataset(layout, label_space or native_space(layout), needs_labels)
+
+
+def _refuse_unlabeled(layout: Layout) -> None:
+    bare = [pair for pair in layout.pairs if pair.label is None]
+    if not bare:
+        return
+    total = len(layout.pairs)
+    if len(bare) == total and layout.stray_labels:
+        example = f" (for example {layout.stray_labels[0].name})"
+        raise InputError(
+            f"{bare[0].image}: has no label, nor has any other image, but there are label files{example}; "
+            "give images and labels the same names"
+        )
+    raise InputError(
+        f"{bare[0].image}: has no label ({len(bare)} of {total} images have none); "
+        "add the missing labels or remove the images"
+    )

@@ -1,0 +1,188 @@
+"""``dataset.toml``: how a user says what the files of an own data set are and what their numbers mean."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iccld.data.image_files import Color
+from iccld.errors import InputError
+from iccld.labels import CITYSCAPES19, IGNORE, LabelSpace, get_label_space, suggest
+
+DESCRIPTION = "dataset.toml"
+_KEYS = (
+    "name",
+    "images",
+    "labels",
+    "classes",
+    "colors",
+    "color_coded",
+    "ignore",
+    "ignore_colors",
+    "ids",
+    "role",
+    "splits",
+)
+_ROLES = ("source", "target")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a ``dataset.toml`` says, checked.
+
+    Attributes:
+        path: the file.
+        name: the data set's name.
+        globs: split → (glob of images, glob of labels or None), relative to the file's folder.
+        space: the classes.
+        ids: raw id → label or 255.
+        colors: RGB color → raw id for color-coded label maps, else None.
+        role: ``source``, ``target`` or None.
+    """
+
+    path: Path
+    name: str
+    globs: Mapping[str, tuple[str, str | None]]
+    space: LabelSpace
+    ids: Mapping[int, int]
+    colors: Mapping[Color, int] | None
+    role: str | None
+
+
+def read_description(path: Path) -> Description:
+    """Reads and checks a ``dataset.toml``.
+
+    Raises:
+        InputError: it is no TOML, or a key is unknown, missing or has a wrong value.
+    """
+    try:
+        value = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is not valid TOML ({error}); mend that line") from error
+    for key in value:
+        if key not in _KEYS:
+            raise InputError(f"{path}: unknown key {key!r}; {suggest(key, _KEYS)}")
+    name = _typed(path, value, "name", str, path.absolute().parent.name)
+    role = _typed(path, value, "role", str, None)
+    if role is not None and role not in _ROLES:
+        raise InputError(f"{path}: role is {role!r}; {suggest(role, _ROLES)}")
+    globs = _globs(path, value)
+    space = _space(path, value, name, any(labels for _, labels in globs.values()))
+    if _typed(path, value, "color_coded", bool, False):
+        ids, colors = _color_ids(path, value, space)
+    else:
+        ids, colors = _ids(path, value, space), None
+    return Description(path, name, globs, space, ids, colors, role)
+
+
+def _typed(path: Path, value: Mapping[str, Any], key: str, kind: type, default: Any) -> Any:
+    found = value.get(key, default)
+    if found is not default and not isinstance(found, kind):
+        kinds = {str: "text", bool: "true or false", list: "a list", dict: "a table"}
+        raise InputError(f"{path}: {key} = {found!r} must be {kinds[kind]}")
+    return found
+
+
+def _globs(path: Path, value: Mapping[str, Any]) -> dict[str, tuple[str, str | None]]:
+    splits: dict[str, Any] = dict(_typed(path, value, "splits", dict, {}))
+    if "images" in value:
+        splits.setdefault("train", {key: value[key] for key in ("images", "labels") if key in value})
+    if not splits:
+        raise InputError(f'{path}: names no images; add images = "images/*.png" or [splits.train]')
+    globs: dict[str, tuple[str, str | None]] = {}
+    for name, entry in splits.items():
+        if not isinstance(entry, dict) or "images" not in entry or set(entry) - {"images", "labels"}:
+            raise InputError(f"{path}: [splits.{name}] must have images and may have labels, nothing else")
+        images = _typed(path, entry, "images", str, None)
+        globs[name] = (images, _typed(path, entry, "labels", str, None))
+    return globs
+
+
+def _space(path: Path, value: Mapping[str, Any], name: str, has_labels: bool) -> LabelSpace:
+    classes = value.get("classes")
+    if classes is None:
+        if has_labels:
+            raise InputError(
+                f'{path}: has labels but no classes; add classes = ["road", …] or "{CITYSCAPES19.name}"'
+            )
+        return CITYSCAPES19
+    if isinstance(classes, str):
+        try:
+            space = get_label_space(classes)
+        except InputError as error:
+            raise InputError(f"{path}: classes: {error}") from error
+        if "colors" not in value:
+            return space
+        classes = list(space.names)
+    if not isinstance(classes, list) or not all(isinstance(c, str) and c for c in classes):
+        raise InputError(
+            f"{path}: classes = {classes!r} must be a list of names or the name of a label space"
+        )
+    colors = None
+    if "colors" in value:
+        colors = _color_list(path, value, "colors")
+        if len(colors) != len(classes):
+            raise InputError(f"{path}: {len(colors)} colors for {len(classes)} classes; give one a class")
+    try:
+        return LabelSpace.from_names(name, classes, colors)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _color_list(path: Path, value: Mapping[str, Any], key: str) -> list[Color]:
+    colors: list[Color] = []
+    for entry in _typed(path, value, key, list, []):
+        if not isinstance(entry, list) or len(entry) != 3 or not all(_is_id(c, 255) for c in entry):
+            raise InputError(
+                f"{path}: {key} has {entry!r}; write colors as [red, green, blue], each 0 to 255"
+            )
+        colors.append((entry[0], entry[1], entry[2]))
+    return colors
+
+
+def _is_id(value: object, highest: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= highest
+
+
+def _ids(path: Path, value: Mapping[str, Any], space: LabelSpace) -> dict[int, int]:
+    ignored = _typed(path, value, "ignore", list, [IGNORE])
+    for raw in ignored:
+        if not _is_id(raw, 65535):
+            raise InputError(f"{path}: ignore has {raw!r}; list ids from 0 to 65535")
+    ids = dict.fromkeys(ignored, IGNORE)
+    if "ids" not in value:
+        return {**{i: i for i in range(len(space))}, **ids}
+    for key, class_name in _typed(path, value, "ids", dict, {}).items():
+        if not key.isdecimal() or int(key) > 65535:
+            raise InputError(
+                f'{path}: [ids] has the key {key!r}; write id = "class" with ids from 0 to 65535'
+            )
+        if class_name not in space.names:
+            raise InputError(f"{path}: [ids] {key} = {class_name!r}; {suggest(str(class_name), space.names)}")
+        if int(key) in ignored and "ignore" in value:
+            raise InputError(f"{path}: id {key} is both in ignore and in [ids]; remove one of them")
+        ids[int(key)] = space.names.index(class_name)
+    return ids
+
+
+def _color_ids(
+    path: Path, value: Mapping[str, Any], space: LabelSpace
+) -> tuple[dict[int, int], dict[Color, int]]:
+    for key in ("ids", "ignore"):
+        if key in value:
+            raise InputError(
+                f"{path}: {key} has no meaning with color_coded = true; use colors, ignore_colors"
+            )
+    colors = {color: label for label, color in enumerate(space.palette)}
+    for color in _color_list(path, value, "ignore_colors"):
+        if color in colors:
+            raise InputError(
+                f"{path}: color {list(color)} is both a class's and in ignore_colors; remove one"
+            )
+        colors[color] = IGNORE
+    if len(set(space.palette)) != len(space):
+        raise InputError(f"{path}: two classes have the same color; color-coded labels need different ones")
+    return {i: i for i in range(len(space))} | {IGNORE: IGNORE}, colors

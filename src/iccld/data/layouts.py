@@ -1,0 +1,235 @@
+"""Which files make a data set: one function a folder layout, each listing pairs of image and label files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from iccld.data.image_files import Color, is_image_name
+from iccld.errors import InputError
+from iccld.labels import (
+    CITYSCAPES19,
+    CITYSCAPES_ID_TO_TRAIN_ID,
+    IGNORE,
+    SYNTHIA_ID_TO_TRAIN_ID,
+    LabelSpace,
+    suggest,
+)
+
+TRAIN_IDS: Mapping[int, int] = {**{i: i for i in range(len(CITYSCAPES19))}, IGNORE: IGNORE}
+"""The id table of label maps that hold Cityscapes trainIds already."""
+
+
+@dataclass(frozen=True)
+class FilePair:
+    """An image and its label map.
+
+    Attributes:
+        name: the image's path relative to the folder of images, with ``/``.
+        image: the image file.
+        label: the label file, None if there is none.
+    """
+
+    name: str
+    image: Path
+    label: Path | None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What was found on disk, and what the numbers in the label files mean.
+
+    Attributes:
+        name: the data set's name.
+        root: its folder.
+        pairs: all images, sorted by name.
+        stray_labels: label files that belong to no image.
+        space: the label space that ``ids`` leads to.
+        ids: raw id of the files → label of ``space`` or 255. Other ids are an error.
+        colors: RGB color → raw id, for color-coded label maps.
+        resize_labels: whether a label map of another size than its image is scaled (a known fault of the data
+            set) instead of refused.
+        mend_ids: what a user does about an id that is not in ``ids``.
+        role: what the user says the data set is for, ``source`` or ``target``; a target needs no labels.
+    """
+
+    name: str
+    root: Path
+    pairs: tuple[FilePair, ...]
+    stray_labels: tuple[Path, ...] = ()
+    space: LabelSpace = CITYSCAPES19
+    ids: Mapping[int, int] = field(default_factory=lambda: TRAIN_IDS)
+    colors: Mapping[Color, int] | None = None
+    resize_labels: bool = False
+    mend_ids: str = "use the label files as they were published"
+    role: str | None = None
+
+
+def gta5(root: Path, split: str, needs_labels: bool) -> Layout:
+    """GTA5: ``images/*.png`` and ``labels/*.png`` of the same names, palette files with Cityscapes ids."""
+    layout = pair_folders("gta5", root, root / "images", root / "labels", needs_labels)
+    layout = replace(layout, ids=CITYSCAPES_ID_TO_TRAIN_ID, resize_labels=True)
+    return _select(layout, split)
+
+
+def synthia(root: Path, split: str, needs_labels: bool) -> Layout:
+    """SYNTHIA-RAND-CITYSCAPES: ``RGB/*.png`` and 16-bit ``GT/LABELS/*.png`` with SYNTHIA's own ids."""
+    layout = pair_folders("synthia", root, root / "RGB", root / "GT" / "LABELS", needs_labels)
+    return _select(replace(layout, ids=SYNTHIA_ID_TO_TRAIN_ID), split)
+
+
+def camvid(root: Path, split: str, needs_labels: bool) -> Layout:
+    """CamVid, split as SegNet did: ``<split>/images`` and ``<split>/labels`` with trainIds."""
+    folder = split_folder("camvid", root, split)
+    return pair_folders("camvid", folder, folder / "images", folder / "labels", needs_labels)
+
+
+def cityscapes(root: Path, split: str, needs_labels: bool) -> Layout:
+    """Cityscapes: ``leftImg8bit/<split>/<city>`` and ``gtFine/<split>/<city>``.
+
+    Labels are the ``*_labelIds.png`` files; where a data set has none at all, ``*_labelTrainIds.png``.
+    """
+    images_folder = split_folder("cityscapes", need_folder("cityscapes", root, "leftImg8bit"), split)
+    labels_folder = root / "gtFine" / split
+    images = _by_key(list_images(images_folder), images_folder, "_leftImg8bit")
+    if not images:
+        raise InputError(f"{images_folder}: holds no *_leftImg8bit.png; unpack the images here again")
+    if not labels_folder.is_dir():
+        if needs_labels:
+            raise InputError(
+                f"{labels_folder}: no such folder; unpack the labels (gtFine) beside leftImg8bit"
+            )
+        return _paired("cityscapes", root, images_folder, images, {})
+    label_files = list_images(labels_folder)
+    labels = _by_key(label_files, labels_folder, "_gtFine_labelIds")
+    ids = CITYSCAPES_ID_TO_TRAIN_ID
+    if not labels:
+        labels = _by_key(label_files, labels_folder, "_gtFine_labelTrainIds")
+        ids = TRAIN_IDS
+    if not labels and needs_labels:
+        raise InputError(f"{labels_folder}: holds no *_gtFine_labelIds.png; unpack the labels here again")
+    return replace(_paired("cityscapes", root, images_folder, images, labels), ids=ids)
+
+
+LAYOUTS: Mapping[str, Callable[[Path, str, bool], Layout]] = {
+    "gta5": gta5,
+    "synthia": synthia,
+    "cityscapes": cityscapes,
+    "camvid": camvid,
+}
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Lists the image files under a folder, deeply, following links, sorted, hidden ones left out."""
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found.extend(Path(parent, name) for name in names if is_image_name(name))
+    return sorted(found)
+
+
+def pair_folders(name: str, root: Path, images: Path, labels: Path, needs_labels: bool) -> Layout:
+    """Pairs the files of two folders by their relative path without its ending.
+
+    Raises:
+        InputError: a folder is missing or holds no image, or two files share a name.
+    """
+    need_folder(name, root, str(images.relative_to(root)))
+    image_files = _by_key(list_images(images), images)
+    if not image_files:
+        raise InputError(f"{images}: holds no image; put the images there (png, jpg, webp, bmp or tif)")
+    label_files: dict[str, Path] = {}
+    if labels.is_dir():
+        label_files = _by_key(list_images(labels), labels)
+    if needs_labels and not label_files:
+        fault = "holds no label map" if labels.is_dir() else "no such folder"
+        raise InputError(f"{labels}: {fault}; put one label map (png) there for each image")
+    return _paired(name, root, images, image_files, label_files)
+
+
+def need_folder(name: str, root: Path, inner: str) -> Path:
+    """Returns ``root/inner``.
+
+    Raises:
+        InputError: it is no folder; the message lists what is there instead.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; give the folder that holds {name}")
+    folder = root / inner
+    if not folder.is_dir():
+        raise InputError(
+            f"{root}: {name} needs the folder {inner}/ in here, but there is only {_listing(root)}; "
+            "docs/data.md shows the tree"
+        )
+    return folder
+
+
+def split_folder(name: str, root: Path, split: str) -> Path:
+    """Returns the folder of a split.
+
+    Raises:
+        InputError: there is no such folder; the message names those that are there.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; give the folder that holds {name}")
+    if not (root / split).is_dir() or not split:
+        there = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+        hint = suggest(split, there) if there else "there is no folder at all in it"
+        raise InputError(f"{root}: {name} has no split {split!r} here; {hint}")
+    return root / split
+
+
+def _listing(folder: Path) -> str:
+    names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir() if not p.name.startswith("."))
+    if not names:
+        return "nothing"
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _by_key(files: Iterable[Path], folder: Path, ending: str = "") -> dict[str, Path]:
+    """Keys files by relative path without suffix and ``ending``; files without ``ending`` are left out."""
+    keyed: dict[str, Path] = {}
+    for path in files:
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        if not stem.endswith(ending):
+            continue
+        key = stem.removesuffix(ending)
+        if key in keyed:
+            raise InputError(f"{path}: has the same name as {keyed[key].name} beside it; remove one of them")
+        keyed[key] = path
+    return keyed
+
+
+def _paired(
+    name: str, root: Path, images_folder: Path, images: Mapping[str, Path], labels: Mapping[str, Path]
+) -> Layout:
+    pairs = tuple(
+        FilePair(path.relative_to(images_folder).as_posix(), path, labels.get(key))
+        for key, path in images.items()
+    )
+    stray = tuple(path for key, path in labels.items() if key not in images)
+    return Layout(name, root, pairs, stray)
+
+
+def _select(layout: Layout, split: str) -> Layout:
+    """Keeps all pairs, or those that a text file names (one image name a line, with or without ending)."""
+    if split in ("train", "all"):
+        return layout
+    if not split.endswith(".txt"):
+        raise InputError(
+            f"{layout.name} has no split {split!r}; use 'train' for all of it, or name a .txt file that "
+            "lists image names"
+        )
+    list_file = Path(split) if Path(split).is_file() else layout.root / split
+    if not list_file.is_file():
+        raise InputError(f"{split}: no such file, neither here nor in {layout.root}; name the list of images")
+    by_name = {pair.name: pair for pair in layout.pairs}
+    by_name.update({str(Path(pair.name).with_suffix("")): pair for pair in layout.pairs})
+    wanted = [line.strip() for line in list_file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    missing = [name for name in wanted if name not in by_name]
+    if missing or not wanted:
+        fault = f"{missing[0]!r} is no image of {layout.root}" if missing else "the list is empty"
+        raise InputError(f"{list_file}: {fault}; list image names relative to the image folder, one a line")
+    return replace(layout, pairs=tuple(by_name[name] for name in wanted), stray_labels=())

@@ -1,0 +1,125 @@
+"""A user's own data set: a folder described by a ``dataset.toml``, or plain folders of images and labels."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from iccld.data.description import DESCRIPTION, Description, read_description
+from iccld.data.layouts import FilePair, Layout, list_images, pair_folders
+from iccld.errors import InputError
+from iccld.labels import suggest
+
+
+def own_folder(root: Path, split: str, needs_labels: bool) -> Layout:
+    """Lists the files of a user's own folder.
+
+    With a ``dataset.toml`` in it, that says what is what (docs/data.md is its reference). Without one, the
+    folder holds ``<split>/images``, ``images`` or simply images, and label maps, if there are, lie in
+    ``labels`` beside ``images``, have the same names and hold Cityscapes trainIds.
+
+    Raises:
+        InputError: the folder, an image or a label is missing, or the description is wrong.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; give the folder that holds the images")
+    if (root / DESCRIPTION).is_file():
+        return _described(read_description(root / DESCRIPTION), split, needs_labels)
+    return _plain(root, split, needs_labels)
+
+
+def _described(description: Description, split: str, needs_labels: bool) -> Layout:
+    path, root = description.path, description.path.parent
+    split = "train" if split == "all" and "all" not in description.globs else split
+    if split not in description.globs:
+        raise InputError(
+            f"{path}: has no split {split!r}; {suggest(split, list(description.globs))}, "
+            f"or add [splits.{split}]"
+        )
+    image_glob, label_glob = description.globs[split]
+    images = match_glob(root, image_glob)
+    if not images:
+        raise InputError(f"{path}: images = {image_glob!r} matches no image; mend the glob")
+    labels: dict[tuple[str, ...], tuple[str, Path]] = {}
+    if label_glob is not None:
+        labels = match_glob(root, label_glob)
+    if needs_labels and label_glob is None:
+        raise InputError(f'{path}: has no labels for split {split!r}; add labels = "glob" to it')
+    if needs_labels and not labels:
+        raise InputError(f"{path}: labels = {label_glob!r} matches no file; mend the glob")
+    if labels and len(next(iter(images))) != len(next(iter(labels))):
+        raise InputError(
+            f"{path}: the wildcards of images = {image_glob!r} and labels = {label_glob!r} pair the files, "
+            "so give both the same number of them"
+        )
+    pairs = (FilePair(name, file, labels.get(key, ("", None))[1]) for key, (name, file) in images.items())
+    return Layout(
+        description.name,
+        root,
+        tuple(sorted(pairs, key=lambda pair: pair.name)),
+        tuple(file for key, (_, file) in labels.items() if key not in images),
+        description.space,
+        description.ids,
+        description.colors,
+        mend_ids=f"list it under [ids] or in ignore in {path.name}",
+        role=description.role,
+    )
+
+
+def _plain(root: Path, split: str, needs_labels: bool) -> Layout:
+    for folder in (root / split, root):
+        if (folder / "images").is_dir():
+            return pair_folders("folder", folder, folder / "images", folder / "labels", needs_labels)
+    files = list_images(root)
+    if needs_labels:
+        raise InputError(
+            f"{root}: labels are needed, but there is neither images/ and labels/ nor a {DESCRIPTION}; "
+            "add one of them (docs/data.md)"
+        )
+    if not files:
+        raise InputError(f"{root}: holds no image; give a folder of images (png, jpg, webp, bmp or tif)")
+    if any("labels" in file.relative_to(root).parts for file in files):
+        raise InputError(
+            f"{root}: has no split {split!r}, and images and labels lie deeper; name their folder"
+        )
+    return Layout("folder", root, tuple(FilePair(f.relative_to(root).as_posix(), f, None) for f in files))
+
+
+def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Path]]:
+    """Finds the image files that match a glob.
+
+    ``*`` stands for any part of a name, ``?`` for one character, ``**/`` for any folders,
+    ``{a,b}`` for a or b.
+
+    Returns:
+        What the wildcards stood for (the key by which images and labels are paired) → (path relative to the
+        part of the pattern before the first wildcard, file).
+    """
+    parts = pattern.split("/")
+    fixed = next((i for i, part in enumerate(parts) if re.search(r"[*?{]", part)), len(parts) - 1)
+    base = Path(root, "/" if pattern.startswith("/") else "", *parts[:fixed])
+    expression = re.compile(_glob_expression("/".join(parts[fixed:])))
+    found: dict[tuple[str, ...], tuple[str, Path]] = {}
+    for path in list_images(base):
+        name = path.relative_to(base).as_posix()
+        match = expression.fullmatch(name)
+        if match is None:
+            continue
+        key = tuple(group or "" for group in match.groups())
+        if key in found:
+            raise InputError(
+                f"{path}: pairs by the same name as {found[key][1]}; make the glob {pattern!r} tell"
+            )
+        found[key] = (name, path)
+    return found
+
+
+def _glob_expression(pattern: str) -> str:
+    tokens = {"**/": "(?:(.*)/)?", "*": "([^/]*)", "?": "([^/])", "{": "(?:", "}": ")", ",": "|"}
+    in_braces = False
+    expression = ""
+    for token in re.findall(r"\*\*/|.", pattern):
+        in_braces = token == "{" or (in_braces and token != "}")
+        plain = token == "," and not in_braces
+        expression += re.escape(token) if plain else tokens.get(token, re.escape(token))
+    return expression
