@@ -1,0 +1,50 @@
+"""Source only: supervised training without any adaptation, the baseline that adaptation has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from iccld.adaptation.method import (
+    Batch,
+    DomainLatents,
+    StepResult,
+    Student,
+    SupervisedLoss,
+    TimeSampling,
+)
+from iccld.models.iccld import ICCLD
+
+
+@dataclass(frozen=True)
+class SourceOnly:
+    """Equation 8 on the labelled domain.
+
+    Attributes:
+        supervised: the loss.
+        time_sampling: how diffusion times are drawn.
+        labeled_domain: whose labels are trained on.
+    """
+
+    supervised: SupervisedLoss = field(default_factory=SupervisedLoss)
+    time_sampling: TimeSampling = field(default_factory=TimeSampling)
+    labeled_domain: str = "source"
+    uses_target: bool = False
+    uses_discriminator: bool = False
+
+    def segmenter_step(
+        self, student: Student, teacher: ICCLD, discriminator: nn.Module | None, batch: Batch, step: int
+    ) -> StepResult:
+        """Computes the supervised loss of one micro-batch."""
+        times, aligned = self.time_sampling(len(batch.images), batch.images.device)
+        output = student(batch.images, batch.labels, times, aligned)
+        loss, logs = self.supervised(output, batch.labels, slice(None), self.labeled_domain)
+        return StepResult(loss, logs)
+
+    def discriminator_step(
+        self, discriminator: nn.Module, latents: DomainLatents
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Never called: there is no discriminator."""
+        raise AssertionError("supervised training has no discriminator")

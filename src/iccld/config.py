@@ -1,0 +1,194 @@
+"""Everything a run can be told, as frozen dataclasses. Each field is a flag of ``iccld train``."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+Method = Literal["iccld", "source_only", "oracle"]
+Look = Literal["game", "camera", "both"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Data sets, sizes and sampling."""
+
+    source: str = "street_scenes"
+    """Labelled data set: gta5, synthia, cityscapes, camvid, folder or street_scenes."""
+    source_root: str | None = None
+    """Its folder (street_scenes needs none)."""
+    source_split: str = "train"
+    source_look: Look = "game"
+    """Of street_scenes: which rendering style."""
+    source_count: int = 400
+    """Of street_scenes: how many scenes to render."""
+    source_size: tuple[int, int] | None = None
+    """Height and width that source images are resized to (or rendered at) before cropping; None keeps theirs."""
+    target: str = "street_scenes"
+    """Unlabelled data set; the same choices."""
+    target_root: str | None = None
+    target_split: str = "train"
+    target_look: Look = "camera"
+    target_count: int = 400
+    target_size: tuple[int, int] | None = None
+    """The same for target images; also the size that they are evaluated at."""
+    val_split: str = "val"
+    """Split of the target data set to evaluate on when the run ends; skipped where it has no labels."""
+    val_count: int = 100
+    """Of street_scenes: how many scenes to evaluate on."""
+    label_space: str = "cityscapes19"
+    """Classes of the model: cityscapes19, synthia16, camvid11, or 'source' for those of the source data set."""
+    crop: tuple[int, int] = (128, 256)
+    """Height and width of training crops in pixels."""
+    scale: tuple[float, float] = (1.0, 1.0)
+    """Range of random rescaling before the crop."""
+    batch_size: int = 4
+    """Source images, and as many target images, per rank and micro-batch."""
+    num_workers: int = 1
+    """Loader processes per data set."""
+    rare_class_sampling: bool = True
+    """Draw source images so that rare classes are seen more often (Hoyer et al. 2022, DAFormer)."""
+    rare_class_temperature: float = 0.1
+    """Low: rare classes only; high: uniform over classes."""
+    ignore_top: int = 0
+    """Rows at the top of target images (at target_size) whose pseudo-labels are ignored."""
+    ignore_bottom: int = 0
+    """Rows at the bottom (ego vehicle) whose pseudo-labels are ignored."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network."""
+
+    backbone: str = "compact"
+    """compact, efficientnet_lite0, mit_b0 … mit_b5, or auto:<hub id or folder>."""
+    pretrained: str = "auto"
+    """auto (yes, where the backbone has published weights), yes, no, or a hub id or folder (MiT)."""
+    latent_channels: int = 16
+    width: int = 96
+    context_links: bool = True
+    detail_links: bool = True
+    diffusion: bool = True
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimisation."""
+
+    head_lr: float = 6e-4
+    """Peak learning rate of everything but the backbone."""
+    backbone_lr: float = 6e-4
+    """Peak learning rate of the image coder."""
+    weight_decay: float = 0.01
+    warmup_steps: int = 100
+    poly_power: float = 1.0
+    """Learning rate falls as (1 − progress) to this power."""
+    grad_clip: float = 1.0
+    accumulation: int = 1
+    """Micro-batches per step."""
+
+
+@dataclass(frozen=True)
+class AdaptationConfig:
+    """The method."""
+
+    start_step: int = 300
+    """Steps on source alone before target and mixed branches begin."""
+    teacher_decay: float = 0.99
+    teacher_steps: int = 2
+    """Sampling steps of the teacher."""
+    threshold: float = 0.9
+    """Probability from which the teacher counts as sure."""
+    mixed: bool = True
+    """Train on ClassMix images with pseudo-labels."""
+    color_jitter: float = 0.4
+    """Strength of the colour changes of mixed images."""
+    share_at_one: float = 0.4
+    """Share of samples trained at t = 1."""
+    self_aligned: float = 0.7
+    """Share of labelled samples whose noisy state starts from the model's own prediction."""
+    denoising_weight: float = 0.5
+    reconstruction_weight: float = 0.5
+    adversarial_weight: float = 0.02
+    """Of the three-domain adversary; 0 switches it off."""
+    adversarial_warmup: int = 300
+    """Steps over which that weight rises."""
+    discriminator_lr: float = 1e-4
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A run."""
+
+    steps: int = 1500
+    seed: int = 0
+    method: Method = "iccld"
+    """iccld; source_only (no adaptation); oracle (trains on the target's own labels)."""
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 2
+    log_every: int = 20
+    eval_every: int = 0
+    """Evaluate every so many steps (to watch, never to select); 0: at the end only."""
+    stop_at: int | None = None
+    """Stop after this step as if interrupted; the same command without it goes on to the end."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """auto: bf16 where the processor or GPU computes in it, else fp32."""
+    threads: int = 0
+    """CPU threads per process; 0: all cores, shared by local ranks."""
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """Plain values for JSON; :func:`from_dict` reads them back."""
+    plain: dict[str, Any] = _lists(asdict(config))
+    return plain
+
+
+def from_dict(value: Mapping[str, Any]) -> TrainConfig:
+    """Reads what :func:`to_dict` wrote; unknown keys are an error, missing ones take their default."""
+    config: TrainConfig = _build(TrainConfig, value)
+    return config
+
+
+def with_values(config: TrainConfig, **values: Any) -> TrainConfig:
+    """A copy with some fields replaced; groups are given as dictionaries: ``data={"batch_size": 2}``."""
+    changes = {
+        name: replace(getattr(config, name), **value) if isinstance(value, dict) else value
+        for name, value in values.items()
+    }
+    return replace(config, **changes)
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _lists(v) for k, v in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _build(kind: Any, value: Mapping[str, Any]) -> Any:
+    hints = get_type_hints(kind)
+    known = {f.name for f in fields(kind)}
+    unknown = sorted(value.keys() - known)
+    if unknown:
+        raise ValueError(f"unknown setting {unknown[0]!r} of {kind.__name__}")
+    arguments = {}
+    for name, item in value.items():
+        hint = hints[name]
+        if is_dataclass(hint):
+            arguments[name] = _build(hint, item)
+        else:
+            arguments[name] = tuple(item) if isinstance(item, list) and _takes_tuple(hint) else item
+    return kind(**arguments)
+
+
+def _takes_tuple(hint: Any) -> bool:
+    if isinstance(hint, types.UnionType):
+        return any(_takes_tuple(h) for h in get_args(hint))
+    return get_origin(hint) is tuple

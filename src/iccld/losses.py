@@ -1,0 +1,70 @@
+"""Losses of the supervised and adversarial branches (docs/method.md, equations 8 to 10)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from iccld.labels import IGNORE
+
+
+def segmentation_loss(
+    logits: Float[Tensor, "b k h w"],
+    labels: Int[Tensor, "b h2 w2"],
+    weights: Float[Tensor, "b h2 w2"] | None = None,
+) -> Float[Tensor, ""]:
+    """Cross-entropy, averaged over the pixels that have a label, each times its weight.
+
+    Logits come at the decoder's stride s. They are brought to stride 2 where they are coarser, and compared
+    with one label of every 2×2 block, at a phase drawn for each call: a quarter of the work of full
+    resolution, and no half-pixel shift to be learnt. Weights scale the loss rather than being
+    normalised away, so that an unsure teacher teaches less (Tranheden et al. 2021, DACS).
+
+    Args:
+        logits: at stride s.
+        labels: at full resolution, 255 = ignore.
+        weights: in [0, 1], at full resolution; None means 1.
+    """
+    height, width = labels.shape[-2:]
+    half = (-(-height // 2), -(-width // 2))
+    if logits.shape[-2] < half[0]:
+        logits = F.interpolate(logits, size=half, mode="bilinear", align_corners=False)
+    if logits.shape[-2] == half[0] and height > 1:
+        phase = torch.randint(0, 2, (2,)).tolist()
+        labels = _take_phase(labels, phase)
+        weights = _take_phase(weights, phase) if weights is not None else None
+    losses = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="none")
+    if weights is not None:
+        losses = losses * weights
+    return losses.sum() / (labels != IGNORE).sum().clamp_min(1)
+
+
+def _take_phase(grid: Tensor, phase: list[int]) -> Tensor:
+    padded = F.pad(grid.float(), (0, grid.shape[-1] % 2, 0, grid.shape[-2] % 2), value=float(IGNORE))
+    return padded[..., phase[0] :: 2, phase[1] :: 2].to(grid.dtype)
+
+
+def denoising_loss(
+    denoised: Float[Tensor, "b d h w"],
+    clean: Float[Tensor, "b d h w"],
+    weights: Float[Tensor, "b h2 w2"] | None = None,
+) -> Float[Tensor, ""]:
+    """Mean squared error between predicted and true latent (the true one carries no gradient).
+
+    Args:
+        denoised: predicted z_0.
+        clean: z_0.
+        weights: of the pixels, averaged over each latent cell; None means 1.
+    """
+    errors = (denoised - clean.detach()).square().mean(dim=1)
+    if weights is not None:
+        errors = errors * F.adaptive_avg_pool2d(weights[:, None], errors.shape[-2:])[:, 0]
+    return errors.mean()
+
+
+def domain_loss(logits: Float[Tensor, "b n h w"], domains: Int[Tensor, " b"]) -> Float[Tensor, ""]:
+    """Cross-entropy of the domain classifier, the same domain for every patch of an image."""
+    height, width = logits.shape[-2:]
+    return F.cross_entropy(logits, domains.view(-1, 1, 1).expand(-1, height, width))

@@ -1,0 +1,1 @@
+"""Networks: image coders, label coder, denoiser, discriminator and the model that joins them."""

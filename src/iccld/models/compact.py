@@ -1,0 +1,49 @@
+"""The embedded default image coder: a small residual pyramid that trains from scratch on a laptop."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from iccld.models.layers import ResidualBlock, group_norm
+
+
+class CompactCoder(nn.Module):
+    """Image → features at strides 2, 4, 8, 16 and 32; about 3.6 million parameters.
+
+    Dense 3×3 convolutions rather than depthwise ones: that is what matrix units, on CPUs too, do best.
+    """
+
+    channels: dict[int, int]
+
+    def __init__(self, channels: tuple[int, int, int, int, int] = (32, 64, 128, 192, 256)) -> None:
+        super().__init__()
+        self.channels = dict(zip((2, 4, 8, 16, 32), channels, strict=True))
+        c2, c4, c8, c16, c32 = channels
+        self.stem = nn.Conv2d(3, c2, 5, stride=2, padding=2)
+        self.stages = nn.ModuleList(
+            [
+                nn.Sequential(ResidualBlock(c2, c4, stride=2), ResidualBlock(c4, c4)),
+                nn.Sequential(ResidualBlock(c4, c8, stride=2), ResidualBlock(c8, c8)),
+                nn.Sequential(ResidualBlock(c8, c16, stride=2), ResidualBlock(c16, c16)),
+                nn.Sequential(ResidualBlock(c16, c32, stride=2), ResidualBlock(c32, c32)),
+            ]
+        )
+        self.norms = nn.ModuleList([group_norm(c) for c in channels])
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
+        """Computes the pyramid.
+
+        Args:
+            images: RGB in [0, 1]; height and width are multiples of 32.
+
+        Returns:
+            stride → features of that stride.
+        """
+        x = self.stem((images - 0.45) / 0.25)
+        features = [x]
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        normed = [norm(f) for norm, f in zip(self.norms, features, strict=True)]
+        return dict(zip(self.channels, normed, strict=True))

@@ -1,0 +1,292 @@
+"""The ICCLD model: image coder, label coder and the latent diffusion that connects them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from iccld.diffusion import sample, self_aligned_state
+from iccld.labels import LabelSpace
+from iccld.models import storage
+from iccld.models.denoiser import Denoiser
+from iccld.models.image_coder import build_image_coder, pyramid_channels
+from iccld.models.label_coder import LATENT_STRIDE, LabelDecoder, LabelEncoder
+from iccld.models.prediction import Images, Prediction, predict_images
+
+_MULTIPLE = 32  # sides are padded to a multiple of the coarsest stride
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything needed to build the network again; stored in ``config.json``."""
+
+    backbone: str = "compact"
+    latent_channels: int = 16
+    width: int = 96
+    context_links: bool = True
+    detail_links: bool = True
+    diffusion: bool = True
+    backbone_config: dict[str, Any] | None = None
+
+
+@dataclass
+class ImageState:
+    """What the image coder gave for a batch, prepared for denoiser and decoder.
+
+    Attributes:
+        context: the context links (denoiser side).
+        details: the detail links (decoder side).
+        size: padded height and width in pixels.
+        content: height and width of the images themselves.
+    """
+
+    context: list[Tensor]
+    details: list[Tensor]
+    size: tuple[int, int]
+    content: tuple[int, int]
+
+    def take(self, rows: slice | Tensor) -> ImageState:
+        """The state of some of the images."""
+        return ImageState([c[rows] for c in self.context], [d[rows] for d in self.details], self.size, self.content)
+
+    def repeat(self, times: int) -> ImageState:
+        """Each image ``times`` times in a row."""
+        context = [c.repeat_interleave(times, dim=0) for c in self.context]
+        details = [d.repeat_interleave(times, dim=0) for d in self.details]
+        return ImageState(context, details, self.size, self.content)
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """Height and width of the latent grid."""
+        return self.size[0] // LATENT_STRIDE, self.size[1] // LATENT_STRIDE
+
+
+@dataclass
+class TrainingOutput:
+    """What one training pass gives; n images of which the first m are labelled.
+
+    Attributes:
+        logits: of D(z_hat_0), first m images, at the decoder's stride.
+        reconstruction: of D(z_0 + small noise), first m images.
+        denoised: z_hat_0 of all n images.
+        clean: z_0 of the first m images, without gradient.
+    """
+
+    logits: Float[Tensor, "m k h w"]
+    reconstruction: Float[Tensor, "m k h w"]
+    denoised: Float[Tensor, "n d h2 w2"]
+    clean: Float[Tensor, "m d h2 w2"]
+
+
+class ICCLD(nn.Module):
+    """Segmentation by latent diffusion between an image coder and a label coder.
+
+    Args:
+        label_space: the classes and colours that the outputs mean.
+        backbone: see :data:`iccld.models.image_coder.BACKBONE_NAMES`; ``auto:<hub id or folder>`` for others.
+        pretrained: start the image coder from published weights (True) or a hub id or folder (MiT only).
+        latent_channels: d, channels of the label latent.
+        width: channels of denoiser and decoder at stride 8.
+        context_links: image features at strides 8, 16, 32 join the denoiser.
+        detail_links: image features at strides 2, 4 join the label decoder.
+        diffusion: False makes the head deterministic: no noise, one step, t = 1 (for ablation).
+        backbone_config: a stored transformers configuration (only for ``auto:`` backbones).
+
+    Raises:
+        InputError: unknown backbone, or weights that cannot be read.
+    """
+
+    def __init__(
+        self,
+        label_space: LabelSpace,
+        *,
+        backbone: str = "compact",
+        pretrained: bool | str = False,
+        latent_channels: int = 16,
+        width: int = 96,
+        context_links: bool = True,
+        detail_links: bool = True,
+        diffusion: bool = True,
+        backbone_config: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.label_space = label_space
+        self.image_coder = build_image_coder(backbone, pretrained=pretrained, backbone_config=backbone_config)
+        stored = getattr(self.image_coder, "backbone_config", None)
+        self.spec = ModelSpec(backbone, latent_channels, width, context_links, detail_links, diffusion, stored)
+        channels = pyramid_channels(self.image_coder)
+        num_classes = len(label_space)
+        self.label_encoder = LabelEncoder(num_classes, latent_channels)
+        self.label_decoder = LabelDecoder(
+            num_classes, latent_channels, channels, detail_links=detail_links, width=width
+        )
+        self.denoiser = Denoiser(latent_channels, channels, context_links=context_links, width=width)
+
+    # -- the parts -----------------------------------------------------------------------------------
+
+    def encode_images(self, images: Float[Tensor, "b 3 h w"]) -> ImageState:
+        """Runs the image coder once and prepares both families of inter-coder links.
+
+        Args:
+            images: RGB in [0, 1], any size; padded at the right and bottom by repeating the edge.
+        """
+        height, width = images.shape[-2:]
+        pad_h, pad_w = -height % _MULTIPLE, -width % _MULTIPLE
+        if pad_h or pad_w:
+            images = F.pad(images, (0, pad_w, 0, pad_h), mode="replicate")
+        features = self.image_coder(images)
+        size = (height + pad_h, width + pad_w)
+        context = self.denoiser.project(features)
+        return ImageState(context, self.label_decoder.project(features), size, (height, width))
+
+    def encode_labels(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, "b d h2 w2"]:
+        """Label maps → latents z_0; labels are padded with ignore like the images."""
+        height, width = labels.shape[-2:]
+        padded = F.pad(labels, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE), value=255)
+        latent: Tensor = self.label_encoder(padded)
+        return latent
+
+    def draw_noise(self, state: ImageState, num: int) -> Float[Tensor, "b d h w"]:
+        """Standard normal noise on the latent grid from torch's global generator of the CPU.
+
+        The CPU's generator is used whatever the device, so that a seed means the same everywhere.
+        """
+        noise = torch.randn(num, self.spec.latent_channels, *state.latent_size)
+        return noise.to(next(self.parameters()).device)
+
+    def sample(
+        self, state: ImageState, noise: Float[Tensor, "b d h w"], num_steps: int = 1
+    ) -> Float[Tensor, "b d h w"]:
+        """Samples the label latent of encoded images from pure noise in ``num_steps`` steps."""
+        if not self.spec.diffusion:
+            noise, num_steps = torch.zeros_like(noise), 1
+        return sample(lambda z, t: self.denoiser(z, t, state.context), noise, num_steps)
+
+    def decode(self, latent: Float[Tensor, "b d h w"], state: ImageState) -> Float[Tensor, "b k h2 w2"]:
+        """Latent → logits at the decoder's stride, cropped to the images (their size divided by it, rounded up)."""
+        logits = self.label_decoder(latent, state.details, state.size)
+        stride = self.label_decoder.out_stride
+        height, width = (-(-side // stride) for side in state.content)
+        return logits[..., :height, :width].float()
+
+    # -- training ------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        images: Float[Tensor, "n 3 h w"],
+        labels: Int[Tensor, "m h w"],
+        time: Float[Tensor, " n"],
+        aligned: Bool[Tensor, " n"],
+        reconstruction_noise: float = 0.1,
+    ) -> TrainingOutput:
+        """One training pass over all branches at once (equations 2 to 7).
+
+        Args:
+            images: RGB in [0, 1]; the labelled images come first.
+            labels: of the first m images, 255 = ignore.
+            time: diffusion time of each image, in [0, 1].
+            aligned: samples whose noisy state starts from the model's own prediction; images without
+                labels are always aligned.
+            reconstruction_noise: scale of the noise that z_0 bears when it is reconstructed.
+        """
+        num_labeled = len(labels)
+        state = self.encode_images(images)
+        clean = self.encode_labels(labels)
+        noise = self.draw_noise(state, len(images))
+        target = clean.detach()
+        if self.spec.diffusion:
+            aligned = aligned.clone()
+            aligned[num_labeled:] = True
+            padded = torch.cat([target, torch.zeros_like(noise[num_labeled:])])
+            noisy = self_aligned_state(
+                lambda z, t: self.denoiser(z, t, state.context), padded, noise, time, aligned
+            )
+        else:
+            noisy, time = torch.zeros_like(noise), torch.ones_like(time)
+        denoised = self.denoiser(noisy, time, state.context)
+        disturbed = clean + reconstruction_noise * torch.randn(clean.shape).to(clean.device)
+        labeled = state.take(slice(num_labeled))
+        both = ImageState([], [torch.cat([d, d]) for d in labeled.details], state.size, state.content)
+        logits = self.decode(torch.cat([denoised[:num_labeled], disturbed]), both)
+        return TrainingOutput(logits[:num_labeled], logits[num_labeled:], denoised, target)
+
+    # -- prediction and storage ----------------------------------------------------------------------
+
+    def predict(
+        self,
+        images: Images,
+        *,
+        steps: int = 1,
+        draws: int = 1,
+        seed: int = 0,
+        window: tuple[int, int] | None = None,
+        overlap: float = 0.25,
+        precision: str = "auto",
+    ) -> Prediction:
+        """Segments images of any size.
+
+        Args:
+            images: RGB, uint8 or float in [0, 1], ``(h, w, 3)`` or ``(b, h, w, 3)``.
+            steps: K, sampling steps.
+            draws: N, noise draws whose probabilities are averaged.
+            seed: of the noise; the same seed gives the same answer.
+            window: height and width of a sliding window in pixels; None takes the image whole.
+            overlap: share of the window that neighbours have in common, in [0, 1).
+            precision: bf16, fp32, or auto: bf16 where the device is fast at it.
+
+        Returns:
+            Labels, probabilities and uncertainty at the size of the images; with a batch axis if they had one.
+
+        Raises:
+            InputError: an array of another shape, type or range, or a setting out of range.
+        """
+        return predict_images(
+            self,
+            images,
+            steps=steps,
+            draws=draws,
+            seed=seed,
+            window=window,
+            overlap=overlap,
+            precision=precision,
+        )
+
+    def save_pretrained(self, folder: str | Path, *, extra: Mapping[str, Any] | None = None) -> None:
+        """Writes ``model.safetensors`` and ``config.json`` (classes and palette inside), each atomically.
+
+        Args:
+            folder: made if missing.
+            extra: further facts for ``config.json``, such as how the model was trained.
+        """
+        spec = {key: value for key, value in asdict(self.spec).items() if value is not None}
+        config = {"label_space": self.label_space.to_dict(), "model": spec, **(extra or {})}
+        storage.save_model(folder, self.state_dict(), config)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path) -> ICCLD:
+        """Loads a model from a folder that :meth:`save_pretrained` wrote, or from a hub id.
+
+        Raises:
+            InputError: no such folder or id, a truncated file, or weights that do not fit the configuration.
+        """
+        folder = storage.find_model(source)
+        config = storage.read_config(folder)
+        try:
+            space = LabelSpace.from_dict(config["label_space"])
+            spec = ModelSpec(**config["model"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise storage.not_a_model(folder, error) from error
+        model = cls(space, **asdict(spec))
+        storage.load_weights(model, folder, num_classes=len(space))
+        return model.eval()
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
+        """Uploads the model to a Hugging Face repository and returns its address."""
+        return storage.push_model(self.save_pretrained, repo_id, private=private, token=token)

@@ -1,0 +1,62 @@
+"""The image coder: picks a backbone by name. Every backbone maps images to a pyramid of features."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, cast
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from iccld.errors import InputError
+from iccld.labels import suggest
+from iccld.models.compact import CompactCoder
+from iccld.models.efficientnet_lite import EfficientNetLite0Coder
+from iccld.models.transformers_backbone import MIT_NAMES, AutoBackboneCoder, MixTransformerCoder
+
+BACKBONE_NAMES = ("compact", "efficientnet_lite0", *MIT_NAMES)
+"""Names with a meaning of their own; ``auto:<hub id or folder>`` takes any transformers AutoBackbone."""
+
+
+class ImageCoder(Protocol):
+    """What a backbone offers."""
+
+    channels: dict[int, int]
+    """stride → number of channels; strides 8, 16, 32 and at least one of 2 and 4."""
+
+    def __call__(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
+        """RGB in [0, 1] with sides that are multiples of 32 → features by stride."""
+        ...
+
+
+def build_image_coder(
+    name: str, *, pretrained: bool | str = False, backbone_config: dict[str, Any] | None = None
+) -> nn.Module:
+    """Builds a backbone.
+
+    Args:
+        name: one of :data:`BACKBONE_NAMES` or ``auto:<hub id or folder>``.
+        pretrained: False for random weights, True for the backbone's published ones, a string for a hub id or
+            local folder (MiT only).
+        backbone_config: a stored transformers configuration, so that a saved model needs no hub.
+
+    Raises:
+        InputError: unknown name, or weights that cannot be read.
+    """
+    if name == "compact":
+        if pretrained:
+            raise InputError("backbone compact: has no pretrained weights; leave 'pretrained' off")
+        return CompactCoder()
+    if name == "efficientnet_lite0":
+        return EfficientNetLite0Coder(pretrained=bool(pretrained))
+    if name in MIT_NAMES:
+        return MixTransformerCoder(name, pretrained=pretrained)
+    if name.startswith("auto:"):
+        return AutoBackboneCoder(
+            name.removeprefix("auto:"), pretrained=bool(pretrained), config=backbone_config
+        )
+    raise InputError(f"unknown backbone {name!r}; {suggest(name, [*BACKBONE_NAMES, 'auto:<hub id or folder>'])}")
+
+
+def pyramid_channels(coder: nn.Module) -> dict[int, int]:
+    """The stride → channels table of a backbone."""
+    return cast(ImageCoder, coder).channels

@@ -1,0 +1,116 @@
+"""The label coder: label map → latent (encoder E) and latent → logits (decoder D, with the detail links)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from iccld.models.layers import ResidualBlock, group_norm, upsample_to
+
+LATENT_STRIDE = 8
+
+
+class LabelEncoder(nn.Module):
+    """Equation 1: label map → latent z_0 at stride 8 with unit root mean square in every cell.
+
+    The unit scale gives the noise a known strength and stops the encoder from hiding labels from it.
+
+    Args:
+        num_classes: k.
+        latent_channels: d.
+        width: hidden channels.
+    """
+
+    def __init__(self, num_classes: int, latent_channels: int, width: int = 64) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.stem = nn.Conv2d(num_classes, width, 3, stride=2, padding=1)
+        self.block = ResidualBlock(width, width)
+        self.norm = group_norm(width)
+        self.out = nn.Conv2d(width, latent_channels, 1)
+
+    def forward(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, "b d h2 w2"]:
+        """Encodes labels; anything outside 0…k−1 (255 = ignore) counts as no class at all."""
+        classes = torch.arange(self.num_classes, device=labels.device).view(1, -1, 1, 1)
+        one_hot = (labels.unsqueeze(1) == classes).to(self.stem.weight.dtype)
+        shares = F.avg_pool2d(one_hot.contiguous(memory_format=torch.channels_last), 4)
+        latent = self.out(F.silu(self.norm(self.block(self.stem(shares)))))
+        return unit_rms(latent.float())
+
+
+def unit_rms(latent: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
+    """Scales every cell's vector to root mean square 1."""
+    return latent * torch.rsqrt(latent.square().mean(dim=1, keepdim=True) + 1e-6)
+
+
+class LabelDecoder(nn.Module):
+    """Equation 7: latent at stride 8 → logits at the finest stride of the image coder.
+
+    *Detail links*: features of the image coder at strides 4 and 2 (where the backbone has them) join at the
+    matching scale, so that thin things survive the coarse latent grid.
+
+    Args:
+        num_classes: k.
+        latent_channels: d.
+        image_channels: stride → channels of the image coder.
+        detail_links: False leaves the links out; the decoder then sees the latent alone.
+        width: channels at stride 8; halved at each finer stride, but at least 32.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        latent_channels: int,
+        image_channels: Mapping[int, int],
+        *,
+        detail_links: bool = True,
+        width: int = 96,
+    ) -> None:
+        super().__init__()
+        self.strides = sorted((s for s in image_channels if s < LATENT_STRIDE), reverse=True)
+        self.out_stride = self.strides[-1]
+        self.stem = nn.Conv2d(latent_channels, width, 3, padding=1)
+        self.links = nn.ModuleList()
+        self.blocks = nn.ModuleList()
+        self.reduce = nn.ModuleList()
+        channels = width
+        for stride in self.strides:
+            out_channels = max(32, channels // 2)
+            self.reduce.append(nn.Conv2d(channels, out_channels, 1))
+            self.links.append(
+                nn.Conv2d(image_channels[stride], out_channels, 1) if detail_links else nn.Identity()
+            )
+            self.blocks.append(ResidualBlock(out_channels, out_channels))
+            channels = out_channels
+        self.detail_links = detail_links
+        self.norm = group_norm(channels)
+        self.head = nn.Conv2d(channels, num_classes, 1)
+
+    def project(self, features: Mapping[int, Tensor]) -> list[Tensor]:
+        """Prepares the detail links of a batch once, however many latents are decoded with them."""
+        if not self.detail_links:
+            return []
+        return [link(features[s]) for link, s in zip(self.links, self.strides, strict=True)]
+
+    def forward(
+        self, latent: Float[Tensor, "b d h w"], details: Sequence[Tensor], size: tuple[int, int]
+    ) -> Float[Tensor, "b k h2 w2"]:
+        """Decodes a latent.
+
+        Args:
+            latent: z.
+            details: what :meth:`project` gave for the same images.
+            size: the height and width of the image in pixels.
+        """
+        x = self.stem(latent)
+        for index, stride in enumerate(self.strides):
+            x = upsample_to(self.reduce[index](x), (size[0] // stride, size[1] // stride))
+            if self.detail_links:
+                x = x + details[index]
+            x = self.blocks[index](x)
+        logits: Tensor = self.head(F.silu(self.norm(x)))
+        return logits

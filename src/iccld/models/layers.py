@@ -1,0 +1,88 @@
+"""Building blocks that several networks share."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group normalisation with groups of about 16 channels.
+
+    It keeps no running statistics, so ranks cannot diverge and resuming is exact.
+    """
+    groups = max(1, channels // 16)
+    while channels % groups:
+        groups -= 1
+    return nn.GroupNorm(groups, channels)
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoidal embedding of the diffusion time followed by a small perceptron."""
+
+    def __init__(self, channels: int, num_frequencies: int = 16) -> None:
+        super().__init__()
+        frequencies = torch.exp(torch.linspace(0, math.log(100.0), num_frequencies)) * math.pi
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.mlp = nn.Sequential(
+            nn.Linear(2 * num_frequencies, channels), nn.SiLU(), nn.Linear(channels, channels), nn.SiLU()
+        )
+
+    def forward(self, time: Float[Tensor, " b"]) -> Float[Tensor, "b c"]:
+        """Embeds times in [0, 1]."""
+        angles = time.float()[:, None] * self.frequencies
+        embedded: Tensor = self.mlp(torch.cat([angles.sin(), angles.cos()], dim=1))
+        return embedded
+
+
+class ResidualBlock(nn.Module):
+    """Pre-activation residual block (He et al. 2016) with optional time conditioning (FiLM).
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output; where they differ, the shortcut is a 1×1 convolution.
+        stride: spatial stride of the first convolution.
+        time_channels: size of the time embedding; 0 for none.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, time_channels: int = 0) -> None:
+        super().__init__()
+        self.norm1 = group_norm(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
+        self.norm2 = group_norm(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)  # every block starts as its shortcut: deep stacks train at once
+        self.conv2.bias = nn.Parameter(torch.zeros(out_channels))
+        self.stride = stride
+        self.film = nn.Linear(time_channels, 2 * out_channels) if time_channels else None
+        if self.film is not None:
+            nn.init.zeros_(self.film.weight)
+            nn.init.zeros_(self.film.bias)
+        same = in_channels == out_channels
+        self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1, bias=False)
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b e"] | None = None
+    ) -> Float[Tensor, "b k h2 w2"]:
+        """Runs the block."""
+        residual = self.conv1(F.silu(self.norm1(x)))
+        residual = self.norm2(residual)
+        if self.film is not None and time is not None:
+            scale, shift = self.film(time)[:, :, None, None].chunk(2, dim=1)
+            residual = residual * (1 + scale) + shift
+        residual = self.conv2(F.silu(residual))
+        if self.stride > 1:
+            x = F.avg_pool2d(x, self.stride, ceil_mode=True)
+        out: Tensor = self.shortcut(x) + residual
+        return out
+
+
+def upsample_to(x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c h2 w2"]:
+    """Bilinear interpolation to a size in cells (corners not aligned)."""
+    if x.shape[-2:] == size:
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

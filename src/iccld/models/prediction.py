@@ -1,0 +1,187 @@
+"""Prediction: whole images or sliding windows, several noise draws, and the uncertainty they give."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor
+
+from iccld.compute import autocast
+from iccld.errors import InputError
+from iccld.models.layers import upsample_to
+
+if TYPE_CHECKING:
+    from iccld.models.iccld import ICCLD
+
+Images = UInt8[np.ndarray, "*b h w 3"] | Float[np.ndarray, "*b h w 3"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A segmentation; arrays have a leading batch axis if the images had one.
+
+    Attributes:
+        labels: most probable class, an index into the model's label space.
+        probabilities: of every class, averaged over the draws; they add up to 1.
+        uncertainty: entropy of the probabilities divided by its maximum, log k: 0 sure, 1 clueless.
+        mutual_information: the part of that entropy which comes from disagreement between draws (0 with one
+            draw), on the same scale.
+    """
+
+    labels: UInt8[np.ndarray, "*b h w"]
+    probabilities: Float32[np.ndarray, "*b k h w"]
+    uncertainty: Float32[np.ndarray, "*b h w"]
+    mutual_information: Float32[np.ndarray, "*b h w"]
+
+
+def to_batch(images: Any) -> tuple[Float[Tensor, "b 3 h w"], bool]:
+    """Turns what users hand over into a float batch in [0, 1]; tells whether a batch axis was added.
+
+    Raises:
+        InputError: wrong shape, type or range.
+    """
+    array = np.asarray(images)
+    if array.ndim not in (3, 4) or array.shape[-1] != 3 or array.size == 0:
+        raise InputError(f"images have shape {array.shape}; give RGB arrays of shape (h, w, 3) or (b, h, w, 3)")
+    single = array.ndim == 3
+    if single:
+        array = array[None]
+    if array.dtype == np.uint8:
+        batch = torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2).float() / 255
+    elif np.issubdtype(array.dtype, np.floating):
+        batch = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).permute(0, 3, 1, 2)
+        if not bool(torch.isfinite(batch).all()) or float(batch.min()) < 0 or float(batch.max()) > 1:
+            low, high = float(batch.min()), float(batch.max())
+            raise InputError(f"float images range from {low:g} to {high:g}; scale them to [0, 1] or give uint8")
+    else:
+        raise InputError(f"images are of type {array.dtype}; give uint8, or floats in [0, 1]")
+    return batch, single
+
+
+def predict_images(
+    model: ICCLD,
+    images: Any,
+    *,
+    steps: int,
+    draws: int,
+    seed: int,
+    window: tuple[int, int] | None,
+    overlap: float,
+    precision: str = "auto",
+) -> Prediction:
+    """See :meth:`iccld.models.iccld.ICCLD.predict`."""
+    if steps < 1 or draws < 1:
+        raise InputError(f"steps is {steps} and draws is {draws}; both must be at least 1")
+    if not 0 <= overlap < 1:
+        raise InputError(f"overlap is {overlap}; give a share of the window in [0, 1)")
+    if window is not None and min(window) < 32:
+        raise InputError(f"window is {window[0]}×{window[1]}; give at least 32×32 pixels")
+    batch, single = to_batch(images)
+    device = next(model.parameters()).device
+    batch = batch.to(device)
+    was_training = model.training
+    model.eval()
+    try:
+        with (
+            torch.inference_mode(),
+            torch.random.fork_rng(devices=[]),
+            autocast(device.type, precision),
+        ):
+            torch.manual_seed(seed)
+            if window is None:
+                probabilities, entropies = _predict_whole(model, batch, steps, draws)
+            else:
+                probabilities, entropies = _predict_windows(model, batch, steps, draws, window, overlap)
+            prediction = _summarize(probabilities, entropies, size=(batch.shape[-2], batch.shape[-1]))
+    finally:
+        model.train(was_training)
+    if single:
+        fields = ("labels", "probabilities", "uncertainty", "mutual_information")
+        prediction = Prediction(*(getattr(prediction, name)[0] for name in fields))
+    return prediction
+
+
+def entropy(probabilities: Float[Tensor, "b k h w"]) -> Float[Tensor, "b h w"]:
+    """Entropy divided by log k, in [0, 1]."""
+    num_classes = probabilities.shape[1]
+    raw = torch.special.entr(probabilities).sum(dim=1)
+    return (raw / math.log(max(2, num_classes))).clamp(0, 1)
+
+
+def _predict_whole(
+    model: ICCLD, batch: Tensor, steps: int, draws: int
+) -> tuple[Float[Tensor, "b k h2 w2"], Float[Tensor, "b h2 w2"]]:
+    """Mean probabilities, and the draws' mean entropy, at the decoder's stride; the image coder runs once."""
+    state = model.encode_images(batch.contiguous(memory_format=torch.channels_last))
+    noise = model.draw_noise(state, draws * len(batch))
+    if draws > 1:
+        state = state.repeat(draws)
+    probabilities = model.decode(model.sample(state, noise, steps), state).softmax(dim=1)
+    entropies = entropy(probabilities)
+    if draws > 1:
+        probabilities = probabilities.unflatten(0, (len(batch), draws)).mean(dim=1)
+        entropies = entropies.unflatten(0, (len(batch), draws)).mean(dim=1)
+    return probabilities, entropies
+
+
+def _predict_windows(
+    model: ICCLD, batch: Tensor, steps: int, draws: int, window: tuple[int, int], overlap: float
+) -> tuple[Tensor, Tensor]:
+    """Averages overlapping windows at full resolution."""
+    b, _, height, width = batch.shape
+    num_classes = len(model.label_space)
+    probabilities = batch.new_zeros(b, num_classes, height, width)
+    entropies = batch.new_zeros(b, height, width)
+    counts = batch.new_zeros(height, width)
+    for top, left in window_positions((height, width), window, overlap):
+        rows, columns = slice(top, top + window[0]), slice(left, left + window[1])
+        tile = batch[..., rows, columns]
+        size = (tile.shape[-2], tile.shape[-1])
+        tile_probabilities, tile_entropies = _predict_whole(model, tile, steps, draws)
+        probabilities[..., rows, columns] += upsample_to(tile_probabilities, size)
+        entropies[..., rows, columns] += upsample_to(tile_entropies[:, None], size)[:, 0]
+        counts[rows, columns] += 1
+    return probabilities / counts, entropies / counts
+
+
+def window_positions(
+    size: tuple[int, int], window: tuple[int, int], overlap: float
+) -> list[tuple[int, int]]:
+    """Top-left corners of windows that cover an image, neighbours sharing at least ``overlap`` of a window.
+
+    Args:
+        size: height and width of the image.
+        window: height and width of the window; one larger than the image covers it whole.
+        overlap: in [0, 1).
+    """
+    axes = []
+    for side, extent in zip(size, window, strict=True):
+        stride = max(1, int(extent * (1 - overlap)))
+        last = max(0, side - extent)
+        count = -(-last // stride) + 1
+        # Even spacing, the last window flush with the border: no slivers, no padding.
+        axes.append([round(i * last / (count - 1)) if count > 1 else 0 for i in range(count)])
+    return [(top, left) for top in axes[0] for left in axes[1]]
+
+
+def _summarize(probabilities: Tensor, entropies: Tensor, size: tuple[int, int]) -> Prediction:
+    """Interpolates probabilities (not logits: they are fewer numbers to exponentiate) and finds the labels."""
+    total = entropy(probabilities)
+    disagreement = (total - entropies).clamp_min(0)
+    maps = F.interpolate(
+        torch.stack([total, disagreement], dim=1), size=size, mode="bilinear", align_corners=False
+    )
+    full = upsample_to(probabilities, size)
+    labels = full.argmax(dim=1).to(torch.uint8)
+    return Prediction(
+        cast(Any, labels.cpu().numpy()),
+        cast(Any, full.float().cpu().numpy()),
+        cast(Any, maps[:, 0].float().cpu().numpy()),
+        cast(Any, maps[:, 1].float().cpu().numpy()),
+    )

@@ -1,0 +1,148 @@
+"""Image coders from the ``transformers`` library: SegFormer's MiT-B0…B5 and any AutoBackbone."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from iccld.errors import InputError
+from iccld.models.layers import upsample_to
+
+# Xie et al. 2021 (SegFormer), table 6: hidden sizes and depths of MiT-B0 to B5.
+_MIT = {
+    "mit_b0": ((32, 64, 160, 256), (2, 2, 2, 2)),
+    "mit_b1": ((64, 128, 320, 512), (2, 2, 2, 2)),
+    "mit_b2": ((64, 128, 320, 512), (3, 4, 6, 3)),
+    "mit_b3": ((64, 128, 320, 512), (3, 4, 18, 3)),
+    "mit_b4": ((64, 128, 320, 512), (3, 8, 27, 3)),
+    "mit_b5": ((64, 128, 320, 512), (3, 6, 40, 3)),
+}
+MIT_NAMES = tuple(_MIT)
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class _NormalizedCoder(nn.Module):
+    """Holds the backbone's own image statistics."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+
+class MixTransformerCoder(_NormalizedCoder):
+    """SegFormer's Mix Transformer: features at strides 4, 8, 16 and 32.
+
+    Args:
+        name: ``mit_b0`` … ``mit_b5``.
+        pretrained: False builds it with random weights; True reads ``nvidia/<name>`` (ImageNet) from the hub; a
+            string names another hub id or a local folder.
+
+    Raises:
+        InputError: the pretrained weights cannot be read.
+    """
+
+    channels: dict[int, int]
+
+    def __init__(self, name: str, *, pretrained: bool | str = False) -> None:
+        super().__init__()
+        from transformers import SegformerConfig, SegformerModel
+
+        hidden_sizes, depths = _MIT[name]
+        if pretrained:
+            source = pretrained if isinstance(pretrained, str) else f"nvidia/{name.replace('_', '-')}"
+            self.encoder = _from_pretrained(SegformerModel, source)
+            hidden_sizes = tuple(self.encoder.config.hidden_sizes)
+        else:
+            self.encoder = SegformerModel(SegformerConfig(hidden_sizes=list(hidden_sizes), depths=list(depths)))
+        self.channels = dict(zip((4, 8, 16, 32), hidden_sizes, strict=True))
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
+        """Computes the pyramid of RGB images in [0, 1] whose sides are multiples of 32."""
+        outputs = self.encoder((images - self.mean) / self.std, output_hidden_states=True)
+        return dict(zip(self.channels, outputs.hidden_states, strict=True))
+
+
+class AutoBackboneCoder(_NormalizedCoder):
+    """Any ``transformers`` AutoBackbone: ConvNeXt V2, Swin, DINOv2, DINOv3 and others.
+
+    Backbones with several strides give their own pyramid. Plain vision transformers have one stride: the maps
+    of four of their layers are resampled to strides 4, 8, 16 and 32 (a simple feature pyramid, Li et al. 2022);
+    the image is resized so that one patch covers 16 of its pixels.
+
+    Args:
+        source: a hub id or a local folder that holds at least ``config.json``.
+        pretrained: True reads the weights too, False builds random ones from the configuration.
+
+    Raises:
+        InputError: the source cannot be read, or is no backbone.
+    """
+
+    channels: dict[int, int]
+
+    def __init__(self, source: str, *, pretrained: bool = False, config: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        from transformers import AutoBackbone, AutoConfig
+
+        if config is not None:
+            loaded = AutoConfig.for_model(**config)
+        else:
+            loaded = _from_pretrained(AutoConfig, source)
+        patch_size = getattr(loaded, "patch_size", None)
+        num_layers = getattr(loaded, "num_hidden_layers", 0)
+        is_plain = not hasattr(loaded, "depths")
+        if is_plain and num_layers:
+            indices = [max(1, round(num_layers * share)) for share in (0.25, 0.5, 0.75, 1.0)]
+        else:
+            indices = list(range(1, len(loaded.stage_names)))
+        loaded.out_indices = indices
+        try:
+            if pretrained and config is None:
+                self.backbone = _from_pretrained(AutoBackbone, source, config=loaded)
+            else:
+                self.backbone = AutoBackbone.from_config(loaded)
+        except ValueError as error:
+            raise InputError(
+                f"backbone {source}: transformers has no backbone of this type ({str(error).splitlines()[0]}); "
+                "choose one that AutoBackbone lists, e.g. ConvNeXtV2, Swin or DINOv2"
+            ) from error
+        self.backbone_config = loaded.to_dict()
+        self.patch_size = int(patch_size) if is_plain and isinstance(patch_size, int) else 0
+        channels = list(self.backbone.channels)
+        if len(channels) != 4:
+            raise InputError(f"backbone {source}: has {len(channels)} stages; choose one with 4 (or a plain ViT)")
+        self.channels = dict(zip((4, 8, 16, 32), channels, strict=True))
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
+        """Computes the pyramid of RGB images in [0, 1] whose sides are multiples of 32."""
+        height, width = images.shape[-2:]
+        x = (images - self.mean) / self.std
+        if self.patch_size and self.patch_size != 16:
+            scaled = (height // 16 * self.patch_size, width // 16 * self.patch_size)
+            x = F.interpolate(x, size=scaled, mode="bilinear", align_corners=False, antialias=True)
+        maps = self.backbone(x).feature_maps
+        sizes = {stride: (height // stride, width // stride) for stride in self.channels}
+        return {s: upsample_to(m, sizes[s]) for s, m in zip(self.channels, maps, strict=True)}
+
+
+def _from_pretrained(loader: Any, source: str, **arguments: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # heads that a backbone does not use
+        try:
+            return loader.from_pretrained(source, **arguments)
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise InputError(
+                f"backbone {source}: cannot be read ({reason}); give a hub id that you can reach or a local folder "
+                "with config.json and model.safetensors"
+            ) from error

@@ -1,0 +1,170 @@
+"""Named runs. Each says the command, the hardware it is meant for and what to expect, or "not run here"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from iccld.config import AdaptationConfig, DataConfig, ModelConfig, OptimConfig, TrainConfig
+from iccld.errors import InputError
+from iccld.labels import suggest
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named configuration.
+
+    Attributes:
+        summary: one line.
+        command: how to start it.
+        hardware: what it is meant for, with the time it takes there.
+        expected: measured target mIoU with its source, or "not run here".
+        config: the settings.
+    """
+
+    summary: str
+    command: str
+    hardware: str
+    expected: str
+    config: TrainConfig
+
+
+_DEMO_DATA = DataConfig(source_size=(128, 256), target_size=(128, 256), rare_class_temperature=0.5)
+
+_PAPER_OPTIM = OptimConfig(
+    head_lr=6e-4, backbone_lr=6e-5, weight_decay=0.01, warmup_steps=1500, poly_power=1.0, grad_clip=10.0
+)
+_PAPER_ADAPTATION = AdaptationConfig(
+    start_step=1500, teacher_decay=0.999, threshold=0.968, adversarial_warmup=3000
+)
+
+
+def _paper_data(source: str, label_space: str, source_size: tuple[int, int]) -> DataConfig:
+    """The protocol of DAFormer, which the ICCLD paper compares with: 512×512 crops, batch 2, rare-class sampling."""
+    return DataConfig(
+        source=source,
+        source_root=f"data/{source}",
+        source_size=source_size,
+        target="cityscapes",
+        target_root="data/cityscapes",
+        target_size=(512, 1024),
+        label_space=label_space,
+        crop=(512, 512),
+        batch_size=2,
+        num_workers=4,
+        rare_class_temperature=0.01,
+        ignore_top=15,
+        ignore_bottom=120,
+    )
+
+
+PRESETS: Mapping[str, Preset] = {
+    "demo": Preset(
+        summary="street scenes, game look → camera look, 19 classes; what `iccld demo` runs",
+        command="iccld demo",
+        hardware="2 CPU cores",
+        expected="see README",
+        config=TrainConfig(steps=1500, data=_DEMO_DATA),
+    ),
+    "scenes": Preset(
+        summary="street scenes, game look → camera look, with a larger budget than the demo",
+        command="iccld train scenes --out runs/scenes",
+        hardware="2 CPU cores",
+        expected="not run here",
+        config=TrainConfig(
+            steps=6000,
+            checkpoint_every=1000,
+            data=DataConfig(
+                source_size=(128, 256),
+                target_size=(128, 256),
+                source_count=1500,
+                target_count=1500,
+                rare_class_temperature=0.5,
+            ),
+        ),
+    ),
+    "scenes_to_camvid": Preset(
+        summary="street scenes (both looks) → real CamVid frames, 11 classes",
+        command="iccld train scenes_to_camvid --data.target-root data/camvid --out runs/camvid",
+        hardware="2 CPU cores",
+        expected="see README",
+        config=TrainConfig(
+            steps=1500,
+            data=DataConfig(
+                source_look="both",
+                source_count=1000,
+                source_size=(192, 256),
+                target="camvid",
+                target_root="data/camvid",
+                target_size=(192, 256),
+                label_space="camvid11",
+                crop=(192, 256),
+                scale=(0.9, 1.5),
+                rare_class_temperature=0.5,
+            ),
+        ),
+    ),
+    "scenes_to_folder": Preset(
+        summary="street scenes (both looks) → a folder of your own unlabelled images, 19 classes",
+        command="iccld train scenes_to_folder --data.target-root MY_IMAGES --out runs/mine",
+        hardware="2 CPU cores",
+        expected="depends on your images",
+        config=TrainConfig(
+            steps=1500,
+            data=DataConfig(
+                source_look="both",
+                source_count=1000,
+                source_size=(160, 256),
+                target="folder",
+                target_size=(160, 256),
+                crop=(160, 256),
+                scale=(0.9, 1.5),
+                rare_class_temperature=0.5,
+            ),
+        ),
+    ),
+    "gta5_to_cityscapes": Preset(
+        summary="GTA5 → Cityscapes, 19 classes, MiT-B5, the protocol of the paper (74.4 mIoU reported there)",
+        command="iccld train gta5_to_cityscapes --data.source-root GTA5 --data.target-root CITYSCAPES --out runs/gta5",
+        hardware="one GPU of 24 GB or more",
+        expected="not run here",
+        config=TrainConfig(
+            steps=40_000,
+            checkpoint_every=2000,
+            log_every=50,
+            data=_paper_data("gta5", "cityscapes19", (720, 1280)),
+            model=ModelConfig(backbone="mit_b5", width=192),
+            optim=_PAPER_OPTIM,
+            adaptation=_PAPER_ADAPTATION,
+        ),
+    ),
+    "synthia_to_cityscapes": Preset(
+        summary="SYNTHIA → Cityscapes, 16 classes, MiT-B5, the protocol of the paper (67.2 mIoU reported there)",
+        command=(
+            "iccld train synthia_to_cityscapes --data.source-root SYNTHIA --data.target-root CITYSCAPES "
+            "--out runs/synthia"
+        ),
+        hardware="one GPU of 24 GB or more",
+        expected="not run here",
+        config=TrainConfig(
+            steps=40_000,
+            checkpoint_every=2000,
+            log_every=50,
+            data=_paper_data("synthia", "synthia16", (760, 1280)),
+            model=ModelConfig(backbone="mit_b5", width=192),
+            optim=_PAPER_OPTIM,
+            adaptation=_PAPER_ADAPTATION,
+        ),
+    ),
+}
+
+
+def get_preset(name: str) -> Preset:
+    """Finds a preset.
+
+    Raises:
+        InputError: no such preset; suggests the nearest.
+    """
+    if name not in PRESETS:
+        raise InputError(f"unknown preset {name!r}; {suggest(name, list(PRESETS))}")
+    return PRESETS[name]

@@ -1,0 +1,98 @@
+"""Checkpoints: one atomic safetensors file each, rotated; a damaged newest one falls back to the one before.
+
+The file's header carries the step and the run's facts as JSON, so weights and facts cannot come apart.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from iccld.models.storage import atomic_safetensors
+
+_PATTERN = "step-*.safetensors"
+
+
+@dataclass
+class Checkpoint:
+    """The state of a run after ``step`` steps.
+
+    Attributes:
+        step: steps done.
+        tensors: flat names → tensors of all networks and optimisers.
+        facts: plain values that belong to the state.
+    """
+
+    step: int
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
+    """Writes a checkpoint atomically, then removes all but the newest ``keep``.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written; older checkpoints stay.
+    """
+    header = {"step": str(checkpoint.step), "facts": json.dumps(checkpoint.facts)}
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in checkpoint.tensors.items()}
+    path = folder / f"step-{checkpoint.step:08d}.safetensors"
+    atomic_safetensors(path, lambda temporary: save_file(tensors, temporary, metadata=header))
+    for old in sorted(folder.glob(_PATTERN))[: -max(1, keep)]:
+        old.unlink()
+    return path
+
+
+def load_newest(folder: Path) -> Checkpoint | None:
+    """Reads the newest checkpoint that is whole; warns on stderr of every damaged one it passes over."""
+    for path in sorted(folder.glob(_PATTERN), reverse=True):
+        try:
+            return _load(path)
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            print(f"warning: {path}: damaged checkpoint ({error}); trying the one before it", file=sys.stderr)
+    return None
+
+
+def _load(path: Path) -> Checkpoint:
+    with safe_open(path, framework="pt") as handle:
+        header = handle.metadata()
+        tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 - not a mapping
+    return Checkpoint(int(header["step"]), tensors, json.loads(header["facts"]))
+
+
+def pack_module(name: str, module: nn.Module) -> dict[str, Tensor]:
+    """Flat tensors of a network: parameters and buffers."""
+    return {f"{name}/{key}": value for key, value in module.state_dict().items()}
+
+
+def unpack_module(name: str, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Loads what :func:`pack_module` gave, strictly."""
+    prefix = f"{name}/"
+    module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+
+
+def pack_optimizer(name: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Flat tensors of an optimiser's state; its settings come from the configuration again."""
+    state = optimizer.state_dict()["state"]
+    return {f"{name}/{index}/{key}": value for index, entry in state.items() for key, value in entry.items()}
+
+
+def unpack_optimizer(name: str, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Loads what :func:`pack_optimizer` gave."""
+    entries: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith(f"{name}/"):
+            _, index, item = key.rsplit("/", 2)
+            entries.setdefault(int(index), {})[item] = value
+    state = optimizer.state_dict()
+    state["state"] = entries
+    optimizer.load_state_dict(state)

@@ -1,0 +1,71 @@
+"""What a run will take, before it starts: parameters, peak memory and time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from iccld.models.iccld import ICCLD
+
+_PROCESS_OVERHEAD = 900 * 2**20  # interpreter, torch and the kernels' scratch space on a CPU, measured
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A run's expected demands.
+
+    Attributes:
+        num_parameters: of the student.
+        peak_bytes: of the training process (CPU) or of device memory (GPU), data not included.
+        seconds_per_step: of the segmenter's update.
+    """
+
+    num_parameters: int
+    peak_bytes: int
+    seconds_per_step: float
+
+
+def estimate_step(
+    model: ICCLD, *, batch_size: int, num_branches: int, crop: tuple[int, int], precision: torch.autocast
+) -> Estimate:
+    """Runs one small forward and backward pass and scales what it kept and took to the real batch.
+
+    Args:
+        model: on its device; gradients are cleared afterwards and its weights are untouched.
+        batch_size: images per branch.
+        num_branches: 1 for supervised training, 3 for source, mixed and target.
+        crop: height and width of the images.
+        precision: the context to run in.
+    """
+    device = next(model.parameters()).device
+    labeled = 2 if num_branches == 3 else 1
+    images = torch.rand(num_branches, 3, *crop, device=device).contiguous(memory_format=torch.channels_last)
+    labels = torch.zeros(labeled, *crop, dtype=torch.int64, device=device)
+    times = torch.ones(num_branches, device=device)
+    aligned = torch.ones(num_branches, dtype=torch.bool, device=device)
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.random.fork_rng(devices=[]), precision:
+        for _ in range(2):  # the first pass warms the kernels up
+            kept.clear()
+            start = time.monotonic()
+            with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+                output = model(images, labels, times, aligned)
+                loss = output.logits.float().square().mean() + output.denoised.square().mean()
+                loss = loss + output.reconstruction.float().square().mean()
+            loss.backward()
+            seconds = time.monotonic() - start
+    model.zero_grad(set_to_none=True)
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    activations = max(0, sum(kept.values()) - weights) * batch_size
+    # Student, gradients, two moments and the teacher; activations plus half of them for the gradients in flight.
+    peak = 5 * weights + int(1.5 * activations) + (_PROCESS_OVERHEAD if device.type == "cpu" else 0)
+    teacher = 1.25 if num_branches == 3 else 1.0
+    return Estimate(sum(p.numel() for p in model.parameters()), peak, seconds * batch_size * teacher)
