@@ -1,0 +1,85 @@
+"""How many pixels of each class each image has, counted once and kept beside the run."""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int64
+
+from iccld.data.datasets import SegmentationDataset
+from iccld.files import write_atomic
+from iccld.progress import track
+
+
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """A data set that can tell whether its files have changed."""
+
+    def fingerprint(self) -> str:
+        """A hash of the files and of what their labels mean."""
+        ...
+
+
+def class_counts(
+    dataset: SegmentationDataset, cache_dir: str | os.PathLike[str] | None = None, num_threads: int = 4
+) -> Int64[np.ndarray, "n k"]:
+    """Counts the pixels of each class in each label map, with a progress bar.
+
+    Args:
+        dataset: a data set with labels.
+        cache_dir: a folder that keeps the counts of file-based data sets. They are counted again when a file,
+            its size or its time, the classes or the id table have changed.
+        num_threads: threads that read label maps.
+
+    Returns:
+        Pixels of class k in image n, ignored pixels not counted.
+
+    Raises:
+        InputError: a label map cannot be read.
+    """
+    assert dataset.has_labels, f"{dataset.name} was opened without labels"
+    cache: Path | None = None
+    shape = (len(dataset), len(dataset.label_space))
+    if cache_dir is not None and isinstance(dataset, Fingerprinted):
+        name = re.sub(r"[^\w-]", "_", dataset.name)
+        cache = Path(cache_dir, f"class_counts_{name}_{dataset.fingerprint()[:16]}.npz")
+        kept = _load(cache, shape)
+        if kept is not None:
+            return kept
+    counts = np.zeros(shape, dtype=np.int64)
+    rows = _count_all(dataset, num_threads)
+    for index, row in enumerate(track(rows, len(dataset), f"counting classes of {dataset.name}")):
+        counts[index] = row
+    if cache is not None:
+        write_atomic(cache, lambda temporary: np.savez_compressed(temporary, counts=counts))
+    return counts
+
+
+def _count_all(dataset: SegmentationDataset, num_threads: int) -> Iterator[Int64[np.ndarray, " k"]]:
+    num_classes = len(dataset.label_space)
+
+    def count(index: int) -> Int64[np.ndarray, " k"]:
+        return np.bincount(dataset.label(index).ravel(), minlength=256)[:num_classes].astype(np.int64)
+
+    executor = ThreadPoolExecutor(max_workers=num_threads)
+    try:
+        yield from executor.map(count, range(len(dataset)))
+    finally:
+        # After an error or Ctrl-C nobody waits for the rest.
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _load(cache: Path, shape: tuple[int, int]) -> Int64[np.ndarray, "n k"] | None:
+    try:
+        with np.load(cache, allow_pickle=False) as arrays:
+            counts: np.ndarray = arrays["counts"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return counts if counts.shape == shape and counts.dtype == np.int64 else None

@@ -1,0 +1,169 @@
+"""Random geometry for training samples: the same for image, label map and validity mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from iccld.labels import IGNORE
+
+PADDING_COLOR = (124, 116, 104)
+"""The RGB color of pixels outside the image: the mean of ImageNet, so about zero after normalization."""
+
+_MOST_TRIES = 10
+
+
+def resize_image(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Resizes an image to (height, width): by area when both sides shrink, else linearly."""
+    height, width = image.shape[:2]
+    if size == (height, width):
+        return image
+    shrinks = size[0] <= height and size[1] <= width
+    resized = cv2.resize(
+        image, (size[1], size[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
+    return np.asarray(resized, dtype=np.uint8)
+
+
+def resize_label(label: UInt8[np.ndarray, "h w"], size: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2"]:
+    """Resizes a label map to (height, width); each new pixel takes the label under its center."""
+    if size == label.shape:
+        return label
+    # INTER_NEAREST takes the label under the pixel's corner, half a pixel off the image.
+    resized = cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.asarray(resized, dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One draw of the random geometry.
+
+    Attributes:
+        size: (height, width) the whole image is scaled to.
+        top: first row of the crop in the scaled image.
+        left: first column of the crop in the scaled image.
+        flip: whether the crop is mirrored left to right.
+    """
+
+    size: tuple[int, int]
+    top: int
+    left: int
+    flip: bool
+
+
+@dataclass(frozen=True)
+class TrainTransform:
+    """Resize, random scale, random crop and random left-right flip.
+
+    Args:
+        crop: (height, width) of the result.
+        scale: the range of the random scale factor, applied to the base size; (1, 1) for none.
+        flip: whether half of the samples are mirrored.
+        resize: base (height, width) that images are brought to before scaling; None keeps each image's own.
+        ignore_top: share of the full image's height, at its top, that is marked invalid.
+        ignore_bottom: the same at its bottom, for the hood of the own car (DAFormer leaves out 15 and 120 of
+            512 rows of pseudo-labels: 0.03 and 0.23).
+        class_share: with a wanted class, the share of the crop that should show it; of up to ten crops the
+            first that has so much is taken, else the one with most (as DAFormer's rare-class sampling; it
+            asks for 1500 of 512×512 pixels).
+    """
+
+    crop: tuple[int, int]
+    scale: tuple[float, float] = (1.0, 1.0)
+    flip: bool = True
+    resize: tuple[int, int] | None = None
+    ignore_top: float = 0.0
+    ignore_bottom: float = 0.0
+    class_share: float = 0.0057
+
+    def __post_init__(self) -> None:
+        assert min(self.crop) > 0, self.crop
+        assert 0 < self.scale[0] <= self.scale[1], self.scale
+        assert min(self.ignore_top, self.ignore_bottom) >= 0, (self.ignore_top, self.ignore_bottom)
+        assert self.ignore_top + self.ignore_bottom < 1, (self.ignore_top, self.ignore_bottom)
+
+    def __call__(
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        label: UInt8[np.ndarray, "h w"] | None,
+        rng: np.random.Generator,
+        want: int | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Draws a training sample.
+
+        Args:
+            image: the full image, uint8 RGB.
+            label: its label map, None if there is none.
+            rng: the source of all randomness.
+            want: a class that the crop should show; needs a label map.
+
+        Returns:
+            ``image``, uint8 (h, w, 3); ``valid``, bool (h, w), False where there is no image or its rows are
+            to be ignored; with a label map ``label``, uint8 (h, w), 255 where not valid.
+        """
+        height, width = image.shape[:2]
+        assert label is None or label.shape == (height, width), (label.shape, image.shape)
+        geometry = self.draw((height, width), rng)
+        if want is not None:
+            assert label is not None, "a wanted class needs a label map"
+            geometry = self._search(label, geometry, rng, want)
+        valid = self.valid(geometry)
+        sample = {
+            "image": self._cut(resize_image(image, geometry.size), geometry, PADDING_COLOR),
+            "valid": valid,
+        }
+        if label is not None:
+            cut = self._cut(resize_label(label, geometry.size), geometry, IGNORE)
+            sample["label"] = np.where(valid, cut, np.uint8(IGNORE))
+        return sample
+
+    def draw(self, size: tuple[int, int], rng: np.random.Generator) -> Geometry:
+        """Draws the geometry for an image of the given (height, width)."""
+        base_height, base_width = self.resize or size
+        factor = rng.uniform(*self.scale)
+        height, width = max(1, round(base_height * factor)), max(1, round(base_width * factor))
+        top = int(rng.integers(max(0, height - self.crop[0]) + 1))
+        left = int(rng.integers(max(0, width - self.crop[1]) + 1))
+        mirrored = bool(rng.random() < 0.5)
+        return Geometry((height, width), top, left, self.flip and mirrored)
+
+    def valid(self, geometry: Geometry) -> Bool[np.ndarray, "h w"]:
+        """The validity mask of a crop: inside the image and outside its ignored rows."""
+        height, width = geometry.size
+        first = round(self.ignore_top * height) - geometry.top
+        last = height - round(self.ignore_bottom * height) - geometry.top
+        valid = np.zeros(self.crop, dtype=bool)
+        valid[max(0, first) : max(0, last), : width - geometry.left] = True
+        return np.ascontiguousarray(valid[:, ::-1]) if geometry.flip else valid
+
+    def _search(
+        self, label: UInt8[np.ndarray, "h w"], first: Geometry, rng: np.random.Generator, want: int
+    ) -> Geometry:
+        """Of up to ten crops takes the first that shows enough of a class, else the one that shows most."""
+        enough = self.class_share * self.crop[0] * self.crop[1]
+        geometry = best = first
+        most = -1
+        for _ in range(_MOST_TRIES):
+            cut = self._cut(resize_label(label, geometry.size), geometry, IGNORE)
+            pixels = int(np.count_nonzero((cut == want) & self.valid(geometry)))
+            if pixels > most:
+                best, most = geometry, pixels
+            if pixels >= enough:
+                break
+            geometry = self.draw((label.shape[0], label.shape[1]), rng)
+        return best
+
+    def _cut(
+        self, scaled: UInt8[np.ndarray, "h w ..."], geometry: Geometry, fill: int | tuple[int, int, int]
+    ) -> UInt8[np.ndarray, "h2 w2 ..."]:
+        """Crops, pads at the bottom and right where the image ends, and flips."""
+        height, width = self.crop
+        inside = scaled[geometry.top : geometry.top + height, geometry.left : geometry.left + width]
+        result = np.empty((height, width, *scaled.shape[2:]), dtype=np.uint8)
+        if inside.shape[:2] != (height, width):
+            result[:] = fill
+        result[: inside.shape[0], : inside.shape[1]] = inside
+        return np.ascontiguousarray(result[:, ::-1]) if geometry.flip else result
