@@ -1,0 +1,228 @@
+"""Houses beside the street, roofs, gable ends, low walls and the backdrop far away."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from iccld.data.scenes import facades, noise, paint
+from iccld.data.scenes.camera import NEAREST
+from iccld.data.scenes.looks import chance
+from iccld.data.scenes.street import END, Side, Stage
+
+BUILDING = 2
+
+
+def build_houses(stage: Stage) -> None:
+    """Queues the houses of every block."""
+    rng, street = stage.rng, stage.street
+    town = street.kind in ("town", "lot")
+    for side in street.sides:
+        common = facades.draw_style(rng, town, _saturation(stage))
+        height = _height(stage, town)
+        for block in side.blocks:
+            if block.kind in ("green", "lot") and chance(rng, 0.6):
+                _set_back(stage, side, block.near, block.far)
+            if block.kind != "houses":
+                continue
+            near = block.near + (0.0 if town else rng.uniform(0, 2))
+            while near < block.far - 1 and near < END:
+                length = float(rng.uniform(5, 9) if chance(rng, 0.5) else rng.uniform(9, 26))
+                far = min(near + length, block.far)
+                if chance(rng, 0.65):
+                    common = facades.draw_style(rng, town, _saturation(stage))
+                if chance(rng, 0.7):
+                    height = _height(stage, town)
+                wall = side.back + side.front + (rng.uniform(0, 1.5) if chance(rng, 0.25) else 0.0)
+                if far > NEAREST + 0.5:
+                    _house(stage, side, near, far, wall, height, common)
+                near = far + (0.0 if town and chance(rng, 0.85) else rng.uniform(0.5, 6.0))
+
+
+def _saturation(stage: Stage) -> float:
+    return float(stage.rng.uniform(*stage.look.saturation))
+
+
+def _height(stage: Stage, town: bool) -> float:
+    low, high = stage.look.floors
+    floors = int(stage.rng.integers(low, high + 1)) if town else int(stage.rng.integers(1, 4))
+    return float(floors * stage.rng.uniform(2.7, 3.6) + stage.rng.uniform(0, 1.2))
+
+
+def _set_back(stage: Stage, side: Side, near: float, far: float) -> None:
+    """A long low building behind a green or a car park."""
+    rng = stage.rng
+    wall = side.back + rng.uniform(12, 40)
+    style = facades.draw_style(rng, chance(rng, 0.5), _saturation(stage))
+    _house(stage, side, max(near, 2.0), far, float(wall), float(rng.uniform(4, 12)), style)
+
+
+def _house(stage: Stage, side: Side, near: float, far: float, wall: float, height: float, style: facades.Style) -> None:
+    roof = _roof_plan(stage, far - near)
+    stage.add(far, lambda: _paint_house(stage, side, near, far, wall, height, style, roof))
+
+
+def _roof_plan(stage: Stage, length: float) -> tuple[str, float, np.ndarray, bool]:
+    rng = stage.rng
+    kind = "flat" if chance(rng, 0.35) else ("gable" if chance(rng, 0.22) and length < 12 else "eaves")
+    color = paint.hsv(rng.uniform(5, 30), rng.uniform(0.1, 0.55), rng.uniform(0.2, 0.5))
+    if chance(rng, 0.45):
+        color = paint.hsv(rng.uniform(200, 260), rng.uniform(0.0, 0.15), rng.uniform(0.15, 0.42))
+    return kind, float(rng.uniform(1.5, 4.0)), color, chance(rng, 0.6)
+
+
+def _paint_house(
+    stage: Stage,
+    side: Side,
+    near: float,
+    far: float,
+    wall: float,
+    height: float,
+    style: facades.Style,
+    roof: tuple[str, float, np.ndarray, bool],
+) -> None:
+    camera, canvas, rng, sign = stage.camera, stage.canvas, stage.rng, side.sign
+    kind, rise, tiles, chimney = roof
+    x, deep = sign * wall, sign * (wall + 9.0)
+    start = max(near, NEAREST)
+    lit = _lit(stage, sign, wall)
+    normal = np.array([-sign, 0.0, 0.0], np.float32)
+    front_light = stage.light.on(normal, lit)
+    end_light = stage.light.on(np.array([0.0, 0.0, -1.0]), lit)
+    middle = (start + far) / 2
+    # the roof first: eaves hide its lower edge
+    ridge = height + rise
+    if kind == "eaves":
+        slope = np.array([[x - sign * 0.3, height, start], [x + sign * 4, ridge, start], [x + sign * 4, ridge, far],
+                          [x - sign * 0.3, height, far]])  # fmt: skip
+        roof_light = stage.light.on(np.array([-0.5 * sign, 0.85, 0.0]), lit)
+        canvas.fill(camera.project(slope), tiles * roof_light, BUILDING, middle, grain=0.1, gradient=(0.95, 1.05))
+    if chimney and kind != "flat":
+        _chimney(stage, x + sign * 4, near + 0.6, ridge, style.wall, middle)
+    if near > NEAREST:
+        _end_wall(stage, x, deep, near, height, ridge if kind != "flat" else height, style, end_light, kind)
+    if kind == "gable":
+        gable = np.array([[x, height, start], [x, height + rise * 1.3, middle], [x, height, far]])
+        canvas.fill(camera.project(gable), style.wall * front_light, BUILDING, middle, grain=0.08)
+    quad = camera.project(_corners(sign, x, start, far, height))
+    span = max(abs(float(quad[1, 0] - quad[0, 0])), 0.6 * abs(float(quad[0, 1] - quad[3, 1])))
+    scale = float(np.clip(camera.focal / max(start + 2.5, 5.0) / 1.3, 1.5, 13 * np.sqrt(camera.focal / 350)))
+    scale = min(scale, 3.0 * span / max(far - start, 1.0) + 1.5)
+    if abs(float(quad[1, 0] - quad[0, 0])) < 1:
+        return
+    albedo = facades.texture(rng, style, far - near, height, scale)
+    cut = round((start - near) / (far - near) * albedo.shape[1])
+    if sign > 0:
+        albedo = albedo[:, : albedo.shape[1] - cut] if cut else albedo
+    else:
+        albedo = albedo[:, cut:]
+    if albedo.shape[1] < 2:
+        return
+    canvas.warp(albedo * _front_light(stage, front_light, albedo.shape[0], height, lit, normal), quad, BUILDING, middle)
+
+
+def _corners(sign: int, x: float, near: float, far: float, height: float) -> np.ndarray:
+    """Corners of a front, top left first as seen from the street."""
+    first, last = (far, near) if sign > 0 else (near, far)
+    return np.array([[x, height, first], [x, height, last], [x, 0.0, last], [x, 0.0, first]])
+
+
+def _lit(stage: Stage, sign: int, wall: float) -> float:
+    return 1.0 if stage.rng.random() < 0.85 else float(stage.rng.uniform(0.0, 0.6))
+
+
+def _front_light(
+    stage: Stage, light: np.ndarray, rows: int, height: float, lit: float, normal: np.ndarray
+) -> np.ndarray:
+    """Light per row of a front: darker towards the street, and the shadow of the houses opposite."""
+    level = np.linspace(height, 0, rows, dtype=np.float32)
+    sky = 0.72 + 0.28 * np.clip(level / 9, 0, 1)
+    to_sun = stage.light.to_sun
+    width = stage.street.sides[0].back + stage.street.sides[1].back
+    facing = max(float(normal @ to_sun), 1e-3)
+    edge = stage.rng.uniform(5, 11) - width * float(to_sun[1]) / max(facing, 0.05)
+    shadow = np.clip((level - edge) / 0.6, 0, 1) if stage.street.kind == "town" else np.ones_like(level)
+    full, none = stage.light.on(normal, lit), stage.light.on(normal, 0.0)
+    return (sky[:, None] * (none + (full - none) * shadow[:, None])).astype(np.float32)[:, None, :]
+
+
+def _chimney(stage: Stage, x: float, along: float, ridge: float, color: np.ndarray, depth: float) -> None:
+    light = stage.light.on(np.array([0.0, 0.0, -1.0]))
+    if along <= NEAREST:
+        return
+    quad = np.array([[x - 0.5, ridge - 1, along], [x + 0.5, ridge - 1, along], [x + 0.5, ridge + 1.2, along],
+                     [x - 0.5, ridge + 1.2, along]])  # fmt: skip
+    stage.canvas.fill(stage.camera.project(quad), color * light * 0.9, BUILDING, depth)
+
+
+def _end_wall(
+    stage: Stage,
+    x: float,
+    deep: float,
+    near: float,
+    height: float,
+    ridge: float,
+    style: facades.Style,
+    light: np.ndarray,
+    kind: str,
+) -> None:
+    """The wall that faces the camera."""
+    top = [[(x + deep) / 2, ridge, near]] if kind == "eaves" else []
+    outline = np.array([[x, 0, near], [x, height, near], *top, [deep, height, near], [deep, 0, near]])
+    pixels = stage.camera.project(outline)
+    color = style.wall * np.float32(stage.rng.uniform(0.75, 1.1))
+    stage.canvas.fill(pixels, color * light, BUILDING, near, grain=0.08, gradient=(1.05, 0.8))
+    if abs(float(pixels[-1, 0] - pixels[0, 0])) > 12 and chance(stage.rng, 0.5):
+        left, right = sorted((x, deep))
+        quad = stage.camera.project(
+            np.array([[left, height, near], [right, height, near], [right, 0, near], [left, 0, near]])
+        )
+        scale = float(np.clip(stage.camera.scale(near), 1.5, 14))
+        albedo = facades.texture(stage.rng, style, right - left, height, scale)
+        stage.canvas.warp(albedo * light, quad, BUILDING, near)
+
+
+def paint_backdrop(stage: Stage, horizon: int) -> None:
+    """Paints what closes the view: far houses and woods along the horizon."""
+    rng, canvas, camera = stage.rng, stage.canvas, stage.camera
+    rows, columns = canvas.label.shape
+    if horizon <= 4:
+        return
+    unit = camera.focal / 170.0
+    light = stage.light.on((0.0, 0.4, -0.8))
+    for layer in range(2):
+        woods = chance(rng, 0.6)
+        color = (paint.leaves(rng) if not stage.street.bare else paint.bark(rng)) if woods else paint.wall(rng)[0]
+        depth = 260.0 - 80 * layer
+        start, wide = rng.uniform(-0.2, 0.6) * columns, rng.uniform(0.4, 1.3) * columns
+        left, right = int(max(0, start)), int(min(columns, start + wide))
+        if right - left < 4:
+            continue
+        if woods:
+            field = noise.crop(rng, "mottle", 2, right - left, (1.0, unit * 1.2))[0]
+            high = np.clip((rng.uniform(3, 9) + 2.0 * field) * unit, 1, None)
+            _silhouette(stage, left, horizon, high, color * light, 8, depth)
+            continue
+        x = float(left)
+        while x < right:
+            step, high = rng.uniform(6, 22) * unit, rng.uniform(5, 14) * unit
+            tone = paint.vary(rng, color, 0.3) * light
+            box = np.array([[x, horizon + 1], [x, horizon - high], [x + step, horizon - high], [x + step, horizon + 1]])
+            if chance(rng, 0.5):
+                box = np.insert(box, 2, [x + step / 2, horizon - high * 1.3], axis=0)
+            canvas.fill(box, tone, BUILDING, depth, grain=0.15)
+            x += step
+
+
+def _silhouette(
+    stage: Stage, left: int, bottom: int, high: np.ndarray, color: np.ndarray, label: int, depth: float
+) -> None:
+    """Fills columns from a height down to a row."""
+    canvas = stage.canvas
+    top = max(0, bottom - int(high.max()) - 2)
+    rows = np.arange(top, bottom + 1)
+    rows = rows[rows < canvas.label.shape[0]]
+    mask = rows[:, None] >= bottom - high[None, :]
+    part = canvas.color[rows[0] : rows[-1] + 1, left : left + len(high)]
+    tone = 1 + 0.22 * noise.crop(stage.rng, "mottle", len(rows), len(high), 1.0)
+    np.copyto(part, canvas.tint(np.clip(tone, 0.2, 2)[:, :, None] * color, depth), where=mask[:, :, None])
+    canvas.label[rows[0] : rows[-1] + 1, left : left + len(high)][mask] = label

@@ -1,0 +1,237 @@
+"""The picture being painted: linear light and labels, with the few ways to put something on both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from iccld.data.scenes import noise
+
+_SHIFT = 4
+_FAR = 6000.0
+
+Color = np.ndarray
+"""Linear RGB, three float values; 1 is about the brightness of a white sky."""
+
+
+class Canvas:
+    """Linear-light colours and trainIds of the same size, painted from the back to the front."""
+
+    def __init__(
+        self, rows: int, columns: int, haze: Color, density: float, rng: np.random.Generator
+    ) -> None:
+        """Starts black and unlabelled.
+
+        Args:
+            rows: height in pixels.
+            columns: width in pixels.
+            haze: color that far things fade into.
+            density: extinction per metre.
+            rng: chooses the texture of surfaces.
+        """
+        self.color = np.zeros((rows, columns, 3), np.float32)
+        self.label = np.full((rows, columns), 255, np.uint8)
+        self.haze = np.asarray(haze, np.float32)
+        self.density = density
+        self.rng = rng
+
+    def clear(self, depth: float) -> float:
+        """The share of light that reaches the camera from a depth."""
+        return float(np.exp(-self.density * max(depth, 0.0)))
+
+    def tint(self, color: Color, depth: float) -> Color:
+        """Fades a color (or a picture) into the haze."""
+        share = self.clear(depth)
+        return np.asarray(color, np.float32) * np.float32(share) + self.haze * np.float32(1.0 - share)
+
+    def window(self, points: np.ndarray) -> tuple[int, int, int, int] | None:
+        """The part of the canvas (left, top, right, bottom) that points span, or None if outside."""
+        left, top = np.floor(points.min(axis=0)).astype(int) - 1
+        right, bottom = np.ceil(points.max(axis=0)).astype(int) + 2
+        rows, columns = self.label.shape
+        left, top, right, bottom = max(left, 0), max(top, 0), min(right, columns), min(bottom, rows)
+        return (int(left), int(top), int(right), int(bottom)) if right > left and bottom > top else None
+
+    def fill(
+        self,
+        points: np.ndarray,
+        color: Color,
+        label: int | None,
+        depth: float,
+        *,
+        gradient: tuple[float, float] = (1.0, 1.0),
+        grain: float = 0.0,
+    ) -> None:
+        """Fills a polygon.
+
+        Args:
+            points: (n, 2) pixels.
+            color: linear RGB before haze.
+            label: trainId, or None to leave the labels as they are.
+            depth: metres, for the haze.
+            gradient: brightness at the top and at the bottom of the polygon.
+            grain: relative amplitude of a random texture.
+        """
+        points = np.clip(np.asarray(points, np.float32), -_FAR, _FAR)
+        window = self.window(points)
+        if window is None:
+            return
+        left, top, right, bottom = window
+        color = self.tint(color, depth)
+        fixed = np.round(points * (1 << _SHIFT)).astype(np.int32)
+        if label is not None:
+            cv2.fillPoly(self.label, [fixed], int(label), shift=_SHIFT)
+        flat = gradient == (1.0, 1.0) and grain == 0.0
+        if flat or (bottom - top) * (right - left) < 80:
+            mean = color * np.float32(0.5 * (gradient[0] + gradient[1]))
+            cv2.fillPoly(self.color, [fixed], [float(c) for c in mean], shift=_SHIFT)
+            return
+        mask = np.zeros((bottom - top, right - left), np.uint8)
+        cv2.fillPoly(mask, [fixed - np.array([left, top], np.int32) * (1 << _SHIFT)], 1, shift=_SHIFT)
+        low, high = float(points[:, 1].min()), float(points[:, 1].max())
+        position = np.clip((np.arange(top, bottom, dtype=np.float32) - low) / max(high - low, 1e-3), 0, 1)
+        factor = (gradient[0] + (gradient[1] - gradient[0]) * position)[:, None]
+        if grain:
+            factor = factor * (1 + grain * noise.crop(self.rng, "mottle", bottom - top, right - left, 1.0))
+        patch = np.maximum(factor, 0.05)[:, :, None].astype(np.float32) * color
+        cv2.copyTo(
+            np.broadcast_to(patch, (*mask.shape, 3)).astype(np.float32),
+            mask,
+            self.color[top:bottom, left:right],
+        )
+
+    def mark(self, points: np.ndarray, label: int) -> None:
+        """Labels a polygon and leaves its colours."""
+        points = np.clip(np.asarray(points, np.float32), -_FAR, _FAR)
+        cv2.fillPoly(self.label, [np.round(points * (1 << _SHIFT)).astype(np.int32)], label, shift=_SHIFT)
+
+    def stroke(
+        self,
+        points: np.ndarray,
+        thickness: float,
+        color: Color,
+        label: int | None,
+        depth: float,
+        closed: bool = False,
+    ) -> None:
+        """Draws an open or closed line; one thinner than a pixel is blended and labelled from half a pixel on."""
+        points = np.clip(np.asarray(points, np.float32), -_FAR, _FAR)
+        window = self.window(points)
+        if window is None or thickness < 0.08:
+            return
+        fixed = np.round(points * (1 << _SHIFT)).astype(np.int32)
+        width = max(1, round(thickness))
+        color = self.tint(color, depth)
+        if label is not None and thickness >= 0.5:
+            cv2.polylines(self.label, [fixed], closed, int(label), width, shift=_SHIFT)
+        if thickness >= 0.9:
+            cv2.polylines(self.color, [fixed], closed, [float(c) for c in color], width, shift=_SHIFT)
+            return
+        left, top, right, bottom = window
+        mask = np.zeros((bottom - top, right - left), np.uint8)
+        cv2.polylines(
+            mask, [fixed - np.array([left, top], np.int32) * (1 << _SHIFT)], closed, 1, 1, shift=_SHIFT
+        )
+        self.blend(left, top, mask.astype(np.float32) * np.float32(thickness), color)
+
+    def blend(self, left: int, top: int, alpha: np.ndarray, color: np.ndarray) -> None:
+        """Mixes a color or a picture into a window with the given opacity; the window must lie inside."""
+        part = self.color[top : top + alpha.shape[0], left : left + alpha.shape[1]]
+        part += alpha[:, :, None] * (color - part)
+
+    def disc(
+        self, center: Sequence[float], radius: float, color: Color, label: int | None, depth: float
+    ) -> None:
+        """Fills a circle given in pixels."""
+        x, y = float(center[0]), float(center[1])
+        rows, columns = self.label.shape
+        if not (-radius < x < columns + radius and -radius < y < rows + radius):
+            return
+        middle = (round(x * 16), round(y * 16))
+        size = max(1, round(radius * 16))
+        tone = [float(c) for c in self.tint(color, depth)]
+        cv2.circle(self.color, middle, size, tone, -1, shift=_SHIFT)
+        if label is not None:
+            cv2.circle(self.label, middle, size, int(label), -1, shift=_SHIFT)
+
+    @staticmethod
+    def mask(points: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
+        """The polygon's pixels (1, others 0) inside a window (left, top, right, bottom)."""
+        left, top, right, bottom = window
+        mask = np.zeros((bottom - top, right - left), np.uint8)
+        points = np.clip(points, -_FAR, _FAR) - np.array([left, top], np.float32)
+        cv2.fillPoly(mask, [np.round(points * (1 << _SHIFT)).astype(np.int32)], 1, shift=_SHIFT)
+        return mask
+
+    @staticmethod
+    def soften(mask: np.ndarray, reach: float) -> np.ndarray:
+        """A mask as float32 with an edge blurred over about ``reach`` pixels."""
+        size = 2 * min(round(reach), 40) + 1
+        return np.asarray(cv2.blur(mask.astype(np.float32), (size, size)), np.float32)
+
+    def warp(self, texture: np.ndarray, quad: np.ndarray, label: int, depth: float) -> None:
+        """Projects a texture onto a quadrilateral (top left, top right, bottom right, bottom left; pixels)."""
+        quad = np.clip(np.asarray(quad, np.float32), -_FAR * 4, _FAR * 4)
+        window = self.window(quad)
+        if window is None:
+            return
+        left, top, right, bottom = window
+        high, wide = texture.shape[:2]
+        corners = np.array([[0, 0], [wide, 0], [wide, high], [0, high]], np.float32)
+        shifted = quad - np.array([left, top], np.float32)
+        if abs(cv2.contourArea(shifted)) < 0.5:
+            return
+        matrix = cv2.getPerspectiveTransform(corners, shifted)
+        size = (right - left, bottom - top)
+        patch = cv2.warpPerspective(
+            self.tint(texture, depth), matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        mask = np.zeros((bottom - top, right - left), np.uint8)
+        cv2.fillPoly(mask, [np.round(shifted * (1 << _SHIFT)).astype(np.int32)], 1, shift=_SHIFT)
+        cv2.copyTo(patch, mask, self.color[top:bottom, left:right])
+        self.label[top:bottom, left:right][mask > 0] = label
+
+    def sprite(
+        self,
+        alpha: np.ndarray,
+        shade: np.ndarray,
+        box: tuple[float, float, float, float],
+        color: Color,
+        label: int,
+        depth: float,
+        threshold: float = 0.3,
+    ) -> None:
+        """Pastes a cut-out.
+
+        Args:
+            alpha: opacity 0 to 255, uint8.
+            shade: brightness, 128 is neutral, uint8, same size.
+            box: left, top, right, bottom in pixels.
+            color: linear RGB that the shade multiplies.
+            label: trainId where the smoothed opacity exceeds ``threshold``.
+            depth: metres, for the haze.
+            threshold: see ``label``.
+        """
+        rows, columns = self.label.shape
+        left, top, right, bottom = (round(v) for v in box)
+        if right - left < 2 or bottom - top < 2:
+            return
+        x0, y0, x1, y1 = max(left, 0), max(top, 0), min(right, columns), min(bottom, rows)
+        if x1 <= x0 or y1 <= y0:
+            return
+        high, wide = alpha.shape
+        step_x, step_y = wide / (right - left), high / (bottom - top)
+        sx0, sx1 = int((x0 - left) * step_x), min(wide, int(np.ceil((x1 - left) * step_x)) + 1)
+        sy0, sy1 = int((y0 - top) * step_y), min(high, int(np.ceil((y1 - top) * step_y)) + 1)
+        way = cv2.INTER_AREA if step_x > 1.2 else cv2.INTER_LINEAR
+        size = (x1 - x0, y1 - y0)
+        opacity = cv2.resize(alpha[sy0:sy1, sx0:sx1], size, interpolation=way).astype(np.float32) * (1 / 255)
+        tone = cv2.resize(shade[sy0:sy1, sx0:sx1], size, interpolation=way).astype(np.float32) * (1 / 128)
+        share = self.clear(depth)
+        picture = tone[:, :, None] * (np.asarray(color, np.float32) * share) + self.haze * (1 - share)
+        self.blend(x0, y0, opacity, picture)
+        reach = max(1, round((right - left) / 40)) * 2 + 1
+        wide_alpha = cv2.blur(opacity, (reach, reach))
+        self.label[y0:y1, x0:x1][np.maximum(wide_alpha, opacity * 0.6) > threshold] = label

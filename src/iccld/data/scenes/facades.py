@@ -1,0 +1,204 @@
+"""Textures of house fronts: brick or render, windows, doors, shop fronts, in metres from the ground up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from iccld.data.scenes import noise, paint
+from iccld.data.scenes.looks import chance, pick
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a house looks.
+
+    Attributes:
+        wall: albedo of the wall.
+        brick: whether bricks show.
+        trim: albedo of frames, sills and cornices.
+        glass: albedo of window panes.
+        floor: height of a floor, metres.
+        bay: distance of windows, metres.
+        window: width and height of windows as shares of bay and floor.
+        ground: ``shop``, ``house``, ``office`` or ``blank``.
+        ribbon: whether windows join to horizontal bands.
+    """
+
+    wall: np.ndarray
+    brick: bool
+    trim: np.ndarray
+    glass: np.ndarray
+    floor: float
+    bay: float
+    window: tuple[float, float]
+    ground: str
+    ribbon: bool
+
+
+def draw_style(rng: np.random.Generator, town: bool, saturation: float) -> Style:
+    """Draws a house's style."""
+    wall, brick = paint.wall(rng)
+    trim = paint.hsv(45, 0.05, rng.uniform(0.7, 0.95)) if chance(rng, 0.65) else paint.hsv(rng.uniform(0, 360), 0.3, 0.25)
+    glass = paint.hsv(rng.uniform(190, 240), rng.uniform(0.0, 0.3), rng.uniform(0.1, 0.38))
+    ground = ("shop", "house", "office", "blank")[pick(rng, (0.6, 0.2, 0.13, 0.07) if town else (0.06, 0.8, 0.06, 0.08))]
+    ribbon = chance(rng, 0.16 if town else 0.05)
+    window = (1.0 if ribbon else rng.uniform(0.28, 0.68), rng.uniform(0.38, 0.66))
+    floor = rng.uniform(2.6, 3.8)
+    return Style(
+        paint.saturate(wall, saturation), brick, trim, glass, float(floor), float(rng.uniform(1.5, 3.4)),
+        (float(window[0]), float(window[1])), ground, ribbon,
+    )  # fmt: skip
+
+
+def texture(rng: np.random.Generator, style: Style, width: float, height: float, scale: float) -> np.ndarray:
+    """Paints a front as albedos, float32 (rows, columns, 3), the street level at the bottom.
+
+    Args:
+        rng: chooses details.
+        style: what house.
+        width: metres.
+        height: metres.
+        scale: pixels per metre.
+    """
+    rows, columns = max(4, round(height * scale)), max(4, round(width * scale))
+    picture = _wall(rng, style, rows, columns, scale)
+    base = min(rows, round((style.floor * (1.12 if style.ground == "shop" else 1.0)) * scale))
+    upper = rows - base
+    floors = max(1, round(upper / scale / style.floor)) if upper > 1.5 * scale else 0
+    if floors and scale >= 2 and style.ground != "blank":
+        bays = max(1, round(width / style.bay))
+        _windows(rng, style, picture[: rows - base], floors, bays)
+    if style.ground == "shop":
+        _shop(rng, style, picture[rows - base :], scale)
+    elif style.ground in ("house", "office"):
+        bays = max(1, round(width / style.bay))
+        _windows(rng, style, picture[rows - base :], 1, bays)
+        if style.ground == "house":
+            _doors(rng, style, picture[rows - base :], bays, scale)
+    if chance(rng, 0.6):
+        thick = max(1, round(rng.uniform(0.12, 0.4) * scale))
+        picture[:thick] = style.trim * np.float32(rng.uniform(0.5, 1.0))
+    if chance(rng, 0.5) and upper > 0:
+        row, thick = rows - base - max(1, round(0.15 * scale)), max(1, round(0.15 * scale))
+        picture[max(0, row) : row + thick] *= np.float32(rng.uniform(0.6, 1.4))
+    if chance(rng, 0.4):  # a drain pipe
+        at = int(rng.integers(columns))
+        picture[: rows - 1, at : at + max(1, round(0.1 * scale))] *= np.float32(0.45)
+    return picture
+
+
+def _wall(rng: np.random.Generator, style: Style, rows: int, columns: int, scale: float) -> np.ndarray:
+    stains = noise.crop(rng, "cloud", rows, columns, scale / 12)
+    fine = noise.crop(rng, "grain", rows, columns, 1.0)
+    streaks = noise.crop(rng, "mottle", rows, columns, (scale / 3, scale / 16))
+    tone = 1 + 0.1 * stains + 0.05 * fine + 0.05 * streaks
+    if style.brick and scale > 9:
+        course = max(2, round(0.09 * scale))
+        joint = np.ones(rows, np.float32)
+        joint[::course] = rng.uniform(0.75, 1.3)
+        tone = tone * joint[:, None]
+    depth = np.linspace(1.04, 0.86, rows, dtype=np.float32)[:, None]
+    return (np.clip(tone * depth, 0.3, 2)[:, :, None] * style.wall).astype(np.float32)
+
+
+def _windows(rng: np.random.Generator, style: Style, part: np.ndarray, floors: int, bays: int) -> None:
+    """Windows on a grid: one cell is painted, repeated, and every pane given its own reflection."""
+    rows, columns = part.shape[:2]
+    high, wide = rows // floors, columns // bays
+    if high < 5 or wide < 3:
+        part *= np.float32(0.8)
+        return
+    left, right = round(wide * (0.5 - style.window[0] / 2)), round(wide * (0.5 + style.window[0] / 2))
+    if style.ribbon:
+        left, right = 0, wide
+    top = round(high * (0.55 - style.window[1] / 2))
+    bottom = round(high * (0.55 + style.window[1] / 2))
+    if right - left < 2 or bottom - top < 2:
+        return
+    cell = np.full((high, wide), 0, np.uint8)  # 0 wall, 1 frame, 2 pane, 3 sill, 4 shadow
+    frame = max(1, round(0.045 * high))
+    if chance(rng, 0.6):
+        cell[bottom : bottom + frame, max(0, left - frame) : right + frame] = 3
+    if chance(rng, 0.4):
+        cell[max(0, top - frame) : top, max(0, left - frame) : right + frame] = 3
+    cell[top:bottom, left:right] = 1
+    cell[top + frame : bottom - frame, left + (not style.ribbon) * frame : right - frame] = 2
+    if high > 16:
+        if chance(rng, 0.7):
+            cell[(top + bottom) // 2, left:right] = 1
+        if chance(rng, 0.6):
+            cell[top:bottom, (left + right) // 2] = 1
+    grid = np.tile(cell, (floors, bays))
+    above = part[: grid.shape[0], : grid.shape[1]]
+    panes = rng.lognormal(0, 0.45, (floors, bays, 3)).astype(np.float32) ** [1.0, 1.0, 1.0]
+    panes = np.where(rng.random((floors, bays, 1)) < 0.15, 3.0 + 2 * rng.random((floors, bays, 1)), panes[:, :, :1])
+    glow = np.kron(panes[:, :, 0], np.ones((high, wide), np.float32)).astype(np.float32)
+    slope = np.tile(np.linspace(1.5, 0.6, high, dtype=np.float32), floors)[:, None]
+    glow = glow * slope * (1 + 0.25 * noise.crop(rng, "mottle", *grid.shape, max(1.0, high / 12)))
+    np.copyto(above, style.trim, where=(grid == 1)[:, :, None])
+    np.copyto(above, style.trim * np.float32(0.8), where=(grid == 3)[:, :, None])
+    np.copyto(above, np.clip(glow[:, :, None], 0.15, 6) * style.glass, where=(grid == 2)[:, :, None])
+
+
+def _doors(rng: np.random.Generator, style: Style, part: np.ndarray, bays: int, scale: float) -> None:
+    rows, columns = part.shape[:2]
+    if rows < 6:
+        return
+    wide, high = max(2, round(0.95 * scale)), min(rows, round(2.15 * scale))
+    for _ in range(max(1, bays // 4)):
+        at = int(rng.integers(0, max(1, columns - wide)))
+        part[rows - high :, at : at + wide] = style.trim
+        inset = max(1, round(0.08 * scale))
+        part[rows - high + inset :, at + inset : at + wide - inset] = paint.sign(rng)
+
+
+def _shop(rng: np.random.Generator, style: Style, part: np.ndarray, scale: float) -> None:
+    """Shop fronts side by side: a board with strokes for letters, large panes, pillars, a door, goods behind."""
+    rows, columns = part.shape[:2]
+    at = 0
+    while at < columns:
+        wide = min(columns - at, max(3, round(rng.uniform(3.5, 8.5) * scale)))
+        shop = part[:, at : at + wide]
+        color = paint.sign(rng)
+        board = max(1, round(rng.uniform(0.16, 0.26) * rows))
+        sill = max(0, round(rng.uniform(0.0, 0.2) * rows))
+        shop[:] = color * np.float32(rng.uniform(0.5, 1.0)) if chance(rng, 0.6) else style.trim * np.float32(0.7)
+        shop[:board] = color
+        if scale > 5:
+            _lettering(rng, shop[:board], scale)
+        pane = shop[board + 1 : rows - sill]
+        if pane.shape[0] > 2 and wide > 4:
+            dark = paint.hsv(rng.uniform(20, 240), rng.uniform(0, 0.3), rng.uniform(0.06, 0.35))
+            goods = noise.crop(rng, "mottle", *pane.shape[:2], (scale / 7, scale / 14))
+            view = dark * np.clip(1 + 0.8 * goods, 0.2, 4)[:, :, None]
+            if chance(rng, 0.35):
+                view[pane.shape[0] // 3 :] += np.clip(goods[pane.shape[0] // 3 :, :, None], 0, 1) * paint.cloth(rng) * 0.6
+            step = max(3, round(rng.uniform(0.9, 2.4) * scale))
+            posts = (np.arange(wide) % step) < max(1, round(0.07 * scale))
+            np.copyto(pane, view.astype(np.float32), where=~posts[None, :, None])
+            if chance(rng, 0.5) and step * 2 < wide:  # the doorway is deeper and darker
+                start = step * int(rng.integers(0, max(1, wide // step - 1)))
+                shop[board + 1 :, start : start + step] *= np.float32(rng.uniform(0.25, 0.7))
+        if chance(rng, 0.2):  # an awning
+            shop[board : board + max(1, rows // 7)] = paint.sign(rng)
+        at += wide + max(0, round(0.15 * scale))
+
+
+def _lettering(rng: np.random.Generator, board: np.ndarray, scale: float) -> None:
+    rows, columns = board.shape[:2]
+    tone = paint.hsv(50, 0.1, 0.92) if float(board.mean()) < 0.35 else paint.hsv(220, 0.4, 0.15)
+    high = rows * rng.uniform(0.35, 0.6)
+    x, end = columns * rng.uniform(0.08, 0.35), columns * rng.uniform(0.65, 0.92)
+    top = (rows - high) / 2
+    canvas = np.ascontiguousarray(board)
+    while x < end:
+        wide = high * rng.uniform(0.35, 0.75)
+        for _ in range(2):
+            a = (int((x + rng.random() * wide) * 8), int((top + rng.random() * high * 0.3) * 8))
+            b = (int((x + rng.random() * wide) * 8), int((top + high * rng.uniform(0.6, 1)) * 8))
+            cv2.line(canvas, a, b, [float(c) for c in tone], max(1, round(high * 0.14)), cv2.LINE_8, 3)
+        x += wide * rng.uniform(1.1, 1.35)
+    board[:] = canvas

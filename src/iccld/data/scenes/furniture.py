@@ -1,0 +1,258 @@
+"""Lamps, signals, signs, bollards, bins, fences, walls, hedges and banners."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from iccld.data.scenes import noise, paint, trees
+from iccld.data.scenes.camera import NEAREST
+from iccld.data.scenes.looks import chance
+from iccld.data.scenes.street import Side, Stage
+
+WALL, FENCE, POLE, LIGHT, SIGN, VEGETATION, VOID = 3, 4, 5, 6, 7, 8, 255
+
+
+def _flat(stage: Stage, lateral: float, along: float, outline: np.ndarray) -> np.ndarray:
+    """Pixels of a (right, up) outline in metres that faces the camera."""
+    points = np.stack([outline[:, 0] + lateral, outline[:, 1], np.full(len(outline), along)], axis=1)
+    return stage.camera.project(points)
+
+
+def _rectangle(left: float, right: float, low: float, high: float) -> np.ndarray:
+    return np.array([[left, high], [right, high], [right, low], [left, low]])
+
+
+def _disc(radius: float, up: float, corners: int = 14, turn: float = 0.0) -> np.ndarray:
+    angle = np.linspace(0, 2 * np.pi, corners + 1)[:-1] + turn
+    return np.stack([radius * np.cos(angle), up + radius * np.sin(angle)], axis=1)
+
+
+def pole(stage: Stage, lateral: float, along: float, high: float, width: float, color: np.ndarray) -> None:
+    """Paints an upright post, lit from one side."""
+    light = stage.light.on((0.3, 0.1, -0.9))
+    foot, top = stage.camera.project(np.array([[lateral, 0, along], [lateral, high, along]]))
+    thick = max(width * stage.camera.scale(along), 0.35)
+    stage.canvas.stroke(np.stack([foot, top]), thick, color * light, POLE, along)
+    if thick > 4:
+        shift = np.array([thick * 0.3, 0], np.float32)
+        stage.canvas.stroke(np.stack([foot + shift, top + shift]), thick * 0.3, color * light * 0.6, POLE, along)
+
+
+def _metal(rng: np.random.Generator) -> np.ndarray:
+    if chance(rng, 0.45):
+        return paint.hsv(rng.uniform(80, 220), rng.uniform(0, 0.3), rng.uniform(0.08, 0.25))
+    return paint.hsv(210, 0.04, rng.uniform(0.4, 0.75))
+
+
+def lamp(stage: Stage, side: Side, along: float, high: float, color: np.ndarray, arm: float) -> None:
+    """Queues a street lamp with an arm over the road."""
+    rng = stage.rng
+    lateral = side.sign * (side.edge + 0.4 if chance(rng, 0.7) else side.back - 0.2)
+    banner = paint.sign(rng) if chance(rng, 0.06) else None
+
+    def paint_it() -> None:
+        pole(stage, lateral, along, high, 0.14, color)
+        light = stage.light.on((0.0, -0.3, -0.9))
+        thick = max(0.08 * stage.camera.scale(along), 0.3)
+        ends = stage.camera.project(
+            np.array([[lateral, high, along], [lateral - side.sign * arm * 0.6, high + 0.25, along],
+                      [lateral - side.sign * arm, high + 0.2, along]])
+        )  # fmt: skip
+        stage.canvas.stroke(ends, thick, color * light, POLE, along)
+        head = _rectangle(-0.35, 0.35, high + 0.1, high + 0.26) - [side.sign * arm, 0]
+        stage.canvas.fill(_flat(stage, lateral, along, head), np.full(3, 0.4, np.float32) * light, POLE, along)
+        if banner is not None:
+            board = _rectangle(0.1, 0.75, high * 0.45, high * 0.75)
+            stage.canvas.fill(_flat(stage, lateral, along, board), banner * light, SIGN, along, grain=0.1)
+
+    stage.add(along, paint_it)
+
+
+def signal(stage: Stage, lateral: float, along: float, low: float) -> None:
+    """Queues a traffic light on its post; some show their back."""
+    rng = stage.rng
+    color, state, back = _metal(rng), int(rng.integers(3)), chance(rng, 0.35)
+    board = chance(rng, 0.4)
+
+    def paint_it() -> None:
+        light = stage.light.on((0.0, 0.0, -1.0))
+        pole(stage, lateral, along, low + 1.0, 0.12, color)
+        dark = np.full(3, 0.012, np.float32) * (1 + 2 * light)
+        if board:
+            frame = _rectangle(-0.28, 0.28, low - 0.1, low + 1.1)
+            stage.canvas.fill(_flat(stage, lateral, along, frame), dark * 1.3, LIGHT, along)
+        stage.canvas.fill(_flat(stage, lateral, along, _rectangle(-0.17, 0.17, low, low + 1.0)), dark, LIGHT, along)
+        if back:
+            return
+        hues = ((2.2, 0.12, 0.08), (2.2, 1.0, 0.1), (0.15, 2.0, 0.9))
+        for index in range(3):
+            glow = np.array(hues[index], np.float32) * (1.0 if index == state else 0.03)
+            pixels = _flat(stage, lateral, along, _disc(0.1, low + 0.83 - 0.33 * index, 10))
+            stage.canvas.fill(pixels, glow, LIGHT, along)
+
+    stage.add(along, paint_it)
+
+
+def sign(stage: Stage, lateral: float, along: float) -> None:
+    """Queues a traffic sign on a post: round, triangular, rectangular, or its grey back."""
+    rng = stage.rng
+    low, size = rng.uniform(1.7, 2.6), rng.uniform(0.28, 0.45)
+    kind, color = rng.random(), _metal(rng)
+    white, red, blue = np.full(3, 0.75, np.float32), paint.hsv(0, 0.85, 0.75), paint.hsv(215, 0.8, 0.6)
+    parts: list[tuple[np.ndarray, np.ndarray]]
+    if kind < 0.3:
+        parts = [(_disc(size, low), red), (_disc(size * 0.75, low), white)]
+    elif kind < 0.45:
+        parts = [(_disc(size, low), blue), (_rectangle(-0.06, 0.06, low - 0.15, low + 0.2), white)]
+    elif kind < 0.65:
+        parts = [(_disc(size, low, 3, np.pi / 2), red), (_disc(size * 0.65, low, 3, np.pi / 2), white)]
+    elif kind < 0.8:
+        parts = [(_rectangle(-size, size, low - size, low + size * 1.3), paint.sign(rng))]
+        parts.append((_rectangle(-size * 0.6, size * 0.5, low, low + size * 0.6), white))
+    elif kind < 0.9:
+        wide = size * rng.uniform(1.5, 4)
+        tone = (blue, white, paint.hsv(145, 0.8, 0.4))[int(rng.integers(3))]
+        parts = [(_rectangle(-wide, wide, low - size, low + size * 1.2), tone)]
+        parts += [(_rectangle(-wide * 0.8, wide * rng.uniform(0, 0.8), low - size * 0.5 + y, low - size * 0.3 + y), white)
+                  for y in (0.0, size * 0.6)]  # fmt: skip
+    else:
+        parts = [(_disc(size, low), np.full(3, 0.3, np.float32))]
+
+    def paint_it() -> None:
+        light = stage.light.on((0.0, 0.1, -1.0))
+        pole(stage, lateral, along, low + size, 0.07, color)
+        for outline, tone in parts:
+            stage.canvas.fill(_flat(stage, lateral, along, outline), tone * light, SIGN, along, grain=0.06)
+
+    stage.add(along, paint_it)
+
+
+def shop_sign(stage: Stage, side: Side, along: float) -> None:
+    """Queues a board that sticks out from a front."""
+    rng = stage.rng
+    wall = side.back + side.front
+    low, size, tone = rng.uniform(2.6, 4.2), rng.uniform(0.5, 1.0), paint.sign(rng)
+    outer = side.sign * (wall - size - 0.15)
+    left, right = sorted((outer, side.sign * (wall - 0.15)))
+    mark = paint.hsv(40, 0.1, 0.9) if float(tone.mean()) < 0.4 else paint.hsv(220, 0.3, 0.15)
+
+    def paint_it() -> None:
+        light = stage.light.on((0.0, 0.1, -1.0))
+        board = _rectangle(left, right, low, low + size * rng.uniform(0.7, 1.4))
+        stage.canvas.fill(_flat(stage, 0.0, along, board), tone * light, SIGN, along, grain=0.08)
+        inner = (board - board.mean(axis=0)) * [0.7, 0.3] + board.mean(axis=0)
+        stage.canvas.fill(_flat(stage, 0.0, along, inner), mark * light, SIGN, along)
+
+    stage.add(along, paint_it)
+
+
+def bollard(stage: Stage, lateral: float, along: float) -> None:
+    """Queues a bollard (a pole) or a bin (not one of the classes)."""
+    rng = stage.rng
+    color, bin_, high = _metal(rng), chance(rng, 0.25), rng.uniform(0.7, 1.1)
+
+    def paint_it() -> None:
+        light = stage.light.on((0.0, 0.1, -0.9))
+        half = 0.3 if bin_ else 0.08
+        pixels = _flat(stage, lateral, along, _rectangle(-half, half, 0.0, high))
+        stage.canvas.fill(pixels, color * light, VOID if bin_ else POLE, along, gradient=(1.1, 0.7))
+
+    stage.add(along, paint_it)
+
+
+def bounds(stage: Stage) -> None:
+    """Queues walls, fences, railings and hedges at the back of the pavements."""
+    rng = stage.rng
+    for side in stage.street.sides:
+        color = paint.wall(rng)[0] if side.bound == "wall" else _metal(rng)
+        if side.bound == "hedge":
+            color = paint.leaves(rng) * 0.8
+        high = rng.uniform(0.7, 2.2) if side.bound in ("wall", "hedge", "fence") else rng.uniform(0.9, 1.5)
+        for block in side.blocks:
+            if block.kind == "gap" or side.bound == "none":
+                continue
+            if block.kind != "houses" or side.front > 0.8:
+                for near in np.arange(block.near, min(block.far, 90), 5.0):
+                    far = min(near + 5.0, block.far)
+                    if far > NEAREST + 0.4 and not chance(rng, 0.08):
+                        _stretch(stage, side.sign * (side.back + 0.1), max(near, NEAREST), far, high, color, side.bound)
+        if chance(rng, 0.08):  # railings at the kerb
+            start = rng.uniform(3, 25)
+            for near in np.arange(start, start + rng.uniform(5, 25), 5.0):
+                _stretch(stage, side.sign * (side.edge + 0.3), near, near + 5, 1.05, _metal(rng), "railing")
+
+
+def _stretch(stage: Stage, x: float, near: float, far: float, high: float, color: np.ndarray, kind: str) -> None:
+    sign = 1 if x > 0 else -1
+    first, last = (far, near) if sign > 0 else (near, far)
+    quad = np.array([[x, high, first], [x, high, last], [x, 0.0, last], [x, 0.0, first]])
+    normal = (-float(sign), 0.1, -0.1)
+
+    def paint_it() -> None:
+        canvas, rng, middle = stage.canvas, stage.rng, (near + far) / 2
+        light = stage.light.on(normal)
+        pixels = stage.camera.project(quad)
+        if kind == "railing":
+            _rails(stage, x, near, far, high, color * light)
+            return
+        if kind == "hedge":
+            part = trees.leaf_texture(int(rng.integers(4)))
+            size = int(np.clip(600 / max(near, 3.0), 24, 128))
+            top, left = int(rng.integers(256 - size)), int(rng.integers(256 - size))
+            texture = part[top : top + size, left : left + size, None] * color * light
+            texture *= np.linspace(1.25, 0.6, size, dtype=np.float32)[:, None, None]
+            canvas.warp(texture.astype(np.float32), pixels, VEGETATION, middle)
+            return
+        label = WALL if kind == "wall" else FENCE
+        tone = 1 + 0.12 * noise.crop(rng, "mottle", 24, 64, 1.0)
+        if kind == "fence":
+            tone[:, :: int(rng.integers(3, 7))] *= 0.5
+        else:
+            tone[:: int(rng.integers(3, 5))] *= 0.85
+            tone[:2] *= 1.25
+        canvas.warp((tone[:, :, None] * color * light).astype(np.float32), pixels, label, middle)
+
+    stage.add(far, paint_it)
+
+
+def _rails(stage: Stage, x: float, near: float, far: float, high: float, color: np.ndarray) -> None:
+    """See-through railings; like annotators do, the label takes in what shows between the bars."""
+    camera, canvas, middle = stage.camera, stage.canvas, (near + far) / 2
+    scale = camera.scale(middle)
+    for level in (0.12, high):
+        ends = camera.project(np.array([[x, level, near], [x, level, far]]))
+        canvas.stroke(ends, 0.05 * scale, color, FENCE, middle)
+    step = max(0.13, 2.2 / scale)
+    for along in np.arange(near, far, step):
+        ends = camera.project(np.array([[x, 0.0, along], [x, high, along]]))
+        canvas.stroke(ends, min(0.035 * camera.scale(along), 6.0), color, FENCE, along)
+    area = np.array([[x, high, near], [x, high, far], [x, 0.05, far], [x, 0.05, near]])
+    canvas.mark(camera.project(area), FENCE)
+
+
+def furnish(stage: Stage) -> None:
+    """Queues all street furniture."""
+    rng, street = stage.rng, stage.street
+    bounds(stage)
+    metal, high, arm = _metal(rng), rng.uniform(5, 10.5), rng.uniform(0.4, 2.2)
+    for side in street.sides:
+        if chance(rng, 0.75):
+            step = rng.uniform(14, 38)
+            for along in np.arange(rng.uniform(3, step), 110, step):
+                lamp(stage, side, float(along + rng.normal(0, 1)), high, metal, arm)
+        for _ in range(int(rng.poisson(1.5))):
+            sign(stage, side.sign * (side.edge + rng.uniform(0.2, 1.2)), 4 + 50 * rng.random() ** 1.3)
+        if street.kind in ("town", "lot"):
+            for _ in range(int(rng.poisson(1.6))):
+                along = 4 + 40 * rng.random()
+                if side.kind_at(along) == "houses":
+                    shop_sign(stage, side, along)
+        for _ in range(int(rng.poisson(0.7))):
+            along = 3 + 25 * rng.random()
+            for number in range(int(rng.integers(1, 5))):
+                bollard(stage, side.sign * (side.edge + 0.4), along + 1.6 * number)
+        if chance(rng, 0.3):
+            along = 5 + 35 * rng.random()
+            signal(stage, side.sign * (side.edge + 0.5), along, rng.uniform(2.0, 2.7))
+    if chance(rng, 0.12):
+        signal(stage, rng.normal(0, 0.5), 8 + 30 * rng.random(), rng.uniform(2.0, 2.7))

@@ -1,0 +1,75 @@
+"""Tileable noise, made once per process from fixed seeds and cropped at random afterwards."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from jaxtyping import Float32
+
+SIZE = 512
+"""Side of a noise tile in pixels; tiles repeat without a seam."""
+
+_SLOPES = {"grain": 0.35, "mottle": 1.0, "cloud": 1.75}
+
+
+@lru_cache(maxsize=16)
+def tile(kind: str, variant: int = 0) -> Float32[np.ndarray, "size size"]:
+    """Makes a tile of noise with zero mean, unit deviation and amplitude falling as ``1 / f**slope``.
+
+    Args:
+        kind: ``grain`` (nearly white), ``mottle`` (stains) or ``cloud`` (smooth).
+        variant: which of several independent tiles.
+    """
+    rng = np.random.default_rng([variant, sorted(_SLOPES).index(kind)])
+    spectrum = np.fft.rfft2(rng.standard_normal((SIZE, SIZE)))
+    rows, columns = np.fft.fftfreq(SIZE)[:, None], np.fft.rfftfreq(SIZE)[None, :]
+    frequency = np.hypot(rows, columns)
+    frequency[0, 0] = 1.0
+    spectrum *= frequency ** -_SLOPES[kind]
+    spectrum[0, 0] = 0.0
+    values = np.fft.irfft2(spectrum, s=(SIZE, SIZE))
+    values = np.clip(values / values.std(), -3.0, 3.0).astype(np.float32)
+    values.flags.writeable = False
+    return values
+
+
+def crop(
+    rng: np.random.Generator,
+    kind: str,
+    height: int,
+    width: int,
+    scale: float | tuple[float, float] = 1.0,
+) -> Float32[np.ndarray, "height width"]:
+    """Cuts a random window out of a tile and stretches it.
+
+    Args:
+        rng: chooses tile and position.
+        kind: see :func:`tile`.
+        height: rows of the result.
+        width: columns of the result.
+        scale: output pixels per tile pixel, one number or (vertical, horizontal).
+    """
+    vertical, horizontal = scale if isinstance(scale, tuple) else (scale, scale)
+    rows = max(2, min(SIZE, int(np.ceil(height / vertical)) + 1))
+    columns = max(2, min(SIZE, int(np.ceil(width / horizontal)) + 1))
+    source = tile(kind, int(rng.integers(3)))
+    top, left = int(rng.integers(SIZE)), int(rng.integers(SIZE))
+    if top + rows <= SIZE and left + columns <= SIZE:
+        window = source[top : top + rows, left : left + columns]
+    else:
+        window = np.take(
+            np.take(source, range(top, top + rows), 0, mode="wrap"),
+            range(left, left + columns),
+            1,
+            mode="wrap",
+        )
+    return np.asarray(cv2.resize(window, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def sample(kind: str, variant: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Looks a tile up at tile coordinates, repeating it without end (bilinear)."""
+    x = np.mod(x, SIZE).astype(np.float32)
+    y = np.mod(y, SIZE).astype(np.float32)
+    return np.asarray(cv2.remap(tile(kind, variant), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP))

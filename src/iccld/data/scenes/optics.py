@@ -1,0 +1,121 @@
+"""From linear light to a picture: lens, sensor, exposure, tone, sharpening and compression."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from iccld.data.scenes import noise
+from iccld.data.scenes.looks import Look, chance, uniform
+
+SKY = 10
+
+
+def distort(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rolls the camera a little and bends the picture like a lens; the labels follow."""
+    strength, roll = uniform(rng, look.distortion), float(rng.normal(0, 0.012))
+    rows, columns = label.shape
+    y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
+    half = np.float32(np.hypot(rows, columns) / 2)
+    x, y = (x - columns / 2) / half, (y - rows / 2) / half
+    radius = x * x + y * y
+    widest = max(1.0, 1.0 + strength)
+    grow = (1 + np.float32(strength) * radius) / np.float32(widest * (1 + abs(roll) * max(rows, columns) / min(rows, columns)))
+    cosine, sine = np.float32(np.cos(roll)), np.float32(np.sin(roll))
+    source_x = (cosine * x - sine * y) * grow * half + np.float32(columns / 2)
+    source_y = (sine * x + cosine * y) * grow * half + np.float32(rows / 2)
+    edge = cv2.BORDER_REPLICATE
+    color = cv2.remap(color, source_x, source_y, cv2.INTER_LINEAR, borderMode=edge)
+    return color, cv2.remap(label, source_x, source_y, cv2.INTER_NEAREST, borderMode=edge)
+
+
+def halve(color: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Averages 2 x 2 pixels and lets them vote on the label."""
+    rows, columns = label.shape
+    small = cv2.resize(color, (columns // 2, rows // 2), interpolation=cv2.INTER_AREA)
+    a, b, c, d = label[::2, ::2], label[::2, 1::2], label[1::2, ::2], label[1::2, 1::2]
+    vote = np.where((b == c) | (b == d), b, np.where(c == d, c, a))
+    return small, vote.astype(np.uint8)
+
+
+def develop(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Turns linear light (float32) into an 8-bit RGB picture."""
+    rows, columns = label.shape
+    color = _lens(rng, look, color)
+    color = color * _exposure(rng, look, color, label)
+    if look.noise[1] > 0:
+        strength = np.float32(uniform(rng, look.noise) * rng.random())
+        grain = np.stack([noise.crop(rng, "grain", rows, columns, rng.uniform(1.0, 1.6)) for _ in range(3)], axis=2)
+        mono = noise.crop(rng, "grain", rows, columns, 1.0)[:, :, None]
+        color = color + strength * np.sqrt(np.clip(color, 0, 1) * 0.3 + 0.003) * (0.6 * grain + 0.7 * mono)
+    picture = _tone(rng, look, color)
+    amount = np.float32(uniform(rng, look.detail))
+    if amount > 0.1:
+        soft = cv2.GaussianBlur(picture, (0, 0), max(0.6, rows / 400))
+        picture = picture + amount * (picture - soft)
+    result = np.clip(picture * 255 + 0.5, 0, 255).astype(np.uint8)
+    quality = int(rng.integers(look.quality[0], look.quality[1] + 1))
+    if quality < 97:
+        done, data = cv2.imencode(".jpg", result[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+        assert done
+        result = np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1])
+    return result
+
+
+def _lens(rng: np.random.Generator, look: Look, color: np.ndarray) -> np.ndarray:
+    """Blur, glare, fringes of color and dark corners."""
+    rows, columns = color.shape[:2]
+    deviation = uniform(rng, look.blur) * rows
+    if deviation > 0.3:
+        color = cv2.GaussianBlur(color, (0, 0), deviation)
+    glare = rng.uniform(0.0, 0.09) if look.name == "camera" else rng.uniform(0.0, 0.03)
+    small = cv2.resize(np.minimum(color, 4), (max(8, columns // 8), max(8, rows // 8)), interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), rng.uniform(1.0, 4.0))
+    veil = cv2.resize(small, (columns, rows), interpolation=cv2.INTER_LINEAR)
+    color = color + np.float32(glare) * (veil - color)
+    if look.name == "camera":
+        if chance(rng, 0.5):
+            shift = rng.normal(0, 0.0012, 2)
+            for channel, sign in ((0, 1), (2, -1)):
+                grow = 1 + sign * shift[0]
+                matrix = np.array([[grow, 0, columns / 2 * (1 - grow)], [0, grow, rows / 2 * (1 - grow)]], np.float32)
+                color[:, :, channel] = cv2.warpAffine(
+                    np.ascontiguousarray(color[:, :, channel]), matrix, (columns, rows), borderMode=cv2.BORDER_REPLICATE
+                )
+        y = np.linspace(-1, 1, rows, dtype=np.float32)[:, None]
+        x = np.linspace(-1, 1, columns, dtype=np.float32)[None, :]
+        color = color * (1 - np.float32(rng.uniform(0, 0.22)) * (x * x + y * y))[:, :, None]
+    return np.asarray(color, np.float32)
+
+
+def _exposure(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Gains per channel: automatic exposure that heeds the sky more or less, and white balance."""
+    bright = color.mean(axis=2)
+    sky = label == SKY
+    ground = float(np.exp(np.log(bright[~sky] + 0.01).mean())) if (~sky).any() else 0.2
+    above = float(bright[sky].mean()) if sky.any() else ground
+    weight = uniform(rng, look.sky_weight)
+    key = float(np.exp(uniform(rng, (float(np.log(look.key[0])), float(np.log(look.key[1]))))))
+    if look.name == "camera" and chance(rng, 0.06):  # exposed for the sky: the street sinks into the dark
+        key, weight = key * 0.5, 0.4
+    gain = (key / ground) ** (1 - weight) * (0.75 / max(above, 0.05)) ** weight
+    gain = max(gain, 0.35 * key / ground)
+    warmth = rng.normal(0, 0.06)
+    tint = np.array([1 + warmth, 1 + rng.normal(0, 0.015), 1 - warmth], np.float32)
+    return (gain * tint).astype(np.float32)
+
+
+def _tone(rng: np.random.Generator, look: Look, color: np.ndarray) -> np.ndarray:
+    """A tone curve: gamma with a soft or hard shoulder, contrast, saturation."""
+    color = np.maximum(color, 0)
+    shoulder = np.float32(rng.uniform(0.0, 0.35))
+    color = color * (1 + shoulder * color * 0.3) / (1 + shoulder * color)
+    picture = np.power(np.clip(color, 0, 1.2), np.float32(1 / rng.uniform(2.0, 2.5)))
+    contrast = np.float32(uniform(rng, look.contrast))
+    clipped = np.clip(picture, 0, 1)
+    curved = clipped * clipped * (3 - 2 * clipped)
+    picture = picture + contrast * 0.5 * (curved - clipped)
+    grey = picture.mean(axis=2, keepdims=True)
+    vivid = rng.uniform(0.7, 1.15) if look.name == "camera" else rng.uniform(1.0, 1.4)
+    picture = grey + np.float32(vivid) * (picture - grey)
+    return np.asarray(picture + np.float32(rng.uniform(0, 0.03)), np.float32)

@@ -1,0 +1,103 @@
+"""Colours as albedos: drawn from wide but plausible distributions, in linear RGB."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from iccld.data.scenes.looks import chance, pick
+
+
+def linear(red: float, green: float, blue: float) -> np.ndarray:
+    """Turns sRGB values (0 to 255) into linear RGB (0 to 1)."""
+    value = np.array([red, green, blue], np.float32) / 255
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+def hsv(hue: float, saturation: float, value: float) -> np.ndarray:
+    """Linear RGB of an sRGB color given as hue in degrees and saturation, value in 0 to 1."""
+    sector = (np.array([5.0, 3.0, 1.0]) + hue / 60.0) % 6
+    channel = value - value * saturation * np.clip(np.minimum(sector, 4 - sector), 0, 1)
+    return linear(*(255 * channel))
+
+
+def vary(rng: np.random.Generator, color: np.ndarray, amount: float = 0.12) -> np.ndarray:
+    """Changes brightness by about ``amount`` and each channel by a fifth of that."""
+    factor = np.exp(amount * rng.standard_normal() + 0.25 * amount * rng.standard_normal(3))
+    return np.clip(color * factor, 0.002, 0.95).astype(np.float32)
+
+
+def saturate(color: np.ndarray, amount: float) -> np.ndarray:
+    """Moves a color away from (above 1) or towards (below 1) grey of the same brightness."""
+    grey = float(color @ np.array([0.21, 0.72, 0.07], np.float32))
+    return np.clip(grey + (color - grey) * amount, 0.002, 0.95).astype(np.float32)
+
+
+def car(rng: np.random.Generator) -> np.ndarray:
+    """Body paint of a car."""
+    kind = pick(rng, (0.24, 0.22, 0.12, 0.14, 0.14, 0.06, 0.08))
+    if kind == 0:
+        return hsv(220, 0.05, rng.uniform(0.55, 0.78))  # silver
+    if kind == 1:
+        return hsv(230, 0.15 * rng.random(), rng.uniform(0.06, 0.25))  # black, dark grey
+    if kind == 2:
+        return hsv(60, 0.04, rng.uniform(0.82, 0.95))  # white
+    if kind == 3:
+        return hsv(rng.uniform(210, 235), rng.uniform(0.5, 0.9), rng.uniform(0.18, 0.55))
+    if kind == 4:
+        return hsv(rng.uniform(-8, 8) % 360, rng.uniform(0.65, 0.95), rng.uniform(0.35, 0.75))
+    if kind == 5:
+        return hsv(rng.uniform(120, 175), rng.uniform(0.3, 0.7), rng.uniform(0.18, 0.45))
+    return hsv(rng.uniform(0, 360), rng.uniform(0.1, 0.8), rng.uniform(0.2, 0.8))
+
+
+def cloth(rng: np.random.Generator) -> np.ndarray:
+    """A piece of clothing: mostly dark and dull, now and then bright."""
+    if chance(rng, 0.72):
+        return hsv(rng.uniform(0, 360), rng.uniform(0.0, 0.35), rng.uniform(0.06, 0.4))
+    return hsv(rng.uniform(0, 360), rng.uniform(0.1, 0.9), rng.uniform(0.35, 0.95))
+
+
+def skin(rng: np.random.Generator) -> np.ndarray:
+    """Skin of a face or a hand."""
+    return hsv(rng.uniform(12, 26), rng.uniform(0.25, 0.55), rng.uniform(0.4, 0.9))
+
+
+def wall(rng: np.random.Generator) -> tuple[np.ndarray, bool]:
+    """A wall's color and whether it is of brick."""
+    kind = pick(rng, (0.22, 0.2, 0.14, 0.16, 0.14, 0.14))
+    if kind == 0:  # red brick
+        return hsv(rng.uniform(4, 18), rng.uniform(0.3, 0.6), rng.uniform(0.3, 0.55)), True
+    if kind == 1:  # yellow or brown brick
+        return hsv(rng.uniform(24, 42), rng.uniform(0.2, 0.45), rng.uniform(0.4, 0.75)), True
+    if kind == 2:  # white or cream render
+        return hsv(rng.uniform(30, 60), rng.uniform(0.0, 0.2), rng.uniform(0.75, 0.95)), False
+    if kind == 3:  # concrete, stone
+        return hsv(rng.uniform(25, 60), rng.uniform(0.03, 0.2), rng.uniform(0.35, 0.7)), False
+    if kind == 4:  # dark cladding
+        return hsv(rng.uniform(0, 360), rng.uniform(0.0, 0.2), rng.uniform(0.12, 0.35)), False
+    return hsv(rng.uniform(0, 360), rng.uniform(0.1, 0.4), rng.uniform(0.45, 0.85)), False
+
+
+def sign(rng: np.random.Generator) -> np.ndarray:
+    """A painted board: strong colours, also white and black."""
+    kind = pick(rng, (0.65, 0.2, 0.15))
+    if kind == 0:
+        return hsv(rng.uniform(0, 360), rng.uniform(0.5, 0.95), rng.uniform(0.3, 0.85))
+    return hsv(40, 0.08, rng.uniform(0.75, 0.95)) if kind == 1 else hsv(40, 0.1, rng.uniform(0.05, 0.2))
+
+
+def leaves(rng: np.random.Generator) -> np.ndarray:
+    """Foliage in leaf: greens, olive, some autumn colours."""
+    if chance(rng, 0.1):
+        return hsv(rng.uniform(20, 50), rng.uniform(0.4, 0.75), rng.uniform(0.3, 0.55))
+    return hsv(rng.uniform(55, 125), rng.uniform(0.25, 0.65), rng.uniform(0.2, 0.48))
+
+
+def bark(rng: np.random.Generator) -> np.ndarray:
+    """Trunks and twigs: brown, grey, greenish, sometimes pale in the sun."""
+    return hsv(rng.uniform(18, 60), rng.uniform(0.08, 0.4), rng.uniform(0.16, 0.48))
+
+
+def grass(rng: np.random.Generator) -> np.ndarray:
+    """Mown grass from fresh to dry."""
+    return hsv(rng.uniform(50, 105), rng.uniform(0.3, 0.65), rng.uniform(0.28, 0.55))

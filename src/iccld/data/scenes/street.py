@@ -1,0 +1,181 @@
+"""The plan of a street: its cross-section, what stands along either side, and the traffic's habits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from iccld.data.scenes.camera import Camera
+from iccld.data.scenes.canvas import Canvas
+from iccld.data.scenes.light import Light
+from iccld.data.scenes.looks import Look, chance, pick, uniform
+
+KINDS = ("town", "suburb", "open", "avenue", "lot")
+"""Kinds of place: terraces and shops; houses behind gardens; verges and trees; an avenue; a car park."""
+
+END = 150.0
+"""Nothing but the backdrop stands farther away than this (metres)."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A stretch of one side: ``houses``, ``green``, ``lot`` (paved) or ``gap`` (a side street)."""
+
+    near: float
+    far: float
+    kind: str
+
+
+@dataclass
+class Side:
+    """One side of the street; distances from the middle of the road are positive on either side.
+
+    Attributes:
+        sign: -1 left, 1 right.
+        edge: distance of the kerb.
+        verge: width of a strip of grass behind the kerb.
+        walk: width of the pavement.
+        front: distance from the pavement to the houses.
+        bound: what stands at the back of the pavement: ``none``, ``wall``, ``fence``, ``railing`` or ``hedge``.
+        parked: share of the kerb with parked vehicles.
+        trees: mean distance of street trees in metres, 0 for none.
+        blocks: what stands along it.
+    """
+
+    sign: int
+    edge: float
+    verge: float
+    walk: float
+    front: float
+    bound: str
+    parked: float
+    trees: float
+    blocks: list[Block] = field(default_factory=list)
+
+    @property
+    def back(self) -> float:
+        """Distance of the pavement's back edge."""
+        return self.edge + self.verge + self.walk
+
+    def kind_at(self, along: float) -> str:
+        """What stands beside a point."""
+        return next((b.kind for b in self.blocks if b.near <= along < b.far), "green")
+
+
+@dataclass
+class Street:
+    """A street to be painted: its kind, its lanes and its two sides."""
+
+    kind: str
+    lane: float
+    lanes: int
+    keeps_left: bool
+    bare: bool
+    sides: tuple[Side, Side]
+
+    @property
+    def own(self) -> int:
+        """Side of the road (-1 or 1) on which the camera drives."""
+        return -1 if self.keeps_left else 1
+
+
+@dataclass
+class Stage:
+    """All that painters share: randomness, plan, camera, light and the list of things still to be painted."""
+
+    rng: np.random.Generator
+    look: Look
+    street: Street
+    camera: Camera
+    light: Light
+    canvas: Canvas
+    items: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+
+    def add(self, depth: float, paint: Callable[[], None]) -> None:
+        """Queues something for painting; deeper things are painted first."""
+        self.items.append((depth, paint))
+
+    def paint(self) -> None:
+        """Paints everything queued, back to front."""
+        for _, paint in sorted(self.items, key=lambda item: -item[0]):
+            paint()
+
+
+def _blocks(rng: np.random.Generator, kind: str) -> list[Block]:
+    weights = {
+        "town": (0.85, 0.06, 0.02, 0.07),
+        "suburb": (0.62, 0.2, 0.06, 0.12),
+        "open": (0.1, 0.74, 0.1, 0.06),
+        "avenue": (0.4, 0.5, 0.02, 0.08),
+        "lot": (0.3, 0.35, 0.3, 0.05),
+    }[kind]
+    blocks: list[Block] = []
+    near = float(rng.uniform(-12, 4))
+    while near < END:
+        choice = ("houses", "green", "lot", "gap")[pick(rng, weights)]
+        if choice == "gap" and (not blocks or blocks[-1].kind == "gap"):
+            choice = "houses" if kind != "open" else "green"
+        length = rng.uniform(6, 13) if choice == "gap" else rng.uniform(14, 60)
+        blocks.append(Block(near, near + float(length), choice))
+        near += float(length)
+    return blocks
+
+
+def _side(rng: np.random.Generator, look: Look, kind: str, sign: int, edge: float) -> Side:
+    town = kind == "town"
+    walk = rng.uniform(1.4, 4.5) if town else rng.uniform(1.2, 2.8)
+    verge = 0.0 if town or chance(rng, 0.45) else rng.uniform(0.8, 5.0)
+    if kind == "open":
+        verge = rng.uniform(1.0, 7.0)
+        walk = 0.05 if chance(rng, 0.35) else walk
+    front = 0.0 if town and chance(rng, 0.75) else rng.uniform(1.0, 8.0)
+    if kind == "suburb":
+        front = rng.uniform(3.0, 10.0)
+    if front < 0.5:
+        bound = "none"
+    else:
+        bound = ("none", "wall", "fence", "railing", "hedge")[pick(rng, (0.24, 0.2, 0.18, 0.18, 0.2))]
+    parked = 0.0 if chance(rng, 0.5) or kind == "open" else rng.uniform(0.15, 0.95)
+    spacing = {"town": 0.2, "suburb": 0.55, "open": 0.8, "avenue": 1.0, "lot": 0.7}[kind]
+    trees = rng.uniform(6, 22) if chance(rng, spacing) else 0.0
+    return Side(
+        sign, edge, float(verge), float(walk), float(front), bound, float(parked), float(trees), _blocks(rng, kind)
+    )
+
+
+def draw_street(rng: np.random.Generator, look: Look) -> Street:
+    """Draws the plan of a street."""
+    kind = KINDS[pick(rng, look.kinds)]
+    lane = uniform(rng, look.lane)
+    lanes = 2 if chance(rng, 0.72) else (3 if chance(rng, 0.5) else 4)
+    half = lane * lanes / 2
+    if kind == "lot":
+        half += rng.uniform(2, 9)
+    edges = (half + rng.uniform(-0.3, 0.8), half + rng.uniform(-0.3, 0.8))
+    sides = (_side(rng, look, kind, -1, edges[0]), _side(rng, look, kind, 1, edges[1]))
+    for side in sides:
+        if side.parked and chance(rng, 0.6):
+            side.edge += 2.0
+    return Street(kind, lane, lanes, chance(rng, look.left_traffic), chance(rng, look.bare), sides)
+
+
+def draw_camera(rng: np.random.Generator, look: Look, street: Street, rows: int, columns: int) -> Camera:
+    """Draws how the camera looks along a street; extreme formats keep a sane field of view."""
+    focal = uniform(rng, look.focal) * np.sqrt(rows * columns)
+    focal = float(np.clip(focal, 0.55 * max(rows, columns), 2.4 * min(rows, columns)))
+    horizon = float(np.clip(rng.normal(*look.horizon), 0.3, 0.64))
+    pitch = float(np.arctan((0.5 - horizon) * rows / focal))
+    left, right = street.sides
+    lateral = street.own * street.lane / 2 + rng.normal(0, 0.5)
+    if chance(rng, 0.15):
+        lateral = rng.uniform(-left.edge + 0.8, right.edge - 0.8)
+    if chance(rng, 0.03):
+        lateral = rng.uniform(-left.back, right.back)
+    bend = rng.normal(0, 1 / 260) if chance(rng, 0.55) else 0.0
+    hill = rng.normal(0, 1 / 2600) if chance(rng, 0.5) else 0.0
+    yaw = rng.normal(0, 0.05) if chance(rng, 0.85) else rng.normal(0, 0.2)
+    return Camera(
+        rows, columns, focal, uniform(rng, look.height), float(lateral), pitch, float(yaw), float(bend), float(hill)
+    )

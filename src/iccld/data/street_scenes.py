@@ -1,0 +1,198 @@
+"""Labelled street pictures without files: seeded, procedural, in two looks, with all 19 Cityscapes classes.
+
+``game`` is crisp and vivid like a video game, ``camera`` imitates photographs. They differ in palette,
+texture, light, noise, optics, camera geometry and statistics, so that one serves as the source and the other
+as the target of a demonstration; both together are a labelled source for real streets.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from functools import partial
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from iccld.data.scenes import buildings, cycles, furniture, ground, light, markings, optics, people, street, trees, vehicles
+from iccld.data.scenes.canvas import Canvas
+from iccld.data.scenes.looks import get_look
+from iccld.errors import InputError
+from iccld.labels import CITYSCAPES19, LabelSpace, suggest
+from iccld.progress import track
+
+LOOK_NAMES = ("game", "camera", "both")
+SMALLEST = 48
+"""Least height and width of a scene in pixels."""
+
+_SUPERSAMPLING = 2
+
+Scene = tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]
+
+
+def render_scene(seed: int, *, look: str, height: int, width: int) -> Scene:
+    """Renders one scene.
+
+    Args:
+        seed: 0 or greater; the same arguments give the same bytes.
+        look: ``game`` or ``camera``.
+        height: of the picture in pixels, at least 48.
+        width: of the picture in pixels, at least 48.
+
+    Returns:
+        The RGB picture and its Cityscapes trainIds (255: none of the classes).
+
+    Raises:
+        InputError: a bad seed, look or size.
+    """
+    chosen = get_look(look)
+    if seed < 0 or min(height, width) < SMALLEST:
+        raise InputError(
+            f"street scene with seed {seed}, height {height}, width {width}: "
+            f"give a seed of 0 or more and sizes of at least {SMALLEST} pixels"
+        )
+    rng = np.random.default_rng([seed, sorted(("game", "camera")).index(look)])
+    rows, columns = height * _SUPERSAMPLING, width * _SUPERSAMPLING
+    plan = street.draw_street(rng, chosen)
+    camera = street.draw_camera(rng, chosen, plan, rows, columns)
+    weather = light.draw_light(rng, chosen)
+    canvas = Canvas(rows, columns, weather.horizon * np.float32(0.85), weather.density, rng)
+    stage = street.Stage(rng, chosen, plan, camera, weather, canvas)
+    _paint(stage)
+    color, label = optics.distort(rng, chosen, canvas.color, canvas.label)
+    color, label = optics.halve(color, label)
+    return optics.develop(rng, chosen, color, label), label
+
+
+def _paint(stage: street.Stage) -> None:
+    bird = ground.draw_plan(stage)
+    markings.paint_markings(stage, bird)
+    markings.cast_shadows(stage, bird)
+    horizon = ground.paint_ground(stage, bird)
+    stage.canvas.color[:horizon] = light.sky_picture(stage.rng, stage.light, stage.camera, horizon)
+    stage.canvas.label[:horizon] = light.SKY
+    buildings.paint_backdrop(stage, horizon)
+    buildings.build_houses(stage)
+    trees.plant_trees(stage)
+    furniture.furnish(stage)
+    vehicles.park(stage)
+    vehicles.drive(stage)
+    cycles.ride(stage)
+    people.populate(stage)
+    stage.paint()
+
+
+class StreetScenes:
+    """A data set of rendered scenes; each is rendered when first asked for and kept in memory.
+
+    Attributes:
+        name: ``street_scenes``.
+        label_space: what :meth:`label` returns.
+        has_labels: always true.
+    """
+
+    name = "street_scenes"
+    has_labels = True
+
+    def __init__(
+        self,
+        look: str = "both",
+        count: int = 1000,
+        height: int = 128,
+        width: int = 256,
+        seed: int = 0,
+        label_space: LabelSpace = CITYSCAPES19,
+    ) -> None:
+        """Describes the scenes; nothing is rendered yet.
+
+        Args:
+            look: ``game``, ``camera``, or ``both`` in turn.
+            count: number of scenes.
+            height: in pixels.
+            width: in pixels.
+            seed: chooses the scenes; different seeds share none.
+            label_space: labels are translated into it.
+
+        Raises:
+            InputError: a bad look, count, size or seed.
+        """
+        if look not in LOOK_NAMES:
+            raise InputError(f"unknown look {look!r} of the street scenes; {suggest(look, LOOK_NAMES)}")
+        if count < 1 or seed < 0:
+            raise InputError(f"street scenes: count {count} and seed {seed}; give a count from 1 and a seed from 0")
+        if min(height, width) < SMALLEST:
+            raise InputError(f"street scenes of {height}x{width} pixels; give at least {SMALLEST} for either side")
+        self.look, self.height, self.width, self.seed = look, height, width, seed
+        self.label_space = label_space
+        self._scenes: list[Scene | None] = [None] * count
+        self._table = np.array(CITYSCAPES19.lut_to(label_space), np.uint8)
+
+    def __len__(self) -> int:
+        """Number of scenes."""
+        return len(self._scenes)
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """The RGB picture of a scene."""
+        return self._scene(index)[0]
+
+    def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
+        """The labels of a scene in :attr:`label_space`, 255 = ignore."""
+        return np.asarray(self._table[self._scene(index)[1]], np.uint8)
+
+    def file_name(self, index: int) -> str:
+        """A name for messages and outputs, such as ``game_000012``."""
+        return f"{self.look_of(index)}_{index:06d}"
+
+    def look_of(self, index: int) -> str:
+        """The look of a scene."""
+        if not 0 <= index < len(self._scenes):
+            raise IndexError(f"scene {index} of {len(self._scenes)}")
+        return ("game", "camera")[index % 2] if self.look == "both" else self.look
+
+    def prepare(self) -> None:
+        """Renders whatever is missing, with several processes if there is much to do, and shows how far it is."""
+        missing = [i for i, scene in enumerate(self._scenes) if scene is None]
+        if missing:
+            for index, scene in zip(missing, track(self._render_all(missing), len(missing), self._title(missing)), strict=True):
+                self._scenes[index] = scene
+
+    @staticmethod
+    def _title(missing: list[int]) -> str:
+        return f"Rendering {len(missing)} scenes"
+
+    def _render_all(self, indices: list[int]) -> Iterator[Scene]:
+        jobs = [(self._seed_of(i), self.look_of(i)) for i in indices]
+        work = partial(_render_job, height=self.height, width=self.width)
+        workers = min(os.cpu_count() or 1, 4)
+        # Only where forking is safe: spawned workers would import the caller's script again.
+        if workers == 1 or len(jobs) < 32 or sys.platform != "linux":
+            yield from map(work, jobs)
+            return
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # the workers touch no threads of the parent
+                pool = multiprocessing.get_context("fork").Pool(workers, cv2.setNumThreads, (1,))
+        except OSError:  # no more processes or no shared memory: slower, but it works
+            yield from map(work, jobs)
+            return
+        with pool:
+            yield from pool.imap(work, jobs, chunksize=8)
+
+    def _seed_of(self, index: int) -> int:
+        return self.seed * 10_000_019 + index
+
+    def _scene(self, index: int) -> Scene:
+        look = self.look_of(index)
+        scene = self._scenes[index]
+        if scene is None:
+            scene = render_scene(self._seed_of(index), look=look, height=self.height, width=self.width)
+            self._scenes[index] = scene
+        return scene
+
+
+def _render_job(job: tuple[int, str], *, height: int, width: int) -> Scene:
+    return render_scene(job[0], look=job[1], height=height, width=width)
