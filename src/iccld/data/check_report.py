@@ -1,0 +1,123 @@
+"""What a check of a data set found, as text and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class ClassShare:
+    """How much of a class the label maps hold.
+
+    Attributes:
+        name: the class.
+        pixels: its pixels in all label maps that were read.
+        images: the number of label maps that have it.
+    """
+
+    name: str
+    pixels: int
+    images: int
+
+
+@dataclass
+class CheckReport:
+    """The findings about one split of a data set.
+
+    Attributes:
+        name: the data set.
+        root: its folder.
+        split: the split.
+        label_space: the classes that labels were translated into.
+        num_images: image files.
+        num_labels: label files that belong to an image.
+        num_read: label maps that were read.
+        sizes: "width×height" → number of images.
+        classes: all classes, in label order.
+        ignored_pixels: pixels of the label maps that are translated to 255.
+        errors: what would spoil a run, a line each.
+        warnings: what is worth knowing, a line each.
+        files: kind of finding → the files concerned, all of them.
+    """
+
+    name: str
+    root: str
+    split: str
+    label_space: str
+    num_images: int = 0
+    num_labels: int = 0
+    num_read: int = 0
+    sizes: dict[str, int] = field(default_factory=dict)
+    classes: list[ClassShare] = field(default_factory=list)
+    ignored_pixels: int = 0
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    files: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def num_pixels(self) -> int:
+        """All pixels of the label maps that were read, ignored ones included."""
+        return self.ignored_pixels + sum(c.pixels for c in self.classes)
+
+    def note_files(self, kind: str, files: Sequence[str]) -> str:
+        """Keeps the files of a finding and words the first of them, for its line."""
+        self.files[kind] = list(files)
+        more = f" and {len(files) - _EXAMPLES} more" if len(files) > _EXAMPLES else ""
+        return ", ".join(files[:_EXAMPLES]) + more
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON; ``share`` is a share of all pixels, 0 to 1."""
+        total = max(1, self.num_pixels)
+        return {
+            "name": self.name,
+            "root": self.root,
+            "split": self.split,
+            "label_space": self.label_space,
+            "passed": not self.errors,
+            "errors": self.errors,
+            "warnings": self.warnings,
+            "num_images": self.num_images,
+            "num_labels": self.num_labels,
+            "num_labels_read": self.num_read,
+            "sizes": self.sizes,
+            "classes": [
+                {"name": c.name, "pixels": c.pixels, "share": c.pixels / total, "images": c.images}
+                for c in self.classes
+            ],
+            "ignored_share": self.ignored_pixels / total,
+            "files": self.files,
+        }
+
+    def to_text(self) -> str:
+        """The report for people."""
+        sizes = sorted(self.sizes.items(), key=lambda item: -item[1])
+        shown = ", ".join(f"{size} ({count})" for size, count in sizes[:_EXAMPLES])
+        if len(sizes) > _EXAMPLES:
+            shown += f" and {len(sizes) - _EXAMPLES} other sizes"
+        lines = [
+            f"{self.name}, split {self.split}: {self.root}",
+            f"  images  {self.num_images}, {shown or 'no size could be read'}",
+            f"  labels  {self.num_labels}, {self.num_read} of them read",
+            "",
+        ]
+        if self.num_read:
+            lines += [*self._table(), ""]
+        lines += [f"warning: {text}" for text in self.warnings]
+        lines += [f"error: {text}" for text in self.errors]
+        count = len(self.errors)
+        verdict = f"{count} error{'s' * (count != 1)}: mend them before training" if count else "no errors"
+        return "\n".join([*lines, verdict])
+
+    def _table(self) -> list[str]:
+        total = max(1, self.num_pixels)
+        width = max(len("(ignored)"), *(len(c.name) for c in self.classes))
+        lines = [f"  {f'class of {self.label_space}':<{width}}  {'share':>8}  images"]
+        width = max(width, len(lines[0].split("  ")[1]))
+        for c in self.classes:
+            lines.append(f"  {c.name:<{width}}  {c.pixels / total:>8.3%}  {c.images:>6}")
+        lines.append(f"  {'(ignored)':<{width}}  {self.ignored_pixels / total:>8.3%}")
+        return lines
