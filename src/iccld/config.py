@@ -52,10 +52,10 @@ class DataConfig:
     """Draw source images so that rare classes are seen more often (Hoyer et al. 2022, DAFormer)."""
     rare_class_temperature: float = 0.1
     """Low: rare classes only; high: uniform over classes."""
-    ignore_top: int = 0
-    """Rows at the top of target images (at target_size) whose pseudo-labels are ignored."""
-    ignore_bottom: int = 0
-    """Rows at the bottom (ego vehicle) whose pseudo-labels are ignored."""
+    ignore_top: float = 0.0
+    """Share of target images' rows, from the top, whose pseudo-labels are ignored."""
+    ignore_bottom: float = 0.0
+    """Share of target images' rows, from the bottom (ego vehicle), whose pseudo-labels are ignored."""
 
 
 @dataclass(frozen=True)

@@ -53,8 +53,8 @@ def _paper_data(source: str, label_space: str, source_size: tuple[int, int]) -> 
         batch_size=2,
         num_workers=4,
         rare_class_temperature=0.01,
-        ignore_top=15,
-        ignore_bottom=120,
+        ignore_top=15 / 512,
+        ignore_bottom=120 / 512,
     )
 
 

@@ -29,16 +29,17 @@ class Estimate:
 
 
 def estimate_step(
-    model: ICCLD, *, batch_size: int, num_branches: int, crop: tuple[int, int], precision: torch.autocast
+    model: ICCLD, *, batch_size: int, num_branches: int, crop: tuple[int, int]
 ) -> Estimate:
     """Runs one small forward and backward pass and scales what it kept and took to the real batch.
+
+    Call it under the autocast that training will use.
 
     Args:
         model: on its device; gradients are cleared afterwards and its weights are untouched.
         batch_size: images per branch.
         num_branches: 1 for supervised training, 3 for source, mixed and target.
         crop: height and width of the images.
-        precision: the context to run in.
     """
     device = next(model.parameters()).device
     labeled = 2 if num_branches == 3 else 1
@@ -52,7 +53,7 @@ def estimate_step(
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    with torch.random.fork_rng(devices=[]), precision:
+    with torch.random.fork_rng(devices=[]):
         for _ in range(2):  # the first pass warms the kernels up
             kept.clear()
             start = time.monotonic()

@@ -97,6 +97,7 @@ class Trainer:
             else None
         )
         self.step = 0
+        self.pending: dict[str, list[Tensor]] = {}  # figures since the last row of metrics.csv
 
     @property
     def teacher_model(self) -> ICCLD:
@@ -130,7 +131,6 @@ class Trainer:
         log = MetricsLog(self.out / "metrics.csv", resume_step=self.step)
         display = TrainingDisplay(config.method, self.step, end, enabled=self.fabric.is_global_zero)
         self.model.train()
-        sums: dict[str, list[Tensor]] = {}
         last_logged, last_time = self.step, time.monotonic()
         with Interruption() as interruption, display:
             batches = self._batches(self.step, end)
@@ -145,11 +145,11 @@ class Trainer:
                 self.teacher.update_parameters(self.model)
                 self.step = step + 1
                 for name, value in logs.items():
-                    sums.setdefault(name, []).append(value)
-                if self.step % config.log_every == 0 or self.step == end:
-                    figures = {k: float(torch.stack(v).mean()) for k, v in sums.items()}
+                    self.pending.setdefault(name, []).append(value.cpu())
+                if self.step % config.log_every == 0 or self.step == config.steps:
+                    figures = {k: float(torch.stack(v).mean()) for k, v in self.pending.items()}
                     pace = (time.monotonic() - last_time) / (self.step - last_logged)
-                    last_logged, last_time, sums = self.step, time.monotonic(), {}
+                    last_logged, last_time, self.pending = self.step, time.monotonic(), {}
                     figures |= {"train/learning_rate_factor": factor, "train/seconds_per_step": pace}
                     self._log(log, figures)
                 display.show(self.step, {"train/loss": float(logs["train/loss"])})
@@ -173,6 +173,7 @@ class Trainer:
             if self.discriminator is not None and self.discriminator_optimizer is not None:
                 tensors |= pack_module("discriminator", self.discriminator)
                 tensors |= pack_optimizer("discriminator_optimizer", self.discriminator_optimizer)
+            tensors |= {f"pending/{name}": torch.stack(values) for name, values in self.pending.items()}
             folder = self.out / "checkpoints"
             save_checkpoint(folder, Checkpoint(self.step, tensors), keep=self.config.keep_checkpoints)
         self.fabric.barrier()
@@ -191,6 +192,11 @@ class Trainer:
                 f"{self.out}: its checkpoint does not fit this configuration ({reason}); choose another --out"
             ) from error
         self.step = checkpoint.step
+        self.pending = {
+            key.removeprefix("pending/"): list(values)
+            for key, values in checkpoint.tensors.items()
+            if key.startswith("pending/")
+        }
 
     def _batches(self, start: int, end: int) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
         per_step = self.config.optim.accumulation

@@ -1,0 +1,258 @@
+"""The one place where a configuration becomes objects."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+
+from iccld.adaptation.iccld import Adaptation
+from iccld.adaptation.method import Method, SupervisedLoss, TimeSampling
+from iccld.adaptation.oracle import Oracle
+from iccld.adaptation.source_only import SourceOnly
+from iccld.compute import has_fast_bf16
+from iccld.config import DataConfig, TrainConfig
+from iccld.data.class_statistics import class_counts
+from iccld.data.datasets import SegmentationDataset, open_dataset
+from iccld.data.loaders import SampleStream, make_loader
+from iccld.data.sampling import RareClassSampler, Sampler, UniformSampler
+from iccld.data.transforms import TrainTransform
+from iccld.errors import InputError
+from iccld.inference.evaluation import evaluate_model
+from iccld.labels import LabelSpace, Protocol, custom_protocol, get_label_space, get_protocol
+from iccld.models.discriminator import LatentDiscriminator
+from iccld.models.iccld import ICCLD
+from iccld.training.loop import Evaluate, Loaders, MicroBatches
+
+_SOURCE_SEED, _TARGET_SEED, _VAL_SEED = 1, 2, 3  # scenes of the three sets never coincide
+_PRETRAINED_BACKBONES = ("efficientnet_lite0", "mit_", "auto:")
+
+
+@dataclass
+class RunData:
+    """The data sets of a run.
+
+    Attributes:
+        label_space: classes of the model.
+        labeled: images and labels to train on: the source, or the target for the oracle.
+        target: unlabelled images; None where the method uses none.
+        val: labelled target images to measure on; None where there are none.
+        missing_val: why there is no ``val``.
+    """
+
+    label_space: LabelSpace
+    labeled: SegmentationDataset
+    target: SegmentationDataset | None
+    val: SegmentationDataset | None
+    missing_val: str = ""
+
+
+def build_method(config: TrainConfig) -> Method:
+    """Makes the training method."""
+    a = config.adaptation
+    supervised = SupervisedLoss(a.denoising_weight, a.reconstruction_weight)
+    times = TimeSampling(a.share_at_one, a.self_aligned)
+    if config.method == "source_only":
+        return SourceOnly(supervised, times)
+    if config.method == "oracle":
+        return Oracle(supervised, times)
+    return Adaptation(
+        supervised=supervised,
+        time_sampling=times,
+        start_step=a.start_step,
+        teacher_steps=a.teacher_steps,
+        threshold=a.threshold,
+        mixed=a.mixed,
+        jitter=a.color_jitter,
+        adversarial_weight=a.adversarial_weight,
+        adversarial_warmup=a.adversarial_warmup,
+    )
+
+
+def build_model(config: TrainConfig, label_space: LabelSpace) -> ICCLD:
+    """Makes the segmenter; its random weights depend on the seed alone."""
+    m = config.model
+    pretrained: bool | str = m.pretrained
+    if m.pretrained in ("auto", "yes", "no"):
+        has_weights = m.backbone.startswith(_PRETRAINED_BACKBONES)
+        pretrained = m.pretrained == "yes" or (m.pretrained == "auto" and has_weights)
+    torch.manual_seed(config.seed)
+    return ICCLD(
+        label_space,
+        backbone=m.backbone,
+        pretrained=pretrained,
+        latent_channels=m.latent_channels,
+        width=m.width,
+        context_links=m.context_links,
+        detail_links=m.detail_links,
+        diffusion=m.diffusion,
+    )
+
+
+def build_discriminator(config: TrainConfig, method: Method) -> nn.Module | None:
+    """Makes the discriminator if the method has one."""
+    if not method.uses_discriminator:
+        return None
+    torch.manual_seed(config.seed + 1)
+    return LatentDiscriminator(config.model.latent_channels)
+
+
+def build_data(config: TrainConfig, method: Method) -> RunData:
+    """Opens the data sets; scenes are rendered at once, with a progress bar.
+
+    Raises:
+        InputError: a data set is missing or unusable.
+    """
+    d = config.data
+    space = None if d.label_space == "source" else get_label_space(d.label_space)
+    if space is None:
+        space = _open_source(d, None).label_space
+    if method.labeled_domain == "source":
+        labeled = _open_source(d, space)
+    else:
+        labeled = _open_target(d, space, d.target_split, d.target_count, _TARGET_SEED, needs_labels=True)
+    target = None
+    if method.uses_target:
+        target = _open_target(d, space, d.target_split, d.target_count, _TARGET_SEED, needs_labels=False)
+    val, missing_val = None, ""
+    try:
+        val = _open_target(d, space, d.val_split, d.val_count, _VAL_SEED, needs_labels=True)
+    except InputError as error:
+        missing_val = str(error)
+    for dataset in (labeled, target, val):
+        prepare = getattr(dataset, "prepare", None)
+        if prepare is not None:
+            prepare()
+    return RunData(space, labeled, target, val, missing_val)
+
+
+def _open_source(d: DataConfig, space: LabelSpace | None) -> SegmentationDataset:
+    height, width = d.source_size or d.crop
+    return open_dataset(
+        d.source,
+        d.source_root,
+        split=d.source_split,
+        label_space=space,
+        look=d.source_look,
+        count=d.source_count,
+        height=height,
+        width=width,
+        seed=_SOURCE_SEED,
+    )
+
+
+def _open_target(
+    d: DataConfig, space: LabelSpace, split: str, count: int, seed: int, *, needs_labels: bool
+) -> SegmentationDataset:
+    height, width = d.target_size or d.crop
+    return open_dataset(
+        d.target,
+        d.target_root,
+        split=split,
+        label_space=space,
+        needs_labels=needs_labels,
+        look=d.target_look,
+        count=count,
+        height=height,
+        width=width,
+        seed=seed,
+    )
+
+
+def build_loaders(config: TrainConfig, data: RunData, method: Method, fabric: Fabric, cache: Path) -> Loaders:
+    """Makes the sources of micro-batches; counts classes once where rare-class sampling needs it."""
+    d = config.data
+    is_source = method.labeled_domain == "source"
+    transform = TrainTransform(d.crop, d.scale, resize=d.source_size if is_source else d.target_size)
+    sampler: Sampler = UniformSampler(len(data.labeled), config.seed)
+    if d.rare_class_sampling and is_source:
+        sampler = RareClassSampler(class_counts(data.labeled, cache), d.rare_class_temperature)
+    labeled = SampleStream(data.labeled, transform, sampler, config.seed, True, 0)
+    target = None
+    if data.target is not None:
+        target_transform = TrainTransform(
+            d.crop, d.scale, resize=d.target_size, ignore_top=d.ignore_top, ignore_bottom=d.ignore_bottom
+        )
+        target_sampler = UniformSampler(len(data.target), config.seed + 1)
+        target = SampleStream(data.target, target_transform, target_sampler, config.seed, False, 1)
+    return Loaders(
+        _micro_batches(labeled, d, fabric), _micro_batches(target, d, fabric) if target is not None else None
+    )
+
+
+def _micro_batches(stream: SampleStream, d: DataConfig, fabric: Fabric) -> MicroBatches:
+    def batches(start: int, end: int) -> Iterator[dict[str, Any]]:
+        return iter(
+            make_loader(
+                stream,
+                d.batch_size,
+                start,
+                end,
+                rank=fabric.global_rank,
+                world_size=fabric.world_size,
+                num_workers=d.num_workers,
+                pin_memory=fabric.device.type == "cuda",
+            )
+        )
+
+    return batches
+
+
+def protocol_of(space: LabelSpace) -> Protocol:
+    """The protocol that measures a label space: the one of its name, else all of its classes."""
+    try:
+        return get_protocol(space.name)
+    except InputError:
+        return custom_protocol(space)
+
+
+def build_evaluation(config: TrainConfig, data: RunData) -> Evaluate | None:
+    """Makes the function that measures the teacher on the validation split."""
+    if data.val is None:
+        return None
+    val, protocol = data.val, protocol_of(data.label_space)
+
+    def evaluate(model: ICCLD) -> dict[str, float]:
+        scores = evaluate_model(model, val, protocol, resize=config.data.target_size)
+        figures = {"val/miou": scores.miou, "val/pixel_accuracy": scores.pixel_accuracy}
+        figures |= {f"val/iou/{k}": v for k, v in scores.iou.items() if v is not None}
+        return figures
+
+    return evaluate
+
+
+def build_fabric(config: TrainConfig) -> Fabric:
+    """Makes the engine; under ``torchrun`` it joins the other ranks (gloo on CPUs, NCCL on GPUs)."""
+    device = config.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if device not in ("cpu", "cuda", "mps"):
+        raise InputError(f"device {device!r} is unknown; choose auto, cpu, cuda or mps")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device cuda: torch sees no CUDA GPU here; use --device cpu, or install a CUDA build")
+    local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    threads = config.threads or max(1, (os.cpu_count() or 1) // local_ranks)
+    torch.set_num_threads(threads)
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and has_fast_bf16(device))
+    fabric = Fabric(
+        accelerator="gpu" if device == "cuda" else device,
+        devices=local_ranks,
+        num_nodes=max(1, world_size // local_ranks),
+        strategy="ddp" if world_size > 1 else "auto",
+        precision="bf16-mixed" if bf16 else "32-true",
+    )
+    fabric.launch()
+    return fabric
+
+
+def warn(message: str) -> None:
+    """One line on stderr that does not stop the work."""
+    print(f"warning: {message}", file=sys.stderr)

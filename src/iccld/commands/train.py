@@ -1,0 +1,242 @@
+"""``iccld train PRESET``: trains a named run; every setting of it can be changed by a flag."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from iccld.config import TrainConfig, from_dict, to_dict
+from iccld.errors import InputError
+from iccld.files import write_json
+from iccld.presets import PRESETS, get_preset
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+    from iccld.build import RunData
+    from iccld.models.iccld import ICCLD
+    from iccld.training.loop import Trainer
+
+_USAGE = """\
+usage: iccld train PRESET --out RUN [flags]
+
+Trains a run. The same command again resumes it, or says that it is finished.
+
+presets (see `iccld presets`):
+{presets}
+
+example:
+  iccld train scenes_to_camvid --data.target-root data/camvid --out runs/camvid --steps 1500 --seed 0
+  iccld train PRESET --help     every flag, with the preset's value
+"""
+
+# May differ between the calls of one run: none of them changes a number that is already there.
+_FREE = ("stop_at", "checkpoint_every", "keep_checkpoints", "log_every", "eval_every", "device", "threads")
+
+
+@dataclass(frozen=True)
+class _TrainArgs(TrainConfig):
+    """Flags of ``iccld train``: the run's folder, then every setting."""
+
+    out: Path | None = None
+    """The run's folder; runs/PRESET if not given."""
+
+
+def main(rest: Sequence[str]) -> int:
+    """Runs ``iccld train`` with the words after it; returns the exit code."""
+    if not rest or rest[0].startswith("-"):
+        wants_help = bool(rest) and rest[0] in ("-h", "--help")
+        listing = "\n".join(f"  {name:<22} {preset.summary}" for name, preset in PRESETS.items())
+        (sys.stdout if wants_help else sys.stderr).write(_USAGE.format(presets=listing))
+        return 0 if wants_help else 2
+    import tyro
+
+    name = rest[0]
+    config = get_preset(name).config
+    default = _TrainArgs(**{f: getattr(config, f) for f in TrainConfig.__dataclass_fields__})
+    description = f"{get_preset(name).summary}. Example: {get_preset(name).command}"
+    shaped = Annotated[_TrainArgs, tyro.conf.arg(name="")]
+    args: Any = tyro.cli(
+        shaped, args=list(rest[1:]), default=default, prog=f"iccld train {name}", description=description
+    )
+    out = args.out or Path("runs") / name
+    config = TrainConfig(**{f: getattr(args, f) for f in TrainConfig.__dataclass_fields__})
+    outcome = train(config, out, preset=name)
+    if outcome == "interrupted" and not config.stop_at:
+        return 130
+    return 0
+
+
+def train(config: TrainConfig, out: Path, *, preset: str) -> str:
+    """Trains into a folder, or resumes what is there.
+
+    Args:
+        config: the settings.
+        out: the run's folder.
+        preset: where the settings came from, for messages.
+
+    Returns:
+        ``finished`` or ``interrupted``.
+
+    Raises:
+        InputError: bad data or settings, another run in the folder, a loss that is not finite, a full disk.
+    """
+    check_config(config)
+    finished = _compare_with_earlier(config, out)
+    if finished:
+        print(f"{out}: finished earlier ({config.steps} steps); nothing to do")
+        return "finished"
+    from iccld import build
+    from iccld.training.loop import Trainer
+
+    fabric = build.build_fabric(config)
+    method = build.build_method(config)
+    data = build.build_data(config, method)
+    model = build.build_model(config, data.label_space)
+    loaders = build.build_loaders(config, data, method, fabric, out / "cache")
+    trainer = Trainer(
+        config,
+        fabric=fabric,
+        model=model,
+        discriminator=build.build_discriminator(config, method),
+        method=method,
+        loaders=loaders,
+        out=out,
+        evaluate=build.build_evaluation(config, data),
+        preset=preset,
+    )
+    if fabric.is_global_zero:
+        write_json(out / "run.json", {"preset": preset, **to_dict(config)})
+        start = trainer.resume()
+        _announce(config, out, preset, data, model, fabric, start)
+    fabric.barrier()
+    if not fabric.is_global_zero:
+        trainer.resume()
+    outcome = trainer.run()
+    if fabric.is_global_zero:
+        _conclude(trainer, outcome, config, out, preset)
+    return outcome
+
+
+def check_config(config: TrainConfig) -> None:
+    """Refuses settings that cannot work.
+
+    Raises:
+        InputError: names the flag and what it takes.
+    """
+    positive = {
+        "--steps": config.steps,
+        "--checkpoint-every": config.checkpoint_every,
+        "--log-every": config.log_every,
+        "--keep-checkpoints": config.keep_checkpoints,
+        "--data.batch-size": config.data.batch_size,
+        "--optim.accumulation": config.optim.accumulation,
+        "--data.source-count": config.data.source_count,
+        "--data.target-count": config.data.target_count,
+        "--data.rare-class-temperature": config.data.rare_class_temperature,
+    }
+    for flag, value in positive.items():
+        if value <= 0:
+            raise InputError(f"{flag} is {value}; give a number above 0")
+    if min(config.data.crop) < 32:
+        raise InputError(f"--data.crop is {config.data.crop}; give at least 32 32")
+    low, high = config.data.scale
+    if not 0 < low <= high:
+        raise InputError(f"--data.scale is {low} {high}; give a range of positive factors, low first")
+    if not 0 <= config.adaptation.threshold <= 1:
+        raise InputError(f"--adaptation.threshold is {config.adaptation.threshold}; give a probability")
+
+
+def _compare_with_earlier(config: TrainConfig, out: Path) -> bool:
+    """Checks that a folder's earlier run had the same settings; tells whether it is finished already."""
+    path = out / "run.json"
+    if not path.is_file():
+        return False
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored.pop("preset", None)
+        earlier = from_dict(stored)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); choose another --out") from error
+    free = {name: getattr(config, name) for name in (*_FREE, "steps")}
+    before, now = to_dict(replace(earlier, **free)), to_dict(config)
+    differing = sorted(_flat(before).items() ^ _flat(now).items())
+    if differing:
+        flag = differing[0][0]
+        raise InputError(
+            f"{out}: holds a run with other settings ({flag} was {_flat(before).get(flag)}, "
+            f"now {_flat(now).get(flag)}); choose another --out, or the same settings to resume"
+        )
+    newest = max((out / "checkpoints").glob("step-*.safetensors"), default=None)
+    done = int(newest.stem.removeprefix("step-")) if newest else 0
+    if earlier.steps != config.steps and newest:
+        if done > config.steps:
+            raise InputError(f"{out}: has {done} steps already, more than --steps {config.steps}; choose another --out")
+        print(
+            f"warning: {out} was begun for {earlier.steps} steps, now {config.steps}: "
+            "the learning rate follows the new length from here on",
+            file=sys.stderr,
+        )
+    return done >= config.steps and (out / "model.safetensors").is_file()
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+    if not isinstance(value, dict):
+        return {prefix: str(value)}
+    flat: dict[str, str] = {}
+    for key, item in value.items():
+        flat |= _flat(item, f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+def _announce(
+    config: TrainConfig, out: Path, preset: str, data: RunData, model: ICCLD, fabric: Fabric, start: int
+) -> None:
+    """Prints what is about to happen."""
+    from iccld.progress import format_seconds
+    from iccld.training.estimate import estimate_step
+
+    d = config.data
+    num_branches = 3 if data.target is not None else 1
+    model.to(fabric.device)
+    with fabric.autocast():
+        estimate = estimate_step(
+            model, batch_size=d.batch_size, num_branches=num_branches, crop=d.crop
+        )
+    left = config.steps - start
+    eta = format_seconds(left * estimate.seconds_per_step * config.optim.accumulation)
+    target = f"{len(data.target)} images of {data.target.name}, unlabelled" if data.target else "not used"
+    val = f"{len(data.val)} images of {data.val.name}" if data.val else f"none ({data.missing_val})"
+    rows = {
+        "run": f"{preset}, method {config.method}, seed {config.seed} → {out}",
+        "labelled": f"{len(data.labeled)} images of {data.labeled.name}, {len(data.label_space)} classes",
+        "target": target,
+        "evaluation": val,
+        "model": f"{config.model.backbone}, {estimate.num_parameters / 1e6:.1f} M parameters",
+        "batch": f"{d.batch_size} per branch at {d.crop[0]}×{d.crop[1]}, {num_branches} branches"
+        + (f", {fabric.world_size} ranks" if fabric.world_size > 1 else ""),
+        "device": f"{fabric.device}, {'bf16' if 'bf16' in str(fabric._precision.precision) else 'fp32'}",
+        "peak memory": f"about {estimate.peak_bytes / 2**30:.1f} GiB",
+        "steps": f"{start} → {config.steps}, about {eta}" if start else f"{config.steps}, about {eta}",
+    }
+    for name, value in rows.items():
+        print(f"{name:>12}: {value}")
+    if start:
+        print(f"resuming from step {start}")
+    sys.stdout.flush()
+
+
+def _conclude(trainer: Trainer, outcome: str, config: TrainConfig, out: Path, preset: str) -> None:
+    if outcome == "interrupted":
+        print(f"stopped after step {trainer.step} and saved; run the same command again to go on", file=sys.stderr)
+        return
+    from iccld.training.tracking import read_metrics
+
+    miou = read_metrics(out / "metrics.csv")[-1].get("val/miou")
+    if miou is not None:
+        print(f"mIoU on {config.data.target} {config.data.val_split}: {float(miou):.2f} (EMA teacher, last step)")
+    print(f"model: {out}\npredict with: iccld predict {out} IMAGES --out OUT")
