@@ -1,8 +1,8 @@
 """Confusion counts and the scores made from them: IoU, mIoU and accuracies, all in percent.
 
-The counting follows the Cityscapes benchmark (cityscapesscripts ``evalPixelLevelSemanticLabeling``) and equals
-it exactly: pixels whose truth is 255 are not counted at all, a class that neither the truth nor the prediction
-holds has no IoU, and the mean runs over the classes that have one.
+The counting follows the Cityscapes benchmark (cityscapesscripts ``evalPixelLevelSemanticLabeling``) and
+equals it exactly: pixels whose truth is 255 are not counted at all, a class that neither the truth nor the
+prediction holds has no IoU, and the mean runs over the classes that have one.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from iccld.labels import IGNORE, Protocol
 class ConfusionMatrix:
     """Counts pixels by true class (row) and predicted class (column).
 
-    ``counts`` has one column more than rows: the last holds the pixels that the prediction left unlabeled (255).
-    They miss their true class and accuse no other. It is an ordinary int64 tensor of fixed shape, so ranks are
-    joined by summing it (``counts`` may be assigned).
+    ``counts`` has one column more than rows: the last holds the pixels that the prediction left unlabeled
+    (255). They miss their true class and accuse no other. It is an ordinary int64 tensor of fixed shape, so
+    ranks are joined by summing it (``counts`` may be assigned).
 
     Args:
         num_classes: k, the number of classes of the label space that both maps are in.
@@ -132,8 +132,8 @@ def scores_from_confusion(
 ) -> Scores:
     """Makes the scores of a protocol out of confusion counts.
 
-    With tp, fp, fn of a class: IoU = tp / (tp + fp + fn), accuracy = tp / (tp + fn). False positives come only
-    from pixels whose truth is a class of the protocol's space (Cordts et al. 2016, section 4.1).
+    With tp, fp, fn of a class: IoU = tp / (tp + fp + fn), accuracy = tp / (tp + fn). False positives come
+    only from pixels whose truth is a class of the protocol's space (Cordts et al. 2016, section 4.1).
 
     Args:
         confusion: counts in ``protocol.space``; a tensor may be k×k, or k×(k+1) with the unlabeled ones last.

@@ -1,0 +1,168 @@
+"""``iccld evaluate``: mIoU and per-class IoU of a model, or of a folder of predictions."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from iccld.commands.flags import (
+    OptionalFile,
+    OptionalFolder,
+    OptionalModel,
+    OptionalName,
+    OptionalNumber,
+    OptionalSize,
+)
+from iccld.errors import InputError
+from iccld.files import write_json
+from iccld.labels import PROTOCOLS, LabelSpace, Protocol, custom_protocol, get_protocol
+
+if TYPE_CHECKING:
+    from iccld.metrics import Scores
+
+_WAYS = (
+    "call 'iccld evaluate MODEL --dataset NAME --root DIR' to measure a model, "
+    "or 'iccld evaluate --predictions DIR --labels DIR --protocol NAME' to measure label maps"
+)
+
+
+@dataclass(frozen=True)
+class EvaluateArgs:
+    """Measures mIoU and per-class IoU, as the Cityscapes benchmark defines them.
+
+    Of a model, on a labeled data set:
+      iccld evaluate MODEL --dataset camvid --root DIR --split val --json scores.json
+
+    Of label maps that 'iccld predict' or another program wrote:
+      iccld evaluate --predictions DIR --labels DIR --protocol cityscapes19 --json scores.json
+
+    Label maps are PNG files of Cityscapes trainIds with 255 for unlabeled; files named *_labelIds.png hold
+    Cityscapes labelIds. They are paired by their path, Cityscapes endings aside.
+    """
+
+    model: OptionalModel = None
+    """Folder of a saved model, or a hub id."""
+    dataset: OptionalName = None
+    """Data set: gta5, synthia, cityscapes, camvid, folder or street_scenes."""
+    root: OptionalFolder = None
+    """Folder of the data set."""
+    split: str = "val"
+    """Part of the data set."""
+    predictions: OptionalFolder = None
+    """Predicted label maps, to measure without a model."""
+    labels: OptionalFolder = None
+    """True label maps for --predictions."""
+    protocol: OptionalName = None
+    """Classes to count and average: cityscapes19, synthia16, synthia13, camvid11, or custom for all classes
+    of the model. By default the one that fits the model's classes."""
+    json: OptionalFile = None
+    """Where to write the scores and the confusion counts."""
+    steps: int = 1
+    """Denoising steps K."""
+    draws: int = 1
+    """Noise draws N whose probabilities are averaged."""
+    window: OptionalSize = None
+    """Height and width of a sliding window in pixels. By default each image is taken whole."""
+    overlap: float = 0.25
+    """Share of a window that the next one covers again."""
+    resize: OptionalSize = None
+    """Height and width that the model sees; scores are taken at the labels' full size. By default the
+    images' own."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, ..."""
+    threads: int = 0
+    """CPU threads; 0 for automatic."""
+    limit: OptionalNumber = None
+    """Only the first N images."""
+
+    def run(self) -> int:
+        """Measures, prints a table and writes the JSON file."""
+        if self._is_folder_call():
+            scores, facts = self._evaluate_folders()
+        else:
+            scores, facts = self._evaluate_model()
+
+        from iccld.reporting.tables import print_scores
+
+        print_scores(scores)
+        if self.json is not None:
+            write_json(self.json, scores.to_json(**facts))
+        return 0
+
+    def _is_folder_call(self) -> bool:
+        folders = [f"--{n}" for n in ("predictions", "labels") if getattr(self, n) is not None]
+        data = [f"--{n}" for n in ("dataset", "root") if getattr(self, n) is not None]
+        of_model = ["MODEL"] * (self.model is not None) + data
+        if folders and of_model:
+            raise InputError(f"{of_model[0]} and {folders[0]} exclude each other; {_WAYS}")
+        if len(folders) == 1:
+            raise InputError(f"{folders[0]} needs --predictions and --labels; {_WAYS}")
+        if not folders and self.model is None:
+            raise InputError(f"there is nothing to measure; {_WAYS}")
+        if not folders and self.dataset is None:
+            raise InputError(f"the data set is missing; {_WAYS}")
+        return bool(folders)
+
+    def _evaluate_folders(self) -> tuple[Scores, dict[str, Any]]:
+        if self.protocol is None:
+            raise InputError(f"label maps need a --protocol; choose from {', '.join(PROTOCOLS)}")
+        protocol = get_protocol(self.protocol)
+
+        from iccld.inference.evaluation import evaluate_folders
+
+        assert self.predictions is not None
+        assert self.labels is not None
+        scores = evaluate_folders(self.predictions, self.labels, protocol)
+        return scores, {"predictions": str(self.predictions), "labels": str(self.labels)}
+
+    def _evaluate_model(self) -> tuple[Scores, dict[str, Any]]:
+        if self.protocol is not None and self.protocol != "custom":
+            get_protocol(self.protocol)  # a typing error shows before the model is loaded
+
+        from iccld.data.datasets import open_dataset
+        from iccld.inference.evaluation import evaluate_model, missing_classes
+        from iccld.inference.segmenter import PredictSettings, load_segmenter
+
+        assert self.model is not None
+        assert self.dataset is not None
+        PredictSettings(self.steps, self.draws, 0, self.window, self.overlap, self.resize)
+        model = load_segmenter(self.model, device=self.device, threads=self.threads)
+        protocol = _choose_protocol(self.protocol, model.label_space)
+        dataset = open_dataset(self.dataset, self.root, split=self.split, label_space=protocol.space)
+        missing = missing_classes(model.label_space, protocol)
+        if missing:
+            names = ", ".join(missing)
+            print(f"iccld: warning: the model has no class for {names} ({protocol.name})", file=sys.stderr)
+        scores = evaluate_model(
+            model,
+            dataset,
+            protocol,
+            steps=self.steps,
+            draws=self.draws,
+            window=self.window,
+            overlap=self.overlap,
+            resize=self.resize,
+            limit=self.limit,
+        )
+        return scores, self._facts()
+
+    def _facts(self) -> dict[str, Any]:
+        """How the scores came about, for the JSON file."""
+        return {
+            "model": self.model,
+            "dataset": self.dataset,
+            "root": None if self.root is None else str(self.root),
+            "split": self.split,
+            "steps": self.steps,
+            "draws": self.draws,
+            "window": self.window,
+            "overlap": self.overlap,
+            "resize": self.resize,
+        }
+
+
+def _choose_protocol(name: str | None, space: LabelSpace) -> Protocol:
+    if name is not None:
+        return get_protocol(name, space)
+    return PROTOCOLS.get(space.name, custom_protocol(space))

@@ -1,0 +1,21 @@
+"""Types of flags that several commands share: how they are shown in ``--help``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+Model = Annotated[Positional[str], arg(metavar="MODEL")]
+"""A required model."""
+OptionalModel = Annotated[Positional[str | None], arg(metavar="[MODEL]", help_behavior_hint="")]
+Inputs = Annotated[Positional[tuple[str, ...]], arg(metavar="INPUT...", help_behavior_hint="(required)")]
+"""One or more files, globs or folders."""
+OutFolder = Annotated[Path, arg(metavar="DIR")]
+OptionalFolder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
+OptionalFile = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
+OptionalName = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
+OptionalNumber = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
+OptionalSize = Annotated[tuple[int, int] | None, arg(metavar="H W", help_behavior_hint="")]
+"""Height and width in pixels."""

@@ -1,0 +1,1 @@
+"""Using a trained model: measuring it on data sets and predicting files."""

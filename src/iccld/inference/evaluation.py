@@ -1,0 +1,164 @@
+"""Measuring: a model against a data set, or a folder of predictions against a folder of truths."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from iccld.data.datasets import SegmentationDataset
+from iccld.data.image_files import read_label
+from iccld.errors import InputError
+from iccld.inference.label_ids import file_to_index
+from iccld.inference.pairing import holds_label_ids, pair_files
+from iccld.inference.prefetch import read_ahead
+from iccld.inference.segmenter import PredictSettings, Segmenter, predict_image
+from iccld.labels import LabelSpace, Protocol
+from iccld.metrics import ConfusionMatrix, Scores, scores_from_confusion
+from iccld.progress import track
+
+Image = UInt8[np.ndarray, "h w 3"]
+LabelMap = UInt8[np.ndarray, "h w"]
+
+
+def evaluate_model(
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    protocol: Protocol,
+    *,
+    steps: int = 1,
+    draws: int = 1,
+    window: tuple[int, int] | None = None,
+    overlap: float = 0.25,
+    resize: tuple[int, int] | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    description: str = "Evaluating",
+) -> Scores:
+    """Predicts the images of a labeled data set, each at its own size, and scores the answers.
+
+    Args:
+        model: its class indices are folded into the protocol's space by name and trainId.
+        dataset: its labels are folded in the same way.
+        protocol: what is counted and averaged.
+        steps: denoising steps.
+        draws: noise draws averaged per image.
+        window: (height, width) in pixels of a sliding window; None predicts each image whole.
+        overlap: share of a window that its neighbor covers again, in [0, 1).
+        resize: (height, width) that the model sees; scores are taken at the labels' full size all the same.
+        seed: seed of the noise.
+        limit: only the first ``limit`` images.
+        description: what the progress display calls the work.
+
+    Raises:
+        InputError: the data set has no labels, an image and its label differ in size, a file cannot be read,
+            or no pixel belongs to a class of the protocol.
+    """
+    settings = PredictSettings(steps, draws, seed, window, overlap, resize)
+    if not dataset.has_labels:
+        raise InputError(f"data set {dataset.name} has no labels to measure against; give a labeled split")
+    if limit is not None and limit < 1:
+        raise InputError(f"limit is {limit}; give 1 or more")
+    num_images = len(dataset) if limit is None else min(limit, len(dataset))
+    answer_table = np.array(model.label_space.lut_to(protocol.space), np.uint8)
+    truth_table = np.array(dataset.label_space.lut_to(protocol.space), np.uint8)
+    confusion = ConfusionMatrix(len(protocol.space))
+
+    def read(index: int) -> tuple[Image, LabelMap]:
+        return dataset.image(index), dataset.label(index)
+
+    for index, result in track(read_ahead(range(num_images), read), num_images, description):
+        image, label = result()
+        if label.shape != image.shape[:2]:
+            raise InputError(
+                f"{dataset.file_name(index)}: the image is {_size(image)}, its label {_size(label)}; "
+                "replace one or remove both"
+            )
+        answer = predict_image(model, image, settings).labels
+        confusion.update(torch.from_numpy(answer_table[answer]), torch.from_numpy(truth_table[label]))
+    return _scores(confusion, protocol, num_images, dataset.name)
+
+
+def evaluate_folders(
+    predictions_dir: str | os.PathLike[str],
+    labels_dir: str | os.PathLike[str],
+    protocol: Protocol,
+    *,
+    description: str = "Evaluating",
+) -> Scores:
+    """Scores a folder of predicted label maps against a folder of true ones.
+
+    Files are paired by their path below the two folders, Cityscapes endings aside (see
+    :func:`iccld.inference.pairing.pair_files`). They hold Cityscapes trainIds, as ``iccld predict`` writes
+    them; ``*_labelIds.png`` hold Cityscapes labelIds; where the protocol's space has classes beyond Cityscapes,
+    files hold its class indices. All are folded into the protocol's space. Predictions that no truth asks for
+    are left out, with a line on stderr.
+
+    Raises:
+        InputError: no pair, a truth without prediction, a file that cannot be read or holds numbers that mean
+            nothing, two sizes in a pair, or no pixel that belongs to a class of the protocol.
+    """
+    pairs, unused = pair_files(Path(predictions_dir), Path(labels_dir))
+    if unused:
+        print(
+            f"iccld: {len(unused)} of {len(pairs) + len(unused)} predictions have no label map and are left "
+            f"out, for example {unused[0]}",
+            file=sys.stderr,
+        )
+    confusion = ConfusionMatrix(len(protocol.space))
+
+    def read(pair: tuple[Path, Path]) -> tuple[LabelMap, LabelMap]:
+        prediction, label = pair
+        return _read_map(prediction, protocol.space), _read_map(label, protocol.space)
+
+    for (prediction, label), result in track(read_ahead(pairs, read), len(pairs), description):
+        answer, truth = result()
+        if answer.shape != truth.shape:
+            raise InputError(
+                f"{prediction}: is {_size(answer)}, but its label map {label} is {_size(truth)}; "
+                "write predictions at the size of the labels"
+            )
+        confusion.update(torch.from_numpy(answer), torch.from_numpy(truth))
+    return _scores(confusion, protocol, len(pairs), str(labels_dir))
+
+
+def missing_classes(space: LabelSpace, protocol: Protocol) -> tuple[str, ...]:
+    """Names the classes that a protocol averages and a model with this label space cannot predict."""
+    reachable = set(space.lut_to(protocol.space)[: len(space)])
+    return tuple(protocol.space.names[i] for i in protocol.evaluated if i not in reachable)
+
+
+def _read_map(path: Path, space: LabelSpace) -> LabelMap:
+    """Reads a label map and folds it into a space."""
+    label_ids = holds_label_ids(path)
+    table, known = file_to_index(space, label_ids=label_ids)
+    stored = read_label(path)
+    strange = sorted(set(np.unique(stored).tolist()) - known)
+    if strange:
+        kind = (
+            "Cityscapes labelIds"
+            if label_ids
+            else "trainIds"
+            if max(known - {255}) == 18
+            else "class indices"
+        )
+        hint = "" if label_ids else "; files with Cityscapes labelIds must be named *_labelIds.png"
+        raise InputError(f"{path}: holds the value {strange[0]}, which is none of the {kind}{hint}")
+    return table[stored]
+
+
+def _scores(confusion: ConfusionMatrix, protocol: Protocol, num_images: int, source: str) -> Scores:
+    if not confusion.counts[list(protocol.evaluated)].any():
+        raise InputError(
+            f"{source}: no labeled pixel in {num_images} images belongs to a class of protocol "
+            f"{protocol.name}; choose another --protocol or check the labels"
+        )
+    return scores_from_confusion(confusion, protocol, num_images=num_images)
+
+
+def _size(array: np.ndarray) -> str:
+    return f"{array.shape[1]}×{array.shape[0]} pixels"

@@ -1,0 +1,83 @@
+"""Predicting image files into a folder of label maps, color maps, overlays and uncertainty maps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from iccld.data.image_files import read_image, write_png
+from iccld.errors import InputError
+from iccld.inference.inputs import InputImage
+from iccld.inference.label_ids import IdKind, index_to_id
+from iccld.inference.prefetch import read_ahead
+from iccld.inference.rendering import Image, colorize, heat_map, overlay
+from iccld.inference.segmenter import PredictSettings, Segmenter, predict_image
+from iccld.labels import LabelSpace
+from iccld.models.prediction import Prediction
+from iccld.progress import track
+
+OutputKind = Literal["labels", "color", "overlay", "uncertainty"]
+OUTPUT_KINDS: tuple[OutputKind, ...] = ("labels", "color", "overlay", "uncertainty")
+
+
+def predict_files(
+    model: Segmenter,
+    images: Sequence[InputImage],
+    out: str | os.PathLike[str],
+    *,
+    write: Sequence[OutputKind] = OUTPUT_KINDS,
+    ids: IdKind = "train",
+    settings: PredictSettings | None = None,
+    description: str = "Predicting",
+) -> list[str]:
+    """Predicts images one by one and writes ``out/<kind>/<name>.png`` for each, at the image's size.
+
+    Existing files are replaced, each in one piece. An image that cannot be read or predicted is left out, and
+    the others are done.
+
+    Args:
+        model: the model.
+        images: what :func:`iccld.inference.inputs.find_inputs` found.
+        out: the folder to write to.
+        write: which kinds of output.
+        ids: what the numbers of the label maps mean.
+        settings: steps, draws and sizes.
+        description: what the progress display calls the work.
+
+    Returns:
+        One line for each image that was left out: its file and what is wrong with it.
+
+    Raises:
+        InputError: an output cannot be written, or the classes have no ids of the wanted kind.
+    """
+    table = index_to_id(model.label_space, ids)
+    failures = []
+    work = read_ahead(images, lambda item: read_image(item.path))
+    for item, result in track(work, len(images), description):
+        try:
+            image = result()
+            prediction = predict_image(model, image, settings)
+        except InputError as error:
+            message = str(error)
+            failures.append(message if str(item.path) in message else f"{item.path}: {message}")
+            continue
+        for kind in write:
+            picture = _picture(kind, image, prediction, model.label_space, table)
+            write_png(Path(out) / kind / f"{item.name}.png", picture)
+    return failures
+
+
+def _picture(
+    kind: OutputKind, image: Image, prediction: Prediction, space: LabelSpace, table: np.ndarray
+) -> np.ndarray:
+    if kind == "labels":
+        return np.asarray(table[prediction.labels])
+    if kind == "color":
+        return colorize(prediction.labels, space)
+    if kind == "overlay":
+        return overlay(image, prediction.labels, space)
+    return heat_map(prediction.uncertainty)

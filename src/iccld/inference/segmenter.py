@@ -1,0 +1,173 @@
+"""A model ready to use: loading it, choosing its device, and predicting one image of any size."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from torch.nn import functional as F
+
+from iccld.errors import InputError
+from iccld.labels import LabelSpace
+
+if TYPE_CHECKING:
+    from iccld.models.iccld import ICCLD
+    from iccld.models.prediction import Prediction
+
+
+class Segmenter(Protocol):
+    """What the code of this package asks of a model; :class:`~iccld.models.iccld.ICCLD` offers it."""
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """What the model's class indices mean."""
+        ...
+
+    def predict(
+        self,
+        images: np.ndarray,
+        *,
+        steps: int = 1,
+        draws: int = 1,
+        seed: int = 0,
+        window: tuple[int, int] | None = None,
+        overlap: float = 0.25,
+    ) -> Prediction:
+        """Predicts one RGB image (h, w, 3), uint8."""
+        ...
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """How an image is predicted; bad values are refused with the name of the setting.
+
+    Attributes:
+        steps: denoising steps.
+        draws: noise draws that are averaged.
+        seed: seed of the noise.
+        window: (height, width) in pixels of a sliding window, or None for the whole image at once.
+        overlap: share, in [0, 1), of a window that the next one covers again.
+        resize: (height, width) in pixels that the model sees; its answer is brought back to the image's size.
+    """
+
+    steps: int = 1
+    draws: int = 1
+    seed: int = 0
+    window: tuple[int, int] | None = None
+    overlap: float = 0.25
+    resize: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("steps", self.steps), ("draws", self.draws)):
+            if value < 1:
+                raise InputError(f"{name} is {value}; give 1 or more")
+        if not 0 <= self.overlap < 1:
+            raise InputError(f"overlap is {self.overlap}; give a share from 0 to below 1")
+        for name, size in (("window", self.window), ("resize", self.resize)):
+            if size is not None and min(size) < 1:
+                raise InputError(f"{name} is {size[0]} {size[1]}; give height and width in pixels, 1 or more")
+
+
+def load_segmenter(model: str, *, device: str = "auto", threads: int = 0) -> ICCLD:
+    """Loads a saved model for prediction.
+
+    Args:
+        model: a folder written by ``save_pretrained`` or training, or a hub id.
+        device: ``auto``, or a torch device such as ``cpu`` or ``cuda:1``.
+        threads: CPU threads; 0 leaves torch's own choice.
+
+    Raises:
+        InputError: no such model or device.
+    """
+    from iccld.models.iccld import ICCLD
+
+    target = choose_device(device)
+    if threads < 0:
+        raise InputError(f"threads is {threads}; give 0 (automatic) or more")
+    if threads:
+        torch.set_num_threads(threads)
+    return ICCLD.from_pretrained(model).to(target).eval()
+
+
+def choose_device(name: str) -> torch.device:
+    """Turns ``auto`` into the best device there is, and checks that a named one can be used.
+
+    Raises:
+        InputError: no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"device {name!r} cannot be used here; give auto, cpu, cuda or cuda:1") from error
+    return device
+
+
+def predict_image(
+    model: Segmenter, image: UInt8[np.ndarray, "h w 3"], settings: PredictSettings | None = None
+) -> Prediction:
+    """Predicts one image; all maps come back at its size.
+
+    Args:
+        model: the model.
+        image: RGB, 0 to 255.
+        settings: steps, draws and sizes; the defaults if None.
+
+    Raises:
+        InputError: the device ran out of memory.
+    """
+    settings = settings or PredictSettings()
+    seen = image if settings.resize is None else _resize_image(image, settings.resize)
+    try:
+        prediction = model.predict(
+            seen,
+            steps=settings.steps,
+            draws=settings.draws,
+            seed=settings.seed,
+            window=settings.window,
+            overlap=settings.overlap,
+        )
+    except torch.OutOfMemoryError as error:
+        height, width = seen.shape[:2]
+        raise InputError(
+            f"out of memory on an image of {width}×{height} pixels; "
+            "predict in parts with --window H W, or smaller with --resize H W"
+        ) from error
+    height, width = image.shape[:2]
+    return prediction if seen.shape == image.shape else _resize_prediction(prediction, (height, width))
+
+
+def _resize_image(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:
+    height, width = size
+    # Averaging keeps thin things when shrinking; it would give blocks when enlarging.
+    shrinks = height * width < image.shape[0] * image.shape[1]
+    resized = cv2.resize(
+        image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
+    return np.asarray(resized, dtype=np.uint8)
+
+
+def _resize_prediction(prediction: Prediction, size: tuple[int, int]) -> Prediction:
+    """Brings the maps to another size; the labels are those of the interpolated probabilities."""
+    probabilities = _resize_maps(prediction.probabilities, size)
+    return dataclasses.replace(
+        prediction,
+        labels=probabilities.argmax(0).astype(np.uint8),
+        probabilities=probabilities,
+        uncertainty=_resize_maps(prediction.uncertainty[None], size)[0],
+        mutual_information=_resize_maps(prediction.mutual_information[None], size)[0],
+    )
+
+
+def _resize_maps(maps: Float32[np.ndarray, "k h w"], size: tuple[int, int]) -> Float32[np.ndarray, "k h2 w2"]:
+    resized = F.interpolate(torch.from_numpy(maps)[None], size=size, mode="bilinear", align_corners=False)
+    return resized[0].numpy()

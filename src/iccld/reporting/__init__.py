@@ -1,0 +1,1 @@
+"""Showing results: tables of scores and figures."""
