@@ -82,8 +82,11 @@ def _paint_house(
 ) -> None:
     camera, canvas, rng, sign = stage.camera, stage.canvas, stage.rng, side.sign
     kind, rise, tiles, chimney = roof
-    x, deep = sign * wall, sign * (wall + 9.0)
     start = max(near, NEAREST)
+    hull = [[x, y, z] for x in (sign * wall, sign * (wall + 9.0)) for y in (0.0, height + 1.3 * rise) for z in (start, far)]
+    if not canvas.seen(camera.project(np.array(hull))):
+        return
+    x, deep = sign * wall, sign * (wall + 9.0)
     lit = _lit(stage, sign, wall)
     normal = np.array([-sign, 0.0, 0.0], np.float32)
     front_light = stage.light.on(normal, lit)
@@ -107,7 +110,7 @@ def _paint_house(
     span = max(abs(float(quad[1, 0] - quad[0, 0])), 0.6 * abs(float(quad[0, 1] - quad[3, 1])))
     scale = float(np.clip(camera.focal / max(start + 2.5, 5.0) / 1.3, 1.5, 13 * np.sqrt(camera.focal / 350)))
     scale = min(scale, 3.0 * span / max(far - start, 1.0) + 1.5)
-    if abs(float(quad[1, 0] - quad[0, 0])) < 1:
+    if abs(float(quad[1, 0] - quad[0, 0])) < 1 or not canvas.seen(quad):
         return
     albedo = facades.texture(rng, style, far - near, height, scale)
     cut = round((start - near) / (far - near) * albedo.shape[1])

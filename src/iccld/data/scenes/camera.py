@@ -7,6 +7,7 @@ whatever is placed beside the road follows it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,16 +53,17 @@ class Camera:
 
     def project(self, points: np.ndarray) -> Float32[np.ndarray, "n 2"]:
         """Projects (n, 3) street points to (n, 2) pixels (column, row)."""
-        points = np.asarray(points, np.float64).reshape(-1, 3)
         along = np.maximum(points[:, 2], NEAREST)
-        right = points[:, 0] - self.lateral + self.offset(along)
-        up = points[:, 1] + _curve(along, self.hill) - self.height
-        sine, cosine = np.sin(self.pitch), np.cos(self.pitch)
-        depth = np.maximum(along * cosine - up * sine, 0.3)
-        raised = up * cosine + along * sine
-        column = self.columns / 2 + self.focal * right / depth
-        row = self.rows / 2 - self.focal * raised / depth
-        return np.stack([column, row], axis=1).astype(np.float32)
+        near = np.minimum(along, _STRAIGHT_FROM)
+        arc = 0.5 * near * near + _STRAIGHT_FROM * (along - near)
+        right = points[:, 0] + self.bend * arc + (self.yaw * along - self.lateral)
+        up = points[:, 1] + (self.hill * arc - self.height)
+        sine, cosine = math.sin(self.pitch), math.cos(self.pitch)
+        scale = self.focal / np.maximum(along * cosine - up * sine, 0.3)
+        pixels = np.empty((len(points), 2), np.float32)
+        pixels[:, 0] = right * scale + self.columns / 2
+        pixels[:, 1] = self.rows / 2 - (up * cosine + along * sine) * scale
+        return pixels
 
     def offset(self, along: np.ndarray) -> np.ndarray:
         """Lateral shift of the road's middle at a depth, in metres."""

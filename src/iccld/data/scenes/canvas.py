@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 
 import cv2
 import numpy as np
@@ -14,6 +14,12 @@ _FAR = 6000.0
 
 Color = np.ndarray
 """Linear RGB, three float values; 1 is about the brightness of a white sky."""
+
+
+def _fixed(points: np.ndarray) -> np.ndarray:
+    """Pixels as fixed-point integers that OpenCV can take, however far outside."""
+    bounded = np.minimum(np.maximum(points, -_FAR), _FAR)
+    return (bounded * (1 << _SHIFT)).astype(np.int32)
 
 
 class Canvas:
@@ -34,25 +40,39 @@ class Canvas:
         self.color = np.zeros((rows, columns, 3), np.float32)
         self.label = np.full((rows, columns), 255, np.uint8)
         self.haze = np.asarray(haze, np.float32)
+        self._haze = self.haze.tolist()
         self.density = density
         self.rng = rng
 
     def clear(self, depth: float) -> float:
         """The share of light that reaches the camera from a depth."""
-        return float(np.exp(-self.density * max(depth, 0.0)))
+        return math.exp(-self.density * max(depth, 0.0))
 
     def tint(self, color: Color, depth: float) -> Color:
         """Fades a color (or a picture) into the haze."""
         share = self.clear(depth)
         return np.asarray(color, np.float32) * np.float32(share) + self.haze * np.float32(1.0 - share)
 
+    def tone(self, color: Color, depth: float, gain: float = 1.0) -> tuple[float, float, float]:
+        """Fades one color into the haze; plain numbers, as OpenCV wants them."""
+        share = self.clear(depth)
+        red, green, blue = color.tolist()
+        haze, share, rest = self._haze, share * gain, (1.0 - share) * gain
+        return red * share + haze[0] * rest, green * share + haze[1] * rest, blue * share + haze[2] * rest
+
     def window(self, points: np.ndarray) -> tuple[int, int, int, int] | None:
         """The part of the canvas (left, top, right, bottom) that points span, or None if outside."""
-        left, top = np.floor(points.min(axis=0)).astype(int) - 1
-        right, bottom = np.ceil(points.max(axis=0)).astype(int) + 2
+        (x0, y0), (x1, y1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
         rows, columns = self.label.shape
-        left, top, right, bottom = max(left, 0), max(top, 0), min(right, columns), min(bottom, rows)
-        return (int(left), int(top), int(right), int(bottom)) if right > left and bottom > top else None
+        if x1 < -1 or y1 < -1 or x0 > columns or y0 > rows:
+            return None
+        left, top, right, bottom = max(int(x0) - 1, 0), max(int(y0) - 1, 0), int(x1) + 3, int(y1) + 3
+        right, bottom = min(right, columns), min(bottom, rows)
+        return (left, top, right, bottom) if right > left and bottom > top else None
+
+    def seen(self, points: np.ndarray) -> bool:
+        """Whether any of the bounding box of pixels lies on the canvas."""
+        return self.window(points) is not None
 
     def fill(
         self,
@@ -74,38 +94,33 @@ class Canvas:
             gradient: brightness at the top and at the bottom of the polygon.
             grain: relative amplitude of a random texture.
         """
-        points = np.clip(np.asarray(points, np.float32), -_FAR, _FAR)
         window = self.window(points)
         if window is None:
             return
         left, top, right, bottom = window
-        color = self.tint(color, depth)
-        fixed = np.round(points * (1 << _SHIFT)).astype(np.int32)
+        fixed = _fixed(points)
         if label is not None:
-            cv2.fillPoly(self.label, [fixed], int(label), shift=_SHIFT)
-        flat = gradient == (1.0, 1.0) and grain == 0.0
-        if flat or (bottom - top) * (right - left) < 80:
-            mean = color * np.float32(0.5 * (gradient[0] + gradient[1]))
-            cv2.fillPoly(self.color, [fixed], [float(c) for c in mean], shift=_SHIFT)
+            cv2.fillPoly(self.label, [fixed], label, shift=_SHIFT)
+        start, end = gradient
+        if (start == end and grain == 0.0) or (bottom - top) * (right - left) < 300:
+            cv2.fillPoly(self.color, [fixed], self.tone(color, depth, 0.5 * (start + end)), shift=_SHIFT)
             return
         mask = np.zeros((bottom - top, right - left), np.uint8)
-        cv2.fillPoly(mask, [fixed - np.array([left, top], np.int32) * (1 << _SHIFT)], 1, shift=_SHIFT)
+        cv2.fillPoly(mask, [fixed], 1, shift=_SHIFT, offset=(-left << _SHIFT, -top << _SHIFT))
         low, high = float(points[:, 1].min()), float(points[:, 1].max())
-        position = np.clip((np.arange(top, bottom, dtype=np.float32) - low) / max(high - low, 1e-3), 0, 1)
-        factor = (gradient[0] + (gradient[1] - gradient[0]) * position)[:, None]
+        position = (np.arange(top, bottom, dtype=np.float32) - low) * (1 / max(high - low, 1e-3))
+        factor = (start + (end - start) * np.minimum(np.maximum(position, 0), 1))[:, None].astype(np.float32)
         if grain:
-            factor = factor * (1 + grain * noise.crop(self.rng, "mottle", bottom - top, right - left, 1.0))
-        patch = np.maximum(factor, 0.05)[:, :, None].astype(np.float32) * color
-        cv2.copyTo(
-            np.broadcast_to(patch, (*mask.shape, 3)).astype(np.float32),
-            mask,
-            self.color[top:bottom, left:right],
-        )
+            texture = noise.crop(self.rng, "mottle", bottom - top, right - left, 1.0)
+            factor = np.maximum(factor * (1 + np.float32(grain) * texture), np.float32(0.05))
+        else:
+            factor = np.broadcast_to(factor, mask.shape)
+        patch = factor[:, :, None] * np.array(self.tone(color, depth), np.float32)
+        cv2.copyTo(patch, mask, self.color[top:bottom, left:right])
 
     def mark(self, points: np.ndarray, label: int) -> None:
         """Labels a polygon and leaves its colours."""
-        points = np.clip(np.asarray(points, np.float32), -_FAR, _FAR)
-        cv2.fillPoly(self.label, [np.round(points * (1 << _SHIFT)).astype(np.int32)], label, shift=_SHIFT)
+        cv2.fillPoly(self.label, [_fixed(points)], label, shift=_SHIFT)
 
     def stroke(
         self,
@@ -117,52 +132,32 @@ class Canvas:
         closed: bool = False,
     ) -> None:
         """Draws an open or closed line; one thinner than a pixel is blended and labelled from half a pixel on."""
-        points = np.clip(np.asarray(points, np.float32), -_FAR, _FAR)
         window = self.window(points)
         if window is None or thickness < 0.08:
             return
-        fixed = np.round(points * (1 << _SHIFT)).astype(np.int32)
-        width = max(1, round(thickness))
-        color = self.tint(color, depth)
+        fixed, width, tone = _fixed(points), max(1, round(thickness)), self.tone(color, depth)
         if label is not None and thickness >= 0.5:
-            cv2.polylines(self.label, [fixed], closed, int(label), width, shift=_SHIFT)
+            cv2.polylines(self.label, [fixed], closed, label, width, shift=_SHIFT)
         if thickness >= 0.9:
-            cv2.polylines(self.color, [fixed], closed, [float(c) for c in color], width, shift=_SHIFT)
+            cv2.polylines(self.color, [fixed], closed, tone, width, shift=_SHIFT)
             return
         left, top, right, bottom = window
-        mask = np.zeros((bottom - top, right - left), np.uint8)
-        cv2.polylines(
-            mask, [fixed - np.array([left, top], np.int32) * (1 << _SHIFT)], closed, 1, 1, shift=_SHIFT
-        )
-        self.blend(left, top, mask.astype(np.float32) * np.float32(thickness), color)
+        mask = np.zeros((bottom - top, right - left), np.float32)
+        moved = fixed - np.array([left, top], np.int32) * (1 << _SHIFT)
+        cv2.polylines(mask, [moved], closed, thickness, 1, shift=_SHIFT)
+        self.blend(left, top, mask, np.array(tone, np.float32))
 
     def blend(self, left: int, top: int, alpha: np.ndarray, color: np.ndarray) -> None:
         """Mixes a color or a picture into a window with the given opacity; the window must lie inside."""
         part = self.color[top : top + alpha.shape[0], left : left + alpha.shape[1]]
         part += alpha[:, :, None] * (color - part)
 
-    def disc(
-        self, center: Sequence[float], radius: float, color: Color, label: int | None, depth: float
-    ) -> None:
-        """Fills a circle given in pixels."""
-        x, y = float(center[0]), float(center[1])
-        rows, columns = self.label.shape
-        if not (-radius < x < columns + radius and -radius < y < rows + radius):
-            return
-        middle = (round(x * 16), round(y * 16))
-        size = max(1, round(radius * 16))
-        tone = [float(c) for c in self.tint(color, depth)]
-        cv2.circle(self.color, middle, size, tone, -1, shift=_SHIFT)
-        if label is not None:
-            cv2.circle(self.label, middle, size, int(label), -1, shift=_SHIFT)
-
     @staticmethod
     def mask(points: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
         """The polygon's pixels (1, others 0) inside a window (left, top, right, bottom)."""
         left, top, right, bottom = window
         mask = np.zeros((bottom - top, right - left), np.uint8)
-        points = np.clip(points, -_FAR, _FAR) - np.array([left, top], np.float32)
-        cv2.fillPoly(mask, [np.round(points * (1 << _SHIFT)).astype(np.int32)], 1, shift=_SHIFT)
+        cv2.fillPoly(mask, [_fixed(points)], 1, shift=_SHIFT, offset=(-left << _SHIFT, -top << _SHIFT))
         return mask
 
     @staticmethod

@@ -174,9 +174,10 @@ def paint_ground(stage: Stage, plan: Plan) -> int:
     canvas.label[horizon:] = np.take(LABELS, material)
     color = np.take(_palette(stage), material, axis=0)
     fade = np.clip(6.0 / along, 0, 1).astype(np.float32)[:, None]
+    lateral = np.clip(lateral, -400, 400)
     texture = noise.sample("grain", int(rng.integers(3)), lateral * 45, depth * 45) * fade
     slow = noise.sample("mottle", int(rng.integers(3)), lateral * 7, depth * 4)
-    slower = noise.sample("cloud", int(rng.integers(3)), lateral * 3, depth * 1.2)
+    slower = noise.sample("cloud", int(rng.integers(3)), lateral * 3, depth * np.float32(1.2))
     strength = np.take(GRAIN, material) * np.float32(rng.uniform(0.4, 1.6))
     factor = 1 + strength * (texture + slow) + np.float32(rng.uniform(0.02, 0.14)) * slower
     tone = planes[:, :, 3].astype(np.float32) * np.float32(1 / 128)

@@ -40,6 +40,28 @@ class Model:
     patches: list[Patch] = field(default_factory=list)
     wheels: list[tuple[float, float]] = field(default_factory=list)
 
+    def quads(self) -> np.ndarray:
+        """Corners of the strips, (n - 1, 4, 3) in the vehicle's coordinates."""
+        count = len(self.profile) - 1
+        ones = np.ones(count)
+        return self._part(np.arange(count), -ones, ones, 0 * ones, ones)
+
+    def patch_quads(self) -> np.ndarray:
+        """Corners of the patches, (n, 4, 3) in the vehicle's coordinates."""
+        numbers = np.array([patch[:5] for patch in self.patches], np.float64).reshape(-1, 5)
+        return self._part(numbers[:, 0].astype(int), *numbers[:, 1:].T)
+
+    def _part(
+        self, index: np.ndarray, left: np.ndarray, right: np.ndarray, start: np.ndarray, end: np.ndarray
+    ) -> np.ndarray:
+        """Parts of strips between shares of the width and of the way along the profile."""
+        first, way = self.profile[index], self.profile[index + 1] - self.profile[index]
+        corners = []
+        for across, along in ((left, start), (left, end), (right, end), (right, start)):
+            spot = first + way * along[:, None]
+            corners.append(np.stack([spot[:, 2] * across * (self.width / 2), spot[:, 1], spot[:, 0]], axis=1))
+        return np.stack(corners, axis=1)
+
 
 def _dark(rng: np.random.Generator, low: float = 0.008, high: float = 0.05) -> np.ndarray:
     return np.full(3, rng.uniform(low, high), np.float32) * np.array([0.95, 1.0, 1.06], np.float32)

@@ -55,6 +55,9 @@ def crop(
     rows = max(2, min(SIZE, int(np.ceil(height / vertical)) + 1))
     columns = max(2, min(SIZE, int(np.ceil(width / horizontal)) + 1))
     source = tile(kind, int(rng.integers(3)))
+    if vertical == 1.0 and horizontal == 1.0 and height <= SIZE and width <= SIZE:
+        top, left = int(rng.integers(SIZE - height + 1)), int(rng.integers(SIZE - width + 1))
+        return source[top : top + height, left : left + width]
     top, left = int(rng.integers(SIZE)), int(rng.integers(SIZE))
     if top + rows <= SIZE and left + columns <= SIZE:
         window = source[top : top + rows, left : left + columns]
@@ -69,7 +72,5 @@ def crop(
 
 
 def sample(kind: str, variant: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Looks a tile up at tile coordinates, repeating it without end (bilinear)."""
-    x = np.mod(x, SIZE).astype(np.float32)
-    y = np.mod(y, SIZE).astype(np.float32)
+    """Looks a tile up at tile coordinates (float32, within 32 000), repeating it without end (bilinear)."""
     return np.asarray(cv2.remap(tile(kind, variant), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP))

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import colorsys
+
 import numpy as np
 
 from iccld.data.scenes.looks import chance, pick
 
 
+def _linear(value: float) -> float:
+    return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+
+
 def linear(red: float, green: float, blue: float) -> np.ndarray:
     """Turns sRGB values (0 to 255) into linear RGB (0 to 1)."""
-    value = np.array([red, green, blue], np.float32) / 255
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
+    return np.array([_linear(red / 255), _linear(green / 255), _linear(blue / 255)], np.float32)
 
 
 def hsv(hue: float, saturation: float, value: float) -> np.ndarray:
     """Linear RGB of an sRGB color given as hue in degrees and saturation, value in 0 to 1."""
-    sector = (np.array([5.0, 3.0, 1.0]) + hue / 60.0) % 6
-    channel = value - value * saturation * np.clip(np.minimum(sector, 4 - sector), 0, 1)
-    return linear(*(255 * channel))
+    red, green, blue = colorsys.hsv_to_rgb(hue / 360.0 % 1.0, saturation, value)
+    return np.array([_linear(red), _linear(green), _linear(blue)], np.float32)
 
 
 def vary(rng: np.random.Generator, color: np.ndarray, amount: float = 0.12) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from iccld.data.scenes import paint
@@ -19,14 +17,14 @@ Limb = tuple[tuple[float, float], tuple[float, float], float, float, np.ndarray]
 """From (right, up), to (right, up), radius there and there (metres), albedo."""
 
 
-def limb(start: np.ndarray, end: np.ndarray, first: float, last: float) -> np.ndarray:
-    """Outline of a tapered capsule between two points."""
+def outlines(limbs: list[Limb]) -> np.ndarray:
+    """Outlines (n, 12, 2) in metres of tapered capsules."""
+    numbers = np.array([[*start, *end, first, last] for start, end, first, last, _ in limbs])
+    start, end, first, last = numbers[:, None, 0:2], numbers[:, None, 2:4], numbers[:, None, 4:5], numbers[:, None, 5:6]
     way = end - start
-    angle = float(np.arctan2(way[1], way[0]))
-    around = _HALF + angle + np.pi / 2
-    back = start + first * np.stack([np.cos(around), np.sin(around)], axis=1)
-    front = end + last * np.stack([np.cos(around + np.pi), np.sin(around + np.pi)], axis=1)
-    return np.concatenate([back, front])
+    around = np.arctan2(way[:, :, 1], way[:, :, 0]) + np.pi / 2 + _HALF[None, :]
+    ring = np.stack([np.cos(around), np.sin(around)], axis=2)
+    return np.concatenate([start + first * ring, end - last * ring], axis=1)
 
 
 def figure(rng: np.random.Generator, *, sideways: float, stride: float, size: float) -> list[Limb]:
@@ -99,12 +97,17 @@ def paint_limbs(stage: Stage, limbs: list[Limb], lateral: float, along: float, l
     foot = camera.project(np.array([[lateral, 0.0, along]]))[0]
     scale = camera.scale(along)
     bright = light.on((0.0, 0.2, -0.95), lit)
-    shade = np.float32(0.75)
-    for start, end, first, last, albedo in limbs:
-        a = np.array([foot[0] + start[0] * scale, foot[1] - start[1] * scale])
-        b = np.array([foot[0] + end[0] * scale, foot[1] - end[1] * scale])
-        outline = limb(a, b, max(first * scale, 0.3), max(last * scale, 0.3))
-        canvas.fill(outline, albedo * bright, label, along, gradient=(1.1, float(shade)), grain=0.12)
+    shapes = (outlines(limbs) * [scale, -scale] + foot).astype(np.float32)
+    if not canvas.seen(shapes.reshape(-1, 2)):
+        return
+    for shape, (_, _, _, _, albedo) in zip(shapes, limbs, strict=True):
+        canvas.fill(shape, albedo * bright, label, along, gradient=(1.1, 0.75), grain=0.12)
+
+
+def ground_shadow(stage: Stage, lateral: float, along: float, half: float) -> None:
+    """Darkens the ground under somebody's feet."""
+    ring = np.array([[lateral + x, 0.0, along + z] for x, z in ((-half, -0.2), (half, -0.2), (half, 0.25), (-half, 0.25))])
+    shadow(stage, stage.camera.project(ring), stage.camera.scale(along), 0.5)
 
 
 def stand(stage: Stage, lateral: float, along: float) -> None:
@@ -117,8 +120,7 @@ def stand(stage: Stage, lateral: float, along: float) -> None:
     lit = 1.0 if chance(rng, 0.6) else 0.2
 
     def paint_it() -> None:
-        ring = np.array([[lateral + x, 0.0, along + z] for x, z in ((-0.3, -0.2), (0.3, -0.2), (0.3, 0.25), (-0.3, 0.25))])
-        shadow(stage, ring, 0.5)
+        ground_shadow(stage, lateral, along, 0.3)
         paint_limbs(stage, limbs, lateral, along, PERSON, lit)
 
     stage.add(along, paint_it)
@@ -145,12 +147,9 @@ def queue_limbs(stage: Stage, parts: list[tuple[list[Limb], int]], lateral: floa
     lit = 1.0 if chance(stage.rng, 0.6) else 0.3
 
     def paint_it() -> None:
-        ring = np.array([[lateral + x, 0.0, along + z] for x, z in ((-0.4, -0.2), (0.4, -0.2), (0.4, 0.3), (-0.4, 0.3))])
-        shadow(stage, ring, 0.45)
+        ground_shadow(stage, lateral, along, 0.4)
         for limbs, label in parts:
             paint_limbs(stage, limbs, lateral, along, label, lit)
 
     stage.add(along, paint_it)
 
-
-Painter = Callable[[], None]

@@ -26,121 +26,115 @@ def to_street(local: np.ndarray, lateral: float, along: float, heading: float) -
     )
 
 
-def shadow(stage: Stage, outline: np.ndarray, strength: float) -> None:
-    """Darkens the ground under something; outline is (n, 3) street points."""
+def shadow(stage: Stage, pixels: np.ndarray, scale: float, strength: float) -> None:
+    """Darkens the ground under something; the outline and the scale (pixels per metre) are in pixels."""
     canvas = stage.canvas
-    pixels = stage.camera.project(outline)
-    window = canvas.window(np.clip(pixels, -5000, 5000))
+    window = canvas.window(pixels)
     if window is None:
         return
     left, top, right, bottom = window
-    mask = Canvas.mask(pixels, window)
-    soft = Canvas.soften(mask, max(1.0, 0.05 * stage.camera.scale(float(outline[:, 2].mean()))))
-    canvas.color[top:bottom, left:right] *= (1 - strength * soft)[:, :, None]
+    soft = Canvas.soften(Canvas.mask(pixels, window), max(1.0, 0.05 * scale))
+    canvas.color[top:bottom, left:right] *= (1 - np.float32(strength) * soft)[:, :, None]
 
 
 class Placed:
     """A model at a place in the street."""
 
     def __init__(self, stage: Stage, model: Model, lateral: float, along: float, heading: float) -> None:
-        """Projects the model's profile on both sides."""
+        """Remembers the place and finds the camera in the vehicle's own coordinates."""
         self.stage, self.model = stage, model
         self.lateral, self.along, self.heading = lateral, along, heading
-        offset = float(stage.camera.offset(np.array(max(along, 0.0))))
-        self.eye = np.array([stage.camera.lateral - offset, stage.camera.height, 0.0])
-        self.middle = to_street(np.array([[0.0, 0.45 * model.profile[:, 1].max(), 0.0]]), lateral, along, heading)[0]
+        self.scale = stage.camera.scale(along)
+        camera = stage.camera
+        away = np.array([camera.lateral - float(camera.offset(np.array(max(along, 0.0)))) - lateral, -along])
+        sine, cosine = np.sin(heading), np.cos(heading)
+        self.turn = np.array([[cosine, 0.0, -sine], [0.0, 1.0, 0.0], [sine, 0.0, cosine]])
+        self.eye = np.array([away[0] * cosine - away[1] * sine, camera.height, away[0] * sine + away[1] * cosine])
 
-    def points(self, outline: np.ndarray, side: float) -> np.ndarray:
-        """Street points of (forwards, up, half width) points on one side (-1 to 1)."""
-        half = self.model.width / 2
-        local = np.stack([outline[:, 2] * half * side, outline[:, 1], outline[:, 0]], axis=1)
-        return to_street(local, self.lateral, self.along, self.heading)
+    def pixels(self, local: np.ndarray) -> np.ndarray:
+        """Projects (..., 3) points in the vehicle's coordinates."""
+        street = local.reshape(-1, 3) @ self.turn + np.array([self.lateral, 0.0, self.along])
+        return self.stage.camera.project(street).reshape(*local.shape[:-1], 2)
 
-    def light(self, points: np.ndarray) -> tuple[bool, np.ndarray, float]:
-        """Whether a polygon faces the camera, the light on it, and how much it looks upwards."""
-        normal = np.cross(points[1] - points[0], points[2] - points[0])
-        size = float(np.linalg.norm(normal))
-        if size < 1e-9:
-            return False, np.zeros(3, np.float32), 0.0
-        normal = normal / size
-        center = points.mean(axis=0)
-        if normal @ (center - self.middle) < 0:
-            normal = -normal
-        return bool(normal @ (center - self.eye) < 0), self.stage.light.on(normal), float(normal[1])
+    def light(self, normal: np.ndarray) -> np.ndarray:
+        """Light on a surface with a normal in the vehicle's coordinates."""
+        return self.stage.light.on(normal @ self.turn)
 
-    def fill(self, points: np.ndarray, albedo: np.ndarray, gloss: float, light: np.ndarray, up: float) -> None:
+    def fill(self, pixels: np.ndarray, albedo: np.ndarray, gloss: float, light: np.ndarray, up: float) -> None:
         """Paints a polygon with diffuse light and the mirrored sky."""
         stage = self.stage
         mirrored = stage.light.horizon * (gloss * stage.light.openness * (0.55 + 0.6 * max(up, 0.0)))
-        color = albedo * light + mirrored
-        big = 0.06 if gloss < 0.13 else 0.12
-        steep = (1.12, 0.82) if gloss < 0.13 else (1.5, 0.55)
-        pixels = stage.camera.project(points)
-        stage.canvas.fill(pixels, color, self.model.label, self.along, gradient=steep, grain=big)
-
-    def strip(self, index: int, left: float, right: float, start: float, end: float) -> np.ndarray:
-        """Corners of a part of the strip behind profile point ``index``."""
-        a, b = self.model.profile[index], self.model.profile[index + 1]
-        row = np.stack([a + (b - a) * start, a + (b - a) * end])
-        one, two = self.points(row, left), self.points(row, right)
-        return np.concatenate([one, two[::-1]])
+        glass = gloss >= 0.13
+        steep, grain = ((1.5, 0.55), 0.12) if glass else ((1.12, 0.82), 0.06)
+        color = (albedo * light + mirrored).astype(np.float32)
+        stage.canvas.fill(pixels, color, self.model.label, self.along, gradient=steep, grain=grain)
 
     def paint(self) -> None:
         """Paints shadow, wheels and body."""
         model = self.model
-        ends = model.profile[:, 0].min(), model.profile[:, 0].max()
-        base = np.array([[ends[0] - 0.15, 0.0, 1.06], [ends[1] + 0.15, 0.0, 1.06]])
-        ring = np.concatenate([self.points(base, -1), self.points(base, 1)[::-1]])
-        shadow(self.stage, ring, 0.75)
+        half, ends = model.width / 2, (model.profile[:, 0].min() - 0.15, model.profile[:, 0].max() + 0.15)
+        base = np.array([[x * half * 1.06, 0.0, z] for x, z in ((-1, ends[0]), (1, ends[0]), (1, ends[1]), (-1, ends[1]))])
+        tall = base + [0.0, model.profile[:, 1].max(), 0.0]
+        if not self.stage.canvas.seen(self.pixels(np.concatenate([base, tall]))):
+            return
+        shadow(self.stage, self.pixels(base), self.scale, 0.75)
         self._tyres()
-        faces: list[tuple[float, int, np.ndarray, np.ndarray, float]] = []
-        for index in range(len(model.strips)):
-            corners = self.strip(index, -1.0, 1.0, 0.0, 1.0)
-            visible, light, up = self.light(corners)
-            if visible:
-                faces.append((float(np.linalg.norm(corners.mean(axis=0) - self.eye)), index, corners, light, up))
-        for side in (-1, 1):
-            corners = self.points(model.sides[0][0], side)
-            flat = np.stack([corners[0], corners[len(corners) // 2], corners[-1]])
-            visible, light, up = self.light(flat)
-            if visible:
-                faces.append((float(np.linalg.norm(corners.mean(axis=0) - self.eye)), side - 10, corners, light, up))
-        for _, index, corners, light, up in sorted(faces, key=lambda face: -face[0]):
+        quads = model.quads()
+        normals = np.cross(quads[:, 1] - quads[:, 0], quads[:, 3] - quads[:, 0])
+        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+        centers = quads.mean(axis=1)
+        outward = ((centers - [0.0, 0.45 * model.profile[:, 1].max(), 0.0]) * normals).sum(axis=1)
+        normals *= np.where(outward < 0, -1.0, 1.0)[:, None]
+        visible = ((centers - self.eye) * normals).sum(axis=1) < 0
+        distance = np.linalg.norm(centers - self.eye, axis=1)
+        order = [int(i) for i in np.argsort(-distance) if visible[i]]
+        side = 1 if self.eye[0] > 0.95 * half else (-1 if self.eye[0] < -0.95 * half else 0)
+        pixels = self.pixels(quads)
+        patches = self.pixels(model.patch_quads()) if self.scale > 8 else None
+        end = [i for i in order if abs(normals[i, 2]) < 0.35] + [-1] + [i for i in order if abs(normals[i, 2]) >= 0.35]
+        for index in end:
             if index < 0:
-                self._side(index + 10, light)
+                if side:
+                    self._side(side)
                 continue
-            self.fill(corners, model.strips[index], model.gloss[index], light, up)
-            if self.stage.camera.scale(self.along) > 6:
-                for number, left, right, start, end, albedo, gloss in model.patches:
-                    if number == index:
-                        self.fill(self.strip(index, left, right, start, end), albedo, gloss, light, up)
+            light, up = self.light(normals[index]), float(normals[index, 1])
+            self.fill(pixels[index], model.strips[index], model.gloss[index], light, up)
+            if patches is not None:
+                for number, patch in enumerate(model.patches):
+                    if patch[0] == index:
+                        self.fill(patches[number], patch[5], patch[6], light, up)
 
-    def _side(self, side: int, light: np.ndarray) -> None:
-        for outline, albedo, gloss in self.model.sides:
-            self.fill(self.points(outline, side), albedo, gloss, light, 0.0)
+    def _side(self, side: int) -> None:
+        model, half = self.model, self.model.width / 2
+        light = self.light(np.array([float(side), 0.0, 0.0]))
+        outlines = np.concatenate([outline for outline, _, _ in model.sides])
+        local = np.stack([outlines[:, 2] * (half * side), outlines[:, 1], outlines[:, 0]], axis=1)
+        pixels, start = self.pixels(local), 0
+        for outline, albedo, gloss in model.sides:
+            self.fill(pixels[start : start + len(outline)], albedo, gloss, light, 0.0)
+            start += len(outline)
         rubber = np.full(3, 0.018, np.float32)
-        rim = np.full(3, 0.22, np.float32)
-        for place, radius in self.model.wheels:
-            for size, albedo, out in ((1.16, rubber * 0.5, 0.99), (1.0, rubber, 1.0), (0.6, rim, 1.0)):
-                circle = np.stack(
-                    [
-                        place + size * radius * np.cos(_CIRCLE),
-                        np.maximum(radius + size * radius * np.sin(_CIRCLE), 0.0),
-                        np.full(16, out),
-                    ],
-                    axis=1,
-                )
-                pixels = self.stage.camera.project(self.points(circle, side))
-                self.stage.canvas.fill(pixels, albedo * light, self.model.label, self.along)
+        for place, radius in model.wheels:
+            rings = ((1.16, rubber * 0.5), (1.0, rubber), (0.6, np.full(3, 0.22, np.float32)))
+            for size, albedo in rings if self.scale > 15 else rings[1:2]:
+                circle = np.empty((16, 3))
+                circle[:, 0] = half * side
+                circle[:, 1] = np.maximum(radius + size * radius * np.sin(_CIRCLE), 0.0)
+                circle[:, 2] = place + size * radius * np.cos(_CIRCLE)
+                self.stage.canvas.fill(self.pixels(circle), albedo * light, model.label, self.along)
 
     def _tyres(self) -> None:
         """The tyres seen from the front or the rear, under the body."""
+        half, corners = self.model.width / 2, []
         for place, radius in self.model.wheels:
-            for side in (-1.0, 1.0):
-                for end in (place - radius * 0.8, place + radius * 0.8):
-                    corners = np.array([[end, 0, side], [end, radius, side], [end, radius, side * 0.76], [end, 0, side * 0.76]])
-                    pixels = self.stage.camera.project(self.points(corners, 1.0))
-                    self.stage.canvas.fill(pixels, np.full(3, 0.008, np.float32), self.model.label, self.along)
+            for end in (place - radius * 0.8, place + radius * 0.8):
+                for x in (-half, half):
+                    inner = 0.76 * x
+                    corners.append([[x, 0, end], [x, radius, end], [inner, radius, end], [inner, 0, end]])
+        if corners:
+            dark = np.full(3, 0.008, np.float32)
+            for pixels in self.pixels(np.array(corners, np.float64)):
+                self.stage.canvas.fill(pixels, dark, self.model.label, self.along)
 
 
 def place(stage: Stage, kind: str, lateral: float, along: float, heading: float) -> None:
