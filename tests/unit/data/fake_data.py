@@ -1,0 +1,102 @@
+"""Tiny copies of every data set, written without our own writers: real palette, 16-bit and EXIF files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+SIZE = (12, 16)
+
+
+def random_ids(rng: np.random.Generator, choices: list[int], size: tuple[int, int] = SIZE) -> np.ndarray:
+    return rng.choice(choices, size=size).astype(np.uint8)
+
+
+def random_image(rng: np.random.Generator, size: tuple[int, int] = SIZE) -> np.ndarray:
+    return rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def save_rgb(path: Path, image: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+    return path
+
+
+def save_gray(path: Path, ids: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(ids).save(path)
+    return path
+
+
+def save_palette(path: Path, ids: np.ndarray) -> Path:
+    """A palette file whose colors have nothing to do with the ids."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(ids)
+    image.putpalette([value for i in range(256) for value in (255 - i, i * 7 % 256, 3)])
+    assert image.mode == "P"
+    image.save(path)
+    return path
+
+
+def save_synthia_label(path: Path, ids: np.ndarray) -> Path:
+    """16 bits, RGB: class, instance, nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    instances = np.arange(ids.size, dtype=np.uint16).reshape(ids.shape) * 300
+    blue_green_red = np.stack([np.zeros_like(instances), instances, ids.astype(np.uint16)], axis=2)
+    assert cv2.imwrite(str(path), blue_green_red)
+    return path
+
+
+def make_gta5(root: Path, count: int = 3) -> list[np.ndarray]:
+    rng = np.random.default_rng(1)
+    labels = []
+    for i in range(1, count + 1):
+        save_rgb(root / "images" / f"{i:05d}.png", random_image(rng))
+        labels.append(random_ids(rng, list(range(35))))
+        save_palette(root / "labels" / f"{i:05d}.png", labels[-1])
+    return labels
+
+
+def make_synthia(root: Path, count: int = 3) -> list[np.ndarray]:
+    rng = np.random.default_rng(2)
+    labels = []
+    for i in range(count):
+        save_rgb(root / "RGB" / f"{i:07d}.png", random_image(rng))
+        labels.append(random_ids(rng, list(range(23))))
+        save_synthia_label(root / "GT" / "LABELS" / f"{i:07d}.png", labels[-1])
+    return labels
+
+
+def make_cityscapes(root: Path, split: str = "train", kind: str = "labelIds") -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(3)
+    labels = {}
+    choices = list(range(34)) if kind == "labelIds" else [*range(19), 255]
+    for frame in ("aachen/aachen_000000_000019", "aachen/aachen_000001_000019", "ulm/ulm_000000_000019"):
+        name = f"{frame}_leftImg8bit.png"
+        save_rgb(root / "leftImg8bit" / split / name, random_image(rng))
+        labels[name] = random_ids(rng, choices)
+        save_gray(root / "gtFine" / split / f"{frame}_gtFine_{kind}.png", labels[name])
+        # What else lies in the folders of the real data set:
+        save_rgb(root / "gtFine" / split / f"{frame}_gtFine_color.png", random_image(rng))
+        save_gray(root / "gtFine" / split / f"{frame}_gtFine_instanceIds.png", labels[name])
+        (root / "gtFine" / split / f"{frame}_gtFine_polygons.json").write_text("{}")
+    return labels
+
+
+def make_camvid(root: Path, split: str = "train", count: int = 3) -> list[np.ndarray]:
+    rng = np.random.default_rng(4)
+    labels = []
+    for i in range(count):
+        save_rgb(root / split / "images" / f"0001TP_{i:06d}.jpg", random_image(rng))
+        labels.append(random_ids(rng, [0, 1, 2, 4, 5, 7, 8, 10, 11, 12, 13, 255]))
+        save_gray(root / split / "labels" / f"0001TP_{i:06d}.png", labels[-1])
+    return labels
+
+
+def truncate(path: Path, keep: float = 0.6) -> Path:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * keep)])
+    return path
