@@ -21,7 +21,6 @@ from iccld.labels import LabelSpace, Protocol
 from iccld.metrics import ConfusionMatrix, Scores, scores_from_confusion
 from iccld.progress import track
 
-Image = UInt8[np.ndarray, "h w 3"]
 LabelMap = UInt8[np.ndarray, "h w"]
 
 
@@ -68,7 +67,7 @@ def evaluate_model(
     truth_table = np.array(dataset.label_space.lut_to(protocol.space), np.uint8)
     confusion = ConfusionMatrix(len(protocol.space))
 
-    def read(index: int) -> tuple[Image, LabelMap]:
+    def read(index: int) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h2 w2"]]:
         return dataset.image(index), dataset.label(index)
 
     for index, result in track(read_ahead(range(num_images), read), num_images, description):
@@ -94,9 +93,9 @@ def evaluate_folders(
 
     Files are paired by their path below the two folders, Cityscapes endings aside (see
     :func:`iccld.inference.pairing.pair_files`). They hold Cityscapes trainIds, as ``iccld predict`` writes
-    them; ``*_labelIds.png`` hold Cityscapes labelIds; where the protocol's space has classes beyond Cityscapes,
-    files hold its class indices. All are folded into the protocol's space. Predictions that no truth asks for
-    are left out, with a line on stderr.
+    them; ``*_labelIds.png`` hold Cityscapes labelIds; where the protocol's space has classes beyond
+    Cityscapes, files hold its class indices. All are folded into the protocol's space. Predictions that no
+    truth asks for are left out, with a line on stderr.
 
     Raises:
         InputError: no pair, a truth without prediction, a file that cannot be read or holds numbers that mean
@@ -111,7 +110,7 @@ def evaluate_folders(
         )
     confusion = ConfusionMatrix(len(protocol.space))
 
-    def read(pair: tuple[Path, Path]) -> tuple[LabelMap, LabelMap]:
+    def read(pair: tuple[Path, Path]) -> tuple[LabelMap, UInt8[np.ndarray, "h2 w2"]]:
         prediction, label = pair
         return _read_map(prediction, protocol.space), _read_map(label, protocol.space)
 

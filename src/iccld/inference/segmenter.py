@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -14,12 +14,11 @@ from torch.nn import functional as F
 
 from iccld.errors import InputError
 from iccld.labels import LabelSpace
-
-if TYPE_CHECKING:
-    from iccld.models.iccld import ICCLD
-    from iccld.models.prediction import Prediction
+from iccld.models.iccld import ICCLD
+from iccld.models.prediction import Prediction
 
 
+@runtime_checkable
 class Segmenter(Protocol):
     """What the code of this package asks of a model; :class:`~iccld.models.iccld.ICCLD` offers it."""
 
@@ -84,8 +83,6 @@ def load_segmenter(model: str, *, device: str = "auto", threads: int = 0) -> ICC
     Raises:
         InputError: no such model or device.
     """
-    from iccld.models.iccld import ICCLD
-
     target = choose_device(device)
     if threads < 0:
         raise InputError(f"threads is {threads}; give 0 (automatic) or more")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TextIO
 
 from iccld.errors import InputError
 from iccld.metrics import Scores
@@ -45,9 +44,8 @@ def scores_table(scores: Mapping[str, Scores], *, markdown: bool = False) -> str
     return _markdown(headings, rows) if markdown else _plain(headings, rows)
 
 
-def print_scores(scores: Scores, stream: TextIO | None = None) -> None:
+def print_scores(scores: Scores) -> None:
     """Prints IoU and accuracy of each class and the means: colored in a terminal, aligned text elsewhere."""
-    stream = stream or sys.stdout
     headings = ["class", "IoU %", "accuracy %"]
     rows = [[n, _percent(v), _percent(scores.accuracy[n])] for n, v in scores.iou.items()]
     means = ["mean", _percent(scores.miou), _percent(scores.mean_accuracy)]
@@ -56,10 +54,10 @@ def print_scores(scores: Scores, stream: TextIO | None = None) -> None:
         f"mIoU {_percent(scores.miou)} %, pixel accuracy {_percent(scores.pixel_accuracy)} % "
         f"({scores.protocol}, {images})"
     )
-    if stream.isatty():
-        _print_rich(headings, rows, means, closing, stream)
+    if sys.stdout.isatty():
+        _print_rich(headings, rows, means, closing)
     else:
-        print(_plain(headings, [*rows, means], num_totals=1), closing, sep="\n", file=stream)
+        print(_plain(headings, [*rows, means], num_totals=1), closing, sep="\n")
 
 
 def _column(scores: Scores) -> dict[str, float | None]:
@@ -100,7 +98,7 @@ def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _print_rich(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], means: Sequence[str], closing: str, stream: TextIO
+    headings: Sequence[str], rows: Sequence[Sequence[str]], means: Sequence[str], closing: str
 ) -> None:
     from rich import box
     from rich.console import Console
@@ -111,6 +109,6 @@ def _print_rich(
         table.add_column(heading, footer=mean, justify="right" if index else "left")
     for row in rows:
         table.add_row(*row)
-    console = Console(file=stream, highlight=False)
+    console = Console(highlight=False)
     console.print(table)
     console.print(closing, style="bold", markup=False)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from iccld.errors import InputError
+from iccld.inference.inputs import InputImage, find_inputs
+from iccld.inference.media import OUTPUT_KINDS, predict_files
+from iccld.inference.rendering import colorize
+from iccld.inference.segmenter import PredictSettings
+from iccld.labels import CITYSCAPES19, SYNTHIA16, LabelSpace
+
+LABELS = np.kron(np.array([[0, 13, 10], [8, 2, 18]], np.uint8), np.ones((5, 7), np.uint8))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    root = tmp_path / "photos"
+    (root / "city").mkdir(parents=True)
+    Image.fromarray(colorize(LABELS, CITYSCAPES19)).save(root / "a.png")
+    Image.fromarray(colorize(LABELS[:5, :9], CITYSCAPES19)).save(root / "city" / "b.bmp")
+    return root
+
+
+def read(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+def test_every_kind_of_output_at_the_size_of_its_image(model: Any, photos: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    images = find_inputs([str(photos)])
+    assert predict_files(model, images, out, settings=PredictSettings(steps=2, seed=3)) == []
+    written = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+    assert written == {f"{kind}/{name}.png" for kind in OUTPUT_KINDS for name in ("a", "city/b")}
+    assert np.array_equal(read(out / "labels" / "a.png"), LABELS)
+    assert np.array_equal(read(out / "color" / "a.png"), colorize(LABELS, CITYSCAPES19))
+    # The image is painted in the class colors, so the overlay is the image.
+    assert np.array_equal(read(out / "overlay" / "a.png"), colorize(LABELS, CITYSCAPES19))
+    assert read(out / "uncertainty" / "a.png").shape == (10, 21, 3)
+    assert read(out / "labels" / "city" / "b.png").shape == (5, 9)
+    assert {(c["steps"], c["seed"]) for c in model.calls} == {(2, 3)}
+
+
+def test_brighter_heat_where_the_model_is_less_sure(model: Any, tmp_path: Path):
+    image = np.zeros((4, 8, 3), np.uint8)
+    image[:, 4:] = 255
+    Image.fromarray(image).save(tmp_path / "x.png")
+    predict_files(model, [InputImage(tmp_path / "x.png", "x")], tmp_path / "out", write=["uncertainty"])
+    heat = read(tmp_path / "out" / "uncertainty" / "x.png").astype(int).sum(-1)
+    assert heat[:, :4].max() < 20
+    assert heat[:, 4:].min() > 600
+    assert not (tmp_path / "out" / "labels").exists()
+
+
+@pytest.mark.parametrize(("ids", "bicycle"), [("train", 18), ("index", 15), ("cityscapes", 33)])
+def test_numbers_of_the_label_maps(make_model: Any, photos: Path, tmp_path: Path, ids: Any, bicycle: int):
+    images = find_inputs([str(photos / "a.png")])
+    predict_files(make_model(SYNTHIA16), images, tmp_path / "out", write=["labels"], ids=ids)
+    values = read(tmp_path / "out" / "labels" / "a.png")
+    assert values[-1, -1] == bicycle
+    assert len(np.unique(values)) == 6
+
+
+def test_own_classes_have_no_cityscapes_ids(make_model: Any, photos: Path, tmp_path: Path):
+    model = make_model(LabelSpace.from_names("cracks", ["asphalt", "crack"]))
+    images = find_inputs([str(photos / "a.png")])
+    with pytest.raises(InputError, match="'asphalt' of cracks has no Cityscapes id"):
+        predict_files(model, images, tmp_path / "out", ids="cityscapes")
+    assert not (tmp_path / "out").exists()
+    predict_files(model, images, tmp_path / "out", write=["labels"])
+    assert set(np.unique(read(tmp_path / "out" / "labels" / "a.png"))) <= {0, 1}
+
+
+def test_a_bad_file_is_reported_and_the_others_are_done(model: Any, photos: Path, tmp_path: Path):
+    (photos / "broken.png").write_bytes((photos / "a.png").read_bytes()[:60])
+    (photos / "empty.jpg").touch()
+    failures = predict_files(model, find_inputs([str(photos)]), tmp_path / "out", write=["labels"])
+    assert len(failures) == 2
+    assert failures[0].startswith(f"{photos / 'broken.png'}: ")
+    assert failures[1].startswith(f"{photos / 'empty.jpg'}: ")
+    done = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.png")}
+    assert done == {"labels/a.png", "labels/city/b.png"}
+
+
+def test_an_image_that_cannot_be_predicted_is_reported_with_its_name(
+    model: Any, photos: Path, tmp_path: Path
+):
+    def predict(*_: Any, **__: Any) -> None:
+        raise InputError("window is too large")
+
+    model.predict = predict
+    (failure,) = predict_files(model, find_inputs([str(photos / "a.png")]), tmp_path / "out")
+    assert failure == f"{photos / 'a.png'}: window is too large"
+
+
+def test_files_of_an_earlier_run_are_replaced_and_nothing_else_is_left(
+    model: Any, photos: Path, tmp_path: Path
+):
+    out = tmp_path / "out"
+    images = find_inputs([str(photos / "a.png")])
+    (out / "labels").mkdir(parents=True)
+    (out / "labels" / "a.png").write_bytes(b"old")
+    predict_files(model, images, out, write=["labels"])
+    assert np.array_equal(cv2.imread(str(out / "labels" / "a.png"), cv2.IMREAD_UNCHANGED), LABELS)
+    assert [p.name for p in (out / "labels").iterdir()] == ["a.png"]
+
+
+def test_an_output_folder_that_cannot_be_written_ends_the_work(model: Any, photos: Path, tmp_path: Path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(InputError, match=r"out/labels/a\.png: cannot be written"):
+        predict_files(model, find_inputs([str(photos)]), tmp_path / "out")
