@@ -18,7 +18,7 @@ def build_houses(stage: Stage) -> None:
     town = street.kind in ("town", "lot")
     for side in street.sides:
         common = facades.draw_style(rng, town, _saturation(stage))
-        height = _height(stage, town)
+        height, last = _height(stage, town), (-99.0, 0.0)
         for block in side.blocks:
             if block.kind in ("green", "lot") and chance(rng, 0.6):
                 _set_back(stage, side, block.near, block.far)
@@ -34,7 +34,9 @@ def build_houses(stage: Stage) -> None:
                     height = _height(stage, town)
                 wall = side.back + side.front + (rng.uniform(0, 1.5) if chance(rng, 0.25) else 0.0)
                 if far > NEAREST + 0.5:
-                    _house(stage, side, near, far, wall, height, common)
+                    exposed = near - last[0] > 0.3 or height > last[1] + 1
+                    _house(stage, side, near, far, wall, height, common, exposed)
+                    last = (far, height)
                 near = far + (0.0 if town and chance(rng, 0.85) else rng.uniform(0.5, 6.0))
 
 
@@ -53,12 +55,21 @@ def _set_back(stage: Stage, side: Side, near: float, far: float) -> None:
     rng = stage.rng
     wall = side.back + rng.uniform(12, 40)
     style = facades.draw_style(rng, chance(rng, 0.5), _saturation(stage))
-    _house(stage, side, max(near, 2.0), far, float(wall), float(rng.uniform(4, 12)), style)
+    _house(stage, side, max(near, 2.0), far, float(wall), float(rng.uniform(4, 12)), style, True)
 
 
-def _house(stage: Stage, side: Side, near: float, far: float, wall: float, height: float, style: facades.Style) -> None:
+def _house(
+    stage: Stage,
+    side: Side,
+    near: float,
+    far: float,
+    wall: float,
+    height: float,
+    style: facades.Style,
+    exposed: bool,
+) -> None:
     roof = _roof_plan(stage, far - near)
-    stage.add(far, lambda: _paint_house(stage, side, near, far, wall, height, style, roof))
+    stage.add(far, lambda: _paint_house(stage, side, near, far, wall, height, style, roof, exposed))
 
 
 def _roof_plan(stage: Stage, length: float) -> tuple[str, float, np.ndarray, bool]:
@@ -79,6 +90,7 @@ def _paint_house(
     height: float,
     style: facades.Style,
     roof: tuple[str, float, np.ndarray, bool],
+    exposed: bool,
 ) -> None:
     camera, canvas, rng, sign = stage.camera, stage.canvas, stage.rng, side.sign
     kind, rise, tiles, chimney = roof
@@ -101,7 +113,7 @@ def _paint_house(
         canvas.fill(camera.project(slope), tiles * roof_light, BUILDING, middle, grain=0.1, gradient=(0.95, 1.05))
     if chimney and kind != "flat":
         _chimney(stage, x + sign * 4, near + 0.6, ridge, style.wall, middle)
-    if near > NEAREST:
+    if near > NEAREST and exposed:
         _end_wall(stage, x, deep, near, height, ridge if kind != "flat" else height, style, end_light, kind)
     if kind == "gable":
         gable = np.array([[x, height, start], [x, height + rise * 1.3, middle], [x, height, far]])

@@ -19,13 +19,13 @@ class Plan:
 
     def __init__(self, focal: float) -> None:
         """Chooses the resolutions for a focal length in pixels."""
-        finest = float(np.clip(9.0 / focal, 0.012, 0.035))
-        reach = 620 * finest / 2
+        finest = float(np.clip(15.0 / focal, 0.012, 0.04))
+        middle = float(np.clip(40.0 / focal, 0.05, 0.1))
         # (half width, nearest, farthest, metres per pixel)
         self.levels = (
-            (max(reach, 8.0), 0.5, 17.0, finest),
-            (26.0, 15.0, 56.0, 0.08),
-            (80.0, 50.0, 230.0, 0.28),
+            (9.0, 0.5, 17.0, finest),
+            (26.0, 15.0, 56.0, middle),
+            (80.0, 50.0, 230.0, 4.0 * middle),
         )
         self.material: list[np.ndarray] = []
         self.paint: list[np.ndarray] = []
@@ -39,18 +39,29 @@ class Plan:
 
     def draw(self, points: np.ndarray, plane: int | None, value: int) -> None:
         """Fills a polygon of (lateral, along) points: in the material if ``plane`` is None, else in that plane."""
-        points = np.asarray(points, np.float32)
+        self.draw_many(np.asarray(points, np.float32)[None], plane, value)
+
+    def draw_many(self, shapes: np.ndarray, plane: int | None, value: int) -> None:
+        """Fills (n, corners, 2) polygons."""
+        start, end = float(shapes[:, :, 1].min()), float(shapes[:, :, 1].max())
         for index, (half, near, far, step) in enumerate(self.levels):
-            if points[:, 1].max() < near or points[:, 1].min() > far:
+            if end < near or start > far:
                 continue
-            pixels = np.stack([(points[:, 0] + half) / step, (far - points[:, 1]) / step], axis=1) - 0.5
-            fixed = np.round(np.clip(pixels, -4000, 4000) * 16).astype(np.int32)
+            pixels = (shapes * [1 / step, -1 / step] + [half / step - 0.5, far / step - 0.5]) * 16
+            fixed = np.minimum(np.maximum(pixels, -64000), 64000).astype(np.int32)
             target = self.material[index] if plane is None else self.paint[index][plane]
-            cv2.fillPoly(target, [fixed], value, lineType=cv2.LINE_8 if plane is None else cv2.LINE_AA, shift=4)
+            # One call for many that do not overlap: polygons drawn together count as one with holes.
+            cv2.fillPoly(target, list(fixed), value, lineType=cv2.LINE_8 if plane is None else cv2.LINE_AA, shift=4)
 
     def box(self, left: float, right: float, near: float, far: float, plane: int | None, value: int) -> None:
         """Fills a rectangle."""
         self.draw(np.array([[left, near], [right, near], [right, far], [left, far]]), plane, value)
+
+    def boxes(self, edges: list[tuple[float, float, float, float]], plane: int, value: int) -> None:
+        """Fills rectangles (left, right, near, far) that do not overlap."""
+        if edges:
+            sides = np.array(edges, np.float32)
+            self.draw_many(sides[:, [[0, 2], [1, 2], [1, 3], [0, 3]]], plane, value)
 
     def line(self, points: np.ndarray, width: float, plane: int, value: int) -> None:
         """Draws a line of a width in metres along (lateral, along) points."""
@@ -98,11 +109,10 @@ def _strip(plan: Plan, side: Side, inner: float, outer: float, block: Block, mat
 def _joints(rng: np.random.Generator, plan: Plan, side: Side) -> None:
     """Joints between slabs, near the camera only."""
     tone, step = int(rng.integers(70, 120)), rng.uniform(0.4, 0.95)
-    for distance in np.arange(side.edge + 0.2, side.back, step * rng.uniform(0.8, 1.5)):
-        plan.line(np.array([[side.sign * distance, 0.5], [side.sign * distance, 30]]), 0.02, 3, tone)
-    ends = sorted((side.sign * side.edge, side.sign * side.back))
-    for along in np.arange(0.7, 26, step):
-        plan.box(ends[0], ends[1], along, along + 0.02, 3, tone)
+    lines = side.sign * np.arange(side.edge + 0.2, side.back, step * rng.uniform(0.8, 1.5))
+    plan.boxes([(x - 0.01, x + 0.01, 0.5, 30.0) for x in lines], 3, tone)
+    left, right = sorted((side.sign * side.edge, side.sign * side.back))
+    plan.boxes([(left, right, along, along + 0.02) for along in np.arange(0.7, 26, step)], 3, tone)
 
 
 def _side_street(rng: np.random.Generator, plan: Plan, side: Side, block: Block) -> None:
@@ -203,5 +213,5 @@ def _light_ground(
     if chance(rng, 0.75):
         grazing = np.clip(1 - stage.camera.height / along * 2.0, 0, 1) ** 4
         wet = rng.uniform(0.0, 0.12) if chance(rng, 0.85) else rng.uniform(0.2, 0.5)
-        smooth = np.where(np.isin(material, (3, 5)), 0.2, 1.0).astype(np.float32) * factor
+        smooth = np.take(np.where(np.isin(np.arange(9), (3, 5)), 0.2, 1.0).astype(np.float32), material) * factor
         color += (smooth * (grazing * wet).astype(np.float32)[:, None])[:, :, None] * light.horizon.astype(np.float32)

@@ -55,8 +55,8 @@ def _dashes(rng: np.random.Generator, plan: Plan, lateral: float, plane: int) ->
             plan.box(lateral + offset - width / 2, lateral + offset + width / 2, -5, 120, plane, 235)
         return
     length, gap = (rng.uniform(1.0, 4.5), rng.uniform(1.5, 7.0)) if style < 0.85 else (0.6, 0.4)
-    for along in np.arange(rng.uniform(-6, 0), 90, length + gap):
-        plan.box(lateral - width / 2, lateral + width / 2, along, along + length, plane, 240)
+    starts = np.arange(rng.uniform(-6, 0), 90, length + gap)
+    plan.boxes([(lateral - width / 2, lateral + width / 2, start, start + length) for start in starts], plane, 240)
 
 
 def _edge_lines(rng: np.random.Generator, plan: Plan, kerb: float, inward: int) -> None:
@@ -90,8 +90,8 @@ def _arrow(rng: np.random.Generator, plan: Plan, lateral: float, along: float) -
 
 def _crossing(rng: np.random.Generator, plan: Plan, left: float, right: float, along: float) -> None:
     depth, stripe = rng.uniform(2.2, 4.5), rng.uniform(0.4, 0.7)
-    for lateral in np.arange(left + 0.3, right - 0.4, 2 * stripe):
-        plan.box(lateral, lateral + stripe, along, along + depth, WHITE, 245)
+    starts = np.arange(left + 0.3, right - 0.4, 2 * stripe)
+    plan.boxes([(start, start + stripe, along, along + depth) for start in starts], WHITE, 245)
     for offset in (-2.0, depth + 1.8):
         if chance(rng, 0.6):
             plan.box(left, right, along + offset, along + offset + 0.2, WHITE, 235)
@@ -172,8 +172,9 @@ def cast_shadows(stage: Stage, plan: Plan) -> None:
 def _tree_shadow(rng: np.random.Generator, plan: Plan, base: np.ndarray, reach: np.ndarray, high: float) -> None:
     tip = base + reach * high
     plan.line(np.stack([base, tip]), 0.3, LIT, 20)
-    for _ in range(int(rng.integers(30, 90))):
-        middle = base + reach * high * rng.uniform(0.45, 1.3) + rng.normal(0, 0.28 * high, 2)
-        angle = np.linspace(0, 2 * np.pi, 7)[:-1]
-        size = rng.uniform(0.15, 1.0)
-        plan.draw(middle + size * np.stack([np.cos(angle), np.sin(angle) * 1.4], 1), LIT, int(rng.integers(10, 130)))
+    angle = np.linspace(0, 2 * np.pi, 7)[:-1]
+    ring = np.stack([np.cos(angle), np.sin(angle) * 1.4], 1)
+    for value in (110, 70, 30, 12):
+        count = int(rng.integers(8, 24))
+        middle = base + reach * high * rng.uniform(0.45, 1.3, (count, 1)) + rng.normal(0, 0.28 * high, (count, 2))
+        plan.draw_many(middle[:, None] + rng.uniform(0.15, 1.0, (count, 1, 1)) * ring, LIT, value)

@@ -11,88 +11,103 @@ from iccld.data.scenes import paint
 from iccld.data.scenes.looks import chance
 from iccld.data.scenes.street import Stage
 
-SIDE = 384
-VARIANTS = 14
+SIDE = 512
+VARIANTS = 16
 VEGETATION = 8
 
 Sprite = tuple[np.ndarray, np.ndarray]
 
 
-@lru_cache(maxsize=64)
-def sprite(kind: str, variant: int) -> Sprite:
+@lru_cache(maxsize=320)
+def sprite(kind: str, variant: int, level: int = 0) -> Sprite:
     """Grows a cut-out: opacity and brightness (128 is neutral), uint8.
 
     Args:
         kind: ``bare``, ``leafy``, ``conifer`` or ``bush``.
         variant: which of the individuals.
+        level: halves the size this many times.
     """
-    rng = np.random.default_rng([variant, sorted(("bare", "leafy", "conifer", "bush")).index(kind)])
-    if kind == "bare":
-        return _bare(rng)
-    return _foliage(rng, kind)
+    if level:
+        alpha, shade = sprite(kind, variant, level - 1)
+        size = (max(2, alpha.shape[1] // 2), max(2, alpha.shape[0] // 2))
+        alpha, shade = (cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in (alpha, shade))
+    else:
+        rng = np.random.default_rng([variant, sorted(("bare", "leafy", "conifer", "bush")).index(kind)])
+        alpha, shade = _bare(rng) if kind == "bare" else _foliage(rng, kind)
+    alpha.flags.writeable = shade.flags.writeable = False
+    return alpha, shade
 
 
 def _bare(rng: np.random.Generator) -> Sprite:
-    alpha = np.zeros((SIDE, SIDE), np.uint8)
-    shade = np.full((SIDE, SIDE), 118, np.uint8)
-    spread, upright = rng.uniform(0.35, 0.7), rng.uniform(0.0, 0.18)
-    trunk = rng.uniform(0.16, 0.3)
-    branches = [(SIDE / 2, SIDE - 1.0, np.pi / 2, trunk * SIDE, rng.uniform(9, 17), 0)]
+    """Branches that fork into ever thinner ones, down to a haze of twigs."""
+    alpha = np.zeros((SIDE, 2 * SIDE), np.uint8)
+    shade = np.full((SIDE, 2 * SIDE), 118, np.uint8)
+    spread, upright = rng.uniform(0.4, 0.8), rng.uniform(0.0, 0.16)
+    dense, thick = rng.uniform(0.0, 0.6), rng.uniform(9, 17)
+    branches = [(SIDE * 1.0, SIDE - 1.0, np.pi / 2, rng.uniform(0.14, 0.24) * SIDE, thick, 0)]
     while branches:
         x, y, angle, length, width, depth = branches.pop()
         points = [(x, y)]
         for _ in range(4):
-            angle += rng.normal(0, 0.09 if depth == 0 else 0.16)
+            angle += rng.normal(0, 0.07 if depth == 0 else 0.17)
             x, y = x + np.cos(angle) * length / 4, y - np.sin(angle) * length / 4
             points.append((x, y))
         fixed = np.round(np.array(points) * 8).astype(np.int32)
-        thick = max(1, round(width))
-        cv2.polylines(alpha, [fixed], False, 255 if width >= 1 else int(150 + 90 * width), thick, cv2.LINE_AA, 3)
-        cv2.polylines(shade, [fixed], False, int(rng.integers(85, 150)), thick, cv2.LINE_8, 3)
-        if depth >= 7 or length < 5:
+        line = max(1, round(width))
+        cv2.polylines(alpha, [fixed], False, 255 if width >= 1 else int(120 + 100 * width), line, cv2.LINE_AA, 3)
+        cv2.polylines(shade, [fixed], False, int(rng.integers(75, 160)), line, cv2.LINE_8, 3)
+        if depth >= 8 or length < 5:
             continue
-        children = int(rng.integers(2, 4)) if depth else int(rng.integers(3, 6))
+        children = int(rng.integers(3, 6)) if depth == 0 else 2 + int(rng.random() < dense)
         for index in range(children):
             lean = (index - (children - 1) / 2) * spread * rng.uniform(0.8, 1.7) / max(1, (children - 1) / 1.4)
-            turn = angle + lean + rng.normal(0, 0.18)
+            turn = angle + lean + rng.normal(0, 0.2)
             turn += (np.pi / 2 - turn) * upright
-            branches.append((x, y, turn, length * rng.uniform(0.62, 0.9), width * rng.uniform(0.5, 0.72), depth + 1))
-    shade = cv2.GaussianBlur(shade, (0, 0), 1.0)
-    return _trim(alpha, shade)
+            share = rng.uniform(0.6, 0.86)
+            branches.append((x, y, turn, length * share, width * rng.uniform(0.5, 0.74), depth + 1))
+    return _trim(alpha, cv2.GaussianBlur(shade, (0, 0), 1.0))
+
+
+def _crown(rng: np.random.Generator, kind: str, count: int) -> np.ndarray:
+    """Places of leaves (right, up), each within about -0.5 to 0.5 and 0 to 1."""
+    if kind == "conifer":
+        up = rng.random(count) ** 1.4
+        reach = (1 - up) * rng.uniform(0.2, 0.34) * (0.7 + 0.3 * np.sin(up * 40))
+        return np.stack([rng.uniform(-1, 1, count) * reach, up], axis=1)
+    number = int(rng.integers(6, 14))
+    radius = rng.uniform(0.1, 0.24, number)
+    middle_x = np.clip(rng.normal(0, 0.2, number), -0.42, 0.42)
+    middle_y = rng.uniform(0.3, 0.8, number) if kind == "leafy" else rng.uniform(0.0, 0.55, number)
+    lobe = rng.integers(number, size=count)
+    angle, away = rng.uniform(0, 2 * np.pi, count), np.sqrt(rng.random(count))
+    right = middle_x[lobe] + radius[lobe] * away * np.cos(angle)
+    up = middle_y[lobe] + radius[lobe] * away * np.sin(angle)
+    return np.stack([right, np.abs(up)], axis=1)
 
 
 def _foliage(rng: np.random.Generator, kind: str) -> Sprite:
+    """Thousands of leaf clusters, lit from above, over a trunk and a few branches."""
     alpha = np.zeros((SIDE, SIDE), np.uint8)
-    shade = np.full((SIDE, SIDE), 100, np.uint8)
-    middle, bottom = SIDE / 2, SIDE * (1.0 if kind == "bush" else rng.uniform(0.72, 0.9))
+    shade = np.full((SIDE, SIDE), 90, np.uint8)
+    bottom = SIDE * 0.98
     if kind != "bush":
-        cv2.line(alpha, (SIDE // 2, SIDE), (SIDE // 2, int(SIDE * 0.4)), 255, int(rng.integers(7, 16)))
-        shade[:, SIDE // 2 - 12 : SIDE // 2 + 12] = 60
-    lobes = [(rng.normal(0, 0.2), rng.uniform(0.15, 0.75), rng.uniform(0.16, 0.3)) for _ in range(int(rng.integers(5, 11)))]
-    count = 1500
-    centers = np.empty((count, 2))
-    for index in range(count):
-        if kind == "conifer":
-            height = rng.random() ** 1.4
-            reach = (1 - height) * 0.3 * (0.7 + 0.3 * np.sin(height * 40))
-            centers[index] = middle + rng.uniform(-1, 1) * reach * SIDE, bottom - height * bottom * 0.97
-            continue
-        x, y, radius = lobes[int(rng.integers(len(lobes)))]
-        angle, away = rng.uniform(0, 2 * np.pi), radius * np.sqrt(rng.random())
-        flat = 0.8 if kind == "bush" else 1.0
-        centers[index] = (
-            middle + (x + away * np.cos(angle)) * SIDE,
-            bottom - max(0.0, y * flat + away * np.sin(angle) * 0.9) * bottom * 0.95,
-        )
-    order = np.argsort(rng.random(count) + 0.4 * (centers[:, 1] / SIDE < 0.5))
-    top, bulk = centers[:, 1].min(), np.ptp(centers[:, 1]) + 1
-    for index in order:
-        x, y = centers[index]
-        size = (int(rng.uniform(20, 75)), int(rng.uniform(14, 48)))
-        tone = 150 - 75 * (y - top) / bulk - 18 * (x - middle) / SIDE + rng.normal(0, 26)
-        where, turn = (int(x * 8), int(y * 8)), float(rng.uniform(0, 180))
+        for index in range(5):
+            end = (int(SIDE * (0.5 + 0.12 * (index - 2) * rng.random())), int(SIDE * rng.uniform(0.3, 0.5)))
+            cv2.line(alpha, (SIDE // 2, int(SIDE * 0.72)), end, 255, int(rng.integers(2, 6)), cv2.LINE_AA)
+        width = int(rng.integers(7, 15))
+        cv2.line(alpha, (SIDE // 2, SIDE), (SIDE // 2, int(SIDE * 0.6)), 255, width)
+        shade[:, SIDE // 2 - 12 : SIDE // 2 + 12] = 55
+    leaves = _crown(rng, kind, 2600)
+    leaves = leaves[np.argsort(rng.random(len(leaves)) + 0.35 * (leaves[:, 1] > 0.5))]
+    x, y = SIDE / 2 + leaves[:, 0] * SIDE, bottom - leaves[:, 1] * SIDE * 0.94
+    top, bulk = y.min(), np.ptp(y) + 1
+    lump = np.sin(x / 23 + rng.uniform(0, 6)) * np.sin(y / 19 + rng.uniform(0, 6))
+    tones = 150 - 70 * (y - top) / bulk - 30 * (x / SIDE - 0.5) + 22 * lump + rng.normal(0, 24, len(x))
+    for index in range(len(x)):
+        size = (int(rng.uniform(14, 56)), int(rng.uniform(10, 34)))
+        where, turn = (int(x[index] * 8), int(y[index] * 8)), float(rng.uniform(0, 180))
         cv2.ellipse(alpha, where, size, turn, 0, 360, 255, -1, cv2.LINE_AA, 3)
-        cv2.ellipse(shade, where, size, turn, 0, 360, float(np.clip(tone, 25, 235)), -1, cv2.LINE_8, 3)
+        cv2.ellipse(shade, where, size, turn, 0, 360, float(np.clip(tones[index], 25, 235)), -1, cv2.LINE_8, 3)
     return _trim(alpha, shade)
 
 
@@ -100,9 +115,7 @@ def _trim(alpha: np.ndarray, shade: np.ndarray) -> Sprite:
     columns = np.flatnonzero(alpha.max(axis=0) > 60)
     rows = np.flatnonzero(alpha.max(axis=1) > 60)
     part = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    alpha, shade = alpha[part].copy(), shade[part].copy()
-    alpha.flags.writeable = shade.flags.writeable = False
-    return alpha, shade
+    return alpha[part].copy(), shade[part].copy()
 
 
 @lru_cache(maxsize=4)
@@ -132,12 +145,13 @@ def plant(stage: Stage, kind: str, lateral: float, along: float, high: float, co
     """Queues a tree (or a bush) of a height in metres."""
     variant, flip = int(stage.rng.integers(VARIANTS)), chance(stage.rng, 0.5)
     stretch = float(stage.rng.uniform(0.8, 1.35))
-    stage.add(along, lambda: paint_tree(stage, sprite(kind, variant), flip, stretch, lateral, along, high, color))
+    stage.add(along, lambda: paint_tree(stage, kind, variant, flip, stretch, lateral, along, high, color))
 
 
 def paint_tree(
     stage: Stage,
-    cut: Sprite,
+    kind: str,
+    variant: int,
     flip: bool,
     stretch: float,
     lateral: float,
@@ -146,9 +160,10 @@ def paint_tree(
     color: np.ndarray,
 ) -> None:
     """Paints one cut-out that stands on the ground."""
-    alpha, shade = cut
     foot, top = stage.camera.project(np.array([[lateral, -0.05, along], [lateral, high, along]]))
     tall = float(foot[1] - top[1])
+    level = int(np.clip(np.log2(SIDE / max(tall, 4.0)), 0, 5))
+    alpha, shade = sprite(kind, variant, level)
     wide = tall * alpha.shape[1] / alpha.shape[0] * stretch
     if flip:
         alpha, shade = alpha[:, ::-1], shade[:, ::-1]
