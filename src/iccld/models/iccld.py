@@ -33,6 +33,7 @@ class ModelSpec:
     context_links: bool = True
     detail_links: bool = True
     diffusion: bool = True
+    input_height: int = 0
     backbone_config: dict[str, Any] | None = None
 
 
@@ -97,6 +98,8 @@ class ICCLD(nn.Module):
         context_links: image features at strides 8, 16, 32 join the denoiser.
         detail_links: image features at strides 2, 4 join the label decoder.
         diffusion: False makes the head deterministic: no noise, one step, t = 1 (for ablation).
+        input_height: height in pixels that images are scaled to for prediction, the one trained at; 0 takes them as
+            they are.
         backbone_config: a stored transformers configuration (only for ``auto:`` backbones).
 
     Raises:
@@ -114,13 +117,16 @@ class ICCLD(nn.Module):
         context_links: bool = True,
         detail_links: bool = True,
         diffusion: bool = True,
+        input_height: int = 0,
         backbone_config: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.label_space = label_space
         self.image_coder = build_image_coder(backbone, pretrained=pretrained, backbone_config=backbone_config)
         stored = getattr(self.image_coder, "backbone_config", None)
-        self.spec = ModelSpec(backbone, latent_channels, width, context_links, detail_links, diffusion, stored)
+        self.spec = ModelSpec(
+            backbone, latent_channels, width, context_links, detail_links, diffusion, input_height, stored
+        )
         channels = pyramid_channels(self.image_coder)
         num_classes = len(label_space)
         self.label_encoder = LabelEncoder(num_classes, latent_channels)
@@ -229,6 +235,7 @@ class ICCLD(nn.Module):
         window: tuple[int, int] | None = None,
         overlap: float = 0.25,
         precision: str = "auto",
+        input_height: int | None = None,
     ) -> Prediction:
         """Segments images of any size.
 
@@ -237,9 +244,10 @@ class ICCLD(nn.Module):
             steps: K, sampling steps.
             draws: N, noise draws whose probabilities are averaged.
             seed: of the noise; the same seed gives the same answer.
-            window: height and width of a sliding window in pixels; None takes the image whole.
+            window: height and width of a sliding window in pixels of the scaled image; None takes it whole.
             overlap: share of the window that neighbours have in common, in [0, 1).
             precision: bf16, fp32, or auto: bf16 where the device is fast at it.
+            input_height: height that images are scaled to before; None for the model's own, 0 for none.
 
         Returns:
             Labels, probabilities and uncertainty at the size of the images; with a batch axis if they had one.
@@ -256,6 +264,7 @@ class ICCLD(nn.Module):
             window=window,
             overlap=overlap,
             precision=precision,
+            input_height=input_height,
         )
 
     def save_pretrained(self, folder: str | Path, *, extra: Mapping[str, Any] | None = None) -> None:

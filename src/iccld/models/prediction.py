@@ -74,6 +74,7 @@ def predict_images(
     window: tuple[int, int] | None,
     overlap: float,
     precision: str = "auto",
+    input_height: int | None = None,
 ) -> Prediction:
     """See :meth:`iccld.models.iccld.ICCLD.predict`."""
     if steps < 1 or draws < 1:
@@ -84,7 +85,8 @@ def predict_images(
         raise InputError(f"window is {window[0]}×{window[1]}; give at least 32×32 pixels")
     batch, single = to_batch(images)
     device = next(model.parameters()).device
-    batch = batch.to(device)
+    size = (batch.shape[-2], batch.shape[-1])
+    batch = _to_input_height(batch.to(device), model.spec.input_height if input_height is None else input_height)
     was_training = model.training
     model.eval()
     try:
@@ -98,13 +100,23 @@ def predict_images(
                 probabilities, entropies = _predict_whole(model, batch, steps, draws)
             else:
                 probabilities, entropies = _predict_windows(model, batch, steps, draws, window, overlap)
-            prediction = _summarize(probabilities, entropies, size=(batch.shape[-2], batch.shape[-1]))
+            prediction = _summarize(probabilities, entropies, size)
     finally:
         model.train(was_training)
     if single:
         fields = ("labels", "probabilities", "uncertainty", "mutual_information")
         prediction = Prediction(*(getattr(prediction, name)[0] for name in fields))
     return prediction
+
+
+def _to_input_height(batch: Float[Tensor, "b 3 h w"], height: int) -> Float[Tensor, "b 3 h2 w2"]:
+    """Scales images to the height that the model was trained at, so that things have the size it knows."""
+    if height <= 0 or batch.shape[-2] == height:
+        return batch
+    width = max(1, round(batch.shape[-1] * height / batch.shape[-2]))
+    return F.interpolate(
+        batch, size=(height, width), mode="bilinear", align_corners=False, antialias=True
+    ).clamp(0, 1)
 
 
 def entropy(probabilities: Float[Tensor, "b k h w"]) -> Float[Tensor, "b h w"]:
