@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from iccld.data.scenes import facades, noise, paint
@@ -118,21 +119,35 @@ def _paint_house(
     if kind == "gable":
         gable = np.array([[x, height, start], [x, height + rise * 1.3, middle], [x, height, far]])
         canvas.fill(camera.project(gable), style.wall * front_light, BUILDING, middle, grain=0.08)
+    _paint_front(stage, style, sign, x, (near, far), height, normal, lit)
+
+
+def _paint_front(
+    stage: Stage,
+    style: facades.Style,
+    sign: int,
+    x: float,
+    reach: tuple[float, float],
+    height: float,
+    normal: np.ndarray,
+    lit: float,
+) -> None:
+    """The wall along the street, from as near as the camera sees it."""
+    camera, (near, far) = stage.camera, reach
+    seen = 1.7 * camera.focal * abs(x - camera.lateral) / camera.columns
+    start = min(max(near, NEAREST, seen), far - 0.5) if abs(camera.bend) < 0.004 else max(near, NEAREST)
     quad = camera.project(_corners(sign, x, start, far, height))
-    span = max(abs(float(quad[1, 0] - quad[0, 0])), 0.6 * abs(float(quad[0, 1] - quad[3, 1])))
-    scale = float(np.clip(camera.focal / max(start + 2.5, 5.0) / 1.3, 1.5, 13 * np.sqrt(camera.focal / 350)))
-    scale = min(scale, 3.0 * span / max(far - start, 1.0) + 1.5)
-    if abs(float(quad[1, 0] - quad[0, 0])) < 1 or not canvas.seen(quad):
+    area = abs(float(cv2.contourArea(quad)))
+    middle = (start + far) / 2
+    if area < 1 or not stage.canvas.seen(quad):
         return
-    albedo = facades.texture(rng, style, far - near, height, scale)
-    cut = round((start - near) / (far - near) * albedo.shape[1])
-    if sign > 0:
-        albedo = albedo[:, : albedo.shape[1] - cut] if cut else albedo
-    else:
-        albedo = albedo[:, cut:]
-    if albedo.shape[1] < 2:
+    rows = stage.light.on(normal, lit)
+    if area < 150:
+        stage.canvas.fill(quad, style.wall * rows * np.float32(0.7), BUILDING, middle)
         return
-    canvas.warp(albedo * _front_light(stage, front_light, albedo.shape[0], height, lit, normal), quad, BUILDING, middle)
+    scale = float(np.clip(np.sqrt(2.2 * area / (height * (far - start))), 1.5, 14 * np.sqrt(camera.focal / 350)))
+    albedo = facades.texture(stage.rng, style, far - start, height, scale)
+    stage.canvas.warp(albedo * _front_light(stage, albedo.shape[0], height, lit, normal), quad, BUILDING, middle)
 
 
 def _corners(sign: int, x: float, near: float, far: float, height: float) -> np.ndarray:
@@ -146,7 +161,7 @@ def _lit(stage: Stage, sign: int, wall: float) -> float:
 
 
 def _front_light(
-    stage: Stage, light: np.ndarray, rows: int, height: float, lit: float, normal: np.ndarray
+    stage: Stage, rows: int, height: float, lit: float, normal: np.ndarray
 ) -> np.ndarray:
     """Light per row of a front: darker towards the street, and the shadow of the houses opposite."""
     level = np.linspace(height, 0, rows, dtype=np.float32)

@@ -133,14 +133,16 @@ def _windows(rng: np.random.Generator, style: Style, part: np.ndarray, floors: i
             cell[top:bottom, (left + right) // 2] = 1
     grid = np.tile(cell, (floors, bays))
     above = part[: grid.shape[0], : grid.shape[1]]
-    panes = rng.lognormal(0, 0.45, (floors, bays, 3)).astype(np.float32) ** [1.0, 1.0, 1.0]
-    panes = np.where(rng.random((floors, bays, 1)) < 0.15, 3.0 + 2 * rng.random((floors, bays, 1)), panes[:, :, :1])
-    glow = np.kron(panes[:, :, 0], np.ones((high, wide), np.float32)).astype(np.float32)
-    slope = np.tile(np.linspace(1.5, 0.6, high, dtype=np.float32), floors)[:, None]
-    glow = glow * slope * (1 + 0.25 * noise.crop(rng, "mottle", *grid.shape, max(1.0, high / 12)))
-    np.copyto(above, style.trim, where=(grid == 1)[:, :, None])
-    np.copyto(above, style.trim * np.float32(0.8), where=(grid == 3)[:, :, None])
-    np.copyto(above, np.clip(glow[:, :, None], 0.15, 6) * style.glass, where=(grid == 2)[:, :, None])
+    panes = np.exp(0.45 * rng.standard_normal((floors, bays))).astype(np.float32)
+    curtains = rng.random((floors, bays)) < 0.15
+    panes[curtains] = rng.uniform(2.5, 5.0)
+    glow = cv2.resize(panes, (wide * bays, high * floors), interpolation=cv2.INTER_NEAREST)
+    glow *= np.tile(np.linspace(1.5, 0.6, high, dtype=np.float32), floors)[:, None]
+    glow *= 1 + 0.25 * noise.crop(rng, "mottle", *grid.shape, max(1.0, high / 12))
+    glass = np.minimum(np.maximum(glow, 0.15), 6)[:, :, None] * style.glass
+    cv2.copyTo(glass, np.asarray(grid == 2, np.uint8), above)
+    frames = np.tile((np.take((0.0, 1.0, 0.0, 0.8), cell)[:, :, None] * style.trim).astype(np.float32), (floors, bays, 1))
+    cv2.copyTo(frames, np.asarray((grid == 1) | (grid == 3), np.uint8), above)
 
 
 def _doors(rng: np.random.Generator, style: Style, part: np.ndarray, bays: int, scale: float) -> None:
@@ -178,7 +180,7 @@ def _shop(rng: np.random.Generator, style: Style, part: np.ndarray, scale: float
                 view[pane.shape[0] // 3 :] += np.clip(goods[pane.shape[0] // 3 :, :, None], 0, 1) * paint.cloth(rng) * 0.6
             step = max(3, round(rng.uniform(0.9, 2.4) * scale))
             posts = (np.arange(wide) % step) < max(1, round(0.07 * scale))
-            np.copyto(pane, view.astype(np.float32), where=~posts[None, :, None])
+            cv2.copyTo(view.astype(np.float32), np.repeat(~posts[None], len(pane), 0).astype(np.uint8), pane)
             if chance(rng, 0.5) and step * 2 < wide:  # the doorway is deeper and darker
                 start = step * int(rng.integers(0, max(1, wide // step - 1)))
                 shop[board + 1 :, start : start + step] *= np.float32(rng.uniform(0.25, 0.7))

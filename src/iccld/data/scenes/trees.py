@@ -97,14 +97,14 @@ def _foliage(rng: np.random.Generator, kind: str) -> Sprite:
         width = int(rng.integers(7, 15))
         cv2.line(alpha, (SIDE // 2, SIDE), (SIDE // 2, int(SIDE * 0.6)), 255, width)
         shade[:, SIDE // 2 - 12 : SIDE // 2 + 12] = 55
-    leaves = _crown(rng, kind, 2600)
+    leaves = _crown(rng, kind, int(rng.integers(2200, 4200)))
     leaves = leaves[np.argsort(rng.random(len(leaves)) + 0.35 * (leaves[:, 1] > 0.5))]
     x, y = SIDE / 2 + leaves[:, 0] * SIDE, bottom - leaves[:, 1] * SIDE * 0.94
     top, bulk = y.min(), np.ptp(y) + 1
     lump = np.sin(x / 23 + rng.uniform(0, 6)) * np.sin(y / 19 + rng.uniform(0, 6))
     tones = 150 - 70 * (y - top) / bulk - 30 * (x / SIDE - 0.5) + 22 * lump + rng.normal(0, 24, len(x))
     for index in range(len(x)):
-        size = (int(rng.uniform(14, 56)), int(rng.uniform(10, 34)))
+        size = (int(rng.uniform(18, 64)), int(rng.uniform(12, 42)))
         where, turn = (int(x[index] * 8), int(y[index] * 8)), float(rng.uniform(0, 180))
         cv2.ellipse(alpha, where, size, turn, 0, 360, 255, -1, cv2.LINE_AA, 3)
         cv2.ellipse(shade, where, size, turn, 0, 360, float(np.clip(tones[index], 25, 235)), -1, cv2.LINE_8, 3)
