@@ -1,0 +1,118 @@
+"""``iccld demo``: a segmenter learns a domain it has no labels for, in one command and without any download."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from iccld.commands.flags import OptionalNumber
+from iccld.commands.train import train
+from iccld.config import TrainConfig
+from iccld.files import write_json, write_text
+from iccld.presets import get_preset
+
+if TYPE_CHECKING:
+    from iccld.build import RunData
+    from iccld.metrics import Scores
+    from iccld.models.iccld import ICCLD
+
+_NUM_PICTURES = 6
+
+
+@dataclass(frozen=True)
+class DemoArgs:
+    """Trains on street scenes of a "game" look with labels, and adapts to a "camera" look without.
+
+    Trains source-only, then ICCLD for as many steps, and leaves a table, pictures, curves and both models.
+    Example: iccld demo --out runs/demo
+    """
+
+    out: Path = Path("runs/demo")
+    """Folder for the results; the same command again resumes what is there."""
+    steps: OptionalNumber = None
+    """Training steps of each of the two runs; the preset's if not given."""
+    seed: int = 0
+    threads: int = 0
+    """CPU threads; 0: all cores."""
+
+    def run(self) -> int:
+        """Runs the demo; returns the exit code."""
+        preset = get_preset("demo").config
+        config = replace(preset, seed=self.seed, threads=self.threads, steps=self.steps or preset.steps)
+        return _run(config, self.out)
+
+
+def _run(config: TrainConfig, out: Path) -> int:
+    from iccld import build
+
+    print(
+        "Demo: labelled scenes of a game look, unlabelled scenes of a camera look. Two runs of "
+        f"{config.steps} steps: without adaptation, then with ICCLD.\n",
+        flush=True,
+    )
+    build.build_fabric(config)  # sets the threads before anything is computed
+    data = build.build_data(config, build.build_method(config))
+    baseline = replace(config, method="source_only")
+    if train(baseline, out / "source_only", preset="demo", data=replace(data, target=None)) != "finished":
+        return 130
+    print()
+    if train(config, out / "iccld", preset="demo", data=data) != "finished":
+        return 130
+    _report(config, data, out)
+    return 0
+
+
+def _report(config: TrainConfig, data: RunData, out: Path) -> None:
+    """Scores both models, writes results, table and pictures, and says what to do next."""
+    from iccld.build import protocol_of
+    from iccld.inference.evaluation import evaluate_model
+    from iccld.models.iccld import ICCLD
+    from iccld.reporting.curves import curves
+    from iccld.reporting.tables import scores_table
+
+    assert data.val is not None
+    models = {name: ICCLD.from_pretrained(out / name) for name in ("source_only", "iccld")}
+    protocol = protocol_of(data.label_space)
+    scores: dict[str, Scores] = {
+        name: evaluate_model(model, data.val, protocol, description=f"Evaluating {name}")
+        for name, model in models.items()
+    }
+    gain = scores["iccld"].miou - scores["source_only"].miou
+    results = {name: s.to_json() for name, s in scores.items()}
+    write_json(
+        out / "results.json",
+        {**results, "gain": gain, "steps": config.steps, "seed": config.seed, "weights": "EMA teacher, last step"},
+    )
+    titles = {"source only": scores["source_only"], "ICCLD": scores["iccld"]}
+    table = scores_table(titles)
+    write_text(out / "table.md", scores_table(titles, markdown=True) + "\n")
+    _draw_grid(models, data, out / "predictions.png")
+    runs = {"source only": out / "source_only" / "metrics.csv", "ICCLD": out / "iccld" / "metrics.csv"}
+    curves(runs, out / "curves.png")
+    print(f"\nTarget IoU in percent, {len(data.val)} unseen camera scenes, EMA teacher of step {config.steps}:\n")
+    print(table)
+    print(f"\nICCLD gains {gain:+.1f} points of mIoU over source-only.\n")
+    print(f"pictures: {out / 'predictions.png'}, {out / 'curves.png'}\nresults:  {out / 'results.json'}")
+    program = "iccld" if Path(sys.argv[0]).name != "__main__.py" else "python -m iccld"
+    print(
+        "\nYour own unlabelled images (a folder of PNG or JPEG files), with these scenes as the labelled source:\n"
+        f"  {program} train scenes_to_folder --data.target-root MY_IMAGES --out runs/mine\n"
+        f"  {program} predict runs/mine MY_IMAGES --out runs/mine/predictions\n"
+        "Your own labelled source as well: add --data.source folder --data.source-root MY_LABELLED (docs/data.md)."
+    )
+
+
+def _draw_grid(models: dict[str, ICCLD], data: RunData, path: Path) -> None:
+    from iccld.reporting.figures import prediction_grid
+
+    assert data.val is not None
+    rows = []
+    for index in range(min(_NUM_PICTURES, len(data.val))):
+        image = data.val.image(index)
+        plain = models["source_only"].predict(image)
+        adapted = models["iccld"].predict(image, steps=4, draws=4)
+        rows.append([image, data.val.label(index), plain.labels, adapted.labels, adapted.uncertainty])
+    columns = ["image", "truth", "source only", "ICCLD", "uncertainty"]
+    prediction_grid(rows, columns, path, data.label_space)
