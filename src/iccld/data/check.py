@@ -19,7 +19,7 @@ from iccld.progress import track
 
 _NUM_IDS = 65536
 _BINARY_MASK_TRAP = (
-    "all label maps hold only 0 and 255, as black-and-white masks do, and 255 means 'ignore': the white class "
+    "all label maps hold only 0 and 255, as black-and-white masks do; 255 means 'ignore', so the white class "
     'would never be learned; in dataset.toml write your two names as classes = ["background", "thing"], '
     'ignore = [], ids = {0 = "background", 255 = "thing"}'
 )

@@ -78,7 +78,8 @@ def _count_all(dataset: SegmentationDataset, num_threads: int) -> Iterator[Int64
 
 def _load(cache: Path, shape: tuple[int, int]) -> Int64[np.ndarray, "n k"] | None:
     try:
-        with np.load(cache, allow_pickle=False) as arrays:
+        # numpy leaves a file open that it opened and could not read.
+        with open(cache, "rb") as handle, np.load(handle, allow_pickle=False) as arrays:
             counts: np.ndarray = arrays["counts"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

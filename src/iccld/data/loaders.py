@@ -62,8 +62,9 @@ class SampleStream(Dataset[Sample]):
         """
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(self.stream_id, number)))
         index, want = self.sampler.draw(rng, number)
+        image = self.dataset.image(index)
         label = self.dataset.label(index) if self.labeled else None
-        arrays = self.transform(self.dataset.image(index), label, rng, want if self.labeled else None)
+        arrays = self.transform(image, label, rng, want if self.labeled else None)
         sample: Sample = {
             "image": torch.from_numpy(np.ascontiguousarray(arrays["image"].transpose(2, 0, 1))),
             "valid": torch.from_numpy(arrays["valid"]),

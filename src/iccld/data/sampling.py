@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -13,6 +13,7 @@ from iccld.errors import InputError
 _MIN_SHARE = 3000 / (1914 * 1052)
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Chooses an image for a sample number."""
 

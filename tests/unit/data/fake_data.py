@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from iccld.labels import LabelSpace
+
 SIZE = (12, 16)
 
 
@@ -94,6 +96,30 @@ def make_camvid(root: Path, split: str = "train", count: int = 3) -> list[np.nda
         labels.append(random_ids(rng, [0, 1, 2, 4, 5, 7, 8, 10, 11, 12, 13, 255]))
         save_gray(root / split / "labels" / f"0001TP_{i:06d}.png", labels[-1])
     return labels
+
+
+class ArrayDataset:
+    """Images and labels in memory."""
+
+    name = "arrays"
+    has_labels = True
+
+    def __init__(self, images: list[np.ndarray], labels: list[np.ndarray], space: LabelSpace) -> None:
+        self.images = images
+        self.labels = labels
+        self.label_space = space
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def image(self, index: int) -> np.ndarray:
+        return self.images[index]
+
+    def label(self, index: int) -> np.ndarray:
+        return self.labels[index]
+
+    def file_name(self, index: int) -> str:
+        return f"{index}.png"
 
 
 def truncate(path: Path, keep: float = 0.6) -> Path:
