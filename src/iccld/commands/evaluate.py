@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from iccld.commands.flags import (
     OptionalFile,
@@ -19,8 +19,11 @@ from iccld.files import write_json
 from iccld.labels import PROTOCOLS, LabelSpace, Protocol, custom_protocol, get_protocol
 
 if TYPE_CHECKING:
+    from iccld.data.datasets import SegmentationDataset
     from iccld.metrics import Scores
 
+# The street scenes that a run of the presets measures itself on, and trains on none of.
+_NUM_SCENES, _SCENE_SIZE, _SCENE_SEED = 100, (128, 256), 3
 _WAYS = (
     "call 'iccld evaluate MODEL --dataset NAME --root DIR' to measure a model, "
     "or 'iccld evaluate --predictions DIR --labels DIR --protocol NAME' to measure label maps"
@@ -49,6 +52,8 @@ class EvaluateArgs:
     """Folder of the data set."""
     split: str = "val"
     """Part of the data set."""
+    look: Literal["game", "camera"] = "camera"
+    """Of street_scenes: which rendering style."""
     predictions: OptionalFolder = None
     """Predicted label maps, to measure without a model."""
     labels: OptionalFolder = None
@@ -74,7 +79,7 @@ class EvaluateArgs:
     threads: int = 0
     """CPU threads; 0 for automatic."""
     limit: OptionalNumber = None
-    """Only the first N images."""
+    """Only the first N images. Of street_scenes: how many to render, 100 by default."""
 
     def run(self) -> int:
         """Measures, prints a table and writes the JSON file."""
@@ -120,16 +125,14 @@ class EvaluateArgs:
         if self.protocol is not None and self.protocol != "custom":
             get_protocol(self.protocol)  # a typing error shows before the model is loaded
 
-        from iccld.data.datasets import open_dataset
         from iccld.inference.evaluation import evaluate_model, missing_classes
         from iccld.inference.segmenter import PredictSettings, load_segmenter
 
         assert self.model is not None
-        assert self.dataset is not None
         PredictSettings(self.steps, self.draws, 0, self.window, self.overlap, self.resize)
         model = load_segmenter(self.model, device=self.device, threads=self.threads)
         protocol = _choose_protocol(self.protocol, model.label_space)
-        dataset = open_dataset(self.dataset, self.root, split=self.split, label_space=protocol.space)
+        dataset = self._open_dataset(protocol.space)
         missing = missing_classes(model.label_space, protocol)
         if missing:
             names = ", ".join(missing)
@@ -147,6 +150,24 @@ class EvaluateArgs:
         )
         return scores, self._facts()
 
+    def _open_dataset(self, space: LabelSpace) -> SegmentationDataset:
+        from iccld.data.datasets import open_dataset
+
+        assert self.dataset is not None
+        if self.limit is not None and self.limit < 1:
+            raise InputError(f"limit is {self.limit}; give 1 or more")
+        return open_dataset(
+            self.dataset,
+            self.root,
+            split=self.split,
+            label_space=space,
+            look=self.look,
+            count=self.limit or _NUM_SCENES,
+            height=_SCENE_SIZE[0],
+            width=_SCENE_SIZE[1],
+            seed=_SCENE_SEED,
+        )
+
     def _facts(self) -> dict[str, Any]:
         """How the scores came about, for the JSON file."""
         return {
@@ -159,6 +180,7 @@ class EvaluateArgs:
             "window": self.window,
             "overlap": self.overlap,
             "resize": self.resize,
+            **({"look": self.look} if self.dataset == "street_scenes" else {}),
         }
 
 
