@@ -1,0 +1,90 @@
+"""``iccld data check`` as a user calls it, and the data layer on the real CamVid."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from iccld.cli import main
+from iccld.data.datasets import open_dataset
+from iccld.labels import CITYSCAPES19
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A sound data set of two images with labels."""
+    rng = np.random.default_rng(0)
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    for i in range(2):
+        Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).save(tmp_path / f"images/{i}.jpg")
+        Image.fromarray(np.full((6, 8), i, dtype=np.uint8)).save(tmp_path / f"labels/{i}.png")
+    return tmp_path
+
+
+def test_sound_data_set(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = folder / "new" / "report.json"
+    assert main(["data", "check", "folder", str(folder), "--json", str(report)]) == 0
+    out = capsys.readouterr().out
+    assert "no errors" in out
+    assert json.loads(report.read_text())["classes"][0] == {
+        "name": "road",
+        "pixels": 48,
+        "share": 0.5,
+        "images": 1,
+    }
+
+
+def test_what_would_spoil_a_run_is_code_2(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "labels" / "1.png").unlink()
+    assert main(["data", "check", "folder", str(folder)]) == 2
+    assert "error: 1 of 2 images have no label" in capsys.readouterr().out
+    assert main(["data", "check", "folder", str(folder), "--images-only"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["camvid", "MISSING"], "no such folder"),
+        (["camvid", "FOLDER", "--split", "val"], "camvid has no split 'val' here"),
+        (["gta", "FOLDER"], "did you mean 'gta5'?"),
+        (["folder", "FOLDER", "--label-space", "citiscapes19"], "did you mean 'cityscapes19'?"),
+        (["street_scenes", "FOLDER"], "iccld data scenes"),
+    ],
+)
+def test_wrong_calls_are_one_line(
+    folder: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {"FOLDER": str(folder), "MISSING": str(folder / "missing")}
+    assert main(["data", "check", *(places.get(word, word) for word in words)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("iccld: error: ")
+    assert captured.err.count("\n") == 1
+    assert said in captured.err
+
+
+@pytest.mark.skipif("ICCLD_CAMVID" not in os.environ, reason="ICCLD_CAMVID names no CamVid folder")
+@pytest.mark.parametrize(("split", "count"), [("train", 367), ("val", 101)])
+def test_real_camvid(split: str, count: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = os.environ["ICCLD_CAMVID"]
+    report = tmp_path / "report.json"
+    words = ["data", "check", "camvid", root, "--split", split, "--json", str(report)]
+    assert main(words) == 0, capsys.readouterr().out
+    found = json.loads(report.read_text())
+    assert found["num_images"] == found["num_labels"] == found["num_labels_read"] == count
+    assert found["sizes"] == {"480×360": count}
+    assert found["warnings"] == found["errors"] == []
+    shares = {c["name"]: c["share"] for c in found["classes"]}
+    assert 0.2 < shares["road"] < 0.35
+    assert 0.2 < shares["building"] < 0.35
+    own, common = (open_dataset("camvid", root, split=split, label_space=s) for s in (None, CITYSCAPES19))
+    for i in (0, count // 2, count - 1):
+        for name in ("road", "sky", "car"):
+            mask = own.label(i) == own.label_space.names.index(name)
+            np.testing.assert_array_equal(mask, common.label(i) == CITYSCAPES19.names.index(name))
