@@ -18,7 +18,19 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from iccld.data.scenes import buildings, cycles, furniture, ground, light, markings, optics, people, street, trees, vehicles
+from iccld.data.scenes import (
+    buildings,
+    cycles,
+    furniture,
+    ground,
+    light,
+    markings,
+    optics,
+    people,
+    street,
+    trees,
+    vehicles,
+)
 from iccld.data.scenes.canvas import Canvas
 from iccld.data.scenes.looks import get_look
 from iccld.errors import InputError
@@ -64,6 +76,7 @@ def render_scene(seed: int, *, look: str, height: int, width: int) -> Scene:
     stage = street.Stage(rng, chosen, plan, camera, weather, canvas)
     _paint(stage)
     color, label = optics.distort(rng, chosen, canvas.color, canvas.label)
+    optics.bonnet(rng, chosen, color, label)
     color, label = optics.halve(color, label)
     return optics.develop(rng, chosen, color, label), label
 
@@ -123,9 +136,13 @@ class StreetScenes:
         if look not in LOOK_NAMES:
             raise InputError(f"unknown look {look!r} of the street scenes; {suggest(look, LOOK_NAMES)}")
         if count < 1 or seed < 0:
-            raise InputError(f"street scenes: count {count} and seed {seed}; give a count from 1 and a seed from 0")
+            raise InputError(
+                f"street scenes: count {count} and seed {seed}; give a count from 1 and a seed from 0"
+            )
         if min(height, width) < SMALLEST:
-            raise InputError(f"street scenes of {height}x{width} pixels; give at least {SMALLEST} for either side")
+            raise InputError(
+                f"street scenes of {height}x{width} pixels; give at least {SMALLEST} for either side"
+            )
         self.look, self.height, self.width, self.seed = look, height, width, seed
         self.label_space = label_space
         self._scenes: list[Scene | None] = [None] * count
@@ -157,7 +174,9 @@ class StreetScenes:
         """Renders whatever is missing, with several processes if there is much to do, and shows how far it is."""
         missing = [i for i, scene in enumerate(self._scenes) if scene is None]
         if missing:
-            for index, scene in zip(missing, track(self._render_all(missing), len(missing), self._title(missing)), strict=True):
+            for index, scene in zip(
+                missing, track(self._render_all(missing), len(missing), self._title(missing)), strict=True
+            ):
                 self._scenes[index] = scene
 
     @staticmethod
@@ -174,7 +193,9 @@ class StreetScenes:
             return
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # the workers touch no threads of the parent
+                warnings.simplefilter(
+                    "ignore", DeprecationWarning
+                )  # the workers touch no threads of the parent
                 pool = multiprocessing.get_context("fork").Pool(workers, cv2.setNumThreads, (1,))
         except OSError:  # no more processes or no shared memory: slower, but it works
             yield from map(work, jobs)

@@ -96,7 +96,12 @@ def _paint_house(
     camera, canvas, rng, sign = stage.camera, stage.canvas, stage.rng, side.sign
     kind, rise, tiles, chimney = roof
     start = max(near, NEAREST)
-    hull = [[x, y, z] for x in (sign * wall, sign * (wall + 9.0)) for y in (0.0, height + 1.3 * rise) for z in (start, far)]
+    hull = [
+        [x, y, z]
+        for x in (sign * wall, sign * (wall + 9.0))
+        for y in (0.0, height + 1.3 * rise)
+        for z in (start, far)
+    ]
     if not canvas.seen(camera.project(np.array(hull))):
         return
     x, deep = sign * wall, sign * (wall + 9.0)
@@ -111,7 +116,11 @@ def _paint_house(
         slope = np.array([[x - sign * 0.3, height, start], [x + sign * 4, ridge, start], [x + sign * 4, ridge, far],
                           [x - sign * 0.3, height, far]])  # fmt: skip
         roof_light = stage.light.on(np.array([-0.5 * sign, 0.85, 0.0]), lit)
-        canvas.fill(camera.project(slope), tiles * roof_light, BUILDING, middle, grain=0.1, gradient=(0.95, 1.05))
+        canvas.fill(
+            camera.project(slope), tiles * roof_light, BUILDING, middle, grain=0.1, gradient=(0.95, 1.05)
+        )
+    if kind == "eaves" and rise > 2 and far - start > 5 and rng.random() < 0.35:
+        _dormers(stage, x, sign, (start, far), height, style)
     if chimney and kind != "flat":
         _chimney(stage, x + sign * 4, near + 0.6, ridge, style.wall, middle)
     if near > NEAREST and exposed:
@@ -145,9 +154,13 @@ def _paint_front(
     if area < 150:
         stage.canvas.fill(quad, style.wall * rows * np.float32(0.7), BUILDING, middle)
         return
-    scale = float(np.clip(np.sqrt(2.2 * area / (height * (far - start))), 1.5, 14 * np.sqrt(camera.focal / 350)))
+    scale = float(
+        np.clip(np.sqrt(2.2 * area / (height * (far - start))), 1.5, 14 * np.sqrt(camera.focal / 350))
+    )
     albedo = facades.texture(stage.rng, style, far - start, height, scale)
-    stage.canvas.warp(albedo * _front_light(stage, albedo.shape[0], height, lit, normal), quad, BUILDING, middle)
+    stage.canvas.warp(
+        albedo * _front_light(stage, albedo.shape[0], height, lit, normal), quad, BUILDING, middle
+    )
 
 
 def _corners(sign: int, x: float, near: float, far: float, height: float) -> np.ndarray:
@@ -160,9 +173,7 @@ def _lit(stage: Stage, sign: int, wall: float) -> float:
     return 1.0 if stage.rng.random() < 0.85 else float(stage.rng.uniform(0.0, 0.6))
 
 
-def _front_light(
-    stage: Stage, rows: int, height: float, lit: float, normal: np.ndarray
-) -> np.ndarray:
+def _front_light(stage: Stage, rows: int, height: float, lit: float, normal: np.ndarray) -> np.ndarray:
     """Light per row of a front: darker towards the street, and the shadow of the houses opposite."""
     level = np.linspace(height, 0, rows, dtype=np.float32)
     sky = 0.72 + 0.28 * np.clip(level / 9, 0, 1)
@@ -173,6 +184,19 @@ def _front_light(
     shadow = np.clip((level - edge) / 0.6, 0, 1) if stage.street.kind == "town" else np.ones_like(level)
     full, none = stage.light.on(normal, lit), stage.light.on(normal, 0.0)
     return (sky[:, None] * (none + (full - none) * shadow[:, None])).astype(np.float32)[:, None, :]
+
+
+def _dormers(
+    stage: Stage, x: float, sign: int, reach: tuple[float, float], height: float, style: facades.Style
+) -> None:
+    """Windows in the roof."""
+    light = stage.light.on(np.array([-float(sign), 0.0, 0.0]))
+    step = stage.rng.uniform(2.5, 5)
+    for middle in np.arange(reach[0] + 1.2, reach[1] - 0.8, step):
+        for size, color in ((1.0, style.trim), (0.78, style.glass)):
+            quad = _corners(sign, x + sign * 0.8, middle - 0.6 * size, middle + 0.6 * size, height + 0.95 + 0.75 * size)
+            quad[2:, 1] = height + 0.95 - 0.75 * size
+            stage.canvas.fill(stage.camera.project(quad), color * light, BUILDING, middle)
 
 
 def _chimney(stage: Stage, x: float, along: float, ridge: float, color: np.ndarray, depth: float) -> None:
@@ -221,7 +245,9 @@ def paint_backdrop(stage: Stage, horizon: int) -> None:
     light = stage.light.on((0.0, 0.4, -0.8))
     for layer in range(2):
         woods = chance(rng, 0.6)
-        color = (paint.leaves(rng) if not stage.street.bare else paint.bark(rng)) if woods else paint.wall(rng)[0]
+        color = (
+            (paint.leaves(rng) if not stage.street.bare else paint.bark(rng)) if woods else paint.wall(rng)[0]
+        )
         depth = 260.0 - 80 * layer
         start, wide = rng.uniform(-0.2, 0.6) * columns, rng.uniform(0.4, 1.3) * columns
         left, right = int(max(0, start)), int(min(columns, start + wide))
@@ -236,7 +262,9 @@ def paint_backdrop(stage: Stage, horizon: int) -> None:
         while x < right:
             step, high = rng.uniform(6, 22) * unit, rng.uniform(5, 14) * unit
             tone = paint.vary(rng, color, 0.3) * light
-            box = np.array([[x, horizon + 1], [x, horizon - high], [x + step, horizon - high], [x + step, horizon + 1]])
+            box = np.array(
+                [[x, horizon + 1], [x, horizon - high], [x + step, horizon - high], [x + step, horizon + 1]]
+            )
             if chance(rng, 0.5):
                 box = np.insert(box, 2, [x + step / 2, horizon - high * 1.3], axis=0)
             canvas.fill(box, tone, BUILDING, depth, grain=0.15)

@@ -83,6 +83,7 @@ class Canvas:
         *,
         gradient: tuple[float, float] = (1.0, 1.0),
         grain: float = 0.0,
+        kind: str = "mottle",
     ) -> None:
         """Fills a polygon.
 
@@ -93,6 +94,7 @@ class Canvas:
             depth: metres, for the haze.
             gradient: brightness at the top and at the bottom of the polygon.
             grain: relative amplitude of a random texture.
+            kind: of the texture, see :mod:`iccld.data.scenes.noise`.
         """
         window = self.window(points)
         if window is None:
@@ -111,7 +113,7 @@ class Canvas:
         position = (np.arange(top, bottom, dtype=np.float32) - low) * (1 / max(high - low, 1e-3))
         factor = (start + (end - start) * np.minimum(np.maximum(position, 0), 1))[:, None].astype(np.float32)
         if grain:
-            texture = noise.crop(self.rng, "mottle", bottom - top, right - left, 1.0)
+            texture = noise.crop(self.rng, kind, bottom - top, right - left, 1.0)
             factor = np.maximum(factor * (1 + np.float32(grain) * texture), np.float32(0.05))
         else:
             factor = np.broadcast_to(factor, mask.shape)

@@ -22,8 +22,14 @@ def bicycle(rng: np.random.Generator, view: float) -> list[Limb]:
     """Limbs of a bicycle; view is 1 or -1 from the side (the sign is the way it goes), near 0 from behind."""
     frame, r = paint.sign(rng) * 0.7, 0.34
     if abs(view) < 0.3:
-        limbs: list[Limb] = [((0.0, 0.03), (0.0, 0.65), 0.03, 0.03, _DARK), ((-0.27, 1.02), (0.27, 1.02), 0.02, 0.02, _DARK)]
-        limbs += [((0.0, 0.6), (0.0, 0.95), 0.02, 0.025, frame), ((-0.08, 0.92), (0.08, 0.92), 0.035, 0.035, _DARK)]
+        limbs: list[Limb] = [
+            ((0.0, 0.03), (0.0, 0.65), 0.03, 0.03, _DARK),
+            ((-0.27, 1.02), (0.27, 1.02), 0.02, 0.02, _DARK),
+        ]
+        limbs += [
+            ((0.0, 0.6), (0.0, 0.95), 0.02, 0.025, frame),
+            ((-0.08, 0.92), (0.08, 0.92), 0.035, 0.035, _DARK),
+        ]
         if chance(rng, 0.5):
             limbs.append(((0.0, 0.72), (0.0, 0.75), 0.035, 0.035, paint.hsv(0, 0.9, 0.7)))
         if chance(rng, 0.35):
@@ -57,7 +63,10 @@ def rider(rng: np.random.Generator, view: float, seat: float = 0.92) -> list[Lim
         for x in (-0.22, 0.22):
             limbs += [((x * 0.85, 1.4), (x * 1.25, 1.15), 0.06, 0.045, top * 0.9)]
             limbs += [((x * 1.25, 1.15), (x * 1.1, 1.03), 0.045, 0.035, top * 0.85)]
-        limbs += [((0.0, seat + 0.02), (0.0, 1.2), 0.16, 0.16, top), ((-0.1, 1.38), (0.1, 1.38), 0.1, 0.1, top)]
+        limbs += [
+            ((0.0, seat + 0.02), (0.0, 1.2), 0.16, 0.16, top),
+            ((-0.1, 1.38), (0.1, 1.38), 0.1, 0.1, top),
+        ]
         limbs += [((0.0, 1.15), (0.0, 1.38), 0.16, 0.18, top)]
         if chance(rng, 0.3):
             limbs.append(((0.0, 1.12), (0.0, 1.35), 0.14, 0.13, paint.cloth(rng)))
@@ -82,8 +91,14 @@ def motorcycle(rng: np.random.Generator, view: float) -> list[Limb]:
     """Limbs of a motorcycle or a scooter."""
     body = paint.sign(rng)
     if abs(view) < 0.3:
-        limbs: list[Limb] = [((0.0, 0.08), (0.0, 0.55), 0.08, 0.09, _DARK), ((0.0, 0.55), (0.0, 0.85), 0.17, 0.16, body)]
-        limbs += [((-0.36, 1.05), (0.36, 1.05), 0.025, 0.025, _DARK), ((-0.42, 1.12), (-0.38, 1.12), 0.05, 0.05, _DARK)]
+        limbs: list[Limb] = [
+            ((0.0, 0.08), (0.0, 0.55), 0.08, 0.09, _DARK),
+            ((0.0, 0.55), (0.0, 0.85), 0.17, 0.16, body),
+        ]
+        limbs += [
+            ((-0.36, 1.05), (0.36, 1.05), 0.025, 0.025, _DARK),
+            ((-0.42, 1.12), (-0.38, 1.12), 0.05, 0.05, _DARK),
+        ]
         limbs += [((0.38, 1.12), (0.42, 1.12), 0.05, 0.05, _DARK)]
         limbs.append(((-0.04, 0.8), (0.04, 0.8), 0.05, 0.05, paint.hsv(0, 0.9, 0.6)))
         return limbs
@@ -92,9 +107,15 @@ def motorcycle(rng: np.random.Generator, view: float) -> list[Limb]:
         limbs += _ring(x * view, 0.3, 0.25, abs(view), 0.06)
         limbs.append(((x * view, 0.3), (x * view, 0.31), 0.13, 0.13, np.full(3, 0.1, np.float32)))
     limbs += [((-0.4 * view, 0.45), (0.3 * view, 0.45), 0.17, 0.2, _DARK * 3)]
-    limbs += [((0.05 * view, 0.72), (0.35 * view, 0.78), 0.16, 0.14, body), ((-0.75 * view, 0.8), (-0.1 * view, 0.74), 0.08, 0.1, _DARK)]
+    limbs += [
+        ((0.05 * view, 0.72), (0.35 * view, 0.78), 0.16, 0.14, body),
+        ((-0.75 * view, 0.8), (-0.1 * view, 0.74), 0.08, 0.1, _DARK),
+    ]
     limbs += [((0.45 * view, 0.95), (0.68 * view, 0.3), 0.035, 0.035, np.full(3, 0.2, np.float32))]
-    limbs += [((0.4 * view, 1.02), (0.5 * view, 0.9), 0.05, 0.1, body), ((-0.75 * view, 0.65), (-0.55 * view, 0.7), 0.1, 0.1, body)]
+    limbs += [
+        ((0.4 * view, 1.02), (0.5 * view, 0.9), 0.05, 0.1, body),
+        ((-0.75 * view, 0.65), (-0.55 * view, 0.7), 0.1, 0.1, body),
+    ]
     return limbs
 
 
@@ -114,7 +135,12 @@ def ride(stage: Stage) -> None:
                 lateral = side.sign * (side.back - rng.uniform(0.2, 0.6) - (0.0 if chance(rng, 0.6) else 0.8))
                 limbs = motorcycle(rng, view) if motor else bicycle(rng, view * rng.uniform(0.4, 1.0))
                 place = lateral + (rng.normal(0, 0.1) if not motor else 0)
-                queue_limbs(stage, [(limbs, MOTORCYCLE if motor else BICYCLE)], place, along + number * rng.uniform(0.5, 1.2))
+                queue_limbs(
+                    stage,
+                    [(limbs, MOTORCYCLE if motor else BICYCLE)],
+                    place,
+                    along + number * rng.uniform(0.5, 1.2),
+                )
 
 
 def _rider(stage: Stage, view: float, motor: bool) -> None:

@@ -41,11 +41,17 @@ class Style:
 def draw_style(rng: np.random.Generator, town: bool, saturation: float) -> Style:
     """Draws a house's style."""
     wall, brick = paint.wall(rng)
-    trim = paint.hsv(45, 0.05, rng.uniform(0.7, 0.95)) if chance(rng, 0.65) else paint.hsv(rng.uniform(0, 360), 0.3, 0.25)
-    glass = paint.hsv(rng.uniform(190, 240), rng.uniform(0.0, 0.3), rng.uniform(0.1, 0.38))
-    ground = ("shop", "house", "office", "blank")[pick(rng, (0.6, 0.2, 0.13, 0.07) if town else (0.06, 0.8, 0.06, 0.08))]
+    trim = (
+        paint.hsv(45, 0.05, rng.uniform(0.7, 0.95))
+        if chance(rng, 0.65)
+        else paint.hsv(rng.uniform(0, 360), 0.3, 0.25)
+    )
+    glass = paint.hsv(rng.uniform(190, 240), rng.uniform(0.0, 0.3), rng.uniform(0.05, 0.36))
+    ground = ("shop", "house", "office", "blank")[
+        pick(rng, (0.6, 0.2, 0.13, 0.07) if town else (0.06, 0.8, 0.06, 0.08))
+    ]
     ribbon = chance(rng, 0.16 if town else 0.05)
-    window = (1.0 if ribbon else rng.uniform(0.28, 0.68), rng.uniform(0.38, 0.66))
+    window = (1.0 if ribbon else rng.uniform(0.36, 0.72), rng.uniform(0.42, 0.72))
     floor = rng.uniform(2.6, 3.8)
     return Style(
         paint.saturate(wall, saturation), brick, trim, glass, float(floor), float(rng.uniform(1.5, 3.4)),
@@ -108,7 +114,7 @@ def _windows(rng: np.random.Generator, style: Style, part: np.ndarray, floors: i
     """Windows on a grid: one cell is painted, repeated, and every pane given its own reflection."""
     rows, columns = part.shape[:2]
     high, wide = rows // floors, columns // bays
-    if high < 5 or wide < 3:
+    if high < 4 or wide < 3:
         part *= np.float32(0.8)
         return
     left, right = round(wide * (0.5 - style.window[0] / 2)), round(wide * (0.5 + style.window[0] / 2))
@@ -119,7 +125,7 @@ def _windows(rng: np.random.Generator, style: Style, part: np.ndarray, floors: i
     if right - left < 2 or bottom - top < 2:
         return
     cell = np.full((high, wide), 0, np.uint8)  # 0 wall, 1 frame, 2 pane, 3 sill, 4 shadow
-    frame = max(1, round(0.045 * high))
+    frame = max(1, round(0.045 * high)) if high >= 9 else 0
     if chance(rng, 0.6):
         cell[bottom : bottom + frame, max(0, left - frame) : right + frame] = 3
     if chance(rng, 0.4):
@@ -141,7 +147,9 @@ def _windows(rng: np.random.Generator, style: Style, part: np.ndarray, floors: i
     glow *= 1 + 0.25 * noise.crop(rng, "mottle", *grid.shape, max(1.0, high / 12))
     glass = np.minimum(np.maximum(glow, 0.15), 6)[:, :, None] * style.glass
     cv2.copyTo(glass, np.asarray(grid == 2, np.uint8), above)
-    frames = np.tile((np.take((0.0, 1.0, 0.0, 0.8), cell)[:, :, None] * style.trim).astype(np.float32), (floors, bays, 1))
+    frames = np.tile(
+        (np.take((0.0, 1.0, 0.0, 0.8), cell)[:, :, None] * style.trim).astype(np.float32), (floors, bays, 1)
+    )
     cv2.copyTo(frames, np.asarray((grid == 1) | (grid == 3), np.uint8), above)
 
 
@@ -167,7 +175,9 @@ def _shop(rng: np.random.Generator, style: Style, part: np.ndarray, scale: float
         color = paint.sign(rng)
         board = max(1, round(rng.uniform(0.16, 0.26) * rows))
         sill = max(0, round(rng.uniform(0.0, 0.2) * rows))
-        shop[:] = color * np.float32(rng.uniform(0.5, 1.0)) if chance(rng, 0.6) else style.trim * np.float32(0.7)
+        shop[:] = (
+            color * np.float32(rng.uniform(0.5, 1.0)) if chance(rng, 0.6) else style.trim * np.float32(0.7)
+        )
         shop[:board] = color
         if scale > 5:
             _lettering(rng, shop[:board], scale)
@@ -177,7 +187,9 @@ def _shop(rng: np.random.Generator, style: Style, part: np.ndarray, scale: float
             goods = noise.crop(rng, "mottle", *pane.shape[:2], (scale / 7, scale / 14))
             view = dark * np.clip(1 + 0.8 * goods, 0.2, 4)[:, :, None]
             if chance(rng, 0.35):
-                view[pane.shape[0] // 3 :] += np.clip(goods[pane.shape[0] // 3 :, :, None], 0, 1) * paint.cloth(rng) * 0.6
+                view[pane.shape[0] // 3 :] += (
+                    np.clip(goods[pane.shape[0] // 3 :, :, None], 0, 1) * paint.cloth(rng) * 0.6
+                )
             step = max(3, round(rng.uniform(0.9, 2.4) * scale))
             posts = (np.arange(wide) % step) < max(1, round(0.07 * scale))
             cv2.copyTo(view.astype(np.float32), np.repeat(~posts[None], len(pane), 0).astype(np.uint8), pane)

@@ -35,7 +35,9 @@ def pole(stage: Stage, lateral: float, along: float, high: float, width: float, 
     stage.canvas.stroke(np.stack([foot, top]), thick, color * light, POLE, along)
     if thick > 4:
         shift = np.array([thick * 0.3, 0], np.float32)
-        stage.canvas.stroke(np.stack([foot + shift, top + shift]), thick * 0.3, color * light * 0.6, POLE, along)
+        stage.canvas.stroke(
+            np.stack([foot + shift, top + shift]), thick * 0.3, color * light * 0.6, POLE, along
+        )
 
 
 def _metal(rng: np.random.Generator) -> np.ndarray:
@@ -60,7 +62,9 @@ def lamp(stage: Stage, side: Side, along: float, high: float, color: np.ndarray,
         )  # fmt: skip
         stage.canvas.stroke(ends, thick, color * light, POLE, along)
         head = _rectangle(-0.35, 0.35, high + 0.1, high + 0.26) - [side.sign * arm, 0]
-        stage.canvas.fill(_flat(stage, lateral, along, head), np.full(3, 0.4, np.float32) * light, POLE, along)
+        stage.canvas.fill(
+            _flat(stage, lateral, along, head), np.full(3, 0.4, np.float32) * light, POLE, along
+        )
         if banner is not None:
             board = _rectangle(0.1, 0.75, high * 0.45, high * 0.75)
             stage.canvas.fill(_flat(stage, lateral, along, board), banner * light, SIGN, along, grain=0.1)
@@ -81,7 +85,9 @@ def signal(stage: Stage, lateral: float, along: float, low: float) -> None:
         if board:
             frame = _rectangle(-0.28, 0.28, low - 0.1, low + 1.1)
             stage.canvas.fill(_flat(stage, lateral, along, frame), dark * 1.3, LIGHT, along)
-        stage.canvas.fill(_flat(stage, lateral, along, _rectangle(-0.17, 0.17, low, low + 1.0)), dark, LIGHT, along)
+        stage.canvas.fill(
+            _flat(stage, lateral, along, _rectangle(-0.17, 0.17, low, low + 1.0)), dark, LIGHT, along
+        )
         if back:
             return
         hues = ((2.2, 0.12, 0.08), (2.2, 1.0, 0.1), (0.15, 2.0, 0.9))
@@ -175,14 +181,24 @@ def bounds(stage: Stage) -> None:
                 for near in np.arange(block.near, min(block.far, 90), 5.0):
                     far = min(near + 5.0, block.far)
                     if far > NEAREST + 0.4 and not chance(rng, 0.08):
-                        _stretch(stage, side.sign * (side.back + 0.1), max(near, NEAREST), far, high, color, side.bound)
+                        _stretch(
+                            stage,
+                            side.sign * (side.back + 0.1),
+                            max(near, NEAREST),
+                            far,
+                            high,
+                            color,
+                            side.bound,
+                        )
         if chance(rng, 0.08):  # railings at the kerb
             start = rng.uniform(3, 25)
             for near in np.arange(start, start + rng.uniform(5, 25), 5.0):
                 _stretch(stage, side.sign * (side.edge + 0.3), near, near + 5, 1.05, _metal(rng), "railing")
 
 
-def _stretch(stage: Stage, x: float, near: float, far: float, high: float, color: np.ndarray, kind: str) -> None:
+def _stretch(
+    stage: Stage, x: float, near: float, far: float, high: float, color: np.ndarray, kind: str
+) -> None:
     sign = 1 if x > 0 else -1
     first, last = (far, near) if sign > 0 else (near, far)
     quad = np.array([[x, high, first], [x, high, last], [x, 0.0, last], [x, 0.0, first]])
@@ -240,10 +256,10 @@ def furnish(stage: Stage) -> None:
             step = rng.uniform(14, 38)
             for along in np.arange(rng.uniform(3, step), 110, step):
                 lamp(stage, side, float(along + rng.normal(0, 1)), high, metal, arm)
-        for _ in range(int(rng.poisson(1.5))):
+        for _ in range(int(rng.poisson(2.3))):
             sign(stage, side.sign * (side.edge + rng.uniform(0.2, 1.2)), 4 + 50 * rng.random() ** 1.3)
         if street.kind in ("town", "lot"):
-            for _ in range(int(rng.poisson(1.6))):
+            for _ in range(int(rng.poisson(2.6))):
                 along = 4 + 40 * rng.random()
                 if side.kind_at(along) == "houses":
                     shop_sign(stage, side, along)
@@ -254,5 +270,9 @@ def furnish(stage: Stage) -> None:
         if chance(rng, 0.3):
             along = 5 + 35 * rng.random()
             signal(stage, side.sign * (side.edge + 0.5), along, rng.uniform(2.0, 2.7))
+    if street.island is not None:
+        sign(stage, rng.normal(0, 0.1), street.island[0] + 0.4)
+        if chance(rng, 0.6):
+            bollard(stage, 0.0, street.island[1] - 0.4)
     if chance(rng, 0.12):
         signal(stage, rng.normal(0, 0.5), 8 + 30 * rng.random(), rng.uniform(2.0, 2.7))

@@ -51,7 +51,9 @@ class Plan:
             fixed = np.minimum(np.maximum(pixels, -64000), 64000).astype(np.int32)
             target = self.material[index] if plane is None else self.paint[index][plane]
             # One call for many that do not overlap: polygons drawn together count as one with holes.
-            cv2.fillPoly(target, list(fixed), value, lineType=cv2.LINE_8 if plane is None else cv2.LINE_AA, shift=4)
+            cv2.fillPoly(
+                target, list(fixed), value, lineType=cv2.LINE_8 if plane is None else cv2.LINE_AA, shift=4
+            )
 
     def box(self, left: float, right: float, near: float, far: float, plane: int | None, value: int) -> None:
         """Fills a rectangle."""
@@ -79,7 +81,11 @@ def draw_plan(stage: Stage) -> Plan:
     for side in street.sides:
         paved = 1 if chance(rng, 0.6) else 2
         for block in side.blocks:
-            ground = {"houses": 7 if side.front < 2.5 else (3 if chance(rng, 0.6) else 7), "green": 3, "lot": 0}
+            ground = {
+                "houses": 7 if side.front < 2.5 else (3 if chance(rng, 0.6) else 7),
+                "green": 3,
+                "lot": 0,
+            }
             _strip(plan, side, side.back, 90.0, block, ground.get(block.kind, paved))
         whole = Block(-10.0, 230.0, "all")
         _strip(plan, side, side.edge, side.back, whole, paved)
@@ -96,6 +102,10 @@ def draw_plan(stage: Stage) -> Plan:
                 _side_street(rng, plan, side, block)
     left, right = street.sides
     plan.box(-left.edge, right.edge, -10, 230, None, 8 if chance(rng, 0.02) else 0)
+    if street.island is not None:
+        wide = rng.uniform(0.5, 1.0)
+        plan.box(-wide, wide, *street.island, None, 4)
+        plan.box(-wide + 0.15, wide - 0.15, street.island[0] + 0.15, street.island[1] - 0.15, None, paved)
     for side in street.sides:  # the gutter is dark
         plan.line(np.array([[side.sign * side.edge, -5.0], [side.sign * side.edge, 80.0]]), 0.12, 3, 80)
     return plan
@@ -204,14 +214,25 @@ def paint_ground(stage: Stage, plan: Plan) -> int:
 
 
 def _light_ground(
-    stage: Stage, color: np.ndarray, lit: np.ndarray, along: np.ndarray, factor: np.ndarray, material: np.ndarray
+    stage: Stage,
+    color: np.ndarray,
+    lit: np.ndarray,
+    along: np.ndarray,
+    factor: np.ndarray,
+    material: np.ndarray,
 ) -> None:
     """Multiplies by sun and sky and adds the sheen that roads have towards the horizon."""
     rng, light = stage.rng, stage.light
     sunny = light.sun * max(0.0, float(light.to_sun[1]))
-    color *= light.ambient * light.openness + lit[:, :, None].astype(np.float32) * (sunny / 255).astype(np.float32)
+    color *= light.ambient * light.openness + lit[:, :, None].astype(np.float32) * (sunny / 255).astype(
+        np.float32
+    )
     if chance(rng, 0.75):
         grazing = np.clip(1 - stage.camera.height / along * 2.0, 0, 1) ** 4
         wet = rng.uniform(0.0, 0.12) if chance(rng, 0.85) else rng.uniform(0.2, 0.5)
-        smooth = np.take(np.where(np.isin(np.arange(9), (3, 5)), 0.2, 1.0).astype(np.float32), material) * factor
-        color += (smooth * (grazing * wet).astype(np.float32)[:, None])[:, :, None] * light.horizon.astype(np.float32)
+        smooth = (
+            np.take(np.where(np.isin(np.arange(9), (3, 5)), 0.2, 1.0).astype(np.float32), material) * factor
+        )
+        color += (smooth * (grazing * wet).astype(np.float32)[:, None])[:, :, None] * light.horizon.astype(
+            np.float32
+        )

@@ -56,7 +56,9 @@ def _dashes(rng: np.random.Generator, plan: Plan, lateral: float, plane: int) ->
         return
     length, gap = (rng.uniform(1.0, 4.5), rng.uniform(1.5, 7.0)) if style < 0.85 else (0.6, 0.4)
     starts = np.arange(rng.uniform(-6, 0), 90, length + gap)
-    plan.boxes([(lateral - width / 2, lateral + width / 2, start, start + length) for start in starts], plane, 240)
+    plan.boxes(
+        [(lateral - width / 2, lateral + width / 2, start, start + length) for start in starts], plane, 240
+    )
 
 
 def _edge_lines(rng: np.random.Generator, plan: Plan, kerb: float, inward: int) -> None:
@@ -76,12 +78,24 @@ def _edge_lines(rng: np.random.Generator, plan: Plan, kerb: float, inward: int) 
 
 def _arrow(rng: np.random.Generator, plan: Plan, lateral: float, along: float) -> None:
     size = rng.uniform(0.8, 1.3)
-    shape = np.array([[-0.08, 0], [0.08, 0], [0.1, 2.4], [0.42, 2.3], [0, 4], [-0.42, 2.3], [-0.1, 2.4]]) * size
+    shape = (
+        np.array([[-0.08, 0], [0.08, 0], [0.1, 2.4], [0.42, 2.3], [0, 4], [-0.42, 2.3], [-0.1, 2.4]]) * size
+    )
     turn = rng.random()
     if turn < 0.3:
         side = 1.0 if chance(rng, 0.5) else -1.0
         shape = np.array(
-            [[-0.08, 0], [0.08, 0], [0.1, 2.2], [0.5, 2.9], [0.6, 2.5], [1.0, 3.4], [0.3, 3.8], [0.38, 3.3], [-0.1, 2.5]]
+            [
+                [-0.08, 0],
+                [0.08, 0],
+                [0.1, 2.2],
+                [0.5, 2.9],
+                [0.6, 2.5],
+                [1.0, 3.4],
+                [0.3, 3.8],
+                [0.38, 3.3],
+                [-0.1, 2.5],
+            ]
         ) * [side * size, size]
     if chance(rng, 0.25):
         shape = shape * [1, -1] + [0, 4]
@@ -105,7 +119,9 @@ def _hatching(rng: np.random.Generator, plan: Plan, left: float, right: float) -
     for shift in np.arange(-size, right - left, step):
         for slope in (1, -1):
             start, end = np.array([left + shift, near]), np.array([left + shift + size, near + size])
-            points = np.stack([start, end]) if slope > 0 else np.array([[start[0], end[1]], [end[0], start[1]]])
+            points = (
+                np.stack([start, end]) if slope > 0 else np.array([[start[0], end[1]], [end[0], start[1]]])
+            )
             points[:, 0] = np.clip(points[:, 0], left, right)
             plan.line(points, 0.12, plane, 215)
 
@@ -128,7 +144,11 @@ def _dirt(rng: np.random.Generator, plan: Plan, left: float, right: float) -> No
     for _ in range(int(rng.integers(0, 5))):  # covers and drains
         x, z, size = rng.uniform(-left, right), rng.uniform(2, 25), rng.uniform(0.25, 0.4)
         angle = np.linspace(0, 2 * np.pi, 4 if chance(rng, 0.4) else 13)[:-1]
-        plan.draw(np.stack([x + size * np.cos(angle), z + size * np.sin(angle)], 1), TONE, int(rng.integers(40, 110)))
+        plan.draw(
+            np.stack([x + size * np.cos(angle), z + size * np.sin(angle)], 1),
+            TONE,
+            int(rng.integers(40, 110)),
+        )
     for _ in range(int(rng.integers(0, 6))):  # cracks, seams and sealed joints
         z = 1.5 + 22 * rng.random() ** 1.3
         steps = rng.normal(0, 1, (8, 2)) * [0.25, 0.35] + ([0.0, 1.6] if chance(rng, 0.6) else [0.9, 0.0])
@@ -169,12 +189,16 @@ def cast_shadows(stage: Stage, plan: Plan) -> None:
         trees.soften(plan.paint[index][LIT], plan.levels[index][3], rng.uniform(0.04, 0.3))
 
 
-def _tree_shadow(rng: np.random.Generator, plan: Plan, base: np.ndarray, reach: np.ndarray, high: float) -> None:
+def _tree_shadow(
+    rng: np.random.Generator, plan: Plan, base: np.ndarray, reach: np.ndarray, high: float
+) -> None:
     tip = base + reach * high
     plan.line(np.stack([base, tip]), 0.3, LIT, 20)
     angle = np.linspace(0, 2 * np.pi, 7)[:-1]
     ring = np.stack([np.cos(angle), np.sin(angle) * 1.4], 1)
     for value in (110, 70, 30, 12):
         count = int(rng.integers(8, 24))
-        middle = base + reach * high * rng.uniform(0.45, 1.3, (count, 1)) + rng.normal(0, 0.28 * high, (count, 2))
+        middle = (
+            base + reach * high * rng.uniform(0.45, 1.3, (count, 1)) + rng.normal(0, 0.28 * high, (count, 2))
+        )
         plan.draw_many(middle[:, None] + rng.uniform(0.15, 1.0, (count, 1, 1)) * ring, LIT, value)

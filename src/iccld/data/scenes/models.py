@@ -29,6 +29,7 @@ class Model:
         sides: polygons on either side: (m, 3) points like the profile's, albedo, gloss.
         patches: panes, lamps, plates on strips.
         wheels: forwards position and radius of the wheels.
+        mirrors: (forwards, up) of the wing mirrors, if any.
     """
 
     label: int
@@ -39,6 +40,7 @@ class Model:
     sides: list[tuple[np.ndarray, np.ndarray, float]]
     patches: list[Patch] = field(default_factory=list)
     wheels: list[tuple[float, float]] = field(default_factory=list)
+    mirrors: np.ndarray | None = None
 
     def quads(self) -> np.ndarray:
         """Corners of the strips, (n - 1, 4, 3) in the vehicle's coordinates."""
@@ -93,7 +95,8 @@ def car(rng: np.random.Generator, color: np.ndarray) -> Model:
     profile[:, 0] *= length
     glass, bumper = _dark(rng), color if chance(rng, 0.7) else _dark(rng, 0.02, 0.06)
     strips = [bumper, bumper, color, color, glass, color, color, glass, color, color, bumper, bumper]
-    gloss = [0.02, 0.02, 0.05, 0.1, 0.22, 0.16, 0.16, 0.26, 0.14, 0.08, 0.03, 0.02]
+    shine = rng.uniform(0.13, 0.3) if chance(rng, 0.5) else 0.131
+    gloss = [0.02, 0.02, 0.04, 0.08, shine * 0.7, 0.12, 0.12, shine, 0.1, 0.06, 0.03, 0.02]
     lower = np.concatenate([profile[:5], profile[8:]])
     lower[3:6, 2] = 1.0
     house = profile[4:9].copy()
@@ -103,22 +106,38 @@ def car(rng: np.random.Generator, color: np.ndarray) -> Model:
     front, back = pane.copy(), pane.copy()
     front[:, 0], back[:, 0] = np.maximum(front[:, 0], pillar + 0.04), np.minimum(back[:, 0], pillar - 0.04)
     sides = [(lower, color, 0.06), (house, color * 0.9, 0.08), (front, glass, 0.14), (back, glass, 0.14)]
-    line = np.array([[-0.4 * length, 0.33, 1.0], [0.42 * length, 0.33, 1.0], [0.42 * length, 0.25, 1.0], [-0.4 * length, 0.25, 1]])
+    line = np.array(
+        [
+            [-0.4 * length, 0.33, 1.0],
+            [0.42 * length, 0.33, 1.0],
+            [0.42 * length, 0.25, 1.0],
+            [-0.4 * length, 0.25, 1],
+        ]
+    )
     sides.append((line, color * 0.4, 0.0))
     radius = rng.uniform(0.29, 0.36)
     base = rng.uniform(0.27, 0.31) * length
-    return Model(CAR, width, profile, strips, gloss, sides, _car_patches(rng, color), [(-base, radius), (base * 1.06, radius)])
+    return Model(
+        CAR,
+        width,
+        profile,
+        strips,
+        gloss,
+        sides,
+        _car_patches(rng, color, shine), [(-base, radius), (base * 1.06, radius)], np.array([screen * length - 0.25, belt]))
 
 
-def _car_patches(rng: np.random.Generator, color: np.ndarray) -> list[Patch]:
-    red = paint.hsv(rng.uniform(-6, 6) % 360, 0.85, rng.uniform(0.3, 0.65)) * (6.0 if chance(rng, 0.15) else 1.0)
+def _car_patches(rng: np.random.Generator, color: np.ndarray, shine: float) -> list[Patch]:
+    red = paint.hsv(rng.uniform(-6, 6) % 360, 0.85, rng.uniform(0.3, 0.65)) * (
+        6.0 if chance(rng, 0.15) else 1.0
+    )
     lamp = np.array([0.7, 0.7, 0.72], np.float32) * (8.0 if chance(rng, 0.12) else 1.0)
     plate = paint.hsv(50, 0.75, 0.85) if chance(rng, 0.5) else np.full(3, 0.7, np.float32)
     inner, low = rng.uniform(0.6, 0.78), rng.uniform(-0.3, 0.4)
     patches: list[Patch] = [
         (2, -0.97, -inner, low, 1.0, red, 0.05), (2, inner, 0.97, low, 1.0, red, 0.05),
         (1, -0.3, 0.3, 0.35, 0.7, plate, 0.0), (0, -0.95, 0.95, 0.0, 0.5, _dark(rng), 0.0),
-        (4, -0.86, 0.86, 0.1, 0.86, _dark(rng), 0.25), (7, -0.9, 0.9, 0.08, 0.94, _dark(rng), 0.25),
+        (4, -0.86, 0.86, 0.1, 0.86, _dark(rng), shine * 0.6), (7, -0.9, 0.9, 0.08, 0.94, _dark(rng), shine),
         (9, -0.98, -0.6, 0.3, 1.0, lamp, 0.1), (9, 0.6, 0.98, 0.3, 1.0, lamp, 0.1),
         (9, -0.5, 0.5, 0.45, 1.0, _dark(rng), 0.02), (10, -0.28, 0.28, 0.5, 0.8, np.full(3, 0.7, np.float32), 0.0),
         (11, -0.9, 0.9, 0.2, 0.8, _dark(rng), 0.0),
@@ -129,7 +148,13 @@ def _car_patches(rng: np.random.Generator, color: np.ndarray) -> list[Patch]:
 
 
 def box(
-    rng: np.random.Generator, label: int, length: float, width: float, high: float, color: np.ndarray, floor: float = 0.3
+    rng: np.random.Generator,
+    label: int,
+    length: float,
+    width: float,
+    high: float,
+    color: np.ndarray,
+    floor: float = 0.3,
 ) -> Model:
     """A box on wheels with a raked front: the base of vans, buses, trucks and trams."""
     nose = rng.uniform(0.02, 0.06) if length > 6 else rng.uniform(0.06, 0.16)
@@ -159,7 +184,11 @@ def box(
 
 
 def _band(length: float, start: float, end: float, low: float, high: float) -> np.ndarray:
-    return np.array([[start, low, 0.985], [start, high, 0.98], [end, high, 0.98], [end, low, 0.985]]) * [length, 1, 1]
+    return np.array([[start, low, 0.985], [start, high, 0.98], [end, high, 0.98], [end, low, 0.985]]) * [
+        length,
+        1,
+        1,
+    ]
 
 
 def van(rng: np.random.Generator, color: np.ndarray) -> Model:

@@ -11,7 +11,9 @@ from iccld.data.scenes.looks import Look, chance, uniform
 SKY = 10
 
 
-def distort(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def distort(
+    rng: np.random.Generator, look: Look, color: np.ndarray, label: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Rolls the camera a little and bends the picture like a lens; the labels follow."""
     strength, roll = uniform(rng, look.distortion), float(rng.normal(0, 0.012))
     rows, columns = label.shape
@@ -20,13 +22,32 @@ def distort(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.n
     x, y = (x - columns / 2) / half, (y - rows / 2) / half
     radius = x * x + y * y
     widest = max(1.0, 1.0 + strength)
-    grow = (1 + np.float32(strength) * radius) / np.float32(widest * (1 + abs(roll) * max(rows, columns) / min(rows, columns)))
+    grow = (1 + np.float32(strength) * radius) / np.float32(
+        widest * (1 + abs(roll) * max(rows, columns) / min(rows, columns))
+    )
     cosine, sine = np.float32(np.cos(roll)), np.float32(np.sin(roll))
     source_x = (cosine * x - sine * y) * grow * half + np.float32(columns / 2)
     source_y = (sine * x + cosine * y) * grow * half + np.float32(rows / 2)
     edge = cv2.BORDER_REPLICATE
     color = cv2.remap(color, source_x, source_y, cv2.INTER_LINEAR, borderMode=edge)
     return color, cv2.remap(label, source_x, source_y, cv2.INTER_NEAREST, borderMode=edge)
+
+
+def bonnet(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.ndarray) -> None:
+    """Lets the camera's own car show at the bottom, now and then; its pixels belong to no class."""
+    if look.name != "camera" or not chance(rng, 0.07):
+        return
+    rows, columns = label.shape
+    x = np.linspace(-1, 1, 24)
+    middle, high = rng.uniform(-0.6, 0.6), rng.uniform(0.02, 0.1)
+    edge = rows * (1 - high * np.clip(1 - ((x - middle) / 1.4) ** 2, 0, 1))
+    outline = np.stack([(x + 1) * columns / 2, edge], axis=1)
+    outline = np.concatenate([outline, [[columns, rows + 9], [0, rows + 9]]]).astype(np.int32)
+    tone = float(rng.uniform(0.01, 0.5))
+    cv2.fillPoly(color, [outline], (tone, tone, tone * 1.05))
+    cv2.fillPoly(label, [outline], 255)
+    if chance(rng, 0.6):
+        cv2.polylines(color, [outline[:24]], False, (2 * tone, 2 * tone, 2.1 * tone), max(1, rows // 90))
 
 
 def halve(color: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +66,9 @@ def develop(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.n
     color = color * _exposure(rng, look, color, label)
     if look.noise[1] > 0:
         strength = np.float32(uniform(rng, look.noise) * rng.random())
-        grain = np.stack([noise.crop(rng, "grain", rows, columns, rng.uniform(1.0, 1.6)) for _ in range(3)], axis=2)
+        grain = np.stack(
+            [noise.crop(rng, "grain", rows, columns, rng.uniform(1.0, 1.6)) for _ in range(3)], axis=2
+        )
         mono = noise.crop(rng, "grain", rows, columns, 1.0)[:, :, None]
         color = color + strength * np.sqrt(np.clip(color, 0, 1) * 0.3 + 0.003) * (0.6 * grain + 0.7 * mono)
     picture = _tone(rng, look, color)
@@ -68,8 +91,10 @@ def _lens(rng: np.random.Generator, look: Look, color: np.ndarray) -> np.ndarray
     deviation = uniform(rng, look.blur) * rows
     if deviation > 0.3:
         color = cv2.GaussianBlur(color, (0, 0), deviation)
-    glare = rng.uniform(0.0, 0.09) if look.name == "camera" else rng.uniform(0.0, 0.03)
-    small = cv2.resize(np.minimum(color, 4), (max(8, columns // 8), max(8, rows // 8)), interpolation=cv2.INTER_AREA)
+    glare = rng.uniform(0.0, 0.05) if look.name == "camera" else rng.uniform(0.0, 0.03)
+    small = cv2.resize(
+        np.minimum(color, 4), (max(8, columns // 8), max(8, rows // 8)), interpolation=cv2.INTER_AREA
+    )
     small = cv2.GaussianBlur(small, (0, 0), rng.uniform(1.0, 4.0))
     veil = cv2.resize(small, (columns, rows), interpolation=cv2.INTER_LINEAR)
     color = color + np.float32(glare) * (veil - color)
@@ -78,9 +103,14 @@ def _lens(rng: np.random.Generator, look: Look, color: np.ndarray) -> np.ndarray
             shift = rng.normal(0, 0.0012, 2)
             for channel, sign in ((0, 1), (2, -1)):
                 grow = 1 + sign * shift[0]
-                matrix = np.array([[grow, 0, columns / 2 * (1 - grow)], [0, grow, rows / 2 * (1 - grow)]], np.float32)
+                matrix = np.array(
+                    [[grow, 0, columns / 2 * (1 - grow)], [0, grow, rows / 2 * (1 - grow)]], np.float32
+                )
                 color[:, :, channel] = cv2.warpAffine(
-                    np.ascontiguousarray(color[:, :, channel]), matrix, (columns, rows), borderMode=cv2.BORDER_REPLICATE
+                    np.ascontiguousarray(color[:, :, channel]),
+                    matrix,
+                    (columns, rows),
+                    borderMode=cv2.BORDER_REPLICATE,
                 )
         y = np.linspace(-1, 1, rows, dtype=np.float32)[:, None]
         x = np.linspace(-1, 1, columns, dtype=np.float32)[None, :]
@@ -100,7 +130,7 @@ def _exposure(rng: np.random.Generator, look: Look, color: np.ndarray, label: np
         key, weight = key * 0.5, 0.4
     gain = (key / ground) ** (1 - weight) * (0.75 / max(above, 0.05)) ** weight
     gain = max(gain, 0.35 * key / ground)
-    warmth = rng.normal(0, 0.06)
+    warmth = rng.normal(0, 0.035)
     tint = np.array([1 + warmth, 1 + rng.normal(0, 0.015), 1 - warmth], np.float32)
     return (gain * tint).astype(np.float32)
 
@@ -118,4 +148,4 @@ def _tone(rng: np.random.Generator, look: Look, color: np.ndarray) -> np.ndarray
     grey = picture.mean(axis=2, keepdims=True)
     vivid = rng.uniform(0.7, 1.15) if look.name == "camera" else rng.uniform(1.0, 1.4)
     picture = grey + np.float32(vivid) * (picture - grey)
-    return np.asarray(picture + np.float32(rng.uniform(0, 0.03)), np.float32)
+    return np.asarray(picture + np.float32(0.03 * rng.random() ** 3), np.float32)

@@ -20,7 +20,12 @@ Limb = tuple[tuple[float, float], tuple[float, float], float, float, np.ndarray]
 def outlines(limbs: list[Limb]) -> np.ndarray:
     """Outlines (n, 12, 2) in metres of tapered capsules."""
     numbers = np.array([[*start, *end, first, last] for start, end, first, last, _ in limbs])
-    start, end, first, last = numbers[:, None, 0:2], numbers[:, None, 2:4], numbers[:, None, 4:5], numbers[:, None, 5:6]
+    start, end, first, last = (
+        numbers[:, None, 0:2],
+        numbers[:, None, 2:4],
+        numbers[:, None, 4:5],
+        numbers[:, None, 5:6],
+    )
     way = end - start
     around = np.arctan2(way[:, :, 1], way[:, :, 0]) + np.pi / 2 + _HALF[None, :]
     ring = np.stack([np.cos(around), np.sin(around)], axis=2)
@@ -37,7 +42,10 @@ def figure(rng: np.random.Generator, *, sideways: float, stride: float, size: fl
         size: body height in metres.
     """
     trousers, top, shoes = paint.cloth(rng), paint.cloth(rng), paint.hsv(20, 0.3, rng.uniform(0.05, 0.3))
-    face, hair = paint.skin(rng), paint.hsv(rng.uniform(15, 40), rng.uniform(0.1, 0.6), rng.uniform(0.05, 0.5))
+    face, hair = (
+        paint.skin(rng),
+        paint.hsv(rng.uniform(15, 40), rng.uniform(0.1, 0.6), rng.uniform(0.05, 0.5)),
+    )
     turn, wide = np.sign(sideways) or 1.0, 1 - 0.45 * abs(sideways)
     hip, shoulder = 0.5, 0.81
     bulk = rng.uniform(0.85, 1.2)
@@ -76,13 +84,21 @@ def figure(rng: np.random.Generator, *, sideways: float, stride: float, size: fl
         low = 0.42 if abs(x) > 0.12 else 0.62
         limbs.append(((x, low), (x, low + 0.1), 0.055, 0.05, bag))
     limbs += _head(rng, face, hair, turn, abs(sideways))
-    return [((a[0] * size, a[1] * size), (b[0] * size, b[1] * size), r * size, q * size, c) for a, b, r, q, c in limbs]
+    return [
+        ((a[0] * size, a[1] * size), (b[0] * size, b[1] * size), r * size, q * size, c)
+        for a, b, r, q, c in limbs
+    ]
 
 
-def _head(rng: np.random.Generator, face: np.ndarray, hair: np.ndarray, turn: float, side: float) -> list[Limb]:
+def _head(
+    rng: np.random.Generator, face: np.ndarray, hair: np.ndarray, turn: float, side: float
+) -> list[Limb]:
     behind = side < 0.5 and chance(rng, 0.5)
     tone = hair if behind else face
-    head: list[Limb] = [((0.0, 0.82), (0.0, 0.87), 0.03, 0.03, face), ((0.0, 0.905), (0.0, 0.945), 0.045, 0.05, tone)]
+    head: list[Limb] = [
+        ((0.0, 0.82), (0.0, 0.87), 0.03, 0.03, face),
+        ((0.0, 0.905), (0.0, 0.945), 0.045, 0.05, tone),
+    ]
     if not behind:
         back = -0.015 * turn * side
         head.append(((back, 0.955), (back, 0.965), 0.044, 0.042, hair))
@@ -91,7 +107,9 @@ def _head(rng: np.random.Generator, face: np.ndarray, hair: np.ndarray, turn: fl
     return head
 
 
-def paint_limbs(stage: Stage, limbs: list[Limb], lateral: float, along: float, label: int, lit: float = 1.0) -> None:
+def paint_limbs(
+    stage: Stage, limbs: list[Limb], lateral: float, along: float, label: int, lit: float = 1.0
+) -> None:
     """Paints limbs standing upright at a place, turned to the camera."""
     camera, canvas, light = stage.camera, stage.canvas, stage.light
     foot = camera.project(np.array([[lateral, 0.0, along]]))[0]
@@ -106,7 +124,9 @@ def paint_limbs(stage: Stage, limbs: list[Limb], lateral: float, along: float, l
 
 def ground_shadow(stage: Stage, lateral: float, along: float, half: float) -> None:
     """Darkens the ground under somebody's feet."""
-    ring = np.array([[lateral + x, 0.0, along + z] for x, z in ((-half, -0.2), (half, -0.2), (half, 0.25), (-half, 0.25))])
+    ring = np.array(
+        [[lateral + x, 0.0, along + z] for x, z in ((-half, -0.2), (half, -0.2), (half, 0.25), (-half, 0.25))]
+    )
     shadow(stage, stage.camera.project(ring), stage.camera.scale(along), 0.5)
 
 
@@ -152,4 +172,3 @@ def queue_limbs(stage: Stage, parts: list[tuple[list[Limb], int]], lateral: floa
             paint_limbs(stage, limbs, lateral, along, label, lit)
 
     stage.add(along, paint_it)
-

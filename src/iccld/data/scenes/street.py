@@ -73,6 +73,7 @@ class Street:
     lanes: int
     keeps_left: bool
     bare: bool
+    island: tuple[float, float] | None
     sides: tuple[Side, Side]
 
     @property
@@ -125,7 +126,7 @@ def _blocks(rng: np.random.Generator, kind: str) -> list[Block]:
 
 def _side(rng: np.random.Generator, look: Look, kind: str, sign: int, edge: float) -> Side:
     town = kind == "town"
-    walk = rng.uniform(1.4, 4.5) if town else rng.uniform(1.2, 2.8)
+    walk = rng.uniform(1.5, 5.0) if town else rng.uniform(1.2, 2.8)
     verge = 0.0 if town or chance(rng, 0.45) else rng.uniform(0.8, 5.0)
     if kind == "open":
         verge = rng.uniform(1.0, 7.0)
@@ -137,11 +138,19 @@ def _side(rng: np.random.Generator, look: Look, kind: str, sign: int, edge: floa
         bound = "none"
     else:
         bound = ("none", "wall", "fence", "railing", "hedge")[pick(rng, (0.24, 0.2, 0.18, 0.18, 0.2))]
-    parked = 0.0 if chance(rng, 0.5) or kind == "open" else rng.uniform(0.15, 0.95)
+    parked = 0.0 if chance(rng, 0.58) or kind == "open" else 0.1 + 0.75 * rng.random() ** 1.5
     spacing = {"town": 0.2, "suburb": 0.55, "open": 0.8, "avenue": 1.0, "lot": 0.7}[kind]
     trees = rng.uniform(6, 22) if chance(rng, spacing) else 0.0
     return Side(
-        sign, edge, float(verge), float(walk), float(front), bound, float(parked), float(trees), _blocks(rng, kind)
+        sign,
+        edge,
+        float(verge),
+        float(walk),
+        float(front),
+        bound,
+        float(parked),
+        float(trees),
+        _blocks(rng, kind),
     )
 
 
@@ -158,7 +167,9 @@ def draw_street(rng: np.random.Generator, look: Look) -> Street:
     for side in sides:
         if side.parked and chance(rng, 0.6):
             side.edge += 2.0
-    return Street(kind, lane, lanes, chance(rng, look.left_traffic), chance(rng, look.bare), sides)
+    start = float(rng.uniform(5, 30))
+    island = (start, start + float(rng.uniform(2, 9))) if chance(rng, 0.12) else None
+    return Street(kind, lane, lanes, chance(rng, look.left_traffic), chance(rng, look.bare), island, sides)
 
 
 def draw_camera(rng: np.random.Generator, look: Look, street: Street, rows: int, columns: int) -> Camera:
@@ -177,5 +188,13 @@ def draw_camera(rng: np.random.Generator, look: Look, street: Street, rows: int,
     hill = rng.normal(0, 1 / 2600) if chance(rng, 0.5) else 0.0
     yaw = rng.normal(0, 0.05) if chance(rng, 0.85) else rng.normal(0, 0.2)
     return Camera(
-        rows, columns, focal, uniform(rng, look.height), float(lateral), pitch, float(yaw), float(bend), float(hill)
+        rows,
+        columns,
+        focal,
+        uniform(rng, look.height),
+        float(lateral),
+        pitch,
+        float(yaw),
+        float(bend),
+        float(hill),
     )

@@ -54,13 +54,17 @@ def _bare(rng: np.random.Generator) -> Sprite:
             points.append((x, y))
         fixed = np.round(np.array(points) * 8).astype(np.int32)
         line = max(1, round(width))
-        cv2.polylines(alpha, [fixed], False, 255 if width >= 1 else int(120 + 100 * width), line, cv2.LINE_AA, 3)
+        cv2.polylines(
+            alpha, [fixed], False, 255 if width >= 1 else int(120 + 100 * width), line, cv2.LINE_AA, 3
+        )
         cv2.polylines(shade, [fixed], False, int(rng.integers(75, 160)), line, cv2.LINE_8, 3)
         if depth >= 8 or length < 5:
             continue
         children = int(rng.integers(3, 6)) if depth == 0 else 2 + int(rng.random() < dense)
         for index in range(children):
-            lean = (index - (children - 1) / 2) * spread * rng.uniform(0.8, 1.7) / max(1, (children - 1) / 1.4)
+            lean = (
+                (index - (children - 1) / 2) * spread * rng.uniform(0.8, 1.7) / max(1, (children - 1) / 1.4)
+            )
             turn = angle + lean + rng.normal(0, 0.2)
             turn += (np.pi / 2 - turn) * upright
             share = rng.uniform(0.6, 0.86)
@@ -75,9 +79,9 @@ def _crown(rng: np.random.Generator, kind: str, count: int) -> np.ndarray:
         reach = (1 - up) * rng.uniform(0.2, 0.34) * (0.7 + 0.3 * np.sin(up * 40))
         return np.stack([rng.uniform(-1, 1, count) * reach, up], axis=1)
     number = int(rng.integers(6, 14))
-    radius = rng.uniform(0.1, 0.24, number)
-    middle_x = np.clip(rng.normal(0, 0.2, number), -0.42, 0.42)
-    middle_y = rng.uniform(0.3, 0.8, number) if kind == "leafy" else rng.uniform(0.0, 0.55, number)
+    radius = rng.uniform(0.09, 0.2, number)
+    middle_x = np.clip(rng.normal(0, 0.17, number), -0.28, 0.28)
+    middle_y = rng.uniform(0.3, 0.78, number) if kind == "leafy" else rng.uniform(0.0, 0.55, number)
     lobe = rng.integers(number, size=count)
     angle, away = rng.uniform(0, 2 * np.pi, count), np.sqrt(rng.random(count))
     right = middle_x[lobe] + radius[lobe] * away * np.cos(angle)
@@ -107,7 +111,9 @@ def _foliage(rng: np.random.Generator, kind: str) -> Sprite:
         size = (int(rng.uniform(18, 64)), int(rng.uniform(12, 42)))
         where, turn = (int(x[index] * 8), int(y[index] * 8)), float(rng.uniform(0, 180))
         cv2.ellipse(alpha, where, size, turn, 0, 360, 255, -1, cv2.LINE_AA, 3)
-        cv2.ellipse(shade, where, size, turn, 0, 360, float(np.clip(tones[index], 25, 235)), -1, cv2.LINE_8, 3)
+        cv2.ellipse(
+            shade, where, size, turn, 0, 360, float(np.clip(tones[index], 25, 235)), -1, cv2.LINE_8, 3
+        )
     return _trim(alpha, shade)
 
 
@@ -143,6 +149,8 @@ def soften(plane: np.ndarray, step: float, blur: float) -> None:
 
 def plant(stage: Stage, kind: str, lateral: float, along: float, high: float, color: np.ndarray) -> None:
     """Queues a tree (or a bush) of a height in metres."""
+    if (along < 3.5 and abs(lateral - stage.camera.lateral) < 3.0) or along < 1.2:
+        return
     variant, flip = int(stage.rng.integers(VARIANTS)), chance(stage.rng, 0.5)
     stretch = float(stage.rng.uniform(0.8, 1.35))
     stage.add(along, lambda: paint_tree(stage, kind, variant, flip, stretch, lateral, along, high, color))
@@ -188,12 +196,16 @@ def plant_trees(stage: Stage) -> None:
             place = side.edge + 0.7 if side.front < 1 or chance(rng, 0.4) else side.back + 0.8
             while near < 130:
                 if side.kind_at(near) != "gap":
-                    tone = paint.saturate(paint.vary(rng, bark if kind == "bare" else leaves, 0.15), saturation)
+                    tone = paint.saturate(
+                        paint.vary(rng, bark if kind == "bare" else leaves, 0.15), saturation
+                    )
                     size = high * rng.uniform(0.75, 1.2)
                     plant(stage, kind, side.sign * (place + rng.normal(0, 0.15)), near, size, tone)
                 near += side.trees * rng.uniform(0.6, 1.6)
         for block in side.blocks:
-            _fill_block(stage, side.sign, side.back, block.near, block.far, block.kind, side.front, saturation)
+            _fill_block(
+                stage, side.sign, side.back, block.near, block.far, block.kind, side.front, saturation
+            )
 
 
 def _fill_block(
@@ -201,7 +213,7 @@ def _fill_block(
 ) -> None:
     rng = stage.rng
     density = {"green": 0.17, "houses": 0.06 if front > 3 else 0.0, "lot": 0.05, "gap": 0.0}[kind]
-    count = int(rng.poisson(density * rng.uniform(0.4, 1.6) * (far - max(near, 3))))if far > 3 else 0
+    count = int(rng.poisson(density * rng.uniform(0.4, 1.6) * (far - max(near, 3)))) if far > 3 else 0
     for _ in range(min(count, 16)):
         along = rng.uniform(max(near, 3), far)
         lateral = back + rng.uniform(0.8, max(front - 1, 1.2) if kind == "houses" else 16)

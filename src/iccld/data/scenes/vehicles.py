@@ -49,7 +49,9 @@ class Placed:
         away = np.array([camera.lateral - float(camera.offset(np.array(max(along, 0.0)))) - lateral, -along])
         sine, cosine = np.sin(heading), np.cos(heading)
         self.turn = np.array([[cosine, 0.0, -sine], [0.0, 1.0, 0.0], [sine, 0.0, cosine]])
-        self.eye = np.array([away[0] * cosine - away[1] * sine, camera.height, away[0] * sine + away[1] * cosine])
+        self.eye = np.array(
+            [away[0] * cosine - away[1] * sine, camera.height, away[0] * sine + away[1] * cosine]
+        )
 
     def pixels(self, local: np.ndarray) -> np.ndarray:
         """Projects (..., 3) points in the vehicle's coordinates."""
@@ -60,20 +62,24 @@ class Placed:
         """Light on a surface with a normal in the vehicle's coordinates."""
         return self.stage.light.on(normal @ self.turn)
 
-    def fill(self, pixels: np.ndarray, albedo: np.ndarray, gloss: float, light: np.ndarray, up: float) -> None:
+    def fill(
+        self, pixels: np.ndarray, albedo: np.ndarray, gloss: float, light: np.ndarray, up: float
+    ) -> None:
         """Paints a polygon with diffuse light and the mirrored sky."""
         stage = self.stage
         mirrored = stage.light.horizon * (gloss * stage.light.openness * (0.55 + 0.6 * max(up, 0.0)))
         glass = gloss >= 0.13
-        steep, grain = ((1.5, 0.55), 0.12) if glass else ((1.12, 0.82), 0.06)
+        steep, grain = ((1.5, 0.55), 0.2) if glass else ((1.12, 0.8), 0.07)
         color = (albedo * light + mirrored).astype(np.float32)
-        stage.canvas.fill(pixels, color, self.model.label, self.along, gradient=steep, grain=grain)
+        stage.canvas.fill(pixels, color, self.model.label, self.along, gradient=steep, grain=grain, kind="cloud")
 
     def paint(self) -> None:
         """Paints shadow, wheels and body."""
         model = self.model
         half, ends = model.width / 2, (model.profile[:, 0].min() - 0.15, model.profile[:, 0].max() + 0.15)
-        base = np.array([[x * half * 1.06, 0.0, z] for x, z in ((-1, ends[0]), (1, ends[0]), (1, ends[1]), (-1, ends[1]))])
+        base = np.array(
+            [[x * half * 1.06, 0.0, z] for x, z in ((-1, ends[0]), (1, ends[0]), (1, ends[1]), (-1, ends[1]))]
+        )
         tall = base + [0.0, model.profile[:, 1].max(), 0.0]
         if not self.stage.canvas.seen(self.pixels(np.concatenate([base, tall]))):
             return
@@ -91,7 +97,11 @@ class Placed:
         side = 1 if self.eye[0] > 0.95 * half else (-1 if self.eye[0] < -0.95 * half else 0)
         pixels = self.pixels(quads)
         patches = self.pixels(model.patch_quads()) if self.scale > 8 else None
-        end = [i for i in order if abs(normals[i, 2]) < 0.35] + [-1] + [i for i in order if abs(normals[i, 2]) >= 0.35]
+        end = (
+            [i for i in order if abs(normals[i, 2]) < 0.35]
+            + [-1]
+            + [i for i in order if abs(normals[i, 2]) >= 0.35]
+        )
         for index in end:
             if index < 0:
                 if side:
@@ -103,6 +113,8 @@ class Placed:
                 for number, patch in enumerate(model.patches):
                     if patch[0] == index:
                         self.fill(patches[number], patch[5], patch[6], light, up)
+        if self.scale > 12 and model.mirrors is not None:
+            self._mirrors(model.mirrors)
 
     def _side(self, side: int) -> None:
         model, half = self.model, self.model.width / 2
@@ -122,6 +134,16 @@ class Placed:
                 circle[:, 1] = np.maximum(radius + size * radius * np.sin(_CIRCLE), 0.0)
                 circle[:, 2] = place + size * radius * np.cos(_CIRCLE)
                 self.stage.canvas.fill(self.pixels(circle), albedo * light, model.label, self.along)
+
+    def _mirrors(self, spot: np.ndarray) -> None:
+        """Wing mirrors at a (forwards, up) place."""
+        light = self.light(np.array([0.0, 0.0, -1.0]))
+        half, (forwards, up) = self.model.width / 2, spot
+        for side in (-1, 1):
+            near, far = side * half * 0.95, side * (half + 0.17)
+            corners = [[near, up, forwards], [far, up, forwards], [far, up + 0.13, forwards], [near, up + 0.15, forwards]]
+            color = self.model.strips[-3] * light * np.float32(0.6)
+            self.stage.canvas.fill(self.pixels(np.array(corners)), color, self.model.label, self.along)
 
     def _tyres(self) -> None:
         """The tyres seen from the front or the rear, under the body."""
@@ -158,6 +180,8 @@ def place(stage: Stage, kind: str, lateral: float, along: float, heading: float)
         x, z = float(spot[0]), float(spot[2])
         if z + half * abs(np.cos(heading)) < 1.5:
             continue
+        if abs(x - stage.camera.lateral) < 1.2 + model.width / 2 and z - half < 2.5:
+            continue
         stage.add(z, lambda model=model, x=x, z=z: Placed(stage, model, x, z, heading).paint())
 
 
@@ -170,7 +194,7 @@ def park(stage: Stage) -> None:
             while along < 90:
                 if chance(rng, side.parked) and side.kind_at(along) != "gap":
                     kind = "van" if chance(rng, 0.13) else "car"
-                    lateral = side.sign * (side.edge - 1.0 + rng.normal(0, 0.08))
+                    lateral = side.sign * (side.edge - 1.0 + rng.normal(0, 0.08) + (0.6 if chance(rng, 0.04) else 0.0))
                     heading = rng.normal(0, 0.03) + (np.pi if chance(rng, 0.5) else 0.0)
                     place(stage, kind, lateral, along, heading)
                 along += rng.uniform(5.0, 6.6)
@@ -190,7 +214,11 @@ def _rows(stage: Stage, side: Side, near: float, far: float) -> None:
         fill = rng.uniform(0.4, 0.95)
         while along < far - 1:
             if chance(rng, fill):
-                heading = rng.normal(0, 0.04) + (np.pi / 2 if crosswise else 0.0) + (np.pi if chance(rng, 0.5) else 0)
+                heading = (
+                    rng.normal(0, 0.04)
+                    + (np.pi / 2 if crosswise else 0.0)
+                    + (np.pi if chance(rng, 0.5) else 0)
+                )
                 place(stage, "car", side.sign * lateral, along, heading)
             along += step
 
