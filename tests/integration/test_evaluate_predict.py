@@ -221,7 +221,7 @@ def test_bad_inputs_are_refused_before_any_work(
     image, out = camvid / "val" / "images" / "a.png", tmp_path / "out"
     for words, message in (
         ((model, image, tmp_path / "gone.png"), "gone.png: no such file"),
-        ((model, tmp_path / "*.jpg"), "holds no image"),
+        ((model, tmp_path / "*.jpg"), "matches no image"),
         ((model, image, "--write"), "--write names nothing"),
         ((model, image, "--overlap", 1), "overlap is 1"),
         ((model,), "no input"),

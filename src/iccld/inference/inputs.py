@@ -40,10 +40,8 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None) -> list[InputIma
     for text in inputs:
         images = [image for image in _expand(text) if out is None or not _is_within(image.path, out)]
         if not images:
-            endings = " ".join(IMAGE_SUFFIXES)
-            raise InputError(
-                f"{text}: holds no image (files ending in {endings}); name files, a glob or a folder"
-            )
+            verb, endings = "holds" if Path(text).is_dir() else "matches", " ".join(IMAGE_SUFFIXES)
+            raise InputError(f"{text}: {verb} no image (a file ending in {endings}); name another")
         for image in images:
             found.setdefault(image.path.resolve(), image)
     if not found:

@@ -135,10 +135,10 @@ def _legend_size(entries: Sequence[tuple[str, object]], width: float) -> tuple[f
     if not entries:
         return 0.0, 1
     longest = max(len(name) for name, _ in entries)
-    most = max(1, min(len(entries), int(width / (0.36 + 0.072 * longest))))
+    most = max(1, min(len(entries), int(width / (0.34 + 0.062 * longest))))
     num_rows = math.ceil(len(entries) / most)
     # As few columns as that many rows allow, so that the last column is not left short.
-    return 0.08 + 0.19 * num_rows, math.ceil(len(entries) / num_rows)
+    return 0.08 + 0.16 * num_rows, math.ceil(len(entries) / num_rows)
 
 
 def _draw_legend(

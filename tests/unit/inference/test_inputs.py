@@ -99,7 +99,7 @@ def test_what_cannot_be_predicted_is_refused_by_name(photos: Path, tmp_path: Pat
     (tmp_path / "empty").mkdir()
     for text, message in (
         (photos / "none.png", "no such file"),
-        (photos / "*.bmp", "holds no image"),
+        (photos / "*.bmp", "matches no image"),
         (tmp_path / "empty", "holds no image"),
         (photos / "notes.txt", "not an image"),
     ):
