@@ -100,7 +100,7 @@ class ICCLD(nn.Module):
         diffusion: False makes the head deterministic: no noise, one step, t = 1 (for ablation).
         input_height: height in pixels that images are scaled to for prediction, the one trained at; 0 takes them as
             they are.
-        backbone_config: a stored transformers configuration (only for ``auto:`` backbones).
+        backbone_config: a stored transformers configuration (``auto:`` and MiT backbones).
 
     Raises:
         InputError: unknown backbone, or weights that cannot be read.

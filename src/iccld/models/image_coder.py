@@ -46,10 +46,15 @@ def build_image_coder(
         if pretrained:
             raise InputError("backbone compact: has no pretrained weights; leave 'pretrained' off")
         return CompactCoder()
+    if name in MIT_NAMES:
+        return MixTransformerCoder(name, pretrained=pretrained, config=backbone_config)
+    if isinstance(pretrained, str) and name.startswith(("efficientnet_lite0", "auto:")):
+        raise InputError(
+            f"backbone {name}: takes no other weights than its own ('pretrained' is {pretrained!r}); "
+            "say yes or no, or name the weights' own backbone as auto:<hub id or folder>"
+        )
     if name == "efficientnet_lite0":
         return EfficientNetLite0Coder(pretrained=bool(pretrained))
-    if name in MIT_NAMES:
-        return MixTransformerCoder(name, pretrained=pretrained)
     if name.startswith("auto:"):
         return AutoBackboneCoder(
             name.removeprefix("auto:"), pretrained=bool(pretrained), config=backbone_config

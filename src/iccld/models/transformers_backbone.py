@@ -47,25 +47,32 @@ class MixTransformerCoder(_NormalizedCoder):
         name: ``mit_b0`` … ``mit_b5``.
         pretrained: False builds it with random weights; True reads ``nvidia/<name>`` (ImageNet) from the hub; a
             string names another hub id or a local folder.
+        config: a stored configuration to build it from, with random weights.
 
     Raises:
         InputError: the pretrained weights cannot be read.
     """
 
     channels: dict[int, int]
+    backbone_config: dict[str, Any] | None = None
 
-    def __init__(self, name: str, *, pretrained: bool | str = False) -> None:
+    def __init__(
+        self, name: str, *, pretrained: bool | str = False, config: dict[str, Any] | None = None
+    ) -> None:
         super().__init__()
-        from transformers import SegformerConfig, SegformerModel
+        from transformers import AutoConfig, SegformerConfig, SegformerModel
 
-        hidden_sizes, depths = _MIT[name]
-        if pretrained:
+        if config is not None:
+            self.encoder = SegformerModel(AutoConfig.for_model(**config))
+        elif pretrained:
             source = pretrained if isinstance(pretrained, str) else f"nvidia/{name.replace('_', '-')}"
-            self.encoder = _from_pretrained(SegformerModel, source)
-            hidden_sizes = tuple(self.encoder.config.hidden_sizes)
+            self.encoder = _load_weights(SegformerModel, source)
         else:
+            hidden_sizes, depths = _MIT[name]
             self.encoder = SegformerModel(SegformerConfig(hidden_sizes=list(hidden_sizes), depths=list(depths)))
-        self.channels = dict(zip((4, 8, 16, 32), hidden_sizes, strict=True))
+        if config is not None or pretrained:  # what was read may differ from the table above
+            self.backbone_config = self.encoder.config.to_dict()
+        self.channels = dict(zip((4, 8, 16, 32), self.encoder.config.hidden_sizes, strict=True))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
         """Computes the pyramid of RGB images in [0, 1] whose sides are multiples of 32."""
@@ -104,18 +111,19 @@ class AutoBackboneCoder(_NormalizedCoder):
         if is_plain and num_layers:
             indices = [max(1, round(num_layers * share)) for share in (0.25, 0.5, 0.75, 1.0)]
         else:
-            indices = list(range(1, len(loaded.stage_names)))
-        loaded.out_indices = indices
+            indices = list(range(1, len(getattr(loaded, "stage_names", ()))))
         try:
-            if pretrained and config is None:
-                self.backbone = _from_pretrained(AutoBackbone, source, config=loaded)
-            else:
-                self.backbone = AutoBackbone.from_config(loaded)
-        except ValueError as error:
+            loaded.out_indices = indices
+            loaded.dtype = torch.float32  # whatever the checkpoint is stored in
+            self.backbone = AutoBackbone.from_config(loaded)
+        except (ValueError, AttributeError) as error:
             raise InputError(
                 f"backbone {source}: transformers has no backbone of this type ({str(error).splitlines()[0]}); "
                 "choose one that AutoBackbone lists, e.g. ConvNeXtV2, Swin or DINOv2"
             ) from error
+        if pretrained and config is None:
+            # Not AutoBackbone itself: of a local folder it asks the hub first.
+            self.backbone = _load_weights(type(self.backbone), source, config=loaded)
         self.backbone_config = loaded.to_dict()
         self.patch_size = int(patch_size) if is_plain and isinstance(patch_size, int) else 0
         channels = list(self.backbone.channels)
@@ -135,12 +143,26 @@ class AutoBackboneCoder(_NormalizedCoder):
         return {s: upsample_to(m, sizes[s]) for s, m in zip(self.channels, maps, strict=True)}
 
 
+def _load_weights(kind: Any, source: str, **arguments: Any) -> Any:
+    """Loads a network in fp32; one that finds hardly any of its weights in the source is of another kind."""
+    model, report = _from_pretrained(
+        kind, source, dtype=torch.float32, output_loading_info=True, **arguments
+    )
+    missing, total = len(report["missing_keys"]), len(model.state_dict())
+    if 2 * missing > total:
+        raise InputError(
+            f"backbone {source}: lacks {missing} of the {total} weights of {kind.__name__}, so it is of another "
+            "architecture; give the weights of this backbone, or name the backbone of these weights"
+        )
+    return model
+
+
 def _from_pretrained(loader: Any, source: str, **arguments: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # heads that a backbone does not use
         try:
             return loader.from_pretrained(source, **arguments)
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # hub, files and tensors fail in many ways; all mean the same
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(
                 f"backbone {source}: cannot be read ({reason}); give a hub id that you can reach or a local folder "
