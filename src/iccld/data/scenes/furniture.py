@@ -112,11 +112,11 @@ def sign(stage: Stage, lateral: float, along: float) -> None:
         parts = [(_disc(size, low), blue), (_rectangle(-0.06, 0.06, low - 0.15, low + 0.2), white)]
     elif kind < 0.65:
         parts = [(_disc(size, low, 3, np.pi / 2), red), (_disc(size * 0.65, low, 3, np.pi / 2), white)]
-    elif kind < 0.8:
+    elif kind < 0.86:
         parts = [(_rectangle(-size, size, low - size, low + size * 1.3), paint.sign(rng))]
         parts.append((_rectangle(-size * 0.6, size * 0.5, low, low + size * 0.6), white))
-    elif kind < 0.9:
-        wide = size * rng.uniform(1.5, 4)
+    elif kind < 0.91:
+        wide = size * rng.uniform(1.5, 3)
         tone = (blue, white, paint.hsv(145, 0.8, 0.4))[int(rng.integers(3))]
         parts = [(_rectangle(-wide, wide, low - size, low + size * 1.2), tone)]
         parts += [(_rectangle(-wide * 0.8, wide * rng.uniform(0, 0.8), low - size * 0.5 + y, low - size * 0.3 + y), white)
@@ -257,7 +257,7 @@ def furnish(stage: Stage) -> None:
             for along in np.arange(rng.uniform(3, step), 110, step):
                 lamp(stage, side, float(along + rng.normal(0, 1)), high, metal, arm)
         for _ in range(int(rng.poisson(2.3))):
-            sign(stage, side.sign * (side.edge + rng.uniform(0.2, 1.2)), 4 + 50 * rng.random() ** 1.3)
+            sign(stage, side.sign * (side.edge + rng.uniform(0.2, 1.2)), 5 + 60 * rng.random() ** 1.1)
         if street.kind in ("town", "lot"):
             for _ in range(int(rng.poisson(2.6))):
                 along = 4 + 40 * rng.random()

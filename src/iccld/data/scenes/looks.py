@@ -80,14 +80,14 @@ CAMERA = Look(
     cyclists=0.55,
     lane=(2.8, 3.7),
     floors=(2, 5),
-    key=(0.05, 0.2),
+    key=(0.045, 0.17),
     sky_weight=(0.0, 0.4),
-    blur=(0.0002, 0.0026),
+    blur=(0.0, 0.0022),
     noise=(0.004, 0.03),
     quality=(55, 96),
     contrast=(0.3, 1.7),
     distortion=(-0.06, 0.05),
-    detail=(0.0, 1.0),
+    detail=(0.2, 1.8),
 )
 
 GAME = Look(

@@ -94,7 +94,7 @@ def leaves(rng: np.random.Generator) -> np.ndarray:
     """Foliage in leaf: greens, olive, some autumn colours."""
     if chance(rng, 0.1):
         return hsv(rng.uniform(20, 50), rng.uniform(0.4, 0.75), rng.uniform(0.3, 0.55))
-    return hsv(rng.uniform(55, 125), rng.uniform(0.25, 0.65), rng.uniform(0.2, 0.48))
+    return hsv(rng.uniform(55, 125), rng.uniform(0.2, 0.65), rng.uniform(0.26, 0.6))
 
 
 def bark(rng: np.random.Generator) -> np.ndarray:

@@ -78,7 +78,7 @@ def _crown(rng: np.random.Generator, kind: str, count: int) -> np.ndarray:
         up = rng.random(count) ** 1.4
         reach = (1 - up) * rng.uniform(0.2, 0.34) * (0.7 + 0.3 * np.sin(up * 40))
         return np.stack([rng.uniform(-1, 1, count) * reach, up], axis=1)
-    number = int(rng.integers(6, 14))
+    number = int(rng.integers(10, 26))
     radius = rng.uniform(0.09, 0.2, number)
     middle_x = np.clip(rng.normal(0, 0.17, number), -0.28, 0.28)
     middle_y = rng.uniform(0.3, 0.78, number) if kind == "leafy" else rng.uniform(0.0, 0.55, number)
@@ -106,7 +106,7 @@ def _foliage(rng: np.random.Generator, kind: str) -> Sprite:
     x, y = SIDE / 2 + leaves[:, 0] * SIDE, bottom - leaves[:, 1] * SIDE * 0.94
     top, bulk = y.min(), np.ptp(y) + 1
     lump = np.sin(x / 23 + rng.uniform(0, 6)) * np.sin(y / 19 + rng.uniform(0, 6))
-    tones = 150 - 70 * (y - top) / bulk - 30 * (x / SIDE - 0.5) + 22 * lump + rng.normal(0, 24, len(x))
+    tones = 155 - 80 * (y - top) / bulk - 30 * (x / SIDE - 0.5) + 28 * lump + rng.normal(0, 24, len(x))
     for index in range(len(x)):
         size = (int(rng.uniform(18, 64)), int(rng.uniform(12, 42)))
         where, turn = (int(x[index] * 8), int(y[index] * 8)), float(rng.uniform(0, 180))

@@ -85,6 +85,8 @@ class Placed:
             return
         shadow(self.stage, self.pixels(base), self.scale, 0.75)
         self._tyres()
+        if self.scale > 12 and model.mirrors is not None:
+            self._mirrors(model.mirrors)
         quads = model.quads()
         normals = np.cross(quads[:, 1] - quads[:, 0], quads[:, 3] - quads[:, 0])
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
@@ -113,8 +115,6 @@ class Placed:
                 for number, patch in enumerate(model.patches):
                     if patch[0] == index:
                         self.fill(patches[number], patch[5], patch[6], light, up)
-        if self.scale > 12 and model.mirrors is not None:
-            self._mirrors(model.mirrors)
 
     def _side(self, side: int) -> None:
         model, half = self.model, self.model.width / 2
