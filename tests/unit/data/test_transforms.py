@@ -127,6 +127,12 @@ def test_half_of_the_samples_are_flipped_and_scale_spans_its_range() -> None:
     assert max(tops) > 0.97
 
 
+def test_every_place_of_the_crop_is_drawn() -> None:
+    transform = TrainTransform((4, 7))
+    drawn = [transform.draw((6, 8), rng(seed)) for seed in range(100)]
+    assert {(g.top, g.left) for g in drawn} == {(top, left) for top in range(3) for left in range(2)}
+
+
 def test_wanted_class_is_looked_for() -> None:
     label = np.zeros((100, 100), dtype=np.uint8)
     label[40:60, 40:60] = 5
