@@ -14,7 +14,7 @@ DOMAINS = ("source", "mixed", "target")
 class LatentDiscriminator(nn.Module):
     """A time-conditioned patch discriminator on latents (equation 9).
 
-    Each output cell sees a patch of about 7×7 latent cells (56×56 pixels): layouts and contexts, not
+    Each output cell sees a patch of 5×5 latent cells (40×40 pixels): layouts and contexts, not
     whole scenes, so that differing scene statistics alone give it less to hold on to.
 
     Args:

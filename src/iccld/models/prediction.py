@@ -95,12 +95,12 @@ def predict_images(
             torch.random.fork_rng(devices=[]),
             autocast(device.type, precision),
         ):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # the CPU's alone: fork_rng restores no other
             if window is None:
-                probabilities, entropies = _predict_whole(model, batch, steps, draws)
+                maps, stride = _predict_whole(model, batch, steps, draws), model.label_decoder.out_stride
             else:
-                probabilities, entropies = _predict_windows(model, batch, steps, draws, window, overlap)
-            prediction = _summarize(probabilities, entropies, size)
+                maps, stride = _predict_windows(model, batch, steps, draws, window, overlap), 1
+            prediction = _summarize(*maps, stride, (batch.shape[-2], batch.shape[-1]), size)
     finally:
         model.train(was_training)
     if single:
@@ -129,17 +129,17 @@ def entropy(probabilities: Float[Tensor, "b k h w"]) -> Float[Tensor, "b h w"]:
 def _predict_whole(
     model: ICCLD, batch: Tensor, steps: int, draws: int
 ) -> tuple[Float[Tensor, "b k h2 w2"], Float[Tensor, "b h2 w2"]]:
-    """Mean probabilities, and the draws' mean entropy, at the decoder's stride; the image coder runs once."""
+    """Mean probabilities, and the draws' mutual information, at the decoder's stride; the image coder runs once."""
     state = model.encode_images(batch.contiguous(memory_format=torch.channels_last))
     noise = model.draw_noise(state, draws * len(batch))
     if draws > 1:
         state = state.repeat(draws)
     probabilities = model.decode(model.sample(state, noise, steps), state).softmax(dim=1)
-    entropies = entropy(probabilities)
-    if draws > 1:
-        probabilities = probabilities.unflatten(0, (len(batch), draws)).mean(dim=1)
-        entropies = entropies.unflatten(0, (len(batch), draws)).mean(dim=1)
-    return probabilities, entropies
+    if draws == 1:
+        return probabilities, torch.zeros_like(probabilities[:, 0])
+    entropies = entropy(probabilities).unflatten(0, (len(batch), draws)).mean(dim=1)
+    probabilities = probabilities.unflatten(0, (len(batch), draws)).mean(dim=1)
+    return probabilities, (entropy(probabilities) - entropies).clamp_min(0)
 
 
 def _predict_windows(
@@ -149,17 +149,17 @@ def _predict_windows(
     b, _, height, width = batch.shape
     num_classes = len(model.label_space)
     probabilities = batch.new_zeros(b, num_classes, height, width)
-    entropies = batch.new_zeros(b, height, width)
+    disagreement = batch.new_zeros(b, 1, height, width)
     counts = batch.new_zeros(height, width)
     for top, left in window_positions((height, width), window, overlap):
         rows, columns = slice(top, top + window[0]), slice(left, left + window[1])
         tile = batch[..., rows, columns]
-        size = (tile.shape[-2], tile.shape[-1])
-        tile_probabilities, tile_entropies = _predict_whole(model, tile, steps, draws)
-        probabilities[..., rows, columns] += upsample_to(tile_probabilities, size)
-        entropies[..., rows, columns] += upsample_to(tile_entropies[:, None], size)[:, 0]
+        stride, size = model.label_decoder.out_stride, (tile.shape[-2], tile.shape[-1])
+        tile_probabilities, tile_disagreement = _predict_whole(model, tile, steps, draws)
+        probabilities[..., rows, columns] += _to_pixels(tile_probabilities, stride, size)
+        disagreement[..., rows, columns] += _to_pixels(tile_disagreement[:, None], stride, size)
         counts[rows, columns] += 1
-    return probabilities / counts, entropies / counts
+    return probabilities / counts, disagreement[:, 0] / counts
 
 
 def window_positions(
@@ -182,14 +182,32 @@ def window_positions(
     return [(top, left) for top in axes[0] for left in axes[1]]
 
 
-def _summarize(probabilities: Tensor, entropies: Tensor, size: tuple[int, int]) -> Prediction:
-    """Interpolates probabilities (not logits: they are fewer numbers to exponentiate) and finds the labels."""
-    total = entropy(probabilities)
-    disagreement = (total - entropies).clamp_min(0)
-    maps = F.interpolate(
-        torch.stack([total, disagreement], dim=1), size=size, mode="bilinear", align_corners=False
-    )
-    full = upsample_to(probabilities, size)
+def _to_pixels(maps: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
+    """Interpolates from a stride to pixels; cells at the right and bottom border may reach beyond the image."""
+    covered = (maps.shape[-2] * stride, maps.shape[-1] * stride)
+    return upsample_to(maps, covered)[..., : size[0], : size[1]]
+
+
+def _summarize(
+    probabilities: Tensor,
+    disagreement: Tensor,
+    stride: int,
+    seen: tuple[int, int],
+    size: tuple[int, int],
+) -> Prediction:
+    """Interpolates probabilities (not logits: they are fewer numbers to exponentiate) and finds the labels.
+
+    Args:
+        probabilities: at a stride of the image that the model saw.
+        disagreement: the same.
+        stride: that stride.
+        seen: height and width of the image that the model saw.
+        size: height and width of the answer.
+    """
+    maps = torch.stack([entropy(probabilities), disagreement], dim=1)
+    if (probabilities.shape[-2] * stride, probabilities.shape[-1] * stride) != seen:
+        probabilities, maps = _to_pixels(probabilities, stride, seen), _to_pixels(maps, stride, seen)
+    maps, full = upsample_to(maps, size), upsample_to(probabilities, size)
     labels = full.argmax(dim=1).to(torch.uint8)
     return Prediction(
         cast(Any, labels.cpu().numpy()),

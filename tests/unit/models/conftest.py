@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from iccld.labels import LabelSpace
+from iccld.models.iccld import ICCLD
+
+SPACE = LabelSpace.from_names("five", ("road", "sky", "car", "tree house", "person"))
+
+BACKBONES = ("compact", "efficientnet_lite0", "mit_b0", "convnextv2", "swin", "dinov2")
+"""The last three stand for ``auto:`` and a folder that holds such a network, made small."""
+
+
+@pytest.fixture(scope="session")
+def backbone_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Small ``transformers`` networks with random weights, as their save_pretrained writes them."""
+    from transformers import (
+        ConvNextV2Backbone,
+        ConvNextV2Config,
+        Dinov2Backbone,
+        Dinov2Config,
+        SegformerConfig,
+        SegformerModel,
+        SwinBackbone,
+        SwinConfig,
+    )
+
+    torch.manual_seed(0)
+    networks = {
+        "convnextv2": ConvNextV2Backbone(
+            ConvNextV2Config(hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1], out_indices=[1, 2, 3, 4])
+        ),
+        "swin": SwinBackbone(
+            SwinConfig(
+                embed_dim=8,
+                depths=[1, 1, 1, 1],
+                num_heads=[1, 1, 2, 2],
+                window_size=2,
+                image_size=64,
+                out_indices=[1, 2, 3, 4],
+            )
+        ),
+        "dinov2": Dinov2Backbone(
+            Dinov2Config(
+                hidden_size=24,
+                num_hidden_layers=4,
+                num_attention_heads=2,
+                image_size=56,
+                patch_size=14,
+                mlp_ratio=2,
+            )
+        ),
+        "segformer": SegformerModel(
+            SegformerConfig(
+                hidden_sizes=[8, 16, 16, 24], depths=[1, 1, 1, 1], num_attention_heads=[1, 1, 2, 2]
+            )
+        ),
+    }
+    root = tmp_path_factory.mktemp("backbones")
+    for name, network in networks.items():
+        with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+            network.save_pretrained(root / name)
+    return {name: root / name for name in networks}
+
+
+@pytest.fixture
+def backbone(request: pytest.FixtureRequest) -> str:
+    """Turns one of :data:`BACKBONES` (an indirect parameter) into the name to ask for."""
+    name: str = request.param
+    if name in ("convnextv2", "swin", "dinov2"):
+        folders: dict[str, Path] = request.getfixturevalue("backbone_folders")
+        return f"auto:{folders[name]}"
+    return name
+
+
+@pytest.fixture(scope="module")
+def model() -> ICCLD:
+    """A small model; not to be changed."""
+    return build(width=32)
+
+
+def build(*, shaken: bool = True, seed: int = 0, **settings: object) -> ICCLD:
+    """A model with random weights, none of which is zero: layers that start as zeros hide nothing."""
+    torch.manual_seed(seed)
+    model = ICCLD(SPACE, **settings)  # type: ignore[arg-type]
+    return shake(model).eval() if shaken else model.eval()
+
+
+def shake(model: ICCLD) -> ICCLD:
+    """Adds a little noise to every weight."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.03 * torch.randn_like(parameter))
+    return model
+
+
+def gradients(module: nn.Module) -> dict[str, torch.Tensor | None]:
+    """The gradient of every parameter."""
+    return {name: parameter.grad for name, parameter in module.named_parameters()}
