@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Int64
 
 from iccld.data.check_report import CheckReport, ClassShare
-from iccld.data.datasets import find_files, native_space, remap_table
-from iccld.data.image_files import check_ending, image_size, read_label
+from iccld.data.datasets import UNMAPPED, find_files, native_space, remap_table
+from iccld.data.image_files import image_size, read_label
+from iccld.data.integrity import check_ending
 from iccld.data.layouts import TRAIN_IDS, FilePair, Layout
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES_ID_TO_TRAIN_ID, IGNORE, LabelSpace
@@ -172,10 +173,10 @@ def _judge_labels(layout: Layout, space: LabelSpace, found: _Found, report: Chec
         report.classes.append(ClassShare(class_name, sum(int(found.pixels[i]) for i in of_class), images))
     ignored = {i for i in present if table[i] == IGNORE}
     report.ignored_pixels = sum(int(found.pixels[i]) for i in ignored)
-    unknown = [i for i in present if table[i] < 0]
+    unknown = [i for i in present if table[i] == UNMAPPED]
     if not present:
         return
-    if present == [0, 255] and table[255] in (IGNORE, -1) and len(layout.space) > 1:
+    if present == [0, 255] and table[255] in (IGNORE, UNMAPPED) and len(layout.space) > 1:
         report.errors.append(_BINARY_MASK_TRAP)
     elif unknown:
         _note_unknown(layout, unknown, found, report)

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
-from jaxtyping import Int16, UInt8
+from jaxtyping import UInt8
 
 from iccld.data.image_files import RawLabel, image_size, read_image, read_label
 from iccld.data.layouts import LAYOUTS, FilePair, Layout
@@ -21,6 +21,9 @@ from iccld.errors import InputError
 from iccld.labels import CAMVID11, CITYSCAPES19, IGNORE, LabelSpace, suggest
 
 DATASET_NAMES = ("gta5", "synthia", "cityscapes", "camvid", "folder", "street_scenes")
+
+UNMAPPED = 254
+"""Stands for an id without a class in tables; no label space has so many classes that it could be a label."""
 
 _log = logging.getLogger(__name__)
 
@@ -134,8 +137,8 @@ class FileDataset:
         return digest.hexdigest()
 
     def _remap(self, pair: FilePair, raw: RawLabel) -> UInt8[np.ndarray, "h w"]:
-        label = self._table[raw]
-        unknown = label < 0
+        label = cv2.LUT(raw, self._table[:256]) if raw.dtype == np.uint8 else self._table[raw]
+        unknown = label == UNMAPPED
         if unknown.any():
             found, counts = np.unique(raw[unknown], return_counts=True)
             first, more = int(found[0]), f" and {len(found) - 1} other ids" if len(found) > 1 else ""
@@ -143,10 +146,10 @@ class FileDataset:
                 f"{pair.label}: id {first} ({int(counts[0])} pixels){more} has no class in {self.name}; "
                 + self.layout.mend_ids
             )
-        return label.astype(np.uint8)
+        return np.asarray(label, dtype=np.uint8)
 
 
-def remap_table(ids: Mapping[int, int], native: LabelSpace, wanted: LabelSpace) -> Int16[np.ndarray, "65536"]:
+def remap_table(ids: Mapping[int, int], native: LabelSpace, wanted: LabelSpace) -> UInt8[np.ndarray, "65536"]:
     """Builds the table from raw ids to labels of ``wanted``.
 
     Args:
@@ -155,10 +158,10 @@ def remap_table(ids: Mapping[int, int], native: LabelSpace, wanted: LabelSpace) 
         wanted: the space of the result; classes that it lacks become 255.
 
     Returns:
-        For each raw id the label, or -1 if ``ids`` does not have it.
+        For each raw id the label, or :data:`UNMAPPED` if ``ids`` does not have it.
     """
     to_wanted = native.lut_to(wanted)
-    table = np.full(65536, -1, dtype=np.int16)
+    table = np.full(65536, UNMAPPED, dtype=np.uint8)
     for raw, label in ids.items():
         table[raw] = IGNORE if label == IGNORE else to_wanted[label]
     return table

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import os
 import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import Image
 
+from iccld.data.integrity import JPEG_SIGNATURE, PNG_SIGNATURE, read_bytes, verify
 from iccld.errors import InputError
 from iccld.files import write_atomic
 
@@ -28,11 +28,8 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 Color = tuple[int, int, int]
 RawLabel = UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_JPEG_SIGNATURE = b"\xff\xd8\xff"
 _EXIF_ORIENTATION = 274
 _PNG_PALETTE = 3
-_TAIL_BYTES = 4096
 
 _cv2_log: Any = cv2.utils.logging
 _LOG_LEVEL = _cv2_log.getLogLevel()
@@ -46,26 +43,28 @@ def is_image_name(name: str) -> bool:
 def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
     """Reads an image as 8-bit RGB.
 
-    Grey and palette images become RGB, alpha is dropped, 16 bits are scaled to 8, CMYK is converted, and the
+    Gray and palette images become RGB, alpha is dropped, 16 bits are scaled to 8, CMYK is converted, and the
     rotation that a camera notes in the EXIF header is applied.
 
     Raises:
         InputError: the file is missing, empty, truncated, damaged or no image.
     """
     path = Path(path)
-    data = _read_bytes(path)
-    _verify(path, data)
-    decoded = _decode(data, cv2.IMREAD_COLOR)
+    data = read_bytes(path)
+    verify(path, data)
+    # Versions of OpenCV differ in the formats whose orientation they see; here it is always the same.
+    turn = _orientation_of(data)
+    decoded = _decode(data, cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if turn else 0))
     if decoded is None:
         raise InputError(f"{path}: cannot be decoded as an image; replace or remove the file")
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    return _upright(np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8), turn)
 
 
 def read_label(path: str | os.PathLike[str], colors: Mapping[Color, int] | None = None) -> RawLabel:
     """Reads a label map as the raw ids of the file, shape (h, w), uint8 or uint16.
 
     Palette files give their indices; 16-bit files with several channels give the first RGB channel (SYNTHIA
-    keeps the class there); a grey map that was saved as RGB gives its grey value.
+    keeps the class there); a gray map that was saved as RGB gives its gray value.
 
     Args:
         path: the file, in a lossless format.
@@ -75,11 +74,11 @@ def read_label(path: str | os.PathLike[str], colors: Mapping[Color, int] | None 
         InputError: the file is missing, empty, truncated, no image, lossy, or color-coded without ``colors``.
     """
     path = Path(path)
-    data = _read_bytes(path)
-    _verify(path, data)
-    if data.startswith(_JPEG_SIGNATURE):
+    data = read_bytes(path)
+    verify(path, data)
+    if data.startswith(JPEG_SIGNATURE):
         raise InputError(f"{path}: a label map in JPEG has lost its exact ids; save label maps as PNG")
-    if data.startswith(_PNG_SIGNATURE) and data[24] == 16:
+    if data.startswith(PNG_SIGNATURE) and data[24] == 16:
         raw = _decode(data, cv2.IMREAD_UNCHANGED)
         if raw is None:
             raise InputError(f"{path}: cannot be decoded as a label map; replace or remove the file")
@@ -98,8 +97,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            # Pillow has already turned the size of a TIFF.
-            turned = image.format != "TIFF" and image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+            turned = _orientation(image) >= 5
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except (OSError, SyntaxError, ValueError, TypeError) as error:
@@ -107,38 +105,16 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
-def check_ending(path: str | os.PathLike[str]) -> None:
-    """Checks, reading only the last bytes, that a PNG or JPEG file is not truncated; other formats pass.
-
-    Raises:
-        InputError: the file is missing, empty or cut off.
-    """
-    path = Path(path)
-    try:
-        with open(path, "rb") as handle:
-            head = handle.read(8)
-            size = handle.seek(0, os.SEEK_END)
-            handle.seek(max(0, size - _TAIL_BYTES))
-            tail = handle.read()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    cut_png = head == _PNG_SIGNATURE and b"IEND" not in tail
-    cut_jpeg = head.startswith(_JPEG_SIGNATURE) and b"\xff\xd9" not in tail
-    # Much data after the end marker is unusual but legal: the thorough check judges files that seem cut off.
-    if size == 0 or cut_png or cut_jpeg:
-        _verify(path, _read_bytes(path))
-
-
 def write_png(
     path: str | os.PathLike[str],
     array: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"],
     palette: Sequence[Color] | None = None,
 ) -> Path:
-    """Writes a grey, palette or RGB PNG atomically.
+    """Writes a gray, palette or RGB PNG atomically.
 
     Args:
         path: the file, ending in ``.png``.
-        array: uint8, (h, w) for label maps and grey images, (h, w, 3) for RGB images.
+        array: uint8, (h, w) for label maps and gray images, (h, w, 3) for RGB images.
         palette: RGB colors of the values 0, 1, … of a label map; other values are shown black. The stored
             numbers are those of ``array`` either way.
 
@@ -161,16 +137,39 @@ def write_png(
     return write_atomic(path, lambda temporary: temporary.write_bytes(data))
 
 
-def _read_bytes(path: Path) -> bytes:
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation of an opened image, 1 to 8, from its header; 0 if the decoders see to it."""
+    if image.format == "TIFF":  # an ordinary tag of the format, which both libraries obey
+        return 0
     try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    if not data:
-        raise InputError(f"{path}: is empty (0 bytes); download or copy it again")
-    return data
+        if image.format == "PNG":  # here getexif() would decode all pixels, in order to look behind them
+            exif = Image.Exif()
+            exif.load(image.info.get("exif", b""))
+        else:
+            exif = image.getexif()
+        value = exif.get(_EXIF_ORIENTATION, 1)
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _orientation_of(data: bytes) -> int:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return _orientation(image)
+    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
+        return 1
+
+
+def _upright(image: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Undoes an EXIF orientation: 5 to 8 are transposed, the others mirrored up-down, left-right or both."""
+    if orientation >= 5:
+        image = image.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
 
 
 def _decode(data: bytes, flags: int) -> np.ndarray | None:
@@ -182,47 +181,6 @@ def _decode(data: bytes, flags: int) -> np.ndarray | None:
         return None
     finally:
         _cv2_log.setLogLevel(_LOG_LEVEL)
-
-
-def _verify(path: Path, data: bytes) -> None:
-    """Finds truncation and damage that decoders answer with a partly grey image."""
-    if data.startswith(_PNG_SIGNATURE):
-        _verify_png(path, data)
-    elif data.startswith(_JPEG_SIGNATURE):
-        _verify_jpeg(path, data)
-
-
-def _verify_png(path: Path, data: bytes) -> None:
-    position = len(_PNG_SIGNATURE)
-    while position + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, position)
-        end = position + 12 + length
-        if end > len(data):
-            break
-        (crc,) = struct.unpack_from(">I", data, end - 4)
-        if crc != zlib.crc32(memoryview(data)[position + 4 : end - 4]):
-            raise InputError(f"{path}: PNG is damaged (wrong checksum); download or copy it again")
-        if kind == b"IEND":
-            return
-        position = end
-    raise InputError(f"{path}: PNG is truncated after {len(data)} bytes; download or copy it again")
-
-
-def _verify_jpeg(path: Path, data: bytes) -> None:
-    # Walk the header segments, so that the end marker of an embedded thumbnail is not taken for the image's.
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xFF:  # a fill byte
-            position += 1
-            continue
-        if marker == 0xDA and data.find(b"\xff\xd9", position) >= 0:
-            return
-        if marker == 0xDA:
-            break
-        (length,) = struct.unpack_from(">H", data, position + 2)
-        position += 2 + length
-    raise InputError(f"{path}: JPEG is truncated after {len(data)} bytes; download or copy it again")
 
 
 def _label_from_pillow(path: Path, data: bytes, colors: Mapping[Color, int] | None) -> RawLabel:
@@ -243,8 +201,8 @@ def _label_from_pillow(path: Path, data: bytes, colors: Mapping[Color, int] | No
         return _ids_from_colors(path, raw, colors)
     if raw.dtype == np.bool_:
         return raw.astype(np.uint8)
-    if data.startswith(_PNG_SIGNATURE) and data[24] < 8 and data[25] != _PNG_PALETTE:
-        # Pillow stretches grey values of 2 and 4 bits over 0 to 255.
+    if data.startswith(PNG_SIGNATURE) and data[24] < 8 and data[25] != _PNG_PALETTE:
+        # Pillow stretches gray values of 2 and 4 bits over 0 to 255.
         step: int = 255 // ((1 << data[24]) - 1)
         return (raw // step).astype(np.uint8)
     if raw.dtype in (np.uint8, np.uint16):

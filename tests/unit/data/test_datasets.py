@@ -23,7 +23,14 @@ from fake_data import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iccld.data.datasets import DATASET_NAMES, FileDataset, SegmentationDataset, open_dataset, remap_table
+from iccld.data.datasets import (
+    DATASET_NAMES,
+    UNMAPPED,
+    FileDataset,
+    SegmentationDataset,
+    open_dataset,
+    remap_table,
+)
 from iccld.errors import InputError
 from iccld.labels import (
     CAMVID11,
@@ -148,11 +155,11 @@ def test_camvid_speaks_its_own_classes_and_others(tmp_path: Path) -> None:
 
 
 def test_street_scenes_come_through_the_same_door() -> None:
-    data = open_dataset("street_scenes", look="camera", count=2, height=64, width=128, seed=5)
+    data = open_dataset("street_scenes", look="camera", count=1, height=64, width=128, seed=5)
     assert isinstance(data, SegmentationDataset)
-    assert (len(data), data.name) == (2, "street_scenes")
-    assert data.image(1).shape == (64, 128, 3)
-    assert data.label(1).shape == (64, 128)
+    assert (len(data), data.name) == (1, "street_scenes")
+    assert data.image(0).shape == (64, 128, 3)
+    assert data.label(0).shape == (64, 128)
 
 
 @pytest.mark.parametrize("name", ["gta5", "synthia", "cityscapes", "camvid"])
@@ -179,7 +186,7 @@ def test_unlabeled_use_never_asks_for_labels(tmp_path: Path, name: str) -> None:
 @given(st.dictionaries(st.integers(0, 65535), st.sampled_from([*range(19), 255])), spaces, st.data())
 def test_remap_table_equals_the_loop(ids: dict[int, int], space: LabelSpace, data: st.DataObject) -> None:
     table = remap_table(ids, CITYSCAPES19, space)
-    assert (table == -1).sum() == 65536 - len(ids)
+    assert (table == UNMAPPED).sum() == 65536 - len(ids)
     if ids:
         raw = np.array(data.draw(st.lists(st.sampled_from(sorted(ids)), min_size=1, max_size=20)))
         np.testing.assert_array_equal(table[raw], by_loop(raw, ids, space))

@@ -21,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from iccld.data.image_files import check_ending, image_size, is_image_name, read_image, read_label, write_png
+from iccld.data.image_files import image_size, is_image_name, read_image, read_label, write_png
+from iccld.data.integrity import check_ending
 from iccld.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -85,7 +86,7 @@ def test_16_bits_are_scaled_to_8(tmp_path: Path, channels: int) -> None:
     np.testing.assert_allclose(read_image(path), np.broadcast_to(expected, (5, 7, 3)), atol=1.0)
 
 
-@pytest.mark.parametrize("ending", ["jpg", "png", "tif"])
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_rotation_is_applied_and_known_from_the_header(
     tmp_path: Path, orientation: int, ending: str
@@ -96,7 +97,9 @@ def test_exif_rotation_is_applied_and_known_from_the_header(
     exif[274] = orientation
     path = tmp_path / f"x.{ending}"
     Image.fromarray(image).save(
-        path, exif=exif, **({"quality": 100, "subsampling": 0} if ending == "jpg" else {})
+        path,
+        exif=exif,
+        **({"jpg": {"quality": 100, "subsampling": 0}, "webp": {"lossless": True}}.get(ending, {})),
     )
     # What each orientation means, from the EXIF standard's table.
     turned = {

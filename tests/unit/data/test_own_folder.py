@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from fake_data import SIZE, make_camvid, random_ids, random_image, save_gray, save_rgb
 
 from iccld.data.datasets import FileDataset, open_dataset
+from iccld.data.description import read_description
 from iccld.data.own_folder import match_glob
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19
@@ -274,3 +276,13 @@ def test_mistakes_are_named(tmp_path: Path, text: str, said: str) -> None:
     message = refusal(lambda: open_dataset("folder", tmp_path))
     assert said in message
     assert message.startswith(str(tmp_path / "dataset.toml"))
+
+
+@pytest.mark.parametrize("page", ["data.md", "extending.md"])
+def test_examples_in_the_docs_are_readable(tmp_path: Path, page: str) -> None:
+    text = (Path(__file__).parents[3] / "docs" / page).read_text(encoding="utf-8")
+    examples = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert examples
+    for example in examples:
+        describe(tmp_path, example)
+        assert read_description(tmp_path / "dataset.toml").ids

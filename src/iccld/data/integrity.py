@@ -1,0 +1,98 @@
+"""Whether an image file is whole: truncation and damage that decoders pass over in silence."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+from iccld.errors import InputError
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+JPEG_SIGNATURE = b"\xff\xd8\xff"
+_TAIL_BYTES = 4096
+
+
+def read_bytes(path: Path) -> bytes:
+    """Reads a whole file.
+
+    Raises:
+        InputError: it is missing, empty or cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if not data:
+        raise InputError(f"{path}: is empty (0 bytes); download or copy it again")
+    return data
+
+
+def check_ending(path: str | os.PathLike[str]) -> None:
+    """Checks, reading only the last bytes, that a PNG or JPEG file is not truncated; other formats pass.
+
+    Raises:
+        InputError: the file is missing, empty or cut off.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as handle:
+            head = handle.read(8)
+            size = handle.seek(0, os.SEEK_END)
+            handle.seek(max(0, size - _TAIL_BYTES))
+            tail = handle.read()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    cut_png = head == PNG_SIGNATURE and b"IEND" not in tail
+    cut_jpeg = head.startswith(JPEG_SIGNATURE) and b"\xff\xd9" not in tail
+    # Much data after the end marker is unusual but legal: the thorough check judges files that seem cut off.
+    if size == 0 or cut_png or cut_jpeg:
+        verify(path, read_bytes(path))
+
+
+def verify(path: Path, data: bytes) -> None:
+    """Finds truncation and damage of PNG and JPEG that decoders answer with a partly gray image.
+
+    Raises:
+        InputError: the content is truncated or, for PNG, differs from its checksums.
+    """
+    if data.startswith(PNG_SIGNATURE):
+        _verify_png(path, data)
+    elif data.startswith(JPEG_SIGNATURE):
+        _verify_jpeg(path, data)
+
+
+def _verify_png(path: Path, data: bytes) -> None:
+    position = len(PNG_SIGNATURE)
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if end > len(data):
+            break
+        (crc,) = struct.unpack_from(">I", data, end - 4)
+        if crc != zlib.crc32(memoryview(data)[position + 4 : end - 4]):
+            raise InputError(f"{path}: PNG is damaged (wrong checksum); download or copy it again")
+        if kind == b"IEND":
+            return
+        position = end
+    raise InputError(f"{path}: PNG is truncated after {len(data)} bytes; download or copy it again")
+
+
+def _verify_jpeg(path: Path, data: bytes) -> None:
+    # Walk the header segments, so that the end marker of an embedded thumbnail is not taken for the image's.
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:  # a fill byte
+            position += 1
+            continue
+        if marker == 0xDA and data.find(b"\xff\xd9", position) >= 0:
+            return
+        if marker == 0xDA:
+            break
+        (length,) = struct.unpack_from(">H", data, position + 2)
+        position += 2 + length
+    raise InputError(f"{path}: JPEG is truncated after {len(data)} bytes; download or copy it again")
