@@ -7,11 +7,15 @@ as the target of a demonstration; both together are a labelled source for real s
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 
 import cv2
@@ -42,6 +46,7 @@ SMALLEST = 48
 """Least height and width of a scene in pixels."""
 
 _SUPERSAMPLING = 2
+_WORTH_FORKING = 32
 
 Scene = tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]
 
@@ -171,37 +176,30 @@ class StreetScenes:
         return ("game", "camera")[index % 2] if self.look == "both" else self.look
 
     def prepare(self) -> None:
-        """Renders whatever is missing, with several processes if there is much to do, and shows how far it is."""
+        """Renders whatever is missing, in several processes if there is much to do, with a progress bar."""
         missing = [i for i, scene in enumerate(self._scenes) if scene is None]
         if missing:
-            for index, scene in zip(
-                missing, track(self._render_all(missing), len(missing), self._title(missing)), strict=True
-            ):
+            rendered = track(self.stream(missing), len(missing), f"Rendering {len(missing)} scenes")
+            for index, scene in zip(missing, rendered, strict=True):
                 self._scenes[index] = scene
 
-    @staticmethod
-    def _title(missing: list[int]) -> str:
-        return f"Rendering {len(missing)} scenes"
+    def stream(self, indices: Sequence[int]) -> Iterator[Scene]:
+        """Renders scenes (trainIds, not :attr:`label_space`) one after another without keeping them.
 
-    def _render_all(self, indices: list[int]) -> Iterator[Scene]:
+        Up to four processes share the work if it is long and the system can fork; the scenes are the same.
+        """
         jobs = [(self._seed_of(i), self.look_of(i)) for i in indices]
         work = partial(_render_job, height=self.height, width=self.width)
         workers = min(os.cpu_count() or 1, 4)
+        done = 0
         # Only where forking is safe: spawned workers would import the caller's script again.
-        if workers == 1 or len(jobs) < 32 or sys.platform != "linux":
-            yield from map(work, jobs)
-            return
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore", DeprecationWarning
-                )  # the workers touch no threads of the parent
-                pool = multiprocessing.get_context("fork").Pool(workers, cv2.setNumThreads, (1,))
-        except OSError:  # no more processes or no shared memory: slower, but it works
-            yield from map(work, jobs)
-            return
-        with pool:
-            yield from pool.imap(work, jobs, chunksize=8)
+        if workers > 1 and len(jobs) >= _WORTH_FORKING and sys.platform == "linux":
+            # If the workers cannot be had or are killed, the rest is rendered here: slower, but it works.
+            with contextlib.suppress(OSError, BrokenProcessPool):
+                for scene in _parallel(work, jobs, workers):
+                    done += 1
+                    yield scene
+        yield from map(work, jobs[done:])
 
     def _seed_of(self, index: int) -> int:
         return self.seed * 10_000_019 + index
@@ -217,3 +215,23 @@ class StreetScenes:
 
 def _render_job(job: tuple[int, str], *, height: int, width: int) -> Scene:
     return render_scene(job[0], look=job[1], height=height, width=width)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    cv2.setNumThreads(1)
+
+
+def _parallel(
+    work: Callable[[tuple[int, str]], Scene], jobs: list[tuple[int, str]], workers: int
+) -> Iterator[Scene]:
+    context = multiprocessing.get_context("fork")
+    pool = ProcessPoolExecutor(workers, context, _start_worker)
+    try:
+        with warnings.catch_warnings():
+            # Newer Pythons warn of forking beside threads; the workers touch nothing of the parent's threads.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            results = pool.map(work, jobs, chunksize=4)
+        yield from results
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -96,12 +96,8 @@ def _paint_house(
     camera, canvas, rng, sign = stage.camera, stage.canvas, stage.rng, side.sign
     kind, rise, tiles, chimney = roof
     start = max(near, NEAREST)
-    hull = [
-        [x, y, z]
-        for x in (sign * wall, sign * (wall + 9.0))
-        for y in (0.0, height + 1.3 * rise)
-        for z in (start, far)
-    ]
+    levels = (0.0, height + 1.3 * rise)
+    hull = [[x, y, z] for x in (sign * wall, sign * (wall + 9.0)) for y in levels for z in (start, far)]
     if not canvas.seen(camera.project(np.array(hull))):
         return
     x, deep = sign * wall, sign * (wall + 9.0)
@@ -150,9 +146,9 @@ def _paint_front(
     middle = (start + far) / 2
     if area < 1 or not stage.canvas.seen(quad):
         return
-    rows = stage.light.on(normal, lit)
+    even = stage.light.on(normal, lit)
     if area < 150:
-        stage.canvas.fill(quad, style.wall * rows * np.float32(0.7), BUILDING, middle)
+        stage.canvas.fill(quad, style.wall * even * np.float32(0.7), BUILDING, middle)
         return
     scale = float(
         np.clip(np.sqrt(2.2 * area / (height * (far - start))), 1.5, 14 * np.sqrt(camera.focal / 350))
@@ -194,7 +190,9 @@ def _dormers(
     step = stage.rng.uniform(2.5, 5)
     for middle in np.arange(reach[0] + 1.2, reach[1] - 0.8, step):
         for size, color in ((1.0, style.trim), (0.78, style.glass)):
-            quad = _corners(sign, x + sign * 0.8, middle - 0.6 * size, middle + 0.6 * size, height + 0.95 + 0.75 * size)
+            quad = _corners(
+                sign, x + sign * 0.8, middle - 0.6 * size, middle + 0.6 * size, height + 0.95 + 0.75 * size
+            )
             quad[2:, 1] = height + 0.95 - 0.75 * size
             stage.canvas.fill(stage.camera.project(quad), color * light, BUILDING, middle)
 
@@ -238,7 +236,7 @@ def _end_wall(
 def paint_backdrop(stage: Stage, horizon: int) -> None:
     """Paints what closes the view: far houses and woods along the horizon."""
     rng, canvas, camera = stage.rng, stage.canvas, stage.camera
-    rows, columns = canvas.label.shape
+    columns = camera.columns
     if horizon <= 4:
         return
     unit = camera.focal / 170.0

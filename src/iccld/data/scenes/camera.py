@@ -66,8 +66,7 @@ class Camera:
         return pixels
 
     def offset(self, along: np.ndarray) -> np.ndarray:
-        """Lateral shift of the road's middle at a depth, in metres."""
-        along = np.asarray(along, np.float64)
+        """Lateral shift of the road's middle at some depths, in metres."""
         return _curve(along, self.bend) + self.yaw * along
 
     def scale(self, along: float) -> float:

@@ -133,7 +133,7 @@ class Canvas:
         depth: float,
         closed: bool = False,
     ) -> None:
-        """Draws an open or closed line; one thinner than a pixel is blended and labelled from half a pixel on."""
+        """Draws a line; one thinner than a pixel is blended, and labelled from half a pixel on."""
         window = self.window(points)
         if window is None or thickness < 0.08:
             return

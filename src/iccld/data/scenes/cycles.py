@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from iccld.data.scenes import paint
@@ -15,7 +17,7 @@ _DARK = np.full(3, 0.015, np.float32)
 def _ring(x: float, y: float, radius: float, squeeze: float, width: float) -> list[Limb]:
     angle = np.linspace(0, 2 * np.pi, 15)
     points = [(x + radius * squeeze * float(np.cos(a)), y + radius * float(np.sin(a))) for a in angle]
-    return [(a, b, width, width, _DARK) for a, b in zip(points[:-1], points[1:], strict=True)]
+    return [(a, b, width, width, _DARK) for a, b in pairwise(points)]
 
 
 def bicycle(rng: np.random.Generator, view: float) -> list[Limb]:
@@ -75,10 +77,10 @@ def rider(rng: np.random.Generator, view: float, seat: float = 0.92) -> list[Lim
         hip, shoulder = (-0.2 * view, seat + 0.02), (0.1 * view, 1.4)
         limbs = []
         for phase in (-1.0, 1.0):
-            foot = (-0.05 * view + 0.12 * phase * view * turn, 0.3 + 0.14 * phase * (1 - turn))
-            knee = (0.18 * view + 0.06 * phase * view, 0.62 + 0.1 * phase)
-            limbs += [(hip, knee, 0.09, 0.065, legs), (knee, foot, 0.065, 0.045, legs)]
-            limbs.append((foot, (foot[0] + 0.12 * view, foot[1] - 0.03), 0.04, 0.035, _DARK * 2))
+            sole = (-0.05 * view + 0.12 * phase * view * turn, 0.3 + 0.14 * phase * (1 - turn))
+            bent = (0.18 * view + 0.06 * phase * view, 0.62 + 0.1 * phase)
+            limbs += [(hip, bent, 0.09, 0.065, legs), (bent, sole, 0.065, 0.045, legs)]
+            limbs.append((sole, (sole[0] + 0.12 * view, sole[1] - 0.03), 0.04, 0.035, _DARK * 2))
         limbs += [(hip, shoulder, 0.13, 0.14, top), (shoulder, (0.26 * view, 1.18), 0.06, 0.045, top * 0.85)]
         limbs.append(((0.26 * view, 1.18), (0.34 * view, 1.04), 0.045, 0.035, top * 0.8))
         head = (0.2 * view, 1.58)

@@ -142,9 +142,9 @@ def _windows(rng: np.random.Generator, style: Style, part: np.ndarray, floors: i
     panes = np.exp(0.45 * rng.standard_normal((floors, bays))).astype(np.float32)
     curtains = rng.random((floors, bays)) < 0.15
     panes[curtains] = rng.uniform(2.5, 5.0)
-    glow = cv2.resize(panes, (wide * bays, high * floors), interpolation=cv2.INTER_NEAREST)
+    glow: np.ndarray = cv2.resize(panes, (wide * bays, high * floors), interpolation=cv2.INTER_NEAREST)
     glow *= np.tile(np.linspace(1.5, 0.6, high, dtype=np.float32), floors)[:, None]
-    glow *= 1 + 0.25 * noise.crop(rng, "mottle", *grid.shape, max(1.0, high / 12))
+    glow *= 1 + 0.25 * noise.crop(rng, "mottle", grid.shape[0], grid.shape[1], max(1.0, high / 12))
     glass = np.minimum(np.maximum(glow, 0.15), 6)[:, :, None] * style.glass
     cv2.copyTo(glass, np.asarray(grid == 2, np.uint8), above)
     frames = np.tile(
@@ -166,7 +166,7 @@ def _doors(rng: np.random.Generator, style: Style, part: np.ndarray, bays: int, 
 
 
 def _shop(rng: np.random.Generator, style: Style, part: np.ndarray, scale: float) -> None:
-    """Shop fronts side by side: a board with strokes for letters, large panes, pillars, a door, goods behind."""
+    """Shop fronts side by side: a board with letters, panes, pillars, a doorway."""
     rows, columns = part.shape[:2]
     at = 0
     while at < columns:
@@ -184,7 +184,7 @@ def _shop(rng: np.random.Generator, style: Style, part: np.ndarray, scale: float
         pane = shop[board + 1 : rows - sill]
         if pane.shape[0] > 2 and wide > 4:
             dark = paint.hsv(rng.uniform(20, 240), rng.uniform(0, 0.3), rng.uniform(0.06, 0.35))
-            goods = noise.crop(rng, "mottle", *pane.shape[:2], (scale / 7, scale / 14))
+            goods = noise.crop(rng, "mottle", pane.shape[0], pane.shape[1], (scale / 7, scale / 14))
             view = dark * np.clip(1 + 0.8 * goods, 0.2, 4)[:, :, None]
             if chance(rng, 0.35):
                 view[pane.shape[0] // 3 :] += (

@@ -119,8 +119,10 @@ def sign(stage: Stage, lateral: float, along: float) -> None:
         wide = size * rng.uniform(1.5, 3)
         tone = (blue, white, paint.hsv(145, 0.8, 0.4))[int(rng.integers(3))]
         parts = [(_rectangle(-wide, wide, low - size, low + size * 1.2), tone)]
-        parts += [(_rectangle(-wide * 0.8, wide * rng.uniform(0, 0.8), low - size * 0.5 + y, low - size * 0.3 + y), white)
-                  for y in (0.0, size * 0.6)]  # fmt: skip
+        for line in (low - size * 0.5, low + size * 0.1):
+            parts.append(
+                (_rectangle(-wide * 0.8, wide * rng.uniform(0, 0.8), line, line + size * 0.2), white)
+            )
     else:
         parts = [(_disc(size, low), np.full(3, 0.3, np.float32))]
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from iccld.data.scenes import noise, paint
-from iccld.data.scenes.looks import chance, pick
-from iccld.data.scenes.street import END, Block, Side, Stage
+from iccld.data.scenes.looks import chance
+from iccld.data.scenes.street import Block, Side, Stage
 
 MATERIALS = ("asphalt", "slabs", "tarmac", "grass", "kerb", "soil", "lane", "court", "cobbles")
 LABELS = np.array([0, 1, 1, 9, 1, 9, 0, 1, 0], np.uint8)
@@ -38,7 +38,7 @@ class Plan:
             self.paint.append(planes)
 
     def draw(self, points: np.ndarray, plane: int | None, value: int) -> None:
-        """Fills a polygon of (lateral, along) points: in the material if ``plane`` is None, else in that plane."""
+        """Fills a polygon of (lateral, along) points: in the material, or in a plane."""
         self.draw_many(np.asarray(points, np.float32)[None], plane, value)
 
     def draw_many(self, shapes: np.ndarray, plane: int | None, value: int) -> None:

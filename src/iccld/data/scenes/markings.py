@@ -1,4 +1,4 @@
-"""Paint and dirt on the road: lanes, arrows, crossings, stop lines, hatching, covers, patches, cracks, shadows."""
+"""Paint and dirt on the road: lanes, arrows, crossings, hatching, covers, patches, cracks; and shadows."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _arrow(rng: np.random.Generator, plan: Plan, lateral: float, along: float) -
         ) * [side * size, size]
     if chance(rng, 0.25):
         shape = shape * [1, -1] + [0, 4]
-    plan.draw(shape + [lateral, along], WHITE, 240)
+    plan.draw(shape + np.array([lateral, along]), WHITE, 240)
 
 
 def _crossing(rng: np.random.Generator, plan: Plan, left: float, right: float, along: float) -> None:

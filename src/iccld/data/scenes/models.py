@@ -1,8 +1,9 @@
-"""Shapes of vehicles: a side profile drawn across the width, with panes, lamps, plates and wheels laid on it."""
+"""Shapes of vehicles: a side profile drawn across the width, with panes, lamps and wheels laid on it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -22,8 +23,8 @@ class Model:
     Attributes:
         label: trainId.
         width: metres.
-        profile: (n, 3) outline seen from the side, rear bottom over the roof to front bottom: forwards, up and
-            half width as a share of half the vehicle's.
+        profile: (n, 3) outline seen from the side, from the rear's bottom over the roof to the front's:
+            forwards, up, and width as a share of the vehicle's.
         strips: (n - 1) albedo of the strip between two points of the profile.
         gloss: (n - 1) share of the sky that a strip mirrors.
         sides: polygons on either side: (m, 3) points like the profile's, albedo, gloss.
@@ -87,7 +88,8 @@ def car(rng: np.random.Generator, color: np.ndarray) -> Model:
     roof_front, screen = rng.uniform(0.02, 0.1), rng.uniform(0.2, 0.28)
     top = rng.uniform(0.7, 0.8)
     profile = np.array([
-        [-0.475, 0.2, 0.86], [-0.5, 0.42, 0.93], [rear, belt * 0.82, 0.95], [min(rear + 0.015, deck - 0.004), belt, 0.93],
+        [-0.475, 0.2, 0.86], [-0.5, 0.42, 0.93], [rear, belt * 0.82, 0.95],
+        [min(rear + 0.015, deck - 0.004), belt, 0.93],
         [deck, belt + 0.02, 0.92], [roof_rear, high * 0.965, top], [(roof_rear + roof_front) / 2, high, top + 0.02],
         [roof_front, high * 0.97, top], [screen, belt + 0.03, 0.9], [0.42, hood, 0.87], [0.485, hood * 0.82, 0.85],
         [0.5, 0.42, 0.85], [0.48, 0.2, 0.8],
@@ -100,7 +102,7 @@ def car(rng: np.random.Generator, color: np.ndarray) -> Model:
     lower = np.concatenate([profile[:5], profile[8:]])
     lower[3:6, 2] = 1.0
     house = profile[4:9].copy()
-    pane = _shrink(house + [0, 0.02, 0], 0.86)
+    pane = _shrink(house + np.array([0, 0.02, 0]), 0.86)
     pane[:, 1] = np.maximum(pane[:, 1], belt + 0.05)
     pillar = float(rng.uniform(-0.04, 0.08)) * length
     front, back = pane.copy(), pane.copy()
@@ -124,7 +126,10 @@ def car(rng: np.random.Generator, color: np.ndarray) -> Model:
         strips,
         gloss,
         sides,
-        _car_patches(rng, color, shine), [(-base, radius), (base * 1.06, radius)], np.array([screen * length - 0.25, belt]))
+        _car_patches(rng, color, shine),
+        [(-base, radius), (base * 1.06, radius)],
+        np.array([screen * length - 0.25, belt]),
+    )
 
 
 def _car_patches(rng: np.random.Generator, color: np.ndarray, shine: float) -> list[Patch]:
@@ -139,7 +144,8 @@ def _car_patches(rng: np.random.Generator, color: np.ndarray, shine: float) -> l
         (1, -0.3, 0.3, 0.35, 0.7, plate, 0.0), (0, -0.95, 0.95, 0.0, 0.5, _dark(rng), 0.0),
         (4, -0.86, 0.86, 0.1, 0.86, _dark(rng), shine * 0.6), (7, -0.9, 0.9, 0.08, 0.94, _dark(rng), shine),
         (9, -0.98, -0.6, 0.3, 1.0, lamp, 0.1), (9, 0.6, 0.98, 0.3, 1.0, lamp, 0.1),
-        (9, -0.5, 0.5, 0.45, 1.0, _dark(rng), 0.02), (10, -0.28, 0.28, 0.5, 0.8, np.full(3, 0.7, np.float32), 0.0),
+        (9, -0.5, 0.5, 0.45, 1.0, _dark(rng), 0.02),
+        (10, -0.28, 0.28, 0.5, 0.8, np.full(3, 0.7, np.float32), 0.0),
         (11, -0.9, 0.9, 0.2, 0.8, _dark(rng), 0.0),
     ]  # fmt: skip
     if chance(rng, 0.5):
@@ -218,7 +224,7 @@ def bus(rng: np.random.Generator, color: np.ndarray, label: int = BUS) -> Model:
     for level in range(2 if double else 1):
         low, top = level * deck + 0.42 * deck, level * deck + (0.8 if double else 0.86) * deck
         edges = np.linspace(-0.47, 0.47, panes + 1)
-        for start, end in zip(edges[:-1], edges[1:], strict=True):
+        for start, end in pairwise(edges.tolist()):
             model.sides.append((_band(length, start + 0.006, end - 0.006, low, top), glass, 0.14))
     stripe = paint.sign(rng) if chance(rng, 0.6) else color * 0.6
     model.sides.append((_band(length, -0.49, 0.49, 0.42, 0.42 + rng.uniform(0.1, 0.4)), stripe, 0.03))
@@ -244,8 +250,10 @@ def truck(rng: np.random.Generator, color: np.ndarray) -> list[tuple[Model, floa
     body.profile[:, 0] = np.sign(body.profile[:, 0]) * length / 2
     body.strips = [load] * 8
     body.patches = [
-        (0, -0.02, 0.02, 0.0, 1.0, load * 0.5, 0.0), (0, -0.98, -0.8, -0.25, -0.05, paint.hsv(0, 0.8, 0.5), 0.0),
-        (0, 0.8, 0.98, -0.25, -0.05, paint.hsv(0, 0.8, 0.5), 0.0), (0, -0.98, 0.98, -0.35, 0.03, _dark(rng), 0.0),
+        (0, -0.02, 0.02, 0.0, 1.0, load * 0.5, 0.0),
+        (0, -0.98, -0.8, -0.25, -0.05, paint.hsv(0, 0.8, 0.5), 0.0),
+        (0, 0.8, 0.98, -0.25, -0.05, paint.hsv(0, 0.8, 0.5), 0.0),
+        (0, -0.98, 0.98, -0.35, 0.03, _dark(rng), 0.0),
     ]  # fmt: skip
     if chance(rng, 0.5):
         body.sides.append((_band(length, -0.3, 0.3, 0.45 * high, 0.75 * high), paint.sign(rng), 0.0))

@@ -80,8 +80,9 @@ def develop(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.n
     quality = int(rng.integers(look.quality[0], look.quality[1] + 1))
     if quality < 97:
         done, data = cv2.imencode(".jpg", result[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        assert done
-        result = np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1])
+        back = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        assert done and back is not None
+        result = np.ascontiguousarray(back[:, :, ::-1])
     return result
 
 

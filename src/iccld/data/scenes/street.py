@@ -38,7 +38,7 @@ class Side:
         verge: width of a strip of grass behind the kerb.
         walk: width of the pavement.
         front: distance from the pavement to the houses.
-        bound: what stands at the back of the pavement: ``none``, ``wall``, ``fence``, ``railing`` or ``hedge``.
+        bound: what stands behind the pavement: ``none``, ``wall``, ``fence``, ``railing`` or ``hedge``.
         parked: share of the kerb with parked vehicles.
         trees: mean distance of street trees in metres, 0 for none.
         blocks: what stands along it.

@@ -46,7 +46,9 @@ class Placed:
         self.lateral, self.along, self.heading = lateral, along, heading
         self.scale = stage.camera.scale(along)
         camera = stage.camera
-        away = np.array([camera.lateral - float(camera.offset(np.array(max(along, 0.0)))) - lateral, -along])
+        away = np.array(
+            [camera.lateral - float(camera.offset(np.array([max(along, 0.0)]))[0]) - lateral, -along]
+        )
         sine, cosine = np.sin(heading), np.cos(heading)
         self.turn = np.array([[cosine, 0.0, -sine], [0.0, 1.0, 0.0], [sine, 0.0, cosine]])
         self.eye = np.array(
@@ -71,7 +73,9 @@ class Placed:
         glass = gloss >= 0.13
         steep, grain = ((1.5, 0.55), 0.2) if glass else ((1.12, 0.8), 0.07)
         color = (albedo * light + mirrored).astype(np.float32)
-        stage.canvas.fill(pixels, color, self.model.label, self.along, gradient=steep, grain=grain, kind="cloud")
+        stage.canvas.fill(
+            pixels, color, self.model.label, self.along, gradient=steep, grain=grain, kind="cloud"
+        )
 
     def paint(self) -> None:
         """Paints shadow, wheels and body."""
@@ -80,7 +84,7 @@ class Placed:
         base = np.array(
             [[x * half * 1.06, 0.0, z] for x, z in ((-1, ends[0]), (1, ends[0]), (1, ends[1]), (-1, ends[1]))]
         )
-        tall = base + [0.0, model.profile[:, 1].max(), 0.0]
+        tall = base + np.array([0.0, model.profile[:, 1].max(), 0.0])
         if not self.stage.canvas.seen(self.pixels(np.concatenate([base, tall]))):
             return
         shadow(self.stage, self.pixels(base), self.scale, 0.75)
@@ -141,7 +145,12 @@ class Placed:
         half, (forwards, up) = self.model.width / 2, spot
         for side in (-1, 1):
             near, far = side * half * 0.95, side * (half + 0.17)
-            corners = [[near, up, forwards], [far, up, forwards], [far, up + 0.13, forwards], [near, up + 0.15, forwards]]
+            corners = [
+                [near, up, forwards],
+                [far, up, forwards],
+                [far, up + 0.13, forwards],
+                [near, up + 0.15, forwards],
+            ]
             color = self.model.strips[-3] * light * np.float32(0.6)
             self.stage.canvas.fill(self.pixels(np.array(corners)), color, self.model.label, self.along)
 
@@ -182,7 +191,7 @@ def place(stage: Stage, kind: str, lateral: float, along: float, heading: float)
             continue
         if abs(x - stage.camera.lateral) < 1.2 + model.width / 2 and z - half < 2.5:
             continue
-        stage.add(z, lambda model=model, x=x, z=z: Placed(stage, model, x, z, heading).paint())
+        stage.add(z, Placed(stage, model, x, z, heading).paint)
 
 
 def park(stage: Stage) -> None:
@@ -194,7 +203,9 @@ def park(stage: Stage) -> None:
             while along < 90:
                 if chance(rng, side.parked) and side.kind_at(along) != "gap":
                     kind = "van" if chance(rng, 0.13) else "car"
-                    lateral = side.sign * (side.edge - 1.0 + rng.normal(0, 0.08) + (0.6 if chance(rng, 0.04) else 0.0))
+                    lateral = side.sign * (
+                        side.edge - 1.0 + rng.normal(0, 0.08) + (0.6 if chance(rng, 0.04) else 0.0)
+                    )
                     heading = rng.normal(0, 0.03) + (np.pi if chance(rng, 0.5) else 0.0)
                     place(stage, kind, lateral, along, heading)
                 along += rng.uniform(5.0, 6.6)

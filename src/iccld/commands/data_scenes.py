@@ -1,0 +1,52 @@
+"""``iccld data scenes``: write generated street scenes to disk."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from iccld.errors import InputError
+
+
+@dataclass(frozen=True)
+class DataScenesArgs:
+    """Writes generated street scenes with labels, laid out like Cityscapes.
+
+    The images are OUT/leftImg8bit/SPLIT/LOOK/*_leftImg8bit.png, the labels (Cityscapes labelIds)
+    OUT/gtFine/SPLIT/LOOK/*_gtFine_labelIds.png. Scenes that are there already are kept: the same command
+    with a greater --count adds to them, and an interrupted one goes on where it was.
+    """
+
+    out: Annotated[Positional[Path], arg(metavar="OUT")]
+    """Folder to write to."""
+    look: Literal["game", "camera", "both"] = "both"
+    """game is crisp and vivid, camera imitates photographs, both takes turns."""
+    count: int = 100
+    """Number of scenes."""
+    height: int = 512
+    """Height in pixels."""
+    width: int = 1024
+    """Width in pixels."""
+    seed: int = 0
+    """Chooses the scenes; two seeds share none."""
+    split: str = "train"
+    """Name of the split's folder, such as train or val."""
+
+    def run(self) -> int:
+        """Renders and writes what is missing."""
+        if not re.fullmatch(r"[A-Za-z0-9][\w-]*", self.split):
+            raise InputError(
+                f"--split {self.split!r} cannot be a folder's name; give letters and digits, as in train"
+            )
+        from iccld.data.scenes.export import write_scenes
+        from iccld.data.street_scenes import StreetScenes
+
+        scenes = StreetScenes(self.look, self.count, self.height, self.width, self.seed)
+        rendered = write_scenes(scenes, self.out, self.split)
+        kept = self.count - rendered
+        print(f"{rendered} scenes written, {kept} kept: {self.out}/ (split {self.split})")
+        return 0

@@ -1,0 +1,82 @@
+"""Scenes as files, laid out like Cityscapes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from iccld.data.image_files import write_png
+from iccld.data.street_scenes import StreetScenes
+from iccld.errors import InputError
+from iccld.files import write_json
+from iccld.labels import CITYSCAPES_ID_TO_TRAIN_ID, IGNORE
+from iccld.progress import track
+
+_UNLABELED = 0
+"""The Cityscapes id of pixels that belong to no class."""
+
+
+def label_id_table() -> np.ndarray:
+    """The 256-entry table from trainIds to Cityscapes ids; 255 becomes ``unlabeled``."""
+    table = np.full(256, _UNLABELED, np.uint8)
+    for label_id, train_id in CITYSCAPES_ID_TO_TRAIN_ID.items():
+        if train_id != IGNORE:
+            table[train_id] = label_id
+    return table
+
+
+def scene_paths(scenes: StreetScenes, index: int, out: Path, split: str) -> tuple[Path, Path]:
+    """Image and label file of a scene."""
+    look, stem = scenes.look_of(index), f"{scenes.file_name(index)}_000000"
+    return (
+        out / "leftImg8bit" / split / look / f"{stem}_leftImg8bit.png",
+        out / "gtFine" / split / look / f"{stem}_gtFine_labelIds.png",
+    )
+
+
+def write_scenes(scenes: StreetScenes, out: Path, split: str) -> int:
+    """Writes the scenes that are not there yet, each file whole or not at all.
+
+    Args:
+        scenes: what to write.
+        out: the folder that gets ``leftImg8bit`` and ``gtFine``.
+        split: ``train``, ``val`` or another name of a folder.
+
+    Returns:
+        How many scenes were rendered.
+
+    Raises:
+        InputError: ``out`` holds scenes of other settings, or cannot be written.
+    """
+    _claim(scenes, out, split)
+    missing = [
+        index
+        for index in range(len(scenes))
+        if not all(path.is_file() for path in scene_paths(scenes, index, out, split))
+    ]
+    table = label_id_table()
+    rendered = track(scenes.stream(missing), len(missing), f"Rendering {len(missing)} scenes")
+    for index, (image, label) in zip(missing, rendered, strict=True):
+        image_path, label_path = scene_paths(scenes, index, out, split)
+        write_png(label_path, table[label])
+        write_png(image_path, image)
+    return len(missing)
+
+
+def _claim(scenes: StreetScenes, out: Path, split: str) -> None:
+    """Notes beside the files how they were made, so that scenes of two kinds never mix in one split."""
+    path = out / f"scenes_{split}.json"
+    wanted = {"look": scenes.look, "height": scenes.height, "width": scenes.width, "seed": scenes.seed}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        write_json(path, wanted)
+        return
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON; remove the folder or choose another") from error
+    if found != wanted:
+        raise InputError(
+            f"{path}: the folder holds scenes made with {found}, not {wanted}; choose another folder"
+        )
