@@ -71,6 +71,7 @@ def build_method(config: TrainConfig) -> Method:
         threshold=a.threshold,
         mixed=a.mixed,
         jitter=a.color_jitter,
+        color_transfer=a.color_transfer,
         adversarial_weight=a.adversarial_weight,
         adversarial_warmup=a.adversarial_warmup,
     )

@@ -75,3 +75,26 @@ def gaussian_blur(
     padded = F.pad(images, (radius, radius, radius, radius), mode="replicate")
     across = F.conv2d(padded, kernel, groups=3)
     return F.conv2d(across, kernel.transpose(2, 3), groups=3)
+
+
+def transfer_color(
+    images: Float[Tensor, "b 3 h w"], styles: Float[Tensor, "b 3 h w"], probability: float = 0.5
+) -> Float[Tensor, "b 3 h w"]:
+    """Gives images the color statistics of others, to a random degree.
+
+    Mean and standard deviation of every channel move towards those of the style image (Reinhard et al. 2001,
+    in RGB), by a share drawn from [0, 1] for each image.
+
+    Args:
+        images: RGB in [0, 1].
+        styles: images whose colors are taken, one for each image.
+        probability: that an image is changed at all.
+    """
+    b = len(images)
+    share = torch.rand(b, 1, 1, 1) * (torch.rand(b, 1, 1, 1) < probability)
+    share = share.to(images.device)
+    mean, std = images.mean(dim=(2, 3), keepdim=True), images.std(dim=(2, 3), keepdim=True)
+    style_mean, style_std = styles.mean(dim=(2, 3), keepdim=True), styles.std(dim=(2, 3), keepdim=True)
+    new_std = torch.lerp(std, style_std, share)
+    moved = (images - mean) * (new_std / std.clamp_min(1e-3)) + torch.lerp(mean, style_mean, share)
+    return torch.where(share > 0, moved.clamp(0, 1), images)

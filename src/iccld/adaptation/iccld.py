@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,7 +17,7 @@ from iccld.adaptation.method import (
     TimeSampling,
 )
 from iccld.losses import domain_loss
-from iccld.mixing import class_mix_mask, color_jitter, gaussian_blur, paste
+from iccld.mixing import class_mix_mask, color_jitter, gaussian_blur, paste, transfer_color
 from iccld.models.discriminator import DOMAINS
 from iccld.models.iccld import ICCLD
 from iccld.models.layers import upsample_to
@@ -38,6 +38,7 @@ class Adaptation:
         threshold: probability from which the teacher counts as sure.
         mixed: train on ClassMix images.
         jitter: strength of their colour augmentation.
+        color_transfer: share of source images that take colours of target images.
         adversarial_weight: of the adversary; 0 removes the target branch.
         adversarial_warmup: steps over which that weight rises linearly.
     """
@@ -49,6 +50,7 @@ class Adaptation:
     threshold: float = 0.9
     mixed: bool = True
     jitter: float = 0.4
+    color_transfer: float = 0.5
     adversarial_weight: float = 0.02
     adversarial_warmup: int = 300
     labeled_domain: str = "source"
@@ -63,6 +65,9 @@ class Adaptation:
         self, student: Student, teacher: ICCLD, discriminator: nn.Module | None, batch: Batch, step: int
     ) -> StepResult:
         """Computes the loss of all branches from one pass of the student over all images."""
+        if self.color_transfer > 0 and batch.target_images is not None:
+            recolored = transfer_color(batch.images, batch.target_images, self.color_transfer)
+            batch = replace(batch, images=recolored)
         images, labels, domains = [batch.images], [batch.labels], [_SOURCE] * len(batch.images)
         weights = None
         if step >= self.start_step and batch.target_images is not None:

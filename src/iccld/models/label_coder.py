@@ -13,6 +13,10 @@ from iccld.models.layers import ResidualBlock, group_norm, upsample_to
 
 LATENT_STRIDE = 8
 
+# The head's inputs are normalised, so sure answers need weights of order one, which Adam reaches only after about
+# one over the learning rate steps. With the gain, reconstruction is as good after 40 steps as without after 200.
+_LOGIT_GAIN = 5.0
+
 
 class LabelEncoder(nn.Module):
     """Equation 1: label map → latent z_0 at stride 8 with unit root mean square in every cell.
@@ -28,17 +32,23 @@ class LabelEncoder(nn.Module):
     def __init__(self, num_classes: int, latent_channels: int, width: int = 64) -> None:
         super().__init__()
         self.num_classes = num_classes
+        self.codes = nn.Conv2d(num_classes, latent_channels, 1, bias=False)
         self.stem = nn.Conv2d(num_classes, width, 3, stride=2, padding=1)
         self.block = ResidualBlock(width, width)
         self.norm = group_norm(width)
         self.out = nn.Conv2d(width, latent_channels, 1)
+        # At first a latent is the mean of its classes' codes, which are as far apart as d allows: easy to decode and
+        # a goal for the denoiser that stands still. What shape and context add is learnt from there.
+        nn.init.orthogonal_(self.codes.weight)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
 
     def forward(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, "b d h2 w2"]:
         """Encodes labels; anything outside 0…k−1 (255 = ignore) counts as no class at all."""
         classes = torch.arange(self.num_classes, device=labels.device).view(1, -1, 1, 1)
         one_hot = (labels.unsqueeze(1) == classes).to(self.stem.weight.dtype)
         shares = F.avg_pool2d(one_hot.contiguous(memory_format=torch.channels_last), 4)
-        latent = self.out(F.silu(self.norm(self.block(self.stem(shares)))))
+        latent = self.codes(F.avg_pool2d(shares, 2)) + self.out(F.silu(self.norm(self.block(self.stem(shares)))))
         return unit_rms(latent.float())
 
 
@@ -113,4 +123,4 @@ class LabelDecoder(nn.Module):
                 x = x + details[index]
             x = self.blocks[index](x)
         logits: Tensor = self.head(F.silu(self.norm(x)))
-        return logits
+        return _LOGIT_GAIN * logits
