@@ -234,11 +234,15 @@ def build_fabric(config: TrainConfig) -> Fabric:
     """Makes the engine; under ``torchrun`` it joins the other ranks (gloo on CPUs, NCCL on GPUs)."""
     device = config.device
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        device = (
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
     if device not in ("cpu", "cuda", "mps"):
         raise InputError(f"device {device!r} is unknown; choose auto, cpu, cuda or mps")
     if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device cuda: torch sees no CUDA GPU here; use --device cpu, or install a CUDA build")
+        raise InputError(
+            "device cuda: torch sees no CUDA GPU here; use --device cpu, or install a CUDA build"
+        )
     local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     threads = config.threads or max(1, (os.cpu_count() or 1) // local_ranks)

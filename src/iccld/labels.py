@@ -73,7 +73,9 @@ class LabelSpace:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; :meth:`from_dict` reads them back."""
-        classes = [{"name": c.name, "color": list(c.color), "train_ids": list(c.train_ids)} for c in self.classes]
+        classes = [
+            {"name": c.name, "color": list(c.color), "train_ids": list(c.train_ids)} for c in self.classes
+        ]
         return {"name": self.name, "classes": classes}
 
     @classmethod
@@ -194,9 +196,7 @@ def custom_protocol(space: LabelSpace) -> Protocol:
 
 PROTOCOLS: Mapping[str, Protocol] = {
     "cityscapes19": Protocol("cityscapes19", CITYSCAPES19, tuple(range(19))),
-    "synthia16": Protocol(
-        "synthia16", CITYSCAPES19, tuple(i for i in range(19) if i not in _NOT_IN_SYNTHIA)
-    ),
+    "synthia16": Protocol("synthia16", CITYSCAPES19, tuple(i for i in range(19) if i not in _NOT_IN_SYNTHIA)),
     "synthia13": Protocol(
         "synthia13", CITYSCAPES19, tuple(i for i in range(19) if i not in _NOT_IN_SYNTHIA13)
     ),

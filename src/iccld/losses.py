@@ -60,7 +60,7 @@ def denoising_loss(
     """
     errors = (denoised - clean.detach()).square().mean(dim=1)
     if weights is not None:
-        errors = errors * F.adaptive_avg_pool2d(weights[:, None], errors.shape[-2:])[:, 0]
+        errors = errors * F.adaptive_avg_pool2d(weights[:, None], (errors.shape[-2], errors.shape[-1]))[:, 0]
     return errors.mean()
 
 

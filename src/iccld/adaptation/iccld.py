@@ -127,7 +127,8 @@ class Adaptation:
         self, teacher: ICCLD, batch: Batch
     ) -> tuple[Float[Tensor, "b 3 h w"], Int[Tensor, "b h w"], Float[Tensor, "b h w"]]:
         """Pastes half of the source classes on the target images and labels the rest by the teacher."""
-        assert batch.target_images is not None and batch.target_valid is not None
+        assert batch.target_images is not None
+        assert batch.target_valid is not None
         target_labels, target_weights = self._teach(teacher, batch.target_images, batch.target_valid)
         mask = class_mix_mask(batch.labels)
         images = paste(mask, batch.images, batch.target_images)

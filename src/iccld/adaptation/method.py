@@ -56,11 +56,20 @@ class StepResult:
 class Method(Protocol):
     """A training method. Randomness comes from torch's global generator, which the loop seeds at each step."""
 
-    labeled_domain: str
-    """Which data set's labels are trained on: ``source`` or, for the oracle, ``target``."""
-    uses_target: bool
-    """Whether batches need unlabelled target images."""
-    uses_discriminator: bool
+    @property
+    def labeled_domain(self) -> str:
+        """Which data set's labels are trained on: ``source`` or, for the oracle, ``target``."""
+        ...
+
+    @property
+    def uses_target(self) -> bool:
+        """Whether batches need unlabelled target images."""
+        ...
+
+    @property
+    def uses_discriminator(self) -> bool:
+        """Whether there is an adversary."""
+        ...
 
     def segmenter_step(
         self, student: Student, teacher: ICCLD, discriminator: nn.Module | None, batch: Batch, step: int
@@ -128,9 +137,7 @@ class TimeSampling:
     share_at_one: float = 0.4
     self_aligned: float = 0.7
 
-    def __call__(
-        self, num: int, device: torch.device
-    ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    def __call__(self, num: int, device: torch.device) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
         """Draws times and the choice of self-aligned samples (from the CPU's generator, for any device)."""
         times = draw_times(num, share_at_one=self.share_at_one)
         return times.to(device), (torch.rand(num) < self.self_aligned).to(device)

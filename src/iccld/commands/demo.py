@@ -83,7 +83,13 @@ def _report(config: TrainConfig, data: RunData, out: Path) -> None:
     results = {name: s.to_json() for name, s in scores.items()}
     write_json(
         out / "results.json",
-        {**results, "gain": gain, "steps": config.steps, "seed": config.seed, "weights": "EMA teacher, last step"},
+        {
+            **results,
+            "gain": gain,
+            "steps": config.steps,
+            "seed": config.seed,
+            "weights": "EMA teacher, last step",
+        },
     )
     titles = {"source only": scores["source_only"], "ICCLD": scores["iccld"]}
     table = scores_table(titles)
@@ -91,7 +97,9 @@ def _report(config: TrainConfig, data: RunData, out: Path) -> None:
     _draw_grid(models, data, out / "predictions.png")
     runs = {"source only": out / "source_only" / "metrics.csv", "ICCLD": out / "iccld" / "metrics.csv"}
     curves(runs, out / "curves.png")
-    print(f"\nTarget IoU in percent, {len(data.val)} unseen camera scenes, EMA teacher of step {config.steps}:\n")
+    print(
+        f"\nTarget IoU in percent, {len(data.val)} unseen camera scenes, EMA teacher of step {config.steps}:\n"
+    )
     print(table)
     print(f"\nICCLD gains {gain:+.1f} points of mIoU over source-only.\n")
     print(f"pictures: {out / 'predictions.png'}, {out / 'curves.png'}\nresults:  {out / 'results.json'}")

@@ -31,5 +31,7 @@ class PresetsArgs:
             return 0
         for name, preset in PRESETS.items():
             print(f"{name}\n  {preset.summary}")
-            print(f"  command:  {preset.command}\n  hardware: {preset.hardware}\n  expected: {preset.expected}\n")
+            print(
+                f"  command:  {preset.command}\n  hardware: {preset.hardware}\n  expected: {preset.expected}\n"
+            )
         return 0

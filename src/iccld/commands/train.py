@@ -176,7 +176,9 @@ def _compare_with_earlier(config: TrainConfig, out: Path) -> bool:
     done = int(newest.stem.removeprefix("step-")) if newest else 0
     if earlier.steps != config.steps and newest:
         if done > config.steps:
-            raise InputError(f"{out}: has {done} steps already, more than --steps {config.steps}; choose another --out")
+            raise InputError(
+                f"{out}: has {done} steps already, more than --steps {config.steps}; choose another --out"
+            )
         print(
             f"warning: {out} was begun for {earlier.steps} steps, now {config.steps}: "
             "the learning rate follows the new length from here on",
@@ -205,9 +207,7 @@ def _announce(
     num_branches = 3 if data.target is not None else 1
     model.to(fabric.device)
     with fabric.autocast():
-        estimate = estimate_step(
-            model, batch_size=d.batch_size, num_branches=num_branches, crop=d.crop
-        )
+        estimate = estimate_step(model, batch_size=d.batch_size, num_branches=num_branches, crop=d.crop)
     left = config.steps - start
     eta = format_seconds(left * estimate.seconds_per_step * config.optim.accumulation)
     target = f"{len(data.target)} images of {data.target.name}, unlabelled" if data.target else "not used"
@@ -233,11 +233,16 @@ def _announce(
 
 def _conclude(trainer: Trainer, outcome: str, config: TrainConfig, out: Path, preset: str) -> None:
     if outcome == "interrupted":
-        print(f"stopped after step {trainer.step} and saved; run the same command again to go on", file=sys.stderr)
+        print(
+            f"stopped after step {trainer.step} and saved; run the same command again to go on",
+            file=sys.stderr,
+        )
         return
     from iccld.training.tracking import read_metrics
 
     miou = read_metrics(out / "metrics.csv")[-1].get("val/miou")
     if miou is not None:
-        print(f"mIoU on {config.data.target} {config.data.val_split}: {float(miou):.2f} (EMA teacher, last step)")
+        print(
+            f"mIoU on {config.data.target} {config.data.val_split}: {float(miou):.2f} (EMA teacher, last step)"
+        )
     print(f"model: {out}\npredict with: iccld predict {out} IMAGES --out OUT")

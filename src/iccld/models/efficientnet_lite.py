@@ -37,7 +37,9 @@ class _ConvNorm(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride=stride, groups=groups, bias=False)
         self.scale = nn.Parameter(torch.ones(out_channels))
@@ -156,7 +158,7 @@ def _own_name(key: str) -> str | None:
     block has no expansion, so its normalisations are numbered from 1 all the same.
     """
     *place, part, item = key.split(".")
-    if part in ("_conv_head", "_bn1", "_fc") and not place or item == "num_batches_tracked":
+    if (part in ("_conv_head", "_bn1", "_fc") and not place) or item == "num_batches_tracked":
         return None
     layers = {"_expand_conv": "expand", "_depthwise_conv": "depthwise", "_project_conv": "project"}
     norms = {"_bn0": "expand", "_bn1": "depthwise", "_bn2": "project"}

@@ -55,7 +55,9 @@ class ImageState:
 
     def take(self, rows: slice | Tensor) -> ImageState:
         """The state of some of the images."""
-        return ImageState([c[rows] for c in self.context], [d[rows] for d in self.details], self.size, self.content)
+        return ImageState(
+            [c[rows] for c in self.context], [d[rows] for d in self.details], self.size, self.content
+        )
 
     def repeat(self, times: int) -> ImageState:
         """Each image ``times`` times in a row."""

@@ -59,7 +59,9 @@ def build_image_coder(
         return AutoBackboneCoder(
             name.removeprefix("auto:"), pretrained=bool(pretrained), config=backbone_config
         )
-    raise InputError(f"unknown backbone {name!r}; {suggest(name, [*BACKBONE_NAMES, 'auto:<hub id or folder>'])}")
+    raise InputError(
+        f"unknown backbone {name!r}; {suggest(name, [*BACKBONE_NAMES, 'auto:<hub id or folder>'])}"
+    )
 
 
 def pyramid_channels(coder: nn.Module) -> dict[int, int]:

@@ -41,14 +41,16 @@ class LabelEncoder(nn.Module):
         # a goal for the denoiser that stands still. What shape and context add is learnt from there.
         nn.init.orthogonal_(self.codes.weight)
         nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.out.bias = nn.Parameter(torch.zeros(latent_channels))
 
     def forward(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, "b d h2 w2"]:
         """Encodes labels; anything outside 0…k−1 (255 = ignore) counts as no class at all."""
         classes = torch.arange(self.num_classes, device=labels.device).view(1, -1, 1, 1)
         one_hot = (labels.unsqueeze(1) == classes).to(self.stem.weight.dtype)
         shares = F.avg_pool2d(one_hot.contiguous(memory_format=torch.channels_last), 4)
-        latent = self.codes(F.avg_pool2d(shares, 2)) + self.out(F.silu(self.norm(self.block(self.stem(shares)))))
+        latent = self.codes(F.avg_pool2d(shares, 2)) + self.out(
+            F.silu(self.norm(self.block(self.stem(shares))))
+        )
         return unit_rms(latent.float())
 
 

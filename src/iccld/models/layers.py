@@ -24,6 +24,8 @@ def group_norm(channels: int) -> nn.GroupNorm:
 class TimeEmbedding(nn.Module):
     """Sinusoidal embedding of the diffusion time followed by a small perceptron."""
 
+    frequencies: Tensor
+
     def __init__(self, channels: int, num_frequencies: int = 16) -> None:
         super().__init__()
         frequencies = torch.exp(torch.linspace(0, math.log(100.0), num_frequencies)) * math.pi
@@ -49,7 +51,9 @@ class ResidualBlock(nn.Module):
         time_channels: size of the time embedding; 0 for none.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, time_channels: int = 0) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, stride: int = 1, time_channels: int = 0
+    ) -> None:
         super().__init__()
         self.norm1 = group_norm(in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)

@@ -48,7 +48,9 @@ def to_batch(images: Any) -> tuple[Float[Tensor, "b 3 h w"], bool]:
     """
     array = np.asarray(images)
     if array.ndim not in (3, 4) or array.shape[-1] != 3 or array.size == 0:
-        raise InputError(f"images have shape {array.shape}; give RGB arrays of shape (h, w, 3) or (b, h, w, 3)")
+        raise InputError(
+            f"images have shape {array.shape}; give RGB arrays of shape (h, w, 3) or (b, h, w, 3)"
+        )
     single = array.ndim == 3
     if single:
         array = array[None]
@@ -58,7 +60,9 @@ def to_batch(images: Any) -> tuple[Float[Tensor, "b 3 h w"], bool]:
         batch = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).permute(0, 3, 1, 2)
         if not bool(torch.isfinite(batch).all()) or float(batch.min()) < 0 or float(batch.max()) > 1:
             low, high = float(batch.min()), float(batch.max())
-            raise InputError(f"float images range from {low:g} to {high:g}; scale them to [0, 1] or give uint8")
+            raise InputError(
+                f"float images range from {low:g} to {high:g}; scale them to [0, 1] or give uint8"
+            )
     else:
         raise InputError(f"images are of type {array.dtype}; give uint8, or floats in [0, 1]")
     return batch, single
@@ -86,7 +90,9 @@ def predict_images(
     batch, single = to_batch(images)
     device = next(model.parameters()).device
     size = (batch.shape[-2], batch.shape[-1])
-    batch = _to_input_height(batch.to(device), model.spec.input_height if input_height is None else input_height)
+    batch = _to_input_height(
+        batch.to(device), model.spec.input_height if input_height is None else input_height
+    )
     was_training = model.training
     model.eval()
     try:
@@ -162,9 +168,7 @@ def _predict_windows(
     return probabilities / counts, disagreement[:, 0] / counts
 
 
-def window_positions(
-    size: tuple[int, int], window: tuple[int, int], overlap: float
-) -> list[tuple[int, int]]:
+def window_positions(size: tuple[int, int], window: tuple[int, int], overlap: float) -> list[tuple[int, int]]:
     """Top-left corners of windows that cover an image, neighbours sharing at least ``overlap`` of a window.
 
     Args:

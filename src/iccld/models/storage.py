@@ -55,7 +55,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; give a folder that a finished run wrote") from error
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: truncated or not a safetensors file ({error}); copy or train it again") from error
+        raise InputError(
+            f"{path}: truncated or not a safetensors file ({error}); copy or train it again"
+        ) from error
 
 
 def save_model(folder: str | Path, weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
@@ -78,7 +80,9 @@ def find_model(source: str | Path) -> Path:
         raise InputError(f"{source}: is a file; give the folder that holds {CONFIG} and {WEIGHTS}")
     text = str(source)
     if text.count("/") != 1 or text.startswith((".", "/", "~")):
-        raise InputError(f"{source}: no such folder; give a finished run's folder or a hub id like user/model")
+        raise InputError(
+            f"{source}: no such folder; give a finished run's folder or a hub id like user/model"
+        )
     from huggingface_hub import snapshot_download
 
     try:
@@ -105,13 +109,17 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is not JSON ({error}); copy or train the model again") from error
     if not isinstance(config, dict) or config.get("format") != _FORMAT:
-        raise InputError(f"{path}: is not the configuration of an ICCLD model; give the folder of a finished run")
+        raise InputError(
+            f"{path}: is not the configuration of an ICCLD model; give the folder of a finished run"
+        )
     return config
 
 
 def not_a_model(folder: Path, error: Exception) -> InputError:
     """The message for a configuration that lacks something."""
-    return InputError(f"{folder / CONFIG}: incomplete or of a newer version ({error}); train or copy the model again")
+    return InputError(
+        f"{folder / CONFIG}: incomplete or of a newer version ({error}); train or copy the model again"
+    )
 
 
 def load_weights(model: nn.Module, folder: Path, *, num_classes: int) -> None:

@@ -60,16 +60,18 @@ class MixTransformerCoder(_NormalizedCoder):
         self, name: str, *, pretrained: bool | str = False, config: dict[str, Any] | None = None
     ) -> None:
         super().__init__()
-        from transformers import AutoConfig, SegformerConfig, SegformerModel
+        from transformers import SegformerConfig, SegformerModel
 
         if config is not None:
-            self.encoder = SegformerModel(AutoConfig.for_model(**config))
+            self.encoder = SegformerModel(SegformerConfig.from_dict(config))
         elif pretrained:
             source = pretrained if isinstance(pretrained, str) else f"nvidia/{name.replace('_', '-')}"
             self.encoder = _load_weights(SegformerModel, source)
         else:
             hidden_sizes, depths = _MIT[name]
-            self.encoder = SegformerModel(SegformerConfig(hidden_sizes=list(hidden_sizes), depths=list(depths)))
+            self.encoder = SegformerModel(
+                SegformerConfig(hidden_sizes=list(hidden_sizes), depths=list(depths))
+            )
         if config is not None or pretrained:  # what was read may differ from the table above
             self.backbone_config = self.encoder.config.to_dict()
         self.channels = dict(zip((4, 8, 16, 32), self.encoder.config.hidden_sizes, strict=True))
@@ -97,14 +99,14 @@ class AutoBackboneCoder(_NormalizedCoder):
 
     channels: dict[int, int]
 
-    def __init__(self, source: str, *, pretrained: bool = False, config: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, source: str, *, pretrained: bool = False, config: dict[str, Any] | None = None
+    ) -> None:
         super().__init__()
         from transformers import AutoBackbone, AutoConfig
 
-        if config is not None:
-            loaded = AutoConfig.for_model(**config)
-        else:
-            loaded = _from_pretrained(AutoConfig, source)
+        stored = config is not None
+        loaded = AutoConfig.for_model(**config) if stored else _from_pretrained(AutoConfig, source)
         patch_size = getattr(loaded, "patch_size", None)
         num_layers = getattr(loaded, "num_hidden_layers", 0)
         is_plain = not hasattr(loaded, "depths")
@@ -128,7 +130,9 @@ class AutoBackboneCoder(_NormalizedCoder):
         self.patch_size = int(patch_size) if is_plain and isinstance(patch_size, int) else 0
         channels = list(self.backbone.channels)
         if len(channels) != 4:
-            raise InputError(f"backbone {source}: has {len(channels)} stages; choose one with 4 (or a plain ViT)")
+            raise InputError(
+                f"backbone {source}: has {len(channels)} stages; choose one with 4 (or a plain ViT)"
+            )
         self.channels = dict(zip((4, 8, 16, 32), channels, strict=True))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
@@ -145,9 +149,7 @@ class AutoBackboneCoder(_NormalizedCoder):
 
 def _load_weights(kind: Any, source: str, **arguments: Any) -> Any:
     """Loads a network in fp32; one that finds hardly any of its weights in the source is of another kind."""
-    model, report = _from_pretrained(
-        kind, source, dtype=torch.float32, output_loading_info=True, **arguments
-    )
+    model, report = _from_pretrained(kind, source, dtype=torch.float32, output_loading_info=True, **arguments)
     missing, total = len(report["missing_keys"]), len(model.state_dict())
     if 2 * missing > total:
         raise InputError(

@@ -28,9 +28,7 @@ class Estimate:
     seconds_per_step: float
 
 
-def estimate_step(
-    model: ICCLD, *, batch_size: int, num_branches: int, crop: tuple[int, int]
-) -> Estimate:
+def estimate_step(model: ICCLD, *, batch_size: int, num_branches: int, crop: tuple[int, int]) -> Estimate:
     """Runs one small forward and backward pass and scales what it kept and took to the real batch.
 
     Call it under the autocast that training will use.

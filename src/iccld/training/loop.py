@@ -85,7 +85,7 @@ class Trainer:
     ) -> None:
         self.config, self.fabric, self.method, self.loaders = config, fabric, method, loaders
         self.out, self.evaluate, self.preset = out, evaluate, preset
-        self.model = model.to(memory_format=torch.channels_last)
+        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         decay = get_ema_multi_avg_fn(config.adaptation.teacher_decay)
         self.teacher: AveragedModel = AveragedModel(self.model, multi_avg_fn=decay)
         self.teacher.requires_grad_(False).eval().to(fabric.device)
@@ -122,11 +122,11 @@ class Trainer:
         config = self.config
         end = min(config.steps, config.stop_at or config.steps)
         student, optimizer = self.fabric.setup(self.model, self.optimizer)
-        discriminator, discriminator_optimizer = self.discriminator, self.discriminator_optimizer
-        wrapped_discriminator: Any = None
-        if discriminator is not None:
-            wrapped_discriminator, discriminator_optimizer = self.fabric.setup(
-                discriminator, self.discriminator_optimizer
+        discriminator: Any = None
+        discriminator_optimizer: Any = None
+        if self.discriminator is not None and self.discriminator_optimizer is not None:
+            discriminator, discriminator_optimizer = self.fabric.setup(
+                self.discriminator, self.discriminator_optimizer
             )
         log = MetricsLog(self.out / "metrics.csv", resume_step=self.step)
         display = TrainingDisplay(config.method, self.step, end, enabled=self.fabric.is_global_zero)
@@ -135,12 +135,10 @@ class Trainer:
         with Interruption() as interruption, display:
             batches = self._batches(self.step, end)
             for step in range(self.step, end):
-                factor = rate_factor(
-                    step, config.steps, config.optim.warmup_steps, config.optim.poly_power
-                )
+                factor = rate_factor(step, config.steps, config.optim.warmup_steps, config.optim.poly_power)
                 set_rate(self.optimizer, factor)
                 logs = self._train_step(
-                    step, batches, student, optimizer, wrapped_discriminator, discriminator_optimizer, factor
+                    step, batches, student, optimizer, discriminator, discriminator_optimizer, factor
                 )
                 self.teacher.update_parameters(self.model)
                 self.step = step + 1
@@ -301,7 +299,12 @@ class Trainer:
     def _finish(self, log: MetricsLog) -> None:
         self._evaluate(log)
         if self.fabric.is_global_zero:
-            facts = {"preset": self.preset, "step": self.step, "weights": "ema_teacher", **to_dict(self.config)}
+            facts = {
+                "preset": self.preset,
+                "step": self.step,
+                "weights": "ema_teacher",
+                **to_dict(self.config),
+            }
             self.teacher_model.save_pretrained(self.out, extra={"training": facts})
         self.fabric.barrier()
 
