@@ -105,8 +105,7 @@ class AutoBackboneCoder(_NormalizedCoder):
         super().__init__()
         from transformers import AutoBackbone, AutoConfig
 
-        stored = config is not None
-        loaded = AutoConfig.for_model(**config) if stored else _from_pretrained(AutoConfig, source)
+        loaded = _from_pretrained(AutoConfig, source) if config is None else AutoConfig.for_model(**config)
         patch_size = getattr(loaded, "patch_size", None)
         num_layers = getattr(loaded, "num_hidden_layers", 0)
         is_plain = not hasattr(loaded, "depths")
