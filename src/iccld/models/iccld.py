@@ -20,7 +20,8 @@ from iccld.models.image_coder import build_image_coder, pyramid_channels
 from iccld.models.label_coder import LATENT_STRIDE, LabelDecoder, LabelEncoder
 from iccld.models.prediction import Images, Prediction, predict_images
 
-_MULTIPLE = 32  # sides are padded to a multiple of the coarsest stride
+_MULTIPLE = 32  # sides are padded to a multiple of the coarsest stride, and to two of its cells at least:
+_SMALLEST = 64  # where one cell is left, bf16 convolutions of stride 2 give garbage on CPUs with AMX (torch 2.13)
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ class ICCLD(nn.Module):
             images: RGB in [0, 1], any size; padded at the right and bottom by repeating the edge.
         """
         height, width = images.shape[-2:]
-        pad_h, pad_w = -height % _MULTIPLE, -width % _MULTIPLE
+        pad_h, pad_w = _padding(height), _padding(width)
         if pad_h or pad_w:
             images = F.pad(images, (0, pad_w, 0, pad_h), mode="replicate")
         features = self.image_coder(images)
@@ -157,7 +158,7 @@ class ICCLD(nn.Module):
     def encode_labels(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, "b d h2 w2"]:
         """Label maps → latents z_0; labels are padded with ignore like the images."""
         height, width = labels.shape[-2:]
-        padded = F.pad(labels, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE), value=255)
+        padded = F.pad(labels, (0, _padding(width), 0, _padding(height)), value=255)
         latent: Tensor = self.label_encoder(padded)
         return latent
 
@@ -301,3 +302,8 @@ class ICCLD(nn.Module):
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
         """Uploads the model to a Hugging Face repository and returns its address."""
         return storage.push_model(self.save_pretrained, repo_id, private=private, token=token)
+
+
+def _padding(side: int) -> int:
+    """How many pixels a side lacks."""
+    return max(_SMALLEST - side, -side % _MULTIPLE)

@@ -6,15 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from iccld.labels import LabelSpace
 from iccld.models.iccld import ICCLD
-
-SPACE = LabelSpace.from_names("five", ("road", "sky", "car", "tree house", "person"))
-
-BACKBONES = ("compact", "efficientnet_lite0", "mit_b0", "convnextv2", "swin", "dinov2")
-"""The last three stand for ``auto:`` and a folder that holds such a network, made small."""
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +65,7 @@ def backbone_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
 
 @pytest.fixture
 def backbone(request: pytest.FixtureRequest) -> str:
-    """Turns one of :data:`BACKBONES` (an indirect parameter) into the name to ask for."""
+    """Turns an indirect parameter into the name to ask for; the last three stand for ``auto:`` and a folder."""
     name: str = request.param
     if name in ("convnextv2", "swin", "dinov2"):
         folders: dict[str, Path] = request.getfixturevalue("backbone_folders")
@@ -81,25 +75,10 @@ def backbone(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def model() -> ICCLD:
-    """A small model; not to be changed."""
-    return build(width=32)
-
-
-def build(*, shaken: bool = True, seed: int = 0, **settings: object) -> ICCLD:
-    """A model with random weights, none of which is zero: layers that start as zeros hide nothing."""
-    torch.manual_seed(seed)
-    model = ICCLD(SPACE, **settings)  # type: ignore[arg-type]
-    return shake(model).eval() if shaken else model.eval()
-
-
-def shake(model: ICCLD) -> ICCLD:
-    """Adds a little noise to every weight."""
+    """A small model in which no weight is zero; not to be changed."""
+    torch.manual_seed(0)
+    small = ICCLD(LabelSpace.from_names("five", ("road", "sky", "car", "tree house", "person")), width=32)
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in small.parameters():
             parameter.add_(0.03 * torch.randn_like(parameter))
-    return model
-
-
-def gradients(module: nn.Module) -> dict[str, torch.Tensor | None]:
-    """The gradient of every parameter."""
-    return {name: parameter.grad for name, parameter in module.named_parameters()}
+    return small.eval()

@@ -1,0 +1,278 @@
+"""The model as a whole: every backbone, the switches, the training pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from iccld.diffusion import self_aligned_state
+from iccld.labels import CAMVID11
+from iccld.models.iccld import ICCLD, TrainingOutput
+from iccld.models.image_coder import pyramid_channels
+
+BACKBONES = ("compact", "efficientnet_lite0", "mit_b0", "convnextv2", "swin", "dinov2")
+every_backbone = pytest.mark.parametrize("backbone", BACKBONES, indirect=True)
+
+# Parameters of transformers' networks that take no part in a backbone's features.
+IDLE = {"swin.layernorm.weight", "swin.layernorm.bias", "embeddings.mask_token"}
+
+
+def _build(**settings: Any) -> ICCLD:
+    """A small model in which no weight is zero, so that layers that start as zeros hide nothing."""
+    torch.manual_seed(0)
+    model = ICCLD(CAMVID11, **{"width": 32, **settings})
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.03 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def _images(b: int = 2, height: int = 64, width: int = 96) -> Tensor:
+    return torch.rand(b, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def _labels(b: int = 2, height: int = 64, width: int = 96) -> Tensor:
+    labels = torch.randint(0, 11, (b, height, width), generator=torch.Generator().manual_seed(2))
+    labels[:, :5] = 255
+    return labels
+
+
+def _train_pass(model: ICCLD, num_labeled: int = 2, num: int = 2, **settings: Any) -> TrainingOutput:
+    torch.manual_seed(3)
+    aligned = torch.arange(num) % 2 == 0
+    times = torch.linspace(0.3, 1, num)
+    return model(_images(num), _labels(num_labeled), times, aligned, **settings)
+
+
+def _total(output: TrainingOutput) -> Tensor:
+    """A loss that depends on everything a pass gives."""
+    return (
+        output.logits.square().mean()
+        + output.reconstruction.square().mean()
+        + output.denoised.square().mean()
+    )
+
+
+# -- every backbone ----------------------------------------------------------------------------------
+
+
+@every_backbone
+def test_pyramid(backbone: str) -> None:
+    model = _build(backbone=backbone)
+    channels = pyramid_channels(model.image_coder)
+    assert {8, 16, 32} <= set(channels) <= {2, 4, 8, 16, 32}
+    assert 4 in channels
+    with torch.no_grad():
+        features = model.image_coder(_images())
+    assert set(features) == set(channels)
+    for stride, map_ in features.items():
+        assert map_.shape == (2, channels[stride], 64 // stride, 96 // stride)
+        assert bool(torch.isfinite(map_).all())
+
+
+@every_backbone
+def test_the_image_matters_at_every_stride(backbone: str) -> None:
+    coder = _build(backbone=backbone).image_coder
+    with torch.no_grad():
+        one, other = coder(_images()), coder(_images().flip(1))
+    for stride in one:
+        assert not torch.equal(one[stride], other[stride])
+
+
+@every_backbone
+def test_every_weight_learns(backbone: str) -> None:
+    """Also what distributed training asks for: a weight without gradient stops it."""
+    model = _build(backbone=backbone).train()
+    _total(_train_pass(model)).backward()
+    for name, parameter in model.named_parameters():
+        if any(name.endswith(idle) for idle in IDLE):
+            continue
+        assert parameter.grad is not None, name
+        assert bool(torch.isfinite(parameter.grad).all()), name
+    for part in (model.image_coder, model.label_encoder, model.denoiser, model.label_decoder):
+        assert sum(float(p.grad.abs().sum()) for p in part.parameters() if p.grad is not None) > 0
+
+
+@every_backbone
+def test_any_image_size(backbone: str) -> None:
+    model = _build(backbone=backbone)
+    image = np.random.default_rng(0).integers(0, 256, (70, 101, 3), dtype=np.uint8)
+    prediction = model.predict(image)
+    assert prediction.labels.shape == (70, 101)
+    assert np.isfinite(prediction.probabilities).all()
+    output = model(_images(1, 70, 101), _labels(1, 70, 101), torch.ones(1), torch.ones(1, dtype=torch.bool))
+    stride = model.label_decoder.out_stride
+    assert output.logits.shape == (1, 11, -(-70 // stride), -(-101 // stride))
+
+
+# -- the switches ------------------------------------------------------------------------------------
+
+
+class _Altered(nn.Module):
+    """An image coder whose features at some strides are noise."""
+
+    def __init__(self, coder: nn.Module, strides: tuple[int, ...]) -> None:
+        super().__init__()
+        self.coder, self.strides = coder, strides
+        self.channels = pyramid_channels(coder)
+
+    def forward(self, images: Tensor) -> dict[int, Tensor]:
+        features: dict[int, Tensor] = self.coder(images)
+        return {s: torch.randn_like(f) if s in self.strides else f for s, f in features.items()}
+
+
+def _answer(model: ICCLD, strides: tuple[int, ...], part: Callable[[ICCLD], Tensor]) -> Tensor:
+    coder = model.image_coder
+    model.image_coder = _Altered(coder, strides)
+    try:
+        torch.manual_seed(7)
+        with torch.no_grad():
+            return part(model)
+    finally:
+        model.image_coder = coder
+
+
+def _denoised(model: ICCLD) -> Tensor:
+    state = model.encode_images(_images())
+    noise = torch.randn(2, 16, 8, 12, generator=torch.Generator().manual_seed(4))
+    return model.sample(state, noise, 2)
+
+
+def _decoded(model: ICCLD) -> Tensor:
+    state = model.encode_images(_images())
+    return model.decode(torch.randn(2, 16, 8, 12, generator=torch.Generator().manual_seed(4)), state)
+
+
+@pytest.mark.parametrize(("links", "expected"), [(True, {8, 16, 32}), (False, {32})])
+def test_context_links_are_what_the_denoiser_sees(links: bool, expected: set[int]) -> None:
+    model = _build(context_links=links)
+    plain = _answer(model, (), _denoised)
+    seen = {s for s in (2, 4, 8, 16, 32) if not torch.equal(_answer(model, (s,), _denoised), plain)}
+    assert seen == expected
+
+
+@pytest.mark.parametrize(("links", "expected"), [(True, {2, 4}), (False, set())])
+def test_detail_links_are_what_the_decoder_sees(links: bool, expected: set[int]) -> None:
+    model = _build(detail_links=links)
+    plain = _answer(model, (), _decoded)
+    seen = {s for s in (2, 4, 8, 16, 32) if not torch.equal(_answer(model, (s,), _decoded), plain)}
+    assert seen == expected
+
+
+@pytest.mark.parametrize("diffusion", [True, False])
+def test_without_diffusion_noise_and_steps_do_not_matter(diffusion: bool) -> None:
+    model = _build(diffusion=diffusion)
+    image = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
+    first = model.predict(image, seed=0).probabilities
+    assert np.array_equal(first, model.predict(image, seed=1).probabilities) != diffusion
+    assert np.array_equal(first, model.predict(image, steps=3).probabilities) != diffusion
+    disagreement = model.predict(image, draws=3).mutual_information.max()
+    assert (disagreement > 1e-5) == diffusion
+    torch.manual_seed(3)
+    early = model(_images(), _labels(), torch.full((2,), 0.1), torch.zeros(2, dtype=torch.bool)).denoised
+    torch.manual_seed(4)
+    late = model(_images(), _labels(), torch.ones(2), torch.ones(2, dtype=torch.bool)).denoised
+    assert torch.equal(early, late) != diffusion
+
+
+def test_training_without_diffusion_is_the_prediction() -> None:
+    model = _build(diffusion=False)
+    with torch.no_grad():
+        output = _train_pass(model)
+        state = model.encode_images(_images())
+        logits = model.decode(model.sample(state, model.draw_noise(state, 2)), state)
+    torch.testing.assert_close(output.logits, logits)
+
+
+# -- the training pass -------------------------------------------------------------------------------
+
+
+def test_training_pass_shapes() -> None:
+    model = _build()
+    output = _train_pass(model, num_labeled=2, num=3)
+    assert output.logits.shape == output.reconstruction.shape == (2, 11, 32, 48)
+    assert output.denoised.shape == (3, 16, 8, 12)
+    assert output.clean.shape == (2, 16, 8, 12)
+    assert not output.clean.requires_grad
+    assert output.denoised.requires_grad
+
+
+def test_training_pass_is_the_equations() -> None:
+    """Once more with the parts called one by one."""
+    model = _build()
+    times, aligned = torch.tensor([0.4, 0.7, 1.0]), torch.tensor([False, True, False])
+    images, labels = _images(3), _labels(2)
+    torch.manual_seed(5)
+    output = model(images, labels, times, aligned, reconstruction_noise=0.2)
+    torch.manual_seed(5)
+    with torch.no_grad():
+        state = model.encode_images(images)
+        clean = model.encode_labels(labels)
+        noise = torch.randn(3, 16, 8, 12)
+        start = torch.cat([clean, torch.full((1, 16, 8, 12), torch.nan)])  # no label, so never read
+        noisy = self_aligned_state(
+            lambda z, t: model.denoiser(z, t, state.context),
+            start,
+            noise,
+            times,
+            torch.tensor([False, True, True]),
+        )
+        denoised = model.denoiser(noisy, times, state.context)
+        disturbed = clean + 0.2 * torch.randn(2, 16, 8, 12)
+        first = state.take(slice(2))
+        logits, reconstruction = model.decode(denoised[:2], first), model.decode(disturbed, first)
+    torch.testing.assert_close(output.clean, clean)
+    torch.testing.assert_close(output.denoised, denoised)
+    torch.testing.assert_close(output.logits, logits)
+    torch.testing.assert_close(output.reconstruction, reconstruction)
+
+
+def test_segmentation_does_not_teach_the_label_encoder() -> None:
+    """Only the reconstruction does: else denoiser and encoder could agree on an empty latent."""
+    model = _build().train()
+    output = _train_pass(model)
+    (output.logits.square().mean() + output.denoised.square().mean()).backward(retain_graph=True)
+    assert all(p.grad is None or not bool(p.grad.any()) for p in model.label_encoder.parameters())
+    output.reconstruction.square().mean().backward()
+    assert all(p.grad is not None for p in model.label_encoder.parameters())
+
+
+def test_the_callers_choice_of_aligned_samples_is_not_overwritten() -> None:
+    model, aligned = _build(), torch.zeros(3, dtype=torch.bool)
+    model(_images(3), _labels(1), torch.ones(3), aligned)
+    assert not bool(aligned.any())
+
+
+def test_nothing_labeled_gives_finite_gradients() -> None:
+    model = _build().train()
+    output = model(
+        _images(), torch.full((2, 64, 96), 255), torch.full((2,), 0.5), torch.zeros(2, dtype=torch.bool)
+    )
+    _total(output).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is None or bool(torch.isfinite(parameter.grad).all()), name
+
+
+def test_state_is_repeated_image_by_image() -> None:
+    model = _build()
+    with torch.no_grad():
+        state = model.encode_images(_images())
+    twice = state.repeat(2)
+    for ours, theirs in zip([*twice.context, *twice.details], [*state.context, *state.details], strict=True):
+        assert torch.equal(ours, torch.stack([theirs[0], theirs[0], theirs[1], theirs[1]]))
+    assert torch.equal(state.take(slice(1, 2)).context[0], state.context[0][1:])
+
+
+def test_noise_is_the_cpus_and_the_same_everywhere() -> None:
+    model = _build()
+    with torch.no_grad():
+        state = model.encode_images(_images(1))
+    torch.manual_seed(11)
+    ours = model.draw_noise(state, 2)
+    torch.manual_seed(11)
+    assert torch.equal(ours, torch.randn(2, 16, 8, 12))
