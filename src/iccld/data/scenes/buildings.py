@@ -19,7 +19,7 @@ def build_houses(stage: Stage) -> None:
     town = street.kind in ("town", "lot")
     for side in street.sides:
         common = facades.draw_style(rng, town, _saturation(stage))
-        height, last = _height(stage, town), (-99.0, 0.0)
+        height, last = _height(stage, town), (-99.0, 0.0, 0.0)
         for block in side.blocks:
             if block.kind in ("green", "lot") and chance(rng, 0.6):
                 _set_back(stage, side, block.near, block.far)
@@ -35,9 +35,9 @@ def build_houses(stage: Stage) -> None:
                     height = _height(stage, town)
                 wall = side.back + side.front + (rng.uniform(0, 1.5) if chance(rng, 0.25) else 0.0)
                 if far > NEAREST + 0.5:
-                    exposed = near - last[0] > 0.3 or height > last[1] + 1
+                    exposed = near - last[0] > 0.3 or height > last[1] + 0.5 or wall < last[2] - 0.05
                     _house(stage, side, near, far, wall, height, common, exposed)
-                    last = (far, height)
+                    last = (far, height, wall)
                 near = far + (0.0 if town and chance(rng, 0.85) else rng.uniform(0.5, 6.0))
 
 
@@ -139,15 +139,17 @@ def _paint_front(
 ) -> None:
     """The wall along the street, from as near as the camera sees it."""
     camera, (near, far) = stage.camera, reach
-    seen = 1.7 * camera.focal * abs(x - camera.lateral) / camera.columns
-    start = min(max(near, NEAREST, seen), far - 0.5) if abs(camera.bend) < 0.004 else max(near, NEAREST)
+    # Where the wall enters the picture, with a margin for bends.
+    edge = max(0.5 * camera.columns / camera.focal - sign * camera.yaw, 0.1)
+    entry = 0.7 * abs(x - camera.lateral) / edge
+    start = min(max(near, NEAREST, entry), far - 0.5) if abs(camera.bend) < 0.006 else max(near, NEAREST)
     quad = camera.project(_corners(sign, x, start, far, height))
     area = abs(float(cv2.contourArea(quad)))
     middle = (start + far) / 2
     if area < 1 or not stage.canvas.seen(quad):
         return
     even = stage.light.on(normal, lit)
-    if area < 150:
+    if area < 220:
         stage.canvas.fill(quad, style.wall * even * np.float32(0.7), BUILDING, middle)
         return
     scale = float(
@@ -223,12 +225,13 @@ def _end_wall(
     pixels = stage.camera.project(outline)
     color = style.wall * np.float32(stage.rng.uniform(0.75, 1.1))
     stage.canvas.fill(pixels, color * light, BUILDING, near, grain=0.08, gradient=(1.05, 0.8))
-    if abs(float(pixels[-1, 0] - pixels[0, 0])) > 12 and chance(stage.rng, 0.5):
+    wide = abs(float(pixels[-1, 0] - pixels[0, 0]))
+    if wide > 24 and chance(stage.rng, 0.45) and stage.canvas.seen(pixels):
         left, right = sorted((x, deep))
         quad = stage.camera.project(
             np.array([[left, height, near], [right, height, near], [right, 0, near], [left, 0, near]])
         )
-        scale = float(np.clip(stage.camera.scale(near), 1.5, 14))
+        scale = float(np.clip(wide / 9.0, 1.5, 14))
         albedo = facades.texture(stage.rng, style, right - left, height, scale)
         stage.canvas.warp(albedo * light, quad, BUILDING, near)
 

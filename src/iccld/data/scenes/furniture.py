@@ -210,6 +210,8 @@ def _stretch(
         canvas, rng, middle = stage.canvas, stage.rng, (near + far) / 2
         light = stage.light.on(normal)
         pixels = stage.camera.project(quad)
+        if not canvas.seen(pixels):
+            return
         if kind == "railing":
             _rails(stage, x, near, far, high, color * light)
             return
@@ -219,6 +221,12 @@ def _stretch(
             top, left = int(rng.integers(256 - size)), int(rng.integers(256 - size))
             texture = part[top : top + size, left : left + size, None] * color * light
             texture *= np.linspace(1.25, 0.6, size, dtype=np.float32)[:, None, None]
+            for along in (far - 0.5, middle, near + 0.5):  # its outline is ragged
+                if along > 2.5:
+                    variant, size_up = int(rng.integers(trees.VARIANTS)), high * rng.uniform(1.02, 1.22)
+                    trees.paint_tree(
+                        stage, "bush", variant, False, 1.4, x + sign * 0.3, along, size_up, color
+                    )
             canvas.warp(texture.astype(np.float32), pixels, VEGETATION, middle)
             return
         label = WALL if kind == "wall" else FENCE
@@ -241,8 +249,12 @@ def _rails(stage: Stage, x: float, near: float, far: float, high: float, color: 
         ends = camera.project(np.array([[x, level, near], [x, level, far]]))
         canvas.stroke(ends, 0.05 * scale, color, FENCE, middle)
     step = max(0.13, 2.2 / scale)
-    for along in np.arange(near, far, step):
-        ends = camera.project(np.array([[x, 0.0, along], [x, high, along]]))
+    places = np.arange(near, far, step)
+    points = np.empty((len(places), 2, 3))
+    points[:, :, 0], points[:, 0, 1], points[:, 1, 1], points[:, :, 2] = x, 0.0, high, places[:, None]
+    for along, ends in zip(
+        places.tolist(), camera.project(points.reshape(-1, 3)).reshape(-1, 2, 2), strict=True
+    ):
         canvas.stroke(ends, min(0.035 * camera.scale(along), 6.0), color, FENCE, along)
     area = np.array([[x, high, near], [x, high, far], [x, 0.05, far], [x, 0.05, near]])
     canvas.mark(camera.project(area), FENCE)

@@ -97,7 +97,7 @@ def car(rng: np.random.Generator, color: np.ndarray) -> Model:
     profile[:, 0] *= length
     glass, bumper = _dark(rng), color if chance(rng, 0.7) else _dark(rng, 0.02, 0.06)
     strips = [bumper, bumper, color, color, glass, color, color, glass, color, color, bumper, bumper]
-    shine = rng.uniform(0.13, 0.3) if chance(rng, 0.5) else 0.131
+    shine = rng.uniform(0.06, 0.24)
     gloss = [0.02, 0.02, 0.04, 0.08, shine * 0.7, 0.12, 0.12, shine, 0.1, 0.06, 0.03, 0.02]
     lower = np.concatenate([profile[:5], profile[8:]])
     lower[3:6, 2] = 1.0

@@ -131,7 +131,7 @@ def _side(rng: np.random.Generator, look: Look, kind: str, sign: int, edge: floa
     if kind == "open":
         verge = rng.uniform(1.0, 7.0)
         walk = 0.05 if chance(rng, 0.35) else walk
-    front = 0.0 if town and chance(rng, 0.75) else rng.uniform(1.0, 8.0)
+    front = 0.0 if town and chance(rng, 0.82) else rng.uniform(1.0, 8.0)
     if kind == "suburb":
         front = rng.uniform(3.0, 10.0)
     if front < 0.5:
@@ -158,11 +158,11 @@ def draw_street(rng: np.random.Generator, look: Look) -> Street:
     """Draws the plan of a street."""
     kind = KINDS[pick(rng, look.kinds)]
     lane = uniform(rng, look.lane)
-    lanes = 2 if chance(rng, 0.72) else (3 if chance(rng, 0.5) else 4)
+    lanes = 2 if chance(rng, 0.8) else (3 if chance(rng, 0.5) else 4)
     half = lane * lanes / 2
     if kind == "lot":
         half += rng.uniform(2, 9)
-    edges = (half + rng.uniform(-0.3, 0.8), half + rng.uniform(-0.3, 0.8))
+    edges = (half + rng.uniform(-0.4, 0.6), half + rng.uniform(-0.4, 0.6))
     sides = (_side(rng, look, kind, -1, edges[0]), _side(rng, look, kind, 1, edges[1]))
     for side in sides:
         if side.parked and chance(rng, 0.6):

@@ -70,8 +70,8 @@ class Placed:
         """Paints a polygon with diffuse light and the mirrored sky."""
         stage = self.stage
         mirrored = stage.light.horizon * (gloss * stage.light.openness * (0.55 + 0.6 * max(up, 0.0)))
-        glass = gloss >= 0.13
-        steep, grain = ((1.5, 0.55), 0.2) if glass else ((1.12, 0.8), 0.07)
+        glass = gloss >= 0.06 and float(albedo.max()) < 0.09
+        steep, grain = ((1.7, 0.4), 0.2) if glass else ((1.12, 0.8), 0.07)
         color = (albedo * light + mirrored).astype(np.float32)
         stage.canvas.fill(
             pixels, color, self.model.label, self.along, gradient=steep, grain=grain, kind="cloud"
