@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from iccld.data.scenes import (
+    barriers,
     buildings,
     cycles,
     furniture,
@@ -96,6 +97,7 @@ def _paint(stage: street.Stage) -> None:
     buildings.paint_backdrop(stage, horizon)
     buildings.build_houses(stage)
     trees.plant_trees(stage)
+    barriers.enclose(stage)
     furniture.furnish(stage)
     vehicles.park(stage)
     vehicles.drive(stage)

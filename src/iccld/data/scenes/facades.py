@@ -90,10 +90,30 @@ def texture(rng: np.random.Generator, style: Style, width: float, height: float,
     if chance(rng, 0.5) and upper > 0:
         row, thick = rows - base - max(1, round(0.15 * scale)), max(1, round(0.15 * scale))
         picture[max(0, row) : row + thick] *= np.float32(rng.uniform(0.6, 1.4))
+    if scale > 3:
+        _details(rng, style, picture, scale)
     if chance(rng, 0.4):  # a drain pipe
         at = int(rng.integers(columns))
         picture[: rows - 1, at : at + max(1, round(0.1 * scale))] *= np.float32(0.45)
     return picture
+
+
+def _details(rng: np.random.Generator, style: Style, picture: np.ndarray, scale: float) -> None:
+    """What else hangs on a wall: pilasters at its ends, boxes, plates, vents, stains below sills."""
+    rows, columns = picture.shape[:2]
+    if chance(rng, 0.35):
+        wide = max(1, round(rng.uniform(0.15, 0.5) * scale))
+        tone = style.trim * np.float32(rng.uniform(0.4, 0.9))
+        picture[:, :wide] = tone
+        picture[:, max(0, columns - wide) :] = tone
+    for _ in range(int(rng.poisson(columns / scale / 4))):
+        high, wide = (max(1, round(float(v) * scale)) for v in rng.uniform(0.12, 0.9, 2))
+        top, left = int(rng.integers(max(1, rows - high))), int(rng.integers(max(1, columns - wide)))
+        part = picture[top : top + high, left : left + wide]
+        if chance(rng, 0.88):
+            part *= np.float32(rng.uniform(0.45, 1.5))
+        else:
+            part[:] = paint.sign(rng)
 
 
 def _wall(rng: np.random.Generator, style: Style, rows: int, columns: int, scale: float) -> np.ndarray:

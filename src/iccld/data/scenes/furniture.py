@@ -1,15 +1,16 @@
-"""Lamps, signals, signs, bollards, bins, fences, walls, hedges and banners."""
+"""Lamps, signals, signs, bollards, bins, banners and other things on the pavement."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
-from iccld.data.scenes import noise, paint, trees
-from iccld.data.scenes.camera import NEAREST
+from iccld.data.scenes import paint
 from iccld.data.scenes.looks import chance
 from iccld.data.scenes.street import Side, Stage
 
-WALL, FENCE, POLE, LIGHT, SIGN, VEGETATION, VOID = 3, 4, 5, 6, 7, 8, 255
+POLE, LIGHT, SIGN, VOID = 5, 6, 7, 255
 
 
 def _flat(stage: Stage, lateral: float, along: float, outline: np.ndarray) -> np.ndarray:
@@ -40,7 +41,8 @@ def pole(stage: Stage, lateral: float, along: float, high: float, width: float, 
         )
 
 
-def _metal(rng: np.random.Generator) -> np.ndarray:
+def metal(rng: np.random.Generator) -> np.ndarray:
+    """Paint of posts and boxes: dark green or black, or bare grey."""
     if chance(rng, 0.45):
         return paint.hsv(rng.uniform(80, 220), rng.uniform(0, 0.3), rng.uniform(0.08, 0.25))
     return paint.hsv(210, 0.04, rng.uniform(0.4, 0.75))
@@ -75,7 +77,7 @@ def lamp(stage: Stage, side: Side, along: float, high: float, color: np.ndarray,
 def signal(stage: Stage, lateral: float, along: float, low: float) -> None:
     """Queues a traffic light on its post; some show their back."""
     rng = stage.rng
-    color, state, back = _metal(rng), int(rng.integers(3)), chance(rng, 0.35)
+    color, state, back = metal(rng), int(rng.integers(3)), chance(rng, 0.35)
     board = chance(rng, 0.4)
 
     def paint_it() -> None:
@@ -103,7 +105,7 @@ def sign(stage: Stage, lateral: float, along: float) -> None:
     """Queues a traffic sign on a post: round, triangular, rectangular, or its grey back."""
     rng = stage.rng
     low, size = rng.uniform(1.7, 2.6), rng.uniform(0.28, 0.45)
-    kind, color = rng.random(), _metal(rng)
+    kind, color = rng.random(), metal(rng)
     white, red, blue = np.full(3, 0.75, np.float32), paint.hsv(0, 0.85, 0.75), paint.hsv(215, 0.8, 0.6)
     parts: list[tuple[np.ndarray, np.ndarray]]
     if kind < 0.3:
@@ -157,7 +159,7 @@ def shop_sign(stage: Stage, side: Side, along: float) -> None:
 def bollard(stage: Stage, lateral: float, along: float) -> None:
     """Queues a bollard (a pole) or a bin (not one of the classes)."""
     rng = stage.rng
-    color, bin_, high = _metal(rng), chance(rng, 0.25), rng.uniform(0.7, 1.1)
+    color, bin_, high = metal(rng), chance(rng, 0.25), rng.uniform(0.7, 1.1)
 
     def paint_it() -> None:
         light = stage.light.on((0.0, 0.1, -0.9))
@@ -168,108 +170,16 @@ def bollard(stage: Stage, lateral: float, along: float) -> None:
     stage.add(along, paint_it)
 
 
-def bounds(stage: Stage) -> None:
-    """Queues walls, fences, railings and hedges at the back of the pavements."""
-    rng = stage.rng
-    for side in stage.street.sides:
-        color = paint.wall(rng)[0] if side.bound == "wall" else _metal(rng)
-        if side.bound == "hedge":
-            color = paint.leaves(rng) * 0.8
-        high = rng.uniform(0.7, 2.2) if side.bound in ("wall", "hedge", "fence") else rng.uniform(0.9, 1.5)
-        for block in side.blocks:
-            if block.kind == "gap" or side.bound == "none":
-                continue
-            if block.kind != "houses" or side.front > 0.8:
-                for near in np.arange(block.near, min(block.far, 90), 5.0):
-                    far = min(near + 5.0, block.far)
-                    if far > NEAREST + 0.4 and not chance(rng, 0.08):
-                        _stretch(
-                            stage,
-                            side.sign * (side.back + 0.1),
-                            max(near, NEAREST),
-                            far,
-                            high,
-                            color,
-                            side.bound,
-                        )
-        if chance(rng, 0.08):  # railings at the kerb
-            start = rng.uniform(3, 25)
-            for near in np.arange(start, start + rng.uniform(5, 25), 5.0):
-                _stretch(stage, side.sign * (side.edge + 0.3), near, near + 5, 1.05, _metal(rng), "railing")
-
-
-def _stretch(
-    stage: Stage, x: float, near: float, far: float, high: float, color: np.ndarray, kind: str
-) -> None:
-    sign = 1 if x > 0 else -1
-    first, last = (far, near) if sign > 0 else (near, far)
-    quad = np.array([[x, high, first], [x, high, last], [x, 0.0, last], [x, 0.0, first]])
-    normal = (-float(sign), 0.1, -0.1)
-
-    def paint_it() -> None:
-        canvas, rng, middle = stage.canvas, stage.rng, (near + far) / 2
-        light = stage.light.on(normal)
-        pixels = stage.camera.project(quad)
-        if not canvas.seen(pixels):
-            return
-        if kind == "railing":
-            _rails(stage, x, near, far, high, color * light)
-            return
-        if kind == "hedge":
-            part = trees.leaf_texture(int(rng.integers(4)))
-            size = int(np.clip(600 / max(near, 3.0), 24, 128))
-            top, left = int(rng.integers(256 - size)), int(rng.integers(256 - size))
-            texture = part[top : top + size, left : left + size, None] * color * light
-            texture *= np.linspace(1.25, 0.6, size, dtype=np.float32)[:, None, None]
-            for along in (far - 0.5, middle, near + 0.5):  # its outline is ragged
-                if along > 2.5:
-                    variant, size_up = int(rng.integers(trees.VARIANTS)), high * rng.uniform(1.02, 1.22)
-                    trees.paint_tree(
-                        stage, "bush", variant, False, 1.4, x + sign * 0.3, along, size_up, color
-                    )
-            canvas.warp(texture.astype(np.float32), pixels, VEGETATION, middle)
-            return
-        label = WALL if kind == "wall" else FENCE
-        tone = 1 + 0.12 * noise.crop(rng, "mottle", 24, 64, 1.0)
-        if kind == "fence":
-            tone[:, :: int(rng.integers(3, 7))] *= 0.5
-        else:
-            tone[:: int(rng.integers(3, 5))] *= 0.85
-            tone[:2] *= 1.25
-        canvas.warp((tone[:, :, None] * color * light).astype(np.float32), pixels, label, middle)
-
-    stage.add(far, paint_it)
-
-
-def _rails(stage: Stage, x: float, near: float, far: float, high: float, color: np.ndarray) -> None:
-    """See-through railings; like annotators do, the label takes in what shows between the bars."""
-    camera, canvas, middle = stage.camera, stage.canvas, (near + far) / 2
-    scale = camera.scale(middle)
-    for level in (0.12, high):
-        ends = camera.project(np.array([[x, level, near], [x, level, far]]))
-        canvas.stroke(ends, 0.05 * scale, color, FENCE, middle)
-    step = max(0.13, 2.2 / scale)
-    places = np.arange(near, far, step)
-    points = np.empty((len(places), 2, 3))
-    points[:, :, 0], points[:, 0, 1], points[:, 1, 1], points[:, :, 2] = x, 0.0, high, places[:, None]
-    for along, ends in zip(
-        places.tolist(), camera.project(points.reshape(-1, 3)).reshape(-1, 2, 2), strict=True
-    ):
-        canvas.stroke(ends, min(0.035 * camera.scale(along), 6.0), color, FENCE, along)
-    area = np.array([[x, high, near], [x, high, far], [x, 0.05, far], [x, 0.05, near]])
-    canvas.mark(camera.project(area), FENCE)
-
-
 def furnish(stage: Stage) -> None:
     """Queues all street furniture."""
     rng, street = stage.rng, stage.street
-    bounds(stage)
-    metal, high, arm = _metal(rng), rng.uniform(5, 10.5), rng.uniform(0.4, 2.2)
+    clutter(stage)
+    steel, high, arm = metal(rng), rng.uniform(5, 10.5), rng.uniform(0.4, 2.2)
     for side in street.sides:
         if chance(rng, 0.75):
             step = rng.uniform(14, 38)
             for along in np.arange(rng.uniform(3, step), 110, step):
-                lamp(stage, side, float(along + rng.normal(0, 1)), high, metal, arm)
+                lamp(stage, side, float(along + rng.normal(0, 1)), high, steel, arm)
         for _ in range(int(rng.poisson(2.3))):
             sign(stage, side.sign * (side.edge + rng.uniform(0.2, 1.2)), 5 + 60 * rng.random() ** 1.1)
         if street.kind in ("town", "lot"):
@@ -290,3 +200,29 @@ def furnish(stage: Stage) -> None:
             bollard(stage, 0.0, street.island[1] - 0.4)
     if chance(rng, 0.12):
         signal(stage, rng.normal(0, 0.5), 8 + 30 * rng.random(), rng.uniform(2.0, 2.7))
+
+
+def clutter(stage: Stage) -> None:
+    """Queues things that belong to no class: cabinets, telephone boxes, letter boxes, boards, sacks."""
+    rng = stage.rng
+    for side in stage.street.sides:
+        for _ in range(int(rng.poisson(0.9))):
+            along = 4.0 + 35 * rng.random() ** 1.3
+            lateral = side.sign * rng.uniform(side.edge + 0.4, max(side.back, side.edge + 0.6))
+            kind = int(rng.integers(4))
+            half, high = ((0.45, 2.4), (0.22, 1.5), (0.6, 1.3), (0.35, 0.9))[kind]
+            red = paint.hsv(rng.uniform(-5, 8) % 360, 0.85, rng.uniform(0.4, 0.75))
+            color = red if kind < 2 and chance(rng, 0.6) else metal(rng)
+            stage.add(along, partial(_paint_box, stage, float(lateral), along, half, high, color, kind == 0))
+
+
+def _paint_box(
+    stage: Stage, lateral: float, along: float, half: float, high: float, color: np.ndarray, panes: bool
+) -> None:
+    light = stage.light.on((0.0, 0.1, -0.9))
+    pixels = _flat(stage, lateral, along, _rectangle(-half, half, 0.0, high))
+    stage.canvas.fill(pixels, color * light, VOID, along, gradient=(1.1, 0.75), grain=0.05)
+    if panes:
+        glass = np.full(3, 0.05, np.float32) * light
+        inner = _flat(stage, lateral, along, _rectangle(-0.75 * half, 0.75 * half, 0.5, 0.85 * high))
+        stage.canvas.fill(inner, glass, VOID, along, gradient=(1.6, 0.6), grain=0.2)

@@ -81,7 +81,8 @@ def develop(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.n
     if quality < 97:
         done, data = cv2.imencode(".jpg", result[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
         back = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        assert done and back is not None
+        assert done
+        assert back is not None
         result = np.ascontiguousarray(back[:, :, ::-1])
     return result
 

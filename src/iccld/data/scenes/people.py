@@ -150,7 +150,8 @@ def populate(stage: Stage) -> None:
     """Queues pedestrians, alone and in groups, mostly on the pavements."""
     rng, street = stage.rng, stage.street
     town = street.kind in ("town", "lot")
-    for _ in range(int(rng.poisson(stage.look.people * (1.2 if town else 0.55)))):
+    crowd = rng.uniform(0.3, 1.9)
+    for _ in range(int(rng.poisson(stage.look.people * crowd * (1.2 if town else 0.55)))):
         side = street.sides[int(rng.integers(2))]
         if chance(rng, 0.09):
             lateral = rng.uniform(-street.sides[0].edge, street.sides[1].edge)

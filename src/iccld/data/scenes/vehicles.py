@@ -239,11 +239,11 @@ def drive(stage: Stage) -> None:
     rng, street = stage.rng, stage.street
     spots: list[tuple[float, float]] = []
     for _ in range(int(rng.poisson(stage.look.traffic))):
-        kind = ("car", "van", "bus", "truck", "tram")[pick(rng, (0.77, 0.1, 0.055, 0.05, 0.025))]
+        kind = ("car", "van", "bus", "truck", "tram")[pick(rng, (0.78, 0.1, 0.045, 0.05, 0.025))]
         own = chance(rng, 0.5)
         lane = rng.integers(max(1, street.lanes // 2))
         lateral = (1 if own else -1) * street.own * street.lane * (0.5 + lane) + rng.normal(0, 0.2)
-        along = 5 + 75 * rng.random() ** 1.6 + (4 if kind in ("bus", "truck", "tram") else 0)
+        along = 6 + 75 * rng.random() ** 1.4 + (4 if kind in ("bus", "truck", "tram") else 0)
         if own and abs(lateral - stage.camera.lateral) < 1.8:
             along += 3
         if any(abs(lateral - x) < 2.2 and abs(along - z) < 7 for x, z in spots):
