@@ -57,7 +57,7 @@ def load_newest(folder: Path) -> Checkpoint | None:
     for path in sorted(folder.glob(_PATTERN), reverse=True):
         try:
             return _load(path)
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             print(f"warning: {path}: damaged checkpoint ({error}); trying the one before it", file=sys.stderr)
     return None
 

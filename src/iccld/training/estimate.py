@@ -41,7 +41,8 @@ def estimate_step(model: ICCLD, *, batch_size: int, num_branches: int, crop: tup
     """
     device = next(model.parameters()).device
     labeled = 2 if num_branches == 3 else 1
-    images = torch.rand(num_branches, 3, *crop, device=device).contiguous(memory_format=torch.channels_last)
+    images = torch.full((num_branches, 3, *crop), 0.5, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(labeled, *crop, dtype=torch.int64, device=device)
     times = torch.ones(num_branches, device=device)
     aligned = torch.ones(num_branches, dtype=torch.bool, device=device)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from iccld.training import tracking
+from iccld.training.tracking import MetricsLog, TrainingDisplay, read_metrics
+
+
+def test_rows_and_columns(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    log = MetricsLog(path)
+    log.add(20, {"train/loss": 1.5, "train/a": 0.000012345678})
+    log.add(40, {"train/loss": 1.25})
+    log.add(40, {"val/miou": 33.3333333})
+    assert path.read_text() == ("step,train/a,train/loss,val/miou\n20,1.23457e-05,1.5,\n40,,1.25,33.3333\n")
+    assert read_metrics(path) == [
+        {"step": "20", "train/loss": "1.5", "train/a": "1.23457e-05"},
+        {"step": "40", "train/loss": "1.25", "val/miou": "33.3333"},
+    ]
+
+
+def test_resuming_drops_what_came_after(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    log = MetricsLog(path)
+    for step in (10, 20, 30, 40):
+        log.add(step, {"train/loss": step})
+    resumed = MetricsLog(path, resume_step=25)
+    resumed.add(30, {"train/loss": -1})
+    assert [(row["step"], row["train/loss"]) for row in read_metrics(path)] == [
+        ("10", "10"),
+        ("20", "20"),
+        ("30", "-1"),
+    ]
+
+
+def test_starting_afresh_forgets_an_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    MetricsLog(path).add(10, {"train/loss": 1})
+    MetricsLog(path).add(5, {"train/loss": 2})
+    assert [row["step"] for row in read_metrics(path)] == ["5"]
+
+
+def test_resuming_without_a_file(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path / "metrics.csv", resume_step=10)
+    log.add(20, {"train/loss": 1})
+    assert len(read_metrics(tmp_path / "metrics.csv")) == 1
+
+
+def test_display_speaks_now_and_then_and_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: clock[0])
+    with TrainingDisplay("iccld", 10, 20) as display:
+        for step in range(11, 21):
+            clock[0] += 4
+            display.show(step, {"train/loss": 0.5})
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[1].split("  ")[0] for line in lines] == [
+        " step 14/20",
+        " step 18/20",
+        " step 20/20",
+    ]
+    assert lines[0] == "iccld: step 14/20  4.00 s/step  24 s left  loss 0.500"
+
+
+def test_other_ranks_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    with TrainingDisplay("iccld", 0, 1, enabled=False) as display:
+        display.show(1, {"train/loss": 0.5})
+    assert capsys.readouterr().err == ""
