@@ -117,7 +117,7 @@ def _paint_house(
         )
     if kind == "eaves" and rise > 2 and far - start > 5 and rng.random() < 0.35:
         _dormers(stage, x, sign, (start, far), height, style)
-    if chimney and kind != "flat":
+    if chimney and kind == "eaves":
         _chimney(stage, x + sign * 4, near + 0.6, ridge, style.wall, middle)
     if near > NEAREST and exposed:
         _end_wall(stage, x, deep, near, height, ridge if kind != "flat" else height, style, end_light, kind)

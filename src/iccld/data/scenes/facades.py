@@ -119,8 +119,9 @@ def _details(rng: np.random.Generator, style: Style, picture: np.ndarray, scale:
 def _wall(rng: np.random.Generator, style: Style, rows: int, columns: int, scale: float) -> np.ndarray:
     stains = noise.crop(rng, "cloud", rows, columns, scale / 12)
     fine = noise.crop(rng, "grain", rows, columns, 1.0)
-    streaks = noise.crop(rng, "mottle", rows, columns, (scale / 3, scale / 16))
-    tone = 1 + 0.1 * stains + 0.05 * fine + 0.05 * streaks
+    tone = 1 + 0.1 * stains + 0.05 * fine
+    if scale > 4:  # rain leaves streaks
+        tone += 0.05 * noise.crop(rng, "mottle", rows, columns, (scale / 3, scale / 16))
     if style.brick and scale > 9:
         course = max(2, round(0.09 * scale))
         joint = np.ones(rows, np.float32)
@@ -164,7 +165,8 @@ def _windows(rng: np.random.Generator, style: Style, part: np.ndarray, floors: i
     panes[curtains] = rng.uniform(2.5, 5.0)
     glow: np.ndarray = cv2.resize(panes, (wide * bays, high * floors), interpolation=cv2.INTER_NEAREST)
     glow *= np.tile(np.linspace(1.5, 0.6, high, dtype=np.float32), floors)[:, None]
-    glow *= 1 + 0.25 * noise.crop(rng, "mottle", grid.shape[0], grid.shape[1], max(1.0, high / 12))
+    if high > 10:
+        glow *= 1 + 0.25 * noise.crop(rng, "mottle", grid.shape[0], grid.shape[1], high / 10)
     glass = np.minimum(np.maximum(glow, 0.15), 6)[:, :, None] * style.glass
     cv2.copyTo(glass, np.asarray(grid == 2, np.uint8), above)
     frames = np.tile(
@@ -199,7 +201,7 @@ def _shop(rng: np.random.Generator, style: Style, part: np.ndarray, scale: float
             color * np.float32(rng.uniform(0.5, 1.0)) if chance(rng, 0.6) else style.trim * np.float32(0.7)
         )
         shop[:board] = color
-        if scale > 5:
+        if board * 0.5 > 2:
             _lettering(rng, shop[:board], scale)
         pane = shop[board + 1 : rows - sill]
         if pane.shape[0] > 2 and wide > 4:

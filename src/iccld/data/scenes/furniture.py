@@ -181,7 +181,7 @@ def furnish(stage: Stage) -> None:
             for along in np.arange(rng.uniform(3, step), 110, step):
                 lamp(stage, side, float(along + rng.normal(0, 1)), high, steel, arm)
         for _ in range(int(rng.poisson(2.3))):
-            sign(stage, side.sign * (side.edge + rng.uniform(0.2, 1.2)), 5 + 60 * rng.random() ** 1.1)
+            sign(stage, side.sign * (side.edge + rng.uniform(0.2, 1.2)), 6 + 60 * rng.random() ** 1.1)
         if street.kind in ("town", "lot"):
             for _ in range(int(rng.poisson(2.6))):
                 along = 4 + 40 * rng.random()

@@ -62,11 +62,11 @@ def draw_light(rng: np.random.Generator, look: Look) -> Light:
     low = 1 - (elevation / np.deg2rad(60))
     game = look.name == "game"
     openness = rng.uniform(0.28, 0.8)
-    haze = 10 ** (rng.uniform(-4.3, -2.8) if chance(rng, 0.85) else rng.uniform(-2.8, -2.0))
+    haze = 10 ** (rng.uniform(-4.3, -2.8) if chance(rng, 0.91) else rng.uniform(-2.8, -2.0))
     if chance(rng, look.overcast):
         bright = rng.uniform(0.75, 1.0)
         tone = hsv(rng.uniform(195, 235), 0.14 * rng.random() ** 2, bright)
-        seen = tone * rng.uniform(0.8, 2.2)
+        seen = tone * rng.uniform(0.9, 2.8)
         horizon = seen * rng.uniform(0.85, 1.3)
         sun = np.full(3, rng.uniform(0, 0.35) ** 1.5, np.float32) * rng.random()
         clouds = float(rng.choice([0.0, 0.5, 1.0]))
@@ -76,13 +76,13 @@ def draw_light(rng: np.random.Generator, look: Look) -> Light:
     warm = 0.25 * low * rng.random() * (2.0 if game else 1.0)
     sun = np.array([1.0, 0.93 - 0.4 * warm, 0.82 - 1.0 * warm], np.float32) * rng.uniform(1.4, 3.6)
     depth = rng.uniform(0.35, 0.8) * (1.25 if game else 0.8)
-    zenith = hsv(rng.uniform(203, 225), min(depth, 0.9), rng.uniform(0.6, 0.95))
+    zenith = hsv(rng.uniform(203, 225), min(depth, 0.9), rng.uniform(0.6, 0.95)) * rng.uniform(0.9, 1.7)
     horizon = hsv(
         rng.uniform(195, 220), depth * rng.uniform(0.05, 0.5), rng.uniform(0.85, 1.0)
-    ) * rng.uniform(0.9, 2.2)
-    if chance(rng, 0.3 if game else 0.12):
+    ) * rng.uniform(1.0, 2.8)
+    if chance(rng, 0.3 if game else 0.05):
         horizon = hsv(rng.uniform(18, 42), rng.uniform(0.15, 0.5), 1.0) * rng.uniform(0.8, 1.2)
-    ambient = (0.55 * zenith + 0.45 * horizon) * rng.uniform(0.55, 0.9)
+    ambient = (0.55 * zenith + 0.45 * horizon) * rng.uniform(0.35, 0.7)
     clouds = float(rng.uniform(0.2, 0.8)) if chance(rng, 0.6) else 0.0
     white = np.full(3, rng.uniform(0.8, 1.5), np.float32)
     return Light(sun, ambient.astype(np.float32), to_sun, zenith, horizon, clouds, white, haze, openness)

@@ -43,7 +43,7 @@ def bonnet(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.nd
     edge = rows * (1 - high * np.clip(1 - ((x - middle) / 1.4) ** 2, 0, 1))
     outline = np.stack([(x + 1) * columns / 2, edge], axis=1)
     outline = np.concatenate([outline, [[columns, rows + 9], [0, rows + 9]]]).astype(np.int32)
-    tone = float(rng.uniform(0.01, 0.5))
+    tone = float(rng.uniform(0.01, 0.2))
     cv2.fillPoly(color, [outline], (tone, tone, tone * 1.05))
     cv2.fillPoly(label, [outline], 255)
     if chance(rng, 0.6):
@@ -128,10 +128,10 @@ def _exposure(rng: np.random.Generator, look: Look, color: np.ndarray, label: np
     above = float(bright[sky].mean()) if sky.any() else ground
     weight = uniform(rng, look.sky_weight)
     key = float(np.exp(uniform(rng, (float(np.log(look.key[0])), float(np.log(look.key[1]))))))
-    if look.name == "camera" and chance(rng, 0.06):  # exposed for the sky: the street sinks into the dark
-        key, weight = key * 0.5, 0.4
+    if look.name == "camera" and chance(rng, 0.13):  # exposed for the sky: the street sinks into the dark
+        key, weight = key * rng.uniform(0.25, 0.6), 0.35
     gain = (key / ground) ** (1 - weight) * (0.75 / max(above, 0.05)) ** weight
-    gain = max(gain, 0.35 * key / ground)
+    gain = max(gain, 0.3 * key / ground)
     warmth = rng.normal(0, 0.035)
     tint = np.array([1 + warmth, 1 + rng.normal(0, 0.015), 1 - warmth], np.float32)
     return (gain * tint).astype(np.float32)

@@ -15,7 +15,7 @@ from iccld.data.scenes.looks import Look, chance, pick, uniform
 KINDS = ("town", "suburb", "open", "avenue", "lot")
 """Kinds of place: terraces and shops; houses behind gardens; verges and trees; an avenue; a car park."""
 
-END = 150.0
+END = 120.0
 """Nothing but the backdrop stands farther away than this (metres)."""
 
 

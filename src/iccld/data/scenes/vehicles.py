@@ -102,7 +102,7 @@ class Placed:
         order = [int(i) for i in np.argsort(-distance) if visible[i]]
         side = 1 if self.eye[0] > 0.95 * half else (-1 if self.eye[0] < -0.95 * half else 0)
         pixels = self.pixels(quads)
-        patches = self.pixels(model.patch_quads()) if self.scale > 8 else None
+        patches = self.pixels(model.patch_quads()) if self.scale > 10 else None
         end = (
             [i for i in order if abs(normals[i, 2]) < 0.35]
             + [-1]
