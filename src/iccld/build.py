@@ -243,16 +243,23 @@ def build_fabric(config: TrainConfig) -> Fabric:
         raise InputError(
             "device cuda: torch sees no CUDA GPU here; use --device cpu, or install a CUDA build"
         )
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise InputError("device mps: torch sees no Apple GPU here; use --device cpu")
     local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     threads = config.threads or max(1, (os.cpu_count() or 1) // local_ranks)
     torch.set_num_threads(threads)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and has_fast_bf16(device))
+    # Some weights take no part then: those that feed the links that are off, the mask tokens and last norms of
+    # other libraries' networks. Distributed training has to be told.
+    m = config.model
+    some_idle = not (m.context_links and m.detail_links) or m.backbone.startswith("auto:")
+    strategy = "ddp_find_unused_parameters_true" if some_idle else "ddp"
     fabric = Fabric(
         accelerator="gpu" if device == "cuda" else device,
         devices=local_ranks,
         num_nodes=max(1, world_size // local_ranks),
-        strategy="ddp" if world_size > 1 else "auto",
+        strategy=strategy if world_size > 1 else "auto",
         precision="bf16-mixed" if bf16 else "32-true",
     )
     fabric.launch()

@@ -34,7 +34,7 @@ example:
   iccld train PRESET --help     every flag, with the preset's value
 """
 
-# May differ between the calls of one run: none of them changes a number that is already there.
+# May differ between the calls of one run, as may data.num_workers: none of them changes a number.
 _FREE = ("stop_at", "checkpoint_every", "keep_checkpoints", "log_every", "eval_every", "device", "threads")
 
 
@@ -129,27 +129,72 @@ def check_config(config: TrainConfig) -> None:
     Raises:
         InputError: names the flag and what it takes.
     """
-    positive = {
+    d, m, o, a = config.data, config.model, config.optim, config.adaptation
+    above_zero = {
         "--steps": config.steps,
         "--checkpoint-every": config.checkpoint_every,
         "--log-every": config.log_every,
         "--keep-checkpoints": config.keep_checkpoints,
-        "--data.batch-size": config.data.batch_size,
-        "--optim.accumulation": config.optim.accumulation,
-        "--data.source-count": config.data.source_count,
-        "--data.target-count": config.data.target_count,
-        "--data.rare-class-temperature": config.data.rare_class_temperature,
+        "--data.batch-size": d.batch_size,
+        "--data.source-count": d.source_count,
+        "--data.target-count": d.target_count,
+        "--data.val-count": d.val_count,
+        "--data.rare-class-temperature": d.rare_class_temperature,
+        "--model.latent-channels": m.latent_channels,
+        "--model.width": m.width,
+        "--optim.accumulation": o.accumulation,
+        "--optim.grad-clip": o.grad_clip,
+        "--adaptation.teacher-steps": a.teacher_steps,
     }
-    for flag, value in positive.items():
-        if value <= 0:
+    not_below_zero = {
+        "--seed": config.seed,
+        "--eval-every": config.eval_every,
+        "--threads": config.threads,
+        "--data.num-workers": d.num_workers,
+        "--optim.head-lr": o.head_lr,
+        "--optim.backbone-lr": o.backbone_lr,
+        "--optim.weight-decay": o.weight_decay,
+        "--optim.warmup-steps": o.warmup_steps,
+        "--optim.poly-power": o.poly_power,
+        "--adaptation.start-step": a.start_step,
+        "--adaptation.adversarial-weight": a.adversarial_weight,
+        "--adaptation.adversarial-warmup": a.adversarial_warmup,
+        "--adaptation.discriminator-lr": a.discriminator_lr,
+        "--adaptation.denoising-weight": a.denoising_weight,
+        "--adaptation.reconstruction-weight": a.reconstruction_weight,
+        "--adaptation.color-jitter": a.color_jitter,
+    }
+    shares = {
+        "--data.ignore-top": d.ignore_top,
+        "--data.ignore-bottom": d.ignore_bottom,
+        "--adaptation.teacher-decay": a.teacher_decay,
+        "--adaptation.threshold": a.threshold,
+        "--adaptation.color-transfer": a.color_transfer,
+        "--adaptation.share-at-one": a.share_at_one,
+        "--adaptation.self-aligned": a.self_aligned,
+    }
+    for flag, value in above_zero.items():
+        if not value > 0:
             raise InputError(f"{flag} is {value}; give a number above 0")
-    if min(config.data.crop) < 32:
-        raise InputError(f"--data.crop is {config.data.crop}; give at least 32 32")
-    low, high = config.data.scale
+    for flag, value in not_below_zero.items():
+        if not value >= 0:
+            raise InputError(f"{flag} is {value}; give 0 or more")
+    for flag, value in shares.items():
+        if not 0 <= value <= 1:
+            raise InputError(f"{flag} is {value}; give a share between 0 and 1")
+    if d.ignore_top + d.ignore_bottom >= 1:
+        raise InputError(
+            "--data.ignore-top and --data.ignore-bottom leave nothing; their sum must be below 1"
+        )
+    sizes = {"--data.crop": d.crop, "--data.source-size": d.source_size, "--data.target-size": d.target_size}
+    for flag, size in sizes.items():
+        if size is not None and min(size) < 32:
+            raise InputError(f"{flag} is {size[0]} {size[1]}; give at least 32 32")
+    low, high = d.scale
     if not 0 < low <= high:
         raise InputError(f"--data.scale is {low} {high}; give a range of positive factors, low first")
-    if not 0 <= config.adaptation.threshold <= 1:
-        raise InputError(f"--adaptation.threshold is {config.adaptation.threshold}; give a probability")
+    if config.stop_at is not None and config.stop_at < 1:
+        raise InputError(f"--stop-at is {config.stop_at}; give a step, from 1 on")
 
 
 def _compare_with_earlier(config: TrainConfig, out: Path) -> bool:
@@ -164,7 +209,8 @@ def _compare_with_earlier(config: TrainConfig, out: Path) -> bool:
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: cannot be read ({error}); choose another --out") from error
     free = {name: getattr(config, name) for name in (*_FREE, "steps")}
-    before, now = to_dict(replace(earlier, **free)), to_dict(config)
+    same_data = replace(earlier.data, num_workers=config.data.num_workers)
+    before, now = to_dict(replace(earlier, data=same_data, **free)), to_dict(config)
     differing = sorted(_flat(before).items() ^ _flat(now).items())
     if differing:
         flag = differing[0][0]

@@ -85,15 +85,16 @@ class Trainer:
     ) -> None:
         self.config, self.fabric, self.method, self.loaders = config, fabric, method, loaders
         self.out, self.evaluate, self.preset = out, evaluate, preset
-        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # On the device from the start: an optimizer's state is loaded to where its weights are.
+        self.model = model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         decay = get_ema_multi_avg_fn(config.adaptation.teacher_decay)
         self.teacher: AveragedModel = AveragedModel(self.model, multi_avg_fn=decay)
         self.teacher.requires_grad_(False).eval().to(fabric.device)
-        self.discriminator = discriminator
+        self.discriminator = discriminator.to(fabric.device) if discriminator is not None else None
         self.optimizer = build_segmenter_optimizer(self.model, config.optim)
         self.discriminator_optimizer = (
-            build_discriminator_optimizer(discriminator, config.adaptation.discriminator_lr)
-            if discriminator is not None
+            build_discriminator_optimizer(self.discriminator, config.adaptation.discriminator_lr)
+            if self.discriminator is not None
             else None
         )
         self.step = 0
@@ -230,15 +231,17 @@ class Trainer:
                 result = self.method.segmenter_step(
                     student, self.teacher_model, self.discriminator, batch, step
                 )
-            self._check_finite(result.loss, step, labeled, target)
+            self._check_finite("loss", result.loss.detach(), step, labeled, target)
             with self.fabric.no_backward_sync(student, enabled=micro + 1 < accumulation):
                 self.fabric.backward(result.loss / accumulation)
             logs = result.logs | {"train/loss": result.loss.detach()}
             if result.domain_latents is not None:
                 collected.append(result.domain_latents)
-        self.fabric.clip_gradients(
+        norm = self.fabric.clip_gradients(
             student, optimizer, max_norm=self.config.optim.grad_clip, error_if_nonfinite=False
         )
+        assert norm is not None
+        self._check_finite("gradient", norm.detach(), step, labeled, target)
         optimizer.step()
         optimizer.zero_grad()
         if collected and discriminator is not None:
@@ -266,15 +269,16 @@ class Trainer:
         return batch
 
     def _check_finite(
-        self, loss: Tensor, step: int, labeled: dict[str, Any], target: dict[str, Any] | None
+        self, what: str, value: Tensor, step: int, labeled: dict[str, Any], target: dict[str, Any] | None
     ) -> None:
-        if not self._any_rank(not bool(torch.isfinite(loss))):
+        if not self._any_rank(not bool(torch.isfinite(value))):
             return
         names = list(labeled["name"]) + (list(target["name"]) if target else [])
         newest = max((self.out / "checkpoints").glob("step-*.safetensors"), default=None)
         kept = f"the last good checkpoint is {newest}" if newest else "no checkpoint was written yet"
+        number = "not finite on another rank" if bool(torch.isfinite(value)) else str(float(value))
         raise TrainingDivergedError(
-            f"the loss of step {step + 1} is {float(loss)}; its batch: {', '.join(names)}; {kept}; "
+            f"the {what} of step {step + 1} is {number}; its batch: {', '.join(names)}; {kept}; "
             "look at these files, or lower --optim.head-lr and --optim.backbone-lr"
         )
 
