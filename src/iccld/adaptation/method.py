@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -53,6 +53,7 @@ class StepResult:
     domain_latents: DomainLatents | None = None
 
 
+@runtime_checkable
 class Method(Protocol):
     """A training method. Randomness comes from torch's global generator, which the loop seeds at each step."""
 
