@@ -25,7 +25,7 @@ def enclose(stage: Stage) -> None:
             if block.kind == "gap" or side.bound == "none":
                 continue
             if block.kind != "houses" or side.front > 0.8:
-                for near in np.arange(block.near, min(block.far, 90), 5.0):
+                for near in np.arange(block.near, min(block.far, 75), 5.0):
                     far = min(near + 5.0, block.far)
                     if far > NEAREST + 0.4 and not chance(rng, 0.08):
                         _stretch(
@@ -66,7 +66,7 @@ def _stretch(
             top, left = int(rng.integers(256 - size)), int(rng.integers(256 - size))
             texture = part[top : top + size, left : left + size, None] * color * light
             texture *= np.linspace(1.25, 0.6, size, dtype=np.float32)[:, None, None]
-            for along in (far - 0.5, middle, near + 0.5):  # its outline is ragged
+            for along in (far - 0.5, middle, near + 0.5) if near < 30 else (middle,):  # its outline is ragged
                 if along > 2.5:
                     variant, size_up = int(rng.integers(trees.VARIANTS)), high * rng.uniform(1.02, 1.22)
                     trees.paint_tree(

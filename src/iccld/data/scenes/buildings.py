@@ -153,7 +153,7 @@ def _paint_front(
         stage.canvas.fill(quad, style.wall * even * np.float32(0.7), BUILDING, middle)
         return
     scale = float(
-        np.clip(np.sqrt(2.2 * area / (height * (far - start))), 1.5, 14 * np.sqrt(camera.focal / 350))
+        np.clip(np.sqrt(1.3 * area / (height * (far - start))), 1.5, 14 * np.sqrt(camera.focal / 350))
     )
     albedo = facades.texture(stage.rng, style, far - start, height, scale)
     stage.canvas.warp(

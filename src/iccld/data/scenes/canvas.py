@@ -18,8 +18,11 @@ Color = np.ndarray
 
 def _fixed(points: np.ndarray) -> np.ndarray:
     """Pixels as fixed-point integers that OpenCV can take, however far outside."""
-    bounded = np.minimum(np.maximum(points, -_FAR), _FAR)
-    return (bounded * (1 << _SHIFT)).astype(np.int32)
+    return (_bounded(points) * (1 << _SHIFT)).astype(np.int32)
+
+
+def _bounded(points: np.ndarray) -> np.ndarray:
+    return np.minimum(np.maximum(points, -_FAR), _FAR).astype(np.float32, copy=False)
 
 
 class Canvas:
@@ -62,11 +65,13 @@ class Canvas:
 
     def window(self, points: np.ndarray) -> tuple[int, int, int, int] | None:
         """The part of the canvas (left, top, right, bottom) that points span, or None if outside."""
-        (x0, y0), (x1, y1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+        # Bounded, so that what projects very far outside still fits OpenCV's integers.
+        x0, y0, wide, high = cv2.boundingRect(_bounded(points))
+        x1, y1 = x0 + wide, y0 + high
         rows, columns = self.label.shape
         if x1 < -1 or y1 < -1 or x0 > columns or y0 > rows:
             return None
-        left, top, right, bottom = max(int(x0) - 1, 0), max(int(y0) - 1, 0), int(x1) + 3, int(y1) + 3
+        left, top, right, bottom = max(x0 - 1, 0), max(y0 - 1, 0), x1 + 2, y1 + 2
         right, bottom = min(right, columns), min(bottom, rows)
         return (left, top, right, bottom) if right > left and bottom > top else None
 
