@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -174,6 +175,12 @@ def _collate(samples: list[Sample | _Failure]) -> Any:
 
 
 def _start_worker(worker_id: int) -> None:
-    """One thread a worker: workers are the parallelism."""
+    """One thread a worker: workers are the parallelism. Signals are for the run to answer.
+
+    Terminals and job queues signal every process of a group; a worker that died of it would take down the run
+    before it has saved.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

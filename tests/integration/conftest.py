@@ -1,0 +1,55 @@
+"""A tiny pair of data sets and the flags of a tiny run on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+Flags = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``source`` and ``target``: 64×96 pictures of colored rectangles with labels, four to train on, two to measure."""
+    root = tmp_path_factory.mktemp("data")
+    colors = np.random.default_rng(0).integers(0, 256, (19, 3))
+    for domain, offset in (("source", 0), ("target", 40)):
+        rng = np.random.default_rng(offset)
+        for split, count in (("train", 4), ("val", 2)):
+            images, labels = root / domain / split / "images", root / domain / split / "labels"
+            images.mkdir(parents=True)
+            labels.mkdir()
+            for index in range(count):
+                label = rng.integers(0, 14, (4, 6), dtype=np.uint8).repeat(16, axis=0).repeat(16, axis=1)
+                noise = rng.integers(-20, 20, (64, 96, 3))
+                image = np.clip(colors[label] + noise + offset, 0, 255).astype(np.uint8)
+                assert cv2.imwrite(str(images / f"{index}.png"), image)
+                assert cv2.imwrite(str(labels / f"{index}.png"), label)
+    return root
+
+
+@pytest.fixture
+def flags(tiny_data: Path) -> Flags:
+    """Makes the words of ``iccld train demo``: six steps, the adversary from the third on; more words may follow."""
+
+    def make(out: Path, *more: str) -> list[str]:
+        words = ["train", "demo", "--steps", "6", "--checkpoint-every", "3", "--log-every", "2", "--device", "cpu", "--threads", "1", "--precision", "fp32", "--data.source", "folder", "--data.target", "folder", "--data.source-size", "64", "96", "--data.target-size", "64", "96", "--data.crop", "64", "64", "--data.batch-size", "1", "--data.num-workers", "0", "--data.label-space", "camvid11", "--model.width", "16", "--model.latent-channels", "4", "--optim.warmup-steps", "2", "--adaptation.start-step", "2", "--adaptation.adversarial-warmup", "2", "--adaptation.threshold", "0.1"]
+        roots = [
+            "--data.source-root",
+            str(tiny_data / "source"),
+            "--data.target-root",
+            str(tiny_data / "target"),
+        ]
+        return [*words, *roots, "--out", str(out), *more]
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,172 @@
+"""A run that was stopped ends exactly where it would have ended anyway."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from iccld.cli import main
+from iccld.training.tracking import read_metrics
+
+Flags = Callable[..., list[str]]
+
+
+def _tensors(run: Path, step: int) -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoints" / f"step-{step:08d}.safetensors")
+
+
+def _assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    differing = [name for name, value in one.items() if not torch.equal(value, other[name])]
+    assert not differing
+
+
+def _rows(run: Path) -> list[dict[str, str]]:
+    rows = read_metrics(run / "metrics.csv")
+    return [{k: v for k, v in row.items() if k != "train/seconds_per_step"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs without a stop, by precision, made when first asked for."""
+    return {"folder": tmp_path_factory.mktemp("straight")}
+
+
+def _straight(straight: dict[str, Path], flags: Flags, precision: str) -> Path:
+    out = straight["folder"] / precision
+    if not out.exists():
+        assert main(flags(out, "--precision", precision)) == 0
+    return out
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("stop", [1, 3])
+def test_stopped_and_resumed(
+    precision: str,
+    stop: int,
+    flags: Flags,
+    straight: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole = _straight(straight, flags, precision)
+    out = tmp_path / "run"
+    capsys.readouterr()
+    assert main(flags(out, "--precision", precision, "--stop-at", str(stop))) == 0
+    captured = capsys.readouterr()
+    assert f"stopped after step {stop} and saved; run the same command again to go on" in captured.err
+    assert not (out / "model.safetensors").exists()
+    assert main(flags(out, "--precision", precision)) == 0
+    assert f"resuming from step {stop}" in capsys.readouterr().out
+    one, other = _tensors(whole, 6), _tensors(out, 6)
+    parts = {name.split("/")[0] for name in one}
+    assert parts == {"student", "teacher", "discriminator", "optimizer", "discriminator_optimizer"}
+    _assert_equal(one, other)
+    assert (whole / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
+    assert _rows(whole) == _rows(out)
+
+
+def test_teacher_is_no_copy_of_the_student(flags: Flags, straight: dict[str, Path]) -> None:
+    tensors = _tensors(_straight(straight, flags, "fp32"), 6)
+    assert int(tensors["teacher/n_averaged"]) == 6
+    name = "label_decoder.head.weight"
+    assert not torch.equal(tensors[f"student/{name}"], tensors[f"teacher/module.{name}"])
+
+
+def test_damaged_newest_checkpoint_costs_only_time(
+    flags: Flags, straight: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main(flags(out, "--stop-at", "5")) == 0
+    newest = out / "checkpoints" / "step-00000005.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    capsys.readouterr()
+    assert main(flags(out)) == 0
+    captured = capsys.readouterr()
+    assert f"warning: {newest}: damaged checkpoint" in captured.err
+    assert "resuming from step 3" in captured.out
+    whole = _straight(straight, flags, "fp32")
+    _assert_equal(_tensors(whole, 6), _tensors(out, 6))
+    assert _rows(whole) == _rows(out)
+
+
+def test_with_loader_processes_and_without(flags: Flags, straight: dict[str, Path], tmp_path: Path) -> None:
+    """Their number may even change when the run is resumed."""
+    out = tmp_path / "run"
+    assert main(flags(out, "--stop-at", "3", "--data.num-workers", "1")) == 0
+    assert main(flags(out, "--data.num-workers", "2")) == 0
+    _assert_equal(_tensors(_straight(straight, flags, "fp32"), 6), _tensors(out, 6))
+
+
+def test_a_longer_run_goes_on(flags: Flags, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert main(flags(out, "--steps", "2", "--method", "source_only")) == 0
+    first = (out / "model.safetensors").read_bytes()
+    capsys.readouterr()
+    assert main(flags(out, "--steps", "4", "--method", "source_only")) == 0
+    captured = capsys.readouterr()
+    assert "was begun for 2 steps, now 4" in captured.err
+    assert [row["step"] for row in _rows(out)] == ["2", "4"]
+    assert (out / "model.safetensors").read_bytes() != first
+    assert main(flags(out, "--steps", "3", "--method", "source_only")) == 2
+    assert "has 4 steps already, more than --steps 3" in capsys.readouterr().err
+
+
+# -- signals ------------------------------------------------------------------------------------------
+
+
+def _start(words: list[str]) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error::ResourceWarning"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "iccld", *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _wait_for_steps(process: subprocess.Popen[str], run: Path, steps: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if (run / "metrics.csv").is_file() and len(read_metrics(run / "metrics.csv")) >= steps:
+            return
+        time.sleep(0.02)
+    pytest.fail(f"no steps came: {process.communicate()[1]}" if process.poll() is not None else "too slow")
+
+
+@pytest.mark.parametrize(("number", "whole_group"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
+def test_signals_save_and_the_run_resumes_exactly(
+    number: signal.Signals,
+    whole_group: bool,
+    flags: Flags,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """To the process alone, as ``kill`` sends it, or to its loader processes too, as terminals and job queues do."""
+    out, other = tmp_path / "run", tmp_path / "other"
+    long = ("--steps", "5000", "--log-every", "1", "--checkpoint-every", "5000", "--data.num-workers", "1")
+    process = _start(flags(out, *long))
+    _wait_for_steps(process, out, 3)
+    (os.killpg if whole_group else os.kill)(process.pid, number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    match = re.search(r"stopped after step (\d+) and saved; run the same command again to go on", errors)
+    assert match, errors
+    step = int(match[1])
+    assert main(flags(out, *long, "--stop-at", str(step + 2))) == 0
+    assert f"resuming from step {step}" in capsys.readouterr().out
+    assert main(flags(other, *long, "--stop-at", str(step + 2))) == 0
+    _assert_equal(_tensors(other, step + 2), _tensors(out, step + 2))
