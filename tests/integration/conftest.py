@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,7 +39,13 @@ def flags(tiny_data: Path) -> Flags:
     """Makes the words of ``iccld train demo``: six steps, the adversary from the third on; more words may follow."""
 
     def make(out: Path, *more: str) -> list[str]:
-        words = ["train", "demo", "--steps", "6", "--checkpoint-every", "3", "--log-every", "2", "--device", "cpu", "--threads", "1", "--precision", "fp32", "--data.source", "folder", "--data.target", "folder", "--data.source-size", "64", "96", "--data.target-size", "64", "96", "--data.crop", "64", "64", "--data.batch-size", "1", "--data.num-workers", "0", "--data.label-space", "camvid11", "--model.width", "16", "--model.latent-channels", "4", "--optim.warmup-steps", "2", "--adaptation.start-step", "2", "--adaptation.adversarial-warmup", "2", "--adaptation.threshold", "0.1"]
+        words = shlex.split("""
+            train demo --steps 6 --checkpoint-every 3 --log-every 2 --device cpu --threads 1 --precision fp32
+            --data.source folder --data.target folder --data.source-size 64 96 --data.target-size 64 96
+            --data.crop 64 64 --data.batch-size 1 --data.num-workers 0 --data.label-space camvid11
+            --model.width 16 --model.latent-channels 4 --optim.warmup-steps 2
+            --adaptation.start-step 2 --adaptation.adversarial-warmup 2 --adaptation.threshold 0.1
+        """)
         roots = [
             "--data.source-root",
             str(tiny_data / "source"),

@@ -10,11 +10,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from iccld.adaptation.iccld import Adaptation
 from iccld.cli import main
 from iccld.training.tracking import read_metrics
 
@@ -49,8 +51,7 @@ def _straight(straight: dict[str, Path], flags: Flags, precision: str) -> Path:
     return out
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("stop", [1, 3])
+@pytest.mark.parametrize(("precision", "stop"), [("fp32", 3), ("bf16", 3), ("fp32", 1)])
 def test_stopped_and_resumed(
     precision: str,
     stop: int,
@@ -146,20 +147,15 @@ def _wait_for_steps(process: subprocess.Popen[str], run: Path, steps: int) -> No
     pytest.fail(f"no steps came: {process.communicate()[1]}" if process.poll() is not None else "too slow")
 
 
-@pytest.mark.parametrize(("number", "whole_group"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
-def test_signals_save_and_the_run_resumes_exactly(
-    number: signal.Signals,
-    whole_group: bool,
-    flags: Flags,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+def test_a_signal_to_a_group_with_its_loaders(
+    flags: Flags, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """To the process alone, as ``kill`` sends it, or to its loader processes too, as terminals and job queues do."""
+    """As terminals and job queues send it; the run saves, and resumes to the same numbers."""
     out, other = tmp_path / "run", tmp_path / "other"
     long = ("--steps", "5000", "--log-every", "1", "--checkpoint-every", "5000", "--data.num-workers", "1")
     process = _start(flags(out, *long))
     _wait_for_steps(process, out, 3)
-    (os.killpg if whole_group else os.kill)(process.pid, number)
+    os.killpg(process.pid, signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
@@ -170,3 +166,46 @@ def test_signals_save_and_the_run_resumes_exactly(
     assert f"resuming from step {step}" in capsys.readouterr().out
     assert main(flags(other, *long, "--stop-at", str(step + 2))) == 0
     _assert_equal(_tensors(other, step + 2), _tensors(out, step + 2))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
+    number: signal.Signals,
+    flags: Flags,
+    straight: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, whole = tmp_path / "run", _straight(straight, flags, "fp32")
+    original = Adaptation.discriminator_step
+    calls = []
+
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), number)
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Adaptation, "discriminator_step", interrupted)
+        assert main(flags(out)) == 130
+    assert "stopped after step 4 and saved; run the same command again to go on" in capsys.readouterr().err
+    assert (out / "checkpoints" / "step-00000004.safetensors").exists()
+    assert main(flags(out)) == 0
+    _assert_equal(_tensors(whole, 6), _tensors(out, 6))
+    assert _rows(whole) == _rows(out)
+
+
+def test_a_signal_at_the_last_step_changes_nothing(
+    flags: Flags, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Adaptation.discriminator_step
+
+    def interrupted(*arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(*arguments)
+
+    monkeypatch.setattr(Adaptation, "discriminator_step", interrupted)
+    assert main(flags(tmp_path / "run", "--steps", "3")) == 0
+    assert (tmp_path / "run" / "model.safetensors").exists()
