@@ -212,7 +212,7 @@ def _summarize(
     if (probabilities.shape[-2] * stride, probabilities.shape[-1] * stride) != seen:
         probabilities, maps = _to_pixels(probabilities, stride, seen), _to_pixels(maps, stride, seen)
     maps, full = upsample_to(maps, size), upsample_to(probabilities, size)
-    labels = full.argmax(dim=1).to(torch.uint8)
+    labels = full.max(dim=1).indices.to(torch.uint8)  # argmax takes four times as long on CPUs
     return Prediction(
         cast(Any, labels.cpu().numpy()),
         cast(Any, full.float().cpu().numpy()),
