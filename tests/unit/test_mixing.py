@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
 
-from iccld.mixing import class_mix_mask, color_jitter, gaussian_blur, paste
+from iccld.mixing import class_mix_mask, color_jitter, gaussian_blur, paste, transfer_color
 
 
 @given(
@@ -113,3 +113,35 @@ def test_blur_is_scipys() -> None:
 def test_blur_may_leave_the_batch_alone() -> None:
     image = torch.rand(1, 3, 4, 4)
     assert torch.equal(gaussian_blur(image, probability=0.0), image)
+
+
+def _statistics(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return images.mean(dim=(2, 3)), images.std(dim=(2, 3))
+
+
+def test_color_transfer_moves_statistics_towards_the_style() -> None:
+    torch.manual_seed(0)
+    images = 0.5 + 0.05 * torch.randn(1, 3, 16, 16).repeat(300, 1, 1, 1)
+    styles = 0.3 + 0.08 * torch.randn(1, 3, 16, 16).repeat(300, 1, 1, 1)
+    changed = transfer_color(images, styles, probability=0.5)
+    untouched = (changed == images).flatten(1).all(dim=1)
+    assert float(untouched.float().mean()) == pytest.approx(0.5, abs=0.1)
+    mean, std = _statistics(images[:1])
+    style_mean, style_std = _statistics(styles[:1])
+    new_mean, new_std = _statistics(changed[~untouched])
+    shares = (new_mean - mean) / (style_mean - mean)
+    assert bool(((shares >= 0) & (shares <= 1)).all())
+    assert float(shares.min()) < 0.1 < 0.9 < float(shares.max()), "to a random degree"
+    torch.testing.assert_close(shares[:, :1].expand(-1, 3), shares, atol=1e-3, rtol=0)
+    torch.testing.assert_close((new_std - std) / (style_std - std), shares, atol=1e-2, rtol=0)
+
+
+@given(seed=st.integers(0, 1000))
+def test_color_transfer_stays_in_range(seed: int) -> None:
+    torch.manual_seed(seed)
+    images, styles = torch.rand(2, 3, 3, 6, 7)
+    images[0] = 0.5  # an image of one color has no contrast to stretch
+    changed = transfer_color(images, styles, probability=1.0)
+    assert bool(torch.isfinite(changed).all())
+    assert bool(((changed >= 0) & (changed <= 1)).all())
+    assert torch.equal(transfer_color(images, styles, probability=0.0), images)
