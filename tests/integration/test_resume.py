@@ -178,17 +178,8 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out, whole = tmp_path / "run", _straight(straight, flags, "fp32")
-    original = Adaptation.discriminator_step
-    calls = []
-
-    def interrupted(*arguments: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 2:
-            os.kill(os.getpid(), number)
-        return original(*arguments)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Adaptation, "discriminator_step", interrupted)
+        _signal_in_step(patch, 4, number)
         assert main(flags(out)) == 130
     assert "stopped after step 4 and saved; run the same command again to go on" in capsys.readouterr().err
     assert (out / "checkpoints" / "step-00000004.safetensors").exists()
@@ -197,15 +188,21 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     assert _rows(whole) == _rows(out)
 
 
-def test_a_signal_at_the_last_step_changes_nothing(
+def test_a_signal_in_the_last_step_changes_nothing(
     flags: Flags, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Adaptation.discriminator_step
-
-    def interrupted(*arguments: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGINT)
-        return original(*arguments)
-
-    monkeypatch.setattr(Adaptation, "discriminator_step", interrupted)
+    _signal_in_step(monkeypatch, 3, signal.SIGINT)
     assert main(flags(tmp_path / "run", "--steps", "3")) == 0
     assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def _signal_in_step(patch: pytest.MonkeyPatch, number: int, what: signal.Signals) -> None:
+    """Sends this process a signal in the middle of a step, counted from 1."""
+    original = Adaptation.segmenter_step
+
+    def interrupted(self: Adaptation, student: Any, teacher: Any, other: Any, batch: Any, step: int) -> Any:
+        if step + 1 == number:
+            os.kill(os.getpid(), what)
+        return original(self, student, teacher, other, batch, step)
+
+    patch.setattr(Adaptation, "segmenter_step", interrupted)

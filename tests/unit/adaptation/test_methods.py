@@ -204,8 +204,9 @@ def _with_opinion(teacher: ICCLD, labels: Tensor, confidence: Tensor) -> list[in
     return asked
 
 
+@pytest.mark.parametrize("per_pixel", [True, False])
 def test_mixed_images_labels_and_weights_belong_together(
-    teacher: ICCLD, batch: Batch, monkeypatch: pytest.MonkeyPatch
+    per_pixel: bool, teacher: ICCLD, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert batch.target_images is not None
     assert batch.target_valid is not None
@@ -215,7 +216,8 @@ def test_mixed_images_labels_and_weights_belong_together(
     asked = _with_opinion(teacher, labels, confidence)
     monkeypatch.setattr("iccld.adaptation.iccld.gaussian_blur", lambda images: images)
     monkeypatch.setattr("iccld.adaptation.iccld.color_jitter", lambda images, strength: images)
-    images, mixed_labels, weights = Adaptation(teacher_steps=3, threshold=0.9)._mix(teacher, batch)
+    method = Adaptation(teacher_steps=3, threshold=0.9, per_pixel=per_pixel)
+    images, mixed_labels, weights = method._mix(teacher, batch)
     assert asked == [3]
     pasted = (images == batch.images).all(dim=1)
     assert 0.2 < float(pasted.float().mean()) < 0.8
@@ -227,7 +229,8 @@ def test_mixed_images_labels_and_weights_belong_together(
     assert bool((weights[pasted] == 1).all())
     assert bool((weights[kept & ~batch.target_valid] == 0).all())
     first, second = (kept & batch.target_valid).unbind()
-    torch.testing.assert_close(weights[0][first], torch.full_like(weights[0][first], 0.5))
+    expected = (confidence[0] > 0.9).float() if per_pixel else torch.full((64, 64), 0.5)
+    torch.testing.assert_close(weights[0][first], expected[first])
     assert not bool(weights[1][second].any())
 
 
