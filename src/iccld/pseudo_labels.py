@@ -2,26 +2,65 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+Weighting = Literal["class", "pixel", "image"]
 
-def pseudo_labels(
-    probabilities: Float[Tensor, "b k h w"], threshold: float, valid: Bool[Tensor, "b h w"]
-) -> tuple[Int[Tensor, "b h w"], Float[Tensor, "b h w"]]:
-    """The most probable classes, and one weight per image: the share of its pixels that the teacher is sure of.
 
-    Tranheden et al. 2021 (DACS). Pixels outside ``valid`` (padding, the ego vehicle, borders) weigh nothing.
+@dataclass(frozen=True)
+class PseudoLabels:
+    """Turns the teacher's probabilities into labels and weights.
 
-    Args:
-        probabilities: the teacher's, at the resolution wanted.
-        threshold: probability from which a pixel counts as sure.
-        valid: pixels that may be labelled.
-
-    Returns:
-        Labels, and weights in [0, 1].
+    Attributes:
+        weighting: ``class``: of the pixels of each class in the batch the surest share counts, times the mean
+            probability of that class to a power (class-balanced self-training, Zou et al. 2018, with trust in a
+            class as a whole added). ``pixel``: pixels from the threshold on count. ``image``: all pixels of an image
+            weigh the share of them from the threshold on (Tranheden et al. 2021, DACS).
+        threshold: probability, for ``pixel`` and ``image``.
+        keep: share of a class's pixels, for ``class``: a rare class is not silenced because the teacher is less
+            sure of it than of the road.
+        trust: the power, for ``class``: classes that the teacher is unsure of on the whole teach little.
     """
-    confidence, labels = probabilities.max(dim=1)
-    sure = (confidence >= threshold) & valid
-    share = sure.sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp_min(1)
-    return labels, share.view(-1, 1, 1) * valid
+
+    weighting: Weighting = "class"
+    threshold: float = 0.9
+    keep: float = 0.5
+    trust: float = 8.0
+
+    def __call__(
+        self, probabilities: Float[Tensor, "b k h w"], valid: Bool[Tensor, "b h w"]
+    ) -> tuple[Int[Tensor, "b h w"], Float[Tensor, "b h w"]]:
+        """Labels every pixel with its most probable class.
+
+        Args:
+            probabilities: the teacher's, at the resolution wanted.
+            valid: pixels that may be labelled; the others (padding, the ego vehicle, borders) weigh nothing.
+
+        Returns:
+            Labels, and weights in [0, 1].
+        """
+        confidence, labels = probabilities.float().max(dim=1)
+        if self.weighting == "class":
+            return labels, self._by_class(confidence, labels, valid, probabilities.shape[1])
+        sure = (confidence >= self.threshold) & valid
+        if self.weighting == "pixel":
+            return labels, sure.float()
+        share = sure.sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp_min(1)
+        return labels, share.view(-1, 1, 1) * valid
+
+    def _by_class(self, confidence: Tensor, labels: Tensor, valid: Tensor, num_classes: int) -> Tensor:
+        least = confidence.new_ones(num_classes)
+        trust = confidence.new_zeros(num_classes)
+        for index in range(num_classes):
+            of_class = confidence[(labels == index) & valid]
+            if len(of_class):
+                # kthvalue, for torch.quantile refuses more than 2^24 numbers
+                rank = max(1, round((1 - self.keep) * len(of_class)))
+                least[index] = of_class.kthvalue(rank).values
+                trust[index] = of_class.mean() ** self.trust
+        return ((confidence >= least[labels]) & valid) * trust[labels]

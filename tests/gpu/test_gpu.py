@@ -25,8 +25,8 @@ def _flags(out: Path, *more: str) -> list[str]:
     words = (
         "train demo --steps 4 --device cuda --log-every 1 --checkpoint-every 10 --data.source-count 4 "
         "--data.target-count 4 --data.val-count 2 --data.source-size 64 96 --data.target-size 64 96 "
-        "--data.crop 64 64 --data.batch-size 2 --data.num-workers 0 --adaptation.start-step 1 "
-        "--adaptation.adversarial-warmup 2"
+        "--data.crop 64 64 --data.batch-size 2 --data.num-workers 0 --adaptation.start 0.1 "
+        "--adaptation.adversarial-warmup 0.2"
     )
     return [*words.split(), "--out", str(out), *more]
 

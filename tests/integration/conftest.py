@@ -44,7 +44,7 @@ def flags(tiny_data: Path) -> Flags:
             --data.source folder --data.target folder --data.source-size 64 96 --data.target-size 64 96
             --data.crop 64 64 --data.batch-size 1 --data.num-workers 0 --data.label-space camvid11
             --model.width 16 --model.latent-channels 4 --optim.warmup-steps 2
-            --adaptation.start-step 2 --adaptation.adversarial-warmup 2 --adaptation.threshold 0.1
+            --adaptation.start 0.34 --adaptation.adversarial-warmup 0.34 --adaptation.threshold 0.1
         """)
         roots = [
             "--data.source-root",

@@ -16,6 +16,7 @@ from iccld.adaptation.source_only import SourceOnly
 from iccld.config import AdaptationConfig, DataConfig, TrainConfig, with_values
 from iccld.errors import InputError
 from iccld.labels import CAMVID11, CITYSCAPES19, SYNTHIA16, LabelSpace, get_label_space
+from iccld.pseudo_labels import PseudoLabels
 
 SMALL = TrainConfig(
     device="cpu",
@@ -57,15 +58,16 @@ def folder(tmp_path: Path) -> Path:
 
 def test_methods() -> None:
     a = AdaptationConfig(
-        start_step=7, teacher_steps=3, threshold=0.8, mixed=False, color_jitter=0.1, color_transfer=0.2,
+        start=0.5, teacher_steps=3, weighting="pixel", threshold=0.8, keep=0.3, trust=2.0,
+        mixed=False, color_jitter=0.1, color_transfer=0.2,
         share_at_one=0.25, self_aligned=0.35, denoising_weight=0.15, reconstruction_weight=0.45,
-        adversarial_weight=0.05, adversarial_warmup=11,
+        adversarial_weight=0.05, adversarial_warmup=0.25,
     )  # fmt: skip
-    method = build.build_method(TrainConfig(adaptation=a))
+    method = build.build_method(TrainConfig(steps=100, adaptation=a))
     assert isinstance(method, Adaptation)
-    ours = (method.start_step, method.teacher_steps, method.threshold, method.mixed, method.jitter)
-    assert ours == (7, 3, 0.8, False, 0.1)
-    assert (method.color_transfer, method.adversarial_weight, method.adversarial_warmup) == (0.2, 0.05, 11)
+    ours = (method.start_step, method.teacher_steps, method.pseudo_labels, method.mixed, method.jitter)
+    assert ours == (50, 3, PseudoLabels("pixel", 0.8, 0.3, 2.0), False, 0.1)
+    assert (method.color_transfer, method.adversarial_weight, method.adversarial_warmup) == (0.2, 0.05, 25)
     for kind, name in ((SourceOnly, "source_only"), (Oracle, "oracle"), (Adaptation, "iccld")):
         method = build.build_method(TrainConfig(method=name, adaptation=a))  # type: ignore[arg-type]
         assert type(method) is kind

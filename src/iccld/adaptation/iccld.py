@@ -21,7 +21,7 @@ from iccld.mixing import class_mix_mask, color_jitter, gaussian_blur, paste, tra
 from iccld.models.discriminator import DOMAINS
 from iccld.models.iccld import ICCLD
 from iccld.models.layers import upsample_to
-from iccld.pseudo_labels import pseudo_labels
+from iccld.pseudo_labels import PseudoLabels
 
 _SOURCE, _MIXED, _TARGET = range(3)
 
@@ -35,7 +35,7 @@ class Adaptation:
         time_sampling: how diffusion times are drawn.
         start_step: steps on source alone before the other branches begin.
         teacher_steps: sampling steps of the teacher.
-        threshold: probability from which the teacher counts as sure.
+        pseudo_labels: how the teacher's answers become labels and weights.
         mixed: train on ClassMix images.
         jitter: strength of their colour augmentation.
         color_transfer: share of source images that take colours of target images.
@@ -47,7 +47,7 @@ class Adaptation:
     time_sampling: TimeSampling = field(default_factory=TimeSampling)
     start_step: int = 300
     teacher_steps: int = 2
-    threshold: float = 0.9
+    pseudo_labels: PseudoLabels = field(default_factory=PseudoLabels)
     mixed: bool = True
     jitter: float = 0.4
     color_transfer: float = 0.5
@@ -144,4 +144,4 @@ class Adaptation:
         latent = teacher.sample(state, teacher.draw_noise(state, len(images)), self.teacher_steps)
         probabilities = teacher.decode(latent, state).softmax(dim=1)
         full = upsample_to(probabilities, (images.shape[-2], images.shape[-1]))
-        return pseudo_labels(full, self.threshold, valid)
+        return self.pseudo_labels(full, valid)

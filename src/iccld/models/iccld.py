@@ -21,7 +21,9 @@ from iccld.models.label_coder import LATENT_STRIDE, LabelDecoder, LabelEncoder
 from iccld.models.prediction import Images, Prediction, predict_images
 
 _MULTIPLE = 32  # sides are padded to a multiple of the coarsest stride, and to two of its cells at least:
-_SMALLEST = 64  # where one cell is left, bf16 convolutions of stride 2 give garbage on CPUs with AMX (torch 2.13)
+_SMALLEST = (
+    64  # where one cell is left, bf16 convolutions of stride 2 give garbage on CPUs with AMX (torch 2.13)
+)
 
 
 @dataclass(frozen=True)

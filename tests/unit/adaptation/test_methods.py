@@ -18,6 +18,7 @@ from iccld.labels import CAMVID11
 from iccld.losses import denoising_loss, domain_loss, segmentation_loss
 from iccld.models.discriminator import LatentDiscriminator
 from iccld.models.iccld import ICCLD, TrainingOutput
+from iccld.pseudo_labels import PseudoLabels, Weighting
 
 NUM_CLASSES = len(CAMVID11)
 
@@ -204,9 +205,9 @@ def _with_opinion(teacher: ICCLD, labels: Tensor, confidence: Tensor) -> list[in
     return asked
 
 
-@pytest.mark.parametrize("per_pixel", [True, False])
+@pytest.mark.parametrize("weighting", ["pixel", "image"])
 def test_mixed_images_labels_and_weights_belong_together(
-    per_pixel: bool, teacher: ICCLD, batch: Batch, monkeypatch: pytest.MonkeyPatch
+    weighting: Weighting, teacher: ICCLD, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert batch.target_images is not None
     assert batch.target_valid is not None
@@ -216,7 +217,7 @@ def test_mixed_images_labels_and_weights_belong_together(
     asked = _with_opinion(teacher, labels, confidence)
     monkeypatch.setattr("iccld.adaptation.iccld.gaussian_blur", lambda images: images)
     monkeypatch.setattr("iccld.adaptation.iccld.color_jitter", lambda images, strength: images)
-    method = Adaptation(teacher_steps=3, threshold=0.9, per_pixel=per_pixel)
+    method = Adaptation(teacher_steps=3, pseudo_labels=PseudoLabels(weighting, 0.9))
     images, mixed_labels, weights = method._mix(teacher, batch)
     assert asked == [3]
     pasted = (images == batch.images).all(dim=1)
@@ -229,7 +230,7 @@ def test_mixed_images_labels_and_weights_belong_together(
     assert bool((weights[pasted] == 1).all())
     assert bool((weights[kept & ~batch.target_valid] == 0).all())
     first, second = (kept & batch.target_valid).unbind()
-    expected = (confidence[0] > 0.9).float() if per_pixel else torch.full((64, 64), 0.5)
+    expected = (confidence[0] > 0.9).float() if weighting == "pixel" else torch.full((64, 64), 0.5)
     torch.testing.assert_close(weights[0][first], expected[first])
     assert not bool(weights[1][second].any())
 
@@ -237,11 +238,13 @@ def test_mixed_images_labels_and_weights_belong_together(
 def test_an_unsure_teacher_teaches_only_what_is_pasted(student: ICCLD, teacher: ICCLD, batch: Batch) -> None:
     """With threshold above 1 target pixels weigh nothing: their labels cannot matter."""
     assert batch.target_valid is not None
-    method = Adaptation(start_step=0, threshold=1.1, adversarial_weight=0.0, color_transfer=0.0)
+    method = Adaptation(
+        start_step=0, pseudo_labels=PseudoLabels("pixel", 1.1), adversarial_weight=0.0, color_transfer=0.0
+    )
     all_valid = _seeded(method, student, teacher, None, batch)
     none_valid = replace(batch, target_valid=torch.zeros_like(batch.target_valid))
     assert torch.equal(all_valid.loss, _seeded(method, student, teacher, None, none_valid).loss)
-    sure = replace(method, threshold=0.0)
+    sure = replace(method, pseudo_labels=PseudoLabels("pixel", 0.0))
     assert bool(_seeded(sure, student, teacher, None, batch).loss > all_valid.loss)
 
 

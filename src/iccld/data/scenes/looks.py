@@ -39,6 +39,8 @@ class Look:
         contrast: strength of the tone curve's S.
         distortion: radial lens distortion.
         detail: amount of sharpening.
+        hue: turn of all hues by a color grade, degrees.
+        split_tone: strength of a grade that tints shadows one way and lights the other.
     """
 
     name: str
@@ -63,6 +65,8 @@ class Look:
     contrast: Range
     distortion: Range
     detail: Range
+    hue: Range = (0.0, 0.0)
+    split_tone: Range = (0.0, 0.0)
 
 
 CAMERA = Look(
@@ -113,6 +117,8 @@ GAME = Look(
     contrast=(0.4, 1.2),
     distortion=(0.0, 0.0),
     detail=(0.2, 1.2),
+    hue=(35.0, 60.0),
+    split_tone=(0.5, 0.8),
 )
 
 LOOKS = {look.name: look for look in (GAME, CAMERA)}
