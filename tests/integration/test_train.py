@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from iccld.adaptation.source_only import SourceOnly
 from iccld.cli import main
 from iccld.models.iccld import ICCLD
 from iccld.training.tracking import read_metrics
@@ -110,3 +113,20 @@ def test_ablations_train(flags: Flags, tmp_path: Path, switches: tuple[str, ...]
         "--model.no-diffusion" not in switches,
         len(switches) == 1,
     )
+
+
+def test_every_micro_batch_draws_its_own_random_numbers(
+    flags: Flags, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, seeds = SourceOnly.segmenter_step, []
+
+    def record(*arguments: Any) -> Any:
+        seeds.append(torch.initial_seed())
+        return original(*arguments)
+
+    monkeypatch.setattr(SourceOnly, "segmenter_step", record)
+    words = ("--method", "source_only", "--steps", "3", "--optim.accumulation", "2")
+    assert main(flags(tmp_path / "one", *words)) == 0
+    assert len(set(seeds)) == 6
+    assert main(flags(tmp_path / "other", *words, "--seed", "1")) == 0
+    assert len(set(seeds)) == 12

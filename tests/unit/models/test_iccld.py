@@ -205,7 +205,7 @@ def test_training_pass_shapes() -> None:
 def test_training_pass_is_the_equations() -> None:
     """Once more with the parts called one by one."""
     model = _build()
-    times, aligned = torch.tensor([0.4, 0.7, 1.0]), torch.tensor([False, True, False])
+    times, aligned = torch.tensor([0.4, 0.7, 0.6]), torch.tensor([False, True, False])
     images, labels = _images(3), _labels(2)
     torch.manual_seed(5)
     output = model(images, labels, times, aligned, reconstruction_noise=0.2)
