@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
+from lightning_utilities.core import rank_zero
 from torch import nn
 
 from iccld.adaptation.iccld import Adaptation
@@ -107,6 +109,15 @@ def build_discriminator(config: TrainConfig, method: Method) -> nn.Module | None
     return LatentDiscriminator(config.model.latent_channels)
 
 
+def build_label_space(d: DataConfig) -> LabelSpace:
+    """Finds the classes of the model: a built-in label space, or those of the source data set.
+
+    Raises:
+        InputError: no such space, or the source data set cannot be opened.
+    """
+    return _open_source(d, None).label_space if d.label_space == "source" else get_label_space(d.label_space)
+
+
 def build_data(config: TrainConfig, method: Method) -> RunData:
     """Opens the data sets; scenes are rendered at once, with a progress bar.
 
@@ -114,9 +125,7 @@ def build_data(config: TrainConfig, method: Method) -> RunData:
         InputError: a data set is missing or unusable.
     """
     d = config.data
-    space = None if d.label_space == "source" else get_label_space(d.label_space)
-    if space is None:
-        space = _open_source(d, None).label_space
+    space = build_label_space(d)
     if method.labeled_domain == "source":
         labeled = _open_source(d, space)
     else:
@@ -256,6 +265,7 @@ def build_fabric(config: TrainConfig) -> Fabric:
     m = config.model
     some_idle = not (m.context_links and m.detail_links) or m.backbone.startswith("auto:")
     strategy = "ddp_find_unused_parameters_true" if some_idle else "ddp"
+    rank_zero.log.setLevel(logging.WARNING)  # it announces bf16; so do we
     fabric = Fabric(
         accelerator="gpu" if device == "cuda" else device,
         devices=local_ranks,

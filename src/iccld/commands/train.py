@@ -96,8 +96,9 @@ def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None =
 
     fabric = build.build_fabric(config)
     method = build.build_method(config)
+    # The network first: a mistyped backbone shows before minutes of reading data.
+    model = build.build_model(config, data.label_space if data else build.build_label_space(config.data))
     data = data or build.build_data(config, method)
-    model = build.build_model(config, data.label_space)
     loaders = build.build_loaders(config, data, method, fabric, out / "cache")
     trainer = Trainer(
         config,
