@@ -230,7 +230,7 @@ def _compare_with_earlier(config: TrainConfig, out: Path) -> bool:
             )
         print(
             f"warning: {out} was begun for {earlier.steps} steps, now {config.steps}: "
-            "the learning rate follows the new length from here on",
+            "learning rate and start of the adaptation follow the new length from here on",
             file=sys.stderr,
         )
     return done >= config.steps and (out / "model.safetensors").is_file()
