@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+
+from iccld.models.compact import CompactCoder
 
 Flags = Callable[..., list[str]]
 
@@ -35,8 +38,19 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def flags(tiny_data: Path) -> Flags:
-    """Makes the words of ``iccld train demo``: six steps, the adversary from the third on; more words may follow."""
+def own_network() -> None:
+    """Asked for by tests that start other processes: the network keeps its size."""
+
+
+@pytest.fixture
+def flags(tiny_data: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Flags:
+    """Makes the words of ``iccld train demo``: six steps, the adversary from the third on; more words may follow.
+
+    The backbone is a narrow one, since writing checkpoints would be most of the work.
+    """
+    if "own_network" not in request.fixturenames:
+        narrow = partial(CompactCoder, channels=(8, 12, 16, 24, 32))
+        monkeypatch.setattr("iccld.models.image_coder.CompactCoder", narrow)
 
     def make(out: Path, *more: str) -> list[str]:
         words = shlex.split("""

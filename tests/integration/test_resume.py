@@ -147,6 +147,7 @@ def _wait_for_steps(process: subprocess.Popen[str], run: Path, steps: int) -> No
     pytest.fail(f"no steps came: {process.communicate()[1]}" if process.poll() is not None else "too slow")
 
 
+@pytest.mark.usefixtures("own_network")
 def test_a_signal_to_a_group_with_its_loaders(
     flags: Flags, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -19,15 +20,16 @@ from iccld.training.tracking import read_metrics
 
 Flags = Callable[..., list[str]]
 
-# What each rank runs: the command line itself, and then its tensors to a file of its own.
+# What each rank runs: the command line, once for each list of words, and then its tensors to a file of its own.
 _RANK = """
-import os, sys
+import json, os, sys
 from pathlib import Path
 from safetensors.torch import save_file
+from iccld.cli import main
 from iccld.training.checkpoint import pack_module
 from iccld.training.loop import Trainer
 
-original = Trainer.run
+original, folder = Trainer.run, Path(sys.argv[1])
 
 def run(self):
     outcome = original(self)
@@ -35,12 +37,15 @@ def run(self):
     if self.discriminator is not None:
         tensors |= pack_module("discriminator", self.discriminator)
     tensors = {name: value.contiguous().clone() for name, value in tensors.items()}
-    save_file(tensors, Path(sys.argv[1], f"rank{os.environ['RANK']}.safetensors"))
+    save_file(tensors, folder / f"{name}-rank{os.environ['RANK']}.safetensors")
     return outcome
 
 Trainer.run = run
-from iccld.cli import main
-sys.exit(main(sys.argv[2:]))
+for name, words in json.loads((folder / "runs.json").read_text()).items():
+    print("===", name, flush=True)
+    code = main(words)
+    if code:
+        sys.exit(code)
 """
 
 # A setting in which the loss of a batch is the mean of the losses of its images, whatever the random numbers:
@@ -51,12 +56,13 @@ STILL = shlex.split(
 )
 
 
-def _torchrun(folder: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
+def _torchrun(folder: Path, runs: dict[str, list[str]]) -> subprocess.CompletedProcess[str]:
     script = folder / "rank.py"
     script.write_text(_RANK)
+    (folder / "runs.json").write_text(json.dumps(runs))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     return subprocess.run(
-        [*launcher, str(script), str(folder), *words],
+        [*launcher, str(script), str(folder)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"},
         capture_output=True,
         text=True,
@@ -64,8 +70,8 @@ def _torchrun(folder: Path, words: list[str]) -> subprocess.CompletedProcess[str
     )
 
 
-def _ranks(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    return load_file(folder / "rank0.safetensors"), load_file(folder / "rank1.safetensors")
+def _ranks(folder: Path, name: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    return load_file(folder / f"{name}-rank0.safetensors"), load_file(folder / f"{name}-rank1.safetensors")
 
 
 def _assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
@@ -74,39 +80,36 @@ def _assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) 
 
 
 @pytest.mark.slow
-def test_ranks_agree_and_resume(flags: Flags, tmp_path: Path) -> None:
-    """With all links off, so that some weights take no part: distributed training has to know."""
+@pytest.mark.usefixtures("own_network")
+def test_two_ranks(flags: Flags, tmp_path: Path) -> None:
+    """They agree on every number, resume, and are what one process with a batch of both would be.
+
+    All links are off in the first run, so that some weights take no part: distributed training has to know.
+    """
     out = tmp_path / "run"
     words = flags(out, "--steps", "5", "--model.no-context-links", "--model.no-detail-links")
-    first = _torchrun(tmp_path, [*words, "--stop-at", "4"])
-    assert first.returncode == 0, first.stderr
-    assert "2 ranks" in first.stdout
-    assert first.stdout.count("labelled:") == 1, "one rank speaks"
-    one, other = _ranks(tmp_path)
-    assert any(name.startswith("discriminator/") for name in one)
-    assert int(one["teacher/n_averaged"]) == 4
-    _assert_equal(one, other)
-    saved = load_file(out / "checkpoints" / "step-00000004.safetensors")
-    _assert_equal(one, {name: saved[name] for name in one})
+    still = [*STILL, "--steps", "3"]
+    result = _torchrun(
+        tmp_path,
+        {"first": [*words, "--stop-at", "4"], "second": words, "still": flags(tmp_path / "two", *still)},
+    )
+    assert result.returncode == 0, result.stderr
+    assert "2 ranks" in result.stdout
+    assert result.stdout.count("labelled:") == 3, "one rank speaks"
+    assert result.stdout.count("resuming from step 4") == 1
 
-    second = _torchrun(tmp_path, words)
-    assert second.returncode == 0, second.stderr
-    assert second.stdout.count("resuming from step 4") == 1
-    one, other = _ranks(tmp_path)
-    assert int(one["teacher/n_averaged"]) == 5
-    _assert_equal(one, other)
-    assert len(read_metrics(out / "metrics.csv")) >= 2
+    for name, steps in (("first", 4), ("second", 5)):
+        one, other = _ranks(tmp_path, name)
+        assert any(key.startswith("discriminator/") for key in one)
+        assert int(one["teacher/n_averaged"]) == steps
+        _assert_equal(one, other)
+        saved = load_file(out / "checkpoints" / f"step-{steps:08d}.safetensors")
+        _assert_equal(one, {key: saved[key] for key in one})
+    assert [row["step"] for row in read_metrics(out / "metrics.csv")] == ["2", "4", "5"]
     ICCLD.from_pretrained(out)
 
-
-@pytest.mark.slow
-def test_two_ranks_are_one_with_a_batch_of_both(flags: Flags, tmp_path: Path) -> None:
-    """They take the same samples, and their gradients are averaged."""
-    words = [*STILL, "--steps", "3"]
-    result = _torchrun(tmp_path, flags(tmp_path / "two", *words))
-    assert result.returncode == 0, result.stderr
-    assert main(flags(tmp_path / "one", *words, "--data.batch-size", "2")) == 0
-    _assert_close(_student(tmp_path / "two", 3), _student(tmp_path / "one", 3))
+    assert main(flags(tmp_path / "one", *still, "--data.batch-size", "2")) == 0
+    _assert_close(_moments(tmp_path / "two", 3), _moments(tmp_path / "one", 3))
 
 
 def test_accumulated_micro_batches_are_one_batch(flags: Flags, tmp_path: Path) -> None:
@@ -114,12 +117,12 @@ def test_accumulated_micro_batches_are_one_batch(flags: Flags, tmp_path: Path) -
     assert main(flags(tmp_path / "parts", *words, "--optim.accumulation", "2")) == 0
     assert main(flags(tmp_path / "whole", *words, "--data.batch-size", "2")) == 0
     assert main(flags(tmp_path / "half", *words)) == 0
-    _assert_close(_student(tmp_path / "parts", 3), _student(tmp_path / "whole", 3))
+    _assert_close(_moments(tmp_path / "parts", 3), _moments(tmp_path / "whole", 3))
     with pytest.raises(AssertionError):
-        _assert_close(_student(tmp_path / "half", 3), _student(tmp_path / "whole", 3))
+        _assert_close(_moments(tmp_path / "half", 3), _moments(tmp_path / "whole", 3))
 
 
-def _student(run: Path, step: int) -> dict[str, torch.Tensor]:
+def _moments(run: Path, step: int) -> dict[str, torch.Tensor]:
     """The first moments of the gradients: weights after Adam's first steps are signs of them, too coarse to compare."""
     tensors = load_file(run / "checkpoints" / f"step-{step:08d}.safetensors")
     return {name: value for name, value in tensors.items() if name.endswith("/exp_avg")}
