@@ -111,8 +111,8 @@ class AdaptationConfig:
     """Train on ClassMix images with pseudo-labels."""
     color_jitter: float = 0.4
     """Strength of the colour changes of mixed images."""
-    color_transfer: float = 0.5
-    """Share of source images that take the colour statistics of a target image, to a random degree."""
+    color_transfer: float = 1.0
+    """Share of source images that take the color statistics of a target image, to a random degree."""
     share_at_one: float = 0.4
     """Share of samples trained at t = 1."""
     self_aligned: float = 0.7

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -36,11 +38,12 @@ def paste(mask: Bool[Tensor, "b h w"], source: Tensor, target: Tensor) -> Tensor
 def color_jitter(
     images: Float[Tensor, "b 3 h w"], strength: float = 0.4, probability: float = 0.8
 ) -> Float[Tensor, "b 3 h w"]:
-    """Changes brightness, contrast, saturation and colour balance of each image at random.
+    """Changes brightness, contrast, saturation, color balance and hue of each image at random.
 
     Args:
         images: RGB in [0, 1].
-        strength: factors are drawn from [1 − strength, 1 + strength]; channel gains from a quarter of that.
+        strength: factors are drawn from [1 − strength, 1 + strength]; channel gains from a quarter of that; hues turn
+            by up to that share of a quarter turn either way.
         probability: that an image is changed at all.
     """
     b = len(images)
@@ -53,9 +56,18 @@ def color_jitter(
     changed = gray + (images - gray) * factor(strength)
     mean = changed.mean(dim=(1, 2, 3), keepdim=True)
     changed = (changed - mean) * factor(strength) + mean * factor(strength)
+    changed = _turn_hue(changed, (factor(strength)[:, 0, 0, 0] - 1) * math.pi / 2)
     changed = (changed * factor(strength / 4, 3)).clamp(0, 1)
     chosen = (torch.rand(b, 1, 1, 1) < probability).to(images.device)
     return torch.where(chosen, changed, images)
+
+
+def _turn_hue(images: Tensor, angles: Tensor) -> Tensor:
+    """Turns colors about the gray axis (Rodrigues' formula for the axis (1, 1, 1) / √3)."""
+    cosine, sine = angles.cos().view(-1, 1, 1), angles.sin().view(-1, 1, 1)
+    axis = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=images.device)
+    turn = cosine * torch.eye(3, device=images.device) + (1 - cosine) / 3 + sine / math.sqrt(3) * axis
+    return torch.einsum("bij,bjhw->bihw", turn, images)
 
 
 def gaussian_blur(
@@ -78,23 +90,45 @@ def gaussian_blur(
 
 
 def transfer_color(
-    images: Float[Tensor, "b 3 h w"], styles: Float[Tensor, "b 3 h w"], probability: float = 0.5
+    images: Float[Tensor, "b 3 h w"], styles: Float[Tensor, "b 3 h w"], probability: float = 1.0
 ) -> Float[Tensor, "b 3 h w"]:
     """Gives images the color statistics of others, to a random degree.
 
-    Mean and standard deviation of every channel move towards those of the style image (Reinhard et al. 2001,
-    in RGB), by a share drawn from [0, 1] for each image.
+    Mean and covariance of the colors move towards those of the style image by the linear Monge-Kantorovich map
+    (Pitié & Kokaram 2007), by a share drawn from [0.5, 1] for each image.
 
     Args:
         images: RGB in [0, 1].
         styles: images whose colors are taken, one for each image.
         probability: that an image is changed at all.
     """
-    b = len(images)
-    share = torch.rand(b, 1, 1, 1) * (torch.rand(b, 1, 1, 1) < probability)
+    b, _, height, width = images.shape
+    share = (0.5 + 0.5 * torch.rand(b, 1, 1)) * (torch.rand(b, 1, 1) < probability)
     share = share.to(images.device)
-    mean, std = images.mean(dim=(2, 3), keepdim=True), images.std(dim=(2, 3), keepdim=True)
-    style_mean, style_std = styles.mean(dim=(2, 3), keepdim=True), styles.std(dim=(2, 3), keepdim=True)
-    new_std = torch.lerp(std, style_std, share)
-    moved = (images - mean) * (new_std / std.clamp_min(1e-3)) + torch.lerp(mean, style_mean, share)
-    return torch.where(share > 0, moved.clamp(0, 1), images)
+    with torch.autocast(images.device.type, enabled=False):
+        mean, covariance = _color_statistics(images)
+        style_mean, style_covariance = _color_statistics(styles)
+        root, inverse = _root(covariance)
+        middle, _ = _root(root @ style_covariance @ root)
+        identity = torch.eye(3, device=images.device).expand(b, 3, 3)
+        linear = torch.lerp(identity, inverse @ middle @ inverse, share)
+        moved = linear @ (images.float().flatten(2) - mean) + torch.lerp(mean, style_mean, share)
+    moved = moved.unflatten(2, (height, width)).clamp(0, 1).to(images.dtype)
+    return torch.where(share[..., None] > 0, moved, images)
+
+
+def _color_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (b 3 1) and covariance (b 3 3) of each image's colors."""
+    pixels = images.float().flatten(2)
+    mean = pixels.mean(dim=2, keepdim=True)
+    centered = pixels - mean
+    covariance = centered @ centered.transpose(1, 2) / pixels.shape[2]
+    # A floor of about one gray level keeps images of a single color from being blown up.
+    return mean, covariance + 2e-5 * torch.eye(3, device=images.device)
+
+
+def _root(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Square root and its inverse of symmetric positive matrices."""
+    values, vectors = torch.linalg.eigh(matrices)
+    roots = values.clamp_min(1e-12).sqrt()
+    return (vectors * roots[:, None]) @ vectors.mT, (vectors / roots[:, None]) @ vectors.mT

@@ -50,7 +50,7 @@ class Adaptation:
     pseudo_labels: PseudoLabels = field(default_factory=PseudoLabels)
     mixed: bool = True
     jitter: float = 0.4
-    color_transfer: float = 0.5
+    color_transfer: float = 1.0
     adversarial_weight: float = 0.02
     adversarial_warmup: int = 300
     labeled_domain: str = "source"

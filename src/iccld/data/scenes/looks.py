@@ -117,8 +117,8 @@ GAME = Look(
     contrast=(0.4, 1.2),
     distortion=(0.0, 0.0),
     detail=(0.2, 1.2),
-    hue=(35.0, 60.0),
-    split_tone=(0.5, 0.8),
+    hue=(15.0, 30.0),
+    split_tone=(0.75, 1.0),
 )
 
 LOOKS = {look.name: look for look in (GAME, CAMERA)}
