@@ -87,7 +87,7 @@ PRESETS: Mapping[str, Preset] = {
         command="iccld demo",
         hardware="2 CPU cores",
         expected="see README",
-        config=TrainConfig(steps=750, checkpoint_every=250, data=_DEMO_DATA, optim=_SMALL_OPTIM),
+        config=TrainConfig(steps=700, checkpoint_every=250, data=_DEMO_DATA, optim=_SMALL_OPTIM),
     ),
     "scenes": Preset(
         summary="street scenes, game look → camera look, with a larger budget than the demo",

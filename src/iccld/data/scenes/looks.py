@@ -39,8 +39,7 @@ class Look:
         contrast: strength of the tone curve's S.
         distortion: radial lens distortion.
         detail: amount of sharpening.
-        hue: turn of all hues by a color grade, degrees.
-        split_tone: strength of a grade that tints shadows one way and lights the other.
+        grade: strength of a color grade, from 0 for none to 1.
     """
 
     name: str
@@ -65,8 +64,7 @@ class Look:
     contrast: Range
     distortion: Range
     detail: Range
-    hue: Range = (0.0, 0.0)
-    split_tone: Range = (0.0, 0.0)
+    grade: float = 0.0
 
 
 CAMERA = Look(
@@ -117,8 +115,7 @@ GAME = Look(
     contrast=(0.4, 1.2),
     distortion=(0.0, 0.0),
     detail=(0.2, 1.2),
-    hue=(15.0, 30.0),
-    split_tone=(0.75, 1.0),
+    grade=0.85,
 )
 
 LOOKS = {look.name: look for look in (GAME, CAMERA)}

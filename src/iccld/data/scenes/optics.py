@@ -10,6 +10,9 @@ from iccld.data.scenes.looks import Look, chance, uniform
 
 SKY = 10
 
+_CAST_GAIN = np.array([0.55, 0.75, 0.8], np.float32)
+_CAST_OFFSET = np.array([0.34, 0.08, 0.26], np.float32)
+
 
 def distort(
     rng: np.random.Generator, look: Look, color: np.ndarray, label: np.ndarray
@@ -71,7 +74,7 @@ def develop(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.n
         )
         mono = noise.crop(rng, "grain", rows, columns, 1.0)[:, :, None]
         color = color + strength * np.sqrt(np.clip(color, 0, 1) * 0.3 + 0.003) * (0.6 * grain + 0.7 * mono)
-    picture = _grade(rng, look, _tone(rng, look, color))
+    picture = _grade(look, _tone(rng, look, color))
     amount = np.float32(uniform(rng, look.detail))
     if amount > 0.1:
         soft = cv2.GaussianBlur(picture, (0, 0), max(0.6, rows / 400))
@@ -153,21 +156,15 @@ def _tone(rng: np.random.Generator, look: Look, color: np.ndarray) -> np.ndarray
     return np.asarray(picture + np.float32(0.03 * rng.random() ** 3), np.float32)
 
 
-def _grade(rng: np.random.Generator, look: Look, picture: np.ndarray) -> np.ndarray:
-    """A renderer's color grade: turned hues, teal shadows and orange lights.
+def _grade(look: Look, picture: np.ndarray) -> np.ndarray:
+    """A renderer's color grade: washed out and cast in violet.
 
-    It makes most of the distance between the looks, and a kind that adaptation can bridge: shapes stay.
+    It makes most of the distance between the looks, and a kind that adaptation can bridge: shapes stay, and colors
+    change linearly.
     """
-    strength = np.float32(uniform(rng, look.split_tone))
-    turn = np.deg2rad(uniform(rng, look.hue))
-    if strength == 0 and turn == 0:
+    strength = np.float32(look.grade)
+    if strength == 0:
         return picture
-    # Rotation about the gray axis (Rodrigues' formula for the axis (1, 1, 1) / sqrt 3).
-    cosine, sine = np.cos(turn), np.sin(turn) / np.sqrt(3)
-    matrix = np.full((3, 3), (1 - cosine) / 3) + cosine * np.eye(3)
-    matrix += sine * np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
-    turned = picture @ matrix.T.astype(np.float32)
-    light = np.clip(picture.mean(axis=2, keepdims=True), 0, 1)
-    shadow_tint = np.array([-0.22, 0.06, 0.26], np.float32)
-    light_tint = np.array([0.16, -0.02, -0.34], np.float32)
-    return np.asarray(turned + strength * ((1 - light) * shadow_tint + light * light_tint), np.float32)
+    light = picture.mean(axis=2, keepdims=True)
+    pale = (0.45 * picture + 0.33 * light) * _CAST_GAIN + _CAST_OFFSET
+    return np.asarray(picture + strength * (pale - picture), np.float32)
