@@ -45,8 +45,8 @@ class RunData:
     Attributes:
         label_space: classes of the model.
         labeled: images and labels to train on: the source, or the target for the oracle.
-        target: unlabelled images; None where the method uses none.
-        val: labelled target images to measure on; None where there are none.
+        target: unlabeled images; None where the method uses none.
+        val: labeled target images to measure on; None where there are none.
         missing_val: why there is no ``val``.
     """
 

@@ -16,7 +16,7 @@ class DataConfig:
     """Data sets, sizes and sampling."""
 
     source: str = "street_scenes"
-    """Labelled data set: gta5, synthia, cityscapes, camvid, folder or street_scenes."""
+    """Labeled data set: gta5, synthia, cityscapes, camvid, folder or street_scenes."""
     source_root: str | None = None
     """Its folder (street_scenes needs none)."""
     source_split: str = "train"
@@ -27,7 +27,7 @@ class DataConfig:
     source_size: tuple[int, int] | None = None
     """Height and width that source images are resized to (or rendered at) before cropping; None keeps theirs."""
     target: str = "street_scenes"
-    """Unlabelled data set; the same choices."""
+    """Unlabeled data set; the same choices."""
     target_root: str | None = None
     target_split: str = "train"
     target_look: Look = "camera"
@@ -75,7 +75,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Optimisation."""
+    """Optimization."""
 
     head_lr: float = 6e-4
     """Peak learning rate of everything but the backbone."""
@@ -110,13 +110,13 @@ class AdaptationConfig:
     mixed: bool = True
     """Train on ClassMix images with pseudo-labels."""
     color_jitter: float = 0.4
-    """Strength of the colour changes of mixed images."""
+    """Strength of the color changes of mixed images."""
     color_transfer: float = 1.0
     """Share of source images that take the color statistics of a target image, to a random degree."""
     share_at_one: float = 0.4
     """Share of samples trained at t = 1."""
     self_aligned: float = 0.7
-    """Share of labelled samples whose noisy state starts from the model's own prediction."""
+    """Share of labeled samples whose noisy state starts from the model's own prediction."""
     denoising_weight: float = 0.5
     reconstruction_weight: float = 0.5
     adversarial_weight: float = 0.02

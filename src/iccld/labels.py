@@ -1,8 +1,8 @@
-"""Label spaces and evaluation protocols: names, colours and how one space folds into another. No torch here.
+"""Label spaces and evaluation protocols: names, colors and how one space folds into another. No torch here.
 
 A *label space* says what the integers of a label map or the channels of a model mean. The common tongue
 is the 19 Cityscapes trainIds; every class of another street space lists the trainIds that it covers, so that
-any two spaces can be translated. Source of names, order and colours: cityscapesscripts ``helpers/labels.py``.
+any two spaces can be translated. Source of names, order and colors: cityscapesscripts ``helpers/labels.py``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ IGNORE = 255
 
 @dataclass(frozen=True)
 class LabelClass:
-    """One class: a name, an RGB colour and the Cityscapes trainIds it covers (canonical one first)."""
+    """One class: a name, an RGB color and the Cityscapes trainIds it covers (canonical one first)."""
 
     name: str
     color: tuple[int, int, int]
@@ -52,7 +52,7 @@ class LabelSpace:
 
     @property
     def palette(self) -> tuple[tuple[int, int, int], ...]:
-        """The RGB colours in label order, each 0 to 255."""
+        """The RGB colors in label order, each 0 to 255."""
         return tuple(c.color for c in self.classes)
 
     def lut_to(self, other: LabelSpace) -> tuple[int, ...]:
@@ -106,7 +106,7 @@ class LabelSpace:
 
 
 def _distinct_color(index: int) -> tuple[int, int, int]:
-    """The PASCAL VOC colour of class ``index + 1``: bits of the index spread over the channels."""
+    """The PASCAL VOC color of class ``index + 1``: bits of the index spread over the channels."""
     red = green = blue = 0
     value = index + 1
     for shift in range(7, -1, -1):

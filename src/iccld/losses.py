@@ -19,8 +19,8 @@ def segmentation_loss(
 
     Logits come at the decoder's stride s. They are brought to stride 2 where they are coarser, and compared
     with one label of every 2×2 block, at a phase drawn for each call: a quarter of the work of full
-    resolution, and no half-pixel shift to be learnt. Weights scale the loss rather than being
-    normalised away, so that an unsure teacher teaches less (Tranheden et al. 2021, DACS).
+    resolution, and no half-pixel shift to be learned. Weights scale the loss rather than being
+    normalized away, so that an unsure teacher teaches less (Tranheden et al. 2021, DACS).
 
     Args:
         logits: at stride s.

@@ -1,4 +1,4 @@
-"""The mixed domain: ClassMix and the colour augmentation of mixed images."""
+"""The mixed domain: ClassMix and the color augmentation of mixed images."""
 
 from __future__ import annotations
 

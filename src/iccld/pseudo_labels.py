@@ -38,7 +38,7 @@ class PseudoLabels:
 
         Args:
             probabilities: the teacher's, at the resolution wanted.
-            valid: pixels that may be labelled; the others (padding, the ego vehicle, borders) weigh nothing.
+            valid: pixels that may be labeled; the others (padding, the ego vehicle, borders) weigh nothing.
 
         Returns:
             Labels, and weights in [0, 1].

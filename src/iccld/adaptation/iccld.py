@@ -31,14 +31,14 @@ class Adaptation:
     """Inter-Coder Connected Latent Diffusion (Yu et al., arXiv 2412.16859), as docs/method.md reads it.
 
     Attributes:
-        supervised: the loss of labelled and mixed images.
+        supervised: the loss of labeled and mixed images.
         time_sampling: how diffusion times are drawn.
         start_step: steps on source alone before the other branches begin.
         teacher_steps: sampling steps of the teacher.
         pseudo_labels: how the teacher's answers become labels and weights.
         mixed: train on ClassMix images.
-        jitter: strength of their colour augmentation.
-        color_transfer: share of source images that take colours of target images.
+        jitter: strength of their color augmentation.
+        color_transfer: share of source images that take colors of target images.
         adversarial_weight: of the adversary; 0 removes the target branch.
         adversarial_warmup: steps over which that weight rises linearly.
     """

@@ -23,9 +23,9 @@ class Batch:
     """What the loaders give for one micro-batch, on the device.
 
     Attributes:
-        images: labelled images, RGB in [0, 1].
+        images: labeled images, RGB in [0, 1].
         labels: their labels, 255 = ignore.
-        target_images: unlabelled images, for methods that use the target.
+        target_images: unlabeled images, for methods that use the target.
         target_valid: pixels of these that may get a pseudo-label.
     """
 
@@ -64,7 +64,7 @@ class Method(Protocol):
 
     @property
     def uses_target(self) -> bool:
-        """Whether batches need unlabelled target images."""
+        """Whether batches need unlabeled target images."""
         ...
 
     @property
@@ -110,7 +110,7 @@ class SupervisedLoss:
         Args:
             output: of the pass.
             labels: of those rows.
-            rows: which of the labelled images.
+            rows: which of the labeled images.
             domain: for the names of the logged figures.
             weights: of the pixels, in [0, 1].
         """
@@ -132,7 +132,7 @@ class TimeSampling:
 
     Attributes:
         share_at_one: share of samples at t = 1.
-        self_aligned: share of labelled samples that start from the model's own prediction (equation 5).
+        self_aligned: share of labeled samples that start from the model's own prediction (equation 5).
     """
 
     share_at_one: float = 0.4

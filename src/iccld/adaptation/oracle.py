@@ -9,6 +9,6 @@ from iccld.adaptation.source_only import SourceOnly
 
 @dataclass(frozen=True)
 class Oracle(SourceOnly):
-    """Equation 8 on labelled target images, which no adaptation method may see."""
+    """Equation 8 on labeled target images, which no adaptation method may see."""
 
     labeled_domain: str = "target"

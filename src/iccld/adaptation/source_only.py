@@ -20,7 +20,7 @@ from iccld.models.iccld import ICCLD
 
 @dataclass(frozen=True)
 class SourceOnly:
-    """Equation 8 on the labelled domain.
+    """Equation 8 on the labeled domain.
 
     Attributes:
         supervised: the loss.

@@ -48,7 +48,7 @@ def _run(config: TrainConfig, out: Path) -> int:
     from iccld import build
 
     print(
-        "Demo: labelled scenes of a game look, unlabelled scenes of a camera look. Two runs of "
+        "Demo: labeled scenes of a game look, unlabeled scenes of a camera look. Two runs of "
         f"{config.steps} steps: without adaptation, then with ICCLD.\n",
         flush=True,
     )
@@ -105,10 +105,10 @@ def _report(config: TrainConfig, data: RunData, out: Path) -> None:
     print(f"pictures: {out / 'predictions.png'}, {out / 'curves.png'}\nresults:  {out / 'results.json'}")
     program = "iccld" if Path(sys.argv[0]).name != "__main__.py" else "python -m iccld"
     print(
-        "\nYour own unlabelled images (a folder of PNG or JPEG files), with these scenes as the labelled source:\n"
+        "\nYour own unlabeled images (a folder of PNG or JPEG files), with these scenes as the labeled source:\n"
         f"  {program} train scenes_to_folder --data.target-root MY_IMAGES --out runs/mine\n"
         f"  {program} predict runs/mine MY_IMAGES --out runs/mine/predictions\n"
-        "Your own labelled source as well: add --data.source folder --data.source-root MY_LABELLED (docs/data.md)."
+        "Your own labeled source as well: add --data.source folder --data.source-root MY_LABELED (docs/data.md)."
     )
 
 

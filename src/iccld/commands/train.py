@@ -259,11 +259,11 @@ def _announce(
         estimate = estimate_step(model, batch_size=d.batch_size, num_branches=num_branches, crop=d.crop)
     left = config.steps - start
     eta = format_seconds(left * estimate.seconds_per_step * config.optim.accumulation)
-    target = f"{len(data.target)} images of {data.target.name}, unlabelled" if data.target else "not used"
+    target = f"{len(data.target)} images of {data.target.name}, unlabeled" if data.target else "not used"
     val = f"{len(data.val)} images of {data.val.name}" if data.val else f"none ({data.missing_val})"
     rows = {
         "run": f"{preset}, method {config.method}, seed {config.seed} → {out}",
-        "labelled": f"{len(data.labeled)} images of {data.labeled.name}, {len(data.label_space)} classes",
+        "labeled": f"{len(data.labeled)} images of {data.labeled.name}, {len(data.label_space)} classes",
         "target": target,
         "evaluation": val,
         "model": f"{config.model.backbone}, {estimate.num_parameters / 1e6:.1f} M parameters",

@@ -28,7 +28,7 @@ _TAPS = {0: 2, 2: 4, 4: 8, 10: 16, 15: 32}
 
 
 class _ConvNorm(nn.Module):
-    """Convolution padded as TensorFlow's "SAME", then batch normalisation by stored statistics, folded into one.
+    """Convolution padded as TensorFlow's "SAME", then batch normalization by stored statistics, folded into one.
 
     The statistics stay fixed in training too; scale and shift still learn. Updating statistics from small
     mixed-domain batches makes ranks diverge and resuming inexact.
@@ -154,8 +154,8 @@ def _imagenet_weights() -> dict[str, Tensor]:
 def _own_name(key: str) -> str | None:
     """Translates a stored name; None for the classifier and for counters.
 
-    Stored are ``_blocks.3._depthwise_conv.weight`` and, for its normalisation, ``_blocks.3._bn1.weight``; the first
-    block has no expansion, so its normalisations are numbered from 1 all the same.
+    Stored are ``_blocks.3._depthwise_conv.weight`` and, for its normalization, ``_blocks.3._bn1.weight``; the first
+    block has no expansion, so its normalizations are numbered from 1 all the same.
     """
     *place, part, item = key.split(".")
     if (part in ("_conv_head", "_bn1", "_fc") and not place) or item == "num_batches_tracked":

@@ -76,7 +76,7 @@ class ImageState:
 
 @dataclass
 class TrainingOutput:
-    """What one training pass gives; n images of which the first m are labelled.
+    """What one training pass gives; n images of which the first m are labeled.
 
     Attributes:
         logits: of D(z_hat_0), first m images, at the decoder's stride.
@@ -95,7 +95,7 @@ class ICCLD(nn.Module):
     """Segmentation by latent diffusion between an image coder and a label coder.
 
     Args:
-        label_space: the classes and colours that the outputs mean.
+        label_space: the classes and colors that the outputs mean.
         backbone: see :data:`iccld.models.image_coder.BACKBONE_NAMES`; ``auto:<hub id or folder>`` for others.
         pretrained: start the image coder from published weights (True) or a hub id or folder (MiT only).
         latent_channels: d, channels of the label latent.
@@ -200,7 +200,7 @@ class ICCLD(nn.Module):
         """One training pass over all branches at once (equations 2 to 7).
 
         Args:
-            images: RGB in [0, 1]; the labelled images come first.
+            images: RGB in [0, 1]; the labeled images come first.
             labels: of the first m images, 255 = ignore.
             time: diffusion time of each image, in [0, 1].
             aligned: samples whose noisy state starts from the model's own prediction; images without

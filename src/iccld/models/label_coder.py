@@ -13,7 +13,7 @@ from iccld.models.layers import ResidualBlock, group_norm, upsample_to
 
 LATENT_STRIDE = 8
 
-# The head's inputs are normalised, so sure answers need weights of order one, which Adam reaches only after about
+# The head's inputs are normalized, so sure answers need weights of order one, which Adam reaches only after about
 # one over the learning rate steps. With the gain, reconstruction is as good after 40 steps as without after 200.
 _LOGIT_GAIN = 5.0
 
@@ -38,7 +38,7 @@ class LabelEncoder(nn.Module):
         self.norm = group_norm(width)
         self.out = nn.Conv2d(width, latent_channels, 1)
         # At first a latent is the mean of its classes' codes, which are as far apart as d allows: easy to decode and
-        # a goal for the denoiser that stands still. What shape and context add is learnt from there.
+        # a goal for the denoiser that stands still. What shape and context add is learned from there.
         nn.init.orthogonal_(self.codes.weight)
         nn.init.zeros_(self.out.weight)
         self.out.bias = nn.Parameter(torch.zeros(latent_channels))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation with groups of about 16 channels.
+    """Group normalization with groups of about 16 channels.
 
     It keeps no running statistics, so ranks cannot diverge and resuming is exact.
     """

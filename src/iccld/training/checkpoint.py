@@ -28,7 +28,7 @@ class Checkpoint:
 
     Attributes:
         step: steps done.
-        tensors: flat names → tensors of all networks and optimisers.
+        tensors: flat names → tensors of all networks and optimizers.
         facts: plain values that belong to the state.
     """
 
@@ -81,7 +81,7 @@ def unpack_module(name: str, module: nn.Module, tensors: Mapping[str, Tensor]) -
 
 
 def pack_optimizer(name: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Flat tensors of an optimiser's state; its settings come from the configuration again."""
+    """Flat tensors of an optimizer's state; its settings come from the configuration again."""
     state = optimizer.state_dict()["state"]
     return {f"{name}/{index}/{key}": value for index, entry in state.items() for key, value in entry.items()}
 

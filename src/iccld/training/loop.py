@@ -1,4 +1,4 @@
-"""The training loop: one for all methods. It owns steps, teacher, optimisers, checkpoints and signals."""
+"""The training loop: one for all methods. It owns steps, teacher, optimizers, checkpoints and signals."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TrainingDivergedError(InputError):
 
 @dataclass
 class Loaders:
-    """Sources of micro-batches: labelled ones, and unlabelled target ones where the method uses them."""
+    """Sources of micro-batches: labeled ones, and unlabeled target ones where the method uses them."""
 
     labeled: MicroBatches
     target: MicroBatches | None
@@ -165,7 +165,7 @@ class Trainer:
         return "finished"
 
     def save(self) -> None:
-        """Writes a checkpoint (rank zero) of every network and optimiser."""
+        """Writes a checkpoint (rank zero) of every network and optimizer."""
         if self.fabric.is_global_zero:
             tensors = pack_module("student", self.model) | pack_module("teacher", self.teacher)
             tensors |= pack_optimizer("optimizer", self.optimizer)

@@ -1,4 +1,4 @@
-"""Optimisers and the learning-rate schedule, a pure function of the step so that resuming needs no state of it."""
+"""Optimizers and the learning-rate schedule, a pure function of the step so that resuming needs no state of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from iccld.models.iccld import ICCLD
 
 
 def build_segmenter_optimizer(model: ICCLD, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW with a rate for the backbone and one for the rest; no decay on biases and normalisation."""
+    """AdamW with a rate for the backbone and one for the rest; no decay on biases and normalization."""
     backbone = {id(p) for p in model.image_coder.parameters()}
     groups = []
     for is_backbone, rate in ((True, config.backbone_lr), (False, config.head_lr)):
