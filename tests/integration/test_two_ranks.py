@@ -95,7 +95,7 @@ def test_two_ranks(flags: Flags, tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert "2 ranks" in result.stdout
-    assert result.stdout.count("labelled:") == 3, "one rank speaks"
+    assert result.stdout.count("labeled:") == 3, "one rank speaks"
     assert result.stdout.count("resuming from step 4") == 1
 
     for name, steps in (("first", 4), ("second", 5)):
