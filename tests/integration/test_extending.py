@@ -96,7 +96,7 @@ def test_method_gives_a_loss_that_reaches_the_student_alone(examples: ModuleType
         torch.rand(2, 3, 32, 64),
         torch.ones(2, 32, 64, dtype=torch.bool),
     )
-    result = examples.SelfTraining(threshold=0.0).segmenter_step(student, teacher, None, batch, step)
+    result = examples.SelfTraining().segmenter_step(student, teacher, None, batch, step)
     assert ("train/loss_seg_target" in result.logs) == (step >= 300)
     result.loss.backward()
     assert torch.isfinite(result.loss)
