@@ -28,7 +28,7 @@ from iccld.data.sampling import RareClassSampler, Sampler, UniformSampler
 from iccld.data.transforms import TrainTransform
 from iccld.errors import InputError
 from iccld.inference.evaluation import evaluate_model
-from iccld.labels import LabelSpace, Protocol, custom_protocol, get_label_space, get_protocol
+from iccld.labels import LabelSpace, get_label_space, protocol_of
 from iccld.models.discriminator import LatentDiscriminator
 from iccld.models.iccld import ICCLD
 from iccld.pseudo_labels import PseudoLabels
@@ -215,14 +215,6 @@ def _micro_batches(stream: SampleStream, d: DataConfig, fabric: Fabric) -> Micro
         )
 
     return batches
-
-
-def protocol_of(space: LabelSpace) -> Protocol:
-    """The protocol that measures a label space: the one of its name, else all of its classes."""
-    try:
-        return get_protocol(space.name)
-    except InputError:
-        return custom_protocol(space)
 
 
 def build_evaluation(config: TrainConfig, data: RunData) -> Evaluate | None:

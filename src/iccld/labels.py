@@ -219,6 +219,11 @@ def get_protocol(name: str, space: LabelSpace | None = None) -> Protocol:
     return PROTOCOLS[name]
 
 
+def protocol_of(space: LabelSpace) -> Protocol:
+    """The protocol that measures a label space: the one of its name, else all of its classes."""
+    return PROTOCOLS.get(space.name, custom_protocol(space))
+
+
 def get_label_space(name: str) -> LabelSpace:
     """Finds a built-in label space by name.
 

@@ -104,7 +104,7 @@ PRESETS: Mapping[str, Preset] = {
         summary="street scenes (camera look) → real CamVid frames, 11 classes",
         command="iccld train scenes_to_camvid --data.target-root CAMVID --out runs/camvid",
         hardware="2 CPU cores",
-        expected="see README",
+        expected="22.6 source-only, 20.4 ICCLD after 600 steps (mIoU, seed 0)",
         config=TrainConfig(steps=1000, checkpoint_every=250, data=_CAMVID_DATA, optim=_SMALL_OPTIM),
     ),
     "scenes_to_camvid_lite0": Preset(

@@ -15,7 +15,7 @@ from iccld.adaptation.oracle import Oracle
 from iccld.adaptation.source_only import SourceOnly
 from iccld.config import AdaptationConfig, DataConfig, TrainConfig, with_values
 from iccld.errors import InputError
-from iccld.labels import CAMVID11, CITYSCAPES19, SYNTHIA16, LabelSpace, get_label_space
+from iccld.labels import CAMVID11, CITYSCAPES19, SYNTHIA16, LabelSpace, get_label_space, protocol_of
 from iccld.pseudo_labels import PseudoLabels
 
 SMALL = TrainConfig(
@@ -203,10 +203,10 @@ def test_classes_of_the_source(tmp_path: Path, folder: Path) -> None:
 
 
 def test_protocol_of_a_space() -> None:
-    assert build.protocol_of(CITYSCAPES19).name == "cityscapes19"
-    assert build.protocol_of(SYNTHIA16).name == "synthia16"
+    assert protocol_of(CITYSCAPES19).name == "cityscapes19"
+    assert protocol_of(SYNTHIA16).name == "synthia16"
     own = LabelSpace.from_names("mine", ["road", "river"])
-    assert build.protocol_of(own).names == ("road", "river")
+    assert protocol_of(own).names == ("road", "river")
 
 
 def test_micro_batches_start_where_they_are_told(tmp_path: Path, folder: Path) -> None:

@@ -11,6 +11,7 @@ from iccld.commands.flags import OptionalNumber
 from iccld.commands.train import train
 from iccld.config import TrainConfig
 from iccld.files import write_json, write_text
+from iccld.labels import protocol_of
 from iccld.presets import get_preset
 
 if TYPE_CHECKING:
@@ -66,7 +67,6 @@ def _run(config: TrainConfig, out: Path) -> int:
 
 def _report(config: TrainConfig, data: RunData, out: Path) -> None:
     """Scores both models, writes results, table and pictures, and says what to do next."""
-    from iccld.build import protocol_of
     from iccld.inference.evaluation import evaluate_model
     from iccld.models.iccld import ICCLD
     from iccld.reporting.curves import curves

@@ -16,7 +16,7 @@ from iccld.commands.flags import (
 )
 from iccld.errors import InputError
 from iccld.files import write_json
-from iccld.labels import PROTOCOLS, LabelSpace, Protocol, custom_protocol, get_protocol
+from iccld.labels import PROTOCOLS, LabelSpace, get_protocol, protocol_of
 
 if TYPE_CHECKING:
     from iccld.data.datasets import SegmentationDataset
@@ -131,7 +131,8 @@ class EvaluateArgs:
         assert self.model is not None
         PredictSettings(self.steps, self.draws, 0, self.window, self.overlap, self.resize)
         model = load_segmenter(self.model, device=self.device, threads=self.threads)
-        protocol = _choose_protocol(self.protocol, model.label_space)
+        space = model.label_space
+        protocol = get_protocol(self.protocol, space) if self.protocol else protocol_of(space)
         dataset = self._open_dataset(protocol.space)
         missing = missing_classes(model.label_space, protocol)
         if missing:
@@ -182,9 +183,3 @@ class EvaluateArgs:
             "resize": self.resize,
             **({"look": self.look} if self.dataset == "street_scenes" else {}),
         }
-
-
-def _choose_protocol(name: str | None, space: LabelSpace) -> Protocol:
-    if name is not None:
-        return get_protocol(name, space)
-    return PROTOCOLS.get(space.name, custom_protocol(space))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from iccld.config import TrainConfig, from_dict, to_dict
+from iccld.config import DataConfig, TrainConfig, from_dict, to_dict
 from iccld.errors import InputError
 from iccld.files import write_json
 from iccld.presets import PRESETS, get_preset
@@ -185,6 +185,12 @@ def check_config(config: TrainConfig) -> None:
     for flag, value in shares.items():
         if not 0 <= value <= 1:
             raise InputError(f"{flag} is {value}; give a share between 0 and 1")
+    _check_geometry(d)
+    if config.stop_at is not None and config.stop_at < 1:
+        raise InputError(f"--stop-at is {config.stop_at}; give a step, from 1 on")
+
+
+def _check_geometry(d: DataConfig) -> None:
     if d.ignore_top + d.ignore_bottom >= 1:
         raise InputError(
             "--data.ignore-top and --data.ignore-bottom leave nothing; their sum must be below 1"
@@ -196,8 +202,6 @@ def check_config(config: TrainConfig) -> None:
     low, high = d.scale
     if not 0 < low <= high:
         raise InputError(f"--data.scale is {low} {high}; give a range of positive factors, low first")
-    if config.stop_at is not None and config.stop_at < 1:
-        raise InputError(f"--stop-at is {config.stop_at}; give a step, from 1 on")
 
 
 def _compare_with_earlier(config: TrainConfig, out: Path) -> bool:

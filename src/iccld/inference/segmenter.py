@@ -36,6 +36,7 @@ class Segmenter(Protocol):
         seed: int = 0,
         window: tuple[int, int] | None = None,
         overlap: float = 0.25,
+        input_height: int | None = None,
     ) -> Prediction:
         """Predicts one RGB image (h, w, 3), uint8."""
         ...
@@ -132,6 +133,8 @@ def predict_image(
             seed=settings.seed,
             window=settings.window,
             overlap=settings.overlap,
+            # A size that was asked for is not scaled again to the height the model was trained at.
+            input_height=None if settings.resize is None else 0,
         )
     except torch.OutOfMemoryError as error:
         height, width = seen.shape[:2]

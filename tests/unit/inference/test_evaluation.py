@@ -30,7 +30,11 @@ def test_a_model_without_error_scores_100(model: Any, make_dataset: Callable[...
     assert scores.miou == scores.pixel_accuracy == 100
     assert scores.num_images == 2
     assert sum(map(sum, scores.confusion)) == 24 * 40 + 16 * 24 - 2 * 64  # one block of each is ignored
-    assert model.calls == [{"steps": 2, "draws": 3, "seed": 4, "window": (16, 16), "overlap": 0.25}] * 2
+    assert (
+        model.calls
+        == [{"steps": 2, "draws": 3, "seed": 4, "window": (16, 16), "overlap": 0.25, "input_height": None}]
+        * 2
+    )
 
 
 def test_errors_count_where_they_are(model: Any, make_dataset: Callable[..., Any]):

@@ -31,7 +31,9 @@ def test_bad_settings_are_refused_by_name(wrong: dict[str, Any], message: str):
 def test_settings_reach_the_model(model: Any):
     image = np.zeros((8, 12, 3), np.uint8)
     predict_image(model, image, PredictSettings(3, 4, 5, (8, 8), 0.5))
-    assert model.calls == [{"steps": 3, "draws": 4, "seed": 5, "window": (8, 8), "overlap": 0.5}]
+    assert model.calls == [
+        {"steps": 3, "draws": 4, "seed": 5, "window": (8, 8), "overlap": 0.5, "input_height": None}
+    ]
 
 
 def test_resizing_brings_every_map_back_to_the_image(model: Any):
@@ -39,6 +41,7 @@ def test_resizing_brings_every_map_back_to_the_image(model: Any):
     image = colorize(labels, CITYSCAPES19)
     prediction = predict_image(model, image, PredictSettings(resize=(16, 20)))
     assert model.sizes == [(16, 20)]
+    assert model.calls[0]["input_height"] == 0, "a size that was asked for is not scaled again"
     assert (
         prediction.labels.shape
         == prediction.uncertainty.shape
