@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -267,8 +266,3 @@ def build_fabric(config: TrainConfig) -> Fabric:
     )
     fabric.launch()
     return fabric
-
-
-def warn(message: str) -> None:
-    """One line on stderr that does not stop the work."""
-    print(f"warning: {message}", file=sys.stderr)

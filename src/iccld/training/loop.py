@@ -292,13 +292,10 @@ class Trainer:
         if self.fabric.is_global_zero:
             log.add(self.step, figures)
 
-    def _evaluate(self, log: MetricsLog) -> dict[str, float]:
-        figures: dict[str, float] = {}
+    def _evaluate(self, log: MetricsLog) -> None:
         if self.evaluate is not None and self.fabric.is_global_zero:
-            figures = self.evaluate(self.teacher_model)
-            self._log(log, figures)
+            self._log(log, self.evaluate(self.teacher_model))
         self.fabric.barrier()
-        return figures
 
     def _finish(self, log: MetricsLog) -> None:
         self._evaluate(log)
