@@ -115,7 +115,7 @@ GAME = Look(
     contrast=(0.4, 1.2),
     distortion=(0.0, 0.0),
     detail=(0.2, 1.2),
-    grade=0.75,
+    grade=0.4,
 )
 
 LOOKS = {look.name: look for look in (GAME, CAMERA)}
