@@ -14,12 +14,20 @@ from lightning.fabric import Fabric
 from lightning_utilities.core import rank_zero
 from torch import nn
 
+from iccld.adaptation.adaptsegnet import AdaptSegNet
+from iccld.adaptation.advent import Advent, MinEnt
+from iccld.adaptation.adversary import Adversary, AdversaryInput
+from iccld.adaptation.dacs import DACS
+from iccld.adaptation.daformer import DAFormer, FeatureDistance
+from iccld.adaptation.fda import FDA
 from iccld.adaptation.iccld import Adaptation
 from iccld.adaptation.method import Method, SupervisedLoss, TimeSampling
+from iccld.adaptation.mic import MIC
 from iccld.adaptation.oracle import Oracle
+from iccld.adaptation.self_training import SelfTraining
 from iccld.adaptation.source_only import SourceOnly
 from iccld.compute import has_fast_bf16
-from iccld.config import DataConfig, TrainConfig
+from iccld.config import DataConfig, ModelConfig, TrainConfig
 from iccld.data.class_statistics import class_counts
 from iccld.data.datasets import SegmentationDataset, open_dataset
 from iccld.data.loaders import SampleStream, make_loader
@@ -27,13 +35,18 @@ from iccld.data.sampling import RareClassSampler, Sampler, UniformSampler
 from iccld.data.transforms import TrainTransform
 from iccld.errors import InputError
 from iccld.inference.evaluation import evaluate_model
-from iccld.labels import LabelSpace, get_label_space, protocol_of
-from iccld.models.discriminator import LatentDiscriminator
+from iccld.inference.selection import unsupervised_scores
+from iccld.labels import CITYSCAPES19, LabelSpace, get_label_space, protocol_of
+from iccld.models.discriminator import LatentDiscriminator, OutputDiscriminator
 from iccld.models.iccld import ICCLD
+from iccld.models.image_coder import build_image_coder
 from iccld.pseudo_labels import PseudoLabels
 from iccld.training.loop import Evaluate, Loaders, MicroBatches
 
 _SOURCE_SEED, _TARGET_SEED, _VAL_SEED = 1, 2, 3  # scenes of the three sets never coincide
+_THINGS = frozenset(
+    (*CITYSCAPES19.names[5:8], *CITYSCAPES19.names[11:], "sign", "bicyclist")  # the last two: CamVid's names
+)
 _PRETRAINED_BACKBONES = ("efficientnet_lite0", "mit_", "auto:")
 
 
@@ -56,41 +69,89 @@ class RunData:
     missing_val: str = ""
 
 
-def build_method(config: TrainConfig) -> Method:
-    """Makes the training method."""
+def build_method(config: TrainConfig, label_space: LabelSpace) -> Method:
+    """Makes the training method.
+
+    Args:
+        config: of the run.
+        label_space: of the model.
+
+    Raises:
+        InputError: weights of a pretrained backbone that cannot be had.
+    """
     a = config.adaptation
     supervised = SupervisedLoss(a.denoising_weight, a.reconstruction_weight)
     times = TimeSampling(a.share_at_one, a.self_aligned)
-    if config.method == "source_only":
-        return SourceOnly(supervised, times)
-    if config.method == "oracle":
-        return Oracle(supervised, times)
-    return Adaptation(
-        supervised=supervised,
-        time_sampling=times,
-        start_step=round(a.start * config.steps),
+    start, warmup = round(a.start * config.steps), round(a.adversarial_warmup * config.steps)
+    self_training = SelfTraining(
+        start_step=start,
         teacher_steps=a.teacher_steps,
+        teacher_draws=a.teacher_draws,
         pseudo_labels=PseudoLabels(a.weighting, a.threshold, a.keep, a.trust),
-        mixed=a.mixed,
+        mixing=a.mixing,
         jitter=a.color_jitter,
-        color_transfer=a.color_transfer,
-        adversarial_weight=a.adversarial_weight,
-        adversarial_warmup=round(a.adversarial_warmup * config.steps),
+        mask_patch=a.mask_patch,
+        mask_ratio=a.mask_ratio,
     )
+
+    def adversary(seen: AdversaryInput) -> Adversary:
+        return Adversary(seen, a.adversarial_weight, start, warmup)
+
+    match config.method:
+        case "source_only":
+            return SourceOnly(supervised, times)
+        case "oracle":
+            return Oracle(supervised, times)
+        case "adaptsegnet":
+            return AdaptSegNet(supervised, times, adversary("probabilities"))
+        case "advent":
+            return Advent(supervised, times, adversary("self_information"))
+        case "minent":
+            return MinEnt(supervised, times, a.entropy_weight, start)
+        case "fda":
+            return FDA(supervised, times, a.entropy_weight, start, band=a.fda_band)
+        case "dacs":
+            return DACS(supervised, times, self_training)
+        case "daformer" | "mic":
+            kind = DAFormer if config.method == "daformer" else MIC
+            distance = _build_feature_distance(config, label_space)
+            return kind(supervised, times, self_training, feature_distance=distance)
+        case "iccld":
+            return Adaptation(
+                supervised=supervised,
+                time_sampling=times,
+                self_training=self_training,
+                masked=a.masked,
+                color_transfer=a.color_transfer,
+                adversary=adversary(a.adversarial_input) if a.adversarial_weight > 0 else None,
+                num_domains=a.adversarial_domains,
+            )
+
+
+def _build_feature_distance(config: TrainConfig, label_space: LabelSpace) -> FeatureDistance | None:
+    pretrained = _pretrained(config.model)
+    if not pretrained or config.adaptation.feature_distance <= 0:
+        return None
+    coder = build_image_coder(config.model.backbone, pretrained=pretrained)
+    things = tuple(i for i, name in enumerate(label_space.names) if name in _THINGS)
+    return FeatureDistance(coder.requires_grad_(False).eval(), things, config.adaptation.feature_distance)
+
+
+def _pretrained(m: ModelConfig) -> bool | str:
+    if m.pretrained not in ("auto", "yes", "no"):
+        return m.pretrained
+    has_weights = m.backbone.startswith(_PRETRAINED_BACKBONES)
+    return m.pretrained == "yes" or (m.pretrained == "auto" and has_weights)
 
 
 def build_model(config: TrainConfig, label_space: LabelSpace) -> ICCLD:
     """Makes the segmenter; its random weights depend on the seed alone."""
     m = config.model
-    pretrained: bool | str = m.pretrained
-    if m.pretrained in ("auto", "yes", "no"):
-        has_weights = m.backbone.startswith(_PRETRAINED_BACKBONES)
-        pretrained = m.pretrained == "yes" or (m.pretrained == "auto" and has_weights)
     torch.manual_seed(config.seed)
     return ICCLD(
         label_space,
         backbone=m.backbone,
-        pretrained=pretrained,
+        pretrained=_pretrained(m),
         latent_channels=m.latent_channels,
         width=m.width,
         context_links=m.context_links,
@@ -100,12 +161,15 @@ def build_model(config: TrainConfig, label_space: LabelSpace) -> ICCLD:
     )
 
 
-def build_discriminator(config: TrainConfig, method: Method) -> nn.Module | None:
-    """Makes the discriminator if the method has one."""
-    if not method.uses_discriminator:
+def build_discriminator(config: TrainConfig, method: Method, label_space: LabelSpace) -> nn.Module | None:
+    """Makes the discriminator if the method has an adversary."""
+    if method.adversary is None:
         return None
     torch.manual_seed(config.seed + 1)
-    return LatentDiscriminator(config.model.latent_channels)
+    if method.adversary.input in ("probabilities", "self_information"):
+        return OutputDiscriminator(len(label_space))
+    of_latents = method.adversary.input == "latents"
+    return LatentDiscriminator(config.model.latent_channels if of_latents else config.model.width)
 
 
 def build_label_space(d: DataConfig) -> LabelSpace:
@@ -134,14 +198,30 @@ def build_data(config: TrainConfig, method: Method) -> RunData:
         target = _open_target(d, space, d.target_split, d.target_count, _TARGET_SEED, needs_labels=False)
     val, missing_val = None, ""
     try:
-        val = _open_target(d, space, d.val_split, d.val_count, _VAL_SEED, needs_labels=True)
+        val = build_val(config)
     except InputError as error:
         missing_val = str(error)
-    for dataset in (labeled, target, val):
-        prepare = getattr(dataset, "prepare", None)
-        if prepare is not None:
-            prepare()
+    _prepare(labeled)
+    _prepare(target)
     return RunData(space, labeled, target, val, missing_val)
+
+
+def build_val(config: TrainConfig) -> SegmentationDataset:
+    """Opens the labeled target images that a run is measured on.
+
+    Raises:
+        InputError: they are missing or have no labels.
+    """
+    d = config.data
+    val = _open_target(d, build_label_space(d), d.val_split, d.val_count, _VAL_SEED, needs_labels=True)
+    _prepare(val)
+    return val
+
+
+def _prepare(dataset: SegmentationDataset | None) -> None:
+    prepare = getattr(dataset, "prepare", None)
+    if prepare is not None:
+        prepare()
 
 
 def _open_source(d: DataConfig, space: LabelSpace | None) -> SegmentationDataset:
@@ -156,6 +236,7 @@ def _open_source(d: DataConfig, space: LabelSpace | None) -> SegmentationDataset
         height=height,
         width=width,
         seed=_SOURCE_SEED,
+        scene_cache=d.scene_cache,
     )
 
 
@@ -174,6 +255,7 @@ def _open_target(
         height=height,
         width=width,
         seed=seed,
+        scene_cache=d.scene_cache,
     )
 
 
@@ -217,15 +299,21 @@ def _micro_batches(stream: SampleStream, d: DataConfig, fabric: Fabric) -> Micro
 
 
 def build_evaluation(config: TrainConfig, data: RunData) -> Evaluate | None:
-    """Makes the function that measures the teacher on the validation split."""
+    """Makes the function that measures the teacher on the validation split.
+
+    Beside the scores it gives what needs no labels (:func:`unsupervised_scores`): for choosing a checkpoint,
+    scores by target labels must not be used.
+    """
     if data.val is None:
         return None
     val, protocol = data.val, protocol_of(data.label_space)
 
-    def evaluate(model: ICCLD) -> dict[str, float]:
-        scores = evaluate_model(model, val, protocol)
+    def evaluate(teacher: ICCLD, student: ICCLD) -> dict[str, float]:
+        scores = evaluate_model(teacher, val, protocol)
         figures = {"val/miou": scores.miou, "val/pixel_accuracy": scores.pixel_accuracy}
         figures |= {f"val/iou/{k}": v for k, v in scores.iou.items() if v is not None}
+        for name, value in unsupervised_scores(teacher, student, val).items():
+            figures[f"val/{name}"] = value
         return figures
 
     return evaluate
@@ -251,10 +339,10 @@ def build_fabric(config: TrainConfig) -> Fabric:
     threads = config.threads or max(1, (os.cpu_count() or 1) // local_ranks)
     torch.set_num_threads(threads)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and has_fast_bf16(device))
-    # Some weights take no part then: those that feed the links that are off, the mask tokens and last norms of
-    # other libraries' networks. Distributed training has to be told.
+    # Some weights take no part then: those that feed the links that are off, the label encoder of plain heads, the
+    # mask tokens and last norms of other libraries' networks. Distributed training has to be told.
     m = config.model
-    some_idle = not (m.context_links and m.detail_links) or m.backbone.startswith("auto:")
+    some_idle = not (m.context_links and m.detail_links and m.diffusion) or m.backbone.startswith("auto:")
     strategy = "ddp_find_unused_parameters_true" if some_idle else "ddp"
     rank_zero.log.setLevel(logging.WARNING)  # it announces bf16; so do we
     fabric = Fabric(

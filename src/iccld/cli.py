@@ -7,25 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from iccld import __version__
 from iccld.errors import InputError
+from iccld.exits import EXIT_USAGE, run_guarded
 from iccld.labels import suggest
-
-EXIT_USAGE = 2
-"""Bad input or a usage error: the user can mend it."""
-EXIT_INTERRUPTED = 130
-"""Ctrl-C or SIGTERM (128 + SIGINT)."""
-EXIT_BROKEN_PIPE = 141
-"""The reader of our output went away (128 + SIGPIPE)."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +42,7 @@ COMMANDS = (
     Command("train", "train a preset; run the same command again to resume", "train:main"),
     Command("evaluate", "measure mIoU and per-class IoU on labeled images", "evaluate:EvaluateArgs"),
     Command("predict", "segment images, folders or video; uncertainty maps", "predict:PredictArgs"),
+    Command("bench", "compare methods over seeds and tasks from a plan", "bench:BenchArgs"),
     Command("data check", "check a data set's files, sizes and labels", "data_check:DataCheckArgs"),
     Command("data scenes", "write generated street scenes to disk", "data_scenes:DataScenesArgs"),
     Command("presets", "list the named runs, or show one in full", "presets:PresetsArgs"),
@@ -78,22 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: tyro printed a command's help (0) or a usage error (2).
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        code = _dispatch(words)
-        sys.stdout.flush()  # here, where a broken pipe is still caught
-        return code
-    except InputError as error:
-        if os.environ.get("ICCLD_DEBUG") == "1":
-            traceback.print_exc()
-        return _fail(str(error))
-    except KeyboardInterrupt:
-        print("iccld: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The interpreter flushes stdout once more at exit; let it write to nowhere.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
+    return run_guarded(lambda: _dispatch(words))
 
 
 def help_text() -> str:
@@ -177,9 +155,3 @@ def _terminate_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _fail(message: str) -> int:
-    line = " ".join(part.strip() for part in message.splitlines() if part.strip())
-    print(f"iccld: error: {line}", file=sys.stderr)
-    return EXIT_USAGE

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-Method = Literal["iccld", "source_only", "oracle"]
+Method = Literal[
+    "iccld",
+    "source_only",
+    "oracle",
+    "adaptsegnet",
+    "advent",
+    "minent",
+    "fda",
+    "dacs",
+    "daformer",
+    "mic",
+]
 Look = Literal["game", "camera", "both"]
 
 
@@ -24,6 +35,8 @@ class DataConfig:
     """Of street_scenes: which rendering style."""
     source_count: int = 400
     """Of street_scenes: how many scenes to render."""
+    scene_cache: str | None = None
+    """Of street_scenes: folder that keeps rendered scenes for further runs; None renders them each time."""
     source_size: tuple[int, int] | None = None
     """Height and width that source images are resized to (or rendered at) before cropping; None keeps theirs."""
     target: str = "street_scenes"
@@ -99,18 +112,27 @@ class AdaptationConfig:
     teacher_decay: float = 0.99
     teacher_steps: int = 2
     """Sampling steps of the teacher."""
-    weighting: Literal["class", "pixel", "image"] = "class"
-    """Which pseudo-labels count: the surest of each class; sure pixels; or images by their share of sure pixels."""
+    teacher_draws: int = 1
+    """Noise draws of the teacher, averaged."""
+    weighting: Literal["class", "pixel", "image", "spread"] = "class"
+    """Which pseudo-labels count: the surest of each class; sure pixels; images by their share of sure pixels;
+    pixels by the share of the teacher's draws that agree."""
     threshold: float = 0.9
     """Probability from which the teacher counts as sure, for pixel and image."""
     keep: float = 0.5
     """Share of each class's pixels that count, for class."""
     trust: float = 8.0
     """Power of a class's mean probability in the weight of its pixels, for class."""
-    mixed: bool = True
-    """Train on ClassMix images with pseudo-labels."""
+    mixing: Literal["classmix", "cutmix", "none"] = "classmix"
+    """How source is pasted on target images, which are then learned with the teacher's labels."""
     color_jitter: float = 0.4
-    """Strength of the color changes of mixed images."""
+    """Strength of the color changes of mixed and masked images."""
+    masked: bool = False
+    """Learn masked target images too (Hoyer et al. 2023, MIC); method mic always does."""
+    mask_patch: int = 32
+    """Side of the hidden squares in pixels."""
+    mask_ratio: float = 0.7
+    """Share of the image that is hidden."""
     color_transfer: float = 1.0
     """Share of source images that take the color statistics of a target image, to a random degree."""
     share_at_one: float = 0.4
@@ -120,10 +142,20 @@ class AdaptationConfig:
     denoising_weight: float = 0.5
     reconstruction_weight: float = 0.5
     adversarial_weight: float = 0.02
-    """Of the three-domain adversary; 0 switches it off."""
+    """Of the adversary; 0 switches it off."""
+    adversarial_input: Literal["latents", "features"] = "latents"
+    """What the adversary aligns: the denoised latents, or the denoiser's last features."""
+    adversarial_domains: Literal[2, 3] = 3
+    """3: source, mixed and target; 2: mixed images are kept from the adversary."""
     adversarial_warmup: float = 0.2
     """Share of the steps over which that weight rises."""
     discriminator_lr: float = 1e-3
+    entropy_weight: float = 0.001
+    """Of the target's entropy, for minent and fda."""
+    fda_band: float = 0.05
+    """Of fda: half the side of the swapped square of low frequencies, as a share of the shorter side."""
+    feature_distance: float = 0.005
+    """Of daformer and mic: weight of the distance to the pretrained features; idle from scratch."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +165,8 @@ class TrainConfig:
     steps: int = 1500
     seed: int = 0
     method: Method = "iccld"
-    """iccld; source_only (no adaptation); oracle (trains on the target's own labels)."""
+    """iccld; source_only (no adaptation); oracle (trains on the target's own labels); or a rival: adaptsegnet, advent,
+    minent, fda, dacs, daformer, mic."""
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
     log_every: int = 20
@@ -165,13 +198,26 @@ def from_dict(value: Mapping[str, Any]) -> TrainConfig:
     return config
 
 
-def with_values(config: TrainConfig, **values: Any) -> TrainConfig:
-    """A copy with some fields replaced; groups are given as dictionaries: ``data={"batch_size": 2}``."""
-    changes = {
-        name: replace(getattr(config, name), **value) if isinstance(value, dict) else value
-        for name, value in values.items()
-    }
-    return replace(config, **changes)
+def with_settings(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
+    """A copy with some settings replaced.
+
+    Args:
+        config: is left as it is.
+        settings: values by dotted name, as the flags have it: ``{"steps": 10, "data.batch_size": 2}``.
+
+    Raises:
+        ValueError: no such setting.
+    """
+    plain = to_dict(config)
+    for name, value in settings.items():
+        *groups, last = name.split(".")
+        place = plain
+        for group in groups:
+            place = place.get(group, {})
+        if last not in place:
+            raise ValueError(f"unknown setting {name!r}")
+        place[last] = value
+    return from_dict(plain)
 
 
 def _lists(value: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -68,3 +70,19 @@ def domain_loss(logits: Float[Tensor, "b n h w"], domains: Int[Tensor, " b"]) ->
     """Cross-entropy of the domain classifier, the same domain for every patch of an image."""
     height, width = logits.shape[-2:]
     return F.cross_entropy(logits, domains.view(-1, 1, 1).expand(-1, height, width))
+
+
+def self_information(probabilities: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+    """Weighted self-information −p log p / log k of every class (Vu et al. 2019); its sum over k is the entropy."""
+    return torch.special.entr(probabilities) / math.log(max(2, probabilities.shape[1]))
+
+
+def entropy_loss(probabilities: Float[Tensor, "b k h w"], charbonnier: float = 0.0) -> Float[Tensor, ""]:
+    """Mean entropy in [0, 1] of predictions (Vu et al. 2019).
+
+    Args:
+        probabilities: of the classes.
+        charbonnier: η > 0 gives (H² + 0.001²)^η instead, which spares what is nearly sure (Yang & Soatto 2020).
+    """
+    entropy = self_information(probabilities).sum(dim=1)
+    return ((entropy.square() + 1e-6) ** charbonnier if charbonnier > 0 else entropy).mean()

@@ -132,3 +132,58 @@ def _root(matrices: Tensor) -> tuple[Tensor, Tensor]:
     values, vectors = torch.linalg.eigh(matrices)
     roots = values.clamp_min(1e-12).sqrt()
     return (vectors * roots[:, None]) @ vectors.mT, (vectors / roots[:, None]) @ vectors.mT
+
+
+def cut_mix_mask(labels: Int[Tensor, "b h w"]) -> Bool[Tensor, "b h w"]:
+    """Selects a rectangle of half of each image's area, of random shape and place (French et al. 2020, CutMix).
+
+    Args:
+        labels: give the size; their classes play no part.
+
+    Returns:
+        True where the source image is to be pasted.
+    """
+    b, height, width = labels.shape
+    mask = torch.zeros(b, height, width, dtype=torch.bool, device=labels.device)
+    for index in range(b):
+        tall = float(torch.exp(torch.rand(()) * math.log(0.5)))  # share of the height, in [0.5, 1]
+        h, w = round(tall * height), round(0.5 / tall * width)
+        top = int(torch.randint(0, height - h + 1, ()))
+        left = int(torch.randint(0, width - w + 1, ()))
+        mask[index, top : top + h, left : left + w] = True
+    return mask
+
+
+def mask_patches(images: Float[Tensor, "b 3 h w"], patch: int, ratio: float) -> Float[Tensor, "b 3 h w"]:
+    """Blackens squares of a grid at random (Hoyer et al. 2023, MIC).
+
+    Args:
+        images: RGB in [0, 1].
+        patch: side of the squares in pixels; those at the right and bottom border may be cut.
+        ratio: probability of each square to be hidden, in [0, 1].
+    """
+    b, _, height, width = images.shape
+    kept = torch.rand(b, 1, -(-height // patch), -(-width // patch)) >= ratio
+    full = kept.repeat_interleave(patch, dim=2).repeat_interleave(patch, dim=3)[..., :height, :width]
+    return images * full.to(images.device)
+
+
+def transfer_low_frequencies(
+    images: Float[Tensor, "b 3 h w"], styles: Float[Tensor, "b 3 h w"], band: float
+) -> Float[Tensor, "b 3 h w"]:
+    """Gives images the low-frequency amplitudes of others; phases stay (Yang & Soatto 2020, FDA).
+
+    Args:
+        images: RGB in [0, 1].
+        styles: images whose amplitudes are taken, one for each image, of the same size.
+        band: half the side of the square of low frequencies, as a share of the shorter side.
+    """
+    height, width = images.shape[-2:]
+    reach = int(min(height, width) * band)
+    with torch.autocast(images.device.type, enabled=False):
+        spectrum, style = (torch.fft.fft2(x.float().contiguous()) for x in (images, styles))
+        rows, columns = (torch.fft.fftfreq(n, 1 / n).abs() <= reach for n in (height, width))
+        low = (rows[:, None] & columns[None]).to(images.device)
+        amplitude = torch.where(low, style.abs(), spectrum.abs())
+        restyled = torch.fft.ifft2(torch.polar(amplitude, spectrum.angle())).real
+    return restyled.clamp(0, 1).to(images.dtype)

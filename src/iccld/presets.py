@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from iccld.config import AdaptationConfig, DataConfig, ModelConfig, OptimConfig, TrainConfig
+from iccld.config import (
+    AdaptationConfig,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+    with_settings,
+)
 from iccld.errors import InputError
 from iccld.labels import suggest
 
@@ -169,6 +177,35 @@ PRESETS: Mapping[str, Preset] = {
         ),
     ),
 }
+
+
+_RIVAL = {
+    "model.diffusion": False,
+    "data.rare_class_sampling": False,
+    "adaptation.denoising_weight": 0.0,
+    "adaptation.reconstruction_weight": 0.0,
+    "adaptation.teacher_steps": 1,
+    "adaptation.color_transfer": 0.0,
+    "adaptation.weighting": "image",
+    "adaptation.threshold": 0.968,
+    "adaptation.adversarial_weight": 0.001,
+}
+
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "adaptsegnet": _RIVAL,
+    "advent": _RIVAL,
+    "minent": _RIVAL,
+    "fda": _RIVAL | {"adaptation.entropy_weight": 0.005},
+    "dacs": _RIVAL,
+    "daformer": _RIVAL | {"data.rare_class_sampling": True},
+    "mic": _RIVAL | {"data.rare_class_sampling": True},
+}
+"""What makes a rival the method of its paper, on top of any preset: a deterministic head and its own settings."""
+
+
+def with_method(config: TrainConfig, method: str) -> TrainConfig:
+    """The same run by another method; a rival brings its recipe."""
+    return with_settings(config, {"method": method, **RECIPES.get(method, {})})
 
 
 def get_preset(name: str) -> Preset:

@@ -8,7 +8,7 @@ from typing import Literal
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-Weighting = Literal["class", "pixel", "image"]
+Weighting = Literal["class", "pixel", "image", "spread"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class PseudoLabels:
         weighting: ``class``: of the pixels of each class in the batch the surest share counts, times the mean
             probability of that class to a power (class-balanced self-training, Zou et al. 2018, with trust in a
             class as a whole added). ``pixel``: pixels from the threshold on count. ``image``: all pixels of an image
-            weigh the share of them from the threshold on (Tranheden et al. 2021, DACS).
+            weigh the share of them from the threshold on (Tranheden et al. 2021, DACS). ``spread``: the caller weighs
+            pixels by the agreement of the teacher's draws; here all valid ones count.
         threshold: probability, for ``pixel`` and ``image``.
         keep: share of a class's pixels, for ``class``: a rare class is not silenced because the teacher is less
             sure of it than of the road.
@@ -46,6 +47,8 @@ class PseudoLabels:
         confidence, labels = probabilities.float().max(dim=1)
         if self.weighting == "class":
             return labels, self._by_class(confidence, labels, valid, probabilities.shape[1])
+        if self.weighting == "spread":
+            return labels, valid.float()
         sure = (confidence >= self.threshold) & valid
         if self.weighting == "pixel":
             return labels, sure.float()

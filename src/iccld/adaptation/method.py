@@ -10,11 +10,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from iccld.adaptation.adversary import Adversary, DomainMaps
 from iccld.diffusion import draw_times
 from iccld.losses import denoising_loss, segmentation_loss
 from iccld.models.iccld import ICCLD, TrainingOutput
 
-Student = Callable[[Tensor, Tensor, Tensor, Tensor], TrainingOutput]
+Student = Callable[..., TrainingOutput]
 """The segmenter's training pass (:meth:`ICCLD.forward`), wrapped for distributed training or not."""
 
 
@@ -36,21 +37,25 @@ class Batch:
 
 
 @dataclass
-class DomainLatents:
-    """Denoised latents with their times and domains (0 source, 1 mixed, 2 target), for the discriminator."""
-
-    latents: Float[Tensor, "n d h w"]
-    times: Float[Tensor, " n"]
-    domains: Int[Tensor, " n"]
-
-
-@dataclass
 class StepResult:
-    """The segmenter's loss, figures to log, and latents for the discriminator (without gradient)."""
+    """What a method computed for one micro-batch.
 
-    loss: Float[Tensor, ""]
+    Attributes:
+        terms: the segmenter's losses by name, each with its weight; they are summed.
+        logs: figures to log, without gradient.
+        seen: what the discriminator is to learn from, without gradient.
+        denoised: the latents that all terms but reconstruction pass through, to measure each term's pull there.
+    """
+
+    terms: dict[str, Float[Tensor, ""]]
     logs: dict[str, Tensor] = field(default_factory=dict)
-    domain_latents: DomainLatents | None = None
+    seen: DomainMaps | None = None
+    denoised: Float[Tensor, "n d h w"] | None = None
+
+    @property
+    def loss(self) -> Float[Tensor, ""]:
+        """The sum of the terms."""
+        return torch.stack(list(self.terms.values())).sum()
 
 
 @runtime_checkable
@@ -68,20 +73,14 @@ class Method(Protocol):
         ...
 
     @property
-    def uses_discriminator(self) -> bool:
-        """Whether there is an adversary."""
+    def adversary(self) -> Adversary | None:
+        """The adversary, where there is one."""
         ...
 
     def segmenter_step(
         self, student: Student, teacher: ICCLD, discriminator: nn.Module | None, batch: Batch, step: int
     ) -> StepResult:
-        """Computes the segmenter's loss of one micro-batch."""
-        ...
-
-    def discriminator_step(
-        self, discriminator: nn.Module, latents: DomainLatents
-    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Computes the discriminator's loss, and figures to log."""
+        """Computes the segmenter's losses of one micro-batch."""
         ...
 
 
@@ -97,6 +96,11 @@ class SupervisedLoss:
     denoising_weight: float = 0.5
     reconstruction_weight: float = 0.5
 
+    @property
+    def needs_label_coder(self) -> bool:
+        """Whether the training pass has to encode labels; without, this is plain cross-entropy."""
+        return self.denoising_weight > 0 or self.reconstruction_weight > 0
+
     def __call__(
         self,
         output: TrainingOutput,
@@ -104,26 +108,30 @@ class SupervisedLoss:
         rows: slice,
         domain: str,
         weights: Float[Tensor, "b h w"] | None = None,
-    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Computes the loss of some rows of a training pass.
+    ) -> tuple[dict[str, Float[Tensor, ""]], dict[str, Tensor]]:
+        """Computes the losses of some rows of a training pass.
 
         Args:
             output: of the pass.
             labels: of those rows.
             rows: which of the labeled images.
-            domain: for the names of the logged figures.
+            domain: for the names of the terms and the logged figures.
             weights: of the pixels, in [0, 1].
+
+        Returns:
+            The weighted terms, and the unweighted figures to log.
         """
-        seg = segmentation_loss(output.logits[rows], labels, weights)
-        denoising = denoising_loss(output.denoised[rows], output.clean[rows], weights)
-        reconstruction = segmentation_loss(output.reconstruction[rows], labels, weights)
-        loss = seg + self.denoising_weight * denoising + self.reconstruction_weight * reconstruction
-        logs = {
-            f"train/loss_seg_{domain}": seg.detach(),
-            f"train/loss_denoising_{domain}": denoising.detach(),
-            f"train/loss_reconstruction_{domain}": reconstruction.detach(),
+        raw = {"seg": segmentation_loss(output.logits[rows], labels, weights)}
+        shares = {
+            "seg": 1.0,
+            "denoising": self.denoising_weight,
+            "reconstruction": self.reconstruction_weight,
         }
-        return loss, logs
+        if output.clean is not None and output.reconstruction is not None:
+            raw["denoising"] = denoising_loss(output.denoised[rows], output.clean[rows], weights)
+            raw["reconstruction"] = segmentation_loss(output.reconstruction[rows], labels, weights)
+        terms = {f"{name}_{domain}": shares[name] * loss for name, loss in raw.items()}
+        return terms, {f"train/loss_{name}_{domain}": loss.detach() for name, loss in raw.items()}
 
 
 @dataclass(frozen=True)

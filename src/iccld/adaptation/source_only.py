@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-from iccld.adaptation.method import (
-    Batch,
-    DomainLatents,
-    StepResult,
-    Student,
-    SupervisedLoss,
-    TimeSampling,
-)
+from iccld.adaptation.adversary import Adversary
+from iccld.adaptation.method import Batch, StepResult, Student, SupervisedLoss, TimeSampling
 from iccld.models.iccld import ICCLD
 
 
@@ -32,19 +25,15 @@ class SourceOnly:
     time_sampling: TimeSampling = field(default_factory=TimeSampling)
     labeled_domain: str = "source"
     uses_target: bool = False
-    uses_discriminator: bool = False
+    adversary: Adversary | None = None
 
     def segmenter_step(
         self, student: Student, teacher: ICCLD, discriminator: nn.Module | None, batch: Batch, step: int
     ) -> StepResult:
         """Computes the supervised loss of one micro-batch."""
         times, aligned = self.time_sampling(len(batch.images), batch.images.device)
-        output = student(batch.images, batch.labels, times, aligned)
-        loss, logs = self.supervised(output, batch.labels, slice(None), self.labeled_domain)
-        return StepResult(loss, logs)
-
-    def discriminator_step(
-        self, discriminator: nn.Module, latents: DomainLatents
-    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Never called: there is no discriminator."""
-        raise AssertionError("supervised training has no discriminator")
+        output = student(
+            batch.images, batch.labels, times, aligned, label_coder=self.supervised.needs_label_coder
+        )
+        terms, logs = self.supervised(output, batch.labels, slice(None), self.labeled_domain)
+        return StepResult(terms, logs, denoised=output.denoised)

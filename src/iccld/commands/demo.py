@@ -54,7 +54,8 @@ def _run(config: TrainConfig, out: Path) -> int:
         flush=True,
     )
     build.build_fabric(config)  # sets the threads before anything is computed
-    data = build.build_data(config, build.build_method(config))
+    method = build.build_method(config, build.build_label_space(config.data))
+    data = build.build_data(config, method)
     baseline = replace(config, method="source_only")
     if train(baseline, out / "source_only", preset="demo", data=replace(data, target=None)) != "finished":
         return 130

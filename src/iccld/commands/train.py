@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from iccld.config import DataConfig, TrainConfig, from_dict, to_dict
 from iccld.errors import InputError
 from iccld.files import write_json
-from iccld.presets import PRESETS, get_preset
+from iccld.presets import PRESETS, RECIPES, get_preset, with_method
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -34,7 +34,7 @@ example:
   iccld train PRESET --help     every flag, with the preset's value
 """
 
-# May differ between the calls of one run, as may data.num_workers: none of them changes a number.
+# May differ between the calls of one run, as may data.num_workers and data.scene_cache: none of them changes a number.
 _FREE = ("stop_at", "checkpoint_every", "keep_checkpoints", "log_every", "eval_every", "device", "threads")
 
 
@@ -56,7 +56,7 @@ def main(rest: Sequence[str]) -> int:
     import tyro
 
     name = rest[0]
-    config = get_preset(name).config
+    config = _with_recipe(get_preset(name).config, rest[1:])
     default = _TrainArgs(**{f: getattr(config, f) for f in TrainConfig.__dataclass_fields__})
     description = f"{get_preset(name).summary}. Example: {get_preset(name).command}"
     shaped = Annotated[_TrainArgs, tyro.conf.arg(name="")]
@@ -69,6 +69,16 @@ def main(rest: Sequence[str]) -> int:
     if outcome == "interrupted" and not config.stop_at:
         return 130
     return 0
+
+
+def _with_recipe(config: TrainConfig, rest: Sequence[str]) -> TrainConfig:
+    """A rival's recipe changes the defaults of the other flags, so the method is looked for first."""
+    words = [word for flag in rest for word in flag.split("=", 1)] if rest else []
+    if "--method" in words[:-1]:
+        method = words[words.index("--method") + 1]
+        if method in RECIPES:
+            return with_method(config, method)
+    return config
 
 
 def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None = None) -> str:
@@ -95,16 +105,17 @@ def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None =
     from iccld.training.loop import Trainer
 
     fabric = build.build_fabric(config)
-    method = build.build_method(config)
     # The network first: a mistyped backbone shows before minutes of reading data.
-    model = build.build_model(config, data.label_space if data else build.build_label_space(config.data))
+    space = data.label_space if data else build.build_label_space(config.data)
+    model = build.build_model(config, space)
+    method = build.build_method(config, space)
     data = data or build.build_data(config, method)
     loaders = build.build_loaders(config, data, method, fabric, out / "cache")
     trainer = Trainer(
         config,
         fabric=fabric,
         model=model,
-        discriminator=build.build_discriminator(config, method),
+        discriminator=build.build_discriminator(config, method, space),
         method=method,
         loaders=loaders,
         out=out,
@@ -216,7 +227,9 @@ def _compare_with_earlier(config: TrainConfig, out: Path) -> bool:
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: cannot be read ({error}); choose another --out") from error
     free = {name: getattr(config, name) for name in (*_FREE, "steps")}
-    same_data = replace(earlier.data, num_workers=config.data.num_workers)
+    same_data = replace(
+        earlier.data, num_workers=config.data.num_workers, scene_cache=config.data.scene_cache
+    )
     before, now = to_dict(replace(earlier, data=same_data, **free)), to_dict(config)
     differing = sorted(_flat(before).items() ^ _flat(now).items())
     if differing:

@@ -197,6 +197,7 @@ def open_dataset(
     height: int = 256,
     width: int = 512,
     seed: int = 0,
+    scene_cache: str | None = None,
 ) -> SegmentationDataset:
     """Opens a data set by name.
 
@@ -212,6 +213,7 @@ def open_dataset(
         height: for ``street_scenes``: pixels.
         width: for ``street_scenes``: pixels.
         seed: for ``street_scenes``: the seed of the scenes.
+        scene_cache: for ``street_scenes``: folder that keeps rendered scenes; None keeps none.
 
     Raises:
         InputError: unknown name, missing or empty folders, or an image without label.
@@ -226,6 +228,7 @@ def open_dataset(
             width=width,
             seed=seed,
             label_space=label_space or CITYSCAPES19,
+            cache=scene_cache,
         )
         return scenes
     if name in DATASET_NAMES and root is None:

@@ -155,6 +155,8 @@ def make_loader(
         num_workers: worker processes; 0 loads in this one.
         pin_memory: whether batches are put into pinned memory for the copy to a GPU.
     """
+    if num_workers:
+        cv2.setNumThreads(0)  # its threads do not survive a fork, but what waits for them does
     return StepLoader(
         _Guarded(stream),
         batch_sampler=StepBatches(batch_size, start_step, end_step, rank, world_size),

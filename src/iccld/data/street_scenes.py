@@ -8,6 +8,7 @@ as the target of a demonstration; both together are a labelled source for real s
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -16,10 +17,12 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 
 import cv2
 import numpy as np
+from filelock import FileLock
 from jaxtyping import UInt8
 
 from iccld.data.scenes import (
@@ -39,6 +42,7 @@ from iccld.data.scenes import (
 from iccld.data.scenes.canvas import Canvas
 from iccld.data.scenes.looks import get_look
 from iccld.errors import InputError
+from iccld.files import write_atomic
 from iccld.labels import CITYSCAPES19, LabelSpace, suggest
 from iccld.progress import track
 
@@ -126,6 +130,7 @@ class StreetScenes:
         width: int = 256,
         seed: int = 0,
         label_space: LabelSpace = CITYSCAPES19,
+        cache: str | os.PathLike[str] | None = None,
     ) -> None:
         """Describes the scenes; nothing is rendered yet.
 
@@ -136,6 +141,7 @@ class StreetScenes:
             width: in pixels.
             seed: chooses the scenes; different seeds share none.
             label_space: labels are translated into it.
+            cache: folder where :meth:`prepare` keeps what it rendered, for the next time; None keeps nothing.
 
         Raises:
             InputError: a bad look, count, size or seed.
@@ -154,6 +160,7 @@ class StreetScenes:
         self.label_space = label_space
         self._scenes: list[Scene | None] = [None] * count
         self._table = np.array(CITYSCAPES19.lut_to(label_space), np.uint8)
+        self._cache = Path(cache) if cache is not None else None
 
     def __len__(self) -> int:
         """Number of scenes."""
@@ -161,7 +168,7 @@ class StreetScenes:
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """The RGB picture of a scene."""
-        return self._scene(index)[0]
+        return np.ascontiguousarray(self._scene(index)[0])
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
         """The labels of a scene in :attr:`label_space`, 255 = ignore."""
@@ -178,7 +185,37 @@ class StreetScenes:
         return ("game", "camera")[index % 2] if self.look == "both" else self.look
 
     def prepare(self) -> None:
-        """Renders whatever is missing, in several processes if there is much to do, with a progress bar."""
+        """Renders whatever is missing, in several processes if there is much to do, with a progress bar.
+
+        With a cache, a second process waits for the first to render, and both read the same file.
+
+        Raises:
+            InputError: the cache cannot be written.
+        """
+        if self._cache is None:
+            self._render_missing()
+            return
+        size = f"{len(self)}x{self.height}x{self.width}"
+        path = self._cache / f"{self.look}-{size}-seed{self.seed}-{generator_digest()}.npy"
+        if not path.is_file():
+            with self._lock(path):
+                if not path.is_file():
+                    self._render_missing()
+                    rows = [np.dstack(scene) for scene in self._scenes if scene is not None]
+                    write_atomic(path, lambda temporary: np.save(temporary, np.stack(rows)))
+        stored = np.load(path, mmap_mode="r")
+        self._scenes = [(np.asarray(s[..., :3]), np.asarray(s[..., 3])) for s in stored]
+
+    def _lock(self, path: Path) -> FileLock:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{path.parent}: cannot be made ({error.strerror}); choose another folder"
+            ) from error
+        return FileLock(path.with_suffix(".lock"))
+
+    def _render_missing(self) -> None:
         missing = [i for i, scene in enumerate(self._scenes) if scene is None]
         if missing:
             rendered = track(self.stream(missing), len(missing), f"Rendering {len(missing)} scenes")
@@ -215,6 +252,16 @@ class StreetScenes:
         return scene
 
 
+@cache
+def generator_digest() -> str:
+    """Names the generator's code: scenes that another version drew are not taken for this one's."""
+    digest = hashlib.sha256()
+    folder = Path(__file__).parent
+    for path in sorted([*folder.glob("scenes/*.py"), Path(__file__)]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def _render_job(job: tuple[int, str], *, height: int, width: int) -> Scene:
     return render_scene(job[0], look=job[1], height=height, width=width)
 
@@ -228,12 +275,16 @@ def _parallel(
     work: Callable[[tuple[int, str]], Scene], jobs: list[tuple[int, str]], workers: int
 ) -> Iterator[Scene]:
     context = multiprocessing.get_context("fork")
+    # OpenCV's threads do not survive a fork, but what waits for them does: they are ended before.
+    num_threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
     pool = ProcessPoolExecutor(workers, context, _start_worker)
     try:
         with warnings.catch_warnings():
             # Newer Pythons warn of forking beside threads; the workers touch nothing of the parent's threads.
             warnings.simplefilter("ignore", DeprecationWarning)
             results = pool.map(work, jobs, chunksize=4)
+        cv2.setNumThreads(num_threads)
         yield from results
     finally:
         pool.shutdown(cancel_futures=True)

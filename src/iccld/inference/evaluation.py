@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,13 @@ from iccld.inference.label_ids import file_to_index
 from iccld.inference.pairing import holds_label_ids, pair_files
 from iccld.inference.prefetch import read_ahead
 from iccld.inference.segmenter import PredictSettings, Segmenter, predict_image
-from iccld.labels import LabelSpace, Protocol
+from iccld.labels import IGNORE, LabelSpace, Protocol
 from iccld.metrics import ConfusionMatrix, Scores, scores_from_confusion
+from iccld.models.prediction import Prediction
 from iccld.progress import track
 
 LabelMap = UInt8[np.ndarray, "h w"]
+Observer = Callable[[Prediction, np.ndarray, np.ndarray], None]
 
 
 def evaluate_model(
@@ -37,6 +40,7 @@ def evaluate_model(
     seed: int = 0,
     limit: int | None = None,
     description: str = "Evaluating",
+    observe: Observer | None = None,
 ) -> Scores:
     """Predicts the images of a labeled data set, each at its own size, and scores the answers.
 
@@ -52,6 +56,8 @@ def evaluate_model(
         seed: seed of the noise.
         limit: only the first ``limit`` images.
         description: what the progress display calls the work.
+        observe: called with each image's prediction and, for each pixel, whether its answer is right and
+            whether it counts.
 
     Raises:
         InputError: the data set has no labels, an image and its label differ in size, a file cannot be read,
@@ -77,8 +83,11 @@ def evaluate_model(
                 f"{dataset.file_name(index)}: the image is {_size(image)}, its label {_size(label)}; "
                 "replace one or remove both"
             )
-        answer = predict_image(model, image, settings).labels
-        confusion.update(torch.from_numpy(answer_table[answer]), torch.from_numpy(truth_table[label]))
+        prediction = predict_image(model, image, settings)
+        answer, truth = answer_table[prediction.labels], truth_table[label]
+        confusion.update(torch.from_numpy(answer), torch.from_numpy(truth))
+        if observe is not None:
+            observe(prediction, answer == truth, truth != IGNORE)
     return _scores(confusion, protocol, num_images, dataset.name)
 
 

@@ -72,6 +72,12 @@ class Denoiser(nn.Module):
             time: t in [0, 1].
             context: what :meth:`project` gave for the same images.
         """
+        return self.head(self.features(noisy, time, context))
+
+    def features(
+        self, noisy: Float[Tensor, "b d h w"], time: Float[Tensor, " b"], context: Sequence[Tensor]
+    ) -> Float[Tensor, "b c h w"]:
+        """The last features before the latent is read off; the same arguments as :meth:`forward`."""
         t = self.time(time)
         size8 = (noisy.shape[-2], noisy.shape[-1])
         x8 = self.stem(noisy) + upsample_to(context[0], size8)
@@ -86,5 +92,10 @@ class Denoiser(nn.Module):
         size16 = (x16.shape[-2], x16.shape[-1])
         x16 = self.up16(torch.cat([upsample_to(x32, size16), x16], dim=1), t)
         x8 = self.up8(torch.cat([upsample_to(x16, size8), x8], dim=1), t)
-        clean: Tensor = self.out(nn.functional.silu(self.norm(x8)))
+        features: Tensor = self.norm(x8)
+        return features
+
+    def head(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        """Features → clean latent."""
+        clean: Tensor = self.out(nn.functional.silu(features))
         return clean.float()

@@ -47,26 +47,26 @@ class ImageState:
     Attributes:
         context: the context links (denoiser side).
         details: the detail links (decoder side).
+        coarse: the image coder's own features at stride 32.
         size: padded height and width in pixels.
         content: height and width of the images themselves.
     """
 
     context: list[Tensor]
     details: list[Tensor]
+    coarse: Tensor
     size: tuple[int, int]
     content: tuple[int, int]
 
     def take(self, rows: slice | Tensor) -> ImageState:
-        """The state of some of the images."""
-        return ImageState(
-            [c[rows] for c in self.context], [d[rows] for d in self.details], self.size, self.content
-        )
+        """The state of some of the images; rows may repeat."""
+        context, details = [c[rows] for c in self.context], [d[rows] for d in self.details]
+        return ImageState(context, details, self.coarse[rows], self.size, self.content)
 
     def repeat(self, times: int) -> ImageState:
         """Each image ``times`` times in a row."""
-        context = [c.repeat_interleave(times, dim=0) for c in self.context]
-        details = [d.repeat_interleave(times, dim=0) for d in self.details]
-        return ImageState(context, details, self.size, self.content)
+        rows = torch.arange(len(self.coarse), device=self.coarse.device)
+        return self.take(rows.repeat_interleave(times))
 
     @property
     def latent_size(self) -> tuple[int, int]:
@@ -79,16 +79,20 @@ class TrainingOutput:
     """What one training pass gives; n images of which the first m are labeled.
 
     Attributes:
-        logits: of D(z_hat_0), first m images, at the decoder's stride.
-        reconstruction: of D(z_0 + small noise), first m images.
+        logits: of D(z_hat_0), first m images (all n if asked for), at the decoder's stride.
         denoised: z_hat_0 of all n images.
-        clean: z_0 of the first m images, without gradient.
+        features: the denoiser's last features, of all n images.
+        coarse: the image coder's features at stride 32, of all n images.
+        reconstruction: of D(z_0 + small noise), first m images; None without the label coder.
+        clean: z_0 of the first m images, without gradient; None without the label coder.
     """
 
-    logits: Float[Tensor, "m k h w"]
-    reconstruction: Float[Tensor, "m k h w"]
+    logits: Float[Tensor, "_ k h w"]
     denoised: Float[Tensor, "n d h2 w2"]
-    clean: Float[Tensor, "m d h2 w2"]
+    features: Float[Tensor, "n c h2 w2"]
+    coarse: Float[Tensor, "n c3 h3 w3"]
+    reconstruction: Float[Tensor, "m k h w"] | None = None
+    clean: Float[Tensor, "m d h2 w2"] | None = None
 
 
 class ICCLD(nn.Module):
@@ -154,8 +158,8 @@ class ICCLD(nn.Module):
             images = F.pad(images, (0, pad_w, 0, pad_h), mode="replicate")
         features = self.image_coder(images)
         size = (height + pad_h, width + pad_w)
-        context = self.denoiser.project(features)
-        return ImageState(context, self.label_decoder.project(features), size, (height, width))
+        context, details = self.denoiser.project(features), self.label_decoder.project(features)
+        return ImageState(context, details, features[32], size, (height, width))
 
     def encode_labels(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, "b d h2 w2"]:
         """Label maps → latents z_0; labels are padded with ignore like the images."""
@@ -195,6 +199,9 @@ class ICCLD(nn.Module):
         labels: Int[Tensor, "m h w"],
         time: Float[Tensor, " n"],
         aligned: Bool[Tensor, " n"],
+        *,
+        label_coder: bool = True,
+        decode_all: bool = False,
         reconstruction_noise: float = 0.1,
     ) -> TrainingOutput:
         """One training pass over all branches at once (equations 2 to 7).
@@ -205,28 +212,37 @@ class ICCLD(nn.Module):
             time: diffusion time of each image, in [0, 1].
             aligned: samples whose noisy state starts from the model's own prediction; images without
                 labels are always aligned.
+            label_coder: encode and reconstruct the labels; only a model without diffusion can do without.
+            decode_all: give logits of all images, not of the labeled ones alone.
             reconstruction_noise: scale of the noise that z_0 bears when it is reconstructed.
         """
+        assert label_coder or not self.spec.diffusion, "diffusion noises what the label encoder gives"
         num_labeled = len(labels)
+        num_decoded = len(images) if decode_all else num_labeled
         state = self.encode_images(images)
-        clean = self.encode_labels(labels)
         noise = self.draw_noise(state, len(images))
-        target = clean.detach()
+        clean = self.encode_labels(labels) if label_coder else None
         if self.spec.diffusion:
+            assert clean is not None
             aligned = aligned.clone()
             aligned[num_labeled:] = True
-            padded = torch.cat([target, torch.zeros_like(noise[num_labeled:])])
+            padded = torch.cat([clean.detach(), torch.zeros_like(noise[num_labeled:])])
             noisy = self_aligned_state(
                 lambda z, t: self.denoiser(z, t, state.context), padded, noise, time, aligned
             )
         else:
             noisy, time = torch.zeros_like(noise), torch.ones_like(time)
-        denoised = self.denoiser(noisy, time, state.context)
+        features = self.denoiser.features(noisy, time, state.context)
+        denoised = self.denoiser.head(features)
+        if clean is None:
+            logits = self.decode(denoised[:num_decoded], state.take(slice(num_decoded)))
+            return TrainingOutput(logits, denoised, features, state.coarse)
         disturbed = clean + reconstruction_noise * torch.randn(clean.shape).to(clean.device)
-        labeled = state.take(slice(num_labeled))
-        both = ImageState([], [torch.cat([d, d]) for d in labeled.details], state.size, state.content)
-        logits = self.decode(torch.cat([denoised[:num_labeled], disturbed]), both)
-        return TrainingOutput(logits[:num_labeled], logits[num_labeled:], denoised, target)
+        rows = torch.cat([torch.arange(num_decoded), torch.arange(num_labeled)]).to(images.device)
+        logits = self.decode(torch.cat([denoised[:num_decoded], disturbed]), state.take(rows))
+        return TrainingOutput(
+            logits[:num_decoded], denoised, features, state.coarse, logits[num_decoded:], clean.detach()
+        )
 
     # -- prediction and storage ----------------------------------------------------------------------
 

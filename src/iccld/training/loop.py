@@ -15,7 +15,8 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from iccld.adaptation.method import Batch, DomainLatents, Method
+from iccld.adaptation.adversary import DomainMaps
+from iccld.adaptation.method import Batch, Method, StepResult
 from iccld.config import TrainConfig, to_dict
 from iccld.errors import InputError
 from iccld.models.iccld import ICCLD
@@ -40,7 +41,8 @@ from iccld.training.tracking import MetricsLog, TrainingDisplay
 MicroBatches = Callable[[int, int], Iterator[dict[str, Any]]]
 """(first micro-batch, end) → loader items; the same numbers always give the same items."""
 
-Evaluate = Callable[[ICCLD], dict[str, float]]
+Evaluate = Callable[[ICCLD, ICCLD], dict[str, float]]
+"""(teacher, student) → figures."""
 
 
 class TrainingDivergedError(InputError):
@@ -66,7 +68,7 @@ class Trainer:
         method: computes the losses.
         loaders: give the micro-batches.
         out: the run's folder.
-        evaluate: called with the teacher at ``eval_every`` and at the end; None for data without labels.
+        evaluate: called with teacher and student at ``eval_every`` and at the end; None for data without labels.
         preset: name for messages and ``config.json``.
     """
 
@@ -218,7 +220,7 @@ class Trainer:
     ) -> dict[str, Tensor]:
         """One update of the segmenter, then one of the discriminator, over all micro-batches."""
         accumulation = self.config.optim.accumulation
-        collected: list[DomainLatents] = []
+        collected: list[DomainMaps] = []
         logs: dict[str, Tensor] = {}
         for micro in range(accumulation):
             labeled, target = next(batches)
@@ -231,12 +233,15 @@ class Trainer:
                 result = self.method.segmenter_step(
                     student, self.teacher_model, self.discriminator, batch, step
                 )
-            self._check_finite("loss", result.loss.detach(), step, labeled, target)
+            loss = result.loss
+            self._check_finite("loss", loss.detach(), step, labeled, target)
+            logs = result.logs | {"train/loss": loss.detach()}
+            if (step + 1) % self.config.log_every == 0:
+                logs |= self._gradient_shares(result)
             with self.fabric.no_backward_sync(student, enabled=micro + 1 < accumulation):
-                self.fabric.backward(result.loss / accumulation)
-            logs = result.logs | {"train/loss": result.loss.detach()}
-            if result.domain_latents is not None:
-                collected.append(result.domain_latents)
+                self.fabric.backward(loss / accumulation)
+            if result.seen is not None:
+                collected.append(result.seen)
         norm = self.fabric.clip_gradients(
             student, optimizer, max_norm=self.config.optim.grad_clip, error_if_nonfinite=False
         )
@@ -244,18 +249,33 @@ class Trainer:
         self._check_finite("gradient", norm.detach(), step, labeled, target)
         optimizer.step()
         optimizer.zero_grad()
-        if collected and discriminator is not None:
+        if collected and discriminator is not None and self.method.adversary is not None:
             set_rate(self.discriminator_optimizer, factor)  # type: ignore[arg-type]
-            latents = DomainLatents(
-                *(torch.cat([getattr(c, f) for c in collected]) for f in ("latents", "times", "domains"))
+            seen = DomainMaps(
+                *(torch.cat([getattr(c, f) for c in collected]) for f in ("maps", "times", "domains"))
             )
             with self.fabric.autocast():
-                loss, discriminator_logs = self.method.discriminator_step(discriminator, latents)
+                loss, discriminator_logs = self.method.adversary.discriminate(discriminator, seen)
             self.fabric.backward(loss)
             discriminator_optimizer.step()
             discriminator_optimizer.zero_grad()
             logs |= discriminator_logs
         return logs
+
+    def _gradient_shares(self, result: StepResult) -> dict[str, Tensor]:
+        """Each loss's share of the gradients at the denoised latents: who pulls how hard.
+
+        It is taken where all losses but reconstruction meet, for a few cheap passes through the decoder alone.
+        """
+        denoised, norms = result.denoised, {}
+        if denoised is None:
+            return {}
+        for name, term in result.terms.items():
+            self.fabric.backward(term, inputs=[denoised], retain_graph=True)
+            if denoised.grad is not None:
+                norms[name], denoised.grad = denoised.grad.float().norm(), None
+        total = torch.stack(list(norms.values())).sum().clamp_min(1e-12)
+        return {f"train/gradient_share_{name}": norm / total for name, norm in norms.items()}
 
     def _to_device(self, labeled: dict[str, Any], target: dict[str, Any] | None) -> Batch:
         def image(item: dict[str, Any]) -> Tensor:
@@ -294,7 +314,7 @@ class Trainer:
 
     def _evaluate(self, log: MetricsLog) -> None:
         if self.evaluate is not None and self.fabric.is_global_zero:
-            self._log(log, self.evaluate(self.teacher_model))
+            self._log(log, self.evaluate(self.teacher_model, self.model))
         self.fabric.barrier()
 
     def _finish(self, log: MetricsLog) -> None:

@@ -1,0 +1,72 @@
+"""ADVENT and MinEnt: target predictions are made as sure as source ones, by an adversary or directly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from iccld.adaptation.adaptsegnet import AdaptSegNet
+from iccld.adaptation.adversary import Adversary
+from iccld.adaptation.method import Batch, StepResult, Student, SupervisedLoss, TimeSampling
+from iccld.losses import entropy_loss, self_information
+from iccld.models.iccld import ICCLD
+
+
+@dataclass(frozen=True)
+class Advent(AdaptSegNet):
+    """Entropy adversary (Vu et al. 2019, "ADVENT", AdvEnt): the discriminator sees −p log p of every class.
+
+    Deviations: those of :class:`AdaptSegNet`.
+    """
+
+    adversary: Adversary = field(default_factory=lambda: Adversary("self_information", weight=0.001))
+
+    def maps(self, probabilities: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
+        """Weighted self-information."""
+        return self_information(probabilities)
+
+
+@dataclass(frozen=True)
+class MinEnt:
+    """Entropy minimization on the target (Vu et al. 2019, "ADVENT", MinEnt).
+
+    Deviations: optimizer, steps and a late start are those of all methods here.
+
+    Attributes:
+        supervised: the loss of source images.
+        time_sampling: how diffusion times are drawn, for a model with diffusion.
+        weight: of the target's mean entropy (normalized by log k).
+        start_step: steps on source alone.
+    """
+
+    supervised: SupervisedLoss = field(default_factory=lambda: SupervisedLoss(0, 0))
+    time_sampling: TimeSampling = field(default_factory=TimeSampling)
+    weight: float = 0.001
+    start_step: int = 0
+    labeled_domain: str = "source"
+    uses_target: bool = True
+    adversary: Adversary | None = None
+
+    def segmenter_step(
+        self, student: Student, teacher: ICCLD, discriminator: nn.Module | None, batch: Batch, step: int
+    ) -> StepResult:
+        """Computes the losses of source and target images from one pass."""
+        images, num_source = batch.images, len(batch.images)
+        if step >= self.start_step and batch.target_images is not None:
+            images = torch.cat([images, batch.target_images])
+        times, aligned = self.time_sampling(len(images), images.device)
+        coder = self.supervised.needs_label_coder
+        output = student(images, batch.labels, times, aligned, label_coder=coder, decode_all=True)
+        terms, logs = self.supervised(output, batch.labels, slice(num_source), "source")
+        if len(images) > num_source:
+            entropy = self.penalty(output.logits[num_source:].softmax(dim=1))
+            terms["entropy_target"] = self.weight * entropy
+            logs["train/loss_entropy_target"] = entropy.detach()
+        return StepResult(terms, logs, denoised=output.denoised)
+
+    def penalty(self, probabilities: Float[Tensor, "n k h w"]) -> Float[Tensor, ""]:
+        """The target's mean entropy in [0, 1]."""
+        return entropy_loss(probabilities)

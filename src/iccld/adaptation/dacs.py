@@ -1,0 +1,65 @@
+"""DACS: self-training on ClassMix images of source and target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from iccld.adaptation.adversary import Adversary
+from iccld.adaptation.method import Batch, StepResult, Student, SupervisedLoss, TimeSampling
+from iccld.adaptation.self_training import LabeledImages, SelfTraining, supervised_terms
+from iccld.models.iccld import ICCLD, TrainingOutput
+from iccld.pseudo_labels import PseudoLabels
+
+
+def image_weighted(threshold: float = 0.968) -> SelfTraining:
+    """Self-training as DACS and its descendants weight it."""
+    return SelfTraining(pseudo_labels=PseudoLabels("image", threshold))
+
+
+@dataclass(frozen=True)
+class DACS:
+    """Cross-domain mixed sampling (Tranheden et al. 2021, "DACS").
+
+    Deviations: self-training starts late, as for all methods here (the paper starts from networks trained
+    on COCO), and the teacher's decay suits shorter runs.
+
+    Attributes:
+        supervised: the loss of all labeled branches.
+        time_sampling: how diffusion times are drawn, for a model with diffusion.
+        self_training: teacher and mixing.
+    """
+
+    supervised: SupervisedLoss = field(default_factory=lambda: SupervisedLoss(0, 0))
+    time_sampling: TimeSampling = field(default_factory=TimeSampling)
+    self_training: SelfTraining = field(default_factory=image_weighted)
+    labeled_domain: str = "source"
+    uses_target: bool = True
+    adversary: Adversary | None = None
+
+    def segmenter_step(
+        self, student: Student, teacher: ICCLD, discriminator: nn.Module | None, batch: Batch, step: int
+    ) -> StepResult:
+        """Computes the losses of all branches from one pass."""
+        branches = [LabeledImages("source", batch.images, batch.labels)]
+        if self.self_training.begun(step) and batch.target_images is not None:
+            branches += self.target_branches(batch, self.self_training.teach(teacher, batch))
+        images = torch.cat([branch.images for branch in branches])
+        labels = torch.cat([branch.labels for branch in branches])
+        times, aligned = self.time_sampling(len(images), images.device)
+        output = student(images, labels, times, aligned, label_coder=self.supervised.needs_label_coder)
+        terms, logs = supervised_terms(self.supervised, output, branches)
+        for name, term in self.extra_terms(output, batch).items():
+            terms[name] = term
+            logs[f"train/loss_{name}"] = term.detach()
+        return StepResult(terms, logs, denoised=output.denoised)
+
+    def target_branches(self, batch: Batch, taught: LabeledImages) -> list[LabeledImages]:
+        """The branches that learn from the teacher."""
+        return [self.self_training.mix(batch, taught)]
+
+    def extra_terms(self, output: TrainingOutput, batch: Batch) -> dict[str, Tensor]:
+        """Further weighted losses of descendants."""
+        return {}

@@ -1,0 +1,22 @@
+"""MIC: masked target images have to be labeled from their context, on top of DAFormer's recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from iccld.adaptation.daformer import DAFormer
+from iccld.adaptation.method import Batch
+from iccld.adaptation.self_training import LabeledImages
+
+
+@dataclass(frozen=True)
+class MIC(DAFormer):
+    """Masked image consistency (Hoyer et al. 2023, "MIC") on DAFormer's recipe.
+
+    Deviations: those of :class:`DAFormer`; the paper builds on HRDA's two resolutions for its best figures; hidden
+    squares are as large as a stride-32 cell, in proportion to smaller crops (64 of 512 pixels in the paper).
+    """
+
+    def target_branches(self, batch: Batch, taught: LabeledImages) -> list[LabeledImages]:
+        """Mixed and masked images, each with the teacher's labels."""
+        return [*super().target_branches(batch, taught), self.self_training.mask(taught)]

@@ -1,0 +1,206 @@
+"""Plans: which methods and switches are run on which tasks with which seeds. A plan is a small TOML file."""
+
+from __future__ import annotations
+
+import fnmatch
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from iccld.config import AdaptationConfig, TrainConfig, with_settings
+from iccld.errors import InputError
+from iccld.presets import get_preset, with_method
+
+# What changes no figure, or only where files lie, is no part of what a run is.
+_NEUTRAL = {
+    "checkpoint_every": 500,
+    "keep_checkpoints": 1,
+    "log_every": 20,
+    "stop_at": None,
+    "device": "auto",
+    "threads": 0,
+    "data.num_workers": 1,
+    "data.scene_cache": None,
+    "data.source_root": None,
+    "data.target_root": None,
+}
+_SUPERVISED = ("share_at_one", "self_aligned", "denoising_weight", "reconstruction_weight", "teacher_decay")
+_ICCLD_ALONE = ("color_transfer", "masked", "adversarial_input", "adversarial_domains", "keep", "trust")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A transfer to be learned.
+
+    Attributes:
+        name: in the plan.
+        title: for tables.
+        preset: the run that it starts from.
+        settings: changes to it, by dotted name.
+    """
+
+    name: str
+    title: str
+    preset: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method with its switches.
+
+    Attributes:
+        name: in the plan.
+        title: for tables.
+        method: as ``iccld train --method`` has it, with its recipe.
+        settings: further changes, by dotted name.
+        predictions: (sampling steps, noise draws) that the trained model is measured with; the first is its score.
+        tasks: names of the tasks that it is run on.
+    """
+
+    name: str
+    title: str
+    method: str
+    settings: Mapping[str, Any]
+    predictions: tuple[tuple[int, int], ...]
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a plan."""
+
+    plan: str
+    task: Task
+    variant: Variant
+    seed: int
+    config: TrainConfig
+
+    @property
+    def name(self) -> str:
+        """``task/variant/seed``."""
+        return f"{self.task.name}/{self.variant.name}/{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole bench.
+
+    Attributes:
+        name: of the plan; its results lie in a folder of that name.
+        title: for tables.
+        seeds: of every variant on every task.
+        tasks: by name.
+        variants: by name, in the order of the tables.
+    """
+
+    name: str
+    title: str
+    seeds: tuple[int, ...]
+    tasks: Mapping[str, Task]
+    variants: Mapping[str, Variant]
+
+    def runs(self, only: Sequence[str] = ()) -> list[Run]:
+        """All runs, seed by seed, so that an unfinished bench has whole columns.
+
+        Args:
+            only: patterns of ``task/variant/seed``, as in the shell; none takes all.
+
+        Raises:
+            InputError: a pattern that no run fits.
+        """
+        runs = [
+            Run(self.name, task, variant, seed, _config(task, variant, seed))
+            for seed in self.seeds
+            for task in self.tasks.values()
+            for variant in self.variants.values()
+            if task.name in variant.tasks
+        ]
+        for pattern in only:
+            if not any(fnmatch.fnmatch(run.name, pattern) for run in runs):
+                raise InputError(
+                    f"--only {pattern} fits no run; patterns are TASK/VARIANT/SEED, such as {runs[0].name} or */iccld/*"
+                )
+        return [run for run in runs if not only or any(fnmatch.fnmatch(run.name, p) for p in only)]
+
+
+def read_plan(path: Path) -> Plan:
+    """Reads a plan.
+
+    Raises:
+        InputError: no such file, no TOML, or a part that is missing, unknown or cannot work.
+    """
+    try:
+        value = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give the file of a plan") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is no TOML ({error}); see benchmarks/plans for examples") from error
+    try:
+        plan = _plan(value, path.stem)
+        plan.runs()
+    except KeyError as error:
+        raise InputError(
+            f"{path}: {error.args[0]!r} is missing; see benchmarks/plans for examples"
+        ) from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: {error}") from error
+    return plan
+
+
+def _plan(value: Mapping[str, Any], name: str) -> Plan:
+    _refuse_unknown(value, ("title", "seeds", "tasks", "variants", "predictions"), "the plan")
+    tasks = {}
+    for key, entry in value["tasks"].items():
+        _refuse_unknown(entry, ("title", "preset", "settings"), f"task {key}")
+        tasks[key] = Task(key, entry.get("title", key), entry["preset"], entry.get("settings", {}))
+    variants = {}
+    for key, entry in value["variants"].items():
+        _refuse_unknown(entry, ("title", "method", "settings", "predictions", "tasks"), f"variant {key}")
+        predictions = entry.get("predictions", value.get("predictions", [[1, 1]]))
+        variants[key] = Variant(
+            key,
+            entry.get("title", key),
+            entry["method"],
+            entry.get("settings", {}),
+            tuple((int(steps), int(draws)) for steps, draws in predictions),
+            tuple(entry.get("tasks", tasks)),
+        )
+        strange = set(variants[key].tasks) - tasks.keys()
+        if strange:
+            raise ValueError(
+                f"variant {key} names the task {sorted(strange)[0]!r}, which the plan does not have"
+            )
+    return Plan(name, value.get("title", name), tuple(value["seeds"]), tasks, variants)
+
+
+def _refuse_unknown(value: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    unknown = sorted(value.keys() - set(known))
+    if unknown:
+        raise ValueError(f"{where} has the unknown entry {unknown[0]!r}; known are {', '.join(known)}")
+
+
+def _config(task: Task, variant: Variant, seed: int) -> TrainConfig:
+    config = with_settings(get_preset(task.preset).config, task.settings)
+    config = with_settings(with_method(config, variant.method), variant.settings)
+    return replace(config, seed=seed)
+
+
+def identity(config: TrainConfig) -> TrainConfig:
+    """What a run is: the settings that change its figures, all others at fixed values.
+
+    Two runs with the same identity are the same run, whatever plan they stand in and wherever the data lie. Settings
+    that the method does not read are put aside too, so that a change of one method's defaults leaves the
+    results of the others valid.
+    """
+    config = with_settings(config, _NEUTRAL)
+    unread: Sequence[str] = ()
+    if config.method in ("source_only", "oracle"):
+        unread = [f.name for f in fields(AdaptationConfig) if f.name not in _SUPERVISED]
+    elif config.method != "iccld":
+        unread = _ICCLD_ALONE
+    plain = AdaptationConfig()
+    same = {name: getattr(plain, name) for name in unread}
+    return replace(config, adaptation=replace(config.adaptation, **same))

@@ -1,0 +1,169 @@
+"""Tables of a bench, in Markdown: made from the results alone, never typed."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+
+from iccld.bench.plan import Plan, Task, Variant
+from iccld.bench.results import Result, find_result
+
+_REFERENCES = ("source_only", "oracle")
+
+
+def plan_tables(plan: Plan, results: list[Result]) -> str:
+    """All tables of a plan: scores, selection, predictions and classes of every task."""
+    parts = [f"## {plan.title}"]
+    for task in plan.tasks.values():
+        column = _Column(plan, task, results)
+        if not column.found:
+            continue
+        parts += [
+            f"### {task.title}",
+            column.scores(),
+            column.predictions(),
+            column.selection(),
+            column.classes(),
+        ]
+    if len(parts) == 1:
+        parts.append("No results yet.")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def score_table(plan: Plan, task: Task, results: list[Result]) -> str:
+    """The table of scores of one task alone."""
+    return _Column(plan, task, results).scores()
+
+
+class _Column:
+    """The results of one task."""
+
+    def __init__(self, plan: Plan, task: Task, results: list[Result]) -> None:
+        self.task, self.num_seeds = task, len(plan.seeds)
+        self.by_seed: dict[str, dict[int, Result]] = {}
+        self.variants: dict[str, Variant] = {}
+        for run in plan.runs():
+            if run.task.name != task.name:
+                continue
+            self.variants[run.variant.name] = run.variant
+            result = find_result(run, results)
+            if result is not None:
+                self.by_seed.setdefault(run.variant.name, {})[run.seed] = result
+
+    @property
+    def found(self) -> bool:
+        """Whether there is anything to show."""
+        return bool(self.by_seed)
+
+    def scores(self) -> str:
+        """MIoU, gap closed, cost."""
+        rows = []
+        for name, results in self._rows():
+            closed = self._gap_closed(name)
+            rows.append(
+                [
+                    self.variants[name].title,
+                    _spread([r.miou for r in results]),
+                    "–" if closed is None or name in _REFERENCES else f"{100 * closed:.0f} %",
+                    f"{_mean(results, 'seconds_per_adapting_step'):.2f}",
+                    f"{_mean(results, 'peak_gib'):.1f}",
+                    str(len(results)),
+                ]
+            )
+        return _table(["method", "mIoU", "gap closed", "s/step", "GiB", "seeds"], rows)
+
+    def predictions(self) -> str:
+        """What steps and draws do, and how far the model can be trusted."""
+        rows = []
+        for name, results in self._rows():
+            of_variant = self.variants[name].predictions
+            if len(of_variant) < 2 and name not in _REFERENCES:
+                continue
+            for steps, draws in of_variant:
+                found = [_prediction(r, steps, draws) for r in results]
+
+                def spread(key: str, digits: int = 3, found: list[dict[str, float]] = found) -> str:
+                    return _spread([p[key] for p in found if p.get(key) is not None], digits)
+
+                rows.append(
+                    [self.variants[name].title, str(steps), str(draws), spread("miou", 2), spread("ece")]
+                    + [spread(f"auroc_{kind}") for kind in ("entropy", "confidence")]
+                    + [spread("auroc_mutual_information") if draws > 1 else "–"]
+                )
+        head = [
+            "method",
+            "K",
+            "N",
+            "mIoU",
+            "ECE",
+            "AUROC entropy",
+            "AUROC confidence",
+            "AUROC mutual information",
+        ]
+        return _table(head, rows) if rows else ""
+
+    def selection(self) -> str:
+        """What choosing a checkpoint would change: without labels, and by peeking at them."""
+        choices: dict[str, Callable[[dict[str, float]], float]] = {
+            "last step": lambda c: c["step"],
+            "least entropy": lambda c: -c["entropy"],
+            "most agreement": lambda c: c["agreement"],
+            "best by target labels (forbidden)": lambda c: c["miou"],
+        }
+        rows = []
+        for name, results in self._rows():
+            row = [self.variants[name].title]
+            for choose in choices.values():
+                row.append(_spread([max(r.facts["checkpoints"], key=choose)["miou"] for r in results]))
+            rows.append(row)
+        return _table(["method", *choices], rows)
+
+    def classes(self) -> str:
+        """IoU of each class."""
+        names = list(next(iter(next(iter(self.by_seed.values())).values())).facts["iou"])
+        rows = []
+        for name, results in self._rows():
+            row = [self.variants[name].title]
+            for label in names:
+                values = [r.facts["iou"][label] for r in results if r.facts["iou"][label] is not None]
+                row.append(_spread(values, 0) if values else "–")
+            rows.append(row)
+        return _table(["method", *names], rows)
+
+    def _rows(self) -> list[tuple[str, list[Result]]]:
+        return [(name, list(self.by_seed[name].values())) for name in self.variants if name in self.by_seed]
+
+    def _gap_closed(self, name: str) -> float | None:
+        """From the means over the seeds that have all three runs."""
+        low, high, own = (self.by_seed.get(n, {}) for n in (*_REFERENCES, name))
+        shared = [s for s in own if s in low and s in high]
+        if not shared:
+            return None
+        low_mean, high_mean, own_mean = (
+            statistics.fmean(results[s].miou for s in shared) for results in (low, high, own)
+        )
+        return (own_mean - low_mean) / (high_mean - low_mean)
+
+
+def _prediction(result: Result, steps: int, draws: int) -> dict[str, float]:
+    found: dict[str, float] = next(
+        p for p in result.facts["predictions"] if (p["steps"], p["draws"]) == (steps, draws)
+    )
+    return found
+
+
+def _mean(results: Sequence[Result], key: str) -> float:
+    return statistics.fmean(r.facts[key] for r in results)
+
+
+def _spread(values: Sequence[float], digits: int = 2) -> str:
+    """Mean ± sample standard deviation."""
+    if not values:
+        return "–"
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", f"|{'|'.join(['---'] * len(head))}|"]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])

@@ -1,0 +1,71 @@
+"""``iccld bench PLAN``: methods × seeds × tasks, side by side."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from iccld.bench.engine import Resources, run_plan
+from iccld.bench.plan import read_plan
+from iccld.bench.results import read_results
+from iccld.bench.tables import plan_tables
+from iccld.errors import InputError
+from iccld.files import write_text
+
+
+@dataclass(frozen=True)
+class BenchArgs:
+    """Runs what a plan lacks and writes its tables.
+
+    The same command again goes on where it was stopped. Example: iccld bench benchmarks/plans/rivals.toml
+    --roots camvid=data/camvid --jobs 2
+    """
+
+    plan: Positional[Path]
+    """TOML file with tasks, variants and seeds; benchmarks/plans has examples."""
+    results: Path = Path("benchmarks/results")
+    """Folder of the results, one JSON file a run."""
+    work: Path = Path("runs/bench")
+    """Folder for the runs themselves and rendered scenes."""
+    jobs: int = 0
+    """Worker processes at a time; 0: one for each core, or one where there is a GPU."""
+    threads: int = 0
+    """CPU threads of each; 0: the cores divided by the jobs."""
+    only: tuple[str, ...] = ()
+    """Patterns of TASK/VARIANT/SEED, such as '*/iccld/*'; none runs all."""
+    roots: tuple[str, ...] = ()
+    """Folders of data sets, such as camvid=data/camvid."""
+    table: bool = False
+    """Only writes the tables of the results that are there."""
+
+    def run(self) -> int:
+        """Runs the bench; returns the exit code."""
+        plan = read_plan(self.plan)
+        failures: list[str] = []
+        if not self.table:
+            failures = run_plan(plan, plan.runs(self.only), self._resources())
+        text = plan_tables(plan, read_results(self.results))
+        path = write_text(self.results / plan.name / "tables.md", text)
+        print(f"\n{text}\ntables: {path}")
+        for failure in failures:
+            print(f"iccld: error: {failure}", file=sys.stderr)
+        return 1 if failures else 0
+
+    def _resources(self) -> Resources:
+        import torch
+
+        cores = os.cpu_count() or 1
+        if min(self.jobs, self.threads) < 0:
+            raise InputError(f"--jobs is {self.jobs} and --threads is {self.threads}; give 0 or more")
+        jobs = self.jobs or (1 if torch.cuda.is_available() else cores)
+        roots = {}
+        for entry in self.roots:
+            name, separator, folder = entry.partition("=")
+            if not separator or not folder:
+                raise InputError(f"--roots {entry}: give NAME=FOLDER, such as camvid=data/camvid")
+            roots[name] = folder
+        return Resources(self.results, self.work, jobs, self.threads or max(1, cores // jobs), roots)

@@ -1,0 +1,140 @@
+"""One run of a bench in its own process: trains, measures, writes its result. Started by ``iccld bench``."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from iccld.config import TrainConfig, from_dict, to_dict
+from iccld.errors import InputError
+from iccld.exits import run_guarded
+from iccld.files import write_json
+
+
+def main() -> int:
+    """Works on the job file named on the command line; returns the exit code."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    return run_guarded(lambda: _work(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
+
+
+def _end_with_parent() -> None:
+    # Returns when the bench is gone. Not sys.stdin: forked loaders would wait for its lock for ever.
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _work(job: dict[str, Any]) -> int:
+    from iccld.commands.train import train
+
+    config, folder = from_dict(job["config"]), Path(job["folder"])
+    started = time.monotonic()
+    before = _read_seconds(folder)
+    try:
+        if train(config, folder, preset=job["preset"]) != "finished":
+            return 130
+        training = _training_facts(config, folder)
+        predictions = _measure(config, folder, job["predictions"])
+    finally:
+        write_json(folder / "seconds.json", before + time.monotonic() - started)
+    first = predictions[0]
+    facts = {
+        "run": job["run"],
+        "command": f"iccld bench benchmarks/plans/{job['plan']}.toml --only {job['run']}",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        **_provenance(config),
+        "miou": first["miou"],
+        "iou": first.pop("iou"),
+        "seconds": round(_read_seconds(folder), 1),
+        **training,
+        "predictions": [{k: v for k, v in p.items() if k != "iou"} for p in predictions],
+        "settings": to_dict(config) | {"threads": 0, "device": "auto"},
+    }
+    for name in ("source_root", "target_root", "scene_cache"):
+        facts["settings"]["data"][name] = None  # folders of one machine mean nothing on another
+    write_json(job["result"], facts)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return 0
+
+
+def _read_seconds(folder: Path) -> float:
+    """What earlier, interrupted calls took."""
+    path = folder / "seconds.json"
+    return float(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else 0.0
+
+
+def _provenance(config: TrainConfig) -> dict[str, Any]:
+    import torch
+
+    from iccld.bench.results import describe_code, describe_machine
+
+    device = "cuda" if config.device in ("auto", "cuda") and torch.cuda.is_available() else "cpu"
+    return {**describe_code(), "machine": describe_machine(torch.get_num_threads(), device)}
+
+
+def _training_facts(config: TrainConfig, folder: Path) -> dict[str, Any]:
+    import torch
+
+    from iccld.training.tracking import read_metrics
+
+    rows = read_metrics(folder / "metrics.csv")
+    paces = [float(row["train/seconds_per_step"]) for row in rows if "train/seconds_per_step" in row]
+    adapting = [
+        float(row["train/seconds_per_step"])
+        for row in rows
+        if "train/seconds_per_step" in row and int(row["step"]) > config.adaptation.start * config.steps
+    ]
+    checkpoints = [
+        {"step": int(r["step"])} | {k: float(r[f"val/{k}"]) for k in ("miou", "entropy", "agreement")}
+        for r in rows
+        if "val/miou" in r
+    ]
+    # Only of the training process: loaders are counted where their memory is not shared.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated()
+    last = rows[-1]
+    watched = {k.removeprefix("train/"): float(v) for k, v in last.items() if k.startswith("train/")}
+    return {
+        "seconds_per_step": round(sum(paces) / len(paces), 4),
+        "seconds_per_adapting_step": round(sorted(adapting)[len(adapting) // 2], 4),
+        "peak_gib": round(peak / 2**30, 3),
+        "checkpoints": checkpoints,
+        "last_logged": watched,
+    }
+
+
+def _measure(config: TrainConfig, folder: Path, settings: list[tuple[int, int]]) -> list[dict[str, Any]]:
+    from iccld.build import build_val
+    from iccld.inference.segmenter import load_segmenter
+    from iccld.inference.trust import evaluate_trust
+    from iccld.labels import protocol_of
+
+    model = load_segmenter(str(folder), device=config.device, threads=config.threads)
+    val = build_val(config)
+    protocol = protocol_of(model.label_space)
+    measured = []
+    for steps, draws in settings:
+        scores, trust = evaluate_trust(model, val, protocol, steps=steps, draws=draws)
+        iou = {name: None if value is None else round(value, 3) for name, value in scores.iou.items()}
+        measured.append(
+            {"steps": steps, "draws": draws, "miou": round(scores.miou, 4), "iou": iou}
+            | {"pixel_accuracy": round(scores.pixel_accuracy, 4)}
+            | {k: None if v != v else round(v, 5) for k, v in trust.items()}
+        )
+    if not measured:
+        raise InputError("the plan measures nothing: give predictions, such as [[1, 1]]")
+    return measured
+
+
+if __name__ == "__main__":
+    sys.exit(main())

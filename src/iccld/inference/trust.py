@@ -1,0 +1,56 @@
+"""Evaluation with a second question: does the model know where it is wrong?"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from iccld.calibration import ErrorDetection, Reliability
+from iccld.data.datasets import SegmentationDataset
+from iccld.inference.evaluation import evaluate_model
+from iccld.inference.segmenter import Segmenter
+from iccld.labels import Protocol
+from iccld.metrics import Scores
+from iccld.models.prediction import Prediction
+
+
+def evaluate_trust(
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    protocol: Protocol,
+    *,
+    steps: int = 1,
+    draws: int = 1,
+    seed: int = 0,
+) -> tuple[Scores, dict[str, float]]:
+    """Scores a model, its calibration and its uncertainty maps on the pixels that count.
+
+    Args:
+        model: see :func:`evaluate_model`.
+        dataset: the same.
+        protocol: the same.
+        steps: denoising steps.
+        draws: noise draws averaged per image.
+        seed: of the noise.
+
+    Returns:
+        The scores, and: ``ece``: expected calibration error of the class probabilities, in [0, 1];
+        ``auroc_entropy``, ``auroc_confidence``, ``auroc_mutual_information``: probability that a wrong pixel has
+        more entropy, less probability, or more disagreement of draws than a right one.
+    """
+    reliability = Reliability()
+    detections = {name: ErrorDetection() for name in ("entropy", "confidence", "mutual_information")}
+
+    def observe(prediction: Prediction, right: np.ndarray, counted: np.ndarray) -> None:
+        confidence = torch.from_numpy(prediction.probabilities.max(axis=0)[counted])
+        hits = torch.from_numpy(right[counted])
+        reliability.update(confidence, hits)
+        detections["entropy"].update(torch.from_numpy(prediction.uncertainty[counted]), hits)
+        detections["confidence"].update(1 - confidence, hits)
+        detections["mutual_information"].update(
+            torch.from_numpy(prediction.mutual_information[counted]), hits
+        )
+
+    scores = evaluate_model(model, dataset, protocol, steps=steps, draws=draws, seed=seed, observe=observe)
+    figures = {f"auroc_{name}": detection.auroc for name, detection in detections.items()}
+    return scores, {"ece": reliability.expected_calibration_error, **figures}
