@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: help venv demo test test-unit check format clean
+.PHONY: help venv demo test test-unit check format results clean
 
 help:
 	@echo "make demo       train a small model on generated scenes and report (runs/demo)"
@@ -11,6 +11,7 @@ help:
 	@echo "make test-unit  the unit tests alone"
 	@echo "make check      lint, format, types, layers"
 	@echo "make format     format and sort imports"
+	@echo "make results    write the tables of docs and README from benchmarks/results"
 	@echo "make venv       only set up .venv"
 	@echo "make clean      remove .venv and caches (keeps runs/)"
 
@@ -41,6 +42,9 @@ check: $(STAMP)
 format: $(STAMP)
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
+
+results: $(STAMP)
+	@$(BIN)/python benchmarks/make_results.py
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

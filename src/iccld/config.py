@@ -211,10 +211,10 @@ def with_settings(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConf
     plain = to_dict(config)
     for name, value in settings.items():
         *groups, last = name.split(".")
-        place = plain
+        place: Any = plain
         for group in groups:
-            place = place.get(group, {})
-        if last not in place:
+            place = place.get(group) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or last not in place or isinstance(place[last], dict):
             raise ValueError(f"unknown setting {name!r}")
         place[last] = value
     return from_dict(plain)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from iccld.adaptation.method import Batch
+from iccld.adaptation.method import Batch, Method
 from iccld.data.datasets import FileDataset, SegmentationDataset, open_dataset
 from iccld.data.layouts import pair_folders
 from iccld.inference.evaluation import evaluate_model
@@ -96,8 +96,12 @@ def test_method_gives_a_loss_that_reaches_the_student_alone(examples: ModuleType
         torch.rand(2, 3, 32, 64),
         torch.ones(2, 32, 64, dtype=torch.bool),
     )
-    result = examples.SelfTraining().segmenter_step(student, teacher, None, batch, step)
-    assert ("train/loss_seg_target" in result.logs) == (step >= 300)
+    method = examples.Unmixed()
+    assert isinstance(method, Method)
+    result = method.segmenter_step(student, teacher, None, batch, step)
+    for name in ("seg", "denoising", "reconstruction"):
+        assert f"{name}_source" in result.terms
+        assert (f"{name}_target" in result.terms) == (step >= 300)
     result.loss.backward()
     assert torch.isfinite(result.loss)
     gradient = student.image_coder.stem.weight.grad

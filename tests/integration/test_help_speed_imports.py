@@ -29,7 +29,16 @@ def test_top_level_help_loads_nothing_heavy(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["iccld", "iccld.labels", "iccld.files", "iccld.progress", "iccld.presets"]
+    "module",
+    [
+        "iccld",
+        "iccld.labels",
+        "iccld.files",
+        "iccld.progress",
+        "iccld.presets",
+        "iccld.exits",
+        "iccld.bench.plan",
+    ],
 )
 def test_light_modules_load_nothing_heavy(module: str) -> None:
     assert heavy_modules_after(f"import {module}") == []

@@ -77,6 +77,19 @@ def test_stopped_and_resumed(
     assert _rows(whole) == _rows(out)
 
 
+@pytest.mark.parametrize("method", ["advent", "mic"])
+def test_rivals_resume(method: str, flags: Flags, tmp_path: Path) -> None:
+    """With a deterministic head, whose label encoder has no gradients and no moments."""
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    words = ("--method", method, "--steps", "4", "--log-every", "3")
+    assert main(flags(whole, *words)) == 0
+    assert main(flags(out, *words, "--stop-at", "2")) == 0
+    assert main(flags(out, *words)) == 0
+    _assert_equal(_tensors(whole, 4), _tensors(out, 4))
+    assert (whole / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
+    assert _rows(whole) == _rows(out)
+
+
 def test_teacher_is_no_copy_of_the_student(flags: Flags, straight: dict[str, Path]) -> None:
     tensors = _tensors(_straight(straight, flags, "fp32"), 6)
     assert int(tensors["teacher/n_averaged"]) == 6

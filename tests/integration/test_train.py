@@ -10,13 +10,30 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from iccld.adaptation.source_only import SourceOnly
 from iccld.cli import main
 from iccld.models.iccld import ICCLD
+from iccld.presets import RECIPES
 from iccld.training.tracking import read_metrics
 
 Flags = Callable[..., list[str]]
+
+
+# What each method logs beside the supervised losses of its labeled domain, once it has begun.
+FURTHER = {
+    "iccld": {"loss_seg_mixed", "loss_adversarial", "loss_discriminator", "latent_distance"},
+    "source_only": set(),
+    "oracle": set(),
+    "adaptsegnet": {"loss_adversarial", "loss_discriminator"},
+    "advent": {"loss_adversarial", "loss_discriminator"},
+    "minent": {"loss_entropy_target"},
+    "fda": {"loss_entropy_target"},
+    "dacs": {"loss_seg_mixed"},
+    "daformer": {"loss_seg_mixed"},
+    "mic": {"loss_seg_mixed", "loss_seg_masked"},
+}
 
 
 @pytest.mark.parametrize("method", ["iccld", "source_only", "oracle"])
@@ -26,13 +43,9 @@ def test_a_run_leaves_a_model_and_its_record(
     out = tmp_path / "run"
     assert main(flags(out, "--method", method)) == 0
     captured = capsys.readouterr()
-    assert sorted(p.name for p in out.iterdir() if p.name != "cache") == [
-        "checkpoints",
-        "config.json",
-        "metrics.csv",
-        "model.safetensors",
-        "run.json",
-    ]
+    expected = {"checkpoints", "config.json", "curves.png", "metrics.csv", "model.safetensors", "run.json"}
+    expected |= {"adversary.png"} if method == "iccld" else set()
+    assert {p.name for p in out.iterdir() if p.name != "cache"} == expected
     assert sorted(p.name for p in (out / "checkpoints").iterdir()) == [
         "step-00000003.safetensors",
         "step-00000006.safetensors",
@@ -58,13 +71,58 @@ def _check_metrics(out: Path, method: str) -> None:
     for row in rows:
         for name in ("loss", f"loss_seg_{domain}", "learning_rate_factor", "seconds_per_step"):
             assert np.isfinite(float(row[f"train/{name}"]))
-    adapts = [
-        f"train/{name}" in rows[1] for name in ("loss_seg_mixed", "loss_adversarial", "loss_discriminator")
-    ]
-    assert adapts == [method == "iccld"] * 3
-    assert "train/loss_seg_mixed" not in rows[0], "the other branches begin at the third step"
+    for name in set().union(*FURTHER.values()):
+        assert (f"train/{name}" in rows[1]) == (name in FURTHER[method]), name
+        assert f"train/{name}" not in rows[0], "the other branches begin at the third step"
+    for row in rows:
+        shares = {k: float(v) for k, v in row.items() if k.startswith("train/gradient_share_")}
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
+        assert all(0 <= share <= 1 for share in shares.values())
+        assert f"train/gradient_share_seg_{domain}" in shares
     assert 0 <= float(rows[-1]["val/miou"]) <= 100
     assert 0 <= float(rows[-1]["val/iou/road"]) <= 100
+
+
+@pytest.mark.parametrize("method", list(RECIPES))
+def test_rivals_train_by_their_recipe(method: str, flags: Flags, tmp_path: Path) -> None:
+    """Nothing but the method's name is asked for."""
+    out = tmp_path / "run"
+    words = ("--method", method, "--steps", "6", "--data.val-count", "1", "--checkpoint-every", "6")
+    assert main(flags(out, *words)) == 0
+    _check_metrics(out, method)
+    settings = json.loads((out / "run.json").read_text())
+    assert settings["method"] == method
+    assert not settings["model"]["diffusion"]
+    assert settings["adaptation"]["threshold"] == 0.1, "a flag of the test's own, stronger than the recipe"
+    assert settings["adaptation"]["weighting"] == "image"
+    rows = read_metrics(out / "metrics.csv")
+    assert not any("denoising" in name or "reconstruction" in name for row in rows for name in row)
+    assert not ICCLD.from_pretrained(out).spec.diffusion
+    tensors = load_file(out / "checkpoints" / "step-00000006.safetensors")
+    weights = [name for name, _ in ICCLD.from_pretrained(out).named_parameters()]
+    learned = [name for name in weights if not name.startswith("label_encoder.")]
+    assert len(learned) < len(weights)
+    moments = [name for name in tensors if name.startswith("optimizer/") and name.endswith("/exp_avg")]
+    assert len(moments) == len(learned), "the label encoder has no gradient, and so no moments"
+
+
+def test_an_adversary_that_never_begins(flags: Flags, tmp_path: Path) -> None:
+    assert main(flags(tmp_path / "run", "--steps", "2", "--adaptation.start", "1")) == 0
+    assert not (tmp_path / "run" / "adversary.png").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--method", "dacs", "--model.diffusion"),
+        ("--adaptation.denoising-weight", "0", "--adaptation.reconstruction-weight", "0"),
+    ],
+)
+def test_diffusion_without_the_losses_of_the_label_coder(
+    words: tuple[str, ...], flags: Flags, tmp_path: Path
+) -> None:
+    """It trains, or is refused as bad input; it does not end in a traceback."""
+    assert main(flags(tmp_path / "run", "--steps", "2", *words)) in (0, 2)
 
 
 def test_finished_runs_say_so(flags: Flags, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

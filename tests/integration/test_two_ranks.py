@@ -84,26 +84,34 @@ def _assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) 
 def test_two_ranks(flags: Flags, tmp_path: Path) -> None:
     """They agree on every number, resume, and are what one process with a batch of both would be.
 
-    All links are off in the first run, so that some weights take no part: distributed training has to know.
+    All links are off in the first run, so that some weights take no part: distributed training has to know. So it
+    has of the label encoder in the rival's.
     """
     out = tmp_path / "run"
     words = flags(out, "--steps", "5", "--model.no-context-links", "--model.no-detail-links")
     still = [*STILL, "--steps", "3"]
     result = _torchrun(
         tmp_path,
-        {"first": [*words, "--stop-at", "4"], "second": words, "still": flags(tmp_path / "two", *still)},
+        {
+            "first": [*words, "--stop-at", "4"],
+            "second": words,
+            "whole": flags(tmp_path / "whole", "--steps", "3"),
+            "rival": flags(tmp_path / "rival", "--steps", "3", "--method", "advent"),
+            "still": flags(tmp_path / "two", *still),
+        },
     )
     assert result.returncode == 0, result.stderr
     assert "2 ranks" in result.stdout
-    assert result.stdout.count("labeled:") == 3, "one rank speaks"
+    assert result.stdout.count("labeled:") == 5, "one rank speaks"
     assert result.stdout.count("resuming from step 4") == 1
 
-    for name, steps in (("first", 4), ("second", 5)):
+    runs = (("first", out, 4), ("second", out, 5), ("whole", tmp_path / "whole", 3))
+    for name, folder, steps in (*runs, ("rival", tmp_path / "rival", 3)):
         one, other = _ranks(tmp_path, name)
         assert any(key.startswith("discriminator/") for key in one)
         assert int(one["teacher/n_averaged"]) == steps
         _assert_equal(one, other)
-        saved = load_file(out / "checkpoints" / f"step-{steps:08d}.safetensors")
+        saved = load_file(folder / "checkpoints" / f"step-{steps:08d}.safetensors")
         _assert_equal(one, {key: saved[key] for key in one})
     assert [row["step"] for row in read_metrics(out / "metrics.csv")] == ["2", "4", "5"]
     ICCLD.from_pretrained(out)

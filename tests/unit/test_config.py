@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from operator import attrgetter
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
-from iccld.config import DataConfig, ModelConfig, TrainConfig, from_dict, to_dict, with_values
+from iccld.config import DataConfig, ModelConfig, TrainConfig, from_dict, to_dict, with_settings
 
 
 def test_round_trip_through_json() -> None:
@@ -42,13 +43,15 @@ def test_every_field_survives() -> None:
     base = TrainConfig()
     for name, hint in get_type_hints(TrainConfig).items():
         value = getattr(base, name)
-        changes: list[object] = [_other(hint, value)] if not dataclasses.is_dataclass(value) else []
+        changes = {name: _other(hint, value)} if not dataclasses.is_dataclass(value) else {}
         if dataclasses.is_dataclass(value):
             inner = get_type_hints(type(value))
-            changes = [{field: _other(inner[field], getattr(value, field))} for field in inner]
-        for change in changes:
-            changed = with_values(base, **{name: change})
+            changes = {f"{name}.{field}": _other(inner[field], getattr(value, field)) for field in inner}
+        for setting, other in changes.items():
+            changed = with_settings(base, {setting: other})
             assert changed != base
+            assert attrgetter(setting)(changed) == other
+            assert with_settings(changed, {setting: attrgetter(setting)(base)}) == base, "the rest is left"
             assert from_dict(json.loads(json.dumps(to_dict(changed)))) == changed
 
 
@@ -69,14 +72,29 @@ def test_unknown_settings(value: dict[str, object], message: str) -> None:
         from_dict(value)
 
 
-def test_with_values_leaves_the_rest() -> None:
+def test_with_settings_leaves_the_rest() -> None:
     base = TrainConfig(seed=5, data=DataConfig(batch_size=9))
-    changed = with_values(base, steps=2, data={"crop": (32, 64)})
+    changed = with_settings(base, {"steps": 2, "data.crop": (32, 64), "model.diffusion": False})
     assert (changed.seed, changed.steps) == (5, 2)
     assert (changed.data.batch_size, changed.data.crop) == (9, (32, 64))
-    assert base.steps != 2
+    assert not changed.model.diffusion
+    assert base == TrainConfig(seed=5, data=DataConfig(batch_size=9))
+    assert with_settings(base, {}) == base
 
 
-def test_with_values_knows_its_fields() -> None:
-    with pytest.raises(TypeError, match="stepz"):
-        with_values(TrainConfig(), stepz=2)
+def test_settings_from_json_are_lists() -> None:
+    assert with_settings(TrainConfig(), {"data.crop": [32, 64]}).data.crop == (32, 64)
+
+
+@pytest.mark.parametrize("name", ["steps.more", "data.source_root.more"])
+def test_settings_have_no_settings(name: str) -> None:
+    with pytest.raises(ValueError, match=f"unknown setting '{name}'"):
+        with_settings(TrainConfig(), {name: 2})
+
+
+@pytest.mark.parametrize(
+    "name", ["stepz", "data.crops", "date.crop", "crop", "data.crop.height", "data.", ""]
+)
+def test_with_settings_knows_its_fields(name: str) -> None:
+    with pytest.raises(ValueError, match=f"unknown setting '{name}'"):
+        with_settings(TrainConfig(), {name: 2})

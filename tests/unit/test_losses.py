@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.special import log_softmax
 from torch import Tensor
 
-from iccld.losses import denoising_loss, domain_loss, segmentation_loss
+from iccld.losses import denoising_loss, domain_loss, entropy_loss, segmentation_loss, self_information
 
 NUM_CLASSES = 5
 
@@ -149,3 +150,66 @@ def test_domain_loss_asks_every_patch_for_the_images_domain() -> None:
     log_p = log_softmax(logits.numpy().astype(np.float64), axis=1)
     expected = -np.mean([log_p[image, domain].mean() for image, domain in enumerate(domains.tolist())])
     assert float(domain_loss(logits, domains)) == pytest.approx(expected, rel=1e-5)
+
+
+# -- entropy ----------------------------------------------------------------------------------------
+
+
+def _probabilities(seed: int, classes: int, concentration: float = 0.5) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    drawn = rng.dirichlet(np.full(classes, concentration), size=(2, 4, 5))
+    return np.moveaxis(drawn, -1, 1).astype(np.float32)
+
+
+@given(seed=st.integers(0, 1000), classes=st.integers(2, 19))
+def test_entropy_is_scipys(seed: int, classes: int) -> None:
+    p = _probabilities(seed, classes)
+    expected = stats.entropy(p.astype(np.float64), axis=1, base=classes)
+    maps = self_information(torch.from_numpy(p))
+    assert maps.shape == p.shape
+    assert bool((maps >= 0).all())
+    np.testing.assert_allclose(maps.sum(dim=1).numpy(), expected, atol=1e-5)
+    assert float(entropy_loss(torch.from_numpy(p))) == pytest.approx(expected.mean(), abs=1e-5)
+    for power in (0.5, 2.0):
+        penalty = ((expected**2 + 1e-6) ** power).mean()
+        assert float(entropy_loss(torch.from_numpy(p), power)) == pytest.approx(penalty, abs=1e-5)
+
+
+def test_self_information_is_of_each_class_by_itself() -> None:
+    p = torch.tensor([0.5, 0.25, 0.25, 0.0]).view(1, 4, 1, 1)
+    torch.testing.assert_close(self_information(p).flatten(), torch.tensor([0.25, 0.25, 0.25, 0.0]))
+
+
+@pytest.mark.parametrize("classes", [2, 11])
+def test_entropy_is_0_when_sure_and_1_when_all_classes_are_alike(classes: int) -> None:
+    even = torch.full((1, classes, 3, 3), 1 / classes)
+    sure = torch.zeros(1, classes, 3, 3)
+    sure[:, 0] = 1
+    assert float(entropy_loss(even)) == pytest.approx(1, abs=1e-5)
+    assert float(entropy_loss(sure)) == 0
+    assert float(entropy_loss(sure, 2.0)) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_charbonnier_penalty_spares_what_is_nearly_sure() -> None:
+    """Beside what is unsure, that is: its share of the gradient shrinks with the power."""
+
+    def pulls(power: float) -> float:
+        logits = torch.tensor([[4.0, 0.0], [0.5, 0.0]]).T.reshape(1, 2, 1, 2).requires_grad_()
+        entropy_loss(logits.softmax(dim=1), power).backward()
+        assert logits.grad is not None
+        sure, unsure = logits.grad[0, 0, 0].abs().tolist()
+        return sure / unsure
+
+    assert pulls(2.0) < 0.2 * pulls(0.0)
+
+
+def test_descending_the_entropy_settles_on_a_class() -> None:
+    logits = _logits(3, 3).requires_grad_()
+    chosen = logits.argmax(dim=1)
+    optimizer = torch.optim.SGD([logits], lr=20)
+    for _ in range(200):
+        optimizer.zero_grad()
+        entropy_loss(logits.softmax(dim=1)).backward()
+        optimizer.step()
+    assert float(entropy_loss(logits.softmax(dim=1)).detach()) < 0.1
+    assert float((logits.argmax(dim=1) == chosen).float().mean()) > 0.9

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
 
-from iccld.mixing import _turn_hue, class_mix_mask, color_jitter, gaussian_blur, paste, transfer_color
+from iccld.mixing import (
+    _turn_hue,
+    class_mix_mask,
+    color_jitter,
+    cut_mix_mask,
+    gaussian_blur,
+    mask_patches,
+    paste,
+    transfer_color,
+    transfer_low_frequencies,
+)
 
 
 @given(
@@ -164,3 +174,125 @@ def test_color_transfer_stays_in_range(seed: int) -> None:
     assert bool(torch.isfinite(changed).all())
     assert bool(((changed >= 0) & (changed <= 1)).all())
     assert torch.equal(transfer_color(images, styles, probability=0.0), images)
+
+
+# -- CutMix -----------------------------------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 1000), height=st.integers(16, 96), width=st.integers(16, 96))
+def test_cutmix_selects_a_rectangle_of_half_the_area(seed: int, height: int, width: int) -> None:
+    torch.manual_seed(seed)
+    masks = cut_mix_mask(torch.zeros(3, height, width, dtype=torch.int64))
+    assert masks.shape == (3, height, width)
+    for mask in masks:
+        rows, columns = (np.flatnonzero(mask.numpy().any(axis=axis)) for axis in (1, 0))
+        tall, wide = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
+        assert int(mask.sum()) == tall * wide, "full, within its bounds"
+        # Both sides are rounded to whole pixels.
+        assert abs(tall * wide - 0.5 * height * width) <= 0.5 * (height + width) + 0.25
+        assert tall >= height // 2
+        assert wide >= width // 2
+
+
+def test_cutmix_draws_shape_and_place_of_each_image() -> None:
+    torch.manual_seed(0)
+    masks = cut_mix_mask(torch.zeros(300, 32, 48, dtype=torch.int64))
+    talls = masks.any(dim=2).sum(dim=1)
+    assert (int(talls.min()), int(talls.max())) == (16, 32)
+    assert len(masks.flatten(1).unique(dim=0)) > 200
+    covered = masks.float().mean(dim=0)
+    assert bool((covered > 0).all()), "no part of the image is left out"
+    assert float((covered - covered.flip(0)).abs().max()) < 0.15
+    assert float((covered - covered.flip(1)).abs().max()) < 0.15
+
+
+def test_cutmix_does_not_look_at_the_classes() -> None:
+    one, other = torch.zeros(2, 32, 32, dtype=torch.int64), torch.randint(0, 19, (2, 32, 32))
+    masks = []
+    for labels in (one, other):
+        torch.manual_seed(0)
+        masks.append(cut_mix_mask(labels))
+    assert torch.equal(*masks)
+
+
+# -- masks ------------------------------------------------------------------------------------------
+
+
+@given(
+    seed=st.integers(0, 1000),
+    patch=st.sampled_from([4, 7, 16, 50]),
+    ratio=st.floats(0, 1),
+    size=st.tuples(st.integers(8, 40), st.integers(8, 40)),
+)
+def test_masks_hide_whole_squares_of_a_grid(
+    seed: int, patch: int, ratio: float, size: tuple[int, int]
+) -> None:
+    torch.manual_seed(seed)
+    images = 0.1 + 0.9 * torch.rand(2, 3, *size)
+    masked = mask_patches(images, patch, ratio)
+    hidden = (masked == 0).all(dim=1)
+    assert torch.equal(masked, torch.where(hidden[:, None], 0.0, images)), "the rest is left alone"
+    for top in range(0, size[0], patch):
+        for left in range(0, size[1], patch):
+            square = hidden[:, top : top + patch, left : left + patch].flatten(1)
+            assert torch.equal(square.any(dim=1), square.all(dim=1))
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 0.7, 1.0])
+def test_masks_hide_their_share(ratio: float) -> None:
+    torch.manual_seed(0)
+    images = torch.ones(20, 3, 64, 64)
+    hidden = (mask_patches(images, 8, ratio) == 0).all(dim=1)
+    assert float(hidden.float().mean()) == pytest.approx(ratio, abs=0.0 if ratio in (0, 1) else 0.04)
+    if 0 < ratio < 1:
+        assert len(hidden.flatten(1).unique(dim=0)) == 20, "each image has a mask of its own"
+
+
+# -- low frequencies --------------------------------------------------------------------------------
+
+
+@given(
+    seed=st.integers(0, 1000),
+    band=st.sampled_from([0.0, 0.05, 0.3, 0.5]),
+    size=st.tuples(st.integers(6, 20), st.integers(6, 20)),
+)
+def test_identical_images_exchange_nothing(seed: int, band: float, size: tuple[int, int]) -> None:
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(transfer_low_frequencies(images, images, band), images, atol=1e-5, rtol=0)
+
+
+@given(seed=st.integers(0, 1000), size=st.tuples(st.integers(6, 20), st.integers(6, 20)))
+def test_the_narrowest_band_swaps_the_mean_alone(seed: int, size: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    # Far enough from 0 and 1 that nothing is clamped.
+    images, styles = 0.4 + 0.2 * torch.rand(2, 2, 3, *size, generator=generator)
+    changed = transfer_low_frequencies(images, styles, 0.0)
+    expected = images - images.mean(dim=(2, 3), keepdim=True) + styles.mean(dim=(2, 3), keepdim=True)
+    torch.testing.assert_close(changed, expected, atol=1e-5, rtol=0)
+    assert not torch.allclose(changed, images, atol=1e-5)
+
+
+@given(seed=st.integers(0, 1000), band=st.sampled_from([0.0, 0.1, 0.25]))
+def test_phases_stay_and_amplitudes_are_the_styles_in_the_band(seed: int, band: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    images, styles = (0.45 + 0.1 * torch.rand(2, 2, 3, 16, 24, generator=generator)).double()
+    changed = transfer_low_frequencies(images.float(), styles.float(), band).double().numpy()
+    assert 0 < changed.min() <= changed.max() < 1, "nothing was clamped"
+    before, style, after = (np.fft.fft2(x) for x in (images.numpy(), styles.numpy(), changed))
+    reach = int(16 * band)
+    low = (abs(np.fft.fftfreq(16) * 16)[:, None] <= reach + 0.1) & (
+        abs(np.fft.fftfreq(24) * 24) <= reach + 0.1
+    )
+    assert low.sum() == (2 * reach + 1) ** 2
+    np.testing.assert_allclose(abs(after)[..., low], abs(style)[..., low], atol=1e-3)
+    np.testing.assert_allclose(abs(after)[..., ~low], abs(before)[..., ~low], atol=1e-3)
+    np.testing.assert_allclose(np.exp(1j * np.angle(after)) * abs(before), before, atol=0.02)
+
+
+def test_low_frequencies_stay_in_range() -> None:
+    images, styles = torch.rand(2, 2, 3, 12, 16, generator=torch.Generator().manual_seed(0))
+    changed = transfer_low_frequencies(images, (styles > 0.5).float(), 0.4)
+    assert (float(changed.min()), float(changed.max())) == (0.0, 1.0)
+    assert changed.dtype == images.dtype
+    half = transfer_low_frequencies(images.bfloat16(), styles.bfloat16(), 0.1)
+    assert half.dtype == torch.bfloat16

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import shlex
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+import torch
 
+from iccld.adaptation.adversary import Adversary
+from iccld.adaptation.method import Method as MethodProtocol
 from iccld.build import build_discriminator, build_method, build_model
 from iccld.commands import train as train_command
 from iccld.commands.presets import PresetsArgs
-from iccld.config import TrainConfig, from_dict, to_dict, with_values
+from iccld.config import Method, TrainConfig, from_dict, to_dict, with_settings
 from iccld.errors import InputError
 from iccld.labels import get_label_space
-from iccld.presets import PRESETS, get_preset
+from iccld.presets import PRESETS, RECIPES, get_preset, with_method
 
 every_preset = pytest.mark.parametrize("name", list(PRESETS))
 
@@ -33,13 +37,13 @@ def test_model_method_and_discriminator_build(name: str) -> None:
     space = get_label_space(config.data.label_space)
     # A network of the same kind that is quick to make stands for the largest one, which has a test of its own.
     smaller = "mit_b0" if config.model.backbone == "mit_b5" else config.model.backbone
-    quick = with_values(config, model={"pretrained": "no", "backbone": smaller})
-    method = build_method(config)
+    quick = with_settings(config, {"model.pretrained": "no", "model.backbone": smaller})
+    method = build_method(quick, space)
     model = build_model(quick, space)
     assert model.label_space == space
     assert model.spec.width == config.model.width
-    assert method.uses_discriminator == (config.adaptation.adversarial_weight > 0)
-    assert (build_discriminator(config, method) is not None) == method.uses_discriminator
+    assert (method.adversary is not None) == (config.adaptation.adversarial_weight > 0)
+    assert (build_discriminator(quick, method, space) is not None) == (method.adversary is not None)
 
 
 @every_preset
@@ -71,11 +75,138 @@ def test_command_is_understood(name: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert preset == name
     assert str(out) == words[words.index("--out") + 1]
     roots: dict[str, Any] = {
-        key: getattr(config.data, key)
+        f"data.{key}": getattr(config.data, key)
         for key in ("source_root", "target_root")
         if f"--data.{key.replace('_', '-')}" in words
     }
-    assert config == with_values(PRESETS[name].config, data=roots)
+    assert config == with_settings(PRESETS[name].config, roots)
+
+
+# -- rivals -----------------------------------------------------------------------------------------
+
+
+def test_every_rival_has_a_recipe() -> None:
+    assert set(get_args(Method)) == {"iccld", "source_only", "oracle", *RECIPES}
+
+
+@every_preset
+@pytest.mark.parametrize("method", list(RECIPES))
+def test_rivals_build_on_every_preset(name: str, method: str) -> None:
+    config = with_method(PRESETS[name].config, method)
+    train_command.check_config(config)
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+    space = get_label_space(config.data.label_space)
+    quick = with_settings(config, {"model.pretrained": "no", "model.backbone": "compact"})
+    built = build_method(quick, space)
+    assert type(built).__name__.lower() == method
+    assert isinstance(built, MethodProtocol)
+    assert not built.supervised.needs_label_coder, "plain cross-entropy"
+    assert not config.model.diffusion
+    discriminator = build_discriminator(quick, built, space)
+    assert (discriminator is not None) == (method in ("adaptsegnet", "advent"))
+    if discriminator is not None:
+        assert discriminator(torch.zeros(1, len(space), 16, 16), torch.ones(1)).shape == (1, 3, 2, 2)
+        assert built.adversary == Adversary(
+            "probabilities" if method == "adaptsegnet" else "self_information",
+            weight=0.001,
+            start_step=round(config.adaptation.start * config.steps),
+            warmup_steps=round(config.adaptation.adversarial_warmup * config.steps),
+        )
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("mask_patch", 0),
+        ("mask_ratio", 1.5),
+        ("teacher_draws", 0),
+        ("entropy_weight", -1.0),
+        ("fda_band", -0.1),
+        ("feature_distance", -1.0),
+    ],
+)
+def test_settings_of_rivals_are_checked(setting: str, value: float) -> None:
+    config = with_settings(PRESETS["demo"].config, {f"adaptation.{setting}": value})
+    with pytest.raises(InputError, match=f"--adaptation.{setting.replace('_', '-')} is {value}"):
+        train_command.check_config(config)
+
+
+@pytest.mark.parametrize("method", list(RECIPES))
+def test_a_recipe_changes_what_it_names_and_no_more(method: str) -> None:
+    base = PRESETS["gta5_to_cityscapes"].config
+    changed = with_method(base, method)
+    assert changed.method == method
+    for setting, value in RECIPES[method].items():
+        assert attrgetter(setting)(changed) == value
+        changed = with_settings(changed, {setting: attrgetter(setting)(base)})
+    assert with_settings(changed, {"method": base.method}) == base
+    assert changed.data.rare_class_sampling == base.data.rare_class_sampling
+
+
+@pytest.mark.parametrize("method", ["iccld", "source_only", "oracle"])
+def test_what_is_no_rival_keeps_the_presets_settings(method: str) -> None:
+    base = PRESETS["demo"].config
+    assert with_method(base, method) == with_settings(base, {"method": method})
+
+
+def _asked(monkeypatch: pytest.MonkeyPatch, *words: str) -> TrainConfig:
+    """What ``iccld train`` with these words would train."""
+    asked: list[TrainConfig] = []
+
+    def record(config: TrainConfig, out: Path, *, preset: str) -> str:
+        asked.append(config)
+        return "finished"
+
+    monkeypatch.setattr(train_command, "train", record)
+    assert train_command.main(words) == 0
+    return asked[0]
+
+
+@pytest.mark.parametrize("method", list(RECIPES))
+def test_the_flag_brings_the_recipe(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = with_method(PRESETS["demo"].config, method)
+    assert _asked(monkeypatch, "demo", "--method", method) == expected
+    assert _asked(monkeypatch, "demo", f"--method={method}") == expected
+
+
+@pytest.mark.parametrize("method_first", [True, False])
+def test_other_flags_win_over_the_recipe(method_first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = ["--method", "dacs"]
+    others = ["--adaptation.threshold", "0.5", "--adaptation.denoising-weight=0.25", "--steps", "9"]
+    words = [*method, *others] if method_first else [*others, *method]
+    expected = with_settings(
+        with_method(PRESETS["demo"].config, "dacs"),
+        {"adaptation.threshold": 0.5, "adaptation.denoising_weight": 0.25, "steps": 9},
+    )
+    assert _asked(monkeypatch, "demo", *words) == expected
+
+
+def test_without_a_rival_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = PRESETS["demo"].config
+    assert _asked(monkeypatch, "demo") == base
+    changed = with_settings(base, {"method": "oracle"})
+    assert _asked(monkeypatch, "demo", "--method", "oracle") == changed
+
+
+def test_help_shows_the_recipes_values(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        train_command.main(["demo", "--method", "dacs", "--help"])
+    assert ended.value.code == 0
+    assert "0.968" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        train_command.main(["demo", "--help"])
+    assert "0.968" not in capsys.readouterr().out
+
+
+def test_a_method_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--method", "dax"], ["--method"]):
+        with pytest.raises(SystemExit) as ended:
+            train_command.main(["demo", *words])
+        assert ended.value.code == 2
+        assert "--method" in capsys.readouterr().err
+
+
+# -- names ------------------------------------------------------------------------------------------
 
 
 def test_unknown_preset_suggests_the_nearest() -> None:

@@ -52,7 +52,15 @@ def test_classes_keep_their_surest_share(seed: int, keep: float, kept: float) ->
         )
 
 
-@pytest.mark.parametrize("weighting", ["class", "pixel", "image"])
+@given(seed=st.integers(0, 1000), kept=st.floats(0, 1))
+def test_spread_leaves_the_weighing_to_the_caller(seed: int, kept: float) -> None:
+    probabilities, valid = _opinions(seed, kept)
+    labels, weights = PseudoLabels("spread", 0.99)(torch.from_numpy(probabilities), torch.from_numpy(valid))
+    np.testing.assert_array_equal(labels.numpy(), probabilities.argmax(axis=1))
+    np.testing.assert_array_equal(weights.numpy(), valid.astype(np.float32))
+
+
+@pytest.mark.parametrize("weighting", ["class", "pixel", "image", "spread"])
 def test_nothing_valid_weighs_nothing(weighting: Weighting) -> None:
     probabilities = torch.full((1, 2, 3, 3), 0.5)
     _, weights = PseudoLabels(weighting, 0.1)(probabilities, torch.zeros(1, 3, 3, dtype=torch.bool))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from iccld.adaptation.dacs import DACS
 from iccld.adaptation.method import Batch
+from iccld.labels import IGNORE
 from iccld.models.iccld import TrainingOutput
 
 
@@ -22,7 +23,7 @@ class FeatureDistance:
         pretrained: a frozen image coder with its published weights.
         things: class indices of countable objects.
         weight: of the distance.
-        share: of a cell's pixels that has to be things for the cell to count.
+        share: of a cell's pixels that one such class has to hold for the cell to count.
     """
 
     pretrained: nn.Module
@@ -32,11 +33,15 @@ class FeatureDistance:
 
     def __call__(self, output: TrainingOutput, batch: Batch) -> Tensor:
         """The weighted mean distance over the cells of things in the source images."""
-        images, labels = batch.images, batch.labels
+        rows, columns = (side * 32 for side in output.coarse.shape[-2:])  # padded as the model pads
+        margin = (0, columns - batch.images.shape[-1], 0, rows - batch.images.shape[-2])
+        images = F.pad(batch.images, margin, mode="replicate")
+        labels = F.pad(batch.labels, margin, value=IGNORE)
         with torch.no_grad():
             expected = self.pretrained.to(images.device)(images)[32].float()
-        things = torch.isin(labels, torch.tensor(self.things, device=labels.device)).float()[:, None]
-        cells = F.adaptive_avg_pool2d(things, (expected.shape[-2], expected.shape[-1]))[:, 0] >= self.share
+        things = torch.tensor(self.things, device=labels.device).view(1, -1, 1, 1)
+        shares = F.avg_pool2d((labels[:, None] == things).float(), 32)
+        cells = shares.amax(dim=1) >= self.share
         difference = output.coarse[: len(images)].float() - expected
         # A square root at zero has no slope to follow: the features coincide at the first step.
         distances = (difference.square().sum(dim=1) + 1e-6).sqrt()

@@ -7,10 +7,11 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from iccld.config import AdaptationConfig, TrainConfig, with_settings
+from iccld.config import AdaptationConfig, Method, TrainConfig, with_settings
 from iccld.errors import InputError
+from iccld.labels import suggest
 from iccld.presets import get_preset, with_method
 
 # What changes no figure, or only where files lie, is no part of what a run is.
@@ -27,7 +28,13 @@ _NEUTRAL = {
     "data.target_root": None,
 }
 _SUPERVISED = ("share_at_one", "self_aligned", "denoising_weight", "reconstruction_weight", "teacher_decay")
-_ICCLD_ALONE = ("color_transfer", "masked", "adversarial_input", "adversarial_domains", "keep", "trust")
+_ICCLD_ALONE = (
+    "color_transfer",
+    "masked",
+    "adversarial_input",
+    "adversarial_domains",
+)
+_BY_CLASS = ("keep", "trust")
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,8 @@ def read_plan(path: Path) -> Plan:
         raise InputError(f"{path}: is no TOML ({error}); see benchmarks/plans for examples") from error
     try:
         plan = _plan(value, path.stem)
-        plan.runs()
+        if not plan.runs():
+            raise ValueError("has no runs: give seeds, tasks and variants")
     except KeyError as error:
         raise InputError(
             f"{path}: {error.args[0]!r} is missing; see benchmarks/plans for examples"
@@ -168,6 +176,12 @@ def _plan(value: Mapping[str, Any], name: str) -> Plan:
             tuple((int(steps), int(draws)) for steps, draws in predictions),
             tuple(entry.get("tasks", tasks)),
         )
+        if entry["method"] not in get_args(Method):
+            raise ValueError(
+                f"variant {key}: unknown method {entry['method']!r}; {suggest(entry['method'], get_args(Method))}"
+            )
+        if not predictions:
+            raise ValueError(f"variant {key} measures nothing: give predictions, such as [[1, 1]]")
         strange = set(variants[key].tasks) - tasks.keys()
         if strange:
             raise ValueError(
@@ -200,7 +214,7 @@ def identity(config: TrainConfig) -> TrainConfig:
     if config.method in ("source_only", "oracle"):
         unread = [f.name for f in fields(AdaptationConfig) if f.name not in _SUPERVISED]
     elif config.method != "iccld":
-        unread = _ICCLD_ALONE
+        unread = _ICCLD_ALONE + (_BY_CLASS if config.adaptation.weighting != "class" else ())
     plain = AdaptationConfig()
     same = {name: getattr(plain, name) for name in unread}
     return replace(config, adaptation=replace(config.adaptation, **same))

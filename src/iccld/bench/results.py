@@ -45,11 +45,13 @@ def read_results(folder: Path) -> list[Result]:
     """
     results = []
     for path in sorted(folder.rglob("*.json")):
+        if path.name.startswith("."):
+            continue
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))
             measured = tuple((p["steps"], p["draws"]) for p in facts["predictions"])
             results.append(Result(path, identity(from_dict(facts["settings"])), measured, facts))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{path}: is no result of a bench ({error}); remove it, and it is run again"
             ) from error

@@ -142,7 +142,7 @@ class _Column:
         low_mean, high_mean, own_mean = (
             statistics.fmean(results[s].miou for s in shared) for results in (low, high, own)
         )
-        return (own_mean - low_mean) / (high_mean - low_mean)
+        return (own_mean - low_mean) / (high_mean - low_mean) if high_mean != low_mean else None
 
 
 def _prediction(result: Result, steps: int, draws: int) -> dict[str, float]:

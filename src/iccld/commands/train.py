@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,6 +37,9 @@ example:
 
 # May differ between the calls of one run, as may data.num_workers and data.scene_cache: none of them changes a number.
 _FREE = ("stop_at", "checkpoint_every", "keep_checkpoints", "log_every", "eval_every", "device", "threads")
+
+
+_NUM_BRANCHES = {"source_only": 1, "oracle": 1, "mic": 3, "iccld": 3}  # of images in a step; 2 for all others
 
 
 @dataclass(frozen=True)
@@ -73,12 +77,9 @@ def main(rest: Sequence[str]) -> int:
 
 def _with_recipe(config: TrainConfig, rest: Sequence[str]) -> TrainConfig:
     """A rival's recipe changes the defaults of the other flags, so the method is looked for first."""
-    words = [word for flag in rest for word in flag.split("=", 1)] if rest else []
-    if "--method" in words[:-1]:
-        method = words[words.index("--method") + 1]
-        if method in RECIPES:
-            return with_method(config, method)
-    return config
+    words = [word for flag in rest for word in flag.split("=", 1)]
+    named = [after for word, after in pairwise(words) if word == "--method"]
+    return with_method(config, named[-1]) if named and named[-1] in RECIPES else config
 
 
 def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None = None) -> str:
@@ -157,6 +158,8 @@ def check_config(config: TrainConfig) -> None:
         "--optim.accumulation": o.accumulation,
         "--optim.grad-clip": o.grad_clip,
         "--adaptation.teacher-steps": a.teacher_steps,
+        "--adaptation.teacher-draws": a.teacher_draws,
+        "--adaptation.mask-patch": a.mask_patch,
     }
     not_below_zero = {
         "--seed": config.seed,
@@ -174,6 +177,8 @@ def check_config(config: TrainConfig) -> None:
         "--adaptation.reconstruction-weight": a.reconstruction_weight,
         "--adaptation.color-jitter": a.color_jitter,
         "--adaptation.trust": a.trust,
+        "--adaptation.entropy-weight": a.entropy_weight,
+        "--adaptation.feature-distance": a.feature_distance,
     }
     shares = {
         "--data.ignore-top": d.ignore_top,
@@ -186,6 +191,8 @@ def check_config(config: TrainConfig) -> None:
         "--adaptation.color-transfer": a.color_transfer,
         "--adaptation.share-at-one": a.share_at_one,
         "--adaptation.self-aligned": a.self_aligned,
+        "--adaptation.mask-ratio": a.mask_ratio,
+        "--adaptation.fda-band": a.fda_band,
     }
     for flag, value in above_zero.items():
         if not value > 0:
@@ -197,6 +204,11 @@ def check_config(config: TrainConfig) -> None:
         if not 0 <= value <= 1:
             raise InputError(f"{flag} is {value}; give a share between 0 and 1")
     _check_geometry(d)
+    if m.diffusion and a.denoising_weight == 0 and a.reconstruction_weight == 0:
+        raise InputError(
+            "--model.diffusion needs a label coder that learns: give --adaptation.denoising-weight or "
+            "--adaptation.reconstruction-weight above 0, or --model.no-diffusion"
+        )
     if config.stop_at is not None and config.stop_at < 1:
         raise InputError(f"--stop-at is {config.stop_at}; give a step, from 1 on")
 
@@ -270,7 +282,7 @@ def _announce(
     from iccld.training.estimate import estimate_step
 
     d = config.data
-    num_branches = 3 if data.target is not None else 1
+    num_branches = _NUM_BRANCHES.get(config.method, 2)
     model.to(fabric.device)
     with fabric.autocast():
         estimate = estimate_step(model, batch_size=d.batch_size, num_branches=num_branches, crop=d.crop)
@@ -304,9 +316,15 @@ def _conclude(trainer: Trainer, outcome: str, config: TrainConfig, out: Path, pr
             file=sys.stderr,
         )
         return
+    from iccld.reporting.adversary import draw_adversary
+    from iccld.reporting.curves import curves
     from iccld.training.tracking import read_metrics
 
-    miou = read_metrics(out / "metrics.csv")[-1].get("val/miou")
+    curves({config.method: out / "metrics.csv"}, out / "curves.png")
+    rows = read_metrics(out / "metrics.csv")
+    if any("train/adversarial_relief" in row for row in rows):
+        draw_adversary(out / "metrics.csv", out / "adversary.png")
+    miou = rows[-1].get("val/miou")
     if miou is not None:
         print(
             f"mIoU on {config.data.target} {config.data.val_split}: {float(miou):.2f} (EMA teacher, last step)"

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -203,17 +204,28 @@ class StreetScenes:
                     self._render_missing()
                     rows = [np.dstack(scene) for scene in self._scenes if scene is not None]
                     write_atomic(path, lambda temporary: np.save(temporary, np.stack(rows)))
-        stored = np.load(path, mmap_mode="r")
+        try:
+            stored = np.load(path, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{path}: cannot be read ({error}); remove it, and it is rendered again"
+            ) from error
         self._scenes = [(np.asarray(s[..., :3]), np.asarray(s[..., 3])) for s in stored]
 
-    def _lock(self, path: Path) -> FileLock:
+    @contextlib.contextmanager
+    def _lock(self, path: Path) -> Iterator[None]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path.with_suffix(".lock"))
+            lock.acquire()
         except OSError as error:
             raise InputError(
                 f"{path.parent}: cannot be made ({error.strerror}); choose another folder"
             ) from error
-        return FileLock(path.with_suffix(".lock"))
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _render_missing(self) -> None:
         missing = [i for i, scene in enumerate(self._scenes) if scene is None]
@@ -269,6 +281,14 @@ def _render_job(job: tuple[int, str], *, height: int, width: int) -> Scene:
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _parallel(

@@ -45,7 +45,7 @@ def curves(
     Raises:
         InputError: a CSV file cannot be read, or no run has any of the metrics.
     """
-    tables = {name: m if isinstance(m, Mapping) else _read_table(Path(m)) for name, m in runs.items()}
+    tables = {name: m if isinstance(m, Mapping) else read_table(Path(m)) for name, m in runs.items()}
     present = list(dict.fromkeys(key for table in tables.values() for key in table if key != "step"))
     if keys is None:
         keys = [k for k in present if k == "val/miou"] + [k for k in present if k.startswith("train/loss")]
@@ -69,7 +69,12 @@ def curves(
     return save_png(figure, path)
 
 
-def _read_table(path: Path) -> dict[str, list[float]]:
+def read_table(path: Path) -> dict[str, list[float]]:
+    """Reads a run's ``metrics.csv`` as columns, NaN where a row has no figure.
+
+    Raises:
+        InputError: the file is missing or no table of numbers.
+    """
     try:
         rows = read_metrics(path)
         names = ["step", *sorted({name for row in rows for name in row} - {"step"})]

@@ -162,6 +162,19 @@ def test_street_scenes_come_through_the_same_door() -> None:
     assert data.label(0).shape == (64, 128)
 
 
+def test_street_scenes_keep_what_they_rendered_where_they_are_told(tmp_path: Path) -> None:
+    options = {"look": "camera", "count": 2, "height": 48, "width": 64, "seed": 5, "label_space": CAMVID11}
+    plain = open_dataset("street_scenes", **options)
+    for _ in range(2):
+        data = open_dataset("street_scenes", **options, scene_cache=str(tmp_path / "scenes"))
+        data.prepare()
+        assert data.label_space is CAMVID11
+        for index in range(2):
+            np.testing.assert_array_equal(data.image(index), plain.image(index))
+            np.testing.assert_array_equal(data.label(index), plain.label(index))
+        assert len(list((tmp_path / "scenes").glob("*.npy"))) == 1
+
+
 @pytest.mark.parametrize("name", ["gta5", "synthia", "cityscapes", "camvid"])
 def test_unlabeled_use_never_asks_for_labels(tmp_path: Path, name: str) -> None:
     images = {

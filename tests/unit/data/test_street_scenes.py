@@ -1,6 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -223,6 +230,216 @@ class TestStreetScenes:
             render_scene(0, look="film", height=64, width=64)
         with pytest.raises(InputError, match="height 8"):
             render_scene(0, look="game", height=8, width=64)
+
+
+class TestCache:
+    """Scenes kept in a folder; ``refuse_to_render`` shows that they come from there."""
+
+    @staticmethod
+    def make(folder: Path | None, **changes: object) -> StreetScenes:
+        options = {"look": "both", "count": 3, "height": 48, "width": 64, "seed": 4} | changes
+        return StreetScenes(**options, cache=folder)  # type: ignore[arg-type]
+
+    @pytest.fixture
+    def refuse_to_render(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+        def refuse(*args: object, **kwargs: object) -> object:
+            raise AssertionError("a scene was rendered")
+
+        return lambda: monkeypatch.setattr(street_scenes, "render_scene", refuse)
+
+    @pytest.mark.parametrize("folder", [str, Path])
+    def test_the_second_time_nothing_is_rendered(
+        self, folder: Callable[[Path], object], tmp_path: Path, refuse_to_render: Callable[[], None]
+    ) -> None:
+        plain, first = self.make(None), self.make(folder(tmp_path / "deep" / "scenes"))  # type: ignore[arg-type]
+        plain.prepare()
+        first.prepare()
+        refuse_to_render()
+        second = self.make(tmp_path / "deep" / "scenes")
+        second.prepare()
+        second.prepare()
+        for data in (first, second):
+            assert [data.file_name(i) for i in range(3)] == [plain.file_name(i) for i in range(3)]
+            for index in range(3):
+                for kind in ("image", "label"):
+                    found, expected = getattr(data, kind)(index), getattr(plain, kind)(index)
+                    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+                    assert found.tobytes() == expected.tobytes()
+        assert first.image(0).flags.c_contiguous
+
+    def test_without_a_cache_nothing_is_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        self.make(None, count=1).prepare()
+        assert list(tmp_path.iterdir()) == []
+
+    def test_labels_are_translated_on_the_way_out(
+        self, tmp_path: Path, refuse_to_render: Callable[[], None]
+    ) -> None:
+        plain = self.make(tmp_path)
+        plain.prepare()
+        refuse_to_render()
+        camvid = self.make(tmp_path, label_space=CAMVID11)
+        camvid.prepare()
+        table = np.array(CITYSCAPES19.lut_to(CAMVID11))
+        for index in range(3):
+            np.testing.assert_array_equal(camvid.label(index), table[plain.label(index)])
+            assert (camvid.label(index) != plain.label(index)).any()
+
+    @pytest.mark.parametrize(
+        "changes", [{"look": "game"}, {"count": 2}, {"height": 50}, {"width": 66}, {"seed": 5}], ids=str
+    )
+    def test_other_scenes_are_not_taken_for_these(
+        self, changes: dict[str, object], tmp_path: Path, refuse_to_render: Callable[[], None]
+    ) -> None:
+        self.make(tmp_path).prepare()
+        refuse_to_render()
+        with pytest.raises(AssertionError, match="a scene was rendered"):
+            self.make(tmp_path, **changes).prepare()
+
+    def test_scenes_of_another_generator_are_rendered_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuse_to_render: Callable[[], None]
+    ) -> None:
+        self.make(tmp_path, count=1).prepare()
+        monkeypatch.setattr(street_scenes, "generator_digest", lambda: "0123456789ab")
+        self.make(tmp_path, count=1).prepare()
+        assert len(list(tmp_path.glob("*.npy"))) == 2
+        refuse_to_render()
+        self.make(tmp_path, count=1).prepare()
+
+    def test_the_digest_follows_the_generators_code(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        digest = street_scenes.generator_digest.__wrapped__  # past what keeps it
+        assert digest() == street_scenes.generator_digest()
+        (tmp_path / "scenes").mkdir()
+        for path in ("street_scenes.py", "scenes/trees.py"):
+            (tmp_path / path).write_text("one")
+        monkeypatch.setattr(street_scenes, "__file__", str(tmp_path / "street_scenes.py"))
+        seen = {digest()}
+        for path in ("street_scenes.py", "scenes/trees.py", "scenes/bushes.py"):
+            (tmp_path / path).write_text("two")
+            seen.add(digest())
+        assert len(seen) == 4
+        assert digest() in seen
+
+    def test_a_folder_that_cannot_be_made(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        for folder in (tmp_path / "file", tmp_path / "file" / "scenes"):
+            with pytest.raises(InputError, match=r"file.*; choose another folder") as caught:
+                self.make(folder, count=1).prepare()
+            assert "\n" not in str(caught.value)
+
+    def test_a_folder_that_must_not_be_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Root may write anywhere, so the lock refuses as the system would."""
+
+        def refuse(*args: object, **kwargs: object) -> object:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(street_scenes.FileLock, "acquire", refuse)
+        with pytest.raises(InputError, match=tmp_path.name):
+            self.make(tmp_path, count=1).prepare()
+
+    def test_a_damaged_file_is_named(self, tmp_path: Path) -> None:
+        self.make(tmp_path, count=1).prepare()
+        (path,) = tmp_path.glob("*.npy")
+        path.write_bytes(path.read_bytes()[:-100])
+        with pytest.raises(InputError, match=path.name):
+            self.make(tmp_path, count=1).prepare()
+
+    def test_two_processes_render_once(self, tmp_path: Path) -> None:
+        code = """
+import sys, time
+from pathlib import Path
+from iccld.data import street_scenes
+from iccld.data.street_scenes import StreetScenes
+folder, number, calls, real = Path(sys.argv[1]), sys.argv[2], [], street_scenes.render_scene
+def counted(seed, **kwargs):
+    calls.append(seed)
+    time.sleep(0.05)
+    return real(seed, **kwargs)
+street_scenes.render_scene = counted
+(folder / number).touch()
+while not all((folder / n).exists() for n in "12"):
+    time.sleep(0.01)
+scenes = StreetScenes("both", 4, 48, 64, cache=folder / "scenes")
+scenes.prepare()
+print(len(calls), sum(int(scenes.image(i).sum()) for i in range(4)))
+"""
+        command = [sys.executable, "-c", code, str(tmp_path)]
+        both = [subprocess.Popen([*command, n], stdout=subprocess.PIPE, text=True) for n in "12"]
+        said = sorted(process.communicate(timeout=120)[0].split() for process in both)
+        assert [process.returncode for process in both] == [0, 0]
+        assert [calls for calls, _ in said] == ["0", "4"]
+        assert said[0][1] == said[1][1]
+        assert len(list((tmp_path / "scenes").glob("*.npy"))) == 1
+
+    def test_forking_after_opencv_used_its_threads(self) -> None:
+        """The children inherit locks of threads that they do not have; they would wait for ever."""
+        code = """
+import os, sys
+import cv2, numpy as np
+from iccld.data import street_scenes
+from iccld.data.street_scenes import StreetScenes
+os.cpu_count = lambda: 2
+cv2.setNumThreads(4)
+big = np.zeros((1500, 1500, 3), np.uint8)
+cv2.resize(big, (2000, 2000), interpolation=cv2.INTER_CUBIC)
+pid = os.getpid()
+def render(seed, **kwargs):
+    assert os.getpid() != pid
+    cv2.resize(big, (1000, 1000), interpolation=cv2.INTER_CUBIC)
+    return np.full((48, 64, 3), seed, np.uint8), np.zeros((48, 64), np.uint8)
+street_scenes.render_scene = render
+scenes = StreetScenes("game", 32, 48, 64)
+scenes.prepare()
+print(cv2.getNumThreads(), *[scenes.image(i).max() for i in range(32)])
+"""
+        words = [sys.executable, "-c", code]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == ["4", *map(str, range(32))]
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+    def test_helpers_end_with_a_process_that_is_killed(self, tmp_path: Path) -> None:
+        code = """
+import os, sys, time
+import numpy as np
+from iccld.data import street_scenes
+from iccld.data.street_scenes import StreetScenes
+os.cpu_count = lambda: 2
+def render(seed, **kwargs):
+    time.sleep(0.05)
+    return np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64), np.uint8)
+street_scenes.render_scene = render
+for number, scene in enumerate(StreetScenes("game", 4000, 48, 64).stream(range(4000))):
+    if number == 1:
+        print("rendering", flush=True)
+"""
+
+        def alive() -> list[int]:
+            found = []
+            for entry in Path("/proc").iterdir():
+                with contextlib.suppress(OSError):
+                    if entry.name.isdigit() and str(tmp_path).encode() in (entry / "cmdline").read_bytes():
+                        found.append(int(entry.name))
+            return found
+
+        words = [sys.executable, "-c", code, str(tmp_path)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "rendering\n"
+            assert len(alive()) == 3
+            process.kill()
+        try:
+            deadline = time.monotonic() + 20
+            while alive() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert alive() == []
+        finally:
+            for pid in alive():
+                os.kill(pid, signal.SIGKILL)
 
 
 class TestExport:

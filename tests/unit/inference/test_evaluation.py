@@ -121,6 +121,45 @@ def test_data_that_cannot_be_measured(model: Any, make_dataset: Callable[..., An
         evaluate_model(model, make_dataset(), PROTOCOL, limit=0)
 
 
+def test_an_observer_sees_every_image_and_which_pixels_count(model: Any, make_dataset: Callable[..., Any]):
+    dataset = make_dataset()
+    shown = [dataset.image(index) for index in range(2)]
+    truth = [labels.copy() for labels in dataset.labels]
+    truth[0][8:16, 8:16] = 255
+    truth[1][:, :8] = np.where(truth[1][:, :8] == 255, 255, (truth[1][:, :8] + 1) % 19)
+    dataset.labels, dataset.image = truth, lambda index: shown[index]
+    seen: list[tuple[Any, np.ndarray, np.ndarray]] = []
+    scores = evaluate_model(model, dataset, PROTOCOL, observe=lambda *arrays: seen.append(arrays))
+    assert len(seen) == 2
+    assert scores == evaluate_model(model, dataset, PROTOCOL)
+    for (prediction, right, counted), labels, image in zip(seen, truth, shown, strict=True):
+        assert right.shape == counted.shape == labels.shape
+        assert right.dtype == counted.dtype == np.bool_
+        assert np.array_equal(prediction.labels, model.predict(image).labels)
+        assert np.array_equal(counted, labels != 255)
+        assert np.array_equal(right[counted], (prediction.labels == labels)[counted])
+    hits = sum(int((right & counted).sum()) for _, right, counted in seen)
+    total = sum(int(counted.sum()) for _, _, counted in seen)
+    assert scores.pixel_accuracy == pytest.approx(100 * hits / total)
+    assert hits < total
+
+
+def test_an_observer_is_told_right_and_wrong_in_the_classes_of_the_protocol(
+    model: Any, make_dataset: Callable[..., Any]
+):
+    """Both sides are folded first: a class that the protocol lacks counts as ignored, whatever was answered."""
+    protocol = custom_protocol(LabelSpace.from_names("two", ["car", "bus"]))
+    dataset = make_dataset(sizes=((8, 24),))
+    car, bus, train = (CITYSCAPES19.names.index(name) for name in ("car", "bus", "train"))
+    dataset.labels = [np.repeat(np.array([[car, bus, train]], np.uint8), 8, axis=1).repeat(8, axis=0)]
+    dataset.image = lambda index: np.full((8, 24, 3), CITYSCAPES19.palette[car], np.uint8)
+    seen: list[tuple[Any, np.ndarray, np.ndarray]] = []
+    evaluate_model(model, dataset, protocol, observe=lambda *arrays: seen.append(arrays))
+    ((_, right, counted),) = seen
+    assert np.array_equal(counted, np.repeat([[True, True, False]], 8, axis=1).repeat(8, axis=0))
+    assert np.array_equal(right[:, :16], np.repeat([[True, False]], 8, axis=1).repeat(8, axis=0))
+
+
 # -- folders -----------------------------------------------------------------------------------------
 
 

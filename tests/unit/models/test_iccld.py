@@ -232,6 +232,58 @@ def test_training_pass_is_the_equations() -> None:
     torch.testing.assert_close(output.reconstruction, reconstruction)
 
 
+def test_features_are_those_that_the_latent_and_the_links_come_from() -> None:
+    model = _build()
+    with torch.no_grad():
+        output = _train_pass(model, num_labeled=2, num=3)
+        torch.testing.assert_close(model.denoiser.head(output.features), output.denoised)
+        torch.testing.assert_close(output.coarse, model.image_coder(_images(3))[32])
+    assert output.features.shape == (3, 32, 8, 12)
+
+
+@pytest.mark.parametrize("diffusion", [True, False])
+def test_all_images_are_decoded_where_asked(diffusion: bool) -> None:
+    model = _build(diffusion=diffusion)
+    with torch.no_grad():
+        some = _train_pass(model, num_labeled=2, num=3)
+        all_ = _train_pass(model, num_labeled=2, num=3, decode_all=True)
+        last = model.decode(all_.denoised[2:], model.encode_images(_images(3)).take(slice(2, 3)))
+    assert (len(some.logits), len(all_.logits)) == (2, 3)
+    torch.testing.assert_close(all_.logits[:2], some.logits)
+    torch.testing.assert_close(all_.logits[2:], last, atol=1e-4, rtol=1e-4)
+    for ours, theirs in ((all_.reconstruction, some.reconstruction), (all_.clean, some.clean)):
+        assert len(ours) == 2
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("decode_all", [True, False])
+def test_a_deterministic_head_trains_without_the_label_coder(decode_all: bool) -> None:
+    model = _build(diffusion=False).train()
+    with torch.no_grad():
+        full = _train_pass(model, num=3, decode_all=decode_all)
+    model.label_encoder = nn.Identity()  # which would give no latent
+    output = _train_pass(model, num=3, decode_all=decode_all, label_coder=False)
+    assert (output.clean, output.reconstruction) == (None, None)
+    assert len(output.logits) == (3 if decode_all else 2)
+    torch.testing.assert_close(output.logits.detach(), full.logits)
+    torch.testing.assert_close(output.denoised.detach(), full.denoised)
+
+
+def test_without_the_label_coder_its_encoder_gets_no_gradient() -> None:
+    model = _build(diffusion=False).train()
+    output = _train_pass(model, label_coder=False)
+    (output.logits.square().mean() + output.denoised.square().mean()).backward()
+    assert all(p.grad is None for p in model.label_encoder.parameters())
+    for name, parameter in model.named_parameters():
+        if not name.startswith("label_encoder."):
+            assert parameter.grad is not None, name
+
+
+def test_diffusion_needs_the_label_coder() -> None:
+    with pytest.raises(AssertionError, match="label encoder"):
+        _train_pass(_build(), label_coder=False)
+
+
 def test_segmentation_does_not_teach_the_label_encoder() -> None:
     """Only the reconstruction does: else denoiser and encoder could agree on an empty latent."""
     model = _build().train()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from iccld.models.denoiser import Denoiser
-from iccld.models.discriminator import DOMAINS, LatentDiscriminator
+from iccld.models.discriminator import NUM_DOMAINS, LatentDiscriminator, OutputDiscriminator
 from iccld.models.label_coder import LabelDecoder, LabelEncoder, unit_rms
 from iccld.models.layers import ResidualBlock, TimeEmbedding, group_norm, upsample_to
 
@@ -92,13 +92,37 @@ def test_discriminator_sees_a_patch_of_five_cells_and_the_time() -> None:
     discriminator = _shake(LatentDiscriminator(4, width=8))
     latent = torch.randn(1, 4, 16, 16, requires_grad=True)
     logits = discriminator(latent, torch.tensor([0.5]))
-    assert logits.shape == (1, len(DOMAINS), 8, 8)
+    assert logits.shape == (1, NUM_DOMAINS, 8, 8)
     logits[0, :, 4, 4].sum().backward()
     assert latent.grad is not None
     rows, columns = (latent.grad[0].abs().sum(dim=0) > 0).nonzero().T
     assert (rows.min(), rows.max()) == (6, 10)
     assert (columns.min(), columns.max()) == (6, 10)
     assert not torch.allclose(logits, discriminator(latent, torch.tensor([0.9])))
+
+
+def test_discriminator_of_class_maps_sees_patches_and_no_time() -> None:
+    discriminator = _shake(OutputDiscriminator(5, width=8))
+    maps = torch.randn(2, 5, 64, 96, requires_grad=True)
+    logits = discriminator(maps, torch.tensor([0.5, 1.0]))
+    assert logits.shape == (2, NUM_DOMAINS, 8, 12)
+    assert torch.equal(logits, discriminator(maps, torch.tensor([0.9, 0.1])))
+    logits[0, :, 4, 4].sum().backward()
+    assert maps.grad is not None
+    assert not bool(maps.grad[1].any()), "images are judged one by one"
+    rows, columns = (maps.grad[0].abs().sum(dim=0) > 0).nonzero().T
+    # Three 4×4 kernels at stride 2, then one of 3×3: 22 + 2 · 8 pixels about the patch.
+    assert int(rows.max() - rows.min()) + 1 == int(columns.max() - columns.min()) + 1 == 38
+
+
+def test_denoiser_is_its_features_and_its_head() -> None:
+    channels = {4: 8, 8: 8, 16: 12, 32: 16}
+    denoiser = _shake(Denoiser(4, channels, width=24))
+    context = denoiser.project({s: torch.randn(2, c, 64 // s, 96 // s) for s, c in channels.items()})
+    noisy, time = torch.randn(2, 4, 8, 12), torch.tensor([0.2, 0.9])
+    features = denoiser.features(noisy, time, context)
+    assert features.shape == (2, 24, 8, 12)
+    assert torch.equal(denoiser.head(features), denoiser(noisy, time, context))
 
 
 @pytest.mark.parametrize(("in_channels", "out_channels", "stride"), [(8, 8, 1), (8, 12, 1), (8, 12, 2)])

@@ -1,0 +1,84 @@
+"""Writes the tables of docs/results.md and README.md from benchmarks/results: ``make results``.
+
+No figure between the markers is typed: run it after a bench, or to see whether the documents are up to date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from iccld.bench.plan import Plan, read_plan
+from iccld.bench.results import Result, read_results
+from iccld.bench.tables import plan_tables, score_table
+from iccld.files import write_text
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- results: begin (make results) -->", "<!-- results: end -->"
+
+
+def main() -> int:
+    """Rewrites both documents; with ``--check`` only says whether they would change (exit code 1)."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if something would change")
+    check = parser.parse_args().check
+    plans = [read_plan(path) for path in sorted((ROOT / "benchmarks" / "plans").glob("*.toml"))]
+    results = read_results(ROOT / "benchmarks" / "results")
+    texts = {
+        ROOT / "docs" / "results.md": "\n".join(plan_tables(plan, results) for plan in plans)
+        + _origin(results),
+        ROOT / "README.md": _summary(plans, results),
+    }
+    stale = []
+    for path, text in texts.items():
+        before = path.read_text(encoding="utf-8")
+        after = _between_markers(before, text, path)
+        if after != before:
+            stale.append(path.name)
+            if not check:
+                write_text(path, after)
+    if check and stale:
+        print(f"{', '.join(stale)}: not up to date; run make results", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _between_markers(document: str, text: str, path: Path) -> str:
+    if BEGIN not in document or END not in document:
+        sys.exit(f"{path}: has no lines {BEGIN} and {END}")
+    head, rest = document.split(BEGIN, 1)
+    return f"{head}{BEGIN}\n\n{text.strip()}\n\n{END}{rest.split(END, 1)[1]}"
+
+
+def _summary(plans: list[Plan], results: list[Result]) -> str:
+    """The table of scores of every task of the plan of rivals."""
+    parts = []
+    for plan in plans:
+        if plan.name == "rivals":
+            for task in plan.tasks.values():
+                table = score_table(plan, task, results)
+                if table.count("\n") > 1:
+                    parts.append(f"{task.title}:\n\n{table}")
+    return "\n\n".join(parts) or "No results yet."
+
+
+def _origin(results: list[Result]) -> str:
+    """Which commits and machines the results come from."""
+    if not results:
+        return ""
+    commits = sorted({f"{r.facts['commit']}{' with changes' if r.facts['changed'] else ''}" for r in results})
+    machines = sorted({_machine(r) for r in results})
+    return (
+        f"\n{len(results)} results of commits {', '.join(commits)}, on {'; '.join(machines)}. "
+        "Each JSON file under `benchmarks/results` names command, seed, commit, machine and every setting.\n"
+    )
+
+
+def _machine(result: Result) -> str:
+    m = result.facts["machine"]
+    return f"{m.get('gpu', m['cpu'])}, {m['threads']} of {m['cores']} cores a run, torch {m['torch']}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""The teacher's labels, and the disguises in which the student learns them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from iccld.adaptation.method import Batch
+from iccld.adaptation.self_training import LabeledImages, SelfTraining
+from iccld.models.iccld import ICCLD
+from iccld.pseudo_labels import PseudoLabels, Weighting
+
+NUM_CLASSES = 11
+
+
+def _taught(batch: Batch) -> LabeledImages:
+    assert batch.target_images is not None
+    generator = torch.Generator().manual_seed(5)
+    labels = torch.randint(0, NUM_CLASSES, (2, 64, 64), generator=generator)
+    return LabeledImages("target", batch.target_images, labels, torch.rand(2, 64, 64, generator=generator))
+
+
+def test_it_begins_at_its_step() -> None:
+    assert [SelfTraining(start_step=7).begun(step) for step in (0, 6, 7, 900)] == [False, False, True, True]
+
+
+# -- the teacher ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weighting", ["pixel", "image"])
+@pytest.mark.usefixtures("undisguised")
+def test_mixed_images_labels_and_weights_belong_together(
+    weighting: Weighting, teacher: ICCLD, batch: Batch, opinion: Any
+) -> None:
+    assert batch.target_images is not None
+    assert batch.target_valid is not None
+    labels = torch.randint(0, NUM_CLASSES, (2, 64, 64), generator=torch.Generator().manual_seed(5))
+    confidence = torch.full((2, 64, 64), 0.6)
+    confidence[0, :30] = 0.95  # half of the valid rows of the first image, none of the second
+    asked = opinion(teacher, labels, confidence)
+    training = SelfTraining(teacher_steps=3, pseudo_labels=PseudoLabels(weighting, 0.9))
+    torch.manual_seed(3)
+    mixed = training.mix(batch, training.teach(teacher, batch))
+    assert mixed.domain == "mixed"
+    assert mixed.weights is not None
+    assert asked == [3]
+    pasted = (mixed.images == batch.images).all(dim=1)
+    assert 0.2 < float(pasted.float().mean()) < 0.8
+    kept = ~pasted
+    assert bool((mixed.images == batch.target_images).all(dim=1)[kept].all())
+    assert torch.equal(mixed.labels[pasted], batch.labels[pasted])
+    assert torch.equal(mixed.labels[kept], labels[kept])
+    assert 255 not in mixed.labels
+    assert bool((mixed.weights[pasted] == 1).all())
+    assert bool((mixed.weights[kept & ~batch.target_valid] == 0).all())
+    first, second = (kept & batch.target_valid).unbind()
+    expected = (confidence[0] > 0.9).float() if weighting == "pixel" else torch.full((64, 64), 0.5)
+    torch.testing.assert_close(mixed.weights[0][first], expected[first])
+    assert not bool(mixed.weights[1][second].any())
+
+
+def _draws(teacher: ICCLD, num_draws: int) -> tuple[np.ndarray, list[Tensor], list[Tensor]]:
+    """Fixes the teacher's answer to each draw; gives the probabilities (image, draw, class, row, column)."""
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.full(NUM_CLASSES, 0.3), size=(2, num_draws, 64, 64)).astype(np.float32)
+    probabilities = np.moveaxis(probabilities, -1, 2) * 0.98 + 0.02 / NUM_CLASSES
+    logits = torch.from_numpy(np.log(probabilities)).flatten(0, 1)
+    features, noises = [], []
+
+    def sample(state: Any, noise: Tensor, num_steps: int) -> Tensor:
+        features.append(state.coarse)
+        noises.append(noise)
+        return noise
+
+    teacher.sample = sample  # type: ignore[method-assign]
+    teacher.decode = lambda latent, state: logits  # type: ignore[method-assign]
+    return probabilities, features, noises
+
+
+@pytest.mark.parametrize("num_draws", [1, 3, 4])
+def test_the_teachers_draws_are_averaged(num_draws: int, teacher: ICCLD, batch: Batch) -> None:
+    probabilities, features, noises = _draws(teacher, num_draws)
+    mean = probabilities.mean(axis=1)
+    threshold = float(np.median(mean.max(axis=1)))
+    labels = PseudoLabels("pixel", threshold)
+    taught = SelfTraining(teacher_draws=num_draws, pseudo_labels=labels).teach(teacher, batch)
+    np.testing.assert_array_equal(taught.labels.numpy(), mean.argmax(axis=1))
+    assert batch.target_valid is not None
+    assert taught.weights is not None
+    sure = (mean.max(axis=1) >= threshold) & batch.target_valid.numpy()
+    clear = abs(mean.max(axis=1) - threshold) > 1e-5  # of rounding
+    assert clear.mean() > 0.99
+    np.testing.assert_array_equal((taught.weights.numpy() > 0)[clear], sure[clear])
+    # Each image has its draws in a row, and every draw its own noise.
+    ((coarse,), (noise,)) = features, noises
+    for image in range(2):
+        rows = coarse[image * num_draws : (image + 1) * num_draws]
+        assert torch.equal(rows, rows[:1].expand_as(rows))
+    assert not torch.equal(coarse[0], coarse[-1])
+    assert len(noise) == 2 * num_draws
+    assert len(noise.flatten(1).unique(dim=0)) == 2 * num_draws
+
+
+def test_spread_weighs_pixels_by_the_draws_that_agree(teacher: ICCLD, batch: Batch) -> None:
+    probabilities, _, _ = _draws(teacher, 4)
+    training = SelfTraining(teacher_draws=4, pseudo_labels=PseudoLabels("spread"))
+    taught = training.teach(teacher, batch)
+    chosen = probabilities.mean(axis=1).argmax(axis=1)
+    agreement = (probabilities.argmax(axis=2) == chosen[:, None]).mean(axis=1)
+    assert batch.target_valid is not None
+    assert taught.weights is not None
+    np.testing.assert_allclose(taught.weights.numpy(), agreement * batch.target_valid.numpy(), atol=1e-6)
+    assert {0.25, 0.5, 0.75, 1.0} <= set(np.unique(taught.weights.numpy()).tolist())
+
+
+def test_spread_of_a_single_draw_counts_every_valid_pixel(teacher: ICCLD, batch: Batch) -> None:
+    _draws(teacher, 1)
+    taught = SelfTraining(pseudo_labels=PseudoLabels("spread")).teach(teacher, batch)
+    assert batch.target_valid is not None
+    assert taught.weights is not None
+    assert torch.equal(taught.weights, batch.target_valid.float())
+
+
+# -- the disguises --------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("undisguised")
+def test_cutmix_pastes_a_rectangle(batch: Batch) -> None:
+    torch.manual_seed(3)
+    mixed = SelfTraining(mixing="cutmix").mix(batch, _taught(batch))
+    pasted = (mixed.images == batch.images).all(dim=1)
+    for mask in pasted:
+        rows, columns = mask.any(dim=1), mask.any(dim=0)
+        assert torch.equal(mask, rows[:, None] & columns[None]), "one rectangle, whatever the classes"
+        assert float(mask.float().mean()) == pytest.approx(0.5, abs=0.02)
+    assert torch.equal(mixed.labels[pasted], batch.labels[pasted])
+    assert torch.equal(mixed.labels[~pasted], _taught(batch).labels[~pasted])
+
+
+@pytest.mark.usefixtures("undisguised")
+def test_masked_images_keep_the_teachers_labels(batch: Batch) -> None:
+    """What is hidden has to be labeled too: from its context."""
+    assert batch.target_images is not None
+    taught = _taught(batch)
+    torch.manual_seed(3)
+    masked = SelfTraining(mask_patch=16, mask_ratio=0.5).mask(taught)
+    assert masked.domain == "masked"
+    assert masked.labels is taught.labels
+    assert masked.weights is taught.weights
+    hidden = (masked.images == 0).all(dim=1)
+    squares = hidden.unflatten(2, (4, 16)).unflatten(1, (4, 16)).float().mean(dim=(2, 4))
+    assert set(squares.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(masked.images[:, 0][~hidden], batch.target_images[:, 0][~hidden])
+
+
+@pytest.mark.parametrize("kind", ["mix", "mask"])
+def test_colors_change_by_the_strength_asked_for(
+    kind: str, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    def jitter(images: Tensor, strength: float) -> Tensor:
+        asked.append(strength)
+        return images
+
+    monkeypatch.setattr("iccld.adaptation.self_training.color_jitter", jitter)
+    training = SelfTraining(jitter=0.17)
+    if kind == "mix":
+        training.mix(batch, _taught(batch))
+    else:
+        training.mask(_taught(batch))
+    assert asked == [0.17]
+
+
+def test_teaching_touches_neither_images_nor_random_weights(teacher: ICCLD, batch: Batch) -> None:
+    assert batch.target_images is not None
+    taught = SelfTraining().teach(teacher, batch)
+    assert taught.images is batch.target_images
+    assert taught.weights is not None
+    assert not taught.weights.requires_grad
+    other = replace(batch, images=torch.zeros_like(batch.images), labels=torch.zeros_like(batch.labels))
+    torch.manual_seed(0)
+    one = SelfTraining().teach(teacher, batch)
+    torch.manual_seed(0)
+    again = SelfTraining().teach(teacher, other)
+    assert torch.equal(one.labels, again.labels), "the source has no part in it"

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from iccld.inference.trust import evaluate_trust
+from iccld.labels import CITYSCAPES19, PROTOCOLS
+from iccld.models.prediction import Prediction
+
+PROTOCOL = PROTOCOLS["cityscapes19"]
+ROAD, CAR, BUS = 0, 13, 15
+
+
+class Doubter:
+    """Answers every image with the maps that it was given, whatever it shows."""
+
+    label_space = CITYSCAPES19
+
+    def __init__(
+        self, labels: np.ndarray, confidence: np.ndarray, entropy: np.ndarray, information: np.ndarray
+    ) -> None:
+        self.maps = (labels, confidence, entropy, information)
+        self.calls: list[dict[str, Any]] = []
+
+    def predict(self, images: np.ndarray, **settings: Any) -> Prediction:
+        self.calls.append(settings)
+        labels, confidence, entropy, information = (np.asarray(m) for m in self.maps)
+        classes = np.arange(19)[:, None, None]
+        rest = (1 - confidence) / 18
+        probabilities = np.where(classes == labels, confidence, rest).astype(np.float32)
+        return Prediction(
+            labels.astype(np.uint8), probabilities, entropy.astype(np.float32), information.astype(np.float32)
+        )
+
+
+@pytest.fixture
+def dataset(make_dataset: Callable[..., Any]) -> Any:
+    """One image of six pixels, two of which do not count."""
+    painted = make_dataset(sizes=((1, 6),))
+    painted.labels = [np.array([[ROAD, CAR, 255, CAR, ROAD, 255]], np.uint8)]
+    return painted
+
+
+def test_known_answers(dataset: Any) -> None:
+    model = Doubter(
+        labels=np.array([[ROAD, BUS, ROAD, CAR, CAR, BUS]]),
+        confidence=np.array([[0.95, 0.55, 0.6, 0.85, 0.75, 0.99]]),
+        entropy=np.array([[0.1, 0.9, 0.0, 0.2, 0.15, 1.0]]),
+        information=np.array([[0.3, 0.2, 1.0, 0.3, 0.1, 0.0]]),
+    )
+    scores, trust = evaluate_trust(model, dataset, PROTOCOL)
+    assert scores.pixel_accuracy == 50  # the first and the fourth of the four that count
+    # Each pixel lies alone in its bin: |0.95 − 1|, |0.55 − 0|, |0.85 − 1|, |0.75 − 0|.
+    assert trust["ece"] == pytest.approx((0.05 + 0.55 + 0.15 + 0.75) / 4, abs=1e-6)
+    # Wrong ones have entropy 0.9 and 0.15, right ones 0.1 and 0.2: three of four pairs are in order.
+    assert trust["auroc_entropy"] == 0.75
+    assert trust["auroc_confidence"] == 1  # doubts 0.45 and 0.25 against 0.05 and 0.15
+    assert trust["auroc_mutual_information"] == 0
+    assert set(trust) == {"ece", "auroc_entropy", "auroc_confidence", "auroc_mutual_information"}
+
+
+def test_images_add_up_and_settings_arrive(model: Any, make_dataset: Callable[..., Any]) -> None:
+    _, trust = evaluate_trust(model, make_dataset(), PROTOCOL, steps=3, draws=2, seed=5)
+    assert [(c["steps"], c["draws"], c["seed"]) for c in model.calls] == [(3, 2, 5)] * 2
+    # It is never wrong and says so; where nothing is wrong, nothing can be ranked.
+    assert trust["ece"] == pytest.approx(0, abs=1e-6)
+    assert all(math.isnan(value) for name, value in trust.items() if name != "ece")
+
+
+def test_answers_are_judged_by_the_classes_of_the_protocol(dataset: Any) -> None:
+    """CamVid has one class for cars and buses: a bus for a car is right there and wrong among 19 classes."""
+    maps = np.full((1, 6), 0.5)
+    model = Doubter(np.array([[ROAD, BUS, 0, CAR, ROAD, 0]]), np.full((1, 6), 0.9), maps, maps)
+    fine = evaluate_trust(model, dataset, PROTOCOL)
+    coarse = evaluate_trust(model, dataset, PROTOCOLS["camvid11"])
+    assert fine[0].pixel_accuracy == 75
+    assert fine[1]["ece"] == pytest.approx(0.15, abs=1e-6)
+    assert coarse[0].pixel_accuracy == 100
+    assert coarse[1]["ece"] == pytest.approx(0.1, abs=1e-6)
+    assert fine[1]["auroc_entropy"] == 0.5
