@@ -95,7 +95,8 @@ def build_method(config: TrainConfig, label_space: LabelSpace) -> Method:
     )
 
     def adversary(seen: AdversaryInput) -> Adversary:
-        return Adversary(seen, a.adversarial_weight, start, warmup)
+        # Relief is ours; the papers of the rivals have none.
+        return Adversary(seen, a.adversarial_weight, start, warmup, relieve=config.method == "iccld")
 
     match config.method:
         case "source_only":

@@ -27,7 +27,8 @@ def sliced_wasserstein(
     directions = torch.nn.functional.normalize(
         torch.randn(d, num_projections, generator=generator), dim=0
     ).to(first.device)
-    points = [x.float().movedim(1, -1).reshape(-1, d) @ directions for x in (first, second)]
+    with torch.autocast(first.device.type, enabled=False):
+        points = [x.float().movedim(1, -1).reshape(-1, d) @ directions for x in (first, second)]
     sorted_points = [p.sort(dim=0).values for p in points]
     num = min(len(p) for p in sorted_points)
     # Quantiles at the middle of equal shares; where one set is larger, its nearest points stand for them.

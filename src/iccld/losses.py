@@ -74,7 +74,8 @@ def domain_loss(logits: Float[Tensor, "b n h w"], domains: Int[Tensor, " b"]) ->
 
 def self_information(probabilities: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
     """Weighted self-information −p log p / log k of every class (Vu et al. 2019); its sum over k is the entropy."""
-    return torch.special.entr(probabilities) / math.log(max(2, probabilities.shape[1]))
+    # The clamp keeps the slope finite where a softmax underflowed.
+    return torch.special.entr(probabilities.clamp_min(1e-30)) / math.log(max(2, probabilities.shape[1]))
 
 
 def entropy_loss(probabilities: Float[Tensor, "b k h w"], charbonnier: float = 0.0) -> Float[Tensor, ""]:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from iccld.labels import IGNORE
 
+_MEAN_COLOR = (0.485, 0.456, 0.406)
+
 
 def class_mix_mask(labels: Int[Tensor, "b h w"]) -> Bool[Tensor, "b h w"]:
     """Selects half of the classes present in each image, rounded up (Olsson et al. 2021, ClassMix).
@@ -155,7 +157,7 @@ def cut_mix_mask(labels: Int[Tensor, "b h w"]) -> Bool[Tensor, "b h w"]:
 
 
 def mask_patches(images: Float[Tensor, "b 3 h w"], patch: int, ratio: float) -> Float[Tensor, "b 3 h w"]:
-    """Blackens squares of a grid at random (Hoyer et al. 2023, MIC).
+    """Hides squares of a grid at random (Hoyer et al. 2023, MIC) behind ImageNet's mean color, 0 to the networks.
 
     Args:
         images: RGB in [0, 1].
@@ -165,7 +167,8 @@ def mask_patches(images: Float[Tensor, "b 3 h w"], patch: int, ratio: float) -> 
     b, _, height, width = images.shape
     kept = torch.rand(b, 1, -(-height // patch), -(-width // patch)) >= ratio
     full = kept.repeat_interleave(patch, dim=2).repeat_interleave(patch, dim=3)[..., :height, :width]
-    return images * full.to(images.device)
+    hidden = torch.tensor(_MEAN_COLOR, device=images.device, dtype=images.dtype).view(1, 3, 1, 1)
+    return torch.where(full.to(images.device), images, hidden)
 
 
 def transfer_low_frequencies(

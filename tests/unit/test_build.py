@@ -26,6 +26,7 @@ from iccld.adaptation.source_only import SourceOnly
 from iccld.config import AdaptationConfig, DataConfig, Method, TrainConfig, with_settings
 from iccld.errors import InputError
 from iccld.labels import CAMVID11, CITYSCAPES19, SYNTHIA16, LabelSpace, get_label_space, protocol_of
+from iccld.presets import with_method
 from iccld.pseudo_labels import PseudoLabels
 
 SMALL = TrainConfig(
@@ -390,3 +391,11 @@ def test_engine(precision: str) -> None:
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == (torch.bfloat16 if precision == "bf16" else torch.float32)
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(("name", "relieved"), [("iccld", True), ("adaptsegnet", False), ("advent", False)])
+def test_relief_is_ours_alone(name: Any, relieved: bool) -> None:
+    config = with_method(TrainConfig(), name)
+    adversary = build.build_method(config, CAMVID11).adversary
+    assert adversary is not None
+    assert adversary.relieve == relieved

@@ -180,13 +180,20 @@ def test_self_information_is_of_each_class_by_itself() -> None:
     torch.testing.assert_close(self_information(p).flatten(), torch.tensor([0.25, 0.25, 0.25, 0.0]))
 
 
+def test_the_slope_of_entropy_survives_an_underflow() -> None:
+    logits = torch.tensor([0.0, -120.0, -3.0]).view(1, 3, 1, 1).requires_grad_()
+    entropy_loss(logits.softmax(dim=1)).backward()
+    assert logits.grad is not None
+    assert bool(torch.isfinite(logits.grad).all())
+
+
 @pytest.mark.parametrize("classes", [2, 11])
 def test_entropy_is_0_when_sure_and_1_when_all_classes_are_alike(classes: int) -> None:
     even = torch.full((1, classes, 3, 3), 1 / classes)
     sure = torch.zeros(1, classes, 3, 3)
     sure[:, 0] = 1
     assert float(entropy_loss(even)) == pytest.approx(1, abs=1e-5)
-    assert float(entropy_loss(sure)) == 0
+    assert float(entropy_loss(sure)) == pytest.approx(0, abs=1e-9)
     assert float(entropy_loss(sure, 2.0)) == pytest.approx(0, abs=1e-9)
 
 

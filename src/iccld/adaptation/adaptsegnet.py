@@ -17,8 +17,10 @@ from iccld.models.iccld import ICCLD
 class AdaptSegNet:
     """Output-space adversary (Tsai et al. 2018, "Learning to Adapt Structured Output Space").
 
-    Deviations: the single-level variant (one class map, not two); the domain classifier ends in a softmax
-    over domain names instead of a sigmoid; optimizer, steps and a late start are those of all methods here.
+    Deviations: the single-level variant (one class map, not two), with class maps at the decoder's stride, not the
+    image's; a discriminator of three strided convolutions instead of five, for smaller images, that ends in a
+    softmax over domain names instead of a sigmoid; its rate and betas, a late start and a warm-up of the weight
+    are those of all adversaries here, optimizer and steps those of all methods.
 
     Attributes:
         supervised: the loss of source images.
@@ -28,7 +30,9 @@ class AdaptSegNet:
 
     supervised: SupervisedLoss = field(default_factory=lambda: SupervisedLoss(0, 0))
     time_sampling: TimeSampling = field(default_factory=TimeSampling)
-    adversary: Adversary = field(default_factory=lambda: Adversary("probabilities", weight=0.001))
+    adversary: Adversary = field(
+        default_factory=lambda: Adversary("probabilities", weight=0.001, relieve=False)
+    )
     labeled_domain: str = "source"
     uses_target: bool = True
 
@@ -47,7 +51,7 @@ class AdaptSegNet:
             return StepResult(terms, logs, denoised=output.denoised)
         domains = torch.full((len(images),), TARGET, device=images.device)
         domains[:num_source] = SOURCE
-        seen = DomainMaps(self.maps(output.logits.softmax(dim=1)), times, domains)
+        seen = DomainMaps(self.maps(output.logits.softmax(dim=1)), output.times, domains)
         terms["adversarial"], adversary_logs = self.adversary.fool(discriminator, seen, step)
         return StepResult(terms, logs | adversary_logs, seen.detach(), output.denoised)
 

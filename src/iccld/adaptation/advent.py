@@ -22,7 +22,9 @@ class Advent(AdaptSegNet):
     Deviations: those of :class:`AdaptSegNet`.
     """
 
-    adversary: Adversary = field(default_factory=lambda: Adversary("self_information", weight=0.001))
+    adversary: Adversary = field(
+        default_factory=lambda: Adversary("self_information", weight=0.001, relieve=False)
+    )
 
     def maps(self, probabilities: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
         """Weighted self-information."""

@@ -49,12 +49,14 @@ class Adversary:
         weight: of the adversarial loss when fully warmed up.
         start_step: the first step with an adversary.
         warmup_steps: over which the weight rises linearly.
+        relieve: lower the weight while the discriminator wins outright.
     """
 
     input: AdversaryInput = "latents"
     weight: float = 0.02
     start_step: int = 0
     warmup_steps: int = 300
+    relieve: bool = True
 
     def ramp(self, step: int) -> float:
         """Share of the weight at a step, in [0, 1]."""
@@ -75,8 +77,10 @@ class Adversary:
         discriminator.requires_grad_(True)
         others = seen.domains != SOURCE
         loss = domain_loss(logits[others], torch.full_like(seen.domains[others], SOURCE))
-        accuracies = torch.stack(list(_accuracies(logits.detach(), seen.domains).values()))
-        relief = ((1 - accuracies.mean()) / (1 - _WINNING)).clamp(max=1)
+        relief = torch.ones_like(loss)
+        if self.relieve:
+            accuracies = torch.stack(list(_accuracies(logits.detach(), seen.domains).values()))
+            relief = ((1 - accuracies.mean()) / (1 - _WINNING)).clamp(max=1)
         logs = {"train/loss_adversarial": loss.detach(), "train/adversarial_relief": relief}
         return self.weight * self.ramp(step) * relief * loss, logs
 

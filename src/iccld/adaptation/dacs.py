@@ -24,7 +24,8 @@ class DACS:
     """Cross-domain mixed sampling (Tranheden et al. 2021, "DACS").
 
     Deviations: self-training starts late, as for all methods here (the paper starts from networks trained
-    on COCO), and the teacher's decay suits shorter runs.
+    on COCO), the teacher's decay suits shorter runs, and the color augmentation of mixed images is that of all
+    methods here (strength 0.4; the published code has 0.25).
 
     Attributes:
         supervised: the loss of all labeled branches.

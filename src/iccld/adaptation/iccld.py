@@ -72,7 +72,7 @@ class Adaptation:
         domain_ids = torch.tensor(domains, device=all_images.device)
         maps = output.denoised if self.adversary.input == "latents" else output.features
         rows = domain_ids != MIXED if self.num_domains == 2 else slice(None)
-        seen = DomainMaps(maps[rows].float(), times[rows], domain_ids[rows])
+        seen = DomainMaps(maps[rows].float(), output.times[rows], domain_ids[rows])
         terms["adversarial"], adversary_logs = self.adversary.fool(discriminator, seen, step)
         source, target = (output.denoised.detach()[domain_ids == d] for d in (SOURCE, TARGET))
         logs["train/latent_distance"] = sliced_wasserstein(source, target)

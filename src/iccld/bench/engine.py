@@ -102,7 +102,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _start(run: Run, resources: Resources) -> _Worker:
-    folder = resources.work / run.plan / run.task.name / f"{run.variant.name}-seed{run.seed}"
+    folder = resources.work / run.folder
     d = run.config.data
     data = replace(
         d,
@@ -111,9 +111,11 @@ def _start(run: Run, resources: Resources) -> _Worker:
         scene_cache=str(resources.work / "scenes"),
     )
     config = replace(run.config, data=data, threads=resources.threads)
+    used = sorted({name for name in (d.source, d.target) if name in resources.roots})
+    roots = f" --roots {' '.join(f'{name}={name.upper()}' for name in used)}" if used else ""
     job = {
         "run": run.name,
-        "plan": run.plan,
+        "command": f"iccld bench {run.plan}.toml --only {run.name}{roots}",
         "preset": run.task.preset,
         "predictions": run.variant.predictions,
         "config": to_dict(config),

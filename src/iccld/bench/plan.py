@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import fnmatch
+import hashlib
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from iccld.config import AdaptationConfig, Method, TrainConfig, with_settings
+from iccld.config import AdaptationConfig, Method, TrainConfig, to_dict, with_settings
 from iccld.errors import InputError
 from iccld.labels import suggest
 from iccld.presets import get_preset, with_method
@@ -89,6 +91,13 @@ class Run:
     def name(self) -> str:
         """``task/variant/seed``."""
         return f"{self.task.name}/{self.variant.name}/{self.seed}"
+
+    @property
+    def folder(self) -> str:
+        """Where it trains, below the work folder: another name as soon as a setting changes."""
+        settings = json.dumps(to_dict(identity(self.config)), sort_keys=True)
+        digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
+        return f"{self.plan}/{self.task.name}/{self.variant.name}-seed{self.seed}-{digest}"
 
 
 @dataclass(frozen=True)

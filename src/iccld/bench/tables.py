@@ -76,10 +76,7 @@ class _Column:
         """What steps and draws do, and how far the model can be trusted."""
         rows = []
         for name, results in self._rows():
-            of_variant = self.variants[name].predictions
-            if len(of_variant) < 2 and name not in _REFERENCES:
-                continue
-            for steps, draws in of_variant:
+            for steps, draws in self.variants[name].predictions:
                 found = [_prediction(r, steps, draws) for r in results]
 
                 def spread(key: str, digits: int = 3, found: list[dict[str, float]] = found) -> str:

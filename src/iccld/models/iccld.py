@@ -83,6 +83,7 @@ class TrainingOutput:
         denoised: z_hat_0 of all n images.
         features: the denoiser's last features, of all n images.
         coarse: the image coder's features at stride 32, of all n images.
+        times: diffusion times of all n images, as they were used: 1 without diffusion.
         reconstruction: of D(z_0 + small noise), first m images; None without the label coder.
         clean: z_0 of the first m images, without gradient; None without the label coder.
     """
@@ -91,6 +92,7 @@ class TrainingOutput:
     denoised: Float[Tensor, "n d h2 w2"]
     features: Float[Tensor, "n c h2 w2"]
     coarse: Float[Tensor, "n c3 h3 w3"]
+    times: Float[Tensor, " n"]
     reconstruction: Float[Tensor, "m k h w"] | None = None
     clean: Float[Tensor, "m d h2 w2"] | None = None
 
@@ -236,12 +238,12 @@ class ICCLD(nn.Module):
         denoised = self.denoiser.head(features)
         if clean is None:
             logits = self.decode(denoised[:num_decoded], state.take(slice(num_decoded)))
-            return TrainingOutput(logits, denoised, features, state.coarse)
+            return TrainingOutput(logits, denoised, features, state.coarse, time)
         disturbed = clean + reconstruction_noise * torch.randn(clean.shape).to(clean.device)
         rows = torch.cat([torch.arange(num_decoded), torch.arange(num_labeled)]).to(images.device)
         logits = self.decode(torch.cat([denoised[:num_decoded], disturbed]), state.take(rows))
         return TrainingOutput(
-            logits[:num_decoded], denoised, features, state.coarse, logits[num_decoded:], clean.detach()
+            logits[:num_decoded], denoised, features, state.coarse, time, logits[num_decoded:], clean.detach()
         )
 
     # -- prediction and storage ----------------------------------------------------------------------

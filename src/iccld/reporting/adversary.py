@@ -104,4 +104,4 @@ def _dress(axes: Axes, title: str, last_step: float) -> None:
         spine.set_visible(side == "bottom")
         spine.set_color("#bbbbbb")
     if axes.get_legend_handles_labels()[1]:
-        axes.legend(frameon=False, fontsize=FONT_SIZE - 1.5, labelcolor=INK, loc="best")
+        axes.legend(fontsize=FONT_SIZE - 1.5, labelcolor=INK, loc="best", framealpha=0.85, edgecolor="none")

@@ -155,10 +155,11 @@ class Trainer:
                     self._log(log, figures)
                 display.show(self.step, {"train/loss": float(logs["train/loss"])})
                 stopping = self._any_rank(interruption.requested)
-                if self.step % config.checkpoint_every == 0 or self.step == end or stopping:
-                    self.save()
+                # Before the checkpoint: a run that goes on from there has this row.
                 if config.eval_every and self.step % config.eval_every == 0 and self.step < config.steps:
                     self._evaluate(log)
+                if self.step % config.checkpoint_every == 0 or self.step == end or stopping:
+                    self.save()
                 if stopping and self.step < config.steps:
                     return "interrupted"
         if self.step < config.steps:
