@@ -185,8 +185,8 @@ def _spoil(monkeypatch: pytest.MonkeyPatch, after: int, how: Callable[[torch.Ten
 
     def spoiled(self: SupervisedLoss, *arguments: Any, **more: Any) -> Any:
         calls[0] += 1
-        loss, logs = original(self, *arguments, **more)
-        return (how(loss) if calls[0] > after else loss), logs
+        terms, logs = original(self, *arguments, **more)
+        return ({name: how(loss) for name, loss in terms.items()} if calls[0] > after else terms), logs
 
     monkeypatch.setattr(SupervisedLoss, "__call__", spoiled)
 

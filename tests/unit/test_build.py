@@ -106,8 +106,8 @@ def test_rivals_get_every_setting() -> None:
     expected = {
         "source_only": SourceOnly(*common),
         "oracle": Oracle(*common),
-        "adaptsegnet": AdaptSegNet(*common, Adversary("probabilities", 0.05, 50, 25)),
-        "advent": Advent(*common, Adversary("self_information", 0.05, 50, 25)),
+        "adaptsegnet": AdaptSegNet(*common, Adversary("probabilities", 0.05, 50, 25, relieve=False)),
+        "advent": Advent(*common, Adversary("self_information", 0.05, 50, 25, relieve=False)),
         "minent": MinEnt(*common, 0.007, 50),
         "fda": FDA(*common, weight=0.007, start_step=50, band=0.03),
         "dacs": DACS(*common, training),

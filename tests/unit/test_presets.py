@@ -111,6 +111,7 @@ def test_rivals_build_on_every_preset(name: str, method: str) -> None:
             weight=0.001,
             start_step=round(config.adaptation.start * config.steps),
             warmup_steps=round(config.adaptation.adversarial_warmup * config.steps),
+            relieve=False,
         )
 
 
