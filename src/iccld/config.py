@@ -123,8 +123,9 @@ class AdaptationConfig:
     """Share of each class's pixels that count, for class."""
     trust: float = 8.0
     """Power of a class's mean probability in the weight of its pixels, for class."""
-    mixing: Literal["classmix", "cutmix", "none"] = "classmix"
-    """How source is pasted on target images, which are then learned with the teacher's labels."""
+    mixing: Literal["classmix", "cutmix", "none"] = "none"
+    """How source is pasted on target images, which are then learned with the teacher's labels; the paper's is
+    classmix. Off, as it was not worth its time in the bench (docs/results.md)."""
     color_jitter: float = 0.4
     """Strength of the color changes of mixed and masked images."""
     masked: bool = False
@@ -141,8 +142,8 @@ class AdaptationConfig:
     """Share of labeled samples whose noisy state starts from the model's own prediction."""
     denoising_weight: float = 0.5
     reconstruction_weight: float = 0.5
-    adversarial_weight: float = 0.02
-    """Of the adversary; 0 switches it off."""
+    adversarial_weight: float = 0.0
+    """Of the adversary; 0 switches it off, as it was not worth its time in the bench; 0.02 to try."""
     adversarial_input: Literal["latents", "features"] = "latents"
     """What the adversary aligns: the denoised latents, or the denoiser's last features."""
     adversarial_domains: Literal[2, 3] = 3

@@ -68,6 +68,8 @@ _PAPER_ADAPTATION = AdaptationConfig(
     teacher_decay=0.999,
     weighting="image",
     threshold=0.968,
+    mixing="classmix",
+    adversarial_weight=0.02,
     adversarial_warmup=0.1,
     discriminator_lr=1e-4,
 )
@@ -185,6 +187,7 @@ _RIVAL = {
     "adaptation.denoising_weight": 0.0,
     "adaptation.reconstruction_weight": 0.0,
     "adaptation.teacher_steps": 1,
+    "adaptation.mixing": "classmix",
     "adaptation.color_transfer": 0.0,
     "adaptation.weighting": "image",
     "adaptation.threshold": 0.968,

@@ -395,7 +395,7 @@ def test_engine(precision: str) -> None:
 
 @pytest.mark.parametrize(("name", "relieved"), [("iccld", True), ("adaptsegnet", False), ("advent", False)])
 def test_relief_is_ours_alone(name: Any, relieved: bool) -> None:
-    config = with_method(TrainConfig(), name)
+    config = with_settings(with_method(TrainConfig(), name), {"adaptation.adversarial_weight": 0.02})
     adversary = build.build_method(config, CAMVID11).adversary
     assert adversary is not None
     assert adversary.relieve == relieved

@@ -233,3 +233,9 @@ def test_one_preset_in_full(capsys: pytest.CaptureFixture[str]) -> None:
     assert from_dict(json.loads(capsys.readouterr().out)) == PRESETS["demo"].config
     with pytest.raises(InputError, match="unknown preset"):
         PresetsArgs("dmo").run()
+
+
+def test_rivals_mix_whatever_iccld_does_by_default() -> None:
+    for name, recipe in RECIPES.items():
+        assert recipe["adaptation.mixing"] == "classmix", name
+        assert recipe["adaptation.adversarial_weight"] > 0, name

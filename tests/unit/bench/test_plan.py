@@ -220,7 +220,7 @@ OF_ADAPTATION = {
     "adaptation.start": 0.125,
     "adaptation.threshold": 0.125,
     "adaptation.adversarial_weight": 0.125,
-    "adaptation.mixing": "none",
+    "adaptation.mixing": "cutmix",
 }
 
 
