@@ -26,7 +26,7 @@ def _flags(out: Path, *more: str) -> list[str]:
         "train demo --steps 4 --device cuda --log-every 1 --checkpoint-every 10 --data.source-count 4 "
         "--data.target-count 4 --data.val-count 2 --data.source-size 64 96 --data.target-size 64 96 "
         "--data.crop 64 64 --data.batch-size 2 --data.num-workers 0 --adaptation.start 0.1 "
-        "--adaptation.adversarial-warmup 0.2"
+        "--adaptation.mixing classmix --adaptation.adversarial-weight 0.02 --adaptation.adversarial-warmup 0.2"
     )
     return [*words.split(), "--out", str(out), *more]
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from iccld.adaptation.source_only import SourceOnly
 from iccld.cli import main
+from iccld.config import AdaptationConfig
 from iccld.models.iccld import ICCLD
 from iccld.presets import RECIPES
 from iccld.training.tracking import read_metrics
@@ -104,6 +105,16 @@ def test_rivals_train_by_their_recipe(method: str, flags: Flags, tmp_path: Path)
     assert len(learned) < len(weights)
     moments = [name for name in tensors if name.startswith("optimizer/") and name.endswith("/exp_avg")]
     assert len(moments) == len(learned), "the label encoder has no gradient, and so no moments"
+
+
+def test_by_default_there_is_neither_mixed_domain_nor_adversary(flags: Flags, tmp_path: Path) -> None:
+    defaults = ("--adaptation.mixing", "none", "--adaptation.adversarial-weight", "0")
+    plain = AdaptationConfig()
+    assert (plain.mixing, plain.adversarial_weight) == ("none", 0.0)
+    assert main(flags(tmp_path / "run", *defaults)) == 0
+    logged = set().union(*read_metrics(tmp_path / "run" / "metrics.csv"))
+    assert not any("adversarial" in name or "mixed" in name for name in logged)
+    assert not (tmp_path / "run" / "adversary.png").exists()
 
 
 def test_an_adversary_that_never_begins(flags: Flags, tmp_path: Path) -> None:
