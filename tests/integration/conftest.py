@@ -44,7 +44,7 @@ def own_network() -> None:
 
 @pytest.fixture
 def flags(tiny_data: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Flags:
-    """Makes the words of ``iccld train demo``: six steps, mixed domain and adversary from the third on; more may follow.
+    """Makes the words of ``iccld train demo``: six steps, mixed domain and adversary from the third on.
 
     The backbone is a narrow one, since writing checkpoints would be most of the work.
     """
