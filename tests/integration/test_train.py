@@ -123,6 +123,26 @@ def test_an_adversary_that_never_begins(flags: Flags, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "branches"),
+    [
+        ("", "3 branches"),
+        ("--adaptation.masked", "4 branches"),
+        ("--adaptation.adversarial-weight 0", "2 branches"),
+        ("--adaptation.adversarial-weight 0 --adaptation.mixing none", "1 branch\n"),
+        ("--method source_only", "1 branch\n"),
+        ("--method mic", "3 branches"),
+        ("--method dacs", "2 branches"),
+    ],
+)
+def test_a_run_says_how_many_branches_it_computes(
+    words: str, branches: str, flags: Flags, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop = ("--stop-at", "1", "--steps", "2")
+    assert main(flags(tmp_path / "run", *stop, *words.split())) == 0
+    assert f"1 per branch at 64×64, {branches}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ("--method", "dacs", "--model.diffusion"),
