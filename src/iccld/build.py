@@ -158,6 +158,7 @@ def build_model(config: TrainConfig, label_space: LabelSpace) -> ICCLD:
         context_links=m.context_links,
         detail_links=m.detail_links,
         diffusion=m.diffusion,
+        reencoding=m.reencoding,
         input_height=config.data.target_size[0] if config.data.target_size else 0,
     )
 

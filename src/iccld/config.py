@@ -84,6 +84,8 @@ class ModelConfig:
     context_links: bool = True
     detail_links: bool = True
     diffusion: bool = True
+    reencoding: bool = True
+    """Between sampling steps, predicted latents go through label decoder and label encoder."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Latent diffusion: the noise schedule and the deterministic sampler (docs/method.md, equations 3 to 6).
+"""Latent diffusion: the noise schedule and the deterministic sampler (docs/method.md, equations 3 to 6b).
 
 The schedule is the cosine schedule without offset (Nichol & Dhariwal 2021) in continuous time:
 alpha = cos(pi t / 2), sigma = sin(pi t / 2), t in [0, 1]. At t = 1 alpha is zero: a zero terminal signal-to-noise
@@ -16,6 +16,9 @@ from torch import Tensor
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """(noisy latent b d h w, time b) → clean latent b d h w."""
+
+Answer = Callable[[Tensor, Tensor], Tensor]
+"""(noise n d h w of some samples, their rows n) → the model's answers to them at t = 1, n d h w."""
 
 
 def signal_and_noise(time: Float[Tensor, " b"]) -> tuple[Float[Tensor, "b 1 1 1"], Float[Tensor, "b 1 1 1"]]:
@@ -48,39 +51,49 @@ def draw_times(num: int, *, share_at_one: float, device: torch.device | str = "c
 
 
 def self_aligned_state(
-    denoise: Denoise,
+    answer: Answer,
     clean: Float[Tensor, "b d h w"],
     noise: Float[Tensor, "b d h w"],
     time: Float[Tensor, " b"],
     aligned: Bool[Tensor, " b"],
 ) -> Float[Tensor, "b d h w"]:
-    """Equation 5: the noisy training state, from the model's own prediction where ``aligned`` is set.
+    """Equation 5: the noisy training state, from the model's own answer where ``aligned`` is set.
 
     Training noises the true latent; a sampler noises its own mistakes. Where ``aligned`` is set the state is
-    built from the one-step prediction made from the same noise, which is exactly where the deterministic
+    built from the one-step answer to the same noise, which is exactly where the deterministic
     sampler stands at that time (after Ji et al. 2023, DDP).
 
     Args:
-        denoise: the denoiser, bound to the images' features; called without gradient.
+        answer: the model's one-step answer; called without gradient, for the samples that need it alone: at t = 1
+            nothing is left of any answer.
         clean: z_0; rows whose ``aligned`` is set are not read.
         noise: epsilon.
         time: in [0, 1].
-        aligned: which samples start from the model's own prediction.
+        aligned: which samples start from the model's own answer.
     """
-    if bool(aligned.any()):
+    clean = torch.where((aligned & (time >= 1)).view(-1, 1, 1, 1), torch.zeros_like(clean), clean)
+    rows = (aligned & (time < 1)).nonzero()[:, 0]
+    if len(rows):
         with torch.no_grad():
-            own = denoise(noise, torch.ones_like(time))
-        clean = torch.where(aligned.view(-1, 1, 1, 1), own.to(clean.dtype), clean)
+            own = answer(noise[rows], rows)
+        clean = clean.index_copy(0, rows, own.to(clean.dtype))
     return add_noise(clean, noise, time)
 
 
-def sample(denoise: Denoise, noise: Float[Tensor, "b d h w"], num_steps: int) -> Float[Tensor, "b d h w"]:
+def sample(
+    denoise: Denoise,
+    noise: Float[Tensor, "b d h w"],
+    num_steps: int,
+    reencode: Callable[[Tensor], Tensor] | None = None,
+) -> Float[Tensor, "b d h w"]:
     """Deterministic sampling (DDIM, Song et al. 2021, eta = 0) from pure noise in evenly spaced times.
 
     Args:
         denoise: predicts z_0 from (z_t, t).
         noise: the state at t = 1, standard normal.
         num_steps: K ≥ 1; times are 1, (K−1)/K, …, 1/K, so every step is used ("trailing" spacing).
+        reencode: equation 6b: what a predicted z_0 becomes before the next state is built from it, together with the
+            noise that the sampler began with; None for plain DDIM.
 
     Returns:
         The last predicted z_0.
@@ -92,8 +105,11 @@ def sample(denoise: Denoise, noise: Float[Tensor, "b d h w"], num_steps: int) ->
         time = noise.new_full((len(noise),), 1 - step / num_steps)
         clean = denoise(state, time)
         if step + 1 < num_steps:
-            alpha, sigma = signal_and_noise(time)
-            next_alpha, next_sigma = signal_and_noise(time - 1 / num_steps)
-            implied_noise = (state - alpha * clean) / sigma
-            state = next_alpha * clean + next_sigma * implied_noise
+            if reencode is None:
+                alpha, sigma = signal_and_noise(time)
+                origin, implied_noise = clean, (state - alpha * clean) / sigma
+            else:
+                # Implied noise would hold what re-encoding changed in earlier steps.
+                origin, implied_noise = reencode(clean), noise
+            state = add_noise(origin, implied_noise, time - 1 / num_steps)
     return clean

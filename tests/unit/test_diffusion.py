@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -12,6 +14,12 @@ from iccld.diffusion import add_noise, draw_times, sample, self_aligned_state, s
 def _denoise(noisy: Tensor, time: Tensor) -> Tensor:
     """Any function of state and time will do."""
     return torch.tanh(0.7 * noisy.flip(1) + time.view(-1, 1, 1, 1)) - 0.2
+
+
+def _answer(noise: Tensor, rows: Tensor) -> Tensor:
+    """What that function says of pure noise."""
+    assert len(noise) == len(rows)
+    return _denoise(noise, torch.ones(len(noise)))
 
 
 def _normal(*shape: int, seed: int = 0) -> Tensor:
@@ -69,14 +77,62 @@ def test_self_aligned_state_is_where_the_sampler_stands(num_steps: int, seed: in
     sample(recording, noise, num_steps)
     state, time = visited[1]
     own = self_aligned_state(
-        _denoise, torch.full_like(noise, torch.nan), noise, time, torch.ones(2, dtype=torch.bool)
+        _answer, torch.full_like(noise, torch.nan), noise, time, torch.ones(2, dtype=torch.bool)
     )
     torch.testing.assert_close(own, state, atol=1e-5, rtol=1e-5)
 
 
+def _reencode(clean: Tensor) -> Tensor:
+    return clean.sign()
+
+
+def test_self_aligned_state_is_where_the_sampler_stands_after_reencoding() -> None:
+    noise = _normal(2, 4, 3, 5)
+    visited: list[tuple[Tensor, Tensor]] = []
+
+    def recording(noisy: Tensor, time: Tensor) -> Tensor:
+        visited.append((noisy, time))
+        return _denoise(noisy, time)
+
+    sample(recording, noise, 5, _reencode)
+    for before, (state, time) in pairwise(visited):
+        # At every step the noise is the one that the sampler began with.
+        expected = add_noise(_reencode(_denoise(*before)), noise, time)
+        torch.testing.assert_close(state, expected)
+    aligned = torch.ones(2, dtype=torch.bool)
+    own = self_aligned_state(
+        lambda n, rows: _reencode(_answer(n, rows)), noise, noise, visited[1][1], aligned
+    )
+    torch.testing.assert_close(own, visited[1][0])
+
+
+def test_one_step_is_not_reencoded() -> None:
+    def refuse(clean: Tensor) -> Tensor:
+        raise AssertionError("called")
+
+    noise = _normal(2, 4, 3, 5)
+    assert torch.equal(sample(_denoise, noise, 1, refuse), sample(_denoise, noise, 1))
+
+
+def test_answers_are_asked_only_where_something_is_left_of_them() -> None:
+    noise, time = _normal(4, 2, 3, 3), torch.tensor([1.0, 0.5, 1.0, 0.2])
+    asked: list[int] = []
+
+    def answer(rows_noise: Tensor, rows: Tensor) -> Tensor:
+        assert torch.equal(rows_noise, noise[rows])
+        asked.extend(rows.tolist())
+        return rows_noise
+
+    state = self_aligned_state(
+        answer, torch.full_like(noise, torch.nan), noise, time, torch.ones(4, dtype=torch.bool)
+    )
+    assert asked == [1, 3]
+    assert torch.equal(state[0], noise[0])
+
+
 def test_only_the_chosen_samples_are_self_aligned() -> None:
     clean, noise, time = _normal(2, 4, 3, 5), _normal(2, 4, 3, 5, seed=1), torch.tensor([0.3, 0.6])
-    state = self_aligned_state(_denoise, clean, noise, time, torch.tensor([True, False]))
+    state = self_aligned_state(_answer, clean, noise, time, torch.tensor([True, False]))
     own = add_noise(_denoise(noise, torch.ones(2)), noise, time)
     torch.testing.assert_close(state[0], own[0])
     torch.testing.assert_close(state[1], add_noise(clean, noise, time)[1])

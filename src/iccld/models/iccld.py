@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class ModelSpec:
     context_links: bool = True
     detail_links: bool = True
     diffusion: bool = True
+    reencoding: bool = True
     input_height: int = 0
     backbone_config: dict[str, Any] | None = None
 
@@ -109,6 +111,7 @@ class ICCLD(nn.Module):
         context_links: image features at strides 8, 16, 32 join the denoiser.
         detail_links: image features at strides 2, 4 join the label decoder.
         diffusion: False makes the head deterministic: no noise, one step, t = 1 (for ablation).
+        reencoding: predicted latents go through label decoder and label encoder before the next sampling step.
         input_height: height in pixels that images are scaled to for prediction, the one trained at; 0 takes them as
             they are.
         backbone_config: a stored transformers configuration (``auto:`` and MiT backbones).
@@ -128,6 +131,7 @@ class ICCLD(nn.Module):
         context_links: bool = True,
         detail_links: bool = True,
         diffusion: bool = True,
+        reencoding: bool = True,
         input_height: int = 0,
         backbone_config: dict[str, Any] | None = None,
     ) -> None:
@@ -136,7 +140,15 @@ class ICCLD(nn.Module):
         self.image_coder = build_image_coder(backbone, pretrained=pretrained, backbone_config=backbone_config)
         stored = getattr(self.image_coder, "backbone_config", None)
         self.spec = ModelSpec(
-            backbone, latent_channels, width, context_links, detail_links, diffusion, input_height, stored
+            backbone,
+            latent_channels,
+            width,
+            context_links,
+            detail_links,
+            diffusion,
+            reencoding,
+            input_height,
+            stored,
         )
         channels = pyramid_channels(self.image_coder)
         num_classes = len(label_space)
@@ -184,7 +196,15 @@ class ICCLD(nn.Module):
         """Samples the label latent of encoded images from pure noise in ``num_steps`` steps."""
         if not self.spec.diffusion:
             noise, num_steps = torch.zeros_like(noise), 1
-        return sample(lambda z, t: self.denoiser(z, t, state.context), noise, num_steps)
+        reencode = partial(self.reencode, state) if self.spec.reencoding else None
+        return sample(lambda z, t: self.denoiser(z, t, state.context), noise, num_steps, reencode)
+
+    def reencode(self, state: ImageState, latent: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
+        """Equation 6b: decodes a latent with the detail links and encodes the labels that it stands for."""
+        logits = self.label_decoder(latent, state.details, state.size)
+        labels = logits.max(dim=1).indices  # argmax takes four times as long on CPUs
+        encoded: Tensor = self.label_encoder(labels, self.label_decoder.out_stride)
+        return encoded
 
     def decode(self, latent: Float[Tensor, "b d h w"], state: ImageState) -> Float[Tensor, "b k h2 w2"]:
         """Latent → logits at the decoder's stride, cropped to the images (their size divided by it, rounded up)."""
@@ -229,9 +249,7 @@ class ICCLD(nn.Module):
             aligned = aligned.clone()
             aligned[num_labeled:] = True
             padded = torch.cat([clean.detach(), torch.zeros_like(noise[num_labeled:])])
-            noisy = self_aligned_state(
-                lambda z, t: self.denoiser(z, t, state.context), padded, noise, time, aligned
-            )
+            noisy = self_aligned_state(partial(self._answer, state), padded, noise, time, aligned)
         else:
             noisy, time = torch.zeros_like(noise), torch.ones_like(time)
         features = self.denoiser.features(noisy, time, state.context)
@@ -245,6 +263,12 @@ class ICCLD(nn.Module):
         return TrainingOutput(
             logits[:num_decoded], denoised, features, state.coarse, time, logits[num_decoded:], clean.detach()
         )
+
+    def _answer(self, state: ImageState, noise: Tensor, rows: Tensor) -> Tensor:
+        """What the sampler builds its second state from, for some of the images."""
+        some = state.take(rows)
+        clean = self.denoiser(noise, noise.new_ones(len(noise)), some.context)
+        return self.reencode(some, clean) if self.spec.reencoding else clean
 
     # -- prediction and storage ----------------------------------------------------------------------
 

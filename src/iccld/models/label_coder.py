@@ -43,11 +43,16 @@ class LabelEncoder(nn.Module):
         nn.init.zeros_(self.out.weight)
         self.out.bias = nn.Parameter(torch.zeros(latent_channels))
 
-    def forward(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, "b d h2 w2"]:
-        """Encodes labels; anything outside 0…k−1 (255 = ignore) counts as no class at all."""
+    def forward(self, labels: Int[Tensor, "b h w"], stride: int = 1) -> Float[Tensor, "b d h2 w2"]:
+        """Encodes labels; anything outside 0…k−1 (255 = ignore) counts as no class at all.
+
+        Args:
+            labels: of the image's pixels, or of every ``stride``-th.
+            stride: 1, 2 or 4.
+        """
         classes = torch.arange(self.num_classes, device=labels.device).view(1, -1, 1, 1)
         one_hot = (labels.unsqueeze(1) == classes).to(self.stem.weight.dtype)
-        shares = F.avg_pool2d(one_hot.contiguous(memory_format=torch.channels_last), 4)
+        shares = F.avg_pool2d(one_hot.contiguous(memory_format=torch.channels_last), 4 // stride)
         latent = self.codes(F.avg_pool2d(shares, 2)) + self.out(
             F.silu(self.norm(self.block(self.stem(shares))))
         )

@@ -150,10 +150,29 @@ def _decoded(model: ICCLD) -> Tensor:
 
 @pytest.mark.parametrize(("links", "expected"), [(True, {8, 16, 32}), (False, {32})])
 def test_context_links_are_what_the_denoiser_sees(links: bool, expected: set[int]) -> None:
-    model = _build(context_links=links)
+    model = _build(context_links=links, reencoding=False)
     plain = _answer(model, (), _denoised)
     seen = {s for s in (2, 4, 8, 16, 32) if not torch.equal(_answer(model, (s,), _denoised), plain)}
     assert seen == expected
+
+
+@pytest.mark.parametrize(("links", "expected"), [(True, {2, 4, 8, 16, 32}), (False, {8, 16, 32})])
+def test_reencoding_takes_the_detail_links_to_the_denoiser(links: bool, expected: set[int]) -> None:
+    model = _build(detail_links=links)
+    plain = _answer(model, (), _denoised)
+    seen = {s for s in (2, 4, 8, 16, 32) if not torch.equal(_answer(model, (s,), _denoised), plain)}
+    assert seen == expected
+
+
+def test_a_reencoded_latent_is_that_of_the_labels_answered() -> None:
+    model = _build()
+    with torch.no_grad():
+        state = model.encode_images(_images())
+        latent = torch.randn(2, 16, 8, 12, generator=torch.Generator().manual_seed(4))
+        labels = model.decode(latent, state).argmax(dim=1)
+        assert len(labels.unique()) > 1
+        full = labels.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+        torch.testing.assert_close(model.reencode(state, latent), model.encode_labels(full))
 
 
 @pytest.mark.parametrize(("links", "expected"), [(True, {2, 4}), (False, set())])
@@ -216,7 +235,9 @@ def test_training_pass_is_the_equations() -> None:
         noise = torch.randn(3, 16, 8, 12)
         start = torch.cat([clean, torch.full((1, 16, 8, 12), torch.nan)])  # no label, so never read
         noisy = self_aligned_state(
-            lambda z, t: model.denoiser(z, t, state.context),
+            lambda n, rows: model.reencode(
+                state.take(rows), model.denoiser(n, torch.ones(len(n)), state.take(rows).context)
+            ),
             start,
             noise,
             times,
