@@ -21,6 +21,7 @@ _NEUTRAL = {
     "checkpoint_every": 500,
     "keep_checkpoints": 1,
     "log_every": 20,
+    "eval_every": 0,
     "stop_at": None,
     "device": "auto",
     "threads": 0,

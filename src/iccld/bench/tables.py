@@ -109,11 +109,11 @@ class _Column:
         }
         rows = []
         for name, results in self._rows():
-            row = [self.variants[name].title]
-            for choose in choices.values():
-                row.append(_spread([max(r.facts["checkpoints"], key=choose)["miou"] for r in results]))
-            rows.append(row)
-        return _table(["method", *choices], rows)
+            several = [r.facts["checkpoints"] for r in results if len(r.facts["checkpoints"]) > 1]
+            if several:
+                row = [_spread([max(c, key=choose)["miou"] for c in several]) for choose in choices.values()]
+                rows.append([self.variants[name].title, *row])
+        return _table(["method", *choices], rows) if rows else ""
 
     def classes(self) -> str:
         """IoU of each class."""

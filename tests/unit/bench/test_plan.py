@@ -188,6 +188,7 @@ NEUTRAL = {
     "checkpoint_every": 7,
     "keep_checkpoints": 9,
     "log_every": 3,
+    "eval_every": 10,
     "stop_at": 5,
     "device": "cpu",
     "threads": 3,
@@ -199,7 +200,6 @@ NEUTRAL = {
 TELLING = {
     "steps": 999,
     "seed": 8,
-    "eval_every": 10,
     "precision": "fp32",
     "data.source_look": "both",
     "data.crop": [64, 64],

@@ -191,6 +191,13 @@ def test_selection(
     ]
 
 
+def test_nothing_is_selected_from_a_single_checkpoint(
+    runs: dict[str, Run], save_result: Save, tables: Callable[[], dict[str, list[Cells]]]
+) -> None:
+    save_result(runs["near/iccld/3"])
+    assert [table[0][1] for table in tables()["Near"]] == ["mIoU", "K", "road"]
+
+
 def test_classes(
     runs: dict[str, Run], save_result: Save, tables: Callable[[], dict[str, list[Cells]]]
 ) -> None:
