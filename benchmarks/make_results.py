@@ -6,12 +6,14 @@ No figure between the markers is typed: run it after a bench, or to see whether 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from iccld.bench.plan import Plan, read_plan
 from iccld.bench.results import Result, read_results
-from iccld.bench.tables import plan_tables, score_table
+from iccld.bench.tables import Paces, plan_tables, score_table
 from iccld.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,10 +27,11 @@ def main() -> int:
     check = parser.parse_args().check
     plans = [read_plan(path) for path in sorted((ROOT / "benchmarks" / "plans").glob("*.toml"))]
     results = read_results(ROOT / "benchmarks" / "results")
+    paces = {plan.name: _read_paces(plan) for plan in plans}
+    tables = [plan_tables(plan, results, paces[plan.name]) for plan in plans]
     texts = {
-        ROOT / "docs" / "results.md": "\n".join(plan_tables(plan, results) for plan in plans)
-        + _origin(results),
-        ROOT / "README.md": _summary(plans, results),
+        ROOT / "docs" / "results.md": "\n".join(tables) + _origin(results),
+        ROOT / "README.md": _summary(plans, results, paces),
     }
     stale = []
     for path, text in texts.items():
@@ -51,13 +54,20 @@ def _between_markers(document: str, text: str, path: Path) -> str:
     return f"{head}{BEGIN}\n\n{text.strip()}\n\n{END}{rest.split(END, 1)[1]}"
 
 
-def _summary(plans: list[Plan], results: list[Result]) -> str:
+def _read_paces(plan: Plan) -> Paces:
+    """What ``benchmarks/step_times.py`` measured; nothing where it was not run."""
+    path = ROOT / "benchmarks" / "step_times" / f"{plan.name}.json"
+    paces: Paces = json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.is_file() else {}
+    return paces
+
+
+def _summary(plans: list[Plan], results: list[Result], paces: Mapping[str, Paces]) -> str:
     """The table of scores of every task of the plan of rivals."""
     parts = []
     for plan in plans:
         if plan.name == "rivals":
             for task in plan.tasks.values():
-                table = score_table(plan, task, results)
+                table = score_table(plan, task, results, paces[plan.name])
                 if table.count("\n") > 1:
                     parts.append(f"{task.title}:\n\n{table}")
     return "\n\n".join(parts) or "No results yet."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from iccld.bench.plan import Plan, Task, Variant
 from iccld.bench.results import Result, find_result
@@ -11,11 +11,21 @@ from iccld.bench.results import Result, find_result
 _REFERENCES = ("source_only", "oracle")
 
 
-def plan_tables(plan: Plan, results: list[Result]) -> str:
-    """All tables of a plan: scores, selection, predictions and classes of every task."""
+Paces = Mapping[str, Mapping[str, float]]
+"""Seconds a step by task and variant, where they were measured side by side."""
+
+
+def plan_tables(plan: Plan, results: list[Result], paces: Paces | None = None) -> str:
+    """All tables of a plan: scores, selection, predictions and classes of every task.
+
+    Args:
+        plan: whose tables.
+        results: of this plan and others.
+        paces: instead of the runs' own, which other work and other machines disturbed.
+    """
     parts = [f"## {plan.title}"]
     for task in plan.tasks.values():
-        column = _Column(plan, task, results)
+        column = _Column(plan, task, results, paces)
         if not column.found:
             continue
         parts += [
@@ -30,16 +40,16 @@ def plan_tables(plan: Plan, results: list[Result]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def score_table(plan: Plan, task: Task, results: list[Result]) -> str:
-    """The table of scores of one task alone."""
-    return _Column(plan, task, results).scores()
+def score_table(plan: Plan, task: Task, results: list[Result], paces: Paces | None = None) -> str:
+    """The table of scores of one task alone; see :func:`plan_tables`."""
+    return _Column(plan, task, results, paces).scores()
 
 
 class _Column:
     """The results of one task."""
 
-    def __init__(self, plan: Plan, task: Task, results: list[Result]) -> None:
-        self.task, self.num_seeds = task, len(plan.seeds)
+    def __init__(self, plan: Plan, task: Task, results: list[Result], paces: Paces | None) -> None:
+        self.paces = None if paces is None else paces.get(task.name, {})
         self.by_seed: dict[str, dict[int, Result]] = {}
         self.variants: dict[str, Variant] = {}
         for run in plan.runs():
@@ -65,12 +75,17 @@ class _Column:
                     self.variants[name].title,
                     _spread([r.miou for r in results]),
                     "–" if closed is None or name in _REFERENCES else f"{100 * closed:.0f} %",
-                    f"{_mean(results, 'seconds_per_adapting_step'):.2f}",
+                    self._pace(name, results),
                     f"{_mean(results, 'peak_gib'):.1f}",
                     str(len(results)),
                 ]
             )
         return _table(["method", "mIoU", "gap closed", "s/step", "GiB", "seeds"], rows)
+
+    def _pace(self, name: str, results: Sequence[Result]) -> str:
+        if self.paces is None:
+            return f"{_mean(results, 'seconds_per_adapting_step'):.2f}"
+        return f"{self.paces[name]:.2f}" if name in self.paces else "–"
 
     def predictions(self) -> str:
         """What steps and draws do, and how far the model can be trusted."""

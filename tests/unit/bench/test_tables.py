@@ -82,8 +82,11 @@ def test_scores(
         ["oracle", "42.00 ± 2.83", "–", "0.10", "1.0", "2"],
     ]
     assert tables()["Near"][0] == expected
-    alone = score_table(plan, plan.tasks["near"], read_results(tmp_path / "results"))
-    assert cells(alone) == expected
+    results = read_results(tmp_path / "results")
+    assert cells(score_table(plan, plan.tasks["near"], results)) == expected
+    # Paces that were measured side by side take the place of the runs' own.
+    paced = cells(score_table(plan, plan.tasks["near"], results, {"near": {"advent": 0.777}}))
+    assert [row[3] for row in paced[1:]] == ["–", "0.78", "–", "–"]
 
 
 def test_the_gap_is_closed_by_means_not_by_seeds(
