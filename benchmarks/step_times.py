@@ -1,8 +1,9 @@
 """What a training step of each method costs: ``python benchmarks/step_times.py benchmarks/plans/rivals.toml``.
 
 Takes steps of all variants of a plan in turn within one process, on noise at the plan's sizes, with every branch of
-the method at work, and keeps the median of each. The first variant, source-only in the plan of rivals, is what
-the others are compared with. ``make results`` puts the figures into the tables.
+the method at work, and keeps the mean of each: how many samples need a second pass is drawn anew at each step. The
+first variant, source-only in the plan of rivals, is what the others are compared with. ``make results`` puts the
+figures into the tables.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def main() -> None:
     )
     parser.add_argument("plan", type=Path)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--out", type=Path, default=OUT, help="folder for the figures, one JSON file a plan")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -64,12 +65,12 @@ def _measure(plan: Plan, task: Task, repeats: int) -> Mapping[str, float]:
             step()
             if repeat >= WARM_UP:
                 times[name].append(time.perf_counter() - start)
-    medians = {name: round(statistics.median(values), 4) for name, values in times.items()}
+    means = {name: round(statistics.fmean(values), 4) for name, values in times.items()}
     print(task.title)
-    first = next(iter(medians.values()))
-    for name, median in medians.items():
-        print(f"{plan.variants[name].title:>60}: {1e3 * median:7.1f} ms  {median / first:5.2f} × the first")
-    return medians
+    first = next(iter(means.values()))
+    for name, mean in means.items():
+        print(f"{plan.variants[name].title:>60}: {1e3 * mean:7.1f} ms  {mean / first:5.2f} × the first")
+    return means
 
 
 def _make_step(config: TrainConfig) -> Callable[[], None]:
@@ -98,9 +99,11 @@ def _make_step(config: TrainConfig) -> Callable[[], None]:
         with autocast("cpu", config.precision):
             result = method.segmenter_step(model, teacher, discriminator, batch, config.steps - 1)
         result.loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, config.optim.grad_clip)
         optimizer.step()
         optimizer.zero_grad()
-        torch._foreach_lerp_(followers, weights, 1 - config.adaptation.teacher_decay)
+        with torch.no_grad():
+            torch._foreach_lerp_(followers, weights, 1 - config.adaptation.teacher_decay)
         if result.seen is not None and of_discriminator is not None and method.adversary is not None:
             with autocast("cpu", config.precision):
                 loss, _ = method.adversary.discriminate(discriminator, result.seen)

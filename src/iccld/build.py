@@ -26,7 +26,7 @@ from iccld.adaptation.mic import MIC
 from iccld.adaptation.oracle import Oracle
 from iccld.adaptation.self_training import SelfTraining
 from iccld.adaptation.source_only import SourceOnly
-from iccld.compute import has_fast_bf16
+from iccld.compute import choose_device, uses_bf16
 from iccld.config import DataConfig, ModelConfig, TrainConfig
 from iccld.data.class_statistics import class_counts
 from iccld.data.datasets import SegmentationDataset, open_dataset
@@ -323,11 +323,7 @@ def build_evaluation(config: TrainConfig, data: RunData) -> Evaluate | None:
 
 def build_fabric(config: TrainConfig) -> Fabric:
     """Makes the engine; under ``torchrun`` it joins the other ranks (gloo on CPUs, NCCL on GPUs)."""
-    device = config.device
-    if device == "auto":
-        device = (
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
+    device = choose_device(config.device)
     if device not in ("cpu", "cuda", "mps"):
         raise InputError(f"device {device!r} is unknown; choose auto, cpu, cuda or mps")
     if device == "cuda" and not torch.cuda.is_available():
@@ -340,7 +336,7 @@ def build_fabric(config: TrainConfig) -> Fabric:
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     threads = config.threads or max(1, (os.cpu_count() or 1) // local_ranks)
     torch.set_num_threads(threads)
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and has_fast_bf16(device))
+    bf16 = uses_bf16(device, config.precision)
     # Some weights take no part then: those that feed the links that are off, the label encoder of plain heads, the
     # mask tokens and last norms of other libraries' networks. Distributed training has to be told.
     m = config.model

@@ -22,6 +22,18 @@ def has_fast_bf16(device_type: str) -> bool:
     return False
 
 
+def choose_device(device: str) -> str:
+    """What ``auto`` means here: the first of cuda, mps and cpu that there is; any other name is itself."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def uses_bf16(device_type: str, precision: str) -> bool:
+    """Whether a precision (bf16, fp32, or auto: bf16 where the device is fast at it) means bf16."""
+    return precision == "bf16" or (precision == "auto" and has_fast_bf16(device_type))
+
+
 def autocast(device_type: str, precision: str = "auto") -> torch.autocast:
     """The context in which a network runs.
 
@@ -29,5 +41,4 @@ def autocast(device_type: str, precision: str = "auto") -> torch.autocast:
         device_type: cpu, cuda or mps.
         precision: bf16, fp32, or auto: bf16 where the device is fast at it.
     """
-    enabled = precision == "bf16" or (precision == "auto" and has_fast_bf16(device_type))
-    return torch.autocast(device_type, dtype=torch.bfloat16, enabled=enabled)
+    return torch.autocast(device_type, dtype=torch.bfloat16, enabled=uses_bf16(device_type, precision))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from iccld.compute import autocast, has_fast_bf16
+from iccld.compute import autocast, choose_device, has_fast_bf16, uses_bf16
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,11 @@ def test_auto_follows_the_processor() -> None:
     with autocast("cpu"):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert (product.dtype == torch.bfloat16) == has_fast_bf16("cpu")
+
+
+def test_a_named_device_or_precision_is_itself() -> None:
+    assert [choose_device(name) for name in ("cpu", "cuda", "mps")] == ["cpu", "cuda", "mps"]
+    assert choose_device("auto") in ("cpu", "cuda", "mps")
+    assert uses_bf16("cpu", "bf16")
+    assert not uses_bf16("cpu", "fp32")
+    assert uses_bf16("cpu", "auto") == has_fast_bf16("cpu")

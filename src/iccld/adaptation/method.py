@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from iccld.adaptation.adversary import Adversary, DomainMaps
 from iccld.diffusion import draw_times
+from iccld.labels import IGNORE
 from iccld.losses import denoising_loss, segmentation_loss
 from iccld.models.iccld import ICCLD, TrainingOutput
 
@@ -128,7 +129,9 @@ class SupervisedLoss:
             "reconstruction": self.reconstruction_weight,
         }
         if output.clean is not None and output.reconstruction is not None:
-            raw["denoising"] = denoising_loss(output.denoised[rows], output.clean[rows], weights)
+            # What has no label is no goal: its latent would be that of no class at all, which no answer can be.
+            counted = (labels != IGNORE).float() if weights is None else weights * (labels != IGNORE)
+            raw["denoising"] = denoising_loss(output.denoised[rows], output.clean[rows], counted)
             raw["reconstruction"] = segmentation_loss(output.reconstruction[rows], labels, weights)
         terms = {f"{name}_{domain}": shares[name] * loss for name, loss in raw.items()}
         return terms, {f"train/loss_{name}_{domain}": loss.detach() for name, loss in raw.items()}

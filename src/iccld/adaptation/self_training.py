@@ -72,8 +72,8 @@ class SelfTraining:
         assert valid is not None
         state = teacher.encode_images(images).repeat(self.teacher_draws)
         noise = teacher.draw_noise(state, len(images) * self.teacher_draws)
-        latent = teacher.sample(state, noise, self.teacher_steps)
-        draws = teacher.decode(latent, state).softmax(dim=1).unflatten(0, (len(images), self.teacher_draws))
+        answers = teacher.segment(state, noise, self.teacher_steps)
+        draws = answers.unflatten(0, (len(images), self.teacher_draws))
         full = upsample_to(draws.mean(dim=1), (images.shape[-2], images.shape[-1]))
         labels, weights = self.pseudo_labels(full, valid)
         if self.pseudo_labels.weighting == "spread":

@@ -93,14 +93,18 @@ def _provenance(config: TrainConfig) -> dict[str, Any]:
     import torch
 
     from iccld.bench.results import describe_code, describe_machine
+    from iccld.compute import choose_device, uses_bf16
 
-    device = "cuda" if config.device in ("auto", "cuda") and torch.cuda.is_available() else "cpu"
-    return {**describe_code(), "machine": describe_machine(torch.get_num_threads(), device)}
+    device = choose_device(config.device)
+    machine = describe_machine(torch.get_num_threads(), device)
+    precision = "bf16" if uses_bf16(device, config.precision) else "fp32"
+    return {**describe_code(), "machine": {**machine, "precision": precision}}
 
 
 def _training_facts(config: TrainConfig, folder: Path) -> dict[str, Any]:
     import torch
 
+    from iccld.compute import choose_device
     from iccld.training.tracking import read_metrics
 
     rows = read_metrics(folder / "metrics.csv")
@@ -117,7 +121,7 @@ def _training_facts(config: TrainConfig, folder: Path) -> dict[str, Any]:
     ]
     # Only of the training process: loaders are counted where their memory is not shared.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if torch.cuda.is_available():
+    if choose_device(config.device) == "cuda":
         peak = torch.cuda.max_memory_allocated()
     last = rows[-1]
     watched = {k.removeprefix("train/"): float(v) for k, v in last.items() if k.startswith("train/")}

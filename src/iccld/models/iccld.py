@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from iccld.diffusion import sample, self_aligned_state
-from iccld.labels import LabelSpace
+from iccld.labels import IGNORE, LabelSpace
 from iccld.models import storage
 from iccld.models.denoiser import Denoiser
 from iccld.models.image_coder import build_image_coder, pyramid_channels
@@ -178,7 +178,7 @@ class ICCLD(nn.Module):
     def encode_labels(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, "b d h2 w2"]:
         """Label maps → latents z_0; labels are padded with ignore like the images."""
         height, width = labels.shape[-2:]
-        padded = F.pad(labels, (0, _padding(width), 0, _padding(height)), value=255)
+        padded = F.pad(labels, (0, _padding(width), 0, _padding(height)), value=IGNORE)
         latent: Tensor = self.label_encoder(padded)
         return latent
 
@@ -194,21 +194,56 @@ class ICCLD(nn.Module):
         self, state: ImageState, noise: Float[Tensor, "b d h w"], num_steps: int = 1
     ) -> Float[Tensor, "b d h w"]:
         """Samples the label latent of encoded images from pure noise in ``num_steps`` steps."""
+        return self._sample(state, noise, num_steps, [])
+
+    def segment(
+        self, state: ImageState, noise: Float[Tensor, "b d h w"], num_steps: int = 1
+    ) -> Float[Tensor, "b k h2 w2"]:
+        """Samples and decodes: class probabilities at the decoder's stride.
+
+        With re-encoding every step's answer is decoded anyway, and they are averaged, the k-th with weight k: later
+        steps are better, and surer of themselves than they should be. Without, the last step alone counts.
+        """
+        passed: list[Tensor] = []
+        latent = self._sample(state, noise, num_steps, passed)
+        answers = [self._crop(logits, state).softmax(dim=1) for logits in passed]
+        answers.append(self.decode(latent, state).softmax(dim=1))
+        total = sum((k * answer for k, answer in enumerate(answers, 1)), torch.zeros_like(answers[0]))
+        return total / (len(answers) * (len(answers) + 1) / 2)
+
+    def _sample(self, state: ImageState, noise: Tensor, num_steps: int, passed: list[Tensor]) -> Tensor:
+        """Samples; ``passed`` takes the logits of the answers that were re-encoded on the way."""
         if not self.spec.diffusion:
             noise, num_steps = torch.zeros_like(noise), 1
-        reencode = partial(self.reencode, state) if self.spec.reencoding else None
-        return sample(lambda z, t: self.denoiser(z, t, state.context), noise, num_steps, reencode)
+
+        def reencode(clean: Tensor) -> Tensor:
+            passed.append(self.label_decoder(clean, state.details, state.size))
+            return self._encode_answer(passed[-1], state)
+
+        return sample(
+            lambda z, t: self.denoiser(z, t, state.context),
+            noise,
+            num_steps,
+            reencode if self.spec.reencoding else None,
+        )
 
     def reencode(self, state: ImageState, latent: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
         """Equation 6b: decodes a latent with the detail links and encodes the labels that it stands for."""
-        logits = self.label_decoder(latent, state.details, state.size)
+        return self._encode_answer(self.label_decoder(latent, state.details, state.size), state)
+
+    def _encode_answer(self, logits: Tensor, state: ImageState) -> Tensor:
+        stride = self.label_decoder.out_stride
         labels = logits.max(dim=1).indices  # argmax takes four times as long on CPUs
-        encoded: Tensor = self.label_encoder(labels, self.label_decoder.out_stride)
+        height, width = (-(-side // stride) for side in state.content)
+        labels[:, height:], labels[..., width:] = IGNORE, IGNORE  # padding, as in the labels trained with
+        encoded: Tensor = self.label_encoder(labels, stride)
         return encoded
 
     def decode(self, latent: Float[Tensor, "b d h w"], state: ImageState) -> Float[Tensor, "b k h2 w2"]:
         """Latent → logits at the decoder's stride, cropped to the images (their size divided by it, rounded up)."""
-        logits = self.label_decoder(latent, state.details, state.size)
+        return self._crop(self.label_decoder(latent, state.details, state.size), state)
+
+    def _crop(self, logits: Tensor, state: ImageState) -> Tensor:
         stride = self.label_decoder.out_stride
         height, width = (-(-side // stride) for side in state.content)
         return logits[..., :height, :width].float()
@@ -336,7 +371,8 @@ class ICCLD(nn.Module):
         config = storage.read_config(folder)
         try:
             space = LabelSpace.from_dict(config["label_space"])
-            spec = ModelSpec(**config["model"])
+            # Models stored before re-encoding existed do not know it.
+            spec = ModelSpec(**{"reencoding": False, **config["model"]})
         except (KeyError, TypeError, ValueError) as error:
             raise storage.not_a_model(folder, error) from error
         model = cls(space, **asdict(spec))

@@ -140,7 +140,7 @@ def _predict_whole(
     noise = model.draw_noise(state, draws * len(batch))
     if draws > 1:
         state = state.repeat(draws)
-    probabilities = model.decode(model.sample(state, noise, steps), state).softmax(dim=1)
+    probabilities = model.segment(state, noise, steps)
     if draws == 1:
         return probabilities, torch.zeros_like(probabilities[:, 0])
     entropies = entropy(probabilities).unflatten(0, (len(batch), draws)).mean(dim=1)

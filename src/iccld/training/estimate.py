@@ -44,7 +44,7 @@ def estimate_step(model: ICCLD, *, batch_size: int, num_branches: int, crop: tup
     images = torch.full((num_branches, 3, *crop), 0.5, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(labeled, *crop, dtype=torch.int64, device=device)
-    times = torch.ones(num_branches, device=device)
+    times = torch.full((num_branches,), 0.5, device=device)  # where self-alignment costs a pass more
     aligned = torch.ones(num_branches, dtype=torch.bool, device=device)
     kept: dict[int, int] = {}
 

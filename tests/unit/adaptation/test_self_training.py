@@ -72,13 +72,12 @@ def _draws(teacher: ICCLD, num_draws: int) -> tuple[np.ndarray, list[Tensor], li
     logits = torch.from_numpy(np.log(probabilities)).flatten(0, 1)
     features, noises = [], []
 
-    def sample(state: Any, noise: Tensor, num_steps: int) -> Tensor:
+    def segment(state: Any, noise: Tensor, num_steps: int) -> Tensor:
         features.append(state.coarse)
         noises.append(noise)
-        return noise
+        return logits.softmax(dim=1)
 
-    teacher.sample = sample  # type: ignore[method-assign]
-    teacher.decode = lambda latent, state: logits  # type: ignore[method-assign]
+    teacher.segment = segment  # type: ignore[method-assign]
     return probabilities, features, noises
 
 

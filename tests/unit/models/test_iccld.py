@@ -175,6 +175,34 @@ def test_a_reencoded_latent_is_that_of_the_labels_answered() -> None:
         torch.testing.assert_close(model.reencode(state, latent), model.encode_labels(full))
 
 
+def test_padding_is_reencoded_as_no_class() -> None:
+    """As the label encoder sees it in training."""
+    model = _build()
+    with torch.no_grad():
+        state = model.encode_images(_images()[..., :50, :70])
+        latent = torch.randn(2, 16, 8, 12, generator=torch.Generator().manual_seed(4))
+        labels = model.decode(latent, state).argmax(dim=1)
+        full = labels.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+        assert full.shape[-2:] == (50, 70)
+        torch.testing.assert_close(model.reencode(state, latent), model.encode_labels(full))
+
+
+@pytest.mark.parametrize("reencoding", [True, False])
+def test_later_steps_count_more_where_each_is_decoded(reencoding: bool) -> None:
+    model = _build(reencoding=reencoding)
+    seen: list[Tensor] = []
+    handle = model.denoiser.register_forward_hook(lambda *call: seen.append(call[-1]))
+    with torch.no_grad():
+        state = model.encode_images(_images()[..., :50, :70])
+        noise = torch.randn(2, 16, 8, 12, generator=torch.Generator().manual_seed(4))
+        answer = model.segment(state, noise, 3)
+        handle.remove()
+        each = [model.decode(latent, state).softmax(dim=1) for latent in seen]
+    assert len(each) == 3
+    expected = (each[0] + 2 * each[1] + 3 * each[2]) / 6 if reencoding else each[2]
+    torch.testing.assert_close(answer, expected)
+
+
 @pytest.mark.parametrize(("links", "expected"), [(True, {2, 4}), (False, set())])
 def test_detail_links_are_what_the_decoder_sees(links: bool, expected: set[int]) -> None:
     model = _build(detail_links=links)

@@ -57,6 +57,13 @@ def test_round_trip_is_bitwise(model: ICCLD, saved: Path) -> None:
     np.testing.assert_array_equal(ours.probabilities, theirs.probabilities)
 
 
+def test_models_stored_before_reencoding_existed_go_on_without_it(saved: Path) -> None:
+    config = json.loads((saved / "config.json").read_text())
+    assert config["model"].pop("reencoding") is True
+    _edit_config(saved, model=config["model"])
+    assert ICCLD.from_pretrained(saved).spec.reencoding is False
+
+
 def test_folder_holds_weights_and_plain_facts(saved: Path) -> None:
     assert sorted(os.listdir(saved)) == ["config.json", "model.safetensors"]
     config = json.loads((saved / "config.json").read_text())
