@@ -68,6 +68,7 @@ _PAPER_ADAPTATION = AdaptationConfig(
     teacher_decay=0.999,
     weighting="image",
     threshold=0.968,
+    mask_patch=64,
     mixing="classmix",
     adversarial_weight=0.02,
     adversarial_warmup=0.1,

@@ -49,6 +49,13 @@ def test_unknown_preset(refuse: Refuse) -> None:
     )
 
 
+def test_a_method_of_mixed_images_without_mixing(refuse: Refuse) -> None:
+    words = ["train", "demo", "--method", "dacs", "--adaptation.mixing", "none"]
+    assert "--method dacs learns from mixed images: give --adaptation.mixing classmix or cutmix" in refuse(
+        words
+    )
+
+
 def test_no_preset(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train"]) == 2
     assert "scenes_to_camvid" in capsys.readouterr().err

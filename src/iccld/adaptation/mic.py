@@ -13,8 +13,9 @@ from iccld.adaptation.self_training import LabeledImages
 class MIC(DAFormer):
     """Masked image consistency (Hoyer et al. 2023, "MIC") on DAFormer's recipe.
 
-    Deviations: those of :class:`DAFormer`; the paper builds on HRDA's two resolutions for its best figures; hidden
-    squares are as large as a stride-32 cell, in proportion to smaller crops (64 of 512 pixels in the paper).
+    Deviations: those of :class:`DAFormer`; the paper builds on HRDA's two resolutions for its best figures. Hidden
+    squares have 64 of 512 pixels in the paper; ``--adaptation.mask-patch`` is to be set in proportion to the crop, as
+    the presets of GTA5 and SYNTHIA (64 of 512) and the bench (16 of 128) do.
     """
 
     def target_branches(self, batch: Batch, taught: LabeledImages) -> list[LabeledImages]:

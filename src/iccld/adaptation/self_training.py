@@ -85,6 +85,7 @@ class SelfTraining:
     def mix(self, batch: Batch, taught: LabeledImages) -> LabeledImages:
         """Pastes parts of the source images on the target images, then changes colors and blurs."""
         assert taught.weights is not None
+        assert self.mixing != "none"
         mask = class_mix_mask(batch.labels) if self.mixing == "classmix" else cut_mix_mask(batch.labels)
         images = paste(mask, batch.images, taught.images)
         images = gaussian_blur(color_jitter(images, self.jitter))

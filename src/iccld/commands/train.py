@@ -206,6 +206,10 @@ def check_config(config: TrainConfig) -> None:
             "--model.diffusion needs a label coder that learns: give --adaptation.denoising-weight or "
             "--adaptation.reconstruction-weight above 0, or --model.no-diffusion"
         )
+    if config.method in ("dacs", "daformer", "mic") and a.mixing == "none":
+        raise InputError(
+            f"--method {config.method} learns from mixed images: give --adaptation.mixing classmix or cutmix"
+        )
     if config.stop_at is not None and config.stop_at < 1:
         raise InputError(f"--stop-at is {config.stop_at}; give a step, from 1 on")
 
