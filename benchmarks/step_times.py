@@ -45,7 +45,8 @@ def main() -> None:
     plan = read_plan(arguments.plan)
     seconds = {name: _measure(plan, task, arguments.repeats) for name, task in plan.tasks.items()}
     facts = {
-        "command": f"python benchmarks/step_times.py {arguments.plan} --threads {arguments.threads}",
+        "command": f"python benchmarks/step_times.py {arguments.plan} --threads {arguments.threads} "
+        f"--repeats {arguments.repeats}",
         **describe_code(),
         "machine": describe_machine(arguments.threads, "cpu"),
         "repeats": arguments.repeats,
