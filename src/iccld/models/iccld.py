@@ -232,11 +232,10 @@ class ICCLD(nn.Module):
         return self._encode_answer(self.label_decoder(latent, state.details, state.size), state)
 
     def _encode_answer(self, logits: Tensor, state: ImageState) -> Tensor:
-        stride = self.label_decoder.out_stride
         labels = logits.max(dim=1).indices  # argmax takes four times as long on CPUs
-        height, width = (-(-side // stride) for side in state.content)
+        height, width = self._answer_size(state)
         labels[:, height:], labels[..., width:] = IGNORE, IGNORE  # padding, as in the labels trained with
-        encoded: Tensor = self.label_encoder(labels, stride)
+        encoded: Tensor = self.label_encoder(labels, self.label_decoder.out_stride)
         return encoded
 
     def decode(self, latent: Float[Tensor, "b d h w"], state: ImageState) -> Float[Tensor, "b k h2 w2"]:
@@ -244,9 +243,13 @@ class ICCLD(nn.Module):
         return self._crop(self.label_decoder(latent, state.details, state.size), state)
 
     def _crop(self, logits: Tensor, state: ImageState) -> Tensor:
-        stride = self.label_decoder.out_stride
-        height, width = (-(-side // stride) for side in state.content)
+        height, width = self._answer_size(state)
         return logits[..., :height, :width].float()
+
+    def _answer_size(self, state: ImageState) -> tuple[int, int]:
+        """Height and width of the images at the decoder's stride, rounded up."""
+        stride = self.label_decoder.out_stride
+        return -(-state.content[0] // stride), -(-state.content[1] // stride)
 
     # -- training ------------------------------------------------------------------------------------
 
