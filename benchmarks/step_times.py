@@ -9,7 +9,6 @@ figures into the tables.
 from __future__ import annotations
 
 import argparse
-import copy
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -18,14 +17,12 @@ from pathlib import Path
 
 import torch
 
-from iccld.adaptation.method import Batch
 from iccld.bench.plan import Plan, Task, read_plan
 from iccld.bench.results import describe_code, describe_machine
-from iccld.build import build_discriminator, build_label_space, build_method, build_model
-from iccld.compute import autocast
+from iccld.build import build_discriminator, build_fabric, build_label_space, build_method, build_model
 from iccld.config import TrainConfig
 from iccld.files import write_json
-from iccld.training.optimization import build_discriminator_optimizer, build_segmenter_optimizer
+from iccld.training.update import Update
 
 OUT = Path(__file__).parent / "step_times"
 WARM_UP = 2
@@ -75,42 +72,30 @@ def _measure(plan: Plan, task: Task, repeats: int) -> Mapping[str, float]:
 
 
 def _make_step(config: TrainConfig) -> Callable[[], None]:
-    """One update of segmenter, teacher and, where there is one, discriminator."""
-    config = replace(config, adaptation=replace(config.adaptation, start=0.0))
+    """One update of segmenter, teacher and, where there is one, discriminator: what the training loop does."""
+    at_once, never = replace(config.adaptation, start=0.0), config.steps + 1
+    config = replace(config, adaptation=at_once, log_every=never, threads=torch.get_num_threads())
     space = build_label_space(config.data)
     torch.manual_seed(config.seed)
-    model = build_model(config, space).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    teacher = copy.deepcopy(model).eval().requires_grad_(False)
     method = build_method(config, space)
-    discriminator = build_discriminator(config, method, space)
-    optimizer = build_segmenter_optimizer(model, config.optim)
-    size = (config.data.batch_size, *config.data.crop)
-    images = [torch.rand(size[0], 3, *size[1:]).contiguous(memory_format=torch.channels_last) for _ in "st"]
-    labels = torch.randint(0, len(space), size)
-    valid = torch.ones(size, dtype=torch.bool)
-    batch = Batch(images[0], labels, images[1], valid) if method.uses_target else Batch(images[0], labels)
-    weights, followers = list(model.parameters()), list(teacher.parameters())
-    of_discriminator = (
-        build_discriminator_optimizer(discriminator, config.adaptation.discriminator_lr)
-        if discriminator is not None
-        else None
+    update = Update(
+        config,
+        fabric=build_fabric(config),
+        model=build_model(config, space),
+        discriminator=build_discriminator(config, method, space),
+        method=method,
     )
+    update.set_up()
+    size = (config.data.batch_size, *config.data.crop)
+    images = torch.randint(0, 256, (2, size[0], 3, *size[1:]), dtype=torch.uint8)
+    names = ["noise"] * size[0]
+    labeled = {"image": images[0], "label": torch.randint(0, len(space), size), "name": names}
+    target = {"image": images[1], "valid": torch.ones(size, dtype=torch.bool), "name": names}
+    items = [(labeled, target if method.uses_target else None)] * config.optim.accumulation
 
     def step() -> None:
-        with autocast("cpu", config.precision):
-            result = method.segmenter_step(model, teacher, discriminator, batch, config.steps - 1)
-        result.loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, config.optim.grad_clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        with torch.no_grad():
-            torch._foreach_lerp_(followers, weights, 1 - config.adaptation.teacher_decay)
-        if result.seen is not None and of_discriminator is not None and method.adversary is not None:
-            with autocast("cpu", config.precision):
-                loss, _ = method.adversary.discriminate(discriminator, result.seen)
-            loss.backward()
-            of_discriminator.step()
-            of_discriminator.zero_grad()
+        update(config.steps - 1, items)
+        update.first_failure()
 
     return step
 

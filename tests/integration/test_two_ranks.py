@@ -33,9 +33,9 @@ original, folder = Trainer.run, Path(sys.argv[1])
 
 def run(self):
     outcome = original(self)
-    tensors = pack_module("student", self.model) | pack_module("teacher", self.teacher)
-    if self.discriminator is not None:
-        tensors |= pack_module("discriminator", self.discriminator)
+    tensors = pack_module("student", self.update.model) | pack_module("teacher", self.update.teacher)
+    if self.update.discriminator is not None:
+        tensors |= pack_module("discriminator", self.update.discriminator)
     tensors = {name: value.contiguous().clone() for name, value in tensors.items()}
     save_file(tensors, folder / f"{name}-rank{os.environ['RANK']}.safetensors")
     return outcome

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import SupportsFloat
 
 from iccld.files import write_text
 from iccld.progress import format_seconds
@@ -61,8 +62,8 @@ class TrainingDisplay:
         if self._live:
             print(file=sys.stderr)
 
-    def show(self, step: int, figures: Mapping[str, float]) -> None:
-        """Reports that ``step`` steps are done."""
+    def show(self, step: int, figures: Mapping[str, SupportsFloat]) -> None:
+        """Reports that ``step`` steps are done; figures are looked at only when a line is written."""
         now = time.monotonic()
         last = step == self.end_step
         if not self.enabled or (now - self._last_shown < self._interval and not last):
@@ -71,7 +72,7 @@ class TrainingDisplay:
         pace = (now - self._start) / max(1, step - self._start_step)
         left = format_seconds(pace * (self.end_step - step))
         parts = [f"{self.title}: step {step}/{self.end_step}", f"{pace:.2f} s/step", f"{left} left"]
-        parts += [f"{name.removeprefix('train/')} {value:.3f}" for name, value in figures.items()]
+        parts += [f"{name.removeprefix('train/')} {float(value):.3f}" for name, value in figures.items()]
         line = "  ".join(parts)
         if self._live:
             print(f"\r\x1b[2K{line}", end="", file=sys.stderr, flush=True)

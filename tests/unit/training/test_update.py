@@ -10,7 +10,7 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from iccld.adaptation.method import StepResult
-from iccld.training.loop import Trainer, derive_seed
+from iccld.training.update import Update, derive_seed
 
 
 def test_seeds_differ_by_every_part_and_by_nothing_else() -> None:
@@ -28,8 +28,8 @@ def test_seeds_differ_by_every_part_and_by_nothing_else() -> None:
 
 
 def _shares(terms: dict[str, Tensor], denoised: Tensor | None) -> dict[str, float]:
-    trainer: Any = SimpleNamespace(fabric=Fabric(accelerator="cpu"))
-    shares = Trainer._gradient_shares(trainer, StepResult(terms, denoised=denoised))
+    update: Any = SimpleNamespace(fabric=Fabric(accelerator="cpu"))
+    shares = Update._gradient_shares(update, StepResult(terms, denoised=denoised))
     return {name: float(value) for name, value in shares.items()}
 
 

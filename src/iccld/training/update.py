@@ -1,0 +1,202 @@
+"""One update: segmenter, EMA teacher and, where there is one, discriminator, from one step's micro-batches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from iccld.adaptation.adversary import DomainMaps
+from iccld.adaptation.method import Batch, Method, StepResult
+from iccld.config import TrainConfig
+from iccld.models.iccld import ICCLD
+from iccld.training.optimization import (
+    build_discriminator_optimizer,
+    build_segmenter_optimizer,
+    rate_factor,
+    set_rate,
+)
+
+Item = tuple[dict[str, Any], dict[str, Any] | None]
+"""What the loaders give for one micro-batch: labeled images, and unlabeled target images where they are used."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A figure of a step that has to be a finite number, still on the device: looking at it would stop the queue.
+
+    Attributes:
+        step: steps done with it.
+        what: loss or gradient.
+        value: the figure.
+        names: the images that went into it.
+    """
+
+    step: int
+    what: str
+    value: Tensor
+    names: list[str]
+
+
+class Update:
+    """The networks and optimizers of a run and the one thing that is done with them at every step.
+
+    Nothing in a call waits for the device: figures come back as tensors, and whether losses and gradients were finite
+    is asked later, of :meth:`first_failure`.
+
+    Args:
+        config: the run's settings.
+        fabric: launched.
+        model: the student; the teacher starts as its copy.
+        discriminator: None where the method has none.
+        method: computes the losses.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        fabric: Fabric,
+        model: ICCLD,
+        discriminator: nn.Module | None,
+        method: Method,
+    ) -> None:
+        self.config, self.fabric, self.method = config, fabric, method
+        # On the device from the start: an optimizer's state is loaded to where its weights are.
+        self.model = model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        decay = get_ema_multi_avg_fn(config.adaptation.teacher_decay)
+        self.teacher: AveragedModel = AveragedModel(self.model, multi_avg_fn=decay)
+        self.teacher.requires_grad_(False).eval().to(fabric.device)
+        self.teacher.n_averaged = self.teacher.n_averaged.cpu()  # it is looked at in every update
+        self.discriminator = discriminator.to(fabric.device) if discriminator is not None else None
+        self.optimizer = build_segmenter_optimizer(self.model, config.optim)
+        self.discriminator_optimizer = (
+            build_discriminator_optimizer(self.discriminator, config.adaptation.discriminator_lr)
+            if self.discriminator is not None
+            else None
+        )
+        self._outcomes: list[Outcome] = []
+        self._wrapped: list[Any] = []
+
+    @property
+    def teacher_model(self) -> ICCLD:
+        """The EMA teacher: what a run is for."""
+        teacher = self.teacher.module
+        assert isinstance(teacher, ICCLD)
+        return teacher
+
+    def set_up(self) -> None:
+        """Hands networks and optimizers to Fabric; once, after a checkpoint was loaded and before the first call."""
+        self._wrapped = [*self.fabric.setup(self.model, self.optimizer)]
+        if self.discriminator is not None and self.discriminator_optimizer is not None:
+            self._wrapped += self.fabric.setup(self.discriminator, self.discriminator_optimizer)
+        self.model.train()
+
+    def __call__(self, step: int, items: Sequence[Item]) -> dict[str, Tensor]:
+        """Updates segmenter, discriminator and teacher.
+
+        Args:
+            step: steps done before this one.
+            items: the step's micro-batches.
+
+        Returns:
+            Figures to log, on the device.
+        """
+        config = self.config
+        student, optimizer = self._wrapped[:2]
+        factor = rate_factor(step, config.steps, config.optim.warmup_steps, config.optim.poly_power)
+        set_rate(self.optimizer, factor)
+        collected: list[DomainMaps] = []
+        logs: dict[str, Tensor] = {}
+        for micro, (labeled, target) in enumerate(items):
+            torch.manual_seed(derive_seed(config.seed, step, micro, self.fabric.global_rank))
+            batch = self._to_device(labeled, target)
+            names = [*labeled["name"], *(target["name"] if target else [])]
+            with (
+                self.fabric.no_backward_sync(student, enabled=micro + 1 < len(items)),
+                self.fabric.autocast(),
+            ):
+                result = self.method.segmenter_step(
+                    student, self.teacher_model, self.discriminator, batch, step
+                )
+            loss = result.loss
+            self._outcomes.append(Outcome(step + 1, "loss", loss.detach(), names))
+            logs = result.logs | {"train/loss": loss.detach()}
+            if (step + 1) % config.log_every == 0:
+                logs |= self._gradient_shares(result)
+            with self.fabric.no_backward_sync(student, enabled=micro + 1 < len(items)):
+                self.fabric.backward(loss / len(items))
+            if result.seen is not None:
+                collected.append(result.seen)
+        norm = self.fabric.clip_gradients(
+            student, optimizer, max_norm=config.optim.grad_clip, error_if_nonfinite=False
+        )
+        assert norm is not None
+        self._outcomes.append(Outcome(step + 1, "gradient", norm.detach(), names))
+        optimizer.step()
+        optimizer.zero_grad()
+        if collected:
+            logs |= self._teach_discriminator(collected, factor)
+        self.teacher.update_parameters(self.model)
+        return logs
+
+    def _teach_discriminator(self, collected: list[DomainMaps], factor: float) -> dict[str, Tensor]:
+        assert self.method.adversary is not None
+        assert self.discriminator_optimizer is not None
+        discriminator, optimizer = self._wrapped[2:]
+        set_rate(self.discriminator_optimizer, factor)
+        fields = ("maps", "times", "domains")
+        seen = DomainMaps(*(torch.cat([getattr(c, field) for c in collected]) for field in fields))
+        with self.fabric.autocast():
+            loss, logs = self.method.adversary.discriminate(discriminator, seen)
+        self.fabric.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+        return logs
+
+    def first_failure(self) -> Outcome | None:
+        """The first loss or gradient norm since the last call that is no finite number; waits for the device."""
+        outcomes, self._outcomes = self._outcomes, []
+        if not outcomes:
+            return None
+        finite = torch.stack([outcome.value.float() for outcome in outcomes]).isfinite().tolist()
+        return next((outcome for outcome, good in zip(outcomes, finite, strict=True) if not good), None)
+
+    def _gradient_shares(self, result: StepResult) -> dict[str, Tensor]:
+        """Each loss's share of the gradients at the denoised latents: who pulls how hard.
+
+        It is taken where all losses but reconstruction meet, for a few cheap passes through the decoder alone.
+        """
+        denoised, norms = result.denoised, {}
+        if denoised is None:
+            return {}
+        for name, term in result.terms.items():
+            self.fabric.backward(term, inputs=[denoised], retain_graph=True)
+            if denoised.grad is not None:
+                norms[name], denoised.grad = denoised.grad.float().norm(), None
+        total = torch.stack(list(norms.values())).sum().clamp_min(1e-12)
+        return {f"train/gradient_share_{name}": norm / total for name, norm in norms.items()}
+
+    def _to_device(self, labeled: dict[str, Any], target: dict[str, Any] | None) -> Batch:
+        def image(item: dict[str, Any]) -> Tensor:
+            pixels: Tensor = self.fabric.to_device(item["image"])
+            return pixels.float().div(255).contiguous(memory_format=torch.channels_last)
+
+        batch = Batch(image(labeled), self.fabric.to_device(labeled["label"]))
+        if target is not None:
+            batch.target_images = image(target)
+            batch.target_valid = self.fabric.to_device(target["valid"])
+        return batch
+
+
+def derive_seed(*parts: int) -> int:
+    """A seed for torch that depends on every part and on nothing else."""
+    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
+    return int.from_bytes(digest[:7], "big")
