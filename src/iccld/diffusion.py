@@ -102,7 +102,7 @@ def sample(
         raise ValueError(f"num_steps is {num_steps}; sampling needs at least 1 step")
     state, clean = noise, noise
     for step in range(num_steps):
-        time = noise.new_full((len(noise),), 1 - step / num_steps)
+        time = noise.new_full((noise.shape[0],), 1 - step / num_steps)
         clean = denoise(state, time)
         if step + 1 < num_steps:
             if reencode is None:

@@ -80,7 +80,7 @@ class Denoiser(nn.Module):
         """The last features before the latent is read off; the same arguments as :meth:`forward`."""
         t = self.time(time)
         size8 = (noisy.shape[-2], noisy.shape[-1])
-        x8 = self.stem(noisy) + upsample_to(context[0], size8)
+        x8 = self.stem(noisy) + (context[0] if self.context_links else upsample_to(context[0], size8))
         x8 = self.in8(x8, t)
         x16 = self.down16(x8, t)
         if self.context_links:

@@ -53,7 +53,7 @@ class _ConvNorm(nn.Module):
         bias = self.shift - self.running_mean * gain
         x, padding = self._pad(x)
         stride, groups = self.conv.stride, self.conv.groups
-        if groups > 1 and x.device.type == "cpu":
+        if groups > 1 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             # Depthwise gradients in bf16 take twice as long as in fp32 on CPUs.
             with torch.autocast("cpu", enabled=False):
                 x = x.float().contiguous(memory_format=torch.channels_last)
@@ -67,7 +67,7 @@ class _ConvNorm(nn.Module):
             return x, kernel // 2
         pads = []
         for size in (x.shape[3], x.shape[2]):
-            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            total = max(((size - 1) // stride) * stride + kernel - size, 0)
             pads += [total // 2, total - total // 2]
         return F.pad(x, pads), 0
 

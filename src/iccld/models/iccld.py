@@ -67,8 +67,12 @@ class ImageState:
 
     def repeat(self, times: int) -> ImageState:
         """Each image ``times`` times in a row."""
-        rows = torch.arange(len(self.coarse), device=self.coarse.device)
-        return self.take(rows.repeat_interleave(times))
+        context, details = (
+            [x.repeat_interleave(times, dim=0) for x in links] for links in (self.context, self.details)
+        )
+        return ImageState(
+            context, details, self.coarse.repeat_interleave(times, dim=0), self.size, self.content
+        )
 
     @property
     def latent_size(self) -> tuple[int, int]:
@@ -170,10 +174,19 @@ class ICCLD(nn.Module):
         pad_h, pad_w = _padding(height), _padding(width)
         if pad_h or pad_w:
             images = F.pad(images, (0, pad_w, 0, pad_h), mode="replicate")
+        return self.encode_padded(images, (height, width))
+
+    def encode_padded(self, images: Float[Tensor, "b 3 h w"], content: tuple[int, int]) -> ImageState:
+        """The same for images whose sides are multiples of 32, 64 at least.
+
+        Args:
+            images: RGB in [0, 1].
+            content: height and width without the padding.
+        """
         features = self.image_coder(images)
-        size = (height + pad_h, width + pad_w)
         context, details = self.denoiser.project(features), self.label_decoder.project(features)
-        return ImageState(context, details, features[32], size, (height, width))
+        size = (images.shape[-2], images.shape[-1])
+        return ImageState(context, details, features[32], size, content)
 
     def encode_labels(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, "b d h2 w2"]:
         """Label maps → latents z_0; labels are padded with ignore like the images."""
@@ -234,7 +247,9 @@ class ICCLD(nn.Module):
     def _encode_answer(self, logits: Tensor, state: ImageState) -> Tensor:
         labels = logits.max(dim=1).indices  # argmax takes four times as long on CPUs
         height, width = self._answer_size(state)
-        labels[:, height:], labels[..., width:] = IGNORE, IGNORE  # padding, as in the labels trained with
+        rows, columns = (torch.arange(side, device=labels.device) for side in labels.shape[-2:])
+        inside = (rows[:, None] < height) & (columns < width)
+        labels = labels.where(inside, IGNORE)  # padding, as in the labels trained with
         encoded: Tensor = self.label_encoder(labels, self.label_decoder.out_stride)
         return encoded
 
@@ -249,7 +264,8 @@ class ICCLD(nn.Module):
     def _answer_size(self, state: ImageState) -> tuple[int, int]:
         """Height and width of the images at the decoder's stride, rounded up."""
         stride = self.label_decoder.out_stride
-        return -(-state.content[0] // stride), -(-state.content[1] // stride)
+        # Not -(-a // b): exported graphs round quotients of negative sizes towards zero.
+        return (state.content[0] + stride - 1) // stride, (state.content[1] + stride - 1) // stride
 
     # -- training ------------------------------------------------------------------------------------
 

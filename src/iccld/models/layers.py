@@ -87,6 +87,7 @@ class ResidualBlock(nn.Module):
 
 def upsample_to(x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c h2 w2"]:
     """Bilinear interpolation to a size in cells (corners not aligned)."""
-    if x.shape[-2:] == size:
+    # An exported graph takes all sizes: it may not depend on two of them being equal in the example it was traced with.
+    if not torch.compiler.is_exporting() and x.shape[-2:] == size:
         return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,7 +18,11 @@ from iccld.errors import InputError
 from iccld.models.layers import upsample_to
 
 if TYPE_CHECKING:
-    from iccld.models.iccld import ICCLD
+    from iccld.models.iccld import ICCLD, ImageState
+
+Maps = tuple[Float[Tensor, "b k _ _"], Float[Tensor, "b m _ _"]]
+"""Class probabilities, and maps of the same size that go with them: the draws' disagreement, or what else says how
+sure they are."""
 
 Images = UInt8[np.ndarray, "*b h w 3"] | Float[np.ndarray, "*b h w 3"]
 
@@ -102,11 +107,23 @@ def predict_images(
             autocast(device.type, precision),
         ):
             torch.default_generator.manual_seed(seed)  # the CPU's alone: fork_rng restores no other
+
+            def whole(images: Tensor) -> Maps:
+                state = model.encode_images(images.contiguous(memory_format=torch.channels_last))
+                return average_draws(model, state, model.draw_noise(state, draws * len(images)), steps, draws)
+
+            stride = model.label_decoder.out_stride
             if window is None:
-                maps, stride = _predict_whole(model, batch, steps, draws), model.label_decoder.out_stride
+                maps = whole(batch)
             else:
-                maps, stride = _predict_windows(model, batch, steps, draws, window, overlap), 1
-            prediction = _summarize(*maps, stride, (batch.shape[-2], batch.shape[-1]), size)
+                maps = predict_windows(
+                    lambda tile: to_pixels(whole(tile), stride, (tile.shape[-2], tile.shape[-1])),
+                    batch,
+                    window,
+                    overlap,
+                )
+                stride = 1
+            prediction = _summarize(maps, stride, (batch.shape[-2], batch.shape[-1]), size)
     finally:
         model.train(was_training)
     if single:
@@ -132,40 +149,53 @@ def entropy(probabilities: Float[Tensor, "b k h w"]) -> Float[Tensor, "b h w"]:
     return (raw / math.log(max(2, num_classes))).clamp(0, 1)
 
 
-def _predict_whole(
-    model: ICCLD, batch: Tensor, steps: int, draws: int
-) -> tuple[Float[Tensor, "b k h2 w2"], Float[Tensor, "b h2 w2"]]:
-    """Mean probabilities, and the draws' mutual information, at the decoder's stride; the image coder runs once."""
-    state = model.encode_images(batch.contiguous(memory_format=torch.channels_last))
-    noise = model.draw_noise(state, draws * len(batch))
-    if draws > 1:
-        state = state.repeat(draws)
-    probabilities = model.segment(state, noise, steps)
+def average_draws(
+    model: ICCLD, state: ImageState, noise: Float[Tensor, "n d h2 w2"], steps: int, draws: int
+) -> Maps:
+    """Class probabilities of encoded images, averaged over noise draws; the image coder has run once for all.
+
+    Args:
+        model: the model.
+        state: of b images.
+        noise: draws × b noises, those of an image side by side.
+        steps: K.
+        draws: N.
+    """
+    probabilities = model.segment(state.repeat(draws) if draws > 1 else state, noise, steps)
     if draws == 1:
-        return probabilities, torch.zeros_like(probabilities[:, 0])
-    entropies = entropy(probabilities).unflatten(0, (len(batch), draws)).mean(dim=1)
-    probabilities = probabilities.unflatten(0, (len(batch), draws)).mean(dim=1)
-    return probabilities, (entropy(probabilities) - entropies).clamp_min(0)
+        return probabilities, torch.zeros_like(probabilities[:, :1])
+    entropies = entropy(probabilities).unflatten(0, (-1, draws)).mean(dim=1)
+    probabilities = probabilities.unflatten(0, (-1, draws)).mean(dim=1)
+    return probabilities, (entropy(probabilities) - entropies).clamp_min(0)[:, None]
 
 
-def _predict_windows(
-    model: ICCLD, batch: Tensor, steps: int, draws: int, window: tuple[int, int], overlap: float
-) -> tuple[Tensor, Tensor]:
-    """Averages overlapping windows at full resolution."""
-    b, _, height, width = batch.shape
-    num_classes = len(model.label_space)
-    probabilities = batch.new_zeros(b, num_classes, height, width)
-    disagreement = batch.new_zeros(b, 1, height, width)
+def predict_windows(
+    predict: Callable[[Tensor], Maps],
+    batch: Float[Tensor, "b 3 h w"],
+    window: tuple[int, int],
+    overlap: float,
+) -> Maps:
+    """Averages overlapping windows at full resolution.
+
+    Args:
+        predict: gives the maps of a window, at the size of its pixels.
+        batch: images.
+        window: height and width.
+        overlap: share of a window that the next one covers again.
+    """
+    height, width = batch.shape[-2:]
+    total: Tensor | None = None
     counts = batch.new_zeros(height, width)
     for top, left in window_positions((height, width), window, overlap):
         rows, columns = slice(top, top + window[0]), slice(left, left + window[1])
-        tile = batch[..., rows, columns]
-        stride, size = model.label_decoder.out_stride, (tile.shape[-2], tile.shape[-1])
-        tile_probabilities, tile_disagreement = _predict_whole(model, tile, steps, draws)
-        probabilities[..., rows, columns] += _to_pixels(tile_probabilities, stride, size)
-        disagreement[..., rows, columns] += _to_pixels(tile_disagreement[:, None], stride, size)
+        maps = torch.cat(predict(batch[..., rows, columns]), dim=1)
+        if total is None:
+            total = maps.new_zeros(*maps.shape[:2], height, width)
+        total[..., rows, columns] += maps
         counts[rows, columns] += 1
-    return probabilities / counts, disagreement[:, 0] / counts
+    assert total is not None
+    total /= counts
+    return total[:, :-1], total[:, -1:]
 
 
 def window_positions(size: tuple[int, int], window: tuple[int, int], overlap: float) -> list[tuple[int, int]]:
@@ -186,36 +216,36 @@ def window_positions(size: tuple[int, int], window: tuple[int, int], overlap: fl
     return [(top, left) for top in axes[0] for left in axes[1]]
 
 
-def _to_pixels(maps: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
-    """Interpolates from a stride to pixels; cells at the right and bottom border may reach beyond the image."""
-    covered = (maps.shape[-2] * stride, maps.shape[-1] * stride)
-    return upsample_to(maps, covered)[..., : size[0], : size[1]]
+def to_pixels(maps: Maps, stride: int, size: tuple[int, int]) -> Maps:
+    """Interpolates from a stride to pixels; cells at the right and bottom border may reach beyond the image.
+
+    Args:
+        maps: at that stride.
+        stride: in pixels.
+        size: height and width of the image.
+    """
+    covered = (maps[0].shape[-2] * stride, maps[0].shape[-1] * stride)
+    probabilities, others = (upsample_to(m, covered)[..., : size[0], : size[1]] for m in maps)
+    return probabilities, others
 
 
-def _summarize(
-    probabilities: Tensor,
-    disagreement: Tensor,
-    stride: int,
-    seen: tuple[int, int],
-    size: tuple[int, int],
-) -> Prediction:
+def _summarize(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, int]) -> Prediction:
     """Interpolates probabilities (not logits: they are fewer numbers to exponentiate) and finds the labels.
 
     Args:
-        probabilities: at a stride of the image that the model saw.
-        disagreement: the same.
+        maps: at a stride of the image that the model saw.
         stride: that stride.
         seen: height and width of the image that the model saw.
         size: height and width of the answer.
     """
-    maps = torch.stack([entropy(probabilities), disagreement], dim=1)
-    if (probabilities.shape[-2] * stride, probabilities.shape[-1] * stride) != seen:
-        probabilities, maps = _to_pixels(probabilities, stride, seen), _to_pixels(maps, stride, seen)
-    maps, full = upsample_to(maps, size), upsample_to(probabilities, size)
+    maps = (maps[0], torch.cat([entropy(maps[0])[:, None], maps[1]], dim=1))
+    if (maps[0].shape[-2] * stride, maps[0].shape[-1] * stride) != seen:
+        maps = to_pixels(maps, stride, seen)
+    full, doubts = (upsample_to(m, size) for m in maps)
     labels = full.max(dim=1).indices.to(torch.uint8)  # argmax takes four times as long on CPUs
     return Prediction(
         cast(Any, labels.cpu().numpy()),
         cast(Any, full.float().cpu().numpy()),
-        cast(Any, maps[:, 0].float().cpu().numpy()),
-        cast(Any, maps[:, 1].float().cpu().numpy()),
+        cast(Any, doubts[:, 0].float().cpu().numpy()),
+        cast(Any, doubts[:, 1].float().cpu().numpy()),
     )
