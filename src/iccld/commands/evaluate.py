@@ -20,6 +20,7 @@ from iccld.labels import PROTOCOLS, LabelSpace, get_protocol, protocol_of
 
 if TYPE_CHECKING:
     from iccld.data.datasets import SegmentationDataset
+    from iccld.inference.segmenter import Segmenter
     from iccld.metrics import Scores
 
 # The street scenes that a run of the presets measures itself on, and trains on none of.
@@ -45,7 +46,7 @@ class EvaluateArgs:
     """
 
     model: OptionalModel = None
-    """Folder of a saved model, or a hub id."""
+    """Folder of a saved model, a hub id, or an exported file."""
     dataset: OptionalName = None
     """Data set: gta5, synthia, cityscapes, camvid, folder or street_scenes."""
     root: OptionalFolder = None
@@ -63,10 +64,10 @@ class EvaluateArgs:
     of the model. By default the one that fits the model's classes."""
     json: OptionalFile = None
     """Where to write the scores and the confusion counts."""
-    steps: int = 1
-    """Denoising steps K."""
-    draws: int = 1
-    """Noise draws N whose probabilities are averaged."""
+    steps: OptionalNumber = None
+    """Denoising steps K: 1 by default, or what an exported model was made with."""
+    draws: OptionalNumber = None
+    """Noise draws N whose probabilities are averaged: 1 by default, or what an exported model was made with."""
     window: OptionalSize = None
     """Height and width of a sliding window in pixels. By default each image is taken whole."""
     overlap: float = 0.25
@@ -149,7 +150,7 @@ class EvaluateArgs:
             resize=self.resize,
             limit=self.limit,
         )
-        return scores, self._facts()
+        return scores, self._facts(model)
 
     def _open_dataset(self, space: LabelSpace) -> SegmentationDataset:
         from iccld.data.datasets import open_dataset
@@ -169,15 +170,15 @@ class EvaluateArgs:
             seed=_SCENE_SEED,
         )
 
-    def _facts(self) -> dict[str, Any]:
+    def _facts(self, model: Segmenter) -> dict[str, Any]:
         """How the scores came about, for the JSON file."""
         return {
             "model": self.model,
             "dataset": self.dataset,
             "root": None if self.root is None else str(self.root),
             "split": self.split,
-            "steps": self.steps,
-            "draws": self.draws,
+            "steps": self.steps or getattr(model, "steps", 1),
+            "draws": self.draws or getattr(model, "draws", 1),
             "window": self.window,
             "overlap": self.overlap,
             "resize": self.resize,

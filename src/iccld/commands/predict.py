@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from iccld.commands.flags import Inputs, Model, OptionalSize, OutFolder
+from iccld.commands.flags import Inputs, Model, OptionalNumber, OptionalSize, OutFolder
 from iccld.errors import InputError
 
 
@@ -25,15 +25,15 @@ class PredictArgs:
     """
 
     model: Model
-    """Folder of a saved model, or a hub id."""
+    """Folder of a saved model, a hub id, or an exported file."""
     inputs: Inputs
     """Images, globs or folders."""
     out: OutFolder
     """Folder to write to. Files of earlier runs are replaced."""
-    steps: int = 1
-    """Denoising steps K."""
-    draws: int = 1
-    """Noise draws N whose probabilities are averaged."""
+    steps: OptionalNumber = None
+    """Denoising steps K: 1 by default, or what an exported model was made with."""
+    draws: OptionalNumber = None
+    """Noise draws N whose probabilities are averaged: 1 by default, or what an exported model was made with."""
     write: tuple[Literal["labels", "color", "overlay", "uncertainty"], ...] = (
         "labels",
         "color",

@@ -32,8 +32,8 @@ def evaluate_model(
     dataset: SegmentationDataset,
     protocol: Protocol,
     *,
-    steps: int = 1,
-    draws: int = 1,
+    steps: int | None = None,
+    draws: int | None = None,
     window: tuple[int, int] | None = None,
     overlap: float = 0.25,
     resize: tuple[int, int] | None = None,
@@ -48,8 +48,8 @@ def evaluate_model(
         model: its class indices are folded into the protocol's space by name and trainId.
         dataset: its labels are folded in the same way.
         protocol: what is counted and averaged.
-        steps: denoising steps.
-        draws: noise draws averaged per image.
+        steps: denoising steps; None for 1, or what an exported model has.
+        draws: noise draws averaged per image; None for 1, or what an exported model has.
         window: (height, width) in pixels of a sliding window; None predicts each image whole.
         overlap: share of a window that its neighbor covers again, in [0, 1).
         resize: (height, width) that the model sees; scores are taken at the labels' full size all the same.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import cv2
@@ -20,7 +21,7 @@ from iccld.models.prediction import Prediction
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """What the code of this package asks of a model; :class:`~iccld.models.iccld.ICCLD` offers it."""
+    """What the code of this package asks of a model: of :class:`~iccld.models.iccld.ICCLD` or an exported file."""
 
     @property
     def label_space(self) -> LabelSpace:
@@ -31,8 +32,8 @@ class Segmenter(Protocol):
         self,
         images: np.ndarray,
         *,
-        steps: int = 1,
-        draws: int = 1,
+        steps: int | None = None,
+        draws: int | None = None,
         seed: int = 0,
         window: tuple[int, int] | None = None,
         overlap: float = 0.25,
@@ -47,16 +48,16 @@ class PredictSettings:
     """How an image is predicted; bad values are refused with the name of the setting.
 
     Attributes:
-        steps: denoising steps.
-        draws: noise draws that are averaged.
+        steps: denoising steps; None for 1, or what an exported model has.
+        draws: noise draws that are averaged; None for 1, or what an exported model has.
         seed: seed of the noise.
         window: (height, width) in pixels of a sliding window, or None for the whole image at once.
         overlap: share, in [0, 1), of a window that the next one covers again.
         resize: (height, width) in pixels that the model sees; its answer is brought back to the image's size.
     """
 
-    steps: int = 1
-    draws: int = 1
+    steps: int | None = None
+    draws: int | None = None
     seed: int = 0
     window: tuple[int, int] | None = None
     overlap: float = 0.25
@@ -64,7 +65,7 @@ class PredictSettings:
 
     def __post_init__(self) -> None:
         for name, value in (("steps", self.steps), ("draws", self.draws)):
-            if value < 1:
+            if value is not None and value < 1:
                 raise InputError(f"{name} is {value}; give 1 or more")
         if not 0 <= self.overlap < 1:
             raise InputError(f"overlap is {self.overlap}; give a share from 0 to below 1")
@@ -73,8 +74,28 @@ class PredictSettings:
                 raise InputError(f"{name} is {size[0]} {size[1]}; give height and width in pixels, 1 or more")
 
 
-def load_segmenter(model: str, *, device: str = "auto", threads: int = 0) -> ICCLD:
-    """Loads a saved model for prediction.
+def load_segmenter(model: str, *, device: str = "auto", threads: int = 0) -> Segmenter:
+    """Loads a saved or an exported model for prediction.
+
+    Args:
+        model: a folder written by ``save_pretrained`` or training, a hub id, or a file of ``iccld export``.
+        device: ``auto``, or a torch device such as ``cpu`` or ``cuda:1``.
+        threads: CPU threads; 0 leaves torch's own choice.
+
+    Raises:
+        InputError: no such model or device.
+    """
+    if threads < 0:
+        raise InputError(f"threads is {threads}; give 0 (automatic) or more")
+    if Path(model).suffix in (".onnx", ".xml", ".pt2"):
+        from iccld.inference.exported import load_exported
+
+        return load_exported(model, device=device, threads=threads)
+    return load_model(model, device=device, threads=threads)
+
+
+def load_model(model: str, *, device: str = "auto", threads: int = 0) -> ICCLD:
+    """Loads a saved model: the network itself, for prediction or export.
 
     Args:
         model: a folder written by ``save_pretrained`` or training, or a hub id.
@@ -85,8 +106,6 @@ def load_segmenter(model: str, *, device: str = "auto", threads: int = 0) -> ICC
         InputError: no such model or device.
     """
     target = choose_device(device)
-    if threads < 0:
-        raise InputError(f"threads is {threads}; give 0 (automatic) or more")
     if threads:
         torch.set_num_threads(threads)
     return ICCLD.from_pretrained(model).to(target).eval()

@@ -330,8 +330,8 @@ class ICCLD(nn.Module):
         self,
         images: Images,
         *,
-        steps: int = 1,
-        draws: int = 1,
+        steps: int | None = None,
+        draws: int | None = None,
         seed: int = 0,
         window: tuple[int, int] | None = None,
         overlap: float = 0.25,
@@ -342,8 +342,8 @@ class ICCLD(nn.Module):
 
         Args:
             images: RGB, uint8 or float in [0, 1], ``(h, w, 3)`` or ``(b, h, w, 3)``.
-            steps: K, sampling steps.
-            draws: N, noise draws whose probabilities are averaged.
+            steps: K, sampling steps; 1 if None.
+            draws: N, noise draws whose probabilities are averaged; 1 if None.
             seed: of the noise; the same seed gives the same answer.
             window: height and width of a sliding window in pixels of the scaled image; None takes it whole.
             overlap: share of the window that neighbours have in common, in [0, 1).
@@ -359,8 +359,8 @@ class ICCLD(nn.Module):
         return predict_images(
             self,
             images,
-            steps=steps,
-            draws=draws,
+            steps=1 if steps is None else steps,
+            draws=1 if draws is None else draws,
             seed=seed,
             window=window,
             overlap=overlap,

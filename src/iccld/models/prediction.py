@@ -184,18 +184,20 @@ def predict_windows(
         overlap: share of a window that the next one covers again.
     """
     height, width = batch.shape[-2:]
-    total: Tensor | None = None
-    counts = batch.new_zeros(height, width)
+    total, num_classes = None, 0
+    counts = torch.zeros(height, width, device=batch.device)
     for top, left in window_positions((height, width), window, overlap):
         rows, columns = slice(top, top + window[0]), slice(left, left + window[1])
-        maps = torch.cat(predict(batch[..., rows, columns]), dim=1)
+        probabilities, others = predict(batch[..., rows, columns])
+        maps = torch.cat([probabilities, others], dim=1)
         if total is None:
+            num_classes = probabilities.shape[1]
             total = maps.new_zeros(*maps.shape[:2], height, width)
         total[..., rows, columns] += maps
         counts[rows, columns] += 1
     assert total is not None
     total /= counts
-    return total[:, :-1], total[:, -1:]
+    return total[:, :num_classes], total[:, num_classes:]
 
 
 def window_positions(size: tuple[int, int], window: tuple[int, int], overlap: float) -> list[tuple[int, int]]:
@@ -216,17 +218,41 @@ def window_positions(size: tuple[int, int], window: tuple[int, int], overlap: fl
     return [(top, left) for top in axes[0] for left in axes[1]]
 
 
-def to_pixels(maps: Maps, stride: int, size: tuple[int, int]) -> Maps:
+def to_pixels(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, int] | None = None) -> Maps:
     """Interpolates from a stride to pixels; cells at the right and bottom border may reach beyond the image.
 
     Args:
-        maps: at that stride.
+        maps: at that stride of the image that the model saw.
         stride: in pixels.
-        size: height and width of the image.
+        seen: height and width of that image.
+        size: height and width of the answer, of which that image is a scaled copy; those of that image if None.
     """
     covered = (maps[0].shape[-2] * stride, maps[0].shape[-1] * stride)
-    probabilities, others = (upsample_to(m, covered)[..., : size[0], : size[1]] for m in maps)
+    if size is None:
+        probabilities, others = (upsample_to(m, covered)[..., : seen[0], : seen[1]] for m in maps)
+    elif not torch.compiler.is_exporting() and covered == seen:
+        probabilities, others = (upsample_to(m, size) for m in maps)
+    else:
+        probabilities, others = (_resample(m, stride, seen, size) for m in maps)
     return probabilities, others
+
+
+def _resample(maps: Tensor, stride: int, seen: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Bilinear interpolation as torch's, where the last cells reach beyond the image.
+
+    The scale is no quotient of the maps' sizes then.
+    """
+    for axis, (extent, target) in enumerate(zip(seen, size, strict=True), start=2):
+        centers = torch.arange(target, device=maps.device) + 0.5
+        last = maps.shape[axis] - 1
+        places = (centers * (extent / (target * stride)) - 0.5).clamp(0, last)
+        before = places.floor()
+        shape = [-1 if index == axis else 1 for index in range(4)]
+        share = (places - before).view(shape).to(maps.dtype)
+        low = before.long()
+        high = (low + 1).clamp(max=last)
+        maps = maps.index_select(axis, low).lerp(maps.index_select(axis, high), share)
+    return maps
 
 
 def _summarize(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, int]) -> Prediction:
@@ -239,9 +265,7 @@ def _summarize(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, 
         size: height and width of the answer.
     """
     maps = (maps[0], torch.cat([entropy(maps[0])[:, None], maps[1]], dim=1))
-    if (maps[0].shape[-2] * stride, maps[0].shape[-1] * stride) != seen:
-        maps = to_pixels(maps, stride, seen)
-    full, doubts = (upsample_to(m, size) for m in maps)
+    full, doubts = to_pixels(maps, stride, seen, None if size == seen else size)
     labels = full.max(dim=1).indices.to(torch.uint8)  # argmax takes four times as long on CPUs
     return Prediction(
         cast(Any, labels.cpu().numpy()),

@@ -1,0 +1,61 @@
+"""``iccld export``: a model as one graph for ONNX Runtime, OpenVINO or torch."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from iccld.commands.flags import Model, OptionalFile, OptionalNumber
+
+
+@dataclass(frozen=True)
+class ExportArgs:
+    """Writes a model as one graph that runs without this package.
+
+      iccld export MODEL --format onnx --out model.onnx
+      iccld predict model.onnx photos --out predictions
+
+    The graph takes uint8 RGB images (batch, height, width, 3) of any size from 33×33 pixels on, scales and
+    normalizes them itself, and gives labels, class probabilities and uncertainty at their size. Classes, colors and
+    settings are in its metadata. 'iccld predict' and 'iccld evaluate' take the file like any model.
+
+    Writing takes a minute or two. OpenVINO writes two files, FILE.xml and FILE.bin.
+    """
+
+    model: Model
+    """Folder of a saved model, or a hub id."""
+    format: Literal["onnx", "openvino", "torch"] = "onnx"
+    """onnx (.onnx; pip install 'iccld[onnx]'), openvino (.xml; 'iccld[openvino]') or torch (.pt2)."""
+    out: OptionalFile = None
+    """The file to write. By default model.onnx, model.xml or model.pt2 in the model's folder, or here for a hub id."""
+    steps: int = 1
+    """Denoising steps K, fixed in the graph."""
+    draws: int = 1
+    """Noise draws N whose probabilities are averaged, fixed in the graph."""
+    input_height: OptionalNumber = None
+    """Height that images are scaled to; 0 takes them as they are. By default the model's own, the one trained at."""
+
+    def run(self) -> int:
+        """Exports and says how to go on."""
+        from iccld.inference.export import export_model
+        from iccld.inference.exported import SUFFIXES
+        from iccld.inference.segmenter import load_model
+
+        model = load_model(self.model)
+        folder = Path(self.model)
+        out = self.out or (folder if folder.is_dir() else Path()) / f"model{SUFFIXES[self.format]}"
+        print(f"exporting {self.model} to {self.format}: a minute or two", file=sys.stderr, flush=True)
+        export_model(
+            model,
+            out,
+            self.format,
+            steps=self.steps,
+            draws=self.draws,
+            input_height=self.input_height,
+        )
+        size = sum(f.stat().st_size for f in (out, out.with_suffix(".bin")) if f.is_file()) / 2**20
+        print(f"exported: {out} ({size:.1f} MiB, K = {self.steps}, N = {self.draws})")
+        print(f"predict with: iccld predict {out} IMAGES --out OUT")
+        return 0

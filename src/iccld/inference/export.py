@@ -1,0 +1,269 @@
+"""Export: a model with fixed numbers of steps and draws as one graph, from uint8 images to labels and uncertainty.
+
+What the graph does is what :meth:`iccld.models.iccld.ICCLD.predict` does, scaling and padding included, but for the
+noise: a graph has its own, the same for every image of a batch and repeated beyond 512×1024 pixels, so that an image
+always gets the same answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from iccld import __version__
+from iccld.errors import InputError
+from iccld.files import write_atomic
+from iccld.inference.exported import FACTS, SMALLEST, SUFFIXES, Format
+from iccld.models.iccld import ICCLD
+from iccld.models.prediction import average_draws, entropy, to_pixels
+
+OUTPUTS = ("labels", "probabilities", "uncertainty", "mutual_information")
+
+_CELL = 32
+_NOISE_CELLS = (64, 128)
+
+
+class ExportGraph(nn.Module):
+    """Images → labels, probabilities, uncertainty and, of several draws, mutual information.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        steps: K.
+        draws: N.
+        input_height: height in pixels that images are scaled to; 0 takes them as they are.
+        seed: of the noise.
+    """
+
+    noise: Tensor
+
+    def __init__(self, model: ICCLD, *, steps: int, draws: int, input_height: int, seed: int = 0) -> None:
+        super().__init__()
+        self.model, self.steps, self.draws, self.input_height = model, steps, draws, input_height
+        size = (draws, model.spec.latent_channels, *_NOISE_CELLS)
+        self.register_buffer("noise", torch.randn(size, generator=torch.Generator().manual_seed(seed)))
+
+    def forward(self, images: UInt8[Tensor, "b h w 3"]) -> tuple[Tensor, ...]:
+        """Segments images of any size from 33×33 pixels on.
+
+        Args:
+            images: RGB, 0 to 255.
+
+        Returns:
+            labels uint8 b h w, probabilities b k h w, uncertainty b h w and, of several draws, mutual information
+            b h w, as :class:`~iccld.models.prediction.Prediction` has them.
+        """
+        size = height, width = images.shape[1], images.shape[2]
+        pixels = images.permute(0, 3, 1, 2).float() / 255
+        if self.input_height:
+            # Rounded as in prediction, in whole numbers: graphs have no rounding of sizes.
+            size = self.input_height, (2 * width * self.input_height + height) // (2 * height)
+            pixels = _averaging(height, size[0]) @ pixels @ _averaging(width, size[1]).T
+        cells = [(side + _CELL - 1) // _CELL for side in size]
+        for axis, (side, count) in enumerate(zip(size, cells, strict=True), start=2):
+            repeated = torch.arange(count * _CELL).clamp(max=side - 1)  # the edge, as in prediction
+            pixels = pixels.index_select(axis, repeated)
+        state = self.model.encode_padded(pixels, size)
+        noise = self.noise
+        for axis, (latent, stored) in enumerate(zip(state.latent_size, _NOISE_CELLS, strict=True), start=2):
+            noise = noise.index_select(axis, torch.arange(latent) % stored)
+        noise = noise[None].expand(pixels.shape[0], -1, -1, -1, -1).flatten(0, 1)
+        probabilities, disagreement = average_draws(self.model, state, noise, self.steps, self.draws)
+        doubts = torch.cat([entropy(probabilities)[:, None], disagreement], dim=1)
+        answer = (height, width) if self.input_height else None
+        stride = self.model.label_decoder.out_stride
+        probabilities, doubts = to_pixels((probabilities, doubts), stride, size, answer)
+        labels = probabilities.max(dim=1).indices.to(torch.uint8)
+        return (labels, probabilities, doubts[:, 0], doubts[:, 1])[: 3 + (self.draws > 1)]
+
+
+def _averaging(extent: int, target: int) -> Float[Tensor, "target extent"]:
+    """The matrix that scales one axis as torch's bilinear interpolation with antialiasing does: a triangle filter.
+
+    A matrix, for runtimes know the filter by other names or, as OpenVINO with ONNX files, not at all.
+    """
+    scale = extent / target
+    reach = (scale * torch.ones(())).clamp(min=1)
+    centers = (torch.arange(target) + 0.5) * scale - 0.5
+    weights = (1 - (torch.arange(extent) - centers[:, None]).abs() / reach).clamp(min=0)
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def export_model(
+    model: ICCLD,
+    path: str | os.PathLike[str],
+    format: Format,
+    *,
+    steps: int = 1,
+    draws: int = 1,
+    input_height: int | None = None,
+) -> Path:
+    """Writes a model as one graph for other runtimes; batch and image size stay free.
+
+    Args:
+        model: on the CPU.
+        path: the file; OpenVINO writes its weights beside it, with the ending ``.bin``.
+        format: ``onnx``, ``openvino`` or ``torch`` (``torch.export``).
+        steps: K, fixed in the graph.
+        draws: N, fixed in the graph.
+        input_height: height in pixels that images are scaled to, 0 for none; the model's own if None.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: a package is missing, the file's ending does not fit, the backbone cannot be traced, or the file
+            cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIXES[format]:
+        raise InputError(f"{path}: {format} files end with {SUFFIXES[format]}; choose such a name")
+    if steps < 1 or draws < 1:
+        raise InputError(f"steps is {steps} and draws is {draws}; both must be at least 1")
+    height = model.spec.input_height if input_height is None else input_height
+    if height and height < SMALLEST:
+        raise InputError(
+            f"input height is {height}; give 0 for the images' own, or {SMALLEST} pixels or more"
+        )
+    save = {"onnx": _save_onnx, "openvino": _save_openvino, "torch": _save_torch}[format]
+    check = {"onnx": _require_onnx, "openvino": _require_openvino, "torch": lambda: None}[format]
+    check()
+    graph = ExportGraph(model.float().eval(), steps=steps, draws=draws, input_height=height).eval()
+    facts = {
+        "format": "iccld-export",
+        "iccld": __version__,
+        "label_space": model.label_space.to_dict(),
+        "backbone": model.spec.backbone,
+        "steps": steps,
+        "draws": draws,
+        "input_height": height,
+    }
+    with _quiet():
+        save(_trace(graph, model.spec.backbone), facts, path)
+    return path
+
+
+def _trace(graph: ExportGraph, backbone: str) -> ExportedProgram:
+    # Odd sizes, none a multiple of a stride, and no side that scaling or padding leaves alone: what happens to be
+    # equal in the example would be taken for equal always.
+    example = torch.randint(0, 256, (2, 135, 303, 3), dtype=torch.uint8)
+    sizes = (Dim("batch"), Dim("height", min=SMALLEST), Dim("width", min=SMALLEST))
+    try:
+        with torch.no_grad():
+            program = torch.export.export(
+                graph,
+                (example,),
+                dynamic_shapes=(dict(enumerate(sizes)),),
+                strict=False,
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )
+    except Exception as error:  # the tracer fails in many ways; all mean the same to the user
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"backbone {backbone}: cannot be exported for all sizes ({reason}); choose another backbone for export"
+        ) from error
+    # The tracer asserts what its shortcuts relied on in the example, such as that two sizes differ. Our code takes
+    # none that matters, and a batch of one is no error.
+    nodes = program.graph_module.graph
+    for node in list(nodes.nodes):
+        if node.target is torch.ops.aten._assert_scalar.default:
+            nodes.erase_node(node)
+    nodes.eliminate_dead_code()
+    program.graph_module.recompile()
+    return program
+
+
+def _to_onnx(program: ExportedProgram, facts: dict[str, Any]) -> torch.onnx.ONNXProgram:
+    converted = torch.onnx.export(
+        program, (), dynamo=True, input_names=["images"], output_names=_output_names(facts), verbose=False
+    )
+    assert converted is not None
+    converted.model.metadata_props.update(_metadata(facts))
+    return converted
+
+
+def _save_onnx(program: ExportedProgram, facts: dict[str, Any], path: Path) -> None:
+    converted = _to_onnx(program, facts)
+    write_atomic(path, lambda temporary: converted.save(temporary))
+
+
+def _save_openvino(program: ExportedProgram, facts: dict[str, Any], path: Path) -> None:
+    import openvino
+
+    # By way of ONNX: there the graph's sizes have been simplified.
+    with tempfile.TemporaryDirectory() as folder:
+        _save_onnx(program, facts, Path(folder) / "model.onnx")
+        converted = openvino.convert_model(Path(folder) / "model.onnx")
+        for key, value in _metadata(facts).items():
+            converted.set_rt_info(value, key)
+        whole = Path(folder) / "model.xml"
+        openvino.save_model(converted, whole, compress_to_fp16=False)
+        # Weights first: a new graph never stands beside old weights for longer than a rename takes.
+        write_atomic(path.with_suffix(".bin"), _copy(whole.with_suffix(".bin")))
+        write_atomic(path, _copy(whole))
+
+
+def _save_torch(program: ExportedProgram, facts: dict[str, Any], path: Path) -> None:
+    files = {f"{key}.json": value for key, value in _metadata(facts).items()}
+    write_atomic(path, lambda temporary: torch.export.save(program, temporary, extra_files=files))
+
+
+def _metadata(facts: dict[str, Any]) -> dict[str, str]:
+    """What is read back, and beside it classes and palette in a form that anybody can use."""
+    classes = facts["label_space"]["classes"]
+    return {
+        FACTS: json.dumps(facts),
+        "classes": json.dumps([c["name"] for c in classes]),
+        "palette": json.dumps([c["color"] for c in classes]),
+    }
+
+
+def _output_names(facts: dict[str, Any]) -> list[str]:
+    return list(OUTPUTS[: 3 + (facts["draws"] > 1)])
+
+
+def _copy(source: Path) -> Callable[[Path], object]:
+    return lambda temporary: temporary.write_bytes(source.read_bytes())
+
+
+def _require_onnx() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"ONNX export needs the package {error.name}; run: pip install 'iccld[onnx]'"
+        ) from error
+
+
+def _require_openvino() -> None:
+    try:
+        import openvino  # noqa: F401
+    except ImportError as error:
+        raise InputError("OpenVINO export needs its package; run: pip install 'iccld[openvino]'") from error
+    _require_onnx()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporters warn of their own code's future and of packages that are not used."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,130 @@
+"""``iccld export`` and the runtimes that take what it writes, against the traced module run by torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jaxtyping
+import numpy as np
+import onnx
+import openvino
+import pytest
+import torch
+
+from iccld.cli import main
+from iccld.data.street_scenes import StreetScenes
+from iccld.inference import export
+from iccld.inference.export import ExportGraph
+from iccld.inference.exported import load_exported
+from iccld.inference.segmenter import load_model
+from iccld.labels import CITYSCAPES19
+from iccld.models.iccld import ICCLD
+
+FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+STEPS, DRAWS, HEIGHT = 2, 2, 96
+
+pytestmark = pytest.mark.slow
+
+
+def _once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Calls a function the first time and gives the same answer from then on."""
+    answers: list[Any] = []
+
+    def call(*arguments: Any) -> Any:
+        if not answers:
+            answers.append(function(*arguments))
+        return answers[0]
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model and what ``iccld export`` made of it in every format; what is slow is done once for all."""
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    model = ICCLD(CITYSCAPES19, width=16, latent_channels=4, input_height=HEIGHT)
+    for weight in model.parameters():
+        if not weight.any():
+            torch.nn.init.normal_(weight, std=0.05)
+    model.save_pretrained(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "_trace", _once(export._trace))
+        patch.setattr(export, "_to_onnx", _once(export._to_onnx))
+        patch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # traced sizes are symbols, no numbers
+        for name in FORMATS:
+            words = ["export", str(folder), "--format", name, "--steps", str(STEPS), "--draws", str(DRAWS)]
+            assert main(words) == 0
+    return folder
+
+
+def _scenes(count: int, height: int, width: int) -> np.ndarray:
+    scenes = StreetScenes("camera", count=count, height=height, width=width, seed=5)
+    return np.stack([scenes.image(index) for index in range(count)])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_runtimes_agree_with_torch_at_any_size(folder: Path, name: str) -> None:
+    graph = ExportGraph(load_model(str(folder)), steps=STEPS, draws=DRAWS, input_height=HEIGHT)
+    exported = load_exported(str(folder / f"model{FORMATS[name]}"), threads=1)
+    assert exported.label_space == CITYSCAPES19
+    for images in (_scenes(2, 128, 256), _scenes(1, 97, 151), _scenes(1, 96, 128), _scenes(1, 48, 48)):
+        prediction = exported.predict(images)
+        with torch.inference_mode():
+            labels, probabilities, uncertainty, information = graph(torch.from_numpy(images))
+        assert prediction.labels.shape == images.shape[:3]
+        assert (prediction.labels == labels.numpy()).mean() >= 0.999
+        np.testing.assert_allclose(prediction.probabilities, probabilities.numpy(), atol=1e-3)
+        np.testing.assert_allclose(prediction.uncertainty, uncertainty.numpy(), atol=1e-3)
+        np.testing.assert_allclose(prediction.mutual_information, information.numpy(), atol=1e-3)
+
+
+def test_classes_and_palette_are_in_the_metadata(folder: Path) -> None:
+    properties = {p.key: p.value for p in onnx.load(folder / "model.onnx").metadata_props}
+    of_openvino = openvino.Core().read_model(folder / "model.xml")
+    for read in (properties.__getitem__, lambda key: of_openvino.get_rt_info(key).value):
+        assert json.loads(read("classes")) == list(CITYSCAPES19.names)
+        assert json.loads(read("palette"))[0] == [128, 64, 128]
+        facts = json.loads(read("iccld"))
+        assert (facts["steps"], facts["draws"], facts["input_height"]) == (STEPS, DRAWS, HEIGHT)
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])  # torch takes long to open
+def test_predict_and_evaluate_take_the_file(folder: Path, tmp_path: Path, name: str) -> None:
+    model, image = str(folder / f"model{FORMATS[name]}"), _scenes(1, 70, 90)[0]
+    assert cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
+    words = ["predict", model, str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--threads", "1"]
+    assert main(words) == 0
+    written = cv2.imread(str(tmp_path / "out" / "labels" / "a.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(written, load_exported(model, threads=1).predict(image).labels)
+    scores = tmp_path / "scores.json"
+    words = ["evaluate", model, "--dataset", "street_scenes", "--limit", "2", "--json", str(scores)]
+    assert main(words) == 0
+    facts = json.loads(scores.read_text())
+    assert (facts["steps"], facts["draws"]) == (STEPS, DRAWS)
+
+
+def test_other_steps_are_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cv2.imwrite(str(tmp_path / "a.png"), _scenes(1, 70, 90)[0])
+    model = str(folder / "model.onnx")
+    words = ["predict", model, str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--steps", "8"]
+    assert main(words) in (1, 2)
+    assert "exported with steps 2, not 8" in capsys.readouterr().err
+
+
+def test_a_graph_of_other_software(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "g", [made], [made])
+    graph.output[0].name = "y"
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10),
+        tmp_path / "other.onnx",
+    )
+    words = ["predict", str(tmp_path / "other.onnx"), str(tmp_path), "--out", str(tmp_path / "out")]
+    assert cv2.imwrite(str(tmp_path / "a.png"), _scenes(1, 70, 90)[0])
+    assert main(words) == 2
+    assert "is no exported ICCLD model" in capsys.readouterr().err
