@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,3 +131,15 @@ def test_a_graph_of_other_software(tmp_path: Path, capsys: pytest.CaptureFixture
     assert cv2.imwrite(str(tmp_path / "a.png"), _scenes(1, 70, 90)[0])
     assert main(words) == 2
     assert "is no exported ICCLD model" in capsys.readouterr().err
+
+
+def test_example_of_the_page(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert cv2.imwrite(str(tmp_path / "street.png"), _scenes(1, 70, 90)[0])
+    with contextlib.chdir(tmp_path):
+        os.symlink(folder / "model.onnx", "model.onnx")
+        # The page's model has one draw, this one two.
+        example = example.replace("uncertainty = session", "uncertainty, _ = session")
+        exec(compile(example, "export.md", "exec"), {})
+    assert capsys.readouterr().out.strip() in CITYSCAPES19.names

@@ -12,7 +12,22 @@ import pytest
 from iccld import cli
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("torch", "numpy", "cv2", "transformers", "lightning", "matplotlib", "PIL", "diffusers", "tyro")
+HEAVY = (
+    "torch",
+    "numpy",
+    "cv2",
+    "transformers",
+    "lightning",
+    "matplotlib",
+    "PIL",
+    "diffusers",
+    "tyro",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "scipy",
+    "torch._dynamo",
+)
 
 
 def heavy_modules_after(code: str) -> list[str]:
@@ -77,3 +92,20 @@ def test_every_module_has_a_layer() -> None:
         p.stem for p in (ROOT / "src/iccld").iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()
     }
     assert found - {"__init__"} == placed
+
+
+def test_predicting_loads_what_it_needs_and_no_more(tmp_path: Path) -> None:
+    """With a backbone of our own: neither the training engine, nor other runtimes, nor transformers."""
+    code = f"""
+import sys
+sys.argv = ["iccld"]
+import cv2, numpy
+from iccld.cli import main
+from iccld.labels import CAMVID11
+from iccld.models.iccld import ICCLD
+folder = {str(tmp_path)!r}
+ICCLD(CAMVID11, width=16, latent_channels=4).save_pretrained(folder + "/model")
+cv2.imwrite(folder + "/a.png", numpy.zeros((64, 96, 3), numpy.uint8))
+assert main(["predict", folder + "/model", folder + "/a.png", "--out", folder + "/out"]) == 0
+"""
+    assert set(heavy_modules_after(code)) <= {"torch", "numpy", "cv2", "PIL", "tyro"}
