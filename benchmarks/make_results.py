@@ -87,7 +87,8 @@ def _origin(results: list[Result]) -> str:
 
 def _machine(result: Result) -> str:
     m = result.facts["machine"]
-    return f"{m.get('gpu', m['cpu'])}, {m['threads']} of {m['cores']} cores a run, torch {m['torch']}"
+    precision = m.get("precision", "bf16")  # the first results do not say: both their processors have it
+    return f"{m.get('gpu', m['cpu'])}, {m['threads']} of {m['cores']} cores a run, {precision}, torch {m['torch']}"
 
 
 if __name__ == "__main__":
