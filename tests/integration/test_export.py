@@ -6,7 +6,8 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import onnx
 import openvino
 import pytest
 import torch
+from torch import nn
 
 from iccld.cli import main
 from iccld.data.street_scenes import StreetScenes
@@ -43,6 +45,30 @@ def _once(function: Callable[..., Any]) -> Callable[..., Any]:
         return answers[0]
 
     return call
+
+
+class _TinyCoder(nn.Module):
+    """Five convolutions: what tracing takes grows with the number of layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels = {2: 8, 4: 8, 8: 16, 16: 16, 32: 16}
+        widths = (3, *self.channels.values())
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
+
+    def forward(self, images: torch.Tensor) -> dict[int, torch.Tensor]:
+        features = {}
+        for stride, conv in zip(self.channels, self.convs, strict=True):
+            images = torch.tanh(conv(images))
+            features[stride] = images
+        return features
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny_network() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("iccld.models.image_coder.CompactCoder", _TinyCoder)
+        yield
 
 
 @pytest.fixture(scope="module")
