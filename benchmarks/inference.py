@@ -31,7 +31,7 @@ from iccld.bench.results import describe_code, describe_machine
 from iccld.compute import autocast, uses_bf16
 from iccld.files import write_json
 from iccld.inference.export import ExportGraph, export_model
-from iccld.inference.exported import load_exported
+from iccld.inference.exported import SUFFIXES, load_exported
 from iccld.labels import CITYSCAPES19
 from iccld.models.iccld import ICCLD
 from iccld.models.prediction import to_batch
@@ -39,7 +39,7 @@ from iccld.models.transformers_backbone import MIT_NAMES
 
 STEPS = (1, 2, 4)
 DRAWS = 8
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
+ENGINES = ("onnx", "openvino")
 
 
 def main() -> None:
@@ -92,7 +92,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--size", nargs=2, type=int, default=(512, 1024), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--precision", default="auto", choices=("auto", "bf16", "fp32"))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--engines", nargs="*", default=[], choices=tuple(SUFFIXES))
+    parser.add_argument("--engines", nargs="*", default=[], choices=ENGINES)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--json", type=Path, default=None, help="write the figures here")
@@ -153,7 +153,7 @@ def _ratios(medians: Mapping[str, float]) -> dict[str, tuple[float, str]]:
     for name in ("SegFormer", "DDP-like, K = 3"):
         if name in medians:
             ratios[f"one step / {name}"] = (first / medians[name], "≤ 0.6" if name == "SegFormer" else "–")
-    engines = [medians[name] for name in SUFFIXES if name in medians]
+    engines = [medians[name] for name in ENGINES if name in medians]
     if engines:
         ratios["torch fp32 / best engine"] = (medians["predict, fp32"] / min(engines), "≥ 3")
     return {name: (round(value, 3), bar) for name, (value, bar) in ratios.items()}

@@ -43,7 +43,7 @@ class ExportArgs:
         from iccld.inference.exported import SUFFIXES
         from iccld.inference.segmenter import load_model
 
-        model = load_model(self.model)
+        model = load_model(self.model, device="cpu")
         folder = Path(self.model)
         out = self.out or (folder if folder.is_dir() else Path()) / f"model{SUFFIXES[self.format]}"
         print(f"exporting {self.model} to {self.format}: a minute or two", file=sys.stderr, flush=True)

@@ -77,15 +77,13 @@ class ExportedSegmenter:
         batch, single = to_batch(images)
         self._check_size(batch.shape[-2], batch.shape[-1])
         if window is None:
-            labels, probabilities, *doubts = self._run(batch)
+            labels, probabilities, uncertainty, information = self._run(batch)
         else:
             maps = predict_windows(self._maps, batch, window, overlap)
             probabilities, stacked = (m.numpy() for m in maps)
             labels = probabilities.argmax(axis=1).astype(np.uint8)
-            doubts = [stacked[:, 0], stacked[:, 1]]
-        if len(doubts) == 1:
-            doubts.append(np.zeros_like(doubts[0]))
-        prediction = Prediction(cast(Any, labels), cast(Any, probabilities), *cast(Any, doubts[:2]))
+            uncertainty, information = stacked[:, 0], stacked[:, 1]
+        prediction = Prediction(*cast(Any, (labels, probabilities, uncertainty, information)))
         if not single:
             return prediction
         return dataclasses.replace(
@@ -130,12 +128,13 @@ class ExportedSegmenter:
 
     def _run(self, batch: Tensor) -> list[np.ndarray]:
         pixels = (batch * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-        return self._engine(np.ascontiguousarray(pixels.numpy()))
+        answers = self._engine(np.ascontiguousarray(pixels.numpy()))
+        if len(answers) == 3:  # one draw disagrees with nothing
+            answers.append(np.zeros_like(answers[2]))
+        return answers
 
     def _maps(self, tile: Tensor) -> Maps:
         _, probabilities, *doubts = self._run(tile)
-        if len(doubts) == 1:
-            doubts.append(np.zeros_like(doubts[0]))
         return torch.from_numpy(probabilities), torch.from_numpy(np.stack(doubts, axis=1))
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Float32, UInt8
 from torch.nn import functional as F
 
 from iccld.errors import InputError
+from iccld.inference.exported import SUFFIXES, load_exported
 from iccld.labels import LabelSpace
 from iccld.models.iccld import ICCLD
 from iccld.models.prediction import Prediction
@@ -87,9 +88,7 @@ def load_segmenter(model: str, *, device: str = "auto", threads: int = 0) -> Seg
     """
     if threads < 0:
         raise InputError(f"threads is {threads}; give 0 (automatic) or more")
-    if Path(model).suffix in (".onnx", ".xml", ".pt2"):
-        from iccld.inference.exported import load_exported
-
+    if Path(model).suffix in SUFFIXES.values():
         return load_exported(model, device=device, threads=threads)
     return load_model(model, device=device, threads=threads)
 
