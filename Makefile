@@ -3,12 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: help venv demo test test-unit check format results clean
+.PHONY: help venv demo test test-unit test-browser test-notebook docs check format results clean
 
 help:
 	@echo "make demo       train a small model on generated scenes and report (runs/demo)"
 	@echo "make test       the whole test suite"
 	@echo "make test-unit  the unit tests alone"
+	@echo "make test-browser   the report and the app in a headless Chromium"
+	@echo "make test-notebook  examples/quickstart.ipynb, executed"
+	@echo "make docs       the documentation site (site/)"
 	@echo "make check      lint, format, types, layers"
 	@echo "make format     format and sort imports"
 	@echo "make results    write the tables of docs and README from benchmarks/results"
@@ -32,6 +35,23 @@ test: $(STAMP)
 
 test-unit: $(STAMP)
 	@$(BIN)/python -m pytest tests/unit
+
+# Extras beyond .[dev], each installed once.
+.venv/.stamp-%: $(STAMP)
+	@echo "Installing what $* needs"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[$*]' --constraint constraints.txt
+	@touch $@
+
+test-browser: .venv/.stamp-browser
+	@$(BIN)/python tests/browser/find_chromium.py
+	@$(BIN)/python -m pytest tests/browser
+
+test-notebook: .venv/.stamp-notebook
+	@$(BIN)/python -m pytest tests/notebook
+
+docs: .venv/.stamp-docs
+	@$(BIN)/mkdocs build --strict --quiet
+	@echo "written: site/index.html"
 
 check: $(STAMP)
 	@$(BIN)/ruff check
