@@ -53,9 +53,7 @@ def main() -> None:
 
 
 def _measure(plan: Plan, task: Task, repeats: int) -> Mapping[str, float]:
-    steps = {
-        run.variant.name: _make_step(run.config) for run in plan.runs([f"{task.name}/*/{plan.seeds[0]}"])
-    }
+    steps = {run.variant.name: make_step(run.config) for run in plan.runs([f"{task.name}/*/{plan.seeds[0]}"])}
     times: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(WARM_UP + repeats):
         for name, step in steps.items():
@@ -71,7 +69,7 @@ def _measure(plan: Plan, task: Task, repeats: int) -> Mapping[str, float]:
     return means
 
 
-def _make_step(config: TrainConfig) -> Callable[[], None]:
+def make_step(config: TrainConfig) -> Callable[[], None]:
     """One update of segmenter, teacher and, where there is one, discriminator: what the training loop does."""
     at_once, never = replace(config.adaptation, start=0.0), config.steps + 1
     config = replace(config, adaptation=at_once, log_every=never, threads=torch.get_num_threads())

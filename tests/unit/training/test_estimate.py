@@ -5,7 +5,7 @@ import torch
 
 from iccld.labels import CAMVID11
 from iccld.models.iccld import ICCLD
-from iccld.training.estimate import estimate_step
+from iccld.training.estimate import _IN_FLIGHT, _PROCESS_OVERHEAD, estimate_step
 
 
 def test_nothing_is_changed_and_demands_grow_with_the_batch() -> None:
@@ -45,6 +45,6 @@ def test_activations_are_those_that_autograd_keeps(batch_size: int) -> None:
         )
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     estimate = estimate_step(model, batch_size=batch_size, num_branches=1, crop=(64, 64))
-    expected = 1.5 * (sum(kept.values()) - weights)
-    measured = estimate.peak_bytes - 5 * weights - 900 * 2**20
+    expected = _IN_FLIGHT * (sum(kept.values()) - weights)
+    measured = estimate.peak_bytes - 5 * weights - _PROCESS_OVERHEAD
     assert measured == pytest.approx(expected, rel=0.15)

@@ -1,0 +1,137 @@
+"""Peak memory of training, predicted and measured: ``python benchmarks/memory.py --json FILE``.
+
+For each backbone and crop a process of its own announces what `iccld train` would announce, takes a few steps on noise with
+random weights, and reports the peak of its resident memory. The data loaders, processes of their own, are not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from iccld.bench.results import describe_code, describe_machine
+from iccld.files import write_json
+
+STEPS = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained: backbone, crop in pixels, batch, mixed domain and adversary or not, denoiser width."""
+
+    backbone: str
+    crop: tuple[int, int]
+    batch_size: int
+    paper: bool = False
+    width: int = 96
+
+    @property
+    def title(self) -> str:
+        """The row's name."""
+        return f"{self.backbone}, {self.crop[0]}×{self.crop[1]}, batch {self.batch_size}" + (
+            ", mixed domain and adversary" if self.paper else ""
+        )
+
+
+CASES = (
+    Case("compact", (128, 256), 4),
+    Case("compact", (128, 256), 4, paper=True),
+    Case("compact", (256, 512), 4),
+    Case("efficientnet_lite0", (160, 224), 4),
+    Case("efficientnet_lite0", (256, 512), 4),
+    Case("mit_b0", (256, 512), 2),
+    Case("mit_b2", (256, 512), 2),
+    Case("mit_b2", (512, 512), 2),
+    Case("mit_b2", (512, 512), 2, paper=True),
+    Case("mit_b5", (512, 512), 1, width=192),
+    Case("mit_b5", (512, 512), 1, paper=True, width=192),
+)
+
+
+def main() -> None:
+    """Measures every case, prints a table and, if asked, writes JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", default="", help="only the cases whose title has this text")
+    parser.add_argument("--json", type=Path, default=None, help="write the figures here")
+    parser.add_argument("--case", default=None, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.case is not None:
+        print(json.dumps(_train(Case(**json.loads(arguments.case)), arguments.threads)))
+        return
+    rows = []
+    print(f"{'':<62}{'predicted':>10}{'measured':>10}   ratio")
+    for case in (case for case in CASES if arguments.only in case.title):
+        row = asdict(case) | _in_own_process(case, arguments.threads)
+        rows.append(row)
+        ratio = row["predicted_gib"] / row["measured_gib"]
+        print(
+            f"{case.title:<62}{row['predicted_gib']:>10.2f}{row['measured_gib']:>10.2f}{ratio:>8.2f}",
+            flush=True,
+        )
+    if arguments.json is not None:
+        facts = {
+            "command": f"python benchmarks/memory.py --threads {arguments.threads}",
+            **describe_code(),
+            "machine": describe_machine(arguments.threads, "cpu"),
+            "steps": STEPS,
+            "cases": rows,
+        }
+        print(f"written: {write_json(arguments.json, facts)}")
+
+
+def _in_own_process(case: Case, threads: int) -> dict[str, float]:
+    command = [sys.executable, __file__, "--threads", str(threads), "--case", json.dumps(asdict(case))]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    result: dict[str, float] = json.loads(output.splitlines()[-1])
+    return result
+
+
+def _train(case: Case, threads: int) -> dict[str, float]:
+    import torch
+    from step_times import make_step
+
+    from iccld.build import build_fabric, build_label_space, build_model
+    from iccld.commands.train import _num_branches
+    from iccld.config import with_settings
+    from iccld.presets import get_preset
+    from iccld.training.estimate import estimate_step
+
+    torch.set_num_threads(threads)
+    settings: dict[str, object] = {
+        "model.backbone": case.backbone,
+        "model.pretrained": "no",
+        "model.width": case.width,
+        "data.label_space": "cityscapes19",
+        "data.crop": tuple(case.crop),
+        "data.batch_size": case.batch_size,
+    }
+    if case.paper:
+        settings |= {"adaptation.mixing": "classmix", "adaptation.adversarial_weight": 0.02}
+    config = replace(with_settings(get_preset("demo").config, settings), threads=threads, device="cpu")
+    model = build_model(config, build_label_space(config.data))
+    with build_fabric(config).autocast():
+        estimate = estimate_step(
+            model, batch_size=case.batch_size, num_branches=_num_branches(config), crop=config.data.crop
+        )
+    del model
+    step = make_step(config)
+    for _ in range(STEPS):
+        step()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
+    return {
+        "parameters": estimate.num_parameters,
+        "predicted_gib": round(estimate.peak_bytes / 2**30, 3),
+        "measured_gib": round(peak / 2**30, 3),
+    }
+
+
+if __name__ == "__main__":
+    main()
