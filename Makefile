@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
+# Two test processes on two cores; tests that share made-up data or models stay together.
+PYTEST := $(BIN)/python -m pytest -n $(shell $(PYTHON) -c 'import os; print(min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()))') --dist loadfile
 
 .PHONY: help venv demo test test-unit test-browser test-notebook docs check format results clean
 
@@ -31,10 +33,10 @@ demo: $(STAMP)
 	@$(BIN)/iccld demo --out runs/demo
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 test-unit: $(STAMP)
-	@$(BIN)/python -m pytest tests/unit
+	@$(PYTEST) tests/unit
 
 # Extras beyond .[dev], each installed once.
 .venv/.stamp-%: $(STAMP)

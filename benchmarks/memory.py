@@ -1,7 +1,8 @@
 """Peak memory of training, predicted and measured: ``python benchmarks/memory.py --json FILE``.
 
 For each backbone and crop a process of its own predicts what `iccld train` would announce, takes a few steps on noise
-with random weights, and reports the peak of its resident memory. The data loaders, processes of their own, are not counted.
+with random weights, and reports the peak of its resident memory. The data loaders, processes of their own,
+are not counted.
 """
 
 from __future__ import annotations
