@@ -74,13 +74,14 @@ class InputVideo:
 Input = InputImage | InputVideo
 
 
-def find_inputs(inputs: Sequence[str], out: Path | None = None) -> list[Input]:
+def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names: bool = False) -> list[Input]:
     """Lists the images and videos of the inputs, sorted within each; one that is named twice is listed once.
 
     Args:
         inputs: image and video files, globs (``**`` crosses folders), folders (taken with all below them),
             ``camera:0`` and its like, and addresses such as ``rtsp://host/stream``.
         out: files in this folder are left out, so that outputs kept beside the inputs do not become inputs.
+        shared_names: two images may have one name, since nothing is written under it.
 
     Raises:
         InputError: an input does not exist, is no image or video or holds none, or two would be written to one
@@ -101,7 +102,7 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None) -> list[Input]:
             found.setdefault(item.path.resolve(), item)
     if not found:
         raise InputError("no input is given; name images or videos, a glob in quotes or a folder")
-    _refuse_clashes(list(found.values()))
+    _refuse_clashes([item for item in found.values() if not (shared_names and isinstance(item, InputImage))])
     return list(found.values())
 
 
