@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -18,6 +15,7 @@ import torch
 
 from iccld.cli import main
 from iccld.data.image_files import read_label
+from iccld.inference.segmenter import predict_image
 from iccld.labels import CAMVID11
 from iccld.models.iccld import ICCLD
 
@@ -119,28 +117,62 @@ def test_one_line_where_nothing_can_be_done(
     assert files_in(tmp_path) == []
 
 
-def test_interrupted_as_a_program(model: str, make_clip: Callable[..., Path], tmp_path: Path):
-    """Ctrl-C in the middle of a long video: exit code 130, and a file that can be played."""
-    clip = make_clip(tmp_path / "long.mp4", [np.full((64, 64, 3), i % 256, np.uint8) for i in range(3_000)])
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-        "OMP_NUM_THREADS": "1",
-    }
-    words = ["predict", model, str(clip), "--out", str(tmp_path / "out"), "--write", "labels", "overlay"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "iccld", *words], env=environment, stderr=subprocess.PIPE, text=True
-    )
-    third = tmp_path / "out" / "labels" / "long" / "000003.png"
-    while process.poll() is None and not third.exists():
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
-    assert process.stderr is not None
-    assert process.stderr.read().splitlines()[-1] == "iccld: interrupted"
-    process.stderr.close()
-    with av.open(str(tmp_path / "out" / "overlay" / "long.mp4")) as file:
-        count = sum(1 for _ in file.decode(video=0))
-    assert 4 <= count < 3_000
-    assert len(files_in(third.parent)) == count
-    assert files_in(tmp_path / "out" / "overlay") == ["long.mp4"]
+def interrupt_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while the frame of that number is predicted."""
+    calls = iter(range(1, 1_000_000))
+
+    def predict(*arguments: Any) -> Any:
+        if next(calls) == count:
+            signal.raise_signal(signal.SIGINT)
+        return predict_image(*arguments)
+
+    monkeypatch.setattr("iccld.inference.video.predict_image", predict)
+
+
+def test_an_interrupted_file_plays_up_to_there(
+    model: str,
+    drive: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    interrupt_after(3, monkeypatch)
+    clip = tmp_path / "another.mp4"
+    clip.write_bytes((drive / "clip.mp4").read_bytes())
+    handler = signal.getsignal(signal.SIGINT)
+    assert run("predict", model, drive / "clip.mp4", clip, "--out", tmp_path / "out") == 130
+    assert signal.getsignal(signal.SIGINT) is handler
+    captured = capsys.readouterr()
+    assert captured.out == f"{drive}/clip.mp4: 3 frames (0.1 s) predicted: {tmp_path}/out/ (overlay)\n"
+    assert captured.err == "iccld: interrupted\n"
+    assert files_in(tmp_path / "out") == ["overlay/clip.mp4"]
+    with av.open(str(tmp_path / "out" / "overlay" / "clip.mp4")) as file:
+        assert sum(1 for _ in file.decode(video=0)) == 3
+
+
+def test_ctrl_c_is_the_ordinary_end_of_a_recording(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    class FakeCapture:
+        def __init__(self, index: int) -> None:
+            assert index == 0
+
+        def isOpened(self) -> bool:  # noqa: N802
+            return True
+
+        def get(self, _: int) -> float:
+            return 0.0
+
+        def read(self) -> tuple[bool, np.ndarray]:
+            return True, np.full((64, 64, 3), 90, np.uint8)
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
+    interrupt_after(4, monkeypatch)
+    assert run("predict", model, "camera:0", "--out", tmp_path) == 0
+    assert capsys.readouterr().out.startswith("camera:0: 4 frames (")
+    with av.open(str(tmp_path / "overlay" / "camera_0.mp4")) as file:
+        assert sum(1 for _ in file.decode(video=0)) == 4
+    assert files_in(tmp_path) == ["overlay/camera_0.mp4"]

@@ -157,7 +157,7 @@ class PredictArgs:
                 flush=True,
             )
             if result.problem:
-                failures.append(f"{result.problem}; the {result.num_frames} frames before it are predicted")
+                failures.append(f"{result.problem}; {result.num_frames} frames are predicted")
             if result.stopped and video.is_file:
                 raise KeyboardInterrupt
         return failures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -61,7 +62,10 @@ def contact_sheet(
         islice(((_scaled(cell, cell_width), text) for cell, text in pairs), columns * rows_per_page)
     ):
         target = _page_path(path, len(pages) + 1)
-        _draw_page(page, target, min(columns, len(page)) if not pages else columns, cell_width)
+        with warnings.catch_warnings():
+            # The font lacks many scripts; file names in them show boxes.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+            _draw_page(page, target, min(columns, len(page)) if not pages else columns, cell_width)
         pages.append(target)
     number = len(pages) + 1
     while (stale := _page_path(path, number)).exists():

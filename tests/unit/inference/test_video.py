@@ -15,7 +15,7 @@ from iccld.errors import InputError
 from iccld.inference.inputs import InputVideo
 from iccld.inference.rendering import colorize, overlay
 from iccld.inference.video import Limits, VideoResult, predict_video
-from iccld.inference.video_source import Frame, newest
+from iccld.inference.video_source import Frame, newest, open_video
 from iccld.inference.video_writer import writing_video
 from iccld.labels import CITYSCAPES19
 
@@ -352,6 +352,28 @@ def test_errors_of_a_live_source_reach_the_caller():
 
     with pytest.raises(InputError, match="the line is dead"):
         list(newest(source(), lambda: False))
+
+
+def test_a_camera_gives_rgb_at_the_times_of_arrival(monkeypatch: pytest.MonkeyPatch):
+    clock = iter([10.0, 10.5, 10.5, 12.0, 13.0])
+
+    class FakeCapture:
+        pictures = iter([(True, np.full((4, 6, 3), (250, 20, 10), np.uint8))] * 4 + [(False, None)])
+
+        def __init__(self, index: int) -> None:
+            assert index == 2
+            self.isOpened, self.read, self.get = lambda: True, lambda: next(self.pictures), lambda _: 24.0
+
+    monkeypatch.setattr("cv2.VideoCapture", FakeCapture)
+    monkeypatch.setattr("iccld.inference.video_source.time.monotonic", lambda: next(clock))
+    source = open_video(InputVideo("camera:2", "camera_2"))
+    frames = list(source.frames())
+    assert [float(frame.pts * source.time_base) for frame in frames] == pytest.approx(
+        [0, 0.5, 0.5, 2], abs=1e-4
+    )
+    assert len({frame.pts for frame in frames}) == 4  # two at one time cannot be written
+    assert (frames[0].image[0, 0] == (10, 20, 250)).all()
+    assert (source.live, source.rate, source.problem) == (True, 24, "camera:2: gives no more pictures")
 
 
 def test_an_address_is_read_like_a_file(model: Any, make_clip: MakeClip, tmp_path: Path):

@@ -52,7 +52,7 @@ def test_many_pictures_take_pages_and_old_pages_go(tmp_path: Path):
 
 
 def test_long_and_strange_names_stay_in_their_cell(tmp_path: Path):
-    name = "a$very^long_name$" * 20 + "end.png"
+    name = "a$very^long_name$" * 20 + "街.png"
     (file,) = contact_sheet(cells(1), [name], tmp_path / "sheet.png", columns=1, cell_width=240)
     page = pixels(file)
     assert page.shape[1] == 240 + 32
