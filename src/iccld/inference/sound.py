@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 _COPIED = frozenset(("aac", "mp3", "opus", "flac"))
 """Codecs that browsers play in MP4; others are encoded anew as AAC, in mono or stereo."""
+_SAMPLES = 1024  # that AAC takes at a time
 _AAC_RATES = frozenset(
     (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000)
 )
@@ -74,14 +75,12 @@ class SoundTrack:
     def _encoded(self, stream: AudioStream) -> Iterator[Any]:
         context = self._out.codec_context
         resampler: av.AudioResampler | None = None
-        for packet in _until_damaged(self._input.demux(stream)):
-            for frame in _until_damaged(iter(packet.decode())):
-                if frame.pts is not None:
-                    frame.pts -= self._start
-                # The encoder is open, and knows how many samples it wants at a time, once it was given some.
-                resampler = resampler or av.AudioResampler(context.format, context.layout, context.rate, 1024)
-                for piece in resampler.resample(frame):
-                    yield from self._out.encode(piece)
+        for frame in _until_damaged(self._input.decode(stream)):
+            if frame.pts is not None:
+                frame.pts -= self._start
+            resampler = resampler or av.AudioResampler(context.format, context.layout, context.rate, _SAMPLES)
+            for piece in resampler.resample(frame):
+                yield from self._out.encode(piece)
         if resampler is not None:
             for piece in resampler.resample(None):
                 yield from self._out.encode(piece)
@@ -92,7 +91,8 @@ def open_sound(path: Path, output: OutputContainer) -> list[SoundTrack]:
     """Prepares all tracks of sound of a file to be copied."""
     with av.open(str(path)) as container:
         tracks = container.streams.audio
-        usable = [i for i, stream in enumerate(tracks) if stream.codec_context.name and stream.rate]
+        # There is no context where FFmpeg has no decoder.
+        usable = [i for i, stream in enumerate(tracks) if getattr(stream.codec_context, "name", None)]
     return [SoundTrack(path, index, output) for index in usable]
 
 

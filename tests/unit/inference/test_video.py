@@ -192,6 +192,21 @@ def test_label_maps_of_a_longer_run_are_removed_and_other_files_stay(
     assert sorted(p.name for p in folder.iterdir()) == ["000000.png", "000001.png", "notes.png"]
 
 
+def test_without_an_h264_encoder_times_stay_and_the_codec_is_another(
+    model: Any, make_clip: MakeClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("iccld.inference.video_writer._ENCODERS", {"libnone": {}, "mpeg4": {"q:v": "3"}})
+    clip = make_clip(
+        tmp_path / "a.mp4", pictures(), times=[7 + 4001 * i for i in range(12)], unit=Fraction(1, 90_000)
+    )
+    predict(model, clip, tmp_path / "out")
+    file = tmp_path / "out" / "overlay" / "a.mp4"
+    with av.open(str(file)) as container:
+        assert container.streams.video[0].codec_context.name == "mpeg4"
+    expected = [float(time - times(clip)[0]) for time in times(clip)]
+    assert [float(time) for time in times(file)] == pytest.approx(expected, abs=2e-5)
+
+
 # -- where it ends -----------------------------------------------------------------------------------
 
 
