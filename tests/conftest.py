@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
 import cv2
 import hypothesis
 import jaxtyping
+import numpy as np
+import pytest
 import torch
 
 # No test has imported iccld yet: from here on its annotated shapes and types are checked at every call.
@@ -15,3 +22,52 @@ torch.set_num_threads(1)
 cv2.setNumThreads(0)
 hypothesis.settings.register_profile("iccld", derandomize=True, deadline=None, max_examples=25)
 hypothesis.settings.load_profile("iccld")
+
+
+@pytest.fixture(scope="session")
+def make_clip() -> Callable[..., Path]:
+    """Writes a small video, and a sine tone with it if asked."""
+
+    def make(
+        path: Path,
+        pictures: Sequence[np.ndarray],
+        *,
+        times: Sequence[int] | None = None,
+        unit: Fraction = Fraction(1, 12800),
+        codec: str = "libx264",
+        sound: str | None = None,
+        turned: int = 0,
+    ) -> Path:
+        height, width = pictures[0].shape[:2]
+        with av.open(
+            str(path), "w", options={"movie_timescale": "90000"} if path.suffix == ".mp4" else {}
+        ) as file:
+            video = file.add_stream(codec, rate=25)
+            video.width, video.height = width, height
+            video.pix_fmt = "yuv420p" if width % 2 == height % 2 == 0 else "yuv444p"
+            video.time_base = video.codec_context.time_base = unit
+            if turned:
+                video.set_display_rotation(turned)
+            audio = file.add_stream(sound, rate=48000, layout="mono") if sound else None
+            for index, picture in enumerate(pictures):
+                frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+                frame.pts, frame.time_base = times[index] if times else index * int(1 / (25 * unit)), unit
+                frame.duration = int(1 / (25 * unit))
+                file.mux(video.encode(frame))
+            file.mux(video.encode(None))
+            if audio:
+                wave = (
+                    np.sin(np.arange(1920 * len(pictures)) * (440 * 2 * np.pi / 48000)).astype(np.float32) / 3
+                )
+                for start in range(0, len(wave), 960):
+                    samples = wave[None, start : start + 960]
+                    layout = audio.codec_context.format.name
+                    if layout == "s16":
+                        samples = (samples * 32767).astype(np.int16)
+                    piece = av.AudioFrame.from_ndarray(samples, format=layout, layout="mono")
+                    piece.sample_rate, piece.pts, piece.time_base = 48000, start, Fraction(1, 48000)
+                    file.mux(audio.encode(piece))
+                file.mux(audio.encode(None))
+        return path
+
+    return make

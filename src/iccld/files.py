@@ -6,11 +6,38 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from iccld.errors import InputError
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a temporary name beside ``path`` to write to; at the end the file is synced and renamed into place.
+
+    Args:
+        path: the final name; missing parent folders are made.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written; what stood at ``path`` is untouched, as
+            after any other error in the ``with`` block.
+    """
+    path = Path(path)
+    # The suffix stays last: image writers choose their format by it.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(_explain(path, error)) from error
+    finally:
+        with contextlib.suppress(OSError):  # nothing there, or the parent is no folder: already explained
+            temporary.unlink()
 
 
 def write_atomic(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Path:
@@ -24,23 +51,11 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[Path], object]) 
         ``path``.
 
     Raises:
-        InputError: the disk is full or the folder cannot be written; what stood at ``path`` is untouched.
+        InputError: as of :func:`replacing`.
     """
-    path = Path(path)
-    # The suffix stays last: image writers choose their format by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
         write(temporary)
-        with open(temporary, "rb+") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(_explain(path, error)) from error
-    finally:
-        with contextlib.suppress(OSError):  # nothing there, or the parent is no folder: already explained
-            temporary.unlink()
-    return path
+    return Path(path)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:

@@ -68,3 +68,36 @@ def test_errors_of_the_source_come_through() -> None:
 
     with pytest.raises(RuntimeError, match="broken source"):
         list(track(items(), 2, "images"))
+
+
+def test_speed_and_work_of_unknown_length(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = 0.0
+
+    def items() -> Iterator[int]:
+        nonlocal clock
+        for item in range(6):
+            clock += 4.0
+            yield item
+
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock)
+    list(track(items(), 6, "clip.mp4", unit="fps"))
+    list(track(items(), None, "camera:0", unit="fps"))
+    assert capsys.readouterr().err.splitlines() == [
+        "clip.mp4: 3/6, 0.2 fps, 12 s left",
+        "clip.mp4: 6/6, 0.2 fps, 0 s left",
+        "camera:0: 3, 0.2 fps",
+        "camera:0: 6, 0.2 fps",
+    ]
+
+
+def test_live_progress_of_unknown_length(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert list(track(range(3), None, "[camera:0]", unit="fps")) == [0, 1, 2]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "[camera:0]" in captured.err
+    assert "fps" in captured.err

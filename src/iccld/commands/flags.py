@@ -17,5 +17,6 @@ OptionalFolder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint=""
 OptionalFile = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
 OptionalName = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 OptionalNumber = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
+OptionalSeconds = Annotated[float | None, arg(metavar="S", help_behavior_hint="")]
 OptionalSize = Annotated[tuple[int, int] | None, arg(metavar="H W", help_behavior_hint="")]
 """Height and width in pixels."""

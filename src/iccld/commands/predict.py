@@ -1,25 +1,45 @@
-"""``iccld predict``: segment image files."""
+"""``iccld predict``: segment images and video."""
 
 from __future__ import annotations
 
 import sys
+import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from iccld.commands.flags import Inputs, Model, OptionalNumber, OptionalSize, OutFolder
+from tyro.conf import arg
+
+from iccld.commands.flags import Inputs, Model, OptionalNumber, OptionalSeconds, OptionalSize, OutFolder
 from iccld.errors import InputError
+
+if TYPE_CHECKING:
+    from iccld.inference.inputs import InputVideo
+    from iccld.inference.segmenter import PredictSettings, Segmenter
+
+Kind = Literal["labels", "color", "overlay", "uncertainty"]
+_IMAGE_KINDS: tuple[Kind, ...] = ("labels", "color", "overlay", "uncertainty")
+_VIDEO_KINDS: tuple[Kind, ...] = ("overlay",)
 
 
 @dataclass(frozen=True)
 class PredictArgs:
-    """Segments images: label maps, colors, overlays and uncertainty maps.
+    """Segments images and video: label maps, colors, overlays and uncertainty maps.
 
-    Folders are taken with all images below them, and their structure is kept. Put globs in quotes:
+    Folders are taken with all images and videos below them, and their structure is kept. Put globs in quotes:
       iccld predict MODEL photos 'drive/**/*.jpg' --out predictions
+      iccld predict MODEL clip.mp4 --smoothing 0.7 --out predictions
+      iccld predict MODEL camera:0 --seconds 60 --out predictions
+      iccld predict MODEL rtsp://192.168.1.20/stream --out predictions
 
     For each image, PNG files of its size are written to DIR/labels, DIR/color, DIR/overlay and
     DIR/uncertainty. The uncertainty is the entropy of the class probabilities divided by its maximum: black
     is sure (0), pale yellow clueless (1), on the same scale for every image.
+
+    For clip.mp4, DIR/overlay/clip.mp4 is written: same frames, times and sound. --write color and uncertainty make
+    such videos too, --write labels makes DIR/labels/clip/000000.png and on. Ctrl-C ends a video; what was written
+    until then can be played.
 
     Files that cannot be read are listed at the end; the others are done, and the exit code is 1.
     """
@@ -27,20 +47,23 @@ class PredictArgs:
     model: Model
     """Folder of a saved model, a hub id, or an exported file."""
     inputs: Inputs
-    """Images, globs or folders."""
+    """Images, videos, globs, folders, cameras (camera:0) or addresses (rtsp://…, http://…)."""
     out: OutFolder
     """Folder to write to. Files of earlier runs are replaced."""
     steps: OptionalNumber = None
     """Denoising steps K: 1 by default, or what an exported model was made with."""
     draws: OptionalNumber = None
     """Noise draws N whose probabilities are averaged: 1 by default, or what an exported model was made with."""
-    write: tuple[Literal["labels", "color", "overlay", "uncertainty"], ...] = (
-        "labels",
-        "color",
-        "overlay",
-        "uncertainty",
-    )
-    """What to write."""
+    write: Annotated[tuple[Kind, ...] | None, arg(metavar="KIND...", help_behavior_hint="")] = None
+    """What to write: one or more of labels, color, overlay and uncertainty. By default all four of images and the
+    overlay of videos."""
+    smoothing: float = 0.0
+    """Of video: from 0, each frame alone, to below 1, where a frame counts little beside those before it. Starts anew
+    at scene cuts."""
+    max_frames: OptionalNumber = None
+    """Stop each video after so many frames."""
+    seconds: OptionalSeconds = None
+    """Stop each video after so many seconds of it."""
     ids: Literal["train", "index", "cityscapes"] = "train"
     """Numbers in the label maps: train for Cityscapes trainIds (class indices if a class has none), index for
     the model's class indices, cityscapes for Cityscapes labelIds."""
@@ -58,21 +81,83 @@ class PredictArgs:
     """Seed of the noise."""
 
     def run(self) -> int:
-        """Predicts; 1 if some images could not be."""
-        from iccld.inference.inputs import find_inputs
+        """Predicts; 1 if some inputs could not be."""
+        from iccld.inference.inputs import find_inputs, split_inputs
         from iccld.inference.media import predict_files
         from iccld.inference.segmenter import PredictSettings, load_segmenter
 
-        if not self.write:
+        if self.write == ():
             raise InputError("--write names nothing; give one or more of labels color overlay uncertainty")
         settings = PredictSettings(self.steps, self.draws, self.seed, self.window, self.overlap, self.resize)
-        images = find_inputs(self.inputs, out=self.out)
+        images, videos = split_inputs(find_inputs(self.inputs, out=self.out))
+        if videos:
+            self._check_video_flags()
         model = load_segmenter(self.model, device=self.device, threads=self.threads)
-        failures = predict_files(model, images, self.out, write=self.write, ids=self.ids, settings=settings)
-        done = len(images) - len(failures)
-        print(f"{done} image{'' if done == 1 else 's'} predicted: {self.out}/ ({', '.join(self.write)})")
+        failures = []
+        if images:
+            kinds = self.write or _IMAGE_KINDS
+            failures = predict_files(model, images, self.out, write=kinds, ids=self.ids, settings=settings)
+            done = len(images) - len(failures)
+            print(f"{done} image{'' if done == 1 else 's'} predicted: {self.out}/ ({', '.join(kinds)})")
+        if videos:
+            failures += self._predict_videos(model, videos, settings, alone=len(videos) == 1 and not images)
         if failures:
-            print(f"iccld: {len(failures)} of {len(images)} images could not be predicted:", file=sys.stderr)
+            what = f"{len(images) + len(videos)} {'inputs' if videos else 'images'}"
+            print(f"iccld: {len(failures)} of {what} could not be predicted:", file=sys.stderr)
             for failure in failures:
                 print(f"  {failure}", file=sys.stderr)
         return 1 if failures else 0
+
+    def _check_video_flags(self) -> None:
+        """Refuses bad values before a model is loaded."""
+        from iccld.inference.smoothing import TemporalSmoothing
+        from iccld.inference.video import Limits
+
+        TemporalSmoothing(self.smoothing)
+        Limits(self.max_frames, self.seconds)
+
+    def _predict_videos(
+        self, model: Segmenter, videos: list[InputVideo], settings: PredictSettings, *, alone: bool
+    ) -> list[str]:
+        """Predicts videos one by one; gives a line for each that is not whole.
+
+        Raises:
+            InputError: the only input there is cannot be predicted at all.
+            KeyboardInterrupt: a file was stopped.
+        """
+        from iccld.inference.video import Limits, predict_video
+        from iccld.training.interruption import Interruption
+
+        kinds, failures = self.write or _VIDEO_KINDS, []
+        limits = Limits(self.max_frames, self.seconds)
+        for video in videos:
+            # Only the main thread may set handlers of signals.
+            interruption = Interruption()
+            with interruption if threading.current_thread() is threading.main_thread() else nullcontext():
+                try:
+                    result = predict_video(
+                        model,
+                        video,
+                        self.out,
+                        write=kinds,
+                        ids=self.ids,
+                        settings=settings,
+                        smoothing=self.smoothing,
+                        limits=limits,
+                        stop=partial(getattr, interruption, "requested"),
+                    )
+                except InputError as error:
+                    if alone:
+                        raise
+                    failures.append(str(error) if video.title in str(error) else f"{video.title}: {error}")
+                    continue
+            print(
+                f"{video.title}: {result.num_frames} frame{'' if result.num_frames == 1 else 's'} "
+                f"({result.seconds:.1f} s) predicted: {self.out}/ ({', '.join(kinds)})",
+                flush=True,
+            )
+            if result.problem:
+                failures.append(f"{result.problem}; {result.num_frames} frames are predicted")
+            if result.stopped and video.is_file:
+                raise KeyboardInterrupt
+        return failures

@@ -1,15 +1,26 @@
-"""Finding the images that the user named, as files, globs and folders, and naming their outputs."""
+"""Finding the images and videos that the user named, as files, globs, folders, cameras and addresses."""
 
 from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from iccld.data.image_files import IMAGE_SUFFIXES, is_image_name
 from iccld.errors import InputError
+
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv"),
+    *(".flv", ".3gp", ".ogv"),
+)
+"""The endings, in lower case, of the files that are taken for videos."""
+
+_CAMERA = re.compile(r"camera:(\d+)")
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -26,57 +37,150 @@ class InputImage:
     name: str
 
 
-def find_inputs(inputs: Sequence[str], out: Path | None = None) -> list[InputImage]:
-    """Lists the images of the inputs, sorted within each; an image named twice is listed once.
+@dataclass(frozen=True)
+class InputVideo:
+    """A video to predict: a file, a camera or an address.
+
+    Attributes:
+        source: path of the file, address of the stream, or ``camera:N``.
+        name: as of an image; for cameras and addresses made of them.
+    """
+
+    source: str
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """Where the file is; meaningless for cameras and addresses."""
+        return Path(self.source)
+
+    @property
+    def camera(self) -> int | None:
+        """The number of a camera; None for files and addresses."""
+        match = _CAMERA.fullmatch(self.source)
+        return int(match.group(1)) if match else None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file on disk: with an end, sound, and time to wait for us."""
+        return self.camera is None and not _ADDRESS.match(self.source)
+
+    @property
+    def title(self) -> str:
+        """What messages call it: the source, without the password that an address may hold."""
+        return re.sub(r"://[^/@]*@", "://", self.source) if not self.is_file else self.source
+
+
+Input = InputImage | InputVideo
+
+
+def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names: bool = False) -> list[Input]:
+    """Lists the images and videos of the inputs, sorted within each; one that is named twice is listed once.
 
     Args:
-        inputs: image files, globs (``**`` crosses folders) and folders (taken with all below them).
-        out: images in this folder are left out, so that outputs kept beside the inputs do not become inputs.
+        inputs: image and video files, globs (``**`` crosses folders), folders (taken with all below them),
+            ``camera:0`` and its like, and addresses such as ``rtsp://host/stream``.
+        out: files in this folder are left out, so that outputs kept beside the inputs do not become inputs.
+        shared_names: two images may have one name, since nothing is written under it.
 
     Raises:
-        InputError: an input does not exist, is no image or holds none, or two would be written to one place.
+        InputError: an input does not exist, is no image or video or holds none, or two would be written to one
+            place.
     """
-    found: dict[Path, InputImage] = {}
+    found: dict[Path | str, Input] = {}
     for text in inputs:
-        images = [image for image in _expand(text) if out is None or not _is_within(image.path, out)]
-        if not images:
-            verb, endings = "holds" if Path(text).is_dir() else "matches", " ".join(IMAGE_SUFFIXES)
-            raise InputError(f"{text}: {verb} no image (a file ending in {endings}); name another")
-        for image in images:
-            found.setdefault(image.path.resolve(), image)
-    if not found:
-        raise InputError("no input is given; name image files, a glob in quotes or a folder")
-    places: dict[str, Path] = {}
-    for image in found.values():
-        other = places.setdefault(image.name, image.path)
-        if other is not image.path:
+        if _CAMERA.fullmatch(text) or _ADDRESS.match(text):
+            found.setdefault(text, InputVideo(text, _stream_name(text)))
+            continue
+        items = [item for item in _expand(text) if out is None or not _is_within(item.path, out)]
+        if not items:
+            verb = "holds" if Path(text).is_dir() else "matches"
             raise InputError(
-                f"{other} and {image.path} would both be written to {image.name}.png; "
-                "predict them one after the other with two --out folders"
+                f"{text}: {verb} no image or video (a file ending in {_endings()}); name another"
             )
+        for item in items:
+            found.setdefault(item.path.resolve(), item)
+    if not found:
+        raise InputError("no input is given; name images or videos, a glob in quotes or a folder")
+    _refuse_clashes([item for item in found.values() if not (shared_names and isinstance(item, InputImage))])
     return list(found.values())
 
 
-def _expand(text: str) -> Iterator[InputImage]:
+def split_inputs(inputs: Sequence[Input]) -> tuple[list[InputImage], list[InputVideo]]:
+    """Images, and videos with files before cameras and addresses, which may have no end."""
+    images = [item for item in inputs if isinstance(item, InputImage)]
+    videos = [item for item in inputs if isinstance(item, InputVideo)]
+    return images, sorted(videos, key=lambda video: not video.is_file)
+
+
+def _refuse_clashes(items: Sequence[Input]) -> None:
+    """Two inputs may not be written to one place: images to NAME.png, videos to NAME.mp4 and NAME/000000.png."""
+    places: dict[str, Input] = {}
+    for item in items:
+        place = f"{item.name}.{'png' if isinstance(item, InputImage) else 'mp4'}"
+        other = places.setdefault(place, item)
+        if other is not item:
+            raise InputError(
+                f"{_title(other)} and {_title(item)} would both be written to {place}; "
+                "predict them one after the other with two --out folders"
+            )
+    for item in items:
+        folder, _, stem = item.name.rpartition("/")
+        video = places.get(f"{folder}.mp4")
+        if isinstance(item, InputImage) and video is not None and re.fullmatch(r"\d{6,}", stem):
+            raise InputError(
+                f"{item.path} would be written where frames of {_title(video)} go; "
+                "predict them one after the other with two --out folders"
+            )
+
+
+def _title(item: Input) -> str:
+    return item.title if isinstance(item, InputVideo) else str(item.path)
+
+
+def _endings() -> str:
+    return " ".join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)
+
+
+def _stream_name(text: str) -> str:
+    """``camera_0``; for an address the last part of its path, or its host."""
+    camera = _CAMERA.fullmatch(text)
+    if camera:
+        return f"camera_{camera.group(1)}"
+    try:
+        parts = urlsplit(text)
+        names = (Path(parts.path).stem, parts.hostname or "")
+    except ValueError as error:
+        raise InputError(
+            f"{text}: is not an address ({error}); give one such as rtsp://host/stream"
+        ) from error
+    safe = (re.sub(r"[^\w.-]+", "_", name).strip("._") for name in names)
+    return next(filter(None, safe), "stream")
+
+
+def _expand(text: str) -> Iterator[Input]:
     path = Path(text)
     if path.is_dir():
         yield from _below(path, path)
     elif path.exists():
-        if not is_image_name(path.name):
-            raise InputError(f"{text}: is not an image file; name files ending in {' '.join(IMAGE_SUFFIXES)}")
-        yield InputImage(path, path.stem)
+        if not _is_input(path.name):
+            raise InputError(f"{text}: is not an image or video file; name files ending in {_endings()}")
+        yield _make(path, path.stem)
     elif glob.has_magic(text):
         fixed = _fixed_part(path)
         for hit in sorted(glob.glob(text, recursive=True)):
             if Path(hit).is_dir():
                 yield from _below(Path(hit), fixed)
-            elif is_image_name(Path(hit).name):
-                yield InputImage(Path(hit), _name(Path(hit), fixed))
+            elif _is_input(Path(hit).name):
+                yield _make(Path(hit), _name(Path(hit), fixed))
     else:
-        raise InputError(f"{text}: no such file or folder; name image files, a glob in quotes or a folder")
+        remedy = "name images or videos, a glob in quotes or a folder"
+        if text.isdecimal():
+            remedy = f"a camera is named camera:{text}"
+        raise InputError(f"{text}: no such file or folder; {remedy}")
 
 
-def _below(folder: Path, base: Path) -> Iterator[InputImage]:
+def _below(folder: Path, base: Path) -> Iterator[Input]:
     """Walks a folder and follows links, as data sets often are; each real folder once, so that loops end."""
     seen: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
@@ -87,9 +191,21 @@ def _below(folder: Path, base: Path) -> Iterator[InputImage]:
         seen.add(real)
         folders.sort()
         for name in sorted(names):
-            if is_image_name(name):
+            if _is_input(name):
                 path = Path(parent, name)
-                yield InputImage(path, _name(path, base))
+                yield _make(path, _name(path, base))
+
+
+def _is_input(name: str) -> bool:
+    return is_image_name(name) or _is_video_name(name)
+
+
+def _is_video_name(name: str) -> bool:
+    return not name.startswith(".") and name.lower().endswith(VIDEO_SUFFIXES)
+
+
+def _make(path: Path, name: str) -> Input:
+    return InputVideo(str(path), name) if _is_video_name(path.name) else InputImage(path, name)
 
 
 def _fixed_part(pattern: Path) -> Path:

@@ -66,14 +66,26 @@ def predict_files(
             failures.append(message if str(item.path) in message else f"{item.path}: {message}")
             continue
         for kind in write:
-            picture = _picture(kind, image, prediction, model.label_space, table)
+            picture = draw(kind, image, prediction, model.label_space, table)
             write_png(Path(out) / kind / f"{item.name}.png", picture)
     return failures
 
 
-def _picture(
+def draw(
     kind: OutputKind, image: Image, prediction: Prediction, space: LabelSpace, table: np.ndarray
 ) -> np.ndarray:
+    """Makes one kind of output.
+
+    Args:
+        kind: which.
+        image: RGB (h, w, 3).
+        prediction: of the image, at its size.
+        space: the classes and their colors.
+        table: number in the label map of every class index, (256,) uint8.
+
+    Returns:
+        The label map (h, w), or an RGB picture (h, w, 3); uint8.
+    """
     if kind == "labels":
         return np.asarray(table[prediction.labels])
     if kind == "color":

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from iccld.errors import InputError
-from iccld.inference.inputs import find_inputs
+from iccld.inference.inputs import InputVideo, find_inputs, split_inputs
 
 
 @pytest.fixture
@@ -109,3 +109,61 @@ def test_what_cannot_be_predicted_is_refused_by_name(photos: Path, tmp_path: Pat
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="no input"):
         find_inputs([])
+
+
+# -- video -------------------------------------------------------------------------------------------
+
+
+def test_videos_are_found_beside_images(photos: Path):
+    (photos / "city" / "drive.MP4").write_bytes(b"x")
+    found = find_inputs([str(photos)])
+    assert [item.name for item in found] == ["a", "b", "city/c", "city/drive", "city/deep/d"]
+    images, videos = split_inputs(found)
+    assert [image.name for image in images] == ["a", "b", "city/c", "city/deep/d"]
+    assert [(video.path, video.is_file) for video in videos] == [(photos / "city" / "drive.MP4", True)]
+    assert names(photos / "**" / "*.MP4") == ["city/drive"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "camera", "title"),
+    [
+        ("camera:0", "camera_0", 0, "camera:0"),
+        ("camera:12", "camera_12", 12, "camera:12"),
+        ("rtsp://10.0.0.2:554/live/front.sdp", "front", None, "rtsp://10.0.0.2:554/live/front.sdp"),
+        ("rtsp://me:pass@yard.lan/", "yard.lan", None, "rtsp://yard.lan/"),
+        ("http://host/a b/?x=1&y=/z", "a_b", None, "http://host/a b/?x=1&y=/z"),
+        ("https://host/../..", "host", None, "https://host/../.."),
+    ],
+)
+def test_cameras_and_addresses(text: str, name: str, camera: int | None, title: str):
+    (video,) = find_inputs([text, text])
+    assert isinstance(video, InputVideo)
+    assert (video.source, video.name, video.camera, video.title) == (text, name, camera, title)
+    assert not video.is_file
+
+
+def test_files_come_before_what_may_have_no_end(photos: Path):
+    (photos / "x.mkv").write_bytes(b"x")
+    _, videos = split_inputs(find_inputs(["camera:1", str(photos / "x.mkv"), "rtsp://host/y"]))
+    assert [video.name for video in videos] == ["x", "camera_1", "y"]
+
+
+def test_videos_that_would_be_written_to_one_place_are_refused(photos: Path):
+    (photos / "x.mkv").write_bytes(b"x")
+    (photos / "x.png").write_bytes(b"x")  # pictures do not clash with videos of their name
+    assert "x" in names(photos)
+    (photos / "x").mkdir()
+    (photos / "x" / "one.png").write_bytes(b"x")
+    assert "x/one" in names(photos)
+    (photos / "x" / "000012.png").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"000012\.png would be written where frames of .*x\.mkv go"):
+        find_inputs([str(photos)])
+    (photos / "x.avi").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"x\.avi and .*x\.mkv would both be written to x\.mp4"):
+        find_inputs([str(photos)])
+
+
+def test_a_number_alone_is_no_camera(photos: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(photos)
+    with pytest.raises(InputError, match="0: no such file or folder; a camera is named camera:0"):
+        find_inputs(["0"])

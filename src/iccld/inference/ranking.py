@@ -1,0 +1,152 @@
+"""What to label next: frames that the model is unsure of, and that differ from each other.
+
+Uncertainty alone picks ten copies of one difficult scene. So frames are chosen one after the other, each by its
+score times its distance to the nearest frame that was chosen before: the idea of maximal marginal relevance (Carbonell
+and Goldstein 1998, *The Use of MMR, Diversity-Based Reranking*), with the distance of the k-center rule for active
+learning (Sener and Savarese 2018, *Active Learning for Convolutional Neural Networks: A Core-Set Approach*).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from iccld.errors import InputError
+from iccld.files import write_text
+from iccld.models.prediction import Prediction
+
+Score = Literal["entropy", "mutual_information", "margin"]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A frame in its place.
+
+    Attributes:
+        index: which frame, in the order in which they were given.
+        score: its uncertainty, from 0 (sure) to 1 (clueless).
+        distance: to the nearest of the frames chosen before it, from 0 (the same) to 2; None for the first.
+        neighbor: that frame; None for the first.
+    """
+
+    index: int
+    score: float
+    distance: float | None
+    neighbor: int | None
+
+
+def score_prediction(prediction: Prediction, score: Score = "entropy") -> float:
+    """One number, from 0 (sure) to 1 (clueless), for an image: the mean over its pixels.
+
+    Args:
+        prediction: of one image.
+        score: ``entropy`` of the class probabilities, divided by its maximum; ``mutual_information``, the part of it
+            that comes from disagreement between draws; ``margin``, 1 − the lead of the most probable class.
+    """
+    if score == "entropy":
+        return float(prediction.uncertainty.mean(dtype=np.float64))
+    if score == "mutual_information":
+        return float(prediction.mutual_information.mean(dtype=np.float64))
+    if len(prediction.probabilities) < 2:
+        return 0.0
+    second, first = np.partition(prediction.probabilities, -2, axis=0)[-2:]
+    return float(1 - (first - second).mean(dtype=np.float64))
+
+
+def check_ranking(top: int, diversity: float) -> None:
+    """Refuses settings of :func:`rank` that make no sense.
+
+    Raises:
+        InputError: one does not.
+    """
+    if top < 1:
+        raise InputError(f"top is {top}; give 1 or more")
+    if not 0 <= diversity < float("inf"):
+        raise InputError(f"diversity is {diversity}; give 0 (uncertainty alone) or more")
+
+
+def rank(
+    scores: Sequence[float],
+    embeddings: Float[np.ndarray, "n d"],
+    *,
+    top: int,
+    diversity: float = 1.0,
+) -> list[Ranked]:
+    """Orders frames by score × distance^diversity, where the distance is the one to the nearest frame chosen before.
+
+    Distances are Euclidean. The first ``top`` frames are chosen one by one; the rest follow by the same product, with
+    their distances to those, so that a long list costs n × top distances and not n². Equals keep their order.
+
+    Args:
+        scores: n scores, 0 or more.
+        embeddings: of the frames, of length 1.
+        top: how many are chosen one by one.
+        diversity: 0 for the scores' order alone; the larger, the less the scores count.
+
+    Raises:
+        InputError: diversity or top that make no sense.
+    """
+    check_ranking(top, diversity)
+    values = np.asarray(scores, dtype=np.float64)
+    assert len(values) == len(embeddings), (len(values), len(embeddings))
+    vectors = embeddings.astype(np.float64)
+    nearest = np.full(len(values), np.inf)
+    neighbors = np.full(len(values), -1)
+    left = np.ones(len(values), dtype=bool)
+    order: list[Ranked] = []
+
+    def take(index: int) -> None:
+        first = neighbors[index] < 0
+        distance, neighbor = (None, None) if first else (float(nearest[index]), int(neighbors[index]))
+        order.append(Ranked(index, float(values[index]), distance, neighbor))
+        left[index] = False
+
+    for _ in range(min(top, len(values))):
+        gains = values if not order else values * nearest**diversity
+        chosen = int(np.where(left, gains, -1.0).argmax())
+        take(chosen)
+        distances = np.linalg.norm(vectors - vectors[chosen], axis=1)
+        closer = distances < nearest
+        nearest[closer], neighbors[closer] = distances[closer], chosen
+    gains = values * nearest**diversity
+    for index in np.argsort(-gains, kind="stable"):
+        if left[index]:
+            take(int(index))
+    return order
+
+
+def write_ranking(
+    path: str | os.PathLike[str], order: Sequence[Ranked], names: Sequence[tuple[str, int | None]]
+) -> Path:
+    """Writes a ranking as CSV: rank, file, frame, score, distance, neighbor.
+
+    Args:
+        path: the file.
+        order: what :func:`rank` gave.
+        names: file, and number of the frame in a video or None, of every frame in the order they were given.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["rank", "file", "frame", "score", "distance", "neighbor"])
+    for place, item in enumerate(order, start=1):
+        file, frame = names[item.index]
+        neighbor = "" if item.neighbor is None else frame_title(*names[item.neighbor])
+        distance = "" if item.distance is None else f"{item.distance:.6f}"
+        table.writerow([place, file, "" if frame is None else frame, f"{item.score:.6f}", distance, neighbor])
+    return write_text(path, text.getvalue())
+
+
+def frame_title(file: str, frame: int | None) -> str:
+    """``photo.png``, or ``clip.mp4#120`` for a frame of a video."""
+    return file if frame is None else f"{file}#{frame}"

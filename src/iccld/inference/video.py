@@ -1,0 +1,189 @@
+"""Predicting video: frame by frame into videos of the same times and sound, and into exact label maps."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from iccld.data.image_files import write_png
+from iccld.errors import InputError
+from iccld.inference.inputs import InputVideo
+from iccld.inference.label_ids import IdKind, index_to_id
+from iccld.inference.media import OutputKind, draw
+from iccld.inference.segmenter import PredictSettings, Segmenter, predict_image
+from iccld.inference.smoothing import TemporalSmoothing
+from iccld.inference.video_source import Frame, VideoSource, newest, open_video
+from iccld.inference.video_writer import VideoWriter, writing_video
+from iccld.progress import track
+
+VIDEO_OUTPUTS: tuple[OutputKind, ...] = ("overlay",)
+"""What is written of a video unless more is asked for: a label map a frame is a lot of files."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where to stop; bad values are refused with their name.
+
+    Attributes:
+        max_frames: number of frames, or None.
+        seconds: of the video, or None.
+    """
+
+    max_frames: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_frames is not None and self.max_frames < 1:
+            raise InputError(f"max-frames is {self.max_frames}; give 1 or more")
+        if self.seconds is not None and not 0 < self.seconds < float("inf"):
+            raise InputError(f"seconds is {self.seconds}; give more than 0")
+
+    def cut(self, frames: Iterator[Frame], time_base: Fraction) -> Iterator[Frame]:
+        """Yields the frames up to the limits; none is read that is not needed."""
+        start = None
+        # What is written 0.2 means one fifth, not the nearest binary number.
+        end = None if self.seconds is None else Fraction(self.seconds).limit_denominator(1_000_000)
+        for count, frame in enumerate(frames, start=1):
+            start = frame.pts if start is None else start
+            if end is not None and (frame.pts - start) * time_base >= end:
+                return
+            yield frame
+            if count == self.max_frames:
+                return
+
+    def total(self, source: VideoSource) -> int | None:
+        """How many frames there will be; None if nobody knows."""
+        known = [] if source.num_frames is None else [source.num_frames]
+        if self.max_frames is not None:
+            known.append(self.max_frames)
+        if self.seconds is not None:
+            known.append(max(1, round(self.seconds * source.rate)))
+        return min(known, default=None)
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """What became of a video.
+
+    Attributes:
+        num_frames: how many frames were predicted and written.
+        seconds: of the video that they show.
+        problem: what is wrong with the video, in a line that names it; None if nothing is.
+        stopped: whether somebody asked to stop before its end.
+    """
+
+    num_frames: int
+    seconds: float
+    problem: str | None
+    stopped: bool
+
+
+def predict_video(
+    model: Segmenter,
+    video: InputVideo,
+    out: str | os.PathLike[str],
+    *,
+    write: Sequence[OutputKind] = VIDEO_OUTPUTS,
+    ids: IdKind = "train",
+    settings: PredictSettings | None = None,
+    smoothing: float = 0.0,
+    limits: Limits | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    open_source: Callable[[InputVideo], VideoSource] = open_video,
+) -> VideoResult:
+    """Predicts a video and writes ``out/<kind>/<name>.mp4``, and ``out/labels/<name>/000000.png`` and on.
+
+    The videos have the frames' times and a file's sound. Of a live source whose frames come faster than they are
+    predicted, the newest is taken. Files appear when they are whole: at the end, or where it was stopped.
+
+    Args:
+        model: the model.
+        video: what :func:`iccld.inference.inputs.find_inputs` found.
+        out: the folder to write to.
+        write: which kinds of output; a lossy video cannot hold class numbers, so ``labels`` become PNG files.
+        ids: what the numbers of the label maps mean.
+        settings: steps, draws and sizes.
+        smoothing: see :class:`~iccld.inference.smoothing.TemporalSmoothing`; with 0 each frame is predicted as if
+            alone.
+        limits: where to stop.
+        stop: asked before each frame.
+        open_source: opens the video.
+
+    Raises:
+        InputError: the video cannot be opened or holds no frame, an output cannot be written, or the classes have
+            no ids of the wanted kind.
+    """
+    table = index_to_id(model.label_space, ids)
+    limits, smooth = limits or Limits(), TemporalSmoothing(smoothing)
+    count, first, end = 0, 0, 0
+    with closing(open_source(video)) as source, ExitStack() as files:
+        outputs = _Outputs(Path(out), video, write, source, files)
+        with closing(_frames(source, limits, stop)) as frames:
+            for frame in track(frames, limits.total(source), video.title, unit="fps"):
+                prediction = smooth(frame.image, predict_image(model, frame.image, settings))
+                for kind in write:
+                    picture = draw(kind, frame.image, prediction, model.label_space, table)
+                    outputs.add(kind, picture, count, frame)
+                first = first if count else frame.pts
+                end = frame.pts + (frame.duration or round(1 / (source.rate * source.time_base)))
+                count += 1
+    if count == 0:
+        raise InputError(f"{video.title}: was stopped before its first frame; nothing was written")
+    if "labels" in write:
+        _remove_later_frames(outputs.folder, count)
+    return VideoResult(count, float((end - first) * source.time_base), source.problem, stop())
+
+
+class _Outputs:
+    """The files that are made of one video; each is opened when its first picture comes and its size is known."""
+
+    def __init__(
+        self, out: Path, video: InputVideo, write: Sequence[OutputKind], source: VideoSource, files: ExitStack
+    ) -> None:
+        self.folder = out / "labels" / video.name
+        self._paths = {kind: out / kind / f"{video.name}.mp4" for kind in write}
+        self._sound_of = video.path if video.is_file else None
+        self._source, self._files = source, files
+        self._writers: dict[OutputKind, VideoWriter] = {}
+
+    def add(self, kind: OutputKind, picture: np.ndarray, number: int, frame: Frame) -> None:
+        if kind == "labels":
+            write_png(self.folder / f"{number:06d}.png", picture)
+            return
+        if kind not in self._writers:
+            source = self._source
+            opened = writing_video(
+                self._paths[kind],
+                (picture.shape[0], picture.shape[1]),
+                time_base=source.time_base,
+                rate=source.rate,
+                pixel_aspect=source.pixel_aspect,
+                sound_of=self._sound_of,
+            )
+            self._writers[kind] = self._files.enter_context(opened)
+        self._writers[kind].add(picture, frame.pts, frame.duration)
+
+
+def _frames(source: VideoSource, limits: Limits, stop: Callable[[], bool]) -> Generator[Frame, None, None]:
+    frames = limits.cut(source.frames(), source.time_base)
+    if source.live:
+        yield from newest(frames, stop)
+        return
+    for frame in frames:
+        if stop():
+            return
+        yield frame
+
+
+def _remove_later_frames(folder: Path, count: int) -> None:
+    """An earlier run over more frames left label maps that would pass for this one's."""
+    for path in folder.iterdir():
+        if re.fullmatch(r"\d{6,}\.png", path.name) and int(path.stem) >= count:
+            path.unlink()

@@ -1,0 +1,293 @@
+"""Reading video: the frames of files, streams and cameras as upright RGB images with their times."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Protocol, runtime_checkable
+
+import av
+import cv2
+import numpy as np
+from av.container import InputContainer
+from jaxtyping import UInt8
+
+from iccld.errors import InputError
+from iccld.inference.inputs import InputVideo
+
+_TIMEOUT = 10.0  # seconds that a stream may be silent
+_CLOCK = Fraction(1, 90_000)  # of cameras, which send no times
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame of a video.
+
+    Attributes:
+        image: RGB, turned upright.
+        pts: when it is shown, in units of the source's time base; rises from frame to frame.
+        duration: how long, in the same units; 0 if unknown.
+    """
+
+    image: UInt8[np.ndarray, "h w 3"]
+    pts: int
+    duration: int
+
+
+@runtime_checkable
+class VideoSource(Protocol):
+    """An opened video.
+
+    Attributes:
+        time_base: seconds of one unit of time.
+        rate: frames a second on average, or a guess.
+        num_frames: how many there should be; None if nobody knows.
+        pixel_aspect: width over height of a pixel; known with the first frame.
+        live: frames come whether we are ready or not.
+        problem: after the last frame, what was wrong with the video; None if nothing was.
+    """
+
+    time_base: Fraction
+    rate: Fraction
+    num_frames: int | None
+    pixel_aspect: Fraction
+    live: bool
+    problem: str | None
+
+    def frames(self) -> Iterator[Frame]:
+        """Yields the frames, once."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of the file or device."""
+        ...
+
+
+def open_video(video: InputVideo) -> VideoSource:
+    """Opens a video.
+
+    Raises:
+        InputError: it is not there, cannot be read or holds no pictures.
+    """
+    return Container(video) if video.camera is None else Camera(video.camera)
+
+
+class Container:
+    """A file or a stream, decoded by FFmpeg. Times count from its start.
+
+    Args:
+        video: where it is.
+
+    Raises:
+        InputError: see :func:`open_video`.
+    """
+
+    def __init__(self, video: InputVideo) -> None:
+        self.problem: str | None = None
+        self._video = video
+        self._container = _open(video)
+        if not self._container.streams.video:
+            self._container.close()
+            raise InputError(f"{video.title}: holds no video; name another file")
+        self._stream = stream = self._container.streams.video[0]
+        stream.thread_type = "AUTO"
+        self.time_base = stream.time_base or _CLOCK
+        self.rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        self.pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
+        seconds = self._seconds()
+        known = stream.frames or (None if seconds is None else round(seconds * self.rate))
+        self.num_frames = known or None
+        self.live = seconds is None and not video.is_file
+        self._start = None if self.live else container_start(self._container, self.time_base)
+
+    def frames(self) -> Iterator[Frame]:
+        """See :class:`VideoSource`. Packets that cannot be decoded are left out and noted as a problem."""
+        size: tuple[int, int] | None = None
+        last, duration, count = None, round(1 / (self.rate * self.time_base)), 0
+        for frame in self._decoded():
+            if size is None:
+                size = (frame.width, frame.height)
+                if round(frame.rotation / 90) % 2:
+                    self.pixel_aspect = 1 / self.pixel_aspect
+            pts = frame.pts if frame.pts is not None else (0 if last is None else last + duration)
+            if self._start is None:  # a live stream's clock started long before
+                self._start = pts
+            pts -= self._start
+            if last is not None:
+                pts = max(pts, last + 1)
+            # Streams may change their size on the way; the file that is written cannot.
+            image = frame.reformat(*size, format="rgb24").to_ndarray()
+            last, count = pts, count + 1
+            yield Frame(_upright(image, frame.rotation), pts, frame.duration or 0)
+        if last is None:
+            raise InputError(self.problem or f"{self._video.title}: holds no frame; name another file")
+        self._notice_missing(count, last + duration)
+
+    def close(self) -> None:
+        """Closes the file or connection."""
+        self._container.close()
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        packets = self._container.demux(self._stream)
+        damaged = 0
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError as error:
+                self._note(f"cannot be read to its end ({error.strerror})")
+                break
+            if packet is None:
+                break
+            try:
+                yield from packet.decode()
+            except av.EOFError:
+                break
+            except av.FFmpegError:
+                damaged += 1
+        if damaged:
+            self._note(f"{damaged} packet{'' if damaged == 1 else 's'} could not be decoded")
+
+    def _seconds(self) -> float | None:
+        if self._stream.duration is not None:
+            return float(self._stream.duration * self.time_base)
+        return None if self._container.duration is None else self._container.duration / av.time_base
+
+    def _notice_missing(self, count: int, end: int) -> None:
+        """A file that was cut off announces more than it holds. Edited files hold more frames than they show."""
+        seconds, declared = self._seconds(), self._stream.frames
+        if self.live or seconds is None or (declared and count >= declared):
+            return
+        begin = (self._stream.start_time or 0) - (self._start or 0)
+        if (end - begin) * self.time_base < seconds - max(2 / float(self.rate), 0.01 * seconds):
+            self._note(f"ends after {count} frames, {float(end * self.time_base):.1f} of {seconds:.1f} s")
+
+    def _note(self, text: str) -> None:
+        if self.problem is None:
+            self.problem = f"{self._video.title}: {text}"
+
+
+class Camera:
+    """A camera of this computer.
+
+    Args:
+        index: its number, from 0.
+
+    Raises:
+        InputError: no such camera, or it is in use.
+    """
+
+    def __init__(self, index: int) -> None:
+        log: Any = cv2.utils.logging
+        level = log.getLogLevel()
+        log.setLogLevel(log.LOG_LEVEL_SILENT)  # it says nothing that the line below does not
+        try:
+            self._capture = cv2.VideoCapture(index)
+        finally:
+            log.setLogLevel(level)
+        self._title = f"camera:{index}"
+        if not self._capture.isOpened():
+            raise InputError(
+                f"{self._title}: no such camera, or another program uses it; see that it is plugged in"
+            )
+        self.time_base, self.pixel_aspect, self.live = _CLOCK, Fraction(1), True
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self.rate = Fraction(rate).limit_denominator(1001) if 1 <= rate <= 1000 else Fraction(30)
+        self.num_frames: int | None = None
+        self.problem: str | None = None
+
+    def frames(self) -> Iterator[Frame]:
+        """See :class:`VideoSource`. The times are those at which the frames arrived."""
+        start, last = None, -1
+        while True:
+            ok, picture = self._capture.read()
+            now = time.monotonic()
+            if not ok:
+                break
+            start = now if start is None else start
+            last = max(round((now - start) / self.time_base), last + 1)
+            image = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+            yield Frame(image, last, 0)
+        if start is None:
+            raise InputError(f"{self._title}: gives no picture; see that no other program uses it")
+        self.problem = f"{self._title}: gives no more pictures"
+
+    def close(self) -> None:
+        """Gives the camera back."""
+        self._capture.release()
+
+
+def newest(frames: Iterator[Frame], stop: Callable[[], bool]) -> Iterator[Frame]:
+    """Yields the newest frame of a live source; frames that came while the caller was busy are dropped.
+
+    Without this a slow model would fall behind further and further.
+
+    Args:
+        frames: read in a thread of their own.
+        stop: asked several times a second; ends the iteration, even if no frame comes any more.
+    """
+    slot: queue.Queue[Frame | BaseException | None] = queue.Queue(maxsize=1)
+    ended = threading.Event()
+
+    def put(item: Frame | BaseException | None) -> None:
+        # The last item is not to push out a frame that nobody has seen yet.
+        while not ended.is_set():
+            try:
+                return slot.put(item, timeout=0 if isinstance(item, Frame) else 0.1)
+            except queue.Full:
+                if isinstance(item, Frame):
+                    with contextlib.suppress(queue.Empty):
+                        slot.get_nowait()
+
+    def read() -> None:
+        try:
+            for frame in frames:
+                put(frame)
+                if ended.is_set():
+                    return
+            put(None)
+        except BaseException as error:  # it belongs to the caller
+            put(error)
+
+    thread = threading.Thread(target=read, name="video", daemon=True)
+    thread.start()
+    try:
+        while not stop():
+            try:
+                item = slot.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        ended.set()
+        thread.join(_TIMEOUT)
+
+
+def container_start(container: InputContainer, time_base: Fraction) -> int:
+    """When a file's first stream starts, in units of a time base; not before 0."""
+    start = max(0, container.start_time or 0)
+    return int(Fraction(start, av.time_base) / time_base)
+
+
+def _open(video: InputVideo) -> InputContainer:
+    options = {"rtsp_transport": "tcp"} if video.source.lower().startswith("rtsp") else {}
+    try:
+        return av.open(video.source, options=options, timeout=None if video.is_file else _TIMEOUT)
+    except av.FFmpegError as error:
+        remedy = "name another file" if video.is_file else "see that the address is right and answers"
+        raise InputError(
+            f"{video.title}: cannot be opened as a video ({error.strerror}); {remedy}"
+        ) from error
+
+
+def _upright(image: UInt8[np.ndarray, "h w 3"], degrees: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Turns by the angle, counterclockwise, that phones note in the file instead of turning the pixels."""
+    return np.ascontiguousarray(np.rot90(image, round(degrees / 90) % 4)) if degrees else image
