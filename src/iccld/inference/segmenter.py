@@ -14,7 +14,7 @@ from jaxtyping import Float32, UInt8
 from torch.nn import functional as F
 
 from iccld.errors import InputError
-from iccld.inference.exported import SUFFIXES, load_exported
+from iccld.inference.exported import SUFFIXES, ExportedSegmenter, load_exported
 from iccld.labels import LabelSpace
 from iccld.models.iccld import ICCLD
 from iccld.models.prediction import Prediction
@@ -128,6 +128,21 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def check_settings(model: Segmenter, settings: PredictSettings) -> None:
+    """Refuses, before the first image, settings that no image could be predicted with.
+
+    Raises:
+        InputError: an exported model has other steps, draws or sizes.
+    """
+    if isinstance(model, ExportedSegmenter):
+        model.check_settings(
+            steps=settings.steps,
+            draws=settings.draws,
+            window=settings.window,
+            input_height=_input_height(settings),
+        )
+
+
 def predict_image(
     model: Segmenter, image: UInt8[np.ndarray, "h w 3"], settings: PredictSettings | None = None
 ) -> Prediction:
@@ -151,8 +166,7 @@ def predict_image(
             seed=settings.seed,
             window=settings.window,
             overlap=settings.overlap,
-            # A size that was asked for is not scaled again to the height the model was trained at.
-            input_height=None if settings.resize is None else 0,
+            input_height=_input_height(settings),
         )
     except torch.OutOfMemoryError as error:
         height, width = seen.shape[:2]
@@ -162,6 +176,11 @@ def predict_image(
         ) from error
     height, width = image.shape[:2]
     return prediction if seen.shape == image.shape else _resize_prediction(prediction, (height, width))
+
+
+def _input_height(settings: PredictSettings) -> int | None:
+    # A size that was asked for is not scaled again to the height the model was trained at.
+    return None if settings.resize is None else 0
 
 
 def _resize_image(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:
