@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         chose.
 
     Raises:
-        SystemExit: tyro printed a command's help (0) or a usage error (2).
+        SystemExit: a command's help was printed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     return run_guarded(lambda: _dispatch(words))
@@ -138,9 +138,9 @@ def _run(command: Command, rest: list[str]) -> int:
     if not isinstance(target, type):
         # Training stops at the end of a step and saves; it installs signal handlers of its own.
         return int(target(rest))
-    import tyro
+    from iccld.commands.arguments import parse
 
-    arguments: Any = tyro.cli(target, args=rest, prog=f"iccld {command.name}")
+    arguments: Any = parse(target, rest, prog=f"iccld {command.name}")
     with _terminate_as_interrupt():
         return int(arguments.run())
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from iccld.commands.arguments import parse
 from iccld.config import DataConfig, TrainConfig, from_dict, to_dict
 from iccld.errors import InputError
 from iccld.files import write_json
@@ -61,9 +62,7 @@ def main(rest: Sequence[str]) -> int:
     default = _TrainArgs(**{f: getattr(config, f) for f in TrainConfig.__dataclass_fields__})
     description = f"{get_preset(name).summary}. Example: {get_preset(name).command}"
     shaped = Annotated[_TrainArgs, tyro.conf.arg(name="")]
-    args: Any = tyro.cli(
-        shaped, args=list(rest[1:]), default=default, prog=f"iccld train {name}", description=description
-    )
+    args: Any = parse(shaped, rest[1:], prog=f"iccld train {name}", default=default, description=description)
     out = args.out or Path("runs") / name
     config = TrainConfig(**{f: getattr(args, f) for f in TrainConfig.__dataclass_fields__})
     outcome = train(config, out, preset=name)
