@@ -6,7 +6,8 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from iccld.commands.flags import Inputs, Model, OptionalNumber, OptionalSize, OutFolder
+from iccld.commands.flags import Inputs, JsonFile, Model, OptionalNumber, OptionalSize, OutFolder
+from iccld.commands.output import human_text, write_result
 from iccld.errors import InputError
 
 
@@ -56,6 +57,8 @@ class PredictArgs:
     """CPU threads; 0 for automatic."""
     seed: int = 0
     """Seed of the noise."""
+    json: JsonFile = None
+    """Where to write what was predicted and what failed."""
 
     def run(self) -> int:
         """Predicts; 1 if some images could not be."""
@@ -70,7 +73,10 @@ class PredictArgs:
         model = load_segmenter(self.model, device=self.device, threads=self.threads)
         failures = predict_files(model, images, self.out, write=self.write, ids=self.ids, settings=settings)
         done = len(images) - len(failures)
-        print(f"{done} image{'' if done == 1 else 's'} predicted: {self.out}/ ({', '.join(self.write)})")
+        with human_text(self.json):
+            print(f"{done} image{'' if done == 1 else 's'} predicted: {self.out}/ ({', '.join(self.write)})")
+        facts = {"model": self.model, "out": str(self.out), "written": list(self.write), "predicted": done}
+        write_result(self.json, {**facts, "failures": failures})
         if failures:
             print(f"iccld: {len(failures)} of {len(images)} images could not be predicted:", file=sys.stderr)
             for failure in failures:

@@ -18,6 +18,7 @@ from iccld.inference.exported import SUFFIXES, ExportedSegmenter, load_exported
 from iccld.labels import LabelSpace
 from iccld.models.iccld import ICCLD
 from iccld.models.prediction import Prediction
+from iccld.progress import busy
 
 
 @runtime_checkable
@@ -88,9 +89,10 @@ def load_segmenter(model: str, *, device: str = "auto", threads: int = 0) -> Seg
     """
     if threads < 0:
         raise InputError(f"threads is {threads}; give 0 (automatic) or more")
-    if Path(model).suffix in SUFFIXES.values():
+    if Path(model).suffix not in SUFFIXES.values():
+        return load_model(model, device=device, threads=threads)
+    with busy(f"opening {model}"):
         return load_exported(model, device=device, threads=threads)
-    return load_model(model, device=device, threads=threads)
 
 
 def load_model(model: str, *, device: str = "auto", threads: int = 0) -> ICCLD:
@@ -107,7 +109,8 @@ def load_model(model: str, *, device: str = "auto", threads: int = 0) -> ICCLD:
     target = choose_device(device)
     if threads:
         torch.set_num_threads(threads)
-    return ICCLD.from_pretrained(model).to(target).eval()
+    with busy(f"loading {model}"):
+        return ICCLD.from_pretrained(model).to(target).eval()
 
 
 def choose_device(name: str) -> torch.device:

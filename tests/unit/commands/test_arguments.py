@@ -15,7 +15,7 @@ from iccld.errors import InputError
 
 @dataclass(frozen=True)
 class _Args:
-    """Tries. Example: iccld try MODEL"""  # noqa: D400
+    """Tries. Example: iccld try MODEL"""
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
     """A model."""
