@@ -43,9 +43,11 @@ COMMANDS = (
     Command("evaluate", "measure mIoU and per-class IoU on labeled images", "evaluate:EvaluateArgs"),
     Command("predict", "segment images, folders or video; uncertainty maps", "predict:PredictArgs"),
     Command("export", "write a model for ONNX Runtime, OpenVINO or torch", "export:ExportArgs"),
+    Command("push", "upload a model and its card to the Hugging Face hub", "push:PushArgs"),
     Command("bench", "compare methods over seeds and tasks from a plan", "bench:BenchArgs"),
     Command("data check", "check a data set's files, sizes and labels", "data_check:DataCheckArgs"),
     Command("data scenes", "write generated street scenes to disk", "data_scenes:DataScenesArgs"),
+    Command("completion", "print a completion script for bash, zsh or fish", "completion:main"),
     Command("presets", "list the named runs, or show one in full", "presets:PresetsArgs"),
 )
 
@@ -118,7 +120,7 @@ def _dispatch(words: list[str]) -> int:
 def _dispatch_group(name: str, group: Sequence[Command], words: list[str]) -> int:
     """Runs ``iccld data check`` and its like."""
     if not words or words[0] in ("--help", "-h"):
-        text = f"usage: iccld {name} COMMAND [flags]\n\n{_listing(group)}\n"
+        text = f"usage: iccld {name} COMMAND [flags]\n\n{_listing(group)}\n\nexample:\n  iccld {group[0].name} --help\n"
         (sys.stdout if words else sys.stderr).write(text)
         return 0 if words else EXIT_USAGE
     for command in group:
@@ -135,6 +137,8 @@ def _first_words() -> list[str]:
 def _run(command: Command, rest: list[str]) -> int:
     module_name, _, object_name = command.entry.partition(":")
     target = getattr(importlib.import_module(f"iccld.commands.{module_name}"), object_name)
+    if command.name == "completion":  # the one command that has to know the others
+        return int(target(rest, {command.name: command.entry for command in COMMANDS}))
     if not isinstance(target, type):
         # Training stops at the end of a step and saves; it installs signal handlers of its own.
         return int(target(rest))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import re
@@ -257,3 +258,15 @@ def test_python_dash_m_is_the_same_program(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stderr.startswith("iccld: error: unknown command 'nonsense'")
+
+
+def test_every_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    calls = [command.name.split() for command in cli.COMMANDS]
+    for words in ([], *calls, ["data"], ["train", "demo"]):
+        with contextlib.suppress(SystemExit):
+            assert cli.main([*words, "--help"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        wanted = " ".join(["iccld", *words])
+        # Behind the usage line: a word that says so, or a whole call.
+        examples = [line for line in lines[1:] if "xample" in line or line.strip(" │").startswith(wanted)]
+        assert examples, wanted

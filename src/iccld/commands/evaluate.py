@@ -46,7 +46,7 @@ class EvaluateArgs:
     """
 
     model: OptionalModel = None
-    """Folder of a saved model, a hub id, or an exported file."""
+    """Folder of a saved model, a hub id (user/model or user/model@revision), or an exported file."""
     dataset: OptionalName = None
     """Data set: gta5, synthia, cityscapes, camvid, folder or street_scenes."""
     root: OptionalFolder = None

@@ -26,7 +26,7 @@ class ExportArgs:
     """
 
     model: Model
-    """Folder of a saved model, or a hub id."""
+    """Folder of a saved model, or a hub id (user/model or user/model@revision)."""
     format: Literal["onnx", "openvino", "torch"] = "onnx"
     """onnx (.onnx; pip install 'iccld[onnx]'), openvino (.xml; 'iccld[openvino]') or torch (.pt2)."""
     out: OptionalFile = None

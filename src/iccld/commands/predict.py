@@ -26,7 +26,7 @@ class PredictArgs:
     """
 
     model: Model
-    """Folder of a saved model, a hub id, or an exported file."""
+    """Folder of a saved model, a hub id (user/model or user/model@revision), or an exported file."""
     inputs: Inputs
     """Images, globs or folders."""
     out: OutFolder

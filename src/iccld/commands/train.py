@@ -53,7 +53,7 @@ _FREE = (
 
 
 @dataclass(frozen=True)
-class _TrainArgs(TrainConfig):
+class TrainArgs(TrainConfig):
     """Flags of ``iccld train``: the run's folder, then every setting."""
 
     out: Path | None = None
@@ -73,9 +73,9 @@ def main(rest: Sequence[str]) -> int:
 
     name = rest[0]
     config = _with_recipe(get_preset(name).config, rest[1:])
-    default = _TrainArgs(**{f: getattr(config, f) for f in TrainConfig.__dataclass_fields__})
+    default = TrainArgs(**{f: getattr(config, f) for f in TrainConfig.__dataclass_fields__})
     description = f"{get_preset(name).summary}. Example: {get_preset(name).command}"
-    shaped = Annotated[_TrainArgs, tyro.conf.arg(name="")]
+    shaped = Annotated[TrainArgs, tyro.conf.arg(name="")]
     args: Any = parse(shaped, rest[1:], prog=f"iccld train {name}", default=default, description=description)
     out = args.out or Path("runs") / name
     config = TrainConfig(**{f: getattr(args, f) for f in TrainConfig.__dataclass_fields__})
