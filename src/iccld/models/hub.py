@@ -28,7 +28,7 @@ def check_repo_id(repo_id: str) -> None:
         InputError: says what a name looks like.
     """
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(repo_id)
@@ -132,7 +132,7 @@ def _first_line(error: Exception) -> str:
 @contextlib.contextmanager
 def _plain_where_no_terminal() -> Iterator[None]:
     """Keeps the client's own bars out of log files."""
-    from huggingface_hub.utils import (
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
         are_progress_bars_disabled,
         disable_progress_bars,
         enable_progress_bars,

@@ -104,6 +104,7 @@ class Trainer:
         with RunLog(config, self.out, resume_step=self.step, enabled=first) as log:
             end = min(config.steps, config.stop_at or config.steps)
             with TrainingDisplay(config.method, self.step, end, enabled=first) as display:
+                display.miou = log.miou
                 if not self._train(log, display, end):
                     return "interrupted"
                 self._finish(log, display)
@@ -130,7 +131,7 @@ class Trainer:
                     )
                     figures |= {"train/learning_rate_factor": factor, "train/seconds_per_step": pace}
                     log.add(self.step, figures)
-                display.show(self.step, {"train/loss": logs["train/loss"]}, log.miou)
+                display.show(self.step, {"train/loss": logs["train/loss"]})
                 stopping = self._any_rank(interruption.requested)
                 # Before the checkpoint: a run that goes on from there has this row.
                 if config.eval_every and self.step % config.eval_every == 0 and self.step < config.steps:
@@ -218,6 +219,7 @@ class Trainer:
         if self.evaluate is not None and self.fabric.is_global_zero:
             with display.phase("evaluating"):
                 log.add(self.step, self.evaluate(self.update.teacher_model, self.update.model))
+                display.miou = log.miou
         self.fabric.barrier()
 
     def _finish(self, log: RunLog, display: TrainingDisplay) -> None:

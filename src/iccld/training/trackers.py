@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from lightning.fabric.loggers import Logger
+from lightning.fabric.loggers.logger import Logger
 
 from iccld.config import Tracker, TrainConfig, to_dict
 from iccld.errors import InputError

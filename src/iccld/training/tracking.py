@@ -52,14 +52,20 @@ class TrainingDisplay:
         start_step: where it begins.
         end_step: where it ends.
         enabled: False shows nothing, as on all ranks but the first.
+
+    Attributes:
+        miou: the last one measured, in percent, once there is one.
     """
+
+    miou: float | None = None
 
     def __init__(self, title: str, start_step: int, end_step: int, *, enabled: bool = True) -> None:
         self.title, self.end_step, self.enabled = title, end_step, enabled
         self._bar = training_bar(title, start_step, end_step) if enabled and is_live() else None
         self._interval = 0.5 if self._bar else 15.0
         self._last_shown = self._start = time.monotonic()
-        self._start_step = start_step
+        self._start_step = self._step = start_step
+        self._figures: list[str] = []
 
     def __enter__(self) -> TrainingDisplay:
         if self._bar:
@@ -75,34 +81,34 @@ class TrainingDisplay:
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Says, in a terminal, what is done between the steps."""
-        if self._bar is None:
-            yield
-            return
-        self._bar.update(self._bar.task_ids[0], phase=name, refresh=True)
+        self._draw(name)
         yield
-        self._bar.update(self._bar.task_ids[0], phase="training", refresh=True)
+        self._draw()
 
-    def show(self, step: int, figures: Mapping[str, SupportsFloat], miou: float | None = None) -> None:
-        """Reports that ``step`` steps are done; figures are looked at only when a line is written.
-
-        Args:
-            step: done so far.
-            figures: by their names in ``metrics.csv``.
-            miou: the last one measured, in percent.
-        """
+    def show(self, step: int, figures: Mapping[str, SupportsFloat]) -> None:
+        """Reports that ``step`` steps are done; figures are looked at only when a line is written."""
         now = time.monotonic()
         last = step == self.end_step
+        self._step = step
         if not self.enabled or (now - self._last_shown < self._interval and not last):
             return
         self._last_shown = now
         pace = (now - self._start) / max(1, step - self._start_step)
         parts = [f"{name.removeprefix('train/')} {float(value):.3f}" for name, value in figures.items()]
-        if miou is not None:
-            parts.append(f"mIoU {miou:.1f}")
+        self._figures = [f"{pace:.2f} s/step", *parts]
         if self._bar:
-            text = "  ".join([f"{pace:.2f} s/step", *parts])
-            self._bar.update(self._bar.task_ids[0], completed=step, figures=text)
+            self._draw()
             return
-        left = format_seconds(pace * (self.end_step - step))
-        head = [f"{self.title}: step {step}/{self.end_step}", f"{pace:.2f} s/step", f"{left} left"]
-        print("  ".join([*head, *parts]), file=sys.stderr, flush=True)
+        left = f"{format_seconds(pace * (self.end_step - step))} left"
+        head = [f"{self.title}: step {step}/{self.end_step}", self._figures[0], left]
+        print("  ".join([*head, *parts, *self._miou_text()]), file=sys.stderr, flush=True)
+
+    def _draw(self, phase: str = "training") -> None:
+        if self._bar:
+            text = "  ".join([*self._figures, *self._miou_text()])
+            self._bar.update(
+                self._bar.task_ids[0], completed=self._step, figures=text, phase=phase, refresh=True
+            )
+
+    def _miou_text(self) -> list[str]:
+        return [] if self.miou is None else [f"mIoU {self.miou:.1f}"]
