@@ -44,9 +44,11 @@ COMMANDS = (
     Command("predict", "segment images, folders or video; uncertainty maps", "predict:PredictArgs"),
     Command("rank", "order unlabeled frames by what to label next", "rank:RankArgs"),
     Command("export", "write a model for ONNX Runtime, OpenVINO or torch", "export:ExportArgs"),
+    Command("push", "upload a model and its card to the Hugging Face hub", "push:PushArgs"),
     Command("bench", "compare methods over seeds and tasks from a plan", "bench:BenchArgs"),
     Command("data check", "check a data set's files, sizes and labels", "data_check:DataCheckArgs"),
     Command("data scenes", "write generated street scenes to disk", "data_scenes:DataScenesArgs"),
+    Command("completion", "print a completion script for bash, zsh or fish", "completion:main"),
     Command("presets", "list the named runs, or show one in full", "presets:PresetsArgs"),
 )
 
@@ -70,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         chose.
 
     Raises:
-        SystemExit: tyro printed a command's help (0) or a usage error (2).
+        SystemExit: a command's help was printed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     return run_guarded(lambda: _dispatch(words))
@@ -119,7 +121,7 @@ def _dispatch(words: list[str]) -> int:
 def _dispatch_group(name: str, group: Sequence[Command], words: list[str]) -> int:
     """Runs ``iccld data check`` and its like."""
     if not words or words[0] in ("--help", "-h"):
-        text = f"usage: iccld {name} COMMAND [flags]\n\n{_listing(group)}\n"
+        text = f"usage: iccld {name} COMMAND [flags]\n\n{_listing(group)}\n\nexample:\n  iccld {group[0].name} --help\n"
         (sys.stdout if words else sys.stderr).write(text)
         return 0 if words else EXIT_USAGE
     for command in group:
@@ -136,12 +138,14 @@ def _first_words() -> list[str]:
 def _run(command: Command, rest: list[str]) -> int:
     module_name, _, object_name = command.entry.partition(":")
     target = getattr(importlib.import_module(f"iccld.commands.{module_name}"), object_name)
+    if command.name == "completion":  # the one command that has to know the others
+        return int(target(rest, {command.name: command.entry for command in COMMANDS}))
     if not isinstance(target, type):
         # Training stops at the end of a step and saves; it installs signal handlers of its own.
         return int(target(rest))
-    import tyro
+    from iccld.commands.arguments import parse
 
-    arguments: Any = tyro.cli(target, args=rest, prog=f"iccld {command.name}")
+    arguments: Any = parse(target, rest, prog=f"iccld {command.name}")
     with _terminate_as_interrupt():
         return int(arguments.run())
 

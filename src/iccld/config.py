@@ -19,6 +19,7 @@ Method = Literal[
     "daformer",
     "mic",
 ]
+Tracker = Literal["csv", "tensorboard", "wandb", "mlflow"]
 Look = Literal["game", "camera", "both"]
 
 
@@ -175,6 +176,8 @@ class TrainConfig:
     log_every: int = 20
     eval_every: int = 0
     """Evaluate every so many steps (to watch, never to select); 0: at the end only."""
+    trackers: tuple[Tracker, ...] = ("csv", "tensorboard")
+    """Where figures go: csv (metrics.csv, written always), tensorboard (files in RUN/tensorboard), wandb, mlflow."""
     stop_at: int | None = None
     """Stop after this step as if interrupted; the same command without it goes on to the end."""
     device: str = "auto"

@@ -1,11 +1,18 @@
-"""Progress for long work: a live bar in a terminal, a plain line now and then elsewhere."""
+"""Progress for long work: a live bar in a terminal, a plain line now and then elsewhere. Always on stderr."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 T = TypeVar("T")
 
@@ -21,8 +28,13 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes}:{rest:02d}" if minutes else f"{rest} s"
 
 
+def is_live() -> bool:
+    """Tells whether stderr is a terminal in which lines can be drawn again."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def track(items: Iterable[T], total: int | None, description: str, *, unit: str = "") -> Iterator[T]:
-    """Passes items through while showing how far the work is and when it should end (on stderr).
+    """Passes items through while showing how far the work is and when it should end.
 
     Args:
         items: the work.
@@ -30,14 +42,59 @@ def track(items: Iterable[T], total: int | None, description: str, *, unit: str 
         description: what the work is called.
         unit: of the speed that is shown, in items a second, such as ``fps``; empty to show none.
     """
-    if sys.stderr.isatty():
+    if is_live():
         yield from _track_live(items, total, description, unit)
     else:
         yield from _track_plain(items, total, description, unit)
 
 
-def _track_live(items: Iterable[T], total: int | None, description: str, unit: str) -> Iterator[T]:
+@contextlib.contextmanager
+def busy(description: str, *, hint: str = "") -> Iterator[None]:
+    """Shows that work of unknown length goes on: a spinner with the time it has taken.
+
+    Args:
+        description: of the work.
+        hint: how long it may take. Without a terminal the two are printed in one line, nothing if there is no hint.
+    """
+    if not is_live():
+        if hint:
+            print(f"{description}: {hint}", file=sys.stderr, flush=True)
+        yield
+        return
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=_console(), transient=True) as progress:
+        progress.add_task(description, total=None)
+        yield
+
+
+def training_bar(title: str, start: int, end: int) -> Progress:
+    """The bar of a training run, not yet started; its task has the fields ``phase`` and ``figures``."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        TextColumn("{task.fields[phase]}", markup=False),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}", markup=False),
+        console=_console(),
+    )
+    bar.add_task(title, total=end, completed=start, phase="training", figures="")
+    return bar
+
+
+@cache
+def _console() -> Console:
+    """One for all bars: an evaluation's is then drawn below that of the training."""
     from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _track_live(items: Iterable[T], total: int | None, description: str, unit: str) -> Iterator[T]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -48,7 +105,7 @@ def _track_live(items: Iterable[T], total: int | None, description: str, unit: s
         TimeRemainingColumn(),
     )
     start = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=_console(), transient=True) as progress:
         task = progress.add_task(description, total=total, speed="")
         for done, item in enumerate(items, start=1):
             yield item

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,11 +74,24 @@ def test_help_of_a_preset_shows_its_values(capsys: pytest.CaptureFixture[str]) -
     assert "data/camvid" in text
 
 
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_tracker_that_is_not_installed_starts_nothing(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    assert main(["train", "demo", "--trackers", name, "--out", str(tmp_path / "run")]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert f"pip install 'iccld[{name}]'" in captured.err
+    assert not (tmp_path / "run").exists()
+
+
 def test_unknown_flag(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["train", "demo", "--data.batchsize", "3"])
-    assert caught.value.code == 2
-    assert "--data.batch-size" in capsys.readouterr().err
+    assert main(["train", "demo", "--data.batchsize", "3"]) == 2
+    assert capsys.readouterr().err == (
+        "iccld: error: unknown flag --data.batchsize; did you mean --data.batch-size?; see iccld train demo --help\n"
+    )
 
 
 @pytest.mark.parametrize(

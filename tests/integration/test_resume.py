@@ -59,6 +59,7 @@ def test_stopped_and_resumed(
     straight: dict[str, Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    read_events: Callable[[Path], list[tuple[int, str, float]]],
 ) -> None:
     whole = _straight(straight, flags, precision)
     out = tmp_path / "run"
@@ -75,6 +76,11 @@ def test_stopped_and_resumed(
     _assert_equal(one, other)
     assert (whole / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
     assert _rows(whole) == _rows(out)
+    events = read_events(out / "tensorboard")
+    rows = read_metrics(out / "metrics.csv")
+    table = sorted((int(row["step"]), k, float(v)) for row in rows for k, v in row.items() if k != "step")
+    assert [event[:2] for event in events] == [figure[:2] for figure in table]
+    assert [event[2] for event in events] == pytest.approx([figure[2] for figure in table], rel=1e-5)
 
 
 @pytest.mark.parametrize("method", ["advent", "mic"])

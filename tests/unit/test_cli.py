@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import re
@@ -129,10 +130,12 @@ def test_mistyped_command_gets_the_nearest_one(
 
 def test_mistyped_flag_is_a_usage_error(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
     install(lambda: 0)
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["try", "--cuont", "3"])
-    assert caught.value.code == 2
-    assert "--count" in capsys.readouterr().err
+    assert cli.main(["try", "--cuont", "3"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        "iccld: error: unknown flag --cuont; did you mean --count?; see iccld try --help\n"
+    )
 
 
 def test_help_of_a_command(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
@@ -255,3 +258,15 @@ def test_python_dash_m_is_the_same_program(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stderr.startswith("iccld: error: unknown command 'nonsense'")
+
+
+def test_every_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    calls = [command.name.split() for command in cli.COMMANDS]
+    for words in ([], *calls, ["data"], ["train", "demo"]):
+        with contextlib.suppress(SystemExit):
+            assert cli.main([*words, "--help"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        wanted = " ".join(["iccld", *words])
+        # Behind the usage line: a word that says so, or a whole call.
+        examples = [line for line in lines[1:] if "xample" in line or line.strip(" │").startswith(wanted)]
+        assert examples, wanted

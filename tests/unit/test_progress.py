@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from iccld import progress
-from iccld.progress import format_seconds, track
+from iccld.progress import busy, format_seconds, is_live, track
 
 
 @pytest.mark.parametrize(
@@ -101,3 +101,29 @@ def test_live_progress_of_unknown_length(
     assert captured.out == ""
     assert "[camera:0]" in captured.err
     assert "fps" in captured.err
+
+
+def test_work_of_unknown_length_is_one_line_or_none(capsys: pytest.CaptureFixture[str]) -> None:
+    with busy("exporting", hint="a minute or two"), busy("loading"):
+        pass
+    assert capsys.readouterr() == ("", "exporting: a minute or two\n")
+
+
+def test_work_of_unknown_length_in_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    with busy("loading [model]"):
+        pass
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "loading [model]" in captured.err
+
+
+def test_terminals_that_cannot_move_get_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    assert not is_live()
+    monkeypatch.setenv("TERM", "xterm")
+    assert is_live()

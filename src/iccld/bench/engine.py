@@ -110,7 +110,7 @@ def _start(run: Run, resources: Resources) -> _Worker:
         target_root=resources.roots.get(d.target, d.target_root),
         scene_cache=str(resources.work / "scenes"),
     )
-    config = replace(run.config, data=data, threads=resources.threads)
+    config = replace(run.config, data=data, threads=resources.threads, trackers=("csv",))
     used = sorted({name for name in (d.source, d.target) if name in resources.roots})
     roots = f" --roots {' '.join(f'{name}={name.upper()}' for name in used)}" if used else ""
     job = {

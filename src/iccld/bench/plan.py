@@ -22,6 +22,7 @@ _NEUTRAL = {
     "keep_checkpoints": 1,
     "log_every": 20,
     "eval_every": 0,
+    "trackers": ["csv", "tensorboard"],
     "stop_at": None,
     "device": "auto",
     "threads": 0,
@@ -96,7 +97,9 @@ class Run:
     @property
     def folder(self) -> str:
         """Where it trains, below the work folder: another name as soon as a setting changes."""
-        settings = json.dumps(to_dict(identity(self.config)), sort_keys=True)
+        plain = to_dict(identity(self.config))
+        del plain["trackers"]  # younger than folders that are there
+        settings = json.dumps(plain, sort_keys=True)
         digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
         return f"{self.plan}/{self.task.name}/{self.variant.name}-seed{self.seed}-{digest}"
 

@@ -11,8 +11,10 @@ from tyro.conf import Positional
 
 from iccld.bench.engine import Resources, run_plan
 from iccld.bench.plan import read_plan
-from iccld.bench.results import read_results
+from iccld.bench.results import find_result, read_results
 from iccld.bench.tables import plan_tables
+from iccld.commands.flags import JsonFile
+from iccld.commands.output import human_text, write_result
 from iccld.errors import InputError
 from iccld.files import write_text
 
@@ -41,16 +43,23 @@ class BenchArgs:
     """Folders of data sets, such as camvid=data/camvid."""
     table: bool = False
     """Only writes the tables of the results that are there."""
+    json: JsonFile = None
+    """Where to write the plan's results and failures."""
 
     def run(self) -> int:
         """Runs the bench; returns the exit code."""
         plan = read_plan(self.plan)
         failures: list[str] = []
-        if not self.table:
-            failures = run_plan(plan, plan.runs(self.only), self._resources())
-        text = plan_tables(plan, read_results(self.results))
-        path = write_text(self.results / plan.name / "tables.md", text)
-        print(f"\n{text}\ntables: {path}")
+        with human_text(self.json):
+            if not self.table:
+                failures = run_plan(plan, plan.runs(self.only), self._resources())
+            results = read_results(self.results)
+            text = plan_tables(plan, results)
+            path = write_text(self.results / plan.name / "tables.md", text)
+            print(f"\n{text}\ntables: {path}")
+        found = {run.name: find_result(run, results) for run in plan.runs(self.only)}
+        facts = {name: result.facts if result else None for name, result in found.items()}
+        write_result(self.json, {"plan": plan.name, "runs": facts, "failures": failures})
         for failure in failures:
             print(f"iccld: error: {failure}", file=sys.stderr)
         return 1 if failures else 0

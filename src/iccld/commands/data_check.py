@@ -8,8 +8,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from iccld.commands.flags import OptionalFile, OptionalName, OptionalNumber
-from iccld.files import write_json
+from iccld.commands.flags import JsonFile, OptionalName, OptionalNumber
+from iccld.commands.output import human_text, write_result
 from iccld.labels import get_label_space
 
 
@@ -35,7 +35,7 @@ class DataCheckArgs:
     """Read only so many label maps, spread evenly. By default all."""
     images_only: bool = False
     """Check only images, as for a target without labels."""
-    json: OptionalFile = None
+    json: JsonFile = None
     """Where to write the report with all files concerned."""
 
     def run(self) -> int:
@@ -52,7 +52,7 @@ class DataCheckArgs:
             limit=self.limit,
             images_only=self.images_only,
         )
-        print(report.to_text())
-        if self.json is not None:
-            write_json(self.json, report.to_json())
+        with human_text(self.json):
+            print(report.to_text())
+        write_result(self.json, report.to_json())
         return 2 if report.errors else 0

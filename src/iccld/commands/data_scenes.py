@@ -9,12 +9,16 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from iccld.commands.flags import JsonFile
+from iccld.commands.output import human_text, write_result
 from iccld.errors import InputError
 
 
 @dataclass(frozen=True)
 class DataScenesArgs:
     """Writes generated street scenes with labels, laid out like Cityscapes.
+
+    Example: iccld data scenes datasets/scenes --look game --count 500
 
     The images are OUT/leftImg8bit/SPLIT/LOOK/*_leftImg8bit.png, the labels (Cityscapes labelIds)
     OUT/gtFine/SPLIT/LOOK/*_gtFine_labelIds.png. Scenes that are there already are kept: the same command
@@ -35,6 +39,8 @@ class DataScenesArgs:
     """Chooses the scenes; two seeds share none."""
     split: str = "train"
     """Name of the split's folder, such as train or val."""
+    json: JsonFile = None
+    """Where to write what was done."""
 
     def run(self) -> int:
         """Renders and writes what is missing."""
@@ -48,5 +54,9 @@ class DataScenesArgs:
         scenes = StreetScenes(self.look, self.count, self.height, self.width, self.seed)
         rendered = write_scenes(scenes, self.out, self.split)
         kept = self.count - rendered
-        print(f"{rendered} scenes written, {kept} kept: {self.out}/ (split {self.split})")
+        with human_text(self.json):
+            print(f"{rendered} scenes written, {kept} kept: {self.out}/ (split {self.split})")
+        write_result(
+            self.json, {"out": str(self.out), "split": self.split, "written": rendered, "kept": kept}
+        )
         return 0

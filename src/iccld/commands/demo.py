@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iccld.commands.flags import OptionalNumber
+from iccld.commands.flags import JsonFile, OptionalNumber
+from iccld.commands.output import human_text, write_result
 from iccld.commands.train import train
 from iccld.config import TrainConfig
 from iccld.files import write_json, write_text
@@ -37,12 +39,18 @@ class DemoArgs:
     seed: int = 0
     threads: int = 0
     """CPU threads; 0: all cores."""
+    json: JsonFile = None
+    """Where to write the results, beside OUT/results.json."""
 
     def run(self) -> int:
         """Runs the demo; returns the exit code."""
         preset = get_preset("demo").config
         config = replace(preset, seed=self.seed, threads=self.threads, steps=self.steps or preset.steps)
-        return _run(config, self.out)
+        with human_text(self.json):
+            code = _run(config, self.out)
+        if code == 0 and self.json is not None:
+            write_result(self.json, json.loads((self.out / "results.json").read_text(encoding="utf-8")))
+        return code
 
 
 def _run(config: TrainConfig, out: Path) -> int:
@@ -114,11 +122,13 @@ def _report(config: TrainConfig, data: RunData, out: Path) -> None:
 
 
 def _draw_grid(models: dict[str, ICCLD], data: RunData, path: Path) -> None:
+    from iccld.progress import track
     from iccld.reporting.figures import prediction_grid
 
     assert data.val is not None
     rows = []
-    for index in range(min(_NUM_PICTURES, len(data.val))):
+    num_pictures = min(_NUM_PICTURES, len(data.val))
+    for index in track(range(num_pictures), num_pictures, "Drawing"):
         image = data.val.image(index)
         plain = models["source_only"].predict(image)
         adapted = models["iccld"].predict(image, steps=4, draws=4)

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from iccld.commands.flags import (
-    OptionalFile,
+    JsonFile,
     OptionalFolder,
     OptionalModel,
     OptionalName,
     OptionalNumber,
     OptionalSize,
 )
+from iccld.commands.output import human_text, write_result
 from iccld.errors import InputError
-from iccld.files import write_json
 from iccld.labels import PROTOCOLS, LabelSpace, get_protocol, protocol_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class EvaluateArgs:
     """
 
     model: OptionalModel = None
-    """Folder of a saved model, a hub id, or an exported file."""
+    """Folder of a saved model, a hub id (user/model or user/model@revision), or an exported file."""
     dataset: OptionalName = None
     """Data set: gta5, synthia, cityscapes, camvid, folder or street_scenes."""
     root: OptionalFolder = None
@@ -62,7 +62,7 @@ class EvaluateArgs:
     protocol: OptionalName = None
     """Classes to count and average: cityscapes19, synthia16, synthia13, camvid11, or custom for all classes
     of the model. By default the one that fits the model's classes."""
-    json: OptionalFile = None
+    json: JsonFile = None
     """Where to write the scores and the confusion counts."""
     steps: OptionalNumber = None
     """Denoising steps K: 1 by default, or what an exported model was made with."""
@@ -83,17 +83,17 @@ class EvaluateArgs:
     """Only the first N images. Of street_scenes: how many to render, 100 by default."""
 
     def run(self) -> int:
-        """Measures, prints a table and writes the JSON file."""
-        if self._is_folder_call():
-            scores, facts = self._evaluate_folders()
-        else:
-            scores, facts = self._evaluate_model()
+        """Measures, prints a table and writes the JSON."""
+        with human_text(self.json):
+            if self._is_folder_call():
+                scores, facts = self._evaluate_folders()
+            else:
+                scores, facts = self._evaluate_model()
 
-        from iccld.reporting.tables import print_scores
+            from iccld.reporting.tables import print_scores
 
-        print_scores(scores)
-        if self.json is not None:
-            write_json(self.json, scores.to_json(**facts))
+            print_scores(scores)
+        write_result(self.json, scores.to_json(**facts))
         return 0
 
     def _is_folder_call(self) -> bool:

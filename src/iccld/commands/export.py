@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from iccld.commands.flags import Model, OptionalFile, OptionalNumber
+from iccld.commands.flags import JsonFile, Model, OptionalFile, OptionalNumber
+from iccld.commands.output import human_text, write_result
+from iccld.progress import busy
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class ExportArgs:
     """
 
     model: Model
-    """Folder of a saved model, or a hub id."""
+    """Folder of a saved model, or a hub id (user/model or user/model@revision)."""
     format: Literal["onnx", "openvino", "torch"] = "onnx"
     """onnx (.onnx; pip install 'iccld[onnx]'), openvino (.xml; 'iccld[openvino]') or torch (.pt2)."""
     out: OptionalFile = None
@@ -36,6 +37,8 @@ class ExportArgs:
     """Noise draws N whose probabilities are averaged, fixed in the graph."""
     input_height: OptionalNumber = None
     """Height that images are scaled to; 0 takes them as they are. By default the model's own, the one trained at."""
+    json: JsonFile = None
+    """Where to write what was exported."""
 
     def run(self) -> int:
         """Exports and says how to go on."""
@@ -46,16 +49,19 @@ class ExportArgs:
         model = load_model(self.model, device="cpu")
         folder = Path(self.model)
         out = self.out or (folder if folder.is_dir() else Path()) / f"model{SUFFIXES[self.format]}"
-        print(f"exporting {self.model} to {self.format}: a minute or two", file=sys.stderr, flush=True)
-        export_model(
-            model,
-            out,
-            self.format,
-            steps=self.steps,
-            draws=self.draws,
-            input_height=self.input_height,
-        )
-        size = sum(f.stat().st_size for f in (out, out.with_suffix(".bin")) if f.is_file()) / 2**20
-        print(f"exported: {out} ({size:.1f} MiB, K = {self.steps}, N = {self.draws})")
-        print(f"predict with: iccld predict {out} IMAGES --out OUT")
+        with busy(f"exporting {self.model} to {self.format}", hint="a minute or two"):
+            export_model(
+                model,
+                out,
+                self.format,
+                steps=self.steps,
+                draws=self.draws,
+                input_height=self.input_height,
+            )
+        size = sum(f.stat().st_size for f in (out, out.with_suffix(".bin")) if f.is_file())
+        with human_text(self.json):
+            print(f"exported: {out} ({size / 2**20:.1f} MiB, K = {self.steps}, N = {self.draws})")
+            print(f"predict with: iccld predict {out} IMAGES --out OUT")
+        facts = {"model": self.model, "out": str(out), "format": self.format, "bytes": size}
+        write_result(self.json, {**facts, "steps": self.steps, "draws": self.draws})
         return 0

@@ -7,11 +7,20 @@ import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
-from iccld.commands.flags import Inputs, Model, OptionalNumber, OptionalSeconds, OptionalSize, OutFolder
+from iccld.commands.flags import (
+    Inputs,
+    JsonFile,
+    Model,
+    OptionalNumber,
+    OptionalSeconds,
+    OptionalSize,
+    OutFolder,
+)
+from iccld.commands.output import human_text, write_result
 from iccld.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,7 +54,7 @@ class PredictArgs:
     """
 
     model: Model
-    """Folder of a saved model, a hub id, or an exported file."""
+    """Folder of a saved model, a hub id (user/model or user/model@revision), or an exported file."""
     inputs: Inputs
     """Images, videos, globs, folders, cameras (camera:0) or addresses (rtsp://…, http://…)."""
     out: OutFolder
@@ -79,6 +88,8 @@ class PredictArgs:
     """CPU threads; 0 for automatic."""
     seed: int = 0
     """Seed of the noise."""
+    json: JsonFile = None
+    """Where to write what was predicted and what failed."""
 
     def run(self) -> int:
         """Predicts; 1 if some inputs could not be."""
@@ -93,14 +104,20 @@ class PredictArgs:
         if videos:
             self._check_video_flags()
         model = load_segmenter(self.model, device=self.device, threads=self.threads)
-        failures = []
-        if images:
-            kinds = self.write or _IMAGE_KINDS
-            failures = predict_files(model, images, self.out, write=kinds, ids=self.ids, settings=settings)
-            done = len(images) - len(failures)
-            print(f"{done} image{'' if done == 1 else 's'} predicted: {self.out}/ ({', '.join(kinds)})")
-        if videos:
-            failures += self._predict_videos(model, videos, settings, alone=len(videos) == 1 and not images)
+        with human_text(self.json):
+            failures: list[str] = []
+            if images:
+                kinds = self.write or _IMAGE_KINDS
+                failures = predict_files(
+                    model, images, self.out, write=kinds, ids=self.ids, settings=settings
+                )
+                done = len(images) - len(failures)
+                print(f"{done} image{'' if done == 1 else 's'} predicted: {self.out}/ ({', '.join(kinds)})")
+            facts = {"model": self.model, "out": str(self.out), "images": len(images) - len(failures)}
+            alone = len(videos) == 1 and not images
+            clips, broken = self._predict_videos(model, videos, settings, alone=alone)
+            failures += broken
+        write_result(self.json, {**facts, "videos": clips, "failures": failures})
         if failures:
             what = f"{len(images) + len(videos)} {'inputs' if videos else 'images'}"
             print(f"iccld: {len(failures)} of {what} could not be predicted:", file=sys.stderr)
@@ -118,8 +135,8 @@ class PredictArgs:
 
     def _predict_videos(
         self, model: Segmenter, videos: list[InputVideo], settings: PredictSettings, *, alone: bool
-    ) -> list[str]:
-        """Predicts videos one by one; gives a line for each that is not whole.
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """Predicts videos one by one; gives the facts of each, and a line for each that is not whole.
 
         Raises:
             InputError: the only input there is cannot be predicted at all.
@@ -128,7 +145,9 @@ class PredictArgs:
         from iccld.inference.video import Limits, predict_video
         from iccld.training.interruption import Interruption
 
-        kinds, failures = self.write or _VIDEO_KINDS, []
+        kinds = self.write or _VIDEO_KINDS
+        clips: list[dict[str, Any]] = []
+        failures: list[str] = []
         limits = Limits(self.max_frames, self.seconds)
         for video in videos:
             # Only the main thread may set handlers of signals.
@@ -156,8 +175,9 @@ class PredictArgs:
                 f"({result.seconds:.1f} s) predicted: {self.out}/ ({', '.join(kinds)})",
                 flush=True,
             )
+            clips.append({"video": video.title, "frames": result.num_frames, "seconds": result.seconds})
             if result.problem:
                 failures.append(f"{result.problem}; {result.num_frames} frames are predicted")
             if result.stopped and video.is_file:
                 raise KeyboardInterrupt
-        return failures
+        return clips, failures

@@ -18,11 +18,11 @@ class PresetsArgs:
     name: Positional[str | None] = None
     """Shows this preset's settings in full."""
     json: bool = False
-    """Prints JSON."""
+    """Prints JSON; --json - says the same."""
 
     def run(self) -> int:
         """Prints; returns the exit code."""
-        if self.name is not None:
+        if self.name is not None and not (self.json and self.name == "-"):
             print(json.dumps(to_dict(get_preset(self.name).config), indent=2))
             return 0
         if self.json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from iccld.commands.arguments import parse
+from iccld.commands.flags import JsonFile
+from iccld.commands.output import human_text, write_result
 from iccld.config import DataConfig, TrainConfig, from_dict, to_dict
 from iccld.errors import InputError
 from iccld.files import write_json
@@ -36,15 +40,26 @@ example:
 """
 
 # May differ between the calls of one run, as may data.num_workers and data.scene_cache: none of them changes a number.
-_FREE = ("stop_at", "checkpoint_every", "keep_checkpoints", "log_every", "eval_every", "device", "threads")
+_FREE = (
+    "stop_at",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "log_every",
+    "eval_every",
+    "device",
+    "threads",
+    "trackers",
+)
 
 
 @dataclass(frozen=True)
-class _TrainArgs(TrainConfig):
+class TrainArgs(TrainConfig):
     """Flags of ``iccld train``: the run's folder, then every setting."""
 
     out: Path | None = None
     """The run's folder; runs/PRESET if not given."""
+    json: JsonFile = None
+    """Where to write how it ended and the last figures."""
 
 
 def main(rest: Sequence[str]) -> int:
@@ -58,18 +73,30 @@ def main(rest: Sequence[str]) -> int:
 
     name = rest[0]
     config = _with_recipe(get_preset(name).config, rest[1:])
-    default = _TrainArgs(**{f: getattr(config, f) for f in TrainConfig.__dataclass_fields__})
+    default = TrainArgs(**{f: getattr(config, f) for f in TrainConfig.__dataclass_fields__})
     description = f"{get_preset(name).summary}. Example: {get_preset(name).command}"
-    shaped = Annotated[_TrainArgs, tyro.conf.arg(name="")]
-    args: Any = tyro.cli(
-        shaped, args=list(rest[1:]), default=default, prog=f"iccld train {name}", description=description
-    )
+    shaped = Annotated[TrainArgs, tyro.conf.arg(name="")]
+    args: Any = parse(shaped, rest[1:], prog=f"iccld train {name}", default=default, description=description)
     out = args.out or Path("runs") / name
     config = TrainConfig(**{f: getattr(args, f) for f in TrainConfig.__dataclass_fields__})
-    outcome = train(config, out, preset=name)
+    with human_text(args.json):
+        outcome = train(config, out, preset=name)
+    if args.json is not None and os.environ.get("RANK", "0") == "0":
+        write_result(args.json, _result(config, out, name, outcome))
     if outcome == "interrupted" and not config.stop_at:
         return 130
     return 0
+
+
+def _result(config: TrainConfig, out: Path, preset: str, outcome: str) -> dict[str, Any]:
+    """What a run came to, for ``--json``."""
+    from iccld.training.tracking import read_metrics
+
+    path = out / "metrics.csv"
+    rows = read_metrics(path) if path.is_file() else []
+    last = {name: float(value) for name, value in rows[-1].items() if name != "step"} if rows else {}
+    run = {"run": str(out), "preset": preset, "method": config.method, "seed": config.seed}
+    return {**run, "outcome": outcome, "step": int(rows[-1]["step"]) if rows else 0, "figures": last}
 
 
 def _with_recipe(config: TrainConfig, rest: Sequence[str]) -> TrainConfig:
@@ -101,7 +128,9 @@ def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None =
         return "finished"
     from iccld import build
     from iccld.training.loop import Trainer
+    from iccld.training.trackers import require_trackers
 
+    require_trackers(config.trackers)
     fabric = build.build_fabric(config)
     # The network first: a mistyped backbone shows before minutes of reading data.
     space = data.label_space if data else build.build_label_space(config.data)
@@ -293,13 +322,13 @@ def _announce(
     config: TrainConfig, out: Path, preset: str, data: RunData, model: ICCLD, fabric: Fabric, start: int
 ) -> None:
     """Prints what is about to happen."""
-    from iccld.progress import format_seconds
+    from iccld.progress import busy, format_seconds
     from iccld.training.estimate import estimate_step
 
     d = config.data
     num_branches = _num_branches(config)
     model.to(fabric.device)
-    with fabric.autocast():
+    with fabric.autocast(), busy("estimating time and memory"):
         estimate = estimate_step(model, batch_size=d.batch_size, num_branches=num_branches, crop=d.crop)
     # Until the adaptation starts only the first branch is computed.
     early = max(0, round(config.adaptation.start * config.steps) - start)

@@ -17,7 +17,7 @@ from iccld.errors import InputError
 from iccld.inference.label_ids import file_to_index
 from iccld.inference.pairing import holds_label_ids, pair_files
 from iccld.inference.prefetch import read_ahead
-from iccld.inference.segmenter import PredictSettings, Segmenter, predict_image
+from iccld.inference.segmenter import PredictSettings, Segmenter, check_settings, predict_image
 from iccld.labels import IGNORE, LabelSpace, Protocol
 from iccld.metrics import ConfusionMatrix, Scores, scores_from_confusion
 from iccld.models.prediction import Prediction
@@ -61,9 +61,10 @@ def evaluate_model(
 
     Raises:
         InputError: the data set has no labels, an image and its label differ in size, a file cannot be read,
-            or no pixel belongs to a class of the protocol.
+            no pixel belongs to a class of the protocol, or an exported model has other settings.
     """
     settings = PredictSettings(steps, draws, seed, window, overlap, resize)
+    check_settings(model, settings)
     if not dataset.has_labels:
         raise InputError(f"data set {dataset.name} has no labels to measure against; give a labeled split")
     if limit is not None and limit < 1:

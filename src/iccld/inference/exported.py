@@ -73,7 +73,7 @@ class ExportedSegmenter:
         Raises:
             InputError: an array of another shape, type or range, or a setting that the graph does not have.
         """
-        self._check(steps, draws, window, input_height)
+        self.check_settings(steps=steps, draws=draws, window=window, input_height=input_height)
         batch, single = to_batch(images)
         self._check_size(batch.shape[-2], batch.shape[-1])
         if window is None:
@@ -91,13 +91,19 @@ class ExportedSegmenter:
             **{f.name: getattr(prediction, f.name)[0] for f in dataclasses.fields(prediction)},
         )
 
-    def _check(
+    def check_settings(
         self,
-        steps: int | None,
-        draws: int | None,
-        window: tuple[int, int] | None,
-        input_height: int | None,
+        *,
+        steps: int | None = None,
+        draws: int | None = None,
+        window: tuple[int, int] | None = None,
+        input_height: int | None = None,
     ) -> None:
+        """Refuses settings that the graph does not have, as :meth:`predict` would at every image.
+
+        Raises:
+            InputError: names the setting and what the graph has.
+        """
         for flag, asked, own in (
             ("steps", steps, self.steps),
             ("draws", draws, self.draws),

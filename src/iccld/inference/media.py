@@ -15,7 +15,7 @@ from iccld.inference.inputs import InputImage
 from iccld.inference.label_ids import IdKind, index_to_id
 from iccld.inference.prefetch import read_ahead
 from iccld.inference.rendering import Image, colorize, heat_map, overlay
-from iccld.inference.segmenter import PredictSettings, Segmenter, predict_image
+from iccld.inference.segmenter import PredictSettings, Segmenter, check_settings, predict_image
 from iccld.labels import LabelSpace
 from iccld.models.prediction import Prediction
 from iccld.progress import track
@@ -52,8 +52,11 @@ def predict_files(
         One line for each image that was left out: its file and what is wrong with it.
 
     Raises:
-        InputError: an output cannot be written, or the classes have no ids of the wanted kind.
+        InputError: an output cannot be written, the classes have no ids of the wanted kind, or an exported model has
+            other settings.
     """
+    settings = settings or PredictSettings()
+    check_settings(model, settings)
     table = index_to_id(model.label_space, ids)
     failures = []
     work = read_ahead(images, lambda item: read_image(item.path))

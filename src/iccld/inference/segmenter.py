@@ -14,10 +14,11 @@ from jaxtyping import Float32, UInt8
 from torch.nn import functional as F
 
 from iccld.errors import InputError
-from iccld.inference.exported import SUFFIXES, load_exported
+from iccld.inference.exported import SUFFIXES, ExportedSegmenter, load_exported
 from iccld.labels import LabelSpace
 from iccld.models.iccld import ICCLD
 from iccld.models.prediction import Prediction
+from iccld.progress import busy
 
 
 @runtime_checkable
@@ -88,9 +89,10 @@ def load_segmenter(model: str, *, device: str = "auto", threads: int = 0) -> Seg
     """
     if threads < 0:
         raise InputError(f"threads is {threads}; give 0 (automatic) or more")
-    if Path(model).suffix in SUFFIXES.values():
+    if Path(model).suffix not in SUFFIXES.values():
+        return load_model(model, device=device, threads=threads)
+    with busy(f"opening {model}"):
         return load_exported(model, device=device, threads=threads)
-    return load_model(model, device=device, threads=threads)
 
 
 def load_model(model: str, *, device: str = "auto", threads: int = 0) -> ICCLD:
@@ -107,7 +109,8 @@ def load_model(model: str, *, device: str = "auto", threads: int = 0) -> ICCLD:
     target = choose_device(device)
     if threads:
         torch.set_num_threads(threads)
-    return ICCLD.from_pretrained(model).to(target).eval()
+    with busy(f"loading {model}"):
+        return ICCLD.from_pretrained(model).to(target).eval()
 
 
 def choose_device(name: str) -> torch.device:
@@ -126,6 +129,21 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"device {name!r} cannot be used here; give auto, cpu, cuda or cuda:1") from error
     return device
+
+
+def check_settings(model: Segmenter, settings: PredictSettings) -> None:
+    """Refuses, before the first image, settings that no image could be predicted with.
+
+    Raises:
+        InputError: an exported model has other steps, draws or sizes.
+    """
+    if isinstance(model, ExportedSegmenter):
+        model.check_settings(
+            steps=settings.steps,
+            draws=settings.draws,
+            window=settings.window,
+            input_height=_input_height(settings),
+        )
 
 
 def predict_image(
@@ -151,8 +169,7 @@ def predict_image(
             seed=settings.seed,
             window=settings.window,
             overlap=settings.overlap,
-            # A size that was asked for is not scaled again to the height the model was trained at.
-            input_height=None if settings.resize is None else 0,
+            input_height=_input_height(settings),
         )
     except torch.OutOfMemoryError as error:
         height, width = seen.shape[:2]
@@ -162,6 +179,11 @@ def predict_image(
         ) from error
     height, width = image.shape[:2]
     return prediction if seen.shape == image.shape else _resize_prediction(prediction, (height, width))
+
+
+def _input_height(settings: PredictSettings) -> int | None:
+    # A size that was asked for is not scaled again to the height the model was trained at.
+    return None if settings.resize is None else 0
 
 
 def _resize_image(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:

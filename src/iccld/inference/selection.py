@@ -6,6 +6,7 @@ import numpy as np
 
 from iccld.data.datasets import SegmentationDataset
 from iccld.inference.segmenter import Segmenter
+from iccld.progress import track
 
 
 def unsupervised_scores(
@@ -25,7 +26,7 @@ def unsupervised_scores(
     """
     indices = np.unique(np.linspace(0, len(dataset) - 1, min(num_images, len(dataset))).round().astype(int))
     entropies, agreements = [], []
-    for index in indices:
+    for index in track(indices, len(indices), "Comparing with the student"):
         image = dataset.image(int(index))
         answer, other = teacher.predict(image), student.predict(image)
         entropies.append(float(answer.uncertainty.mean()))

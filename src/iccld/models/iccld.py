@@ -17,6 +17,7 @@ from iccld.diffusion import sample, self_aligned_state
 from iccld.labels import IGNORE, LabelSpace
 from iccld.models import storage
 from iccld.models.denoiser import Denoiser
+from iccld.models.hub import push_files
 from iccld.models.image_coder import build_image_coder, pyramid_channels
 from iccld.models.label_coder import LATENT_STRIDE, LabelDecoder, LabelEncoder
 from iccld.models.prediction import Images, Prediction, predict_images
@@ -383,6 +384,9 @@ class ICCLD(nn.Module):
     def from_pretrained(cls, source: str | Path) -> ICCLD:
         """Loads a model from a folder that :meth:`save_pretrained` wrote, or from a hub id.
 
+        Args:
+            source: a folder, ``user/model``, or ``user/model@revision`` (a branch, tag or commit).
+
         Raises:
             InputError: no such folder or id, a truncated file, or weights that do not fit the configuration.
         """
@@ -399,8 +403,19 @@ class ICCLD(nn.Module):
         return model.eval()
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
-        """Uploads the model to a Hugging Face repository and returns its address."""
-        return storage.push_model(self.save_pretrained, repo_id, private=private, token=token)
+        """Uploads the model to a Hugging Face repository and returns its address.
+
+        ``iccld push`` does the same for a run's folder, and writes a model card.
+
+        Raises:
+            InputError: nothing was uploaded; says why.
+        """
+
+        def write(folder: Path) -> list[str]:
+            self.save_pretrained(folder)
+            return [storage.WEIGHTS, storage.CONFIG]
+
+        return push_files(write, repo_id, private=private, token=token)[0]
 
 
 def _padding(side: int) -> int:

@@ -1,10 +1,9 @@
-"""Models on disk and on the hub: safetensors for weights, JSON for everything else, never pickle."""
+"""Models on disk: safetensors for weights, JSON for everything else, never pickle."""
 
 from __future__ import annotations
 
 import errno
 import json
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from iccld.errors import InputError
 from iccld.files import write_atomic, write_json
+from iccld.models.hub import fetch, split_id
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -68,7 +68,7 @@ def save_model(folder: str | Path, weights: Mapping[str, Tensor], config: Mappin
 
 
 def find_model(source: str | Path) -> Path:
-    """Finds the folder of a model: a local one, or a download of a hub repository.
+    """Finds the folder of a model: a local one, or a download of a hub repository (``user/model[@revision]``).
 
     Raises:
         InputError: neither exists.
@@ -78,21 +78,12 @@ def find_model(source: str | Path) -> Path:
         return folder
     if folder.exists():
         raise InputError(f"{source}: is a file; give the folder that holds {CONFIG} and {WEIGHTS}")
-    text = str(source)
-    if text.count("/") != 1 or text.startswith((".", "/", "~")):
+    found = split_id(str(source))
+    if found is None:
         raise InputError(
             f"{source}: no such folder; give a finished run's folder or a hub id like user/model"
         )
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(text, allow_patterns=[WEIGHTS, CONFIG]))
-    except Exception as error:  # the hub's client raises many kinds: all mean the same to the user
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"{source}: no such folder, and the hub could not give a model of that id ({reason}); "
-            "check the path, or the id and the connection"
-        ) from error
+    return fetch(*found, [WEIGHTS, CONFIG])
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -146,15 +137,3 @@ def load_weights(model: nn.Module, folder: Path, *, num_classes: int) -> None:
                 f"{path}: {what} {names[0]} ({len(names)} such); use the {CONFIG} that was saved with these weights"
             )
     model.load_state_dict(weights)
-
-
-def push_model(save: Callable[[Path], None], repo_id: str, *, private: bool, token: str | None) -> str:
-    """Uploads what ``save`` writes to a hub repository and returns its address."""
-    from huggingface_hub import HfApi
-
-    api = HfApi(token=token)
-    address = str(api.create_repo(repo_id, private=private, exist_ok=True))
-    with tempfile.TemporaryDirectory() as folder:
-        save(Path(folder))
-        api.upload_folder(repo_id=repo_id, folder_path=folder)
-    return address

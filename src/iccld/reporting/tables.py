@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -54,7 +55,7 @@ def print_scores(scores: Scores) -> None:
         f"mIoU {_percent(scores.miou)} %, pixel accuracy {_percent(scores.pixel_accuracy)} % "
         f"({scores.protocol}, {images})"
     )
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
         _print_rich(headings, rows, means, closing)
     else:
         print(_plain(headings, [*rows, means], num_totals=1), closing, sep="\n")

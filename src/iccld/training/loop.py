@@ -28,7 +28,8 @@ from iccld.training.checkpoint import (
 )
 from iccld.training.interruption import Interruption
 from iccld.training.optimization import rate_factor
-from iccld.training.tracking import MetricsLog, TrainingDisplay
+from iccld.training.trackers import RunLog
+from iccld.training.tracking import TrainingDisplay
 from iccld.training.update import Item, Update
 
 MicroBatches = Callable[[int, int], Iterator[dict[str, Any]]]
@@ -96,14 +97,24 @@ class Trainer:
 
         Raises:
             TrainingDivergedError: a loss is not finite; the last checkpoint stays.
+            InputError: a tracker cannot be opened.
         """
-        config = self.config
-        end = min(config.steps, config.stop_at or config.steps)
+        config, first = self.config, self.fabric.is_global_zero
         self.update.set_up()
-        log = MetricsLog(self.out / "metrics.csv", resume_step=self.step)
-        display = TrainingDisplay(config.method, self.step, end, enabled=self.fabric.is_global_zero)
+        with RunLog(config, self.out, resume_step=self.step, enabled=first) as log:
+            end = min(config.steps, config.stop_at or config.steps)
+            with TrainingDisplay(config.method, self.step, end, enabled=first) as display:
+                display.miou = log.miou
+                if not self._train(log, display, end):
+                    return "interrupted"
+                self._finish(log, display)
+        return "finished"
+
+    def _train(self, log: RunLog, display: TrainingDisplay, end: int) -> bool:
+        """Takes the steps up to ``end``; tells whether these are all."""
+        config = self.config
         last_logged, last_time = self.step, time.monotonic()
-        with Interruption() as interruption, display:
+        with Interruption() as interruption:
             batches = self._batches(self.step, end)
             for step in range(self.step, end):
                 logs = self.update(step, list(islice(batches, config.optim.accumulation)))
@@ -119,20 +130,18 @@ class Trainer:
                         step, config.steps, config.optim.warmup_steps, config.optim.poly_power
                     )
                     figures |= {"train/learning_rate_factor": factor, "train/seconds_per_step": pace}
-                    self._log(log, figures)
+                    log.add(self.step, figures)
                 display.show(self.step, {"train/loss": logs["train/loss"]})
                 stopping = self._any_rank(interruption.requested)
                 # Before the checkpoint: a run that goes on from there has this row.
                 if config.eval_every and self.step % config.eval_every == 0 and self.step < config.steps:
-                    self._evaluate(log)
+                    self._evaluate(log, display)
                 if self.step % config.checkpoint_every == 0 or self.step == end or stopping:
-                    self.save()
+                    with display.phase("saving"):
+                        self.save()
                 if stopping and self.step < config.steps:
-                    return "interrupted"
-        if self.step < config.steps:
-            return "interrupted"
-        self._finish(log)
-        return "finished"
+                    return False
+        return self.step >= config.steps
 
     def save(self) -> None:
         """Writes a checkpoint (rank zero) of every network and optimizer.
@@ -205,18 +214,16 @@ class Trainer:
         total = self.fabric.all_reduce(torch.tensor(float(flag), device=self.fabric.device), reduce_op="sum")
         return float(total) > 0  # type: ignore[arg-type]
 
-    def _log(self, log: MetricsLog, figures: dict[str, float]) -> None:
-        if self.fabric.is_global_zero:
-            log.add(self.step, figures)
-
-    def _evaluate(self, log: MetricsLog) -> None:
+    def _evaluate(self, log: RunLog, display: TrainingDisplay) -> None:
         self._check_finite()
         if self.evaluate is not None and self.fabric.is_global_zero:
-            self._log(log, self.evaluate(self.update.teacher_model, self.update.model))
+            with display.phase("evaluating"):
+                log.add(self.step, self.evaluate(self.update.teacher_model, self.update.model))
+                display.miou = log.miou
         self.fabric.barrier()
 
-    def _finish(self, log: MetricsLog) -> None:
-        self._evaluate(log)
+    def _finish(self, log: RunLog, display: TrainingDisplay) -> None:
+        self._evaluate(log, display)
         if self.fabric.is_global_zero:
             facts = {
                 "preset": self.preset,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import SupportsFloat
 
 from iccld.files import write_text
-from iccld.progress import format_seconds
+from iccld.progress import format_seconds, is_live, training_bar
 
 
 class MetricsLog:
@@ -44,37 +45,70 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
 
 
 class TrainingDisplay:
-    """Shows steps, speed, loss and time left: a live line in a terminal, a line now and then elsewhere."""
+    """Shows steps, speed, loss, mIoU and time left: a bar in a terminal, a plain line now and then elsewhere.
+
+    Args:
+        title: of the run.
+        start_step: where it begins.
+        end_step: where it ends.
+        enabled: False shows nothing, as on all ranks but the first.
+
+    Attributes:
+        miou: the last one measured, in percent, once there is one.
+    """
+
+    miou: float | None = None
 
     def __init__(self, title: str, start_step: int, end_step: int, *, enabled: bool = True) -> None:
         self.title, self.end_step, self.enabled = title, end_step, enabled
-        self._live = enabled and sys.stderr.isatty()
-        self._interval = 0.5 if self._live else 15.0
+        self._bar = training_bar(title, start_step, end_step) if enabled and is_live() else None
+        self._interval = 0.5 if self._bar else 15.0
         self._last_shown = self._start = time.monotonic()
-        self._start_step = start_step
+        self._start_step = self._step = start_step
+        self._figures: list[str] = []
 
     def __enter__(self) -> TrainingDisplay:
+        if self._bar:
+            self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live:
-            print(file=sys.stderr)
+        if self._bar:
+            self._bar.stop()
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Says, in a terminal, what is done between the steps."""
+        self._draw(name)
+        yield
+        self._draw()
 
     def show(self, step: int, figures: Mapping[str, SupportsFloat]) -> None:
         """Reports that ``step`` steps are done; figures are looked at only when a line is written."""
         now = time.monotonic()
         last = step == self.end_step
+        self._step = step
         if not self.enabled or (now - self._last_shown < self._interval and not last):
             return
         self._last_shown = now
         pace = (now - self._start) / max(1, step - self._start_step)
-        left = format_seconds(pace * (self.end_step - step))
-        parts = [f"{self.title}: step {step}/{self.end_step}", f"{pace:.2f} s/step", f"{left} left"]
-        parts += [f"{name.removeprefix('train/')} {float(value):.3f}" for name, value in figures.items()]
-        line = "  ".join(parts)
-        if self._live:
-            print(f"\r\x1b[2K{line}", end="", file=sys.stderr, flush=True)
-        else:
-            print(line, file=sys.stderr, flush=True)
+        parts = [f"{name.removeprefix('train/')} {float(value):.3f}" for name, value in figures.items()]
+        self._figures = [f"{pace:.2f} s/step", *parts]
+        if self._bar:
+            self._draw()
+            return
+        left = f"{format_seconds(pace * (self.end_step - step))} left"
+        head = [f"{self.title}: step {step}/{self.end_step}", self._figures[0], left]
+        print("  ".join([*head, *parts, *self._miou_text()]), file=sys.stderr, flush=True)
+
+    def _draw(self, phase: str = "training") -> None:
+        if self._bar:
+            text = "  ".join([*self._figures, *self._miou_text()])
+            self._bar.update(
+                self._bar.task_ids[0], completed=self._step, figures=text, phase=phase, refresh=True
+            )
+
+    def _miou_text(self) -> list[str]:
+        return [] if self.miou is None else [f"mIoU {self.miou:.1f}"]

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from iccld.errors import InputError
 from iccld.inference.export import ExportGraph, export_model
 from iccld.inference.exported import ExportedSegmenter
-from iccld.inference.segmenter import load_segmenter
+from iccld.inference.inputs import InputImage
+from iccld.inference.media import predict_files
+from iccld.inference.segmenter import PredictSettings, load_segmenter
 from iccld.labels import CITYSCAPES19
 from iccld.models.iccld import ICCLD
 
@@ -171,6 +173,16 @@ def test_settings_that_the_graph_does_not_have(
 ) -> None:
     with pytest.raises(InputError, match=said):
         _segmenter(**facts)[0].predict(_images(96, 96), **asked)
+
+
+def test_settings_are_refused_before_the_first_image(tmp_path: Path) -> None:
+    segmenter, engine = _segmenter(steps=4)
+    image = InputImage(tmp_path / "gone.png", "gone")
+    for asked in (PredictSettings(steps=2), PredictSettings(draws=3)):
+        with pytest.raises(InputError, match=r"model.onnx: was exported with"):
+            predict_files(segmenter, [image], tmp_path / "out", settings=asked)
+    assert predict_files(segmenter, [image], tmp_path / "out", settings=PredictSettings(steps=4))
+    assert not engine.sizes
 
 
 def test_settings_that_it_has() -> None:

@@ -189,15 +189,17 @@ def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_hub(model: ICCLD, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, object]] = []
+    asked: list[tuple[str, str | None, list[str]]] = []
 
-    def download(repo_id: str, *, allow_patterns: list[str]) -> str:
-        asked.append((repo_id, sorted(allow_patterns)))
+    def download(repo_id: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append((repo_id, revision, sorted(allow_patterns)))
         return str(saved)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     _assert_equal(model, ICCLD.from_pretrained("someone/streets"))
-    assert asked == [("someone/streets", ["config.json", "model.safetensors"])]
+    _assert_equal(model, ICCLD.from_pretrained("someone/streets@v1"))
+    files = ["config.json", "model.safetensors"]
+    assert asked == [("someone/streets", None, files), ("someone/streets", "v1", files)]
 
 
 def test_push_to_hub(model: ICCLD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,29 @@ def test_other_ranks_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
     with TrainingDisplay("iccld", 0, 1, enabled=False) as display:
         display.show(1, {"train/loss": 0.5})
     assert capsys.readouterr().err == ""
+
+
+def test_display_names_the_last_miou(capsys: pytest.CaptureFixture[str]) -> None:
+    with TrainingDisplay("iccld", 0, 2) as display, display.phase("evaluating"):
+        display.miou = 33.26
+        display.show(2, {"train/loss": 0.5})
+    assert capsys.readouterr().err.endswith("loss 0.500  mIoU 33.3\n")
+
+
+def test_display_in_a_terminal_shows_phase_and_figures(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with TrainingDisplay("iccld", 0, 4) as display:
+        display.show(1, {"train/loss": 0.5})
+        with display.phase("evaluating"):
+            display.miou = 12.0
+        display.show(4, {"train/loss": 0.25})
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", captured.err)
+    assert "iccld evaluating" in shown
+    last = [line for line in re.split(r"[\r\n]+", shown) if line.strip()][-1]
+    assert re.search(r"iccld training .* 4/4 .* s/step  loss 0.250  mIoU 12.0", last)

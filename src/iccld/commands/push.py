@@ -1,0 +1,58 @@
+"""``iccld push``: a model and its card to the hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from iccld.commands.flags import JsonFile, Model, OptionalFolder, OptionalName
+from iccld.commands.output import human_text, write_result
+
+
+@dataclass(frozen=True)
+class PushArgs:
+    """Uploads a model with a generated model card to a Hugging Face repository.
+
+      iccld push runs/mine me/streets --private --license cc-by-nc-4.0
+      iccld push runs/mine me/streets --folder card        # look first: nothing is sent
+
+    The card states data, protocol, settings, limits and the figures that the run's own files hold. Of the settings, the
+    folders of your machine are left out. Log in with 'hf auth login' or set HF_TOKEN.
+    """
+
+    model: Model
+    """Folder of a saved model, or a hub id."""
+    repo: Annotated[Positional[str], arg(metavar="REPO")]
+    """Repository, such as me/streets; made if it is not there."""
+    private: bool = False
+    """Makes a new repository private."""
+    folder: OptionalFolder = None
+    """Writes the same files here instead; needs no network and no account."""
+    license: OptionalName = None
+    """License of the weights, as the hub names it (cc-by-nc-4.0, apache-2.0). By default the card says that none is
+    stated: the training data may bind you."""
+    json: JsonFile = None
+    """Where to write what was done."""
+
+    def run(self) -> int:
+        """Writes or uploads the files."""
+        from iccld.models.hub import check_repo_id, push_files
+        from iccld.reporting.release import write_release
+
+        check_repo_id(self.repo)
+        release = write_release(self.model, self.repo, license=self.license)
+        address = None
+        with human_text(self.json):
+            if self.folder is not None:
+                files = release(self.folder)
+                print(f"written, nothing sent: {self.folder}/ ({', '.join(files)})")
+            else:
+                address, files = push_files(release, self.repo, private=self.private)
+                print(f"uploaded: {address} ({', '.join(files)})")
+                print(f"predict with: iccld predict {self.repo} IMAGES --out OUT")
+        folder = None if self.folder is None else str(self.folder)
+        facts = {"model": self.model, "repo": self.repo, "address": address, "folder": folder}
+        write_result(self.json, {**facts, "files": files})
+        return 0

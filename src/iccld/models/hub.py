@@ -1,0 +1,148 @@
+"""The Hugging Face hub: fetching a model by its id, uploading one, and its errors in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from iccld.errors import InputError
+from iccld.progress import is_live
+
+_LOG_IN = "log in with 'hf auth login' or set HF_TOKEN"
+
+
+def split_id(text: str) -> tuple[str, str | None] | None:
+    """Splits ``user/model`` or ``user/model@revision``; None for what cannot be an id."""
+    repo_id, _, revision = text.partition("@")
+    if repo_id.count("/") != 1 or repo_id.startswith((".", "/", "~")):
+        return None
+    return repo_id, revision or None
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Refuses what cannot be the name of a repository.
+
+    Raises:
+        InputError: says what a name looks like.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(repo_id)
+        if split_id(repo_id) != (repo_id, None):
+            raise HFValidationError("it has the form user/model")
+    except HFValidationError as error:
+        raise InputError(
+            f"{repo_id}: cannot be the name of a repository ({_first_line(error)}); give USER/MODEL"
+        ) from error
+
+
+def fetch(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
+    """Downloads the files of a repository, or finds them in the cache; gives their folder.
+
+    Raises:
+        InputError: they cannot be had.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        with _plain_where_no_terminal():
+            return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(patterns)))
+    except Exception as error:  # the hub's client raises many kinds, of its own and of others
+        name = f"{repo_id}@{revision}" if revision else repo_id
+        raise InputError(
+            f"{name}: no such folder, and the hub could not give a model of that id ({explain(error)}); "
+            "check the path, or the id and the connection"
+        ) from error
+
+
+def push_files(
+    write: Callable[[Path], Sequence[str]], repo_id: str, *, private: bool = False, token: str | None = None
+) -> tuple[str, list[str]]:
+    """Uploads what ``write`` writes to a repository, in one commit; makes the repository if need be.
+
+    Args:
+        write: called with an empty folder; gives the names of the files.
+        repo_id: ``user/model``.
+        private: of a repository that is made.
+        token: of the account; None for the one that is logged in.
+
+    Returns:
+        The repository's address and the names of the files.
+
+    Raises:
+        InputError: nothing was uploaded; says why.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    with tempfile.TemporaryDirectory() as folder:
+        files = list(write(Path(folder)))  # first, so that its errors leave no empty repository
+        try:
+            address = str(api.create_repo(repo_id, private=private, exist_ok=True))
+        except Exception as error:
+            raise InputError(f"{repo_id}: nothing was uploaded ({explain(error, writing=True)})") from error
+        try:
+            with _plain_where_no_terminal():
+                api.upload_folder(repo_id=repo_id, folder_path=folder)
+        except Exception as error:
+            raise InputError(
+                f"{repo_id}: the repository is there, but nothing was uploaded ({explain(error, writing=True)})"
+            ) from error
+    return address, files
+
+
+def explain(error: Exception, *, writing: bool = False) -> str:
+    """What an error of the hub's client means, in a few words.
+
+    Args:
+        error: of the client or of what it is built on.
+        writing: whether something was to be written, for which an account is needed.
+    """
+    import httpx
+    from huggingface_hub import errors
+
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "it has no such revision"
+    if isinstance(error, errors.GatedRepoError):
+        return "its owner has to grant you access"
+    if isinstance(error, errors.LocalTokenNotFoundError) or (writing and status == 401):
+        return f"there is no valid token; {_LOG_IN}"
+    if status == 403:
+        return "your account may not do this; check the name and the rights of your token"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"there is no such repository, or it is private: then {_LOG_IN}"
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set"
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return "no connection, or HF_HUB_OFFLINE is set, and no copy in the cache"
+    if isinstance(error, ConnectionError | TimeoutError | httpx.TransportError):
+        return f"no connection: {_first_line(error)}"
+    return _first_line(error)
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+@contextlib.contextmanager
+def _plain_where_no_terminal() -> Iterator[None]:
+    """Keeps the client's own bars out of log files."""
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    if is_live() or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+from tyro.conf import Positional, arg
+
+from iccld.commands.arguments import parse
+from iccld.commands.flags import OptionalNumber, OptionalSize
+from iccld.errors import InputError
+
+
+@dataclass(frozen=True)
+class _Args:
+    """Tries. Example: iccld try MODEL"""
+
+    model: Annotated[Positional[str], arg(metavar="MODEL")]
+    """A model."""
+    out: Annotated[Path, arg(metavar="DIR")]
+    """A folder."""
+    kind: Literal["labels", "color"] = "labels"
+    steps: OptionalNumber = None
+    """How many, said in a text that is long enough to be broken into lines by a box that is eighty columns wide."""
+    overlap: float = 0.25
+    window: OptionalSize = None
+
+    def __post_init__(self) -> None:
+        if self.overlap > 1:
+            raise InputError("overlap is too much; give less")
+
+
+def test_good_words() -> None:
+    args = parse(_Args, ["m", "--out", "o", "--window", "3", "4"], prog="iccld try")
+    assert args == _Args("m", Path("o"), window=(3, 4))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("m --out o --stepz 3", "unknown flag --stepz; did you mean --steps?"),
+        ("m --out o --stepz=3", "unknown flag --stepz; did you mean --steps?"),
+        ("m --out o --qqqqq", "unknown flag --qqqqq"),
+        ("m --out o n", "unexpected argument 'n'"),
+        ("m", "--out DIR is missing"),
+        ("m --oot o", "unknown flag --oot; did you mean --out?; --out DIR is missing"),
+        ("", "MODEL and --out DIR are missing"),
+        ("m --out o --kind colour", "--kind cannot be 'colour'; did you mean 'color'? (choose from labels, color)"),
+        ("m --out o --steps many", "--steps takes INT, not 'many'"),
+        ("m --out o --window 3 x", "--window takes INT INT, not '3' 'x'"),
+        ("m --out o --overlap x", "--overlap: could not convert string to float: 'x'"),
+        ("m --out o --steps", "missing value for argument '--steps'. Expected 1 values"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_line(
+    words: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    with pytest.raises(InputError) as caught:
+        parse(_Args, words.split(), prog="iccld try")
+    assert str(caught.value) == f"{said}; see iccld try --help"
+    assert capsys.readouterr() == ("", "")
+    assert os.environ["COLUMNS"] == "40"
+
+
+def test_what_the_class_itself_refuses() -> None:
+    with pytest.raises(InputError, match="overlap is too much; give less"):
+        parse(_Args, ["m", "--out", "o", "--overlap", "2"], prog="iccld try")
+
+
+def test_long_words_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    word = "/very/long" * 30
+    with pytest.raises(InputError, match=f"unexpected argument '{word}'"):
+        parse(_Args, ["m", word, "--out", "o"], prog="iccld try")
+
+
+def test_help_is_tyros(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(_Args, ["--help"], prog="iccld try")
+    assert ended.value.code == 0
+    assert "usage: iccld try" in capsys.readouterr().out

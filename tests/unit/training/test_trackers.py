@@ -1,0 +1,202 @@
+"""Trackers get the figures of metrics.csv, each once, however often a run is stopped."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.fabric.loggers import Logger
+
+from iccld.config import TrainConfig
+from iccld.errors import InputError
+from iccld.training import trackers
+from iccld.training.trackers import RunLog, require_trackers
+from iccld.training.tracking import read_metrics
+
+Figures = list[tuple[int, str, float]]
+Read = Callable[[Path], Figures]
+
+
+def _config(*names: Any) -> TrainConfig:
+    return replace(TrainConfig(), trackers=("csv", *names))
+
+
+def read_csv(path: Path) -> Figures:
+    rows = read_metrics(path)
+    return sorted((int(row["step"]), k, float(v)) for row in rows for k, v in row.items() if k != "step")
+
+
+def assert_same(shown: Figures, written: Figures) -> None:
+    assert [figure[:2] for figure in shown] == [figure[:2] for figure in written]
+    assert [figure[2] for figure in shown] == pytest.approx([figure[2] for figure in written], rel=1e-5)
+
+
+def _run(out: Path, steps: Sequence[int], *names: Any, resume: int = 0, last: int = 0) -> None:
+    """Logs a loss at each step, and an mIoU at the step ``last``."""
+    with RunLog(_config(*names), out, resume_step=resume) as log:
+        for step in steps:
+            log.add(step, {"train/loss": 1 / step, "train/rate": step / 7})
+            if step == last:
+                log.add(step, {"val/miou": 33.25})
+
+
+def test_event_files_hold_what_the_table_holds(tmp_path: Path, read_events: Read) -> None:
+    _run(tmp_path, (10, 20, 30), "tensorboard", last=30)
+    written = read_csv(tmp_path / "metrics.csv")
+    assert len(written) == 7
+    assert_same(read_events(tmp_path / "tensorboard"), written)
+
+
+def test_csv_alone(tmp_path: Path) -> None:
+    _run(tmp_path, (10,))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.csv"]
+
+
+def test_other_ranks_write_nothing(tmp_path: Path) -> None:
+    with RunLog(_config("tensorboard"), tmp_path, resume_step=0, enabled=False) as log:
+        log.add(10, {"train/loss": 1.0})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("resume", [0, 10, 15, 20, 30])
+def test_resumed_event_files_have_each_figure_once(resume: int, tmp_path: Path, read_events: Read) -> None:
+    """Stopped after step 30, its last checkpoint being that of the step ``resume``."""
+    _run(tmp_path, (10, 20, 30), "tensorboard", last=30)
+    with RunLog(_config("tensorboard"), tmp_path, resume_step=resume) as log:
+        if resume == 30:
+            log.add(30, {"val/miou": 33.25})  # measured again
+        for step in (10, 20, 30, 40):
+            if step > resume:
+                log.add(step, {"train/loss": 1 / step, "train/rate": step / 7})
+    assert_same(read_events(tmp_path / "tensorboard"), read_csv(tmp_path / "metrics.csv"))
+
+
+def test_event_files_of_a_killed_run(tmp_path: Path, read_events: Read) -> None:
+    log = RunLog(_config("tensorboard"), tmp_path, resume_step=0)
+    log.add(10, {"train/loss": 1.0})
+    assert_same(read_events(tmp_path / "tensorboard"), [(10, "train/loss", 1.0)])
+    log.__exit__(None, None, None)
+
+
+def test_a_tracker_that_joins_later_gets_the_earlier_steps(tmp_path: Path, read_events: Read) -> None:
+    _run(tmp_path, (10, 20))
+    (tmp_path / "tensorboard").mkdir()
+    (tmp_path / "tensorboard" / "events.out.tfevents.1.other").write_bytes(b"")
+    _run(tmp_path, (30,), "tensorboard", resume=20)
+    _run(tmp_path, (40,), resume=30)
+    _run(tmp_path, (50,), "tensorboard", resume=40)
+    assert_same(read_events(tmp_path / "tensorboard"), read_csv(tmp_path / "metrics.csv"))
+    assert not (tmp_path / "tensorboard" / "events.out.tfevents.1.other").exists()
+
+
+# -- services ---------------------------------------------------------------------------------------
+
+
+class _Service(Logger):
+    """Stands for the loggers of W&B and MLflow: keeps what it is given, by the run's id."""
+
+    runs: dict[str, Figures]
+    settings: list[Mapping[str, Any]]
+    broken: str = ""
+    finished: list[str]
+    name = version = None
+
+    def __init__(self, **arguments: Any) -> None:
+        if self.broken == "opening":
+            raise ConnectionError("no route to host\nat all")
+        self.arguments = arguments
+        self.run_id = self.id = arguments.get("id", arguments.get("run_id")) or f"run{len(self.runs)}"
+        self.runs.setdefault(self.run_id, [])
+        self.experiment = self
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        if self.broken == "logging":
+            raise ConnectionError("quota exceeded")
+        self.runs[self.run_id] += [(step, name, value) for name, value in metrics.items()]
+
+    def log_hyperparams(self, params: Mapping[str, Any]) -> None:
+        self.settings.append(params)
+
+    def finalize(self, status: str) -> None:
+        self.finished.append(status)
+
+    def finish(self) -> None:
+        self.finished.append("closed")
+
+
+@pytest.fixture(params=["wandb", "mlflow"])
+def service(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[str, type[_Service]]:
+    """A service's name and the class that stands for it."""
+    fake = type("Fake", (_Service,), {"runs": {}, "settings": [], "finished": [], "broken": ""})
+    module = types.ModuleType("lightning.pytorch.loggers")
+    module.__dict__.update(WandbLogger=fake, MLFlowLogger=fake)
+    monkeypatch.setitem(sys.modules, "lightning.pytorch.loggers", module)
+    return request.param, fake
+
+
+def test_services_get_the_same_figures(service: tuple[str, type[_Service]], tmp_path: Path) -> None:
+    name, fake = service
+    _run(tmp_path, (10, 20), name, last=20)
+    _run(tmp_path, (20, 30), name, resume=10, last=20)  # killed after 20, resumed from 10
+    _run(tmp_path, (40,), name, resume=30)
+    assert list(fake.runs) == ["run0"]
+    assert_same(sorted(fake.runs["run0"]), read_csv(tmp_path / "metrics.csv"))
+    assert len(fake.settings) == 1
+    assert fake.settings[0]["data"]["crop"] == [128, 256]
+    assert fake.finished == ["success", "closed"] * 3
+
+
+def test_a_service_that_cannot_be_reached_is_named_at_once(
+    service: tuple[str, type[_Service]], tmp_path: Path
+) -> None:
+    name, fake = service
+    fake.broken = "opening"
+    with pytest.raises(InputError, match=rf"--trackers {name}: cannot be opened \(no route to host\);"):
+        RunLog(_config(name), tmp_path, resume_step=0)
+
+
+def test_a_service_that_fails_later_ends_nothing(
+    service: tuple[str, type[_Service]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, fake = service
+    with RunLog(_config(name), tmp_path, resume_step=0) as log:
+        log.add(10, {"train/loss": 1.0})
+        fake.broken = "logging"
+        log.add(20, {"train/loss": 2.0})
+        log.add(30, {"train/loss": 3.0})
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert f"warning: tracker {name} failed and gets no more figures (quota exceeded)" in err
+    fake.broken = ""
+    with RunLog(_config(name), tmp_path, resume_step=30) as log:
+        log.add(40, {"train/loss": 4.0})
+    assert_same(sorted(fake.runs["run0"]), read_csv(tmp_path / "metrics.csv"))
+
+
+def test_a_failed_run_is_closed_as_such(service: tuple[str, type[_Service]], tmp_path: Path) -> None:
+    name, fake = service
+    with pytest.raises(RuntimeError), RunLog(_config(name), tmp_path, resume_step=0):
+        raise RuntimeError
+    assert fake.finished == ["failed", "closed"]
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_missing_package_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(InputError, match=rf"--trackers {name}: .*; run: pip install 'iccld\[{name}\]'"):
+        require_trackers(("csv", name))
+    require_trackers(("csv", "tensorboard"))
+
+
+def test_a_state_that_cannot_be_read_hands_everything_in_again(tmp_path: Path, read_events: Read) -> None:
+    _run(tmp_path, (10,), "tensorboard")
+    assert json.loads((tmp_path / trackers.STATE).read_text())["tensorboard"]["step"] == 10
+    (tmp_path / trackers.STATE).write_text("[")
+    _run(tmp_path, (20,), "tensorboard", resume=10)
+    assert_same(read_events(tmp_path / "tensorboard"), read_csv(tmp_path / "metrics.csv"))
