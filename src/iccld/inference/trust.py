@@ -17,7 +17,9 @@ class Trust:
 
     def __init__(self) -> None:
         self.reliability = Reliability()
-        self._detections = {name: ErrorDetection() for name in ("entropy", "confidence", "mutual_information")}
+        self._detections = {
+            name: ErrorDetection() for name in ("entropy", "confidence", "mutual_information")
+        }
 
     def __call__(self, measured: Measured) -> None:
         """Adds the pixels of an image that count."""

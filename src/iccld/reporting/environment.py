@@ -39,7 +39,8 @@ def command_line() -> str:
     program = Path(sys.argv[0])
     if program.name == "__main__.py" and program.parent.name == "iccld":
         return shlex.join(["python", "-m", "iccld", *sys.argv[1:]])
-    return shlex.join([program.name, *sys.argv[1:]])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return shlex.join([name, *sys.argv[1:]])
 
 
 def describe_machine(threads: int, device: str) -> dict[str, Any]:

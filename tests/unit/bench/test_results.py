@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -9,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from iccld.bench.plan import Plan, Run, identity, read_plan
 from iccld.bench.results import find_result, read_results, result_path
