@@ -19,7 +19,7 @@ from iccld.files import write_text
 
 @dataclass(frozen=True)
 class BenchArgs:
-    """Runs what a plan lacks and writes its tables.
+    """Runs what a plan lacks and writes its tables and a report.
 
     The same command again goes on where it was stopped. Example: iccld bench benchmarks/plans/rivals.toml
     --roots camvid=data/camvid --jobs 2
@@ -40,17 +40,21 @@ class BenchArgs:
     roots: tuple[str, ...] = ()
     """Folders of data sets, such as camvid=data/camvid."""
     table: bool = False
-    """Only writes the tables of the results that are there."""
+    """Only writes tables and report of the results that are there."""
 
     def run(self) -> int:
         """Runs the bench; returns the exit code."""
+        from iccld.bench.page import plan_page
+
         plan = read_plan(self.plan)
         failures: list[str] = []
         if not self.table:
             failures = run_plan(plan, plan.runs(self.only), self._resources())
-        text = plan_tables(plan, read_results(self.results))
+        results = read_results(self.results)
+        text = plan_tables(plan, results)
         path = write_text(self.results / plan.name / "tables.md", text)
-        print(f"\n{text}\ntables: {path}")
+        report = write_text(self.results / plan.name / "report.html", plan_page(plan, results))
+        print(f"\n{text}\ntables: {path}\nreport: {report}")
         for failure in failures:
             print(f"iccld: error: {failure}", file=sys.stderr)
         return 1 if failures else 0

@@ -11,11 +11,11 @@ import torch
 
 from iccld.data.datasets import SegmentationDataset
 from iccld.inference.evaluation import Measured, evaluate_model
+from iccld.inference.segmenter import Segmenter
 from iccld.inference.selection import unsupervised_scores
 from iccld.inference.trust import Trust
 from iccld.labels import Protocol
 from iccld.metrics import ConfusionMatrix, Scores, scores_from_confusion
-from iccld.models.iccld import ICCLD
 
 Role = Literal["best", "worst", "random"]
 
@@ -91,7 +91,7 @@ class RunEvaluation:
         self.val, self.protocol = val, protocol
         self.last: tuple[Scores, Review] | None = None
 
-    def __call__(self, teacher: ICCLD, student: ICCLD) -> dict[str, float]:
+    def __call__(self, teacher: Segmenter, student: Segmenter) -> dict[str, float]:
         """Gives the figures to log."""
         review = Review(self.protocol)
         scores = evaluate_model(teacher, self.val, self.protocol, observe=review)

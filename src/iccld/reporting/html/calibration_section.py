@@ -29,7 +29,8 @@ def reliability(calibration: Calibration, paint: int = 0) -> Html:
     words = note(
         "Columns on the dashed line: of the pixels that the model is 80 % sure of, 80 % are right. Below the line it "
         "is too sure, above it too modest. The ECE is the mean distance from the line, weighted by the pixels (the "
-        "gray columns). AUROC: the chance that a wrong pixel looks less sure than a right one; 0.5 is guessing, 1 perfect."
+        "gray columns). AUROC: the chance that a wrong pixel looks less sure than a right one; 0.5 is "
+        "guessing, 1 perfect."
     )
     return join(
         el("div", el("figure", caption, picture), table(["figure", "value"], rows), class_="charts"), words

@@ -46,8 +46,8 @@ def legend(names: Sequence[str]) -> Html:
 
 
 def swatch(paint: str) -> Html:
-    """A small square of a color."""
-    return el("i", class_="swatch", style=f"background:{paint}")
+    """A small square of a color, on one line with what follows."""
+    return join(el("i", class_="swatch", style=f"background:{paint}"), "\N{NO-BREAK SPACE}")
 
 
 def line_chart(

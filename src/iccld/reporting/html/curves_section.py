@@ -17,17 +17,21 @@ def training_curves(subjects: Sequence[Subject]) -> Html:
     """MIoU and every loss over the steps, all runs in one chart each; nothing without metrics."""
     logged = [s for s in subjects if s.table]
     present = dict.fromkeys(key for s in logged for key in s.table)
-    keys = [k for k in present if k == "val/miou"] + [k for k in present if k.startswith("train/loss")]
-    charts = [line_chart(title_of(key), _series(subjects, key)) for key in keys]
+    losses = [k for k in present if k.startswith("train/loss")]
+    first = [k for k in ("val/miou", "train/loss") if k in present]
+    first += [k for k in losses if k.startswith("train/loss_seg")]
+    charts = [line_chart(title_of(key), _series(subjects, key)) for key in first]
+    further = [line_chart(title_of(key), _series(subjects, key)) for key in losses if key not in first]
     if not any(charts):
         return Html("")
+    more = el("details", el("summary", "further losses"), el("div", *further, class_="charts"))
     words = (
         "Faint: as logged; strong: running mean. Segmentation losses should fall and level off. mIoU is measured on "
         "labeled target images to watch, never to choose; a single point means that it was measured at the end alone "
         "(", el("code", "--eval-every N"), " measures more often).",
     )  # fmt: skip
     names = legend([s.name for s in subjects]) if len(subjects) > 1 else None
-    return join(names, el("div", *charts, class_="charts"), note(*words))
+    return join(names, el("div", *charts, class_="charts"), more if any(further) else None, note(*words))
 
 
 def adversary(table: Mapping[str, Sequence[float]]) -> Html:
