@@ -183,21 +183,17 @@ def test_work_keeps_models_and_scenes_but_no_checkpoints(root: Path, finished: t
 
 
 def test_the_same_command_again_runs_nothing(root: Path, finished: tuple[int, str, str]) -> None:
-    before = {
-        p: p.stat().st_mtime_ns
-        for p in root.rglob("*")
-        if p.is_file() and p.name not in ("tables.md", "report.html")
-    }
+    def times() -> dict[Path, int]:
+        written = ("tables.md", "report.html")
+        return {p: p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file() and p.name not in written}
+
+    before = times()
     again = start(root, "--only", "small/*")
     out, err = again.communicate(timeout=PATIENCE)
     assert (again.returncode, err) == (0, "")
     assert out.splitlines()[0] == "tiny: 2 runs, 2 done, 0 to do"
     assert ": mIoU " not in out
-    assert {
-        p: p.stat().st_mtime_ns
-        for p in root.rglob("*")
-        if p.is_file() and p.name not in ("tables.md", "report.html")
-    } == before
+    assert times() == before
 
 
 def test_tables_alone(

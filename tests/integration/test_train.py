@@ -63,6 +63,7 @@ def test_a_run_leaves_a_model_and_its_record(
     assert f"method {method}, seed 0 → {out}" in captured.out
     assert "mIoU on folder val" in captured.out
     assert f"iccld predict {out}" in captured.out
+    assert f"report: {out / 'report.html'}" in captured.out
     assert "warning" not in captured.err.lower()
 
 

@@ -46,8 +46,13 @@ def legend(names: Sequence[str]) -> Html:
 
 
 def swatch(paint: str) -> Html:
-    """A small square of a color, on one line with what follows."""
-    return join(el("i", class_="swatch", style=f"background:{paint}"), "\N{NO-BREAK SPACE}")
+    """A small square of a color."""
+    return el("i", class_="swatch", style=f"background:{paint}")
+
+
+def named_swatch(paint: str, name: str) -> Html:
+    """A small square and the name it stands for, on one line."""
+    return el("span", swatch(paint), name, class_="named")
 
 
 def line_chart(

@@ -18,8 +18,8 @@ def training_curves(subjects: Sequence[Subject]) -> Html:
     logged = [s for s in subjects if s.table]
     present = dict.fromkeys(key for s in logged for key in s.table)
     losses = [k for k in present if k.startswith("train/loss")]
-    first = [k for k in ("val/miou", "train/loss") if k in present]
-    first += [k for k in losses if k.startswith("train/loss_seg")]
+    scores = [k for k in present if k == "val/miou"]
+    first = [*scores, *(k for k in losses if k == "train/loss" or k.startswith("train/loss_seg"))]
     charts = [line_chart(title_of(key), _series(subjects, key)) for key in first]
     further = [line_chart(title_of(key), _series(subjects, key)) for key in losses if key not in first]
     if not any(charts):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from iccld.reporting.html.charts import color, swatch
+from iccld.reporting.html.charts import color, named_swatch
 from iccld.reporting.html.markup import Child, Html, el, join, note, number, pairs, signed, table
 from iccld.reporting.html.subject import Subject
 
@@ -43,7 +43,7 @@ def comparison(subjects: Sequence[Subject]) -> Html:
         scores = subject.record.scores
         rows.append(
             [
-                join(swatch(color(index)), subject.name),
+                named_swatch(color(index), subject.name),
                 number(miou, 2),
                 signed(gain, 2),
                 number(scores.pixel_accuracy if scores else None),

@@ -39,10 +39,10 @@ caption { text-align: left; color: var(--faint); padding: .2rem 0; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--line); overflow-wrap: normal; }
 thead th { color: var(--faint); font-weight: 600; vertical-align: bottom; } tbody th { font-weight: 500; }
 th:first-child { text-align: left; } tr.total th, tr.total td { font-weight: 700; }
-.swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px;
+.swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .4em;
   border: 1px solid var(--line); vertical-align: -.05em; }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem .9rem; font-size: .85rem; margin: .4rem 0; }
-.legend span { white-space: nowrap; }
+.named { white-space: nowrap; }
 table.bars { width: 100%; max-width: 820px; } table.bars thead th { white-space: nowrap; }
 summary { cursor: pointer; color: var(--c0); padding: .4rem 0; }
 td.bar { width: 60%; min-width: 90px; padding-left: .2rem; }

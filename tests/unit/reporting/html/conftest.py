@@ -3,16 +3,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
 
-from iccld.inference.trust import Trust
 from iccld.labels import PROTOCOLS
 from iccld.metrics import ConfusionMatrix, scores_from_confusion
+from iccld.reporting.examples import labels_uri
 from iccld.reporting.html.subject import Subject
 from iccld.reporting.record import Calibration, Example, Record
 
-PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PIXEL = labels_uri(np.zeros((1, 1), np.uint8), ((200, 100, 0),))
 
 
 @pytest.fixture
@@ -50,12 +50,3 @@ def make_subject() -> Callable[..., Subject]:
         return Subject(**({"name": name, "facts": facts, "record": record, "table": table} | changes))
 
     return make
-
-
-@pytest.fixture
-def trust() -> Trust:
-    """Four pixels: one right and one wrong, each at 0.55 and at 0.95."""
-    trust = Trust()
-    confidence = torch.tensor([0.55, 0.55, 0.95, 0.95])
-    trust.reliability.update(confidence, torch.tensor([True, False, True, False]))
-    return trust

@@ -51,9 +51,8 @@ def test_nothing_to_draw_is_nothing():
 
 
 def test_a_level_and_a_legend():
-    made = line_chart(
-        "a", [Series("<b>", [0, 1], [0.2, 0.4])], low=0, high=1, reference=(0.5, "chance"), with_legend=True
-    )
+    series = [Series("<b>", [0, 1], [0.2, 0.4])]
+    made = line_chart("a", series, low=0, high=1, reference=(0.5, "chance"), with_legend=True)
     assert ">chance</text>" in made
     assert made.count("&lt;b&gt;") >= 2
     assert "<b>" not in made.replace("<b>a</b>", "")
