@@ -20,7 +20,10 @@ def training_curves(subjects: Sequence[Subject]) -> Html:
     losses = [k for k in present if k.startswith("train/loss")]
     scores = [k for k in present if k == "val/miou"]
     first = [*scores, *(k for k in losses if k == "train/loss" or k.startswith("train/loss_seg"))]
-    charts = [line_chart(title_of(key), _series(subjects, key)) for key in first]
+    # mIoU from zero: half a point should not look like a cliff.
+    charts = [
+        line_chart(title_of(key), _series(subjects, key), low=0 if key in scores else None) for key in first
+    ]
     further = [line_chart(title_of(key), _series(subjects, key)) for key in losses if key not in first]
     if not any(charts):
         return Html("")
