@@ -34,14 +34,13 @@ from iccld.data.loaders import SampleStream, make_loader
 from iccld.data.sampling import RareClassSampler, Sampler, UniformSampler
 from iccld.data.transforms import TrainTransform
 from iccld.errors import InputError
-from iccld.inference.evaluation import evaluate_model
-from iccld.inference.selection import unsupervised_scores
+from iccld.inference.review import RunEvaluation
 from iccld.labels import CITYSCAPES19, LabelSpace, get_label_space, protocol_of
 from iccld.models.discriminator import LatentDiscriminator, OutputDiscriminator
 from iccld.models.iccld import ICCLD
 from iccld.models.image_coder import build_image_coder
 from iccld.pseudo_labels import PseudoLabels
-from iccld.training.loop import Evaluate, Loaders, MicroBatches
+from iccld.training.loop import Loaders, MicroBatches
 
 _SOURCE_SEED, _TARGET_SEED, _VAL_SEED = 1, 2, 3  # scenes of the three sets never coincide
 _THINGS = frozenset(
@@ -220,6 +219,19 @@ def build_val(config: TrainConfig) -> SegmentationDataset:
     return val
 
 
+def build_target(config: TrainConfig) -> SegmentationDataset:
+    """Opens the target images that a run adapts to, without their labels.
+
+    Raises:
+        InputError: they are missing.
+    """
+    d = config.data
+    space = build_label_space(d)
+    target = _open_target(d, space, d.target_split, d.target_count, _TARGET_SEED, needs_labels=False)
+    _prepare(target)
+    return target
+
+
 def _prepare(dataset: SegmentationDataset | None) -> None:
     prepare = getattr(dataset, "prepare", None)
     if prepare is not None:
@@ -300,25 +312,9 @@ def _micro_batches(stream: SampleStream, d: DataConfig, fabric: Fabric) -> Micro
     return batches
 
 
-def build_evaluation(config: TrainConfig, data: RunData) -> Evaluate | None:
-    """Makes the function that measures the teacher on the validation split.
-
-    Beside the scores it gives what needs no labels (:func:`unsupervised_scores`): for choosing a checkpoint,
-    scores by target labels must not be used.
-    """
-    if data.val is None:
-        return None
-    val, protocol = data.val, protocol_of(data.label_space)
-
-    def evaluate(teacher: ICCLD, student: ICCLD) -> dict[str, float]:
-        scores = evaluate_model(teacher, val, protocol)
-        figures = {"val/miou": scores.miou, "val/pixel_accuracy": scores.pixel_accuracy}
-        figures |= {f"val/iou/{k}": v for k, v in scores.iou.items() if v is not None}
-        for name, value in unsupervised_scores(teacher, student, val).items():
-            figures[f"val/{name}"] = value
-        return figures
-
-    return evaluate
+def build_evaluation(config: TrainConfig, data: RunData) -> RunEvaluation | None:
+    """Makes what measures the teacher on the validation split; None where it has no labels."""
+    return None if data.val is None else RunEvaluation(data.val, protocol_of(data.label_space))
 
 
 def build_fabric(config: TrainConfig) -> Fabric:

@@ -42,6 +42,7 @@ COMMANDS = (
     Command("train", "train a preset; run the same command again to resume", "train:main"),
     Command("evaluate", "measure mIoU and per-class IoU on labeled images", "evaluate:EvaluateArgs"),
     Command("predict", "segment images, folders or video; uncertainty maps", "predict:PredictArgs"),
+    Command("report", "one HTML page of a run, or of several side by side", "report:ReportArgs"),
     Command("rank", "order unlabeled frames by what to label next", "rank:RankArgs"),
     Command("export", "write a model for ONNX Runtime, OpenVINO or torch", "export:ExportArgs"),
     Command("push", "upload a model and its card to the Hugging Face hub", "push:PushArgs"),

@@ -143,6 +143,7 @@ def test_results_and_tables_are_left(root: Path, finished: tuple[int, str, str])
     assert sorted(p.relative_to(results).as_posix() for p in results.rglob("*") if p.is_file()) == [
         "small/iccld-seed0.json",
         "small/minent-seed0.json",
+        "report.html",
         "tables.md",
     ]
     known = read_results(root / "results")
@@ -182,15 +183,17 @@ def test_work_keeps_models_and_scenes_but_no_checkpoints(root: Path, finished: t
 
 
 def test_the_same_command_again_runs_nothing(root: Path, finished: tuple[int, str, str]) -> None:
-    before = {p: p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file() and p.name != "tables.md"}
+    def times() -> dict[Path, int]:
+        written = ("tables.md", "report.html")
+        return {p: p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file() and p.name not in written}
+
+    before = times()
     again = start(root, "--only", "small/*")
     out, err = again.communicate(timeout=PATIENCE)
     assert (again.returncode, err) == (0, "")
     assert out.splitlines()[0] == "tiny: 2 runs, 2 done, 0 to do"
     assert ": mIoU " not in out
-    assert {
-        p: p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file() and p.name != "tables.md"
-    } == before
+    assert times() == before
 
 
 def test_tables_alone(
@@ -202,7 +205,9 @@ def test_tables_alone(
     assert main(command(root, "--table")) == 0
     assert path.read_text() == text
     captured = capsys.readouterr()
-    assert captured.out == f"\n{text}\ntables: {path}\n"
+    report = path.with_name("report.html")
+    assert captured.out == f"\n{text}\ntables: {path}\nreport: {report}\n"
+    assert "Small scenes" in report.read_text()
     assert captured.err == ""
 
 
@@ -211,6 +216,7 @@ def test_tables_without_any_result(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(command(tmp_path, "--table")) == 0
     assert "No results yet." in capsys.readouterr().out
     assert (tmp_path / "results" / "tiny" / "tables.md").read_text() == "## Tiny\n\nNo results yet.\n"
+    assert "No results yet." in (tmp_path / "results" / "tiny" / "report.html").read_text()
     assert not (tmp_path / "work").exists()
 
 

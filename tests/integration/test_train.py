@@ -45,6 +45,7 @@ def test_a_run_leaves_a_model_and_its_record(
     assert main(flags(out, "--method", method)) == 0
     captured = capsys.readouterr()
     expected = {"checkpoints", "config.json", "curves.png", "metrics.csv", "model.safetensors", "run.json"}
+    expected |= {"README.txt", "report.html", "report.json"}
     expected |= {"adversary.png"} if method == "iccld" else set()
     assert {p.name for p in out.iterdir() if p.name != "cache"} == expected
     assert sorted(p.name for p in (out / "checkpoints").iterdir()) == [
@@ -62,6 +63,7 @@ def test_a_run_leaves_a_model_and_its_record(
     assert f"method {method}, seed 0 → {out}" in captured.out
     assert "mIoU on folder val" in captured.out
     assert f"iccld predict {out}" in captured.out
+    assert f"report: {out / 'report.html'}" in captured.out
     assert "warning" not in captured.err.lower()
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,39 +67,3 @@ def find_result(run: Run, results: list[Result]) -> Result | None:
 def result_path(folder: Path, run: Run) -> Path:
     """Where a run's result is written."""
     return folder / run.plan / run.task.name / f"{run.variant.name}-seed{run.seed}.json"
-
-
-def describe_machine(threads: int, device: str) -> dict[str, Any]:
-    """What the figures were measured on; no names of hosts or users."""
-    import torch
-
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    facts = {
-        "cpu": name,
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "device": device,
-        "torch": torch.__version__,
-    }
-    if device == "cuda":
-        facts["gpu"] = torch.cuda.get_device_name()
-    return facts
-
-
-def describe_code() -> dict[str, Any]:
-    """The commit of this package's checkout, and whether files differ from it; nulls outside of one."""
-
-    def git(*words: str) -> str | None:
-        command = ["git", "-C", str(Path(__file__).parent), *words]
-        try:
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
-            return None
-
-    commit, changes = git("rev-parse", "--short", "HEAD"), git("status", "--porcelain", "--", "..")
-    return {"commit": commit, "changed": None if changes is None else bool(changes)}

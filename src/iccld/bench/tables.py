@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from iccld.bench.plan import Plan, Task, Variant
 from iccld.bench.results import Result, find_result
@@ -15,6 +16,54 @@ Paces = Mapping[str, Mapping[str, float]]
 """Seconds a step by task and variant, where they were measured side by side."""
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table of a task; without rows, there is nothing to show.
+
+    Attributes:
+        title: what it shows.
+        head: the columns' names.
+        rows: cells, the variant's title first.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def markdown(self) -> str:
+        """The table in Markdown, without its title; empty without rows."""
+        if not self.rows:
+            return ""
+        lines = [f"| {' | '.join(self.head)} |", f"|{'|'.join(['---'] * len(self.head))}|"]
+        return "\n".join(lines + [f"| {' | '.join(row)} |" for row in self.rows])
+
+
+@dataclass(frozen=True)
+class TaskResults:
+    """What a plan has of one task.
+
+    Attributes:
+        title: of the task.
+        tables: scores first.
+        mious: of each variant by its title, in percent, one for each seed.
+    """
+
+    title: str
+    tables: tuple[Table, ...]
+    mious: Mapping[str, tuple[float, ...]]
+
+
+def task_results(plan: Plan, results: list[Result], paces: Paces | None = None) -> list[TaskResults]:
+    """The tables of every task that has results; see :func:`plan_tables`."""
+    found = []
+    for task in plan.tasks.values():
+        column = _Column(plan, task, results, paces)
+        if column.found:
+            tables = (column.scores(), column.predictions(), column.selection(), column.classes())
+            found.append(TaskResults(task.title, tables, column.mious()))
+    return found
+
+
 def plan_tables(plan: Plan, results: list[Result], paces: Paces | None = None) -> str:
     """All tables of a plan: scores, selection, predictions and classes of every task.
 
@@ -24,17 +73,8 @@ def plan_tables(plan: Plan, results: list[Result], paces: Paces | None = None) -
         paces: instead of the runs' own, which other work and other machines disturbed.
     """
     parts = [f"## {plan.title}"]
-    for task in plan.tasks.values():
-        column = _Column(plan, task, results, paces)
-        if not column.found:
-            continue
-        parts += [
-            f"### {task.title}",
-            column.scores(),
-            column.predictions(),
-            column.selection(),
-            column.classes(),
-        ]
+    for task in task_results(plan, results, paces):
+        parts += [f"### {task.title}", *(table.markdown() for table in task.tables)]
     if len(parts) == 1:
         parts.append("No results yet.")
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -42,7 +82,7 @@ def plan_tables(plan: Plan, results: list[Result], paces: Paces | None = None) -
 
 def score_table(plan: Plan, task: Task, results: list[Result], paces: Paces | None = None) -> str:
     """The table of scores of one task alone; see :func:`plan_tables`."""
-    return _Column(plan, task, results, paces).scores()
+    return _Column(plan, task, results, paces).scores().markdown()
 
 
 class _Column:
@@ -65,7 +105,11 @@ class _Column:
         """Whether there is anything to show."""
         return bool(self.by_seed)
 
-    def scores(self) -> str:
+    def mious(self) -> dict[str, tuple[float, ...]]:
+        """Of each variant, one for each seed."""
+        return {self.variants[name].title: tuple(r.miou for r in results) for name, results in self._rows()}
+
+    def scores(self) -> Table:
         """MIoU, gap closed, cost."""
         rows = []
         for name, results in self._rows():
@@ -80,14 +124,14 @@ class _Column:
                     str(len(results)),
                 ]
             )
-        return _table(["method", "mIoU", "gap closed", "s/step", "GiB", "seeds"], rows)
+        return _table("Scores", ["method", "mIoU", "gap closed", "s/step", "GiB", "seeds"], rows)
 
     def _pace(self, name: str, results: Sequence[Result]) -> str:
         if self.paces is None:
             return f"{_mean(results, 'seconds_per_adapting_step'):.2f}"
         return f"{self.paces[name]:.2f}" if name in self.paces else "–"
 
-    def predictions(self) -> str:
+    def predictions(self) -> Table:
         """What steps and draws do, and how far the model can be trusted."""
         rows = []
         for name, results in self._rows():
@@ -112,9 +156,9 @@ class _Column:
             "AUROC confidence",
             "AUROC mutual information",
         ]
-        return _table(head, rows) if rows else ""
+        return _table("Steps, draws and trust", head, rows)
 
-    def selection(self) -> str:
+    def selection(self) -> Table:
         """What choosing a checkpoint would change: without labels, and by peeking at them."""
         choices: dict[str, Callable[[dict[str, float]], float]] = {
             "last step": lambda c: c["step"],
@@ -128,9 +172,9 @@ class _Column:
             if several:
                 row = [_spread([max(c, key=choose)["miou"] for c in several]) for choose in choices.values()]
                 rows.append([self.variants[name].title, *row])
-        return _table(["method", *choices], rows) if rows else ""
+        return _table("Choosing a checkpoint", ["method", *choices], rows)
 
-    def classes(self) -> str:
+    def classes(self) -> Table:
         """IoU of each class."""
         names = list(next(iter(next(iter(self.by_seed.values())).values())).facts["iou"])
         rows = []
@@ -140,7 +184,7 @@ class _Column:
                 values = [r.facts["iou"][label] for r in results if r.facts["iou"][label] is not None]
                 row.append(_spread(values, 0) if values else "–")
             rows.append(row)
-        return _table(["method", *names], rows)
+        return _table("IoU of each class", ["method", *names], rows)
 
     def _rows(self) -> list[tuple[str, list[Result]]]:
         return [(name, list(self.by_seed[name].values())) for name in self.variants if name in self.by_seed]
@@ -176,6 +220,5 @@ def _spread(values: Sequence[float], digits: int = 2) -> str:
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(head)} |", f"|{'|'.join(['---'] * len(head))}|"]
-    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
+def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    return Table(title, tuple(head), tuple(tuple(row) for row in rows))

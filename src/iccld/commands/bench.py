@@ -21,7 +21,7 @@ from iccld.files import write_text
 
 @dataclass(frozen=True)
 class BenchArgs:
-    """Runs what a plan lacks and writes its tables.
+    """Runs what a plan lacks and writes its tables and a report.
 
     The same command again goes on where it was stopped. Example: iccld bench benchmarks/plans/rivals.toml
     --roots camvid=data/camvid --jobs 2
@@ -42,12 +42,14 @@ class BenchArgs:
     roots: tuple[str, ...] = ()
     """Folders of data sets, such as camvid=data/camvid."""
     table: bool = False
-    """Only writes the tables of the results that are there."""
+    """Only writes tables and report of the results that are there."""
     json: JsonFile = None
     """Where to write the plan's results and failures."""
 
     def run(self) -> int:
         """Runs the bench; returns the exit code."""
+        from iccld.bench.page import plan_page
+
         plan = read_plan(self.plan)
         failures: list[str] = []
         with human_text(self.json):
@@ -56,7 +58,8 @@ class BenchArgs:
             results = read_results(self.results)
             text = plan_tables(plan, results)
             path = write_text(self.results / plan.name / "tables.md", text)
-            print(f"\n{text}\ntables: {path}")
+            report = write_text(self.results / plan.name / "report.html", plan_page(plan, results))
+            print(f"\n{text}\ntables: {path}\nreport: {report}")
         found = {run.name: find_result(run, results) for run in plan.runs(self.only)}
         facts = {name: result.facts if result else None for name, result in found.items()}
         write_result(self.json, {"plan": plan.name, "runs": facts, "failures": failures})

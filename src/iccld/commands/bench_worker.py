@@ -92,8 +92,8 @@ def _read_seconds(folder: Path) -> float:
 def _provenance(config: TrainConfig) -> dict[str, Any]:
     import torch
 
-    from iccld.bench.results import describe_code, describe_machine
     from iccld.compute import choose_device, uses_bf16
+    from iccld.reporting.environment import describe_code, describe_machine
 
     device = choose_device(config.device)
     machine = describe_machine(torch.get_num_threads(), device)

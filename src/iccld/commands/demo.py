@@ -28,7 +28,7 @@ _NUM_PICTURES = 6
 class DemoArgs:
     """Trains on street scenes of a "game" look with labels, and adapts to a "camera" look without.
 
-    Trains source-only, then ICCLD for as many steps, and leaves a table, pictures, curves and both models.
+    Trains source-only, then ICCLD for as many steps, and leaves a report, a table, pictures, curves and both models.
     Example: iccld demo --out runs/demo
     """
 
@@ -71,6 +71,8 @@ def _run(config: TrainConfig, out: Path) -> int:
     if train(config, out / "iccld", preset="demo", data=data) != "finished":
         return 130
     _report(config, data, out)
+    _write_page(out)
+    _say_how_to_go_on()
     return 0
 
 
@@ -112,6 +114,18 @@ def _report(config: TrainConfig, data: RunData, out: Path) -> None:
     print(table)
     print(f"\nICCLD gains {gain:+.1f} points of mIoU over source-only.\n")
     print(f"pictures: {out / 'predictions.png'}, {out / 'curves.png'}\nresults:  {out / 'results.json'}")
+
+
+def _write_page(out: Path) -> None:
+    """Both runs side by side."""
+    from iccld.commands.run_report import REPORT, find_runs, load_runs
+    from iccld.reporting.html.report import write_report
+
+    title = "ICCLD demo: source only and adapted"
+    print(f"report:   {write_report(out / REPORT, load_runs(find_runs(out)), title=title)}")
+
+
+def _say_how_to_go_on() -> None:
     program = "iccld" if Path(sys.argv[0]).name != "__main__.py" else "python -m iccld"
     print(
         "\nYour own unlabeled images (a folder of PNG or JPEG files), with these scenes as the labeled source:\n"

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from iccld.commands.flags import (
     JsonFile,
+    OptionalFile,
     OptionalFolder,
     OptionalModel,
     OptionalName,
     OptionalNumber,
     OptionalSize,
 )
-from iccld.commands.output import human_text, write_result
+from iccld.commands.output import STDOUT, human_text, write_result
 from iccld.errors import InputError
 from iccld.labels import PROTOCOLS, LabelSpace, get_protocol, protocol_of
 
 if TYPE_CHECKING:
     from iccld.data.datasets import SegmentationDataset
     from iccld.inference.segmenter import Segmenter
-    from iccld.metrics import Scores
+    from iccld.reporting.record import Record
 
 # The street scenes that a run of the presets measures itself on, and trains on none of.
 _NUM_SCENES, _SCENE_SIZE, _SCENE_SEED = 100, (128, 256), 3
@@ -36,7 +39,7 @@ class EvaluateArgs:
     """Measures mIoU and per-class IoU, as the Cityscapes benchmark defines them.
 
     Of a model, on a labeled data set:
-      iccld evaluate MODEL --dataset camvid --root DIR --split val --json scores.json
+      iccld evaluate MODEL --dataset camvid --root DIR --split val --report scores.html
 
     Of label maps that 'iccld predict' or another program wrote:
       iccld evaluate --predictions DIR --labels DIR --protocol cityscapes19 --json scores.json
@@ -64,6 +67,8 @@ class EvaluateArgs:
     of the model. By default the one that fits the model's classes."""
     json: JsonFile = None
     """Where to write the scores and the confusion counts."""
+    report: OptionalFile = None
+    """Where to write a page with classes, confusion, images and calibration; beside --json if that is given."""
     steps: OptionalNumber = None
     """Denoising steps K: 1 by default, or what an exported model was made with."""
     draws: OptionalNumber = None
@@ -86,15 +91,37 @@ class EvaluateArgs:
         """Measures, prints a table and writes the JSON."""
         with human_text(self.json):
             if self._is_folder_call():
-                scores, facts = self._evaluate_folders()
+                record, facts = self._evaluate_folders()
             else:
-                scores, facts = self._evaluate_model()
+                record, facts = self._evaluate_model()
 
             from iccld.reporting.tables import print_scores
 
-            print_scores(scores)
-        write_result(self.json, scores.to_json(**facts))
+            assert record.scores is not None
+            print_scores(record.scores)
+        # The figures first: a report that cannot be written does not cost them.
+        write_result(self.json, record.scores.to_json(**facts))
+        with human_text(self.json):
+            self._write_report(record, facts)
         return 0
+
+    def _write_report(self, record: Record, facts: Mapping[str, Any]) -> None:
+        path = self._report_path()
+        if path is None:
+            return
+        from iccld.reporting.html.report import write_report
+        from iccld.reporting.html.subject import Subject, commit_of
+
+        assert record.scores is not None
+        shown = {**facts, "protocol": record.scores.protocol, "commit": commit_of(record)}
+        words = [(name, "" if value is None else _words(value)) for name, value in shown.items()]
+        name = Path(self.model).name if self.model else str(self.predictions)
+        print(f"report: {write_report(path, [Subject(name, words, record)])}")
+
+    def _report_path(self) -> Path | None:
+        if self.report is None and self.json is not None and self.json != STDOUT:
+            return self.json.with_suffix(".html")
+        return self.report
 
     def _is_folder_call(self) -> bool:
         folders = [f"--{n}" for n in ("predictions", "labels") if getattr(self, n) is not None]
@@ -110,27 +137,32 @@ class EvaluateArgs:
             raise InputError(f"the data set is missing; {_WAYS}")
         return bool(folders)
 
-    def _evaluate_folders(self) -> tuple[Scores, dict[str, Any]]:
+    def _evaluate_folders(self) -> tuple[Record, dict[str, Any]]:
         if self.protocol is None:
             raise InputError(f"label maps need a --protocol; choose from {', '.join(PROTOCOLS)}")
         protocol = get_protocol(self.protocol)
 
         from iccld.inference.evaluation import evaluate_folders
+        from iccld.reporting.record import Record
 
+        environment = self._environment("cpu")
         assert self.predictions is not None
         assert self.labels is not None
         scores = evaluate_folders(self.predictions, self.labels, protocol)
-        return scores, {"predictions": str(self.predictions), "labels": str(self.labels)}
+        record = Record(environment, str(self.labels), scores)
+        return record, {"predictions": str(self.predictions), "labels": str(self.labels)}
 
-    def _evaluate_model(self) -> tuple[Scores, dict[str, Any]]:
+    def _evaluate_model(self) -> tuple[Record, dict[str, Any]]:
         if self.protocol is not None and self.protocol != "custom":
             get_protocol(self.protocol)  # a typing error shows before the model is loaded
 
         from iccld.inference.evaluation import evaluate_model, missing_classes
+        from iccld.inference.review import Review
         from iccld.inference.segmenter import PredictSettings, load_segmenter
+        from iccld.reporting.record import Record
 
         assert self.model is not None
-        PredictSettings(self.steps, self.draws, 0, self.window, self.overlap, self.resize)
+        settings = PredictSettings(self.steps, self.draws, 0, self.window, self.overlap, self.resize)
         model = load_segmenter(self.model, device=self.device, threads=self.threads)
         space = model.label_space
         protocol = get_protocol(self.protocol, space) if self.protocol else protocol_of(space)
@@ -139,6 +171,8 @@ class EvaluateArgs:
         if missing:
             names = ", ".join(missing)
             print(f"iccld: warning: the model has no class for {names} ({protocol.name})", file=sys.stderr)
+        wants_report = self._report_path() is not None
+        review = Review(protocol)
         scores = evaluate_model(
             model,
             dataset,
@@ -149,8 +183,36 @@ class EvaluateArgs:
             overlap=self.overlap,
             resize=self.resize,
             limit=self.limit,
+            observe=review if wants_report else None,
         )
-        return scores, self._facts(model)
+        if not wants_report:
+            return Record(scores=scores), self._facts(model)
+        from iccld.reporting.examples import measured_record
+
+        record = measured_record(
+            model,
+            dataset,
+            protocol,
+            scores,
+            review,
+            environment=self._environment(self.device),
+            measured_on=f"{self.dataset} {self.split}, {scores.num_images} images",
+            settings=settings,
+        )
+        return record, self._facts(model)
+
+    def _environment(self, device: str) -> dict[str, Any]:
+        """Where this is measured, if there will be a report to say it."""
+        if self._report_path() is None:
+            return {}
+        import torch
+
+        from iccld.compute import choose_device, uses_bf16
+        from iccld.reporting.environment import describe_environment
+
+        kind = choose_device(device).partition(":")[0]
+        precision = "bf16" if uses_bf16(kind, "auto") else "fp32"
+        return describe_environment(torch.get_num_threads(), kind, precision)
 
     def _open_dataset(self, space: LabelSpace) -> SegmentationDataset:
         from iccld.data.datasets import open_dataset
@@ -184,3 +246,7 @@ class EvaluateArgs:
             "resize": self.resize,
             **({"look": self.look} if self.dataset == "street_scenes" else {}),
         }
+
+
+def _words(value: object) -> str:
+    return " × ".join(map(str, value)) if isinstance(value, tuple) else str(value)

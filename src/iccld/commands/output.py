@@ -11,13 +11,13 @@ from typing import Any
 
 from iccld.files import write_json
 
-_STDOUT = Path("-")
+STDOUT = Path("-")
 
 
 @contextlib.contextmanager
 def human_text(target: Path | None) -> Iterator[None]:
     """Sends what is printed for people to stderr where ``--json -`` has standard output for itself."""
-    with contextlib.redirect_stdout(sys.stderr) if target == _STDOUT else contextlib.nullcontext():
+    with contextlib.redirect_stdout(sys.stderr) if target == STDOUT else contextlib.nullcontext():
         yield
 
 
@@ -27,7 +27,7 @@ def write_result(target: Path | None, value: Any) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    if target == _STDOUT:
+    if target == STDOUT:
         print(json.dumps(value, indent=2, allow_nan=False))
     elif target is not None:
         write_json(target, value)

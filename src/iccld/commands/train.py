@@ -127,6 +127,7 @@ def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None =
         print(f"{out}: finished earlier ({config.steps} steps); nothing to do")
         return "finished"
     from iccld import build
+    from iccld.commands.run_report import begin_record
     from iccld.training.loop import Trainer
     from iccld.training.trackers import require_trackers
 
@@ -151,6 +152,7 @@ def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None =
     )
     if fabric.is_global_zero:
         write_json(out / "run.json", {"preset": preset, **to_dict(config)})
+        begin_record(out, config)
         start = trainer.resume()
         _announce(config, out, preset, data, model, fabric, start)
     fabric.barrier()
@@ -158,7 +160,7 @@ def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None =
         trainer.resume()
     outcome = trainer.run()
     if fabric.is_global_zero:
-        _conclude(trainer, outcome, config, out, preset)
+        _conclude(trainer, outcome, config, out, data)
     return outcome
 
 
@@ -356,13 +358,14 @@ def _announce(
     sys.stdout.flush()
 
 
-def _conclude(trainer: Trainer, outcome: str, config: TrainConfig, out: Path, preset: str) -> None:
+def _conclude(trainer: Trainer, outcome: str, config: TrainConfig, out: Path, data: RunData) -> None:
     if outcome == "interrupted":
         print(
             f"stopped after step {trainer.step} and saved; run the same command again to go on",
             file=sys.stderr,
         )
         return
+    from iccld.commands.run_report import finish_run
     from iccld.reporting.adversary import draw_adversary
     from iccld.reporting.curves import curves
     from iccld.training.tracking import read_metrics
@@ -371,9 +374,13 @@ def _conclude(trainer: Trainer, outcome: str, config: TrainConfig, out: Path, pr
     rows = read_metrics(out / "metrics.csv")
     if any("train/adversarial_relief" in row for row in rows):
         draw_adversary(out / "metrics.csv", out / "adversary.png")
+    report = finish_run(out, config, trainer.update.teacher_model, data, trainer.evaluate)
     miou = rows[-1].get("val/miou")
     if miou is not None:
         print(
             f"mIoU on {config.data.target} {config.data.val_split}: {float(miou):.2f} (EMA teacher, last step)"
         )
-    print(f"model: {out}\npredict with: iccld predict {out} IMAGES --out OUT")
+    print(f"model: {out}")
+    if report is not None:
+        print(f"report: {report}")
+    print(f"predict with: iccld predict {out} IMAGES --out OUT")

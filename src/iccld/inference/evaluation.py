@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from iccld.data.datasets import SegmentationDataset
 from iccld.data.image_files import read_label
@@ -24,7 +25,36 @@ from iccld.models.prediction import Prediction
 from iccld.progress import track
 
 LabelMap = UInt8[np.ndarray, "h w"]
-Observer = Callable[[Prediction, np.ndarray, np.ndarray], None]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One image of an evaluation.
+
+    Attributes:
+        index: its place in the data set.
+        prediction: what the model said, in its own label space.
+        answer: the predicted classes in the protocol's space, 255 where it has none for them.
+        truth: the true classes in the protocol's space, 255 where nothing counts.
+    """
+
+    index: int
+    prediction: Prediction
+    answer: LabelMap
+    truth: LabelMap
+
+    @property
+    def right(self) -> Bool[np.ndarray, "h w"]:
+        """Whether each pixel's answer is the truth."""
+        return np.asarray(self.answer == self.truth)
+
+    @property
+    def counted(self) -> Bool[np.ndarray, "h w"]:
+        """Whether each pixel counts."""
+        return np.asarray(self.truth != IGNORE)
+
+
+Observer = Callable[[Measured], None]
 
 
 def evaluate_model(
@@ -56,8 +86,7 @@ def evaluate_model(
         seed: seed of the noise.
         limit: only the first ``limit`` images.
         description: what the progress display calls the work.
-        observe: called with each image's prediction and, for each pixel, whether its answer is right and
-            whether it counts.
+        observe: called with each image, its answer and its truth.
 
     Raises:
         InputError: the data set has no labels, an image and its label differ in size, a file cannot be read,
@@ -88,7 +117,7 @@ def evaluate_model(
         answer, truth = answer_table[prediction.labels], truth_table[label]
         confusion.update(torch.from_numpy(answer), torch.from_numpy(truth))
         if observe is not None:
-            observe(prediction, answer == truth, truth != IGNORE)
+            observe(Measured(index, prediction, answer, truth))
     return _scores(confusion, protocol, num_images, dataset.name)
 
 

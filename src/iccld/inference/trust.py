@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from iccld.calibration import ErrorDetection, Reliability
 from iccld.data.datasets import SegmentationDataset
-from iccld.inference.evaluation import evaluate_model
+from iccld.inference.evaluation import Measured, evaluate_model
 from iccld.inference.segmenter import Segmenter
 from iccld.labels import Protocol
 from iccld.metrics import Scores
-from iccld.models.prediction import Prediction
+
+
+class Trust:
+    """Calibration and error detection, gathered image by image as an observer of an evaluation."""
+
+    def __init__(self) -> None:
+        self.reliability = Reliability()
+        self._detections = {
+            name: ErrorDetection() for name in ("entropy", "confidence", "mutual_information")
+        }
+
+    def __call__(self, measured: Measured) -> None:
+        """Adds the pixels of an image that count."""
+        counted, prediction = measured.counted, measured.prediction
+        confidence = torch.from_numpy(prediction.probabilities.max(axis=0)[counted])
+        hits = torch.from_numpy(measured.right[counted])
+        self.reliability.update(confidence, hits)
+        self._detections["entropy"].update(torch.from_numpy(prediction.uncertainty[counted]), hits)
+        self._detections["confidence"].update(1 - confidence, hits)
+        self._detections["mutual_information"].update(
+            torch.from_numpy(prediction.mutual_information[counted]), hits
+        )
+
+    def figures(self) -> dict[str, float]:
+        """The figures that :func:`evaluate_trust` gives."""
+        figures = {f"auroc_{name}": detection.auroc for name, detection in self._detections.items()}
+        return {"ece": self.reliability.expected_calibration_error, **figures}
 
 
 def evaluate_trust(
@@ -38,19 +63,6 @@ def evaluate_trust(
         ``auroc_entropy``, ``auroc_confidence``, ``auroc_mutual_information``: probability that a wrong pixel has
         more entropy, less probability, or more disagreement of draws than a right one.
     """
-    reliability = Reliability()
-    detections = {name: ErrorDetection() for name in ("entropy", "confidence", "mutual_information")}
-
-    def observe(prediction: Prediction, right: np.ndarray, counted: np.ndarray) -> None:
-        confidence = torch.from_numpy(prediction.probabilities.max(axis=0)[counted])
-        hits = torch.from_numpy(right[counted])
-        reliability.update(confidence, hits)
-        detections["entropy"].update(torch.from_numpy(prediction.uncertainty[counted]), hits)
-        detections["confidence"].update(1 - confidence, hits)
-        detections["mutual_information"].update(
-            torch.from_numpy(prediction.mutual_information[counted]), hits
-        )
-
-    scores = evaluate_model(model, dataset, protocol, steps=steps, draws=draws, seed=seed, observe=observe)
-    figures = {f"auroc_{name}": detection.auroc for name, detection in detections.items()}
-    return scores, {"ece": reliability.expected_calibration_error, **figures}
+    trust = Trust()
+    scores = evaluate_model(model, dataset, protocol, steps=steps, draws=draws, seed=seed, observe=trust)
+    return scores, trust.figures()

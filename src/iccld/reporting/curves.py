@@ -111,7 +111,7 @@ def running_mean(values: np.ndarray, *, reach: int) -> np.ndarray:
 
 
 def _dress_axes(axes: Axes, key: str, *, is_bottom: bool) -> None:
-    axes.set_title(_title(key), fontsize=FONT_SIZE + 1, color=INK, loc="left")
+    axes.set_title(title_of(key), fontsize=FONT_SIZE + 1, color=INK, loc="left")
     axes.grid(color="#e6e6e6", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, labelsize=FONT_SIZE - 1, labelcolor=FAINT_INK)
@@ -122,7 +122,7 @@ def _dress_axes(axes: Axes, key: str, *, is_bottom: bool) -> None:
         axes.set_xlabel("step", fontsize=FONT_SIZE - 1, color=FAINT_INK)
 
 
-def _title(key: str) -> str:
+def title_of(key: str) -> str:
     """Turns a logged key into words: ``train/loss_seg_source`` → segmentation loss, source."""
     if key == "val/miou":
         return "mIoU on validation images, %"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -9,11 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
-from iccld.bench import results as module
 from iccld.bench.plan import Plan, Run, identity, read_plan
-from iccld.bench.results import describe_code, describe_machine, find_result, read_results, result_path
+from iccld.bench.results import find_result, read_results, result_path
 from iccld.config import to_dict, with_settings
 from iccld.errors import InputError
 
@@ -144,31 +141,3 @@ def test_half_a_file_of_a_killed_writer_is_passed_over(
 def test_two_runs_never_share_a_file(plan: Plan, tmp_path: Path) -> None:
     paths = {result_path(tmp_path, run) for run in plan.runs()}
     assert len(paths) == len(plan.runs())
-
-
-def test_facts_of_the_machine() -> None:
-    facts = describe_machine(3, "cpu")
-    assert (facts["threads"], facts["device"], facts["torch"]) == (3, "cpu", torch.__version__)
-    assert facts["cpu"]
-    assert "gpu" not in facts
-    json.dumps(facts)
-
-
-def test_facts_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "src" / "iccld" / "bench" / "results.py"))
-    (tmp_path / "src" / "iccld" / "bench").mkdir(parents=True)
-    assert describe_code() == {"commit": None, "changed": None}
-
-    def git(*words: str) -> str:
-        identity = ("-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false")
-        command = ["git", "-C", str(tmp_path), *identity, *words]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-    source = tmp_path / "src" / "iccld" / "bench" / "results.py"
-    source.write_text("pass\n")
-    git("init", "--quiet")
-    git("add", ".")
-    git("commit", "--quiet", "-m", "first")
-    assert describe_code() == {"commit": git("rev-parse", "--short", "HEAD"), "changed": False}
-    source.write_text("print()\n")
-    assert describe_code()["changed"] is True

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from iccld.errors import InputError
-from iccld.inference.evaluation import evaluate_folders, evaluate_model, missing_classes
+from iccld.inference.evaluation import Measured, evaluate_folders, evaluate_model, missing_classes
 from iccld.inference.label_ids import index_to_id
 from iccld.labels import CAMVID11, CITYSCAPES19, PROTOCOLS, SYNTHIA16, LabelSpace, custom_protocol
 
@@ -128,18 +128,19 @@ def test_an_observer_sees_every_image_and_which_pixels_count(model: Any, make_da
     truth[0][8:16, 8:16] = 255
     truth[1][:, :8] = np.where(truth[1][:, :8] == 255, 255, (truth[1][:, :8] + 1) % 19)
     dataset.labels, dataset.image = truth, lambda index: shown[index]
-    seen: list[tuple[Any, np.ndarray, np.ndarray]] = []
-    scores = evaluate_model(model, dataset, PROTOCOL, observe=lambda *arrays: seen.append(arrays))
-    assert len(seen) == 2
+    seen: list[Measured] = []
+    scores = evaluate_model(model, dataset, PROTOCOL, observe=seen.append)
+    assert [measured.index for measured in seen] == [0, 1]
     assert scores == evaluate_model(model, dataset, PROTOCOL)
-    for (prediction, right, counted), labels, image in zip(seen, truth, shown, strict=True):
+    for measured, labels, image in zip(seen, truth, shown, strict=True):
+        prediction, right, counted = measured.prediction, measured.right, measured.counted
         assert right.shape == counted.shape == labels.shape
         assert right.dtype == counted.dtype == np.bool_
         assert np.array_equal(prediction.labels, model.predict(image).labels)
         assert np.array_equal(counted, labels != 255)
         assert np.array_equal(right[counted], (prediction.labels == labels)[counted])
-    hits = sum(int((right & counted).sum()) for _, right, counted in seen)
-    total = sum(int(counted.sum()) for _, _, counted in seen)
+    hits = sum(int((measured.right & measured.counted).sum()) for measured in seen)
+    total = sum(int(measured.counted.sum()) for measured in seen)
     assert scores.pixel_accuracy == pytest.approx(100 * hits / total)
     assert hits < total
 
@@ -153,9 +154,10 @@ def test_an_observer_is_told_right_and_wrong_in_the_classes_of_the_protocol(
     car, bus, train = (CITYSCAPES19.names.index(name) for name in ("car", "bus", "train"))
     dataset.labels = [np.repeat(np.array([[car, bus, train]], np.uint8), 8, axis=1).repeat(8, axis=0)]
     dataset.image = lambda index: np.full((8, 24, 3), CITYSCAPES19.palette[car], np.uint8)
-    seen: list[tuple[Any, np.ndarray, np.ndarray]] = []
-    evaluate_model(model, dataset, protocol, observe=lambda *arrays: seen.append(arrays))
-    ((_, right, counted),) = seen
+    seen: list[Measured] = []
+    evaluate_model(model, dataset, protocol, observe=seen.append)
+    (measured,) = seen
+    right, counted = measured.right, measured.counted
     assert np.array_equal(counted, np.repeat([[True, True, False]], 8, axis=1).repeat(8, axis=0))
     assert np.array_equal(right[:, :16], np.repeat([[True, False]], 8, axis=1).repeat(8, axis=0))
 

@@ -1,0 +1,166 @@
+"""What training and ``iccld report`` put into a run's folder for its report: the record, the page, the README."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from iccld import build
+from iccld.compute import choose_device, uses_bf16
+from iccld.config import TrainConfig, from_dict
+from iccld.errors import InputError
+from iccld.inference.evaluation import evaluate_model
+from iccld.inference.review import Review, RunEvaluation, choose_unmeasured
+from iccld.inference.segmenter import load_segmenter
+from iccld.labels import protocol_of
+from iccld.reporting.environment import describe_environment
+from iccld.reporting.examples import draw_examples, measured_record
+from iccld.reporting.html.report import write_report
+from iccld.reporting.html.subject import Subject, is_run, read_run, read_settings
+from iccld.reporting.record import Record, read_record
+from iccld.reporting.run_readme import write_readme
+
+if TYPE_CHECKING:
+    from iccld.build import RunData
+    from iccld.data.datasets import SegmentationDataset
+    from iccld.inference.segmenter import Segmenter
+    from iccld.models.iccld import ICCLD
+    from iccld.training.loop import Evaluate
+
+REPORT = "report.html"
+
+
+def begin_record(out: Path, config: TrainConfig) -> None:
+    """Notes at the start of a training where it runs, and explains the folder."""
+    device = choose_device(config.device)
+    precision = "bf16" if uses_bf16(device, config.precision) else "fp32"
+    environment = describe_environment(torch.get_num_threads(), device, precision)
+    Record(environment).write(out)
+    write_readme(out, command=str(environment["command"]))
+
+
+def finish_run(
+    out: Path, config: TrainConfig, teacher: ICCLD, data: RunData, evaluation: Evaluate | None
+) -> Path | None:
+    """Writes record and report of a run that has just ended; its last evaluation is not repeated.
+
+    A report is never worth a run: what goes wrong here is one line on stderr.
+
+    Returns:
+        The page, or None.
+    """
+    try:
+        environment = (read_record(out) or Record()).environment
+        if isinstance(evaluation, RunEvaluation) and evaluation.last is not None:
+            scores, review = evaluation.last
+            record = measured_record(
+                teacher, evaluation.val, evaluation.protocol, scores, review,
+                environment=environment, measured_on=_measured_on(config, scores.num_images),
+            )  # fmt: skip
+        else:
+            record = _unmeasured(teacher, config, data.target, data.missing_val, environment)
+        record.write(out)
+        return write_report(out / REPORT, [read_run(out)])
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        print(
+            f"iccld: warning: the model is saved, but no report was written ({reason}); "
+            f"'iccld report {out}' tries again",
+            file=sys.stderr,
+        )
+        return None
+
+
+def load_runs(folders: list[Path], *, device: str = "auto", threads: int = 0) -> list[Subject]:
+    """Reads runs for a report; a finished one that was never measured for a report is measured now.
+
+    Args:
+        folders: of runs; their names on the page are as short as tells them apart.
+        device: to measure on.
+        threads: CPU threads for that; 0 for automatic.
+
+    Raises:
+        InputError: a folder is no run, has logged nothing yet, or holds files that cannot be read.
+    """
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    subjects = []
+    for folder, name in zip(folders, names, strict=True):
+        subject = read_run(folder, name=name)
+        record = subject.record
+        if not subject.unfinished and record.scores is None and not record.examples:
+            print(f"{folder}: measuring for the report", file=sys.stderr, flush=True)
+            measure_run(folder, record, device=device, threads=threads).write(folder)
+            subject = read_run(folder, name=name)
+        subjects.append(subject)
+    return subjects
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """The runs that a folder stands for: itself, or those directly below it, as ``iccld demo`` leaves them.
+
+    Raises:
+        InputError: neither is a run.
+    """
+    if is_run(folder):
+        return [folder]
+    inner = [path for path in sorted(folder.iterdir()) if is_run(path)] if folder.is_dir() else []
+    if not inner:
+        read_settings(folder)  # says what is wrong
+        raise InputError(f"{folder}: is no run; give the folder of a run of 'iccld train'")
+    # The baseline first: gains are over the first.
+    return sorted(inner, key=lambda path: path.name != "source_only")
+
+
+def measure_run(folder: Path, record: Record, *, device: str, threads: int) -> Record:
+    """Measures a finished run's model on the images that the run was measured on."""
+    settings = read_settings(folder)
+    settings.pop("preset", None)
+    try:
+        config = from_dict(settings)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder / 'run.json'}: cannot be read ({error})") from error
+    model = load_segmenter(str(folder), device=device, threads=threads)
+    environment = dict(record.environment)
+    try:
+        val = build.build_val(config)
+    except InputError as error:
+        return _unmeasured(model, config, None, str(error), environment)
+    protocol = protocol_of(model.label_space)
+    review = Review(protocol)
+    scores = evaluate_model(model, val, protocol, observe=review)
+    words = _measured_on(config, scores.num_images)
+    return measured_record(model, val, protocol, scores, review, environment=environment, measured_on=words)
+
+
+def _unmeasured(
+    model: Segmenter,
+    config: TrainConfig,
+    target: SegmentationDataset | None,
+    reason: str,
+    environment: Mapping[str, Any],
+) -> Record:
+    """A record of predictions alone, where there are no labels to measure with."""
+    space, no_scores = model.label_space, reason
+    try:
+        target = target or build.build_target(config)
+        examples = draw_examples(model, target, choose_unmeasured(len(target)), space)
+    except InputError as error:
+        examples, no_scores = (), f"{reason}; nor are there images to show: {error}"
+    return Record(
+        environment=environment,
+        no_scores=no_scores,
+        examples=examples,
+        legend=tuple((c.name, c.color) for c in space.classes),
+    )
+
+
+def _measured_on(config: TrainConfig, num_images: int) -> str:
+    d = config.data
+    look = f", {d.target_look} look" if d.target == "street_scenes" else ""
+    return f"{d.target}{look}, {d.val_split}, {num_images} images"

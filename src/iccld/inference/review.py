@@ -1,0 +1,103 @@
+"""What a report shows of an evaluation beside its scores: calibration, and which images to look at."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from iccld.data.datasets import SegmentationDataset
+from iccld.inference.evaluation import Measured, evaluate_model
+from iccld.inference.segmenter import Segmenter
+from iccld.inference.selection import unsupervised_scores
+from iccld.inference.trust import Trust
+from iccld.labels import Protocol
+from iccld.metrics import ConfusionMatrix, Scores, scores_from_confusion
+
+Role = Literal["best", "worst", "random"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An image to be looked at.
+
+    Attributes:
+        index: its place in the data set.
+        role: why it was chosen.
+        miou: its own mIoU in percent; None where nothing was measured.
+    """
+
+    index: int
+    role: Role
+    miou: float | None
+
+
+class Review:
+    """Observes an evaluation (see :func:`iccld.inference.evaluation.evaluate_model`).
+
+    Args:
+        protocol: the classes that are averaged.
+    """
+
+    def __init__(self, protocol: Protocol) -> None:
+        self.protocol = protocol
+        self.trust = Trust()
+        self.mious: dict[int, float] = {}
+
+    def __call__(self, measured: Measured) -> None:
+        """Adds an image."""
+        self.trust(measured)
+        confusion = ConfusionMatrix(len(self.protocol.space))
+        confusion.update(torch.from_numpy(measured.answer), torch.from_numpy(measured.truth))
+        self.mious[measured.index] = scores_from_confusion(confusion, self.protocol).miou
+
+    def choose(self, *, each: int = 3, seed: int = 0) -> list[Choice]:
+        """Chooses the best, the worst and some random images by their own mIoU, none of them twice.
+
+        Args:
+            each: of every kind, where there are enough: never more than a third of the images.
+            seed: of the random ones.
+        """
+        order = sorted((i for i in self.mious if not math.isnan(self.mious[i])), key=lambda i: -self.mious[i])
+        num = min(each, max(1, len(order) // 3))
+        best, worst = order[:num], order[num:][::-1][:num]
+        rest = [i for i in order if i not in best and i not in worst]
+        drawn = np.random.default_rng(seed).permutation(rest)[:num].tolist()
+        kinds: tuple[tuple[Role, list[int]], ...] = (("best", best), ("worst", worst), ("random", drawn))
+        return [Choice(int(index), role, self.mious[index]) for role, found in kinds for index in found]
+
+
+def choose_unmeasured(num_images: int, *, count: int = 6, seed: int = 0) -> list[Choice]:
+    """Chooses random images where there are no labels to tell good from bad."""
+    drawn = np.random.default_rng(seed).permutation(num_images)[:count]
+    return [Choice(int(index), "random", None) for index in sorted(drawn)]
+
+
+class RunEvaluation:
+    """Measures teacher and student of a run, and keeps what a report shows of the last time.
+
+    Beside the scores it gives what needs no labels (:func:`unsupervised_scores`): for choosing a checkpoint,
+    scores by target labels must not be used.
+
+    Args:
+        val: labeled images.
+        protocol: what is counted and averaged.
+    """
+
+    def __init__(self, val: SegmentationDataset, protocol: Protocol) -> None:
+        self.val, self.protocol = val, protocol
+        self.last: tuple[Scores, Review] | None = None
+
+    def __call__(self, teacher: Segmenter, student: Segmenter) -> dict[str, float]:
+        """Gives the figures to log."""
+        review = Review(self.protocol)
+        scores = evaluate_model(teacher, self.val, self.protocol, observe=review)
+        self.last = scores, review
+        figures = {"val/miou": scores.miou, "val/pixel_accuracy": scores.pixel_accuracy}
+        figures |= {f"val/iou/{k}": v for k, v in scores.iou.items() if v is not None}
+        for name, value in unsupervised_scores(teacher, student, self.val).items():
+            figures[f"val/{name}"] = value
+        return figures

@@ -1,0 +1,129 @@
+"""Pictures for a report: image, truth, prediction, errors and uncertainty, small and as data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from iccld.data.datasets import SegmentationDataset
+from iccld.inference.rendering import heat_map
+from iccld.inference.review import Choice, Review
+from iccld.inference.segmenter import PredictSettings, Segmenter, predict_image
+from iccld.labels import IGNORE, LabelSpace, Protocol
+from iccld.metrics import Scores
+from iccld.reporting.record import Calibration, Example, Record
+
+_LONGEST_SIDE = 320
+_QUALITY = 82
+# Right, wrong, not counted: told apart by color-blind readers and on light and dark pages.
+_ERROR_COLORS = ((214, 219, 224), (213, 94, 0), (40, 44, 52))
+
+
+def measured_record(
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    protocol: Protocol,
+    scores: Scores,
+    review: Review,
+    *,
+    environment: Mapping[str, Any],
+    measured_on: str,
+    settings: PredictSettings | None = None,
+) -> Record:
+    """Puts an evaluation's findings together and draws the images to look at, predicted as they were measured."""
+    return Record(
+        environment=environment,
+        measured_on=measured_on,
+        scores=scores,
+        calibration=Calibration.of(review.trust),
+        examples=draw_examples(model, dataset, review.choose(), protocol.space, settings),
+        legend=tuple((c.name, c.color) for c in protocol.space.classes),
+    )
+
+
+def draw_examples(
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    choices: Sequence[Choice],
+    space: LabelSpace,
+    settings: PredictSettings | None = None,
+) -> tuple[Example, ...]:
+    """Predicts the chosen images and draws their panels.
+
+    Args:
+        model: its answers are folded into ``space``.
+        dataset: truth and errors are drawn where a choice was measured.
+        choices: which images.
+        space: of the protocol, or of the model where nothing is measured.
+        settings: how to predict; as it was measured, so that pictures and scores agree.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
+    to_space = np.array(model.label_space.lut_to(space), np.uint8)
+    examples = []
+    for choice in choices:
+        image = dataset.image(choice.index)
+        prediction = predict_image(model, image, settings)
+        answer = to_space[prediction.labels]
+        panels = {"image": photo_uri(image)}
+        if choice.miou is not None:
+            truth = np.array(dataset.label_space.lut_to(space), np.uint8)[dataset.label(choice.index)]
+            panels |= {
+                "truth": labels_uri(truth, space.palette),
+                "prediction": labels_uri(answer, space.palette),
+                "errors": labels_uri(error_map(answer, truth), _ERROR_COLORS),
+            }
+        else:
+            panels["prediction"] = labels_uri(answer, space.palette)
+        panels["uncertainty"] = photo_uri(heat_map(prediction.uncertainty))
+        examples.append(Example(dataset.file_name(choice.index), choice.role, choice.miou, panels))
+    return tuple(examples)
+
+
+def error_map(answer: UInt8[np.ndarray, "h w"], truth: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """Tells right (0), wrong (1) and uncounted (2) pixels apart."""
+    return np.where(truth == IGNORE, 2, answer != truth).astype(np.uint8)
+
+
+def photo_uri(image: UInt8[np.ndarray, "h w 3"]) -> str:
+    """A picture as a small JPEG in a data URI."""
+    height, width = _small(image.shape[0], image.shape[1])
+    if (height, width) != image.shape[:2]:
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    return _uri(Image.fromarray(image), "jpeg")
+
+
+def labels_uri(labels: UInt8[np.ndarray, "h w"], palette: Sequence[tuple[int, int, int]]) -> str:
+    """A label map as a small PNG with a palette in a data URI; values beyond the palette are black."""
+    height, width = _small(labels.shape[0], labels.shape[1])
+    if (height, width) != labels.shape:
+        labels = np.asarray(
+            cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8
+        )
+    picture = Image.fromarray(labels)
+    colors = np.zeros((256, 3), np.uint8)
+    colors[: len(palette)] = palette
+    picture.putpalette(colors.tobytes())
+    return _uri(picture, "png")
+
+
+def _small(height: int, width: int) -> tuple[int, int]:
+    factor = min(1.0, _LONGEST_SIDE / max(height, width))
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def _uri(picture: Image.Image, kind: str) -> str:
+    data = io.BytesIO()
+    if kind == "jpeg":
+        picture.save(data, format="JPEG", quality=_QUALITY)
+    else:
+        picture.save(data, format="PNG", optimize=True)
+    return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"

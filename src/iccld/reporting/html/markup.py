@@ -1,0 +1,87 @@
+"""HTML that escapes by default: plain strings are text, only :class:`Html` is markup."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+
+_VOID = frozenset(("img", "br", "meta", "link"))
+
+
+class Html(str):
+    """Text that is markup already."""
+
+    __slots__ = ()
+
+
+Child = str | None
+"""Text, which is escaped, or :class:`Html`; None is left out."""
+
+
+def el(tag: str, *children: Child, **attributes: object) -> Html:
+    """Makes an element.
+
+    Args:
+        tag: its name.
+        *children: what it holds.
+        **attributes: an underscore at the end is dropped (``class_``), others become hyphens; None and False
+            leave the attribute out, True gives it without a value.
+    """
+    words = [tag]
+    for name, value in attributes.items():
+        if value is None or value is False:
+            continue
+        key = name.rstrip("_").replace("_", "-")
+        words.append(key if value is True else f'{key}="{html.escape(str(value), quote=True)}"')
+    opening = f"<{' '.join(words)}>"
+    if tag in _VOID:
+        return Html(opening)
+    return Html(f"{opening}{join(*children)}</{tag}>")
+
+
+def join(*children: Child) -> Html:
+    """Puts pieces together; text among them is escaped."""
+    return Html(
+        "".join(c if isinstance(c, Html) else html.escape(c, quote=False) for c in children if c is not None)
+    )
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """A number, or a dash where there is none."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def signed(value: float | None, digits: int = 1) -> str:
+    """A difference with its sign, or a dash."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{round(value, digits) + 0.0:+.{digits}f}"  # rounding first keeps "-0.0" out
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Child]], *, caption: Child = None) -> Html:
+    """A table in a box that scrolls by itself where the page is narrow; its first column heads the rows."""
+    first = el("tr", *(el("th", cell, scope="col") for cell in head))
+    body = [el("tr", el("th", row[0], scope="row"), *(el("td", cell) for cell in row[1:])) for row in rows]
+    parts = [el("caption", caption) if caption else None, el("thead", first), el("tbody", *body)]
+    return scroll(el("table", *parts), label=head[0] or "table")
+
+
+def scroll(content: Html, *, label: str) -> Html:
+    """A box that scrolls sideways, with the keyboard too."""
+    return el("div", content, class_="scroll", tabindex="0", role="region", aria_label=label)
+
+
+def pairs(rows: Sequence[tuple[str, Child]]) -> Html:
+    """Names and values."""
+    return el("dl", *(el("div", el("dt", name), el("dd", value)) for name, value in rows if value))
+
+
+def note(*children: Child) -> Html:
+    """Small print below a figure: how it is read, and what good looks like."""
+    return el("p", *children, class_="note")
+
+
+def section(title: str, *children: Child, level: int = 2, id_: str | None = None) -> Html:
+    """A section with its heading."""
+    return el("section", el(f"h{level}", title), *children, id_=id_)

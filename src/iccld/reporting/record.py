@@ -1,0 +1,125 @@
+"""``report.json``: what a report shows of a run beside its settings and metrics, measured once and kept with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from iccld.errors import InputError
+from iccld.files import write_json
+from iccld.inference.trust import Trust
+from iccld.metrics import Scores
+
+RECORD = "report.json"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far confidence can be believed.
+
+    Attributes:
+        figures: ``ece`` and ``auroc_…`` as :func:`iccld.inference.trust.evaluate_trust` gives them; None for NaN.
+        pixels: in each bin of confidence, bins of equal width from 0 to 1.
+        confidence: mean in each bin, None where it is empty.
+        accuracy: share of right pixels in each bin, None where it is empty.
+    """
+
+    figures: Mapping[str, float | None]
+    pixels: tuple[int, ...]
+    confidence: tuple[float | None, ...]
+    accuracy: tuple[float | None, ...]
+
+    @classmethod
+    def of(cls, trust: Trust) -> Calibration:
+        """Reads what was gathered."""
+        bins = trust.reliability
+        pixels = [int(n) for n in bins.pixels.tolist()]
+
+        def share(sums: Sequence[float]) -> tuple[float | None, ...]:
+            return tuple(round(s / n, 5) if n else None for s, n in zip(sums, pixels, strict=True))
+
+        figures = {k: None if v != v else round(v, 5) for k, v in trust.figures().items()}
+        return cls(figures, tuple(pixels), share(bins.confidence.tolist()), share(bins.right.tolist()))
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image with its panels.
+
+    Attributes:
+        name: the image's file name.
+        role: best, worst or random.
+        miou: its own mIoU in percent, or None.
+        panels: title → picture as a data URI.
+    """
+
+    name: str
+    role: str
+    miou: float | None
+    panels: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was measured, and where.
+
+    Attributes:
+        environment: see :func:`iccld.reporting.environment.describe_environment`; empty if unknown.
+        measured_on: the images, in words; empty before anything was measured.
+        scores: None where there are no labels, or nothing was measured yet.
+        no_scores: why there are none.
+        calibration: None without scores.
+        examples: images to look at.
+        legend: names and RGB colors of the classes in the pictures.
+    """
+
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    measured_on: str = ""
+    scores: Scores | None = None
+    no_scores: str = ""
+    calibration: Calibration | None = None
+    examples: tuple[Example, ...] = ()
+    legend: tuple[tuple[str, tuple[int, int, int]], ...] = ()
+
+    def write(self, folder: Path) -> Path:
+        """Writes the file of a run's folder."""
+        plain = asdict(self) | {"scores": None if self.scores is None else self.scores.to_json()}
+        return write_json(folder / RECORD, plain)
+
+
+def read_record(folder: Path) -> Record | None:
+    """Reads the record of a run's folder; None where there is none.
+
+    Raises:
+        InputError: the file is no such record.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        return None
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return Record(
+            environment=dict(value["environment"]),
+            measured_on=str(value["measured_on"]),
+            scores=None if value["scores"] is None else Scores.from_json(value["scores"]),
+            no_scores=str(value["no_scores"]),
+            calibration=_calibration(value["calibration"]),
+            examples=tuple(
+                Example(e["name"], e["role"], e["miou"], dict(e["panels"])) for e in value["examples"]
+            ),
+            legend=tuple((name, (color[0], color[1], color[2])) for name, color in value["legend"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(
+            f"{path}: is no record of a report ({error}); remove it, and 'iccld report' measures again"
+        ) from error
+
+
+def _calibration(value: Mapping[str, Any] | None) -> Calibration | None:
+    if value is None:
+        return None
+    bins = (tuple(value[name]) for name in ("pixels", "confidence", "accuracy"))
+    return Calibration(dict(value["figures"]), *bins)

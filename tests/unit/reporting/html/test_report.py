@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from iccld.metrics import Scores
+from iccld.reporting.html import gallery
+from iccld.reporting.html.classes import bar, class_bars
+from iccld.reporting.html.confusion import confusion_table
+from iccld.reporting.html.curves_section import adversary
+from iccld.reporting.html.report import report_page
+from iccld.reporting.html.subject import Subject
+from iccld.reporting.record import Record
+
+Make = Callable[..., Subject]
+VOID = {"img", "br", "meta", "link"}
+
+
+class Page(HTMLParser):
+    """Checks that elements nest, and gathers headings, images and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.headings: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("h1", "h2", "h3"):
+            self.headings.append(data)
+
+
+def test_one_run_has_every_section(make_subject: Make):
+    text = report_page([make_subject()])
+    page = Page(text)
+    assert page.headings == [
+        "ICCLD report: mine", "Training", "Classes", "Images", "Confusion", "Calibration", "Environment",
+    ]  # fmt: skip
+    links = [a["href"] for tag, a in page.tags if tag == "a"]
+    assert {f"#{a['id']}" for _, a in page.tags if "id" in a} == set(links)
+    images = [a for tag, a in page.tags if tag == "img"]
+    assert len(images) == 4
+    assert all(a["alt"] and str(a["src"]).startswith("data:image/") for a in images)
+    assert not [tag for tag, _ in page.tags if tag == "script"]
+    assert "further losses" in text
+
+
+def test_nothing_of_the_user_becomes_markup(make_subject: Make):
+    nasty = "<img src=x onerror=alert(1)>"
+    subject = make_subject(name=nasty, facts=[(nasty, nasty)])
+    record = subject.record
+    assert record.scores is not None
+    scores = replace(record.scores, classes=(nasty, *record.scores.classes[1:]), protocol=nasty)
+    examples = tuple(replace(e, name=nasty, role=nasty) for e in record.examples)
+    record = replace(
+        record, scores=scores, examples=examples, legend=((nasty, (1, 2, 3)),), measured_on=nasty,
+        environment={"command": nasty},
+    )  # fmt: skip
+    for subjects in ([replace(subject, record=record)], [replace(subject, record=record), make_subject()]):
+        text = report_page(subjects)
+        assert "<img src=x" not in text
+        assert nasty.replace("<", "&lt;").replace(">", "&gt;") in text
+
+
+def test_several_runs_are_compared_and_then_shown_one_by_one(make_subject: Make):
+    one, two = make_subject("plain", right=50), make_subject("adapted", right=90)
+    text = report_page([one, two])
+    page = Page(text)
+    assert page.headings[:4] == ["ICCLD report: plain, adapted", "Runs", "Training", "Classes"]
+    assert page.headings.count("Confusion") == page.headings.count("Images") == 2
+    assert one.record.scores is not None
+    assert two.record.scores is not None
+    gain = two.record.scores.miou - one.record.scores.miou
+    assert f"<td>{gain:+.2f}</td>" in text
+    assert "do not compare" not in text
+
+
+def test_runs_measured_otherwise_have_no_gain(make_subject: Make):
+    other = make_subject("other")
+    assert other.record.scores is not None
+    record = replace(other.record, scores=replace(other.record.scores, protocol="else"))
+    text = report_page([make_subject(), replace(other, record=record)])
+    assert "their figures do not compare" in text
+    assert "not shown here: other." in text
+    elsewhere = replace(other, record=replace(other.record, measured_on="train"))
+    assert "their figures do not compare" in report_page([make_subject(), elsewhere])
+
+
+def test_an_unfinished_run_says_so_and_shows_its_curves(make_subject: Make):
+    text = report_page([make_subject(record=Record(), unfinished="4 of 9 steps")])
+    assert "This run is not finished: 4 of 9 steps." in text
+    assert Page(text).headings == ["ICCLD report: mine", "Training", "Environment"]
+
+
+def test_without_labels_the_reason_is_given(make_subject: Make):
+    subject = make_subject()
+    examples = tuple(replace(e, miou=None) for e in subject.record.examples)
+    record = Record(no_scores="val: no <labels>", examples=examples)
+    text = report_page([replace(subject, record=record)])
+    assert "No scores: val: no &lt;labels&gt;" in text
+    assert "there are no labels to tell good from bad" in text
+    assert "Confusion" not in Page(text).headings
+
+
+def test_rows_of_the_confusion_are_shares_of_the_true_class(make_subject: Make):
+    scores = make_subject(right=80).record.scores
+    assert isinstance(scores, Scores)
+    text = confusion_table(scores)
+    rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', text)
+    assert [(name, re.findall(r">(\d*)</td>", cells)) for name, cells in rows] == [
+        ("road", ["80", "20"]),
+        ("car", ["", "100"]),
+    ]
+    assert 'class="own high"' in text
+    assert "no answer" not in text
+    assert "no answer" in confusion_table(replace(scores, unlabeled=(5, *scores.unlabeled[1:])))
+
+
+def test_bars_have_the_length_of_their_value(make_subject: Make):
+    assert "width:12.50%" in bar(12.5, 0)
+    assert "width:0.00%" in bar(None, 0)
+    assert "left:10.00%;width:5.00%" in bar(12.5, 0, spread=2.5)
+    text = class_bars([make_subject(right=80), make_subject(right=80)])
+    assert text.count("width:80.00%") == 2, "IoU of road, of both runs"
+    assert "<td>+0.0</td>" in text
+
+
+def test_the_adversary_is_shown_where_there_was_one():
+    table = {"step": [1.0, 2.0], "train/loss": [1.0, 1.0]}
+    assert adversary(table) == ""
+    for domain in ("source", "target"):
+        table[f"train/discriminator_accuracy_{domain}"] = [0.5, 0.6]
+    table["train/latent_distance"] = [0.3, 0.2]
+    text = adversary(table)
+    assert "discriminator accuracy" in text
+    assert "distance of source and target latents" in text
+    assert "chance" in text
+
+
+def test_pages_of_many_runs_stay_small(make_subject: Make, monkeypatch: pytest.MonkeyPatch):
+    record = make_subject().record
+    example = record.examples[0]
+    examples = tuple(replace(example, name=f"{r}{i}", role=r) for r in ("best", "worst") for i in range(3))
+    size = sum(map(len, example.panels.values()))
+    monkeypatch.setattr(gallery, "MOST_CHARACTERS", 7 * size)
+    kept = gallery.trimmed([replace(record, examples=examples), record, record])
+    assert [[e.name for e in r.examples] for r in kept] == [
+        ["best0", "best1", "worst0"],
+        ["best.png", "worst.png"],
+        ["best.png", "worst.png"],
+    ]
