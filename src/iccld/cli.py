@@ -44,6 +44,7 @@ COMMANDS = (
     Command("predict", "segment images, folders or video; uncertainty maps", "predict:PredictArgs"),
     Command("export", "write a model for ONNX Runtime, OpenVINO or torch", "export:ExportArgs"),
     Command("bench", "compare methods over seeds and tasks from a plan", "bench:BenchArgs"),
+    Command("data init", "look at a folder and write its dataset.toml", "data_init:DataInitArgs"),
     Command("data check", "check a data set's files, sizes and labels", "data_check:DataCheckArgs"),
     Command("data scenes", "write generated street scenes to disk", "data_scenes:DataScenesArgs"),
     Command("presets", "list the named runs, or show one in full", "presets:PresetsArgs"),

@@ -97,9 +97,7 @@ def _typed(path: Path, value: Mapping[str, Any], key: str, kind: type, default: 
     return found
 
 
-def _globs(
-    path: Path, value: Mapping[str, Any]
-) -> tuple[dict[str, tuple[str, str | None]], dict[str, str]]:
+def _globs(path: Path, value: Mapping[str, Any]) -> tuple[dict[str, tuple[str, str | None]], dict[str, str]]:
     splits: dict[str, Any] = dict(_typed(path, value, "splits", dict, {}))
     if "images" in value:
         splits.setdefault("train", {key: value[key] for key in _SPLIT_KEYS if key in value})
