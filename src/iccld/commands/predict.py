@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
+
+from tyro.conf import arg
 
 from iccld.commands.flags import Inputs, Model, OptionalNumber, OptionalSize, OutFolder
 from iccld.errors import InputError
+
+if TYPE_CHECKING:
+    from iccld.data.description import Description
+    from iccld.inference.label_ids import IdKind
 
 
 @dataclass(frozen=True)
@@ -41,9 +48,9 @@ class PredictArgs:
         "uncertainty",
     )
     """What to write."""
-    ids: Literal["train", "index", "cityscapes"] = "train"
+    ids: Annotated[str, arg(metavar="train|index|cityscapes|FILE")] = "train"
     """Numbers in the label maps: train for Cityscapes trainIds (class indices if a class has none), index for
-    the model's class indices, cityscapes for Cityscapes labelIds."""
+    the model's class indices, cityscapes for Cityscapes labelIds, or a dataset.toml for the ids of its labels."""
     window: OptionalSize = None
     """Height and width of a sliding window in pixels. By default each image is taken whole."""
     overlap: float = 0.25
@@ -66,9 +73,10 @@ class PredictArgs:
         if not self.write:
             raise InputError("--write names nothing; give one or more of labels color overlay uncertainty")
         settings = PredictSettings(self.steps, self.draws, self.seed, self.window, self.overlap, self.resize)
+        ids = _read_ids(self.ids)
         images = find_inputs(self.inputs, out=self.out)
         model = load_segmenter(self.model, device=self.device, threads=self.threads)
-        failures = predict_files(model, images, self.out, write=self.write, ids=self.ids, settings=settings)
+        failures = predict_files(model, images, self.out, write=self.write, ids=ids, settings=settings)
         done = len(images) - len(failures)
         print(f"{done} image{'' if done == 1 else 's'} predicted: {self.out}/ ({', '.join(self.write)})")
         if failures:
@@ -76,3 +84,15 @@ class PredictArgs:
             for failure in failures:
                 print(f"  {failure}", file=sys.stderr)
         return 1 if failures else 0
+
+
+def _read_ids(ids: str) -> IdKind | Description:
+    from iccld.data.description import read_description
+    from iccld.inference.label_ids import IdKind
+
+    kinds: dict[str, IdKind] = {kind: kind for kind in get_args(IdKind)}
+    if ids in kinds:
+        return kinds[ids]
+    if not Path(ids).is_file():
+        raise InputError(f"--ids {ids}: is no file; give a dataset.toml, or one of {', '.join(kinds)}")
+    return read_description(Path(ids))

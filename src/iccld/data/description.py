@@ -64,10 +64,14 @@ def read_description(path: Path) -> Description:
     """Reads and checks a ``dataset.toml``.
 
     Raises:
-        InputError: it is no TOML, or a key is unknown, missing or has a wrong value.
+        InputError: it is missing or no TOML, or a key is unknown, missing or has a wrong value.
     """
     try:
         value = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); give a dataset.toml"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is not valid TOML ({error}); mend that line") from error
     for key in value:

@@ -15,9 +15,9 @@ from iccld.data.image_files import Color, read_label
 from iccld.data.integrity import JPEG_SIGNATURE, PNG_SIGNATURE
 from iccld.errors import InputError
 
-NUM_SAMPLES = 32
+NUM_SAMPLES = 64
 """Label maps that are read: they are spread over the set, and reading takes a second or two."""
-_MOST_PIXELS = 80_000_000
+_MOST_PIXELS = 60_000_000
 _MOST_COLORS = 254
 
 
@@ -104,7 +104,7 @@ def _read(path: Path, evidence: Evidence, sums: defaultdict[int, float]) -> int:
     rows = np.broadcast_to((np.arange(raw.shape[0]) + 0.5)[:, None] / raw.shape[0], raw.shape)
     weighted = np.bincount(raw.ravel(), rows.ravel())
     for raw_id in np.flatnonzero(counts).tolist():
-        sums[raw_id] += weighted[raw_id]
+        sums[raw_id] += float(weighted[raw_id])
     return int(raw.size)
 
 

@@ -62,7 +62,8 @@ def to_toml(guess: Guess, *, role: str | None = None, outside: bool = False) -> 
         start = guess.root.resolve().as_posix() + "/"
         if re.search(r"[*?{}]", start):
             raise InputError(f"{guess.root}: globs cannot name the characters * ? {{ }}; rename the folder")
-    role = role or guess.role
+    bare = [entry for name, entry in guess.splits.items() if name == "train" and not entry.labels]
+    role = role or guess.role or ("target" if bare else None)
     lines = [*_head(guess), "", f"name = {_quote(guess.root.resolve().name)}"]
     splits = dict(guess.splits)
     if "train" in splits:
@@ -128,9 +129,9 @@ def _classes(meaning: Meaning, evidence: Evidence | None) -> list[str]:
         lines += [f"{row:<18}  # {name}" if name else row for row, name in zip(rows, names, strict=True)]
         lines += ["]"]
     if meaning.ignore_colors:
-        lines.append(f"ignore_colors = [{', '.join(map(_color, meaning.ignore_colors))}]")
+        lines += _array("ignore_colors", map(_color, meaning.ignore_colors))
     if meaning.ignore is not None:
-        lines.append(f"ignore = [{', '.join(map(str, meaning.ignore))}]")
+        lines += _array("ignore", map(str, meaning.ignore))
     return lines
 
 
@@ -154,8 +155,17 @@ def _tables(meaning: Meaning) -> list[str]:
     if meaning.more_colors:
         lines += ["", "[more_colors]"]
         for name, colors in meaning.more_colors.items():
-            lines.append(f"{_quote(name)} = [{', '.join(map(_color, colors))}]")
+            lines += _array(_quote(name), map(_color, colors))
     return lines
+
+
+def _array(key: str, items: Iterable[str]) -> list[str]:
+    """A key and its array, over several lines if it is long."""
+    items = list(items)
+    line = f"{key} = [{', '.join(items)}]"
+    if len(line) <= _WIDTH:
+        return [line]
+    return [f"{key} = [", *(f"  {item}," for item in items), "]"]
 
 
 def _quote(text: str) -> str:
