@@ -212,7 +212,9 @@ def get_protocol(name: str, space: LabelSpace | None = None) -> Protocol:
     """
     if name == "custom":
         if space is None:
-            raise InputError("protocol 'custom' needs a class list; name a model or a data set that has one")
+            raise InputError(
+                "protocol 'custom' needs a class list; measure a model, or name a dataset.toml in its place"
+            )
         return custom_protocol(space)
     if name not in PROTOCOLS:
         raise InputError(f"unknown protocol {name!r}; {suggest(name, [*PROTOCOLS, 'custom'])}")

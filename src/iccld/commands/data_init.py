@@ -16,7 +16,9 @@ from iccld.files import write_text
 if TYPE_CHECKING:
     from iccld.data.guessing.guess import Guess
 
-OptionalRole = Annotated[Literal["source", "target"] | None, arg(help_behavior_hint="")]
+OptionalRole = Annotated[
+    Literal["source", "target"] | None, arg(metavar="source|target", help_behavior_hint="")
+]
 ClassNames = Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="")]
 
 
@@ -25,6 +27,7 @@ class DataInitArgs:
     """Looks at a folder, guesses what its files are, and writes that down as FOLDER/dataset.toml.
 
     Example: iccld data init datasets/mine
+
     Example: iccld data init datasets/masks --classes background road
 
     It knows Cityscapes, GTA5, SYNTHIA, CamVid, Pascal VOC, BDD100K, Mapillary Vistas, IDD and ACDC, and folders
