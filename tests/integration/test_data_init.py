@@ -36,7 +36,8 @@ def test_from_a_folder_to_a_sheet(masks: Path, capsys: pytest.CaptureFixture[str
     report, sheet = masks / "report.json", masks / "sheet.png"
     assert main(["data", "check", "folder", str(masks), "--json", str(report), "--sheet", str(sheet)]) == 0
     assert f"sheet: {sheet} (3 of 3 images)" in capsys.readouterr().out
-    assert Image.open(sheet).size[0] > 600
+    with Image.open(sheet) as picture:
+        assert picture.width > 600
     found = json.loads(report.read_text())
     assert {c["name"]: c["pixels"] for c in found["classes"]} == {"sky": 24, "ground": 120}
 
@@ -88,7 +89,7 @@ def test_nothing_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_written_scenes_are_known_as_cityscapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small = ["--count", "2", "--height", "32", "--width", "64"]
+    small = ["--count", "1", "--height", "48", "--width", "64"]
     assert main(["data", "scenes", str(tmp_path), *small, "--split", "val"]) == 0
     assert main(["data", "init", str(tmp_path)]) == 0
     out = capsys.readouterr().out

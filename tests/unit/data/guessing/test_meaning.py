@@ -129,7 +129,7 @@ def test_own_names(tmp_path: Path) -> None:
 
 
 def test_mapillary_needs_its_config_beyond_version_1(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="needs its config_v2.0.json"):
+    with pytest.raises(InputError, match=r"needs its config_v2\.0\.json"):
         mapillary(tmp_path, "v2.0")
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(InputError, match="is not Mapillary's list of labels"):
