@@ -223,18 +223,18 @@ def _find_splits(survey: Survey, known: Known) -> tuple[dict[str, SplitGlobs], M
         )
         if count > best[0]:
             best = (count, pattern, means)
-    _, pattern, means = best
+    _, chosen, meant = best
     names = [name for _, matched in images.values() for name in matched.values()]
     if not all(re.match(known.stems, name.rpartition("/")[2]) for name in names):
         return {}, None
-    if known.needs_labels and pattern is None:
+    if known.needs_labels and chosen is None:
         return {}, None
     splits = {}
     for split, (glob, matched) in images.items():
-        labels = pattern.replace("{split}", known.splits[split]) if pattern else None
+        labels = chosen.replace("{split}", known.splits[split]) if chosen else None
         pairs = matched.keys() & survey.match(labels).keys() if labels else set()
         splits[split] = SplitGlobs(glob, labels if pairs else None, len(matched), len(pairs))
-    return (_by_lists(survey, known, splits), means) if known.list_file else (splits, means)
+    return (_by_lists(survey, known, splits), meant) if known.list_file else (splits, meant)
 
 
 def _by_lists(survey: Survey, known: Known, splits: Mapping[str, SplitGlobs]) -> dict[str, SplitGlobs]:

@@ -111,11 +111,11 @@ def mapillary(root: Path, version: str) -> Meaning:
     if config is None:
         if version != "v1.2":
             raise InputError(f"{root}: Mapillary Vistas {version} needs its {places[0].name}; copy it there")
-        entries = [(name, None) for name in tables.MAPILLARY_V12]
+        entries: list[tuple[str, Sequence[int] | None]] = [(name, None) for name in tables.MAPILLARY_V12]
     else:
         try:
             labels = json.loads(config.read_text(encoding="utf-8"))["labels"]
-            entries = [(str(entry["readable"]), tuple(entry["color"])) for entry in labels]
+            entries = [(str(entry["readable"]), list(entry["color"])) for entry in labels]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{config}: is not Mapillary's list of labels ({error}); copy it again"
