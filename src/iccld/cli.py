@@ -47,6 +47,7 @@ COMMANDS = (
     Command("export", "write a model for ONNX Runtime, OpenVINO or torch", "export:ExportArgs"),
     Command("push", "upload a model and its card to the Hugging Face hub", "push:PushArgs"),
     Command("bench", "compare methods over seeds and tasks from a plan", "bench:BenchArgs"),
+    Command("data init", "look at a folder and write its dataset.toml", "data_init:DataInitArgs"),
     Command("data check", "check a data set's files, sizes and labels", "data_check:DataCheckArgs"),
     Command("data scenes", "write generated street scenes to disk", "data_scenes:DataScenesArgs"),
     Command("completion", "print a completion script for bash, zsh or fish", "completion:main"),

@@ -100,15 +100,15 @@ class LabelSpace:
                 red, green, blue = colors[index]
                 color = (int(red), int(green), int(blue))
             else:
-                color = match.color if match else _distinct_color(index)
+                color = match.color if match else voc_color(index + 1)
             classes.append(LabelClass(class_name, color, match.train_ids if match else ()))
         return cls(name, tuple(classes))
 
 
-def _distinct_color(index: int) -> tuple[int, int, int]:
-    """The PASCAL VOC color of class ``index + 1``: bits of the index spread over the channels."""
+def voc_color(index: int) -> tuple[int, int, int]:
+    """The PASCAL VOC color of a class: bits of the index spread over the channels; 0 is black."""
     red = green = blue = 0
-    value = index + 1
+    value = index
     for shift in range(7, -1, -1):
         red |= (value & 1) << shift
         green |= (value >> 1 & 1) << shift
@@ -212,7 +212,9 @@ def get_protocol(name: str, space: LabelSpace | None = None) -> Protocol:
     """
     if name == "custom":
         if space is None:
-            raise InputError("protocol 'custom' needs a class list; name a model or a data set that has one")
+            raise InputError(
+                "protocol 'custom' needs a class list; measure a model, or name a dataset.toml in its place"
+            )
         return custom_protocol(space)
     if name not in PROTOCOLS:
         raise InputError(f"unknown protocol {name!r}; {suggest(name, [*PROTOCOLS, 'custom'])}")

@@ -157,6 +157,23 @@ PRESETS: Mapping[str, Preset] = {
             adaptation=_CAMERA_ADAPTATION,
         ),
     ),
+    "folder_to_folder": Preset(
+        summary="labeled images of your own → unlabeled ones, with your own classes, two or many",
+        command=(
+            "iccld train folder_to_folder --data.source-root MY_LABELED --data.target-root MY_IMAGES "
+            "--out runs/own"
+        ),
+        hardware="2 CPU cores",
+        expected="depends on your images",
+        config=TrainConfig(
+            steps=3000,
+            checkpoint_every=500,
+            data=replace(
+                _CAMVID_SMALL_DATA, source="folder", target="folder", target_root=None, label_space="source"
+            ),
+            optim=_SMALL_OPTIM,
+        ),
+    ),
     "gta5_to_cityscapes": Preset(
         summary="GTA5 → Cityscapes, 19 classes, MiT-B5, the protocol of the paper (74.4 mIoU reported there)",
         command="iccld train gta5_to_cityscapes --data.source-root GTA5 --data.target-root CITYSCAPES --out runs/gta5",

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from iccld.commands.flags import JsonFile, OptionalName, OptionalNumber
+from iccld.commands.flags import JsonFile, OptionalFile, OptionalName, OptionalNumber
 from iccld.commands.output import human_text, write_result
+from iccld.errors import InputError
 from iccld.labels import get_label_space
+
+if TYPE_CHECKING:
+    from iccld.data.check_report import CheckReport
 
 
 @dataclass(frozen=True)
 class DataCheckArgs:
     """Checks a data set's files, sizes and labels, and prints how much of each class there is.
 
-    Example: iccld data check camvid datasets/camvid --split val
+    Example: iccld data check camvid datasets/camvid --split val --sheet camvid.png
 
     Exits with 2 if something would spoil a run: labels are missing or unreadable, have another size than
     their image, hold ids without a class, or are all ignored.
@@ -37,10 +41,15 @@ class DataCheckArgs:
     """Check only images, as for a target without labels."""
     json: JsonFile = None
     """Where to write the report with all files concerned."""
+    sheet: OptionalFile = None
+    """Where to draw some images with their labels laid over them, as a PNG file: every class is seen there if
+    possible. Look at it before you train."""
 
     def run(self) -> int:
         """Prints the report; returns 2 if it holds errors."""
         space = None if self.label_space is None else get_label_space(self.label_space)
+        if self.sheet is not None and self.sheet.suffix.lower() != ".png":
+            raise InputError(f"--sheet {self.sheet}: the sheet is a PNG file; give a name that ends in .png")
 
         from iccld.data.check import check_dataset
 
@@ -54,5 +63,21 @@ class DataCheckArgs:
         )
         with human_text(self.json):
             print(report.to_text())
+            if self.sheet is not None:
+                self._draw_sheet(report)
+            elif report.shown and not report.errors:
+                print("see the labels over the images: the same command with --sheet FILE.png")
         write_result(self.json, report.to_json())
         return 2 if report.errors else 0
+
+    def _draw_sheet(self, report: CheckReport) -> None:
+        from iccld.data.datasets import find_files, native_space
+        from iccld.reporting.label_sheet import label_sheet
+
+        assert self.sheet is not None
+        layout = find_files(self.name, self.root, self.split, needs_labels=False)
+        space = native_space(layout) if self.label_space is None else get_label_space(self.label_space)
+        what = "labels over images" if report.shown else "images without labels"
+        title = f"{report.name}, split {report.split}: {what}"
+        path, count = label_sheet(layout, space, report.shown, self.sheet, title=title)
+        print(f"sheet: {path} ({count} of {report.num_images} images)")

@@ -19,7 +19,7 @@ from iccld.commands.flags import (
 )
 from iccld.commands.output import STDOUT, human_text, write_result
 from iccld.errors import InputError
-from iccld.labels import PROTOCOLS, LabelSpace, get_protocol, protocol_of
+from iccld.labels import PROTOCOLS, LabelSpace, custom_protocol, get_protocol, protocol_of
 
 if TYPE_CHECKING:
     from iccld.data.datasets import SegmentationDataset
@@ -64,7 +64,8 @@ class EvaluateArgs:
     """True label maps for --predictions."""
     protocol: OptionalName = None
     """Classes to count and average: cityscapes19, synthia16, synthia13, camvid11, or custom for all classes
-    of the model. By default the one that fits the model's classes."""
+    of the model. By default the one that fits the model's classes. For --predictions it may be a dataset.toml:
+    the label maps hold its ids, and all of its classes count."""
     json: JsonFile = None
     """Where to write the scores and the confusion counts."""
     report: OptionalFile = None
@@ -139,8 +140,14 @@ class EvaluateArgs:
 
     def _evaluate_folders(self) -> tuple[Record, dict[str, Any]]:
         if self.protocol is None:
-            raise InputError(f"label maps need a --protocol; choose from {', '.join(PROTOCOLS)}")
-        protocol = get_protocol(self.protocol)
+            names = ", ".join(PROTOCOLS)
+            raise InputError(f"label maps need a --protocol; choose from {names}, or name a dataset.toml")
+        own = None
+        if self.protocol.endswith(".toml"):
+            from iccld.data.description import read_description
+
+            own = read_description(Path(self.protocol))
+        protocol = get_protocol(self.protocol) if own is None else custom_protocol(own.space)
 
         from iccld.inference.evaluation import evaluate_folders
         from iccld.reporting.record import Record
@@ -148,7 +155,7 @@ class EvaluateArgs:
         environment = self._environment("cpu")
         assert self.predictions is not None
         assert self.labels is not None
-        scores = evaluate_folders(self.predictions, self.labels, protocol)
+        scores = evaluate_folders(self.predictions, self.labels, protocol, own=own)
         record = Record(environment, str(self.labels), scores)
         return record, {"predictions": str(self.predictions), "labels": str(self.labels)}
 

@@ -7,7 +7,8 @@ import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from tyro.conf import arg
 
@@ -24,7 +25,9 @@ from iccld.commands.output import human_text, write_result
 from iccld.errors import InputError
 
 if TYPE_CHECKING:
+    from iccld.data.description import Description
     from iccld.inference.inputs import InputVideo
+    from iccld.inference.label_ids import IdKind
     from iccld.inference.segmenter import PredictSettings, Segmenter
 
 Kind = Literal["labels", "color", "overlay", "uncertainty"]
@@ -73,9 +76,9 @@ class PredictArgs:
     """Stop each video after so many frames."""
     seconds: OptionalSeconds = None
     """Stop each video after so many seconds of it."""
-    ids: Literal["train", "index", "cityscapes"] = "train"
+    ids: Annotated[str, arg(metavar="train|index|cityscapes|FILE")] = "train"
     """Numbers in the label maps: train for Cityscapes trainIds (class indices if a class has none), index for
-    the model's class indices, cityscapes for Cityscapes labelIds."""
+    the model's class indices, cityscapes for Cityscapes labelIds, or a dataset.toml for the ids of its labels."""
     window: OptionalSize = None
     """Height and width of a sliding window in pixels. By default each image is taken whole."""
     overlap: float = 0.25
@@ -100,6 +103,7 @@ class PredictArgs:
         if self.write == ():
             raise InputError("--write names nothing; give one or more of labels color overlay uncertainty")
         settings = PredictSettings(self.steps, self.draws, self.seed, self.window, self.overlap, self.resize)
+        ids = _read_ids(self.ids)
         images, videos = split_inputs(find_inputs(self.inputs, out=self.out))
         if videos:
             self._check_video_flags()
@@ -108,14 +112,12 @@ class PredictArgs:
             failures: list[str] = []
             if images:
                 kinds = self.write or _IMAGE_KINDS
-                failures = predict_files(
-                    model, images, self.out, write=kinds, ids=self.ids, settings=settings
-                )
+                failures = predict_files(model, images, self.out, write=kinds, ids=ids, settings=settings)
                 done = len(images) - len(failures)
                 print(f"{done} image{'' if done == 1 else 's'} predicted: {self.out}/ ({', '.join(kinds)})")
             facts = {"model": self.model, "out": str(self.out), "images": len(images) - len(failures)}
             alone = len(videos) == 1 and not images
-            clips, broken = self._predict_videos(model, videos, settings, alone=alone)
+            clips, broken = self._predict_videos(model, videos, settings, ids, alone=alone)
             failures += broken
         write_result(self.json, {**facts, "videos": clips, "failures": failures})
         if failures:
@@ -134,7 +136,13 @@ class PredictArgs:
         Limits(self.max_frames, self.seconds)
 
     def _predict_videos(
-        self, model: Segmenter, videos: list[InputVideo], settings: PredictSettings, *, alone: bool
+        self,
+        model: Segmenter,
+        videos: list[InputVideo],
+        settings: PredictSettings,
+        ids: IdKind | Description,
+        *,
+        alone: bool,
     ) -> tuple[list[dict[str, Any]], list[str]]:
         """Predicts videos one by one; gives the facts of each, and a line for each that is not whole.
 
@@ -159,7 +167,7 @@ class PredictArgs:
                         video,
                         self.out,
                         write=kinds,
-                        ids=self.ids,
+                        ids=ids,
                         settings=settings,
                         smoothing=self.smoothing,
                         limits=limits,
@@ -181,3 +189,15 @@ class PredictArgs:
             if result.stopped and video.is_file:
                 raise KeyboardInterrupt
         return clips, failures
+
+
+def _read_ids(ids: str) -> IdKind | Description:
+    from iccld.data.description import read_description
+    from iccld.inference.label_ids import IdKind
+
+    kinds: dict[str, IdKind] = {kind: kind for kind in get_args(IdKind)}
+    if ids in kinds:
+        return kinds[ids]
+    if not Path(ids).is_file():
+        raise InputError(f"--ids {ids}: is no file; give a dataset.toml, or one of {', '.join(kinds)}")
+    return read_description(Path(ids))

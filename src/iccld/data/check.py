@@ -22,7 +22,7 @@ _NUM_IDS = 65536
 _BINARY_MASK_TRAP = (
     "all label maps hold only 0 and 255, as black-and-white masks do; 255 means 'ignore', so the white class "
     'would never be learned; in dataset.toml write your two names as classes = ["background", "thing"], '
-    'ignore = [], ids = {0 = "background", 255 = "thing"}'
+    'ignore = [], ids = {0 = "background", 255 = "thing"} (\'iccld data init\' writes that)'
 )
 
 
@@ -81,6 +81,7 @@ class _Found:
     images: Int64[np.ndarray, " ids"] = field(default_factory=lambda: np.zeros(_NUM_IDS, dtype=np.int64))
     first: dict[int, str] = field(default_factory=dict)
     ids_of: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
+    counts_of: dict[str, dict[int, int]] = field(default_factory=dict)  # by the image's name
 
 
 def _check_images(layout: Layout, report: CheckReport) -> dict[str, tuple[int, int]]:
@@ -148,6 +149,7 @@ def _read_labels(
         for raw_id in ids.tolist():
             found.first.setdefault(raw_id, str(pair.label))
         found.ids_of.append((str(pair.label), tuple(ids.tolist())))
+        found.counts_of[pair.name] = {i: int(counts[i]) for i in ids.tolist()}
     report.num_read = len(found.ids_of)
     if broken:
         names = report.note_files("unreadable_labels", broken)
@@ -171,6 +173,12 @@ def _judge_labels(layout: Layout, space: LabelSpace, found: _Found, report: Chec
         # Several ids may lead to one class, and an image with both shows it once.
         images = sum(1 for _, ids in found.ids_of if not of_class.isdisjoint(ids))
         report.classes.append(ClassShare(class_name, sum(int(found.pixels[i]) for i in of_class), images))
+    for name, counts in found.counts_of.items():
+        of_labels: Counter[int] = Counter()
+        for raw, pixels in counts.items():
+            if table[raw] < len(space):
+                of_labels[int(table[raw])] += pixels
+        report.shown[name] = dict(of_labels)
     ignored = {i for i in present if table[i] == IGNORE}
     report.ignored_pixels = sum(int(found.pixels[i]) for i in ignored)
     unknown = [i for i in present if table[i] == UNMAPPED]
@@ -195,7 +203,7 @@ def _note_unknown(layout: Layout, unknown: list[int], found: _Found, report: Che
     shown = report.note_files("unknown_ids", lines)
     hint = layout.mend_ids
     if layout.name == "folder" and layout.ids == TRAIN_IDS:
-        hint = "write a dataset.toml with classes and [ids] (docs/data.md)"
+        hint = "write a dataset.toml with classes and [ids] ('iccld data init' begins one)"
         if set(found.first) <= set(CITYSCAPES_ID_TO_TRAIN_ID) | {IGNORE}:
             hint = "these look like Cityscapes labelIds, but trainIds are expected: " + hint
     report.errors.append(f"no class for {shown}; {hint}")

@@ -42,6 +42,7 @@ class CheckReport:
         errors: what would spoil a run, a line each.
         warnings: what is worth knowing, a line each.
         files: kind of finding → the files concerned, all of them.
+        shown: name of an image → pixels of each label in its label map; of those that were read, not for JSON.
     """
 
     name: str
@@ -57,6 +58,7 @@ class CheckReport:
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     files: dict[str, list[str]] = field(default_factory=dict)
+    shown: dict[str, dict[int, int]] = field(default_factory=dict)
 
     @property
     def num_pixels(self) -> int:

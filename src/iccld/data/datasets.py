@@ -66,7 +66,7 @@ class FileDataset:
         needs_labels: whether labels will be read; if not, they need not exist and are never touched.
 
     Raises:
-        InputError: labels are needed and an image has none.
+        InputError: labels are needed and an image has none, or none of the classes exists in ``label_space``.
     """
 
     def __init__(self, layout: Layout, label_space: LabelSpace, needs_labels: bool = True) -> None:
@@ -78,6 +78,7 @@ class FileDataset:
         self._resized: set[int] = set()
         if needs_labels:
             _refuse_unlabeled(layout)
+            _refuse_foreign(layout, label_space)
 
     def __len__(self) -> int:
         return len(self.layout.pairs)
@@ -235,6 +236,19 @@ def open_dataset(
         raise InputError(f"data set {name!r} needs its root folder; give the folder that holds it")
     layout = find_files(name, root or "", split, needs_labels)
     return FileDataset(layout, label_space or native_space(layout), needs_labels)
+
+
+def _refuse_foreign(layout: Layout, wanted: LabelSpace) -> None:
+    """Two class lists without a common name would leave every pixel ignored."""
+    if all(label == IGNORE for label in layout.space.lut_to(wanted)):
+        raise InputError(
+            f"{layout.root}: none of its classes ({_some(layout.space.names)}) is one of {wanted.name} "
+            f"({_some(wanted.names)}); give both the same names, or train with --data.label-space source"
+        )
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _refuse_unlabeled(layout: Layout) -> None:

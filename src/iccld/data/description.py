@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,11 @@ _KEYS = (
     "name",
     "images",
     "labels",
+    "list",
+    "resize_labels",
     "classes",
     "colors",
+    "more_colors",
     "color_coded",
     "ignore",
     "ignore_colors",
@@ -26,6 +29,7 @@ _KEYS = (
     "role",
     "splits",
 )
+_SPLIT_KEYS = ("images", "labels", "list")
 _ROLES = ("source", "target")
 
 
@@ -41,6 +45,8 @@ class Description:
         ids: raw id → label or 255.
         colors: RGB color → raw id for color-coded label maps, else None.
         role: ``source``, ``target`` or None.
+        lists: split → text file that names its images, for splits that are not told apart by folders.
+        resize_labels: whether label maps of another size than their image are scaled instead of refused.
     """
 
     path: Path
@@ -50,16 +56,22 @@ class Description:
     ids: Mapping[int, int]
     colors: Mapping[Color, int] | None
     role: str | None
+    lists: Mapping[str, str] = field(default_factory=dict)
+    resize_labels: bool = False
 
 
 def read_description(path: Path) -> Description:
     """Reads and checks a ``dataset.toml``.
 
     Raises:
-        InputError: it is no TOML, or a key is unknown, missing or has a wrong value.
+        InputError: it is missing or no TOML, or a key is unknown, missing or has a wrong value.
     """
     try:
         value = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); give a dataset.toml"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is not valid TOML ({error}); mend that line") from error
     for key in value:
@@ -69,13 +81,16 @@ def read_description(path: Path) -> Description:
     role = _typed(path, value, "role", str, None)
     if role is not None and role not in _ROLES:
         raise InputError(f"{path}: role is {role!r}; {suggest(role, _ROLES)}")
-    globs = _globs(path, value)
+    globs, lists = _globs(path, value)
+    resize = _typed(path, value, "resize_labels", bool, False)
     space = _space(path, value, name, any(labels for _, labels in globs.values()))
     if _typed(path, value, "color_coded", bool, False):
         ids, colors = _color_ids(path, value, space)
     else:
+        if "more_colors" in value:
+            raise InputError(f"{path}: more_colors has a meaning with color_coded = true only; add that")
         ids, colors = _ids(path, value, space), None
-    return Description(path, name, globs, space, ids, colors, role)
+    return Description(path, name, globs, space, ids, colors, role, lists, resize)
 
 
 def _typed(path: Path, value: Mapping[str, Any], key: str, kind: type, default: Any) -> Any:
@@ -86,19 +101,24 @@ def _typed(path: Path, value: Mapping[str, Any], key: str, kind: type, default: 
     return found
 
 
-def _globs(path: Path, value: Mapping[str, Any]) -> dict[str, tuple[str, str | None]]:
+def _globs(path: Path, value: Mapping[str, Any]) -> tuple[dict[str, tuple[str, str | None]], dict[str, str]]:
     splits: dict[str, Any] = dict(_typed(path, value, "splits", dict, {}))
     if "images" in value:
-        splits.setdefault("train", {key: value[key] for key in ("images", "labels") if key in value})
+        splits.setdefault("train", {key: value[key] for key in _SPLIT_KEYS if key in value})
     if not splits:
         raise InputError(f'{path}: names no images; add images = "images/*.png" or [splits.train]')
     globs: dict[str, tuple[str, str | None]] = {}
+    lists: dict[str, str] = {}
     for name, entry in splits.items():
-        if not isinstance(entry, dict) or "images" not in entry or set(entry) - {"images", "labels"}:
-            raise InputError(f"{path}: [splits.{name}] must have images and may have labels, nothing else")
+        if not isinstance(entry, dict) or "images" not in entry or set(entry) - set(_SPLIT_KEYS):
+            raise InputError(
+                f"{path}: [splits.{name}] must have images and may have labels and list, nothing else"
+            )
         images = _typed(path, entry, "images", str, None)
         globs[name] = (images, _typed(path, entry, "labels", str, None))
-    return globs
+        if "list" in entry:
+            lists[name] = _typed(path, entry, "list", str, None)
+    return globs, lists
 
 
 def _space(path: Path, value: Mapping[str, Any], name: str, has_labels: bool) -> LabelSpace:
@@ -116,20 +136,25 @@ def _space(path: Path, value: Mapping[str, Any], name: str, has_labels: bool) ->
             raise InputError(f"{path}: classes: {error}") from error
         if "colors" not in value:
             return space
-        classes = list(space.names)
+        colors = _colors_of(path, value, len(space))
+        recolored = zip(space.classes, colors, strict=True)
+        return LabelSpace(name, tuple(replace(c, color=color) for c, color in recolored))
     if not isinstance(classes, list) or not all(isinstance(c, str) and c for c in classes):
         raise InputError(
             f"{path}: classes = {classes!r} must be a list of names or the name of a label space"
         )
-    colors = None
-    if "colors" in value:
-        colors = _color_list(path, value, "colors")
-        if len(colors) != len(classes):
-            raise InputError(f"{path}: {len(colors)} colors for {len(classes)} classes; give one a class")
+    of_classes = _colors_of(path, value, len(classes)) if "colors" in value else None
     try:
-        return LabelSpace.from_names(name, classes, colors)
+        return LabelSpace.from_names(name, classes, of_classes)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _colors_of(path: Path, value: Mapping[str, Any], num_classes: int) -> list[Color]:
+    colors = _color_list(path, value, "colors")
+    if len(colors) != num_classes:
+        raise InputError(f"{path}: {len(colors)} colors for {num_classes} classes; give one a class")
+    return colors
 
 
 def _color_list(path: Path, value: Mapping[str, Any], key: str) -> list[Color]:
@@ -176,13 +201,21 @@ def _color_ids(
             raise InputError(
                 f"{path}: {key} has no meaning with color_coded = true; use colors, ignore_colors"
             )
+    if len(set(space.palette)) != len(space):
+        raise InputError(f"{path}: two classes have the same color; color-coded labels need different ones")
     colors = {color: label for label, color in enumerate(space.palette)}
+    more = _typed(path, value, "more_colors", dict, {})
+    for name in more:
+        if name not in space.names:
+            raise InputError(f"{path}: more_colors has {name!r}; {suggest(name, space.names)}")
+        for color in _color_list(path, more, name):
+            if color in colors:
+                raise InputError(f"{path}: more_colors: {list(color)} stands for a class already; remove one")
+            colors[color] = space.names.index(name)
     for color in _color_list(path, value, "ignore_colors"):
         if color in colors:
             raise InputError(
                 f"{path}: color {list(color)} is both a class's and in ignore_colors; remove one"
             )
         colors[color] = IGNORE
-    if len(set(space.palette)) != len(space):
-        raise InputError(f"{path}: two classes have the same color; color-coded labels need different ones")
     return {i: i for i in range(len(space))} | {IGNORE: IGNORE}, colors

@@ -10,6 +10,9 @@ from iccld.data.layouts import FilePair, Layout, list_images, pair_folders
 from iccld.errors import InputError
 from iccld.labels import suggest
 
+_Matches = dict[tuple[str, ...], tuple[str, Path]]
+"""What :func:`match_glob` found."""
+
 
 def own_folder(root: Path, split: str, needs_labels: bool) -> Layout:
     """Lists the files of a user's own folder.
@@ -40,6 +43,9 @@ def _described(description: Description, split: str, needs_labels: bool) -> Layo
     images = match_glob(root, image_glob)
     if not images:
         raise InputError(f"{path}: images = {image_glob!r} matches no image; mend the glob")
+    every_image = images
+    if split in description.lists:
+        images = _listed(description, split, images)
     labels: dict[tuple[str, ...], tuple[str, Path]] = {}
     if label_glob is not None:
         labels = match_glob(root, label_glob)
@@ -57,13 +63,29 @@ def _described(description: Description, split: str, needs_labels: bool) -> Layo
         description.name,
         root,
         tuple(sorted(pairs, key=lambda pair: pair.name)),
-        tuple(file for key, (_, file) in labels.items() if key not in images),
+        tuple(file for key, (_, file) in labels.items() if key not in every_image),
         description.space,
         description.ids,
         description.colors,
+        resize_labels=description.resize_labels,
         mend_ids=f"list it under [ids] or in ignore in {path.name}",
         role=description.role,
     )
+
+
+def _listed(description: Description, split: str, images: _Matches) -> _Matches:
+    """Keeps the images that the split's list names."""
+    file = description.path.parent / description.lists[split]
+    if not file.is_file():
+        raise InputError(f"{description.path}: list = {description.lists[split]!r} is no file; mend the path")
+    by_name = {name: key for key, (name, _) in images.items()}
+    by_name |= {str(Path(name).with_suffix("")): key for name, key in by_name.items()}
+    wanted = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    missing = [name for name in wanted if name not in by_name]
+    if missing or not wanted:
+        fault = f"{missing[0]!r} is no image of {description.globs[split][0]!r}" if missing else "it is empty"
+        raise InputError(f"{file}: {fault}; list image names, with or without ending, one a line")
+    return {by_name[name]: images[by_name[name]] for name in wanted}
 
 
 def _plain(root: Path, split: str, needs_labels: bool) -> Layout:
@@ -98,7 +120,7 @@ def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Pat
     parts = pattern.split("/")
     fixed = next((i for i, part in enumerate(parts) if re.search(r"[*?{]", part)), len(parts) - 1)
     base = Path(root, "/" if pattern.startswith("/") else "", *parts[:fixed])
-    expression = re.compile(_glob_expression("/".join(parts[fixed:])))
+    expression = re.compile(glob_expression("/".join(parts[fixed:])))
     found: dict[tuple[str, ...], tuple[str, Path]] = {}
     for path in list_images(base):
         name = path.relative_to(base).as_posix()
@@ -114,7 +136,8 @@ def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Pat
     return found
 
 
-def _glob_expression(pattern: str) -> str:
+def glob_expression(pattern: str) -> str:
+    """Translates a glob, as :func:`match_glob` takes it, into a regular expression with a group a wildcard."""
     tokens = {"**/": "(?:(.*)/)?", "*": "([^/]*)", "?": "([^/])", "{": "(?:", "}": ")", ",": "|"}
     in_braces = False
     expression = ""

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, UInt8
 
-from iccld.data.datasets import SegmentationDataset
+from iccld.data.datasets import UNMAPPED, SegmentationDataset, remap_table
+from iccld.data.description import Description
 from iccld.data.image_files import read_label
 from iccld.errors import InputError
 from iccld.inference.label_ids import file_to_index
@@ -126,6 +127,7 @@ def evaluate_folders(
     labels_dir: str | os.PathLike[str],
     protocol: Protocol,
     *,
+    own: Description | None = None,
     description: str = "Evaluating",
 ) -> Scores:
     """Scores a folder of predicted label maps against a folder of true ones.
@@ -135,6 +137,14 @@ def evaluate_folders(
     them; ``*_labelIds.png`` hold Cityscapes labelIds; where the protocol's space has classes beyond
     Cityscapes, files hold its class indices. All are folded into the protocol's space. Predictions that no
     truth asks for are left out, with a line on stderr.
+
+    Args:
+        predictions_dir: the predicted label maps.
+        labels_dir: the true ones.
+        protocol: what is counted and averaged.
+        own: a user's ``dataset.toml``: the files hold its ids or colors instead, and ``protocol`` counts in its
+            classes.
+        description: what the progress display calls the work.
 
     Raises:
         InputError: no pair, a truth without prediction, a file that cannot be read or holds numbers that mean
@@ -151,6 +161,8 @@ def evaluate_folders(
 
     def read(pair: tuple[Path, Path]) -> tuple[LabelMap, UInt8[np.ndarray, "h2 w2"]]:
         prediction, label = pair
+        if own is not None:
+            return _read_own_map(prediction, own), _read_own_map(label, own)
         return _read_map(prediction, protocol.space), _read_map(label, protocol.space)
 
     for (prediction, label), result in track(read_ahead(pairs, read), len(pairs), description):
@@ -186,6 +198,19 @@ def _read_map(path: Path, space: LabelSpace) -> LabelMap:
         )
         hint = "" if label_ids else "; files with Cityscapes labelIds must be named *_labelIds.png"
         raise InputError(f"{path}: holds the value {strange[0]}, which is none of the {kind}{hint}")
+    return table[stored]
+
+
+def _read_own_map(path: Path, own: Description) -> LabelMap:
+    """Reads a label map with the ids or colors of a user's data set."""
+    table = remap_table(own.ids, own.space, own.space)
+    stored = read_label(path, own.colors)
+    strange = stored[table[stored] == UNMAPPED]
+    if strange.size:
+        raise InputError(
+            f"{path}: holds the value {int(strange[0])}, which is no id of {own.path}; predictions with its ids "
+            f"are written by 'iccld predict --ids {own.path}'"
+        )
     return table[stored]
 
 

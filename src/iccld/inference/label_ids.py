@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
+from iccld.data.description import Description
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19, CITYSCAPES_ID_TO_TRAIN_ID, IGNORE, LabelSpace
 
@@ -22,13 +23,19 @@ def holds_train_ids(space: LabelSpace) -> bool:
     return all(c.train_ids for c in space.classes)
 
 
-def index_to_id(space: LabelSpace, kind: IdKind) -> Table:
+def index_to_id(space: LabelSpace, kind: IdKind | Description) -> Table:
     """Builds the table from class index to the number in the file; 255 stays 255 (labelIds: 0, unlabeled).
 
+    Args:
+        space: the model's classes.
+        kind: which numbers, or a user's ``dataset.toml``: those of its label files.
+
     Raises:
-        InputError: labelIds are asked for and a class has none.
+        InputError: labelIds or own ids are asked for and a class has none.
     """
     table = np.full(256, IGNORE, np.uint8)
+    if isinstance(kind, Description):
+        return _own_ids(space, kind, table)
     indices = np.arange(len(space))
     if kind == "index" or (kind == "train" and not holds_train_ids(space)):
         table[indices] = indices
@@ -46,6 +53,28 @@ def index_to_id(space: LabelSpace, kind: IdKind) -> Table:
         if train_id != IGNORE:
             to_label_id[train_id] = label_id
     return to_label_id[table]
+
+
+def _own_ids(space: LabelSpace, description: Description, table: Table) -> Table:
+    if description.colors is not None:
+        raise InputError(
+            f"{description.path}: its label files hold colors, not ids; write '--ids index' instead"
+        )
+    first: dict[int, int] = {}
+    for raw, label in description.ids.items():
+        if label != IGNORE:
+            first.setdefault(label, raw)
+    to_own = space.lut_to(description.space)
+    for index, name in enumerate(space.names):
+        raw_id = first.get(to_own[index])
+        if raw_id is None:
+            raise InputError(
+                f"{description.path}: has no id for the model's class {name!r}; add it to classes"
+            )
+        if raw_id > IGNORE:
+            raise InputError(f"{description.path}: id {raw_id} of {name!r} does not fit into 8 bits")
+        table[index] = raw_id
+    return table
 
 
 def file_to_index(space: LabelSpace, *, label_ids: bool = False) -> tuple[Table, frozenset[int]]:

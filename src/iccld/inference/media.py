@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from iccld.data.description import Description
 from iccld.data.image_files import read_image, write_png
 from iccld.errors import InputError
 from iccld.inference.inputs import InputImage
@@ -30,7 +31,7 @@ def predict_files(
     out: str | os.PathLike[str],
     *,
     write: Sequence[OutputKind] = OUTPUT_KINDS,
-    ids: IdKind = "train",
+    ids: IdKind | Description = "train",
     settings: PredictSettings | None = None,
     description: str = "Predicting",
 ) -> list[str]:
@@ -44,7 +45,7 @@ def predict_files(
         images: what :func:`iccld.inference.inputs.find_inputs` found.
         out: the folder to write to.
         write: which kinds of output.
-        ids: what the numbers of the label maps mean.
+        ids: what the numbers of the label maps mean; a user's description: the ids of its label files.
         settings: steps, draws and sizes.
         description: what the progress display calls the work.
 

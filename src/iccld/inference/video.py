@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from iccld.data.description import Description
 from iccld.data.image_files import write_png
 from iccld.errors import InputError
 from iccld.inference.inputs import InputVideo
@@ -91,7 +92,7 @@ def predict_video(
     out: str | os.PathLike[str],
     *,
     write: Sequence[OutputKind] = VIDEO_OUTPUTS,
-    ids: IdKind = "train",
+    ids: IdKind | Description = "train",
     settings: PredictSettings | None = None,
     smoothing: float = 0.0,
     limits: Limits | None = None,

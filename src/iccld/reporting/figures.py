@@ -53,7 +53,7 @@ def prediction_grid(
     entries = _legend_entries(rows, label_space)
     has_heat = any(_is_heat(panel) for row in rows for panel in row)
     bar = 1.9 if has_heat else 0.0
-    legend_height, legend_columns = _legend_size(entries, width - 2 * edge - bar)
+    legend_height, legend_columns = legend_size(entries, width - 2 * edge - bar)
     legend_height = max(legend_height, 0.42 if has_heat else 0.0)
     height = title + sum(heights) + gap * (len(rows) - 1) + 2 * edge + legend_height
     figure = new_figure(width, height)
@@ -77,7 +77,7 @@ def prediction_grid(
             color=INK,
         )
     if entries:
-        _draw_legend(figure, entries, legend_columns, edge / width, (edge + legend_height - 0.06) / height)
+        draw_legend(figure, entries, legend_columns, edge / width, (edge + legend_height - 0.06) / height)
     if has_heat:
         _draw_heat_scale(figure, width, height, edge, legend_height)
     return save_png(figure, path)
@@ -130,7 +130,7 @@ def _legend_entries(
     return [*entries, ("not labeled", (0.0, 0.0, 0.0))] if found - set(range(len(space))) else entries
 
 
-def _legend_size(entries: Sequence[tuple[str, object]], width: float) -> tuple[float, int]:
+def legend_size(entries: Sequence[tuple[str, object]], width: float) -> tuple[float, int]:
     """Height in inches and number of columns of a legend that fits the width."""
     if not entries:
         return 0.0, 1
@@ -141,13 +141,14 @@ def _legend_size(entries: Sequence[tuple[str, object]], width: float) -> tuple[f
     return 0.08 + 0.16 * num_rows, math.ceil(len(entries) / num_rows)
 
 
-def _draw_legend(
+def draw_legend(
     figure: Figure,
     entries: Sequence[tuple[str, tuple[float, float, float]]],
     num_columns: int,
     left: float,
     top: float,
 ) -> None:
+    """Draws names beside their colors; ``left`` and ``top`` are shares of the figure's size."""
     from matplotlib.patches import Patch
 
     figure.legend(

@@ -286,3 +286,80 @@ def test_examples_in_the_docs_are_readable(tmp_path: Path, page: str) -> None:
     for example in examples:
         describe(tmp_path, example)
         assert read_description(tmp_path / "dataset.toml").ids
+
+
+# ── lists, further colors, other sizes ──────────────────────────────────────
+
+
+def test_a_list_names_the_images_of_a_split(tmp_path: Path) -> None:
+    for stem in ("1", "2", "3"):
+        add(tmp_path, f"images/{stem}.jpg", f"labels/{stem}.png" if stem != "3" else None)
+    globs = 'images = "images/*.jpg"\nlabels = "labels/*.png"\n'
+    text = f'{globs}list = "lists/train.txt"\nclasses = ["a", "b"]\n[splits.val]\n{globs}list = "val.txt"\n'
+    describe(tmp_path, text)
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/train.txt").write_text("1\n\n")
+    assert "list = 'val.txt' is no file" in refusal(lambda: open_dataset("folder", tmp_path, split="val"))
+    (tmp_path / "val.txt").write_text("2.jpg\n1\n")  # with ending or without
+    assert pairs(tmp_path) == {"images/1.jpg": "labels/1.png"}
+    assert list(pairs(tmp_path, "val")) == ["images/1.jpg", "images/2.jpg"]
+    data = open_dataset("folder", tmp_path)
+    assert isinstance(data, FileDataset)
+    assert data.layout.stray_labels == ()  # the label of image 2 is another split's, not stray
+    (tmp_path / "val.txt").write_text("9\n")
+    assert "'9' is no image of 'images/*.jpg'" in refusal(
+        lambda: open_dataset("folder", tmp_path, split="val")
+    )
+    (tmp_path / "val.txt").write_text("\n")
+    assert "it is empty" in refusal(lambda: open_dataset("folder", tmp_path, split="val"))
+
+
+def test_several_colors_may_be_one_class(tmp_path: Path) -> None:
+    save_rgb(tmp_path / "images/1.png", random_image(RNG, (1, 4)))
+    colors = [[(1, 1, 1), (2, 2, 2), (3, 0, 0), (0, 0, 9)]]
+    save_rgb(tmp_path / "labels/1.png", np.array(colors, np.uint8))
+    text = 'images = "images/*"\nlabels = "labels/*"\nclasses = ["road", "car"]\ncolor_coded = true\n'
+    text += "colors = [[1, 1, 1], [2, 2, 2]]\nignore_colors = [[0, 0, 9]]\n[more_colors]\n"
+    describe(tmp_path, text + "car = [[3, 0, 0]]")
+    assert open_dataset("folder", tmp_path).label(0).tolist() == [[0, 1, 1, 255]]
+    describe(tmp_path, text + "cat = [[3, 0, 0]]")
+    assert "more_colors has 'cat'; did you mean 'car'?" in refusal(
+        lambda: read_description(tmp_path / "dataset.toml")
+    )
+    describe(tmp_path, text + "car = [[1, 1, 1]]")
+    assert "[1, 1, 1] stands for a class already" in refusal(
+        lambda: read_description(tmp_path / "dataset.toml")
+    )
+    describe(tmp_path, text.replace("color_coded = true\n", "").replace("ignore_colors", "#") + "car = []")
+    assert "more_colors has a meaning with color_coded" in refusal(
+        lambda: read_description(tmp_path / "dataset.toml")
+    )
+
+
+def test_colors_of_a_label_space_keep_its_meaning(tmp_path: Path) -> None:
+    add(tmp_path, "images/1.png", "labels/1.png", np.full(SIZE, 5, np.uint8))
+    colors = [[i, 0, 0] for i in range(11)]
+    describe(tmp_path, f'images = "images/*"\nlabels = "labels/*"\nclasses = "camvid11"\ncolors = {colors}\n')
+    data = open_dataset("folder", tmp_path, label_space=CITYSCAPES19)
+    assert set(data.label(0).ravel().tolist()) == {7}  # CamVid's sign is the traffic sign of Cityscapes
+    assert open_dataset("folder", tmp_path).label_space.palette[5] == (5, 0, 0)
+
+
+def test_label_maps_of_another_size_are_resized_if_asked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    add(tmp_path, "images/1.png", "labels/1.png", np.ones((SIZE[0] * 2, SIZE[1] * 2), np.uint8))
+    text = 'images = "images/*"\nlabels = "labels/*"\nclasses = ["a", "b"]\n'
+    describe(tmp_path, text)
+    assert "replace the one that is wrong" in refusal(lambda: open_dataset("folder", tmp_path).label(0))
+    describe(tmp_path, text + "resize_labels = true")
+    assert open_dataset("folder", tmp_path).label(0).shape == SIZE
+    assert "the label map is resized" in caplog.text
+
+
+def test_class_lists_without_a_common_name_are_refused(tmp_path: Path) -> None:
+    add(tmp_path, "images/1.png", "labels/1.png")
+    describe(tmp_path, 'images = "images/*"\nlabels = "labels/*"\nclasses = ["shed", "barn"]\n')
+    said = refusal(lambda: open_dataset("folder", tmp_path, label_space=CITYSCAPES19))
+    assert "none of its classes (shed, barn) is one of cityscapes19 (road, sidewalk, building, …)" in said
+    assert len(open_dataset("folder", tmp_path, label_space=CITYSCAPES19, needs_labels=False)) == 1

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from iccld.data.description import read_description
 from iccld.errors import InputError
 from iccld.inference.evaluation import Measured, evaluate_folders, evaluate_model, missing_classes
 from iccld.inference.label_ids import index_to_id
@@ -243,3 +244,18 @@ def test_files_that_cannot_be_measured(tmp_path: Path):
     save(tmp_path / "t" / "1_labelIds.png", np.full((4, 6), 99, np.uint8))
     save(answer, np.zeros((4, 6), np.uint8))
     expect(r"1_labelIds\.png: holds the value 99, which is none of the Cityscapes labelIds")
+
+
+def test_label_maps_with_the_ids_of_a_description(tmp_path: Path):
+    path = tmp_path / "dataset.toml"
+    text = 'images = "*.jpg"\nlabels = "*.png"\nclasses = ["field", "barn"]\nignore = [9]\n'
+    text += 'ids = { 0 = "field", 255 = "barn" }'
+    path.write_text(text, encoding="utf-8")
+    own = read_description(path)
+    save(tmp_path / "p/a.png", np.array([[0, 255, 255, 0]], np.uint8))
+    save(tmp_path / "t/a.png", np.array([[0, 255, 0, 9]], np.uint8))
+    scores = evaluate_folders(tmp_path / "p", tmp_path / "t", custom_protocol(own.space), own=own)
+    assert scores.iou == {"field": 50, "barn": 50}
+    save(tmp_path / "p/a.png", np.array([[0, 1, 1, 0]], np.uint8))
+    with pytest.raises(InputError, match=r"holds the value 1, which is no id of .*predict --ids"):
+        evaluate_folders(tmp_path / "p", tmp_path / "t", custom_protocol(own.space), own=own)

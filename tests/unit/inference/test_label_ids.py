@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from iccld.data.description import Description, read_description
 from iccld.errors import InputError
 from iccld.inference.label_ids import file_to_index, holds_train_ids, index_to_id
 from iccld.labels import CAMVID11, CITYSCAPES19, LABEL_SPACES, SYNTHIA16, LabelSpace
@@ -62,3 +65,33 @@ def test_a_class_beyond_cityscapes_makes_all_numbers_indices():
 def test_numbers_without_class_are_ignored():
     table = index_to_id(CITYSCAPES19, "train")
     assert np.array_equal(table[19:], np.full(237, 255))
+
+
+def described(tmp_path: Path, text: str) -> Description:
+    path = tmp_path / "dataset.toml"
+    path.write_text('images = "*.jpg"\nlabels = "*.png"\n' + text, encoding="utf-8")
+    return read_description(path)
+
+
+def test_ids_of_the_users_label_files(tmp_path: Path):
+    own = described(
+        tmp_path, 'classes = ["field", "barn"]\nignore = []\nids = { 7 = "barn", 9 = "barn", 255 = "field" }'
+    )
+    table = index_to_id(LabelSpace.from_names("model", ["barn", "field"]), own)
+    assert table[:2].tolist() == [7, 255]  # by name; of several ids the first
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('classes = ["barn"]', "has no id for the model's class 'field'"),
+        (
+            'classes = ["barn", "field"]\nids = { 300 = "field", 1 = "barn" }',
+            "id 300 of 'field' does not fit",
+        ),
+        ('classes = ["barn", "field"]\ncolor_coded = true', "its label files hold colors"),
+    ],
+)
+def test_own_ids_that_cannot_be_written(text: str, said: str, tmp_path: Path):
+    with pytest.raises(InputError, match=said):
+        index_to_id(LabelSpace.from_names("model", ["barn", "field"]), described(tmp_path, text))

@@ -1,0 +1,90 @@
+"""``iccld data init``: look at a folder and write its ``dataset.toml``."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from iccld.commands.flags import OptionalFolder
+from iccld.errors import InputError
+from iccld.files import write_text
+
+if TYPE_CHECKING:
+    from iccld.data.guessing.guess import Guess
+
+OptionalRole = Annotated[
+    Literal["source", "target"] | None, arg(metavar="source|target", help_behavior_hint="")
+]
+ClassNames = Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="")]
+
+
+@dataclass(frozen=True)
+class DataInitArgs:
+    """Looks at a folder, guesses what its files are, and writes that down as FOLDER/dataset.toml.
+
+    Example: iccld data init datasets/mine
+
+    Example: iccld data init datasets/masks --classes background road
+
+    It knows Cityscapes, GTA5, SYNTHIA, CamVid, Pascal VOC, BDD100K, Mapillary Vistas, IDD and ACDC, and folders
+    of your own: images/ with labels/ of the same names (trainIds, labelIds, your ids, black-and-white
+    masks, colors), or images alone. Comments in the file tell what was seen, what was guessed and what to
+    check. Only names, headers and a few label maps are read.
+    """
+
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
+    """Folder of the data set."""
+    role: OptionalRole = None
+    """What the data set is for: source has labels to learn from, target needs none."""
+    classes: ClassNames = ()
+    """Your names for the classes that the files do not name, in the order of their ids."""
+    out: OptionalFolder = None
+    """Another folder for dataset.toml, where FOLDER cannot be written to."""
+    force: bool = False
+    """Replace a dataset.toml that is there."""
+    dry_run: bool = False
+    """Print the file instead of writing it."""
+
+    def run(self) -> int:
+        """Guesses, writes the file and says what to do next."""
+        place = self.out or self.folder
+        path = place / "dataset.toml"
+        if path.exists() and not self.force and not self.dry_run:
+            raise InputError(
+                f"{path}: is there already; --force replaces it, --dry-run shows what would be written"
+            )
+
+        from iccld.data.guessing.folder import guess_folder
+        from iccld.data.guessing.toml_text import to_toml
+
+        guess = guess_folder(self.folder, names=self.classes)
+        text = to_toml(guess, role=self.role, outside=self.out is not None)
+        if self.dry_run:
+            print(text, end="")
+            return 0
+        write_text(path, text)
+        self._report(guess, path, place)
+        return 0
+
+    def _report(self, guess: Guess, path: Path, place: Path) -> None:
+        from iccld.data.guessing.toml_text import seen_lines, to_check
+
+        print(f"{self.folder}: {guess.layout}")
+        for line in seen_lines(guess):
+            print(f"  {line}")
+        if guess.meaning is not None:
+            print(f"  label maps hold {guess.meaning.text}")
+        for line in (*guess.notes, *to_check(guess)):
+            print(f"check: {line}")
+        print(f"written: {path}")
+        if guess.builtin is not None:
+            print(
+                f"{guess.layout} is built in too: --data.source {guess.builtin} (or --data.target) works "
+                "without the file"
+            )
+        split = "" if "train" in guess.splits else f" --split {next(iter(guess.splits))}"
+        print(f"next: iccld data check folder {shlex.quote(str(place))}{split}")

@@ -1,0 +1,1 @@
+"""Guessing what the files of a folder are, for ``iccld data init``."""

@@ -1,0 +1,76 @@
+"""What lies in a folder: the names of its files, read once, and which of them a pattern fits."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from iccld.data.image_files import is_image_name
+from iccld.data.own_folder import glob_expression
+from iccld.errors import InputError
+
+Key = tuple[str, ...]
+"""What the wildcards of a glob stood for; images and labels are paired by it."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The files of a folder, by name alone.
+
+    Attributes:
+        root: the folder.
+        images: files with an image's ending, label maps among them, relative to ``root`` with ``/``, sorted.
+        others: how many files there are of each other ending.
+    """
+
+    root: Path
+    images: tuple[str, ...]
+    others: Mapping[str, int]
+
+    def match(self, glob: str) -> dict[Key, str]:
+        """Finds the image files that a glob of ``dataset.toml`` fits, by what its wildcards stand for."""
+        fixed = re.split(r"[*?{]", glob, maxsplit=1)[0]
+        expression = re.compile(glob_expression(glob))
+        found: dict[Key, str] = {}
+        for name in self.images:
+            if name.startswith(fixed):
+                match = expression.fullmatch(name)
+                if match is not None:
+                    found[tuple(group or "" for group in match.groups())] = name
+        return found
+
+    def endings(self) -> str:
+        """Words the endings of the other files, the most frequent ones first."""
+        return ", ".join(f"{count} {suffix}" for suffix, count in Counter(self.others).most_common(3))
+
+    def below(self, folder: str) -> Survey:
+        """The survey of a folder in this one."""
+        start = folder + "/"
+        inner = tuple(name.removeprefix(start) for name in self.images if name.startswith(start))
+        return Survey(self.root / folder, inner, {})
+
+
+def survey(root: Path) -> Survey:
+    """Lists a folder deeply, following links; hidden files and folders are left out.
+
+    Raises:
+        InputError: it is no folder.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; give the folder that holds the data set")
+    images: list[str] = []
+    others: Counter[str] = Counter()
+    for parent, folders, names in os.walk(root, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        start = os.path.relpath(parent, root).replace(os.sep, "/") + "/"
+        start = "" if start == "./" else start
+        for name in names:
+            if is_image_name(name):
+                images.append(start + name)
+            elif not name.startswith("."):
+                others[os.path.splitext(name)[1] or name] += 1
+    return Survey(root, tuple(sorted(images)), others)

@@ -1,0 +1,56 @@
+"""Every layout that is known: guessed, written, read again, and each pixel called by its right name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_layouts import COPIES, Copy
+
+from iccld.data.check import check_dataset
+from iccld.data.datasets import FileDataset, open_dataset
+from iccld.data.guessing.folder import guess_folder
+from iccld.data.guessing.toml_text import to_toml
+from iccld.labels import CAMVID11
+
+_CAMVID_NAMES = {c.name for c in CAMVID11.classes}
+
+
+@pytest.mark.parametrize("copy", COPIES.values(), ids=COPIES)
+def test_written_file_gives_every_pixel_its_class(copy: Copy, tmp_path: Path) -> None:
+    truth = copy.write(tmp_path)
+    guess = guess_folder(tmp_path)
+    assert (guess.layout, guess.builtin) == (copy.layout, copy.builtin)
+    assert list(guess.splits) == list(truth)
+    (tmp_path / "dataset.toml").write_text(to_toml(guess), encoding="utf-8")
+    for split, images in truth.items():
+        data = open_dataset("folder", tmp_path, split=split)
+        assert isinstance(data, FileDataset)
+        found = {pair.image.relative_to(tmp_path).as_posix(): i for i, pair in enumerate(data.layout.pairs)}
+        assert found.keys() == images.keys()
+        for image, names in images.items():
+            called = np.array(
+                [*data.label_space.names, *[None] * (256 - len(data.label_space))], dtype=object
+            )
+            assert (called[data.label(found[image])] == names).all()
+        assert check_dataset("folder", tmp_path, split=split).errors == []
+
+
+@pytest.mark.parametrize("copy", COPIES.values(), ids=COPIES)
+def test_the_file_tells_what_was_seen_and_guessed(copy: Copy, tmp_path: Path) -> None:
+    copy.write(tmp_path)
+    text = to_toml(guess_folder(tmp_path))
+    assert copy.layout in text
+    assert "# Seen:" in text
+    assert "# Guessed:" in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_from_another_folder(tmp_path: Path) -> None:
+    """For data sets that cannot be written to."""
+    truth = COPIES["voc"].write(tmp_path / "VOC2012")
+    text = to_toml(guess_folder(tmp_path / "VOC2012"), outside=True)
+    (tmp_path / "dataset.toml").write_text(text, encoding="utf-8")
+    for split in truth:
+        assert len(open_dataset("folder", tmp_path, split=split)) == 1
