@@ -184,7 +184,8 @@ def _match(survey: Survey, known: Known) -> Guess | None:
         return None
     notes = list(known.notes)
     splits = _without_blank(survey, splits, means, notes)
-    labeled = [name for entry in splits.values() for name in _labels(survey, entry).values()]
+    # Splits that are told apart by lists share their label maps.
+    labeled = sorted({name for entry in splits.values() for name in _labels(survey, entry).values()})
     if not labeled or means is None:
         if known.title == "Cityscapes" and all(_folder(name).isdigit() for name in survey.images):
             known = replace(
