@@ -42,6 +42,7 @@ COMMANDS = (
     Command("train", "train a preset; run the same command again to resume", "train:main"),
     Command("evaluate", "measure mIoU and per-class IoU on labeled images", "evaluate:EvaluateArgs"),
     Command("predict", "segment images, folders or video; uncertainty maps", "predict:PredictArgs"),
+    Command("app", "try a model on images and clips in the browser", "app:AppArgs"),
     Command("export", "write a model for ONNX Runtime, OpenVINO or torch", "export:ExportArgs"),
     Command("bench", "compare methods over seeds and tasks from a plan", "bench:BenchArgs"),
     Command("data check", "check a data set's files, sizes and labels", "data_check:DataCheckArgs"),
