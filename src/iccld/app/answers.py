@@ -158,7 +158,7 @@ class AnswerStore:
         """
         with self._lock:
             if key not in self._kept:
-                raise InputError("this answer is no longer kept; upload the image again")
+                raise InputError("This answer is no longer kept; upload the image again")
             self._kept.move_to_end(key)
             return self._kept[key]
 

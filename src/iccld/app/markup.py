@@ -58,8 +58,7 @@ def heading(models: Sequence[AppModel]) -> str:
 
 def notice(message: str) -> str:
     """Something that went wrong, as a sentence that screen readers announce."""
-    sentence = message[:1].upper() + message[1:]
-    return f'<div class="notice" role="alert">{html.escape(sentence)}.</div>'
+    return f'<div class="notice" role="alert">{html.escape(message)}.</div>'
 
 
 def hint(max_pixels: int, max_frames: int, max_upload_mb: int) -> str:

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import functools
-import tempfile
+import shutil
 import threading
+import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from iccld.app import markup
-from iccld.app.answers import AnswerStore, answer_image
+from iccld.app.answers import Answers, AnswerStore, answer_image
 from iccld.app.downloads import write_masks
-from iccld.app.layers import Drawing, LegendEntry, agreement, draw, legend
+from iccld.app.layers import Drawing, agreement, draw, legend
+from iccld.app.layout import Layout, choices
 from iccld.app.models import AppModel
-from iccld.app.uploads import MAX_PIXELS, is_video, read_upload
-from iccld.app.video import MAX_FRAMES, segment_video
+from iccld.app.uploads import is_video, read_upload
+from iccld.app.video import segment_video
 from iccld.errors import InputError
 
 Updates = dict[Any, Any]
-_MAX_STEPS, _MAX_DRAWS = 8, 16
-_LAYERS = [("Classes", "classes"), ("Uncertainty", "uncertainty")]
 
 
 class Page:
@@ -40,94 +39,28 @@ class Page:
     """
 
     def __init__(self, models: Sequence[AppModel], folder: Path, *, max_upload_mb: int) -> None:
-        self.models, self.folder, self.max_upload_mb = tuple(models), folder, max_upload_mb
+        self.models, self.folder = tuple(models), folder
         self.store, self.ending = AnswerStore(), threading.Event()
         self.blocks = gr.Blocks(title="iccld", analytics_enabled=False, delete_cache=(300, 3600))
         with self.blocks:
-            self._lay_out()
+            self.parts = Layout(self.models, max_upload_mb, self._forget, self._remove)
             self._connect()
-
-    # -- components --------------------------------------------------------------------------------------
-
-    def _lay_out(self) -> None:
-        gr.HTML(markup.heading(self.models), padding=False)
-        self.style = gr.HTML(markup.legend_style(legend(self.models)), padding=False, elem_id="legend-style")
-        # The key of the answers that this visitor sees.
-        self.key = gr.State(None, time_to_live=3600, delete_callback=self.store.drop)
-        with gr.Column(elem_id="work"):
-            with gr.Column(elem_id="input"):
-                self.file = gr.File(label="Image or video", height=130, elem_id="upload")
-                gr.HTML(markup.hint(MAX_PIXELS, MAX_FRAMES, self.max_upload_mb), padding=False)
-            with gr.Column(elem_id="pictures"):
-                self.notice = gr.HTML(padding=False, visible=False)
-                with gr.Row():
-                    self.panes = [_Pane(model) for model in self.models]
-                self.agreement = gr.HTML(padding=False, visible=False, elem_id="agreement")
-                self.download = gr.DownloadButton(
-                    "Download masks (labels, colors, uncertainty)",
-                    size="md",
-                    visible=False,
-                    elem_id="download",
-                )
-            with gr.Column(elem_id="controls"):
-                self._lay_out_controls()
-
-    def _lay_out_controls(self) -> None:
-        self.layer = gr.Radio(_LAYERS, value="classes", label="Layer", elem_id="layer")
-        self.scale = gr.HTML(markup.HEAT_SCALE, padding=False, visible=False)
-        self.opacity = gr.Slider(
-            0, 100, 50, step=1, label="Opacity in percent", buttons=[], elem_id="opacity"
-        )
-        free = any(model.fixed is None for model in self.models)
-        self.steps = gr.Slider(
-            1,
-            _MAX_STEPS,
-            1 if free else self.models[0].effective(1, 1)[0],
-            step=1,
-            label="Steps K",
-            interactive=free,
-            buttons=[],
-            elem_id="steps",
-        )
-        self.draws = gr.Slider(
-            1,
-            _MAX_DRAWS,
-            1 if free else self.models[0].effective(1, 1)[1],
-            step=1,
-            label="Noise draws N",
-            interactive=free,
-            buttons=[],
-            elem_id="draws",
-        )
-        note = markup.settings_notes(self.models)
-        gr.HTML(
-            f'<div class="facts">{note}</div>', padding=False, visible=bool(note), elem_id="settings-note"
-        )
-        self.again = gr.Button("Segment the video again", visible=False, elem_id="again")
-        entries, names = legend(self.models), [model.name for model in self.models]
-        self.legend = gr.CheckboxGroup(
-            _choices(entries),
-            value=[e.name for e in entries],
-            label=f"Classes, share of pixels{', ' + ' / '.join(names) if len(names) > 1 else ''}",
-            elem_id="legend",
-        )
-        with gr.Row():
-            self.show_all = gr.Button("All classes", size="sm", min_width=60)
-            self.hide_all = gr.Button("None", size="sm", min_width=60)
 
     # -- events ------------------------------------------------------------------------------------------
 
     def _connect(self) -> None:
-        settings = [self.steps, self.draws]
-        drawing = [self.opacity, self.layer, self.legend]
-        everything = [
-            *(part for pane in self.panes for part in (pane.image, pane.video, pane.facts)),
-            *(self.notice, self.agreement, self.download, self.legend, self.style, self.key, self.again),
-        ]
+        parts = self.parts
+        drawing = [parts.opacity, parts.layer, parts.legend]
+        asked = [parts.file, parts.steps, parts.draws, *drawing, parts.key, parts.clip]
+        shown = [part for pane in parts.panes for part in (pane.image, pane.video, pane.facts)]
+        texts = [parts.notice, parts.agreement, parts.legend, parts.style]
+        everything = [*shown, *texts, parts.download, parts.again, parts.key, parts.clip]
+        seen = [*(pane.image for pane in parts.panes), parts.notice, parts.scale]
         # One prediction at a time, whoever asks; drawing goes on beside it.
         work: dict[str, Any] = {
             "concurrency_id": "predict",
             "concurrency_limit": 1,
+            "show_progress_on": [part for pane in parts.panes for part in (pane.image, pane.video)],
             "api_visibility": "private",
         }
         quick: dict[str, Any] = {
@@ -136,33 +69,24 @@ class Page:
             "show_progress": "hidden",
             "api_visibility": "private",
         }
-        asked = [self.file, *settings, *drawing, self.key]
-        for number, (event, function) in enumerate(
-            [
-                (self.file.change, self._new_upload),
-                (self.again.click, self._new_upload),
-                (self.steps.change, self._new_settings),
-                (self.draws.change, self._new_settings),
-            ]
+        for event, function, mode in (
+            (parts.file.change, self._segment, "multiple"),
+            (parts.again.click, self._segment, "once"),
+            (parts.steps.change, self._segment_anew, "always_last"),
+            (parts.draws.change, self._segment_anew, "always_last"),
         ):
-            mode = "always_last" if number > 1 else "once" if number else "multiple"
-            done = event(
-                function, asked, everything, trigger_mode=mode, show_progress_on=self._busy(), **work
-            )
-            done.success(self._masks, self.key, self.download, **quick)
-        seen = [*(pane.image for pane in self.panes), self.notice, self.scale]
-        for event in (self.opacity.input, self.layer.input, self.legend.input):
-            event(self._draw, [*drawing, self.key], seen, trigger_mode="always_last", **quick)
-        for button, shown in ((self.show_all, True), (self.hide_all, False)):
-            names = [entry.name for entry in legend(self.models)] if shown else []
-            button.click(lambda names=names: names, None, self.legend, **quick).then(
-                self._draw, [*drawing, self.key], seen, **quick
-            )
+            answered = event(function, asked, everything, trigger_mode=mode, **work)
+            # Drawn with what opacity, layer and classes are by then.
+            drawn = answered.success(self._draw, [*drawing, parts.key], seen, **quick)
+            drawn.success(self._masks, parts.key, parts.download, **quick)
+        for event in (parts.opacity.input, parts.layer.input, parts.legend.input):
+            event(self._draw, [*drawing, parts.key], seen, trigger_mode="always_last", **quick)
+        every = [entry.name for entry in legend(self.models)]
+        for button, names in ((parts.show_all, every), (parts.hide_all, [])):
+            chosen = button.click(functools.partial(list, names), None, parts.legend, **quick)
+            chosen.then(self._draw, [*drawing, parts.key], seen, **quick)
 
-    def _busy(self) -> list[Any]:
-        return [pane.image for pane in self.panes]
-
-    def _new_upload(
+    def _segment(
         self,
         file: str | None,
         steps: int,
@@ -171,77 +95,75 @@ class Page:
         layer: Any,
         shown: list[str],
         key: str | None,
+        clip: str | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio finds its progress bar by this default)
     ) -> Updates:
         """Segments a file; what cannot be segmented becomes a sentence."""
+        self._remove(clip)
         if file is None:
-            self.store.drop(key)
-            return self._cleared()
-        drawing = self._drawing(opacity, layer, shown)
+            self._forget(key)
+            return self._cleared(shown)
+        path, settings = Path(file), (int(steps), int(draws))
         try:
-            if is_video(file):
-                return self._segment_clip(Path(file), int(steps), int(draws), drawing, key, progress)
-            return self._segment_image(Path(file), int(steps), int(draws), drawing, key)
+            if not is_video(path):
+                return self._segment_image(path, settings, shown, key)
+            self._forget(key)
+            return self._segment_clip(path, settings, self._drawing(opacity, layer, shown), progress)
         except InputError as error:
-            self.store.drop(key)
-            return self._cleared() | {self.notice: gr.update(value=markup.notice(str(error)), visible=True)}
+            self._forget(key)
+            return self._cleared(shown) | self._notice(error)
 
-    def _new_settings(
+    def _segment_anew(
         self,
         file: str | None,
         steps: int,
         draws: int,
-        opacity: float,
-        layer: Any,
-        shown: list[str],
-        key: str | None,
+        *others: Any,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Updates:
         """Segments an image with another K or N; a video waits for the button."""
         if file is None or is_video(file):
-            return {self.key: key}
-        return self._new_upload(file, steps, draws, opacity, layer, shown, key)
+            return {self.parts.notice: gr.skip()}
+        return self._segment(file, steps, draws, *others, progress)
 
     def _segment_image(
-        self, file: Path, steps: int, draws: int, drawing: Drawing, key: str | None
+        self, file: Path, settings: tuple[int, int], shown: list[str], key: str | None
     ) -> Updates:
+        steps, draws = settings
         answers = answer_image(self.models, read_upload(file), file.name, steps=steps, draws=draws)
-        updates = self._cleared() | {self.key: self.store.put(answers, replaces=key)}
-        for index, pane in enumerate(self.panes):
-            updates[pane.image] = gr.update(value=draw(answers, index, drawing), visible=True)
-            updates[pane.facts] = gr.update(value=markup.image_facts(answers.answers[index]), visible=True)
+        self._remove(key)
+        updates = self._cleared(shown, answers) | {self.parts.key: self.store.put(answers, replaces=key)}
+        for pane, answer in zip(self.parts.panes, answers.answers, strict=True):
+            updates[pane.image] = gr.update(visible=True)  # the old picture stays until the new one is drawn
+            updates[pane.facts] = gr.update(value=markup.image_facts(answer), visible=True)
         if len(answers.answers) == 2:
             text = markup.agreement_text(agreement(*answers.answers))
-            updates[self.agreement] = gr.update(value=text, visible=True)
-        entries = legend(self.models, answers)
-        return updates | self._legend(entries, drawing)
+            updates[self.parts.agreement] = gr.update(value=text, visible=True)
+        return updates
 
     def _segment_clip(
-        self,
-        file: Path,
-        steps: int,
-        draws: int,
-        drawing: Drawing,
-        key: str | None,
-        progress: gr.Progress,
+        self, file: Path, settings: tuple[int, int], drawing: Drawing, progress: gr.Progress
     ) -> Updates:
-        self.store.drop(key)
-        updates = self._cleared() | {self.again: gr.update(visible=True)}
-        for pane in self.panes:
-            with tempfile.NamedTemporaryFile(suffix=".mp4", dir=self.folder, delete=False) as handle:
-                target = handle.name
-            clip = segment_video(
-                pane.model,
-                file,
-                target,
-                steps=steps,
-                draws=draws,
-                drawing=drawing,
-                progress=functools.partial(self._show_progress, progress, pane.model.name),
-            )
-            updates[pane.image] = gr.update(value=None, visible=False)
-            updates[pane.video] = gr.update(value=target, visible=True)
-            facts = markup.clip_facts(pane.model, clip, pane.model.effective(steps, draws))
-            updates[pane.facts] = gr.update(value=facts, visible=True)
+        steps, draws = settings
+        clip = uuid.uuid4().hex
+        shown = [entry.name for entry in legend(self.models) if entry.name not in drawing.hidden]
+        updates = self._cleared(shown) | {self.parts.clip: clip, self.parts.again: gr.update(visible=True)}
+        try:
+            for number, pane in enumerate(self.parts.panes, start=1):
+                folder = self.folder / clip / f"model{number}"
+                folder.mkdir(parents=True)
+                target = folder / f"{file.stem}_overlay.mp4"
+                told = functools.partial(self._show_progress, progress, pane.model.name)
+                done = segment_video(
+                    pane.model, file, target, steps=steps, draws=draws, drawing=drawing, progress=told
+                )
+                facts = markup.clip_facts(pane.model, done, pane.model.effective(steps, draws))
+                updates[pane.image] = gr.update(value=None, visible=False)
+                updates[pane.video] = gr.update(value=str(target), visible=True)
+                updates[pane.facts] = gr.update(value=facts, visible=True)
+        except InputError:
+            self._remove(clip)
+            raise
         return updates
 
     def _show_progress(self, bar: gr.Progress, name: str, done: int, total: int) -> None:
@@ -251,15 +173,16 @@ class Page:
 
     def _draw(self, opacity: float, layer: Any, shown: list[str], key: str | None) -> Updates:
         """Draws kept answers anew."""
-        updates: Updates = {self.scale: gr.update(visible=layer == "uncertainty")}
+        updates: Updates = {self.parts.scale: gr.update(visible=layer == "uncertainty")}
         if key is None:
             return updates
         try:
             answers = self.store.get(key)
         except InputError as error:
-            return updates | {self.notice: gr.update(value=markup.notice(str(error)), visible=True)}
+            return updates | self._notice(error)
         drawing = self._drawing(opacity, layer, shown)
-        return updates | {pane.image: draw(answers, index, drawing) for index, pane in enumerate(self.panes)}
+        updates |= {pane.image: draw(answers, index, drawing) for index, pane in enumerate(self.parts.panes)}
+        return updates | {self.parts.notice: gr.update(visible=False)}
 
     def _masks(self, key: str | None) -> Any:
         """Writes the files for download once the picture is there."""
@@ -267,52 +190,42 @@ class Page:
             return gr.update(visible=False)
         try:
             return gr.update(value=str(write_masks(self.store.get(key), self.folder / key)), visible=True)
-        except InputError:
+        except InputError:  # another upload came first
             return gr.update(visible=False)
 
-    # -- what components show ----------------------------------------------------------------------------
+    # -- what is kept, and what components show ------------------------------------------------------------
+
+    def _forget(self, key: str | None) -> None:
+        """Drops the answers of a visitor and the files made of them."""
+        self.store.drop(key)
+        self._remove(key)
+
+    def _remove(self, name: str | None) -> None:
+        if name:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def _drawing(self, opacity: float, layer: Any, shown: list[str]) -> Drawing:
         names = {name for model in self.models for name in model.shown.names}
         return Drawing(opacity / 100, layer, frozenset(names - set(shown)))
 
-    def _cleared(self) -> Updates:
-        """The page as it is before the first upload; hidden classes stay hidden."""
-        updates: Updates = {self.key: None}
-        for pane in self.panes:
+    def _notice(self, error: InputError) -> Updates:
+        return {self.parts.notice: gr.update(value=markup.notice(str(error)), visible=True)}
+
+    def _cleared(self, shown: list[str], answers: Answers | None = None) -> Updates:
+        """The page without pictures, its legend in the order of the answers; hidden classes stay hidden."""
+        entries = legend(self.models, answers)
+        updates: Updates = {
+            self.parts.key: None,
+            self.parts.clip: None,
+            self.parts.legend: gr.update(
+                choices=choices(entries), value=[e.name for e in entries if e.name in shown]
+            ),
+            self.parts.style: markup.legend_style(entries),
+        }
+        for pane in self.parts.panes:
             updates[pane.image] = gr.update(value=None, visible=True)
             updates[pane.video] = gr.update(value=None, visible=False)
             updates[pane.facts] = gr.update(visible=False)
-        for part in (self.notice, self.agreement, self.download, self.again):
+        for part in (self.parts.notice, self.parts.agreement, self.parts.download, self.parts.again):
             updates[part] = gr.update(visible=False)
         return updates
-
-    def _legend(self, entries: Sequence[LegendEntry], drawing: Drawing) -> Updates:
-        shown = [entry.name for entry in entries if entry.name not in drawing.hidden]
-        return {
-            self.legend: gr.update(choices=_choices(entries), value=shown),
-            self.style: markup.legend_style(entries),
-        }
-
-
-@dataclass
-class _Pane:
-    """The place of one model on the page."""
-
-    model: AppModel
-
-    def __post_init__(self) -> None:
-        with gr.Column(min_width=280):
-            self.image = gr.Image(
-                label=self.model.name,
-                format="webp",
-                interactive=False,
-                elem_classes="picture",
-                buttons=["fullscreen", "download"],
-            )
-            self.video = gr.Video(label=self.model.name, visible=False, interactive=False, autoplay=True)
-            self.facts = gr.HTML(padding=False, visible=False, elem_classes="facts-of-model")
-
-
-def _choices(entries: Sequence[LegendEntry]) -> list[tuple[str, str]]:
-    return [(entry.text, entry.name) for entry in entries]

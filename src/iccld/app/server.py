@@ -23,6 +23,7 @@ _QUIET = {
     "GRADIO_SHARE": "False",
     "GRADIO_NUM_WORKERS": "0",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "OPENCV_FFMPEG_LOGLEVEL": "-8",  # videos that cannot be decoded are told of on the page
 }
 
 
