@@ -39,8 +39,8 @@ class Answer:
     model: AppModel
     labels: LabelMap
     levels: LabelMap
-    view_labels: LabelMap
-    view_levels: LabelMap
+    view_labels: UInt8[np.ndarray, "h2 w2"]
+    view_levels: UInt8[np.ndarray, "h2 w2"]
     seconds: float
     steps: int
     draws: int
@@ -157,7 +157,7 @@ class AnswerStore:
             InputError: they had to make room for others.
         """
         with self._lock:
-            if key not in self._kept:
+            if key is None or key not in self._kept:
                 raise InputError("This answer is no longer kept; upload the image again")
             self._kept.move_to_end(key)
             return self._kept[key]

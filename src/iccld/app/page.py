@@ -113,18 +113,11 @@ class Page:
             self._forget(key)
             return self._cleared(shown) | self._notice(error)
 
-    def _segment_anew(
-        self,
-        file: str | None,
-        steps: int,
-        draws: int,
-        *others: Any,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Updates:
+    def _segment_anew(self, file: str | None, steps: int, draws: int, *others: Any) -> Updates:
         """Segments an image with another K or N; a video waits for the button."""
         if file is None or is_video(file):
             return {self.parts.notice: gr.skip()}
-        return self._segment(file, steps, draws, *others, progress)
+        return self._segment(file, steps, draws, *others)
 
     def _segment_image(
         self, file: Path, settings: tuple[int, int], shown: list[str], key: str | None
