@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import logging
 import os
 import socket
 import sys
@@ -130,9 +131,15 @@ def _run(models: Sequence[AppModel], folder: Path, listener: socket.socket, max_
     print(f"iccld app: http://{address}:{port} (Ctrl-C ends it)", flush=True)
     if not ipaddress.ip_address(host).is_loopback:
         print("iccld: whoever reaches this machine over the network can use the page", file=sys.stderr)
+
+    class Server(uvicorn.Server):
+        """Says nothing of the connections that it cuts at the end."""
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            page.ending.set()
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+            await super().shutdown(sockets)
+
     # Open pages keep a connection; they are not waited for.
-    server = uvicorn.Server(uvicorn.Config(door, log_level="warning", timeout_graceful_shutdown=1))
-    try:
-        server.run(sockets=[listener])
-    finally:
-        page.ending.set()
+    config = uvicorn.Config(door, log_level="warning", timeout_graceful_shutdown=1)
+    Server(config).run(sockets=[listener])
