@@ -1,9 +1,10 @@
-"""The masks as files: what ``iccld predict`` writes, in one zip."""
+"""Files for the browser: the pictures on the page, and the masks that ``iccld predict`` writes in one zip."""
 
 from __future__ import annotations
 
 import io
 import os
+import uuid
 import zipfile
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import numpy as np
 from iccld.app.answers import Answer, Answers
 from iccld.files import write_atomic
 from iccld.inference.label_ids import index_to_id
-from iccld.inference.rendering import colorize, heat_map
+from iccld.inference.rendering import Image, colorize, heat_map
+
+_VIEWS_KEPT = 3  # a browser may still be fetching the last ones
 
 
 def write_masks(answers: Answers, folder: str | os.PathLike[str]) -> Path:
@@ -36,6 +39,29 @@ def write_masks(answers: Answers, folder: str | os.PathLike[str]) -> Path:
     return write_atomic(
         Path(folder) / f"{stem}_masks.zip", lambda temporary: temporary.write_bytes(buffer.getvalue())
     )
+
+
+def write_view(picture: Image, folder: Path) -> str:
+    """Writes a picture of the page as JPEG under a new name, and removes the older ones in its folder.
+
+    Colors are not thinned out, as they are by default: classes keep their borders. PNG would take ten times as long.
+
+    Returns:
+        Its path.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    older = sorted(folder.glob("*.jpg"), key=lambda path: path.stat().st_mtime_ns)
+    for path in older[:-_VIEWS_KEPT]:
+        path.unlink(missing_ok=True)
+    quality = [
+        *(cv2.IMWRITE_JPEG_QUALITY, 92),
+        *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+    ]
+    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), quality)
+    assert done, "OpenCV could not encode a JPEG"
+    target = folder / f"{uuid.uuid4().hex}.jpg"
+    target.write_bytes(encoded.tobytes())
+    return str(target)
 
 
 def _pictures(answer: Answer) -> dict[str, np.ndarray]:

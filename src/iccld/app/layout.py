@@ -111,7 +111,7 @@ class Pane:
         with gr.Column(min_width=280):
             self.image = gr.Image(
                 label=self.model.name,
-                format="webp",
+                type="filepath",
                 interactive=False,
                 elem_classes="picture",
                 buttons=["fullscreen", "download"],

@@ -13,8 +13,8 @@ from iccld.app.video import Clip
 
 CSS = """
 footer {display: none !important}
-.gradio-container {max-width: 1400px !important; --faint: color-mix(in srgb, var(--body-text-color) 72%, transparent)}
-.gradio-container > .main {padding: 8px 16px !important}
+.gradio-container {--faint: color-mix(in srgb, var(--body-text-color) 72%, transparent)}
+.gradio-container > .main {padding: 8px 16px !important; max-width: 1600px !important}
 .gradio-container main {padding: 8px 0 !important}
 .gradio-container .html-container {padding: 0 !important}
 #legend-style {display: none}

@@ -14,7 +14,7 @@ import gradio as gr
 
 from iccld.app import markup
 from iccld.app.answers import Answers, AnswerStore, answer_image
-from iccld.app.downloads import write_masks
+from iccld.app.downloads import write_masks, write_view
 from iccld.app.layers import Drawing, agreement, draw, legend
 from iccld.app.layout import Layout, choices
 from iccld.app.models import AppModel
@@ -41,7 +41,9 @@ class Page:
     def __init__(self, models: Sequence[AppModel], folder: Path, *, max_upload_mb: int) -> None:
         self.models, self.folder = tuple(models), folder
         self.store, self.ending = AnswerStore(), threading.Event()
-        self.blocks = gr.Blocks(title="iccld", analytics_enabled=False, delete_cache=(300, 3600))
+        self.blocks = gr.Blocks(
+            title="iccld", analytics_enabled=False, delete_cache=(300, 3600), fill_width=True
+        )
         with self.blocks:
             self.parts = Layout(self.models, max_upload_mb, self._forget, self._remove)
             self._connect()
@@ -174,7 +176,10 @@ class Page:
         except InputError as error:
             return updates | self._notice(error)
         drawing = self._drawing(opacity, layer, shown)
-        updates |= {pane.image: draw(answers, index, drawing) for index, pane in enumerate(self.parts.panes)}
+        for index, pane in enumerate(self.parts.panes):
+            updates[pane.image] = write_view(
+                draw(answers, index, drawing), self.folder / key / f"view{index + 1}"
+            )
         return updates | {self.parts.notice: gr.update(visible=False)}
 
     def _masks(self, key: str | None) -> Any:

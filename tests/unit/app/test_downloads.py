@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from iccld.app.answers import answer_image
-from iccld.app.downloads import write_masks
+from iccld.app.downloads import write_masks, write_view
 from iccld.app.models import AppModel
 from iccld.inference.label_ids import index_to_id
 from iccld.inference.rendering import colorize, heat_map
@@ -43,3 +43,13 @@ def test_two_models_have_folders_of_their_own(make_model: Callable[..., AppModel
     assert len(files) == 6
     assert {name.split("/")[0] for name in files} == {"model1", "model2"}
     assert "model2/labels/a.b.png" in files
+
+
+def test_pictures_of_the_page_do_not_pile_up(tmp_path: Path) -> None:
+    colors = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    picture = colors.repeat(8, axis=0).repeat(8, axis=1)
+    paths = [Path(write_view(picture, tmp_path / "view1")) for _ in range(8)]
+    assert len(set(paths)) == 8, "a browser would show its old copy"
+    assert set((tmp_path / "view1").iterdir()) == set(paths[-4:])
+    shown = np.asarray(Image.open(paths[-1]), np.float32)
+    assert np.abs(shown - picture).mean() < 2
