@@ -36,6 +36,8 @@ footer {display: none !important}
 .heat {display: flex; align-items: center; gap: 8px; font-size: .85rem; color: var(--faint)}
 .heat i {flex: 1; height: 10px; border-radius: 5px;
   background: linear-gradient(90deg, #000004, #3b0f70, #8c2981, #de4968, #fe9f6d, #fcfdbf)}
+#layer input:checked {background-color: var(--checkbox-background-color-selected) !important;
+  border-color: var(--checkbox-background-color-selected) !important}
 #legend .wrap {flex-direction: column; align-items: stretch; gap: 2px}
 #legend label {background: none !important; border: none !important; box-shadow: none !important;
   padding: 3px 4px !important}
