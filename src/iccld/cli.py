@@ -44,6 +44,7 @@ COMMANDS = (
     Command("predict", "segment images, folders or video; uncertainty maps", "predict:PredictArgs"),
     Command("report", "one HTML page of a run, or of several side by side", "report:ReportArgs"),
     Command("rank", "order unlabeled frames by what to label next", "rank:RankArgs"),
+    Command("app", "try a model on images and clips in the browser", "app:AppArgs"),
     Command("export", "write a model for ONNX Runtime, OpenVINO or torch", "export:ExportArgs"),
     Command("push", "upload a model and its card to the Hugging Face hub", "push:PushArgs"),
     Command("bench", "compare methods over seeds and tasks from a plan", "bench:BenchArgs"),

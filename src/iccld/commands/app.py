@@ -1,0 +1,57 @@
+"""``iccld app``: a page in the browser to try a model on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from iccld.errors import InputError
+
+
+@dataclass(frozen=True)
+class AppArgs:
+    """Shows a page in the browser: drop an image or a video, see classes and uncertainty, download the masks.
+
+      iccld app runs/mine
+      iccld app runs/mine runs/other        (two models side by side)
+
+    The page listens on this machine alone, unless --host says otherwise. It loads nothing from and sends nothing to
+    other machines. Uploads lie in a temporary folder that is removed when the app ends.
+
+    Needs Gradio: pip install 'iccld[app]'.
+    """
+
+    models: Annotated[
+        Positional[tuple[str, ...]], arg(metavar="MODEL [MODEL2]", help_behavior_hint="(required)")
+    ]
+    """Folders of saved models, hub ids, or exported files: one, or two to be compared."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 lets other machines in."""
+    port: int = 7860
+    """Port to listen on; 0 for any free one."""
+    max_upload_mb: int = 50
+    """Largest file that is taken, in MiB."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, ..."""
+    threads: int = 0
+    """CPU threads; 0 for automatic."""
+
+    def run(self) -> int:
+        """Serves until interrupted."""
+        from iccld.app.server import serve
+
+        if not 1 <= len(self.models) <= 2:
+            raise InputError(f"{len(self.models)} models given; give one, or two to compare")
+        if self.max_upload_mb < 1:
+            raise InputError(f"max-upload-mb is {self.max_upload_mb}; give 1 or more")
+        serve(
+            self.models,
+            host=self.host,
+            port=self.port,
+            max_upload_mb=self.max_upload_mb,
+            device=self.device,
+            threads=self.threads,
+        )
+        return 0
