@@ -141,9 +141,9 @@ def test_a_run_that_fails_is_one_line_and_stops_no_other(root: Path, finished: t
 def test_results_and_tables_are_left(root: Path, finished: tuple[int, str, str]) -> None:
     results = root / "results" / "tiny"
     assert sorted(p.relative_to(results).as_posix() for p in results.rglob("*") if p.is_file()) == [
+        "report.html",
         "small/iccld-seed0.json",
         "small/minent-seed0.json",
-        "report.html",
         "tables.md",
     ]
     known = read_results(root / "results")

@@ -37,7 +37,8 @@ dl div { display: grid; grid-template-columns: 7.5rem 1fr; gap: .6rem; padding: 
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--faint); padding: .2rem 0; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--line); overflow-wrap: normal; }
-thead th { color: var(--faint); font-weight: 600; vertical-align: bottom; } tbody th { font-weight: 500; }
+td { white-space: nowrap; } tbody th { font-weight: 500; min-width: 6.5rem; }
+thead th { color: var(--faint); font-weight: 600; vertical-align: bottom; }
 th:first-child { text-align: left; } tr.total th, tr.total td { font-weight: 700; }
 .swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .4em;
   border: 1px solid var(--line); vertical-align: -.05em; }
