@@ -1,6 +1,6 @@
 """What a prediction costs: ``python benchmarks/inference.py --threads 1 --json out.json``.
 
-Times, in turn within one process, on random weights and random images: the image coder alone; :meth:`ICCLD.predict`
+Times, in turn within one process, on random weights and random images: the image coder alone; ``ICCLD.predict``
 (uint8 images in, labels, probabilities and uncertainty out) with one, two and four sampling steps and with eight
 noise draws; and, with a MiT backbone, SegFormer and a three-step stand-in for DDP with the same one
 (``benchmarks/references.py``). ``--engines`` adds the exported model on ONNX Runtime and OpenVINO, and how far

@@ -193,13 +193,13 @@ class TrainConfig:
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
-    """Plain values for JSON; :func:`from_dict` reads them back."""
+    """Plain values for JSON; ``from_dict`` reads them back."""
     plain: dict[str, Any] = _lists(asdict(config))
     return plain
 
 
 def from_dict(value: Mapping[str, Any]) -> TrainConfig:
-    """Reads what :func:`to_dict` wrote; unknown keys are an error, missing ones take their default."""
+    """Reads what ``to_dict`` wrote; unknown keys are an error, missing ones take their default."""
     config: TrainConfig = _build(TrainConfig, value)
     return config
 

@@ -72,7 +72,7 @@ class LabelSpace:
         return tuple(table)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; :meth:`from_dict` reads them back."""
+        """Plain values for JSON; ``from_dict`` reads them back."""
         classes = [
             {"name": c.name, "color": list(c.color), "train_ids": list(c.train_ids)} for c in self.classes
         ]
@@ -80,7 +80,7 @@ class LabelSpace:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> LabelSpace:
-        """Reads what :meth:`to_dict` wrote."""
+        """Reads what ``to_dict`` wrote."""
         classes = []
         for entry in value["classes"]:
             red, green, blue = entry["color"]

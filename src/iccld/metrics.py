@@ -112,7 +112,7 @@ class Scores:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Scores:
-        """Reads what :meth:`to_json` wrote; further fields are left aside."""
+        """Reads what ``to_json`` wrote; further fields are left aside."""
         return cls(
             protocol=value["protocol"],
             classes=tuple(value["classes"]),

@@ -19,7 +19,7 @@ from iccld.models.iccld import ICCLD
 class Advent(AdaptSegNet):
     """Entropy adversary (Vu et al. 2019, "ADVENT", AdvEnt): the discriminator sees −p log p of every class.
 
-    Deviations: those of :class:`AdaptSegNet`.
+    Deviations: those of ``AdaptSegNet``.
     """
 
     adversary: Adversary = field(

@@ -28,7 +28,7 @@ class DomainMaps:
     Attributes:
         maps: latents, features or class maps.
         times: diffusion time of each.
-        domains: index into :data:`DOMAINS` of each.
+        domains: index into ``DOMAINS`` of each.
     """
 
     maps: Float[Tensor, "n c h w"]

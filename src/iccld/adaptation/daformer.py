@@ -55,7 +55,7 @@ class DAFormer(DACS):
 
     Rare-class sampling belongs to the loaders (``data.rare_class_sampling``).
 
-    Deviations: those of :class:`DACS`; the temperature of rare-class sampling is the preset's (0.5 in small runs; the
+    Deviations: those of ``DACS``; the temperature of rare-class sampling is the preset's (0.5 in small runs; the
     paper: 0.01); our network instead of MiT-B5 with the DAFormer head; warm-up and decay of
     the learning rate as for all methods here.
 

@@ -17,7 +17,7 @@ from iccld.losses import denoising_loss, segmentation_loss
 from iccld.models.iccld import ICCLD, TrainingOutput
 
 Student = Callable[..., TrainingOutput]
-"""The segmenter's training pass (:meth:`ICCLD.forward`), wrapped for distributed training or not."""
+"""The segmenter's training pass (``ICCLD.forward``), wrapped for distributed training or not."""
 
 
 @dataclass

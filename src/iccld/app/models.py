@@ -73,7 +73,7 @@ def load_models(sources: Sequence[str], *, device: str = "auto", threads: int = 
 
     Args:
         sources: saved models, hub ids or exported files.
-        device: see :func:`iccld.inference.segmenter.load_segmenter`.
+        device: see ``iccld.inference.segmenter.load_segmenter``.
         threads: the same.
 
     Raises:

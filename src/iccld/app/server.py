@@ -44,7 +44,7 @@ def serve(
         host: address to listen on.
         port: 0 takes a free one.
         max_upload_mb: larger files are refused.
-        device: see :func:`iccld.inference.segmenter.load_segmenter`.
+        device: see ``iccld.inference.segmenter.load_segmenter``.
         threads: the same.
 
     Raises:

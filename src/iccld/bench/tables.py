@@ -54,7 +54,7 @@ class TaskResults:
 
 
 def task_results(plan: Plan, results: list[Result], paces: Paces | None = None) -> list[TaskResults]:
-    """The tables of every task that has results; see :func:`plan_tables`."""
+    """The tables of every task that has results; see ``plan_tables``."""
     found = []
     for task in plan.tasks.values():
         column = _Column(plan, task, results, paces)
@@ -81,7 +81,7 @@ def plan_tables(plan: Plan, results: list[Result], paces: Paces | None = None) -
 
 
 def score_table(plan: Plan, task: Task, results: list[Result], paces: Paces | None = None) -> str:
-    """The table of scores of one task alone; see :func:`plan_tables`."""
+    """The table of scores of one task alone; see ``plan_tables``."""
     return _Column(plan, task, results, paces).scores().markdown()
 
 

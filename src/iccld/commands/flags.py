@@ -18,7 +18,7 @@ OutFolder = Annotated[Path, arg(metavar="DIR")]
 OptionalFolder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
 OptionalFile = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
 JsonFile = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(- for standard output)")]
-"""Where a result goes as JSON; see :mod:`iccld.commands.output`."""
+"""Where a result goes as JSON; see ``iccld.commands.output``."""
 OptionalName = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 OptionalNumber = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 OptionalSeconds = Annotated[float | None, arg(metavar="S", help_behavior_hint="")]

@@ -40,7 +40,7 @@ def check_dataset(
     Of every image the header and the end are read, of label maps everything.
 
     Args:
-        name: a data set with files, see :data:`iccld.data.datasets.DATASET_NAMES`.
+        name: a data set with files, see ``iccld.data.datasets.DATASET_NAMES``.
         root: its folder.
         split: the split.
         label_space: the classes to count in; None for the data set's own.

@@ -34,8 +34,8 @@ class SegmentationDataset(Protocol):
 
     Attributes:
         name: the data set's name.
-        label_space: what the numbers of :meth:`label` mean.
-        has_labels: whether :meth:`label` may be called.
+        label_space: what the numbers of ``label`` mean.
+        has_labels: whether ``label`` may be called.
     """
 
     name: str
@@ -159,7 +159,7 @@ def remap_table(ids: Mapping[int, int], native: LabelSpace, wanted: LabelSpace) 
         wanted: the space of the result; classes that it lacks become 255.
 
     Returns:
-        For each raw id the label, or :data:`UNMAPPED` if ``ids`` does not have it.
+        For each raw id the label, or ``UNMAPPED`` if ``ids`` does not have it.
     """
     to_wanted = native.lut_to(wanted)
     table = np.full(65536, UNMAPPED, dtype=np.uint8)
@@ -203,11 +203,11 @@ def open_dataset(
     """Opens a data set by name.
 
     Args:
-        name: one of :data:`DATASET_NAMES`.
+        name: one of ``DATASET_NAMES``.
         root: the folder of the data set; needed by all but ``street_scenes``.
         split: the split, a folder of Cityscapes and CamVid; for GTA5 and SYNTHIA ``train`` or a text file of
             image names.
-        label_space: the space of the labels; None keeps the data set's own (:func:`native_space`).
+        label_space: the space of the labels; None keeps the data set's own (``native_space``).
         needs_labels: whether labels will be read; if not, they need not exist.
         look: for ``street_scenes``: ``game`` or ``camera``.
         count: for ``street_scenes``: the number of scenes.

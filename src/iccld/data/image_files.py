@@ -2,7 +2,7 @@
 
 Images come back as 8-bit RGB, whatever the file holds; label maps come back as the raw numbers of the file,
 untouched by any color, gamma or rotation rule. A truncated or damaged file is an
-:class:`~iccld.errors.InputError` that names it.
+``iccld.errors.InputError`` that names it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def read_label(path: str | os.PathLike[str], colors: Mapping[Color, int] | None 
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Reads an image's (height, width) from its header alone, as :func:`read_image` would return it.
+    """Reads an image's (height, width) from its header alone, as ``read_image`` would return it.
 
     Raises:
         InputError: the file is missing or its header cannot be read.

@@ -32,7 +32,7 @@ class SampleStream(Dataset[Sample]):
     Args:
         dataset: the images.
         transform: the random geometry.
-        sampler: chooses the image, see :mod:`iccld.data.sampling`.
+        sampler: chooses the image, see ``iccld.data.sampling``.
         seed: the run's seed.
         labeled: whether samples have labels.
         stream_id: tells apart the streams of a run, for example 0 for source and 1 for target.

@@ -11,7 +11,7 @@ from iccld.errors import InputError
 from iccld.labels import suggest
 
 _Matches = dict[tuple[str, ...], tuple[str, Path]]
-"""What :func:`match_glob` found."""
+"""What ``match_glob`` found."""
 
 
 def own_folder(root: Path, split: str, needs_labels: bool) -> Layout:
@@ -137,7 +137,7 @@ def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Pat
 
 
 def glob_expression(pattern: str) -> str:
-    """Translates a glob, as :func:`match_glob` takes it, into a regular expression with a group a wildcard."""
+    """Translates a glob, as ``match_glob`` takes it, into a regular expression with a group a wildcard."""
     tokens = {"**/": "(?:(.*)/)?", "*": "([^/]*)", "?": "([^/])", "{": "(?:", "}": ")", ",": "|"}
     in_braces = False
     expression = ""

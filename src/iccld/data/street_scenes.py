@@ -116,7 +116,7 @@ class StreetScenes:
 
     Attributes:
         name: ``street_scenes``.
-        label_space: what :meth:`label` returns.
+        label_space: what ``label`` returns.
         has_labels: always true.
     """
 
@@ -142,7 +142,7 @@ class StreetScenes:
             width: in pixels.
             seed: chooses the scenes; different seeds share none.
             label_space: labels are translated into it.
-            cache: folder where :meth:`prepare` keeps what it rendered, for the next time; None keeps nothing.
+            cache: folder where ``prepare`` keeps what it rendered, for the next time; None keeps nothing.
 
         Raises:
             InputError: a bad look, count, size or seed.
@@ -172,7 +172,7 @@ class StreetScenes:
         return np.ascontiguousarray(self._scene(index)[0])
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """The labels of a scene in :attr:`label_space`, 255 = ignore."""
+        """The labels of a scene in ``label_space``, 255 = ignore."""
         return np.asarray(self._table[self._scene(index)[1]], np.uint8)
 
     def file_name(self, index: int) -> str:
@@ -235,7 +235,7 @@ class StreetScenes:
                 self._scenes[index] = scene
 
     def stream(self, indices: Sequence[int]) -> Iterator[Scene]:
-        """Renders scenes (trainIds, not :attr:`label_space`) one after another without keeping them.
+        """Renders scenes (trainIds, not ``label_space``) one after another without keeping them.
 
         Up to four processes share the work if it is long and the system can fork; the scenes are the same.
         """

@@ -84,7 +84,7 @@ def scan(
         model: the model.
         images: image files.
         videos: video files.
-        score: see :func:`~iccld.inference.ranking.score_prediction`.
+        score: see ``iccld.inference.ranking.score_prediction``.
         settings: steps, draws and sizes.
         every: seconds from one frame of a video to the next that is looked at.
 

@@ -133,7 +133,7 @@ def evaluate_folders(
     """Scores a folder of predicted label maps against a folder of true ones.
 
     Files are paired by their path below the two folders, Cityscapes endings aside (see
-    :func:`iccld.inference.pairing.pair_files`). They hold Cityscapes trainIds, as ``iccld predict`` writes
+    ``iccld.inference.pairing.pair_files``). They hold Cityscapes trainIds, as ``iccld predict`` writes
     them; ``*_labelIds.png`` hold Cityscapes labelIds; where the protocol's space has classes beyond
     Cityscapes, files hold its class indices. All are folded into the protocol's space. Predictions that no
     truth asks for are left out, with a line on stderr.

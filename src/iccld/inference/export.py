@@ -1,6 +1,6 @@
 """Export: a model with fixed numbers of steps and draws as one graph, from uint8 images to labels and uncertainty.
 
-What the graph does is what :meth:`iccld.models.iccld.ICCLD.predict` does, scaling and padding included, but for the
+What the graph does is what ``iccld.models.iccld.ICCLD.predict`` does, scaling and padding included, but for the
 noise: a graph has its own, the same for every image of a batch and repeated beyond 512×1024 pixels, so that an image
 always gets the same answer.
 """
@@ -62,7 +62,7 @@ class ExportGraph(nn.Module):
 
         Returns:
             labels uint8 b h w, probabilities b k h w, uncertainty b h w and, of several draws, mutual information
-            b h w, as :class:`~iccld.models.prediction.Prediction` has them.
+            b h w, as ``iccld.models.prediction.Prediction`` has them.
         """
         size = height, width = images.shape[1], images.shape[2]
         pixels = images.permute(0, 3, 1, 2).float() / 255

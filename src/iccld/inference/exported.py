@@ -1,4 +1,4 @@
-"""Exported models in use: the same :meth:`predict` on ONNX Runtime, OpenVINO or torch, without the network's code."""
+"""Exported models in use: the same ``predict`` on ONNX Runtime, OpenVINO or torch, without the network's code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Engine = Callable[[np.ndarray], list[np.ndarray]]
 
 
 class ExportedSegmenter:
-    """A model that :func:`iccld.inference.export.export_model` wrote.
+    """A model that ``iccld.inference.export.export_model`` wrote.
 
     Args:
         path: the file.
@@ -99,7 +99,7 @@ class ExportedSegmenter:
         window: tuple[int, int] | None = None,
         input_height: int | None = None,
     ) -> None:
-        """Refuses settings that the graph does not have, as :meth:`predict` would at every image.
+        """Refuses settings that the graph does not have, as ``predict`` would at every image.
 
         Raises:
             InputError: names the setting and what the graph has.

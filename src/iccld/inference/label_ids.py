@@ -12,7 +12,7 @@ from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19, CITYSCAPES_ID_TO_TRAIN_ID, IGNORE, LabelSpace
 
 IdKind = Literal["train", "index", "cityscapes"]
-"""train: Cityscapes trainIds (or indices, see :func:`holds_train_ids`); index: the model's own class indices;
+"""train: Cityscapes trainIds (or indices, see ``holds_train_ids``); index: the model's own class indices;
 cityscapes: Cityscapes labelIds, which the benchmark's server wants."""
 
 Table = UInt8[np.ndarray, "256"]
@@ -83,7 +83,7 @@ def file_to_index(space: LabelSpace, *, label_ids: bool = False) -> tuple[Table,
     Args:
         space: the classes to fold into.
         label_ids: the files hold Cityscapes labelIds (``*_labelIds.png``) instead of what
-            :func:`index_to_id` writes by default.
+            ``index_to_id`` writes by default.
 
     Raises:
         InputError: labelIds for classes that have no Cityscapes counterpart.

@@ -42,7 +42,7 @@ def predict_files(
 
     Args:
         model: the model.
-        images: what :func:`iccld.inference.inputs.find_inputs` found.
+        images: what ``iccld.inference.inputs.find_inputs`` found.
         out: the folder to write to.
         write: which kinds of output.
         ids: what the numbers of the label maps mean; a user's description: the ids of its label files.

@@ -62,7 +62,7 @@ def score_prediction(prediction: Prediction, score: Score = "entropy") -> float:
 
 
 def check_ranking(top: int, diversity: float) -> None:
-    """Refuses settings of :func:`rank` that make no sense.
+    """Refuses settings of ``rank`` that make no sense.
 
     Raises:
         InputError: one does not.
@@ -130,7 +130,7 @@ def write_ranking(
 
     Args:
         path: the file.
-        order: what :func:`rank` gave.
+        order: what ``rank`` gave.
         names: file, and number of the frame in a video or None, of every frame in the order they were given.
 
     Raises:

@@ -36,7 +36,7 @@ class Choice:
 
 
 class Review:
-    """Observes an evaluation (see :func:`iccld.inference.evaluation.evaluate_model`).
+    """Observes an evaluation (see ``iccld.inference.evaluation.evaluate_model``).
 
     Args:
         protocol: the classes that are averaged.
@@ -79,7 +79,7 @@ def choose_unmeasured(num_images: int, *, count: int = 6, seed: int = 0) -> list
 class RunEvaluation:
     """Measures teacher and student of a run, and keeps what a report shows of the last time.
 
-    Beside the scores it gives what needs no labels (:func:`unsupervised_scores`): for choosing a checkpoint,
+    Beside the scores it gives what needs no labels (``unsupervised_scores``): for choosing a checkpoint,
     scores by target labels must not be used.
 
     Args:

@@ -23,7 +23,7 @@ from iccld.progress import busy
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """What the code of this package asks of a model: of :class:`~iccld.models.iccld.ICCLD` or an exported file."""
+    """What the code of this package asks of a model: of ``iccld.models.iccld.ICCLD`` or an exported file."""
 
     @property
     def label_space(self) -> LabelSpace:

@@ -34,7 +34,7 @@ class Trust:
         )
 
     def figures(self) -> dict[str, float]:
-        """The figures that :func:`evaluate_trust` gives."""
+        """The figures that ``evaluate_trust`` gives."""
         figures = {f"auroc_{name}": detection.auroc for name, detection in self._detections.items()}
         return {"ece": self.reliability.expected_calibration_error, **figures}
 
@@ -51,7 +51,7 @@ def evaluate_trust(
     """Scores a model, its calibration and its uncertainty maps on the pixels that count.
 
     Args:
-        model: see :func:`evaluate_model`.
+        model: see ``evaluate_model``.
         dataset: the same.
         protocol: the same.
         steps: denoising steps.

@@ -106,12 +106,12 @@ def predict_video(
 
     Args:
         model: the model.
-        video: what :func:`iccld.inference.inputs.find_inputs` found.
+        video: what ``iccld.inference.inputs.find_inputs`` found.
         out: the folder to write to.
         write: which kinds of output; a lossy video cannot hold class numbers, so ``labels`` become PNG files.
         ids: what the numbers of the label maps mean.
         settings: steps, draws and sizes.
-        smoothing: see :class:`~iccld.inference.smoothing.TemporalSmoothing`; with 0 each frame is predicted as if
+        smoothing: see ``iccld.inference.smoothing.TemporalSmoothing``; with 0 each frame is predicted as if
             alone.
         limits: where to stop.
         stop: asked before each frame.

@@ -84,7 +84,7 @@ class Container:
         video: where it is.
 
     Raises:
-        InputError: see :func:`open_video`.
+        InputError: see ``open_video``.
     """
 
     def __init__(self, video: InputVideo) -> None:
@@ -106,7 +106,7 @@ class Container:
         self._start = None if self.live else container_start(self._container, self.time_base)
 
     def frames(self) -> Iterator[Frame]:
-        """See :class:`VideoSource`. Packets that cannot be decoded are left out and noted as a problem."""
+        """See ``VideoSource``. Packets that cannot be decoded are left out and noted as a problem."""
         size: tuple[int, int] | None = None
         last, duration, count = None, round(1 / (self.rate * self.time_base)), 0
         for frame in self._decoded():
@@ -201,7 +201,7 @@ class Camera:
         self.problem: str | None = None
 
     def frames(self) -> Iterator[Frame]:
-        """See :class:`VideoSource`. The times are those at which the frames arrived."""
+        """See ``VideoSource``. The times are those at which the frames arrived."""
         start, last = None, -1
         while True:
             ok, picture = self._capture.read()

@@ -118,7 +118,7 @@ def writing_video(
     pixel_aspect: Fraction = Fraction(1),
     sound_of: Path | None = None,
 ) -> Iterator[VideoWriter]:
-    """Writes a video that appears under its name when it is whole; see :class:`VideoWriter`.
+    """Writes a video that appears under its name when it is whole; see ``VideoWriter``.
 
     Raises:
         InputError: it cannot be written.

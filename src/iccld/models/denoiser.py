@@ -20,7 +20,7 @@ class Denoiser(nn.Module):
     scales. Without them the image is known only through its coarsest features, laid over the latent grid
     at the input.
 
-    The image side is prepared once by :meth:`project`; each sampling step costs only the U-Net.
+    The image side is prepared once by ``project``; each sampling step costs only the U-Net.
 
     Args:
         latent_channels: d.
@@ -70,14 +70,14 @@ class Denoiser(nn.Module):
         Args:
             noisy: z_t.
             time: t in [0, 1].
-            context: what :meth:`project` gave for the same images.
+            context: what ``project`` gave for the same images.
         """
         return self.head(self.features(noisy, time, context))
 
     def features(
         self, noisy: Float[Tensor, "b d h w"], time: Float[Tensor, " b"], context: Sequence[Tensor]
     ) -> Float[Tensor, "b c h w"]:
-        """The last features before the latent is read off; the same arguments as :meth:`forward`."""
+        """The last features before the latent is read off; the same arguments as ``forward``."""
         t = self.time(time)
         size8 = (noisy.shape[-2], noisy.shape[-1])
         x8 = self.stem(noisy) + (context[0] if self.context_links else upsample_to(context[0], size8))

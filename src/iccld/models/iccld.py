@@ -109,7 +109,7 @@ class ICCLD(nn.Module):
 
     Args:
         label_space: the classes and colors that the outputs mean.
-        backbone: see :data:`iccld.models.image_coder.BACKBONE_NAMES`; ``auto:<hub id or folder>`` for others.
+        backbone: see ``iccld.models.image_coder.BACKBONE_NAMES``; ``auto:<hub id or folder>`` for others.
         pretrained: start the image coder from published weights (True) or a hub id or folder (MiT only).
         latent_channels: d, channels of the label latent.
         width: channels of denoiser and decoder at stride 8.
@@ -382,7 +382,7 @@ class ICCLD(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source: str | Path) -> ICCLD:
-        """Loads a model from a folder that :meth:`save_pretrained` wrote, or from a hub id.
+        """Loads a model from a folder that ``save_pretrained`` wrote, or from a hub id.
 
         Args:
             source: a folder, ``user/model``, or ``user/model@revision`` (a branch, tag or commit).

@@ -34,7 +34,7 @@ def build_image_coder(
     """Builds a backbone.
 
     Args:
-        name: one of :data:`BACKBONE_NAMES` or ``auto:<hub id or folder>``.
+        name: one of ``BACKBONE_NAMES`` or ``auto:<hub id or folder>``.
         pretrained: False for random weights, True for the backbone's published ones, a string for a hub id or
             local folder (MiT only).
         backbone_config: a stored transformers configuration, so that a saved model needs no hub.

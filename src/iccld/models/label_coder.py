@@ -120,7 +120,7 @@ class LabelDecoder(nn.Module):
 
         Args:
             latent: z.
-            details: what :meth:`project` gave for the same images.
+            details: what ``project`` gave for the same images.
             size: the height and width of the image in pixels.
         """
         x = self.stem(latent)

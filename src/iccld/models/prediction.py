@@ -85,7 +85,7 @@ def predict_images(
     precision: str = "auto",
     input_height: int | None = None,
 ) -> Prediction:
-    """See :meth:`iccld.models.iccld.ICCLD.predict`."""
+    """See ``iccld.models.iccld.ICCLD.predict``."""
     if steps < 1 or draws < 1:
         raise InputError(f"steps is {steps} and draws is {draws}; both must be at least 1")
     if not 0 <= overlap < 1:

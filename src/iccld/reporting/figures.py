@@ -1,4 +1,4 @@
-"""Figures as PNG files: grids of images, truths and predictions; :func:`curves` of training."""
+"""Figures as PNG files: grids of images, truths and predictions; ``curves`` of training."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Calibration:
     """How far confidence can be believed.
 
     Attributes:
-        figures: ``ece`` and ``auroc_…`` as :func:`iccld.inference.trust.evaluate_trust` gives them; None for NaN.
+        figures: ``ece`` and ``auroc_…`` as ``iccld.inference.trust.evaluate_trust`` gives them; None for NaN.
         pixels: in each bin of confidence, bins of equal width from 0 to 1.
         confidence: mean in each bin, None where it is empty.
         accuracy: share of right pixels in each bin, None where it is empty.
@@ -67,7 +67,7 @@ class Record:
     """What was measured, and where.
 
     Attributes:
-        environment: see :func:`iccld.reporting.environment.describe_environment`; empty if unknown.
+        environment: see ``iccld.reporting.environment.describe_environment``; empty if unknown.
         measured_on: the images, in words; empty before anything was measured.
         scores: None where there are no labels, or nothing was measured yet.
         no_scores: why there are none.

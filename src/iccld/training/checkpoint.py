@@ -75,7 +75,7 @@ def pack_module(name: str, module: nn.Module) -> dict[str, Tensor]:
 
 
 def unpack_module(name: str, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Loads what :func:`pack_module` gave, strictly."""
+    """Loads what ``pack_module`` gave, strictly."""
     prefix = f"{name}/"
     module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
 
@@ -87,7 +87,7 @@ def pack_optimizer(name: str, optimizer: torch.optim.Optimizer) -> dict[str, Ten
 
 
 def unpack_optimizer(name: str, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Loads what :func:`pack_optimizer` gave."""
+    """Loads what ``pack_optimizer`` gave."""
     entries: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith(f"{name}/"):

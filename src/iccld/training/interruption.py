@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Interruption:
-    """A context in which SIGINT and SIGTERM only set :attr:`requested`; the second one raises KeyboardInterrupt."""
+    """A context in which SIGINT and SIGTERM only set ``requested``; the second one raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self.requested = False

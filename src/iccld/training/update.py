@@ -49,7 +49,7 @@ class Update:
     """The networks and optimizers of a run and the one thing that is done with them at every step.
 
     Nothing in a call waits for the device: figures come back as tensors, and whether losses and gradients were finite
-    is asked later, of :meth:`first_failure`.
+    is asked later, of ``first_failure``.
 
     Args:
         config: the run's settings.

@@ -1,1 +1,1 @@
-"""The parts of the procedural street scenes; :mod:`iccld.data.street_scenes` is the door to them."""
+"""The parts of the procedural street scenes; ``iccld.data.street_scenes`` is the door to them."""

@@ -99,7 +99,7 @@ class Canvas:
             depth: metres, for the haze.
             gradient: brightness at the top and at the bottom of the polygon.
             grain: relative amplitude of a random texture.
-            kind: of the texture, see :mod:`iccld.data.scenes.noise`.
+            kind: of the texture, see ``iccld.data.scenes.noise``.
         """
         window = self.window(points)
         if window is None:

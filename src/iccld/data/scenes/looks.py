@@ -23,7 +23,7 @@ class Look:
         height: of the camera, metres.
         left_traffic: chance that the traffic keeps to the left.
         overcast: chance of a covered sky.
-        kinds: weights of the kinds of place, see :data:`iccld.data.scenes.street.KINDS`.
+        kinds: weights of the kinds of place, see ``iccld.data.scenes.street.KINDS``.
         saturation: factor on the saturation of all paint.
         bare: chance that a place's trees have no leaves.
         traffic: mean number of moving vehicles.

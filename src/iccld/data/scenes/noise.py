@@ -46,7 +46,7 @@ def crop(
 
     Args:
         rng: chooses tile and position.
-        kind: see :func:`tile`.
+        kind: see ``tile``.
         height: rows of the result.
         width: columns of the result.
         scale: output pixels per tile pixel, one number or (vertical, horizontal).

@@ -1,4 +1,4 @@
-"""HTML that escapes by default: plain strings are text, only :class:`Html` is markup."""
+"""HTML that escapes by default: plain strings are text, only ``Html`` is markup."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Html(str):
 
 
 Child = str | None
-"""Text, which is escaped, or :class:`Html`; None is left out."""
+"""Text, which is escaped, or ``Html``; None is left out."""
 
 
 def el(tag: str, *children: Child, **attributes: object) -> Html:

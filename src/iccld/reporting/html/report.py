@@ -48,7 +48,7 @@ def write_report(path: Path, subjects: Sequence[Subject], *, title: str | None =
 
 
 def report_page(subjects: Sequence[Subject], *, title: str | None = None) -> str:
-    """Makes the page; see :func:`write_report`."""
+    """Makes the page; see ``write_report``."""
     assert subjects
     records = trimmed([s.record for s in subjects])
     subjects = [replace(s, record=record) for s, record in zip(subjects, records, strict=True)]
