@@ -50,7 +50,6 @@ CASES = (
     Case("mit_b2", (512, 512), 2),
     Case("mit_b2", (512, 512), 2, paper=True),
     Case("mit_b5", (512, 512), 1, width=192),
-    Case("mit_b5", (512, 512), 1, paper=True, width=192),
 )
 
 

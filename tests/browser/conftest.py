@@ -16,6 +16,12 @@ _FINDER = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(_FINDER)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.browser)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Chromium of the system, driven by Playwright."""

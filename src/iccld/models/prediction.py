@@ -59,6 +59,8 @@ def to_batch(images: Any) -> tuple[Float[Tensor, "b 3 h w"], bool]:
     single = array.ndim == 3
     if single:
         array = array[None]
+    if not array.flags.writeable:  # as those of Pillow are; torch shares memory and warns of it
+        array = array.copy()
     if array.dtype == np.uint8:
         batch = torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2).float() / 255
     elif np.issubdtype(array.dtype, np.floating):

@@ -74,6 +74,12 @@ def test_odd_sizes_are_cut_out_of_the_padded_image(model: ICCLD, size: tuple[int
         np.testing.assert_allclose(ours[..., :height, :width], expected[..., :height, :width], atol=1e-5)
 
 
+def test_arrays_that_cannot_be_written_are_taken(model: ICCLD) -> None:
+    image = np.zeros((40, 64, 3), np.uint8)
+    image.flags.writeable = False  # warnings are errors here
+    assert model.predict(image).labels.shape == (40, 64)
+
+
 def test_bytes_and_floats_agree(model: ICCLD) -> None:
     image = _image(40, 56)
     as_bytes = model.predict(image)
