@@ -298,7 +298,7 @@ def test_files_that_cannot_be_decoded(open_page: Callable[..., Page], street: Pa
         ("empty.png", "empty.png: is empty"),
         ("cut.jpg", "cut.jpg: JPEG is truncated"),
         ("huge.png", "huge.png: has 8000×6000 pixels, more than the 40 million"),
-        ("sound.mp4", "sound.mp4: holds no picture that can be decoded"),
+        ("sound.mp4", "sound.mp4: holds no video"),
     ):
         _upload(page, bad_files / name)
         expect(notice).to_contain_text(said)

@@ -50,7 +50,7 @@ def test_clip_keeps_frames_rate_and_size(make_model: Callable[..., AppModel], tm
         progress=lambda done, total: told.append((done, total)),
     )
     codec, rate, frames = _decode(tmp_path / "out.mp4")
-    assert codec in ("h264", "libdav1d", "vp9")
+    assert codec == "h264"
     assert (rate, len(frames), frames[0].shape) == (5.0, 6, (48, 64, 3))
     assert (clip.frames, clip.cut, clip.size) == (6, False, (48, 64))
     assert told == [(n, 6) for n in range(1, 7)]
@@ -68,11 +68,11 @@ def test_long_clips_are_cut(
     assert len(_decode(tmp_path / "out.mp4")[2]) == frames
 
 
-def test_odd_sides_lose_a_row(make_model: Callable[..., AppModel], tmp_path: Path) -> None:
+def test_odd_sides_gain_a_row(make_model: Callable[..., AppModel], tmp_path: Path) -> None:
     source = _write(tmp_path / "a.mkv", size=(33, 51), codec="ffv1")
     clip = _segment(make_model(), source, tmp_path / "out.mp4")
     assert clip.size == (33, 51)
-    assert _decode(tmp_path / "out.mp4")[2][0].shape == (32, 50, 3)
+    assert _decode(tmp_path / "out.mp4")[2][0].shape == (34, 52, 3)
 
 
 def test_files_without_pictures(make_model: Callable[..., AppModel], tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_files_without_pictures(make_model: Callable[..., AppModel], tmp_path: P
         container.mux([*stream.encode(frame), *stream.encode(None)])
     (tmp_path / "junk.mp4").write_bytes(b"junk")
     for name in ("sound.mp4", "junk.mp4"):
-        with pytest.raises(InputError, match=rf"^{name}: holds no picture that can be decoded"):
+        with pytest.raises(InputError, match=rf"^{name}: (holds no video|cannot be opened as a video)"):
             _segment(make_model(), tmp_path / name, tmp_path / "out.mp4")
 
 
