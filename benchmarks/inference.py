@@ -27,7 +27,6 @@ import numpy as np
 import torch
 from references import MapDiffusion, SegFormer, segment
 
-from iccld.bench.results import describe_code, describe_machine
 from iccld.compute import autocast, uses_bf16
 from iccld.files import write_json
 from iccld.inference.export import ExportGraph, export_model
@@ -36,6 +35,7 @@ from iccld.labels import CITYSCAPES19
 from iccld.models.iccld import ICCLD
 from iccld.models.prediction import to_batch
 from iccld.models.transformers_backbone import MIT_NAMES
+from iccld.reporting.environment import describe_code, describe_machine
 
 STEPS = (1, 2, 4)
 DRAWS = 8

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from iccld.bench.results import describe_code, describe_machine
 from iccld.data.street_scenes import StreetScenes
 from iccld.files import write_json
+from iccld.reporting.environment import describe_code, describe_machine
 
 OUT = Path(__file__).parent / "limits.json"
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}

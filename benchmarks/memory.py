@@ -15,8 +15,8 @@ import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from iccld.bench.results import describe_code, describe_machine
 from iccld.files import write_json
+from iccld.reporting.environment import describe_code, describe_machine
 
 STEPS = 3
 

@@ -20,10 +20,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from iccld.bench.results import describe_code, describe_machine
 from iccld.files import write_json
 from iccld.labels import CITYSCAPES19
 from iccld.models.iccld import ICCLD
+from iccld.reporting.environment import describe_code, describe_machine
 
 BAR = 1.5
 REFERENCE = "import torch, transformers"

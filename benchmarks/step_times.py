@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 
 from iccld.bench.plan import Plan, Task, read_plan
-from iccld.bench.results import describe_code, describe_machine
 from iccld.build import build_discriminator, build_fabric, build_label_space, build_method, build_model
 from iccld.config import TrainConfig
 from iccld.files import write_json
+from iccld.reporting.environment import describe_code, describe_machine
 from iccld.training.update import Update
 
 OUT = Path(__file__).parent / "step_times"
