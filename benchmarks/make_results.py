@@ -1,4 +1,4 @@
-"""Writes the tables of docs/results.md and README.md from benchmarks/results: ``make results``.
+"""Writes the tables of docs/results.md, docs/backbones.md and README.md from benchmarks: ``make results``.
 
 No figure between the markers is typed: run it after a bench, or to see whether the documents are up to date.
 """
@@ -21,7 +21,7 @@ BEGIN, END = "<!-- results: begin (make results) -->", "<!-- results: end -->"
 
 
 def main() -> int:
-    """Rewrites both documents; with ``--check`` only says whether they would change (exit code 1)."""
+    """Rewrites the documents; with ``--check`` only says whether they would change (exit code 1)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; fail if something would change")
     check = parser.parse_args().check
@@ -32,6 +32,7 @@ def main() -> int:
     texts = {
         ROOT / "docs" / "results.md": "\n".join(tables) + _origin(results),
         ROOT / "README.md": _summary(plans, results, paces),
+        ROOT / "docs" / "backbones.md": _memory(),
     }
     stale = []
     for path, text in texts.items():
@@ -71,6 +72,31 @@ def _summary(plans: list[Plan], results: list[Result], paces: Mapping[str, Paces
                 if table.count("\n") > 1:
                     parts.append(f"{task.title}:\n\n{table}")
     return "\n\n".join(parts) or "No results yet."
+
+
+def _memory() -> str:
+    """What ``benchmarks/memory.py`` measured."""
+    path = ROOT / "benchmarks" / "memory.json"
+    if not path.is_file():
+        return "Not measured yet."
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    lines = [
+        "| backbone | M parameters | crop | batch | GiB measured | GiB announced |",
+        "|---|---|---|---|---|---|",
+    ]
+    for case in facts["cases"]:
+        name = f"`{case['backbone']}`" + (", mixed domain and adversary" if case["paper"] else "")
+        crop = f"{case['crop'][0]}×{case['crop'][1]}"
+        lines.append(
+            f"| {name} | {case['parameters'] / 1e6:.1f} | {crop} | {case['batch_size']} "
+            f"| {case['measured_gib']:.2f} | {case['predicted_gib']:.2f} |"
+        )
+    machine = facts["machine"]
+    origin = (
+        f"`{facts['command']}`, commit {facts['commit']}{' with changes' if facts['changed'] else ''}, "
+        f"{machine['cpu']}, {facts['precision']}, torch {machine['torch']}."
+    )
+    return "\n".join([*lines, "", origin])
 
 
 def _origin(results: list[Result]) -> str:

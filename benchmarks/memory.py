@@ -15,6 +15,7 @@ import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from iccld.compute import uses_bf16
 from iccld.files import write_json
 from iccld.reporting.environment import describe_code, describe_machine
 
@@ -81,6 +82,7 @@ def main() -> None:
             "command": f"python benchmarks/memory.py --threads {arguments.threads}",
             **describe_code(),
             "machine": describe_machine(arguments.threads, "cpu"),
+            "precision": "bf16" if uses_bf16("cpu", "auto") else "fp32",
             "steps": STEPS,
             "cases": rows,
         }
