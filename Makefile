@@ -52,7 +52,7 @@ test-notebook: .venv/.stamp-notebook
 	@$(BIN)/python -m pytest tests/notebook
 
 docs: .venv/.stamp-docs
-	@$(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "written: site/index.html"
 
 check: $(STAMP)

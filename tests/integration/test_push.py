@@ -36,8 +36,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings["data"] |= {
         "target": "camvid",
         "target_root": "/home/me/secret",
+        "target_split": "/home/me/secret/list.txt",
         "label_space": "camvid11",
     }
+    settings["model"] |= {"pretrained": "~/secret/mit-b5", "backbone": "auto:/home/me/secret/dino"}
     facts = {"preset": "scenes_to_camvid", "step": 40, "weights": "ema_teacher", **settings}
     torch.manual_seed(0)
     ICCLD(CAMVID11, width=16, latent_channels=4).save_pretrained(folder, extra={"training": facts})
@@ -84,6 +86,30 @@ def _front_matter(card: str) -> Any:
     return yaml.safe_load(card.split("---\n")[1])
 
 
+def test_no_path_of_this_machine_goes_out(run: Path, tmp_path: Path) -> None:
+    assert main(["push", str(run), "me/streets", "--folder", str(tmp_path / "card")]) == 0
+    config = (tmp_path / "card" / "config.json").read_text()
+    card = (tmp_path / "card" / "README.md").read_text()
+    assert "secret" not in config + card
+    training = json.loads(config)["training"]
+    assert training["data"]["target_root"] is None
+    assert training["data"]["target_split"] == "list.txt"
+    assert training["model"] | {"pretrained": "mit-b5", "backbone": "auto:dino"} == training["model"]
+
+
+def test_files_of_others_are_not_replaced(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "README.md").write_text("precious")
+    for folder in (tmp_path, run):
+        before = sorted((path.name, path.read_bytes()) for path in folder.iterdir())
+        assert main(["push", str(run), "me/streets", "--folder", str(folder)]) == 2
+        assert sorted((path.name, path.read_bytes()) for path in folder.iterdir()) == before
+        assert "choose another folder" in capsys.readouterr().err
+    for _ in range(2):  # its own earlier files may be written again
+        assert main(["push", str(run), "me/streets", "--folder", str(tmp_path / "card")]) == 0
+
+
 def test_uploaded_model_is_the_model_with_its_card(
     run: Path, hub: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,7 +140,7 @@ def test_card_has_the_figures_of_the_weights_and_no_others(run: Path, tmp_path: 
         "| pixel accuracy | 71.5 |",
         "split val; protocol camvid11",
         "| labeled data | street_scenes, game look (generated), split train |",
-        "| unlabeled data | camvid, split train |",
+        "| unlabeled data | camvid, split list.txt |",
         "| seed | 3 (one run) |",
         "EMA teacher of step 40",
         "License: not stated.",

@@ -73,7 +73,7 @@ class MixTransformerCoder(_NormalizedCoder):
                 SegformerConfig(hidden_sizes=list(hidden_sizes), depths=list(depths))
             )
         if config is not None or pretrained:  # what was read may differ from the table above
-            self.backbone_config = self.encoder.config.to_dict()
+            self.backbone_config = _portable(self.encoder.config)
         self.channels = dict(zip((4, 8, 16, 32), self.encoder.config.hidden_sizes, strict=True))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
@@ -125,7 +125,7 @@ class AutoBackboneCoder(_NormalizedCoder):
         if pretrained and config is None:
             # Not AutoBackbone itself: of a local folder it asks the hub first.
             self.backbone = _load_weights(type(self.backbone), source, config=loaded)
-        self.backbone_config = loaded.to_dict()
+        self.backbone_config = _portable(loaded)
         self.patch_size = int(patch_size) if is_plain and isinstance(patch_size, int) else 0
         channels = list(self.backbone.channels)
         if len(channels) != 4:
@@ -144,6 +144,13 @@ class AutoBackboneCoder(_NormalizedCoder):
         maps = self.backbone(x).feature_maps
         sizes = {stride: (height // stride, width // stride) for stride in self.channels}
         return {s: upsample_to(m, sizes[s]) for s, m in zip(self.channels, maps, strict=True)}
+
+
+def _portable(config: Any) -> dict[str, Any]:
+    """A configuration to store with a model: without the folder of this machine that it was read from."""
+    stored: dict[str, Any] = config.to_dict()
+    stored.pop("_name_or_path", None)
+    return stored
 
 
 def _load_weights(kind: Any, source: str, **arguments: Any) -> Any:

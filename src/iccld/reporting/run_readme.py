@@ -16,6 +16,7 @@ run.json           every setting of the training
 metrics.csv        losses and scores by step; curves.png and adversary.png draw them
 checkpoints/       what resuming needs; without it the same command starts over
 report.json        what was measured for report.html
+tensorboard/       the same for TensorBoard; trackers.json: how far each tracker is
 cache/             class counts; may be removed
 
 Predict      iccld predict {run} IMAGES --out OUT

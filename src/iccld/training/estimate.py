@@ -42,7 +42,7 @@ def estimate_step(model: ICCLD, *, batch_size: int, num_branches: int, crop: tup
         crop: height and width of the images.
     """
     device = next(model.parameters()).device
-    labeled = 2 if num_branches == 3 else 1
+    labeled = 2 if num_branches >= 3 else 1
     images = torch.full((num_branches, 3, *crop), 0.5, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(labeled, *crop, dtype=torch.int64, device=device)
@@ -69,5 +69,5 @@ def estimate_step(model: ICCLD, *, batch_size: int, num_branches: int, crop: tup
     activations = max(0, sum(kept.values()) - weights) * batch_size
     # Student, gradients, two moments and the teacher; activations, and the gradients in flight.
     peak = 5 * weights + int(_IN_FLIGHT * activations) + (_PROCESS_OVERHEAD if device.type == "cpu" else 0)
-    teacher = 1.25 if num_branches == 3 else 1.0
+    teacher = 1.25 if num_branches >= 3 else 1.0
     return Estimate(sum(p.numel() for p in model.parameters()), peak, seconds * batch_size * teacher)

@@ -208,3 +208,15 @@ def test_networks_that_are_no_backbones(kind: str, tmp_path: Path) -> None:
     AutoConfig.for_model(kind).save_pretrained(tmp_path)
     message = _refusal(f"auto:{tmp_path}")
     assert "transformers has no backbone of this type" in message
+
+
+def test_a_stored_configuration_names_no_folder(tmp_path: Path) -> None:
+    from transformers import SegformerConfig, SegformerModel
+
+    SegformerModel(SegformerConfig(hidden_sizes=[8, 16, 16, 16], depths=[1, 1, 1, 1])).save_pretrained(
+        tmp_path
+    )
+    coder = build_image_coder("mit_b0", pretrained=str(tmp_path))
+    assert str(tmp_path) not in str(coder.backbone_config)
+    again = build_image_coder("mit_b0", backbone_config=coder.backbone_config)
+    assert pyramid_channels(again) == pyramid_channels(coder)
