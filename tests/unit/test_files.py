@@ -108,3 +108,12 @@ def test_json_refuses_nan_and_keeps_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(path, {"miou": float("nan")})
     assert json.loads(path.read_text())["miou"] == 45.1
+
+
+def test_files_have_the_rights_of_any_new_file(tmp_path: Path) -> None:
+    def write_for_the_owner_alone(temporary: Path) -> None:
+        temporary.touch(mode=0o600)
+
+    (tmp_path / "plain").touch()
+    path = write_atomic(tmp_path / "file", write_for_the_owner_alone)
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
