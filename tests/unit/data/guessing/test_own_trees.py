@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_data import random_image, save_gray, save_rgb
+from PIL import Image
 
 from iccld.data.check import check_dataset
 from iccld.data.datasets import open_dataset
@@ -167,3 +168,10 @@ def test_only_a_sample_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert evidence is not None
     assert (evidence.num_read, evidence.num_files) == (3, 9)
     assert "Not every label map was read" in to_toml(guess_folder(tmp_path))
+
+
+def test_label_maps_beyond_the_limit_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, "images/1.png", "labels/1.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3)
+    assert "1.png: has far more pixels than can be read safely" in refusal(tmp_path)
+    assert "has far more pixels than can be read safely" in check_dataset("folder", tmp_path).errors[0]
