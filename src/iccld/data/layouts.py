@@ -121,6 +121,21 @@ LAYOUTS: Mapping[str, Callable[[Path, str, bool], Layout]] = {
 }
 
 
+def read_list(path: Path) -> list[str]:
+    """Reads a text file that names images, one a line; empty lines are left out.
+
+    Raises:
+        InputError: it cannot be read or is no UTF-8 text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is no UTF-8 text; save the list of images as UTF-8") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
 def list_images(folder: Path) -> list[Path]:
     """Lists the image files under a folder, deeply, following links, sorted, hidden ones left out."""
     found: list[Path] = []
@@ -227,7 +242,7 @@ def _select(layout: Layout, split: str) -> Layout:
         raise InputError(f"{split}: no such file, neither here nor in {layout.root}; name the list of images")
     by_name = {pair.name: pair for pair in layout.pairs}
     by_name.update({str(Path(pair.name).with_suffix("")): pair for pair in layout.pairs})
-    wanted = [line.strip() for line in list_file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    wanted = read_list(list_file)
     missing = [name for name in wanted if name not in by_name]
     if missing or not wanted:
         fault = f"{missing[0]!r} is no image of {layout.root}" if missing else "the list is empty"

@@ -312,6 +312,8 @@ def test_a_list_names_the_images_of_a_split(tmp_path: Path) -> None:
     )
     (tmp_path / "val.txt").write_text("\n")
     assert "it is empty" in refusal(lambda: open_dataset("folder", tmp_path, split="val"))
+    (tmp_path / "val.txt").write_bytes(b"\xff\n")
+    assert "is no UTF-8 text" in refusal(lambda: open_dataset("folder", tmp_path, split="val"))
 
 
 def test_several_colors_may_be_one_class(tmp_path: Path) -> None:

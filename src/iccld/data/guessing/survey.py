@@ -43,6 +43,12 @@ class Survey:
                     found[tuple(group or "" for group in match.groups())] = name
         return found
 
+    def by_name(self, glob: str) -> dict[str, Key]:
+        """What a list may call the images of a glob, with or without their ending, and how they are paired."""
+        start = re.split(r"[*?{]", glob, maxsplit=1)[0].rpartition("/")[0] + "/"
+        names = {name.removeprefix(start): key for key, name in self.match(glob).items()}
+        return names | {os.path.splitext(name)[0]: key for name, key in names.items()}
+
     def endings(self) -> str:
         """Words the endings of the other files, the most frequent ones first."""
         return ", ".join(f"{count} {suffix}" for suffix, count in Counter(self.others).most_common(3))

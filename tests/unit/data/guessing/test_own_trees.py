@@ -175,3 +175,11 @@ def test_label_maps_beyond_the_limit_are_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3)
     assert "1.png: has far more pixels than can be read safely" in refusal(tmp_path)
     assert "has far more pixels than can be read safely" in check_dataset("folder", tmp_path).errors[0]
+
+
+def test_maps_of_no_image_are_not_judged(tmp_path: Path) -> None:
+    fill(tmp_path, "images/0.png labels/0_color.png", "labels/0.png")
+    save_gray(tmp_path / "labels/old.png", MASK + 40)
+    guess = guess_folder(tmp_path)
+    assert guess.evidence is not None
+    assert (guess.evidence.num_files, guess.evidence.fault, set(guess.evidence.ids)) == (1, "", {0, 1, 2, 3})
