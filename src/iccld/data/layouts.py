@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -136,11 +136,28 @@ def read_list(path: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
+def walk(folder: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walks a folder as ``os.walk`` does, its folders sorted, and follows links, as data sets often are.
+
+    A link to a folder that it lies in is not followed, so that loops end. Two links to one folder both are.
+    """
+    above: dict[str, frozenset[str]] = {os.fspath(folder): frozenset()}
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        passed = above.pop(parent)
+        if real in passed:
+            folders.clear()
+            continue
+        folders.sort()
+        yield parent, folders, names
+        above.update((os.path.join(parent, name), passed | {real}) for name in folders)
+
+
 def list_images(folder: Path) -> list[Path]:
     """Lists the image files under a folder, deeply, following links, sorted, hidden ones left out."""
     found: list[Path] = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    for parent, folders, names in walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         found.extend(Path(parent, name) for name in names if is_image_name(name))
     return sorted(found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -183,3 +184,22 @@ def test_maps_of_no_image_are_not_judged(tmp_path: Path) -> None:
     guess = guess_folder(tmp_path)
     assert guess.evidence is not None
     assert (guess.evidence.num_files, guess.evidence.fault, set(guess.evidence.ids)) == (1, "", {0, 1, 2, 3})
+
+
+def test_a_link_to_the_folder_itself_is_walked_once(tmp_path: Path) -> None:
+    fill(tmp_path, "images/1.png", "labels/1.png")
+    (tmp_path / "images" / "up").symlink_to(tmp_path)
+    entry = guess_folder(tmp_path).splits["train"]
+    assert (entry.images, entry.num_images, entry.num_labels) == ("images/*.png", 1, 1)
+
+
+def test_names_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"stra\xdfe")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    fill(folder, "images/1.png", "labels/1.png")
+    assert r"stra\xdfe: this name is not UTF-8; rename" in refusal(folder)
+    fill(tmp_path, "images/1.png")
+    assert r"stra\xdfe/images/1.png: this name is not UTF-8" in refusal(tmp_path)
