@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ def commands(tmp_path: Path) -> dict[str, list[str]]:
         "predict": f"predict {model} {images} --out {out} --write labels",
         "data check": f"data check camvid {tmp_path / 'data'} --split val",
         "data scenes": f"data scenes {tmp_path / 'scenes'} --count 1 --height 64 --width 96",
+        "data init": f"data init {tmp_path / 'data'} --force",
+        "rank": f"rank {model} {images} --out {tmp_path / 'next'}",
         "push": f"push {model} me/streets --folder {tmp_path / 'card'}",
     }
     return {name: text.split() for name, text in words.items()}
@@ -42,6 +45,8 @@ def commands(tmp_path: Path) -> dict[str, list[str]]:
         ("predict", {"images": 1, "videos": [], "failures": []}),
         ("data check", {"passed": True, "num_labels": 1}),
         ("data scenes", {"written": 1, "kept": 0}),
+        ("data init", {"layout": "images and label maps", "builtin": None}),
+        ("rank", {"failures": []}),
         ("push", {"repo": "me/streets", "address": None}),
     ],
 )
@@ -65,6 +70,40 @@ def test_result_on_standard_output_alone_or_in_a_file(
     assert json.loads((tmp_path / "result.json").read_text()) == result
     assert captured.out
     assert not captured.out.startswith("{")
+
+
+def test_what_data_init_and_rank_tell(
+    commands: dict[str, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*commands["data init"], "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["file"] == str(tmp_path / "data" / "dataset.toml")
+    assert found["label_maps"] == "4 ids of your own"
+    assert found["classes"] == ["class_0", "class_1", "class_2", "class_3"]
+    assert found["splits"]["val"] == {
+        "images": "val/images/*.png", "labels": "val/labels/*.png", "list": None, "num_images": 1, "num_labels": 1,
+    }  # fmt: skip
+    assert any("write the names" in note for note in found["notes"])
+    assert main([*commands["data init"], "--dry-run", "--json", "-"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {**found, "file": None}
+    assert 'images = "val/images/*.png"' in captured.err
+
+    assert main([*commands["rank"], "--json", "-"]) == 0
+    ranking = json.loads(capsys.readouterr().out)
+    assert ranking["sheets"] == [str(tmp_path / "next" / "contact_sheet.png")]
+    (row,) = ranking["frames"]
+    with open(tmp_path / "next" / "rank.csv", encoding="utf-8", newline="") as file:
+        (written,) = csv.DictReader(file)
+    assert f"{row['score']:.6f}" == written["score"]
+    assert row == {
+        **row,
+        "rank": 1,
+        "file": written["file"],
+        "frame": None,
+        "distance": None,
+        "neighbor": None,
+    }
 
 
 def test_presets(capsys: pytest.CaptureFixture[str]) -> None:

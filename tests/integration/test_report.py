@@ -70,7 +70,9 @@ def test_a_run_is_reported_and_compared(
     # A second time nothing is measured, and several go side by side into the current folder.
     monkeypatch.setattr(run_report, "measure_run", None)
     monkeypatch.chdir(tmp_path)
-    assert main(["report", str(run), str(older)]) == 0
+    capsys.readouterr()
+    assert main(["report", str(run), str(older), "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"report": "report.html", "runs": ["mine", "older"]}
     both = (tmp_path / "report.html").read_text()
     assert 'id="run1"' in both
     assert "older" in both

@@ -5,13 +5,15 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from iccld.commands.flags import OptionalFolder
+from iccld.commands.flags import JsonFile, OptionalFolder
+from iccld.commands.output import human_text, write_result
 from iccld.errors import InputError
 from iccld.files import write_text
+from iccld.labels import get_label_space
 
 if TYPE_CHECKING:
     from iccld.data.guessing.guess import Guess
@@ -48,6 +50,8 @@ class DataInitArgs:
     """Replace a dataset.toml that is there."""
     dry_run: bool = False
     """Print the file instead of writing it."""
+    json: JsonFile = None
+    """Where to write what was found: layout, splits, classes, notes."""
 
     def run(self) -> int:
         """Guesses, writes the file and says what to do next."""
@@ -63,11 +67,14 @@ class DataInitArgs:
 
         guess = guess_folder(self.folder, names=self.classes)
         text = to_toml(guess, role=self.role, outside=self.out is not None)
-        if self.dry_run:
-            print(text, end="")
-            return 0
-        write_text(path, text)
-        self._report(guess, path, place)
+        if not self.dry_run:
+            write_text(path, text)
+        with human_text(self.json):
+            if self.dry_run:
+                print(text, end="")
+            else:
+                self._report(guess, path, place)
+        write_result(self.json, _to_json(guess, None if self.dry_run else path))
         return 0
 
     def _report(self, guess: Guess, path: Path, place: Path) -> None:
@@ -88,3 +95,28 @@ class DataInitArgs:
             )
         split = "" if "train" in guess.splits else f" --split {next(iter(guess.splits))}"
         print(f"next: iccld data check folder {shlex.quote(str(place))}{split}")
+
+
+def _to_json(guess: Guess, path: Path | None) -> dict[str, Any]:
+    """What was found; ``file`` is None where none was written, ``label_maps`` where there are none."""
+    from iccld.data.guessing.toml_text import to_check
+
+    classes = guess.meaning.classes if guess.meaning is not None else None
+    return {
+        "file": None if path is None else str(path),
+        "layout": guess.layout,
+        "builtin": guess.builtin,
+        "label_maps": None if guess.meaning is None else guess.meaning.text,
+        "classes": list(get_label_space(classes).names if isinstance(classes, str) else classes or ()),
+        "splits": {
+            name: {
+                "images": entry.images,
+                "labels": entry.labels,
+                "list": entry.list_file,
+                "num_images": entry.num_images,
+                "num_labels": entry.num_labels,
+            }
+            for name, entry in guess.splits.items()
+        },
+        "notes": [*guess.notes, *to_check(guess)],
+    }

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from iccld.commands.flags import Inputs, Model, OptionalNumber, OptionalSize, OutFolder
+from iccld.commands.flags import Inputs, JsonFile, Model, OptionalNumber, OptionalSize, OutFolder
+from iccld.commands.output import human_text, write_result
 from iccld.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,12 +67,14 @@ class RankArgs:
     """CPU threads; 0 for automatic."""
     seed: int = 0
     """Seed of the noise."""
+    json: JsonFile = None
+    """Where to write the ranking with the sheets and the files that could not be read."""
 
     def run(self) -> int:
         """Ranks; 1 if some files could not be read."""
         from iccld.inference.candidates import scan, write_frames
         from iccld.inference.inputs import find_inputs, split_inputs
-        from iccld.inference.ranking import check_ranking, rank, write_ranking
+        from iccld.inference.ranking import check_ranking, rank, ranking_rows, write_ranking
         from iccld.inference.segmenter import PredictSettings, load_segmenter
 
         settings = PredictSettings(self.steps, self.draws, self.seed, self.window, self.overlap, self.resize)
@@ -94,12 +97,15 @@ class RankArgs:
         places = write_frames(shown, self.out / "frames", self.every)
         captions = [self._caption(place, item, found.candidates) for place, item in enumerate(first, start=1)]
         pages = self._draw_sheet(model, settings, [places[candidate] for candidate in shown], captions)
-        print(f"{len(order)} frame{'' if len(order) == 1 else 's'} ranked: {self.out / 'rank.csv'}")
-        print(f"the first {len(first)}: {', '.join(map(str, pages))}")
+        with human_text(self.json):
+            print(f"{len(order)} frame{'' if len(order) == 1 else 's'} ranked: {self.out / 'rank.csv'}")
+            print(f"the first {len(first)}: {', '.join(map(str, pages))}")
         if found.failures:
             print(f"iccld: {len(found.failures)} files could not be read to their end:", file=sys.stderr)
             for failure in found.failures:
                 print(f"  {failure}", file=sys.stderr)
+        result = {"frames": ranking_rows(order, names), "sheets": [str(page) for page in pages]}
+        write_result(self.json, {**result, "failures": list(map(str, found.failures))})
         return 1 if found.failures else 0
 
     def _caption(self, place: int, item: Ranked, candidates: Sequence[Candidate]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from iccld.commands.flags import OptionalFile, Runs
+from iccld.commands.flags import JsonFile, OptionalFile, Runs
+from iccld.commands.output import human_text, write_result
 from iccld.errors import InputError
 
 
@@ -31,6 +32,8 @@ class ReportArgs:
     """Where a run without a record is measured: auto, cpu, cuda, cuda:1, ..."""
     threads: int = 0
     """CPU threads for that; 0 for automatic."""
+    json: JsonFile = None
+    """Where to write the page's path and the runs' names."""
 
     def run(self) -> int:
         """Reads the runs and writes the page."""
@@ -42,5 +45,8 @@ class ReportArgs:
         folders = list(dict.fromkeys(path for folder in self.runs for path in find_runs(folder)))
         out = self.out or (self.runs[0] / REPORT if len(self.runs) == 1 else Path(REPORT))
         subjects = load_runs(folders, device=self.device, threads=self.threads)
-        print(f"report: {write_report(out, subjects)}")
+        page = write_report(out, subjects)
+        with human_text(self.json):
+            print(f"report: {page}")
+        write_result(self.json, {"report": str(page), "runs": [subject.name for subject in subjects]})
         return 0

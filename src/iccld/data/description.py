@@ -114,11 +114,26 @@ def _globs(path: Path, value: Mapping[str, Any]) -> tuple[dict[str, tuple[str, s
             raise InputError(
                 f"{path}: [splits.{name}] must have images and may have labels and list, nothing else"
             )
-        images = _typed(path, entry, "images", str, None)
-        globs[name] = (images, _typed(path, entry, "labels", str, None))
+        images, labels = (_typed(path, entry, key, str, None) for key in ("images", "labels"))
+        for glob in filter(None, (images, labels)):
+            if not _is_balanced(glob):
+                raise InputError(
+                    f"{path}: {glob!r} has a brace without its partner; close the brace, as in *.{{jpg,png}}"
+                )
+        globs[name] = (images, labels)
         if "list" in entry:
             lists[name] = _typed(path, entry, "list", str, None)
     return globs, lists
+
+
+def _is_balanced(glob: str) -> bool:
+    """Whether every brace is opened before it is closed, and closed in the end."""
+    depth = 0
+    for character in glob:
+        depth += (character == "{") - (character == "}")
+        if depth < 0:
+            return False
+    return depth == 0
 
 
 def _space(path: Path, value: Mapping[str, Any], name: str, has_labels: bool) -> LabelSpace:

@@ -28,6 +28,8 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 Color = tuple[int, int, int]
 RawLabel = UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]
+TOO_LARGE = "has far more pixels than can be read safely; make it smaller"
+"""What is said of an image that Pillow refuses for its size."""
 _EXIF_ORIENTATION = 274
 _PNG_PALETTE = 3
 
@@ -91,7 +93,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Reads an image's (height, width) from its header alone, as ``read_image`` would return it.
 
     Raises:
-        InputError: the file is missing or its header cannot be read.
+        InputError: the file is missing, too large, or its header cannot be read.
     """
     path = Path(path)
     try:
@@ -100,6 +102,8 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
             turned = _orientation(image) >= 5
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: {TOO_LARGE}") from error
     except (OSError, SyntaxError, ValueError, TypeError) as error:
         raise InputError(f"{path}: is not an image that can be read; replace or remove the file") from error
     return (width, height) if turned else (height, width)
@@ -193,7 +197,9 @@ def _label_from_pillow(path: Path, data: bytes, colors: Mapping[Color, int] | No
                 raw = np.asarray(image.getchannel(0))
             else:
                 raw = np.asarray(image.convert("RGB") if image.mode in ("RGBA", "RGBX") else image)
-    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: {TOO_LARGE}") from error
+    except (OSError, SyntaxError, ValueError, TypeError) as error:
         raise InputError(f"{path}: cannot be decoded as a label map; replace or remove the file") from error
     if lossy:
         raise InputError(f"{path}: a label map in lossy WebP has lost its exact ids; save label maps as PNG")

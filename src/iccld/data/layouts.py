@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -121,11 +121,43 @@ LAYOUTS: Mapping[str, Callable[[Path, str, bool], Layout]] = {
 }
 
 
+def read_list(path: Path) -> list[str]:
+    """Reads a text file that names images, one a line; empty lines are left out.
+
+    Raises:
+        InputError: it cannot be read or is no UTF-8 text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is no UTF-8 text; save the list of images as UTF-8") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def walk(folder: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walks a folder as ``os.walk`` does, its folders sorted, and follows links, as data sets often are.
+
+    A link to a folder that it lies in is not followed, so that loops end. Two links to one folder both are.
+    """
+    above: dict[str, frozenset[str]] = {os.fspath(folder): frozenset()}
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        passed = above.pop(parent)
+        if real in passed:
+            folders.clear()
+            continue
+        folders.sort()
+        yield parent, folders, names
+        above.update((os.path.join(parent, name), passed | {real}) for name in folders)
+
+
 def list_images(folder: Path) -> list[Path]:
     """Lists the image files under a folder, deeply, following links, sorted, hidden ones left out."""
     found: list[Path] = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    for parent, folders, names in walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         found.extend(Path(parent, name) for name in names if is_image_name(name))
     return sorted(found)
 
@@ -227,7 +259,7 @@ def _select(layout: Layout, split: str) -> Layout:
         raise InputError(f"{split}: no such file, neither here nor in {layout.root}; name the list of images")
     by_name = {pair.name: pair for pair in layout.pairs}
     by_name.update({str(Path(pair.name).with_suffix("")): pair for pair in layout.pairs})
-    wanted = [line.strip() for line in list_file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    wanted = read_list(list_file)
     missing = [name for name in wanted if name not in by_name]
     if missing or not wanted:
         fault = f"{missing[0]!r} is no image of {layout.root}" if missing else "the list is empty"

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from iccld.data.description import DESCRIPTION, Description, read_description
-from iccld.data.layouts import FilePair, Layout, list_images, pair_folders
+from iccld.data.layouts import FilePair, Layout, list_images, pair_folders, read_list
 from iccld.errors import InputError
 from iccld.labels import suggest
 
@@ -80,7 +80,7 @@ def _listed(description: Description, split: str, images: _Matches) -> _Matches:
         raise InputError(f"{description.path}: list = {description.lists[split]!r} is no file; mend the path")
     by_name = {name: key for key, (name, _) in images.items()}
     by_name |= {str(Path(name).with_suffix("")): key for name, key in by_name.items()}
-    wanted = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    wanted = read_list(file)
     missing = [name for name in wanted if name not in by_name]
     if missing or not wanted:
         fault = f"{missing[0]!r} is no image of {description.globs[split][0]!r}" if missing else "it is empty"

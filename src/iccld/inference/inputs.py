@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from iccld.data.image_files import IMAGE_SUFFIXES, is_image_name
+from iccld.data.layouts import walk
 from iccld.errors import InputError
 
 VIDEO_SUFFIXES = (
@@ -181,15 +181,7 @@ def _expand(text: str) -> Iterator[Input]:
 
 
 def _below(folder: Path, base: Path) -> Iterator[Input]:
-    """Walks a folder and follows links, as data sets often are; each real folder once, so that loops end."""
-    seen: set[str] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort()
+    for parent, _, names in walk(folder):
         for name in sorted(names):
             if _is_input(name):
                 path = Path(parent, name)

@@ -123,15 +123,32 @@ def rank(
     return order
 
 
+def ranking_rows(
+    order: Sequence[Ranked], names: Sequence[tuple[str, int | None]]
+) -> list[dict[str, str | int | float | None]]:
+    """Lists a ranking as rows: rank, file, frame, score, distance, neighbor; None where there is none.
+
+    Args:
+        order: what ``rank`` gave.
+        names: file, and number of the frame in a video or None, of every frame in the order they were given.
+    """
+    return [
+        {
+            "rank": place,
+            "file": names[item.index][0],
+            "frame": names[item.index][1],
+            "score": item.score,
+            "distance": item.distance,
+            "neighbor": None if item.neighbor is None else frame_title(*names[item.neighbor]),
+        }
+        for place, item in enumerate(order, start=1)
+    ]
+
+
 def write_ranking(
     path: str | os.PathLike[str], order: Sequence[Ranked], names: Sequence[tuple[str, int | None]]
 ) -> Path:
-    """Writes a ranking as CSV: rank, file, frame, score, distance, neighbor.
-
-    Args:
-        path: the file.
-        order: what ``rank`` gave.
-        names: file, and number of the frame in a video or None, of every frame in the order they were given.
+    """Writes the rows of ``ranking_rows`` as CSV, numbers to six places.
 
     Raises:
         InputError: it cannot be written.
@@ -139,11 +156,8 @@ def write_ranking(
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["rank", "file", "frame", "score", "distance", "neighbor"])
-    for place, item in enumerate(order, start=1):
-        file, frame = names[item.index]
-        neighbor = "" if item.neighbor is None else frame_title(*names[item.neighbor])
-        distance = "" if item.distance is None else f"{item.distance:.6f}"
-        table.writerow([place, file, "" if frame is None else frame, f"{item.score:.6f}", distance, neighbor])
+    for row in ranking_rows(order, names):
+        table.writerow([f"{value:.6f}" if isinstance(value, float) else value for value in row.values()])
     return write_text(path, text.getvalue())
 
 

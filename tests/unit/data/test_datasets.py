@@ -97,6 +97,8 @@ def test_gta5_split_file(tmp_path: Path) -> None:
     assert "'00009.png' is no image" in refusal(lambda: open_dataset("gta5", tmp_path, split="bad.txt"))
     (tmp_path / "empty.txt").write_text("\n")
     assert "the list is empty" in refusal(lambda: open_dataset("gta5", tmp_path, split="empty.txt"))
+    (tmp_path / "odd.txt").write_bytes(b"\xff\n")
+    assert "is no UTF-8 text" in refusal(lambda: open_dataset("gta5", tmp_path, split="odd.txt"))
     assert "no such file" in refusal(lambda: open_dataset("gta5", tmp_path, split="none.txt"))
     assert "no split 'val'" in refusal(lambda: open_dataset("gta5", tmp_path, split="val"))
 

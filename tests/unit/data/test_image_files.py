@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -325,3 +326,14 @@ def test_image_names() -> None:
     assert is_image_name("b.jpeg")
     assert not is_image_name(".hidden.png")
     assert not is_image_name("c.json")
+
+
+@pytest.mark.parametrize("read", [image_size, read_label])
+def test_images_beyond_the_limit_are_named(
+    tmp_path: Path, read: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_gray(tmp_path / "large.png", np.zeros((6, 8), np.uint8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    with pytest.raises(InputError) as error:
+        read(path)
+    assert "has far more pixels than can be read safely; make it smaller" in one_line(error, path)

@@ -10,6 +10,7 @@ from fake_data import SIZE, make_camvid, random_ids, random_image, save_gray, sa
 
 from iccld.data.datasets import FileDataset, open_dataset
 from iccld.data.description import read_description
+from iccld.data.layouts import list_images
 from iccld.data.own_folder import match_glob
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19
@@ -127,6 +128,15 @@ def test_globs_may_leave_the_folder(tmp_path: Path) -> None:
     text = f'images = "../store/*.png"\nlabels = "{tmp_path}/truth/*.png"\nclasses = ["a", "b"]'
     describe(tmp_path / "set", text)
     assert open_dataset("folder", tmp_path / "set").label(0).shape == SIZE
+
+
+def test_links_are_followed_but_loops_end(tmp_path: Path) -> None:
+    add(tmp_path, "all/1.png", "both/1.png")
+    for link in ("images", "more"):
+        (tmp_path / link).symlink_to(tmp_path / "all")
+    (tmp_path / "both" / "up").symlink_to(tmp_path)
+    names = [file.relative_to(tmp_path).as_posix() for file in list_images(tmp_path)]
+    assert names == ["all/1.png", "both/1.png", "images/1.png", "more/1.png"]
 
 
 def test_star_does_not_cross_folders(tmp_path: Path) -> None:
@@ -248,6 +258,9 @@ GOOD = 'images = "images/*.png"\nlabels = "labels/*.png"\nclasses = ["a", "b"]\n
         (GOOD.replace("labels/*", "lab/*"), "labels = 'lab/*.png' matches no file"),
         (GOOD.replace("labels/*", "labels/**/*"), "same number"),
         ("images = 3", "images = 3 must be text"),
+        ('images = "images/*.{png,jpg"', "close the brace"),
+        (GOOD.replace("labels/*.png", "labels/*.png}"), "'labels/*.png}' has a brace without its partner"),
+        ('images = "images/*.}png{"', "close the brace"),
         ('images = "images/*"\nlabels = "labels/*"', "has labels but no classes"),
         (GOOD.replace('["a", "b"]', '"cityscapes"'), "did you mean 'cityscapes19'?"),
         (GOOD.replace('["a", "b"]', "[1, 2]"), "must be a list of names"),
@@ -312,6 +325,8 @@ def test_a_list_names_the_images_of_a_split(tmp_path: Path) -> None:
     )
     (tmp_path / "val.txt").write_text("\n")
     assert "it is empty" in refusal(lambda: open_dataset("folder", tmp_path, split="val"))
+    (tmp_path / "val.txt").write_bytes(b"\xff\n")
+    assert "is no UTF-8 text" in refusal(lambda: open_dataset("folder", tmp_path, split="val"))
 
 
 def test_several_colors_may_be_one_class(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from iccld.data.image_files import Color, read_label
+from iccld.data.image_files import TOO_LARGE, Color, read_label
 from iccld.data.integrity import JPEG_SIGNATURE, PNG_SIGNATURE
 from iccld.errors import InputError
 
@@ -115,6 +115,8 @@ def _open(path: Path) -> tuple[str, list[Color]]:
             if image.mode != "P":
                 return image.mode, []
             flat = image.getpalette("RGB") or []
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: {TOO_LARGE}") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{path}: is not an image that can be read") from error
     return "P", [(flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat) - 2, 3)]
@@ -130,6 +132,8 @@ def _colors(path: Path) -> np.ndarray | None:
     try:
         with Image.open(io.BytesIO(data)) as image:
             rgb = np.asarray(image.convert("RGB"))
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: {TOO_LARGE}") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{path}: cannot be decoded as a label map") from error
     is_gray = (rgb[..., 0] == rgb[..., 1]) & (rgb[..., 1] == rgb[..., 2])

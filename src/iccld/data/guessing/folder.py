@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from iccld.data.guessing.evidence import Evidence, read_evidence
-from iccld.data.guessing.guess import Guess, SplitGlobs
+from iccld.data.guessing.guess import Guess, paired_labels
 from iccld.data.guessing.known import CAMVID_STEMS, known_title, match_known
 from iccld.data.guessing.meaning import CAMVID_TRAIN_IDS, LABEL_IDS, TRAIN_IDS, Meaning, guess_meaning, rename
 from iccld.data.guessing.survey import Survey, survey
@@ -68,7 +68,7 @@ def _own_folder(found: Survey) -> Guess:
         folders = ", ".join(f"{tree.base or '.'}/" for tree in trees)
         raise InputError(f"{found.root}: holds label maps ({folders}) but no images; {_LOOKED_FOR}")
     splits, notes = pair_trees(found, trees)
-    labeled = _label_files(found, splits)
+    labeled = paired_labels(found, splits.values())
     if not labeled:
         _refuse_unpaired(found, trees)
         return Guess(found.root, "images without labels", splits, role="target", notes=tuple(notes))
@@ -81,13 +81,6 @@ def _own_folder(found: Survey) -> Guess:
     return _with_title(
         found, Guess(found.root, "images and label maps", splits, meaning, evidence, notes=tuple(notes))
     )
-
-
-def _label_files(found: Survey, splits: Mapping[str, SplitGlobs]) -> list[str]:
-    labels = {
-        name for entry in splits.values() if entry.labels for name in found.match(entry.labels).values()
-    }
-    return sorted(labels)
 
 
 def _refuse_unpaired(found: Survey, trees: Sequence[Tree]) -> None:

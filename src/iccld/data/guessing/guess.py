@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from iccld.data.guessing.evidence import Evidence
 from iccld.data.guessing.meaning import Meaning
+from iccld.data.guessing.survey import Survey
+from iccld.data.layouts import read_list
 
 
 @dataclass(frozen=True)
@@ -54,3 +56,18 @@ class Guess:
     resize_labels: bool = False
     role: str | None = None
     notes: tuple[str, ...] = ()
+
+
+def paired_labels(survey: Survey, splits: Iterable[SplitGlobs]) -> list[str]:
+    """Lists the label maps that belong to an image of one of the splits, sorted; strays tell nothing."""
+    found: set[str] = set()
+    for entry in splits:
+        if entry.labels is None:
+            continue
+        keys = set(survey.match(entry.images))
+        if entry.list_file is not None:
+            by_name = survey.by_name(entry.images)
+            keys = {by_name[name] for name in read_list(survey.root / entry.list_file) if name in by_name}
+        labels = survey.match(entry.labels)
+        found.update(labels[key] for key in keys & labels.keys())
+    return sorted(found)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from iccld.data.guessing.evidence import Evidence, read_evidence
-from iccld.data.guessing.guess import Guess, SplitGlobs
+from iccld.data.guessing.guess import Guess, SplitGlobs, paired_labels
 from iccld.data.guessing.meaning import (
     CAMVID_COLORS,
     IDD_LEVEL3,
@@ -19,7 +19,8 @@ from iccld.data.guessing.meaning import (
     mapillary,
     voc,
 )
-from iccld.data.guessing.survey import Key, Survey
+from iccld.data.guessing.survey import Survey
+from iccld.data.layouts import read_list
 from iccld.labels import CITYSCAPES19, IGNORE
 
 _SAME = {name: name for name in ("train", "val", "test")}
@@ -170,22 +171,21 @@ def match_known(survey: Survey) -> Guess | None:
 def known_title(survey: Survey) -> str | None:
     """The title of the public data set whose names these are, without a look at its files."""
     for known in KNOWN:
-        splits, _ = _find_splits(survey, known)
+        splits, _, _ = _find_splits(survey, known)
         if splits and not (known.title == "Mapillary Vistas" and not _is_mapillary(survey)):
             return known.title
     return None
 
 
 def _match(survey: Survey, known: Known) -> Guess | None:
-    splits, means = _find_splits(survey, known)
+    splits, means, notes = _find_splits(survey, known)
     if not splits:
         return None
     if known.title == "Mapillary Vistas" and not _is_mapillary(survey):
         return None
-    notes = list(known.notes)
+    notes = [*known.notes, *notes]
     splits = _without_blank(survey, splits, means, notes)
-    # Splits that are told apart by lists share their label maps.
-    labeled = sorted({name for entry in splits.values() for name in _labels(survey, entry).values()})
+    labeled = paired_labels(survey, splits.values())
     if not labeled or means is None:
         if known.title == "Cityscapes" and all(_folder(name).isdigit() for name in survey.images):
             known = replace(
@@ -209,8 +209,8 @@ def _match(survey: Survey, known: Known) -> Guess | None:
     )
 
 
-def _find_splits(survey: Survey, known: Known) -> tuple[dict[str, SplitGlobs], Means | None]:
-    """The splits whose images are there, with the kind of label maps that the data set has most of."""
+def _find_splits(survey: Survey, known: Known) -> tuple[dict[str, SplitGlobs], Means | None, list[str]]:
+    """The splits whose images are there, the kind of label maps that the data set has most of, and notes."""
     images = {
         split: (glob, matched)
         for split, folder in known.splits.items()
@@ -227,33 +227,47 @@ def _find_splits(survey: Survey, known: Known) -> tuple[dict[str, SplitGlobs], M
     _, chosen, meant = best
     names = [name for _, matched in images.values() for name in matched.values()]
     if not all(re.match(known.stems, name.rpartition("/")[2]) for name in names):
-        return {}, None
+        return {}, None, []
     if known.needs_labels and chosen is None:
-        return {}, None
+        return {}, None, []
     splits = {}
     for split, (glob, matched) in images.items():
         labels = chosen.replace("{split}", known.splits[split]) if chosen else None
         pairs = matched.keys() & survey.match(labels).keys() if labels else set()
         splits[split] = SplitGlobs(glob, labels if pairs else None, len(matched), len(pairs))
-    return (_by_lists(survey, known, splits), meant) if known.list_file else (splits, meant)
+    notes: list[str] = []
+    return _by_lists(survey, known, splits, notes) if known.list_file else splits, meant, notes
 
 
-def _by_lists(survey: Survey, known: Known, splits: Mapping[str, SplitGlobs]) -> dict[str, SplitGlobs]:
+def _by_lists(
+    survey: Survey, known: Known, splits: Mapping[str, SplitGlobs], notes: list[str]
+) -> dict[str, SplitGlobs]:
     """Splits that text files tell apart: all share the globs; without lists all of it is ``train``."""
     assert known.list_file is not None
     listed: dict[str, SplitGlobs] = {}
     entry = next(iter(splits.values()), None)
     if entry is None:
         return listed
-    labels = survey.match(entry.labels or "")
+    images, labels = survey.by_name(entry.images), survey.match(entry.labels or "")
     for split in known.splits:
-        path = survey.root / known.list_file.replace("{split}", split)
-        if path.is_file():
-            names = path.read_text(encoding="utf-8").split()
-            num_labels = sum((name,) in labels for name in names)
-            globs = replace(entry, list_file=known.list_file.replace("{split}", split))
-            has_labels = entry.labels if num_labels else None
-            listed[split] = replace(globs, num_images=len(names), num_labels=num_labels, labels=has_labels)
+        file = known.list_file.replace("{split}", split)
+        if not (survey.root / file).is_file():
+            continue
+        names = read_list(survey.root / file)
+        keys = [images[name] for name in names if name in images]
+        if not keys:
+            notes.append(f"{file} names no image that is here, so there is no split {split}.")
+            continue
+        missing = [name for name in names if name not in images]
+        if missing:
+            count = f"{len(missing)} image{'s' if len(missing) > 1 else ''}"
+            notes.append(
+                f"{file} names {count} not here, first {missing[0]}: add or take out before training."
+            )
+        num_labels = sum(key in labels for key in keys)
+        listed[split] = SplitGlobs(
+            entry.images, entry.labels if num_labels else None, len(keys), num_labels, file
+        )
     return listed or {"train": entry}
 
 
@@ -267,10 +281,6 @@ def _folder(name: str) -> str:
     return name.split("/")[-2]
 
 
-def _labels(survey: Survey, entry: SplitGlobs) -> dict[Key, str]:
-    return survey.match(entry.labels) if entry.labels else {}
-
-
 def _without_blank(
     survey: Survey, splits: Mapping[str, SplitGlobs], means: Means | None, notes: list[str]
 ) -> dict[str, SplitGlobs]:
@@ -279,8 +289,7 @@ def _without_blank(
     entry = splits.get("test")
     if entry is None or entry.labels is None or not isinstance(means, Meaning):
         return cleaned
-    names = sorted(_labels(survey, entry).values())
-    evidence = read_evidence([survey.root / name for name in names], _FEW)
+    evidence = read_evidence([survey.root / name for name in paired_labels(survey, [entry])], _FEW)
     ignored = {IGNORE, *(means.ignore or ())}
     if evidence.ids and set(evidence.ids) <= ignored:
         cleaned["test"] = replace(entry, labels=None, num_labels=0)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from iccld.data.guessing import tables
 from iccld.data.guessing.evidence import Evidence
@@ -16,6 +17,8 @@ from iccld.labels import CAMVID11, CITYSCAPES19, IGNORE, voc_color
 _TWO_COLORS: tuple[Color, Color] = ((70, 70, 70), (255, 160, 0))
 _RISE = 0.1
 """A street's road lies lower than its sky, by at least so much of the height on average."""
+_OFTEN = 0.2
+"""Share of the pixels beyond which 255 is hardly a border alone."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +114,11 @@ def mapillary(root: Path, version: str) -> Meaning:
     if config is None:
         if version != "v1.2":
             raise InputError(f"{root}: Mapillary Vistas {version} needs its {places[0].name}; copy it there")
-        entries: list[tuple[str, Sequence[int] | None]] = [(name, None) for name in tables.MAPILLARY_V12]
+        entries: list[tuple[str, Color | None]] = [(name, None) for name in tables.MAPILLARY_V12]
     else:
         try:
             labels = json.loads(config.read_text(encoding="utf-8"))["labels"]
-            entries = [(str(entry["readable"]), list(entry["color"])) for entry in labels]
+            entries = [(str(entry["readable"]), _config_color(entry["color"])) for entry in labels]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{config}: is not Mapillary's list of labels ({error}); copy it again"
@@ -128,7 +131,7 @@ def mapillary(root: Path, version: str) -> Meaning:
             continue
         ids[raw] = tables.mapillary_class(readable) or readable.lower()
         if color is not None:
-            colors.setdefault(ids[raw], (color[0], color[1], color[2]))
+            colors.setdefault(ids[raw], color)
     classes = tuple(dict.fromkeys(sorted(ids.values(), key=_cityscapes_first)))
     source = config.name if config else "the table of version 1.2, as there is no config file"
     return Meaning(
@@ -141,6 +144,13 @@ def mapillary(root: Path, version: str) -> Meaning:
             "Classes that Cityscapes has too carry its names; curbs became sidewalk, lane markings road.",
         ),
     )
+
+
+def _config_color(value: Any) -> Color:
+    red, green, blue = value
+    if not all(isinstance(channel, int) and 0 <= channel <= 255 for channel in value):
+        raise ValueError(f"{value} is no color")
+    return red, green, blue
 
 
 def _cityscapes_first(name: str) -> int:
@@ -162,18 +172,23 @@ def guess_meaning(evidence: Evidence, *, says: str = "") -> Meaning:
     if evidence.colors:
         return _guess_colors(evidence)
     ids = set(evidence.ids) - {IGNORE}
-    if len(evidence.ids) > 1 and ids == {0} and IGNORE in evidence.ids:
-        return _two_classes(evidence, "0 and 255, as black-and-white masks do", 255)
-    if len(ids) == 2 and 0 in ids:
-        return _two_classes(evidence, f"the ids 0 and {max(ids)}", max(ids))
     by_palette = _names_from_palette(evidence)
     if by_palette is not None:
         return by_palette
-    if ids <= set(range(19)) and ("trainid" in says or (len(ids) > 5 and _has_street(evidence, 0, 10))):
-        return replace(TRAIN_IDS, checks=("The ids might be your own: if so, write your classes and [ids].",))
-    if ids <= set(range(35)) and (
-        "labelid" in says or (max(ids, default=0) > 18 and _has_street(evidence, 7, 23))
-    ):
+    train_ids = replace(
+        TRAIN_IDS, checks=("The ids might be your own: if so, write your classes and [ids].",)
+    )
+    if "trainid" in says and ids <= set(range(19)):
+        return train_ids
+    if "labelid" in says and ids <= set(range(35)):
+        return LABEL_IDS
+    if ids == {0} and IGNORE in evidence.ids:
+        return _two_classes(evidence, "0 and 255, as black-and-white masks do", 255)
+    if len(ids) == 2 and 0 in ids:
+        return _two_classes(evidence, f"the ids 0 and {max(ids)}", max(ids))
+    if ids <= set(range(19)) and len(ids) > 5 and _has_street(evidence, 0, 10):
+        return train_ids
+    if ids <= set(range(35)) and max(ids, default=0) > 18 and _has_street(evidence, 7, 23):
         return LABEL_IDS
     return _numbered(evidence, sorted(ids))
 
@@ -186,9 +201,20 @@ def _has_street(evidence: Evidence, road: int, sky: int) -> bool:
 def _two_classes(evidence: Evidence, text: str, thing: int) -> Meaning:
     ids = {0: "background", thing: "thing"}
     ignore = () if thing == IGNORE else None
-    check = 'Write your own name for "thing" (in classes and [ids]), or call again with --classes NAME NAME.'
+    checks = [
+        'Write your own name for "thing" (in classes and [ids]), or call again with --classes NAME NAME.'
+    ]
+    share = evidence.ids[IGNORE] / sum(evidence.ids.values())
+    # Beside 0 and 1 some 255 is the usual border; beside 0 and 128 it may well be a third gray.
+    if thing != IGNORE and share and (thing > 1 or share > _OFTEN):
+        checks.append(
+            f"255 is ignored ({share:.2%} of the pixels); if it is a class, name it in classes and [ids] "
+            "and write ignore = []."
+        )
     plain = None if thing == 1 else ids
-    return Meaning(text, ("background", "thing"), plain, ignore, _TWO_COLORS, is_guess=True, checks=(check,))
+    return Meaning(
+        text, ("background", "thing"), plain, ignore, _TWO_COLORS, is_guess=True, checks=tuple(checks)
+    )
 
 
 def _names_from_palette(evidence: Evidence) -> Meaning | None:

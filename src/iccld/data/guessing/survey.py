@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from iccld.data.image_files import is_image_name
+from iccld.data.layouts import walk
 from iccld.data.own_folder import glob_expression
 from iccld.errors import InputError
 
@@ -43,6 +44,12 @@ class Survey:
                     found[tuple(group or "" for group in match.groups())] = name
         return found
 
+    def by_name(self, glob: str) -> dict[str, Key]:
+        """What a list may call the images of a glob, with or without their ending, and how they are paired."""
+        start = re.split(r"[*?{]", glob, maxsplit=1)[0].rpartition("/")[0] + "/"
+        names = {name.removeprefix(start): key for key, name in self.match(glob).items()}
+        return names | {os.path.splitext(name)[0]: key for name, key in names.items()}
+
     def endings(self) -> str:
         """Words the endings of the other files, the most frequent ones first."""
         return ", ".join(f"{count} {suffix}" for suffix, count in Counter(self.others).most_common(3))
@@ -58,14 +65,14 @@ def survey(root: Path) -> Survey:
     """Lists a folder deeply, following links; hidden files and folders are left out.
 
     Raises:
-        InputError: it is no folder.
+        InputError: it is no folder, or a name is not UTF-8.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the folder that holds the data set")
     images: list[str] = []
     others: Counter[str] = Counter()
-    for parent, folders, names in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    for parent, folders, names in walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         start = os.path.relpath(parent, root).replace(os.sep, "/") + "/"
         start = "" if start == "./" else start
         for name in names:
@@ -73,4 +80,16 @@ def survey(root: Path) -> Survey:
                 images.append(start + name)
             elif not name.startswith("."):
                 others[os.path.splitext(name)[1] or name] += 1
-    return Survey(root, tuple(sorted(images)), others)
+    images.sort()
+    _refuse_unwritable([str(root.resolve()), *images])
+    return Survey(root, tuple(images), others)
+
+
+def _refuse_unwritable(names: Iterable[str]) -> None:
+    """Refuses names that no text file can hold, in the words of the bytes they are made of."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+            raise InputError(f"{shown}: this name is not UTF-8; rename the file or folder") from error

@@ -58,6 +58,27 @@ def test_names_of_files_are_believed_if_the_ids_agree(tmp_path: Path) -> None:
     assert meaning(tmp_path, rows(0, 1, 5), says="x_labeltrainids.png").classes == TRAIN_IDS.classes
     assert meaning(tmp_path, rows(7, 8, 3), says="x_labelids.png").ids == LABEL_IDS.ids
     assert meaning(tmp_path, rows(0, 1, 99), says="x_labeltrainids.png").is_guess
+    assert meaning(tmp_path, rows(0, 10, 255), says="x_gtfine_labeltrainids.png").classes == TRAIN_IDS.classes
+    assert meaning(tmp_path, rows(0, 255), says="x_labeltrainids.png").classes == TRAIN_IDS.classes
+    assert meaning(tmp_path, rows(0, 7), says="x_labelids.png").ids == LABEL_IDS.ids
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        ((0, 128, 255), "255 is ignored (33.33% of the pixels); if it is a class"),
+        ((0, 1, 255), "255 is ignored (33.33%"),
+        ((0, 0, 1, 1, 1, 255), None),  # a border
+        ((0, 128), None),
+        ((0, 255), None),
+    ],
+)
+def test_ignored_255_beside_two_classes_is_mentioned(
+    ids: tuple[int, ...], said: str | None, tmp_path: Path
+) -> None:
+    checks = " ".join(meaning(tmp_path, rows(*ids)).checks)
+    assert ("255 is ignored" in checks) == (said is not None)
+    assert said is None or said in checks
 
 
 def test_palette_with_cityscapes_colors(tmp_path: Path) -> None:
@@ -132,5 +153,12 @@ def test_mapillary_needs_its_config_beyond_version_1(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"needs its config_v2\.0\.json"):
         mapillary(tmp_path, "v2.0")
     (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(InputError, match="is not Mapillary's list of labels"):
+        mapillary(tmp_path, "v2.0")
+
+
+@pytest.mark.parametrize("color", ["[1, 2]", "[1, 2, 256]", "[1, 2, 3.5]", "7"])
+def test_mapillary_config_with_a_broken_color(color: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(f'{{"labels": [{{"readable": "Road", "color": {color}}}]}}')
     with pytest.raises(InputError, match="is not Mapillary's list of labels"):
         mapillary(tmp_path, "v2.0")

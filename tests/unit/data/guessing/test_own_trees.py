@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_data import random_image, save_gray, save_rgb
+from PIL import Image
 
 from iccld.data.check import check_dataset
 from iccld.data.datasets import open_dataset
 from iccld.data.guessing.folder import guess_folder
+from iccld.data.guessing.survey import survey
 from iccld.data.guessing.toml_text import to_toml
 from iccld.errors import InputError
 
@@ -167,3 +170,36 @@ def test_only_a_sample_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert evidence is not None
     assert (evidence.num_read, evidence.num_files) == (3, 9)
     assert "Not every label map was read" in to_toml(guess_folder(tmp_path))
+
+
+def test_label_maps_beyond_the_limit_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, "images/1.png", "labels/1.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3)
+    assert "1.png: has far more pixels than can be read safely" in refusal(tmp_path)
+    assert "has far more pixels than can be read safely" in check_dataset("folder", tmp_path).errors[0]
+
+
+def test_maps_of_no_image_are_not_judged(tmp_path: Path) -> None:
+    fill(tmp_path, "images/0.png labels/0_color.png", "labels/0.png")
+    save_gray(tmp_path / "labels/old.png", MASK + 40)
+    guess = guess_folder(tmp_path)
+    assert guess.evidence is not None
+    assert (guess.evidence.num_files, guess.evidence.fault, set(guess.evidence.ids)) == (1, "", {0, 1, 2, 3})
+
+
+def test_a_link_to_the_folder_itself_is_walked_once(tmp_path: Path) -> None:
+    fill(tmp_path, "images/1.png", "labels/1.png")
+    (tmp_path / "images" / "up").symlink_to(tmp_path)
+    assert survey(tmp_path).images == ("images/1.png", "labels/1.png")
+
+
+def test_names_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"stra\xdfe")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    fill(folder, "images/1.png", "labels/1.png")
+    assert r"stra\xdfe: this name is not UTF-8; rename" in refusal(folder)
+    fill(tmp_path, "images/1.png")
+    assert r"stra\xdfe/images/1.png: this name is not UTF-8" in refusal(tmp_path)
