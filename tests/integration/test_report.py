@@ -152,6 +152,28 @@ def test_an_evaluation_has_a_page_beside_its_scores(
     assert "<img " not in page
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--json scores.html", "scores.html: is the file of both the scores and the page"),
+        ("--json a.json --report a.json", "a.json: is the file of both the scores and the page"),
+        ("--json run/report.json", "run/report.json: belongs to the run in that folder; give another name with --json"),
+        ("--json run/config.json", "run/config.json: belongs to the run"),
+        ("--json run/report.txt", "run/report.html: belongs to the run in that folder"),
+        ("--json - --report run/report.html", "run/report.html: belongs to the run"),
+    ],
+)  # fmt: skip
+def test_an_evaluation_writes_over_no_file_of_a_run(
+    words: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    # There is no such model: the paths are looked at first.
+    assert message in refuse(capsys, *f"evaluate gone --dataset folder --root . {words}".split())
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["run.json"]
+
+
 def test_folders_that_are_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no such folder; give the folder of a run" in refuse(capsys, "report", str(tmp_path / "gone"))
     assert "holds no run.json" in refuse(capsys, "report", str(tmp_path))
