@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,40 @@ def test_an_unfinished_run_is_reported_as_far_as_it_went(
     assert "precision" in text, "the environment is known from the start"
     (out / "metrics.csv").unlink()
     assert "holds no metrics.csv" in refuse(capsys, "report", str(out))
+
+
+def test_a_run_that_is_trained_longer_keeps_its_start_and_its_record(run: Path, flags: Flags) -> None:
+    first = read_record(run)
+    assert first is not None
+    assert first.step == 2
+    longer = ("--method", "source_only", "--steps", "4", "--checkpoint-every", "1", "--log-every", "1")
+    assert main(flags(run, *longer, "--stop-at", "3")) == 0
+    stopped = read_record(run)
+    assert stopped is not None
+    (entry,) = stopped.environment["resumed"]
+    assert replace(stopped, environment=first.environment) == first
+    assert {**stopped.environment, "resumed": 0} == {**first.environment, "resumed": 0}
+    assert main(["report", str(run)]) == 0
+    text = (run / "report.html").read_text()
+    assert "No scores: those of step 2 were measured before the run went on" in text
+    assert "Confusion" not in text
+    assert "<dt>resumed</dt>" in text
+    assert str(entry["date"]) in text
+
+    assert main(flags(run, *longer)) == 0
+    last = read_record(run)
+    assert last is not None
+    assert last.step == 4
+    assert last.environment["date"] == first.environment["date"]
+    assert len(last.environment["resumed"]) == 2
+    assert "Confusion" in (run / "report.html").read_text()
+    # A run that starts over is a new one.
+    shutil.rmtree(run / "checkpoints")
+    assert main(flags(run, *longer, "--stop-at", "1")) == 0
+    anew = read_record(run)
+    assert anew is not None
+    assert "resumed" not in anew.environment
+    assert anew.scores is None
 
 
 def test_without_target_labels_there_are_pictures_and_a_reason(

@@ -170,7 +170,7 @@ class EvaluateArgs:
         assert self.predictions is not None
         assert self.labels is not None
         scores = evaluate_folders(self.predictions, self.labels, protocol, own=own)
-        record = Record(environment, str(self.labels), scores)
+        record = Record(environment, measured_on=str(self.labels), scores=scores)
         return record, {"predictions": str(self.predictions), "labels": str(self.labels)}
 
     def _evaluate_model(self) -> tuple[Record, dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from iccld.errors import InputError
 from iccld.reporting.curves import read_table
-from iccld.reporting.record import Record, read_record
+from iccld.reporting.record import Record, has_findings, read_record
 
 Facts = Sequence[tuple[str, str]]
 
@@ -80,17 +80,26 @@ def read_run(folder: Path, *, name: str | None = None, record: Record | None = N
     last = int(table["step"][-1])
     finished = last >= settings["steps"] and (folder / "model.safetensors").is_file()
     unfinished = "" if finished else f"{last} of {settings['steps']} steps"
+    if has_findings(record) and record.step not in (None, last):
+        # Figures of a shorter run beside curves that went on would be taken for those of the last step.
+        words = f"those of step {record.step} were measured before the run went on"
+        record = Record(record.environment, no_scores=words)
     facts = _facts(settings, record, last, finished)
     name = name or folder.resolve().name
     return Subject(name, facts, record, table, unfinished, str(settings["method"]))
 
 
 def commit_of(record: Record) -> str:
-    """The commit in words."""
-    commit = record.environment.get("commit")
+    """The commit in words; empty if unknown."""
+    return commit_words(record.environment)
+
+
+def commit_words(environment: Mapping[str, Any]) -> str:
+    """The commit of an environment, or of a time that a run was resumed, in words; empty if unknown."""
+    commit = environment.get("commit")
     if not commit:
         return ""
-    return f"{commit} with changes" if record.environment.get("changed") else str(commit)
+    return f"{commit} with changes" if environment.get("changed") else str(commit)
 
 
 def _facts(settings: Mapping[str, Any], record: Record, step: int, finished: bool) -> Facts:
