@@ -214,3 +214,13 @@ def test_folders_that_are_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "holds no run.json" in refuse(capsys, "report", str(tmp_path))
     (tmp_path / "run.json").write_text("{")
     assert "run.json: cannot be read" in refuse(capsys, "report", str(tmp_path))
+    (tmp_path / "metrics.csv").write_text("step,train/loss\n1,2\n")
+    for text, reason in (
+        ('{"data": {}, "model": {}}', "'steps' is missing"),
+        ('{"data": {}, "model": {}, "steps": "many"}', "not supported"),
+        ('{"data": {}, "model": {}, "steps": 2, "method": "iccld"}', "'backbone' is missing"),
+    ):
+        (tmp_path / "run.json").write_text(text)
+        error = refuse(capsys, "report", str(tmp_path))
+        assert f"{tmp_path / 'run.json'}: cannot be read (" in error
+        assert reason in error
