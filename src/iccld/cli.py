@@ -78,6 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: a command's help was printed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        # A file or pipe on Windows may know no "→": a question mark is better than a traceback.
+        with contextlib.suppress(AttributeError):  # None, or what another program put there
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     return run_guarded(lambda: _dispatch(words))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,40 @@ def test_an_unfinished_run_is_reported_as_far_as_it_went(
     assert "holds no metrics.csv" in refuse(capsys, "report", str(out))
 
 
+def test_a_run_that_is_trained_longer_keeps_its_start_and_its_record(run: Path, flags: Flags) -> None:
+    first = read_record(run)
+    assert first is not None
+    assert first.step == 2
+    longer = ("--method", "source_only", "--steps", "4", "--checkpoint-every", "1", "--log-every", "1")
+    assert main(flags(run, *longer, "--stop-at", "3")) == 0
+    stopped = read_record(run)
+    assert stopped is not None
+    (entry,) = stopped.environment["resumed"]
+    assert replace(stopped, environment=first.environment) == first
+    assert {**stopped.environment, "resumed": 0} == {**first.environment, "resumed": 0}
+    assert main(["report", str(run)]) == 0
+    text = (run / "report.html").read_text()
+    assert "No scores: those of step 2 were measured before the run went on" in text
+    assert "Confusion" not in text
+    assert "<dt>resumed</dt>" in text
+    assert str(entry["date"]) in text
+
+    assert main(flags(run, *longer)) == 0
+    last = read_record(run)
+    assert last is not None
+    assert last.step == 4
+    assert last.environment["date"] == first.environment["date"]
+    assert len(last.environment["resumed"]) == 2
+    assert "Confusion" in (run / "report.html").read_text()
+    # A run that starts over is a new one.
+    shutil.rmtree(run / "checkpoints")
+    assert main(flags(run, *longer, "--stop-at", "1")) == 0
+    anew = read_record(run)
+    assert anew is not None
+    assert "resumed" not in anew.environment
+    assert anew.scores is None
+
+
 def test_without_target_labels_there_are_pictures_and_a_reason(
     flags: Flags, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -154,8 +189,40 @@ def test_an_evaluation_has_a_page_beside_its_scores(
     assert "<img " not in page
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--json scores.html", "scores.html: is the file of both the scores and the page"),
+        ("--json a.json --report a.json", "a.json: is the file of both the scores and the page"),
+        ("--json run/report.json", "run/report.json: belongs to the run in that folder; give another name with --json"),
+        ("--json run/config.json", "run/config.json: belongs to the run"),
+        ("--json run/report.txt", "run/report.html: belongs to the run in that folder"),
+        ("--json - --report run/report.html", "run/report.html: belongs to the run"),
+    ],
+)  # fmt: skip
+def test_an_evaluation_writes_over_no_file_of_a_run(
+    words: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    # There is no such model: the paths are looked at first.
+    assert message in refuse(capsys, *f"evaluate gone --dataset folder --root . {words}".split())
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["run.json"]
+
+
 def test_folders_that_are_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no such folder; give the folder of a run" in refuse(capsys, "report", str(tmp_path / "gone"))
     assert "holds no run.json" in refuse(capsys, "report", str(tmp_path))
     (tmp_path / "run.json").write_text("{")
     assert "run.json: cannot be read" in refuse(capsys, "report", str(tmp_path))
+    (tmp_path / "metrics.csv").write_text("step,train/loss\n1,2\n")
+    for text, reason in (
+        ('{"data": {}, "model": {}}', "'steps' is missing"),
+        ('{"data": {}, "model": {}, "steps": "many"}', "not supported"),
+        ('{"data": {}, "model": {}, "steps": 2, "method": "iccld"}', "'backbone' is missing"),
+    ):
+        (tmp_path / "run.json").write_text(text)
+        error = refuse(capsys, "report", str(tmp_path))
+        assert f"{tmp_path / 'run.json'}: cannot be read (" in error
+        assert reason in error

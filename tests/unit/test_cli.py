@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import re
 import signal
@@ -73,6 +74,8 @@ def test_help_of_the_bench(capsys: pytest.CaptureFixture[str]) -> None:
         (["--jobs", "-1"], "--jobs is -1 "),
         (["--threads", "-2"], "--threads is -2;"),
         (["--only", "*/none/*"], "--only */none/* fits no run"),
+        (["--json", "{results}/b.json"], "b.json: lies among the results"),
+        (["--json", "{results}/../results/plan/b.json"], "b.json: lies among the results"),
     ],
 )
 def test_bad_flags_of_the_bench_start_nothing(
@@ -81,6 +84,7 @@ def test_bad_flags_of_the_bench_start_nothing(
     plan = tmp_path / "plan.toml"
     plan.write_text('seeds = [0]\n[tasks.a]\npreset = "demo"\n[variants.b]\nmethod = "iccld"\n')
     folders = ["--results", str(tmp_path / "results"), "--work", str(tmp_path / "work")]
+    words = [word.replace("{results}", str(tmp_path / "results")) for word in words]
     assert cli.main(["bench", str(plan), *folders, *words]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -145,6 +149,23 @@ def test_help_of_a_command(install: Install, capsys: pytest.CaptureFixture[str])
             cli.main(words)
         assert caught.value.code == 0
         assert "--count" in capsys.readouterr().out
+
+
+def test_what_an_encoding_lacks_is_replaced(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run() -> int:
+        print("a → b")
+        print("3 − 2", file=sys.stderr)
+        return 0
+
+    install(run)
+    out, err = io.BytesIO(), io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="cp1252"))
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(err, encoding="cp1252", errors="strict"))
+    assert cli.main(["try"]) == 0
+    sys.stderr.flush()
+    assert (out.getvalue().split(), err.getvalue().split()) == ([b"a", b"?", b"b"], [b"3", b"?", b"2"])
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert cli.main(["try"]) == 0
 
 
 def test_exit_code_is_the_commands(install: Install) -> None:

@@ -14,7 +14,7 @@ from iccld.bench.plan import read_plan
 from iccld.bench.results import find_result, read_results
 from iccld.bench.tables import plan_tables
 from iccld.commands.flags import JsonFile
-from iccld.commands.output import human_text, write_result
+from iccld.commands.output import STDOUT, human_text, write_result
 from iccld.errors import InputError
 from iccld.files import write_text
 
@@ -50,6 +50,10 @@ class BenchArgs:
         """Runs the bench; returns the exit code."""
         from iccld.bench.page import plan_page
 
+        if self.json not in (None, STDOUT) and self.json.resolve().is_relative_to(self.results.resolve()):
+            raise InputError(
+                f"--json {self.json}: lies among the results, which are read from there; give another"
+            )
         plan = read_plan(self.plan)
         failures: list[str] = []
         with human_text(self.json):

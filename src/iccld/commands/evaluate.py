@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # The street scenes that a run of the presets measures itself on, and trains on none of.
 _NUM_SCENES, _SCENE_SIZE, _SCENE_SEED = 100, (128, 256), 3
+# Files that belong to a run: its settings, its record and page, its model's classes.
+_OF_A_RUN = ("run.json", "report.json", "report.html", "config.json")
 _WAYS = (
     "call 'iccld evaluate MODEL --dataset NAME --root DIR' to measure a model, "
     "or 'iccld evaluate --predictions DIR --labels DIR --protocol NAME' to measure label maps"
@@ -90,6 +92,7 @@ class EvaluateArgs:
 
     def run(self) -> int:
         """Measures, prints a table and writes the JSON."""
+        self._check_outputs()
         with human_text(self.json):
             if self._is_folder_call():
                 record, facts = self._evaluate_folders()
@@ -124,6 +127,17 @@ class EvaluateArgs:
             return self.json.with_suffix(".html")
         return self.report
 
+    def _check_outputs(self) -> None:
+        """Refuses to write over a run's own files, or the scores over the page."""
+        scores, page = None if self.json == STDOUT else self.json, self._report_path()
+        for flag, path in (("--json", scores), ("--report", page)):
+            if path and path.name in _OF_A_RUN and (path.parent / "run.json").is_file():
+                raise InputError(f"{path}: belongs to the run in that folder; give another name with {flag}")
+        if scores and page and scores.resolve() == page.resolve():
+            raise InputError(
+                f"{scores}: is the file of both the scores and the page; name two, --json FILE.json --report FILE.html"
+            )
+
     def _is_folder_call(self) -> bool:
         folders = [f"--{n}" for n in ("predictions", "labels") if getattr(self, n) is not None]
         data = [f"--{n}" for n in ("dataset", "root") if getattr(self, n) is not None]
@@ -156,7 +170,7 @@ class EvaluateArgs:
         assert self.predictions is not None
         assert self.labels is not None
         scores = evaluate_folders(self.predictions, self.labels, protocol, own=own)
-        record = Record(environment, str(self.labels), scores)
+        record = Record(environment, measured_on=str(self.labels), scores=scores)
         return record, {"predictions": str(self.predictions), "labels": str(self.labels)}
 
     def _evaluate_model(self) -> tuple[Record, dict[str, Any]]:

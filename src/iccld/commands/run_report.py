@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +19,11 @@ from iccld.inference.evaluation import evaluate_model
 from iccld.inference.review import Review, RunEvaluation, choose_unmeasured
 from iccld.inference.segmenter import load_segmenter
 from iccld.labels import protocol_of
-from iccld.reporting.environment import describe_environment
+from iccld.reporting.environment import describe_environment, resumed_environment
 from iccld.reporting.examples import draw_examples, measured_record
 from iccld.reporting.html.report import write_report
 from iccld.reporting.html.subject import Subject, is_run, read_run, read_settings
-from iccld.reporting.record import Record, read_record
+from iccld.reporting.record import Record, has_findings, read_record
 from iccld.reporting.run_readme import write_readme
 
 if TYPE_CHECKING:
@@ -34,12 +36,30 @@ if TYPE_CHECKING:
 REPORT = "report.html"
 
 
-def begin_record(out: Path, config: TrainConfig) -> None:
-    """Notes at the start of a training where it runs, and explains the folder."""
+def begin_record(out: Path, config: TrainConfig, start: int) -> None:
+    """Notes where a training runs, and explains the folder.
+
+    A run that is resumed stays where it was begun, with a line for each time. What was measured of it stays until
+    there is something newer, with its step.
+
+    Args:
+        out: the run's folder.
+        config: its settings.
+        start: the step to go on from; 0 begins anew.
+    """
     device = choose_device(config.device)
     precision = "bf16" if uses_bf16(device, config.precision) else "fp32"
     environment = describe_environment(torch.get_num_threads(), device, precision)
-    Record(environment).write(out)
+    record = Record(environment)
+    if start:
+        earlier = Record()
+        with suppress(InputError):  # a record that cannot be read does not keep a run from going on
+            earlier = read_record(out) or earlier
+        step = start if earlier.step is None and has_findings(earlier) else earlier.step
+        record = replace(
+            earlier, environment=resumed_environment(earlier.environment, environment), step=step
+        )
+    record.write(out)
     write_readme(out, command=str(environment["command"]))
 
 
@@ -63,7 +83,7 @@ def finish_run(
             )  # fmt: skip
         else:
             record = _unmeasured(teacher, config, data.target, data.missing_val, environment)
-        record.write(out)
+        replace(record, step=config.steps).write(out)
         return write_report(out / REPORT, [read_run(out)])
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -93,7 +113,7 @@ def load_runs(folders: list[Path], *, device: str = "auto", threads: int = 0) ->
     for folder, name in zip(folders, names, strict=True):
         subject = read_run(folder, name=name)
         record = subject.record
-        if not subject.unfinished and record.scores is None and not record.examples:
+        if not subject.unfinished and not has_findings(record):
             print(f"{folder}: measuring for the report", file=sys.stderr, flush=True)
             measure_run(folder, record, device=device, threads=threads).write(folder)
             subject = read_run(folder, name=name)
@@ -130,12 +150,15 @@ def measure_run(folder: Path, record: Record, *, device: str, threads: int) -> R
     try:
         val = build.build_val(config)
     except InputError as error:
-        return _unmeasured(model, config, None, str(error), environment)
+        return replace(_unmeasured(model, config, None, str(error), environment), step=config.steps)
     protocol = protocol_of(model.label_space)
     review = Review(protocol)
     scores = evaluate_model(model, val, protocol, observe=review)
     words = _measured_on(config, scores.num_images)
-    return measured_record(model, val, protocol, scores, review, environment=environment, measured_on=words)
+    measured = measured_record(
+        model, val, protocol, scores, review, environment=environment, measured_on=words
+    )
+    return replace(measured, step=config.steps)
 
 
 def _unmeasured(

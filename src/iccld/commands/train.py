@@ -152,8 +152,8 @@ def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None =
     )
     if fabric.is_global_zero:
         write_json(out / "run.json", {"preset": preset, **to_dict(config)})
-        begin_record(out, config)
         start = trainer.resume()
+        begin_record(out, config, start)
         _announce(config, out, preset, data, model, fabric, start)
     fabric.barrier()
     if not fabric.is_global_zero:

@@ -8,6 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,38 @@ def describe_environment(threads: int, device: str, precision: str) -> dict[str,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         **describe_machine(threads, device),
+        "ranks": num_ranks(),
         "precision": precision,
     }
 
 
+def resumed_environment(first: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What a report says of a run that goes on: where it was begun, and each time it was resumed.
+
+    Args:
+        first: of the run so far; empty if unknown.
+        now: of this process, see ``describe_environment``.
+    """
+    entry = {key: now[key] for key in ("date", "command", "commit", "changed")}
+    return {**first, "resumed": [*first.get("resumed", []), entry]}
+
+
+def num_ranks() -> int:
+    """Processes that train together: what ``torchrun`` says, or 1."""
+    value = os.environ.get("WORLD_SIZE", "")
+    return int(value) if value.isdecimal() else 1
+
+
 def command_line() -> str:
-    """The command of this process as the user would type it again."""
+    """The command of this process, or of all of its ranks, as the user would type it again."""
     program = Path(sys.argv[0])
-    if program.name == "__main__.py" and program.parent.name == "iccld":
-        return shlex.join(["python", "-m", "iccld", *sys.argv[1:]])
-    name = program.parent.name if program.name == "__main__.py" else program.name
-    return shlex.join([name, *sys.argv[1:]])
+    is_package = program.name == "__main__.py"
+    name = program.parent.name if is_package else program.name
+    if num_ranks() > 1:
+        module = ["-m", "iccld"] if name == "iccld" else [name]
+        return shlex.join(["torchrun", "--nproc-per-node", str(num_ranks()), *module, *sys.argv[1:]])
+    start = ["python", "-m"] if is_package and name == "iccld" else []
+    return shlex.join([*start, name, *sys.argv[1:]])
 
 
 def describe_machine(threads: int, device: str) -> dict[str, Any]:

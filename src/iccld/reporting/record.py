@@ -68,6 +68,7 @@ class Record:
 
     Attributes:
         environment: see ``iccld.reporting.environment.describe_environment``; empty if unknown.
+        step: of a run, the one that was measured; None before that, for an evaluation, or if unknown.
         measured_on: the images, in words; empty before anything was measured.
         scores: None where there are no labels, or nothing was measured yet.
         no_scores: why there are none.
@@ -77,6 +78,7 @@ class Record:
     """
 
     environment: Mapping[str, Any] = field(default_factory=dict)
+    step: int | None = None
     measured_on: str = ""
     scores: Scores | None = None
     no_scores: str = ""
@@ -88,6 +90,11 @@ class Record:
         """Writes the file of a run's folder."""
         plain = asdict(self) | {"scores": None if self.scores is None else self.scores.to_json()}
         return write_json(folder / RECORD, plain)
+
+
+def has_findings(record: Record) -> bool:
+    """Whether anything was measured or predicted yet."""
+    return record.scores is not None or bool(record.examples)
 
 
 def read_record(folder: Path) -> Record | None:
@@ -103,6 +110,7 @@ def read_record(folder: Path) -> Record | None:
         value = json.loads(path.read_text(encoding="utf-8"))
         return Record(
             environment=dict(value["environment"]),
+            step=None if value.get("step") is None else int(value["step"]),
             measured_on=str(value["measured_on"]),
             scores=None if value["scores"] is None else Scores.from_json(value["scores"]),
             no_scores=str(value["no_scores"]),

@@ -15,6 +15,7 @@ from iccld.reporting.environment import (
     describe_code,
     describe_environment,
     describe_machine,
+    resumed_environment,
 )
 
 
@@ -71,6 +72,28 @@ def test_the_command_can_be_typed_again(
 ) -> None:
     monkeypatch.setattr(sys, "argv", argv)
     assert command_line() == expected
+
+
+@pytest.mark.parametrize("program", ["/opt/venv/bin/iccld", "/x/src/iccld/__main__.py"])
+def test_ranks_are_counted_and_started_again_together(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [program, "train", "demo"])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert command_line() == "torchrun --nproc-per-node 2 -m iccld train demo"
+    assert describe_environment(1, "cpu", "fp32")["ranks"] == 2
+    monkeypatch.delenv("WORLD_SIZE")
+    assert describe_environment(1, "cpu", "fp32")["ranks"] == 1
+
+
+def test_a_run_stays_where_it_was_begun() -> None:
+    one, two, three = (
+        {"date": day, "command": f"train {day}", "commit": "abc", "changed": False, "cpu": day}
+        for day in ("Monday", "Tuesday", "Friday")
+    )
+    found = resumed_environment(resumed_environment(one, two), three)
+    resumed = found.pop("resumed")
+    assert found == one
+    assert [entry["date"] for entry in resumed] == ["Tuesday", "Friday"]
+    assert resumed[0] == {"date": "Tuesday", "command": "train Tuesday", "commit": "abc", "changed": False}
 
 
 def test_the_whole_environment_is_plain() -> None:

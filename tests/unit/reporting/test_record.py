@@ -33,6 +33,7 @@ def test_what_is_written_is_read_back(tmp_path: Path):
     confusion.counts[0, 0] = 3
     record = Record(
         environment={"python": "3.11", "commit": None},
+        step=4,
         measured_on="folder, val",
         scores=scores_from_confusion(confusion, PROTOCOLS["camvid11"], num_images=1),
         calibration=calibration(),

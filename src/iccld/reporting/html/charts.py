@@ -207,7 +207,8 @@ def _thinned(values: np.ndarray) -> np.ndarray:
 def _axis(low: float, high: float) -> tuple[float, float, list[float]]:
     """Round ends of an axis, and its ticks."""
     if high - low < 1e-9:
-        margin = abs(low) * 0.1 or 1.0
+        # Ticks are rounded to 10 decimals: values so small are drawn as zero.
+        margin = abs(low) * 0.1 if abs(low) > 1e-8 else 1.0
         low, high = low - margin, high + margin
     step = _step(low, high, 4)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from iccld.reporting.html.charts import color, named_swatch
 from iccld.reporting.html.markup import Child, Html, el, join, note, number, pairs, signed, table
-from iccld.reporting.html.subject import Subject
+from iccld.reporting.html.subject import Subject, comparable
 
 
 def headline(subject: Subject) -> Html:
@@ -32,9 +32,7 @@ def headline(subject: Subject) -> Html:
 
 def comparison(subjects: Sequence[Subject]) -> Html:
     """One row for each run; gains are over the first."""
-    protocols = {s.record.scores.protocol for s in subjects if s.record.scores}
-    places = {s.record.measured_on for s in subjects if s.record.scores}
-    same = len(protocols) <= 1 and len(places) <= 1
+    same = comparable(subjects)
     first = _miou(subjects[0])
     rows: list[list[Child]] = []
     for index, subject in enumerate(subjects):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from iccld.files import write_text
 from iccld.reporting.html.calibration_section import reliability
@@ -13,9 +14,9 @@ from iccld.reporting.html.confusion import confusion_table
 from iccld.reporting.html.curves_section import adversary, training_curves
 from iccld.reporting.html.gallery import gallery, trimmed
 from iccld.reporting.html.headline import comparison, headline
-from iccld.reporting.html.markup import Html, el, pairs, section
+from iccld.reporting.html.markup import Child, Html, el, join, pairs, section
 from iccld.reporting.html.page import contents, render_page
-from iccld.reporting.html.subject import Subject
+from iccld.reporting.html.subject import Subject, commit_words
 
 _ENVIRONMENT = {
     "command": "command",
@@ -27,6 +28,7 @@ _ENVIRONMENT = {
     "cpu": "processor",
     "cores": "cores",
     "threads": "threads",
+    "ranks": "ranks",
     "device": "device",
     "gpu": "GPU",
     "precision": "precision",
@@ -107,10 +109,14 @@ def _environment(subject: Subject) -> Html:
     found = subject.record.environment
     if not found:
         return el("p", "Not recorded: the run was made by a version that wrote no report.", class_="note")
-    return pairs(
-        [
-            (name, el("code", str(found[key])) if key == "command" else str(found[key]))
-            for key, name in _ENVIRONMENT.items()
-            if found.get(key) is not None
-        ]
-    )
+    facts: list[tuple[str, Child]] = [
+        (name, el("code", str(found[key])) if key == "command" else str(found[key]))
+        for key, name in _ENVIRONMENT.items()
+        if found.get(key) is not None
+    ]
+    return pairs([*facts, *(("resumed", _resumed(entry)) for entry in found.get("resumed", []))])
+
+
+def _resumed(entry: Mapping[str, Any]) -> Html:
+    commit = commit_words(entry)
+    return join(f"{entry['date']}{f', commit {commit}' if commit else ''}: ", el("code", entry["command"]))

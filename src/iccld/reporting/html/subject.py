@@ -10,7 +10,7 @@ from typing import Any
 
 from iccld.errors import InputError
 from iccld.reporting.curves import read_table
-from iccld.reporting.record import Record, read_record
+from iccld.reporting.record import Record, has_findings, read_record
 
 Facts = Sequence[tuple[str, str]]
 
@@ -36,6 +36,11 @@ class Subject:
     method: str = ""
 
 
+def comparable(subjects: Sequence[Subject]) -> bool:
+    """Whether all that have scores were measured on the same images by the same protocol."""
+    return len({(s.record.scores.protocol, s.record.measured_on) for s in subjects if s.record.scores}) <= 1
+
+
 def is_run(folder: Path) -> bool:
     """Whether ``iccld train`` began a run in a folder."""
     return (folder / "run.json").is_file()
@@ -55,7 +60,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
         what = "holds no run.json" if folder.is_dir() else "no such folder"
         raise InputError(f"{folder}: {what}; give the folder of a run of 'iccld train'") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); give the folder of a run") from error
+        raise _unreadable(path, error) from error
 
 
 def read_run(folder: Path, *, name: str | None = None, record: Record | None = None) -> Subject:
@@ -78,19 +83,48 @@ def read_run(folder: Path, *, name: str | None = None, record: Record | None = N
     if record is None:
         record = read_record(folder) or Record()
     last = int(table["step"][-1])
+    name = name or folder.resolve().name
+    try:
+        return _subject(folder, name, settings, record, table, last)
+    except (KeyError, TypeError) as error:
+        raise _unreadable(folder / "run.json", error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    reason = f"{error} is missing" if isinstance(error, KeyError) else error
+    return InputError(f"{path}: cannot be read ({reason}); give the folder of a run")
+
+
+def _subject(
+    folder: Path,
+    name: str,
+    settings: Mapping[str, Any],
+    record: Record,
+    table: Mapping[str, Sequence[float]],
+    last: int,
+) -> Subject:
+    """Puts a run together; KeyError and TypeError where its settings lack something."""
     finished = last >= settings["steps"] and (folder / "model.safetensors").is_file()
     unfinished = "" if finished else f"{last} of {settings['steps']} steps"
+    if has_findings(record) and record.step not in (None, last):
+        # Figures of a shorter run beside curves that went on would be taken for those of the last step.
+        words = f"those of step {record.step} were measured before the run went on"
+        record = Record(record.environment, no_scores=words)
     facts = _facts(settings, record, last, finished)
-    name = name or folder.resolve().name
     return Subject(name, facts, record, table, unfinished, str(settings["method"]))
 
 
 def commit_of(record: Record) -> str:
-    """The commit in words."""
-    commit = record.environment.get("commit")
+    """The commit in words; empty if unknown."""
+    return commit_words(record.environment)
+
+
+def commit_words(environment: Mapping[str, Any]) -> str:
+    """The commit of an environment, or of a time that a run was resumed, in words; empty if unknown."""
+    commit = environment.get("commit")
     if not commit:
         return ""
-    return f"{commit} with changes" if record.environment.get("changed") else str(commit)
+    return f"{commit} with changes" if environment.get("changed") else str(commit)
 
 
 def _facts(settings: Mapping[str, Any], record: Record, step: int, finished: bool) -> Facts:

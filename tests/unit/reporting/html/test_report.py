@@ -140,6 +140,18 @@ def test_bars_have_the_length_of_their_value(make_subject: Make):
     assert "<td>+0.0</td>" in text
 
 
+def test_classes_have_a_gain_between_two_runs_that_compare_alone(make_subject: Make):
+    one, two, three = make_subject("one"), make_subject("two"), make_subject("three")
+    gain = ">gain</th>"
+    assert gain in class_bars([one, two])
+    assert gain not in class_bars([one, two, three])
+    elsewhere = replace(two, record=replace(two.record, measured_on="train"))
+    text = class_bars([one, elsewhere])
+    assert gain not in text
+    assert "<td>+0.0</td>" not in text
+    assert 'title="two"' in text
+
+
 def test_the_adversary_is_shown_where_there_was_one():
     table = {"step": [1.0, 2.0], "train/loss": [1.0, 1.0]}
     assert adversary(table) == ""
