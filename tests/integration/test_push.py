@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
-import httpx
 import huggingface_hub
 import numpy as np
 import pytest
@@ -25,6 +25,8 @@ from iccld.config import TrainConfig, to_dict
 from iccld.labels import CAMVID11
 from iccld.models.iccld import ICCLD
 
+# The HTTP client that this version of the hub is built on.
+httpx: Any = importlib.import_module(errors.HfHubHTTPError.__mro__[1].__module__.partition(".")[0])
 FILES = ["README.md", "config.json", "model.safetensors"]
 
 

@@ -102,7 +102,6 @@ def explain(error: Exception, *, writing: bool = False) -> str:
         error: of the client or of what it is built on.
         writing: whether something was to be written, for which an account is needed.
     """
-    import httpx
     from huggingface_hub import errors
 
     status = getattr(getattr(error, "response", None), "status_code", None)
@@ -120,7 +119,9 @@ def explain(error: Exception, *, writing: bool = False) -> str:
         return "HF_HUB_OFFLINE is set"
     if isinstance(error, errors.LocalEntryNotFoundError):
         return "no connection, or HF_HUB_OFFLINE is set, and no copy in the cache"
-    if isinstance(error, ConnectionError | TimeoutError | httpx.TransportError):
+    # Of whichever HTTP client the hub's version is built on.
+    is_transport = any(kind.__name__ == "TransportError" for kind in type(error).__mro__)
+    if is_transport or isinstance(error, ConnectionError | TimeoutError):
         return f"no connection: {_first_line(error)}"
     return _first_line(error)
 
