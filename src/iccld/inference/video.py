@@ -43,8 +43,8 @@ class Limits:
     def __post_init__(self) -> None:
         if self.max_frames is not None and self.max_frames < 1:
             raise InputError(f"max-frames is {self.max_frames}; give 1 or more")
-        if self.seconds is not None and not 0 < self.seconds < float("inf"):
-            raise InputError(f"seconds is {self.seconds}; give more than 0")
+        if self.seconds is not None and not 1e-6 <= self.seconds < float("inf"):
+            raise InputError(f"seconds is {self.seconds}; give 0.000001 or more")
 
     def cut(self, frames: Iterator[Frame], time_base: Fraction) -> Iterator[Frame]:
         """Yields the frames up to the limits; none is read that is not needed."""

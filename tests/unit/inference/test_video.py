@@ -217,7 +217,7 @@ def test_limits_count_frames_or_seconds(model: Any, make_clip: MakeClip, tmp_pat
     assert (result.num_frames, result.seconds, result.problem) == (5, pytest.approx(0.2), None)
     heard = sound(tmp_path / "b" / "overlay" / "clip.mp4")
     assert 0.15 < heard[-1][0] < 0.2
-    for limits in ({"max_frames": 0}, {"seconds": 0.0}, {"seconds": float("nan")}):
+    for limits in ({"max_frames": 0}, {"seconds": 0.0}, {"seconds": 1e-7}, {"seconds": float("nan")}):
         with pytest.raises(InputError, match="give"):
             Limits(**limits)
 
