@@ -207,6 +207,49 @@ def test_without_an_h264_encoder_times_stay_and_the_codec_is_another(
     assert [float(time) for time in times(file)] == pytest.approx(expected, abs=2e-5)
 
 
+@pytest.mark.parametrize("codec", ["aac", "mp2"])  # copied, and encoded anew
+def test_joined_recordings_go_on_in_time(model: Any, make_clip: MakeClip, tmp_path: Path, codec: str):
+    once = make_clip(tmp_path / "a.ts", pictures(), sound=codec, unit=Fraction(1, 90_000))
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(once.read_bytes() * 2)
+    result = predict(model, joined, tmp_path / "out")
+    assert result.num_frames == 24
+    file = tmp_path / "out" / "overlay" / "joined.mp4"
+    assert np.diff([float(t) for t in times(file)]) == pytest.approx([0.04] * 23, abs=1e-3)
+    assert float(sound(file)[-1][0]) == pytest.approx(0.96, abs=0.1)
+
+
+def test_sound_that_cannot_be_written_does_not_cost_the_pictures(
+    model: Any, make_clip: MakeClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Backwards:
+        def steady(self, time: int, duration: int) -> int:
+            return -time
+
+    monkeypatch.setattr("iccld.inference.sound.SteadyClock", Backwards)
+    clip = make_clip(tmp_path / "clip.mp4", pictures(30), sound="aac")
+    assert predict(model, clip, tmp_path / "out").num_frames == 30
+    file = tmp_path / "out" / "overlay" / "clip.mp4"
+    assert len(times(file)) == 30
+    assert len(sound(file)) < 3
+
+
+def test_tags_that_are_no_utf8_are_no_matter(model: Any, make_clip: MakeClip, tmp_path: Path):
+    clip = make_clip(tmp_path / "clip.avi", pictures(), codec="mpeg4", sound="mp2", unit=Fraction(1, 25))
+    with av.open(str(clip)) as source, av.open(str(tmp_path / "tagged.avi"), "w") as file:
+        file.metadata["title"] = "cafe"
+        outs = {s.index: file.add_stream_from_template(s) for s in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = outs[packet.stream.index]
+                file.mux(packet)
+    tagged = tmp_path / "tagged.avi"
+    whole = tagged.read_bytes()
+    assert whole.count(b"cafe") == 1
+    tagged.write_bytes(whole.replace(b"cafe", b"caf\xe9"))
+    assert predict(model, tagged, tmp_path / "out").num_frames == 12
+
+
 # -- where it ends -----------------------------------------------------------------------------------
 
 
