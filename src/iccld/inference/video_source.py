@@ -6,7 +6,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol, runtime_checkable
@@ -221,7 +221,7 @@ class Camera:
         self._capture.release()
 
 
-def newest(frames: Iterator[Frame], stop: Callable[[], bool]) -> Iterator[Frame]:
+def newest(frames: Iterator[Frame], stop: Callable[[], bool]) -> Generator[Frame, None, None]:
     """Yields the newest frame of a live source; frames that came while the caller was busy are dropped.
 
     Without this a slow model would fall behind further and further.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -386,6 +387,43 @@ def test_a_recording_that_the_camera_ends_is_kept_and_reported(model: Any, tmp_p
     assert result.problem == "camera:0: gives no more pictures"
     assert 1 <= result.num_frames <= 3
     assert len(times(tmp_path / "overlay" / "camera_0.mp4")) == result.num_frames
+
+
+def test_dropped_frames_do_not_count(model: Any, tmp_path: Path):
+    whole, camera = model.predict, FakeCamera()
+
+    def slow(image: np.ndarray, **settings: Any) -> Any:
+        given = camera.given
+        while camera.given < given + 4:
+            camera.go_on.release()
+            time.sleep(0.001)
+        return whole(image, **settings)
+
+    model.predict = slow
+    video = InputVideo("camera:0", "camera_0")
+    limits = Limits(max_frames=3)
+    result = predict_video(model, video, tmp_path, limits=limits, open_source=lambda _: camera)
+    assert result.num_frames == 3
+    assert camera.given > 8
+    assert "video" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_silent_camera_is_ended_by_the_limit_of_time(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("iccld.inference.video_source._TIMEOUT", 0.05)  # until its thread is given up
+    silence = threading.Event()
+
+    class Silent(FakeCamera):
+        def frames(self) -> Iterator[Frame]:
+            yield Frame(pictures(1)[0], 0, 0)
+            if not silence.wait(5):
+                raise InputError("the limit did not end it")
+
+    limits, video = Limits(seconds=0.3), InputVideo("camera:0", "camera_0")
+    result = predict_video(model, video, tmp_path, limits=limits, open_source=lambda _: Silent())
+    assert (result.num_frames, result.problem) == (1, None)
+    silence.set()
 
 
 def test_a_slow_reader_gets_the_newest_frame(tmp_path: Path):
