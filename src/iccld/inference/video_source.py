@@ -80,6 +80,9 @@ def open_video(video: InputVideo) -> VideoSource:
 class Container:
     """A file or a stream, decoded by FFmpeg. Times count from its start.
 
+    Attributes:
+        size: height and width that it announces, before it is turned; 0 if unknown.
+
     Args:
         video: where it is.
 
@@ -99,6 +102,7 @@ class Container:
         self.time_base = stream.time_base or _CLOCK
         self.rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         self.pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
+        self.size = (stream.codec_context.height, stream.codec_context.width)
         seconds = self._seconds()
         known = stream.frames or (None if seconds is None else round(seconds * self.rate))
         self.num_frames = known or None
