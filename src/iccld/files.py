@@ -13,6 +13,11 @@ from typing import Any
 from iccld.errors import InputError
 
 
+def printable(name: str) -> str:
+    """A file name for people and text files: bytes in it that are no UTF-8 become �."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives a temporary name beside ``path`` to write to; at the end the file is synced and renamed into place.

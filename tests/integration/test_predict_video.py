@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -140,11 +141,20 @@ def test_an_interrupted_file_plays_up_to_there(
     clip = tmp_path / "another.mp4"
     clip.write_bytes((drive / "clip.mp4").read_bytes())
     handler = signal.getsignal(signal.SIGINT)
-    assert run("predict", model, drive / "clip.mp4", clip, "--out", tmp_path / "out") == 130
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"x")
+    words = (bad, drive / "clip.mp4", clip, "--out", tmp_path / "out", "--json", tmp_path / "facts.json")
+    assert run("predict", model, *words) == 130
     assert signal.getsignal(signal.SIGINT) is handler
     captured = capsys.readouterr()
     assert captured.out == f"{drive}/clip.mp4: 3 frames (0.1 s) predicted: {tmp_path}/out/ (overlay)\n"
-    assert captured.err == "iccld: interrupted\n"
+    lines = captured.err.splitlines()
+    assert lines[0] == "iccld: 1 of 3 inputs could not be predicted:"
+    assert lines[1].startswith(f"  {bad}: cannot be opened")
+    assert lines[2:] == ["iccld: interrupted"]
+    facts = json.loads((tmp_path / "facts.json").read_text())
+    assert [video["frames"] for video in facts["videos"]] == [3]
+    assert len(facts["failures"]) == 1
     assert files_in(tmp_path / "out") == ["overlay/clip.mp4"]
     with av.open(str(tmp_path / "out" / "overlay" / "clip.mp4")) as file:
         assert sum(1 for _ in file.decode(video=0)) == 3

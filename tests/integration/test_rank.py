@@ -94,13 +94,17 @@ def test_frames_of_a_video_become_files_to_label(
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "copy0.png").write_bytes((pool / "copy0.png").read_bytes())  # two may have one name
     words = (clip, pool / "copy0.png", tmp_path / "more" / "copy0.png")
+    older = tmp_path / "out" / "frames"
+    (older / "night").mkdir(parents=True)
+    for name in ("clip_000010.png", "clip_000011.png", "night/gone_000000.png", "notes_12.png"):
+        (older / name).write_bytes(b"an earlier run's")
     assert run("rank", model, *words, "--out", tmp_path / "out", "--every", 0.4, "--top", 6) == 0
     rows = table(tmp_path / "out")
     assert sorted(row["frame"] for row in rows if row["file"] == str(clip)) == ["0", "10", "20", "30"]
     assert len(rows) == 6
     assert float(rows[-1]["distance"]) == 0  # the copy of the copy
-    written = sorted(p.name for p in (tmp_path / "out" / "frames").iterdir())
-    assert written == [f"clip_{number:06d}.png" for number in (0, 10, 20, 30)]
+    written = sorted(p.name for p in older.rglob("*.png"))
+    assert written == [*(f"clip_{number:06d}.png" for number in (0, 10, 20, 30)), "notes_12.png"]
     frame = read_image(tmp_path / "out" / "frames" / "clip_000020.png")
     assert np.abs(frame.astype(int) - picture(2)).mean() < 25
 
@@ -133,6 +137,7 @@ def test_bad_files_are_named_and_bad_settings_refused(
         ((pool, "--top", 0), "top is 0"),
         ((pool, "--diversity", -1), "diversity is -1"),
         ((pool, "--every", 0), "every is 0"),
+        ((pool, "--every", 1e-7), "every is 1e-07"),
         ((pool, "--score", "mutual_information"), "give --draws 2 or more"),
         (("camera:0",), "camera:0: only files can be ranked"),
     ):

@@ -48,9 +48,12 @@ def write_view(picture: Image, folder: Path) -> str:
 
     Returns:
         Its path.
+
+    Raises:
+        FileNotFoundError: the folder was removed meanwhile.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    older = sorted(folder.glob("*.jpg"), key=lambda path: path.stat().st_mtime_ns)
+    older = sorted(folder.glob("*.jpg"), key=_written_at)
     for path in older[:-_VIEWS_KEPT]:
         path.unlink(missing_ok=True)
     quality = [
@@ -62,6 +65,13 @@ def write_view(picture: Image, folder: Path) -> str:
     target = folder / f"{uuid.uuid4().hex}.jpg"
     target.write_bytes(encoded.tobytes())
     return str(target)
+
+
+def _written_at(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:  # another picture of the same page was faster to remove it
+        return 0
 
 
 def _pictures(answer: Answer) -> dict[str, np.ndarray]:

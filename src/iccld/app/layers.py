@@ -115,8 +115,9 @@ def agreement(first: Answer, second: Answer) -> float | None:
     model does not know are left out; None if none is left.
     """
     fine, coarse = sorted((first, second), key=lambda answer: -len(answer.model.shown))
-    folded = np.array(fine.model.shown.lut_to(coarse.model.shown), np.uint8)[fine.labels]
-    known = folded != IGNORE
+    table = np.array(fine.model.shown.lut_to(coarse.model.shown), np.uint8)
+    folded = table[fine.labels]
+    known = (folded != IGNORE) & np.isin(coarse.labels, table)
     return float((folded == coarse.labels)[known].mean()) if known.any() else None
 
 

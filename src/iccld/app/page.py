@@ -176,10 +176,13 @@ class Page:
         except InputError as error:
             return updates | self._notice(error)
         drawing = self._drawing(opacity, layer, shown)
-        for index, pane in enumerate(self.parts.panes):
-            updates[pane.image] = write_view(
-                draw(answers, index, drawing), self.folder / key / f"view{index + 1}"
-            )
+        try:
+            for index, pane in enumerate(self.parts.panes):
+                updates[pane.image] = write_view(
+                    draw(answers, index, drawing), self.folder / key / f"view{index + 1}"
+                )
+        except FileNotFoundError:  # another upload came first and removed the folder
+            return updates | self._notice(InputError("This answer is no longer kept; upload the image again"))
         return updates | {self.parts.notice: gr.update(visible=False)}
 
     def _masks(self, key: str | None) -> Any:

@@ -51,7 +51,11 @@ def serve(
         InputError: no such model, Gradio is missing, or the port cannot be had.
         KeyboardInterrupt: Ctrl-C or SIGTERM; uploads and downloads are gone.
     """
-    with bind(host, port) as listener, tempfile.TemporaryDirectory(prefix="iccld-app-") as folder:
+    with (
+        bind(host, port) as listener,
+        # On Windows a file that is still open cannot be removed: no reason for an error at the end.
+        tempfile.TemporaryDirectory(prefix="iccld-app-", ignore_cleanup_errors=True) as folder,
+    ):
         # Gradio reads these when it is imported.
         os.environ.update(_QUIET, GRADIO_TEMP_DIR=folder)
         _require_gradio()
@@ -69,7 +73,8 @@ def bind(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if os.name != "nt":  # where it would let two programs share a port
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
         # From here on a second program is refused, and early visitors wait.

@@ -14,9 +14,8 @@ from PIL import Image
 
 from iccld.data.image_files import image_size, read_image
 from iccld.errors import InputError
+from iccld.inference.inputs import VIDEO_SUFFIXES
 
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")
-"""The endings, in lower case, of the files that are taken for video."""
 MAX_PIXELS = 40_000_000
 """The largest image or frame: its class probabilities alone are 3 GB with 19 classes."""
 

@@ -14,7 +14,7 @@ from iccld.app.layers import Drawing, compose
 from iccld.app.models import AppModel
 from iccld.app.uploads import check_pixels, without_folders
 from iccld.inference.inputs import InputVideo
-from iccld.inference.video_source import open_video
+from iccld.inference.video_source import Container
 from iccld.inference.video_writer import VideoWriter, writing_video
 
 MAX_FRAMES = 300
@@ -65,7 +65,8 @@ def segment_video(
     """
     source, target = Path(source), Path(target)
     with without_folders(source), ExitStack() as files:
-        video = files.enter_context(closing(open_video(InputVideo(str(source), source.stem))))
+        video = files.enter_context(closing(Container(InputVideo(str(source), source.stem))))
+        check_pixels(source.name, *video.size)  # a frame of too many pixels is not even decoded
         total = min(max_frames, video.num_frames or max_frames)
         done, cut, spent, size = 0, False, 0.0, (0, 0)
         writer: VideoWriter | None = None

@@ -117,7 +117,7 @@ class PredictArgs:
                 print(f"{done} image{'' if done == 1 else 's'} predicted: {self.out}/ ({', '.join(kinds)})")
             facts = {"model": self.model, "out": str(self.out), "images": len(images) - len(failures)}
             alone = len(videos) == 1 and not images
-            clips, broken = self._predict_videos(model, videos, settings, ids, alone=alone)
+            clips, broken, interrupted = self._predict_videos(model, videos, settings, ids, alone=alone)
             failures += broken
         write_result(self.json, {**facts, "videos": clips, "failures": failures})
         if failures:
@@ -125,6 +125,8 @@ class PredictArgs:
             print(f"iccld: {len(failures)} of {what} could not be predicted:", file=sys.stderr)
             for failure in failures:
                 print(f"  {failure}", file=sys.stderr)
+        if interrupted:
+            raise KeyboardInterrupt
         return 1 if failures else 0
 
     def _check_video_flags(self) -> None:
@@ -143,12 +145,14 @@ class PredictArgs:
         ids: IdKind | Description,
         *,
         alone: bool,
-    ) -> tuple[list[dict[str, Any]], list[str]]:
-        """Predicts videos one by one; gives the facts of each, and a line for each that is not whole.
+    ) -> tuple[list[dict[str, Any]], list[str], bool]:
+        """Predicts videos one by one until a file is stopped by Ctrl-C.
+
+        Returns:
+            The facts of each, a line for each that is not whole, and whether a file was stopped.
 
         Raises:
             InputError: the only input there is cannot be predicted at all.
-            KeyboardInterrupt: a file was stopped.
         """
         from iccld.inference.video import Limits, predict_video
         from iccld.training.interruption import Interruption
@@ -187,8 +191,8 @@ class PredictArgs:
             if result.problem:
                 failures.append(f"{result.problem}; {result.num_frames} frames are predicted")
             if result.stopped and video.is_file:
-                raise KeyboardInterrupt
-        return clips, failures
+                return clips, failures, True
+        return clips, failures, False
 
 
 def _read_ids(ids: str) -> IdKind | Description:

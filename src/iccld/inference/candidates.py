@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from jaxtyping import Float, UInt8
 
 from iccld.data.image_files import read_image, write_png
 from iccld.errors import InputError
+from iccld.files import printable
 from iccld.inference.embedding import predict_and_embed
 from iccld.inference.inputs import InputImage, InputVideo
 from iccld.inference.prefetch import read_ahead
@@ -38,13 +40,13 @@ class Candidate:
 
     @property
     def file(self) -> str:
-        """Path of the file."""
-        return str(self.item.path)
+        """Path of the file, as it is printed."""
+        return printable(str(self.item.path))
 
     @property
     def title(self) -> str:
         """A short name for people."""
-        return frame_title(self.item.path.name, self.frame)
+        return frame_title(printable(self.item.path.name), self.frame)
 
 
 @dataclass
@@ -92,8 +94,8 @@ def scan(
         InputError: ``every`` makes no sense, or the score is the disagreement of draws and there is one draw.
     """
     settings = settings or PredictSettings()
-    if not 0 < every < float("inf"):
-        raise InputError(f"every is {every}; give seconds, more than 0")
+    if not 1e-6 <= every < float("inf"):
+        raise InputError(f"every is {every}; give seconds, 0.000001 or more")
     draws = settings.draws or int(getattr(model, "draws", 1))
     if score == "mutual_information" and draws < 2:
         raise InputError("mutual_information is the disagreement between draws; give --draws 2 or more")
@@ -127,6 +129,8 @@ def write_frames(
 ) -> dict[Candidate, Path]:
     """Writes frames of videos as PNG files, ``NAME_000120.png``, so that they can be labeled.
 
+    Files of such names that an earlier run left in the folder are removed.
+
     Args:
         candidates: images among them stay where they are.
         folder: where to write.
@@ -150,6 +154,10 @@ def write_frames(
                 numbers.remove(number)
             if not numbers:
                 break
+    kept = set(places.values())
+    for path in Path(folder).rglob("*.png"):
+        if re.search(r"_\d{6,}\.png$", path.name) and path not in kept:
+            path.unlink()
     return places
 
 

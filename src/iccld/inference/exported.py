@@ -14,7 +14,7 @@ from torch import Tensor
 
 from iccld.errors import InputError
 from iccld.labels import LabelSpace
-from iccld.models.prediction import Maps, Prediction, predict_windows, to_batch
+from iccld.models.prediction import Maps, Prediction, check_scaled, predict_windows, to_batch
 
 Format = Literal["onnx", "openvino", "torch"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
@@ -131,6 +131,8 @@ class ExportedSegmenter:
             raise InputError(
                 f"an image has {width}×{height} pixels{scaled}; exported models need {SMALLEST}×{SMALLEST} at least"
             )
+        if self.input_height:
+            check_scaled((height, width), (self.input_height, seen))
 
     def _run(self, batch: Tensor) -> list[np.ndarray]:
         pixels = (batch * 255).round().to(torch.uint8).permute(0, 2, 3, 1)

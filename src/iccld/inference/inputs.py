@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from iccld.data.image_files import IMAGE_SUFFIXES, is_image_name
 from iccld.data.layouts import walk
 from iccld.errors import InputError
+from iccld.files import printable
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv"),
@@ -68,7 +69,7 @@ class InputVideo:
     @property
     def title(self) -> str:
         """What messages call it: the source, without the password that an address may hold."""
-        return re.sub(r"://[^/@]*@", "://", self.source) if not self.is_file else self.source
+        return printable(self.source) if self.is_file else _without_password(self.source)
 
 
 Input = InputImage | InputVideo
@@ -150,12 +151,17 @@ def _stream_name(text: str) -> str:
     try:
         parts = urlsplit(text)
         names = (Path(parts.path).stem, parts.hostname or "")
-    except ValueError as error:
+    except ValueError as error:  # its text may hold the password
         raise InputError(
-            f"{text}: is not an address ({error}); give one such as rtsp://host/stream"
+            f"{_without_password(text)}: is not an address; give one such as rtsp://host/stream"
         ) from error
     safe = (re.sub(r"[^\w.-]+", "_", name).strip("._") for name in names)
     return next(filter(None, safe), "stream")
+
+
+def _without_password(address: str) -> str:
+    # Passwords may hold an @ of their own: the last one before the path ends them.
+    return re.sub(r"://[^/]*@", "://", address)
 
 
 def _expand(text: str) -> Iterator[Input]:

@@ -11,7 +11,7 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 
-from iccld.inference.video_source import container_start
+from iccld.inference.video_source import SteadyClock, container_start
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class SoundTrack:
     """
 
     def __init__(self, path: Path, index: int, output: OutputContainer) -> None:
-        self._input: InputContainer = av.open(str(path))
+        self._input: InputContainer = av.open(str(path), metadata_errors="replace")
         self._output = output
         stream = self._input.streams.audio[index]
         assert stream.time_base is not None
@@ -51,33 +51,45 @@ class SoundTrack:
         self._next = next(self._packets, None)
 
     def copy_until(self, seconds: float) -> None:
-        """Copies what is heard before that time."""
+        """Copies what is heard before that time. Sound that the file cannot take ends; the pictures go on.
+
+        Raises:
+            OSError: the disk is full, or its like.
+        """
         while self._next is not None:
             packet = self._next
             if packet.dts is not None and packet.dts * packet.time_base >= seconds:
                 return
-            self._output.mux(packet)
-            self._next = next(self._packets, None)
+            try:
+                self._output.mux(packet)
+                self._next = next(self._packets, None)
+            except av.FFmpegError as error:
+                if isinstance(error, OSError):
+                    raise
+                self._next = None
 
     def close(self) -> None:
         """Closes the file that it comes from."""
         self._input.close()
 
     def _copied(self, stream: AudioStream) -> Iterator[Any]:
+        clock = SteadyClock()
         for packet in _until_damaged(self._input.demux(stream)):
             if packet.dts is None or packet.pts is None:  # the empty one at the end
                 continue
-            packet.pts -= self._start
-            packet.dts -= self._start
+            dts = clock.steady(packet.dts - self._start, packet.duration or 0)
+            packet.pts += dts - packet.dts
+            packet.dts = dts
             packet.stream = self._out
             yield packet
 
     def _encoded(self, stream: AudioStream) -> Iterator[Any]:
         context = self._out.codec_context
         resampler: av.AudioResampler | None = None
+        clock = SteadyClock()
         for frame in _until_damaged(self._input.decode(stream)):
             if frame.pts is not None:
-                frame.pts -= self._start
+                frame.pts = clock.steady(frame.pts - self._start, frame.duration or 0)
             resampler = resampler or av.AudioResampler(context.format, context.layout, context.rate, _SAMPLES)
             for piece in resampler.resample(frame):
                 yield from self._out.encode(piece)
@@ -89,7 +101,7 @@ class SoundTrack:
 
 def open_sound(path: Path, output: OutputContainer) -> list[SoundTrack]:
     """Prepares all tracks of sound of a file to be copied."""
-    with av.open(str(path)) as container:
+    with av.open(str(path), metadata_errors="replace") as container:
         tracks = container.streams.audio
         # There is no context where FFmpeg has no decoder.
         usable = [i for i, stream in enumerate(tracks) if getattr(stream.codec_context, "name", None)]

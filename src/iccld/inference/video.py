@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -43,8 +44,8 @@ class Limits:
     def __post_init__(self) -> None:
         if self.max_frames is not None and self.max_frames < 1:
             raise InputError(f"max-frames is {self.max_frames}; give 1 or more")
-        if self.seconds is not None and not 0 < self.seconds < float("inf"):
-            raise InputError(f"seconds is {self.seconds}; give more than 0")
+        if self.seconds is not None and not 1e-6 <= self.seconds < float("inf"):
+            raise InputError(f"seconds is {self.seconds}; give 0.000001 or more")
 
     def cut(self, frames: Iterator[Frame], time_base: Fraction) -> Iterator[Frame]:
         """Yields the frames up to the limits; none is read that is not needed."""
@@ -173,14 +174,30 @@ class _Outputs:
 
 
 def _frames(source: VideoSource, limits: Limits, stop: Callable[[], bool]) -> Generator[Frame, None, None]:
-    frames = limits.cut(source.frames(), source.time_base)
     if source.live:
-        yield from newest(frames, stop)
+        yield from _live_frames(source, limits, stop)
         return
-    for frame in frames:
+    for frame in limits.cut(source.frames(), source.time_base):
         if stop():
             return
         yield frame
+
+
+def _live_frames(source: VideoSource, limits: Limits, stop: Callable[[], bool]) -> Iterator[Frame]:
+    """The newest frames up to the limits, which count no frame that was dropped."""
+    shown, since = 0.0, time.monotonic()
+
+    def over() -> bool:
+        # A source that has fallen silent reaches the limit of time as well.
+        silent = time.monotonic() - since
+        return stop() or (limits.seconds is not None and shown + silent >= limits.seconds)
+
+    first = None
+    with closing(newest(source.frames(), over)) as frames:
+        for frame in limits.cut(frames, source.time_base):
+            first = frame.pts if first is None else first
+            shown, since = float((frame.pts - first) * source.time_base), time.monotonic()
+            yield frame
 
 
 def _remove_later_frames(folder: Path, count: int) -> None:

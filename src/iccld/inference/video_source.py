@@ -6,7 +6,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol, runtime_checkable
@@ -80,6 +80,9 @@ def open_video(video: InputVideo) -> VideoSource:
 class Container:
     """A file or a stream, decoded by FFmpeg. Times count from its start.
 
+    Attributes:
+        size: height and width that it announces, before it is turned; 0 if unknown.
+
     Args:
         video: where it is.
 
@@ -99,6 +102,7 @@ class Container:
         self.time_base = stream.time_base or _CLOCK
         self.rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         self.pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
+        self.size = (stream.codec_context.height, stream.codec_context.width)
         seconds = self._seconds()
         known = stream.frames or (None if seconds is None else round(seconds * self.rate))
         self.num_frames = known or None
@@ -109,17 +113,17 @@ class Container:
         """See ``VideoSource``. Packets that cannot be decoded are left out and noted as a problem."""
         size: tuple[int, int] | None = None
         last, duration, count = None, round(1 / (self.rate * self.time_base)), 0
+        clock, due = SteadyClock(), self._start or 0
         for frame in self._decoded():
             if size is None:
                 size = (frame.width, frame.height)
                 if round(frame.rotation / 90) % 2:
                     self.pixel_aspect = 1 / self.pixel_aspect
-            pts = frame.pts if frame.pts is not None else (0 if last is None else last + duration)
+            pts = due if frame.pts is None else frame.pts
+            due = pts + duration
             if self._start is None:  # a live stream's clock started long before
                 self._start = pts
-            pts -= self._start
-            if last is not None:
-                pts = max(pts, last + 1)
+            pts = clock.steady(pts - self._start, duration)
             # Streams may change their size on the way; the file that is written cannot.
             image = frame.reformat(*size, format="rgb24").to_ndarray()
             last, count = pts, count + 1
@@ -221,7 +225,7 @@ class Camera:
         self._capture.release()
 
 
-def newest(frames: Iterator[Frame], stop: Callable[[], bool]) -> Iterator[Frame]:
+def newest(frames: Iterator[Frame], stop: Callable[[], bool]) -> Generator[Frame, None, None]:
     """Yields the newest frame of a live source; frames that came while the caller was busy are dropped.
 
     Without this a slow model would fall behind further and further.
@@ -271,6 +275,31 @@ def newest(frames: Iterator[Frame], stop: Callable[[], bool]) -> Iterator[Frame]
         thread.join(_TIMEOUT)
 
 
+class SteadyClock:
+    """Makes times rise that do not: where recordings were joined or a sender began anew, they start over."""
+
+    def __init__(self) -> None:
+        self._offset = 0
+        self._last: int | None = None
+
+    def steady(self, time: int, duration: int) -> int:
+        """The next time, later than the one before.
+
+        Args:
+            time: of a frame or packet.
+            duration: of the one before; a time that falls further behind than that starts over.
+        """
+        time += self._offset
+        if self._last is not None and time <= self._last:
+            starts_over = self._last - time > duration
+            due = self._last + (max(1, duration) if starts_over else 1)
+            if starts_over:
+                self._offset += due - time
+            time = due
+        self._last = time
+        return time
+
+
 def container_start(container: InputContainer, time_base: Fraction) -> int:
     """When a file's first stream starts, in units of a time base; not before 0."""
     start = max(0, container.start_time or 0)
@@ -280,7 +309,12 @@ def container_start(container: InputContainer, time_base: Fraction) -> int:
 def _open(video: InputVideo) -> InputContainer:
     options = {"rtsp_transport": "tcp"} if video.source.lower().startswith("rtsp") else {}
     try:
-        return av.open(video.source, options=options, timeout=None if video.is_file else _TIMEOUT)
+        return av.open(
+            video.source,
+            options=options,
+            timeout=None if video.is_file else _TIMEOUT,
+            metadata_errors="replace",  # titles and their like, which we do not read, may be no UTF-8
+        )
     except av.FFmpegError as error:
         remedy = "name another file" if video.is_file else "see that the address is right and answers"
         raise InputError(

@@ -24,6 +24,9 @@ Maps = tuple[Float[Tensor, "b k _ _"], Float[Tensor, "b m _ _"]]
 """Class probabilities, and maps of the same size that go with them: the draws' disagreement, or what else says how
 sure they are."""
 
+_MAX_SCALED_PIXELS = 64_000_000
+"""Of an image that was made larger for the model; one that has more by itself is taken."""
+
 Images = UInt8[np.ndarray, "*b h w 3"] | Float[np.ndarray, "*b h w 3"]
 
 
@@ -139,9 +142,27 @@ def _to_input_height(batch: Float[Tensor, "b 3 h w"], height: int) -> Float[Tens
     if height <= 0 or batch.shape[-2] == height:
         return batch
     width = max(1, round(batch.shape[-1] * height / batch.shape[-2]))
+    check_scaled((batch.shape[-2], batch.shape[-1]), (height, width))
     return F.interpolate(
         batch, size=(height, width), mode="bilinear", align_corners=False, antialias=True
     ).clamp(0, 1)
+
+
+def check_scaled(size: tuple[int, int], scaled: tuple[int, int]) -> None:
+    """Refuses a thin image that would become huge at the height that the model was trained at.
+
+    Args:
+        size: height and width of the image.
+        scaled: height and width that the model would see.
+
+    Raises:
+        InputError: the second has far too many pixels, and more than the first.
+    """
+    if scaled[0] * scaled[1] > max(_MAX_SCALED_PIXELS, size[0] * size[1]):
+        raise InputError(
+            f"an image of {size[1]}×{size[0]} pixels would be scaled to {scaled[1]}×{scaled[0]}, too many; "
+            "give the size that the model is to see with --resize H W"
+        )
 
 
 def entropy(probabilities: Float[Tensor, "b k h w"]) -> Float[Tensor, "b h w"]:

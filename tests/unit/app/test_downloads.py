@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from iccld.app.answers import answer_image
@@ -53,3 +54,11 @@ def test_pictures_of_the_page_do_not_pile_up(tmp_path: Path) -> None:
     assert set((tmp_path / "view1").iterdir()) == set(paths[-4:])
     shown = np.asarray(Image.open(paths[-1]), np.float32)
     assert np.abs(shown - picture).mean() < 2
+
+
+def test_a_picture_that_another_draw_removed_is_no_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([self / "a.jpg", self / "gone.jpg"]))
+    assert Path(write_view(np.zeros((8, 8, 3), np.uint8), tmp_path)).is_file()

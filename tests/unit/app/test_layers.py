@@ -9,7 +9,7 @@ from iccld.app.answers import Answers, answer_image
 from iccld.app.layers import Drawing, agreement, compose, draw, legend
 from iccld.app.models import AppModel
 from iccld.inference.rendering import heat_map
-from iccld.labels import CAMVID11, CITYSCAPES19
+from iccld.labels import CAMVID11, CITYSCAPES19, LabelSpace
 
 Make = Callable[..., AppModel]
 ROAD, CAR, SKY = (CITYSCAPES19.names.index(name) for name in ("road", "car", "sky"))
@@ -99,4 +99,12 @@ def test_agreement_folds_the_finer_classes(make_model: Make) -> None:
     folded = np.array([[table[i] if table[i] != 255 else 0 for i in ids[0]]])
     assert table[ids[0, 0]] == table[ids[0, 1]] != 255
     pair = _answers([fine], ids).answers[0], _answers([coarse], folded).answers[0]
+    assert agreement(*pair) == agreement(*pair[::-1]) == 1.0
+
+
+def test_agreement_leaves_out_coarse_classes_that_the_finer_model_lacks(make_model: Make) -> None:
+    fine = make_model(LabelSpace.from_names("fine", ("road", "sky", "car")))
+    coarse = make_model(LabelSpace.from_names("coarse", ("road", "boat")))
+    first, second = np.array([[0, 0, 0]]), np.array([[0, 0, 1]])
+    pair = _answers([fine], first).answers[0], _answers([coarse], second).answers[0]
     assert agreement(*pair) == agreement(*pair[::-1]) == 1.0

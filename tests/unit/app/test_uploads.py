@@ -70,3 +70,4 @@ def test_files_that_are_gone(tmp_path: Path) -> None:
 def test_videos_are_told_by_their_ending() -> None:
     assert is_video("a/CLIP.MP4")
     assert not is_video("mp4.png")
+    assert is_video("drive.m2ts"), "as iccld predict has it"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import av
@@ -9,6 +10,7 @@ import pytest
 
 from iccld.app.layers import Drawing
 from iccld.app.models import AppModel
+from iccld.app.uploads import check_pixels
 from iccld.app.video import segment_video
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19
@@ -95,3 +97,12 @@ def test_what_progress_raises_ends_the_work(make_model: Callable[..., AppModel],
     with pytest.raises(InputError, match="stopped"):
         _segment(model, _write(tmp_path / "a.mp4"), tmp_path / "out.mp4", progress=stop)
     assert len(model.segmenter.calls) == 1
+
+
+def test_frames_of_too_many_pixels_are_not_decoded(
+    make_model: Callable[..., AppModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iccld.inference.video_source.Container.frames", lambda self: pytest.fail("decoded"))
+    monkeypatch.setattr("iccld.app.video.check_pixels", partial(check_pixels, max_pixels=1000))
+    with pytest.raises(InputError, match=r"^a\.mp4: has 64×48 pixels"):
+        _segment(make_model(), _write(tmp_path / "a.mp4"), tmp_path / "out.mp4")

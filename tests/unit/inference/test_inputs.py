@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from iccld.errors import InputError
+from iccld.inference.candidates import Candidate
 from iccld.inference.inputs import InputVideo, find_inputs, split_inputs
 
 
@@ -131,6 +133,7 @@ def test_videos_are_found_beside_images(photos: Path):
         ("camera:12", "camera_12", 12, "camera:12"),
         ("rtsp://10.0.0.2:554/live/front.sdp", "front", None, "rtsp://10.0.0.2:554/live/front.sdp"),
         ("rtsp://me:pass@yard.lan/", "yard.lan", None, "rtsp://yard.lan/"),
+        ("rtsp://me:p@ss@yard.lan/a@b", "a_b", None, "rtsp://yard.lan/a@b"),
         ("http://host/a b/?x=1&y=/z", "a_b", None, "http://host/a b/?x=1&y=/z"),
         ("https://host/../..", "host", None, "https://host/../.."),
     ],
@@ -140,6 +143,22 @@ def test_cameras_and_addresses(text: str, name: str, camera: int | None, title: 
     assert isinstance(video, InputVideo)
     assert (video.source, video.name, video.camera, video.title) == (text, name, camera, title)
     assert not video.is_file
+
+
+def test_no_message_holds_a_password():
+    for text in ("rtsp://me:s@cret@[10.0.0.2/x", "rtsp://me:s@cret\u2100@host/x"):
+        with pytest.raises(InputError, match="is not an address") as caught:
+            find_inputs([text])
+        assert "cret" not in str(caught.value)
+
+
+def test_file_names_that_are_no_utf8_can_be_printed():
+    path = Path(os.fsdecode(b"day/caf\xe9.mp4"))
+    video = InputVideo(str(path), "caf")
+    assert video.title == "day/caf\ufffd.mp4"
+    assert video.path == path
+    candidate = Candidate(video, 7)
+    assert (candidate.file, candidate.title) == ("day/caf\ufffd.mp4", "caf\ufffd.mp4#7")
 
 
 def test_files_come_before_what_may_have_no_end(photos: Path):

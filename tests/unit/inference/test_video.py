@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -207,6 +208,49 @@ def test_without_an_h264_encoder_times_stay_and_the_codec_is_another(
     assert [float(time) for time in times(file)] == pytest.approx(expected, abs=2e-5)
 
 
+@pytest.mark.parametrize("codec", ["aac", "mp2"])  # copied, and encoded anew
+def test_joined_recordings_go_on_in_time(model: Any, make_clip: MakeClip, tmp_path: Path, codec: str):
+    once = make_clip(tmp_path / "a.ts", pictures(), sound=codec, unit=Fraction(1, 90_000))
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(once.read_bytes() * 2)
+    result = predict(model, joined, tmp_path / "out")
+    assert result.num_frames == 24
+    file = tmp_path / "out" / "overlay" / "joined.mp4"
+    assert np.diff([float(t) for t in times(file)]) == pytest.approx([0.04] * 23, abs=1e-3)
+    assert float(sound(file)[-1][0]) == pytest.approx(0.96, abs=0.1)
+
+
+def test_sound_that_cannot_be_written_does_not_cost_the_pictures(
+    model: Any, make_clip: MakeClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Backwards:
+        def steady(self, time: int, duration: int) -> int:
+            return -time
+
+    monkeypatch.setattr("iccld.inference.sound.SteadyClock", Backwards)
+    clip = make_clip(tmp_path / "clip.mp4", pictures(30), sound="aac")
+    assert predict(model, clip, tmp_path / "out").num_frames == 30
+    file = tmp_path / "out" / "overlay" / "clip.mp4"
+    assert len(times(file)) == 30
+    assert len(sound(file)) < 3
+
+
+def test_tags_that_are_no_utf8_are_no_matter(model: Any, make_clip: MakeClip, tmp_path: Path):
+    clip = make_clip(tmp_path / "clip.avi", pictures(), codec="mpeg4", sound="mp2", unit=Fraction(1, 25))
+    with av.open(str(clip)) as source, av.open(str(tmp_path / "tagged.avi"), "w") as file:
+        file.metadata["title"] = "cafe"
+        outs = {s.index: file.add_stream_from_template(s) for s in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = outs[packet.stream.index]
+                file.mux(packet)
+    tagged = tmp_path / "tagged.avi"
+    whole = tagged.read_bytes()
+    assert whole.count(b"cafe") == 1
+    tagged.write_bytes(whole.replace(b"cafe", b"caf\xe9"))
+    assert predict(model, tagged, tmp_path / "out").num_frames == 12
+
+
 # -- where it ends -----------------------------------------------------------------------------------
 
 
@@ -217,7 +261,7 @@ def test_limits_count_frames_or_seconds(model: Any, make_clip: MakeClip, tmp_pat
     assert (result.num_frames, result.seconds, result.problem) == (5, pytest.approx(0.2), None)
     heard = sound(tmp_path / "b" / "overlay" / "clip.mp4")
     assert 0.15 < heard[-1][0] < 0.2
-    for limits in ({"max_frames": 0}, {"seconds": 0.0}, {"seconds": float("nan")}):
+    for limits in ({"max_frames": 0}, {"seconds": 0.0}, {"seconds": 1e-7}, {"seconds": float("nan")}):
         with pytest.raises(InputError, match="give"):
             Limits(**limits)
 
@@ -343,6 +387,45 @@ def test_a_recording_that_the_camera_ends_is_kept_and_reported(model: Any, tmp_p
     assert result.problem == "camera:0: gives no more pictures"
     assert 1 <= result.num_frames <= 3
     assert len(times(tmp_path / "overlay" / "camera_0.mp4")) == result.num_frames
+
+
+def test_dropped_frames_do_not_count(model: Any, tmp_path: Path):
+    whole, camera = model.predict, FakeCamera()
+
+    def slow(image: np.ndarray, **settings: Any) -> Any:
+        given = camera.given
+        for _ in range(5000):
+            camera.go_on.release()
+            if camera.given >= given + 4:
+                break
+            time.sleep(0.001)
+        return whole(image, **settings)
+
+    model.predict = slow
+    video = InputVideo("camera:0", "camera_0")
+    limits = Limits(max_frames=3)
+    result = predict_video(model, video, tmp_path, limits=limits, open_source=lambda _: camera)
+    assert result.num_frames == 3
+    assert camera.given > 8
+    assert "video" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_silent_camera_is_ended_by_the_limit_of_time(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("iccld.inference.video_source._TIMEOUT", 0.05)  # until its thread is given up
+    silence = threading.Event()
+
+    class Silent(FakeCamera):
+        def frames(self) -> Iterator[Frame]:
+            yield Frame(pictures(1)[0], 0, 0)
+            if not silence.wait(5):
+                raise InputError("the limit did not end it")
+
+    limits, video = Limits(seconds=0.3), InputVideo("camera:0", "camera_0")
+    result = predict_video(model, video, tmp_path, limits=limits, open_source=lambda _: Silent())
+    assert (result.num_frames, result.problem) == (1, None)
+    silence.set()
 
 
 def test_a_slow_reader_gets_the_newest_frame(tmp_path: Path):

@@ -266,6 +266,12 @@ def test_images_are_scaled_to_the_height_trained_at(model: ICCLD) -> None:
     assert float((middle[0] - torch.from_numpy(small.probabilities)).abs().mean()) < 0.01
 
 
+@pytest.mark.parametrize("size", [(1, 20_000), (3, 40_000)])
+def test_thin_images_are_not_scaled_to_gigabytes(model: ICCLD, size: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match=rf"of {size[1]}×{size[0]} pixels would be scaled to .*--resize H W"):
+        model.predict(np.zeros((*size, 3), np.uint8), input_height=5120)
+
+
 # -- mistakes ----------------------------------------------------------------------------------------
 
 GOOD = np.zeros((32, 32, 3), np.uint8)
