@@ -74,8 +74,8 @@ def test_help_of_the_bench(capsys: pytest.CaptureFixture[str]) -> None:
         (["--jobs", "-1"], "--jobs is -1 "),
         (["--threads", "-2"], "--threads is -2;"),
         (["--only", "*/none/*"], "--only */none/* fits no run"),
-        (["--json", "{results}/b.json"], "b.json: lies among the results"),
-        (["--json", "{results}/../results/plan/b.json"], "b.json: lies among the results"),
+        (["--table", "--json", "{results}/b.json"], "b.json: lies among the results"),
+        (["--table", "--json", "{results}/../results/plan/b.json"], "b.json: lies among the results"),
     ],
 )
 def test_bad_flags_of_the_bench_start_nothing(
