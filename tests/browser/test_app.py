@@ -73,6 +73,8 @@ def _serve(words: list[str], folder: Path) -> Iterator[tuple[str, subprocess.Pop
             stderr=stderr,
             text=True,
             env=os.environ | {"TMPDIR": str(folder / "tmp")},
+            # A shell's background job ignores Ctrl-C, and so would what it starts.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
         assert process.stdout is not None
