@@ -201,8 +201,8 @@ def _open_mlflow(config: TrainConfig, out: Path, reach: _Reach) -> Logger:
     logger = MLFlowLogger(
         experiment_name=os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT),
         run_name=_run_name(config, out),
-        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI"),
-        save_dir=str(out / "mlruns"),
+        # A database, since MLflow 3 refuses folders of files unless told otherwise.
+        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{(out / 'mlflow.db').resolve()}"),
         run_id=reach.id,
     )
     reach.id = str(logger.run_id)
