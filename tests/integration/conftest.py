@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from iccld.labels import CAMVID11
 from iccld.models.compact import CompactCoder
+from iccld.models.iccld import ICCLD
 
 Flags = Callable[..., list[str]]
 
@@ -35,6 +37,15 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 assert cv2.imwrite(str(images / f"{index}.png"), image)
                 assert cv2.imwrite(str(labels / f"{index}.png"), label)
     return root
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a small model of CamVid's classes with random weights."""
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    ICCLD(CAMVID11, width=16, latent_channels=4).save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture

@@ -12,21 +12,10 @@ import av
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from iccld.cli import main
 from iccld.data.image_files import read_label
 from iccld.inference.segmenter import predict_image
-from iccld.labels import CAMVID11
-from iccld.models.iccld import ICCLD
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    ICCLD(CAMVID11, width=16, latent_channels=4).save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,3 +31,14 @@ def write_result(target: Path | None, value: Any) -> None:
         print(json.dumps(value, indent=2, allow_nan=False))
     elif target is not None:
         write_json(target, value)
+
+
+def print_failures(headline: str, failures: Sequence[str]) -> None:
+    """Lists on stderr what could not be done; nothing if there is nothing.
+
+    Args:
+        headline: how many of what, and what is the matter.
+        failures: a line each.
+    """
+    if failures:
+        print("\n  ".join([f"iccld: {headline}:", *failures]), file=sys.stderr)

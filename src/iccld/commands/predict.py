@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from iccld.commands.flags import (
     OptionalSize,
     OutFolder,
 )
-from iccld.commands.output import human_text, write_result
+from iccld.commands.output import human_text, print_failures, write_result
 from iccld.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from iccld.inference.segmenter import PredictSettings, Segmenter
 
 Kind = Literal["labels", "color", "overlay", "uncertainty"]
-_IMAGE_KINDS: tuple[Kind, ...] = ("labels", "color", "overlay", "uncertainty")
-_VIDEO_KINDS: tuple[Kind, ...] = ("overlay",)
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,7 @@ class PredictArgs:
     def run(self) -> int:
         """Predicts; 1 if some inputs could not be."""
         from iccld.inference.inputs import find_inputs, split_inputs
-        from iccld.inference.media import predict_files
+        from iccld.inference.media import OUTPUT_KINDS, predict_files
         from iccld.inference.segmenter import PredictSettings, load_segmenter
 
         if self.write == ():
@@ -111,7 +108,7 @@ class PredictArgs:
         with human_text(self.json):
             failures: list[str] = []
             if images:
-                kinds = self.write or _IMAGE_KINDS
+                kinds = self.write or OUTPUT_KINDS
                 failures = predict_files(model, images, self.out, write=kinds, ids=ids, settings=settings)
                 done = len(images) - len(failures)
                 print(f"{done} image{'' if done == 1 else 's'} predicted: {self.out}/ ({', '.join(kinds)})")
@@ -120,11 +117,8 @@ class PredictArgs:
             clips, broken, interrupted = self._predict_videos(model, videos, settings, ids, alone=alone)
             failures += broken
         write_result(self.json, {**facts, "videos": clips, "failures": failures})
-        if failures:
-            what = f"{len(images) + len(videos)} {'inputs' if videos else 'images'}"
-            print(f"iccld: {len(failures)} of {what} could not be predicted:", file=sys.stderr)
-            for failure in failures:
-                print(f"  {failure}", file=sys.stderr)
+        what = f"{len(images) + len(videos)} {'inputs' if videos else 'images'}"
+        print_failures(f"{len(failures)} of {what} could not be predicted", failures)
         if interrupted:
             raise KeyboardInterrupt
         return 1 if failures else 0
@@ -154,10 +148,10 @@ class PredictArgs:
         Raises:
             InputError: the only input there is cannot be predicted at all.
         """
-        from iccld.inference.video import Limits, predict_video
+        from iccld.inference.video import VIDEO_OUTPUTS, Limits, predict_video
         from iccld.training.interruption import Interruption
 
-        kinds = self.write or _VIDEO_KINDS
+        kinds = self.write or VIDEO_OUTPUTS
         clips: list[dict[str, Any]] = []
         failures: list[str] = []
         limits = Limits(self.max_frames, self.seconds)

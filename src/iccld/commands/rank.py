@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from iccld.commands.flags import Inputs, JsonFile, Model, OptionalNumber, OptionalSize, OutFolder
-from iccld.commands.output import human_text, write_result
+from iccld.commands.output import human_text, print_failures, write_result
 from iccld.errors import InputError
 
 if TYPE_CHECKING:
@@ -100,10 +99,7 @@ class RankArgs:
         with human_text(self.json):
             print(f"{len(order)} frame{'' if len(order) == 1 else 's'} ranked: {self.out / 'rank.csv'}")
             print(f"the first {len(first)}: {', '.join(map(str, pages))}")
-        if found.failures:
-            print(f"iccld: {len(found.failures)} files could not be read to their end:", file=sys.stderr)
-            for failure in found.failures:
-                print(f"  {failure}", file=sys.stderr)
+        print_failures(f"{len(found.failures)} files could not be read to their end", found.failures)
         result = {"frames": ranking_rows(order, names), "sheets": [str(page) for page in pages]}
         write_result(self.json, {**result, "failures": list(map(str, found.failures))})
         return 1 if found.failures else 0
