@@ -39,6 +39,7 @@ from iccld.labels import CITYSCAPES19, LabelSpace, get_label_space, protocol_of
 from iccld.models.discriminator import LatentDiscriminator, OutputDiscriminator
 from iccld.models.iccld import ICCLD
 from iccld.models.image_coder import build_image_coder
+from iccld.models.layers import light_width
 from iccld.pseudo_labels import PseudoLabels
 from iccld.training.loop import Loaders, MicroBatches
 
@@ -158,6 +159,7 @@ def build_model(config: TrainConfig, label_space: LabelSpace) -> ICCLD:
         detail_links=m.detail_links,
         diffusion=m.diffusion,
         reencoding=m.reencoding,
+        light_steps=m.light_steps,
         input_height=config.data.target_size[0] if config.data.target_size else 0,
     )
 
@@ -169,8 +171,10 @@ def build_discriminator(config: TrainConfig, method: Method, label_space: LabelS
     torch.manual_seed(config.seed + 1)
     if method.adversary.input in ("probabilities", "self_information"):
         return OutputDiscriminator(len(label_space))
+    m = config.model
+    of_features = light_width(m.width) if m.light_steps else m.width
     of_latents = method.adversary.input == "latents"
-    return LatentDiscriminator(config.model.latent_channels if of_latents else config.model.width)
+    return LatentDiscriminator(m.latent_channels if of_latents else of_features)
 
 
 def build_label_space(d: DataConfig) -> LabelSpace:

@@ -87,6 +87,8 @@ class ModelConfig:
     diffusion: bool = True
     reencoding: bool = True
     """Between sampling steps, predicted latents go through label decoder and label encoder."""
+    light_steps: bool = False
+    """Denoiser and decoder work on the image once, and each sampling step or noise draw is narrow."""
 
 
 @dataclass(frozen=True)

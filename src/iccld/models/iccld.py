@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from iccld.diffusion import sample, self_aligned_state
 from iccld.labels import IGNORE, LabelSpace
 from iccld.models import storage
-from iccld.models.denoiser import Denoiser
+from iccld.models.denoiser import Denoiser, LightDenoiser
 from iccld.models.hub import push_files
 from iccld.models.image_coder import build_image_coder, pyramid_channels
-from iccld.models.label_coder import LATENT_STRIDE, LabelDecoder, LabelEncoder
+from iccld.models.label_coder import LATENT_STRIDE, LabelDecoder, LabelEncoder, LightDecoder
 from iccld.models.prediction import Images, Prediction, predict_images
 
 _MULTIPLE = 32  # sides are padded to a multiple of the coarsest stride, and to two of its cells at least:
@@ -39,6 +39,7 @@ class ModelSpec:
     detail_links: bool = True
     diffusion: bool = True
     reencoding: bool = True
+    light_steps: bool = False
     input_height: int = 0
     backbone_config: dict[str, Any] | None = None
 
@@ -117,6 +118,7 @@ class ICCLD(nn.Module):
         detail_links: image features at strides 2, 4 join the label decoder.
         diffusion: False makes the head deterministic: no noise, one step, t = 1 (for ablation).
         reencoding: predicted latents go through label decoder and label encoder before the next sampling step.
+        light_steps: what denoiser and decoder make of the image is done once an image, and steps are narrow.
         input_height: height in pixels that images are scaled to for prediction, the one trained at; 0 takes them as
             they are.
         backbone_config: a stored transformers configuration (``auto:`` and MiT backbones).
@@ -137,6 +139,7 @@ class ICCLD(nn.Module):
         detail_links: bool = True,
         diffusion: bool = True,
         reencoding: bool = True,
+        light_steps: bool = False,
         input_height: int = 0,
         backbone_config: dict[str, Any] | None = None,
     ) -> None:
@@ -152,16 +155,18 @@ class ICCLD(nn.Module):
             detail_links,
             diffusion,
             reencoding,
+            light_steps,
             input_height,
             stored,
         )
         channels = pyramid_channels(self.image_coder)
         num_classes = len(label_space)
-        self.label_encoder = LabelEncoder(num_classes, latent_channels)
-        self.label_decoder = LabelDecoder(
+        decoder, denoiser = (LightDecoder, LightDenoiser) if light_steps else (LabelDecoder, Denoiser)
+        self.label_encoder = LabelEncoder(num_classes, latent_channels, width=32 if light_steps else 64)
+        self.label_decoder = decoder(
             num_classes, latent_channels, channels, detail_links=detail_links, width=width
         )
-        self.denoiser = Denoiser(latent_channels, channels, context_links=context_links, width=width)
+        self.denoiser = denoiser(latent_channels, channels, context_links=context_links, width=width)
 
     # -- the parts -----------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from iccld.models.layers import ResidualBlock, group_norm, upsample_to
+from iccld.models.layers import ResidualBlock, group_norm, light_width, upsample_to
 
 LATENT_STRIDE = 8
 
@@ -129,5 +129,63 @@ class LabelDecoder(nn.Module):
             if self.detail_links:
                 x = x + details[index]
             x = self.blocks[index](x)
+        logits: Tensor = self.head(F.silu(self.norm(x)))
+        return _LOGIT_GAIN * logits
+
+
+class LightDecoder(nn.Module):
+    """Equation 7 with the work moved to where it is done once an image.
+
+    The detail links pass a residual block each, in ``project``. Decoding a latent is one convolution a stride, so that
+    further steps and noise draws cost little.
+
+    Args:
+        num_classes: k.
+        latent_channels: d.
+        image_channels: stride → channels of the image coder.
+        detail_links: as for ``LabelDecoder``.
+        width: as of the model; a third of it are the channels at every stride, but at least 16.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        latent_channels: int,
+        image_channels: Mapping[int, int],
+        *,
+        detail_links: bool = True,
+        width: int = 96,
+    ) -> None:
+        super().__init__()
+        channels = light_width(width)
+        self.strides = sorted((s for s in image_channels if s < LATENT_STRIDE), reverse=True)
+        self.out_stride = self.strides[-1]
+        self.detail_links = detail_links
+        self.stem = nn.Conv2d(latent_channels, channels, 3, padding=1)
+        self.links = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(image_channels[s], channels, 1), ResidualBlock(channels, channels))
+            for s in (self.strides if detail_links else ())
+        )
+        self.norms = nn.ModuleList(group_norm(channels) for _ in self.strides)
+        self.blocks = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in self.strides)
+        self.norm = group_norm(channels)
+        self.head = nn.Conv2d(channels, num_classes, 1)
+
+    def project(self, features: Mapping[int, Tensor]) -> list[Tensor]:
+        """Prepares the detail links of a batch once, however many latents are decoded with them."""
+        if not self.detail_links:
+            return []
+        return [link(features[s]) for link, s in zip(self.links, self.strides, strict=True)]
+
+    def forward(
+        self, latent: Float[Tensor, "b d h w"], details: Sequence[Tensor], size: tuple[int, int]
+    ) -> Float[Tensor, "b k h2 w2"]:
+        """Decodes a latent; arguments as ``LabelDecoder.forward``."""
+        x = self.stem(latent)
+        for index, stride in enumerate(self.strides):
+            x = upsample_to(x, (size[0] // stride, size[1] // stride))
+            if self.detail_links:
+                x = x + details[index]
+            x = x + self.blocks[index](F.silu(self.norms[index](x)))
         logits: Tensor = self.head(F.silu(self.norm(x)))
         return _LOGIT_GAIN * logits

@@ -21,6 +21,11 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels)
 
 
+def light_width(width: int) -> int:
+    """Channels of what a light sampling step does at stride 8 and finer, in a model of some width."""
+    return max(16, width // 3)
+
+
 class TimeEmbedding(nn.Module):
     """Sinusoidal embedding of the diffusion time followed by a small perceptron."""
 

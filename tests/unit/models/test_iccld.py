@@ -98,6 +98,45 @@ def test_every_weight_learns(backbone: str) -> None:
         assert sum(float(p.grad.abs().sum()) for p in part.parameters() if p.grad is not None) > 0
 
 
+def test_every_weight_learns_with_light_steps() -> None:
+    model = _build(light_steps=True).train()
+    _total(_train_pass(model)).backward()
+    idle = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert idle == []
+
+
+def test_light_steps_run_the_unet_once_an_image() -> None:
+    """However many steps and draws are taken with it."""
+    model = _build(light_steps=True)
+    seen = {"denoiser.unet.middle": 0, "label_decoder.links.0.1": 0, "denoiser.middle": 0}
+
+    def count(name: str) -> None:
+        seen[name] += 1
+
+    for name in seen:
+        model.get_submodule(name).register_forward_hook(lambda *_, name=name: count(name))
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    model.predict(image, steps=4, draws=8)
+    assert seen == {"denoiser.unet.middle": 1, "label_decoder.links.0.1": 1, "denoiser.middle": 4}
+
+
+def test_a_light_step_costs_little_beside_the_image() -> None:
+    """In multiply-adds; the usual denoiser costs more than half of the image side."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    shares = {}
+    for light in (False, True):
+        model = ICCLD(CAMVID11, backbone="mit_b0", light_steps=light).eval()
+        costs = []
+        for steps in (1, 2):
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                state = model.encode_images(torch.rand(1, 3, 256, 512))
+                model.segment(state, torch.randn(1, 16, 32, 64), steps)
+            costs.append(counter.get_total_flops())
+        shares[light] = costs[1] / costs[0] - 1
+    assert shares[True] < 0.12 < 0.3 < shares[False]
+
+
 @every_backbone
 def test_any_image_size(backbone: str) -> None:
     model = _build(backbone=backbone)
@@ -148,17 +187,24 @@ def _decoded(model: ICCLD) -> Tensor:
     return model.decode(torch.randn(2, 16, 8, 12, generator=torch.Generator().manual_seed(4)), state)
 
 
+light_or_not = pytest.mark.parametrize("light", [False, True])
+
+
+@light_or_not
 @pytest.mark.parametrize(("links", "expected"), [(True, {8, 16, 32}), (False, {32})])
-def test_context_links_are_what_the_denoiser_sees(links: bool, expected: set[int]) -> None:
-    model = _build(context_links=links, reencoding=False)
+def test_context_links_are_what_the_denoiser_sees(links: bool, expected: set[int], light: bool) -> None:
+    model = _build(context_links=links, reencoding=False, light_steps=light)
     plain = _answer(model, (), _denoised)
     seen = {s for s in (2, 4, 8, 16, 32) if not torch.equal(_answer(model, (s,), _denoised), plain)}
     assert seen == expected
 
 
+@light_or_not
 @pytest.mark.parametrize(("links", "expected"), [(True, {2, 4, 8, 16, 32}), (False, {8, 16, 32})])
-def test_reencoding_takes_the_detail_links_to_the_denoiser(links: bool, expected: set[int]) -> None:
-    model = _build(detail_links=links)
+def test_reencoding_takes_the_detail_links_to_the_denoiser(
+    links: bool, expected: set[int], light: bool
+) -> None:
+    model = _build(detail_links=links, light_steps=light)
     plain = _answer(model, (), _denoised)
     seen = {s for s in (2, 4, 8, 16, 32) if not torch.equal(_answer(model, (s,), _denoised), plain)}
     assert seen == expected
@@ -203,9 +249,10 @@ def test_later_steps_count_more_where_each_is_decoded(reencoding: bool) -> None:
     torch.testing.assert_close(answer, expected)
 
 
+@light_or_not
 @pytest.mark.parametrize(("links", "expected"), [(True, {2, 4}), (False, set())])
-def test_detail_links_are_what_the_decoder_sees(links: bool, expected: set[int]) -> None:
-    model = _build(detail_links=links)
+def test_detail_links_are_what_the_decoder_sees(links: bool, expected: set[int], light: bool) -> None:
+    model = _build(detail_links=links, light_steps=light)
     plain = _answer(model, (), _decoded)
     seen = {s for s in (2, 4, 8, 16, 32) if not torch.equal(_answer(model, (s,), _decoded), plain)}
     assert seen == expected

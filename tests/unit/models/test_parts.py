@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from iccld.models.denoiser import Denoiser
+from iccld.models.denoiser import Denoiser, LightDenoiser
 from iccld.models.discriminator import NUM_DOMAINS, LatentDiscriminator, OutputDiscriminator
-from iccld.models.label_coder import LabelDecoder, LabelEncoder, unit_rms
+from iccld.models.label_coder import LabelDecoder, LabelEncoder, LightDecoder, unit_rms
 from iccld.models.layers import ResidualBlock, TimeEmbedding, group_norm, upsample_to
 
 
@@ -58,25 +58,32 @@ def test_everything_outside_the_classes_is_ignored() -> None:
     assert torch.equal(encoder(labels), encoder(other))
 
 
-def test_decoder_without_details_reads_the_latent_alone() -> None:
-    decoder = LabelDecoder(5, 4, {2: 8, 4: 8, 8: 8, 16: 8, 32: 8}, detail_links=False, width=32)
+every_decoder = pytest.mark.parametrize("kind", [LabelDecoder, LightDecoder])
+every_denoiser = pytest.mark.parametrize("kind", [Denoiser, LightDenoiser])
+
+
+@every_decoder
+def test_decoder_without_details_reads_the_latent_alone(kind: type[LabelDecoder]) -> None:
+    decoder = kind(5, 4, {2: 8, 4: 8, 8: 8, 16: 8, 32: 8}, detail_links=False, width=32)
     assert decoder.project({}) == []
     assert decoder(torch.randn(1, 4, 4, 4), [], (32, 32)).shape == (1, 5, 16, 16)
 
 
-def test_decoder_ends_at_the_finest_stride_there_is() -> None:
+@every_decoder
+def test_decoder_ends_at_the_finest_stride_there_is(kind: type[LabelDecoder]) -> None:
     for channels, stride in (({2: 8, 4: 8, 8: 8, 16: 8, 32: 8}, 2), ({4: 8, 8: 8, 16: 8, 32: 8}, 4)):
-        decoder = LabelDecoder(5, 4, channels, width=32)
+        decoder = kind(5, 4, channels, width=32)
         features = {s: torch.randn(1, c, 64 // s, 96 // s) for s, c in channels.items()}
         logits = decoder(torch.randn(1, 4, 8, 12), decoder.project(features), (64, 96))
         assert decoder.out_stride == stride
         assert logits.shape == (1, 5, 64 // stride, 96 // stride)
 
 
+@every_denoiser
 @pytest.mark.parametrize("links", [True, False])
-def test_denoiser_knows_the_time(links: bool) -> None:
+def test_denoiser_knows_the_time(links: bool, kind: type[Denoiser]) -> None:
     channels = {4: 8, 8: 8, 16: 12, 32: 16}
-    denoiser = _shake(Denoiser(4, channels, context_links=links, width=24))
+    denoiser = _shake(kind(4, channels, context_links=links, width=24))
     features = {s: torch.randn(2, c, 64 // s, 96 // s) for s, c in channels.items()}
     context = denoiser.project(features)
     noisy = torch.randn(2, 4, 8, 12)
