@@ -141,7 +141,8 @@ class LightDenoiser(nn.Module):
         latent_channels: d.
         image_channels: stride → channels of the image coder.
         context_links: as for ``Denoiser``.
-        width: channels of the U-Net at stride 8; a step has a third of it at stride 8, at least 16, and twice that at stride 16.
+        width: channels of the U-Net at stride 8; a step has a third of it there, at least 16, and twice as many at
+            stride 16.
     """
 
     def __init__(
