@@ -3,8 +3,9 @@
 Times, in turn within one process, on random weights and random images: the image coder alone; ``ICCLD.predict``
 (uint8 images in, labels, probabilities and uncertainty out) with one, two and four sampling steps and with eight
 noise draws; and, with a MiT backbone, SegFormer and a three-step stand-in for DDP with the same one
-(``benchmarks/references.py``). ``--engines`` adds the exported model on ONNX Runtime and OpenVINO, and how far
-their labels agree with torch's in fp32.
+(``benchmarks/references.py``). ``--engines`` adds the exported model on ONNX Runtime and OpenVINO, and the network
+compiled by ``torch.compile`` in fp32, and how far their labels agree with torch's in fp32. ``--light-steps`` takes
+the model with light steps, as the presets with a MiT backbone have it.
 
 Bars: one step at most 0.6 of SegFormer and twice the image coder alone, a further step at most 5 % of the first, eight
 draws at most 1.4 of one, the best engine at least 3 times as fast as torch in fp32 with 99.9 % of the labels.
@@ -39,7 +40,7 @@ from iccld.reporting.environment import describe_code, describe_machine
 
 STEPS = (1, 2, 4)
 DRAWS = 8
-ENGINES = ("onnx", "openvino")
+ENGINES = ("onnx", "openvino", "compiled")
 
 
 def main() -> None:
@@ -47,21 +48,23 @@ def main() -> None:
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    model = ICCLD(CITYSCAPES19, backbone=arguments.backbone).eval().to(arguments.device)
+    model = ICCLD(CITYSCAPES19, backbone=arguments.backbone, light_steps=arguments.light_steps)
+    model = model.eval().to(arguments.device)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     height, width = arguments.size
     images = np.random.default_rng(0).integers(0, 256, (arguments.batch, height, width, 3), dtype=np.uint8)
     work = _work(model, images, arguments.precision)
     with tempfile.TemporaryDirectory() as folder:
         agreement = {}
+        graph = ExportGraph(
+            model, steps=1, draws=1, input_height=0
+        )  # the same noise as in the exported files
         for engine in arguments.engines:
-            path = Path(folder) / f"model{SUFFIXES[engine]}"
-            exported = load_exported(str(export_model(model, path, engine)), threads=arguments.threads)
-            work[engine] = partial(exported.predict, images)
-            graph = ExportGraph(model, steps=1, draws=1, input_height=0)  # the same noise
+            run = _open(engine, graph, Path(folder), arguments.threads)
+            work[engine] = partial(run, images)
             with torch.inference_mode():
                 labels = graph(torch.from_numpy(images))[0].numpy()
-            agreement[engine] = round(float((exported.predict(images).labels == labels).mean()), 5)
+            agreement[engine] = round(float((run(images) == labels).mean()), 5)
         if arguments.engines:
             work["predict, fp32"] = partial(model.predict, images, precision="fp32")
         medians = _measure(work, arguments.repeats, arguments.device)
@@ -70,6 +73,7 @@ def main() -> None:
         **describe_code(),
         "machine": describe_machine(arguments.threads, arguments.device),
         "backbone": arguments.backbone,
+        "light_steps": arguments.light_steps,
         "batch": arguments.batch,
         "size": [height, width],
         "precision": arguments.precision,
@@ -88,6 +92,7 @@ def _arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--backbone", default="mit_b0")
+    parser.add_argument("--light-steps", action="store_true")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--size", nargs=2, type=int, default=(512, 1024), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--precision", default="auto", choices=("auto", "bf16", "fp32"))
@@ -102,6 +107,22 @@ def _arguments() -> argparse.Namespace:
     elif arguments.precision == "auto":
         arguments.precision = "fp32"
     return arguments
+
+
+def _open(engine: str, graph: ExportGraph, folder: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    """What gives the labels of images by an engine."""
+    if engine == "compiled":
+        compiled = torch.compile(graph, dynamic=False)
+
+        def run(images: np.ndarray) -> np.ndarray:
+            with torch.inference_mode():
+                labels: np.ndarray = compiled(torch.from_numpy(images))[0].numpy()
+            return labels
+
+        return run
+    path = export_model(graph.model, folder / f"model{SUFFIXES[engine]}", engine)
+    exported = load_exported(str(path), threads=threads)
+    return lambda images: exported.predict(images).labels
 
 
 def _work(model: ICCLD, images: np.ndarray, precision: str) -> dict[str, Callable[[], object]]:
@@ -163,7 +184,7 @@ def _show(facts: Mapping[str, Any]) -> None:
     medians, machine = facts["median_ms"], facts["machine"]
     height, width = facts["size"]
     print(
-        f"{facts['backbone']}, {facts['batch']} × {height}×{width}, {facts['precision']}, {machine['cpu']}, "
+        f"{facts['backbone']}{', light steps' if facts['light_steps'] else ''}, {facts['batch']} × {height}×{width}, {facts['precision']}, {machine['cpu']}, "
         f"{machine['threads']} threads, torch {machine['torch']}"
     )
     for name, milliseconds in medians.items():

@@ -164,7 +164,6 @@ class LightDenoiser(nn.Module):
         self.down16 = ResidualBlock(c8, c16, stride=2, time_channels=width)
         self.middle = ResidualBlock(c16, c16, time_channels=width)
         self.reduce = nn.Conv2d(c16, c8, 1)
-        self.up8 = ResidualBlock(c8, c8, time_channels=width)
         self.norm = group_norm(c8)
         self.out = nn.Conv2d(c8, latent_channels, 3, padding=1)
 
@@ -187,8 +186,7 @@ class LightDenoiser(nn.Module):
         t = self.time(time)
         x8 = self.stem(noisy) + context[0]
         x16 = self.middle(self.down16(x8, t) + context[1], t)
-        x8 = self.up8(x8 + upsample_to(self.reduce(x16), (x8.shape[-2], x8.shape[-1])), t)
-        features: Tensor = self.norm(x8)
+        features: Tensor = self.norm(x8 + upsample_to(self.reduce(x16), (x8.shape[-2], x8.shape[-1])))
         return features
 
     def head(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:

@@ -162,7 +162,7 @@ class ICCLD(nn.Module):
         channels = pyramid_channels(self.image_coder)
         num_classes = len(label_space)
         decoder, denoiser = (LightDecoder, LightDenoiser) if light_steps else (LabelDecoder, Denoiser)
-        self.label_encoder = LabelEncoder(num_classes, latent_channels, width=32 if light_steps else 64)
+        self.label_encoder = LabelEncoder(num_classes, latent_channels, width=16 if light_steps else 64)
         self.label_decoder = decoder(
             num_classes, latent_channels, channels, detail_links=detail_links, width=width
         )
