@@ -183,8 +183,9 @@ def _ratios(medians: Mapping[str, float]) -> dict[str, tuple[float, str]]:
 def _show(facts: Mapping[str, Any]) -> None:
     medians, machine = facts["median_ms"], facts["machine"]
     height, width = facts["size"]
+    name = facts["backbone"] + (", light steps" if facts["light_steps"] else "")
     print(
-        f"{facts['backbone']}{', light steps' if facts['light_steps'] else ''}, {facts['batch']} × {height}×{width}, {facts['precision']}, {machine['cpu']}, "
+        f"{name}, {facts['batch']} × {height}×{width}, {facts['precision']}, {machine['cpu']}, "
         f"{machine['threads']} threads, torch {machine['torch']}"
     )
     for name, milliseconds in medians.items():
