@@ -68,11 +68,12 @@ def self_aligned_state(
             nothing is left of any answer.
         clean: z_0; rows whose ``aligned`` is set are not read.
         noise: epsilon.
-        time: in [0, 1].
+        time: in [0, 1]; best on the CPU, as ``aligned``: how many answers are needed is asked here.
         aligned: which samples start from the model's own answer.
     """
-    clean = torch.where((aligned & (time >= 1)).view(-1, 1, 1, 1), torch.zeros_like(clean), clean)
     rows = (aligned & (time < 1)).nonzero()[:, 0]
+    idle, rows, time = (x.to(clean.device, non_blocking=True) for x in (aligned & (time >= 1), rows, time))
+    clean = torch.where(idle.view(-1, 1, 1, 1), torch.zeros_like(clean), clean)
     if len(rows):
         with torch.no_grad():
             own = answer(noise[rows], rows)

@@ -26,11 +26,12 @@ def sliced_wasserstein(
     generator = torch.Generator().manual_seed(0)
     directions = torch.nn.functional.normalize(
         torch.randn(d, num_projections, generator=generator), dim=0
-    ).to(first.device)
+    ).to(first.device, non_blocking=True)
     with torch.autocast(first.device.type, enabled=False):
         points = [x.float().movedim(1, -1).reshape(-1, d) @ directions for x in (first, second)]
     sorted_points = [p.sort(dim=0).values for p in points]
     num = min(len(p) for p in sorted_points)
     # Quantiles at the middle of equal shares; where one set is larger, its nearest points stand for them.
-    quantiles = [p[((torch.arange(num) + 0.5) / num * len(p)).long().to(p.device)] for p in sorted_points]
+    middles = (torch.arange(num, device=first.device) + 0.5) / num
+    quantiles = [p[(middles * len(p)).long()] for p in sorted_points]
     return (quantiles[0] - quantiles[1]).abs().mean()

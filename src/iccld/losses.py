@@ -69,7 +69,8 @@ def denoising_loss(
 def domain_loss(logits: Float[Tensor, "b n h w"], domains: Int[Tensor, " b"]) -> Float[Tensor, ""]:
     """Cross-entropy of the domain classifier, the same domain for every patch of an image."""
     height, width = logits.shape[-2:]
-    return F.cross_entropy(logits, domains.view(-1, 1, 1).expand(-1, height, width))
+    goals = domains.view(-1, 1, 1).to(logits.device, non_blocking=True)
+    return F.cross_entropy(logits, goals.expand(-1, height, width))
 
 
 def self_information(probabilities: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:

@@ -23,13 +23,15 @@ def class_mix_mask(labels: Int[Tensor, "b h w"]) -> Bool[Tensor, "b h w"]:
     Returns:
         True where the source image is to be pasted.
     """
-    masks = []
-    for label in labels:
-        present = torch.unique(label)
-        present = present[present != IGNORE]
-        chosen = present[torch.randperm(len(present))[: (len(present) + 1) // 2].to(present.device)]
-        masks.append(torch.isin(label, chosen))
-    return torch.stack(masks)
+    # Without a look at which classes there are, for which a GPU would be waited for.
+    flat = labels.flatten(1)
+    present = torch.zeros(len(labels), IGNORE + 1, dtype=torch.bool, device=labels.device)
+    present.scatter_(1, flat, torch.ones_like(flat, dtype=torch.bool))
+    present[:, IGNORE] = False
+    lots = torch.rand(len(labels), IGNORE + 1).to(labels.device, non_blocking=True)
+    places = torch.where(present, lots, 2.0).argsort(dim=1).argsort(dim=1)
+    chosen = present & (places < (present.sum(dim=1, keepdim=True) + 1) // 2)
+    return chosen.gather(1, flat).view(labels.shape)
 
 
 def paste(mask: Bool[Tensor, "b h w"], source: Tensor, target: Tensor) -> Tensor:
@@ -52,7 +54,7 @@ def color_jitter(
 
     def factor(spread: float, channels: int = 1) -> Tensor:
         drawn = 1 + spread * (2 * torch.rand(b, channels, 1, 1) - 1)
-        return drawn.to(images.device)
+        return drawn.to(images.device, non_blocking=True)
 
     gray = images.mean(dim=1, keepdim=True)
     changed = gray + (images - gray) * factor(strength)
@@ -60,14 +62,15 @@ def color_jitter(
     changed = (changed - mean) * factor(strength) + mean * factor(strength)
     changed = _turn_hue(changed, (factor(strength)[:, 0, 0, 0] - 1) * math.pi / 2)
     changed = (changed * factor(strength / 4, 3)).clamp(0, 1)
-    chosen = (torch.rand(b, 1, 1, 1) < probability).to(images.device)
+    chosen = (torch.rand(b, 1, 1, 1) < probability).to(images.device, non_blocking=True)
     return torch.where(chosen, changed, images)
 
 
 def _turn_hue(images: Tensor, angles: Tensor) -> Tensor:
     """Turns colors about the gray axis (Rodrigues' formula for the axis (1, 1, 1) / √3)."""
     cosine, sine = angles.cos().view(-1, 1, 1), angles.sin().view(-1, 1, 1)
-    axis = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=images.device)
+    axis = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]])
+    axis = axis.to(images.device, non_blocking=True)
     turn = cosine * torch.eye(3, device=images.device) + (1 - cosine) / 3 + sine / math.sqrt(3) * axis
     return torch.einsum("bij,bjhw->bihw", turn, images)
 
@@ -106,7 +109,7 @@ def transfer_color(
     """
     b, _, height, width = images.shape
     share = (0.5 + 0.5 * torch.rand(b, 1, 1)) * (torch.rand(b, 1, 1) < probability)
-    share = share.to(images.device)
+    share = share.to(images.device, non_blocking=True)
     with torch.autocast(images.device.type, enabled=False):
         mean, covariance = _color_statistics(images)
         style_mean, style_covariance = _color_statistics(styles)
@@ -167,8 +170,9 @@ def mask_patches(images: Float[Tensor, "b 3 h w"], patch: int, ratio: float) -> 
     b, _, height, width = images.shape
     kept = torch.rand(b, 1, -(-height // patch), -(-width // patch)) >= ratio
     full = kept.repeat_interleave(patch, dim=2).repeat_interleave(patch, dim=3)[..., :height, :width]
-    hidden = torch.tensor(_MEAN_COLOR, device=images.device, dtype=images.dtype).view(1, 3, 1, 1)
-    return torch.where(full.to(images.device), images, hidden)
+    hidden = torch.tensor(_MEAN_COLOR, dtype=images.dtype).view(1, 3, 1, 1)
+    kept_here, hidden = (x.to(images.device, non_blocking=True) for x in (full, hidden))
+    return torch.where(kept_here, images, hidden)
 
 
 def transfer_low_frequencies(
@@ -186,7 +190,7 @@ def transfer_low_frequencies(
     with torch.autocast(images.device.type, enabled=False):
         spectrum, style = (torch.fft.fft2(x.float().contiguous()) for x in (images, styles))
         rows, columns = (torch.fft.fftfreq(n, 1 / n).abs() <= reach for n in (height, width))
-        low = (rows[:, None] & columns[None]).to(images.device)
+        low = (rows[:, None] & columns[None]).to(images.device, non_blocking=True)
         amplitude = torch.where(low, style.abs(), spectrum.abs())
         restyled = torch.fft.ifft2(torch.polar(amplitude, spectrum.angle())).real
     return restyled.clamp(0, 1).to(images.dtype)

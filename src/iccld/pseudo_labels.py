@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -56,13 +57,17 @@ class PseudoLabels:
         return labels, share.view(-1, 1, 1) * valid
 
     def _by_class(self, confidence: Tensor, labels: Tensor, valid: Tensor, num_classes: int) -> Tensor:
-        least = confidence.new_ones(num_classes)
-        trust = confidence.new_zeros(num_classes)
-        for index in range(num_classes):
-            of_class = confidence[(labels == index) & valid]
-            if len(of_class):
-                # kthvalue, for torch.quantile refuses more than 2^24 numbers
-                rank = max(1, round((1 - self.keep) * len(of_class)))
-                least[index] = of_class.kthvalue(rank).values
-                trust[index] = of_class.mean() ** self.trust
+        # All classes at once and without a look at their sizes, for which a GPU would be waited for. What may not be
+        # labeled counts as one class more.
+        classes = torch.where(valid, labels, num_classes).flatten()
+        sure = confidence.flatten()
+        order = sure.argsort()
+        order = order[classes[order].argsort(stable=True)]  # by class, and by confidence within it
+        members = [classes == index for index in range(num_classes + 1)]
+        sizes = torch.stack([of_class.sum() for of_class in members])
+        ranks = ((1 - self.keep) * sizes.double()).round().long().clamp_min(1)
+        places = (sizes.cumsum(0) - sizes + ranks - 1).clamp_max(len(order) - 1)  # an empty class has none
+        least = sure[order[places]]
+        total = torch.stack([(sure * of_class).sum() for of_class in members])
+        trust = (total / sizes.clamp_min(1)) ** self.trust
         return ((confidence >= least[labels]) & valid) * trust[labels]

@@ -43,13 +43,13 @@ class AdaptSegNet:
         images, num_source = batch.images, len(batch.images)
         if step >= self.adversary.start_step and batch.target_images is not None:
             images = torch.cat([images, batch.target_images])
-        times, aligned = self.time_sampling(len(images), images.device)
+        times, aligned = self.time_sampling(len(images))
         coder = self.supervised.needs_label_coder
         output = student(images, batch.labels, times, aligned, label_coder=coder, decode_all=True)
         terms, logs = self.supervised(output, batch.labels, slice(num_source), "source")
         if discriminator is None or len(images) == num_source:
             return StepResult(terms, logs, denoised=output.denoised)
-        domains = torch.full((len(images),), TARGET, device=images.device)
+        domains = torch.full((len(images),), TARGET)
         domains[:num_source] = SOURCE
         seen = DomainMaps(self.maps(output.logits.softmax(dim=1)), output.times, domains)
         terms["adversarial"], adversary_logs = self.adversary.fool(discriminator, seen, step)

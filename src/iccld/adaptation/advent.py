@@ -59,7 +59,7 @@ class MinEnt:
         images, num_source = batch.images, len(batch.images)
         if step >= self.start_step and batch.target_images is not None:
             images = torch.cat([images, batch.target_images])
-        times, aligned = self.time_sampling(len(images), images.device)
+        times, aligned = self.time_sampling(len(images))
         coder = self.supervised.needs_label_coder
         output = student(images, batch.labels, times, aligned, label_coder=coder, decode_all=True)
         terms, logs = self.supervised(output, batch.labels, slice(num_source), "source")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from iccld.losses import domain_loss
@@ -28,7 +28,7 @@ class DomainMaps:
     Attributes:
         maps: latents, features or class maps.
         times: diffusion time of each.
-        domains: index into ``DOMAINS`` of each.
+        domains: index into ``DOMAINS`` of each, on the CPU: which rows are whose is known beforehand.
     """
 
     maps: Float[Tensor, "n c h w"]
@@ -38,6 +38,15 @@ class DomainMaps:
     def detach(self) -> DomainMaps:
         """The same without gradient, for the discriminator's own step."""
         return DomainMaps(self.maps.detach(), self.times, self.domains)
+
+    def take(self, chosen: Bool[Tensor, " n"]) -> DomainMaps:
+        """Some of the images; ``chosen`` is on the CPU."""
+        return DomainMaps(select(self.maps, chosen), select(self.times, chosen), self.domains[chosen])
+
+
+def select(rows: Float[Tensor, "n *shape"], chosen: Bool[Tensor, " n"]) -> Float[Tensor, "m *shape"]:
+    """Rows by a mask on the CPU; a mask on a GPU would be waited for."""
+    return rows[chosen.nonzero()[:, 0].to(rows.device, non_blocking=True)]
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ class Adversary:
         logits = discriminator(seen.maps, seen.times)
         discriminator.requires_grad_(True)
         others = seen.domains != SOURCE
-        loss = domain_loss(logits[others], torch.full_like(seen.domains[others], SOURCE))
+        loss = domain_loss(select(logits, others), torch.full_like(seen.domains[others], SOURCE))
         relief = torch.ones_like(loss)
         if self.relieve:
             accuracies = torch.stack(list(_accuracies(logits.detach(), seen.domains).values()))
@@ -98,6 +107,7 @@ class Adversary:
 
 def _accuracies(logits: Tensor, domains: Tensor) -> dict[str, Tensor]:
     """Share of rightly named patches of each domain that is present."""
-    hits = (logits.argmax(dim=1) == domains.view(-1, 1, 1)).float().mean(dim=(1, 2))
-    chosen = {domain: hits[domains == index] for index, domain in enumerate(DOMAINS)}
+    right = logits.argmax(dim=1) == domains.view(-1, 1, 1).to(logits.device, non_blocking=True)
+    hits = right.float().mean(dim=(1, 2))
+    chosen = {domain: select(hits, domains == index) for index, domain in enumerate(DOMAINS)}
     return {domain: of_domain.mean() for domain, of_domain in chosen.items() if len(of_domain)}

@@ -49,7 +49,7 @@ class DACS:
             branches += self.target_branches(batch, self.self_training.teach(teacher, batch))
         images = torch.cat([branch.images for branch in branches])
         labels = torch.cat([branch.labels for branch in branches])
-        times, aligned = self.time_sampling(len(images), images.device)
+        times, aligned = self.time_sampling(len(images))
         output = student(images, labels, times, aligned, label_coder=self.supervised.needs_label_coder)
         terms, logs = supervised_terms(self.supervised, output, branches)
         for name, term in self.extra_terms(output, batch).items():

@@ -39,7 +39,7 @@ class FeatureDistance:
         labels = F.pad(batch.labels, margin, value=IGNORE)
         with torch.no_grad():
             expected = self.pretrained.to(images.device)(images)[32].float()
-        things = torch.tensor(self.things, device=labels.device).view(1, -1, 1, 1)
+        things = torch.tensor(self.things).view(1, -1, 1, 1).to(labels.device, non_blocking=True)
         shares = F.avg_pool2d((labels[:, None] == things).float(), 32)
         cells = shares.amax(dim=1) >= self.share
         difference = output.coarse[: len(images)].float() - expected

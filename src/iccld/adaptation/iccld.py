@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
-from iccld.adaptation.adversary import MIXED, SOURCE, TARGET, Adversary, DomainMaps
+from iccld.adaptation.adversary import MIXED, SOURCE, TARGET, Adversary, DomainMaps, select
 from iccld.adaptation.method import Batch, StepResult, Student, SupervisedLoss, TimeSampling
 from iccld.adaptation.self_training import LabeledImages, SelfTraining, supervised_terms
 from iccld.latent_distance import sliced_wasserstein
@@ -62,18 +62,19 @@ class Adaptation:
             images.append(batch.target_images)
             domains += [TARGET] * len(batch.target_images)
         all_images, labels = torch.cat(images), torch.cat([branch.labels for branch in branches])
-        times, aligned = self.time_sampling(len(all_images), all_images.device)
+        times, aligned = self.time_sampling(len(all_images))
         coder = self.supervised.needs_label_coder
         output = student(all_images, labels, times, aligned, label_coder=coder)
         terms, logs = supervised_terms(self.supervised, output, branches)
         if not aligning or self.adversary is None or discriminator is None:
             return StepResult(terms, logs, denoised=output.denoised)
 
-        domain_ids = torch.tensor(domains, device=all_images.device)
+        domain_ids = torch.tensor(domains)
         maps = output.denoised if self.adversary.input == "latents" else output.features
-        rows = domain_ids != MIXED if self.num_domains == 2 else slice(None)
-        seen = DomainMaps(maps[rows].float(), output.times[rows], domain_ids[rows])
+        seen = DomainMaps(maps.float(), output.times, domain_ids)
+        if self.num_domains == 2:
+            seen = seen.take(domain_ids != MIXED)
         terms["adversarial"], adversary_logs = self.adversary.fool(discriminator, seen, step)
-        source, target = (output.denoised.detach()[domain_ids == d] for d in (SOURCE, TARGET))
+        source, target = (select(output.denoised.detach(), domain_ids == d) for d in (SOURCE, TARGET))
         logs["train/latent_distance"] = sliced_wasserstein(source, target)
         return StepResult(terms, logs | adversary_logs, seen.detach(), output.denoised)

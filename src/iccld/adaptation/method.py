@@ -149,7 +149,7 @@ class TimeSampling:
     share_at_one: float = 0.4
     self_aligned: float = 0.7
 
-    def __call__(self, num: int, device: torch.device) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-        """Draws times and the choice of self-aligned samples (from the CPU's generator, for any device)."""
+    def __call__(self, num: int) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+        """Draws times and the choice of self-aligned samples, on the CPU: they steer the pass."""
         times = draw_times(num, share_at_one=self.share_at_one)
-        return times.to(device), (torch.rand(num) < self.self_aligned).to(device)
+        return times, torch.rand(num) < self.self_aligned

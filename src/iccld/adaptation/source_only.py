@@ -31,7 +31,7 @@ class SourceOnly:
         self, student: Student, teacher: ICCLD, discriminator: nn.Module | None, batch: Batch, step: int
     ) -> StepResult:
         """Computes the supervised loss of one micro-batch."""
-        times, aligned = self.time_sampling(len(batch.images), batch.images.device)
+        times, aligned = self.time_sampling(len(batch.images))
         output = student(
             batch.images, batch.labels, times, aligned, label_coder=self.supervised.needs_label_coder
         )

@@ -207,7 +207,7 @@ class ICCLD(nn.Module):
         The CPU's generator is used whatever the device, so that a seed means the same everywhere.
         """
         noise = torch.randn(num, self.spec.latent_channels, *state.latent_size)
-        return noise.to(next(self.parameters()).device)
+        return noise.to(next(self.parameters()).device, non_blocking=True)
 
     def sample(
         self, state: ImageState, noise: Float[Tensor, "b d h w"], num_steps: int = 1
@@ -291,7 +291,7 @@ class ICCLD(nn.Module):
         Args:
             images: RGB in [0, 1]; the labeled images come first.
             labels: of the first m images, 255 = ignore.
-            time: diffusion time of each image, in [0, 1].
+            time: diffusion time of each image, in [0, 1]; on the CPU, as ``aligned``: they steer the pass.
             aligned: samples whose noisy state starts from the model's own prediction; images without
                 labels are always aligned.
             label_coder: encode and reconstruct the labels; only a model without diffusion can do without.
@@ -312,13 +312,15 @@ class ICCLD(nn.Module):
             noisy = self_aligned_state(partial(self._answer, state), padded, noise, time, aligned)
         else:
             noisy, time = torch.zeros_like(noise), torch.ones_like(time)
+        time = time.to(images.device, non_blocking=True)
         features = self.denoiser.features(noisy, time, state.context)
         denoised = self.denoiser.head(features)
         if clean is None:
             logits = self.decode(denoised[:num_decoded], state.take(slice(num_decoded)))
             return TrainingOutput(logits, denoised, features, state.coarse, time)
-        disturbed = clean + reconstruction_noise * torch.randn(clean.shape).to(clean.device)
-        rows = torch.cat([torch.arange(num_decoded), torch.arange(num_labeled)]).to(images.device)
+        disturbance = torch.randn(clean.shape).to(clean.device, non_blocking=True)
+        disturbed = clean + reconstruction_noise * disturbance
+        rows = torch.cat([torch.arange(num, device=images.device) for num in (num_decoded, num_labeled)])
         logits = self.decode(torch.cat([denoised[:num_decoded], disturbed]), state.take(rows))
         return TrainingOutput(
             logits[:num_decoded], denoised, features, state.coarse, time, logits[num_decoded:], clean.detach()

@@ -77,7 +77,7 @@ def test_methods_are_methods(method: Any) -> None:
 @pytest.mark.parametrize(("at_one", "aligned"), [(0.0, 0.0), (0.4, 0.7), (1.0, 1.0)])
 def test_time_sampling(at_one: float, aligned: float) -> None:
     torch.manual_seed(0)
-    times, own = TimeSampling(at_one, aligned)(4000, torch.device("cpu"))
+    times, own = TimeSampling(at_one, aligned)(4000)
     assert float((times == 1).float().mean()) == pytest.approx(at_one, abs=0.03)
     assert float(own.float().mean()) == pytest.approx(aligned, abs=0.03)
 
