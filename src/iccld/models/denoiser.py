@@ -1,7 +1,8 @@
 """The denoiser: a small U-Net on the latent grid that is conditioned on the image through the context links.
 
-It comes in two forms: ``Denoiser`` runs its U-Net over image and latent together at every sampling step;
-``LightDenoiser`` runs it over the image alone, once, and a step is a few narrow layers that read the result.
+It comes in two forms: ``Denoiser`` runs its U-Net over image and latent together at every sampling step. With light
+steps ``ImageNeck`` runs it over the image alone, once, and a step of ``LightDenoiser`` is a few narrow layers that
+read the result.
 """
 
 from __future__ import annotations
@@ -131,34 +132,42 @@ class Denoiser(_UNet):
         return clean.float()
 
 
-class LightDenoiser(nn.Module):
-    """Equation 4 with the work moved to where it is done once an image.
-
-    The U-Net reads the image alone, in ``project``. A sampling step joins its features with the latent in a third of
-    the channels, so that further steps and noise draws cost little.
+class ImageNeck(_UNet):
+    """The U-Net over the image alone: new features at stride 8 that know the coarser ones.
 
     Args:
-        latent_channels: d.
         image_channels: stride → channels of the image coder.
-        context_links: as for ``Denoiser``.
-        width: channels of the U-Net at stride 8; a step has a third of it there, at least 16, and twice as many at
-            stride 16.
+        context_links: False: they know the coarsest alone.
+        width: channels of the new features.
     """
 
     def __init__(
-        self,
-        latent_channels: int,
-        image_channels: Mapping[int, int],
-        *,
-        context_links: bool = True,
-        width: int = 96,
+        self, image_channels: Mapping[int, int], *, context_links: bool = True, width: int = 96
     ) -> None:
+        super().__init__(image_channels, context_links=context_links, width=width)
+        self.channels = {**image_channels, 8: width}
+
+    def forward(self, features: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """The image coder's features by stride, with new ones at stride 8."""
+        size8 = (features[8].shape[-2], features[8].shape[-1])
+        return {**features, 8: nn.functional.silu(self.run(self.link(features), size8, None, None))}
+
+
+class LightDenoiser(nn.Module):
+    """Equation 4 in a third of the channels, on features that ``ImageNeck`` has prepared once an image.
+
+    Args:
+        latent_channels: d.
+        image_channels: stride → channels, of the neck's features at stride 8.
+        width: of the model; a step has a third of it at stride 8, at least 16, and twice as many at stride 16.
+    """
+
+    def __init__(self, latent_channels: int, image_channels: Mapping[int, int], *, width: int = 96) -> None:
         super().__init__()
         c8 = light_width(width)
         c16 = 2 * c8
-        self.unet = _UNet(image_channels, context_links=context_links, width=width)
-        self.context8 = nn.Conv2d(width, c8, 1)
-        self.context16 = nn.Conv2d(width, c16, 3, stride=2, padding=1)
+        self.context8 = nn.Conv2d(image_channels[8], c8, 1)
+        self.context16 = nn.Conv2d(image_channels[8], c16, 3, stride=2, padding=1)
         self.time = TimeEmbedding(width)
         self.stem = nn.Conv2d(latent_channels, c8, 3, padding=1)
         self.down16 = ResidualBlock(c8, c16, stride=2, time_channels=width)
@@ -168,10 +177,8 @@ class LightDenoiser(nn.Module):
         self.out = nn.Conv2d(c8, latent_channels, 3, padding=1)
 
     def project(self, features: Mapping[int, Tensor]) -> list[Tensor]:
-        """Runs the U-Net over the images of a batch once, however many steps are taken with the result."""
-        size8 = (features[8].shape[-2], features[8].shape[-1])
-        x = nn.functional.silu(self.unet.run(self.unet.link(features), size8, None, None))
-        return [self.context8(x), self.context16(x)]
+        """Prepares the context of a batch once, however many steps are taken with it."""
+        return [self.context8(features[8]), self.context16(features[8])]
 
     def forward(
         self, noisy: Float[Tensor, "b d h w"], time: Float[Tensor, " b"], context: Sequence[Tensor]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from iccld.diffusion import sample, self_aligned_state
 from iccld.labels import IGNORE, LabelSpace
 from iccld.models import storage
-from iccld.models.denoiser import Denoiser, LightDenoiser
+from iccld.models.denoiser import Denoiser, ImageNeck, LightDenoiser
 from iccld.models.hub import push_files
 from iccld.models.image_coder import build_image_coder, pyramid_channels
 from iccld.models.label_coder import LATENT_STRIDE, LabelDecoder, LabelEncoder, LightDecoder
@@ -161,12 +161,21 @@ class ICCLD(nn.Module):
         )
         channels = pyramid_channels(self.image_coder)
         num_classes = len(label_space)
-        decoder, denoiser = (LightDecoder, LightDenoiser) if light_steps else (LabelDecoder, Denoiser)
+        self.neck: ImageNeck | None = None
+        self.label_decoder: LabelDecoder | LightDecoder
+        self.denoiser: Denoiser | LightDenoiser
         self.label_encoder = LabelEncoder(num_classes, latent_channels, width=16 if light_steps else 64)
+        if light_steps:
+            self.neck = ImageNeck(channels, context_links=context_links, width=width)
+            channels = self.neck.channels
+        decoder = LightDecoder if light_steps else LabelDecoder
         self.label_decoder = decoder(
             num_classes, latent_channels, channels, detail_links=detail_links, width=width
         )
-        self.denoiser = denoiser(latent_channels, channels, context_links=context_links, width=width)
+        if light_steps:
+            self.denoiser = LightDenoiser(latent_channels, channels, width=width)
+        else:
+            self.denoiser = Denoiser(latent_channels, channels, context_links=context_links, width=width)
 
     # -- the parts -----------------------------------------------------------------------------------
 
@@ -190,6 +199,8 @@ class ICCLD(nn.Module):
             content: height and width without the padding.
         """
         features = self.image_coder(images)
+        if self.neck is not None:
+            features = self.neck(features)
         context, details = self.denoiser.project(features), self.label_decoder.project(features)
         size = (images.shape[-2], images.shape[-1])
         return ImageState(context, details, features[32], size, content)

@@ -136,17 +136,19 @@ class LabelDecoder(nn.Module):
 
 
 class LightDecoder(nn.Module):
-    """Equation 7 with the work moved to where it is done once an image.
+    """Equation 7 with the convolutions moved to where they are done once an image.
 
-    The detail links pass a residual block each, in ``project``. Decoding a latent is pointwise from there on, so that
-    further steps and noise draws cost little.
+    The *detail links* are a decoder of their own, from the neck's features at stride 8 to the finest stride, which
+    ``project`` runs over the image. A latent joins its result and passes pointwise layers alone, so that further steps
+    and noise draws cost little.
 
     Args:
         num_classes: k.
         latent_channels: d.
-        image_channels: stride → channels of the image coder.
-        detail_links: as for ``LabelDecoder``.
-        width: as of the model; a third of it are the channels at every stride, but at least 16.
+        image_channels: stride → channels, of the neck's features at stride 8.
+        detail_links: False leaves the image out; the decoder then sees the latent alone.
+        width: channels at stride 8 on the image's side, halved at each finer stride, but at least 32; a third of it
+            join the latent, at least 16.
     """
 
     def __init__(
@@ -164,31 +166,41 @@ class LightDecoder(nn.Module):
         self.out_stride = self.strides[-1]
         self.detail_links = detail_links
         self.stem = nn.Conv2d(latent_channels, channels, 3, padding=1)
-        self.links = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(image_channels[s], channels, 1), ResidualBlock(channels, channels))
-            for s in (self.strides if detail_links else ())
-        )
-        self.norms = nn.ModuleList(group_norm(channels) for _ in self.strides)
-        self.blocks = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in self.strides)
-        self.norm = group_norm(channels)
+        self.reduce, self.links, self.blocks = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        if detail_links:
+            before = image_channels[LATENT_STRIDE]
+            for stride in self.strides:
+                after = max(32, before // 2)
+                self.reduce.append(nn.Conv2d(before, after, 1))
+                self.links.append(nn.Conv2d(image_channels[stride], after, 1))
+                self.blocks.append(ResidualBlock(after, after))
+                before = after
+            self.join = nn.Conv2d(before, channels, 1)
+        self.norm1 = group_norm(channels)
+        self.mix = nn.Conv2d(channels, channels, 1)
+        self.norm2 = group_norm(channels)
         self.head = nn.Conv2d(channels, num_classes, 1)
 
     def project(self, features: Mapping[int, Tensor]) -> list[Tensor]:
-        """Prepares the detail links of a batch once, however many latents are decoded with them."""
+        """Runs the image's side of a batch once, however many latents are decoded with it."""
         if not self.detail_links:
             return []
-        return [link(features[s]) for link, s in zip(self.links, self.strides, strict=True)]
+        x = features[LATENT_STRIDE]
+        for reduce, link, block, stride in zip(
+            self.reduce, self.links, self.blocks, self.strides, strict=True
+        ):
+            detail = link(features[stride])
+            x = block(upsample_to(reduce(x), (detail.shape[-2], detail.shape[-1])) + detail)
+        return [self.join(x)]
 
     def forward(
         self, latent: Float[Tensor, "b d h w"], details: Sequence[Tensor], size: tuple[int, int]
     ) -> Float[Tensor, "b k h2 w2"]:
         """Decodes a latent; arguments as ``LabelDecoder.forward``."""
-        x = self.stem(latent)
-        for index, stride in enumerate(self.strides):
-            x = upsample_to(x, (size[0] // stride, size[1] // stride))
-            if self.detail_links:
-                x = x + details[index]
-            # Not SiLU: on CPUs its exponentials would be a tenth of a step.
-            x = x + self.blocks[index](F.relu(self.norms[index](x)))
-        logits: Tensor = self.head(F.relu(self.norm(x)))
+        x = upsample_to(self.stem(latent), (size[0] // self.out_stride, size[1] // self.out_stride))
+        if self.detail_links:
+            x = x + details[0]
+        # Not SiLU: on CPUs its exponentials would be a tenth of a step.
+        x = x + self.mix(F.relu(self.norm1(x)))
+        logits: Tensor = self.head(F.relu(self.norm2(x)))
         return _LOGIT_GAIN * logits

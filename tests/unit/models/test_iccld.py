@@ -108,7 +108,7 @@ def test_every_weight_learns_with_light_steps() -> None:
 def test_light_steps_run_the_unet_once_an_image() -> None:
     """However many steps and draws are taken with it."""
     model = _build(light_steps=True)
-    seen = {"denoiser.unet.middle": 0, "label_decoder.links.0.1": 0, "denoiser.middle": 0}
+    seen = {"neck.middle": 0, "label_decoder.blocks.0": 0, "denoiser.middle": 0}
 
     def count(name: str) -> None:
         seen[name] += 1
@@ -117,7 +117,7 @@ def test_light_steps_run_the_unet_once_an_image() -> None:
         model.get_submodule(name).register_forward_hook(lambda *_, name=name: count(name))
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
     model.predict(image, steps=4, draws=8)
-    assert seen == {"denoiser.unet.middle": 1, "label_decoder.links.0.1": 1, "denoiser.middle": 4 * 8}
+    assert seen == {"neck.middle": 1, "label_decoder.blocks.0": 1, "denoiser.middle": 4 * 8}
 
 
 def test_a_light_step_costs_little_beside_the_image() -> None:
@@ -249,10 +249,17 @@ def test_later_steps_count_more_where_each_is_decoded(reencoding: bool) -> None:
     torch.testing.assert_close(answer, expected)
 
 
-@light_or_not
 @pytest.mark.parametrize(("links", "expected"), [(True, {2, 4}), (False, set())])
-def test_detail_links_are_what_the_decoder_sees(links: bool, expected: set[int], light: bool) -> None:
-    model = _build(detail_links=links, light_steps=light)
+def test_detail_links_are_what_the_decoder_sees(links: bool, expected: set[int]) -> None:
+    model = _build(detail_links=links)
+    plain = _answer(model, (), _decoded)
+    seen = {s for s in (2, 4, 8, 16, 32) if not torch.equal(_answer(model, (s,), _decoded), plain)}
+    assert seen == expected
+
+
+@pytest.mark.parametrize(("links", "expected"), [(True, {2, 4, 8, 16, 32}), (False, set())])
+def test_detail_links_of_light_steps_know_the_neck(links: bool, expected: set[int]) -> None:
+    model = _build(detail_links=links, light_steps=True)
     plain = _answer(model, (), _decoded)
     seen = {s for s in (2, 4, 8, 16, 32) if not torch.equal(_answer(model, (s,), _decoded), plain)}
     assert seen == expected
