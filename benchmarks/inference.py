@@ -18,7 +18,6 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from references import MapDiffusion, SegFormer, segment
+from timing import take_turns
 
 from iccld.compute import autocast, uses_bf16
 from iccld.files import write_json
@@ -67,7 +67,8 @@ def main() -> None:
             agreement[engine] = round(float((run(images) == labels).mean()), 5)
         if arguments.engines:
             work["predict, fp32"] = partial(model.predict, images, precision="fp32")
-        medians = _measure(work, arguments.repeats, arguments.device)
+        times = take_turns(work, arguments.repeats, device=arguments.device)
+    medians = {name: statistics.median(values) for name, values in times.items()}
     facts = {
         "command": "python benchmarks/inference.py " + " ".join(sys.argv[1:]),
         **describe_code(),
@@ -147,20 +148,6 @@ def _work(model: ICCLD, images: np.ndarray, precision: str) -> dict[str, Callabl
             placed = network.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             work[name] = partial(segment, placed, images, precision)
     return work
-
-
-def _measure(work: Mapping[str, Callable[[], object]], repeats: int, device: str) -> dict[str, float]:
-    """Median seconds of each piece of work; they take turns, so that a busy moment hits all alike."""
-    times: dict[str, list[float]] = {name: [] for name in work}
-    for repeat in range(repeats + 2):
-        for name, do in work.items():
-            start = time.perf_counter()
-            do()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            if repeat >= 2:  # the first two rounds warm up
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def _ratios(medians: Mapping[str, float]) -> dict[str, tuple[float, str]]:

@@ -8,21 +8,20 @@ multiply and an add count as two), copying memory (bytes read and written per se
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from timing import fastest
 
 from iccld.data.street_scenes import StreetScenes
 from iccld.files import write_json
 from iccld.reporting.environment import describe_code, describe_machine
 
 OUT = Path(__file__).parent / "limits.json"
-_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def main() -> None:
@@ -37,10 +36,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     figures: dict[str, float] = {}
     with torch.inference_mode():
-        for name, dtype in _PRECISIONS.items():
-            figures[f"matmul_{name}_gflops"] = _matmul(dtype, arguments.repeats)
-            for channels in (64, 256):
-                figures[f"conv3x3_{channels}_{name}_gflops"] = _conv(dtype, channels, arguments.repeats)
+        for precision in PRECISIONS:
+            figures |= measure_peaks(precision, arguments.repeats)
     figures["copy_gb_per_s"] = _copy(arguments.repeats)
     figures |= {f"decode_{kind}_mpixel_per_s": _decode(kind, arguments.repeats) for kind in ("png", "jpg")}
     for name, value in figures.items():
@@ -54,33 +51,44 @@ def main() -> None:
     print(f"written: {write_json(arguments.out, facts)}")
 
 
-def _fastest(work: Callable[[], object], repeats: int) -> float:
-    """Seconds of the fastest repeat, the first ones aside."""
-    times = []
-    for _ in range(repeats + 2):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times[2:])
+@torch.inference_mode()
+def measure_peaks(precision: str, repeats: int, device: str = "cpu") -> dict[str, float]:
+    """GFLOP/s of matrix products and of 3×3 convolutions.
+
+    Args:
+        precision: fp32 or bf16.
+        repeats: of each; the fastest counts.
+        device: cpu or cuda.
+    """
+    figures = {f"matmul_{precision}_gflops": _matmul(precision, repeats, device)}
+    for channels in (64, 256):
+        figures[f"conv3x3_{channels}_{precision}_gflops"] = _conv(precision, channels, repeats, device)
+    return figures
 
 
-def _matmul(dtype: torch.dtype, repeats: int, size: int = 1024) -> float:
-    a, b = (torch.randn(size, size).to(dtype) for _ in "ab")
-    return 2 * size**3 / _fastest(lambda: a @ b, repeats) / 1e9
+def _matmul(precision: str, repeats: int, device: str) -> float:
+    size = 8192 if device == "cuda" else 1024  # a GPU needs more to be busy
+    a, b = (torch.randn(size, size, device=device).to(PRECISIONS[precision]) for _ in "ab")
+    return 2 * size**3 / fastest(lambda: a @ b, repeats, device) / 1e9
 
 
-def _conv(dtype: torch.dtype, channels: int, repeats: int) -> float:
+def _conv(precision: str, channels: int, repeats: int, device: str) -> float:
     height, width = 8192 // channels, 64  # about the same work for every number of channels squared
-    x = torch.randn(4, channels, height, width).to(dtype).contiguous(memory_format=torch.channels_last)
-    weight = torch.randn(channels, channels, 3, 3).to(dtype).contiguous(memory_format=torch.channels_last)
-    seconds = _fastest(lambda: F.conv2d(x, weight, padding=1), repeats)
-    return 2 * 9 * channels**2 * 4 * height * width / seconds / 1e9
+    batch = 128 if device == "cuda" else 4
+    x, weight = (
+        torch.randn(shape, device=device)
+        .to(PRECISIONS[precision])
+        .contiguous(memory_format=torch.channels_last)
+        for shape in ((batch, channels, height, width), (channels, channels, 3, 3))
+    )
+    seconds = fastest(lambda: F.conv2d(x, weight, padding=1), repeats, device)
+    return 2 * 9 * channels**2 * batch * height * width / seconds / 1e9
 
 
 def _copy(repeats: int, megabytes: int = 256) -> float:
     source = torch.ones(megabytes * 2**18)
     target = torch.empty_like(source)
-    return 2 * source.nbytes / _fastest(lambda: target.copy_(source), repeats) / 1e9
+    return 2 * source.nbytes / fastest(lambda: target.copy_(source), repeats) / 1e9
 
 
 def _decode(kind: str, repeats: int) -> float:
@@ -90,7 +98,7 @@ def _decode(kind: str, repeats: int) -> float:
     cv2.setNumThreads(1)
     done, data = cv2.imencode(f".{kind}", image)
     assert done
-    seconds = _fastest(lambda: cv2.imdecode(np.asarray(data), cv2.IMREAD_COLOR), repeats)
+    seconds = fastest(lambda: cv2.imdecode(np.asarray(data), cv2.IMREAD_COLOR), repeats)
     return image.shape[0] * image.shape[1] / seconds / 1e6
 
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from processes import peak_gib, run_case
 
 from iccld.compute import uses_bf16
 from iccld.files import write_json
@@ -70,7 +69,7 @@ def main() -> None:
     rows = []
     print(f"{'':<62}{'predicted':>10}{'measured':>10}   ratio")
     for case in (case for case in CASES if arguments.only in case.title):
-        row = asdict(case) | _in_own_process(case, arguments.threads)
+        row = asdict(case) | run_case(__file__, asdict(case), threads=arguments.threads)
         rows.append(row)
         ratio = row["predicted_gib"] / row["measured_gib"]
         print(
@@ -89,35 +88,20 @@ def main() -> None:
         print(f"written: {write_json(arguments.json, facts)}")
 
 
-def _in_own_process(case: Case, threads: int) -> dict[str, float]:
-    command = [sys.executable, __file__, "--threads", str(threads), "--case", json.dumps(asdict(case))]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    result: dict[str, float] = json.loads(output.splitlines()[-1])
-    return result
-
-
 def _train(case: Case, threads: int) -> dict[str, float]:
     import torch
-    from step_times import make_step
+    from step_times import make_step, noise_config
 
     from iccld.build import build_fabric, build_label_space, build_model
     from iccld.commands.train import _num_branches
-    from iccld.config import with_settings
-    from iccld.presets import get_preset
     from iccld.training.estimate import estimate_step
 
     torch.set_num_threads(threads)
-    settings: dict[str, object] = {
-        "model.backbone": case.backbone,
-        "model.pretrained": "no",
-        "model.width": case.width,
-        "data.label_space": "cityscapes19",
-        "data.crop": tuple(case.crop),
-        "data.batch_size": case.batch_size,
-    }
+    settings: dict[str, object] = {"model.width": case.width}
     if case.paper:
         settings |= {"adaptation.mixing": "classmix", "adaptation.adversarial_weight": 0.02}
-    config = replace(with_settings(get_preset("demo").config, settings), threads=threads, device="cpu")
+    config = noise_config(case.backbone, case.crop, case.batch_size, settings)
+    config = replace(config, threads=threads, device="cpu")
     model = build_model(config, build_label_space(config.data))
     with build_fabric(config).autocast():
         estimate = estimate_step(
@@ -127,11 +111,10 @@ def _train(case: Case, threads: int) -> dict[str, float]:
     step = make_step(config)
     for _ in range(STEPS):
         step()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
     return {
         "parameters": estimate.num_parameters,
         "predicted_gib": round(estimate.peak_bytes / 2**30, 3),
-        "measured_gib": round(peak / 2**30, 3),
+        "measured_gib": round(peak_gib(), 3),
     }
 
 

@@ -13,12 +13,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
+from timing import take_turns
 
 from iccld.files import write_json
 from iccld.labels import CITYSCAPES19
@@ -78,14 +79,8 @@ def main() -> None:
 
 def _measure(commands: Mapping[str, Sequence[str]], repeats: int) -> dict[str, float]:
     """Median seconds of each process; they take turns, after a round that warms the disk's cache."""
-    times: dict[str, list[float]] = {name: [] for name in commands}
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for repeat in range(repeats + 1):
-        for name, words in commands.items():
-            start = time.perf_counter()
-            subprocess.run(words, check=True, capture_output=True, env=environment)
-            if repeat:
-                times[name].append(time.perf_counter() - start)
+    run = partial(subprocess.run, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    times = take_turns({name: partial(run, words) for name, words in commands.items()}, repeats, warm_up=1)
     return {name: statistics.median(values) for name, values in times.items()}
 
 

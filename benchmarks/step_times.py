@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from timing import take_turns
 
 from iccld.bench.plan import Plan, Task, read_plan
 from iccld.build import build_discriminator, build_fabric, build_label_space, build_method, build_model
-from iccld.config import TrainConfig
+from iccld.config import TrainConfig, with_settings
 from iccld.files import write_json
+from iccld.labels import LabelSpace
+from iccld.presets import get_preset
 from iccld.reporting.environment import describe_code, describe_machine
-from iccld.training.update import Update
+from iccld.training.update import Item, Update
 
 OUT = Path(__file__).parent / "step_times"
-WARM_UP = 2
 
 
 def main() -> None:
@@ -54,13 +56,7 @@ def main() -> None:
 
 def _measure(plan: Plan, task: Task, repeats: int) -> Mapping[str, float]:
     steps = {run.variant.name: make_step(run.config) for run in plan.runs([f"{task.name}/*/{plan.seeds[0]}"])}
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for repeat in range(WARM_UP + repeats):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if repeat >= WARM_UP:
-                times[name].append(time.perf_counter() - start)
+    times = take_turns(steps, repeats)
     means = {name: round(statistics.fmean(values), 4) for name, values in times.items()}
     print(task.title)
     first = next(iter(means.values()))
@@ -69,11 +65,56 @@ def _measure(plan: Plan, task: Task, repeats: int) -> Mapping[str, float]:
     return means
 
 
-def make_step(config: TrainConfig) -> Callable[[], None]:
-    """One update of segmenter, teacher and, where there is one, discriminator: what the training loop does."""
-    at_once, never = replace(config.adaptation, start=0.0), config.steps + 1
+def noise_config(
+    backbone: str, crop: tuple[int, int], batch_size: int, settings: Mapping[str, object] | None = None
+) -> TrainConfig:
+    """A run of the demo's settings with a backbone of random weights, 19 classes and images of some size.
+
+    Args:
+        backbone: as ``iccld train`` has it.
+        crop: height and width in pixels.
+        batch_size: images of each domain.
+        settings: further changes, by dotted name.
+    """
+    sizes = {
+        "model.backbone": backbone,
+        "model.pretrained": "no",
+        "data.label_space": "cityscapes19",
+        "data.crop": crop,
+        "data.batch_size": batch_size,
+    }
+    return with_settings(get_preset("demo").config, sizes | dict(settings or {}))
+
+
+class Step:
+    """One update of segmenter, teacher and, where there is one, discriminator: what the training loop does.
+
+    Attributes:
+        update: what is called.
+        index: of the next call, which draws its random numbers from it; the same index gives the same draws.
+    """
+
+    def __init__(self, update: Update, items: Sequence[Item]) -> None:
+        self.update, self.index = update, 0
+        self._items = items
+
+    def __call__(self) -> None:
+        """Takes a step after the adversary's warm-up, at a rate of nearly nothing: noise teaches nothing."""
+        self.update(self.update.config.steps - 1 + self.index, self._items)
+        self.update.first_failure()
+        self.index += 1
+
+
+def make_step(config: TrainConfig, space: LabelSpace | None = None) -> Step:
+    """Makes networks and noise at the sizes of a configuration, with every branch of its method at work.
+
+    Args:
+        config: of the run.
+        space: classes of the model; the configuration's if None.
+    """
+    at_once, never = replace(config.adaptation, start=0.0), sys.maxsize
     config = replace(config, adaptation=at_once, log_every=never, threads=torch.get_num_threads())
-    space = build_label_space(config.data)
+    space = space or build_label_space(config.data)
     torch.manual_seed(config.seed)
     method = build_method(config, space)
     update = Update(
@@ -89,13 +130,7 @@ def make_step(config: TrainConfig) -> Callable[[], None]:
     names = ["noise"] * size[0]
     labeled = {"image": images[0], "label": torch.randint(0, len(space), size), "name": names}
     target = {"image": images[1], "valid": torch.ones(size, dtype=torch.bool), "name": names}
-    items = [(labeled, target if method.uses_target else None)] * config.optim.accumulation
-
-    def step() -> None:
-        update(config.steps - 1, items)
-        update.first_failure()
-
-    return step
+    return Step(update, [(labeled, target if method.uses_target else None)] * config.optim.accumulation)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,181 @@
+"""Where a training step's time and arithmetic go: by part of the step, and by kind of operator."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+from unittest import mock
+
+from step_times import Step
+from timing import seconds_of, synchronize
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile, record_function
+from torch.utils.flop_counter import FlopCounterMode
+
+import iccld.adaptation.method
+from iccld.adaptation.adversary import Adversary
+
+_OPTIMIZER, _LOSSES = "optimizer and EMA", "losses"
+
+# The first that fits an operator's name is its kind. What runs inside optimizer, teacher's average or a loss is told by
+# where it runs, not by its name.
+_KINDS = (
+    ("convolution, backward", r"convolution_?backward"),
+    ("convolution, forward", r"conv"),
+    ("matrix product", r"::(b|add|badd)?mm$|mm_?backward|matmul|linear|attention"),
+    ("group norm", r"group_?norm"),
+    (_LOSSES, r"softmax|nll_?loss|crossentropy|cross_entropy"),
+    ("interpolation and pooling", r"upsample|pool|interpolate|grid_sampler"),
+    (
+        "copy and layout",
+        r"copy|clone|contiguous|cat|stack|index|slice|select|view|reshape|transpose|permute|expand|empty|zero|fill|"
+        r"ones|full|resize|narrow|split|chunk|pad|where|arange|squeeze|as_strided|alias|detach|flatten|::to$|new_|accumulategrad",
+    ),
+    (
+        "activation and pointwise",
+        r"silu|sigmoid|gelu|relu|mul|add|sub|div|rsqrt|sqrt|square|pow|mean|sum|exp|log|clamp|neg|max|min|"
+        r"::(eq|ne|lt|gt|le|ge)_?$|bitwise|logical|lerp|norm|sin|cos|rsub",
+    ),
+)
+
+
+@dataclass
+class _Part:
+    """Seconds and floating-point operations of one part of a step."""
+
+    seconds: float = 0.0
+    flops: int = 0
+
+
+class _Parts:
+    """Watches the outermost of the wrapped calls, so that each moment belongs to one part."""
+
+    def __init__(self, device: str) -> None:
+        self.parts: defaultdict[str, _Part] = defaultdict(_Part)
+        self.counter: FlopCounterMode | None = None
+        self._device, self._busy = device, False
+
+    def watch(self, stack: ExitStack, owner: Any, method: str, part: str) -> None:
+        """Counts calls of ``owner.method`` as a part of the step until the stack is left."""
+        original = getattr(owner, method)
+
+        @wraps(original)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            with self._section(part):
+                return original(*args, **kwargs)
+
+        stack.enter_context(mock.patch.object(owner, method, watched))
+
+    @contextmanager
+    def _section(self, part: str) -> Iterator[None]:
+        if self._busy:
+            yield
+            return
+        self._busy = True
+        synchronize(self._device)
+        counted = self.counter.get_total_flops() if self.counter else 0
+        start = time.perf_counter()
+        with record_function(part):
+            yield
+        synchronize(self._device)
+        if self.counter is None:
+            self.parts[part].seconds += time.perf_counter() - start
+        else:
+            self.parts[part].flops += self.counter.get_total_flops() - counted
+        self._busy = False
+
+
+def count_flops(step: Step, repeats: int) -> int:
+    """Floating-point operations of the next steps in convolutions and products, a multiply and an add being two."""
+    with FlopCounterMode(display=False) as counter:
+        for _ in range(repeats):
+            step()
+    return counter.get_total_flops()
+
+
+def measure_parts(step: Step, repeats: int, device: str) -> list[dict[str, Any]]:
+    """Milliseconds, GFLOP and GFLOP/s of each part of a step, means of the same few steps; the last is the rest."""
+    first, parts, total = step.index, _Parts(device), _Part()
+    with ExitStack() as stack:
+        _watch_all(parts, stack, step)
+        for _ in range(repeats):
+            total.seconds += seconds_of(step, device)
+        step.index = first
+        with FlopCounterMode(display=False) as parts.counter:
+            for _ in range(repeats):
+                step()
+        total.flops = parts.counter.get_total_flops()
+    known = list(parts.parts.values())
+    rest = _Part(total.seconds - sum(p.seconds for p in known), total.flops - sum(p.flops for p in known))
+    return [
+        {
+            "part": name,
+            "ms": round(1e3 * part.seconds / repeats, 2),
+            "share": round(part.seconds / total.seconds, 4),
+            "gflop": round(part.flops / repeats / 1e9, 3),
+            "gflops": round(part.flops / part.seconds / 1e9, 1),
+        }
+        for name, part in [*parts.parts.items(), ("rest", rest)]
+    ]
+
+
+def _watch_all(parts: _Parts, stack: ExitStack, step: Step) -> None:
+    update, student, teacher = step.update, step.update.model, step.update.teacher_model
+    parts.watch(stack, update, "_to_device", "batch to device")
+    # Parts of the student are called by several methods, not by forward alone; the inner of two calls is not counted.
+    for module, methods, part in (
+        (student.image_coder, ("forward",), "image coder"),
+        (student.denoiser, ("project", "features", "head", "forward"), "denoiser"),
+        (student.label_encoder, ("forward",), "label encoder"),
+        (student.label_decoder, ("project", "forward"), "label decoder"),
+        (teacher, ("encode_images", "segment"), "teacher"),
+        (iccld.adaptation.method, ("segmentation_loss", "denoising_loss"), _LOSSES),
+        (Adversary, ("fool",), "adversarial loss"),
+        (Adversary, ("discriminate",), "discriminator, forward"),
+        (update.fabric, ("backward",), "backward"),
+        (update.fabric, ("clip_gradients",), _OPTIMIZER),
+        (update.optimizer, ("step",), _OPTIMIZER),
+        (update.teacher, ("update_parameters",), _OPTIMIZER),
+    ):
+        for method in methods:
+            parts.watch(stack, module, method, part)
+
+
+def profile_kinds(step: Step, device: str) -> dict[str, float]:
+    """Share of each kind of operator in the time of one step, by the profiler: of the device where there is a GPU."""
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])
+    with ExitStack() as stack:
+        _watch_all(_Parts(device), stack, step)
+        with profile(activities=activities) as profiler:
+            step()
+            synchronize(device)
+    own: Callable[[Any], float] = (
+        (lambda event: event.self_device_time_total)
+        if device == "cuda"
+        else (lambda event: event.self_cpu_time_total)
+    )
+    spent: defaultdict[str, float] = defaultdict(float)
+    for event in profiler.events() or ():
+        if event.device_type == DeviceType.CPU:
+            spent[_kind(event)] += own(event)
+    total = sum(spent.values())
+    return {kind: round(spent[kind] / total, 4) for kind in sorted(spent, key=lambda k: -spent[k])}
+
+
+def _kind(event: Any) -> str:
+    place = event
+    while place is not None:
+        if place.name in (_OPTIMIZER, _LOSSES):
+            return str(place.name)
+        if place.name.startswith("Optimizer."):
+            return _OPTIMIZER
+        place = place.cpu_parent
+    if "::" not in event.name or "evaluate_function" in event.name:
+        return "interpreter and autograd"  # a part's own time between its operators, which have events of their own
+    return next((kind for kind, names in _KINDS if re.search(names, event.name.lower())), "other")
