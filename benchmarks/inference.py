@@ -34,7 +34,7 @@ from iccld.inference.export import ExportGraph, export_model
 from iccld.inference.exported import SUFFIXES, load_exported
 from iccld.labels import CITYSCAPES19
 from iccld.models.iccld import ICCLD
-from iccld.models.prediction import to_batch
+from iccld.models.prediction import to_batch, to_pixels
 from iccld.models.transformers_backbone import MIT_NAMES
 from iccld.reporting.environment import describe_code, describe_machine
 
@@ -135,6 +135,8 @@ def _work(model: ICCLD, images: np.ndarray, precision: str) -> dict[str, Callabl
             return model.image_coder(batch)
 
     work: dict[str, Callable[[], object]] = {"image coder": code}
+    if device.type == "cpu":  # elsewhere parts overlap
+        work |= _parts(model, batch, precision)
     for steps in STEPS:
         name = f"predict, K = {steps}"
         work[name] = partial(model.predict, images, steps=steps, precision=precision)
@@ -148,6 +150,37 @@ def _work(model: ICCLD, images: np.ndarray, precision: str) -> dict[str, Callabl
             placed = network.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             work[name] = partial(segment, placed, images, precision)
     return work
+
+
+def _parts(model: ICCLD, batch: torch.Tensor, precision: str) -> dict[str, Callable[[], object]]:
+    """What a prediction is made of, after the image coder."""
+
+    def timed(do: Callable[[], object]) -> Callable[[], object]:
+        def run() -> object:
+            with torch.inference_mode(), autocast(batch.device.type, precision):
+                return do()
+
+        return run
+
+    with torch.inference_mode(), autocast(batch.device.type, precision):
+        features, state = model.image_coder(batch), model.encode_images(batch)
+        noise, times = model.draw_noise(state, len(batch)), torch.ones(len(batch))
+        latent = model.denoiser(noise, times, state.context)
+        answer = model.segment(state, noise)
+
+    def project() -> object:
+        seen = features if model.neck is None else model.neck(features)
+        return model.denoiser.project(seen), model.label_decoder.project(seen)
+
+    stride, size = model.label_decoder.out_stride, (batch.shape[-2], batch.shape[-1])
+    parts: dict[str, Callable[[], object]] = {
+        "image's side": project,
+        "denoiser": lambda: model.denoiser(noise, times, state.context),
+        "decoder": lambda: model.label_decoder(latent, state.details, state.size),
+        "decoder and re-encoding": lambda: model.reencode(state, latent),
+        "to pixels": lambda: to_pixels((answer, answer[:, :2]), stride, size),
+    }
+    return {f"  {name}": timed(do) for name, do in parts.items()}
 
 
 def _ratios(medians: Mapping[str, float]) -> dict[str, tuple[float, str]]:
@@ -177,7 +210,7 @@ def _show(facts: Mapping[str, Any]) -> None:
     )
     for name, milliseconds in medians.items():
         print(
-            f"{name:>18}: {milliseconds:9.1f} ms  {milliseconds / medians['image coder']:5.2f} × image coder"
+            f"{name:>28}: {milliseconds:9.1f} ms  {milliseconds / medians['image coder']:5.2f} × image coder"
         )
     for name, (value, bar) in facts["ratios"].items():
         print(f"{name:>28}: {value:6.3f}  (bar: {bar})")

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from processes import peak_gib, run_case
 
 from iccld.files import write_json
 from iccld.reporting.environment import describe_code, describe_machine
@@ -72,7 +71,7 @@ def main() -> None:
     for backbone in arguments.backbones:
         first = None
         for case in cases(backbone):
-            row = asdict(case) | _in_own_process(case, arguments.threads)
+            row = asdict(case) | run_case(__file__, asdict(case), threads=arguments.threads)
             rows.append(row)
             first = first or row["peak_gib"]
             bar = f"≤ {WINDOW_BAR:.2f}" if case.window else f"≤ {first:.2f}"
@@ -86,13 +85,6 @@ def main() -> None:
             "cases": rows,
         }
         print(f"written: {write_json(arguments.json, facts)}")
-
-
-def _in_own_process(case: Case, threads: int) -> dict[str, float]:
-    command = [sys.executable, __file__, "--threads", str(threads), "--case", json.dumps(asdict(case))]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    result: dict[str, float] = json.loads(output.splitlines()[-1])
-    return result
 
 
 def _predict(case: Case, threads: int) -> dict[str, float]:
@@ -112,7 +104,7 @@ def _predict(case: Case, threads: int) -> dict[str, float]:
         model = ICCLD(CITYSCAPES19, backbone=case.backbone, light_steps="light" in case.network)
         model = model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         model.predict(images[0], draws=case.draws, window=WINDOW if case.window else None, precision="fp32")
-    return {"peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)}
+    return {"peak_gib": round(peak_gib(), 3)}
 
 
 if __name__ == "__main__":
