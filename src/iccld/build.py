@@ -28,8 +28,9 @@ from iccld.adaptation.self_training import SelfTraining
 from iccld.adaptation.source_only import SourceOnly
 from iccld.compute import choose_device, uses_bf16
 from iccld.config import DataConfig, ModelConfig, TrainConfig
+from iccld.data.cache import CachedDataset
 from iccld.data.class_statistics import class_counts
-from iccld.data.datasets import SegmentationDataset, open_dataset
+from iccld.data.datasets import FileDataset, SegmentationDataset, open_dataset
 from iccld.data.loaders import SampleStream, make_loader
 from iccld.data.sampling import RareClassSampler, Sampler, UniformSampler
 from iccld.data.transforms import TrainTransform
@@ -194,13 +195,7 @@ def build_data(config: TrainConfig, method: Method) -> RunData:
     """
     d = config.data
     space = build_label_space(d)
-    if method.labeled_domain == "source":
-        labeled = _open_source(d, space)
-    else:
-        labeled = _open_target(d, space, d.target_split, d.target_count, _TARGET_SEED, needs_labels=True)
-    target = None
-    if method.uses_target:
-        target = _open_target(d, space, d.target_split, d.target_count, _TARGET_SEED, needs_labels=False)
+    labeled, target = _open_training(d, space, method)
     val, missing_val = None, ""
     try:
         val = build_val(config)
@@ -209,6 +204,20 @@ def build_data(config: TrainConfig, method: Method) -> RunData:
     _prepare(labeled)
     _prepare(target)
     return RunData(space, labeled, target, val, missing_val)
+
+
+def _open_training(
+    d: DataConfig, space: LabelSpace, method: Method
+) -> tuple[SegmentationDataset, SegmentationDataset | None]:
+    """What a method trains on: labeled images and, where it uses them, unlabeled ones of the target."""
+    if method.labeled_domain == "source":
+        labeled = _open_source(d, space)
+    else:
+        labeled = _open_target(d, space, d.target_split, d.target_count, _TARGET_SEED, needs_labels=True)
+    target = None
+    if method.uses_target:
+        target = _open_target(d, space, d.target_split, d.target_count, _TARGET_SEED, needs_labels=False)
+    return labeled, target
 
 
 def build_val(config: TrainConfig) -> SegmentationDataset:
@@ -285,17 +294,40 @@ def build_loaders(config: TrainConfig, data: RunData, method: Method, fabric: Fa
     sampler: Sampler = UniformSampler(len(data.labeled), config.seed)
     if d.rare_class_sampling and is_source:
         sampler = RareClassSampler(class_counts(data.labeled, cache), d.rare_class_temperature)
-    labeled = SampleStream(data.labeled, transform, sampler, config.seed, True, 0)
+    labeled = SampleStream(_kept(data.labeled, d, transform.resize), transform, sampler, config.seed, True, 0)
     target = None
     if data.target is not None:
         target_transform = TrainTransform(
             d.crop, d.scale, resize=d.target_size, ignore_top=d.ignore_top, ignore_bottom=d.ignore_bottom
         )
         target_sampler = UniformSampler(len(data.target), config.seed + 1)
-        target = SampleStream(data.target, target_transform, target_sampler, config.seed, False, 1)
+        kept = _kept(data.target, d, d.target_size)
+        target = SampleStream(kept, target_transform, target_sampler, config.seed, False, 1)
     return Loaders(
         _micro_batches(labeled, d, fabric), _micro_batches(target, d, fabric) if target is not None else None
     )
+
+
+def build_caches(config: TrainConfig, method: Method) -> list[CachedDataset]:
+    """Opens the caches that a run trains from: of its data sets of files, one or two; nothing else is opened.
+
+    Raises:
+        InputError: a data set cannot be opened.
+    """
+    d = config.data
+    labeled, target = _open_training(d, build_label_space(d), method)
+    labeled_size = d.source_size if method.labeled_domain == "source" else d.target_size
+    both = [_kept(labeled, d, labeled_size)]
+    if target is not None:
+        both.append(_kept(target, d, d.target_size))
+    return [dataset for dataset in both if isinstance(dataset, CachedDataset)]
+
+
+def _kept(dataset: SegmentationDataset, d: DataConfig, size: tuple[int, int] | None) -> SegmentationDataset:
+    """The same from the cache, if there is one and it is a data set of files."""
+    if d.cache is None or not isinstance(dataset, FileDataset):
+        return dataset
+    return CachedDataset(dataset, d.cache, size)
 
 
 def _micro_batches(stream: SampleStream, d: DataConfig, fabric: Fabric) -> MicroBatches:

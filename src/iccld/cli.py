@@ -50,6 +50,7 @@ COMMANDS = (
     Command("bench", "compare methods over seeds and tasks from a plan", "bench:BenchArgs"),
     Command("data init", "look at a folder and write its dataset.toml", "data_init:DataInitArgs"),
     Command("data check", "check a data set's files, sizes and labels", "data_check:DataCheckArgs"),
+    Command("data cache", "decode a run's training images once, to disk", "data_cache:main"),
     Command("data scenes", "write generated street scenes to disk", "data_scenes:DataScenesArgs"),
     Command("completion", "print a completion script for bash, zsh or fish", "completion:main"),
     Command("presets", "list the named runs, or show one in full", "presets:PresetsArgs"),

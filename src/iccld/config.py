@@ -38,6 +38,9 @@ class DataConfig:
     """Of street_scenes: how many scenes to render."""
     scene_cache: str | None = None
     """Of street_scenes: folder that keeps rendered scenes for further runs; None renders them each time."""
+    cache: str | None = None
+    """Of data sets of files: folder that keeps training images decoded and resized for further epochs and runs
+    (`iccld data cache`); None decodes them each time."""
     source_size: tuple[int, int] | None = None
     """Height and width that source images are resized to (or rendered at) before cropping; None keeps theirs."""
     target: str = "street_scenes"

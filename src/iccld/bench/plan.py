@@ -28,6 +28,7 @@ _NEUTRAL = {
     "threads": 0,
     "data.num_workers": 1,
     "data.scene_cache": None,
+    "data.cache": None,
     "data.source_root": None,
     "data.target_root": None,
 }

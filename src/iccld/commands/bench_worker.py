@@ -74,7 +74,7 @@ def _work(job: dict[str, Any]) -> int:
         "predictions": [{k: v for k, v in p.items() if k != "iou"} for p in predictions],
         "settings": to_dict(config) | {"threads": 0, "device": "auto"},
     }
-    for name in ("source_root", "target_root", "scene_cache"):
+    for name in ("source_root", "target_root", "scene_cache", "cache"):
         facts["settings"]["data"][name] = None  # folders of one machine mean nothing on another
     write_json(job["result"], facts)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
+from iccld.commands.data_cache import DataCacheArgs
 from iccld.commands.train import TrainArgs
 from iccld.errors import InputError
 from iccld.labels import suggest
@@ -52,6 +53,8 @@ function __iccld_answers
 end
 complete -c iccld -n 'count (__iccld_answers) >/dev/null' -f -a '(__iccld_answers)'
 """
+_RUNS = {"train": TrainArgs, "data cache": DataCacheArgs}
+"""Commands that take a preset and read their flags after it."""
 _SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
@@ -105,12 +108,11 @@ def _answers(before: Sequence[str], last: str, commands: Mapping[str, str]) -> S
 def _in_command(name: str, entry: str, before: Sequence[str], last: str) -> Sequence[str]:
     if name == "completion":
         return list(_SCRIPTS)
-    if name in ("train", "presets") and not before and not last.startswith("-"):
+    if name in (*_RUNS, "presets") and not before and not last.startswith("-"):
         return list(PRESETS)
     module, _, target = entry.partition(":")
     kind = getattr(importlib.import_module(f"iccld.commands.{module}"), target)
-    if name == "train":
-        kind = TrainArgs
+    kind = _RUNS.get(name, kind)
     flags = flags_of(kind) if dataclasses.is_dataclass(kind) else {}
     if last.startswith("-"):
         return [*flags, "--help"]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from iccld.commands.arguments import parse
 from iccld.commands.flags import JsonFile
@@ -39,7 +39,7 @@ example:
   iccld train PRESET --help     every flag, with the preset's value
 """
 
-# May differ between the calls of one run, as may data.num_workers and data.scene_cache: none of them changes a number.
+# May differ between the calls of one run, as may data.num_workers and the caches: none of them changes a number.
 _FREE = (
     "stop_at",
     "checkpoint_every",
@@ -62,6 +62,9 @@ class TrainArgs(TrainConfig):
     """Where to write how it ended and the last figures."""
 
 
+Args = TypeVar("Args", bound=TrainConfig)
+
+
 def main(rest: Sequence[str]) -> int:
     """Runs ``iccld train`` with the words after it; returns the exit code."""
     if not rest or rest[0].startswith("-"):
@@ -69,16 +72,10 @@ def main(rest: Sequence[str]) -> int:
         listing = "\n".join(f"  {name:<22} {preset.summary}" for name, preset in PRESETS.items())
         (sys.stdout if wants_help else sys.stderr).write(_USAGE.format(presets=listing))
         return 0 if wants_help else 2
-    import tyro
-
     name = rest[0]
-    config = _with_recipe(get_preset(name).config, rest[1:])
-    default = TrainArgs(**{f: getattr(config, f) for f in TrainConfig.__dataclass_fields__})
     description = f"{get_preset(name).summary}. Example: {get_preset(name).command}"
-    shaped = Annotated[TrainArgs, tyro.conf.arg(name="")]
-    args: Any = parse(shaped, rest[1:], prog=f"iccld train {name}", default=default, description=description)
+    args, config = parse_run(TrainArgs, rest, prog=f"iccld train {name}", description=description)
     out = args.out or Path("runs") / name
-    config = TrainConfig(**{f: getattr(args, f) for f in TrainConfig.__dataclass_fields__})
     with human_text(args.json):
         outcome = train(config, out, preset=name)
     if args.json is not None and os.environ.get("RANK", "0") == "0":
@@ -86,6 +83,32 @@ def main(rest: Sequence[str]) -> int:
     if outcome == "interrupted" and not config.stop_at:
         return 130
     return 0
+
+
+def parse_run(
+    shape: type[Args], rest: Sequence[str], *, prog: str, description: str
+) -> tuple[Args, TrainConfig]:
+    """Reads a preset's name and flags that change its settings.
+
+    Args:
+        shape: a dataclass of settings with flags of the command's own.
+        rest: the preset, then the flags.
+        prog: the command, for messages.
+        description: for its help.
+
+    Returns:
+        All flags, and the settings among them.
+
+    Raises:
+        InputError: no such preset, or a flag that cannot be read.
+    """
+    import tyro
+
+    config = _with_recipe(get_preset(rest[0]).config, rest[1:])
+    default = shape(**{f: getattr(config, f) for f in TrainConfig.__dataclass_fields__})
+    shaped = Annotated[shape, tyro.conf.arg(name="")]  # type: ignore[valid-type]
+    args: Any = parse(shaped, rest[1:], prog=prog, default=default, description=description)
+    return args, TrainConfig(**{f: getattr(args, f) for f in TrainConfig.__dataclass_fields__})
 
 
 def _result(config: TrainConfig, out: Path, preset: str, outcome: str) -> dict[str, Any]:
@@ -271,9 +294,8 @@ def _compare_with_earlier(config: TrainConfig, out: Path) -> bool:
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: cannot be read ({error}); choose another --out") from error
     free = {name: getattr(config, name) for name in (*_FREE, "steps")}
-    same_data = replace(
-        earlier.data, num_workers=config.data.num_workers, scene_cache=config.data.scene_cache
-    )
+    d = config.data
+    same_data = replace(earlier.data, num_workers=d.num_workers, scene_cache=d.scene_cache, cache=d.cache)
     before, now = to_dict(replace(earlier, data=same_data, **free)), to_dict(config)
     differing = sorted(_flat(before).items() ^ _flat(now).items())
     if differing:

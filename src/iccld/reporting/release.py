@@ -17,7 +17,7 @@ from iccld.reporting.model_card import model_card
 from iccld.training.tracking import read_metrics
 
 _CARD = "README.md"
-_FOLDERS = ("source_root", "target_root", "scene_cache")
+_FOLDERS = ("source_root", "target_root", "scene_cache", "cache")
 
 
 def write_release(source: str, repo_id: str, *, license: str | None = None) -> Callable[[Path], list[str]]:

@@ -1,0 +1,82 @@
+"""``iccld data cache PRESET``: decodes and resizes the training images of a run once, to disk."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from iccld.commands.flags import JsonFile
+from iccld.commands.output import human_text, write_result
+from iccld.commands.train import parse_run
+from iccld.config import TrainConfig
+from iccld.errors import InputError
+
+_USAGE = """\
+usage: iccld data cache PRESET --data.cache FOLDER [flags of iccld train PRESET]
+
+Decodes and resizes the images and labels that `iccld train` with the same flags trains on, once, so that every epoch
+only cuts crops out of them. Training with --data.cache does the same as it goes; this does it beforehand, on all cores.
+
+example:
+  iccld data cache gta5_to_cityscapes --data.source-root GTA5 --data.target-root CITYSCAPES --data.cache /fast/cache
+"""
+
+
+@dataclass(frozen=True)
+class DataCacheArgs(TrainConfig):
+    """Flags of ``iccld data cache``: those of the run, and these."""
+
+    jobs: int = 0
+    """Images decoded at once; 0: as many as there are cores."""
+    json: JsonFile = None
+    """Where to write what was done."""
+
+
+def main(rest: Sequence[str]) -> int:
+    """Runs ``iccld data cache`` with the words after it; returns the exit code."""
+    if not rest or rest[0].startswith("-"):
+        wants_help = bool(rest) and rest[0] in ("-h", "--help")
+        (sys.stdout if wants_help else sys.stderr).write(_USAGE)
+        return 0 if wants_help else 2
+    description = "Decodes and resizes the training images of a run once, to disk. " + " ".join(
+        _USAGE.split("example:\n  ")[1].split()
+    )
+    args, config = parse_run(DataCacheArgs, rest, prog=f"iccld data cache {rest[0]}", description=description)
+    if config.data.cache is None:
+        raise InputError("--data.cache is missing; give the folder that is to keep the decoded images")
+    if args.jobs < 0:
+        raise InputError(f"--jobs is {args.jobs}; give 0 (all cores) or more")
+    from iccld import build
+    from iccld.commands.train import check_config
+
+    check_config(config)
+    space = build.build_label_space(config.data)
+    method = build.build_method(config, space)
+    caches = build.build_caches(config, method)
+    if not caches:
+        raise InputError(
+            f"preset {rest[0]}: trains on no data set of files; generated scenes have --data.scene-cache"
+        )
+    done = []
+    with human_text(args.json):
+        for cache in caches:
+            todo = len(cache.missing())
+            print(
+                f"{cache.name}: {todo} of {len(cache)} images to decode, about "
+                f"{cache.bytes_for(todo) / 1e9:.2f} GB: {cache.folder}",
+                flush=True,
+            )
+            written = cache.fill(args.jobs or os.cpu_count() or 1)
+            done.append(
+                {
+                    "data_set": cache.name,
+                    "folder": str(cache.folder),
+                    "images": len(cache),
+                    "written": written,
+                }
+            )
+        print(f"train with the same flags: iccld train {rest[0]} … --data.cache {config.data.cache}")
+    write_result(args.json, {"caches": done})
+    return 0

@@ -1,0 +1,151 @@
+"""Decoded and resized training data on disk, for epochs and runs after the first.
+
+Decoding a PNG of two megapixels and making it smaller takes far longer than cutting a crop out of it. The cache keeps
+what comes out, one plain ``.npy`` file an image and one a label map, and maps it into memory: of a crop only its rows
+are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from iccld.data.datasets import FileDataset
+from iccld.data.image_files import image_size
+from iccld.data.transforms import resize_image, resize_label
+from iccld.errors import InputError
+from iccld.files import write_atomic, write_json
+from iccld.progress import track
+
+_ABOUT = "cache.json"
+
+
+class CachedDataset:
+    """A data set of files that keeps what it has decoded; images and labels come in the base size.
+
+    Where ``iccld.data.transforms.TrainTransform`` scales by 1, samples are the same, bit by bit, with and without the
+    cache. A random scale resamples what has been resampled to the base size before.
+
+    Any number of processes may read and fill one cache at once. A data set whose files, classes or base size change
+    gets another folder; a damaged file is made anew.
+
+    Args:
+        dataset: the files.
+        folder: the cache, which several data sets may share.
+        size: base height and width in pixels; None keeps each image's own.
+    """
+
+    def __init__(
+        self, dataset: FileDataset, folder: str | os.PathLike[str], size: tuple[int, int] | None
+    ) -> None:
+        self.name, self.label_space, self.has_labels = dataset.name, dataset.label_space, dataset.has_labels
+        self.dataset, self.size = dataset, size
+        about = {"data set": dataset.name, "files": dataset.fingerprint(), "size": size}
+        key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
+        self.folder = Path(folder) / f"{dataset.name}-{key}"
+        self._about = about | {
+            "root": str(dataset.layout.root),
+            "label space": dataset.label_space.name,
+            "images": len(dataset),
+        }
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def file_name(self, index: int) -> str:
+        """The image's path relative to the folder of images, with ``/``."""
+        return self.dataset.file_name(index)
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """The RGB image in the base size, read only.
+
+        Raises:
+            InputError: the file cannot be read, or the cache cannot be written.
+        """
+        return self._get(self._path(index, "image"), 3, lambda: self._resized_image(index))
+
+    def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
+        """The label map in the base size, read only.
+
+        Raises:
+            InputError: the file cannot be read, or the cache cannot be written.
+        """
+        return self._get(self._path(index, "label"), 2, lambda: self._resized_label(index))
+
+    def missing(self) -> list[int]:
+        """Indices of what has not been kept yet."""
+        kinds = ("image", "label") if self.has_labels else ("image",)
+        return [n for n in range(len(self)) if not all(self._path(n, kind).is_file() for kind in kinds)]
+
+    def bytes_for(self, num: int) -> int:
+        """About how much disk some samples take; where images keep their sizes, as if all had the first one's."""
+        height, width = self.size or (image_size(self.dataset.layout.pairs[0].image) if len(self) else (0, 0))
+        return num * height * width * (4 if self.has_labels else 3)
+
+    def fill(self, jobs: int) -> int:
+        """Decodes and keeps what is missing, with progress; returns the number of samples.
+
+        Args:
+            jobs: threads.
+
+        Raises:
+            InputError: a file cannot be read, or the disk has no room for the rest; what has been written stays.
+        """
+        missing = self.missing()
+        needed, free = self.bytes_for(len(missing)), _free_bytes(self.folder)
+        if needed > free:
+            raise InputError(
+                f"{self.folder}: needs {needed / 1e9:.1f} GB more and the disk has {free / 1e9:.1f} GB; "
+                "free some space, or choose another folder with --data.cache"
+            )
+
+        def keep(index: int) -> None:
+            self.image(index)
+            if self.has_labels:
+                self.label(index)
+
+        with ThreadPoolExecutor(jobs) as pool:
+            try:
+                for _ in track(pool.map(keep, missing), len(missing), f"decoding {self.name}"):
+                    pass
+            except BaseException:
+                pool.shutdown(cancel_futures=True)  # the rest would be decoded before anybody hears of it
+                raise
+        return len(missing)
+
+    def _path(self, index: int, kind: str) -> Path:
+        return self.folder / f"{index:06d}.{kind}.npy"
+
+    def _get(self, path: Path, num_axes: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+        try:
+            kept: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+            if kept.dtype == np.uint8 and kept.ndim == num_axes and self.size in (None, kept.shape[:2]):
+                return kept
+        except (OSError, ValueError, EOFError):
+            pass  # not there yet, or damaged
+        made = make()
+        if not (self.folder / _ABOUT).is_file():
+            write_json(self.folder / _ABOUT, self._about)
+        write_atomic(path, lambda temporary: np.save(temporary, made))
+        return made
+
+    def _resized_image(self, index: int) -> np.ndarray:
+        image = self.dataset.image(index)
+        return image if self.size is None else resize_image(image, self.size)
+
+    def _resized_label(self, index: int) -> np.ndarray:
+        label = self.dataset.label(index)
+        return label if self.size is None else resize_label(label, self.size)
+
+
+def _free_bytes(folder: Path) -> int:
+    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    return shutil.disk_usage(there).free

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import multiprocessing
+from collections import namedtuple
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from fake_data import make_camvid, make_synthia
+
+from iccld.data.cache import CachedDataset
+from iccld.data.datasets import FileDataset, open_dataset
+from iccld.data.loaders import SampleStream
+from iccld.data.sampling import UniformSampler
+from iccld.data.transforms import TrainTransform
+from iccld.errors import InputError
+
+SIZE = (9, 14)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    make_camvid(tmp_path / "data", count=4)
+    return tmp_path / "data"
+
+
+def _open(root: Path, labels: bool = True, name: str = "camvid") -> FileDataset:
+    data = open_dataset(name, root, needs_labels=labels)
+    assert isinstance(data, FileDataset)
+    return data
+
+
+def _cached(root: Path, size: tuple[int, int] | None = SIZE, labels: bool = True) -> CachedDataset:
+    return CachedDataset(_open(root, labels), root.parent / "cache", size)
+
+
+def _no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("iccld.data.datasets.read_image", refuse)
+    monkeypatch.setattr("iccld.data.datasets.read_label", refuse)
+
+
+@pytest.mark.parametrize("size", [SIZE, (24, 32), None])
+@pytest.mark.parametrize("labeled", [True, False])
+def test_samples_are_the_same_with_and_without(
+    root: Path, size: tuple[int, int] | None, labeled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transform = TrainTransform((8, 8), resize=size, ignore_bottom=0.2)
+    sampler = UniformSampler(4, 0)
+    plain = SampleStream(_open(root, labeled), transform, sampler, 0, labeled, 0)
+    kept = SampleStream(_cached(root, size, labeled), transform, sampler, 0, labeled, 0)
+    expected = [plain[n] for n in range(8)]
+    first = [kept[n] for n in range(8)]
+    _no_decoding(monkeypatch)
+    second = [kept[n] for n in range(8)]
+    for samples in (first, second):
+        for sample, wanted in zip(samples, expected, strict=True):
+            assert sample.keys() == wanted.keys()
+            for name, value in wanted.items():
+                assert torch.equal(sample[name], value) if torch.is_tensor(value) else sample[name] == value
+
+
+def test_filled_beforehand_nothing_is_decoded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = _cached(root)
+    assert cache.missing() == [0, 1, 2, 3]
+    assert cache.fill(jobs=2) == 4
+    _no_decoding(monkeypatch)
+    again = _cached(root)
+    assert again.missing() == []
+    assert again.fill(jobs=2) == 0
+    for index in range(4):
+        assert again.image(index).shape == (*SIZE, 3)
+        assert again.label(index).shape == SIZE
+
+
+def test_labels_of_every_format_come_out_as_classes(tmp_path: Path) -> None:
+    make_synthia(tmp_path / "data")
+    data = _open(tmp_path / "data", name="synthia")
+    cache = CachedDataset(data, tmp_path / "cache", None)
+    for index in range(len(data)):
+        for _ in range(2):  # decoded, then kept
+            np.testing.assert_array_equal(cache.label(index), data.label(index))
+            np.testing.assert_array_equal(cache.image(index), data.image(index))
+
+
+def test_changed_files_and_sizes_have_folders_of_their_own(root: Path) -> None:
+    folders = {
+        _cached(root).folder,
+        _cached(root, (8, 8)).folder,
+        _cached(root, None).folder,
+    }
+    image = next(root.rglob("*.jpg"))
+    assert cv2.imwrite(str(image), np.zeros((12, 16, 3), dtype=np.uint8))
+    folders.add(_cached(root).folder)
+    assert len(folders) == 4
+
+
+def test_with_and_without_labels_share_the_images(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _cached(root).fill(jobs=1)
+    _no_decoding(monkeypatch)
+    assert _cached(root, labels=False).missing() == []
+    assert _cached(root, labels=False).image(0).shape == (*SIZE, 3)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", b"no array at all"])
+def test_a_damaged_file_is_made_anew(root: Path, damage: bytes) -> None:
+    cache = _cached(root)
+    expected = np.array(cache.image(1))
+    path = cache.folder / "000001.image.npy"
+    path.write_bytes(damage)
+    np.testing.assert_array_equal(cache.image(1), expected)
+    np.testing.assert_array_equal(np.load(path), expected)
+
+
+def test_a_file_that_was_cut_short_is_made_anew(root: Path) -> None:
+    cache = _cached(root)
+    expected = np.array(cache.image(1))
+    path = cache.folder / "000001.image.npy"
+    path.write_bytes(path.read_bytes()[:-7])
+    np.testing.assert_array_equal(cache.image(1), expected)
+
+
+def _read_all(root: Path) -> list[int]:
+    cache = _cached(root)
+    return [int(cache.image(n).sum()) + int(cache.label(n).sum()) for n in range(4)]
+
+
+def test_several_processes_fill_one_cache(root: Path) -> None:
+    expected = _read_all(root.parent / "data")
+    for path in (root.parent / "cache").rglob("*.npy"):
+        path.unlink()
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        assert pool.map(_read_all, [root] * 4) == [expected] * 4
+    assert len(list((root.parent / "cache").rglob("*.npy"))) == 8
+
+
+def test_no_room_is_said_before_anything_is_written(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("iccld.data.cache.shutil.disk_usage", lambda path: usage(10, 10, 3))
+    cache = _cached(root)
+    with pytest.raises(InputError, match=r"needs 0\.0 GB more and the disk has 0\.0 GB; free some space"):
+        cache.fill(jobs=1)
+    assert not cache.folder.exists()
+
+
+def test_room_is_counted_for_images_and_labels(root: Path) -> None:
+    assert _cached(root).bytes_for(3) == 3 * 9 * 14 * 4
+    assert _cached(root, labels=False).bytes_for(3) == 3 * 9 * 14 * 3
+    assert _cached(root, None).bytes_for(2) == 2 * 12 * 16 * 4
+
+
+def test_a_bad_file_is_named(root: Path) -> None:
+    path = next(root.rglob("*.jpg"))
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(InputError, match=path.name):
+        _cached(root).fill(jobs=2)
