@@ -68,6 +68,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    load = os.getloadavg()[0]
     rates = {name: _measure_files(name, arguments) for name in full_size.DATA_SETS}
     scenes = {look: _measure_scenes(look) for look in ("game", "camera")}
     waiting = _measure_waiting(arguments.steps)
@@ -75,6 +76,7 @@ def main() -> None:
         "command": "python benchmarks/data.py " + " ".join(sys.argv[1:]),
         **describe_code(),
         "machine": describe_machine(1, "cpu"),
+        "load_before": round(load, 2),
         "images": arguments.images,
         "repeats": arguments.repeats,
         "crop": CROP,
@@ -243,7 +245,10 @@ def _ratios(
 
 def _show(facts: Mapping[str, Any]) -> None:
     machine, waiting = facts["machine"], facts["waiting"]
-    print(f"{machine['cpu']}, 1 thread, images/s, median of {facts['repeats']} × {facts['images']} images")
+    print(
+        f"{machine['cpu']}, 1 thread, {machine['cores']} cores with a load of {facts['load_before']:.1f} before, "
+        f"images/s, median of {facts['repeats']} × {facts['images']} images"
+    )
     print(f"{'':>28}  {'reading':>9} {'sample':>9}")
     for name, rows in facts["images_per_s"].items():
         for way in WAYS:
