@@ -138,6 +138,8 @@ class FileDataset:
         return digest.hexdigest()
 
     def _remap(self, pair: FilePair, raw: RawLabel) -> UInt8[np.ndarray, "h w"]:
+        if raw.dtype != np.uint8 and raw.max(initial=0) < 256:  # OpenCV's table of bytes is the fast one
+            raw = raw.astype(np.uint8)
         label = cv2.LUT(raw, self._table[:256]) if raw.dtype == np.uint8 else self._table[raw]
         unknown = label == UNMAPPED
         if unknown.any():

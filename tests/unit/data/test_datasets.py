@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from fake_data import (
@@ -126,6 +127,17 @@ def test_synthia(tmp_path: Path) -> None:
     for i in range(3):
         expected = by_loop(raw[i], dict(SYNTHIA_ID_TO_TRAIN_ID), CITYSCAPES19)
         np.testing.assert_array_equal(data.label(i), expected)
+
+
+@pytest.mark.parametrize("foreign", [23, 256 + 3, 40_000])
+def test_foreign_id_of_a_16_bit_map_is_named_as_it_stands_in_the_file(tmp_path: Path, foreign: int) -> None:
+    make_synthia(tmp_path)
+    channels = np.zeros((*SIZE, 3), np.uint16)
+    channels[..., 2] = 3
+    channels[1, :2, 2] = foreign
+    assert cv2.imwrite(str(tmp_path / "GT" / "LABELS" / "0000001.png"), channels)
+    data = open_dataset("synthia", tmp_path)
+    assert f"id {foreign} (2 pixels) has no class" in refusal(lambda: data.label(1))
 
 
 @pytest.mark.parametrize("kind", ["labelIds", "labelTrainIds"])

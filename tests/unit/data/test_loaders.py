@@ -61,6 +61,19 @@ def test_sample_shows_the_image_it_names(root: Path) -> None:
         np.testing.assert_array_equal(sample["label"].numpy(), stream.dataset.label(index))
 
 
+@pytest.mark.parametrize("crop", [(1, 1), (1, 9), (9, 1), (7, 5), (12, 16), (30, 40)])
+def test_sample_is_the_transformed_image_with_channels_first(root: Path, crop: tuple[int, int]) -> None:
+    stream = make_stream(root)
+    stream.transform = TrainTransform(crop)
+    for number in range(6):
+        rng = np.random.default_rng(np.random.SeedSequence(stream.seed, spawn_key=(stream.stream_id, number)))
+        index, want = stream.sampler.draw(rng, number)
+        arrays = stream.transform(stream.dataset.image(index), stream.dataset.label(index), rng, want)
+        image = stream[number]["image"]
+        assert image.is_contiguous()
+        np.testing.assert_array_equal(image.numpy(), np.moveaxis(arrays["image"], 2, 0))
+
+
 @pytest.mark.parametrize("rare", [False, True])
 def test_sample_depends_on_its_number_alone(root: Path, rare: bool) -> None:
     forward = [make_stream(root, rare=rare)[n] for n in range(14)]

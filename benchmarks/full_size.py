@@ -1,0 +1,105 @@
+"""Made-up copies of GTA5, SYNTHIA and Cityscapes in their real sizes and file formats, for ``benchmarks/data.py``.
+
+The pictures are rendered street scenes, scaled up and given a sensor's noise, so that a PNG takes about as long to
+read as one of the real data sets: they come to about 2 MB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from iccld.data.street_scenes import StreetScenes
+from iccld.labels import CITYSCAPES_ID_TO_TRAIN_ID, IGNORE, SYNTHIA_ID_TO_TRAIN_ID
+
+NOISE = 1.1
+"""Standard deviation of the sensor's noise, which the channels of a pixel share; it decides the size of the files."""
+SYNTHIA_CAR = 8
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set as it is published, and how it is trained on.
+
+    Attributes:
+        look: of the scenes.
+        size: height and width of the files.
+        base: height and width that images are brought to.
+        ids: raw id of the label files → trainId.
+        write: writes image, label map of raw ids and number into a folder.
+    """
+
+    look: str
+    size: tuple[int, int]
+    base: tuple[int, int]
+    ids: Mapping[int, int]
+    write: Callable[[Path, int, np.ndarray, np.ndarray], None]
+
+
+def write_files(root: Path, kind: DataSet, count: int) -> None:
+    """Writes images and label maps in the tree of the data set.
+
+    Args:
+        root: the data set's folder.
+        kind: which data set.
+        count: images.
+    """
+    height, width = kind.size
+    scenes = StreetScenes(kind.look, count=count, height=height // 2, width=width // 2)
+    raw_ids = np.zeros(256, np.uint8)
+    for raw, train_id in kind.ids.items():
+        if train_id != IGNORE:
+            raw_ids[train_id] = raw
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        image = cv2.resize(scenes.image(i), (width, height), interpolation=cv2.INTER_CUBIC)
+        label = cv2.resize(scenes.label(i), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        kind.write(root, i, _noisy(image, rng), raw_ids[label])
+
+
+def _noisy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    noise = rng.normal(0, NOISE, (*image.shape[:2], 1))
+    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+
+
+def _save(path: Path, array: np.ndarray, palette: list[int] | None = None) -> None:
+    """By Pillow, whose filters and compression are those of most published files."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(array)
+    if palette is not None:
+        image.putpalette(palette)
+    image.save(path)
+
+
+def _write_gta5(root: Path, number: int, image: np.ndarray, ids: np.ndarray) -> None:
+    _save(root / "images" / f"{number + 1:05d}.png", image)
+    palette = [channel for i in range(256) for channel in (i, 255 - i, 7 * i % 256)]
+    _save(root / "labels" / f"{number + 1:05d}.png", ids, palette)
+
+
+def _write_synthia(root: Path, number: int, image: np.ndarray, ids: np.ndarray) -> None:
+    _save(root / "RGB" / f"{number:07d}.png", image)
+    path = root / "GT" / "LABELS" / f"{number:07d}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    instances = cv2.connectedComponents((ids == SYNTHIA_CAR).astype(np.uint8))[1]
+    # OpenCV orders channels blue, green, red: nothing, instance, class.
+    channels = np.stack([np.zeros_like(ids), instances, ids], axis=2).astype(np.uint16)
+    assert cv2.imwrite(str(path), channels), path
+
+
+def _write_cityscapes(root: Path, number: int, image: np.ndarray, ids: np.ndarray) -> None:
+    frame = f"train/aachen/aachen_{number:06d}_000019"
+    _save(root / "leftImg8bit" / f"{frame}_leftImg8bit.png", image)
+    _save(root / "gtFine" / f"{frame}_gtFine_labelIds.png", ids)
+
+
+DATA_SETS: Mapping[str, DataSet] = {
+    "gta5": DataSet("game", (1052, 1914), (720, 1280), CITYSCAPES_ID_TO_TRAIN_ID, _write_gta5),
+    "synthia": DataSet("game", (760, 1280), (760, 1280), SYNTHIA_ID_TO_TRAIN_ID, _write_synthia),
+    "cityscapes": DataSet("camera", (1024, 2048), (512, 1024), CITYSCAPES_ID_TO_TRAIN_ID, _write_cityscapes),
+}
