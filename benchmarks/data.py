@@ -3,10 +3,11 @@
 Makes a few images each of GTA5, SYNTHIA and Cityscapes in their real sizes and file formats
 (``benchmarks/full_size.py``) in a temporary folder and times, on one core and in turn within one process, images per
 second for reading alone (image and label map decoded) and for a whole training sample: decoded, resized to the usual
-base size, cropped at random to 512×512, flipped, its label map in trainIds. Two ways:
+base size, cropped at random to 512×512, flipped, its label map in trainIds. Three ways:
 
 - ICCLD: ``iccld.data.loaders.SampleStream`` as training has it, checks of the files and validity mask included. Its
   images are uint8; they are normalized on the device.
+- The same from the cache (``--data.cache``), filled before.
 - PIL and numpy, as AdaptSegNet's and ADVENT's data sets do it: bicubic resizing, label maps resized and then
   translated class by class into a float map, images as float32 in BGR order without their mean; with the crop and
   flip that later recipes (DACS, DAFormer) add. SYNTHIA's 16-bit label maps, which PIL cannot read, are read by OpenCV.
@@ -38,7 +39,8 @@ from timing import WARM_UP, seconds_of, take_turns
 
 from iccld.build import build_data, build_fabric, build_label_space, build_loaders, build_method
 from iccld.config import with_settings
-from iccld.data.datasets import FileDataset, find_files
+from iccld.data.cache import CachedDataset
+from iccld.data.datasets import FileDataset, SegmentationDataset, find_files
 from iccld.data.loaders import SampleStream
 from iccld.data.sampling import UniformSampler
 from iccld.data.street_scenes import StreetScenes
@@ -50,7 +52,7 @@ from iccld.reporting.environment import describe_code, describe_machine
 
 CROP = (512, 512)
 SCENES_WARM_UP, SCENES_COUNTED = 24, 24
-OURS, PEERS = "ICCLD", "PIL and numpy"
+OURS, CACHED, PEERS = "ICCLD", "ICCLD, cached", "PIL and numpy"
 _BGR_MEAN = np.array((104.00698793, 116.66876762, 122.67891434), np.float32)
 
 Work = Callable[[], object]
@@ -124,15 +126,28 @@ def _each(do: Callable[[int], object], count: int) -> Work:
     return run
 
 
-def _ours(files: FileDataset, kind: full_size.DataSet) -> tuple[Callable[[int], object], ...]:
-    sampler = UniformSampler(len(files), seed=0)
-    stream = SampleStream(files, TrainTransform(CROP, resize=kind.base), sampler, 0, True, 0)
+def _stream(dataset: SegmentationDataset, kind: full_size.DataSet) -> SampleStream:
+    sampler = UniformSampler(len(dataset), seed=0)
+    return SampleStream(dataset, TrainTransform(CROP, resize=kind.base), sampler, 0, True, 0)
 
+
+def _ours(files: FileDataset, kind: full_size.DataSet) -> tuple[Callable[[int], object], ...]:
     def read(number: int) -> object:
         index = number % len(files)
         return files.image(index), files.raw_label(index)
 
-    return read, stream.__getitem__
+    return read, _stream(files, kind).__getitem__
+
+
+def _cached(files: FileDataset, kind: full_size.DataSet) -> tuple[Callable[[int], object], ...]:
+    cache = CachedDataset(files, files.layout.root / "cache", kind.base)
+    cache.fill(jobs=1)
+
+    def read(number: int) -> object:
+        index = number % len(files)
+        return np.array(cache.image(index)), np.array(cache.label(index))
+
+    return read, _stream(cache, kind).__getitem__
 
 
 def _peers(files: FileDataset, kind: full_size.DataSet) -> tuple[Callable[[int], object], ...]:
@@ -178,6 +193,7 @@ def _peers(files: FileDataset, kind: full_size.DataSet) -> tuple[Callable[[int],
 
 WAYS: Mapping[str, Callable[[FileDataset, full_size.DataSet], tuple[Callable[[int], object], ...]]] = {
     OURS: _ours,
+    CACHED: _cached,
     PEERS: _peers,
 }
 """Name → what makes the two timed functions of an image's number: reading alone, and the whole sample."""
@@ -235,8 +251,9 @@ def _ratios(
     ratios = {}
     for part, bar in (("sample", "≥ 3"), ("reading", "–")):
         for name, rows in rates.items():
-            ratio = rows[OURS][part] / rows[PEERS][part]
-            ratios[f"{name}, {part}: {OURS} / {PEERS}"] = (round(ratio, 3), bar)
+            for way in (OURS, CACHED):
+                ratio = rows[way][part] / rows[PEERS][part]
+                ratios[f"{name}, {part}: {way} / {PEERS}"] = (round(ratio, 3), bar)
     for look, row in scenes.items():
         ratios[f"street scenes/s, {look}"] = (row["scenes_per_s"], "≥ 30")
     ratios["waiting / step"] = (waiting["share"], "< 0.05")
@@ -267,7 +284,7 @@ def _show(facts: Mapping[str, Any]) -> None:
         + (" (workers and step share them)" if waiting["cores"] <= waiting["workers"] else "")
     )
     for name, (value, bar) in facts["ratios"].items():
-        print(f"{name:>44}: {value:7.3f}  (bar: {bar})")
+        print(f"{name:>52}: {value:7.3f}  (bar: {bar})")
 
 
 if __name__ == "__main__":
