@@ -20,7 +20,7 @@ from iccld.data.street_scenes import StreetScenes
 from iccld.files import write_json
 from iccld.reporting.environment import describe_code, describe_machine
 
-OUT = Path(__file__).parent / "limits.json"
+OUT = Path(__file__).parent / "performance" / "limits.json"
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/results.md, docs/backbones.md and README.md from benchmarks: ``make results``.
+"""Writes the tables of docs (results, backbones, performance) and README.md from benchmarks: ``make results``.
 
 No figure between the markers is typed: run it after a bench, or to see whether the documents are up to date.
 """
@@ -10,6 +10,8 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+from performance_tables import performance_tables
 
 from iccld.bench.plan import Plan, read_plan
 from iccld.bench.results import Result, read_results
@@ -33,6 +35,7 @@ def main() -> int:
         ROOT / "docs" / "results.md": "\n".join(tables) + _origin(results),
         ROOT / "README.md": _summary(plans, results, paces),
         ROOT / "docs" / "backbones.md": _memory(),
+        ROOT / "docs" / "performance.md": performance_tables(),
     }
     stale = []
     for path, text in texts.items():

@@ -131,6 +131,7 @@ def _watch_all(parts: _Parts, stack: ExitStack, step: Step) -> None:
     # Parts of the student are called by several methods, not by forward alone; the inner of two calls is not counted.
     for module, methods, part in (
         (student.image_coder, ("forward",), "image coder"),
+        *([(student.neck, ("forward",), "neck")] if student.neck is not None else []),
         (student.denoiser, ("project", "features", "head", "forward"), "denoiser"),
         (student.label_encoder, ("forward",), "label encoder"),
         (student.label_decoder, ("project", "forward"), "label decoder"),
