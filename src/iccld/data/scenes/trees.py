@@ -107,13 +107,13 @@ def _foliage(rng: np.random.Generator, kind: str) -> Sprite:
     top, bulk = y.min(), np.ptp(y) + 1
     lump = np.sin(x / 23 + rng.uniform(0, 6)) * np.sin(y / 19 + rng.uniform(0, 6))
     tones = 155 - 80 * (y - top) / bulk - 30 * (x / SIDE - 0.5) + 28 * lump + rng.normal(0, 24, len(x))
-    for index in range(len(x)):
-        size = (int(rng.uniform(18, 64)), int(rng.uniform(12, 42)))
-        where, turn = (int(x[index] * 8), int(y[index] * 8)), float(rng.uniform(0, 180))
+    # Everything is drawn and clipped at once: thousands of calls with one number each took as long as the painting.
+    draws = rng.uniform((18, 12, 0), (64, 42, 180), (len(x), 3))
+    sizes, turns = draws[:, :2].astype(np.int64).tolist(), draws[:, 2].tolist()
+    places = (np.stack([x, y], axis=1) * 8).astype(np.int64).tolist()
+    for where, size, turn, tone in zip(places, sizes, turns, np.clip(tones, 25, 235).tolist(), strict=True):
         cv2.ellipse(alpha, where, size, turn, 0, 360, 255, -1, cv2.LINE_AA, 3)
-        cv2.ellipse(
-            shade, where, size, turn, 0, 360, float(np.clip(tones[index], 25, 235)), -1, cv2.LINE_8, 3
-        )
+        cv2.ellipse(shade, where, size, turn, 0, 360, tone, -1, cv2.LINE_8, 3)
     return _trim(alpha, shade)
 
 
@@ -132,7 +132,7 @@ def leaf_texture(variant: int) -> np.ndarray:
     for _ in range(5200):
         where = (int(rng.integers(320 * 8)), int(rng.integers(320 * 8)))
         size = (int(rng.uniform(14, 50)), int(rng.uniform(10, 30)))
-        tone = float(np.clip(rng.normal(118, 42), 15, 250))
+        tone = min(max(rng.normal(118, 42), 15.0), 250.0)
         cv2.ellipse(shade, where, size, float(rng.uniform(0, 180)), 0, 360, tone, -1, cv2.LINE_8, 3)
     texture = shade[32:288, 32:288].astype(np.float32) / 118
     texture.flags.writeable = False
