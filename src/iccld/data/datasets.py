@@ -127,14 +127,21 @@ class FileDataset:
         return self.layout.pairs[index].name
 
     def fingerprint(self) -> str:
-        """A hash that changes when the files, their sizes or times, the id table or the classes change."""
-        digest = hashlib.sha256()
-        space = (self.label_space.name, self.label_space.names)
-        digest.update(json.dumps([self.name, space, self._table[:256].tolist()]).encode())
+        """A hash that changes when the files, their sizes or times, the id table or the classes change.
+
+        It is the same from whatever folder the files are named. Of a data set that was opened without labels, label
+        files, ids and classes do not count.
+        """
+        digest = hashlib.sha256(repr(self.name).encode())
+        if self.has_labels:
+            space = (self.label_space.name, self.label_space.names)
+            colors = sorted((self.layout.colors or {}).items())
+            digest.update(json.dumps([space, colors]).encode() + self._table.tobytes())
         for pair in self.layout.pairs:
-            for path in (pair.image, pair.label):
-                entry = os.stat(path) if path else None
-                digest.update(repr((str(path), entry and (entry.st_size, entry.st_mtime_ns))).encode())
+            for path in (pair.image, pair.label if self.has_labels else None):
+                if path is not None:
+                    entry = os.stat(path)
+                    digest.update(repr((os.path.abspath(path), entry.st_size, entry.st_mtime_ns)).encode())
         return digest.hexdigest()
 
     def _remap(self, pair: FilePair, raw: RawLabel) -> UInt8[np.ndarray, "h w"]:

@@ -332,6 +332,24 @@ def test_fingerprint_follows_files_and_classes(tmp_path: Path) -> None:
     assert fingerprint() != first
 
 
+def test_fingerprint_follows_the_colors_of_the_classes(tmp_path: Path) -> None:
+    save_rgb(tmp_path / "images" / "a.png", random_image(np.random.default_rng(0)))
+    save_rgb(tmp_path / "labels" / "a.png", random_image(np.random.default_rng(0)))
+
+    def fingerprint(colors: str) -> str:
+        (tmp_path / "dataset.toml").write_text(
+            'images = "images/*.png"\nlabels = "labels/*.png"\nclasses = ["road", "car"]\n'
+            f"color_coded = true\ncolors = {colors}\n"
+        )
+        data = open_dataset("folder", tmp_path)
+        assert isinstance(data, FileDataset)
+        return data.fingerprint()
+
+    first = fingerprint("[[1, 2, 3], [4, 5, 6]]")
+    assert fingerprint("[[1, 2, 3], [4, 5, 6]]") == first
+    assert fingerprint("[[4, 5, 6], [1, 2, 3]]") != first
+
+
 def test_travels_to_spawned_workers(tmp_path: Path) -> None:
     make_gta5(tmp_path)
     data = open_dataset("gta5", tmp_path)
