@@ -6,7 +6,6 @@ import contextlib
 import errno
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     # The suffix stays last: image writers choose their format by it.
-    writer = f"{os.getpid()}-{threading.get_ident()}"
+    # A process id alone tells neither threads apart nor two machines that write to one shared folder.
+    writer = f"{os.getpid()}-{os.urandom(4).hex()}"
     temporary = path.with_name(f".{path.stem}.{writer}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

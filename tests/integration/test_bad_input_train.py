@@ -181,6 +181,18 @@ def test_other_settings_in_the_same_folder(flags: Flags, refuse: Refuse, tmp_pat
     assert (out / "run.json").read_text() == before
 
 
+def test_cache_may_come_and_go_unless_it_changes_images(flags: Flags, refuse: Refuse, tmp_path: Path) -> None:
+    words, cache = ("--method", "source_only"), ("--data.cache", str(tmp_path / "cache"))
+    for name, scale in (("plain", ("1", "1")), ("scaled", ("0.8", "1.4"))):
+        run = flags(tmp_path / name, *words, "--data.scale", *scale)
+        assert main([*run, "--stop-at", "1"]) == 0
+        if name == "plain":
+            assert main([*run, "--stop-at", "2", *cache]) == 0
+            assert list((tmp_path / "cache").glob("*/*.npy"))
+        else:
+            assert "other settings (data.cache was None" in refuse([*run, "--stop-at", "2", *cache])
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"stepz": 1}', '{"data": 3}', "null"])
 def test_unreadable_settings(text: str, flags: Flags, refuse: Refuse, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()

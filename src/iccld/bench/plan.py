@@ -28,7 +28,6 @@ _NEUTRAL = {
     "threads": 0,
     "data.num_workers": 1,
     "data.scene_cache": None,
-    "data.cache": None,
     "data.source_root": None,
     "data.target_root": None,
 }
@@ -224,6 +223,10 @@ def identity(config: TrainConfig) -> TrainConfig:
     results of the others valid.
     """
     config = with_settings(config, _NEUTRAL)
+    if config.data.cache is not None:
+        # Where it lies is nobody's business; that images are resampled twice is, at a random scale.
+        exact = config.data.scale == (1.0, 1.0)
+        config = replace(config, data=replace(config.data, cache=None if exact else "used"))
     unread: Sequence[str] = ()
     if config.method in ("source_only", "oracle"):
         unread = [f.name for f in fields(AdaptationConfig) if f.name not in _SUPERVISED]

@@ -16,6 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from iccld.bench.plan import identity
 from iccld.config import TrainConfig, from_dict, to_dict
 from iccld.errors import InputError
 from iccld.exits import run_guarded
@@ -74,8 +75,9 @@ def _work(job: dict[str, Any]) -> int:
         "predictions": [{k: v for k, v in p.items() if k != "iou"} for p in predictions],
         "settings": to_dict(config) | {"threads": 0, "device": "auto"},
     }
-    for name in ("source_root", "target_root", "scene_cache", "cache"):
+    for name in ("source_root", "target_root", "scene_cache"):
         facts["settings"]["data"][name] = None  # folders of one machine mean nothing on another
+    facts["settings"]["data"]["cache"] = identity(config).data.cache
     write_json(job["result"], facts)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     for name in ("seconds.json", "training.json"):  # a run that is done again starts its clock anew

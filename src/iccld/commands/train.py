@@ -39,7 +39,8 @@ example:
   iccld train PRESET --help     every flag, with the preset's value
 """
 
-# May differ between the calls of one run, as may data.num_workers and the caches: none of them changes a number.
+# May differ between the calls of one run, as may data.num_workers, data.scene_cache and, unless images are scaled at
+# random, data.cache: none of them changes a number.
 _FREE = (
     "stop_at",
     "checkpoint_every",
@@ -295,7 +296,9 @@ def _compare_with_earlier(config: TrainConfig, out: Path) -> bool:
         raise InputError(f"{path}: cannot be read ({error}); choose another --out") from error
     free = {name: getattr(config, name) for name in (*_FREE, "steps")}
     d = config.data
-    same_data = replace(earlier.data, num_workers=d.num_workers, scene_cache=d.scene_cache, cache=d.cache)
+    same_data = replace(earlier.data, num_workers=d.num_workers, scene_cache=d.scene_cache)
+    if d.scale == (1.0, 1.0) or None not in (d.cache, earlier.data.cache):
+        same_data = replace(same_data, cache=d.cache)
     before, now = to_dict(replace(earlier, data=same_data, **free)), to_dict(config)
     differing = sorted(_flat(before).items() ^ _flat(now).items())
     if differing:

@@ -11,10 +11,12 @@ import hashlib
 import json
 import os
 import shutil
+import tokenize
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
 
@@ -26,6 +28,8 @@ from iccld.files import write_atomic, write_json
 from iccld.progress import track
 
 _ABOUT = "cache.json"
+_FORMAT = 1
+"""Part of every key: to be raised when decoding, resizing or the files' form changes."""
 
 
 class CachedDataset:
@@ -41,6 +45,9 @@ class CachedDataset:
         dataset: the files.
         folder: the cache, which several data sets may share.
         size: base height and width in pixels; None keeps each image's own.
+
+    Raises:
+        InputError: a file of the data set is gone.
     """
 
     def __init__(
@@ -48,7 +55,11 @@ class CachedDataset:
     ) -> None:
         self.name, self.label_space, self.has_labels = dataset.name, dataset.label_space, dataset.has_labels
         self.dataset, self.size = dataset, size
-        about = {"data set": dataset.name, "files": dataset.fingerprint(), "size": size}
+        try:
+            fingerprint = dataset.fingerprint()
+        except OSError as error:
+            raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
+        about = {"data set": dataset.name, "files": fingerprint, "size": size, "format": _FORMAT}
         key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
         self.folder = Path(folder) / f"{dataset.name}-{key}"
         self._about = about | {
@@ -112,6 +123,7 @@ class CachedDataset:
             if self.has_labels:
                 self.label(index)
 
+        cv2.setNumThreads(1)  # the jobs are the parallelism
         with ThreadPoolExecutor(jobs) as pool:
             try:
                 for _ in track(pool.map(keep, missing), len(missing), f"decoding {self.name}"):
@@ -129,12 +141,12 @@ class CachedDataset:
             kept: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
             if kept.dtype == np.uint8 and kept.ndim == num_axes and self.size in (None, kept.shape[:2]):
                 return kept
-        except (OSError, ValueError, EOFError):
-            pass  # not there yet, or damaged
+        except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError):
+            pass  # not there yet, or damaged, in its header perhaps
         made = make()
         if not (self.folder / _ABOUT).is_file():
             write_json(self.folder / _ABOUT, self._about)
-        write_atomic(path, lambda temporary: np.save(temporary, made))
+        write_atomic(path, lambda temporary: _write_array(temporary, made))
         return made
 
     def _resized_image(self, index: int) -> np.ndarray:
@@ -146,6 +158,16 @@ class CachedDataset:
         return label if self.size is None else resize_label(label, self.size)
 
 
+def _write_array(path: Path, array: np.ndarray) -> None:
+    """As ``numpy.save``, which does not say that a disk is full."""
+    with open(path, "wb") as handle:
+        np.lib.format.write_array_header_1_0(handle, np.lib.format.header_data_from_array_1_0(array))
+        handle.write(np.ascontiguousarray(array).data)
+
+
 def _free_bytes(folder: Path) -> int:
-    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    return shutil.disk_usage(there).free
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        return shutil.disk_usage(there).free
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be looked at ({error.strerror or error})") from error

@@ -147,10 +147,13 @@ class TrainTransform:
     ) -> Geometry:
         """Of up to ten crops takes the first that shows enough of a class, else the one that shows most."""
         enough = self.class_share * self.crop[0] * self.crop[1]
+        scaled: dict[tuple[int, int], np.ndarray] = {}  # without random scale all tries share one
         geometry = best = first
         most = -1
         for _ in range(_MOST_TRIES):
-            cut = self._cut(resize_label(label, geometry.size), geometry, IGNORE)
+            if geometry.size not in scaled:
+                scaled[geometry.size] = resize_label(label, geometry.size)
+            cut = self._cut(scaled[geometry.size], geometry, IGNORE)
             pixels = int(np.count_nonzero((cut == want) & self.valid(geometry)))
             if pixels > most:
                 best, most = geometry, pixels

@@ -194,6 +194,7 @@ NEUTRAL = {
     "threads": 3,
     "data.num_workers": 4,
     "data.scene_cache": "/elsewhere/scenes",
+    "data.cache": "/elsewhere/cache",
     "data.source_root": "/elsewhere/gta5",
     "data.target_root": "/elsewhere/camvid",
 }
@@ -280,3 +281,9 @@ def test_rivals_that_weigh_by_class_are_told_apart_by_how(method: Any, name: str
     assert told_apart(config, f"adaptation.{name}", 0.125)
     as_in_the_recipe = with_settings(config, {"adaptation.weighting": "image"})
     assert not told_apart(as_in_the_recipe, f"adaptation.{name}", 0.125)
+
+
+def test_cache_matters_where_it_makes_images_be_resampled_twice(runs: dict[str, Run]) -> None:
+    plain = with_settings(runs["near/iccld/3"].config, {"data.scale": [0.8, 1.4]})
+    here, there = (with_settings(plain, {"data.cache": folder}) for folder in ("/here", "/there"))
+    assert identity(here) == identity(there) != identity(plain)
