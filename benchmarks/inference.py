@@ -147,8 +147,7 @@ def _work(model: ICCLD, images: np.ndarray, precision: str) -> dict[str, Callabl
             ("SegFormer", SegFormer(model.spec.backbone, num_classes)),
             ("DDP-like, K = 3", MapDiffusion(model.spec.backbone, num_classes)),
         ):
-            placed = network.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            work[name] = partial(segment, placed, images, precision)
+            work[name] = partial(segment, network.eval().to(device), images, precision)
     return work
 
 

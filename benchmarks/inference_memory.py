@@ -98,8 +98,7 @@ def _predict(case: Case, threads: int) -> dict[str, float]:
     torch.set_num_threads(threads)
     images = np.random.default_rng(0).integers(0, 256, (1, *case.size, 3), dtype=np.uint8)
     if case.network == "SegFormer":
-        network = SegFormer(case.backbone, len(CITYSCAPES19)).eval()
-        segment(network.to(memory_format=torch.channels_last), images, "fp32")  # type: ignore[call-overload]
+        segment(SegFormer(case.backbone, len(CITYSCAPES19)).eval(), images, "fp32")
     else:
         model = ICCLD(CITYSCAPES19, backbone=case.backbone, light_steps="light" in case.network)
         model = model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]

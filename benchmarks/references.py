@@ -88,10 +88,14 @@ class MapDiffusion(nn.Module):
 
 
 def segment(network: nn.Module, images: np.ndarray, precision: str) -> np.ndarray:
-    """uint8 images (b, h, w, 3) → labels at their size, as SegFormer's own code does: logits up, then argmax."""
+    """uint8 images (b, h, w, 3) → labels at their size, as SegFormer's own code does: logits up, then argmax.
+
+    In torch's usual layout of memory, in which SegFormer is faster on CPUs than with channels last (1.69 against 1.93 s
+    for MiT-B0 and one image of 512×1024, fp32, one thread).
+    """
     with torch.inference_mode():
         device = next(network.parameters()).device
-        batch = to_batch(images)[0].to(device).contiguous(memory_format=torch.channels_last)
+        batch = to_batch(images)[0].to(device)
         with autocast(device.type, precision):
             logits = network(batch)
             full = F.interpolate(logits, size=images.shape[1:3], mode="bilinear", align_corners=False)
