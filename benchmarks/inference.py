@@ -5,7 +5,7 @@ Times, in turn within one process, on random weights and random images: the imag
 noise draws; and, with a MiT backbone, SegFormer and a three-step stand-in for DDP with the same one
 (``benchmarks/references.py``). ``--engines`` adds the exported model on ONNX Runtime and OpenVINO, and the network
 compiled by ``torch.compile`` in fp32, and how far their labels agree with torch's in fp32. ``--light-steps`` takes
-the model with light steps, as the presets with a MiT backbone have it.
+the model with light steps.
 
 Bars: one step at most 0.6 of SegFormer and twice the image coder alone, a further step at most 5 % of the first, eight
 draws at most 1.4 of one, the best engine at least 3 times as fast as torch in fp32 with 99.9 % of the labels.
@@ -103,6 +103,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--json", type=Path, default=None, help="write the figures here")
     arguments = parser.parse_args()
+    if arguments.engines and arguments.device != "cpu":
+        parser.error("--engines are compared on the CPU")
     if uses_bf16(arguments.device, arguments.precision):
         arguments.precision = "bf16"
     elif arguments.precision == "auto":

@@ -71,7 +71,9 @@ def _inference(facts: Facts) -> str:
 def _memory(facts: Facts) -> str:
     rows = []
     for case in facts["cases"]:
-        extras = (", 8 draws" if case["draws"] > 1 else "") + (", sliding window" if case["window"] else "")
+        extras = (f", {case['draws']} draws" if case["draws"] > 1 else "") + (
+            ", sliding window" if case["window"] else ""
+        )
         size = f"{case['size'][0]}×{case['size'][1]}"
         rows.append((f"`{case['backbone']}`", f"{case['network']}{extras}", size, f"{case['peak_gib']:.2f}"))
     return _table(("backbone", "network", "image", "peak GiB"), rows)
@@ -116,7 +118,8 @@ def _data(facts: Facts) -> str:
 def _scaling(facts: Facts) -> str:
     rows = [
         (row["title"], f"{row['seconds']:.2f}", f"{row['images_per_s']:.2f}", f"{row['gib']:.2f}")
-        for row in facts["rows"]
+        for cases in facts["rows"].values()
+        for row in cases
     ]
     powers = [
         (series, *(f"{p[key]:.2f}" for key in ("time", "time_at_the_end", "memory", "memory_at_the_end")))

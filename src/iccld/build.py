@@ -28,7 +28,7 @@ from iccld.adaptation.self_training import SelfTraining
 from iccld.adaptation.source_only import SourceOnly
 from iccld.compute import choose_device, uses_bf16
 from iccld.config import DataConfig, ModelConfig, TrainConfig
-from iccld.data.cache import CachedDataset
+from iccld.data.cache import CachedDataset, check_room
 from iccld.data.class_statistics import class_counts
 from iccld.data.datasets import FileDataset, SegmentationDataset, open_dataset
 from iccld.data.loaders import SampleStream, make_loader
@@ -303,6 +303,8 @@ def build_loaders(config: TrainConfig, data: RunData, method: Method, fabric: Fa
         target_sampler = UniformSampler(len(data.target), config.seed + 1)
         kept = _kept(data.target, d, d.target_size)
         target = SampleStream(kept, target_transform, target_sampler, config.seed, False, 1)
+    streams = [labeled] if target is None else [labeled, target]
+    check_room([s.dataset for s in streams if isinstance(s.dataset, CachedDataset)])
     return Loaders(
         _micro_batches(labeled, d, fabric), _micro_batches(target, d, fabric) if target is not None else None
     )

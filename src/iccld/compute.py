@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 
 @cache
@@ -27,6 +28,14 @@ def choose_device(device: str) -> str:
     if device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copies what was drawn or listed on the CPU; on CUDA without waiting for what the device still has to do.
+
+    Elsewhere the copy waits: MPS reads the memory later, when a temporary tensor is gone.
+    """
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def uses_bf16(device_type: str, precision: str) -> bool:

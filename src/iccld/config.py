@@ -197,6 +197,13 @@ class TrainConfig:
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
 
 
+def cache_changes_images(d: DataConfig) -> bool:
+    """Whether a run with ``data.cache`` sees other pixels than without: images are resized, then scaled at random."""
+    files = ((d.source, d.source_size), (d.target, d.target_size))
+    resized = any(name != "street_scenes" and size is not None for name, size in files)
+    return d.cache is not None and tuple(d.scale) != (1.0, 1.0) and resized
+
+
 def to_dict(config: TrainConfig) -> dict[str, Any]:
     """Plain values for JSON; ``from_dict`` reads them back."""
     plain: dict[str, Any] = _lists(asdict(config))

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from iccld.compute import to_device
+
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """(noisy latent b d h w, time b) → clean latent b d h w."""
 
@@ -72,7 +74,7 @@ def self_aligned_state(
         aligned: which samples start from the model's own answer.
     """
     rows = (aligned & (time < 1)).nonzero()[:, 0]
-    idle, rows, time = (x.to(clean.device, non_blocking=True) for x in (aligned & (time >= 1), rows, time))
+    idle, rows, time = (to_device(x, clean.device) for x in (aligned & (time >= 1), rows, time))
     clean = torch.where(idle.view(-1, 1, 1, 1), torch.zeros_like(clean), clean)
     if len(rows):
         with torch.no_grad():

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from iccld.compute import to_device
+
 
 @torch.no_grad()
 def sliced_wasserstein(
@@ -24,9 +26,8 @@ def sliced_wasserstein(
     """
     d = first.shape[1]
     generator = torch.Generator().manual_seed(0)
-    directions = torch.nn.functional.normalize(
-        torch.randn(d, num_projections, generator=generator), dim=0
-    ).to(first.device, non_blocking=True)
+    drawn = torch.randn(d, num_projections, generator=generator)
+    directions = to_device(torch.nn.functional.normalize(drawn, dim=0), first.device)
     with torch.autocast(first.device.type, enabled=False):
         points = [x.float().movedim(1, -1).reshape(-1, d) @ directions for x in (first, second)]
     sorted_points = [p.sort(dim=0).values for p in points]

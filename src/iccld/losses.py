@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from iccld.compute import to_device
 from iccld.labels import IGNORE
 
 
@@ -69,7 +70,7 @@ def denoising_loss(
 def domain_loss(logits: Float[Tensor, "b n h w"], domains: Int[Tensor, " b"]) -> Float[Tensor, ""]:
     """Cross-entropy of the domain classifier, the same domain for every patch of an image."""
     height, width = logits.shape[-2:]
-    goals = domains.view(-1, 1, 1).to(logits.device, non_blocking=True)
+    goals = to_device(domains.view(-1, 1, 1), logits.device)
     return F.cross_entropy(logits, goals.expand(-1, height, width))
 
 

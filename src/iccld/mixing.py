@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from iccld.compute import to_device
 from iccld.labels import IGNORE
 
 _MEAN_COLOR = (0.485, 0.456, 0.406)
@@ -24,11 +25,11 @@ def class_mix_mask(labels: Int[Tensor, "b h w"]) -> Bool[Tensor, "b h w"]:
         True where the source image is to be pasted.
     """
     # Without a look at which classes there are, for which a GPU would be waited for.
-    flat = labels.flatten(1)
+    flat = labels.flatten(1).long()
     present = torch.zeros(len(labels), IGNORE + 1, dtype=torch.bool, device=labels.device)
     present.scatter_(1, flat, torch.ones_like(flat, dtype=torch.bool))
     present[:, IGNORE] = False
-    lots = torch.rand(len(labels), IGNORE + 1).to(labels.device, non_blocking=True)
+    lots = to_device(torch.rand(len(labels), IGNORE + 1), labels.device)
     places = torch.where(present, lots, 2.0).argsort(dim=1).argsort(dim=1)
     chosen = present & (places < (present.sum(dim=1, keepdim=True) + 1) // 2)
     return chosen.gather(1, flat).view(labels.shape)
@@ -54,7 +55,7 @@ def color_jitter(
 
     def factor(spread: float, channels: int = 1) -> Tensor:
         drawn = 1 + spread * (2 * torch.rand(b, channels, 1, 1) - 1)
-        return drawn.to(images.device, non_blocking=True)
+        return to_device(drawn, images.device)
 
     gray = images.mean(dim=1, keepdim=True)
     changed = gray + (images - gray) * factor(strength)
@@ -62,7 +63,7 @@ def color_jitter(
     changed = (changed - mean) * factor(strength) + mean * factor(strength)
     changed = _turn_hue(changed, (factor(strength)[:, 0, 0, 0] - 1) * math.pi / 2)
     changed = (changed * factor(strength / 4, 3)).clamp(0, 1)
-    chosen = (torch.rand(b, 1, 1, 1) < probability).to(images.device, non_blocking=True)
+    chosen = to_device(torch.rand(b, 1, 1, 1) < probability, images.device)
     return torch.where(chosen, changed, images)
 
 
@@ -70,7 +71,7 @@ def _turn_hue(images: Tensor, angles: Tensor) -> Tensor:
     """Turns colors about the gray axis (Rodrigues' formula for the axis (1, 1, 1) / √3)."""
     cosine, sine = angles.cos().view(-1, 1, 1), angles.sin().view(-1, 1, 1)
     axis = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]])
-    axis = axis.to(images.device, non_blocking=True)
+    axis = to_device(axis, images.device)
     turn = cosine * torch.eye(3, device=images.device) + (1 - cosine) / 3 + sine / math.sqrt(3) * axis
     return torch.einsum("bij,bjhw->bihw", turn, images)
 
@@ -109,7 +110,7 @@ def transfer_color(
     """
     b, _, height, width = images.shape
     share = (0.5 + 0.5 * torch.rand(b, 1, 1)) * (torch.rand(b, 1, 1) < probability)
-    share = share.to(images.device, non_blocking=True)
+    share = to_device(share, images.device)
     with torch.autocast(images.device.type, enabled=False):
         mean, covariance = _color_statistics(images)
         style_mean, style_covariance = _color_statistics(styles)
@@ -171,7 +172,7 @@ def mask_patches(images: Float[Tensor, "b 3 h w"], patch: int, ratio: float) -> 
     kept = torch.rand(b, 1, -(-height // patch), -(-width // patch)) >= ratio
     full = kept.repeat_interleave(patch, dim=2).repeat_interleave(patch, dim=3)[..., :height, :width]
     hidden = torch.tensor(_MEAN_COLOR, dtype=images.dtype).view(1, 3, 1, 1)
-    kept_here, hidden = (x.to(images.device, non_blocking=True) for x in (full, hidden))
+    kept_here, hidden = (to_device(x, images.device) for x in (full, hidden))
     return torch.where(kept_here, images, hidden)
 
 
@@ -190,7 +191,7 @@ def transfer_low_frequencies(
     with torch.autocast(images.device.type, enabled=False):
         spectrum, style = (torch.fft.fft2(x.float().contiguous()) for x in (images, styles))
         rows, columns = (torch.fft.fftfreq(n, 1 / n).abs() <= reach for n in (height, width))
-        low = (rows[:, None] & columns[None]).to(images.device, non_blocking=True)
+        low = to_device(rows[:, None] & columns[None], images.device)
         amplitude = torch.where(low, style.abs(), spectrum.abs())
         restyled = torch.fft.ifft2(torch.polar(amplitude, spectrum.angle())).real
     return restyled.clamp(0, 1).to(images.dtype)

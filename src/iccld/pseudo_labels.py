@@ -65,7 +65,7 @@ class PseudoLabels:
         order = order[classes[order].argsort(stable=True)]  # by class, and by confidence within it
         members = [classes == index for index in range(num_classes + 1)]
         sizes = torch.stack([of_class.sum() for of_class in members])
-        ranks = ((1 - self.keep) * sizes.double()).round().long().clamp_min(1)
+        ranks = ((1 - self.keep) * sizes.float()).round().long().clamp_min(1)
         places = (sizes.cumsum(0) - sizes + ranks - 1).clamp_max(len(order) - 1)  # an empty class has none
         least = sure[order[places]]
         total = torch.stack([(sure * of_class).sum() for of_class in members])

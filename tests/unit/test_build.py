@@ -180,6 +180,25 @@ def test_discriminator_fits_what_the_adversary_looks_at(
         assert discriminator(torch.zeros(1, *shape), torch.zeros(1)).shape == (1, 3, 8, 8)
 
 
+def test_discriminator_fits_the_features_of_light_steps() -> None:
+    config = _config(
+        method="iccld",
+        adaptation={"adversarial_weight": 0.02, "adversarial_input": "features"},
+        model={"width": 60, "light_steps": True},
+    )
+    discriminator = build.build_discriminator(config, _method(config), CAMVID11)
+    model = build.build_model(config, CAMVID11)
+    with torch.no_grad():
+        output = model(
+            torch.rand(1, 3, 64, 64),
+            torch.zeros(1, 64, 64, dtype=torch.long),
+            torch.ones(1),
+            torch.ones(1) > 0,
+        )
+        assert discriminator is not None
+        assert discriminator(output.features, torch.ones(1)).shape[:2] == (1, 3)
+
+
 def test_the_seed_decides_the_weights() -> None:
     def weights(seed: int) -> torch.Tensor:
         torch.rand(seed + 5)  # whatever was drawn before

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from iccld.compute import to_device
 from iccld.losses import domain_loss
 
 DOMAINS = ("source", "mixed", "target")
@@ -46,7 +47,7 @@ class DomainMaps:
 
 def select(rows: Float[Tensor, "n *shape"], chosen: Bool[Tensor, " n"]) -> Float[Tensor, "m *shape"]:
     """Rows by a mask on the CPU; a mask on a GPU would be waited for."""
-    return rows[chosen.nonzero()[:, 0].to(rows.device, non_blocking=True)]
+    return rows[to_device(chosen.nonzero()[:, 0], rows.device)]
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Adversary:
 
 def _accuracies(logits: Tensor, domains: Tensor) -> dict[str, Tensor]:
     """Share of rightly named patches of each domain that is present."""
-    right = logits.argmax(dim=1) == domains.view(-1, 1, 1).to(logits.device, non_blocking=True)
+    right = logits.argmax(dim=1) == to_device(domains.view(-1, 1, 1), logits.device)
     hits = right.float().mean(dim=(1, 2))
     chosen = {domain: select(hits, domains == index) for index, domain in enumerate(DOMAINS)}
     return {domain: of_domain.mean() for domain, of_domain in chosen.items() if len(of_domain)}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from iccld.adaptation.dacs import DACS
 from iccld.adaptation.method import Batch
+from iccld.compute import to_device
 from iccld.labels import IGNORE
 from iccld.models.iccld import TrainingOutput
 
@@ -39,7 +40,7 @@ class FeatureDistance:
         labels = F.pad(batch.labels, margin, value=IGNORE)
         with torch.no_grad():
             expected = self.pretrained.to(images.device)(images)[32].float()
-        things = torch.tensor(self.things).view(1, -1, 1, 1).to(labels.device, non_blocking=True)
+        things = to_device(torch.tensor(self.things).view(1, -1, 1, 1), labels.device)
         shares = F.avg_pool2d((labels[:, None] == things).float(), 32)
         cells = shares.amax(dim=1) >= self.share
         difference = output.coarse[: len(images)].float() - expected

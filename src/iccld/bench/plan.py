@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from iccld.config import AdaptationConfig, Method, TrainConfig, to_dict, with_settings
+from iccld.config import AdaptationConfig, Method, TrainConfig, cache_changes_images, to_dict, with_settings
 from iccld.errors import InputError
 from iccld.labels import suggest
 from iccld.presets import get_preset, with_method
@@ -98,7 +98,11 @@ class Run:
     def folder(self) -> str:
         """Where it trains, below the work folder: another name as soon as a setting changes."""
         plain = to_dict(identity(self.config))
-        del plain["trackers"]  # younger than folders that are there
+        # Younger than folders that are there: a run that was interrupted is to be found again.
+        del plain["trackers"]
+        for group, name in (("data", "cache"), ("model", "light_steps")):
+            if not plain[group][name]:
+                del plain[group][name]
         settings = json.dumps(plain, sort_keys=True)
         digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
         return f"{self.plan}/{self.task.name}/{self.variant.name}-seed{self.seed}-{digest}"
@@ -223,10 +227,9 @@ def identity(config: TrainConfig) -> TrainConfig:
     results of the others valid.
     """
     config = with_settings(config, _NEUTRAL)
-    if config.data.cache is not None:
-        # Where it lies is nobody's business; that images are resampled twice is, at a random scale.
-        exact = config.data.scale == (1.0, 1.0)
-        config = replace(config, data=replace(config.data, cache=None if exact else "used"))
+    # Where a cache lies is nobody's business; that images are resampled twice is.
+    used = "used" if cache_changes_images(config.data) else None
+    config = replace(config, data=replace(config.data, cache=used))
     unread: Sequence[str] = ()
     if config.method in ("source_only", "oracle"):
         unread = [f.name for f in fields(AdaptationConfig) if f.name not in _SUPERVISED]

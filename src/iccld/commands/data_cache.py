@@ -50,6 +50,7 @@ def main(rest: Sequence[str]) -> int:
         raise InputError(f"--jobs is {args.jobs}; give 0 (all cores) or more")
     from iccld import build
     from iccld.commands.train import check_config
+    from iccld.data.cache import check_room
 
     check_config(config)
     space = build.build_label_space(config.data)
@@ -59,6 +60,7 @@ def main(rest: Sequence[str]) -> int:
         raise InputError(
             f"preset {rest[0]}: trains on no data set of files; generated scenes have --data.scene-cache"
         )
+    check_room(caches)  # of both: the second is not to be refused after an hour of the first
     done = []
     with human_text(args.json):
         for cache in caches:

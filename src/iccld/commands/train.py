@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from iccld.commands.arguments import parse
 from iccld.commands.flags import JsonFile
 from iccld.commands.output import human_text, write_result
-from iccld.config import DataConfig, TrainConfig, from_dict, to_dict
+from iccld.config import DataConfig, TrainConfig, cache_changes_images, from_dict, to_dict
 from iccld.errors import InputError
 from iccld.files import write_json
 from iccld.presets import PRESETS, RECIPES, get_preset, with_method
@@ -297,7 +297,7 @@ def _compare_with_earlier(config: TrainConfig, out: Path) -> bool:
     free = {name: getattr(config, name) for name in (*_FREE, "steps")}
     d = config.data
     same_data = replace(earlier.data, num_workers=d.num_workers, scene_cache=d.scene_cache)
-    if d.scale == (1.0, 1.0) or None not in (d.cache, earlier.data.cache):
+    if cache_changes_images(d) == cache_changes_images(earlier.data):
         same_data = replace(same_data, cache=d.cache)
     before, now = to_dict(replace(earlier, data=same_data, **free)), to_dict(config)
     differing = sorted(_flat(before).items() ^ _flat(now).items())

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tokenize
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -61,7 +62,7 @@ class CachedDataset:
             raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
         about = {"data set": dataset.name, "files": fingerprint, "size": size, "format": _FORMAT}
         key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
-        self.folder = Path(folder) / f"{dataset.name}-{key}"
+        self.folder = Path(folder) / f"{re.sub(r'[^A-Za-z0-9-]', '_', dataset.name)}-{key}"
         self._about = about | {
             "root": str(dataset.layout.root),
             "label space": dataset.label_space.name,
@@ -94,7 +95,7 @@ class CachedDataset:
     def missing(self) -> list[int]:
         """Indices of what has not been kept yet."""
         kinds = ("image", "label") if self.has_labels else ("image",)
-        return [n for n in range(len(self)) if not all(self._path(n, kind).is_file() for kind in kinds)]
+        return [n for n in range(len(self)) if not all(os.path.isfile(self._path(n, kind)) for kind in kinds)]
 
     def bytes_for(self, num: int) -> int:
         """About how much disk some samples take; where images keep their sizes, as if all had the first one's."""
@@ -111,12 +112,7 @@ class CachedDataset:
             InputError: a file cannot be read, or the disk has no room for the rest; what has been written stays.
         """
         missing = self.missing()
-        needed, free = self.bytes_for(len(missing)), _free_bytes(self.folder)
-        if needed > free:
-            raise InputError(
-                f"{self.folder}: needs {needed / 1e9:.1f} GB more and the disk has {free / 1e9:.1f} GB; "
-                "free some space, or choose another folder with --data.cache"
-            )
+        check_room([self])
 
         def keep(index: int) -> None:
             self.image(index)
@@ -144,7 +140,8 @@ class CachedDataset:
         except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError):
             pass  # not there yet, or damaged, in its header perhaps
         made = make()
-        if not (self.folder / _ABOUT).is_file():
+        made.flags.writeable = False  # as what is read from the cache
+        if not os.path.isfile(self.folder / _ABOUT):
             write_json(self.folder / _ABOUT, self._about)
         write_atomic(path, lambda temporary: _write_array(temporary, made))
         return made
@@ -158,6 +155,27 @@ class CachedDataset:
         return label if self.size is None else resize_label(label, self.size)
 
 
+def check_room(caches: Sequence[CachedDataset]) -> None:
+    """Refuses caches that would fill their disk, before anything is written.
+
+    Args:
+        caches: in one folder.
+
+    Raises:
+        InputError: what they lack needs more than is free.
+    """
+    needed = sum(cache.bytes_for(len(cache.missing())) for cache in caches)
+    if not needed:
+        return
+    folder = caches[0].folder.parent
+    free = _free_bytes(folder)
+    if needed > free:
+        raise InputError(
+            f"{folder}: needs {needed / 1e9:.1f} GB more and the disk has {free / 1e9:.1f} GB; "
+            "free some space, or choose another folder with --data.cache"
+        )
+
+
 def _write_array(path: Path, array: np.ndarray) -> None:
     """As ``numpy.save``, which does not say that a disk is full."""
     with open(path, "wb") as handle:
@@ -166,7 +184,7 @@ def _write_array(path: Path, array: np.ndarray) -> None:
 
 
 def _free_bytes(folder: Path) -> int:
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
     try:
         return shutil.disk_usage(there).free
     except OSError as error:

@@ -74,7 +74,36 @@ class _UNet(nn.Module):
         return features
 
 
-class Denoiser(_UNet):
+class _Readout(nn.Module):
+    """What both denoisers do alike: features first, then the latent is read off."""
+
+    out: nn.Conv2d
+
+    def forward(
+        self, noisy: Float[Tensor, "b d h w"], time: Float[Tensor, " b"], context: Sequence[Tensor]
+    ) -> Float[Tensor, "b d h w"]:
+        """Predicts the clean latent.
+
+        Args:
+            noisy: z_t.
+            time: t in [0, 1].
+            context: what ``project`` gave for the same images.
+        """
+        return self.head(self.features(noisy, time, context))
+
+    def features(
+        self, noisy: Float[Tensor, "b d h w"], time: Float[Tensor, " b"], context: Sequence[Tensor]
+    ) -> Float[Tensor, "b c h w"]:
+        """The last features before the latent is read off; the same arguments as ``forward``."""
+        raise NotImplementedError
+
+    def head(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        """Features → clean latent."""
+        clean: Tensor = self.out(nn.functional.silu(features))
+        return clean.float()
+
+
+class Denoiser(_Readout, _UNet):
     """Equation 4: (z_t, t; image features) → predicted z_0.
 
     *Context links*: the image coder's features at strides 8, 16 and 32 join the U-Net at the matching
@@ -107,29 +136,12 @@ class Denoiser(_UNet):
         """Prepares the context links of a batch once, however many steps are taken with them."""
         return self.link(features)
 
-    def forward(
-        self, noisy: Float[Tensor, "b d h w"], time: Float[Tensor, " b"], context: Sequence[Tensor]
-    ) -> Float[Tensor, "b d h w"]:
-        """Predicts the clean latent.
-
-        Args:
-            noisy: z_t.
-            time: t in [0, 1].
-            context: what ``project`` gave for the same images.
-        """
-        return self.head(self.features(noisy, time, context))
-
     def features(
         self, noisy: Float[Tensor, "b d h w"], time: Float[Tensor, " b"], context: Sequence[Tensor]
     ) -> Float[Tensor, "b c h w"]:
         """The last features before the latent is read off; the same arguments as ``forward``."""
         embedded = self.time(time)
         return self.run(context, (noisy.shape[-2], noisy.shape[-1]), self.stem(noisy), embedded)
-
-    def head(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        """Features → clean latent."""
-        clean: Tensor = self.out(nn.functional.silu(features))
-        return clean.float()
 
 
 class ImageNeck(_UNet):
@@ -153,7 +165,7 @@ class ImageNeck(_UNet):
         return {**features, 8: nn.functional.silu(self.run(self.link(features), size8, None, None))}
 
 
-class LightDenoiser(nn.Module):
+class LightDenoiser(_Readout):
     """Equation 4 in a third of the channels, on features that ``ImageNeck`` has prepared once an image.
 
     Args:
@@ -180,12 +192,6 @@ class LightDenoiser(nn.Module):
         """Prepares the context of a batch once, however many steps are taken with it."""
         return [self.context8(features[8]), self.context16(features[8])]
 
-    def forward(
-        self, noisy: Float[Tensor, "b d h w"], time: Float[Tensor, " b"], context: Sequence[Tensor]
-    ) -> Float[Tensor, "b d h w"]:
-        """Predicts the clean latent; arguments as ``Denoiser.forward``."""
-        return self.head(self.features(noisy, time, context))
-
     def features(
         self, noisy: Float[Tensor, "b d h w"], time: Float[Tensor, " b"], context: Sequence[Tensor]
     ) -> Float[Tensor, "b c h w"]:
@@ -195,8 +201,3 @@ class LightDenoiser(nn.Module):
         x16 = self.middle(self.down16(x8, t) + context[1], t)
         features: Tensor = self.norm(x8 + upsample_to(self.reduce(x16), (x8.shape[-2], x8.shape[-1])))
         return features
-
-    def head(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        """Features → clean latent."""
-        clean: Tensor = self.out(nn.functional.silu(features))
-        return clean.float()

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from iccld.compute import to_device
 from iccld.diffusion import sample, self_aligned_state
 from iccld.labels import IGNORE, LabelSpace
 from iccld.models import storage
@@ -218,7 +219,7 @@ class ICCLD(nn.Module):
         The CPU's generator is used whatever the device, so that a seed means the same everywhere.
         """
         noise = torch.randn(num, self.spec.latent_channels, *state.latent_size)
-        return noise.to(next(self.parameters()).device, non_blocking=True)
+        return to_device(noise, next(self.parameters()).device)
 
     def sample(
         self, state: ImageState, noise: Float[Tensor, "b d h w"], num_steps: int = 1
@@ -323,13 +324,13 @@ class ICCLD(nn.Module):
             noisy = self_aligned_state(partial(self._answer, state), padded, noise, time, aligned)
         else:
             noisy, time = torch.zeros_like(noise), torch.ones_like(time)
-        time = time.to(images.device, non_blocking=True)
+        time = to_device(time, images.device)
         features = self.denoiser.features(noisy, time, state.context)
         denoised = self.denoiser.head(features)
         if clean is None:
             logits = self.decode(denoised[:num_decoded], state.take(slice(num_decoded)))
             return TrainingOutput(logits, denoised, features, state.coarse, time)
-        disturbance = torch.randn(clean.shape).to(clean.device, non_blocking=True)
+        disturbance = to_device(torch.randn(clean.shape), clean.device)
         disturbed = clean + reconstruction_noise * disturbance
         rows = torch.cat([torch.arange(num, device=images.device) for num in (num_decoded, num_labeled)])
         logits = self.decode(torch.cat([denoised[:num_decoded], disturbed]), state.take(rows))

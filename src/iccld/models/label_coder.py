@@ -139,8 +139,8 @@ class LightDecoder(nn.Module):
     """Equation 7 with the convolutions moved to where they are done once an image.
 
     The *detail links* are a decoder of their own, from the neck's features at stride 8 to the finest stride, which
-    ``project`` runs over the image. A latent joins its result and passes pointwise layers alone, so that further steps
-    and noise draws cost little.
+    ``project`` runs over the image. A latent joins its result after one convolution at stride 8 and passes pointwise
+    layers from there on, so that further steps and noise draws cost little.
 
     Args:
         num_classes: k.

@@ -284,6 +284,19 @@ def test_rivals_that_weigh_by_class_are_told_apart_by_how(method: Any, name: str
 
 
 def test_cache_matters_where_it_makes_images_be_resampled_twice(runs: dict[str, Run]) -> None:
-    plain = with_settings(runs["near/iccld/3"].config, {"data.scale": [0.8, 1.4]})
+    plain = with_settings(
+        runs["near/iccld/3"].config, {"data.scale": [0.8, 1.4], "data.source_size": [64, 96]}
+    )
+    plain = with_settings(plain, {"data.source": "folder"})
     here, there = (with_settings(plain, {"data.cache": folder}) for folder in ("/here", "/there"))
     assert identity(here) == identity(there) != identity(plain)
+    scenes = with_settings(plain, {"data.source": "street_scenes"})
+    assert identity(with_settings(scenes, {"data.cache": "/here"})) == identity(scenes)
+
+
+def test_interrupted_runs_are_found_again_by_newer_versions() -> None:
+    """Where runs of version 0.1's first plans train; settings that came later are left out while they are unset."""
+    plan = Path(__file__).parents[3] / "benchmarks" / "plans" / "ablations.toml"
+    runs = {run.name: run.folder for run in read_plan(plan).runs(["scenes/iccld/0", "scenes/light/0"])}
+    assert runs["scenes/iccld/0"] == "ablations/scenes/iccld-seed0-90401c65"
+    assert runs["scenes/light/0"].startswith("ablations/scenes/light-seed0-")

@@ -153,6 +153,28 @@ def test_room_is_counted_for_images_and_labels(root: Path) -> None:
     assert _cached(root, None).bytes_for(2) == 2 * 12 * 16 * 4
 
 
+def test_a_random_scale_reads_from_the_cache_too(root: Path) -> None:
+    transform = TrainTransform((8, 8), scale=(0.8, 1.5), resize=SIZE)
+    stream = SampleStream(_cached(root), transform, UniformSampler(4, 0), 0, True, 0)
+    for number in (0, 1, 0, 1):  # decoded, then mapped
+        sample = stream[number]
+        assert sample["image"].shape == (3, 8, 8)
+        assert sample["label"].max() <= 255
+
+
+def test_what_it_gives_is_read_only(root: Path) -> None:
+    cache = _cached(root)
+    for _ in range(2):
+        assert not cache.image(0).flags.writeable
+        assert not cache.label(0).flags.writeable
+
+
+def test_names_of_data_sets_stay_inside(root: Path) -> None:
+    data = _open(root)
+    data.name = "../elsewhere:1"
+    assert CachedDataset(data, root.parent / "cache", SIZE).folder.parent == root.parent / "cache"
+
+
 def test_a_bad_file_is_named(root: Path) -> None:
     path = next(root.rglob("*.jpg"))
     path.write_bytes(path.read_bytes()[:50])

@@ -57,8 +57,9 @@ def test_graph_is_prediction_at_any_size(plain: ICCLD, height: int, width: int, 
     assert (labels.numpy() == wanted.labels).mean() > 0.999
 
 
-def test_graph_samples_as_prediction_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, images = _model(), _images(2, 50, 70)
+@pytest.mark.parametrize("light", [False, True])
+def test_graph_samples_as_prediction_does(light: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = _model(light_steps=light), _images(2, 50, 70)
     graph = ExportGraph(model, steps=3, draws=2, input_height=0)
     with torch.no_grad():
         labels, probabilities, _, information = graph(torch.from_numpy(images))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,24 @@ def test_light_steps_run_the_unet_once_an_image() -> None:
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
     model.predict(image, steps=4, draws=8)
     assert seen == {"neck.middle": 1, "label_decoder.blocks.0": 1, "denoiser.middle": 4 * 8}
+
+
+def test_light_steps_train_without_diffusion_and_label_coder() -> None:
+    model = _build(light_steps=True, diffusion=False)
+    output = _train_pass(model, label_coder=False)
+    output.logits.square().mean().backward()
+    idle = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is None}
+    assert idle == {"label_encoder"}
+
+
+def test_light_steps_are_saved_and_loaded(tmp_path: Path) -> None:
+    model = _build(light_steps=True)
+    model.save_pretrained(tmp_path)
+    again = ICCLD.from_pretrained(tmp_path)
+    assert again.spec.light_steps
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    first, second = (m.predict(image, steps=2, draws=2).probabilities for m in (model, again))
+    np.testing.assert_array_equal(first, second)
 
 
 def test_a_light_step_costs_little_beside_the_image() -> None:

@@ -175,6 +175,23 @@ def test_draws_are_the_mean_of_single_noise_draws(model: ICCLD) -> None:
     np.testing.assert_allclose(prediction.mutual_information, information[0, 0].numpy(), atol=1e-4)
 
 
+def test_draws_of_several_images_are_told_apart(model: ICCLD) -> None:
+    images = np.stack([_image(32, 64), _image(32, 64)[:, ::-1]])
+    batch = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).float() / 255
+    with torch.no_grad():
+        torch.manual_seed(5)
+        noise = model.draw_noise(
+            model.encode_images(batch), 6
+        )  # three of the first image, then three of the second
+        for index in range(2):
+            state = model.encode_images(batch[index : index + 1])
+            each = [model.segment(state, n[None], 1) for n in noise[3 * index : 3 * index + 3]]
+            total = torch.stack(each).mean(dim=0)
+            full = torch.nn.functional.interpolate(total, size=(32, 64), mode="bilinear", align_corners=False)
+            prediction = model.predict(images, draws=3, seed=5, precision="fp32")
+            np.testing.assert_allclose(prediction.probabilities[index], full[0].numpy(), atol=1e-4)
+
+
 def test_the_image_coder_runs_once_however_many_steps_and_draws(model: ICCLD) -> None:
     calls: list[int] = []
     handle = model.image_coder.register_forward_hook(lambda *_: calls.append(1))

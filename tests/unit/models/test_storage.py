@@ -60,6 +60,7 @@ def test_round_trip_is_bitwise(model: ICCLD, saved: Path) -> None:
 def test_models_stored_before_reencoding_existed_go_on_without_it(saved: Path) -> None:
     config = json.loads((saved / "config.json").read_text())
     assert config["model"].pop("reencoding") is True
+    assert config["model"].pop("light_steps") is False
     _edit_config(saved, model=config["model"])
     assert ICCLD.from_pretrained(saved).spec.reencoding is False
 
