@@ -6,10 +6,11 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from iccld.commands.flags import JsonFile
 from iccld.commands.output import human_text, write_result
-from iccld.commands.train import parse_run
+from iccld.commands.train import check_config, parse_run
 from iccld.config import TrainConfig
 from iccld.errors import InputError
 
@@ -48,37 +49,43 @@ def main(rest: Sequence[str]) -> int:
         raise InputError("--data.cache is missing; give the folder that is to keep the decoded images")
     if args.jobs < 0:
         raise InputError(f"--jobs is {args.jobs}; give 0 (all cores) or more")
-    from iccld import build
-    from iccld.commands.train import check_config
-    from iccld.data.cache import check_room
-
-    check_config(config)
-    space = build.build_label_space(config.data)
-    method = build.build_method(config, space)
-    caches = build.build_caches(config, method)
-    if not caches:
-        raise InputError(
-            f"preset {rest[0]}: trains on no data set of files; generated scenes have --data.scene-cache"
-        )
-    check_room(caches)  # of both: the second is not to be refused after an hour of the first
-    done = []
     with human_text(args.json):
-        for cache in caches:
-            todo = len(cache.missing())
-            print(
-                f"{cache.name}: {todo} of {len(cache)} images to decode, about "
-                f"{cache.bytes_for(todo) / 1e9:.2f} GB: {cache.folder}",
-                flush=True,
-            )
-            written = cache.fill(args.jobs or os.cpu_count() or 1)
-            done.append(
-                {
-                    "data_set": cache.name,
-                    "folder": str(cache.folder),
-                    "images": len(cache),
-                    "written": written,
-                }
-            )
+        done = fill_caches(config, rest[0], args.jobs or os.cpu_count() or 1)
         print(f"train with the same flags: iccld train {rest[0]} … --data.cache {config.data.cache}")
     write_result(args.json, {"caches": done})
     return 0
+
+
+def fill_caches(config: TrainConfig, preset: str, jobs: int) -> list[dict[str, Any]]:
+    """Decodes what the caches of a run lack, with progress; tells what was done.
+
+    Args:
+        config: of the run; ``data.cache`` is set.
+        preset: its name, for messages.
+        jobs: images decoded at once.
+
+    Raises:
+        InputError: bad settings or data, nothing to keep, or no room on the disk.
+    """
+    from iccld import build
+    from iccld.data.cache import check_room
+
+    check_config(config)
+    method = build.build_method(config, build.build_label_space(config.data))
+    caches = build.build_caches(config, method)
+    if not caches:
+        raise InputError(
+            f"preset {preset}: trains on no data set of files; generated scenes have --data.scene-cache"
+        )
+    check_room(caches)  # of both: the second is not to be refused after an hour of the first
+    done = []
+    for cache in caches:
+        todo = len(cache.missing())
+        size = cache.bytes_for(todo) / 1e9
+        print(
+            f"{cache.name}: {todo} of {len(cache)} images to decode, about {size:.2f} GB: {cache.folder}",
+            flush=True,
+        )
+        facts = {"data_set": cache.name, "folder": str(cache.folder), "images": len(cache)}
+        done.append(facts | {"written": cache.fill(jobs)})
+    return done
