@@ -35,7 +35,7 @@ import numpy as np
 import torch
 from PIL import Image
 from step_times import make_step
-from timing import WARM_UP, seconds_of, take_turns
+from timing import WARM_UP, describe_command, seconds_of, take_turns
 
 from iccld.build import build_data, build_fabric, build_label_space, build_loaders, build_method
 from iccld.config import with_settings
@@ -75,7 +75,7 @@ def main() -> None:
     scenes = {look: _measure_scenes(look) for look in ("game", "camera")}
     waiting = _measure_waiting(arguments.steps)
     facts = {
-        "command": "python benchmarks/data.py " + " ".join(sys.argv[1:]),
+        "command": describe_command("data.py"),
         **describe_code(),
         "machine": describe_machine(1, "cpu"),
         "load_before": round(load, 2),

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -26,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from references import MapDiffusion, SegFormer, segment
-from timing import take_turns
+from timing import describe_command, take_turns
 
 from iccld.compute import autocast, uses_bf16
 from iccld.files import write_json
@@ -70,7 +69,7 @@ def main() -> None:
         times = take_turns(work, arguments.repeats, device=arguments.device)
     medians = {name: statistics.median(values) for name, values in times.items()}
     facts = {
-        "command": "python benchmarks/inference.py " + " ".join(sys.argv[1:]),
+        "command": describe_command("inference.py"),
         **describe_code(),
         "machine": describe_machine(arguments.threads, arguments.device),
         "backbone": arguments.backbone,

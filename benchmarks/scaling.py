@@ -20,7 +20,6 @@ import math
 import os
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from processes import available_gib, peak_gib, run_case
+from timing import describe_command
 
 from iccld.compute import uses_bf16
 from iccld.files import write_json
@@ -90,7 +90,7 @@ def main() -> None:
     for name, (value, bar) in bars.items():
         print(f"{name:>44}: {value:6.3f}  (bar: {bar})")
     facts = {
-        "command": "python benchmarks/scaling.py " + " ".join(sys.argv[1:]),
+        "command": describe_command("scaling.py"),
         **describe_code(),
         "machine": describe_machine(arguments.threads, "cpu"),
         "precision": "bf16" if uses_bf16("cpu", "auto") else "fp32",

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 
 import torch
 
 WARM_UP = 2
+
+
+def describe_command(script: str) -> str:
+    """The command that is running, for the figures' origin; where they are written to is no part of it."""
+    words = sys.argv[1:]
+    kept = [w for i, w in enumerate(words) if not {w, *words[max(0, i - 1) : i]} & {"--json", "--plot"}]
+    return " ".join(["python", f"benchmarks/{script}", *kept])
 
 
 def take_turns(

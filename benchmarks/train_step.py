@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ import limits
 import torch
 from step_parts import count_flops, measure_parts, profile_kinds
 from step_times import Step, make_step, noise_config
-from timing import WARM_UP, take_turns
+from timing import WARM_UP, describe_command, take_turns
 
 from iccld.compute import uses_bf16
 from iccld.config import with_settings
@@ -75,7 +74,7 @@ def main() -> None:
     for name in (ICCLD, "ICCLD, light steps"):
         _show_parts(name, parts[name], kinds[name])
     facts = {
-        "command": "python benchmarks/train_step.py " + " ".join(sys.argv[1:]),
+        "command": describe_command("train_step.py"),
         **describe_code(),
         "machine": describe_machine(arguments.threads, arguments.device),
         "backbone": arguments.backbone,

@@ -112,7 +112,7 @@ class CachedDataset:
             InputError: a file cannot be read, or the disk has no room for the rest; what has been written stays.
         """
         missing = self.missing()
-        check_room([self])
+        _refuse_full(self.folder.parent, self.bytes_for(len(missing)))
 
         def keep(index: int) -> None:
             self.image(index)
@@ -164,10 +164,14 @@ def check_room(caches: Sequence[CachedDataset]) -> None:
     Raises:
         InputError: what they lack needs more than is free.
     """
-    needed = sum(cache.bytes_for(len(cache.missing())) for cache in caches)
+    if caches:
+        needed = sum(cache.bytes_for(len(cache.missing())) for cache in caches)
+        _refuse_full(caches[0].folder.parent, needed)
+
+
+def _refuse_full(folder: Path, needed: int) -> None:
     if not needed:
         return
-    folder = caches[0].folder.parent
     free = _free_bytes(folder)
     if needed > free:
         raise InputError(

@@ -50,8 +50,8 @@ class _UNet(nn.Module):
         self.up8 = ResidualBlock(c16 + c8, c8, time_channels=time_channels)
         self.norm = group_norm(c8)
 
-    def link(self, features: Mapping[int, Tensor]) -> list[Tensor]:
-        """The image coder's features, as they join the U-Net."""
+    def project(self, features: Mapping[int, Tensor]) -> list[Tensor]:
+        """Prepares the context links of a batch once, however many steps are taken with them."""
         return [link(features[s]) for link, s in zip(self.links, self.link_strides, strict=True)]
 
     def run(
@@ -132,10 +132,6 @@ class Denoiser(_Readout, _UNet):
         )
         self.out = nn.Conv2d(width, latent_channels, 3, padding=1)
 
-    def project(self, features: Mapping[int, Tensor]) -> list[Tensor]:
-        """Prepares the context links of a batch once, however many steps are taken with them."""
-        return self.link(features)
-
     def features(
         self, noisy: Float[Tensor, "b d h w"], time: Float[Tensor, " b"], context: Sequence[Tensor]
     ) -> Float[Tensor, "b c h w"]:
@@ -162,7 +158,7 @@ class ImageNeck(_UNet):
     def forward(self, features: Mapping[int, Tensor]) -> dict[int, Tensor]:
         """The image coder's features by stride, with new ones at stride 8."""
         size8 = (features[8].shape[-2], features[8].shape[-1])
-        return {**features, 8: nn.functional.silu(self.run(self.link(features), size8, None, None))}
+        return {**features, 8: nn.functional.silu(self.run(self.project(features), size8, None, None))}
 
 
 class LightDenoiser(_Readout):
