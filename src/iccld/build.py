@@ -26,7 +26,7 @@ from iccld.adaptation.mic import MIC
 from iccld.adaptation.oracle import Oracle
 from iccld.adaptation.self_training import SelfTraining
 from iccld.adaptation.source_only import SourceOnly
-from iccld.compute import choose_device, uses_bf16
+from iccld.compute import choose_device, keep_freed_memory, uses_bf16
 from iccld.config import DataConfig, ModelConfig, TrainConfig
 from iccld.data.cache import CachedDataset, check_room
 from iccld.data.class_statistics import class_counts
@@ -370,6 +370,8 @@ def build_fabric(config: TrainConfig) -> Fabric:
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     threads = config.threads or max(1, (os.cpu_count() or 1) // local_ranks)
     torch.set_num_threads(threads)
+    if device == "cpu":
+        keep_freed_memory()
     bf16 = uses_bf16(device, config.precision)
     # Some weights take no part then: those that feed the links that are off, the label encoder of plain heads, the
     # mask tokens and last norms of other libraries' networks. Distributed training has to be told.
