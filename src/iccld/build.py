@@ -26,7 +26,7 @@ from iccld.adaptation.mic import MIC
 from iccld.adaptation.oracle import Oracle
 from iccld.adaptation.self_training import SelfTraining
 from iccld.adaptation.source_only import SourceOnly
-from iccld.compute import choose_device, keep_freed_memory, uses_bf16
+from iccld.compute import choose_device, uses_bf16
 from iccld.config import DataConfig, ModelConfig, TrainConfig
 from iccld.data.cache import CachedDataset, check_room
 from iccld.data.class_statistics import class_counts
@@ -37,6 +37,7 @@ from iccld.data.transforms import TrainTransform
 from iccld.errors import InputError
 from iccld.inference.review import RunEvaluation
 from iccld.labels import CITYSCAPES19, LabelSpace, get_label_space, protocol_of
+from iccld.memory import keep_freed_memory
 from iccld.models.discriminator import LatentDiscriminator, OutputDiscriminator
 from iccld.models.iccld import ICCLD
 from iccld.models.image_coder import build_image_coder

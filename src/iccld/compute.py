@@ -1,35 +1,12 @@
-"""Which number format a device computes in at speed, and how the process keeps its memory."""
+"""Which number format a device computes in at speed."""
 
 from __future__ import annotations
 
-import ctypes
-import os
-import sys
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
-
-
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # names of mallopt(3), from malloc.h
-_LARGEST = 2**31 - 1
-
-
-def keep_freed_memory() -> None:
-    """Makes the C library keep what tensors free for the next ones, rather than give it back to the system.
-
-    The tensors of every training step are alike, and glibc asks the system for each large one anew: tens of thousands of page
-    faults a step, a tenth of its time at 512×1024. Elsewhere than on glibc, and where the
-    environment already says how memory is to be kept, nothing changes.
-    """
-    if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
-        return
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "mallopt"):
-        return  # musl
-    for name, value in ((_MMAP_THRESHOLD, _LARGEST), (_TRIM_THRESHOLD, _LARGEST), (_TOP_PAD, 64 * 2**20)):
-        library.mallopt(name, value)
 
 
 @cache

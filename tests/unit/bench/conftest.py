@@ -59,12 +59,14 @@ def write_plan(tmp_path: Path) -> Callable[[str], Path]:
     return write
 
 
-@pytest.fixture
-def plan(write_plan: Callable[[str], Path]) -> Plan:
-    return read_plan(write_plan(PLAN))
+@pytest.fixture(scope="session")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    path = tmp_path_factory.mktemp("plans") / "side.toml"
+    path.write_text(PLAN, encoding="utf-8")
+    return read_plan(path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def runs(plan: Plan) -> dict[str, Run]:
     return {run.name: run for run in plan.runs()}
 

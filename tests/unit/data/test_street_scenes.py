@@ -34,7 +34,7 @@ SIZE = (48, 72)
 @pytest.fixture(scope="module")
 def many() -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
     return {
-        look: [render_scene(seed, look=look, height=SIZE[0], width=SIZE[1]) for seed in range(30)]
+        look: [render_scene(seed, look=look, height=SIZE[0], width=SIZE[1]) for seed in range(20)]
         for look in LOOKS
     }
 
@@ -108,7 +108,7 @@ def test_shares_resemble_streets(look: str, many: dict[str, list[tuple[np.ndarra
 @pytest.mark.parametrize("look", sorted(LOOKS))
 def test_all_classes_occur(look: str, many: dict[str, list[tuple[np.ndarray, np.ndarray]]]) -> None:
     seen = {int(v) for _, label in many[look] for v in np.unique(label)}
-    for seed in range(30, 200):
+    for seed in range(20, 200):
         if seen >= set(range(19)):
             break
         seen |= {int(v) for v in np.unique(render_scene(seed, look=look, height=SIZE[0], width=SIZE[1])[1])}
