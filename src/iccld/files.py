@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ from iccld.errors import InputError
 def printable(name: str) -> str:
     """A file name for people and text files: bytes in it that are no UTF-8 become �."""
     return os.fsencode(name).decode("utf-8", "replace")
+
+
+def as_file_name(name: str) -> str:
+    """Part of a file's name that every file system takes: all but plain letters, digits and - become _."""
+    return re.sub(r"[^A-Za-z0-9-]", "_", name)
 
 
 @contextlib.contextmanager

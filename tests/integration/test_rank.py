@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,15 +87,19 @@ def test_frames_of_a_video_become_files_to_label(
     words = (clip, pool / "copy0.png", tmp_path / "more" / "copy0.png")
     older = tmp_path / "out" / "frames"
     (older / "night").mkdir(parents=True)
-    for name in ("clip_000010.png", "clip_000011.png", "night/gone_000000.png", "notes_12.png"):
+    for name in ("clip_000010.png", "clip_000011.png", "night/gone_000000.png", "mine_000012.png"):
         (older / name).write_bytes(b"an earlier run's")
+    names = ["clip_000010.png", "clip_000011.png", "night/gone_000000.png"]
+    (tmp_path / "out" / "frames.json").write_text(json.dumps(names), encoding="utf-8")
     assert run("rank", model, *words, "--out", tmp_path / "out", "--every", 0.4, "--top", 6) == 0
     rows = table(tmp_path / "out")
     assert sorted(row["frame"] for row in rows if row["file"] == str(clip)) == ["0", "10", "20", "30"]
     assert len(rows) == 6
     assert float(rows[-1]["distance"]) == 0  # the copy of the copy
     written = sorted(p.name for p in older.rglob("*.png"))
-    assert written == [*(f"clip_{number:06d}.png" for number in (0, 10, 20, 30)), "notes_12.png"]
+    frames = [f"clip_{number:06d}.png" for number in (0, 10, 20, 30)]
+    assert written == [*frames, "mine_000012.png"]
+    assert json.loads((tmp_path / "out" / "frames.json").read_text(encoding="utf-8")) == frames
     frame = read_image(tmp_path / "out" / "frames" / "clip_000020.png")
     assert np.abs(frame.astype(int) - picture(2)).mean() < 25
 
@@ -109,6 +114,18 @@ def test_scores_from_draws_and_margin(model: str, pool: Path, tmp_path: Path):
     ):
         assert run("rank", model, image, "--out", tmp_path / score, "--score", score, *settings) == 0
         assert float(table(tmp_path / score)[0]["score"]) == pytest.approx(value, abs=2e-6)
+
+
+def test_a_list_of_frames_that_is_none_stops_the_run(
+    model: str, tmp_path: Path, make_clip: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+):
+    clip, record = make_clip(tmp_path / "clip.mp4", [picture(0)] * 2), tmp_path / "out" / "frames.json"
+    record.parent.mkdir()
+    for text in ("{", "3"):
+        record.write_text(text, encoding="utf-8")
+        assert run("rank", model, clip, "--out", tmp_path / "out") == 2
+        assert f"{record}: is no list of frames" in capsys.readouterr().err
+        assert record.read_text(encoding="utf-8") == text
 
 
 def test_bad_files_are_named_and_bad_settings_refused(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import tokenize
 from collections.abc import Callable, Sequence
@@ -25,7 +24,7 @@ from iccld.data.datasets import FileDataset
 from iccld.data.image_files import image_size
 from iccld.data.transforms import resize_image, resize_label
 from iccld.errors import InputError
-from iccld.files import write_atomic, write_json
+from iccld.files import as_file_name, write_atomic, write_json
 from iccld.progress import track
 
 _ABOUT = "cache.json"
@@ -62,7 +61,7 @@ class CachedDataset:
             raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
         about = {"data set": dataset.name, "files": fingerprint, "size": size, "format": _FORMAT}
         key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
-        self.folder = Path(folder) / f"{re.sub(r'[^A-Za-z0-9-]', '_', dataset.name)}-{key}"
+        self.folder = Path(folder) / f"{as_file_name(dataset.name)}-{key}"
         self._about = about | {
             "root": str(dataset.layout.root),
             "label space": dataset.label_space.name,
@@ -119,6 +118,7 @@ class CachedDataset:
             if self.has_labels:
                 self.label(index)
 
+        threads = cv2.getNumThreads()
         cv2.setNumThreads(1)  # the jobs are the parallelism
         with ThreadPoolExecutor(jobs) as pool:
             try:
@@ -127,6 +127,8 @@ class CachedDataset:
             except BaseException:
                 pool.shutdown(cancel_futures=True)  # the rest would be decoded before anybody hears of it
                 raise
+            finally:
+                cv2.setNumThreads(threads)
         return len(missing)
 
     def _path(self, index: int, kind: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from iccld.data.datasets import SegmentationDataset
-from iccld.files import write_atomic
+from iccld.files import as_file_name, write_atomic
 from iccld.progress import track
 
 
@@ -48,8 +47,7 @@ def class_counts(
     cache: Path | None = None
     shape = (len(dataset), len(dataset.label_space))
     if cache_dir is not None and isinstance(dataset, Fingerprinted):
-        name = re.sub(r"[^\w-]", "_", dataset.name)
-        cache = Path(cache_dir, f"class_counts_{name}_{dataset.fingerprint()[:16]}.npz")
+        cache = Path(cache_dir, f"class_counts_{as_file_name(dataset.name)}_{dataset.fingerprint()[:16]}.npz")
         kept = _load(cache, shape)
         if kept is not None:
             return kept

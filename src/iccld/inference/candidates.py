@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 
 from iccld.data.image_files import read_image, write_png
 from iccld.errors import InputError
-from iccld.files import printable
+from iccld.files import printable, write_json
 from iccld.inference.embedding import predict_and_embed
 from iccld.inference.inputs import InputImage, InputVideo
 from iccld.inference.prefetch import read_ahead
@@ -129,7 +129,8 @@ def write_frames(
 ) -> dict[Candidate, Path]:
     """Writes frames of videos as PNG files, ``NAME_000120.png``, so that they can be labeled.
 
-    Files of such names that an earlier run left in the folder are removed.
+    What an earlier run wrote and this one does not is removed: ``FOLDER.json`` lists it. Whatever else lies in the
+    folder stays, also under a name like these.
 
     Args:
         candidates: images among them stay where they are.
@@ -142,23 +143,38 @@ def write_frames(
     Raises:
         InputError: a file cannot be written.
     """
+    folder = Path(folder)
     places = {c: c.item.path for c in candidates if c.frame is None}
     wanted = [c for c in candidates if c.frame is not None]
+    names = {c: f"{c.item.name}_{c.frame:06d}.png" for c in wanted}
+    _remove_earlier(folder, set(names.values()))
     for video in dict.fromkeys(c.item for c in wanted):
         assert isinstance(video, InputVideo)
         numbers = {c.frame for c in wanted if c.item == video}
         for number, image in _frames(video, every, []):
             if number in numbers:
-                path = Path(folder) / f"{video.name}_{number:06d}.png"
-                places[Candidate(video, number)] = write_png(path, image)
+                candidate = Candidate(video, number)
+                places[candidate] = write_png(folder / names[candidate], image)
                 numbers.remove(number)
             if not numbers:
                 break
-    kept = set(places.values())
-    for path in Path(folder).rglob("*.png"):
-        if re.search(r"_\d{6,}\.png$", path.name) and path not in kept:
-            path.unlink()
     return places
+
+
+def _remove_earlier(folder: Path, names: set[str]) -> None:
+    """Removes the frames that an earlier run wrote beside these, and lists these in place of them."""
+    record = folder.with_name(f"{folder.name}.json")
+    try:
+        earlier = set(map(str, json.loads(record.read_text(encoding="utf-8"))))
+    except FileNotFoundError:
+        earlier = set()
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{record}: is no list of frames that iccld rank wrote; move it away") from error
+    # First the list of all that is about to be there: a run that is stopped forgets none of it.
+    write_json(record, sorted(earlier | names))
+    for name in earlier - names:
+        (folder / name).unlink(missing_ok=True)
+    write_json(record, sorted(names))
 
 
 def _track_frames(video: InputVideo, every: float, failures: list[str]) -> Iterator[tuple[int, np.ndarray]]:
