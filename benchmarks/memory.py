@@ -93,7 +93,7 @@ def _train(case: Case, threads: int) -> dict[str, float]:
     from step_times import make_step, noise_config
 
     from iccld.build import build_fabric, build_label_space, build_model
-    from iccld.commands.train import _num_branches
+    from iccld.commands.announcement import num_branches_of
     from iccld.training.estimate import estimate_step
 
     torch.set_num_threads(threads)
@@ -105,7 +105,7 @@ def _train(case: Case, threads: int) -> dict[str, float]:
     model = build_model(config, build_label_space(config.data))
     with build_fabric(config).autocast():
         estimate = estimate_step(
-            model, batch_size=case.batch_size, num_branches=_num_branches(config), crop=config.data.crop
+            model, batch_size=case.batch_size, num_branches=num_branches_of(config), crop=config.data.crop
         )
     del model
     step = make_step(config)

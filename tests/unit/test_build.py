@@ -23,6 +23,7 @@ from iccld.adaptation.mic import MIC
 from iccld.adaptation.oracle import Oracle
 from iccld.adaptation.self_training import SelfTraining
 from iccld.adaptation.source_only import SourceOnly
+from iccld.build import networks
 from iccld.config import AdaptationConfig, DataConfig, Method, TrainConfig, with_settings
 from iccld.errors import InputError
 from iccld.labels import CAMVID11, CITYSCAPES19, SYNTHIA16, LabelSpace, get_label_space, protocol_of
@@ -230,7 +231,7 @@ def test_which_backbones_start_from_published_weights(
     def record(space: LabelSpace, **settings: Any) -> None:
         asked.update(settings)
 
-    monkeypatch.setattr(build, "ICCLD", record)
+    monkeypatch.setattr(networks, "ICCLD", record)
     inspect.unwrap(build.build_model)(
         _config(model={"backbone": backbone, "pretrained": pretrained}), CAMVID11
     )

@@ -16,6 +16,7 @@ from iccld.adaptation.method import Method as MethodProtocol
 from iccld.build import build_discriminator, build_method, build_model
 from iccld.commands import train as train_command
 from iccld.commands.presets import PresetsArgs
+from iccld.commands.train_checks import check_config
 from iccld.config import Method, TrainConfig, from_dict, to_dict, with_settings
 from iccld.errors import InputError
 from iccld.labels import LabelSpace, get_label_space
@@ -35,7 +36,7 @@ every_preset = pytest.mark.parametrize("name", list(PRESETS))
 def test_settings_round_trip_and_pass_the_checks(name: str) -> None:
     config = PRESETS[name].config
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
-    train_command.check_config(config)
+    check_config(config)
 
 
 @every_preset
@@ -100,7 +101,7 @@ def test_every_rival_has_a_recipe() -> None:
 @pytest.mark.parametrize("method", list(RECIPES))
 def test_rivals_build_on_every_preset(name: str, method: str) -> None:
     config = with_method(PRESETS[name].config, method)
-    train_command.check_config(config)
+    check_config(config)
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
     space = space_of(config)
     quick = with_settings(config, {"model.pretrained": "no", "model.backbone": "compact"})
@@ -136,7 +137,7 @@ def test_rivals_build_on_every_preset(name: str, method: str) -> None:
 def test_settings_of_rivals_are_checked(setting: str, value: float) -> None:
     config = with_settings(PRESETS["demo"].config, {f"adaptation.{setting}": value})
     with pytest.raises(InputError, match=f"--adaptation.{setting.replace('_', '-')} is {value}"):
-        train_command.check_config(config)
+        check_config(config)
 
 
 @pytest.mark.parametrize("method", list(RECIPES))

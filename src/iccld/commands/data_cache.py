@@ -10,7 +10,8 @@ from typing import Any
 
 from iccld.commands.flags import JsonFile
 from iccld.commands.output import human_text, write_result
-from iccld.commands.train import check_config, parse_run
+from iccld.commands.train import parse_run
+from iccld.commands.train_checks import check_config
 from iccld.config import TrainConfig
 from iccld.errors import InputError
 

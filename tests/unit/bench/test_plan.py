@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from iccld.bench.plan import Plan, Run, identity, read_plan
-from iccld.commands.train import check_config
+from iccld.commands.train_checks import check_config
 from iccld.config import AdaptationConfig, Method, TrainConfig, from_dict, to_dict, with_settings
 from iccld.errors import InputError
 from iccld.presets import PRESETS, RECIPES

@@ -1,0 +1,67 @@
+"""What ``iccld train`` says before the first step."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from iccld.config import TrainConfig
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+    from iccld.build import RunData
+    from iccld.models.iccld import ICCLD
+
+
+def announce(
+    config: TrainConfig, out: Path, preset: str, data: RunData, model: ICCLD, fabric: Fabric, start: int
+) -> None:
+    """Prints what is about to happen."""
+    from iccld.progress import busy, format_seconds
+    from iccld.training.estimate import estimate_step
+
+    d = config.data
+    num_branches = num_branches_of(config)
+    model.to(fabric.device)
+    with fabric.autocast(), busy("estimating time and memory"):
+        estimate = estimate_step(model, batch_size=d.batch_size, num_branches=num_branches, crop=d.crop)
+    # Until the adaptation starts only the first branch is computed.
+    early = max(0, round(config.adaptation.start * config.steps) - start)
+    steps_in_full = config.steps - start - early + early / num_branches
+    eta = format_seconds(steps_in_full * estimate.seconds_per_step * config.optim.accumulation)
+    target = f"{len(data.target)} images of {data.target.name}, unlabeled" if data.target else "not used"
+    val = f"{len(data.val)} images of {data.val.name}" if data.val else f"none ({data.missing_val})"
+    branches = "1 branch" if num_branches == 1 else f"{num_branches} branches"
+    rows = {
+        "run": f"{preset}, method {config.method}, seed {config.seed} → {out}",
+        "labeled": f"{len(data.labeled)} images of {data.labeled.name}, {len(data.label_space)} classes",
+        "target": target,
+        "evaluation": val,
+        "model": f"{config.model.backbone}, {estimate.num_parameters / 1e6:.1f} M parameters",
+        "batch": f"{d.batch_size} per branch at {d.crop[0]}×{d.crop[1]}, {branches}"
+        + (f", {fabric.world_size} ranks" if fabric.world_size > 1 else ""),
+        "device": f"{fabric.device}, {'bf16' if 'bf16' in str(fabric._precision.precision) else 'fp32'}",
+        "peak memory": f"about {estimate.peak_bytes / 2**30:.1f} GiB",
+        "steps": f"{start} → {config.steps}, about {eta}" if start else f"{config.steps}, about {eta}",
+    }
+    for name, value in rows.items():
+        print(f"{name:>12}: {value}")
+    if start:
+        print(f"resuming from step {start}")
+    sys.stdout.flush()
+
+
+def num_branches_of(config: TrainConfig) -> int:
+    """How many batches of images go through the student in a step, once the adaptation has started."""
+    a = config.adaptation
+    match config.method:
+        case "source_only" | "oracle":
+            return 1
+        case "mic":
+            return 3
+        case "iccld":
+            return 1 + (a.mixing != "none") + a.masked + (a.adversarial_weight > 0)
+        case _:
+            return 2

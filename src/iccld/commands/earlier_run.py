@@ -1,0 +1,77 @@
+"""What an earlier call left in a run's folder, and whether a new one may go on with it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from iccld.config import TrainConfig, cache_changes_images, from_dict, to_dict
+from iccld.errors import InputError
+
+# May differ between the calls of one run, as may data.num_workers, data.scene_cache and, unless images are scaled at
+# random, data.cache: none of them changes a number.
+_FREE = (
+    "stop_at",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "log_every",
+    "eval_every",
+    "device",
+    "threads",
+    "trackers",
+)
+
+
+def is_finished(config: TrainConfig, out: Path) -> bool:
+    """Checks that a folder's earlier run, if any, had the same settings; tells whether it is finished already.
+
+    Raises:
+        InputError: it had others, or more steps than are asked for.
+    """
+    path = out / "run.json"
+    if not path.is_file():
+        return False
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored.pop("preset", None)
+        earlier = from_dict(stored)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); choose another --out") from error
+    free = {name: getattr(config, name) for name in (*_FREE, "steps")}
+    d = config.data
+    same_data = replace(earlier.data, num_workers=d.num_workers, scene_cache=d.scene_cache)
+    if cache_changes_images(d) == cache_changes_images(earlier.data):
+        same_data = replace(same_data, cache=d.cache)
+    before, now = to_dict(replace(earlier, data=same_data, **free)), to_dict(config)
+    differing = sorted(_flat(before).items() ^ _flat(now).items())
+    if differing:
+        flag = differing[0][0]
+        raise InputError(
+            f"{out}: holds a run with other settings ({flag} was {_flat(before).get(flag)}, "
+            f"now {_flat(now).get(flag)}); choose another --out, or the same settings to resume"
+        )
+    newest = max((out / "checkpoints").glob("step-*.safetensors"), default=None)
+    done = int(newest.stem.removeprefix("step-")) if newest else 0
+    if earlier.steps != config.steps and newest:
+        if done > config.steps:
+            raise InputError(
+                f"{out}: has {done} steps already, more than --steps {config.steps}; choose another --out"
+            )
+        print(
+            f"warning: {out} was begun for {earlier.steps} steps, now {config.steps}: "
+            "learning rate and start of the adaptation follow the new length from here on",
+            file=sys.stderr,
+        )
+    return done >= config.steps and (out / "model.safetensors").is_file()
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+    if not isinstance(value, dict):
+        return {prefix: str(value)}
+    flat: dict[str, str] = {}
+    for key, item in value.items():
+        flat |= _flat(item, f"{prefix}.{key}" if prefix else key)
+    return flat
