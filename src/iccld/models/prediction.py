@@ -114,8 +114,7 @@ def predict_images(
             torch.default_generator.manual_seed(seed)  # the CPU's alone: fork_rng restores no other
 
             def whole(images: Tensor) -> Maps:
-                state = model.encode_images(images.contiguous(memory_format=torch.channels_last))
-                return average_draws(model, state, model.draw_noise(state, draws * len(images)), steps, draws)
+                return _predict_whole(model, images.contiguous(memory_format=torch.channels_last), steps, draws)
 
             stride = model.label_decoder.out_stride
             if window is None:
@@ -135,6 +134,22 @@ def predict_images(
         fields = ("labels", "probabilities", "uncertainty", "mutual_information")
         prediction = Prediction(*(getattr(prediction, name)[0] for name in fields))
     return prediction
+
+
+def _predict_whole(model: ICCLD, images: Float[Tensor, "b 3 h w"], steps: int, draws: int) -> Maps:
+    """Class probabilities of images that the model sees at once."""
+    # CPUs take image by image, for what they take draw by draw for.
+    parts = images.split(1 if images.device.type == "cpu" else len(images))
+    noise: Tensor | None = None
+    maps: list[Maps] = []
+    for part in parts:
+        state = model.encode_images(part)
+        if noise is None:  # of all images, so that it does not depend on the parts
+            noise = model.draw_noise(state, draws * len(images))
+        own, noise = noise.tensor_split([draws * len(part)])
+        maps.append(average_draws(model, state, own, steps, draws))
+    probabilities, others = zip(*maps, strict=True)
+    return torch.cat(probabilities), torch.cat(others)
 
 
 def _to_input_height(batch: Float[Tensor, "b 3 h w"], height: int) -> Float[Tensor, "b 3 h2 w2"]:
