@@ -37,7 +37,7 @@ from PIL import Image
 from step_times import make_step
 from timing import WARM_UP, describe_command, seconds_of, take_turns
 
-from iccld.build import build_data, build_fabric, build_label_space, build_loaders, build_method
+from iccld.assembly import build_data, build_fabric, build_label_space, build_loaders, build_method
 from iccld.config import with_settings
 from iccld.data.cache import CachedDataset
 from iccld.data.datasets import FileDataset, SegmentationDataset, find_files

@@ -92,7 +92,7 @@ def _train(case: Case, threads: int) -> dict[str, float]:
     import torch
     from step_times import make_step, noise_config
 
-    from iccld.build import build_fabric, build_label_space, build_model
+    from iccld.assembly import build_fabric, build_label_space, build_model
     from iccld.commands.announcement import num_branches_of
     from iccld.training.estimate import estimate_step
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from timing import take_turns
 
+from iccld.assembly import build_discriminator, build_fabric, build_label_space, build_method, build_model
 from iccld.bench.plan import Plan, Task, read_plan
-from iccld.build import build_discriminator, build_fabric, build_label_space, build_method, build_model
 from iccld.config import TrainConfig, with_settings
 from iccld.files import write_json
 from iccld.labels import LabelSpace

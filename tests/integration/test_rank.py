@@ -121,11 +121,19 @@ def test_a_list_of_frames_that_is_none_stops_the_run(
 ):
     clip, record = make_clip(tmp_path / "clip.mp4", [picture(0)] * 2), tmp_path / "out" / "frames.json"
     record.parent.mkdir()
-    for text in ("{", "3"):
+    for text in (
+        "{",
+        "3",
+        '{"images": []}',
+        '["../clip_000001.png"]',
+        '["/clip_000001.png"]',
+        '["mine.png"]',
+    ):
         record.write_text(text, encoding="utf-8")
         assert run("rank", model, clip, "--out", tmp_path / "out") == 2
-        assert f"{record}: is no list of frames" in capsys.readouterr().err
+        assert f"error: {record}: " in capsys.readouterr().err
         assert record.read_text(encoding="utf-8") == text
+        assert [path.name for path in record.parent.iterdir()] == ["frames.json"]
 
 
 def test_bad_files_are_named_and_bad_settings_refused(

@@ -13,7 +13,7 @@ import torch
 
 from iccld.adaptation.adversary import Adversary
 from iccld.adaptation.method import Method as MethodProtocol
-from iccld.build import build_discriminator, build_method, build_model
+from iccld.assembly import build_discriminator, build_method, build_model
 from iccld.commands import train as train_command
 from iccld.commands.presets import PresetsArgs
 from iccld.commands.train_checks import check_config

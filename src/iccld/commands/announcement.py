@@ -11,7 +11,7 @@ from iccld.config import TrainConfig
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-    from iccld.build import RunData
+    from iccld.assembly import RunData
     from iccld.models.iccld import ICCLD
 
 

@@ -138,7 +138,7 @@ def _training_facts(config: TrainConfig, folder: Path) -> dict[str, Any]:
 
 
 def _measure(config: TrainConfig, folder: Path, settings: list[tuple[int, int]]) -> list[dict[str, Any]]:
-    from iccld.build import build_val
+    from iccld.assembly import build_val
     from iccld.inference.segmenter import load_segmenter
     from iccld.inference.trust import evaluate_trust
     from iccld.labels import protocol_of

@@ -68,12 +68,12 @@ def fill_caches(config: TrainConfig, preset: str, jobs: int) -> list[dict[str, A
     Raises:
         InputError: bad settings or data, nothing to keep, or no room on the disk.
     """
-    from iccld import build
+    from iccld import assembly
     from iccld.data.cache import check_room
 
     check_config(config)
-    method = build.build_method(config, build.build_label_space(config.data))
-    caches = build.build_caches(config, method)
+    method = assembly.build_method(config, assembly.build_label_space(config.data))
+    caches = assembly.build_caches(config, method)
     if not caches:
         raise InputError(
             f"preset {preset}: trains on no data set of files; generated scenes have --data.scene-cache"

@@ -17,7 +17,7 @@ from iccld.labels import protocol_of
 from iccld.presets import get_preset
 
 if TYPE_CHECKING:
-    from iccld.build import RunData
+    from iccld.assembly import RunData
     from iccld.metrics import Scores
     from iccld.models.iccld import ICCLD
 
@@ -54,16 +54,16 @@ class DemoArgs:
 
 
 def _run(config: TrainConfig, out: Path) -> int:
-    from iccld import build
+    from iccld import assembly
 
     print(
         "Demo: labeled scenes of a game look, unlabeled scenes of a camera look. Two runs of "
         f"{config.steps} steps: without adaptation, then with ICCLD.\n",
         flush=True,
     )
-    build.build_fabric(config)  # sets the threads before anything is computed
-    method = build.build_method(config, build.build_label_space(config.data))
-    data = build.build_data(config, method)
+    assembly.build_fabric(config)  # sets the threads before anything is computed
+    method = assembly.build_method(config, assembly.build_label_space(config.data))
+    data = assembly.build_data(config, method)
     baseline = replace(config, method="source_only")
     if train(baseline, out / "source_only", preset="demo", data=replace(data, target=None)) != "finished":
         return 130

@@ -71,7 +71,7 @@ class RankArgs:
 
     def run(self) -> int:
         """Ranks; 1 if some files could not be read."""
-        from iccld.inference.candidates import scan, write_frames
+        from iccld.inference.candidates import read_written, scan, write_frames
         from iccld.inference.inputs import find_inputs, split_inputs
         from iccld.inference.ranking import check_ranking, rank, ranking_rows, write_ranking
         from iccld.inference.segmenter import PredictSettings, load_segmenter
@@ -84,6 +84,7 @@ class RankArgs:
                 raise InputError(
                     f"{video.title}: only files can be ranked; record it with iccld predict first"
                 )
+        read_written(self.out / "frames")  # before hours of work: what lies there may not be ours
         model = load_segmenter(self.model, device=self.device, threads=self.threads)
         found = scan(model, images, videos, score=self.score, settings=settings, every=self.every)
         if not found.candidates:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from iccld import build
+from iccld import assembly
 from iccld.compute import choose_device, uses_bf16
 from iccld.config import TrainConfig, from_dict
 from iccld.errors import InputError
@@ -27,7 +27,7 @@ from iccld.reporting.record import Record, has_findings, read_record
 from iccld.reporting.run_readme import write_readme
 
 if TYPE_CHECKING:
-    from iccld.build import RunData
+    from iccld.assembly import RunData
     from iccld.data.datasets import SegmentationDataset
     from iccld.inference.segmenter import Segmenter
     from iccld.models.iccld import ICCLD
@@ -148,7 +148,7 @@ def measure_run(folder: Path, record: Record, *, device: str, threads: int) -> R
     model = load_segmenter(str(folder), device=device, threads=threads)
     environment = dict(record.environment)
     try:
-        val = build.build_val(config)
+        val = assembly.build_val(config)
     except InputError as error:
         return replace(_unmeasured(model, config, None, str(error), environment), step=config.steps)
     protocol = protocol_of(model.label_space)
@@ -171,7 +171,7 @@ def _unmeasured(
     """A record of predictions alone, where there are no labels to measure with."""
     space, no_scores = model.label_space, reason
     try:
-        target = target or build.build_target(config)
+        target = target or assembly.build_target(config)
         examples = draw_examples(model, target, choose_unmeasured(len(target)), space)
     except InputError as error:
         examples, no_scores = (), f"{reason}; nor are there images to show: {error}"

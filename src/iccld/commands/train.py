@@ -21,7 +21,7 @@ from iccld.files import write_json
 from iccld.presets import PRESETS, RECIPES, get_preset, with_method
 
 if TYPE_CHECKING:
-    from iccld.build import RunData
+    from iccld.assembly import RunData
     from iccld.training.loop import Trainer
 
 _USAGE = """\
@@ -134,28 +134,29 @@ def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None =
     if is_finished(config, out):
         print(f"{out}: finished earlier ({config.steps} steps); nothing to do")
         return "finished"
-    from iccld import build
+    from iccld import assembly
     from iccld.commands.run_report import begin_record
+    from iccld.memory import release_freed_memory
     from iccld.training.loop import Trainer
     from iccld.training.trackers import require_trackers
 
     require_trackers(config.trackers)
-    fabric = build.build_fabric(config)
+    fabric = assembly.build_fabric(config)
     # The network first: a mistyped backbone shows before minutes of reading data.
-    space = data.label_space if data else build.build_label_space(config.data)
-    model = build.build_model(config, space)
-    method = build.build_method(config, space)
-    data = data or build.build_data(config, method)
-    loaders = build.build_loaders(config, data, method, fabric, out / "cache")
+    space = data.label_space if data else assembly.build_label_space(config.data)
+    model = assembly.build_model(config, space)
+    method = assembly.build_method(config, space)
+    data = data or assembly.build_data(config, method)
+    loaders = assembly.build_loaders(config, data, method, fabric, out / "cache")
     trainer = Trainer(
         config,
         fabric=fabric,
         model=model,
-        discriminator=build.build_discriminator(config, method, space),
+        discriminator=assembly.build_discriminator(config, method, space),
         method=method,
         loaders=loaders,
         out=out,
-        evaluate=build.build_evaluation(config, data),
+        evaluate=assembly.build_evaluation(config, data),
         preset=preset,
     )
     if fabric.is_global_zero:
@@ -169,6 +170,7 @@ def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None =
     outcome = trainer.run()
     if fabric.is_global_zero:
         _conclude(trainer, outcome, config, out, data)
+    release_freed_memory()
     return outcome
 
 

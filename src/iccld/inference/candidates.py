@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -24,6 +25,8 @@ from iccld.inference.ranking import Score, frame_title, score_prediction
 from iccld.inference.segmenter import PredictSettings, Segmenter
 from iccld.inference.video_source import open_video
 from iccld.progress import track
+
+_FRAME = re.compile(r"_\d{6,}\.png\Z")
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def write_frames(
         Where every candidate is as an image.
 
     Raises:
-        InputError: a file cannot be written.
+        InputError: a file cannot be written or removed, or the list of an earlier run's frames is none.
     """
     folder = Path(folder)
     places = {c: c.item.path for c in candidates if c.frame is None}
@@ -161,19 +164,50 @@ def write_frames(
     return places
 
 
+def read_written(folder: str | os.PathLike[str]) -> set[str]:
+    """Names of the frames that an earlier run wrote into a folder.
+
+    Raises:
+        InputError: their list cannot be read, or is another file of that name.
+    """
+    record = _record_of(Path(folder))
+    try:
+        names = json.loads(record.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return set()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{record}: cannot be read ({error}); move it away") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) and _is_frame(name) for name in names):
+        raise InputError(
+            f"{record}: is no list of frames that iccld rank wrote; move it away, or choose another --out"
+        )
+    return set(names)
+
+
+def _is_frame(name: str) -> bool:
+    """Whether it is a name that we give, within the folder."""
+    path = PurePath(name)
+    return bool(_FRAME.search(name)) and not path.is_absolute() and ".." not in path.parts
+
+
+def _record_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.json")
+
+
 def _remove_earlier(folder: Path, names: set[str]) -> None:
     """Removes the frames that an earlier run wrote beside these, and lists these in place of them."""
-    record = folder.with_name(f"{folder.name}.json")
-    try:
-        earlier = set(map(str, json.loads(record.read_text(encoding="utf-8"))))
-    except FileNotFoundError:
-        earlier = set()
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{record}: is no list of frames that iccld rank wrote; move it away") from error
+    earlier, record = read_written(folder), _record_of(folder)
+    if not earlier | names:
+        return
     # First the list of all that is about to be there: a run that is stopped forgets none of it.
     write_json(record, sorted(earlier | names))
-    for name in earlier - names:
-        (folder / name).unlink(missing_ok=True)
+    for path in (folder / name for name in earlier - names):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{path}: an earlier run's frame that cannot be removed ({error.strerror})"
+            ) from error
     write_json(record, sorted(names))
 
 

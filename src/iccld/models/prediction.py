@@ -114,7 +114,9 @@ def predict_images(
             torch.default_generator.manual_seed(seed)  # the CPU's alone: fork_rng restores no other
 
             def whole(images: Tensor) -> Maps:
-                return _predict_whole(model, images.contiguous(memory_format=torch.channels_last), steps, draws)
+                return _predict_whole(
+                    model, images.contiguous(memory_format=torch.channels_last), steps, draws
+                )
 
             stride = model.label_decoder.out_stride
             if window is None:

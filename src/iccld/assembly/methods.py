@@ -1,0 +1,94 @@
+"""Training methods of a configuration."""
+
+from __future__ import annotations
+
+from iccld.adaptation.adaptsegnet import AdaptSegNet
+from iccld.adaptation.advent import Advent, MinEnt
+from iccld.adaptation.adversary import Adversary, AdversaryInput
+from iccld.adaptation.dacs import DACS
+from iccld.adaptation.daformer import DAFormer, FeatureDistance
+from iccld.adaptation.fda import FDA
+from iccld.adaptation.iccld import Adaptation
+from iccld.adaptation.method import Method, SupervisedLoss, TimeSampling
+from iccld.adaptation.mic import MIC
+from iccld.adaptation.oracle import Oracle
+from iccld.adaptation.self_training import SelfTraining
+from iccld.adaptation.source_only import SourceOnly
+from iccld.assembly.networks import pretrained_weights
+from iccld.config import TrainConfig
+from iccld.labels import CITYSCAPES19, LabelSpace
+from iccld.models.image_coder import build_image_coder
+from iccld.pseudo_labels import PseudoLabels
+
+_THINGS = frozenset(
+    (*CITYSCAPES19.names[6:8], *CITYSCAPES19.names[11:], "sign", "bicyclist")  # the last two: CamVid's names
+)
+
+
+def build_method(config: TrainConfig, label_space: LabelSpace) -> Method:
+    """Makes the training method.
+
+    Args:
+        config: of the run.
+        label_space: of the model.
+
+    Raises:
+        InputError: weights of a pretrained backbone that cannot be had.
+    """
+    a = config.adaptation
+    supervised = SupervisedLoss(a.denoising_weight, a.reconstruction_weight)
+    times = TimeSampling(a.share_at_one, a.self_aligned)
+    start, warmup = round(a.start * config.steps), round(a.adversarial_warmup * config.steps)
+    self_training = SelfTraining(
+        start_step=start,
+        teacher_steps=a.teacher_steps,
+        teacher_draws=a.teacher_draws,
+        pseudo_labels=PseudoLabels(a.weighting, a.threshold, a.keep, a.trust),
+        mixing=a.mixing,
+        jitter=a.color_jitter,
+        mask_patch=a.mask_patch,
+        mask_ratio=a.mask_ratio,
+    )
+
+    def adversary(seen: AdversaryInput) -> Adversary:
+        # Relief is ours; the papers of the rivals have none.
+        return Adversary(seen, a.adversarial_weight, start, warmup, relieve=config.method == "iccld")
+
+    match config.method:
+        case "source_only":
+            return SourceOnly(supervised, times)
+        case "oracle":
+            return Oracle(supervised, times)
+        case "adaptsegnet":
+            return AdaptSegNet(supervised, times, adversary("probabilities"))
+        case "advent":
+            return Advent(supervised, times, adversary("self_information"))
+        case "minent":
+            return MinEnt(supervised, times, a.entropy_weight, start)
+        case "fda":
+            return FDA(supervised, times, a.entropy_weight, start, band=a.fda_band)
+        case "dacs":
+            return DACS(supervised, times, self_training)
+        case "daformer" | "mic":
+            kind = DAFormer if config.method == "daformer" else MIC
+            distance = _build_feature_distance(config, label_space)
+            return kind(supervised, times, self_training, feature_distance=distance)
+        case "iccld":
+            return Adaptation(
+                supervised=supervised,
+                time_sampling=times,
+                self_training=self_training,
+                masked=a.masked,
+                color_transfer=a.color_transfer,
+                adversary=adversary(a.adversarial_input) if a.adversarial_weight > 0 else None,
+                num_domains=a.adversarial_domains,
+            )
+
+
+def _build_feature_distance(config: TrainConfig, label_space: LabelSpace) -> FeatureDistance | None:
+    pretrained = pretrained_weights(config.model)
+    if not pretrained or config.adaptation.feature_distance <= 0:
+        return None
+    coder = build_image_coder(config.model.backbone, pretrained=pretrained)
+    things = tuple(i for i, name in enumerate(label_space.names) if name in _THINGS)
+    return FeatureDistance(coder.requires_grad_(False).eval(), things, config.adaptation.feature_distance)
