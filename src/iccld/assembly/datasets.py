@@ -53,7 +53,7 @@ def build_data(config: TrainConfig, method: Method) -> RunData:
     labeled, target = open_training(d, space, method)
     val, missing_val = None, ""
     try:
-        val = build_val(config)
+        val = _open_val(d, space)
     except InputError as error:
         missing_val = str(error)
     _prepare(labeled)
@@ -67,10 +67,7 @@ def build_val(config: TrainConfig) -> SegmentationDataset:
     Raises:
         InputError: they are missing or have no labels.
     """
-    d = config.data
-    val = _open_target(d, build_label_space(d), d.val_split, d.val_count, _VAL_SEED, needs_labels=True)
-    _prepare(val)
-    return val
+    return _open_val(config.data, build_label_space(config.data))
 
 
 def build_target(config: TrainConfig) -> SegmentationDataset:
@@ -103,6 +100,12 @@ def open_training(
     if method.uses_target:
         target = _open_target(d, space, d.target_split, d.target_count, _TARGET_SEED, needs_labels=False)
     return labeled, target
+
+
+def _open_val(d: DataConfig, space: LabelSpace) -> SegmentationDataset:
+    val = _open_target(d, space, d.val_split, d.val_count, _VAL_SEED, needs_labels=True)
+    _prepare(val)
+    return val
 
 
 def _open_source(d: DataConfig, space: LabelSpace | None) -> SegmentationDataset:
