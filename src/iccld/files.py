@@ -1,4 +1,7 @@
-"""Atomic file writing: a reader sees the old file or the whole new one, never a part."""
+"""Reading regular files up to a limit of bytes, and atomic writing.
+
+A reader sees the old file or the whole new one, never a part.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ import errno
 import json
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from iccld.errors import InputError
 
@@ -22,6 +26,78 @@ def printable(name: str) -> str:
 def as_file_name(name: str) -> str:
     """Part of a file's name that every file system takes: all but plain letters, digits and - become _."""
     return re.sub(r"[^A-Za-z0-9-]", "_", name)
+
+
+@contextlib.contextmanager
+def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Opens a regular file for reading; what is found under the name instead is refused and never waited for.
+
+    Links are followed. The file is examined again once it is open, so that nobody can exchange it in between.
+
+    Raises:
+        InputError: there is no such file, it cannot be read (also later, in the ``with`` block), or it is a
+            folder, a device, a FIFO or a socket.
+    """
+    path = Path(path)
+    shown = printable(str(path))
+    try:
+        _refuse_special(shown, os.stat(path).st_mode)  # before opening, which makes some devices act
+        # A FIFO that takes the file's place would be waited for without O_NONBLOCK; Windows has neither.
+        flags = (
+            os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY if os.name == "posix" else os.O_RDONLY
+        )
+        with open(os.open(path, flags | getattr(os, "O_BINARY", 0)), "rb") as handle:
+            _refuse_special(shown, os.fstat(handle.fileno()).st_mode)
+            yield handle
+    except FileNotFoundError as error:
+        raise InputError(f"{shown}: no such file") from error
+    except OSError as error:
+        raise InputError(f"{shown}: cannot be read ({error.strerror or error})") from error
+    except ValueError as error:
+        if isinstance(error, InputError) or "null" not in str(error):
+            raise
+        raise InputError(f"{shown!r}: no file has such a name") from error
+
+
+def read_bounded(path: str | os.PathLike[str], limit: int) -> bytes:
+    """Reads a whole regular file of at most ``limit`` bytes; no more than that is ever held.
+
+    Raises:
+        InputError: as of ``open_regular``; or the file is larger, or changes while it is read.
+    """
+    shown = printable(str(path))
+    with open_regular(path) as handle:
+        before = os.fstat(handle.fileno())
+        size = before.st_size
+        if size <= limit:
+            # The kernel's own files announce no size.
+            data = handle.read(min(limit, size or 1 << 16) + 1)
+            after = os.fstat(handle.fileno())
+            size = max(len(data), after.st_size)
+    if size > limit:
+        raise InputError(f"{shown}: is larger than the {in_bytes(limit)} that are read of such a file")
+    changed = (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns)
+    if changed or (before.st_size and len(data) != before.st_size):
+        raise InputError(f"{shown}: changed while it was read; try again when it is complete")
+    return data
+
+
+def in_bytes(count: int) -> str:
+    """Words a number of bytes: 512 bytes, 64 KB, 1.5 GB."""
+    size, unit = float(count), "bytes"
+    for larger in ("KB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.3g} {unit}"
+
+
+def _refuse_special(shown: str, mode: int) -> None:
+    if stat.S_ISREG(mode):
+        return
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe (FIFO)", stat.S_IFSOCK: "a socket"}
+    kind = kinds.get(stat.S_IFMT(mode), "a device")
+    raise InputError(f"{shown}: is {kind}, not a regular file; name a file")
 
 
 @contextlib.contextmanager

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from iccld.errors import InputError
-from iccld.files import write_atomic, write_json, write_text
+from iccld.files import read_bounded, write_atomic, write_json, write_text
 
 
 def test_writes_and_makes_parent_folders(tmp_path: Path) -> None:
@@ -117,3 +119,61 @@ def test_files_have_the_rights_of_any_new_file(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     path = write_atomic(tmp_path / "file", write_for_the_owner_alone)
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_reads_a_regular_file_up_to_the_limit_and_through_links(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_bytes(b"12345")
+    (tmp_path / "link").symlink_to(path)
+    assert read_bounded(path, 5) == read_bounded(tmp_path / "link", 5) == b"12345"
+    with pytest.raises(InputError, match=r"a.toml: is larger than the 4 bytes"):
+        read_bounded(path, 4)
+    path.write_bytes(b"")
+    assert read_bounded(path, 4) == b""
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket", "folder", "/dev/zero", "/dev/tty", "missing", "nul"])
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.json"
+    words = {
+        "fifo": r"a pipe \(FIFO\)",
+        "socket": "a socket",
+        "folder": "a folder",
+        "missing": "no such file",
+    }
+    with contextlib.ExitStack() as opened:
+        if kind == "fifo":
+            os.mkfifo(path)
+        elif kind == "socket":
+            opened.enter_context(contextlib.closing(socket.socket(socket.AF_UNIX))).bind(str(path))
+        elif kind == "folder":
+            path.mkdir()
+        elif kind == "nul":
+            path = tmp_path / "x\0.json"
+        elif kind != "missing":
+            path.symlink_to(kind)
+        pattern = words.get(kind, "no file has such a name" if kind == "nul" else "is a device")
+        with pytest.raises(InputError, match=pattern):
+            read_bounded(path, 100)
+
+
+@pytest.mark.parametrize("change", ["shrinks", "grows", "rewritten"])
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b"x" * 100)
+    stat, calls = os.fstat, []
+
+    def change_after_the_look(handle: int) -> os.stat_result:
+        found = stat(handle)
+        calls.append(handle)
+        if len(calls) == 2:  # after the examination of its kind and of its size
+            size = {"shrinks": 50, "grows": 150, "rewritten": 100}[change]
+            path.write_bytes(b"y" * size)
+            os.utime(path, ns=(0, 0))
+        return found
+
+    monkeypatch.setattr(os, "fstat", change_after_the_look)
+    with pytest.raises(InputError, match="changed while it was read"):
+        read_bounded(path, 1000)
