@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
+import platform
 import re
 import stat
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -114,10 +117,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     # The suffix stays last: image writers choose their format by it.
     # A process id alone tells neither threads apart nor two machines that write to one shared folder.
-    writer = f"{os.getpid()}-{os.urandom(4).hex()}"
+    writer = f"{_host()}-{os.getpid()}-{os.urandom(4).hex()}"
     temporary = path.with_name(f".{path.stem}.{writer}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path.parent)
         temporary.touch()
         mode = temporary.stat().st_mode & 0o777
         temporary.unlink()
@@ -131,6 +135,38 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # nothing there, or the parent is no folder: already explained
             temporary.unlink()
+
+
+@cache
+def _host() -> str:
+    """A short name of this machine and its process numbers: containers of one host may share a folder."""
+    try:
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        namespace = 0
+    return hashlib.sha256(f"{platform.node()} {namespace}".encode()).hexdigest()[:8]
+
+
+@cache
+def _remove_abandoned(folder: Path) -> None:
+    """Removes temporary files whose writer was killed; once per folder, since listing it takes time."""
+    if os.name != "posix":  # elsewhere there is no harmless way to ask whether a process lives
+        return
+    for entry in os.scandir(folder):
+        match = re.fullmatch(rf"\..*\.{_host()}-([0-9]+)-[0-9a-f]{{8}}\.tmp(\..*)?", entry.name, re.DOTALL)
+        if match and not _is_alive(int(match[1])):
+            with contextlib.suppress(OSError):
+                os.unlink(entry.path)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it belongs to somebody else
+        pass
+    return True
 
 
 def write_atomic(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,64 +47,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train_words(data: Path) -> Callable[[Path], list[str]]:
     """The words of a run of eight steps with a mixed domain and an adversary."""
 
-    def words(out: Path, *more: str) -> list[str]:
-        return [
-            *[
-                "train",
-                "demo",
-                "--steps",
-                "8",
-                "--checkpoint-every",
-                "2",
-                "--log-every",
-                "2",
-                "--device",
-                "cpu",
-                "--threads",
-                "1",
-                "--precision",
-                "fp32",
-            ],
-            *[
-                "--data.source",
-                "folder",
-                "--data.target",
-                "folder",
-                "--data.source-size",
-                "64",
-                "96",
-                "--data.target-size",
-                "64",
-                "96",
-            ],
-            *[
-                "--data.crop",
-                "64",
-                "64",
-                "--data.batch-size",
-                "1",
-                "--data.num-workers",
-                "0",
-                "--data.label-space",
-                "camvid11",
-            ],
-            *[
-                "--model.width",
-                "16",
-                "--model.latent-channels",
-                "4",
-                "--optim.warmup-steps",
-                "2",
-                "--adaptation.start",
-                "0.34",
-            ],
-            *["--adaptation.mixing", "classmix", "--adaptation.adversarial-weight", "0.02"],
-            *("--data.source-root", str(data / "source"), "--data.target-root", str(data / "target")),
-            *("--out", str(out)),
-            *more,
-        ]
+    def make(out: Path, *more: str) -> list[str]:
+        words = shlex.split("""
+            train demo --steps 8 --checkpoint-every 2 --log-every 2 --device cpu --threads 1 --precision fp32
+            --data.source folder --data.target folder --data.source-size 64 96 --data.target-size 64 96
+            --data.crop 64 64 --data.batch-size 1 --data.num-workers 0 --data.label-space camvid11
+            --model.width 16 --model.latent-channels 4 --optim.warmup-steps 2 --adaptation.start 0.34
+            --adaptation.mixing classmix --adaptation.adversarial-weight 0.02
+        """)
+        roots = ["--data.source-root", str(data / "source"), "--data.target-root", str(data / "target")]
+        return [*words, *roots, "--out", str(out), *more]
 
-    return words
+    return make
 
 
 @pytest.fixture(scope="session")

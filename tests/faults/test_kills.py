@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,17 +73,8 @@ def commands(
             *("--json", str(out / "e.json")),
         ],
         "export": lambda out: ["export", str(model), "--format", "onnx", "--out", str(out / "m.onnx")],
-        "scenes": lambda out: [
-            *["data", "scenes"],
-            str(out / "s"),
-            *["--count", "4", "--height", "64", "--width", "96"],
-        ],
-        "cache": lambda out: [
-            *["data", "cache", "demo"],
-            *train_words(out)[2:-2],
-            "--data.cache",
-            str(out / "c"),
-        ],
+        "scenes": lambda out: shlex.split(f"data scenes {out}/s --count 4 --height 64 --width 96"),
+        "cache": lambda out: ["data", "cache", *train_words(out)[1:-2], "--data.cache", str(out / "c")],
         "bench": lambda out: ["bench", str(out / "plan.toml"), "--out", str(out / "b")],
     }
 

@@ -4,6 +4,8 @@ import contextlib
 import errno
 import json
 import os
+import re
+import signal
 import socket
 from pathlib import Path
 
@@ -177,3 +179,26 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     monkeypatch.setattr(os, "fstat", change_after_the_look)
     with pytest.raises(InputError, match="changed while it was read"):
         read_bounded(path, 1000)
+
+
+def test_temporary_files_of_killed_writers_are_removed_and_no_others(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    writer = os.fork()
+    if writer == 0:  # is killed with the file half written
+
+        def write(temporary: Path) -> None:
+            temporary.write_text("half")
+            os.write(writing, b"x")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        write_atomic(tmp_path / "a.json", write)
+    os.read(reading, 1)
+    os.waitpid(writer, 0)
+    (abandoned,) = os.listdir(tmp_path)
+    assert abandoned.startswith(".a.")
+    living = abandoned.replace(f"-{writer}-", f"-{os.getpid()}-")
+    foreign = re.sub(r"\.[0-9a-f]{8}-", ".00000000-", abandoned)
+    for name in (living, foreign, ".mine.tmp.json"):
+        (tmp_path / name).write_text("kept")
+    write_text(tmp_path / "b.json", "{}")
+    assert sorted(os.listdir(tmp_path)) == sorted([living, foreign, ".mine.tmp.json", "b.json"])
