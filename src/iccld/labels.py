@@ -222,8 +222,14 @@ def get_protocol(name: str, space: LabelSpace | None = None) -> Protocol:
 
 
 def protocol_of(space: LabelSpace) -> Protocol:
-    """The protocol that measures a label space: the one of its name, else all of its classes."""
-    return PROTOCOLS.get(space.name, custom_protocol(space))
+    """The protocol that measures a label space: that of the built-in space with the same classes, else all classes.
+
+    What the space is called and how it is colored does not matter: names of classes and their trainIds, in order, do.
+    """
+    for name, known in LABEL_SPACES.items():
+        if [(c.name, c.train_ids) for c in known.classes] == [(c.name, c.train_ids) for c in space.classes]:
+            return PROTOCOLS[name]
+    return custom_protocol(space)
 
 
 def get_label_space(name: str) -> LabelSpace:

@@ -419,3 +419,39 @@ def test_relief_is_ours_alone(name: Any, relieved: bool) -> None:
     adversary = assembly.build_method(config, CAMVID11).adversary
     assert adversary is not None
     assert adversary.relieve == relieved
+
+
+def test_measuring_on_training_images_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {
+        "source": "folder",
+        "source_root": str(folder),
+        "target": "folder",
+        "target_root": str(folder),
+    }
+    config = _config(data=settings)
+    assembly.build_data(config, _method(config))
+    assert capsys.readouterr().err == ""
+    for name, use in (("iccld", "adapted to"), ("oracle", "trained on with their labels")):
+        config = _config(method=name, data={**settings, "val_split": "train"})
+        assembly.build_data(config, _method(config))
+        assert (
+            f"3 of the 3 images of split train that the run is measured on are {use}"
+            in capsys.readouterr().err
+        )
+
+
+def test_a_validation_split_that_is_named_must_exist(folder: Path) -> None:
+    settings = {
+        "source": "folder",
+        "source_root": str(folder),
+        "target": "folder",
+        "target_root": str(folder),
+    }
+    config = _config(data={**settings, "val_split": "vla"})
+    with pytest.raises(InputError, match="no split 'vla'; did you mean 'val'"):
+        assembly.build_data(config, _method(config))
+    plain = {**settings, "target_root": str(folder / "train")}
+    config = _config(data=plain)
+    data = assembly.build_data(config, _method(config))
+    assert data.val is None, "the training images are not measured on in its place"
+    assert "has no split 'val'" in data.missing_val

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from iccld.labels import (
     LabelSpace,
     get_label_space,
     get_protocol,
+    protocol_of,
     suggest,
 )
 
@@ -132,6 +134,17 @@ def test_custom_protocol_counts_every_class() -> None:
     assert get_protocol("custom", space).names == ("cat", "dog")
     with pytest.raises(InputError, match="needs a class list"):
         get_protocol("custom")
+
+
+def test_protocols_are_known_by_classes_not_by_the_name_of_a_space() -> None:
+    for name, space in LABEL_SPACES.items():
+        assert protocol_of(space) is PROTOCOLS[name]
+        assert protocol_of(replace(space, name="yard")) is PROTOCOLS[name]
+        two = LabelSpace.from_names(name, ["cat", "dog"])
+        assert protocol_of(two).names == ("cat", "dog")
+        assert protocol_of(replace(space, classes=space.classes[::-1])).space.classes == space.classes[::-1]
+        other_ids = tuple(replace(c, train_ids=()) for c in space.classes)
+        assert protocol_of(replace(space, classes=other_ids)).name == f"custom:{name}"
 
 
 def test_unknown_names_get_a_hint() -> None:

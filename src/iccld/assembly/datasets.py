@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
 
 from iccld.adaptation.method import Method
 from iccld.config import DataConfig, TrainConfig
 from iccld.data.datasets import SegmentationDataset, open_dataset
+from iccld.data.overlap import shared_images
 from iccld.errors import InputError
 from iccld.inference.review import RunEvaluation
 from iccld.labels import LabelSpace, get_label_space, protocol_of
@@ -45,20 +48,49 @@ def build_label_space(d: DataConfig) -> LabelSpace:
 def build_data(config: TrainConfig, method: Method) -> RunData:
     """Opens the data sets; scenes are rendered at once, with a progress bar.
 
+    Images that a run is measured on and trained on are counted in a warning on stderr.
+
     Raises:
-        InputError: a data set is missing or unusable.
+        InputError: a data set is missing or unusable, or a validation split that is named does not exist.
     """
     d = config.data
     space = build_label_space(d)
     labeled, target = open_training(d, space, method)
     val, missing_val = None, ""
+    if d.val_split != DataConfig.val_split:
+        # Of the usual name there need not be one; another is a split that somebody means.
+        _open_target(d, space, d.val_split, d.val_count, _VAL_SEED, needs_labels=False)
     try:
         val = _open_val(d, space)
     except InputError as error:
         missing_val = str(error)
+    _warn_of_overlap(d, val, labeled, target)
     _prepare(labeled)
     _prepare(target)
     return RunData(space, labeled, target, val, missing_val)
+
+
+def _warn_of_overlap(
+    d: DataConfig,
+    val: SegmentationDataset | None,
+    labeled: SegmentationDataset,
+    target: SegmentationDataset | None,
+) -> None:
+    """Says on stderr, once a run, that its figures are taken on images that it learns from."""
+    if val is None or os.environ.get("RANK", "0") != "0":
+        return
+    for dataset, use in (
+        (labeled, "trained on with their labels"),
+        (target, "adapted to without their labels"),
+    ):
+        shared = shared_images(val, dataset) if dataset is not None else []
+        if shared:
+            print(
+                f"iccld: warning: {len(shared)} of the {len(val)} images of split {d.val_split} that the run is "
+                f"measured on are {use} too (first {shared[0]}): its scores do not tell how it does on new images; "
+                "give --data.val-split a split of other images",
+                file=sys.stderr,
+            )
 
 
 def build_val(config: TrainConfig) -> SegmentationDataset:

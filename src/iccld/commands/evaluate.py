@@ -56,8 +56,8 @@ class EvaluateArgs:
     """Data set: gta5, synthia, cityscapes, camvid, folder or street_scenes."""
     root: OptionalFolder = None
     """Folder of the data set."""
-    split: str = "val"
-    """Part of the data set."""
+    split: OptionalName = None
+    """Part of the data set: val by default, or the only part that there is."""
     look: Literal["game", "camera"] = "camera"
     """Of street_scenes: which rendering style."""
     predictions: OptionalFolder = None
@@ -217,7 +217,7 @@ class EvaluateArgs:
             scores,
             review,
             environment=self._environment(self.device),
-            measured_on=f"{self.dataset} {self.split}, {scores.num_images} images",
+            measured_on=f"{self.dataset} {self._split()}, {scores.num_images} images",
             settings=settings,
         )
         return record, self._facts(model)
@@ -244,7 +244,7 @@ class EvaluateArgs:
         return open_dataset(
             self.dataset,
             self.root,
-            split=self.split,
+            split=self._split(),
             label_space=space,
             look=self.look,
             count=self.limit or _NUM_SCENES,
@@ -253,13 +253,19 @@ class EvaluateArgs:
             seed=_SCENE_SEED,
         )
 
+    def _split(self) -> str:
+        from iccld.data.datasets import choose_split
+
+        assert self.dataset is not None
+        return choose_split(self.dataset, self.root, self.split, "val")
+
     def _facts(self, model: Segmenter) -> dict[str, Any]:
         """How the scores came about, for the JSON file."""
         return {
             "model": self.model,
             "dataset": self.dataset,
             "root": None if self.root is None else str(self.root),
-            "split": self.split,
+            "split": self._split(),
             "steps": self.steps or getattr(model, "steps", 1),
             "draws": self.draws or getattr(model, "draws", 1),
             "window": self.window,

@@ -202,10 +202,8 @@ def _note_unknown(layout: Layout, unknown: list[int], found: _Found, report: Che
     ]
     shown = report.note_files("unknown_ids", lines)
     hint = layout.mend_ids
-    if layout.name == "folder" and layout.ids == TRAIN_IDS:
-        hint = "write a dataset.toml with classes and [ids] ('iccld data init' begins one)"
-        if set(found.first) <= set(CITYSCAPES_ID_TO_TRAIN_ID) | {IGNORE}:
-            hint = "these look like Cityscapes labelIds, but trainIds are expected: " + hint
+    if layout.ids == TRAIN_IDS and set(found.first) <= set(CITYSCAPES_ID_TO_TRAIN_ID) | {IGNORE}:
+        hint = "these look like Cityscapes labelIds, but trainIds are expected: " + hint
     report.errors.append(f"no class for {shown}; {hint}")
 
 

@@ -15,12 +15,14 @@ import numpy as np
 from jaxtyping import UInt8
 
 from iccld.data.image_files import RawLabel, image_size, read_image, read_label
-from iccld.data.layouts import LAYOUTS, FilePair, Layout
-from iccld.data.own_folder import own_folder
+from iccld.data.layouts import LAYOUTS, FilePair, Layout, folders_of_splits, need_folder
+from iccld.data.own_folder import own_folder, own_splits
 from iccld.errors import InputError
-from iccld.labels import CAMVID11, CITYSCAPES19, IGNORE, LabelSpace, suggest
+from iccld.labels import CITYSCAPES19, IGNORE, LabelSpace, suggest
 
 DATASET_NAMES = ("gta5", "synthia", "cityscapes", "camvid", "folder", "street_scenes")
+
+_SCENE_SPLITS = ("train", "val", "test")
 
 UNMAPPED = 254
 """Stands for an id without a class in tables; no label space has so many classes that it could be a label."""
@@ -190,9 +192,39 @@ def find_files(name: str, root: str | os.PathLike[str], split: str, needs_labels
     return LAYOUTS[name](Path(root), split, needs_labels)
 
 
+def list_splits(name: str, root: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Lists the splits of a data set by name; GTA5's and SYNTHIA's text files are not listed.
+
+    Raises:
+        InputError: unknown name, or there is no such folder.
+    """
+    root = Path(root)
+    if name == "street_scenes":
+        return _SCENE_SPLITS
+    if name == "folder":
+        return own_splits(root)
+    if name not in LAYOUTS:
+        raise InputError(f"unknown data set {name!r}; {suggest(name, DATASET_NAMES)}")
+    if name in ("gta5", "synthia"):
+        return ("train",)
+    return folders_of_splits(need_folder(name, root, "leftImg8bit") if name == "cityscapes" else root, name)
+
+
+def choose_split(name: str, root: str | os.PathLike[str] | None, split: str | None, usual: str) -> str:
+    """The split that was asked for; without one ``usual``, or the only split where there is no such split.
+
+    Raises:
+        InputError: unknown name, or there is no such folder.
+    """
+    if split is not None or root is None:
+        return split or usual
+    names = list_splits(name, root)
+    return names[0] if len(names) == 1 else usual
+
+
 def native_space(layout: Layout) -> LabelSpace:
     """The label space a data set has by itself: CamVid's 11 classes, an own folder's, else 19."""
-    return CAMVID11 if layout.name == "camvid" and layout.space == CITYSCAPES19 else layout.space
+    return layout.native or layout.space
 
 
 def open_dataset(
@@ -215,7 +247,7 @@ def open_dataset(
         name: one of ``DATASET_NAMES``.
         root: the folder of the data set; needed by all but ``street_scenes``.
         split: the split, a folder of Cityscapes and CamVid; for GTA5 and SYNTHIA ``train`` or a text file of
-            image names.
+            image names; for ``street_scenes`` ``train``, ``val`` or ``test``, which ``seed`` tells apart.
         label_space: the space of the labels; None keeps the data set's own (``native_space``).
         needs_labels: whether labels will be read; if not, they need not exist.
         look: for ``street_scenes``: ``game`` or ``camera``.
@@ -226,9 +258,11 @@ def open_dataset(
         scene_cache: for ``street_scenes``: folder that keeps rendered scenes; None keeps none.
 
     Raises:
-        InputError: unknown name, missing or empty folders, or an image without label.
+        InputError: unknown name or split, missing or empty folders, or an image without label.
     """
     if name == "street_scenes":
+        if split not in _SCENE_SPLITS:
+            raise InputError(f"street_scenes have no split {split!r}; {suggest(split, _SCENE_SPLITS)}")
         from iccld.data.street_scenes import StreetScenes
 
         scenes: SegmentationDataset = StreetScenes(

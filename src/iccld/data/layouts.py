@@ -10,6 +10,7 @@ from pathlib import Path
 from iccld.data.image_files import Color, is_image_name
 from iccld.errors import InputError
 from iccld.labels import (
+    CAMVID11,
     CITYSCAPES19,
     CITYSCAPES_ID_TO_TRAIN_ID,
     IGNORE,
@@ -53,6 +54,7 @@ class Layout:
             set) instead of refused.
         mend_ids: what a user does about an id that is not in ``ids``.
         role: what the user says the data set is for, ``source`` or ``target``; a target needs no labels.
+        native: the label space that labels are folded into unless another is asked for; None for ``space``.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Layout:
     resize_labels: bool = False
     mend_ids: str = "use the label files as they were published"
     role: str | None = None
+    native: LabelSpace | None = None
 
 
 def gta5(root: Path, split: str, needs_labels: bool) -> Layout:
@@ -83,7 +86,8 @@ def synthia(root: Path, split: str, needs_labels: bool) -> Layout:
 def camvid(root: Path, split: str, needs_labels: bool) -> Layout:
     """CamVid, split as SegNet did: ``<split>/images`` and ``<split>/labels`` with trainIds."""
     folder = split_folder("camvid", root, split)
-    return pair_folders("camvid", folder, folder / "images", folder / "labels", needs_labels)
+    layout = pair_folders("camvid", folder, folder / "images", folder / "labels", needs_labels)
+    return replace(layout, native=CAMVID11)
 
 
 def cityscapes(root: Path, split: str, needs_labels: bool) -> Layout:
@@ -168,7 +172,8 @@ def pair_folders(name: str, root: Path, images: Path, labels: Path, needs_labels
     Raises:
         InputError: a folder is missing or holds no image, or two files share a name.
     """
-    need_folder(name, root, str(images.relative_to(root)))
+    if images != root:
+        need_folder(name, root, str(images.relative_to(root)))
     image_files = _by_key(list_images(images), images)
     if not image_files:
         raise InputError(f"{images}: holds no image; put the images there (png, jpg, webp, bmp or tif)")
@@ -198,16 +203,25 @@ def need_folder(name: str, root: Path, inner: str) -> Path:
     return folder
 
 
+def folders_of_splits(root: Path, name: str) -> tuple[str, ...]:
+    """Lists the folders in a folder, hidden ones left out, as the splits of a data set, sorted.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; give the folder that holds {name}")
+    return tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")))
+
+
 def split_folder(name: str, root: Path, split: str) -> Path:
     """Returns the folder of a split.
 
     Raises:
         InputError: there is no such folder; the message names those that are there.
     """
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder; give the folder that holds {name}")
-    if not (root / split).is_dir() or not split:
-        there = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    there = folders_of_splits(root, name)
+    if split not in there:
         hint = suggest(split, there) if there else "there is no folder at all in it"
         raise InputError(f"{root}: {name} has no split {split!r} here; {hint}")
     return root / split
@@ -229,7 +243,10 @@ def _by_key(files: Iterable[Path], folder: Path, ending: str = "") -> dict[str, 
             continue
         key = stem.removesuffix(ending)
         if key in keyed:
-            raise InputError(f"{path}: has the same name as {keyed[key].name} beside it; remove one of them")
+            raise InputError(
+                f"{path}: has the same name as {keyed[key].name} beside it; remove one of them, or, if one is the "
+                "label map of the other, let 'iccld data init' write a dataset.toml"
+            )
         keyed[key] = path
     return keyed
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from iccld.data.description import DESCRIPTION, Description, read_description
 from iccld.data.layouts import FilePair, Layout, list_images, pair_folders, read_list
+from iccld.data.plain_folder import LABEL_WORDS, find_splits, require_split
 from iccld.errors import InputError
-from iccld.labels import suggest
 
+_MEND_IDS = "write a dataset.toml with classes and [ids] ('iccld data init' begins one)"
 _Matches = dict[tuple[str, ...], tuple[str, Path]]
 """What ``match_glob`` found."""
 
@@ -18,11 +20,11 @@ def own_folder(root: Path, split: str, needs_labels: bool) -> Layout:
     """Lists the files of a user's own folder.
 
     With a ``dataset.toml`` in it, that says what is what (docs/data.md is its reference). Without one, the
-    folder holds ``<split>/images``, ``images`` or simply images, and label maps, if there are, lie in
-    ``labels`` beside ``images``, have the same names and hold Cityscapes trainIds.
+    folder holds ``<split>/images``, ``images`` or simply images (``find_splits``), and label maps, if there are,
+    lie in ``labels`` beside ``images``, have the same names and hold Cityscapes trainIds.
 
     Raises:
-        InputError: the folder, an image or a label is missing, or the description is wrong.
+        InputError: the folder, the split, an image or a label is missing, or the description is wrong.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the folder that holds the images")
@@ -31,14 +33,22 @@ def own_folder(root: Path, split: str, needs_labels: bool) -> Layout:
     return _plain(root, split, needs_labels)
 
 
+def own_splits(root: Path) -> tuple[str, ...]:
+    """Lists the splits of a user's own folder by name: those of its ``dataset.toml``, else those of its folders.
+
+    Raises:
+        InputError: there is no such folder, or the description is wrong.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; give the folder that holds the images")
+    if (root / DESCRIPTION).is_file():
+        return tuple(read_description(root / DESCRIPTION).globs)
+    return tuple(find_splits(root))
+
+
 def _described(description: Description, split: str, needs_labels: bool) -> Layout:
     path, root = description.path, description.path.parent
-    split = "train" if split == "all" and "all" not in description.globs else split
-    if split not in description.globs:
-        raise InputError(
-            f"{path}: has no split {split!r}; {suggest(split, list(description.globs))}, "
-            f"or add [splits.{split}]"
-        )
+    split = require_split(path, split, description.globs)
     image_glob, label_glob = description.globs[split]
     images = match_glob(root, image_glob)
     if not images:
@@ -89,22 +99,27 @@ def _listed(description: Description, split: str, images: _Matches) -> _Matches:
 
 
 def _plain(root: Path, split: str, needs_labels: bool) -> Layout:
-    for folder in (root / split, root):
-        if (folder / "images").is_dir():
-            return pair_folders("folder", folder, folder / "images", folder / "labels", needs_labels)
-    files = list_images(root)
+    splits = find_splits(root)
+    place = splits[require_split(root, split, splits)]
+    if place.labels is not None or (needs_labels and place.images.name == "images"):
+        labels = place.labels or place.images.parent / "labels"
+        layout = pair_folders("folder", place.images.parent, place.images, labels, needs_labels)
+        return replace(layout, mend_ids=_MEND_IDS)
     if needs_labels:
         raise InputError(
-            f"{root}: labels are needed, but there is neither images/ and labels/ nor a {DESCRIPTION}; "
-            "add one of them (docs/data.md)"
+            f"{place.images}: labels are needed, but there is neither images/ and labels/ nor a {DESCRIPTION}; "
+            "add one of them ('iccld data init' looks at the folder and writes it)"
         )
-    if not files:
-        raise InputError(f"{root}: holds no image; give a folder of images (png, jpg, webp, bmp or tif)")
-    if any("labels" in file.relative_to(root).parts for file in files):
+    layout = pair_folders("folder", place.images, place.images, place.images / "labels", needs_labels)
+    deep = [
+        pair.image for pair in layout.pairs if LABEL_WORDS.intersection(pair.name.lower().split("/")[:-1])
+    ]
+    if deep:
         raise InputError(
-            f"{root}: has no split {split!r}, and images and labels lie deeper; name their folder"
+            f"{deep[0]}: seems to be a label map among the images; name the folder of the images, or let "
+            f"'iccld data init {root}' write a {DESCRIPTION}"
         )
-    return Layout("folder", root, tuple(FilePair(f.relative_to(root).as_posix(), f, None) for f in files))
+    return layout
 
 
 def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Path]]:

@@ -11,28 +11,11 @@ from typing import Literal
 
 from iccld.data.guessing.guess import SplitGlobs
 from iccld.data.guessing.survey import Survey
+from iccld.data.plain_folder import IMAGE_WORDS, LABEL_WORDS, SPLIT_WORDS
 from iccld.errors import InputError
 
 Role = Literal["image", "label"]
 
-_SPLITS = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "tst"), "test"),
-}
-_IMAGE_WORDS = frozenset(
-    (
-        "images", "image", "imgs", "img", "rgb", "photos", "photo", "frames", "pictures", "jpegimages",
-        "leftimg8bit", "camera", "color", "input",
-    )
-)  # fmt: skip
-_LABEL_WORDS = frozenset(
-    (
-        "labels", "label", "lab", "masks", "mask", "gt", "groundtruth", "annotations", "annotation", "annot",
-        "anns", "ann", "seg", "segmentation", "segmentationclass", "segmaps", "semantic", "gtfine", "labelids",
-        "labeltrainids", "trainid", "target", "targets",
-    )
-)  # fmt: skip
 # Endings of maps that are for people's eyes, or of instances: taken where there is nothing else.
 _NOT_CLASSES = re.compile(r"(color|colour|vis|overlay|blend|instance|instanceids)s?$", re.IGNORECASE)
 
@@ -67,7 +50,7 @@ def find_trees(survey: Survey) -> list[Tree]:
         if folder not in places:
             places[folder] = _place(folder)
         base, split, role = places[folder]
-        if role != "label" and _last_word(file) in _LABEL_WORDS:
+        if role != "label" and _last_word(file) in LABEL_WORDS:
             role = "label"
         if role is None and split is None:
             silent.append(name)
@@ -94,12 +77,12 @@ def _place(folder: str) -> tuple[str, str | None, Role | None]:
     end = 0
     for place, part in enumerate(parts, start=1):
         for word in re.split(r"[^a-z0-9]+", part.lower()):
-            if word in _SPLITS:
-                split, end = _SPLITS[word], place
-            elif word in _LABEL_WORDS or word.endswith("annot"):
+            if word in SPLIT_WORDS:
+                split, end = SPLIT_WORDS[word], place
+            elif word in LABEL_WORDS or word.endswith("annot"):
                 role, end = "label", place
-                split = _SPLITS.get(word.removesuffix("annot"), split)
-            elif word in _IMAGE_WORDS:
+                split = SPLIT_WORDS.get(word.removesuffix("annot"), split)
+            elif word in IMAGE_WORDS:
                 role, end = "image", place
     return "/".join(parts[:end]), split, role
 
