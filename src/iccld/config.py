@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from iccld.documents import build
 
 Method = Literal[
     "iccld",
@@ -210,10 +211,13 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
     return plain
 
 
-def from_dict(value: Mapping[str, Any]) -> TrainConfig:
-    """Reads what ``to_dict`` wrote; unknown keys are an error, missing ones take their default."""
-    config: TrainConfig = _build(TrainConfig, value)
-    return config
+def from_dict(value: object) -> TrainConfig:
+    """Reads what ``to_dict`` wrote; missing settings take their default.
+
+    Raises:
+        InputError: an unknown setting, or a value of another type.
+    """
+    return build(TrainConfig, value, "settings", thing="setting")
 
 
 def with_settings(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
@@ -224,7 +228,7 @@ def with_settings(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConf
         settings: values by dotted name, as the flags have it: ``{"steps": 10, "data.batch_size": 2}``.
 
     Raises:
-        ValueError: no such setting.
+        ValueError: no such setting, or a value of another type.
     """
     plain = to_dict(config)
     for name, value in settings.items():
@@ -242,25 +246,3 @@ def _lists(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _lists(v) for k, v in value.items()}
     return list(value) if isinstance(value, tuple) else value
-
-
-def _build(kind: Any, value: Mapping[str, Any]) -> Any:
-    hints = get_type_hints(kind)
-    known = {f.name for f in fields(kind)}
-    unknown = sorted(value.keys() - known)
-    if unknown:
-        raise ValueError(f"unknown setting {unknown[0]!r} of {kind.__name__}")
-    arguments = {}
-    for name, item in value.items():
-        hint = hints[name]
-        if is_dataclass(hint):
-            arguments[name] = _build(hint, item)
-        else:
-            arguments[name] = tuple(item) if isinstance(item, list) and _takes_tuple(hint) else item
-    return kind(**arguments)
-
-
-def _takes_tuple(hint: Any) -> bool:
-    if isinstance(hint, types.UnionType):
-        return any(_takes_tuple(h) for h in get_args(hint))
-    return get_origin(hint) is tuple

@@ -10,32 +10,48 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from iccld.documents import Length, Range, build
 from iccld.errors import InputError
+from iccld.escaping import has_unseen, shortened
 
 IGNORE = 255
 """The label of pixels that no loss and no metric counts."""
+
+
+_Channel = Annotated[int, Range(0, 255)]
 
 
 @dataclass(frozen=True)
 class LabelClass:
     """One class: a name, an RGB color and the Cityscapes trainIds it covers (canonical one first)."""
 
-    name: str
-    color: tuple[int, int, int]
-    train_ids: tuple[int, ...] = ()
+    name: Annotated[str, Length(200)]
+    color: tuple[_Channel, _Channel, _Channel]
+    train_ids: Annotated[tuple[_Channel, ...], Length(64)] = ()
 
 
 @dataclass(frozen=True)
 class LabelSpace:
     """An ordered set of classes; a class's index is its label value, 255 is ignored."""
 
-    name: str
+    name: Annotated[str, Length(200)]
     classes: tuple[LabelClass, ...]
 
     def __post_init__(self) -> None:
         names = [c.name for c in self.classes]
+        for name in (self.name, *names):
+            if has_unseen(name) or not 1 <= len(name) <= 200:
+                raise InputError(
+                    f"a label space or class is called {shortened(name)}; give names of 1 to 200 characters, "
+                    "none of them a control character"
+                )
+        for c in self.classes:
+            if not all(0 <= channel <= 255 for channel in c.color):
+                raise InputError(
+                    f"class {c.name!r} has the color {c.color}; give three numbers from 0 to 255"
+                )
         if not 1 <= len(names) <= 254:
             raise InputError(f"label space {self.name!r} has {len(names)} classes; give 1 to 254")
         twice = sorted({n for n in names if names.count(n) > 1})
@@ -79,13 +95,13 @@ class LabelSpace:
         return {"name": self.name, "classes": classes}
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> LabelSpace:
-        """Reads what ``to_dict`` wrote."""
-        classes = []
-        for entry in value["classes"]:
-            red, green, blue = entry["color"]
-            classes.append(LabelClass(entry["name"], (red, green, blue), tuple(entry.get("train_ids", ()))))
-        return cls(value["name"], tuple(classes))
+    def from_dict(cls, value: object) -> LabelSpace:
+        """Reads what ``to_dict`` wrote.
+
+        Raises:
+            InputError: a part is missing, unknown, or has another type or range.
+        """
+        return build(cls, value, "label_space")
 
     @classmethod
     def from_names(

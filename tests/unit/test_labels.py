@@ -26,7 +26,10 @@ from iccld.labels import (
 
 spaces = st.sampled_from(list(LABEL_SPACES.values()))
 names = st.lists(
-    st.one_of(st.sampled_from(CITYSCAPES19.names), st.text(min_size=1, max_size=8)),
+    st.one_of(
+        st.sampled_from(CITYSCAPES19.names),
+        st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=8),
+    ),
     min_size=1,
     max_size=40,
     unique=True,
@@ -176,3 +179,28 @@ def test_id_tables_give_each_train_id_once(table: dict[int, int]) -> None:
 def test_synthia_ids_reach_its_16_classes_and_the_three_it_hardly_has() -> None:
     reached = {value for value in SYNTHIA_ID_TO_TRAIN_ID.values() if value != IGNORE}
     assert {c.train_ids[0] for c in SYNTHIA16.classes} <= reached
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"color": [1, 2, 256]}, {"color": [1, 2, -1]}, {"color": [1.0, 2, 3]}, {"color": [True, 2, 3]},
+        {"color": "red"}, {"color": None}, {"color": [1, 2]}, {"name": ""}, {"name": 7}, {"name": "a\x1b[31m"},
+        {"name": "a\nb"}, {"name": "a\ud800"}, {"name": "a" * 201}, {"train_ids": [10**30]}, {"train_ids": [1] * 65},
+        {"id": 3},
+    ],
+)  # fmt: skip
+def test_a_stored_class_has_a_name_and_a_color(change: dict[str, object]) -> None:
+    stored = CAMVID11.to_dict()
+    stored["classes"][4] |= change
+    with pytest.raises(InputError) as caught:
+        LabelSpace.from_dict(stored)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "value", [None, [], 3, {}, {"name": "x", "classes": {}}, {"name": "x", "classes": [3]}]
+)
+def test_what_is_no_label_space(value: object) -> None:
+    with pytest.raises(InputError):
+        LabelSpace.from_dict(value)

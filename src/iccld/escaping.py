@@ -1,0 +1,118 @@
+"""Text of others where it leaves: names of classes and files come from models, data sets and folders of strangers.
+
+Control characters act on a terminal, ``<`` on a page, ``|`` on a table in Markdown, ``=`` on a spreadsheet. Every
+exit has its function here; none of them changes ordinary names.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any
+
+# Control characters and lone surrogates, characters that are not seen or turn the direction of writing, and the
+# separators of lines and paragraphs.
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_PLAIN = re.compile(r"[ -~\u00a1-\u00ac\u00ae-\u05ff]*")  # without any of them, which most text is
+_IN_LINES = frozenset("\n\t")
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # of East Asian width too
+
+
+def visible(text: str) -> str:
+    r"""Text in which every control character is shown as its escape, such as ``\x1b``; it is one line.
+
+    Also shown are characters without a width, those that turn the direction of writing, and lone surrogates.
+    """
+    if _PLAIN.fullmatch(text):
+        return text
+    return "".join(_escape(c) if unicodedata.category(c) in _UNSEEN else c for c in text)
+
+
+def visible_lines(text: str) -> str:
+    """The same, with line breaks and tabs as they are."""
+    if _PLAIN.fullmatch(text):
+        return text
+    return "".join(
+        _escape(c) if c not in _IN_LINES and unicodedata.category(c) in _UNSEEN else c for c in text
+    )
+
+
+def has_unseen(text: str) -> bool:
+    """Whether a text holds control characters, lone surrogates or separators of lines."""
+    return any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
+
+
+def shortened(value: object, length: int = 60) -> str:
+    """A value as Python writes it, for messages: in one line, and cut where it is long."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**length:
+        return "a number of very many digits"  # writing all of them is refused by Python
+    if isinstance(value, str | bytes):
+        value = value[: length + 1]
+    elif isinstance(value, list | tuple) and len(value) > length:
+        value = value[:length]
+    try:
+        text = visible(repr(value))
+    except (RecursionError, ValueError):
+        return f"a {type(value).__name__}"
+    return text if len(text) <= length + 2 else f"{text[:length]}…"
+
+
+def in_markdown(text: str) -> str:
+    """Plain text for a paragraph or a table cell: no markup, no HTML, no link, no mention of a user."""
+    text = visible(text)
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\`*\[\]|~$])", r"\\\1", text)
+    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # within a word it means nothing
+    text = re.sub(r"^(\s*\d*)([#+=.)-])", r"\1\\\2", text)  # at the start: headings, lists, rules
+    # Addresses and mentions become links without any markup.
+    return text.replace("://", "&#58;//").replace("www.", "www&#46;").replace("@", "&#64;")
+
+
+def in_csv(value: object) -> object:
+    """A cell for a table that a spreadsheet may open: text that it would take for a formula gets an apostrophe."""
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    return (
+        f"'{text}"
+        if text.lstrip().startswith(("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20"))
+        else text
+    )
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if character in "\n\r\t":
+        return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}[character]
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+
+
+class VisibleStream:
+    """A text stream in which control characters of what is written are shown; line breaks and tabs pass.
+
+    What the program itself draws, such as bars and colors, is written to ``raw``.
+
+    Args:
+        raw: the stream that is written to.
+    """
+
+    def __init__(self, raw: Any) -> None:
+        self.raw = raw
+
+    def write(self, text: str) -> int:
+        """Writes text; returns its length."""
+        self.raw.write(visible_lines(text))
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        """Writes pieces of text."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.raw, name)
+
+
+def raw(stream: Any) -> Any:
+    """The stream below a ``VisibleStream``; any other stream itself."""
+    return stream.raw if isinstance(stream, VisibleStream) else stream
