@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,8 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after ``iccld``; those of the process by default.
 
     Returns:
-        The exit code: 0 done, 2 bad input or usage, 130 interrupted, 141 broken pipe, or what the command
-        chose.
+        The exit code: 0 done, 1 failed, 2 bad input or usage, 130 interrupted, 143 terminated, 141 broken pipe.
 
     Raises:
         SystemExit: a command's help was printed.
@@ -149,23 +146,8 @@ def _run(command: Command, rest: list[str]) -> int:
     if command.name == "completion":  # the one command that has to know the others
         return int(target(rest, {command.name: command.entry for command in COMMANDS}))
     if not isinstance(target, type):
-        # Training stops at the end of a step and saves; it installs signal handlers of its own.
         return int(target(rest))
     from iccld.commands.arguments import parse
 
     arguments: Any = parse(target, rest, prog=f"iccld {command.name}")
-    with _terminate_as_interrupt():
-        return int(arguments.run())
-
-
-@contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Lets SIGTERM end the work as Ctrl-C does, so that ``finally`` blocks clean up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return int(arguments.run())

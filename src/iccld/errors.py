@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"."""
+"""The errors that end a command with one line instead of a traceback."""
 
 from __future__ import annotations
 
@@ -7,4 +7,12 @@ class InputError(ValueError):
     """Bad input: the message is one line that names the file, what is wrong and what to do.
 
     The command line prints it on stderr without a traceback and exits with code 2.
+    """
+
+
+class RunFailedError(RuntimeError):
+    """The work failed though nothing is wrong with its input: a process of it was killed, or another rank ended.
+
+    The message is one line that names the cause and the remedy. The command line prints it on stderr without a
+    traceback and exits with code 1.
     """

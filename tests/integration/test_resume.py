@@ -177,7 +177,7 @@ def test_a_signal_to_a_group_with_its_loaders(
     _wait_for_steps(process, out, 3)
     os.killpg(process.pid, signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    assert process.returncode == 143, errors
     assert "Traceback" not in errors
     match = re.search(r"stopped after step (\d+) and saved; run the same command again to go on", errors)
     assert match, errors
@@ -200,7 +200,7 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     out, whole = tmp_path / "run", _straight(straight, flags, "fp32")
     with monkeypatch.context() as patch:
         _signal_in_step(patch, 4, number)
-        assert main(flags(out)) == 130
+        assert main(flags(out)) == 128 + number
     assert "stopped after step 4 and saved; run the same command again to go on" in capsys.readouterr().err
     assert (out / "checkpoints" / "step-00000004.safetensors").exists()
     assert main(flags(out)) == 0

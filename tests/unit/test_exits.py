@@ -9,8 +9,16 @@ from collections.abc import Callable
 
 import pytest
 
-from iccld.errors import InputError
-from iccld.exits import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, EXIT_USAGE, run_guarded
+from iccld.errors import InputError, RunFailedError
+from iccld.exits import (
+    EXIT_BROKEN_PIPE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    EXIT_USAGE,
+    Terminated,
+    run_guarded,
+)
 
 
 def fail(error: BaseException) -> Callable[[], int]:
@@ -21,7 +29,8 @@ def fail(error: BaseException) -> Callable[[], int]:
 
 
 def test_codes_are_those_of_the_shell() -> None:
-    assert (EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE) == (2, 130, 141)
+    assert (EXIT_FAILED, EXIT_USAGE) == (1, 2)
+    assert (EXIT_INTERRUPTED, EXIT_BROKEN_PIPE, EXIT_TERMINATED) == (130, 141, 143)
 
 
 @pytest.mark.parametrize("code", [0, 1, 130])
@@ -52,9 +61,18 @@ def test_debugging_shows_where(
     assert error.endswith("iccld: error: bad\n")
 
 
-def test_interruption(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_guarded(fail(KeyboardInterrupt())) == 130
-    assert capsys.readouterr() == ("", "iccld: interrupted\n")
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [(KeyboardInterrupt(), 130, "interrupted"), (Terminated(), 143, "terminated")],
+)
+def test_interruption(error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_guarded(fail(error)) == code
+    assert capsys.readouterr() == ("", f"iccld: {line}\n")
+
+
+def test_work_that_failed_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_guarded(fail(RunFailedError("a loader was killed;\n lower it"))) == 1
+    assert capsys.readouterr() == ("", "iccld: error: a loader was killed; lower it\n")
 
 
 def test_a_reader_that_went_away(capsys: pytest.CaptureFixture[str]) -> None:

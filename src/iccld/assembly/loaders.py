@@ -14,7 +14,7 @@ from iccld.config import DataConfig, TrainConfig
 from iccld.data.cache import CachedDataset, check_room
 from iccld.data.class_statistics import class_counts
 from iccld.data.datasets import FileDataset, SegmentationDataset
-from iccld.data.loaders import SampleStream, make_loader
+from iccld.data.loaders import SampleStream, StepLoader
 from iccld.data.sampling import RareClassSampler, Sampler, UniformSampler
 from iccld.data.transforms import TrainTransform
 from iccld.memory import release_freed_memory
@@ -71,7 +71,7 @@ def _micro_batches(stream: SampleStream, d: DataConfig, fabric: Fabric) -> Micro
     def batches(start: int, end: int) -> Iterator[dict[str, Any]]:
         release_freed_memory()  # workers that are forked would hold it for as long as they live
         return iter(
-            make_loader(
+            StepLoader(
                 stream,
                 d.batch_size,
                 start,

@@ -81,7 +81,6 @@ def run_plan(plan: Plan, runs: Sequence[Run], resources: Resources) -> list[str]
     clock = _Clock(known, len(runs), resources.jobs)
     workers: list[_Worker] = []
     failures: list[str] = []
-    previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         while waiting or workers:
             while waiting and len(workers) < resources.jobs:
@@ -93,12 +92,7 @@ def run_plan(plan: Plan, runs: Sequence[Run], resources: Resources) -> list[str]
             clock.show(workers, waiting)
     finally:
         _stop(workers)
-        signal.signal(signal.SIGTERM, previous)
     return failures
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _start(run: Run, resources: Resources) -> _Worker:

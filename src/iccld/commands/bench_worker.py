@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from iccld.bench.plan import identity
 from iccld.config import TrainConfig, from_dict, to_dict
 from iccld.errors import InputError
-from iccld.exits import run_guarded
+from iccld.exits import OUTCOMES, run_guarded
 from iccld.files import write_json
 
 
@@ -54,8 +54,9 @@ def _work(job: dict[str, Any]) -> int:
     started = time.monotonic()
     before = _read_seconds(folder)
     try:
-        if train(config, folder, preset=job["preset"]) != "finished":
-            return 130
+        outcome = train(config, folder, preset=job["preset"])
+        if outcome != "finished":
+            return OUTCOMES[outcome]
         if not (folder / "training.json").is_file():
             write_json(folder / "training.json", _training_facts(config, folder))
         training = json.loads((folder / "training.json").read_text(encoding="utf-8"))

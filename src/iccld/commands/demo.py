@@ -12,6 +12,7 @@ from iccld.commands.flags import JsonFile, OptionalNumber
 from iccld.commands.output import human_text, write_result
 from iccld.commands.train import train
 from iccld.config import TrainConfig
+from iccld.exits import OUTCOMES
 from iccld.files import write_json, write_text
 from iccld.labels import protocol_of
 from iccld.presets import get_preset
@@ -65,11 +66,12 @@ def _run(config: TrainConfig, out: Path) -> int:
     method = assembly.build_method(config, assembly.build_label_space(config.data))
     data = assembly.build_data(config, method)
     baseline = replace(config, method="source_only")
-    if train(baseline, out / "source_only", preset="demo", data=replace(data, target=None)) != "finished":
-        return 130
-    print()
-    if train(config, out / "iccld", preset="demo", data=data) != "finished":
-        return 130
+    outcome = train(baseline, out / "source_only", preset="demo", data=replace(data, target=None))
+    if outcome == "finished":
+        print()
+        outcome = train(config, out / "iccld", preset="demo", data=data)
+    if outcome != "finished":
+        return OUTCOMES[outcome]
     _report(config, data, out)
     _write_page(out)
     _say_how_to_go_on()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +20,7 @@ from iccld.commands.flags import (
 )
 from iccld.commands.output import human_text, print_failures, write_result
 from iccld.errors import InputError
+from iccld.exits import interruption_by
 
 if TYPE_CHECKING:
     from iccld.data.description import Description
@@ -119,8 +118,8 @@ class PredictArgs:
         write_result(self.json, {**facts, "videos": clips, "failures": failures})
         what = f"{len(images) + len(videos)} {'inputs' if videos else 'images'}"
         print_failures(f"{len(failures)} of {what} could not be predicted", failures)
-        if interrupted:
-            raise KeyboardInterrupt
+        if interrupted is not None:
+            raise interrupted
         return 1 if failures else 0
 
     def _check_video_flags(self) -> None:
@@ -139,11 +138,11 @@ class PredictArgs:
         ids: IdKind | Description,
         *,
         alone: bool,
-    ) -> tuple[list[dict[str, Any]], list[str], bool]:
-        """Predicts videos one by one until a file is stopped by Ctrl-C.
+    ) -> tuple[list[dict[str, Any]], list[str], KeyboardInterrupt | None]:
+        """Predicts videos one by one until a file is stopped by Ctrl-C or SIGTERM.
 
         Returns:
-            The facts of each, a line for each that is not whole, and whether a file was stopped.
+            The facts of each, a line for each that is not whole, and what stopped a file.
 
         Raises:
             InputError: the only input there is cannot be predicted at all.
@@ -156,9 +155,7 @@ class PredictArgs:
         failures: list[str] = []
         limits = Limits(self.max_frames, self.seconds)
         for video in videos:
-            # Only the main thread may set handlers of signals.
-            interruption = Interruption()
-            with interruption if threading.current_thread() is threading.main_thread() else nullcontext():
+            with Interruption() as interruption:
                 try:
                     result = predict_video(
                         model,
@@ -172,6 +169,8 @@ class PredictArgs:
                         stop=partial(getattr, interruption, "requested"),
                     )
                 except InputError as error:
+                    if interruption.requested:  # before its first frame
+                        return clips, failures, interruption_by(interruption.signal)
                     if alone:
                         raise
                     failures.append(str(error) if video.title in str(error) else f"{video.title}: {error}")
@@ -185,8 +184,8 @@ class PredictArgs:
             if result.problem:
                 failures.append(f"{result.problem}; {result.num_frames} frames are predicted")
             if result.stopped and video.is_file:
-                return clips, failures, True
-        return clips, failures, False
+                return clips, failures, interruption_by(interruption.signal)
+        return clips, failures, None
 
 
 def _read_ids(ids: str) -> IdKind | Description:

@@ -17,6 +17,7 @@ from iccld.commands.flags import JsonFile
 from iccld.commands.output import human_text, write_result
 from iccld.commands.train_checks import check_config
 from iccld.config import TrainConfig, to_dict
+from iccld.exits import OUTCOMES
 from iccld.files import write_json
 from iccld.presets import PRESETS, RECIPES, get_preset, with_method
 
@@ -66,9 +67,7 @@ def main(rest: Sequence[str]) -> int:
         outcome = train(config, out, preset=name)
     if args.json is not None and os.environ.get("RANK", "0") == "0":
         write_result(args.json, _result(config, out, name, outcome))
-    if outcome == "interrupted" and not config.stop_at:
-        return 130
-    return 0
+    return OUTCOMES[outcome]
 
 
 def parse_run(
@@ -125,10 +124,11 @@ def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None =
         data: data sets that are open already.
 
     Returns:
-        ``finished`` or ``interrupted``.
+        ``finished``, ``stopped`` (at ``stop_at``), ``interrupted`` (Ctrl-C) or ``terminated`` (SIGTERM).
 
     Raises:
         InputError: bad data or settings, another run in the folder, a loss that is not finite, a full disk.
+        RunFailedError: a process that loads images was killed, or another rank has ended.
     """
     check_config(config)
     if is_finished(config, out):
@@ -175,11 +175,9 @@ def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None =
 
 
 def _conclude(trainer: Trainer, outcome: str, config: TrainConfig, out: Path, data: RunData) -> None:
-    if outcome == "interrupted":
-        print(
-            f"stopped after step {trainer.step} and saved; run the same command again to go on",
-            file=sys.stderr,
-        )
+    if outcome != "finished":
+        done = f"after step {trainer.step} and saved" if trainer.step else "before the first step"
+        print(f"stopped {done}; run the same command again to go on", file=sys.stderr)
         return
     from iccld.commands.run_report import finish_run
     from iccld.reporting.adversary import draw_adversary

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import signal
+import errno
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from torch.utils.data import DataLoader, Dataset, default_collate
-from torch.utils.data import Sampler as TorchSampler
 
 from iccld.data.datasets import SegmentationDataset
 from iccld.data.sampling import Sampler
 from iccld.data.transforms import TrainTransform
-from iccld.errors import InputError
+from iccld.data.workers import WorkerDiedError, ordered_map
+from iccld.errors import RunFailedError
 
 Sample = dict[str, Any]
 
 
-class SampleStream(Dataset[Sample]):
+class SampleStream:
     """The training samples of a data set by global sample number, from 0 on without end.
 
     ``stream[n]`` depends on the data, ``seed``, ``stream_id`` and ``n`` alone, so a run resumes exactly by
@@ -62,19 +64,30 @@ class SampleStream(Dataset[Sample]):
         Raises:
             InputError: a file cannot be read or does not fit its label.
         """
+        return _as_tensors(self.arrays(number))
+
+    def arrays(self, number: int) -> Sample:
+        """The same as numpy arrays, with labels of uint8: what is sent between processes."""
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(self.stream_id, number)))
         index, want = self.sampler.draw(rng, number)
         image = self.dataset.image(index)
         label = self.dataset.label(index) if self.labeled else None
         arrays = self.transform(image, label, rng, want if self.labeled else None)
         sample: Sample = {
-            "image": torch.from_numpy(_channels_first(arrays["image"])),
-            "valid": torch.from_numpy(arrays["valid"]),
+            "image": _channels_first(arrays["image"]),
+            "valid": arrays["valid"],
             "name": self.dataset.file_name(index),
         }
         if self.labeled:
-            sample["label"] = torch.from_numpy(arrays["label"].astype(np.int64))
+            sample["label"] = arrays["label"]
         return sample
+
+
+def _as_tensors(arrays: Sample) -> Sample:
+    sample = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in arrays.items()}
+    if "label" in sample:
+        sample["label"] = sample["label"].long()
+    return sample
 
 
 def _channels_first(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "3 h w"]:
@@ -84,76 +97,13 @@ def _channels_first(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "3 h
     return channels
 
 
-class StepBatches(TorchSampler[list[int]]):
-    """The global sample numbers of one process, a batch a step.
-
-    Slot s of rank r in step t has number (t · world_size + r) · batch_size + s.
-    """
-
-    def __init__(self, batch_size: int, start_step: int, end_step: int, rank: int, world_size: int) -> None:
-        assert 0 <= start_step <= end_step, (start_step, end_step)
-        assert 0 <= rank < world_size, (rank, world_size)
-        assert batch_size > 0, batch_size
-        self.batch_size = batch_size
-        self.steps = range(start_step, end_step)
-        self.rank = rank
-        self.world_size = world_size
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for step in self.steps:
-            first = (step * self.world_size + self.rank) * self.batch_size
-            yield list(range(first, first + self.batch_size))
-
-
 @dataclass(frozen=True)
-class _Failure:
-    """A user's mistake met in a worker; torch would bury an exception's one line in a traceback."""
+class StepLoader:
+    """One process's batches, a batch a step; iterating ends with its worker processes.
 
-    message: str
+    Slot s of rank r in step t has the sample number (t · world_size + r) · batch_size + s.
 
-
-class _Guarded(Dataset[Sample | _Failure]):
-    """A stream that returns mistakes instead of raising them."""
-
-    def __init__(self, stream: SampleStream) -> None:
-        self.stream = stream
-
-    def __getitem__(self, number: int) -> Sample | _Failure:
-        try:
-            return self.stream[number]
-        except InputError as error:
-            return _Failure(str(error))
-
-
-class StepLoader(DataLoader[Any]):
-    """A DataLoader that raises a user's mistake as the one line it is, also from a worker."""
-
-    def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
-        for batch in super().__iter__():
-            if isinstance(batch, _Failure):
-                raise InputError(batch.message)
-            yield batch
-
-
-def make_loader(
-    stream: SampleStream,
-    batch_size: int,
-    start_step: int,
-    end_step: int,
-    rank: int = 0,
-    world_size: int = 1,
-    num_workers: int = 0,
-    pin_memory: bool = False,
-) -> StepLoader:
-    """Makes the loader of one process's batches for the steps from ``start_step`` to before ``end_step``.
-
-    It is sharded already: do not hand it to a function that shards loaders again. It takes nothing from
-    torch's global random state.
-
-    Args:
+    Attributes:
         stream: the samples.
         batch_size: samples a step of this process.
         start_step: the first step, 0 or where a resumed run goes on.
@@ -163,34 +113,69 @@ def make_loader(
         num_workers: worker processes; 0 loads in this one.
         pin_memory: whether batches are put into pinned memory for the copy to a GPU.
     """
-    if num_workers:
-        cv2.setNumThreads(0)  # its threads do not survive a fork, but what waits for them does
-    return StepLoader(
-        _Guarded(stream),
-        batch_sampler=StepBatches(batch_size, start_step, end_step, rank, world_size),
-        num_workers=num_workers,
-        collate_fn=_collate,
-        worker_init_fn=_start_worker,
-        # Without a generator of its own, a loader draws from the global one and so disturbs a resumed run.
-        generator=torch.Generator(),
-        pin_memory=pin_memory,
-    )
+
+    stream: SampleStream
+    batch_size: int
+    start_step: int
+    end_step: int
+    rank: int = 0
+    world_size: int = 1
+    num_workers: int = 0
+    pin_memory: bool = False
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.start_step <= self.end_step, (self.start_step, self.end_step)
+        assert 0 <= self.rank < self.world_size, (self.rank, self.world_size)
+        assert self.batch_size > 0, self.batch_size
+
+    def __len__(self) -> int:
+        return self.end_step - self.start_step
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Yields the batches.
+
+        Raises:
+            InputError: a file cannot be read or does not fit its label.
+            RunFailedError: a worker process was killed.
+        """
+        for batch in self._batches():
+            tensors = _as_tensors(batch)
+            if self.pin_memory:
+                tensors = {k: v.pin_memory() if torch.is_tensor(v) else v for k, v in tensors.items()}
+            yield tensors
+
+    def _batches(self) -> Iterator[Sample]:
+        firsts = [
+            (step * self.world_size + self.rank) * self.batch_size
+            for step in range(self.start_step, self.end_step)
+        ]
+        load = partial(_load, self.stream, self.batch_size)
+        done = 0
+        if self.num_workers:
+            try:
+                for batch in ordered_map(load, firsts, self.num_workers):
+                    done += 1
+                    yield batch
+            except WorkerDiedError as error:
+                raise RunFailedError(
+                    f"a process that loads images {error}; the same command goes on from the last checkpoint, with "
+                    "less memory if --data.num-workers is lower (0: no such processes)"
+                ) from error
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+                    raise
+                print(
+                    f"warning: no process for loading images could be started ({os.strerror(error.errno)}), so they "
+                    "are loaded between the steps, which is slower; raise the limit (ulimit -n, ulimit -u), or give "
+                    "--data.num-workers 0",
+                    file=sys.stderr,
+                )
+        yield from map(load, firsts[done:])
 
 
-def _collate(samples: list[Sample | _Failure]) -> Any:
-    for sample in samples:
-        if isinstance(sample, _Failure):
-            return sample
-    return default_collate(samples)
-
-
-def _start_worker(worker_id: int) -> None:
-    """One thread a worker: workers are the parallelism. Signals are for the run to answer.
-
-    Terminals and job queues signal every process of a group; a worker that died of it would take down the run
-    before it has saved.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+def _load(stream: SampleStream, batch_size: int, first: int) -> Sample:
+    samples = [stream.arrays(number) for number in range(first, first + batch_size)]
+    return {
+        key: [s[key] for s in samples] if key == "name" else np.stack([s[key] for s in samples])
+        for key in samples[0]
+    }

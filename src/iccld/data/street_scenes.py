@@ -9,19 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import multiprocessing
 import os
-import signal
 import sys
-import threading
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from filelock import FileLock
 from jaxtyping import UInt8
@@ -42,9 +35,11 @@ from iccld.data.scenes import (
 )
 from iccld.data.scenes.canvas import Canvas
 from iccld.data.scenes.looks import get_look
+from iccld.data.workers import WorkerDiedError, ordered_map
 from iccld.errors import InputError
 from iccld.files import write_atomic
 from iccld.labels import CITYSCAPES19, LabelSpace, suggest
+from iccld.machine import usable_cores
 from iccld.progress import track
 
 LOOK_NAMES = ("game", "camera", "both")
@@ -241,15 +236,21 @@ class StreetScenes:
         """
         jobs = [(self._seed_of(i), self.look_of(i)) for i in indices]
         work = partial(_render_job, height=self.height, width=self.width)
-        workers = min(os.cpu_count() or 1, 4)
+        workers = min(usable_cores(), 4)
         done = 0
         # Only where forking is safe: spawned workers would import the caller's script again.
         if workers > 1 and len(jobs) >= _WORTH_FORKING and sys.platform == "linux":
-            # If the workers cannot be had or are killed, the rest is rendered here: slower, but it works.
-            with contextlib.suppress(OSError, BrokenProcessPool):
-                for scene in _parallel(work, jobs, workers):
+            try:
+                for scene in ordered_map(work, jobs, workers):
                     done += 1
                     yield scene
+            except (OSError, WorkerDiedError) as error:
+                reason = error.strerror if isinstance(error, OSError) else f"one {error}"
+                print(
+                    f"warning: the processes that render scenes cannot go on ({reason}); "
+                    "the rest is rendered without them, which takes longer",
+                    file=sys.stderr,
+                )
         yield from map(work, jobs[done:])
 
     def _seed_of(self, index: int) -> int:
@@ -276,35 +277,3 @@ def generator_digest() -> str:
 
 def _render_job(job: tuple[int, str], *, height: int, width: int) -> Scene:
     return render_scene(job[0], look=job[1], height=height, width=width)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _parallel(
-    work: Callable[[tuple[int, str]], Scene], jobs: list[tuple[int, str]], workers: int
-) -> Iterator[Scene]:
-    context = multiprocessing.get_context("fork")
-    # OpenCV's threads do not survive a fork, but what waits for them does: they are ended before.
-    num_threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    pool = ProcessPoolExecutor(workers, context, _start_worker)
-    try:
-        with warnings.catch_warnings():
-            # Newer Pythons warn of forking beside threads; the workers touch nothing of the parent's threads.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            results = pool.map(work, jobs, chunksize=4)
-        cv2.setNumThreads(num_threads)
-        yield from results
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -2,21 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
+from iccld.exits import interruption_by
+
 
 class Interruption:
-    """A context in which SIGINT and SIGTERM only set ``requested``; the second one raises KeyboardInterrupt."""
+    """A context in which the first SIGINT or SIGTERM is only noted, and the second one raises KeyboardInterrupt.
+
+    Outside of the main thread, which alone may set handlers, it notes nothing.
+
+    Attributes:
+        signal: the first one that came; 0 before.
+    """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.signal = 0
+        self._raises = False
         self._previous: dict[int, Any] = {}
 
+    @property
+    def requested(self) -> bool:
+        """Whether a signal has come."""
+        return bool(self.signal)
+
+    @contextlib.contextmanager
+    def raising(self) -> Iterator[None]:
+        """A stretch in which the first signal raises too: a wait that may never end otherwise."""
+        self._raises = True
+        try:
+            if self.signal:
+                raise interruption_by(self.signal)
+            yield
+        finally:
+            self._raises = False
+
     def __enter__(self) -> Interruption:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._handle)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -24,8 +53,9 @@ class Interruption:
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        self._previous = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
+        again, self.signal = bool(self.signal), self.signal or number
+        if again or self._raises:
+            raise interruption_by(number)

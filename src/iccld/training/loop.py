@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,7 +17,8 @@ from torch import Tensor, nn
 
 from iccld.adaptation.method import Method
 from iccld.config import TrainConfig, to_dict
-from iccld.errors import InputError
+from iccld.errors import InputError, RunFailedError
+from iccld.exits import EXIT_FAILED
 from iccld.models.iccld import ICCLD
 from iccld.training.checkpoint import (
     Checkpoint,
@@ -37,6 +40,12 @@ MicroBatches = Callable[[int, int], Iterator[dict[str, Any]]]
 
 Evaluate = Callable[[ICCLD, ICCLD], dict[str, float]]
 """(teacher, student) → figures."""
+
+
+Outcome = Literal["finished", "stopped", "interrupted", "terminated"]
+"""Done; at ``stop_at``; by SIGINT; by SIGTERM."""
+
+_FAILED = 1000  # greater than any signal's number
 
 
 class TrainingDivergedError(InputError):
@@ -82,7 +91,7 @@ class Trainer:
         self.config, self.fabric, self.loaders = config, fabric, loaders
         self.out, self.evaluate, self.preset = out, evaluate, preset
         self.update = Update(config, fabric=fabric, model=model, discriminator=discriminator, method=method)
-        self.step = 0
+        self.step = self._saved_step = 0
         self.pending: dict[str, list[Tensor]] = {}  # figures since the last row of metrics.csv
 
     def resume(self) -> int:
@@ -92,12 +101,14 @@ class Trainer:
             self._restore(checkpoint)
         return self.step
 
-    def run(self) -> Literal["finished", "interrupted"]:
+    def run(self) -> Outcome:
         """Trains from the current step to the end.
 
         Raises:
             TrainingDivergedError: a loss is not finite; the last checkpoint stays.
-            InputError: a tracker cannot be opened.
+            InputError: a tracker cannot be opened, or an image cannot be read.
+            RunFailedError: a process that loads images was killed. Here, and where an image cannot be read, the steps
+                that were taken are saved first.
         """
         config, first = self.config, self.fabric.is_global_zero
         self.update.set_up()
@@ -105,19 +116,23 @@ class Trainer:
             end = min(config.steps, config.stop_at or config.steps)
             with TrainingDisplay(config.method, self.step, end, enabled=first) as display:
                 display.miou = log.miou
-                if not self._train(log, display, end):
-                    return "interrupted"
-                self._finish(log, display)
-        return "finished"
+                outcome = self._train(log, display, end)
+                if outcome == "finished":
+                    self._finish(log, display)
+        return outcome
 
-    def _train(self, log: RunLog, display: TrainingDisplay, end: int) -> bool:
-        """Takes the steps up to ``end``; tells whether these are all."""
+    def _train(self, log: RunLog, display: TrainingDisplay, end: int) -> Outcome:
+        """Takes the steps up to ``end``, or those before a signal."""
         config = self.config
         last_logged, last_time = self.step, time.monotonic()
-        with Interruption() as interruption:
-            batches = self._batches(self.step, end)
+        with Interruption() as interruption, closing(self._batches(self.step, end)) as batches:
+            # A run that was stopped in an evaluation lacks its row.
+            self._evaluate_on_the_way(log, display, interruption)
             for step in range(self.step, end):
-                logs = self.update(step, list(islice(batches, config.optim.accumulation)))
+                items, failure = self._fetch(batches, interruption)
+                if stopped_by := self._agree(_FAILED if failure else interruption.signal):
+                    return self._stop(stopped_by, failure, display)
+                logs = self.update(step, items)
                 self.step = step + 1
                 for name, value in logs.items():
                     self.pending.setdefault(name, []).append(value)
@@ -132,35 +147,58 @@ class Trainer:
                     figures |= {"train/learning_rate_factor": factor, "train/seconds_per_step": pace}
                     log.add(self.step, figures)
                 display.show(self.step, {"train/loss": logs["train/loss"]})
-                stopping = self._any_rank(interruption.requested)
-                # Before the checkpoint: a run that goes on from there has this row.
-                if config.eval_every and self.step % config.eval_every == 0 and self.step < config.steps:
-                    self._evaluate(log, display)
-                if self.step % config.checkpoint_every == 0 or self.step == end or stopping:
-                    with display.phase("saving"):
-                        self.save()
-                if stopping and self.step < config.steps:
-                    return False
-        return self.step >= config.steps
+                if self.step % config.checkpoint_every == 0 or self.step == end:
+                    self.save(display)
+                self._evaluate_on_the_way(log, display, interruption)
+        return "finished" if self.step >= config.steps else "stopped"
 
-    def save(self) -> None:
+    def _fetch(
+        self, batches: Iterator[Item], interruption: Interruption
+    ) -> tuple[list[Item], InputError | RunFailedError | None]:
+        """Waits for a step's micro-batches; what keeps them from coming is returned, for all ranks to hear of."""
+        try:
+            with interruption.raising():
+                return list(islice(batches, self.config.optim.accumulation)), None
+        except KeyboardInterrupt:
+            if not interruption.requested:
+                raise
+            return [], None
+        except (InputError, RunFailedError) as error:
+            return [], error
+
+    def _stop(self, code: int, failure: Exception | None, display: TrainingDisplay) -> Outcome:
+        """Saves, on all ranks at once, and ends."""
+        if self.step != self._saved_step:
+            self.save(display)
+        if failure is not None:
+            raise failure
+        if code == _FAILED:
+            raise SystemExit(EXIT_FAILED)  # the rank that failed says why
+        return "terminated" if code == signal.SIGTERM else "interrupted"
+
+    def save(self, display: TrainingDisplay) -> None:
         """Writes a checkpoint (rank zero) of every network and optimizer.
 
         Raises:
             TrainingDivergedError: a loss or gradient since the last one is not finite; nothing is written.
         """
         self._check_finite()
-        if self.fabric.is_global_zero:
-            update = self.update
-            tensors = pack_module("student", update.model) | pack_module("teacher", update.teacher)
-            tensors |= pack_optimizer("optimizer", update.optimizer)
-            if update.discriminator is not None and update.discriminator_optimizer is not None:
-                tensors |= pack_module("discriminator", update.discriminator)
-                tensors |= pack_optimizer("discriminator_optimizer", update.discriminator_optimizer)
-            tensors |= {f"pending/{name}": torch.stack(values) for name, values in self.pending.items()}
-            folder = self.out / "checkpoints"
-            save_checkpoint(folder, Checkpoint(self.step, tensors), keep=self.config.keep_checkpoints)
-        self.fabric.barrier()
+        with display.phase("saving"):
+            if self.fabric.is_global_zero:
+                self._write_checkpoint()
+            self.fabric.barrier()
+        self._saved_step = self.step
+
+    def _write_checkpoint(self) -> None:
+        update = self.update
+        tensors = pack_module("student", update.model) | pack_module("teacher", update.teacher)
+        tensors |= pack_optimizer("optimizer", update.optimizer)
+        if update.discriminator is not None and update.discriminator_optimizer is not None:
+            tensors |= pack_module("discriminator", update.discriminator)
+            tensors |= pack_optimizer("discriminator_optimizer", update.discriminator_optimizer)
+        tensors |= {f"pending/{name}": torch.stack(values) for name, values in self.pending.items()}
+        folder = self.out / "checkpoints"
+        save_checkpoint(folder, Checkpoint(self.step, tensors), keep=self.config.keep_checkpoints)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         update, tensors = self.update, checkpoint.tensors
@@ -176,14 +214,14 @@ class Trainer:
             raise InputError(
                 f"{self.out}: its checkpoint does not fit this configuration ({reason}); choose another --out"
             ) from error
-        self.step = checkpoint.step
+        self.step = self._saved_step = checkpoint.step
         self.pending = {
             key.removeprefix("pending/"): list(values.to(self.fabric.device))
             for key, values in tensors.items()
             if key.startswith("pending/")
         }
 
-    def _batches(self, start: int, end: int) -> Iterator[Item]:
+    def _batches(self, start: int, end: int) -> Generator[Item, None, None]:
         per_step = self.config.optim.accumulation
         labeled = self.loaders.labeled(start * per_step, end * per_step)
         if self.loaders.target is None:
@@ -195,7 +233,7 @@ class Trainer:
     def _check_finite(self) -> None:
         """Looks at the losses and gradients since the last look; the host waits for the device here."""
         failure = self.update.first_failure()
-        if not self._any_rank(failure is not None):
+        if not self._agree(failure is not None):
             return
         newest = max((self.out / "checkpoints").glob("step-*.safetensors"), default=None)
         kept = f"the last good checkpoint is {newest}" if newest else "no checkpoint was written yet"
@@ -208,19 +246,30 @@ class Trainer:
             f"{what}; {kept}; look at these files, or lower --optim.head-lr and --optim.backbone-lr"
         )
 
-    def _any_rank(self, flag: bool) -> bool:
+    def _agree(self, code: int) -> int:
+        """The greatest of all ranks' codes."""
         if self.fabric.world_size == 1:
-            return flag
-        total = self.fabric.all_reduce(torch.tensor(float(flag), device=self.fabric.device), reduce_op="sum")
-        return float(total) > 0  # type: ignore[arg-type]
+            return code
+        codes = torch.tensor(code, device=self.fabric.device)
+        return int(self.fabric.all_reduce(codes, reduce_op="max"))  # type: ignore[arg-type]
+
+    def _evaluate_on_the_way(self, log: RunLog, display: TrainingDisplay, interruption: Interruption) -> None:
+        """The evaluations of ``eval_every``; a signal ends one, and the run that goes on begins with it."""
+        if not self.config.eval_every or not 0 < self.step < self.config.steps:
+            return
+        if self.step % self.config.eval_every == 0:
+            with suppress(KeyboardInterrupt), interruption.raising():
+                self._evaluate(log, display)
 
     def _evaluate(self, log: RunLog, display: TrainingDisplay) -> None:
         self._check_finite()
-        if self.evaluate is not None and self.fabric.is_global_zero:
-            with display.phase("evaluating"):
-                log.add(self.step, self.evaluate(self.update.teacher_model, self.update.model))
-                display.miou = log.miou
-        self.fabric.barrier()
+        try:
+            if self.evaluate is not None and self.fabric.is_global_zero and not log.has(self.step, "val/"):
+                with display.phase("evaluating"):
+                    log.add(self.step, self.evaluate(self.update.teacher_model, self.update.model))
+                    display.miou = log.miou
+        finally:
+            self.fabric.barrier()
 
     def _finish(self, log: RunLog, display: TrainingDisplay) -> None:
         self._evaluate(log, display)

@@ -108,6 +108,11 @@ class RunLog:
         values = [row["val/miou"] for row in self.csv.rows if "val/miou" in row]
         return float(values[-1]) if values else None
 
+    def has(self, step: int, prefix: str) -> bool:
+        """Whether there are figures of a step whose names begin so."""
+        last = self.csv.rows[-1] if self.csv.rows else {}
+        return last.get("step") == str(step) and any(name.startswith(prefix) for name in last)
+
     def add(self, step: int, figures: Mapping[str, float]) -> None:
         """Adds figures of a step everywhere."""
         if not self.enabled:

@@ -11,7 +11,7 @@ from fake_data import make_camvid, truncate
 
 from iccld.data.class_statistics import class_counts
 from iccld.data.datasets import open_dataset
-from iccld.data.loaders import SampleStream, make_loader
+from iccld.data.loaders import SampleStream, StepLoader
 from iccld.data.sampling import RareClassSampler, UniformSampler
 from iccld.data.transforms import TrainTransform
 from iccld.errors import InputError
@@ -99,26 +99,26 @@ def test_labels_are_not_read_from_an_unlabeled_stream(root: Path) -> None:
 
 
 def test_resumed_loader_goes_on_exactly(root: Path) -> None:
-    whole = list(make_loader(make_stream(root), 4, 0, 5))
-    rest = list(make_loader(make_stream(root), 4, 3, 5))
+    whole = list(StepLoader(make_stream(root), 4, 0, 5))
+    rest = list(StepLoader(make_stream(root), 4, 3, 5))
     assert len(whole) == 5
     assert len(rest) == 2
     assert all(same(a, b) for a, b in zip(whole[3:], rest, strict=True))
     assert whole[0]["image"].shape == (4, 3, 8, 8)
-    assert len(make_loader(make_stream(root), 4, 3, 5)) == 2
+    assert len(StepLoader(make_stream(root), 4, 3, 5)) == 2
 
 
 def test_ranks_share_what_one_process_would_load(root: Path) -> None:
-    whole = list(make_loader(make_stream(root), 4, 0, 3))
-    ranks = [list(make_loader(make_stream(root), 2, 0, 3, rank=r, world_size=2)) for r in range(2)]
+    whole = list(StepLoader(make_stream(root), 4, 0, 3))
+    ranks = [list(StepLoader(make_stream(root), 2, 0, 3, rank=r, world_size=2)) for r in range(2)]
     for step in range(3):
         joined = torch.cat([ranks[r][step]["image"] for r in range(2)])
         assert torch.equal(joined, whole[step]["image"])
 
 
 def test_workers_change_nothing(root: Path) -> None:
-    alone = list(make_loader(make_stream(root, rare=True), 2, 1, 4))
-    helped = list(make_loader(make_stream(root, rare=True), 2, 1, 4, num_workers=2))
+    alone = list(StepLoader(make_stream(root, rare=True), 2, 1, 4))
+    helped = list(StepLoader(make_stream(root, rare=True), 2, 1, 4, num_workers=2))
     assert all(same(a, b) for a, b in zip(alone, helped, strict=True))
 
 
@@ -126,7 +126,7 @@ def test_workers_change_nothing(root: Path) -> None:
 def test_global_random_state_is_left_alone(root: Path, num_workers: int) -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    list(make_loader(make_stream(root), 2, 0, 2, num_workers=num_workers))
+    list(StepLoader(make_stream(root), 2, 0, 2, num_workers=num_workers))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -135,7 +135,7 @@ def test_global_random_state_is_left_alone(root: Path, num_workers: int) -> None
 def test_broken_file_is_one_line_also_from_a_worker(root: Path, num_workers: int, labeled: bool) -> None:
     path = truncate(root / "train" / "images" / "0001TP_000003.jpg")
     with pytest.raises(InputError) as error:
-        list(make_loader(make_stream(root, labeled=labeled), 2, 0, 3, num_workers=num_workers))
+        list(StepLoader(make_stream(root, labeled=labeled), 2, 0, 3, num_workers=num_workers))
     assert str(error.value).startswith(f"{path}: JPEG is truncated")
     assert "\n" not in str(error.value)
 
@@ -144,7 +144,7 @@ def test_bugs_keep_their_traceback(root: Path, monkeypatch: pytest.MonkeyPatch) 
     stream = make_stream(root)
     monkeypatch.setattr(stream.dataset, "image", lambda index: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        list(make_loader(stream, 2, 0, 1))
+        list(StepLoader(stream, 2, 0, 1))
 
 
 def test_stream_travels_to_spawned_workers(root: Path) -> None:

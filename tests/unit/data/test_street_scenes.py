@@ -24,6 +24,7 @@ from iccld.data.scenes.camera import Camera
 from iccld.data.scenes.export import label_id_table, write_scenes
 from iccld.data.scenes.looks import LOOKS, pick
 from iccld.data.street_scenes import StreetScenes, render_scene
+from iccld.data.workers import WorkerDiedError
 from iccld.errors import InputError
 from iccld.labels import CAMVID11, CITYSCAPES19, CITYSCAPES_ID_TO_TRAIN_ID
 
@@ -196,21 +197,30 @@ class TestStreetScenes:
         alone = StreetScenes("both", 6, 48, 64)
         shared = StreetScenes("both", 6, 48, 64)
         monkeypatch.setattr(street_scenes, "_WORTH_FORKING", 2)
-        monkeypatch.setattr(street_scenes.os, "cpu_count", lambda: 2)
+        monkeypatch.setattr(street_scenes, "usable_cores", lambda: 2)
         shared.prepare()
         for index in range(6):
             np.testing.assert_array_equal(shared.image(index), alone.image(index))
 
-    def test_without_processes_it_renders_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(
+        "error", [OSError(11, "no more processes"), WorkerDiedError("was killed by SIGKILL")]
+    )
+    def test_without_processes_it_renders_itself(
+        self, error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         def refuse(*args: object) -> object:
-            raise OSError("no more processes")
+            raise error
 
         monkeypatch.setattr(street_scenes, "_WORTH_FORKING", 2)
-        monkeypatch.setattr(street_scenes.os, "cpu_count", lambda: 2)
-        monkeypatch.setattr(street_scenes, "ProcessPoolExecutor", refuse)
+        monkeypatch.setattr(street_scenes, "usable_cores", lambda: 2)
+        monkeypatch.setattr(street_scenes, "ordered_map", refuse)
         data = StreetScenes("game", 3, 48, 64)
         data.prepare()
         np.testing.assert_array_equal(data.image(0), StreetScenes("game", 3, 48, 64).image(0))
+        said = capsys.readouterr().err.splitlines()[0]
+        assert said.startswith("warning: the processes that render scenes cannot go on (")
+        assert error.args[-1] in said
+        assert said.endswith("without them, which takes longer")
 
     @pytest.mark.parametrize(
         ("kwargs", "named"),
@@ -382,7 +392,7 @@ import os, sys
 import cv2, numpy as np
 from iccld.data import street_scenes
 from iccld.data.street_scenes import StreetScenes
-os.cpu_count = lambda: 2
+street_scenes.usable_cores = lambda: 2
 cv2.setNumThreads(4)
 big = np.zeros((1500, 1500, 3), np.uint8)
 cv2.resize(big, (2000, 2000), interpolation=cv2.INTER_CUBIC)
@@ -408,7 +418,7 @@ import os, sys, time
 import numpy as np
 from iccld.data import street_scenes
 from iccld.data.street_scenes import StreetScenes
-os.cpu_count = lambda: 2
+street_scenes.usable_cores = lambda: 2
 def render(seed, **kwargs):
     time.sleep(0.05)
     return np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64), np.uint8)

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 import pytest
 
+from iccld.exits import Terminated
 from iccld.training.interruption import Interruption
 
 
@@ -30,3 +32,34 @@ def test_the_second_signal_stops_at_once(number: signal.Signals) -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupt_twice()
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
+)
+@pytest.mark.parametrize("early", [True, False])
+def test_a_signal_ends_a_wait(number: signal.Signals, kind: type[BaseException], early: bool) -> None:
+    def wait(interruption: Interruption) -> None:
+        with interruption.raising():
+            if not early:
+                os.kill(os.getpid(), number)
+            pytest.fail("the wait went on")
+
+    with Interruption() as interruption:
+        if early:
+            os.kill(os.getpid(), number)
+        with pytest.raises(kind):
+            wait(interruption)
+        assert interruption.signal == number
+
+
+def test_threads_have_no_signals() -> None:
+    def work() -> None:
+        with Interruption() as interruption, interruption.raising():
+            seen.append(interruption.requested)
+
+    seen: list[bool] = []
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [False]
