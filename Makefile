@@ -6,12 +6,13 @@ STAMP := .venv/.stamp
 # Bytecode is kept even where the environment says otherwise: without it a tenth of the time goes into compiling.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(shell $(PYTHON) -c 'import os; print(min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()))') --dist loadfile
 
-.PHONY: help venv demo test test-unit test-browser test-notebook docs check format results clean
+.PHONY: help venv demo test test-unit test-faults test-browser test-notebook docs check format results clean
 
 help:
 	@echo "make demo       train a small model on generated scenes and report (runs/demo)"
 	@echo "make test       the whole test suite"
 	@echo "make test-unit  the unit tests alone"
+	@echo "make test-faults  commands killed, starved and fed with damaged files (up to 20 minutes)"
 	@echo "make test-browser   the report and the app in a headless Chromium"
 	@echo "make test-notebook  examples/quickstart.ipynb, executed"
 	@echo "make docs       the documentation site (site/)"
@@ -38,6 +39,9 @@ test: $(STAMP)
 
 test-unit: $(STAMP)
 	@$(PYTEST) tests/unit
+
+test-faults: $(STAMP)
+	@$(PYTEST) tests/faults
 
 # Extras beyond .[dev], each installed once.
 .venv/.stamp-%: $(STAMP)

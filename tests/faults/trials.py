@@ -104,8 +104,10 @@ class Launcher:
 
     def close(self) -> None:
         assert self._server.stdin is not None
+        assert self._server.stdout is not None
         self._server.stdin.close()
         self._server.wait(10)
+        self._server.stdout.close()
 
 
 def _kill(pid: int) -> None:
