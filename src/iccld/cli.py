@@ -70,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after ``iccld``; those of the process by default.
 
     Returns:
-        The exit code: 0 done, 1 failed, 2 bad input or usage, 130 interrupted, 143 terminated, 141 broken pipe.
+        The exit code: 0 done, 1 the work or a part of it failed, 2 bad input or usage, 130 interrupted,
+        143 terminated, 141 the reader of the output went away.
 
     Raises:
         SystemExit: a command's help was printed.

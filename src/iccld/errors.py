@@ -11,7 +11,7 @@ class InputError(ValueError):
 
 
 class RunFailedError(RuntimeError):
-    """The work failed though nothing is wrong with its input: a process of it was killed, or another rank ended.
+    """The work failed though nothing is wrong with its input: a full disk, a loss that diverged, a killed process.
 
     The message is one line that names the cause and the remedy. The command line prints it on stderr without a
     traceback and exits with code 1.

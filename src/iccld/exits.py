@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 
 from iccld.errors import InputError, RunFailedError
+from iccld.streams import tolerant_streams
 
 EXIT_FAILED = 1
-"""The work failed, through no fault of the input."""
+"""The work failed, or a part of it, and what the user asked for is not why."""
 EXIT_USAGE = 2
 """Bad input or a usage error: the user can mend it."""
 EXIT_INTERRUPTED = 130
@@ -22,7 +25,6 @@ EXIT_TERMINATED = 143
 """SIGTERM (128 + 15)."""
 EXIT_BROKEN_PIPE = 141
 """The reader of our output went away (128 + SIGPIPE)."""
-
 
 OUTCOMES: Mapping[str, int] = {
     "finished": 0,
@@ -42,19 +44,47 @@ def interruption_by(number: int) -> KeyboardInterrupt:
     return Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
 
 
+_MISTAKES = (
+    *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP),
+    *(errno.ENAMETOOLONG, errno.EROFS, errno.EEXIST),
+)
+"""What the system says of a file that the user named wrongly or may not use."""
+# How torch, its GPU back ends, OpenCV and C++ say that memory is gone, where they raise no MemoryError.
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "out of memory",
+    "Insufficient memory",
+    "bad_alloc",
+    "bad allocation",
+)
+
+
 def run_guarded(work: Callable[[], int]) -> int:
-    """Does some work and turns every way it can end into an exit code and, at most, one line on stderr."""
+    """Does some work and turns every way it can end into an exit code and, at most, one line on stderr.
+
+    Raises:
+        SystemExit: the work raised it, as the help of a command does when it has been printed.
+    """
+    with tolerant_streams() as lost:
+        ended: SystemExit | None = None
+        try:
+            code = _run(work)
+        except SystemExit as error:
+            code, ended = 0 if error.code is None else error.code, error  # type: ignore[assignment]
+    if lost and code == 0:
+        reason = lost[0].strerror or str(lost[0])
+        return _end(EXIT_FAILED, f"standard output cannot be written ({reason}); give it another place")
+    if ended is not None:
+        raise ended
+    return code
+
+
+def _run(work: Callable[[], int]) -> int:
     try:
         with _sigterm_raises():
             code = work()
         sys.stdout.flush()  # here, where a broken pipe is still caught
         return code
-    except InputError as error:
-        if os.environ.get("ICCLD_DEBUG") == "1":
-            traceback.print_exc()
-        return _fail(str(error), EXIT_USAGE)
-    except RunFailedError as error:
-        return _fail(str(error), EXIT_FAILED)
     except Terminated:
         print("iccld: terminated", file=sys.stderr)
         return EXIT_TERMINATED
@@ -66,6 +96,10 @@ def run_guarded(work: Callable[[], int]) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
+    except Exception as error:
+        if os.environ.get("ICCLD_DEBUG") == "1":
+            traceback.print_exc()
+        return _explain(error)
 
 
 @contextlib.contextmanager
@@ -85,7 +119,47 @@ def _sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _fail(message: str, code: int) -> int:
+def _explain(error: Exception) -> int:
+    """Says in one line what happened; gives the exit code."""
+    text = str(error)
+    if isinstance(error, InputError | RunFailedError):
+        return _end(EXIT_USAGE if isinstance(error, InputError) else EXIT_FAILED, text)
+    if _is_out_of_memory(error):
+        remedy = (
+            "ask for less at a time (smaller images, crops, batches or networks), or use a larger machine"
+        )
+        return _end(EXIT_FAILED, f"out of memory ({text.splitlines()[0] if text else 'none left'}); {remedy}")
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        code = EXIT_USAGE if error.errno in _MISTAKES else EXIT_FAILED
+        return _end(code, f"{os.fsdecode(error.filename)}: {error.strerror}")
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return _end(EXIT_FAILED, "the disk is full; free some space and run the same command again")
+    what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return _end(EXIT_FAILED, f"unexpected {what}; {_keep_traceback()}")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    # By its name, so that torch is not loaded here.
+    return type(error).__name__ == "OutOfMemoryError" or (
+        not isinstance(error, OSError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+    )
+
+
+def _keep_traceback() -> str:
+    """Writes the traceback where a report of the fault can take it from; says where."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="iccld-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as file:
+            traceback.print_exc(file=file)
+    except OSError:
+        return "this is a fault of iccld: run it again with ICCLD_DEBUG=1 and report the traceback"
+    return f"this is a fault of iccld: please report it with {file.name}"
+
+
+def _end(code: int, message: str) -> int:
     line = " ".join(part.strip() for part in message.splitlines() if part.strip())
     print(f"iccld: error: {line}", file=sys.stderr)
     return code

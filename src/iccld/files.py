@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from iccld.errors import InputError
+from iccld.errors import InputError, RunFailedError
 
 
 def printable(name: str) -> str:
@@ -111,8 +111,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         path: the final name; missing parent folders are made.
 
     Raises:
-        InputError: the disk is full or the folder cannot be written; what stood at ``path`` is untouched, as
-            after any other error in the ``with`` block.
+        RunFailedError: the disk is full or broken. What stood at ``path`` is untouched, as after every other error.
+        InputError: the folder cannot be written.
     """
     path = Path(path)
     # The suffix stays last: image writers choose their format by it.
@@ -131,7 +131,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise InputError(_explain(path, error)) from error
+        raise _explain(path, error) from error
     finally:
         with contextlib.suppress(OSError):  # nothing there, or the parent is no folder: already explained
             temporary.unlink()
@@ -197,7 +197,14 @@ def write_json(path: str | os.PathLike[str], value: Any) -> Path:
     return write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def _explain(path: Path, error: OSError) -> str:
+def _explain(path: Path, error: OSError) -> InputError | RunFailedError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{path}: cannot be written, the disk is full; free some space and run the same command again"
-    return f"{path}: cannot be written ({error.strerror or error}); choose a folder that you may write to"
+        return RunFailedError(
+            f"{path}: cannot be written, the disk is full; free some space and run the same command again"
+        )
+    if error.errno in (errno.EIO, errno.EFBIG):
+        remedy = "the disk may be broken" if error.errno == errno.EIO else "see ulimit -f"
+        return RunFailedError(f"{path}: cannot be written ({error.strerror or error}); {remedy}")
+    return InputError(
+        f"{path}: cannot be written ({error.strerror or error}); choose a folder that you may write to"
+    )

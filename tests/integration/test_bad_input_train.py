@@ -1,4 +1,4 @@
-"""What ``iccld train`` says when it cannot go on: one line, exit code 2, nothing lost."""
+"""What ``iccld train`` says when it cannot go on: one line, exit code 2 for a mistake and 1 for a failure, nothing lost."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from iccld.cli import main
 from iccld.training.checkpoint import load_newest
 
 Flags = Callable[..., list[str]]
-Refuse = Callable[[list[str]], str]
+Refuse = Callable[..., str]
 
 
 @pytest.fixture
 def refuse(capsys: pytest.CaptureFixture[str]) -> Refuse:
     """Runs a command that has to fail and gives the one line that says why."""
 
-    def run(words: list[str]) -> str:
+    def run(words: list[str], code: int = 2) -> str:
         capsys.readouterr()
-        assert main(words) == 2
+        assert main(words) == code
         errors = capsys.readouterr().err
         lines = [line for line in errors.splitlines() if line.startswith("iccld: error: ")]
         assert len(lines) == 1, errors
@@ -243,7 +243,7 @@ def test_loss_or_gradient_that_is_no_number(
     words = flags(out, "--method", "source_only", "--checkpoint-every", "1", "--data.batch-size", "2")
     with monkeypatch.context() as patch:
         _spoil(patch, 2, how)
-        line = refuse(words)
+        line = refuse(words, 1)
     assert f"the {what} of step 3 is " in line
     assert line.count(".png") == 2, "names the files of the batch"
     assert str(out / "checkpoints" / "step-00000002.safetensors") in line
@@ -256,7 +256,7 @@ def test_loss_or_gradient_that_is_no_number(
 
 
 def test_absurd_learning_rate(flags: Flags, refuse: Refuse, tmp_path: Path) -> None:
-    line = refuse(flags(tmp_path / "run", "--optim.head-lr", "1e30", "--optim.backbone-lr", "1e30"))
+    line = refuse(flags(tmp_path / "run", "--optim.head-lr", "1e30", "--optim.backbone-lr", "1e30"), 1)
     assert "of step 2 is " in line
     assert "no checkpoint was written yet" in line
     assert not (tmp_path / "run" / "model.safetensors").exists()
@@ -277,7 +277,7 @@ def test_full_disk(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", replace)
-        line = refuse(words)
+        line = refuse(words, 1)
     assert "the disk is full; free some space and run the same command again" in line
     assert where in line
     checkpoint = load_newest(out / "checkpoints")

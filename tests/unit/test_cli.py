@@ -201,13 +201,15 @@ def test_debug_shows_the_traceback(
     assert err.endswith("iccld: error: bad\n")
 
 
-def test_bugs_keep_their_traceback(install: Install) -> None:
-    def run() -> int:
-        raise ValueError("a bug")
-
-    install(run)
-    with pytest.raises(ValueError, match="a bug"):
-        cli.main(["try"])
+@pytest.mark.parametrize(
+    "words", [["presets"], ["--help"], ["completion", "bash"], ["presets", "--json", "-"]]
+)
+@pytest.mark.parametrize("stream", [">/dev/full", ">&-"])
+def test_full_or_closed_output_is_one_line(words: list[str], stream: str) -> None:
+    script = ["bash", "-c", f'exec "$0" -m iccld "$@" {stream}', sys.executable, *words]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r"iccld: error: standard output cannot be written \(.*\).*\n", done.stderr)
 
 
 def test_interrupt(install: Install, capsys: pytest.CaptureFixture[str]) -> None:

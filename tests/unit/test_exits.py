@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -101,8 +104,118 @@ sys.exit(run_guarded(work))
     assert (done.returncode, done.stderr) == (141, "")
 
 
-@pytest.mark.parametrize("error", [ValueError("a bug"), SystemExit(3), OSError(5, "broken disk")])
-def test_bugs_pass_through(error: BaseException) -> None:
-    with pytest.raises(type(error)) as caught:
-        run_guarded(fail(error))
-    assert caught.value is error
+def test_an_exit_passes_through() -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_guarded(fail(SystemExit(3)))
+    assert caught.value.code == 3
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch has one for GPUs."""
+
+
+def missing() -> int:
+    open("/nowhere/at/all")
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("work", "code", "message"),
+    [
+        (fail(RunFailedError("the loss diverged")), 1, "the loss diverged"),
+        (fail(MemoryError()), 1, "out of memory (none left); ask for less"),
+        (
+            fail(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")),
+            1,
+            "out of memory ([enforce",
+        ),
+        (fail(OutOfMemoryError("CUDA: none left")), 1, "out of memory (CUDA: none left)"),
+        (fail(OSError(errno.ENOMEM, "Cannot allocate memory")), 1, "out of memory"),
+        (fail(OSError(errno.ENOSPC, "No space left on device")), 1, "the disk is full"),
+        (fail(OSError(errno.EIO, "Input/output error", "a.png")), 1, "a.png: Input/output error"),
+        (fail(PermissionError(errno.EACCES, "Permission denied", "a.png")), 2, "a.png: Permission denied"),
+        (missing, 2, "/nowhere/at/all: No such file or directory"),
+    ],
+)
+def test_failures_and_mistakes_have_two_codes(
+    work: Callable[[], int], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_guarded(work) == code
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"iccld: error: {message}")
+
+
+def test_a_bug_is_one_line_and_its_traceback_is_kept(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert run_guarded(fail(ZeroDivisionError("division by zero"))) == 1
+    err = capsys.readouterr().err
+    (kept,) = tmp_path.iterdir()
+    assert err == (
+        "iccld: error: unexpected ZeroDivisionError: division by zero; this is a fault of iccld: "
+        f"please report it with {kept}\n"
+    )
+    assert "in fail\n" in kept.read_text() or "in work\n" in kept.read_text()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    assert run_guarded(fail(ZeroDivisionError())) == 1
+    assert "run it again with ICCLD_DEBUG=1" in capsys.readouterr().err
+
+
+PRINT = """
+import os, sys
+from iccld.exits import run_guarded
+def work():
+    for _ in range({count}):
+        print("a line")
+    print("progress", file=sys.stderr, flush=True)
+    if {code} == 3:
+        sys.exit(0)
+    os.write(9, b"work was done")
+    return {code}
+sys.exit(run_guarded(work))
+"""
+
+
+@pytest.mark.parametrize(
+    ("streams", "code", "expected", "reason"),
+    [
+        (">/dev/full", 0, 1, "No space left on device"),
+        (">&-", 0, 1, "it is closed"),
+        (">/dev/full", 2, 2, ""),
+        ("2>/dev/full >/dev/null", 0, 0, ""),
+        ("2>&- >/dev/null", 0, 0, ""),
+        (">&- 2>&- <&-", 0, 1, ""),
+        (">/dev/full", 3, 1, "No space left on device"),
+    ],
+)
+def test_output_that_cannot_be_written(
+    streams: str, code: int, expected: int, reason: str, tmp_path: Path
+) -> None:
+    """The work is done all the same; a command whose output is lost has failed."""
+    script = PRINT.format(count=5000, code=code)
+    words = ["bash", "-c", f'exec 9>"$3"; exec "$1" -c "$2" {streams}', "-", sys.executable, script]
+    done = subprocess.run([*words, str(tmp_path / "done")], capture_output=True, text=True, check=False)
+    assert done.returncode == expected, done.stderr
+    assert (tmp_path / "done").read_text() == ("" if code == 3 else "work was done")
+    lines = done.stderr.replace("progress\n", "")
+    wanted = f"iccld: error: standard output cannot be written ({reason}); give it another place\n"
+    assert lines == (wanted if reason else "")
+
+
+def test_no_file_takes_the_number_of_a_closed_stream(tmp_path: Path) -> None:
+    script = """
+import os, sys
+from iccld.exits import run_guarded
+def work():
+    with open(sys.argv[1], "w") as file:
+        os.write(2, b"a library complains")
+        file.write("mine")
+    return 0
+run_guarded(work)
+"""
+    path = tmp_path / "file"
+    words = ["bash", "-c", 'exec "$1" -c "$2" "$3" <&- >&- 2>&-', "-", sys.executable, script, str(path)]
+    subprocess.run(words, check=False)
+    assert path.read_text() == "mine"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from iccld.errors import InputError
+from iccld.errors import InputError, RunFailedError
 from iccld.files import read_bounded, write_atomic, write_json, write_text
 
 
@@ -75,7 +75,7 @@ def test_full_disk_is_the_users_to_mend(tmp_path: Path) -> None:
     def write(temporary: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(temporary))
 
-    with pytest.raises(InputError, match="disk is full") as caught:
+    with pytest.raises(RunFailedError, match="disk is full") as caught:
         write_atomic(path, write)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -89,7 +89,7 @@ def test_full_disk_noticed_while_syncing(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(InputError, match="disk is full"):
+    with pytest.raises(RunFailedError, match="disk is full"):
         write_text(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]

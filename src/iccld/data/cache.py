@@ -23,7 +23,7 @@ from jaxtyping import UInt8
 from iccld.data.datasets import FileDataset
 from iccld.data.image_files import image_size
 from iccld.data.transforms import resize_image, resize_label
-from iccld.errors import InputError
+from iccld.errors import InputError, RunFailedError
 from iccld.files import as_file_name, write_atomic, write_json
 from iccld.progress import track
 
@@ -176,7 +176,7 @@ def _refuse_full(folder: Path, needed: int) -> None:
         return
     free = _free_bytes(folder)
     if needed > free:
-        raise InputError(
+        raise RunFailedError(
             f"{folder}: needs {needed / 1e9:.1f} GB more and the disk has {free / 1e9:.1f} GB; "
             "free some space, or choose another folder with --data.cache"
         )

@@ -48,7 +48,7 @@ Outcome = Literal["finished", "stopped", "interrupted", "terminated"]
 _FAILED = 1000  # greater than any signal's number
 
 
-class TrainingDivergedError(InputError):
+class TrainingDivergedError(RunFailedError):
     """The loss is no longer a finite number."""
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from iccld.errors import InputError
+from iccld.errors import InputError, RunFailedError
 from iccld.labels import CAMVID11, LabelSpace
 from iccld.models.iccld import ICCLD
 
@@ -229,7 +229,7 @@ def test_full_disk_leaves_the_old_model(model: ICCLD, saved: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(InputError, match="disk is full"):
+    with pytest.raises(RunFailedError, match="disk is full"):
         ICCLD(model.label_space, width=16).save_pretrained(saved)
     assert (saved / "model.safetensors").read_bytes() == before
     assert sorted(os.listdir(saved)) == ["config.json", "model.safetensors"]

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from iccld.errors import InputError
+from iccld.errors import InputError, RunFailedError
 from iccld.training.checkpoint import (
     Checkpoint,
     load_newest,
@@ -108,7 +108,7 @@ def test_full_disk_keeps_the_older_ones(tmp_path: Path, monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(InputError, match="disk is full"):
+    with pytest.raises(RunFailedError, match="disk is full"):
         _save(tmp_path, 3)
     assert _names(tmp_path) == ["step-00000001.safetensors", "step-00000002.safetensors"]
 
