@@ -1,4 +1,4 @@
-"""What ``iccld train`` says when it cannot go on: one line, exit code 2 for a mistake and 1 for a failure, nothing lost."""
+"""What ``iccld train`` says when it cannot go on: one line, code 2 for a mistake and 1 for a failure, nothing lost."""
 
 from __future__ import annotations
 
