@@ -8,6 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 
 class _Tolerant(io.FileIO):
@@ -24,7 +25,7 @@ class _Tolerant(io.FileIO):
         self.was_closed, self.keeps_pipe_errors = closed, keeps_pipe_errors
         self.failure: OSError | None = None
 
-    def write(self, data: bytes | memoryview, /) -> int:  # type: ignore[override]
+    def write(self, data: Any, /) -> int:
         """Writes, or pretends to."""
         size = memoryview(data).nbytes
         if self.was_closed and size:
@@ -54,23 +55,23 @@ def tolerant_streams() -> Iterator[list[OSError]]:
     """
     closed = {number: _fill(number) for number in range(3)}
     before, lost = (sys.stdout, sys.stderr), list[OSError]()
+    wrapped: list[tuple[_Tolerant, io.TextIOWrapper]] = []
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if closed[number] or _is_own(stream, number):
-            setattr(sys, name, _wrap(stream, number, closed=closed[number]))
-    ours = (sys.stdout, sys.stderr)
+            raw = _Tolerant(number, closed=closed[number], keeps_pipe_errors=number == 1)
+            wrapped.append((raw, _wrap(raw, stream)))
+            setattr(sys, name, wrapped[-1][1])
     try:
         yield lost
     finally:
         sys.stdout, sys.stderr = before
-        for stream, old in zip(ours, before, strict=True):
-            if stream is not old:
-                with contextlib.suppress(OSError):
-                    stream.flush()
-                raw = stream.buffer.raw  # type: ignore[attr-defined]
-                if stream is ours[0] and raw.failure is not None:
-                    lost.append(raw.failure)
-                stream.detach()
+        for raw, text in wrapped:
+            with contextlib.suppress(OSError):
+                text.flush()
+            text.detach()
+            if raw.fileno() == 1 and raw.failure is not None:
+                lost.append(raw.failure)
 
 
 def _fill(number: int) -> bool:
@@ -95,8 +96,8 @@ def _is_own(stream: object, number: int) -> bool:
         return False
 
 
-def _wrap(stream: io.TextIOWrapper | None, number: int, *, closed: bool) -> io.TextIOWrapper:
-    raw = _Tolerant(number, closed=closed, keeps_pipe_errors=number == 1)
+def _wrap(raw: _Tolerant, stream: io.TextIOWrapper | None) -> io.TextIOWrapper:
+    """A text stream onto the descriptor, like the one that was there."""
     if stream is None:
         return io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", "replace", line_buffering=True)
     with contextlib.suppress(OSError):
