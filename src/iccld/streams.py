@@ -22,7 +22,7 @@ class _Tolerant(io.FileIO):
 
     def __init__(self, number: int, *, closed: bool, keeps_pipe_errors: bool) -> None:
         super().__init__(number, "w", closefd=False)
-        self.was_closed, self.keeps_pipe_errors = closed, keeps_pipe_errors
+        self.number, self.was_closed, self.keeps_pipe_errors = number, closed, keeps_pipe_errors
         self.failure: OSError | None = None
 
     def write(self, data: Any, /) -> int:
@@ -70,7 +70,7 @@ def tolerant_streams() -> Iterator[list[OSError]]:
             with contextlib.suppress(OSError):
                 text.flush()
             text.detach()
-            if raw.fileno() == 1 and raw.failure is not None:
+            if raw.number == 1 and raw.failure is not None:
                 lost.append(raw.failure)
 
 
