@@ -40,7 +40,7 @@ def test_failing_writer_leaves_the_old_file_and_no_temporary_one(
         temporary.write_text("half of the n")
         raise failure
 
-    with pytest.raises((type(failure), InputError)):
+    with pytest.raises((type(failure), RunFailedError)):
         write_atomic(path, write)
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["weights.bin"]

@@ -15,7 +15,7 @@ from iccld.data.datasets import FileDataset, open_dataset
 from iccld.data.loaders import SampleStream
 from iccld.data.sampling import UniformSampler
 from iccld.data.transforms import TrainTransform
-from iccld.errors import InputError
+from iccld.errors import InputError, RunFailedError
 
 SIZE = (9, 14)
 
@@ -142,7 +142,7 @@ def test_no_room_is_said_before_anything_is_written(root: Path, monkeypatch: pyt
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("iccld.data.cache.shutil.disk_usage", lambda path: usage(10, 10, 3))
     cache = _cached(root)
-    with pytest.raises(InputError, match=r"needs 0\.0 GB more and the disk has 0\.0 GB; free some space"):
+    with pytest.raises(RunFailedError, match=r"needs 0\.0 GB more and the disk has 0\.0 GB; free some space"):
         cache.fill(jobs=1)
     assert not cache.folder.exists()
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from iccld.errors import InputError, RunFailedError
+from iccld.errors import RunFailedError
 from iccld.training.checkpoint import (
     Checkpoint,
     load_newest,
