@@ -14,6 +14,7 @@ from iccld.assembly.engine import build_fabric
 from iccld.assembly.loaders import build_caches, build_loaders
 from iccld.assembly.methods import build_method
 from iccld.assembly.networks import build_discriminator, build_model
+from iccld.assembly.ranks import explaining_lost_ranks, require_equal_ranks
 
 __all__ = [
     "RunData",
@@ -28,4 +29,6 @@ __all__ = [
     "build_model",
     "build_target",
     "build_val",
+    "explaining_lost_ranks",
+    "require_equal_ranks",
 ]

@@ -12,6 +12,7 @@ from lightning_utilities.core import rank_zero
 from iccld.compute import choose_device, uses_bf16
 from iccld.config import TrainConfig
 from iccld.errors import InputError
+from iccld.machine import end_with_parent
 from iccld.memory import keep_freed_memory
 
 
@@ -38,6 +39,8 @@ def build_fabric(config: TrainConfig) -> Fabric:
     m = config.model
     some_idle = not (m.context_links and m.detail_links and m.diffusion) or m.backbone.startswith("auto:")
     strategy = "ddp_find_unused_parameters_true" if some_idle else "ddp"
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent()  # a launcher that is killed leaves no ranks behind: they save and end
     rank_zero.log.setLevel(logging.WARNING)  # it announces bf16; so do we
     fabric = Fabric(
         accelerator="gpu" if device == "cuda" else device,

@@ -159,15 +159,15 @@ def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None =
         evaluate=assembly.build_evaluation(config, data),
         preset=preset,
     )
-    if fabric.is_global_zero:
-        write_json(out / "run.json", {"preset": preset, **to_dict(config)})
+    with assembly.explaining_lost_ranks():
         start = trainer.resume()
-        begin_record(out, config, start)
-        announce(config, out, preset, data, model, fabric, start)
-    fabric.barrier()
-    if not fabric.is_global_zero:
-        trainer.resume()
-    outcome = trainer.run()
+        assembly.require_equal_ranks(fabric, config, data, start)
+        if fabric.is_global_zero:
+            write_json(out / "run.json", {"preset": preset, **to_dict(config)})
+            begin_record(out, config, start)
+            announce(config, out, preset, data, model, fabric, start)
+        fabric.barrier()
+        outcome = trainer.run()
     if fabric.is_global_zero:
         _conclude(trainer, outcome, config, out, data)
     release_freed_memory()
