@@ -43,7 +43,10 @@ class DataConfig:
     """Of data sets of files: folder that keeps training images decoded and resized for further epochs and runs
     (`iccld data cache`); None decodes them each time."""
     source_size: tuple[int, int] | None = None
-    """Height and width that source images are resized to (or rendered at) before cropping; None keeps theirs."""
+    """Height and width that street_scenes are rendered at. Source images of files are scaled to that height before
+    cropping and keep their shape, unless they are stretched; None keeps their size."""
+    source_stretch: bool = False
+    """Bring source images of files to exactly that height and width, whatever their shape."""
     target: str = "street_scenes"
     """Unlabeled data set; the same choices."""
     target_root: str | None = None
@@ -51,7 +54,8 @@ class DataConfig:
     target_look: Look = "camera"
     target_count: int = 400
     target_size: tuple[int, int] | None = None
-    """The same for target images; also the size that they are evaluated at."""
+    """The same for target images, which always keep their shape: evaluation, prediction and exported models scale
+    images to that height too."""
     val_split: str = "val"
     """Split of the target data set to evaluate on when the run ends; skipped where it has no labels."""
     val_count: int = 100

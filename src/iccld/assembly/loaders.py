@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,18 @@ def build_loaders(config: TrainConfig, data: RunData, method: Method, fabric: Fa
     """Makes the sources of micro-batches; counts classes once where rare-class sampling needs it."""
     d = config.data
     is_source = method.labeled_domain == "source"
-    transform = TrainTransform(d.crop, d.scale, resize=d.source_size if is_source else d.target_size)
+    transform = _source_transform(d) if is_source else _target_transform(d)
     sampler: Sampler = UniformSampler(len(data.labeled), config.seed)
     if d.rare_class_sampling and is_source:
         sampler = RareClassSampler(class_counts(data.labeled, cache), d.rare_class_temperature)
-    labeled = SampleStream(_kept(data.labeled, d, transform.resize), transform, sampler, config.seed, True, 0)
+    labeled = SampleStream(_kept(data.labeled, d, transform), transform, sampler, config.seed, True, 0)
     target = None
     if data.target is not None:
-        target_transform = TrainTransform(
-            d.crop, d.scale, resize=d.target_size, ignore_top=d.ignore_top, ignore_bottom=d.ignore_bottom
+        target_transform = replace(
+            _target_transform(d), ignore_top=d.ignore_top, ignore_bottom=d.ignore_bottom
         )
         target_sampler = UniformSampler(len(data.target), config.seed + 1)
-        kept = _kept(data.target, d, d.target_size)
+        kept = _kept(data.target, d, target_transform)
         target = SampleStream(kept, target_transform, target_sampler, config.seed, False, 1)
     streams = [labeled] if target is None else [labeled, target]
     check_room([s.dataset for s in streams if isinstance(s.dataset, CachedDataset)])
@@ -53,18 +54,26 @@ def build_caches(config: TrainConfig, method: Method) -> list[CachedDataset]:
     """
     d = config.data
     labeled, target = open_training(d, build_label_space(d), method)
-    labeled_size = d.source_size if method.labeled_domain == "source" else d.target_size
-    both = [_kept(labeled, d, labeled_size)]
+    is_source = method.labeled_domain == "source"
+    both = [_kept(labeled, d, _source_transform(d) if is_source else _target_transform(d))]
     if target is not None:
-        both.append(_kept(target, d, d.target_size))
+        both.append(_kept(target, d, _target_transform(d)))
     return [dataset for dataset in both if isinstance(dataset, CachedDataset)]
 
 
-def _kept(dataset: SegmentationDataset, d: DataConfig, size: tuple[int, int] | None) -> SegmentationDataset:
+def _source_transform(d: DataConfig) -> TrainTransform:
+    return TrainTransform(d.crop, d.scale, resize=d.source_size, stretch=d.source_stretch)
+
+
+def _target_transform(d: DataConfig) -> TrainTransform:
+    return TrainTransform(d.crop, d.scale, resize=d.target_size)
+
+
+def _kept(dataset: SegmentationDataset, d: DataConfig, transform: TrainTransform) -> SegmentationDataset:
     """The same from the cache, if there is one and it is a data set of files."""
     if d.cache is None or not isinstance(dataset, FileDataset):
         return dataset
-    return CachedDataset(dataset, d.cache, size)
+    return CachedDataset(dataset, d.cache, transform.resize, stretch=transform.stretch)
 
 
 def _micro_batches(stream: SampleStream, d: DataConfig, fabric: Fabric) -> MicroBatches:

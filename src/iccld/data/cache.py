@@ -22,13 +22,13 @@ from jaxtyping import UInt8
 
 from iccld.data.datasets import FileDataset
 from iccld.data.image_files import image_size
-from iccld.data.transforms import resize_image, resize_label
 from iccld.errors import InputError, RunFailedError
 from iccld.files import as_file_name, write_atomic, write_json
 from iccld.progress import track
+from iccld.resizing import base_size, resize_image, resize_label
 
 _ABOUT = "cache.json"
-_FORMAT = 1
+_FORMAT = 2
 """Part of every key: to be raised when decoding, resizing or the files' form changes."""
 
 
@@ -45,21 +45,28 @@ class CachedDataset:
         dataset: the files.
         folder: the cache, which several data sets may share.
         size: base height and width in pixels; None keeps each image's own.
+        stretch: whether images are brought to exactly that size or keep their shape (``iccld.resizing.base_size``).
 
     Raises:
         InputError: a file of the data set is gone.
     """
 
     def __init__(
-        self, dataset: FileDataset, folder: str | os.PathLike[str], size: tuple[int, int] | None
+        self,
+        dataset: FileDataset,
+        folder: str | os.PathLike[str],
+        size: tuple[int, int] | None,
+        *,
+        stretch: bool = False,
     ) -> None:
         self.name, self.label_space, self.has_labels = dataset.name, dataset.label_space, dataset.has_labels
-        self.dataset, self.size = dataset, size
+        self.dataset, self.size, self.stretch = dataset, size, stretch
         try:
             fingerprint = dataset.fingerprint()
         except OSError as error:
             raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
         about = {"data set": dataset.name, "files": fingerprint, "size": size, "format": _FORMAT}
+        about |= {"stretch": stretch} if size is not None else {}
         key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
         self.folder = Path(folder) / f"{as_file_name(dataset.name)}-{key}"
         self._about = about | {
@@ -98,7 +105,8 @@ class CachedDataset:
 
     def bytes_for(self, num: int) -> int:
         """About how much disk some samples take; where images keep their sizes, as if all had the first one's."""
-        height, width = self.size or (image_size(self.dataset.layout.pairs[0].image) if len(self) else (0, 0))
+        first = image_size(self.dataset.layout.pairs[0].image) if len(self) else (0, 0)
+        height, width = base_size(first, self.size, stretch=self.stretch) if min(first) else first
         return num * height * width * (4 if self.has_labels else 3)
 
     def fill(self, jobs: int) -> int:
@@ -137,7 +145,8 @@ class CachedDataset:
     def _get(self, path: Path, num_axes: int, make: Callable[[], np.ndarray]) -> np.ndarray:
         try:
             kept: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-            if kept.dtype == np.uint8 and kept.ndim == num_axes and self.size in (None, kept.shape[:2]):
+            fits = self.size is None or kept.shape[:1] == self.size[:1]
+            if kept.dtype == np.uint8 and kept.ndim == num_axes and fits:
                 return kept
         except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError):
             pass  # not there yet, or damaged, in its header perhaps
@@ -150,11 +159,11 @@ class CachedDataset:
 
     def _resized_image(self, index: int) -> np.ndarray:
         image = self.dataset.image(index)
-        return image if self.size is None else resize_image(image, self.size)
+        return resize_image(image, base_size(image.shape[:2], self.size, stretch=self.stretch))
 
     def _resized_label(self, index: int) -> np.ndarray:
         label = self.dataset.label(index)
-        return label if self.size is None else resize_label(label, self.size)
+        return resize_label(label, base_size(label.shape, self.size, stretch=self.stretch))
 
 
 def check_room(caches: Sequence[CachedDataset]) -> None:

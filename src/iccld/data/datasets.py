@@ -19,6 +19,7 @@ from iccld.data.layouts import LAYOUTS, FilePair, Layout, folders_of_splits, nee
 from iccld.data.own_folder import own_folder, own_splits
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19, IGNORE, LabelSpace, suggest
+from iccld.resizing import resize_label
 
 DATASET_NAMES = ("gta5", "synthia", "cityscapes", "camvid", "folder", "street_scenes")
 
@@ -121,8 +122,7 @@ class FileDataset:
         if index not in self._resized:
             self._resized.add(index)
             _log.warning("%s: %s; the label map is resized", pair.label, sizes)
-        resized = cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
-        return np.asarray(resized, dtype=np.uint8)
+        return resize_label(label, size)
 
     def file_name(self, index: int) -> str:
         """The image's path relative to the folder of images, with ``/``."""

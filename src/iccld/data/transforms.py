@@ -9,32 +9,12 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from iccld.labels import IGNORE
+from iccld.resizing import base_size, resize_image, resize_label
 
 PADDING_COLOR = (124, 116, 104)
 """The RGB color of pixels outside the image: the mean of ImageNet, so about zero after normalization."""
 
 _MOST_TRIES = 10
-
-
-def resize_image(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Resizes an image to (height, width): by area when both sides shrink, else linearly."""
-    height, width = image.shape[:2]
-    if size == (height, width):
-        return image
-    shrinks = size[0] <= height and size[1] <= width
-    resized = cv2.resize(
-        image, (size[1], size[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
-    return np.asarray(resized, dtype=np.uint8)
-
-
-def resize_label(label: UInt8[np.ndarray, "h w"], size: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2"]:
-    """Resizes a label map to (height, width); each new pixel takes the label under its center."""
-    if size == label.shape:
-        return label
-    # INTER_NEAREST takes the label under the pixel's corner, half a pixel off the image.
-    resized = cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
-    return np.asarray(resized, dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -63,6 +43,8 @@ class TrainTransform:
         scale: the range of the random scale factor, applied to the base size; (1, 1) for none.
         flip: whether half of the samples are mirrored.
         resize: base (height, width) that images are brought to before scaling; None keeps each image's own.
+        stretch: whether images are brought to exactly that size; otherwise they keep their shape and only the height
+            counts (see ``iccld.resizing.base_size``).
         ignore_top: share of the full image's height, at its top, that is marked invalid.
         ignore_bottom: the same at its bottom, for the hood of the own car (DAFormer leaves out 15 and 120 of
             512 rows of pseudo-labels: 0.03 and 0.23).
@@ -75,6 +57,7 @@ class TrainTransform:
     scale: tuple[float, float] = (1.0, 1.0)
     flip: bool = True
     resize: tuple[int, int] | None = None
+    stretch: bool = False
     ignore_top: float = 0.0
     ignore_bottom: float = 0.0
     class_share: float = 0.0057
@@ -123,7 +106,7 @@ class TrainTransform:
 
     def draw(self, size: tuple[int, int], rng: np.random.Generator) -> Geometry:
         """Draws the geometry for an image of the given (height, width)."""
-        base_height, base_width = self.resize or size
+        base_height, base_width = base_size(size, self.resize, stretch=self.stretch)
         factor = rng.uniform(*self.scale)
         height, width = max(1, round(base_height * factor)), max(1, round(base_width * factor))
         top = int(rng.integers(max(0, height - self.crop[0]) + 1))

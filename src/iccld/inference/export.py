@@ -28,6 +28,7 @@ from iccld.files import write_atomic
 from iccld.inference.exported import FACTS, SMALLEST, SUFFIXES, Format
 from iccld.models.iccld import ICCLD
 from iccld.models.prediction import average_draws, entropy, to_pixels
+from iccld.resizing import scaled_width
 
 OUTPUTS = ("labels", "probabilities", "uncertainty", "mutual_information")
 
@@ -67,8 +68,7 @@ class ExportGraph(nn.Module):
         size = height, width = images.shape[1], images.shape[2]
         pixels = images.permute(0, 3, 1, 2).float() / 255
         if self.input_height:
-            # Rounded as in prediction, in whole numbers: graphs have no rounding of sizes.
-            size = self.input_height, (2 * width * self.input_height + height) // (2 * height)
+            size = self.input_height, scaled_width(height, width, self.input_height)
             pixels = _averaging(height, size[0]) @ pixels @ _averaging(width, size[1]).T
         cells = [(side + _CELL - 1) // _CELL for side in size]
         for axis, (side, count) in enumerate(zip(size, cells, strict=True), start=2):

@@ -15,6 +15,7 @@ from torch import Tensor
 from iccld.errors import InputError
 from iccld.labels import LabelSpace
 from iccld.models.prediction import Maps, Prediction, check_scaled, predict_windows, to_batch
+from iccld.resizing import scaled_width
 
 Format = Literal["onnx", "openvino", "torch"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
@@ -125,7 +126,7 @@ class ExportedSegmenter:
     def _check_size(self, height: int, width: int) -> None:
         seen, scaled = width, ""
         if self.input_height:
-            seen = (2 * width * self.input_height + height) // (2 * height)
+            seen = scaled_width(height, width, self.input_height)
             scaled = f" ({seen}×{self.input_height} as the model sees it)"
         if min(height, width, seen) < SMALLEST:
             raise InputError(

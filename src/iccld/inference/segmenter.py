@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
@@ -19,6 +18,7 @@ from iccld.labels import LabelSpace
 from iccld.models.iccld import ICCLD
 from iccld.models.prediction import Prediction
 from iccld.progress import busy
+from iccld.resizing import resize_image
 
 
 @runtime_checkable
@@ -160,7 +160,7 @@ def predict_image(
         InputError: the device ran out of memory.
     """
     settings = settings or PredictSettings()
-    seen = image if settings.resize is None else _resize_image(image, settings.resize)
+    seen = image if settings.resize is None else resize_image(image, settings.resize)
     try:
         prediction = model.predict(
             seen,
@@ -184,16 +184,6 @@ def predict_image(
 def _input_height(settings: PredictSettings) -> int | None:
     # A size that was asked for is not scaled again to the height the model was trained at.
     return None if settings.resize is None else 0
-
-
-def _resize_image(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:
-    height, width = size
-    # Averaging keeps thin things when shrinking; it would give blocks when enlarging.
-    shrinks = height * width < image.shape[0] * image.shape[1]
-    resized = cv2.resize(
-        image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
-    return np.asarray(resized, dtype=np.uint8)
 
 
 def _resize_prediction(prediction: Prediction, size: tuple[int, int]) -> Prediction:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from iccld.compute import autocast
 from iccld.errors import InputError
 from iccld.models.layers import upsample_to
+from iccld.resizing import base_size, resize_images
 
 if TYPE_CHECKING:
     from iccld.models.iccld import ICCLD, ImageState
@@ -158,11 +158,10 @@ def _to_input_height(batch: Float[Tensor, "b 3 h w"], height: int) -> Float[Tens
     """Scales images to the height that the model was trained at, so that things have the size it knows."""
     if height <= 0 or batch.shape[-2] == height:
         return batch
-    width = max(1, round(batch.shape[-1] * height / batch.shape[-2]))
-    check_scaled((batch.shape[-2], batch.shape[-1]), (height, width))
-    return F.interpolate(
-        batch, size=(height, width), mode="bilinear", align_corners=False, antialias=True
-    ).clamp(0, 1)
+    size = (batch.shape[-2], batch.shape[-1])
+    scaled = base_size(size, (height, 0))
+    check_scaled(size, scaled)
+    return resize_images(batch, scaled).clamp(0, 1)
 
 
 def check_scaled(size: tuple[int, int], scaled: tuple[int, int]) -> None:

@@ -73,8 +73,8 @@ def test_filled_beforehand_nothing_is_decoded(root: Path, monkeypatch: pytest.Mo
     assert again.missing() == []
     assert again.fill(jobs=2) == 0
     for index in range(4):
-        assert again.image(index).shape == (*SIZE, 3)
-        assert again.label(index).shape == SIZE
+        assert again.image(index).shape == (9, 12, 3), "images of 12×16 keep their shape"
+        assert again.label(index).shape == (9, 12)
 
 
 def test_labels_of_every_format_come_out_as_classes(tmp_path: Path) -> None:
@@ -148,9 +148,18 @@ def test_no_room_is_said_before_anything_is_written(root: Path, monkeypatch: pyt
 
 
 def test_room_is_counted_for_images_and_labels(root: Path) -> None:
-    assert _cached(root).bytes_for(3) == 3 * 9 * 14 * 4
-    assert _cached(root, labels=False).bytes_for(3) == 3 * 9 * 14 * 3
+    assert _cached(root).bytes_for(3) == 3 * 9 * 12 * 4
+    assert _cached(root, labels=False).bytes_for(3) == 3 * 9 * 12 * 3
     assert _cached(root, None).bytes_for(2) == 2 * 12 * 16 * 4
+
+
+def test_stretched_images_are_kept_apart(root: Path) -> None:
+    cache = _cached(root)
+    stretched = CachedDataset(_open(root), root.parent / "cache", SIZE, stretch=True)
+    assert stretched.folder != cache.folder
+    assert stretched.image(0).shape == (*SIZE, 3)
+    assert stretched.label(0).shape == SIZE
+    assert stretched.bytes_for(3) == 3 * 9 * 14 * 4
 
 
 def test_a_random_scale_reads_from_the_cache_too(root: Path) -> None:

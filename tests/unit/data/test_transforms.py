@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
-from iccld.data.transforms import PADDING_COLOR, TrainTransform, resize_image, resize_label
+from iccld.data.transforms import PADDING_COLOR, TrainTransform
 from iccld.labels import IGNORE
+from iccld.resizing import resize_image, resize_label
 
 lengths = st.integers(1, 40)
 sizes = st.tuples(lengths, lengths)
@@ -34,20 +35,6 @@ def test_crop_flip_and_padding_move_image_and_label_alike(
     assert valid.sum() == min(size[0], crop[0]) * min(size[1], crop[1])
 
 
-@given(sizes, sizes, st.data())
-def test_scaled_label_is_where_the_scaled_image_shows_it(
-    size: tuple[int, int], target: tuple[int, int], data: st.DataObject
-) -> None:
-    """Of a half-plane, a pixel shows the half that holds its center: by area, linearly or by nearest."""
-    axis = data.draw(st.sampled_from([0, 1]))
-    edge = data.draw(st.integers(0, size[axis]))
-    label = (np.indices(size)[axis] >= edge).astype(np.uint8)
-    shown = resize_image(np.stack([label * 255] * 3, axis=2), target)[..., 0]
-    scaled = resize_label(label, target)
-    clear = np.abs(shown.astype(int) - 127.5) > 2  # on the very edge either may be
-    np.testing.assert_array_equal(scaled[clear], (shown > 127.5)[clear].astype(np.uint8))
-
-
 @given(st.integers(8, 40), st.floats(0.5, 2.0), seeds)
 def test_random_scale_moves_image_and_label_alike(length: int, factor: float, seed: int) -> None:
     edge = length // 2
@@ -67,20 +54,10 @@ def test_resize_without_chance_is_a_plain_resize(
 ) -> None:
     image = rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     label = rng(seed).integers(0, 19, size, dtype=np.uint8)
-    sample = TrainTransform(target, flip=False, resize=target)(image, label, rng(0))
+    sample = TrainTransform(target, flip=False, resize=target, stretch=True)(image, label, rng(0))
     np.testing.assert_array_equal(sample["image"], resize_image(image, target))
     np.testing.assert_array_equal(sample["label"], resize_label(label, target))
     assert sample["valid"].all()
-
-
-@given(sizes, sizes)
-def test_nearest_takes_the_label_under_the_center(size: tuple[int, int], target: tuple[int, int]) -> None:
-    label = np.random.default_rng(0).integers(0, 255, size, dtype=np.uint8)
-    centers = [(np.arange(new) + 0.5) * old / new for old, new in zip(size, target, strict=True)]
-    # A center on the line between two pixels may take either.
-    assume(all(np.abs(c - np.round(c)).min() > 1e-3 for c in centers))
-    rows, columns = (np.floor(c).astype(int) for c in centers)
-    np.testing.assert_array_equal(resize_label(label, target), label[np.ix_(rows, columns)])
 
 
 @given(st.integers(10, 40), st.floats(0, 0.45), st.floats(0, 0.45), sizes, seeds)
