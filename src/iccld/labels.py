@@ -37,7 +37,7 @@ class LabelSpace:
     """An ordered set of classes; a class's index is its label value, 255 is ignored."""
 
     name: Annotated[str, Length(200)]
-    classes: tuple[LabelClass, ...]
+    classes: Annotated[tuple[LabelClass, ...], Length(254)]
 
     def __post_init__(self) -> None:
         names = [c.name for c in self.classes]

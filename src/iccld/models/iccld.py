@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from iccld.compute import to_device
 from iccld.diffusion import sample, self_aligned_state
+from iccld.documents import Range, build
+from iccld.errors import InputError
+from iccld.escaping import shortened
 from iccld.labels import IGNORE, LabelSpace
 from iccld.models import storage
 from iccld.models.denoiser import Denoiser, ImageNeck, LightDenoiser
@@ -34,14 +37,14 @@ class ModelSpec:
     """Everything needed to build the network again; stored in ``config.json``."""
 
     backbone: str = "compact"
-    latent_channels: int = 16
-    width: int = 96
+    latent_channels: Annotated[int, Range(1, 1024)] = 16
+    width: Annotated[int, Range(1, 8192)] = 96
     context_links: bool = True
     detail_links: bool = True
     diffusion: bool = True
     reencoding: bool = True
     light_steps: bool = False
-    input_height: int = 0
+    input_height: Annotated[int, Range(0, 16384)] = 0
     backbone_config: dict[str, Any] | None = None
 
 
@@ -412,13 +415,20 @@ class ICCLD(nn.Module):
         folder = storage.find_model(source)
         config = storage.read_config(folder)
         try:
-            space = LabelSpace.from_dict(config["label_space"])
+            space = LabelSpace.from_dict(config.get("label_space"))
+            stored = config.get("model")
             # Models stored before re-encoding existed do not know it.
-            spec = ModelSpec(**{"reencoding": False, **config["model"]})
-        except (KeyError, TypeError, ValueError) as error:
+            spec = build(
+                ModelSpec, {"reencoding": False, **stored} if isinstance(stored, dict) else stored, "model"
+            )
+        except InputError as error:
             raise storage.not_a_model(folder, error) from error
-        model = cls(space, **asdict(spec))
-        storage.load_weights(model, folder, num_classes=len(space))
+        if spec.backbone.startswith("auto:") and spec.backbone_config is None:
+            raise InputError(
+                f"{folder / storage.CONFIG}: has no configuration of its backbone {shortened(spec.backbone)}, which is "
+                "not fetched; save the model again where that backbone is known"
+            )
+        model = storage.load_network(lambda: cls(space, **vars(spec)), folder, num_classes=len(space))
         return model.eval()
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import json
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from iccld.documents import read_json
 from iccld.errors import InputError
-from iccld.files import write_atomic, write_json
+from iccld.files import open_regular, write_atomic, write_json
 from iccld.models.hub import fetch, split_id
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 _FORMAT = "iccld"
+_FLOATS = ("F64", "F32", "F16", "BF16")
+_MOST_HEADER = 16_000_000
+_MOST_BUFFERS = 1_000_000_000
+"""Bytes of tables that are computed and not stored, such as Swin's positions in a window."""
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def atomic_safetensors(path: str | Path, save: Callable[[Path], object]) -> Path:
@@ -50,14 +60,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: the file is missing, truncated or of another format.
     """
-    try:
+    with _explained(path):
+        _check_header(path)
         return load_file(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; give a folder that a finished run wrote") from error
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{path}: truncated or not a safetensors file ({error}); copy or train it again"
-        ) from error
 
 
 def save_model(folder: str | Path, weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
@@ -93,12 +98,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         InputError: missing, broken, or not of an ICCLD model.
     """
     path = folder / CONFIG
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{folder}: holds no {CONFIG}, so it is no model; give the folder of a finished run")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is not JSON ({error}); copy or train the model again") from error
+    config = read_json(path, remedy="copy or train the model again")
     if not isinstance(config, dict) or config.get("format") != _FORMAT:
         raise InputError(
             f"{path}: is not the configuration of an ICCLD model; give the folder of a finished run"
@@ -113,27 +115,126 @@ def not_a_model(folder: Path, error: Exception) -> InputError:
     )
 
 
-def load_weights(model: nn.Module, folder: Path, *, num_classes: int) -> None:
-    """Loads weights strictly.
+def load_network(build: Callable[[], Network], folder: Path, *, num_classes: int) -> Network:
+    """Builds a network and loads its weights strictly.
+
+    The network is first built without memory and compared with the header of the weights file, so that a
+    configuration of sizes that these weights do not have takes neither memory nor time.
+
+    Args:
+        build: makes the network.
+        folder: that holds the weights.
+        num_classes: as ``config.json`` has it.
 
     Raises:
         InputError: names the first thing that does not fit; a wrong number of classes is named as such.
     """
     path = folder / WEIGHTS
-    weights = load_tensors(path)
-    head = weights.get("label_decoder.head.weight")
-    if head is not None and len(head) != num_classes:
+    stored = read_header(path)
+    head = stored.get("label_decoder.head.weight")
+    if head is not None and head.shape[:1] != (num_classes,):
         raise InputError(
-            f"{path}: has weights for {len(head)} classes but {CONFIG} lists {num_classes}; "
+            f"{path}: has weights for {head.shape[0] if head.shape else 0} classes but {CONFIG} lists {num_classes}; "
             f"use the {CONFIG} that was saved with these weights"
         )
-    own = model.state_dict()
-    missing = sorted(own.keys() - weights.keys())
-    unknown = sorted(weights.keys() - own.keys())
-    differing = sorted(k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape)
-    for what, names in (("lacks", missing), ("has an unknown", unknown), ("has another shape of", differing)):
+    sketch = _sketch(build, folder, len(stored))
+    own = sketch.state_dict()
+    missing = sorted(own.keys() - stored.keys())
+    unknown = sorted(stored.keys() - own.keys())
+    both = own.keys() & stored.keys()
+    differing = sorted(k for k in both if tuple(own[k].shape) != stored[k].shape)
+    other = sorted(k for k in both if own[k].is_floating_point() != (stored[k].dtype in _FLOATS))
+    for what, names in (
+        ("lacks", missing),
+        ("has an unknown", unknown),
+        ("has another shape of", differing),
+        ("has numbers of another kind in", other),
+    ):
         if names:
             raise InputError(
                 f"{path}: {what} {names[0]} ({len(names)} such); use the {CONFIG} that was saved with these weights"
             )
-    model.load_state_dict(weights)
+    model = build()
+    model.load_state_dict(load_tensors(path))
+    return model
+
+
+def _sketch(build: Callable[[], Network], folder: Path, num_tensors: int) -> Network:
+    """Builds a network on the device ``meta``; stops as soon as it has many more parts than there are weights."""
+    left, thread = 2 * num_tensors + 100, threading.get_ident()
+
+    def count(module: nn.Module, name: str, parameter: object) -> None:
+        nonlocal left
+        left -= threading.get_ident() == thread
+        if left < 0:
+            raise InputError(f"{CONFIG} describes more than the {num_tensors} weights that {WEIGHTS} has")
+
+    counting = nn.modules.module.register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            sketch = build()
+        size = sum(b.numel() * b.element_size() for b in sketch.buffers())
+        if size > _MOST_BUFFERS + (folder / WEIGHTS).stat().st_size:
+            raise InputError(f"its tables would take {size / 1e9:.3g} GB")
+    except Exception as error:  # sizes that do not go together fail in many ways
+        raise InputError(
+            f"{folder / CONFIG}: describes no network that fits its weights ({_first_line(error)}); "
+            f"use the {CONFIG} that was saved with them"
+        ) from error
+    finally:
+        counting.remove()
+    return sketch
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """What the header of a weights file says of a tensor.
+
+    Attributes:
+        dtype: as safetensors has it: ``F32``, ``BF16``, ``I64`` and others.
+        shape: its sizes.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def read_header(path: Path) -> dict[str, StoredTensor]:
+    """Reads the names, types and shapes of a safetensors file, not the tensors.
+
+    Raises:
+        InputError: the file is missing, truncated or of another format.
+    """
+    with _explained(path):
+        _check_header(path)
+        with safe_open(path, framework="pt") as handle:
+            slices = {key: handle.get_slice(key) for key in handle.keys()}  # noqa: SIM118 - not a mapping
+            return {
+                key: StoredTensor(part.get_dtype(), tuple(part.get_shape())) for key, part in slices.items()
+            }
+
+
+def _check_header(path: Path) -> None:
+    """Refuses what is no regular file, and a header of more bytes than any of ours."""
+    with open_regular(path) as handle:
+        size = int.from_bytes(handle.read(8), "little")
+    if size > _MOST_HEADER:
+        raise SafetensorError(f"a header of {size} bytes")
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    if not path.exists():
+        raise InputError(f"{path}: no such file; give a folder that a finished run wrote")
+    try:
+        yield
+    except InputError:
+        raise
+    except (SafetensorError, OSError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"{path}: truncated or not a safetensors file ({_first_line(error)}); copy or train it again"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

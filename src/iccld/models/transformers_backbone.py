@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from iccld.documents import read_json
 from iccld.errors import InputError
+from iccld.models.backbone_config import BACKBONE_TYPES, MIT_TYPES, plain_config, portable
+from iccld.models.hub import fetch, split_id
 from iccld.models.layers import upsample_to
 
 # Xie et al. 2021 (SegFormer), table 6: hidden sizes and depths of MiT-B0 to B5.
@@ -23,6 +27,13 @@ _MIT = {
     "mit_b5": ((64, 128, 320, 512), (3, 6, 40, 3)),
 }
 MIT_NAMES = tuple(_MIT)
+
+# Weights of these ids may be pickles, of which tensors alone are read; others must be safetensors.
+_PUBLISHED = {name: f"nvidia/{name.replace('_', '-')}" for name in MIT_NAMES}
+
+_WEIGHTS, _PICKLE = "model.safetensors", "pytorch_model.bin"
+_FILES = ("config.json", _WEIGHTS, f"{_WEIGHTS}.index.json", "model-*-of-*.safetensors")
+_REMEDY = "give a hub id that you can reach or a local folder with config.json and model.safetensors"
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -63,17 +74,20 @@ class MixTransformerCoder(_NormalizedCoder):
         from transformers import SegformerConfig, SegformerModel
 
         if config is not None:
-            self.encoder = SegformerModel(SegformerConfig.from_dict(config))
+            self.encoder = SegformerModel(plain_config(config, MIT_TYPES, f"backbone {name}"))
         elif pretrained:
-            source = pretrained if isinstance(pretrained, str) else f"nvidia/{name.replace('_', '-')}"
-            self.encoder = _load_weights(SegformerModel, source)
+            source = pretrained if isinstance(pretrained, str) else _PUBLISHED[name]
+            folder = _folder_of(source)
+            self.encoder = _load_weights(
+                SegformerModel, source, folder, _read_config(source, folder, MIT_TYPES)
+            )
         else:
             hidden_sizes, depths = _MIT[name]
             self.encoder = SegformerModel(
                 SegformerConfig(hidden_sizes=list(hidden_sizes), depths=list(depths))
             )
         if config is not None or pretrained:  # what was read may differ from the table above
-            self.backbone_config = _portable(self.encoder.config)
+            self.backbone_config = portable(self.encoder.config)
         self.channels = dict(zip((4, 8, 16, 32), self.encoder.config.hidden_sizes, strict=True))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
@@ -103,9 +117,13 @@ class AutoBackboneCoder(_NormalizedCoder):
         self, source: str, *, pretrained: bool = False, config: dict[str, Any] | None = None
     ) -> None:
         super().__init__()
-        from transformers import AutoBackbone, AutoConfig
+        from transformers import AutoBackbone
 
-        loaded = _from_pretrained(AutoConfig, source) if config is None else AutoConfig.for_model(**config)
+        if config is None:
+            folder = _folder_of(source)
+            loaded = _read_config(source, folder, BACKBONE_TYPES)
+        else:
+            loaded = plain_config(config, BACKBONE_TYPES, f"backbone {source}")
         patch_size = getattr(loaded, "patch_size", None)
         num_layers = getattr(loaded, "num_hidden_layers", 0)
         is_plain = not hasattr(loaded, "depths")
@@ -113,19 +131,19 @@ class AutoBackboneCoder(_NormalizedCoder):
             indices = [max(1, round(num_layers * share)) for share in (0.25, 0.5, 0.75, 1.0)]
         else:
             indices = list(range(1, len(getattr(loaded, "stage_names", ()))))
+        stored = portable(loaded)
         try:
             loaded.out_indices = indices
             loaded.dtype = torch.float32  # whatever the checkpoint is stored in
-            self.backbone = AutoBackbone.from_config(loaded)
-        except (ValueError, AttributeError) as error:
+            self.backbone = AutoBackbone.from_config(loaded, trust_remote_code=False)
+        except Exception as error:  # each network checks its sizes in its own way
             raise InputError(
-                f"backbone {source}: transformers has no backbone of this type ({str(error).splitlines()[0]}); "
-                "choose one that AutoBackbone lists, e.g. ConvNeXtV2, Swin or DINOv2"
+                f"backbone {source}: cannot be built of its configuration ({_first_line(error)})"
             ) from error
         if pretrained and config is None:
             # Not AutoBackbone itself: of a local folder it asks the hub first.
-            self.backbone = _load_weights(type(self.backbone), source, config=loaded)
-        self.backbone_config = _portable(loaded)
+            self.backbone = _load_weights(type(self.backbone), source, folder, loaded)
+        self.backbone_config = stored
         self.patch_size = int(patch_size) if is_plain and isinstance(patch_size, int) else 0
         channels = list(self.backbone.channels)
         if len(channels) != 4:
@@ -146,16 +164,62 @@ class AutoBackboneCoder(_NormalizedCoder):
         return {s: upsample_to(m, sizes[s]) for s, m in zip(self.channels, maps, strict=True)}
 
 
-def _portable(config: Any) -> dict[str, Any]:
-    """A configuration to store with a model: without the folder of this machine that it was read from."""
-    stored: dict[str, Any] = config.to_dict()
-    stored.pop("_name_or_path", None)
-    return stored
+def offers_weights(source: str) -> bool:
+    """Whether a folder or hub id of a backbone holds weights beside its configuration.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    folder = _folder_of(source)
+    return any((folder / name).exists() for name in (_WEIGHTS, f"{_WEIGHTS}.index.json"))
 
 
-def _load_weights(kind: Any, source: str, **arguments: Any) -> Any:
+def _folder_of(source: str) -> Path:
+    """The folder itself, or a download of what is needed of a hub id: configuration and weights, no code."""
+    if Path(source).is_dir():
+        return Path(source)
+    found = split_id(source)
+    if found is None:
+        raise InputError(f"backbone {source}: cannot be read (no such folder); {_REMEDY}")
+    return fetch(*found, (*_FILES, _PICKLE) if source in _PUBLISHED.values() else _FILES)
+
+
+def _read_config(source: str, folder: Path, allowed: tuple[str, ...]) -> Any:
+    """Reads ``config.json`` of a folder; no code is run."""
+    where, path = f"backbone {source}", folder / "config.json"
+    if not path.exists():
+        raise InputError(f"{where}: cannot be read (it has no config.json); {_REMEDY}")
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: {path} is no configuration of a network")
+    if (
+        folder / "adapter_config.json"
+    ).exists():  # would be loaded, and may name another network to be fetched
+        raise InputError(
+            f"{where}: holds an adapter (adapter_config.json); give the folder of a whole network"
+        )
+    return plain_config(value, allowed, where)
+
+
+def _load_weights(kind: Any, source: str, folder: Path, config: Any) -> Any:
     """Loads a network in fp32; one that finds hardly any of its weights in the source is of another kind."""
-    model, report = _from_pretrained(kind, source, dtype=torch.float32, output_loading_info=True, **arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # heads that a backbone does not use
+        try:
+            model, report = kind.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                output_loading_info=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                use_safetensors=None if source in _PUBLISHED.values() else True,
+                weights_only=True,
+            )
+        except Exception as error:  # hub, files and tensors fail in many ways; all mean the same
+            raise InputError(
+                f"backbone {source}: cannot be read ({_first_line(error)}); {_REMEDY}"
+            ) from error
     missing, total = len(report["missing_keys"]), len(model.state_dict())
     if 2 * missing > total:
         raise InputError(
@@ -165,14 +229,5 @@ def _load_weights(kind: Any, source: str, **arguments: Any) -> Any:
     return model
 
 
-def _from_pretrained(loader: Any, source: str, **arguments: Any) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # heads that a backbone does not use
-        try:
-            return loader.from_pretrained(source, **arguments)
-        except Exception as error:  # hub, files and tensors fail in many ways; all mean the same
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise InputError(
-                f"backbone {source}: cannot be read ({reason}); give a hub id that you can reach or a local folder "
-                "with config.json and model.safetensors"
-            ) from error
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -80,17 +82,17 @@ def test_mit_reads_weights_from_a_folder(backbone_folders: Folders) -> None:
 def test_mit_asks_for_the_published_weights(
     monkeypatch: pytest.MonkeyPatch, backbone_folders: Folders
 ) -> None:
-    from transformers import SegformerModel
+    asked: list[tuple[str, str | None]] = []
 
-    original, asked = SegformerModel.from_pretrained, []
+    def fetch(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
+        asked.append((repo_id, revision))
+        assert "config.json" in patterns
+        assert not any(fnmatch.fnmatch("modeling_evil.py", pattern) for pattern in patterns)
+        return backbone_folders["segformer"]
 
-    def fetch(source: str, **arguments: object) -> object:
-        asked.append(source)
-        return original(backbone_folders["segformer"], **arguments)
-
-    monkeypatch.setattr(SegformerModel, "from_pretrained", fetch)
+    monkeypatch.setattr("iccld.models.transformers_backbone.fetch", fetch)
     build_image_coder("mit_b3", pretrained=True)
-    assert asked == ["nvidia/mit-b3"]
+    assert asked == [("nvidia/mit-b3", None)]
 
 
 def test_model_with_mit_of_another_shape_reloads(backbone_folders: Folders, tmp_path: Path) -> None:
@@ -104,7 +106,7 @@ def test_model_with_mit_of_another_shape_reloads(backbone_folders: Folders, tmp_
 def test_weights_of_another_architecture(backbone_folders: Folders) -> None:
     """Else the network would keep its random weights, and nobody would notice."""
     message = _refusal("mit_b0", pretrained=str(backbone_folders["convnextv2"]))
-    assert "another architecture" in message
+    assert "is no supported backbone but of the type 'convnextv2'" in message
 
 
 def test_truncated_weights(backbone_folders: Folders, tmp_path: Path) -> None:
@@ -207,7 +209,7 @@ def test_networks_that_are_no_backbones(kind: str, tmp_path: Path) -> None:
 
     AutoConfig.for_model(kind).save_pretrained(tmp_path)
     message = _refusal(f"auto:{tmp_path}")
-    assert "transformers has no backbone of this type" in message
+    assert f"is no supported backbone but of the type '{kind}'" in message
 
 
 def test_a_stored_configuration_names_no_folder(tmp_path: Path) -> None:

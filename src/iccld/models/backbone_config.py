@@ -1,0 +1,129 @@
+"""Configurations of transformers' networks, from a stored model or a backbone's own folder: plain values alone.
+
+A configuration of ``transformers`` can name code to run, other configurations, and weights to fetch. None of that is
+passed on: only networks of a list of types are built, from keys that the type itself knows, with bounded values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from iccld.errors import InputError
+from iccld.escaping import shortened
+
+BACKBONE_TYPES = (
+    "beit",
+    "bit",
+    "convnext",
+    "convnextv2",
+    "dinov2",
+    "dinov2_with_registers",
+    "dinov3_convnext",
+    "dinov3_vit",
+    "focalnet",
+    "maskformer-swin",
+    "pixio",
+    "resnet",
+    "rt_detr_resnet",
+    "swin",
+    "swinv2",
+    "vitdet",
+)
+"""Types of AutoBackbone that give four stages, or one map that the others are made of."""
+MIT_TYPES = ("segformer",)
+
+# What makes transformers run code of a folder, fetch something or read weights of another form.
+_FORBIDDEN = (
+    "auto_map",
+    "backbone",
+    "backbone_config",
+    "backbone_kwargs",
+    "code_revision",
+    "configuration_files",
+    "quantization_config",
+    "trust_remote_code",
+    "use_pretrained_backbone",
+    "use_timm_backbone",
+)
+# Of every configuration, and derived from the others: they change nothing of a network that we build.
+_DERIVED = ("stage_names", "out_features", "out_indices", "_out_features", "_out_indices")
+_LARGEST = 1 << 16
+_MOST_PARTS = 256
+_COUNTS = re.compile(r"depth|layers|stages|blocks|levels|experts|registers?_tokens")
+
+
+def plain_config(value: Mapping[str, Any], allowed: tuple[str, ...], where: str) -> Any:
+    """Makes a configuration of ``transformers`` of what was read.
+
+    Keys that the type does not know are left out.
+
+    Args:
+        value: as in a ``config.json``.
+        allowed: types of networks.
+        where: begins messages.
+
+    Returns:
+        The configuration object.
+
+    Raises:
+        InputError: another type, a key that names code or something to be fetched, or a value out of bounds.
+    """
+    for key in _FORBIDDEN:
+        if value.get(key):
+            raise InputError(
+                f"{where}: its configuration has {key!r}, which may run code or fetch something, and neither is done; "
+                "use a network that transformers itself has"
+            )
+    for key in ("attn_implementation", "_attn_implementation", "experts_implementation"):
+        if not re.fullmatch(r"[a-z0-9_]{0,40}", str(value.get(key, ""))[:100].lower()):
+            raise InputError(
+                f"{where}: its configuration has {key!r} of {shortened(value[key])}; remove that key"
+            )
+    kind = value.get("model_type")
+    if not isinstance(kind, str) or kind not in allowed:
+        raise InputError(
+            f"{where}: is no supported backbone but of the type {shortened(kind)}; choose one of {', '.join(allowed)}"
+        )
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    keys = own_keys(CONFIG_MAPPING[kind])
+    plain = {key: _checked(key, value[key], where) for key in value if key in keys}
+    try:
+        return CONFIG_MAPPING[kind](**plain)
+    except Exception as error:  # each type checks its values in its own way
+        raise InputError(f"{where}: its configuration cannot be used ({_first_line(error)})") from error
+
+
+def portable(config: Any) -> dict[str, Any]:
+    """A configuration to store with a model, which ``plain_config`` reads: all values, no folder of this machine."""
+    keys, stored = own_keys(type(config)), config.to_dict()
+    return {"model_type": config.model_type} | {key: stored[key] for key in stored if key in keys}
+
+
+def own_keys(kind: Any) -> frozenset[str]:
+    """The keys that describe networks of a type, without those that every configuration has."""
+    from transformers import PreTrainedConfig
+
+    return frozenset(kind().to_dict()) - frozenset(PreTrainedConfig().to_dict()) - frozenset(_DERIVED)
+
+
+def _checked(key: str, value: Any, where: str, depth: int = 0) -> Any:
+    most = _MOST_PARTS if _COUNTS.search(key) else _LARGEST
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float) and -most <= value <= most:  # not NaN either
+        return value
+    if isinstance(value, str) and re.fullmatch(r"[\w.-]{1,64}", value):
+        return value
+    if isinstance(value, list | tuple) and len(value) <= 64 and depth < 3:
+        return [_checked(key, item, where, depth + 1) for item in value]
+    raise InputError(
+        f"{where}: {key} = {shortened(value)} of its configuration must be a number up to {most}, a short word, "
+        "true, false, null or a list of at most 64 of these"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
