@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import platform
@@ -16,7 +17,7 @@ import stat
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from iccld.errors import InputError, RunFailedError
 
@@ -32,7 +33,7 @@ def as_file_name(name: str) -> str:
 
 
 @contextlib.contextmanager
-def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def open_regular(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
     """Opens a regular file for reading; what is found under the name instead is refused and never waited for.
 
     Links are followed. The file is examined again once it is open, so that nobody can exchange it in between.

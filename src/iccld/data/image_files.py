@@ -7,10 +7,12 @@ untouched by any color, gamma or rotation rule. A truncated or damaged file is a
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-import struct
-from collections.abc import Mapping, Sequence
+import threading
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +20,27 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
-from iccld.data.integrity import JPEG_SIGNATURE, PNG_SIGNATURE, read_bytes, verify
+from iccld.data.integrity import read_bytes, verify
+from iccld.data.picture_header import Header, check_scans, read_header
 from iccld.errors import InputError
-from iccld.files import write_atomic
+from iccld.files import open_regular, printable, write_atomic
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """The endings, in lower case, of the files that are taken for images."""
 
 Color = tuple[int, int, int]
 RawLabel = UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]
-TOO_LARGE = "has far more pixels than can be read safely; make it smaller"
-"""What is said of an image that Pillow refuses for its size."""
-_EXIF_ORIENTATION = 274
 _PNG_PALETTE = 3
+_CV2_NO_MEMORY = -4  # cv::Error::StsNoMem
+_LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "LA", "La", "RGB", "RGBA", "RGBX", "RGBa")
+# The readers themselves rather than Image.open, which warns of sizes that are allowed here and may try others.
+_PILLOW = threading.Lock()
+_READERS = {"PNG": PngImageFile, "WebP": WebPImageFile, "BMP": BmpImageFile, "TIFF": TiffImageFile}
 
 _cv2_log: Any = cv2.utils.logging
 _LOG_LEVEL = _cv2_log.getLogLevel()
@@ -49,17 +58,20 @@ def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
     rotation that a camera notes in the EXIF header is applied.
 
     Raises:
-        InputError: the file is missing, empty, truncated, damaged or no image.
+        InputError: the file is missing, empty, truncated, damaged, too large, or no picture of a format that is
+            read: PNG, JPEG, WebP, BMP, and TIFF of integers with one page.
     """
     path = Path(path)
-    data = read_bytes(path)
-    verify(path, data)
-    # Versions of OpenCV differ in the formats whose orientation they see; here it is always the same.
-    turn = _orientation_of(data)
-    decoded = _decode(data, cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if turn else 0))
-    if decoded is None:
-        raise InputError(f"{path}: cannot be decoded as an image; replace or remove the file")
-    return _upright(np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8), turn)
+    with _enough_memory(path):
+        data, header = _read(path)
+        # Versions of OpenCV differ in the formats whose orientation they see; here it is always the same.
+        turn = 1 if header.format == "TIFF" else header.orientation
+        decoded = _decode(data, cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if turn != 1 else 0))
+        if decoded is None:
+            raise InputError(f"{_shown(path)}: cannot be decoded as an image; replace or remove the file")
+        if decoded.shape[:2] != (header.size if header.format == "TIFF" else header.stored):
+            raise InputError(f"{_shown(path)}: is damaged (it states two different sizes); replace the file")
+        return _upright(np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8), turn)
 
 
 def read_label(path: str | os.PathLike[str], colors: Mapping[Color, int] | None = None) -> RawLabel:
@@ -76,17 +88,33 @@ def read_label(path: str | os.PathLike[str], colors: Mapping[Color, int] | None 
         InputError: the file is missing, empty, truncated, no image, lossy, or color-coded without ``colors``.
     """
     path = Path(path)
-    data = read_bytes(path)
-    verify(path, data)
-    if data.startswith(JPEG_SIGNATURE):
-        raise InputError(f"{path}: a label map in JPEG has lost its exact ids; save label maps as PNG")
-    if data.startswith(PNG_SIGNATURE) and data[24] == 16:
-        raw = _decode(data, cv2.IMREAD_UNCHANGED)
-        if raw is None:
-            raise InputError(f"{path}: cannot be decoded as a label map; replace or remove the file")
-        # OpenCV orders channels blue, green, red; an alpha channel would come fourth.
-        return raw if raw.ndim == 2 else np.ascontiguousarray(raw[:, :, 2])
-    return _label_from_pillow(path, data, colors)
+    with _enough_memory(path):
+        data, header = _read_lossless(path)
+        # Pillow keeps 8 bits of a channel where there are several.
+        many = header.format == "PNG" or (header.page is not None and header.page.samples > 2)
+        if header.bits == 16 and many:
+            raw = _decode(data, cv2.IMREAD_UNCHANGED)
+            if raw is None or raw.shape[:2] != header.stored:
+                raise InputError(
+                    f"{_shown(path)}: cannot be decoded as a label map; replace or remove the file"
+                )
+            # OpenCV orders channels blue, green, red; an alpha channel would come fourth.
+            return raw if raw.ndim == 2 else np.ascontiguousarray(raw[:, :, 2])
+        return _label_from_pillow(path, data, header, colors)
+
+
+@contextlib.contextmanager
+def open_label(path: str | os.PathLike[str]) -> Iterator[tuple[Image.Image, Header]]:
+    """Opens the file of a label map with Pillow, for its mode, palette and colors, and tells its header.
+
+    Raises:
+        InputError: as of ``read_label``, but for what only the decoded pixels show.
+    """
+    path = Path(path)
+    with _enough_memory(path):
+        data, header = _read_lossless(path)
+        with _opened_by_pillow(path, data, header) as image:
+            yield image, header
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -95,18 +123,8 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     Raises:
         InputError: the file is missing, too large, or its header cannot be read.
     """
-    path = Path(path)
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = _orientation(image) >= 5
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: {TOO_LARGE}") from error
-    except (OSError, SyntaxError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: is not an image that can be read; replace or remove the file") from error
-    return (width, height) if turned else (height, width)
+    with open_regular(path) as file:
+        return read_header(Path(path), file).size
 
 
 def write_png(
@@ -141,28 +159,37 @@ def write_png(
     return write_atomic(path, lambda temporary: temporary.write_bytes(data))
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation of an opened image, 1 to 8, from its header; 0 if the decoders see to it."""
-    if image.format == "TIFF":  # an ordinary tag of the format, which both libraries obey
-        return 0
-    try:
-        if image.format == "PNG":  # here getexif() would decode all pixels, in order to look behind them
-            exif = Image.Exif()
-            exif.load(image.info.get("exif", b""))
-        else:
-            exif = image.getexif()
-        value = exif.get(_EXIF_ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
-        return 1
-    return value if value in range(1, 9) else 1
+def _read(path: Path, *, is_label: bool = False) -> tuple[bytes, Header]:
+    """The bytes of a picture's file, found whole, and its header, found harmless."""
+    data = read_bytes(path)
+    verify(path, data)
+    header = read_header(path, io.BytesIO(data), is_label=is_label)
+    check_scans(path, data, header)
+    return data, header
 
 
-def _orientation_of(data: bytes) -> int:
+def _read_lossless(path: Path) -> tuple[bytes, Header]:
+    data, header = _read(path, is_label=True)
+    if header.lossy:
+        raise InputError(
+            f"{_shown(path)}: a label map in {'lossy ' * (header.format != 'JPEG')}{header.format} has lost its "
+            "exact ids; save label maps as PNG"
+        )
+    return data, header
+
+
+@contextlib.contextmanager
+def _enough_memory(path: Path) -> Iterator[None]:
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return _orientation(image)
-    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
-        return 1
+        yield
+    except MemoryError as error:
+        raise InputError(
+            f"{_shown(path)}: is too large for the memory that is free; make it smaller, or close other programs"
+        ) from error
+
+
+def _shown(path: Path) -> str:
+    return printable(str(path))
 
 
 def _upright(image: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.ndarray, "h2 w2 3"]:
@@ -181,64 +208,92 @@ def _decode(data: bytes, flags: int) -> np.ndarray | None:
     _cv2_log.setLogLevel(_cv2_log.LOG_LEVEL_SILENT)
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
+    except cv2.error as error:
+        if error.code == _CV2_NO_MEMORY:
+            raise MemoryError from error
         return None
     finally:
         _cv2_log.setLogLevel(_LOG_LEVEL)
 
 
-def _label_from_pillow(path: Path, data: bytes, colors: Mapping[Color, int] | None) -> RawLabel:
-    raw: np.ndarray
+@contextlib.contextmanager
+def _opened_by_pillow(path: Path, data: bytes, header: Header) -> Iterator[Image.Image]:
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            lossy = image.format == "WEBP" and b"VP8L" not in data[:64]
-            if image.mode in ("LA", "La"):
-                image.load()
-                raw = np.asarray(image.getchannel(0))
-            else:
-                raw = np.asarray(image.convert("RGB") if image.mode in ("RGBA", "RGBX") else image)
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: {TOO_LARGE}") from error
+        with _PILLOW, warnings.catch_warnings():  # one thread at a time: the filters are those of the process
+            warnings.simplefilter("ignore")  # of tags that are damaged and not needed
+            opened = _READERS[header.format](io.BytesIO(data))
+        with opened as image:
+            if image.size not in (header.stored, header.stored[::-1]):
+                raise ValueError("the header states two sizes")
+            if image.mode not in _LABEL_MODES:
+                raise InputError(
+                    f"{_shown(path)}: has {image.mode} pixels, which are no ids; save ids as PNG"
+                )
+            yield image
+    except InputError:
+        raise
     except (OSError, SyntaxError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: cannot be decoded as a label map; replace or remove the file") from error
-    if lossy:
-        raise InputError(f"{path}: a label map in lossy WebP has lost its exact ids; save label maps as PNG")
+        raise InputError(
+            f"{_shown(path)}: cannot be decoded as a label map; replace or remove the file"
+        ) from error
+
+
+def _label_from_pillow(
+    path: Path, data: bytes, header: Header, colors: Mapping[Color, int] | None
+) -> RawLabel:
+    raw: np.ndarray
+    with _opened_by_pillow(path, data, header) as image:
+        if image.mode in ("LA", "La"):
+            image.load()
+            raw = np.asarray(image.getchannel(0))
+        else:
+            raw = np.asarray(image.convert("RGB") if image.mode in ("RGBA", "RGBX") else image)
     if raw.ndim == 3:
         return _ids_from_colors(path, raw, colors)
     if raw.dtype == np.bool_:
         return raw.astype(np.uint8)
-    if data.startswith(PNG_SIGNATURE) and data[24] < 8 and data[25] != _PNG_PALETTE:
+    if header.format == "PNG" and header.bits < 8 and data[25] != _PNG_PALETTE:
         # Pillow stretches gray values of 2 and 4 bits over 0 to 255.
-        step: int = 255 // ((1 << data[24]) - 1)
+        step: int = 255 // ((1 << header.bits) - 1)
         return (raw // step).astype(np.uint8)
     if raw.dtype in (np.uint8, np.uint16):
         return raw
     if raw.dtype.kind in "iu" and raw.size and raw.min() >= 0 and raw.max() < 65536:
         return raw.astype(np.uint16)
-    raise InputError(f"{path}: label map holds {raw.dtype} values; save ids from 0 to 65535 as PNG")
+    raise InputError(f"{_shown(path)}: label map holds {raw.dtype} values; save ids from 0 to 65535 as PNG")
 
 
 def _ids_from_colors(path: Path, raw: np.ndarray, colors: Mapping[Color, int] | None) -> RawLabel:
     if raw.shape[2] != 3 or raw.dtype != np.uint8:
-        raise InputError(f"{path}: label map has {raw.shape[2]} channels; save one channel of ids as PNG")
+        raise InputError(
+            f"{_shown(path)}: label map has {raw.shape[2]} channels; save one channel of ids as PNG"
+        )
     if colors is None:
         if (raw[:, :, 0] == raw[:, :, 1]).all() and (raw[:, :, 0] == raw[:, :, 2]).all():
             return np.ascontiguousarray(raw[:, :, 0])
         raise InputError(
-            f"{path}: label map is color-coded RGB, but class ids are needed; "
+            f"{_shown(path)}: label map is color-coded RGB, but class ids are needed; "
             "give one channel of ids, or a dataset.toml with color_coded = true (docs/data.md)"
         )
-    packed = raw.astype(np.int32) @ np.array([65536, 256, 1], dtype=np.int32)
-    found, inverse = np.unique(packed, return_inverse=True)
-    known = {red * 65536 + green * 256 + blue: label for (red, green, blue), label in colors.items()}
-    unknown = [int(value) for value in found if int(value) not in known]
-    if unknown:
-        first = unknown[0]
-        color = (first >> 16, first >> 8 & 255, first & 255)
-        raise InputError(
-            f"{path}: color {color} ({int((packed == first).sum())} pixels) belongs to no class; "
-            "add it to colors or ignore_colors in dataset.toml"
-        )
-    table = np.array([known[int(value)] for value in found], dtype=np.uint16)
-    ids: UInt16[np.ndarray, "h w"] = table[inverse].reshape(packed.shape)
+    table = np.full(1 << 24, -1, dtype=np.int32)
+    for (red, green, blue), label in colors.items():
+        table[red << 16 | green << 8 | blue] = label
+    ids = np.empty(raw.shape[:2], dtype=np.uint16)
+    for row, line in enumerate(
+        raw
+    ):  # by rows, since the numbers of all colors at once would need much memory
+        packed = line @ np.array([65536, 256, 1], dtype=np.int32)
+        labels = table[packed]
+        if labels.min(initial=0) < 0:
+            first = int(packed[labels < 0].min())
+            color = (first >> 16, first >> 8 & 255, first & 255)
+            raise InputError(
+                f"{_shown(path)}: color {color} ({_count(raw, color)} pixels) belongs to no class; "
+                "add it to colors or ignore_colors in dataset.toml"
+            )
+        ids[row] = labels
     return ids
+
+
+def _count(raw: np.ndarray, color: Color) -> int:
+    return sum(int((line == np.array(color, dtype=np.uint8)).all(axis=1).sum()) for line in raw)

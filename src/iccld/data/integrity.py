@@ -8,26 +8,24 @@ import zlib
 from pathlib import Path
 
 from iccld.errors import InputError
+from iccld.files import open_regular, printable, read_bounded
 
+MOST_BYTES = 1 << 30
+"""Size of the largest picture file that is read."""
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 _TAIL_BYTES = 4096
 
 
 def read_bytes(path: Path) -> bytes:
-    """Reads a whole file.
+    """Reads the whole file of a picture.
 
     Raises:
-        InputError: it is missing, empty or cannot be read.
+        InputError: it is missing, empty, no regular file, larger than ``MOST_BYTES`` or cannot be read.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    data = read_bounded(path, MOST_BYTES)
     if not data:
-        raise InputError(f"{path}: is empty (0 bytes); download or copy it again")
+        raise InputError(f"{printable(str(path))}: is empty (0 bytes); download or copy it again")
     return data
 
 
@@ -38,14 +36,11 @@ def check_ending(path: str | os.PathLike[str]) -> None:
         InputError: the file is missing, empty or cut off.
     """
     path = Path(path)
-    try:
-        with open(path, "rb") as handle:
-            head = handle.read(8)
-            size = handle.seek(0, os.SEEK_END)
-            handle.seek(max(0, size - _TAIL_BYTES))
-            tail = handle.read()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    with open_regular(path) as handle:
+        head = handle.read(8)
+        size = handle.seek(0, os.SEEK_END)
+        handle.seek(max(0, size - _TAIL_BYTES))
+        tail = handle.read(_TAIL_BYTES)
     cut_png = head == PNG_SIGNATURE and b"IEND" not in tail
     cut_jpeg = head.startswith(JPEG_SIGNATURE) and b"\xff\xd9" not in tail
     # Much data after the end marker is unusual but legal: the thorough check judges files that seem cut off.
@@ -74,11 +69,15 @@ def _verify_png(path: Path, data: bytes) -> None:
             break
         (crc,) = struct.unpack_from(">I", data, end - 4)
         if crc != zlib.crc32(memoryview(data)[position + 4 : end - 4]):
-            raise InputError(f"{path}: PNG is damaged (wrong checksum); download or copy it again")
+            raise InputError(
+                f"{printable(str(path))}: PNG is damaged (wrong checksum); download or copy it again"
+            )
         if kind == b"IEND":
             return
         position = end
-    raise InputError(f"{path}: PNG is truncated after {len(data)} bytes; download or copy it again")
+    raise InputError(
+        f"{printable(str(path))}: PNG is truncated after {len(data)} bytes; download or copy it again"
+    )
 
 
 def _verify_jpeg(path: Path, data: bytes) -> None:
@@ -95,4 +94,6 @@ def _verify_jpeg(path: Path, data: bytes) -> None:
             break
         (length,) = struct.unpack_from(">H", data, position + 2)
         position += 2 + length
-    raise InputError(f"{path}: JPEG is truncated after {len(data)} bytes; download or copy it again")
+    raise InputError(
+        f"{printable(str(path))}: JPEG is truncated after {len(data)} bytes; download or copy it again"
+    )

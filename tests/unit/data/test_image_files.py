@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -189,7 +188,7 @@ def test_text_is_no_image(tmp_path: Path, read) -> None:
 
 
 def test_folder_instead_of_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is a folder"):
         read_image(tmp_path)
 
 
@@ -302,7 +301,7 @@ def test_color_coded_labels_need_a_color_table(tmp_path: Path) -> None:
 
 def test_float_labels_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((2, 2), dtype=np.float32)).save(tmp_path / "x.tif")
-    with pytest.raises(InputError, match="float32"):
+    with pytest.raises(InputError, match="32-bit floating-point numbers"):
         read_label(tmp_path / "x.tif")
 
 
@@ -326,14 +325,3 @@ def test_image_names() -> None:
     assert is_image_name("b.jpeg")
     assert not is_image_name(".hidden.png")
     assert not is_image_name("c.json")
-
-
-@pytest.mark.parametrize("read", [image_size, read_label])
-def test_images_beyond_the_limit_are_named(
-    tmp_path: Path, read: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = save_gray(tmp_path / "large.png", np.zeros((6, 8), np.uint8))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
-    with pytest.raises(InputError) as error:
-        read(path)
-    assert "has far more pixels than can be read safely; make it smaller" in one_line(error, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,8 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from iccld.data.image_files import TOO_LARGE, Color, read_label
-from iccld.data.integrity import JPEG_SIGNATURE, PNG_SIGNATURE
+from iccld.data.image_files import Color, open_label, read_label
 from iccld.errors import InputError
 
 NUM_SAMPLES = 64
@@ -88,14 +86,16 @@ def _spread_order(count: int) -> list[int]:
 
 def _read(path: Path, evidence: Evidence, sums: defaultdict[int, float]) -> int:
     """Adds one file to the evidence; returns its pixels."""
-    mode, palette = _open(path)
-    if mode in ("RGB", "RGBA", "RGBX"):
-        rgb = _colors(path)
-        if rgb is not None:
-            _count_colors(rgb, evidence)
-            return rgb.shape[0] * rgb.shape[1]
-    else:
-        evidence.num_gray += 1
+    with open_label(path) as (image, header):
+        palette = _palette(image)
+        if image.mode not in ("RGB", "RGBA", "RGBX"):
+            evidence.num_gray += 1
+        elif header.bits != 16:  # SYNTHIA's files of 16 bits hold ids
+            rgb = np.asarray(image.convert("RGB"))
+            is_gray = (rgb[..., 0] == rgb[..., 1]) & (rgb[..., 1] == rgb[..., 2])
+            if not is_gray.all():
+                _count_colors(rgb, evidence)
+                return rgb.shape[0] * rgb.shape[1]
     raw = read_label(path)
     counts = np.bincount(raw.ravel())
     for raw_id in np.flatnonzero(counts).tolist():
@@ -108,36 +108,10 @@ def _read(path: Path, evidence: Evidence, sums: defaultdict[int, float]) -> int:
     return int(raw.size)
 
 
-def _open(path: Path) -> tuple[str, list[Color]]:
-    """The mode of an image file, and its palette if it has one."""
-    try:
-        with Image.open(path) as image:
-            if image.mode != "P":
-                return image.mode, []
-            flat = image.getpalette("RGB") or []
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: {TOO_LARGE}") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: is not an image that can be read") from error
-    return "P", [(flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat) - 2, 3)]
-
-
-def _colors(path: Path) -> np.ndarray | None:
-    """The pixels of a color-coded map; None for gray ones and SYNTHIA's of 16 bits, which hold ids."""
-    data = path.read_bytes()
-    if data.startswith(JPEG_SIGNATURE):
-        raise InputError(f"{path}: a label map in JPEG has lost its exact ids")
-    if data.startswith(PNG_SIGNATURE) and data[24] == 16:
-        return None
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            rgb = np.asarray(image.convert("RGB"))
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: {TOO_LARGE}") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: cannot be decoded as a label map") from error
-    is_gray = (rgb[..., 0] == rgb[..., 1]) & (rgb[..., 1] == rgb[..., 2])
-    return None if is_gray.all() else rgb
+def _palette(image: Image.Image) -> list[Color]:
+    """The colors of a palette file; none of others."""
+    flat = (image.getpalette("RGB") or []) if image.mode == "P" else []
+    return [(flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat) - 2, 3)]
 
 
 def _count_colors(rgb: np.ndarray, evidence: Evidence) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_data import random_image, save_gray, save_rgb
-from PIL import Image
 
+from iccld.data import picture_header
 from iccld.data.check import check_dataset
 from iccld.data.datasets import open_dataset
 from iccld.data.guessing.folder import guess_folder
@@ -174,9 +174,9 @@ def test_only_a_sample_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_label_maps_beyond_the_limit_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path, "images/1.png", "labels/1.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3)
-    assert "1.png: has far more pixels than can be read safely" in refusal(tmp_path)
-    assert "has far more pixels than can be read safely" in check_dataset("folder", tmp_path).errors[0]
+    monkeypatch.setattr(picture_header, "MOST_PIXELS", 3)
+    assert "pixels, far more than can be read safely" in refusal(tmp_path)
+    assert "pixels, far more than can be read safely" in check_dataset("folder", tmp_path).errors[0]
 
 
 def test_maps_of_no_image_are_not_judged(tmp_path: Path) -> None:
