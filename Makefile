@@ -41,7 +41,7 @@ test-unit: $(STAMP)
 	@$(PYTEST) tests/unit
 
 test-faults: $(STAMP)
-	@$(PYTEST) tests/faults
+	@$(PYTEST) --dist worksteal tests/faults
 
 # Extras beyond .[dev], each installed once.
 .venv/.stamp-%: $(STAMP)

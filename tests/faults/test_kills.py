@@ -89,7 +89,7 @@ def test_killed_and_repeated(
     (straight / "plan.toml").write_text(PLAN)
     whole = iccld(*commands[name](straight), cwd=straight)
     assert whole.code == 0, whole.text
-    expected = _strip(straight)
+    expected = content(straight)
     problems = []
     for trial in range(TRIALS[name]):
         out = tmp_path / f"trial{trial}"
@@ -110,24 +110,11 @@ def test_killed_and_repeated(
             continue
         if left := leftovers(out):
             problems.append(f"{moment}: left {left}")
-        found = _strip(out)
+        found = content(out)
         differing = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))
         if differing:
             problems.append(f"{moment}: differ: {differing}")
     assert not problems, "\n".join(problems)
-
-
-def _strip(out: Path) -> dict[str, str]:
-    """Contents without what names the folder itself."""
-    found = content(out)
-    return {
-        k: "" if k.endswith(("README.md", ".lock")) or _names_folder(out / k, out) else v
-        for k, v in found.items()
-    }
-
-
-def _names_folder(path: Path, out: Path) -> bool:
-    return path.suffix in (".json", ".md", ".html", ".safetensors") and str(out).encode() in path.read_bytes()
 
 
 def _assert_whole_files(folder: Path) -> None:

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,7 +136,7 @@ _TIMED = ("seconds", "time", "date")
 _DESCRIBES_ITSELF = ("report.json", "report.html", "curves.png", "adversary.png", "seconds.json")
 
 
-def content(folder: Path, *, skip: Sequence[str] = ()) -> dict[str, str]:
+def content(folder: Path) -> dict[str, str]:
     """Every file of a folder with a digest of what may not depend on how often the command was stopped.
 
     Durations and dates are left out: columns of seconds in tables, event files, and the report with its environment.
@@ -145,17 +144,17 @@ def content(folder: Path, *, skip: Sequence[str] = ()) -> dict[str, str]:
     found = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
-        if name in skip:
-            continue
+        if "tfevents" in name:  # one file per call
+            name = "tfevents"
         data = path.read_bytes()
         if path.suffix == ".csv":
             rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
             kept = [{k: v for k, v in row.items() if not any(t in k for t in _TIMED)} for row in rows]
             data = json.dumps(kept).encode()
-        timed = path.name in _DESCRIBES_ITSELF or "tfevents" in path.name
-        found["tfevents" if "tfevents" in path.name else name] = (
-            "" if timed else hashlib.sha256(data).hexdigest()
-        )
+        if path.suffix in (".txt", ".md", ".json"):
+            data = data.replace(str(folder).encode(), b"FOLDER")
+        timed = name == "tfevents" or path.name in _DESCRIBES_ITSELF or path.suffix == ".lock"
+        found[name] = "" if timed else hashlib.sha256(data).hexdigest()
     return found
 
 

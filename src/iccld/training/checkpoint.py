@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from iccld.models.storage import atomic_safetensors
 
 _PATTERN = "step-*.safetensors"
+_HEADER = "iccld"
 
 
 @dataclass
@@ -43,7 +44,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     Raises:
         InputError: the disk is full or the folder cannot be written; older checkpoints stay.
     """
-    header = {"step": str(checkpoint.step), "facts": json.dumps(checkpoint.facts)}
+    # One entry: safetensors writes several in random order, and equal runs would differ in their bytes.
+    header = {_HEADER: json.dumps({"step": checkpoint.step, "facts": checkpoint.facts})}
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in checkpoint.tensors.items()}
     path = folder / f"step-{checkpoint.step:08d}.safetensors"
     atomic_safetensors(path, lambda temporary: save_file(tensors, temporary, metadata=header))
@@ -64,9 +66,9 @@ def load_newest(folder: Path) -> Checkpoint | None:
 
 def _load(path: Path) -> Checkpoint:
     with safe_open(path, framework="pt") as handle:
-        header = handle.metadata()
+        header = json.loads((handle.metadata() or {})[_HEADER])
         tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 - not a mapping
-    return Checkpoint(int(header["step"]), tensors, json.loads(header["facts"]))
+    return Checkpoint(int(header["step"]), tensors, dict(header["facts"]))
 
 
 def pack_module(name: str, module: nn.Module) -> dict[str, Tensor]:

@@ -53,6 +53,14 @@ def test_round_trip(tmp_path: Path) -> None:
         assert torch.equal(loaded.tensors[name], value.detach())
 
 
+def test_equal_states_are_equal_bytes(tmp_path: Path) -> None:
+    written = set()
+    for index in range(8):
+        checkpoint = Checkpoint(3, {"x": torch.ones(2)}, {"why": "é"})
+        written.add(save_checkpoint(tmp_path / str(index), checkpoint, keep=1).read_bytes())
+    assert len(written) == 1
+
+
 def test_nothing_saved_yet(tmp_path: Path) -> None:
     assert load_newest(tmp_path / "checkpoints") is None
 
@@ -79,7 +87,7 @@ def test_damaged_newest_falls_back(tmp_path: Path, damage: str, capsys: pytest.C
     if damage == "no header":
         save_file({"x": torch.zeros(1)}, newest)
     elif damage == "header without step":
-        save_file({"x": torch.zeros(1)}, newest, metadata={"facts": "{}"})
+        save_file({"x": torch.zeros(1)}, newest, metadata={"iccld": '{"facts": {}}'})
     else:
         data = newest.read_bytes()
         newest.write_bytes({"empty": b"", "truncated": data[:-20], "garbage": b"x" * len(data)}[damage])
