@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urljoin
 
 import av
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from iccld.app.answers import to_levels
 from iccld.app.layers import Drawing, compose
@@ -101,19 +105,29 @@ def address(models: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Ite
 # -- the page ------------------------------------------------------------------------------------------
 
 
+def is_error(message: ConsoleMessage, expected: str) -> bool:
+    return message.type in ("error", "warning") and not (expected and expected in message.text)
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 @pytest.fixture
 def open_page(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
     """Opens the page; at the end there were no errors, and no request to any other machine."""
     pages, errors, urls = [], [], []
 
-    def open_page(width: int = 1280, scheme: str = "light", url: str = address) -> Page:
+    def open_page(width: int = 1280, scheme: str = "light", url: str = address, failing: str = "") -> Page:
+        """``failing``: words in the console's messages on answers that the test provokes."""
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         pages.append(page)
         page.on("request", lambda request: urls.append(request.url))
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("console", lambda m: errors.append(m.text) if is_error(m, failing) else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(url)
-        page.wait_for_selector("#upload input[type=file]", state="attached", timeout=WAIT)
+        page.wait_for_selector("body[data-ready]", timeout=WAIT)
         return page
 
     yield open_page
@@ -135,21 +149,21 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _upload(page: Page, path: Path) -> None:
-    if page.locator("#upload .file-preview").count():
-        page.get_by_label("Clear").first.click()
-        expect(page.locator("#upload .file-preview")).to_have_count(0)
     page.set_input_files("#upload input[type=file]", path)
 
 
 def _upload_image(page: Page, path: Path) -> None:
     _upload(page, path)
-    expect(page.locator("#download")).to_be_visible(timeout=WAIT)
+    expect(page.locator("#progress")).to_be_hidden()
+    expect(page.locator("#download")).to_be_visible()
+    expect(page.locator("#chosen")).to_have_text(path.name)
 
 
 def _picture(page: Page, index: int) -> np.ndarray:
     source = page.locator(".picture img").nth(index).get_attribute("src", timeout=WAIT)
     assert source is not None
-    return np.asarray(Image.open(io.BytesIO(page.request.get(source).body())).convert("RGB"), np.float32)
+    picture = page.request.get(urljoin(page.url, source)).body()
+    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"), np.float32)
 
 
 def _expect_picture(page: Page, index: int, wanted: np.ndarray, other: np.ndarray) -> None:
@@ -198,7 +212,7 @@ def test_image_to_overlays_side_by_side(
     image = np.array(Image.open(street), np.float32)
     for index in (0, 1):
         _expect_picture(page, index, drawn(index), image)
-        facts = page.locator(".facts-of-model .facts").nth(index)
+        facts = page.locator(".facts-of-model").nth(index)
         expect(facts).to_contain_text(f"run{index}: ")
         expect(facts).to_contain_text("ms on cpu for 160×96 pixels, K\u00a0=\u00a01, N\u00a0=\u00a01")
     labels = [prediction.labels for prediction in said]
@@ -218,7 +232,7 @@ def test_opacity_classes_and_layer_change_the_picture_alone(
     page = open_page()
     _upload_image(page, street)
     _expect_picture(page, 0, drawn(0), drawn(0, opacity=0.0))
-    facts = page.locator(".facts-of-model .facts").first.inner_text()
+    facts = page.locator(".facts-of-model").first.inner_text()
     opacity = page.locator("#opacity input[type=range]")
     opacity.press("End")
     _expect_picture(page, 0, drawn(0, opacity=1.0), drawn(0))
@@ -233,7 +247,7 @@ def test_opacity_classes_and_layer_change_the_picture_alone(
     _expect_picture(page, 1, drawn(1, opacity=1.0, layer="uncertainty"), drawn(1, opacity=1.0))
     opacity.press("Home")
     _expect_picture(page, 0, drawn(0, opacity=0.0), drawn(0, opacity=1.0, layer="uncertainty"))
-    assert page.locator(".facts-of-model .facts").first.inner_text() == facts, "nothing was predicted again"
+    assert page.locator(".facts-of-model").first.inner_text() == facts, "nothing was predicted again"
 
 
 def test_hiding_all_classes(
@@ -253,11 +267,11 @@ def test_steps_and_draws_predict_again_and_masks_are_the_models(
     page = open_page()
     _upload_image(page, street)
     page.locator("#steps input[type=range]").press("ArrowRight")
-    expect(page.locator(".facts-of-model .facts").first).to_contain_text(
+    expect(page.locator(".facts-of-model").first).to_contain_text(
         "K\u00a0=\u00a02, N\u00a0=\u00a01", timeout=WAIT
     )
     page.locator("#draws input[type=range]").press("ArrowRight")
-    expect(page.locator(".facts-of-model .facts").last).to_contain_text(
+    expect(page.locator(".facts-of-model").last).to_contain_text(
         "K\u00a0=\u00a02, N\u00a0=\u00a02", timeout=WAIT
     )
     expect(page.locator("#download")).to_be_visible(timeout=WAIT)
@@ -310,22 +324,73 @@ def test_files_that_cannot_be_decoded(open_page: Callable[..., Page], street: Pa
     expect(page.locator(".picture img")).to_have_count(2)
 
 
-def test_files_that_are_too_large(browser: Browser, address: str, street: Path, bad_files: Path) -> None:
-    """Refused by the page, and by the server if someone goes around the page."""
-    page = browser.new_page()
-    page.goto(address)
-    page.wait_for_selector("#upload input[type=file]", state="attached", timeout=WAIT)
+def test_files_that_are_too_large(open_page: Callable[..., Page], street: Path, bad_files: Path) -> None:
+    page = open_page()
     _upload(page, bad_files / "large.png")
-    expect(page.get_by_text('exceed the maximum allowed size of 1.0 Mb: "large.png"').first).to_be_visible()
-    content = (bad_files / "large.png").read_bytes()
-    answer = page.request.post(
-        f"{address}/gradio_api/upload",
-        multipart={"files": {"name": "large.png", "mimeType": "image/png", "buffer": content}},
-    )
-    assert answer.status == 413
-    page.reload()
+    expect(page.locator(".notice")).to_contain_text("large.png: is larger than the 1 MiB that are taken here")
     _upload_image(page, street)
-    page.close()
+
+
+def test_a_session_that_was_forgotten_is_begun_again(open_page: Callable[..., Page], street: Path) -> None:
+    """After a night with the lid closed the page still works: it hands the file in once more."""
+    page = open_page(failing="404 (Not Found)")
+    _upload_image(page, street)
+    page.evaluate("post('end')")
+    page.locator("#steps input[type=range]").press("ArrowRight")
+    expect(page.locator(".facts-of-model").first).to_contain_text("K\u00a0=\u00a02")
+    expect(page.locator(".picture img")).to_have_count(2)
+    expect(page.locator(".notice")).to_be_hidden()
+
+
+def test_clearing(open_page: Callable[..., Page], street: Path) -> None:
+    page = open_page()
+    _upload_image(page, street)
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator(".picture img")).to_have_count(0)
+    expect(page.locator("#download")).to_be_hidden()
+    _upload_image(page, street)
+
+
+def test_names_are_text(open_page: Callable[..., Page], street: Path, tmp_path: Path) -> None:
+    page = open_page()
+    named = tmp_path / "<img src=x onerror=alert(1)>.png"
+    named.write_bytes(b"no image")
+    _upload(page, named)
+    expect(page.locator(".notice")).to_contain_text("is not an image that can be read")
+    assert page.locator("img").count() == 0
+
+
+def test_other_sites_cannot_read_or_drive_the_page(browser: Browser, address: str, tmp_path: Path) -> None:
+    """A page on another port of the same host: fetched, posted to, embedded and framed, nothing is answered."""
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    (tmp_path / "index.html").write_text("<!doctype html><title>evil</title>")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as evil:
+        threading.Thread(target=evil.serve_forever, daemon=True).start()
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{evil.server_address[1]}/")
+        got = page.evaluate(
+            """async (address) => {
+                const tried = {};
+                for (const mode of ["cors", "no-cors"]) for (const method of ["GET", "POST"]) {
+                    const answer = await fetch(address + "/sessions", {method, mode}).catch(() => null);
+                    tried[mode + method] = answer ? await answer.text() : "";
+                }
+                for (const [tag, path] of [["img", "/"], ["script", "/page.js"]]) {
+                    const element = document.createElement(tag);
+                    tried[tag] = await new Promise((done) => {
+                        element.onload = () => done("loaded");
+                        element.onerror = () => done("");
+                        element.src = address + path;
+                        document.body.append(element);
+                    });
+                }
+                return tried;
+            }""",
+            address,
+        )
+        evil.shutdown()
+        page.close()
+    assert set(got.values()) == {""}
 
 
 # -- video, small screens, the end ---------------------------------------------------------------------
@@ -346,7 +411,7 @@ def _clip(path: Path, frames: int) -> Path:
 def test_video_becomes_a_video_that_plays(open_page: Callable[..., Page], tmp_path: Path) -> None:
     page = open_page()
     _upload(page, _clip(tmp_path / "clip.mp4", 5))
-    expect(page.locator(".facts-of-model .facts").last).to_contain_text("run1: 5 frames, ")
+    expect(page.locator(".facts-of-model").last).to_contain_text("run1: 5 frames, ")
     videos = page.locator("video")
     expect(videos).to_have_count(2)
     page.wait_for_function(
@@ -365,6 +430,8 @@ def test_narrow_and_dark(open_page: Callable[..., Page], street: Path) -> None:
     assert tops == sorted(tops), "the picture comes before the controls"
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert max(int(v) for v in background.removeprefix("rgb(").rstrip(")").split(",")) < 60
+    wide = "[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > 390)"
+    assert page.evaluate(f"{wide}.map(e => e.outerHTML)") == [], "nothing is cut off at the side"
 
 
 def test_ctrl_c_ends_it_while_a_video_is_at_work(
@@ -373,7 +440,7 @@ def test_ctrl_c_ends_it_while_a_video_is_at_work(
     with _serve([str(models[0])], tmp_path) as (url, _):
         page = browser.new_page()
         page.goto(url)
-        page.wait_for_selector("#upload input[type=file]", state="attached", timeout=WAIT)
+        page.wait_for_selector("body[data-ready]", timeout=WAIT)
         _upload(page, _clip(tmp_path / "long.mp4", 290))
         expect(page.get_by_text("/290 frames").first).to_be_visible(timeout=WAIT)
     page.close()

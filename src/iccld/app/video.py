@@ -12,7 +12,7 @@ from pathlib import Path
 from iccld.app.answers import to_levels
 from iccld.app.layers import Drawing, compose
 from iccld.app.models import AppModel
-from iccld.app.uploads import check_pixels, without_folders
+from iccld.app.uploads import Upload, check_pixels, opened
 from iccld.inference.inputs import InputVideo
 from iccld.inference.video_source import Container
 from iccld.inference.video_writer import VideoWriter, writing_video
@@ -39,7 +39,7 @@ class Clip:
 
 def segment_video(
     model: AppModel,
-    source: str | os.PathLike[str],
+    source: Upload,
     target: str | os.PathLike[str],
     *,
     steps: int,
@@ -52,7 +52,7 @@ def segment_video(
 
     Args:
         model: segments the frames.
-        source: the video; messages give its name without folders.
+        source: the video.
         target: the file to write, ending in ``.mp4``.
         steps: K.
         draws: N.
@@ -63,9 +63,9 @@ def segment_video(
     Raises:
         InputError: no picture can be decoded, or frames are too large.
     """
-    source, target = Path(source), Path(target)
-    with without_folders(source), ExitStack() as files:
-        video = files.enter_context(closing(Container(InputVideo(str(source), source.stem))))
+    target = Path(target)
+    with opened(source) as path, ExitStack() as files:
+        video = files.enter_context(closing(Container(InputVideo(str(path), path.stem))))
         check_pixels(source.name, *video.size)  # a frame of too many pixels is not even decoded
         total = min(max_frames, video.num_frames or max_frames)
         done, cut, spent, size = 0, False, 0.0, (0, 0)
@@ -82,15 +82,15 @@ def segment_video(
             levels = to_levels(prediction.uncertainty)
             picture = compose(frame.image, prediction.labels, levels, model.shown, drawing)
             if writer is None:
-                opened = writing_video(
+                output = writing_video(
                     target,
                     size,
                     time_base=video.time_base,
                     rate=video.rate,
                     pixel_aspect=video.pixel_aspect,
-                    sound_of=source,
+                    sound_of=path,
                 )
-                writer = files.enter_context(opened)
+                writer = files.enter_context(output)
             writer.add(picture, frame.pts, frame.duration)
             done += 1
             progress(done, max(total, done))

@@ -18,9 +18,9 @@ class AppArgs:
       iccld app runs/mine runs/other        (two models side by side)
 
     The page listens on this machine alone, unless --host says otherwise. It loads nothing from and sends nothing to
-    other machines. Uploads lie in a temporary folder that is removed when the app ends.
+    other machines. Uploads lie in a temporary folder; they are removed when the page is closed.
 
-    Needs Gradio: pip install 'iccld[app]'.
+    Needs the extra app; in a clone: pip install '.[app]'.
     """
 
     models: Annotated[
@@ -31,6 +31,9 @@ class AppArgs:
     """Address to listen on; 0.0.0.0 lets other machines in."""
     port: int = 7860
     """Port to listen on; 0 for any free one."""
+    allow_host: Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="")] = ()
+    """Further names or addresses, also with a port, under which browsers reach the page: of a proxy in front of it, or
+    of this machine in the network. All others are refused."""
     max_upload_mb: int = 50
     """Largest file that is taken, in MiB."""
     device: str = "auto"
@@ -51,6 +54,7 @@ class AppArgs:
             host=self.host,
             port=self.port,
             max_upload_mb=self.max_upload_mb,
+            allow_hosts=self.allow_host,
             device=self.device,
             threads=self.threads,
         )

@@ -3,32 +3,31 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from iccld.app.answers import answer_image
-from iccld.app.downloads import write_masks, write_view
+from iccld.app.downloads import encode_view, pack_masks
 from iccld.app.models import AppModel
 from iccld.inference.label_ids import index_to_id
 from iccld.inference.rendering import colorize, heat_map
 from iccld.labels import CAMVID11, CITYSCAPES19
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    with zipfile.ZipFile(path) as archive:
+def _read(content: bytes) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return {n: np.asarray(Image.open(io.BytesIO(archive.read(n)))) for n in archive.namelist()}
 
 
-def test_masks_are_what_predict_writes(make_model: Callable[..., AppModel], tmp_path: Path) -> None:
+def test_masks_are_what_predict_writes(make_model: Callable[..., AppModel]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     image[..., 0] %= 11
     model = make_model(CAMVID11)
-    path = write_masks(answer_image([model], image, "street.jpg", steps=1, draws=1, view_side=10), tmp_path)
-    assert path.name == "street_masks.zip"
-    files, wanted = _read(path), model.segmenter.predict(image)
+    answers = answer_image([model], image, "street.jpg", steps=1, draws=1, view_side=10)
+    name, content = pack_masks(answers)
+    assert name == "street_masks.zip"
+    files, wanted = _read(content), model.segmenter.predict(image)
     assert set(files) == {f"{kind}/street.png" for kind in ("labels", "color", "uncertainty")}
     np.testing.assert_array_equal(
         files["labels/street.png"], index_to_id(CAMVID11, "train")[wanted.labels], "Cityscapes trainIds"
@@ -37,28 +36,17 @@ def test_masks_are_what_predict_writes(make_model: Callable[..., AppModel], tmp_
     np.testing.assert_array_equal(files["uncertainty/street.png"], heat_map(wanted.uncertainty))
 
 
-def test_two_models_have_folders_of_their_own(make_model: Callable[..., AppModel], tmp_path: Path) -> None:
+def test_two_models_have_folders_of_their_own(make_model: Callable[..., AppModel]) -> None:
     models = [make_model(CITYSCAPES19, "../a"), make_model(CITYSCAPES19, "../a")]
     image = np.zeros((8, 8, 3), np.uint8)
-    files = _read(write_masks(answer_image(models, image, "a.b.png", steps=1, draws=1), tmp_path))
+    files = _read(pack_masks(answer_image(models, image, "a.b.png", steps=1, draws=1))[1])
     assert len(files) == 6
     assert {name.split("/")[0] for name in files} == {"model1", "model2"}
     assert "model2/labels/a.b.png" in files
 
 
-def test_pictures_of_the_page_do_not_pile_up(tmp_path: Path) -> None:
+def test_pictures_keep_their_colors() -> None:
     colors = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     picture = colors.repeat(8, axis=0).repeat(8, axis=1)
-    paths = [Path(write_view(picture, tmp_path / "view1")) for _ in range(8)]
-    assert len(set(paths)) == 8, "a browser would show its old copy"
-    assert set((tmp_path / "view1").iterdir()) == set(paths[-4:])
-    shown = np.asarray(Image.open(paths[-1]), np.float32)
+    shown = np.asarray(Image.open(io.BytesIO(encode_view(picture))), np.float32)
     assert np.abs(shown - picture).mean() < 2
-
-
-def test_a_picture_that_another_draw_removed_is_no_matter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "a.jpg").write_bytes(b"x")
-    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([self / "a.jpg", self / "gone.jpg"]))
-    assert Path(write_view(np.zeros((8, 8, 3), np.uint8), tmp_path)).is_file()

@@ -10,7 +10,7 @@ import pytest
 
 from iccld.app.layers import Drawing
 from iccld.app.models import AppModel
-from iccld.app.uploads import check_pixels
+from iccld.app.uploads import Upload, check_pixels
 from iccld.app.video import segment_video
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19
@@ -33,7 +33,8 @@ def _write(path: Path, *, frames: int = 6, size: tuple[int, int] = (48, 64), cod
 
 def _segment(model: AppModel, source: Path, target: Path, **options: object):
     drawing = Drawing(opacity=1.0)
-    return segment_video(model, source, target, steps=1, draws=1, drawing=drawing, **options)
+    upload = Upload(source, source.parent, source.name)
+    return segment_video(model, upload, target, steps=1, draws=1, drawing=drawing, **options)
 
 
 def _decode(path: Path) -> tuple[str, float, list[np.ndarray]]:
