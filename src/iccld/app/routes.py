@@ -34,7 +34,7 @@ from starlette.routing import Route
 from iccld.app.service import Service
 from iccld.app.sessions import FullError, Session
 from iccld.app.worker import Worker
-from iccld.errors import InputError
+from iccld.errors import InputError, RunFailedError
 
 _PAGE = (
     ("/", "page.html", "text/html"),
@@ -105,7 +105,7 @@ class Routes:
                 return await handler(request, session)
             except FullError as error:
                 return _error(413, str(error))
-            except InputError as error:
+            except (InputError, RunFailedError) as error:
                 return _error(400, str(error))
             except ClientDisconnect:
                 return Response(status_code=400)
@@ -249,7 +249,7 @@ def _outcome(future: Any) -> dict[str, Any]:
     error = future.exception()
     if error is None:
         return {"result": future.result()}
-    if isinstance(error, InputError):
+    if isinstance(error, InputError | RunFailedError):
         return {"error": str(error)}
     traceback.print_exception(error, file=sys.stderr)
     return {"error": "The file could not be segmented; the terminal of the app says why"}

@@ -119,7 +119,7 @@ class Service:
         try:
             shown = self._clip if upload.is_video else self._image
             return shown(session, upload, request, progress)
-        except InputError:
+        except Exception:
             self._forget(session)
             raise
         finally:

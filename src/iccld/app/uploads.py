@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import unicodedata
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from iccld.data.image_files import IMAGE_SUFFIXES, image_size, read_image
 from iccld.errors import InputError
@@ -79,7 +77,7 @@ def read_upload(upload: Upload, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.nda
     """
     with opened(upload) as path:
         if path.stat().st_size:  # read_image has a sentence for an empty file
-            check_pixels(upload.name, *_header_size(path), max_pixels=max_pixels)
+            check_pixels(upload.name, *image_size(path), max_pixels=max_pixels)
         return read_image(path)
 
 
@@ -114,11 +112,3 @@ def opened(upload: Upload) -> Iterator[Path]:
     except InputError as error:
         said = str(error).replace(str(upload.path), upload.name).replace(str(upload.folder), "")
         raise InputError(said.replace(upload.path.name, upload.name)) from error
-
-
-def _header_size(path: Path) -> tuple[int, int]:
-    """Height and width, from the header."""
-    with warnings.catch_warnings():
-        # Its own limit, where it warns, is far above ours.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return image_size(path)

@@ -153,7 +153,7 @@ def test_answers_hold_no_path_of_the_server(serve: Callable[..., Any], tmp_path:
         stored = next(iter(served.root.glob("*/*")))
         told.append(client.ask("POST", f"{session}/upload?name=a.png", b"no image at all"))
         said = client.segment(session)
-        assert said["error"].startswith("a.png: is not an image that can be read")
+        assert said["error"].startswith("a.png: is a text")
         told.append(client.ask("GET", f"{session}/masks"))
         for _, headers, body in told:
             words = json.dumps(headers).encode() + body

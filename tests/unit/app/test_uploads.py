@@ -32,7 +32,7 @@ def _jpeg() -> bytes:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("notes.png", b"no image at all", r"^notes\.png: is not an image that can be read"),
+        ("notes.png", b"no image at all", r"^notes\.png: is a text"),
         ("empty.png", b"", r"^empty\.png: is empty"),
         ("cut.jpg", _jpeg()[:2000], r"^cut\.jpg: JPEG is truncated"),
     ],
