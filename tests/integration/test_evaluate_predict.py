@@ -210,7 +210,7 @@ def test_a_corrupt_file_is_named_at_the_end_and_the_others_are_done(
     assert "1 image predicted" in captured.out
     assert captured.err.splitlines()[0] == "iccld: 1 of 2 images could not be predicted:"
     assert str(photos / "broken.png") in captured.err.splitlines()[1]
-    assert [p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.png")] == [
+    assert [p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*/*.png")] == [
         "color/city/good.png"
     ]
 

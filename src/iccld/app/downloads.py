@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 
 import cv2
 import numpy as np
 
 from iccld.app.answers import Answer, Answers
+from iccld.inference.class_key import CLASSES, LEGEND, class_list, draw_legend
 from iccld.inference.label_ids import index_to_id
 from iccld.inference.rendering import Image, colorize, heat_map
 
@@ -17,7 +19,7 @@ def pack_masks(answers: Answers) -> tuple[str, bytes]:
     """Packs label maps, color maps and uncertainty maps at the image's size.
 
     Of one model they are ``labels/NAME.png``, ``color/NAME.png`` and ``uncertainty/NAME.png``, as ``iccld predict``
-    names them; of two, each model has a folder of its own.
+    names them, with ``classes.json`` and ``legend.png``; of two, each model has a folder of its own.
 
     Returns:
         ``NAME_masks.zip`` and what it holds.
@@ -28,6 +30,10 @@ def pack_masks(answers: Answers) -> tuple[str, bytes]:
         for number, answer in enumerate(answers.answers, start=1):
             # Numbers: the models' names may hold what no file name can.
             prefix = f"model{number}/" if len(answers.answers) > 1 else ""
+            space = answer.model.segmenter.label_space
+            classes = class_list(space, index_to_id(space, "train"))
+            archive.writestr(f"{prefix}{CLASSES}", json.dumps(classes, indent=2) + "\n")
+            archive.writestr(f"{prefix}{LEGEND}", _png(draw_legend(space)))
             for kind, picture in _pictures(answer).items():
                 archive.writestr(f"{prefix}{kind}/{stem}.png", _png(picture))
     return f"{stem}_masks.zip", buffer.getvalue()

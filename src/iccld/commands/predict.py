@@ -42,7 +42,8 @@ class PredictArgs:
       iccld predict MODEL rtsp://192.168.1.20/stream --out predictions
 
     For each image, PNG files of its size are written to DIR/labels, DIR/color, DIR/overlay and
-    DIR/uncertainty. The uncertainty is the entropy of the class probabilities divided by its maximum: black
+    DIR/uncertainty. DIR/classes.json has the id, name and color of each class, and DIR/legend.png shows
+    them. The uncertainty is the entropy of the class probabilities divided by its maximum: black
     is sure (0), pale yellow clueless (1), on the same scale for every image.
 
     For clip.mp4, DIR/overlay/clip.mp4 is written: same frames, times and sound. --write color and uncertainty make

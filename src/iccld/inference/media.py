@@ -12,6 +12,7 @@ import numpy as np
 from iccld.data.description import Description
 from iccld.data.image_files import read_image, write_png
 from iccld.errors import InputError
+from iccld.inference.class_key import write_class_key
 from iccld.inference.inputs import InputImage
 from iccld.inference.label_ids import IdKind, index_to_id
 from iccld.inference.prefetch import read_ahead
@@ -37,6 +38,8 @@ def predict_files(
 ) -> list[str]:
     """Predicts images one by one and writes ``out/<kind>/<name>.png`` for each, at the image's size.
 
+    ``out/classes.json`` and ``out/legend.png`` say what numbers and colors mean.
+
     Existing files are replaced, each in one piece. An image that cannot be read or predicted is left out, and
     the others are done.
 
@@ -59,7 +62,7 @@ def predict_files(
     settings = settings or PredictSettings()
     check_settings(model, settings)
     table = index_to_id(model.label_space, ids)
-    failures = []
+    failures, is_explained = [], False
     work = read_ahead(images, lambda item: read_image(item.path))
     for item, result in track(work, len(images), description):
         try:
@@ -72,6 +75,9 @@ def predict_files(
         for kind in write:
             picture = draw(kind, image, prediction, model.label_space, table)
             write_png(Path(out) / kind / f"{item.name}.png", picture)
+        if not is_explained:
+            write_class_key(out, model.label_space, table)
+            is_explained = True
     return failures
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from iccld.data.description import Description
 from iccld.data.image_files import write_png
 from iccld.errors import InputError
+from iccld.inference.class_key import write_class_key
 from iccld.inference.inputs import InputVideo
 from iccld.inference.label_ids import IdKind, index_to_id
 from iccld.inference.media import OutputKind, draw
@@ -133,6 +134,8 @@ def predict_video(
                 for kind in write:
                     picture = draw(kind, frame.image, prediction, model.label_space, table)
                     outputs.add(kind, picture, count, frame)
+                if count == 0:
+                    write_class_key(out, model.label_space, table)
                 first = first if count else frame.pts
                 end = frame.pts + (frame.duration or round(1 / (source.rate * source.time_base)))
                 count += 1

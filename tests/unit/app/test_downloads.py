@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from collections.abc import Callable
 
@@ -17,7 +18,10 @@ from iccld.labels import CAMVID11, CITYSCAPES19
 
 def _read(content: bytes) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return {n: np.asarray(Image.open(io.BytesIO(archive.read(n)))) for n in archive.namelist()}
+        names = archive.namelist()
+        for name in (n for n in names if n.endswith("classes.json")):
+            assert {"id": 0, "name": "road", "color": [128, 64, 128]} in json.loads(archive.read(name))
+        return {n: np.asarray(Image.open(io.BytesIO(archive.read(n)))) for n in names if n.endswith(".png")}
 
 
 def test_masks_are_what_predict_writes(make_model: Callable[..., AppModel]) -> None:
@@ -28,7 +32,9 @@ def test_masks_are_what_predict_writes(make_model: Callable[..., AppModel]) -> N
     name, content = pack_masks(answers)
     assert name == "street_masks.zip"
     files, wanted = _read(content), model.segmenter.predict(image)
-    assert set(files) == {f"{kind}/street.png" for kind in ("labels", "color", "uncertainty")}
+    assert set(files) == {f"{kind}/street.png" for kind in ("labels", "color", "uncertainty")} | {
+        "legend.png"
+    }
     np.testing.assert_array_equal(
         files["labels/street.png"], index_to_id(CAMVID11, "train")[wanted.labels], "Cityscapes trainIds"
     )
@@ -40,7 +46,7 @@ def test_two_models_have_folders_of_their_own(make_model: Callable[..., AppModel
     models = [make_model(CITYSCAPES19, "../a"), make_model(CITYSCAPES19, "../a")]
     image = np.zeros((8, 8, 3), np.uint8)
     files = _read(pack_masks(answer_image(models, image, "a.b.png", steps=1, draws=1))[1])
-    assert len(files) == 6
+    assert len(files) == 8
     assert {name.split("/")[0] for name in files} == {"model1", "model2"}
     assert "model2/labels/a.b.png" in files
 

@@ -27,6 +27,9 @@ def photos(tmp_path: Path) -> Path:
     return root
 
 
+KEY = {"classes.json", "legend.png"}
+
+
 def read(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path))
 
@@ -36,7 +39,7 @@ def test_every_kind_of_output_at_the_size_of_its_image(model: Any, photos: Path,
     images = find_inputs([str(photos)])
     assert predict_files(model, images, out, settings=PredictSettings(steps=2, seed=3)) == []
     written = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
-    assert written == {f"{kind}/{name}.png" for kind in OUTPUT_KINDS for name in ("a", "city/b")}
+    assert written == {f"{kind}/{name}.png" for kind in OUTPUT_KINDS for name in ("a", "city/b")} | KEY
     assert np.array_equal(read(out / "labels" / "a.png"), LABELS)
     assert np.array_equal(read(out / "color" / "a.png"), colorize(LABELS, CITYSCAPES19))
     # The image is painted in the class colors, so the overlay is the image.
@@ -84,7 +87,7 @@ def test_a_bad_file_is_reported_and_the_others_are_done(model: Any, photos: Path
     assert failures[0].startswith(f"{photos / 'broken.png'}: ")
     assert failures[1].startswith(f"{photos / 'empty.jpg'}: ")
     done = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.png")}
-    assert done == {"labels/a.png", "labels/city/b.png"}
+    assert done == {"labels/a.png", "labels/city/b.png", "legend.png"}
 
 
 def test_an_image_that_cannot_be_predicted_is_reported_with_its_name(

@@ -72,7 +72,7 @@ def test_videos_show_what_was_predicted(
 ):
     clip = make_clip(tmp_path / "clip.mp4", pictures())
     predict(model, clip, tmp_path / "out", write=[kind])
-    (file,) = (p for p in (tmp_path / "out").rglob("*") if p.is_file())
+    (file,) = (p for p in (tmp_path / "out").rglob("*/*") if p.is_file())
     assert file == tmp_path / "out" / kind / "clip.mp4"
     with av.open(str(file)) as container:
         stream = container.streams.video[0]
