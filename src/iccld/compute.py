@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,6 +43,11 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 def uses_bf16(device_type: str, precision: str) -> bool:
     """Whether a precision (bf16, fp32, or auto: bf16 where the device is fast at it) means bf16."""
     return precision == "bf16" or (precision == "auto" and has_fast_bf16(device_type))
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """The context in which images are changed and measured inside a network's autocast: nothing is cast."""
+    return torch.autocast(device.type, enabled=False)
 
 
 def autocast(device_type: str, precision: str = "auto") -> torch.autocast:

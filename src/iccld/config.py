@@ -74,6 +74,9 @@ class DataConfig:
     """Draw source images so that rare classes are seen more often (Hoyer et al. 2022, DAFormer)."""
     rare_class_temperature: float = 0.1
     """Low: rare classes only; high: uniform over classes."""
+    cat_max_ratio: float = 1.0
+    """Share of a source crop's labeled pixels that one class may have; crops with more are drawn again, ten times at
+    most (MMSegmentation, DAFormer: 0.75). 1 takes any crop."""
     ignore_top: float = 0.0
     """Share of target images' rows, from the top, whose pseudo-labels are ignored."""
     ignore_bottom: float = 0.0
@@ -127,11 +130,11 @@ class AdaptationConfig:
     """Sampling steps of the teacher."""
     teacher_draws: int = 1
     """Noise draws of the teacher, averaged."""
-    weighting: Literal["class", "pixel", "image", "spread"] = "class"
-    """Which pseudo-labels count: the surest of each class; sure pixels; images by their share of sure pixels;
+    weighting: Literal["class", "pixel", "batch", "spread"] = "class"
+    """Which pseudo-labels count: the surest of each class; sure pixels; all by the batch's share of sure pixels;
     pixels by the share of the teacher's draws that agree."""
     threshold: float = 0.9
-    """Probability from which the teacher counts as sure, for pixel and image."""
+    """Probability from which the teacher counts as sure, for pixel and batch."""
     keep: float = 0.5
     """Share of each class's pixels that count, for class."""
     trust: float = 8.0
@@ -143,8 +146,8 @@ class AdaptationConfig:
     """Strength of the color changes of mixed and masked images."""
     masked: bool = False
     """Learn masked target images too (Hoyer et al. 2023, MIC); method mic always does."""
-    mask_patch: int = 32
-    """Side of the hidden squares in pixels."""
+    mask_patch: int = 0
+    """Side of the hidden squares in pixels; 0 for a sixteenth of the crop's shorter side, as MIC has it."""
     mask_ratio: float = 0.7
     """Share of the image that is hidden."""
     color_transfer: float = 1.0

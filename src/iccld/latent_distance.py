@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from iccld.compute import to_device
+from iccld.compute import full_precision, to_device
 
 
 @torch.no_grad()
@@ -28,7 +28,7 @@ def sliced_wasserstein(
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(d, num_projections, generator=generator)
     directions = to_device(torch.nn.functional.normalize(drawn, dim=0), first.device)
-    with torch.autocast(first.device.type, enabled=False):
+    with full_precision(first.device):
         points = [x.float().movedim(1, -1).reshape(-1, d) @ directions for x in (first, second)]
     sorted_points = [p.sort(dim=0).values for p in points]
     num = min(len(p) for p in sorted_points)

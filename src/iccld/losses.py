@@ -53,18 +53,26 @@ def denoising_loss(
     denoised: Float[Tensor, "b d h w"],
     clean: Float[Tensor, "b d h w"],
     weights: Float[Tensor, "b h2 w2"] | None = None,
+    stride: int = 8,
 ) -> Float[Tensor, ""]:
     """Mean squared error between predicted and true latent (the true one carries no gradient).
+
+    With weights it is the mean over the pixels of a pixel's weight times the error of its cell. Cells that reach
+    beyond the image, as its sides are padded to whole ones, count by the pixels that they have.
 
     Args:
         denoised: predicted z_0.
         clean: z_0.
-        weights: of the pixels, averaged over each latent cell; None means 1.
+        weights: of the pixels; None means 1 for all cells.
+        stride: side of a latent cell in pixels.
     """
-    errors = (denoised - clean.detach()).square().mean(dim=1)
-    if weights is not None:
-        errors = errors * F.adaptive_avg_pool2d(weights[:, None], (errors.shape[-2], errors.shape[-1]))[:, 0]
-    return errors.mean()
+    errors = (denoised.float() - clean.detach().float()).square().mean(dim=1)
+    if weights is None:
+        return errors.mean()
+    height, width = weights.shape[-2:]
+    padding = (0, errors.shape[-1] * stride - width, 0, errors.shape[-2] * stride - height)
+    of_cells = F.avg_pool2d(F.pad(weights.float(), padding)[:, None], stride)[:, 0]
+    return (errors * of_cells).sum() * stride**2 / weights.numel()
 
 
 def domain_loss(logits: Float[Tensor, "b n h w"], domains: Int[Tensor, " b"]) -> Float[Tensor, ""]:
@@ -85,7 +93,8 @@ def entropy_loss(probabilities: Float[Tensor, "b k h w"], charbonnier: float = 0
 
     Args:
         probabilities: of the classes.
-        charbonnier: η > 0 gives (H² + 0.001²)^η instead, which spares what is nearly sure (Yang & Soatto 2020).
+        charbonnier: η > 0 gives (H² + 10⁻⁸)^η instead, which spares what is nearly sure (Yang & Soatto 2020;
+            their paper has 0.001² in place of the 10⁻⁸ of their code).
     """
     entropy = self_information(probabilities).sum(dim=1)
-    return ((entropy.square() + 1e-6) ** charbonnier if charbonnier > 0 else entropy).mean()
+    return ((entropy.square() + 1e-8) ** charbonnier if charbonnier > 0 else entropy).mean()

@@ -63,15 +63,19 @@ _CAMVID_SMALL_DATA = replace(_CAMVID_DATA, source_size=(192, 256), target_size=(
 # The camera look resembles photographs already: half of its images keep their own colors (docs/log.md).
 _CAMERA_ADAPTATION = AdaptationConfig(color_transfer=0.5)
 
+_GTA5_SIZE = (
+    704,
+    1280,
+)  # what DAFormer's code makes of 1914×1052: the largest within 1280×720 of the same shape
+
 _PAPER_OPTIM = OptimConfig(
     head_lr=6e-4, backbone_lr=6e-5, weight_decay=0.01, warmup_steps=1500, poly_power=1.0, grad_clip=10.0
 )
 _PAPER_ADAPTATION = AdaptationConfig(
     start=0.05,
     teacher_decay=0.999,
-    weighting="image",
+    weighting="batch",
     threshold=0.968,
-    mask_patch=64,
     mixing="classmix",
     adversarial_weight=0.02,
     adversarial_warmup=0.1,
@@ -85,6 +89,7 @@ def _paper_data(source: str, label_space: str, source_size: tuple[int, int]) -> 
         source=source,
         source_root=f"data/{source}",
         source_size=source_size,
+        source_stretch=True,
         target="cityscapes",
         target_root="data/cityscapes",
         target_size=(512, 1024),
@@ -183,7 +188,7 @@ PRESETS: Mapping[str, Preset] = {
             steps=40_000,
             checkpoint_every=2000,
             log_every=50,
-            data=_paper_data("gta5", "cityscapes19", (720, 1280)),
+            data=_paper_data("gta5", "cityscapes19", _GTA5_SIZE),
             model=ModelConfig(backbone="mit_b5", width=192),
             optim=_PAPER_OPTIM,
             adaptation=_PAPER_ADAPTATION,
@@ -216,28 +221,49 @@ _RIVAL = {
     "adaptation.denoising_weight": 0.0,
     "adaptation.reconstruction_weight": 0.0,
     "adaptation.teacher_steps": 1,
-    "adaptation.mixing": "classmix",
     "adaptation.color_transfer": 0.0,
-    "adaptation.weighting": "image",
-    "adaptation.threshold": 0.968,
+    "adaptation.start": 0.0,
+}
+_OPPOSED = _RIVAL | {
     "adaptation.adversarial_weight": 0.001,
+    "adaptation.adversarial_warmup": 0.0,
+    "adaptation.discriminator_lr": 1e-4,
+}
+_SELF_TRAINED = _RIVAL | {
+    "adaptation.mixing": "classmix",
+    "adaptation.weighting": "batch",
+    "adaptation.threshold": 0.968,
+}
+_DAFORMER = _SELF_TRAINED | {
+    "data.rare_class_sampling": True,
+    "data.rare_class_temperature": 0.01,
+    "data.cat_max_ratio": 0.75,
+    "adaptation.color_jitter": 0.2,
+    "adaptation.feature_distance": 0.005,
 }
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
-    "adaptsegnet": _RIVAL,
-    "advent": _RIVAL,
-    "minent": _RIVAL,
+    "adaptsegnet": _OPPOSED,
+    "advent": _OPPOSED,
+    "minent": _RIVAL | {"adaptation.entropy_weight": 0.001},
     "fda": _RIVAL | {"adaptation.entropy_weight": 0.005},
-    "dacs": _RIVAL,
-    "daformer": _RIVAL | {"data.rare_class_sampling": True},
-    "mic": _RIVAL | {"data.rare_class_sampling": True},
+    "dacs": _SELF_TRAINED | {"adaptation.color_jitter": 0.25, "adaptation.teacher_decay": 0.99},
+    "daformer": _DAFORMER,
+    "mic": _DAFORMER | {"adaptation.mask_patch": 0, "adaptation.mask_ratio": 0.7},
 }
-"""What makes a rival the method of its paper, on top of any preset: a deterministic head and its own settings."""
+"""What makes a rival the method of its published code, on top of any preset: a deterministic head and its own settings.
+docs/method.md has the table."""
+
+_STRETCHED_GTA5 = ("adaptsegnet", "advent", "minent", "fda", "dacs")
+"""Methods whose code brings GTA5's 1914×1052 pixels to 1280×720; DAFormer's and MIC's keep the shape: 1280×704."""
 
 
 def with_method(config: TrainConfig, method: str) -> TrainConfig:
     """The same run by another method; a rival brings its recipe."""
-    return with_settings(config, {"method": method, **RECIPES.get(method, {})})
+    settings = {"method": method, **RECIPES.get(method, {})}
+    if config.data.source == "gta5" and config.data.source_size == _GTA5_SIZE and method in _STRETCHED_GTA5:
+        settings["data.source_size"] = (720, 1280)
+    return with_settings(config, settings)
 
 
 def get_preset(name: str) -> Preset:

@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-Weighting = Literal["class", "pixel", "image", "spread"]
+from iccld.compute import to_device
+
+Weighting = Literal["class", "pixel", "batch", "spread"]
 
 
 @dataclass(frozen=True)
@@ -19,10 +21,11 @@ class PseudoLabels:
     Attributes:
         weighting: ``class``: of the pixels of each class in the batch the surest share counts, times the mean
             probability of that class to a power (class-balanced self-training, Zou et al. 2018, with trust in a
-            class as a whole added). ``pixel``: pixels from the threshold on count. ``image``: all pixels of an image
-            weigh the share of them from the threshold on (Tranheden et al. 2021, DACS). ``spread``: the caller weighs
+            class as a whole added). ``pixel``: pixels from the threshold on count. ``batch``: all pixels
+            weigh the share of the batch's from the threshold on, as DACS (Tranheden et al. 2021) and DAFormer count
+            it: over all images together and with the pixels that may not be labeled. ``spread``: the caller weighs
             pixels by the agreement of the teacher's draws; here all valid ones count.
-        threshold: probability, for ``pixel`` and ``image``.
+        threshold: probability, for ``pixel`` and ``batch``.
         keep: share of a class's pixels, for ``class``: a rare class is not silenced because the teacher is less
             sure of it than of the road.
         trust: the power, for ``class``: classes that the teacher is unsure of on the whole teach little.
@@ -50,24 +53,28 @@ class PseudoLabels:
             return labels, self._by_class(confidence, labels, valid, probabilities.shape[1])
         if self.weighting == "spread":
             return labels, valid.float()
-        sure = (confidence >= self.threshold) & valid
+        sure = confidence >= self.threshold
         if self.weighting == "pixel":
-            return labels, sure.float()
-        share = sure.sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp_min(1)
-        return labels, share.view(-1, 1, 1) * valid
+            return labels, (sure & valid).float()
+        return labels, sure.float().mean() * valid
 
     def _by_class(self, confidence: Tensor, labels: Tensor, valid: Tensor, num_classes: int) -> Tensor:
         # All classes at once and without a look at their sizes, for which a GPU would be waited for. What may not be
         # labeled counts as one class more.
         classes = torch.where(valid, labels, num_classes).flatten()
         sure = confidence.flatten()
-        order = sure.argsort()
-        order = order[classes[order].argsort(stable=True)]  # by class, and by confidence within it
+        # By class, surest first, in a random order where all are equally sure: a saturated teacher's pixels would
+        # otherwise count from the top of the image down.
+        order = to_device(torch.randperm(len(sure)), sure.device)
+        order = order[sure[order].argsort(descending=True, stable=True)]
+        order = order[classes[order].argsort(stable=True)]
         members = [classes == index for index in range(num_classes + 1)]
         sizes = torch.stack([of_class.sum() for of_class in members])
-        ranks = ((1 - self.keep) * sizes.float()).round().long().clamp_min(1)
-        places = (sizes.cumsum(0) - sizes + ranks - 1).clamp_max(len(order) - 1)  # an empty class has none
-        least = sure[order[places]]
+        first = sizes.cumsum(0) - sizes
+        quotas = (self.keep * sizes).round()
+        ranks = torch.arange(len(order), device=order.device) - first[classes[order]]
+        kept = torch.empty_like(ranks, dtype=torch.bool)
+        kept[order] = ranks < quotas[classes[order]]
         total = torch.stack([(sure * of_class).sum() for of_class in members])
         trust = (total / sizes.clamp_min(1)) ** self.trust
-        return ((confidence >= least[labels]) & valid) * trust[labels]
+        return (kept.view(labels.shape) & valid) * trust[labels]

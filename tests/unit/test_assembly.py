@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -87,7 +88,9 @@ def test_iccld_gets_every_setting() -> None:
     assert _method(TrainConfig(steps=100, adaptation=a)) == Adaptation(
         supervised=SupervisedLoss(0.15, 0.45),
         time_sampling=TimeSampling(0.25, 0.35),
-        self_training=SelfTraining(50, 3, 2, PseudoLabels("pixel", 0.8, 0.3, 2.0), "cutmix", 0.1, 16, 0.6),
+        self_training=SelfTraining(
+            50, 3, 2, PseudoLabels("pixel", 0.8, 0.3, 2.0), "cutmix", "iccld", 0.1, 16, 0.6
+        ),
         masked=True,
         color_transfer=0.2,
         adversary=Adversary("features", 0.05, 50, 25),
@@ -97,23 +100,27 @@ def test_iccld_gets_every_setting() -> None:
 
 def test_rivals_get_every_setting() -> None:
     a = AdaptationConfig(
-        start=0.5, teacher_steps=1, teacher_draws=2, weighting="image", threshold=0.8, keep=0.3, trust=2.0,
+        start=0.5, teacher_steps=1, teacher_draws=2, weighting="batch", threshold=0.8, keep=0.3, trust=2.0,
         mixing="cutmix", color_jitter=0.1, mask_patch=16, mask_ratio=0.6, share_at_one=0.25, self_aligned=0.35,
         denoising_weight=0.0, reconstruction_weight=0.0, adversarial_weight=0.05, adversarial_warmup=0.25,
         entropy_weight=0.007, fda_band=0.03,
     )  # fmt: skip
     common = (SupervisedLoss(0.0, 0.0), TimeSampling(0.25, 0.35))
-    training = SelfTraining(50, 1, 2, PseudoLabels("image", 0.8, 0.3, 2.0), "cutmix", 0.1, 16, 0.6)
+    training = SelfTraining(50, 1, 2, PseudoLabels("batch", 0.8, 0.3, 2.0), "cutmix", "iccld", 0.1, 16, 0.6)
     expected = {
         "source_only": SourceOnly(*common),
         "oracle": Oracle(*common),
-        "adaptsegnet": AdaptSegNet(*common, Adversary("probabilities", 0.05, 50, 25, relieve=False)),
-        "advent": Advent(*common, Adversary("self_information", 0.05, 50, 25, relieve=False)),
+        "adaptsegnet": AdaptSegNet(
+            *common, Adversary("probabilities", 0.05, 50, 25, relieve=False, betas=(0.9, 0.99))
+        ),
+        "advent": Advent(
+            *common, Adversary("self_information", 0.05, 50, 25, relieve=False, betas=(0.9, 0.99))
+        ),
         "minent": MinEnt(*common, 0.007, 50),
         "fda": FDA(*common, weight=0.007, start_step=50, band=0.03),
-        "dacs": DACS(*common, training),
-        "daformer": DAFormer(*common, training),
-        "mic": MIC(*common, training),
+        "dacs": DACS(*common, replace(training, code="dacs")),
+        "daformer": DAFormer(*common, replace(training, code="daformer")),
+        "mic": MIC(*common, replace(training, code="daformer")),
     }
     assert {*expected, "iccld"} == set(get_args(Method))
     for name, method in expected.items():
@@ -178,7 +185,9 @@ def test_discriminator_fits_what_the_adversary_looks_at(
     discriminator = assembly.build_discriminator(config, _method(config), CAMVID11)
     assert (discriminator is not None) == (shape is not None)
     if discriminator is not None and shape is not None:
-        assert discriminator(torch.zeros(1, *shape), torch.zeros(1)).shape == (1, 3, 8, 8)
+        patches = 2 if name in ("adaptsegnet", "advent") else 8
+        logits = discriminator(torch.zeros(1, *shape), torch.zeros(1))
+        assert logits.shape == (1, 3, patches, patches)
 
 
 def test_discriminator_fits_the_features_of_light_steps() -> None:

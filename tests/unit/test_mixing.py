@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import colorsys
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+import torch.nn.functional as F
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
 
@@ -15,6 +17,7 @@ from iccld.mixing import (
     color_jitter,
     cut_mix_mask,
     gaussian_blur,
+    hsv_jitter,
     mask_patches,
     paste,
     transfer_color,
@@ -41,6 +44,37 @@ def test_half_of_the_classes_whole_and_never_ignore(seed: int, classes: list[int
         assert 255 not in pasted
         assert len(pasted) == (len(present) + 1) // 2
         assert not pasted & set(label[~chosen].tolist()), "a class is pasted whole or not at all"
+
+
+def _published_choice(labels: np.ndarray, pool: np.ndarray) -> tuple[set[int], int]:
+    """Classes to choose from and how many are chosen, as DACS and DAFormer write it: (n + n mod 2) / 2 of n."""
+    classes = set(np.unique(pool).tolist())
+    return classes, (len(classes) + len(classes) % 2) // 2
+
+
+@given(seed=st.integers(0, 1000), num=st.integers(1, 9), of_batch=st.booleans())
+def test_published_codes_take_ignored_pixels_for_a_class(seed: int, num: int, of_batch: bool) -> None:
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    labels = rng.choice([*range(num), 255], size=(3, 5, 6))
+    masks = class_mix_mask(torch.from_numpy(labels), of_batch=of_batch, ignored=True).numpy()
+    for image, mask in zip(labels, masks, strict=True):
+        classes, count = _published_choice(image, labels if of_batch else image)
+        pasted = {*image[mask].tolist()}
+        assert not pasted & {*image[~mask].tolist()}
+        absent = len(classes - {*image.reshape(-1).tolist()})  # of DAFormer's classes of the batch
+        assert count - absent <= len(pasted) <= count
+        if not absent:
+            assert len(pasted) == count
+
+
+def test_every_class_of_the_batch_is_drawn_for_every_image() -> None:
+    """DAFormer draws from all classes of the batch: an image with one class is pasted whole or not at all."""
+    torch.manual_seed(0)
+    labels = torch.tensor([0, 1, 2, 3]).view(4, 1, 1).expand(4, 2, 2)
+    shares = torch.stack([class_mix_mask(labels, of_batch=True).float().mean(dim=(1, 2)) for _ in range(300)])
+    assert set(shares.unique().tolist()) == {0.0, 1.0}
+    assert bool(((shares.mean(dim=0) - 0.5).abs() < 0.12).all())
 
 
 def test_nothing_labeled_nothing_pasted() -> None:
@@ -107,19 +141,89 @@ def test_jitter_changes_brightness_contrast_and_saturation() -> None:
     assert np.std([saturation(x) for x in changed[:50]]) > 0.02
 
 
-def test_blur_is_scipys() -> None:
-    image = torch.rand(2, 3, 12, 15, dtype=torch.float64)
-    for seed in range(6):
+def test_blur_is_that_of_dacs() -> None:
+    """kornia's Gaussian with a kernel of a tenth of the image's side, by scipy."""
+    image = torch.rand(2, 3, 200, 150, dtype=torch.float64)
+    for seed in range(4):
         torch.manual_seed(seed)
-        blurred = gaussian_blur(image, max_sigma=2.0, probability=1.0)
+        blurred = gaussian_blur(image, probability=1.0)
         torch.manual_seed(seed)
         torch.rand(())
-        sigma = 0.15 + 1.85 * float(torch.rand(()))
-        radius = max(1, round(3 * sigma))
-        expected = image.numpy()
-        for axis in (2, 3):
-            expected = gaussian_filter1d(expected, sigma, axis=axis, mode="nearest", radius=radius)
-        np.testing.assert_allclose(blurred.numpy(), expected, atol=1e-6)
+        sigmas = 0.15 + torch.rand(2).numpy()
+        for index, sigma in enumerate(sigmas):
+            expected = image[index].numpy()
+            for axis, side in ((1, 21), (2, 15)):
+                expected = gaussian_filter1d(expected, sigma, axis=axis, mode="mirror", radius=side // 2)
+            np.testing.assert_allclose(blurred[index].numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 3), (5, 40)])
+def test_small_images_are_blurred_as_far_as_they_reach(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    images = torch.full((2, 3, *size), 0.3)
+    torch.testing.assert_close(gaussian_blur(images, probability=1.0), images)
+
+
+@pytest.mark.parametrize("change", [gaussian_blur, color_jitter, hsv_jitter])
+def test_images_are_changed_in_fp32_under_autocast(change: Any) -> None:
+    """In bf16 a blurred image had some hundred values, up to two of 255 levels off."""
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(1)
+    plain = change(images, probability=1.0)
+    torch.manual_seed(1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        changed = change(images, probability=1.0)
+    assert changed.dtype == torch.float32
+    assert torch.equal(changed, plain)
+    assert len(changed.unique()) > 10_000
+
+
+# -- the colors of DACS -----------------------------------------------------------------------------
+
+
+def _kornias(image: np.ndarray, order: list[int], draws: dict[int, float]) -> np.ndarray:
+    """Brightness added, contrast and saturation multiplied, hue turned; pixel by pixel, by the standard library."""
+    out = image.astype(np.float64)
+    for kind in order:
+        drawn = draws[kind]
+        if kind == 0:
+            out = np.clip(out + drawn, 0, 1)
+        elif kind == 1:
+            out = np.clip(out * (1 + drawn), 0, 1)
+        else:
+            for place in np.ndindex(out.shape[1:]):
+                h, s, v = colorsys.rgb_to_hsv(*out[(slice(None), *place)])
+                if kind == 2:
+                    s = min(1.0, s * (1 + drawn))
+                else:
+                    h = (h + drawn) % 1
+                out[(slice(None), *place)] = colorsys.hsv_to_rgb(h, s, v)
+    return out
+
+
+@given(seed=st.integers(0, 1000), strength=st.sampled_from([0.2, 0.25, 0.5]))
+@settings(max_examples=15)
+def test_colors_change_as_in_dacs(seed: int, strength: float) -> None:
+    images = torch.rand(2, 3, 3, 4, generator=torch.Generator().manual_seed(seed))
+    images[0, :, 0] = 0.4  # gray has no hue
+    torch.manual_seed(seed)
+    changed = hsv_jitter(images, strength, probability=1.0)
+    torch.manual_seed(seed)
+    torch.rand(())
+    for index in range(2):
+        order = torch.randperm(4).tolist()
+        draws = {kind: strength * (2 * float(torch.rand(())) - 1) for kind in order}
+        expected = _kornias(images[index].numpy(), order, draws)
+        np.testing.assert_allclose(changed[index].numpy(), expected, atol=1e-5)
+
+
+def test_dacs_changes_the_colors_of_four_batches_in_five() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(2, 3, 4, 4)
+    changed = [(hsv_jitter(images) != images).flatten(1).any(dim=1) for _ in range(300)]
+    together = torch.stack(changed)
+    assert bool((together[:, 0] == together[:, 1]).all()), "one coin for the batch"
+    assert float(together[:, 0].float().mean()) == pytest.approx(0.8, abs=0.08)
 
 
 def test_blur_may_leave_the_batch_alone() -> None:
@@ -165,6 +269,41 @@ def test_hues_turn_about_gray() -> None:
     torch.testing.assert_close(turned[0], image[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(turned[1], image[0].roll(1, dims=0), atol=1e-5, rtol=0)  # red becomes green
     torch.testing.assert_close(turned.mean(dim=1), image.mean(dim=1).expand(4, 6, 6), atol=1e-5, rtol=0)
+
+
+@given(
+    seed=st.integers(0, 1000),
+    rows=st.integers(0, 9),
+    columns=st.integers(0, 9),
+    dtype=st.sampled_from(["fp32", "bf16"]),
+)
+def test_padding_is_no_color_of_an_image(seed: int, rows: int, columns: int, dtype: str) -> None:
+    """Padded images and styles give what the same without padding give."""
+    generator = torch.Generator().manual_seed(seed)
+    image, style = (0.2 + 0.6 * torch.rand(1, 3, 12, 14, generator=generator) for _ in range(2))
+    h, w = 12 - rows, 14 - columns
+    valid = torch.zeros(1, 12, 14, dtype=torch.bool)
+    valid[:, :h, :w] = True
+    padded = image.where(valid[:, None], MEAN_COLOR)
+    torch.manual_seed(seed)
+    plain = transfer_color(image[..., :h, :w], style[..., :h, :w])
+    torch.manual_seed(seed)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bf16"):
+        styles = style.where(valid[:, None], torch.tensor(1.0))
+        changed = transfer_color(padded, styles, valid=valid, styles_valid=valid)
+    torch.testing.assert_close(changed[..., :h, :w], plain, atol=1e-5, rtol=1e-4)
+    assert torch.equal(changed.where(~valid[:, None], MEAN_COLOR), padded.where(~valid[:, None], MEAN_COLOR))
+
+
+def test_a_style_without_a_valid_pixel_changes_nothing() -> None:
+    images, styles = torch.rand(2, 2, 3, 6, 7, generator=torch.Generator().manual_seed(0))
+    valid = torch.ones(2, 6, 7, dtype=torch.bool)
+    none = valid.clone()
+    none[0] = False
+    changed = transfer_color(images, styles, styles_valid=none)
+    assert torch.equal(changed[0], images[0])
+    assert not torch.equal(changed[1], images[1])
+    assert torch.equal(transfer_color(images, styles, valid=~valid), images)
 
 
 @given(seed=st.integers(0, 1000))
@@ -234,10 +373,13 @@ def test_masks_hide_whole_squares_of_a_grid(
     masked = mask_patches(images, patch, ratio)
     hidden = (masked == MEAN_COLOR).all(dim=1)
     assert torch.equal(masked, torch.where(hidden[:, None], MEAN_COLOR, images)), "the rest is left alone"
-    for top in range(0, size[0], patch):
-        for left in range(0, size[1], patch):
-            square = hidden[:, top : top + patch, left : left + patch].flatten(1)
-            assert torch.equal(square.any(dim=1), square.all(dim=1))
+    # MIC draws a grid of round(side / patch) squares and brings it to the image's size by nearest neighbors.
+    rows, columns = (max(1, round(side / patch)) for side in size)
+    grid = np.arange(rows * columns, dtype=np.float32).reshape(rows, columns)
+    of_pixel = F.interpolate(torch.from_numpy(grid)[None, None], size=size)[0, 0]
+    for square in range(rows * columns):
+        inside = hidden[:, of_pixel == square]
+        assert torch.equal(inside.any(dim=1), inside.all(dim=1))
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.3, 0.7, 1.0])
@@ -266,7 +408,6 @@ def test_identical_images_exchange_nothing(seed: int, band: float, size: tuple[i
 @given(seed=st.integers(0, 1000), size=st.tuples(st.integers(6, 20), st.integers(6, 20)))
 def test_the_narrowest_band_swaps_the_mean_alone(seed: int, size: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(seed)
-    # Far enough from 0 and 1 that nothing is clamped.
     images, styles = 0.4 + 0.2 * torch.rand(2, 2, 3, *size, generator=generator)
     changed = transfer_low_frequencies(images, styles, 0.0)
     expected = images - images.mean(dim=(2, 3), keepdim=True) + styles.mean(dim=(2, 3), keepdim=True)
@@ -279,7 +420,6 @@ def test_phases_stay_and_amplitudes_are_the_styles_in_the_band(seed: int, band: 
     generator = torch.Generator().manual_seed(seed)
     images, styles = (0.45 + 0.1 * torch.rand(2, 2, 3, 16, 24, generator=generator)).double()
     changed = transfer_low_frequencies(images.float(), styles.float(), band).double().numpy()
-    assert 0 < changed.min() <= changed.max() < 1, "nothing was clamped"
     before, style, after = (np.fft.fft2(x) for x in (images.numpy(), styles.numpy(), changed))
     reach = int(16 * band)
     low = (abs(np.fft.fftfreq(16) * 16)[:, None] <= reach + 0.1) & (
@@ -291,10 +431,21 @@ def test_phases_stay_and_amplitudes_are_the_styles_in_the_band(seed: int, band: 
     np.testing.assert_allclose(np.exp(1j * np.angle(after)) * abs(before), before, atol=0.02)
 
 
-def test_low_frequencies_stay_in_range() -> None:
+def test_low_frequencies_are_not_cut_to_the_range_of_images() -> None:
+    """The published code feeds what comes out of the inverse transform to the network as it is."""
     images, styles = torch.rand(2, 2, 3, 12, 16, generator=torch.Generator().manual_seed(0))
-    changed = transfer_low_frequencies(images, (styles > 0.5).float(), 0.4)
-    assert (float(changed.min()), float(changed.max())) == (0.0, 1.0)
+    style = (styles > 0.5).float()
+    changed = transfer_low_frequencies(images, style, 0.4)
+    spectrum, wanted = (
+        np.fft.fftshift(np.fft.fft2(x.double().numpy()), axes=(2, 3)) for x in (images, style)
+    )
+    square = np.s_[..., 6 - 4 : 6 + 5, 8 - 4 : 8 + 5]  # of reach ⌊0.4 · 12⌋ about the zero frequency
+    amplitude = np.abs(spectrum)
+    amplitude[square] = np.abs(wanted)[square]
+    mixed = np.fft.ifftshift(amplitude * np.exp(1j * np.angle(spectrum)), axes=(2, 3))
+    np.testing.assert_allclose(changed.numpy(), np.fft.ifft2(mixed).real, atol=1e-5)
+    assert float(changed.min()) < 0
+    assert float(changed.max()) > 1
     assert changed.dtype == images.dtype
     half = transfer_low_frequencies(images.bfloat16(), styles.bfloat16(), 0.1)
     assert half.dtype == torch.bfloat16

@@ -113,20 +113,21 @@ def test_rivals_build_on_every_preset(name: str, method: str) -> None:
     discriminator = build_discriminator(quick, built, space)
     assert (discriminator is not None) == (method in ("adaptsegnet", "advent"))
     if discriminator is not None:
-        assert discriminator(torch.zeros(1, len(space), 16, 16), torch.ones(1)).shape == (1, 3, 2, 2)
+        assert discriminator(torch.zeros(1, len(space), 64, 64), torch.ones(1)).shape == (1, 3, 2, 2)
         assert built.adversary == Adversary(
             "probabilities" if method == "adaptsegnet" else "self_information",
             weight=0.001,
-            start_step=round(config.adaptation.start * config.steps),
-            warmup_steps=round(config.adaptation.adversarial_warmup * config.steps),
+            start_step=0,
+            warmup_steps=0,
             relieve=False,
+            betas=(0.9, 0.99),
         )
 
 
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        ("mask_patch", 0),
+        ("mask_patch", -1),
         ("mask_ratio", 1.5),
         ("teacher_draws", 0),
         ("entropy_weight", -1.0),
@@ -145,7 +146,8 @@ def test_a_recipe_changes_what_it_names_and_no_more(method: str) -> None:
     base = PRESETS["gta5_to_cityscapes"].config
     changed = with_method(base, method)
     assert changed.method == method
-    for setting, value in RECIPES[method].items():
+    size = (704, 1280) if method in ("daformer", "mic") else (720, 1280)
+    for setting, value in (RECIPES[method] | {"data.source_size": size}).items():
         assert attrgetter(setting)(changed) == value
         changed = with_settings(changed, {setting: attrgetter(setting)(base)})
     assert with_settings(changed, {"method": base.method}) == base
@@ -241,7 +243,61 @@ def test_one_preset_in_full(capsys: pytest.CaptureFixture[str]) -> None:
         PresetsArgs("dmo").run()
 
 
-def test_rivals_mix_whatever_iccld_does_by_default() -> None:
-    for name, recipe in RECIPES.items():
-        assert recipe["adaptation.mixing"] == "classmix", name
-        assert recipe["adaptation.adversarial_weight"] > 0, name
+def test_rivals_do_what_is_theirs_whatever_iccld_does_by_default() -> None:
+    for name in ("dacs", "daformer", "mic"):
+        assert RECIPES[name]["adaptation.mixing"] == "classmix", name
+    for name in ("adaptsegnet", "advent"):
+        assert RECIPES[name]["adaptation.adversarial_weight"] > 0, name
+
+
+# Read off the published code: vikolss/DACS, lhoyer/DAFormer, lhoyer/MIC, wasidennis/AdaptSegNet, valeoai/ADVENT and
+# YanchaoYang/FDA.
+PUBLISHED = {
+    "adaptsegnet": {
+        "data.source_size": (720, 1280), "adaptation.adversarial_weight": 0.001, "adaptation.start": 0.0,
+        "adaptation.adversarial_warmup": 0.0, "adaptation.discriminator_lr": 1e-4,
+    },
+    "advent": {
+        "data.source_size": (720, 1280), "adaptation.adversarial_weight": 0.001, "adaptation.start": 0.0,
+        "adaptation.adversarial_warmup": 0.0, "adaptation.discriminator_lr": 1e-4,
+    },
+    "minent": {"data.source_size": (720, 1280), "adaptation.entropy_weight": 0.001, "adaptation.start": 0.0},
+    "fda": {"data.source_size": (720, 1280), "adaptation.entropy_weight": 0.005, "adaptation.start": 0.0},
+    "dacs": {
+        "data.source_size": (720, 1280), "data.rare_class_sampling": False, "data.cat_max_ratio": 1.0,
+        "adaptation.start": 0.0, "adaptation.teacher_decay": 0.99, "adaptation.threshold": 0.968,
+        "adaptation.weighting": "batch", "adaptation.mixing": "classmix", "adaptation.color_jitter": 0.25,
+    },
+    "daformer": {
+        "data.source_size": (704, 1280), "data.rare_class_sampling": True, "data.rare_class_temperature": 0.01,
+        "data.cat_max_ratio": 0.75, "data.ignore_top": 15 / 512, "data.ignore_bottom": 120 / 512,
+        "adaptation.start": 0.0, "adaptation.teacher_decay": 0.999, "adaptation.threshold": 0.968,
+        "adaptation.weighting": "batch", "adaptation.mixing": "classmix", "adaptation.color_jitter": 0.2,
+        "adaptation.feature_distance": 0.005, "optim.backbone_lr": 6e-5, "optim.head_lr": 6e-4,
+        "optim.warmup_steps": 1500, "optim.poly_power": 1.0, "data.batch_size": 2, "steps": 40_000,
+    },
+}  # fmt: skip
+PUBLISHED["mic"] = PUBLISHED["daformer"] | {"adaptation.mask_ratio": 0.7}
+
+
+@pytest.mark.parametrize("method", list(PUBLISHED))
+def test_recipes_are_those_of_the_published_code(method: str) -> None:
+    config = with_method(PRESETS["gta5_to_cityscapes"].config, method)
+    for setting, value in PUBLISHED[method].items():
+        assert attrgetter(setting)(config) == value, setting
+    assert config.data.source_stretch
+    assert config.data.target_size == (512, 1024)
+    built = build_method(
+        with_settings(config, {"model.pretrained": "no", "model.backbone": "compact"}), space_of(config)
+    )
+    if method == "mic":
+        assert built.self_training.mask_patch == 32, "a sixteenth of the crop: 64 of 1024 with HRDA"
+    if method in ("dacs", "daformer", "mic"):
+        assert built.self_training.code == ("dacs" if method == "dacs" else "daformer")
+
+
+def test_only_gta5_of_the_presets_size_is_stretched() -> None:
+    base = PRESETS["gta5_to_cityscapes"].config
+    own = with_settings(base, {"data.source_size": (360, 640)})
+    assert with_method(own, "dacs").data.source_size == (360, 640)
+    assert with_method(PRESETS["synthia_to_cityscapes"].config, "dacs").data.source_size == (760, 1280)

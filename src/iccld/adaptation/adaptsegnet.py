@@ -8,8 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iccld.adaptation.adversary import SOURCE, TARGET, Adversary, DomainMaps
-from iccld.adaptation.method import Batch, StepResult, Student, SupervisedLoss, TimeSampling
+from iccld.adaptation.adversary import SOURCE, TARGET, Adversary, DomainMaps, output_adversary
+from iccld.adaptation.method import (
+    Batch,
+    StepResult,
+    Student,
+    SupervisedLoss,
+    TimeSampling,
+    probabilities,
+)
 from iccld.models.iccld import ICCLD
 
 
@@ -17,10 +24,8 @@ from iccld.models.iccld import ICCLD
 class AdaptSegNet:
     """Output-space adversary (Tsai et al. 2018, "Learning to Adapt Structured Output Space").
 
-    Deviations: the single-level variant (one class map, not two), with class maps at the decoder's stride, not the
-    image's; a discriminator of three strided convolutions instead of five, for smaller images, that ends in a
-    softmax over domain names instead of a sigmoid; its rate and betas, a late start and a warm-up of the weight
-    are those of all adversaries here, optimizer and steps those of all methods.
+    The single-level variant, with one class map at the image's size. docs/method.md compares it with the published
+    code.
 
     Attributes:
         supervised: the loss of source images.
@@ -30,9 +35,7 @@ class AdaptSegNet:
 
     supervised: SupervisedLoss = field(default_factory=lambda: SupervisedLoss(0, 0))
     time_sampling: TimeSampling = field(default_factory=TimeSampling)
-    adversary: Adversary = field(
-        default_factory=lambda: Adversary("probabilities", weight=0.001, relieve=False)
-    )
+    adversary: Adversary = field(default_factory=lambda: output_adversary("probabilities"))
     labeled_domain: str = "source"
     uses_target: bool = True
 
@@ -51,10 +54,10 @@ class AdaptSegNet:
             return StepResult(terms, logs, denoised=output.denoised)
         domains = torch.full((len(images),), TARGET)
         domains[:num_source] = SOURCE
-        seen = DomainMaps(self.maps(output.logits.softmax(dim=1)), output.times, domains)
+        seen = DomainMaps(self.maps(probabilities(output, images)), output.times, domains)
         terms["adversarial"], adversary_logs = self.adversary.fool(discriminator, seen, step)
         return StepResult(terms, logs | adversary_logs, seen.detach(), output.denoised)
 
-    def maps(self, probabilities: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
+    def maps(self, classes: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
         """What the discriminator sees of class probabilities."""
-        return probabilities
+        return classes

@@ -9,33 +9,36 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from iccld.adaptation.adaptsegnet import AdaptSegNet
-from iccld.adaptation.adversary import Adversary
-from iccld.adaptation.method import Batch, StepResult, Student, SupervisedLoss, TimeSampling
+from iccld.adaptation.adversary import Adversary, output_adversary
+from iccld.adaptation.method import (
+    Batch,
+    StepResult,
+    Student,
+    SupervisedLoss,
+    TimeSampling,
+    probabilities,
+)
 from iccld.losses import entropy_loss, self_information
-from iccld.models.iccld import ICCLD
+from iccld.models.iccld import ICCLD, TrainingOutput
 
 
 @dataclass(frozen=True)
 class Advent(AdaptSegNet):
     """Entropy adversary (Vu et al. 2019, "ADVENT", AdvEnt): the discriminator sees −p log p of every class.
 
-    Deviations: those of ``AdaptSegNet``.
+    The single-level variant, as ``AdaptSegNet``.
     """
 
-    adversary: Adversary = field(
-        default_factory=lambda: Adversary("self_information", weight=0.001, relieve=False)
-    )
+    adversary: Adversary = field(default_factory=lambda: output_adversary("self_information"))
 
-    def maps(self, probabilities: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
+    def maps(self, classes: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
         """Weighted self-information."""
-        return self_information(probabilities)
+        return self_information(classes)
 
 
 @dataclass(frozen=True)
 class MinEnt:
     """Entropy minimization on the target (Vu et al. 2019, "ADVENT", MinEnt).
-
-    Deviations: optimizer, steps and a late start are those of all methods here.
 
     Attributes:
         supervised: the loss of source images.
@@ -64,11 +67,17 @@ class MinEnt:
         output = student(images, batch.labels, times, aligned, label_coder=coder, decode_all=True)
         terms, logs = self.supervised(output, batch.labels, slice(num_source), "source")
         if len(images) > num_source:
-            entropy = self.penalty(output.logits[num_source:].softmax(dim=1))
+            entropy = self.penalty(self.target_probabilities(output, images)[num_source:])
             terms["entropy_target"] = self.weight * entropy
             logs["train/loss_entropy_target"] = entropy.detach()
         return StepResult(terms, logs, denoised=output.denoised)
 
-    def penalty(self, probabilities: Float[Tensor, "n k h w"]) -> Float[Tensor, ""]:
+    def target_probabilities(
+        self, output: TrainingOutput, images: Float[Tensor, "n 3 h w"]
+    ) -> Float[Tensor, "n k h2 w2"]:
+        """The predictions whose entropy counts: at the images' size."""
+        return probabilities(output, images)
+
+    def penalty(self, classes: Float[Tensor, "n k h w"]) -> Float[Tensor, ""]:
         """The target's mean entropy in [0, 1]."""
-        return entropy_loss(probabilities)
+        return entropy_loss(classes)

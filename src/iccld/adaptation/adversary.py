@@ -22,6 +22,11 @@ AdversaryInput = Literal["latents", "features", "probabilities", "self_informati
 _WINNING = 0.9
 
 
+def output_adversary(input: Literal["probabilities", "self_information"]) -> Adversary:
+    """The adversary on class maps as AdaptSegNet and ADVENT have it, from the first step on."""
+    return Adversary(input, weight=0.001, warmup_steps=0, relieve=False, betas=(0.9, 0.99))
+
+
 @dataclass
 class DomainMaps:
     """What the discriminator sees of n images.
@@ -60,6 +65,7 @@ class Adversary:
         start_step: the first step with an adversary.
         warmup_steps: over which the weight rises linearly.
         relieve: lower the weight while the discriminator wins outright.
+        betas: of the discriminator's optimizer; AdaptSegNet and ADVENT have 0.9 and 0.99.
     """
 
     input: AdversaryInput = "latents"
@@ -67,6 +73,7 @@ class Adversary:
     start_step: int = 0
     warmup_steps: int = 300
     relieve: bool = True
+    betas: tuple[float, float] = (0.5, 0.99)
 
     def ramp(self, step: int) -> float:
         """Share of the weight at a step, in [0, 1]."""

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iccld.adaptation.dacs import DACS
+from iccld.adaptation.dacs import DACS, published_self_training
 from iccld.adaptation.method import Batch
+from iccld.adaptation.self_training import SelfTraining
 from iccld.compute import to_device
 from iccld.labels import IGNORE
 from iccld.models.iccld import TrainingOutput
@@ -54,16 +55,15 @@ class FeatureDistance:
 class DAFormer(DACS):
     """The training recipe of DAFormer (Hoyer et al. 2022), with this project's network.
 
-    Rare-class sampling belongs to the loaders (``data.rare_class_sampling``).
-
-    Deviations: those of ``DACS``; the temperature of rare-class sampling is the preset's (0.5 in small runs; the
-    paper: 0.01); our network instead of MiT-B5 with the DAFormer head; warm-up and decay of
-    the learning rate as for all methods here.
+    Rare-class sampling and the search for varied crops belong to the loaders (``data.rare_class_sampling``,
+    ``data.cat_max_ratio``). docs/method.md compares the rest with the published code.
 
     Attributes:
+        self_training: teacher and mixing.
         feature_distance: None where the image coder starts from scratch.
     """
 
+    self_training: SelfTraining = field(default_factory=lambda: published_self_training("daformer"))
     feature_distance: FeatureDistance | None = field(default=None)
 
     def extra_terms(self, output: TrainingOutput, batch: Batch) -> dict[str, Any]:

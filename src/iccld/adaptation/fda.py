@@ -11,16 +11,15 @@ from iccld.adaptation.advent import MinEnt
 from iccld.adaptation.method import Batch, StepResult, Student
 from iccld.losses import entropy_loss
 from iccld.mixing import transfer_low_frequencies
-from iccld.models.iccld import ICCLD
+from iccld.models.iccld import ICCLD, TrainingOutput
 
 
 @dataclass(frozen=True)
 class FDA(MinEnt):
     """Fourier domain adaptation (Yang & Soatto 2020, "FDA").
 
-    Deviations: one band β instead of the mean of three networks, and no second round of self-training on
-    labels made offline; optimizer, steps and a late start (of the entropy term; the transfer acts from the
-    first step) are those of all methods here.
+    One band β, with neither the mean of three networks nor a second round on labels made offline. docs/method.md
+    compares it with the published code.
 
     Attributes:
         weight: of the entropy term (paper: 0.005).
@@ -42,6 +41,12 @@ class FDA(MinEnt):
             batch = replace(batch, images=restyled)
         return super().segmenter_step(student, teacher, discriminator, batch, step)
 
-    def penalty(self, probabilities: Float[Tensor, "n k h w"]) -> Float[Tensor, ""]:
-        """Entropy under the Charbonnier penalty (x² + 0.001²)^η."""
-        return entropy_loss(probabilities, self.charbonnier)
+    def target_probabilities(
+        self, output: TrainingOutput, images: Float[Tensor, "n 3 h w"]
+    ) -> Float[Tensor, "n k h2 w2"]:
+        """Those of the network's own stride."""
+        return output.logits.softmax(dim=1)
+
+    def penalty(self, classes: Float[Tensor, "n k h w"]) -> Float[Tensor, ""]:
+        """Entropy under the Charbonnier penalty."""
+        return entropy_loss(classes, self.charbonnier)

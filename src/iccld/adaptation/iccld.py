@@ -44,7 +44,13 @@ class Adaptation:
     ) -> StepResult:
         """Computes the losses of all branches from one pass of the student over all images."""
         if self.color_transfer > 0 and batch.target_images is not None:
-            recolored = transfer_color(batch.images, batch.target_images, self.color_transfer)
+            recolored = transfer_color(
+                batch.images,
+                batch.target_images,
+                self.color_transfer,
+                valid=batch.valid,
+                styles_valid=batch.target_valid,
+            )
             batch = replace(batch, images=recolored)
         branches = [LabeledImages("source", batch.images, batch.labels)]
         begun = self.self_training.begun(step) and batch.target_images is not None

@@ -15,6 +15,7 @@ from iccld.diffusion import draw_times
 from iccld.labels import IGNORE
 from iccld.losses import denoising_loss, segmentation_loss
 from iccld.models.iccld import ICCLD, TrainingOutput
+from iccld.models.layers import upsample_to
 
 Student = Callable[..., TrainingOutput]
 """The segmenter's training pass (``ICCLD.forward``), wrapped for distributed training or not."""
@@ -29,12 +30,14 @@ class Batch:
         labels: their labels, 255 = ignore.
         target_images: unlabeled images, for methods that use the target.
         target_valid: pixels of these that may get a pseudo-label.
+        valid: pixels of the labeled images that are no padding; None where none is.
     """
 
     images: Float[Tensor, "b 3 h w"]
     labels: Int[Tensor, "b h w"]
     target_images: Float[Tensor, "b 3 h w"] | None = None
     target_valid: Bool[Tensor, "b h w"] | None = None
+    valid: Bool[Tensor, "b h w"] | None = None
 
 
 @dataclass
@@ -57,6 +60,12 @@ class StepResult:
     def loss(self) -> Float[Tensor, ""]:
         """The sum of the terms."""
         return torch.stack(list(self.terms.values())).sum()
+
+
+def probabilities(output: TrainingOutput, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k h w"]:
+    """Class probabilities at the images' size, of logits that are interpolated to it first."""
+    logits = upsample_to(output.logits.float(), (images.shape[-2], images.shape[-1]))
+    return logits.softmax(dim=1)
 
 
 @runtime_checkable

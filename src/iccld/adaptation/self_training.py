@@ -11,12 +11,24 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from iccld.adaptation.method import Batch, SupervisedLoss
-from iccld.mixing import class_mix_mask, color_jitter, cut_mix_mask, gaussian_blur, mask_patches, paste
+from iccld.mixing import (
+    class_mix_mask,
+    color_jitter,
+    cut_mix_mask,
+    gaussian_blur,
+    hsv_jitter,
+    mask_patches,
+    paste,
+)
 from iccld.models.iccld import ICCLD, TrainingOutput
 from iccld.models.layers import upsample_to
 from iccld.pseudo_labels import PseudoLabels
 
 Mixing = Literal["classmix", "cutmix", "none"]
+
+Code = Literal["iccld", "dacs", "daformer"]
+"""Whose ClassMix and colors: ours (classes of each image, ``color_jitter``), those of the published code of DACS
+(ignored pixels as one class more, ``hsv_jitter``), or of DAFormer's (the same, with the classes of the batch)."""
 
 
 @dataclass
@@ -46,6 +58,7 @@ class SelfTraining:
         teacher_draws: its noise draws, averaged.
         pseudo_labels: how its answers become labels and weights.
         mixing: how source is pasted on target.
+        code: whose ClassMix and color augmentation.
         jitter: strength of the color augmentation of mixed and masked images.
         mask_patch: side of the squares hidden from masked images, in pixels.
         mask_ratio: share of them that is hidden.
@@ -56,6 +69,7 @@ class SelfTraining:
     teacher_draws: int = 1
     pseudo_labels: PseudoLabels = field(default_factory=PseudoLabels)
     mixing: Mixing = "classmix"
+    code: Code = "iccld"
     jitter: float = 0.4
     mask_patch: int = 32
     mask_ratio: float = 0.7
@@ -86,17 +100,23 @@ class SelfTraining:
         """Pastes parts of the source images on the target images, then changes colors and blurs."""
         assert taught.weights is not None
         assert self.mixing != "none"
-        mask = class_mix_mask(batch.labels) if self.mixing == "classmix" else cut_mix_mask(batch.labels)
-        images = paste(mask, batch.images, taught.images)
-        images = gaussian_blur(color_jitter(images, self.jitter))
+        if self.mixing == "classmix":
+            published = self.code != "iccld"
+            mask = class_mix_mask(batch.labels, of_batch=self.code == "daformer", ignored=published)
+        else:
+            mask = cut_mix_mask(batch.labels)
+        images = self._disguise(paste(mask, batch.images, taught.images))
         weights = paste(mask, torch.ones_like(taught.weights), taught.weights)
         return LabeledImages("mixed", images, paste(mask, batch.labels, taught.labels), weights)
 
     def mask(self, taught: LabeledImages) -> LabeledImages:
         """Hides squares of the target images: the student has to label them from context (Hoyer et al. 2023)."""
-        images = gaussian_blur(color_jitter(taught.images, self.jitter))
-        images = mask_patches(images, self.mask_patch, self.mask_ratio)
+        images = mask_patches(self._disguise(taught.images), self.mask_patch, self.mask_ratio)
         return LabeledImages("masked", images, taught.labels, taught.weights)
+
+    def _disguise(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        recolor = color_jitter if self.code == "iccld" else hsv_jitter
+        return gaussian_blur(recolor(images, self.jitter))
 
 
 def supervised_terms(

@@ -62,7 +62,9 @@ def build_caches(config: TrainConfig, method: Method) -> list[CachedDataset]:
 
 
 def _source_transform(d: DataConfig) -> TrainTransform:
-    return TrainTransform(d.crop, d.scale, resize=d.source_size, stretch=d.source_stretch)
+    return TrainTransform(
+        d.crop, d.scale, resize=d.source_size, stretch=d.source_stretch, most_of_one_class=d.cat_max_ratio
+    )
 
 
 def _target_transform(d: DataConfig) -> TrainTransform:

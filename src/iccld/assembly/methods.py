@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
 from iccld.adaptation.adaptsegnet import AdaptSegNet
 from iccld.adaptation.advent import Advent, MinEnt
-from iccld.adaptation.adversary import Adversary, AdversaryInput
+from iccld.adaptation.adversary import Adversary, output_adversary
 from iccld.adaptation.dacs import DACS
 from iccld.adaptation.daformer import DAFormer, FeatureDistance
 from iccld.adaptation.fda import FDA
@@ -12,7 +16,7 @@ from iccld.adaptation.iccld import Adaptation
 from iccld.adaptation.method import Method, SupervisedLoss, TimeSampling
 from iccld.adaptation.mic import MIC
 from iccld.adaptation.oracle import Oracle
-from iccld.adaptation.self_training import SelfTraining
+from iccld.adaptation.self_training import Code, SelfTraining
 from iccld.adaptation.source_only import SourceOnly
 from iccld.assembly.networks import pretrained_weights
 from iccld.config import TrainConfig
@@ -23,6 +27,8 @@ from iccld.pseudo_labels import PseudoLabels
 _THINGS = frozenset(
     (*CITYSCAPES19.names[6:8], *CITYSCAPES19.names[11:], "sign", "bicyclist")  # the last two: CamVid's names
 )
+
+_PUBLISHED_CODE: Mapping[str, Code] = {"dacs": "dacs", "daformer": "daformer", "mic": "daformer"}
 
 
 def build_method(config: TrainConfig, label_space: LabelSpace) -> Method:
@@ -45,14 +51,17 @@ def build_method(config: TrainConfig, label_space: LabelSpace) -> Method:
         teacher_draws=a.teacher_draws,
         pseudo_labels=PseudoLabels(a.weighting, a.threshold, a.keep, a.trust),
         mixing=a.mixing,
+        code=_PUBLISHED_CODE.get(config.method, "iccld"),
         jitter=a.color_jitter,
-        mask_patch=a.mask_patch,
+        mask_patch=a.mask_patch or max(1, round(min(config.data.crop) / 16)),
         mask_ratio=a.mask_ratio,
     )
 
-    def adversary(seen: AdversaryInput) -> Adversary:
-        # Relief is ours; the papers of the rivals have none.
-        return Adversary(seen, a.adversarial_weight, start, warmup, relieve=config.method == "iccld")
+    own_adversary = Adversary(a.adversarial_input, a.adversarial_weight, start, warmup)
+
+    def published(seen: Literal["probabilities", "self_information"]) -> Adversary:
+        known = output_adversary(seen)
+        return replace(known, weight=a.adversarial_weight, start_step=start, warmup_steps=warmup)
 
     match config.method:
         case "source_only":
@@ -60,9 +69,9 @@ def build_method(config: TrainConfig, label_space: LabelSpace) -> Method:
         case "oracle":
             return Oracle(supervised, times)
         case "adaptsegnet":
-            return AdaptSegNet(supervised, times, adversary("probabilities"))
+            return AdaptSegNet(supervised, times, published("probabilities"))
         case "advent":
-            return Advent(supervised, times, adversary("self_information"))
+            return Advent(supervised, times, published("self_information"))
         case "minent":
             return MinEnt(supervised, times, a.entropy_weight, start)
         case "fda":
@@ -80,7 +89,7 @@ def build_method(config: TrainConfig, label_space: LabelSpace) -> Method:
                 self_training=self_training,
                 masked=a.masked,
                 color_transfer=a.color_transfer,
-                adversary=adversary(a.adversarial_input) if a.adversarial_weight > 0 else None,
+                adversary=own_adversary if a.adversarial_weight > 0 else None,
                 num_domains=a.adversarial_domains,
             )
 

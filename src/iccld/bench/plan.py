@@ -39,6 +39,15 @@ _ICCLD_ALONE = (
     "adversarial_domains",
 )
 _BY_CLASS = ("keep", "trust")
+_MASKS = ("mask_patch", "mask_ratio")
+
+# Settings younger than folders that are there: a run that was interrupted is to be found again.
+_YOUNGER = (
+    ("data", "cache"),
+    ("data", "source_stretch"),
+    ("data", "cat_max_ratio"),
+    ("model", "light_steps"),
+)
 
 
 @dataclass(frozen=True)
@@ -100,8 +109,9 @@ class Run:
         plain = to_dict(identity(self.config))
         # Younger than folders that are there: a run that was interrupted is to be found again.
         del plain["trackers"]
-        for group, name in (("data", "cache"), ("model", "light_steps")):
-            if not plain[group][name]:
+        fresh = to_dict(TrainConfig())
+        for group, name in _YOUNGER:
+            if plain[group][name] == fresh[group][name]:
                 del plain[group][name]
         settings = json.dumps(plain, sort_keys=True)
         digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
@@ -235,6 +245,8 @@ def identity(config: TrainConfig) -> TrainConfig:
         unread = [f.name for f in fields(AdaptationConfig) if f.name not in _SUPERVISED]
     elif config.method != "iccld":
         unread = _ICCLD_ALONE + (_BY_CLASS if config.adaptation.weighting != "class" else ())
+    if config.method != "mic" and not (config.method == "iccld" and config.adaptation.masked):
+        unread = (*unread, *_MASKS)
     plain = AdaptationConfig()
     same = {name: getattr(plain, name) for name in unread}
     return replace(config, adaptation=replace(config.adaptation, **same))

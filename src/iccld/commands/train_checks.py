@@ -24,7 +24,6 @@ _ABOVE_ZERO = (
     "optim.grad_clip",
     "adaptation.teacher_steps",
     "adaptation.teacher_draws",
-    "adaptation.mask_patch",
 )
 _NOT_BELOW_ZERO = (
     "seed",
@@ -41,6 +40,7 @@ _NOT_BELOW_ZERO = (
     "adaptation.denoising_weight",
     "adaptation.reconstruction_weight",
     "adaptation.color_jitter",
+    "adaptation.mask_patch",
     "adaptation.trust",
     "adaptation.entropy_weight",
     "adaptation.feature_distance",

@@ -51,6 +51,9 @@ class TrainTransform:
         class_share: with a wanted class, the share of the crop that should show it; of up to ten crops the
             first that has so much is taken, else the one with most (as DAFormer's rare-class sampling; it
             asks for 1500 of 512×512 pixels).
+        most_of_one_class: the share of a crop's labeled pixels that one class may have. A crop in which one has as much
+            or more, or that shows one class alone, is drawn again, up to ten times (MMSegmentation's
+            ``cat_max_ratio``); 1 takes any crop.
     """
 
     crop: tuple[int, int]
@@ -61,12 +64,14 @@ class TrainTransform:
     ignore_top: float = 0.0
     ignore_bottom: float = 0.0
     class_share: float = 0.0057
+    most_of_one_class: float = 1.0
 
     def __post_init__(self) -> None:
         assert min(self.crop) > 0, self.crop
         assert 0 < self.scale[0] <= self.scale[1], self.scale
         assert min(self.ignore_top, self.ignore_bottom) >= 0, (self.ignore_top, self.ignore_bottom)
         assert self.ignore_top + self.ignore_bottom < 1, (self.ignore_top, self.ignore_bottom)
+        assert 0 < self.most_of_one_class <= 1, self.most_of_one_class
 
     def __call__(
         self,
@@ -89,7 +94,7 @@ class TrainTransform:
         """
         height, width = image.shape[:2]
         assert label is None or label.shape == (height, width), (label.shape, image.shape)
-        geometry = self.draw((height, width), rng)
+        geometry = self.draw((height, width), rng) if label is None else self._draw_varied(label, rng)
         if want is not None:
             assert label is not None, "a wanted class needs a label map"
             geometry = self._search(label, geometry, rng, want)
@@ -142,8 +147,22 @@ class TrainTransform:
                 best, most = geometry, pixels
             if pixels >= enough:
                 break
-            geometry = self.draw((label.shape[0], label.shape[1]), rng)
+            geometry = self._draw_varied(label, rng)
         return best
+
+    def _draw_varied(self, label: UInt8[np.ndarray, "h w"], rng: np.random.Generator) -> Geometry:
+        """Draws crops until one is not of one class for the most part, and takes the last after ten tries."""
+        size = (label.shape[0], label.shape[1])
+        geometry = self.draw(size, rng)
+        if self.most_of_one_class >= 1:
+            return geometry
+        for _ in range(_MOST_TRIES):
+            cut = self._cut(resize_label(label, geometry.size), geometry, IGNORE)
+            counts = np.bincount(cut[cut != IGNORE], minlength=1)
+            if np.count_nonzero(counts) > 1 and counts.max() < self.most_of_one_class * counts.sum():
+                break
+            geometry = self.draw(size, rng)
+        return geometry
 
     def _cut(
         self, scaled: UInt8[np.ndarray, "h w ..."], geometry: Geometry, fill: int | tuple[int, int, int]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from iccld.config import OptimConfig
 from iccld.models.iccld import ICCLD
@@ -22,12 +26,34 @@ def build_segmenter_optimizer(model: ICCLD, config: OptimConfig) -> torch.optim.
     return torch.optim.AdamW([g for g in groups if g["params"]])
 
 
-def build_discriminator_optimizer(discriminator: nn.Module, rate: float) -> torch.optim.AdamW:
-    """AdamW with the betas usual for adversaries (0.5, 0.99)."""
-    optimizer = torch.optim.AdamW(discriminator.parameters(), lr=rate, betas=(0.5, 0.99), weight_decay=0.0)
+def build_discriminator_optimizer(
+    discriminator: nn.Module, rate: float, betas: tuple[float, float] = (0.5, 0.99)
+) -> torch.optim.AdamW:
+    """AdamW without decay, which is Adam."""
+    optimizer = torch.optim.AdamW(discriminator.parameters(), lr=rate, betas=betas, weight_decay=0.0)
     for group in optimizer.param_groups:
         group["peak_lr"] = rate
     return optimizer
+
+
+def teacher_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """How the teacher's weights follow the student's: their exponential moving average.
+
+    After n updates of the student the decay is min(1 − 1/n, ``decay``), as in DACS (Tranheden et al. 2021): the plain
+    mean until the average is as long as it is to be. Otherwise the first weights would count for most.
+
+    Args:
+        decay: in [0, 1).
+
+    Returns:
+        The ``multi_avg_fn`` of torch's ``AveragedModel``, which copies the weights after the first update.
+    """
+
+    def update(averaged: Any, current: Any, num_averaged: Any) -> None:
+        now = min(1 - 1 / (float(num_averaged) + 1), decay)
+        get_ema_multi_avg_fn(now)(averaged, current, num_averaged)
+
+    return update
 
 
 def rate_factor(step: int, num_steps: int, warmup_steps: int, power: float) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from iccld.adaptation.adversary import DomainMaps
 from iccld.adaptation.method import Batch, Method, StepResult
@@ -22,6 +22,7 @@ from iccld.training.optimization import (
     build_segmenter_optimizer,
     rate_factor,
     set_rate,
+    teacher_average,
 )
 
 Item = tuple[dict[str, Any], dict[str, Any] | None]
@@ -71,17 +72,17 @@ class Update:
         self.config, self.fabric, self.method = config, fabric, method
         # On the device from the start: an optimizer's state is loaded to where its weights are.
         self.model = model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        decay = get_ema_multi_avg_fn(config.adaptation.teacher_decay)
-        self.teacher: AveragedModel = AveragedModel(self.model, multi_avg_fn=decay)
+        average = teacher_average(config.adaptation.teacher_decay)
+        self.teacher: AveragedModel = AveragedModel(self.model, multi_avg_fn=average)
         self.teacher.requires_grad_(False).eval().to(fabric.device)
         self.teacher.n_averaged = self.teacher.n_averaged.cpu()  # it is looked at in every update
         self.discriminator = discriminator.to(fabric.device) if discriminator is not None else None
         self.optimizer = build_segmenter_optimizer(self.model, config.optim)
-        self.discriminator_optimizer = (
-            build_discriminator_optimizer(self.discriminator, config.adaptation.discriminator_lr)
-            if self.discriminator is not None
-            else None
-        )
+        self.discriminator_optimizer: torch.optim.AdamW | None = None
+        if self.discriminator is not None and method.adversary is not None:
+            self.discriminator_optimizer = build_discriminator_optimizer(
+                self.discriminator, config.adaptation.discriminator_lr, method.adversary.betas
+            )
         self._outcomes: list[Outcome] = []
         self._wrapped: list[Any] = []
 
@@ -107,14 +108,14 @@ class Update:
             items: the step's micro-batches.
 
         Returns:
-            Figures to log, on the device.
+            Figures to log, on the device, each the mean over the micro-batches that have it.
         """
         config = self.config
         student, optimizer = self._wrapped[:2]
         factor = rate_factor(step, config.steps, config.optim.warmup_steps, config.optim.poly_power)
         set_rate(self.optimizer, factor)
         collected: list[DomainMaps] = []
-        logs: dict[str, Tensor] = {}
+        figures: dict[str, list[Tensor]] = {}
         for micro, (labeled, target) in enumerate(items):
             torch.manual_seed(derive_seed(config.seed, step, micro, self.fabric.global_rank))
             batch = self._to_device(labeled, target)
@@ -128,9 +129,11 @@ class Update:
                 )
             loss = result.loss
             self._outcomes.append(Outcome(step + 1, "loss", loss.detach(), names))
-            logs = result.logs | {"train/loss": loss.detach()}
+            own = result.logs | {"train/loss": loss.detach()}
             if (step + 1) % config.log_every == 0:
-                logs |= self._gradient_shares(result)
+                own |= self._gradient_shares(result)
+            for name, value in own.items():
+                figures.setdefault(name, []).append(value)
             with self.fabric.no_backward_sync(student, enabled=micro + 1 < len(items)):
                 self.fabric.backward(loss / len(items))
             if result.seen is not None:
@@ -142,6 +145,7 @@ class Update:
         self._outcomes.append(Outcome(step + 1, "gradient", norm.detach(), names))
         optimizer.step()
         optimizer.zero_grad()
+        logs = {name: torch.stack(values).mean() for name, values in figures.items()}
         if collected:
             logs |= self._teach_discriminator(collected, factor)
         self.teacher.update_parameters(self.model)
@@ -189,7 +193,8 @@ class Update:
             pixels: Tensor = self.fabric.to_device(item["image"])
             return pixels.float().div(255).contiguous(memory_format=torch.channels_last)
 
-        batch = Batch(image(labeled), self.fabric.to_device(labeled["label"]))
+        label, valid = (self.fabric.to_device(labeled[key]) for key in ("label", "valid"))
+        batch = Batch(image(labeled), label, valid=valid)
         if target is not None:
             batch.target_images = image(target)
             batch.target_valid = self.fabric.to_device(target["valid"])

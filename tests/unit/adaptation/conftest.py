@@ -102,7 +102,8 @@ def _clean_gradients(student: ICCLD, plain: ICCLD) -> None:
 def undisguised(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mixed and masked images keep their colors and stay sharp."""
     monkeypatch.setattr("iccld.adaptation.self_training.gaussian_blur", lambda images: images)
-    monkeypatch.setattr("iccld.adaptation.self_training.color_jitter", lambda images, strength: images)
+    for name in ("color_jitter", "hsv_jitter"):
+        monkeypatch.setattr(f"iccld.adaptation.self_training.{name}", lambda images, strength: images)
 
 
 @pytest.fixture

@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from iccld.adaptation.adversary import MIXED, SOURCE, TARGET, Adversary, DomainMaps
+from iccld.adaptation.adversary import DOMAINS, MIXED, SOURCE, TARGET, Adversary, DomainMaps
 from iccld.losses import domain_loss
 from iccld.models.discriminator import LatentDiscriminator, OutputDiscriminator
 
 
-def _maps(domains: list[int], channels: int = 8, *, apart: float = 1.0) -> DomainMaps:
+def _maps(domains: list[int], channels: int = 8, *, apart: float = 1.0, side: int = 8) -> DomainMaps:
     """Maps that differ by domain."""
     torch.manual_seed(0)
     index = torch.tensor(domains)
     centers = apart * torch.randn(3, channels, 1, 1)
-    maps = centers[index] + 0.3 * torch.randn(len(domains), channels, 8, 8)
+    maps = centers[index] + 0.3 * torch.randn(len(domains), channels, side, side)
     return DomainMaps(maps, torch.rand(len(domains)), index)
 
 
@@ -86,7 +86,9 @@ def test_without_warmup_the_weight_is_there_at_once() -> None:
 def test_who_learns_from_what(kind: type[nn.Module]) -> None:
     """The segmenter from ``fool`` alone, the discriminator from ``discriminate`` alone."""
     torch.manual_seed(1)
-    discriminator, seen = kind(8, width=16), _maps([SOURCE, MIXED, TARGET], apart=0.1)
+    discriminator, seen = kind(8, width=16), _maps([SOURCE, MIXED, TARGET], apart=0.1, side=32)
+    if kind is OutputDiscriminator:  # which knows no mixed images
+        seen.domains[1] = TARGET
     leaf = seen.maps.requires_grad_()
     loss, logs = Adversary(warmup_steps=0).fool(discriminator, seen, step=0)
     loss.backward()
@@ -127,7 +129,9 @@ def test_fooling_turns_the_answer_towards_source() -> None:
 @pytest.mark.parametrize("kind", [LatentDiscriminator, OutputDiscriminator])
 def test_discriminator_learns_to_tell_domains_apart(kind: type[nn.Module]) -> None:
     torch.manual_seed(1)
-    discriminator, seen = kind(8, width=16), _maps([SOURCE, SOURCE, MIXED, MIXED, TARGET, TARGET])
+    names = ("source", "target") if kind is OutputDiscriminator else ("source", "mixed", "target")
+    index = [DOMAINS.index(name) for name in names for _ in range(2)]
+    discriminator, seen = kind(8, width=16), _maps(index, side=32)
     optimizer = torch.optim.Adam(discriminator.parameters(), lr=1e-2)
     losses = []
     for _ in range(40):
@@ -136,8 +140,8 @@ def test_discriminator_learns_to_tell_domains_apart(kind: type[nn.Module]) -> No
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    assert losses[-1] < 0.1 < 0.8 < losses[0]
-    for domain in ("source", "mixed", "target"):
+    assert losses[-1] < 0.1 < 0.5 < losses[0]
+    for domain in names:
         assert float(logs[f"train/discriminator_accuracy_{domain}"]) == 1
     assert float(logs["train/loss_discriminator"]) == losses[-1]
 

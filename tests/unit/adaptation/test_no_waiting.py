@@ -22,7 +22,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "iccld with light steps": ("iccld", {"model.light_steps": True}),
     "classmix": ("iccld", {"adaptation.mixing": "classmix"}),
     "cutmix, sure pixels": ("iccld", {"adaptation.mixing": "cutmix", "adaptation.weighting": "pixel"}),
-    "sure images": ("iccld", {"adaptation.mixing": "classmix", "adaptation.weighting": "image"}),
+    "sure batches": ("iccld", {"adaptation.mixing": "classmix", "adaptation.weighting": "batch"}),
     "masked": ("iccld", {"adaptation.masked": True, "adaptation.mask_patch": 16}),
     "spread": (
         "iccld",

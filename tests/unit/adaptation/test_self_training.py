@@ -32,7 +32,7 @@ def test_it_begins_at_its_step() -> None:
 # -- the teacher ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("weighting", ["pixel", "image"])
+@pytest.mark.parametrize("weighting", ["pixel", "batch"])
 @pytest.mark.usefixtures("undisguised")
 def test_mixed_images_labels_and_weights_belong_together(
     weighting: Weighting, teacher: ICCLD, batch: Batch, opinion: Any
@@ -41,7 +41,7 @@ def test_mixed_images_labels_and_weights_belong_together(
     assert batch.target_valid is not None
     labels = torch.randint(0, NUM_CLASSES, (2, 64, 64), generator=torch.Generator().manual_seed(5))
     confidence = torch.full((2, 64, 64), 0.6)
-    confidence[0, :30] = 0.95  # half of the valid rows of the first image, none of the second
+    confidence[0, :32] = 0.95  # half of the first image, none of the second
     asked = opinion(teacher, labels, confidence)
     training = SelfTraining(teacher_steps=3, pseudo_labels=PseudoLabels(weighting, 0.9))
     torch.manual_seed(3)
@@ -59,9 +59,9 @@ def test_mixed_images_labels_and_weights_belong_together(
     assert bool((mixed.weights[pasted] == 1).all())
     assert bool((mixed.weights[kept & ~batch.target_valid] == 0).all())
     first, second = (kept & batch.target_valid).unbind()
-    expected = (confidence[0] > 0.9).float() if weighting == "pixel" else torch.full((64, 64), 0.5)
-    torch.testing.assert_close(mixed.weights[0][first], expected[first])
-    assert not bool(mixed.weights[1][second].any())
+    expected = (confidence > 0.9).float() if weighting == "pixel" else torch.full((2, 64, 64), 0.25)
+    torch.testing.assert_close(mixed.weights[0][first], expected[0][first])
+    torch.testing.assert_close(mixed.weights[1][second], expected[1][second])
 
 
 def _draws(teacher: ICCLD, num_draws: int) -> tuple[np.ndarray, list[Tensor], list[Tensor]]:
@@ -158,8 +158,11 @@ def test_masked_images_keep_the_teachers_labels(batch: Batch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["mix", "mask"])
+@pytest.mark.parametrize(
+    ("code", "jitters"), [("iccld", "color_jitter"), ("dacs", "hsv_jitter"), ("daformer", "hsv_jitter")]
+)
 def test_colors_change_by_the_strength_asked_for(
-    kind: str, batch: Batch, monkeypatch: pytest.MonkeyPatch
+    code: Any, jitters: str, kind: str, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[float] = []
 
@@ -167,8 +170,8 @@ def test_colors_change_by_the_strength_asked_for(
         asked.append(strength)
         return images
 
-    monkeypatch.setattr("iccld.adaptation.self_training.color_jitter", jitter)
-    training = SelfTraining(jitter=0.17)
+    monkeypatch.setattr(f"iccld.adaptation.self_training.{jitters}", jitter)
+    training = SelfTraining(jitter=0.17, code=code)
     if kind == "mix":
         training.mix(batch, _taught(batch))
     else:

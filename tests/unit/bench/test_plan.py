@@ -79,11 +79,11 @@ def test_settings_of_task_recipe_and_variant_add_up(runs: dict[str, Run]) -> Non
 
 
 def test_the_variant_has_the_last_word(write_plan: Write, plan_text: str) -> None:
-    settings = '{ "adaptation.threshold" = 0.5, steps = 7 }'
+    settings = '{ "adaptation.start" = 0.5, steps = 7 }'
     path = write_plan(plan_text.replace('{ "adaptation.start" = 0.25 }', settings))
     config = next(run.config for run in read_plan(path).runs() if run.variant.name == "advent")
-    assert RECIPES["advent"]["adaptation.threshold"] != 0.5
-    assert (config.adaptation.threshold, config.steps) == (0.5, 7)
+    assert RECIPES["advent"]["adaptation.start"] != 0.5
+    assert (config.adaptation.start, config.steps) == (0.5, 7)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_rivals_that_weigh_by_class_are_told_apart_by_how(method: Any, name: str
     """``class`` reads keep and trust, whatever the method; rivals do not use it unless told to."""
     config = TrainConfig(method=method, adaptation=AdaptationConfig(weighting="class"))
     assert told_apart(config, f"adaptation.{name}", 0.125)
-    as_in_the_recipe = with_settings(config, {"adaptation.weighting": "image"})
+    as_in_the_recipe = with_settings(config, {"adaptation.weighting": "batch"})
     assert not told_apart(as_in_the_recipe, f"adaptation.{name}", 0.125)
 
 
@@ -295,8 +295,11 @@ def test_cache_matters_where_it_makes_images_be_resampled_twice(runs: dict[str, 
 
 
 def test_interrupted_runs_are_found_again_by_newer_versions() -> None:
-    """Where runs of version 0.1's first plans train; settings that came later are left out while they are unset."""
+    """Where runs of a plan train; settings that came later are left out while they are unset.
+
+    The name was another one before the losses were mended: what was interrupted then begins anew.
+    """
     plan = Path(__file__).parents[3] / "benchmarks" / "plans" / "ablations.toml"
     runs = {run.name: run.folder for run in read_plan(plan).runs(["scenes/iccld/0", "scenes/light/0"])}
-    assert runs["scenes/iccld/0"] == "ablations/scenes/iccld-seed0-90401c65"
+    assert runs["scenes/iccld/0"] == "ablations/scenes/iccld-seed0-84cc56b0"
     assert runs["scenes/light/0"].startswith("ablations/scenes/light-seed0-")

@@ -134,6 +134,33 @@ def test_wanted_class_takes_the_best_crop_when_none_has_enough() -> None:
     assert np.mean(wanted) > 2 * np.mean(plain)
 
 
+@given(seeds, st.sampled_from([0.5, 0.75, 0.9]))
+def test_crops_of_one_class_are_drawn_again(seed: int, most: float) -> None:
+    """MMSegmentation's rule, on the crops that the same draws give without it."""
+    label = np.zeros((30, 40), dtype=np.uint8)
+    label[:, 14:20] = 1
+    label[8:11, 30:] = IGNORE
+    image = np.repeat(label[..., None], 3, axis=2)
+    plain = TrainTransform((10, 12))
+    draws = rng(seed)
+    for tries in range(11):
+        shown = plain(image, label, draws)["label"]
+        counts = np.unique(shown[shown != IGNORE], return_counts=True)[1]
+        if tries == 10 or (len(counts) > 1 and counts.max() / counts.sum() < most):
+            break
+    sample = TrainTransform((10, 12), most_of_one_class=most)(image, label, rng(seed))
+    np.testing.assert_array_equal(sample["label"], shown)
+
+
+def test_varied_crops_are_looked_for_with_a_wanted_class_too() -> None:
+    label = np.zeros((60, 60), dtype=np.uint8)
+    label[20:40, 20:40] = 5
+    image = np.zeros((60, 60, 3), dtype=np.uint8)
+    transform = TrainTransform((20, 20), class_share=0.1, most_of_one_class=0.75)
+    shares = [(transform(image, label, rng(s), 5)["label"] == 5).mean() for s in range(60)]
+    assert np.mean([0.25 < share < 0.75 for share in shares]) > 0.9
+
+
 def test_wanted_class_that_is_absent_still_gives_a_sample() -> None:
     sample = TrainTransform((8, 8))(np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20), np.uint8), rng(0), 4)
     assert sample["valid"].all()
@@ -145,6 +172,7 @@ def test_wanted_class_that_is_absent_still_gives_a_sample() -> None:
         {"crop": (0, 4)},
         {"scale": (0.0, 1.0)},
         {"scale": (2.0, 1.0)},
+        {"most_of_one_class": 0.0},
         {"ignore_top": 0.5, "ignore_bottom": 0.5},
     ],
 )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from iccld.adaptation.adversary import SOURCE, TARGET
+from iccld.losses import domain_loss
 from iccld.models.denoiser import Denoiser, ImageNeck, LightDenoiser
 from iccld.models.discriminator import NUM_DOMAINS, LatentDiscriminator, OutputDiscriminator
 from iccld.models.label_coder import LabelDecoder, LabelEncoder, LightDecoder, unit_rms
@@ -119,16 +122,41 @@ def test_discriminator_sees_a_patch_of_five_cells_and_the_time() -> None:
 
 def test_discriminator_of_class_maps_sees_patches_and_no_time() -> None:
     discriminator = _shake(OutputDiscriminator(5, width=8))
-    maps = torch.randn(2, 5, 64, 96, requires_grad=True)
+    maps = torch.randn(2, 5, 256, 288, requires_grad=True)
     logits = discriminator(maps, torch.tensor([0.5, 1.0]))
-    assert logits.shape == (2, NUM_DOMAINS, 8, 12)
+    assert logits.shape == (2, NUM_DOMAINS, 8, 9)
     assert torch.equal(logits, discriminator(maps, torch.tensor([0.9, 0.1])))
-    logits[0, :, 4, 4].sum().backward()
+    logits[0, 2, 4, 4].backward()
     assert maps.grad is not None
     assert not bool(maps.grad[1].any()), "images are judged one by one"
     rows, columns = (maps.grad[0].abs().sum(dim=0) > 0).nonzero().T
-    # Three 4×4 kernels at stride 2, then one of 3×3: 22 + 2 · 8 pixels about the patch.
-    assert int(rows.max() - rows.min()) + 1 == int(columns.max() - columns.min()) + 1 == 38
+    # Five 4×4 kernels at stride 2.
+    assert int(rows.max() - rows.min()) + 1 == int(columns.max() - columns.min()) + 1 == 94
+
+
+def test_discriminator_of_class_maps_is_the_published_one() -> None:
+    """Five convolutions that end in one logit, trained by binary cross-entropy: source 0, target 1."""
+    ours = OutputDiscriminator(19)
+    parts: list[nn.Module] = []
+    for before, after in ((19, 64), (64, 128), (128, 256), (256, 512), (512, 1)):
+        parts += [nn.Conv2d(before, after, kernel_size=4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+    published = nn.Sequential(*parts[:-1])
+    for own, layer in zip(ours.parameters(), published.parameters(), strict=True):
+        assert own.shape == layer.shape
+        layer.data.copy_(own.data)
+    maps = torch.randn(3, 19, 64, 64, generator=torch.Generator().manual_seed(0)).softmax(dim=1)
+    domains = torch.tensor([SOURCE, TARGET, SOURCE])
+    logits = ours(maps, torch.ones(3))
+    answer = published(maps)
+    truth = torch.tensor([0.0, 1.0, 0.0]).view(3, 1, 1, 1).expand_as(answer)
+    expected = F.binary_cross_entropy_with_logits(answer, truth)
+    loss = domain_loss(logits, domains)
+    torch.testing.assert_close(loss, expected)
+    ours.zero_grad()
+    loss.backward()
+    expected.backward()
+    for own, layer in zip(ours.parameters(), published.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, layer.grad)
 
 
 def test_denoiser_is_its_features_and_its_head() -> None:

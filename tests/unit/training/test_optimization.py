@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.optim.swa_utils import AveragedModel
 
 from iccld.config import OptimConfig
 from iccld.labels import CAMVID11
@@ -14,6 +15,7 @@ from iccld.training.optimization import (
     build_segmenter_optimizer,
     rate_factor,
     set_rate,
+    teacher_average,
 )
 
 
@@ -78,3 +80,24 @@ def test_discriminators_optimizer() -> None:
     assert len(group["params"]) == len(list(discriminator.parameters()))
     assert (group["peak_lr"], group["betas"], group["weight_decay"]) == (1e-4, (0.5, 0.99), 0.0)
     torch.testing.assert_close(group["lr"], 1e-4)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.6, 0.99])
+def test_the_teacher_is_the_mean_at_first_and_then_a_moving_average(decay: float) -> None:
+    """DACS after update i, from 0: α = min(1 − 1/(i + 1), decay), teacher ← α · teacher + (1 − α) · student."""
+    student = torch.nn.Linear(3, 2)
+    teacher = AveragedModel(student, multi_avg_fn=teacher_average(decay))
+    expected = student.weight.detach().double()
+    seen = []
+    for i in range(12):
+        with torch.no_grad():
+            student.weight.copy_(torch.randn(2, 3, generator=torch.Generator().manual_seed(i)))
+        teacher.update_parameters(student)
+        weight = student.weight.detach().double()
+        seen.append(weight)
+        alpha = min(1 - 1 / (i + 1), decay)
+        expected = alpha * expected + (1 - alpha) * weight
+        torch.testing.assert_close(teacher.module.weight.double(), expected, atol=1e-5, rtol=1e-4)
+    if decay == 0.99:
+        mean = torch.stack(seen).mean(dim=0)
+        torch.testing.assert_close(teacher.module.weight.double(), mean, atol=1e-5, rtol=1e-4)

@@ -9,7 +9,10 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from iccld.adaptation.method import StepResult
+from iccld.adaptation.method import Batch, StepResult
+from iccld.config import OptimConfig, TrainConfig
+from iccld.labels import CAMVID11
+from iccld.models.iccld import ICCLD
 from iccld.training.update import Update, derive_seed
 
 
@@ -61,3 +64,47 @@ def test_terms_that_do_not_pass_the_latents_have_no_share() -> None:
 def test_methods_that_do_not_tell_their_latents_have_no_shares() -> None:
     weight = torch.ones(1, requires_grad=True)
     assert _shares({"seg": weight.sum()}, None) == {}
+
+
+# -- several micro-batches --------------------------------------------------------------------------
+
+
+class _Told:
+    """A method whose losses are the number that a micro-batch has in its labels."""
+
+    adversary = None
+    labeled_domain = "source"
+    uses_target = False
+
+    def segmenter_step(
+        self, student: Any, teacher: Any, discriminator: Any, batch: Batch, step: int
+    ) -> StepResult:
+        assert batch.valid is not None
+        told = batch.labels[0, 0, 0].float()
+        weight = next(iter(student.parameters())).sum()
+        logs = {"train/loss_seg_source": told}
+        if told > 2:
+            logs["train/only_some_have_it"] = told
+        return StepResult({"seg": told + 0 * weight}, logs)
+
+
+def test_logged_figures_are_the_mean_over_micro_batches() -> None:
+    config = TrainConfig(steps=3, optim=OptimConfig(accumulation=3))
+    fabric = Fabric(accelerator="cpu")
+    model = ICCLD(CAMVID11, width=32, latent_channels=4)
+    update = Update(config, fabric=fabric, model=model, discriminator=None, method=_Told())
+    update.set_up()
+    items: list[Any] = []
+    for told in (1, 3, 5):
+        labels = torch.full((1, 8, 8), told)
+        labeled = {
+            "image": torch.zeros(1, 3, 8, 8, dtype=torch.uint8),
+            "label": labels,
+            "valid": labels > 0,
+            "name": ["a"],
+        }
+        items.append((labeled, None))
+    logs = update(0, items)
+    assert float(logs["train/loss"]) == float(logs["train/loss_seg_source"]) == 3
+    assert float(logs["train/only_some_have_it"]) == 4
+    assert update.first_failure() is None
