@@ -118,7 +118,12 @@ def read_toml(
     return value
 
 
-def build(kind: type[T], value: object, where: str, *, thing: str = "key") -> T:
+def reason(error: Exception, path: str | os.PathLike[str]) -> str:
+    """What an error says of a file, in one line and without the file's name, which is said already."""
+    return _first_line(error).removeprefix(f"{printable(str(path))}: ")
+
+
+def build(kind: type[T], value: object, where: str, *, thing: str = "key", others: bool = False) -> T:
     """Makes a dataclass of plain values, by the types of its fields; fields with a default may be left out.
 
     Types are bool, int, float, str, None, Literal, unions, tuples, lists, mappings by text, and dataclasses of
@@ -129,6 +134,7 @@ def build(kind: type[T], value: object, where: str, *, thing: str = "key") -> T:
         value: what was read.
         where: begins messages: the file, or what the values are of.
         thing: what a field is called in messages.
+        others: leave keys aside that are no fields, instead of refusing them.
 
     Raises:
         InputError: a field is missing, unknown, or has another type or range.
@@ -136,24 +142,29 @@ def build(kind: type[T], value: object, where: str, *, thing: str = "key") -> T:
     if not isinstance(value, Mapping):
         raise InputError(f"{where}: {shortened(value)} must be a table of values")
     hints, fields = _fields(cast(Any, kind))
-    for key in value:
+    of_kind = "" if kind.__name__.startswith("_") else f" of {kind.__name__}"
+    for key in () if others else value:
         if key not in fields:
             near = difflib.get_close_matches(str(key)[:100], fields, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"{where}: unknown {thing} {shortened(key)} of {kind.__name__}{hint}")
+            raise InputError(f"{where}: unknown {thing} {shortened(key)}{of_kind}{hint}")
     for name, f in fields.items():
         if (
             name not in value
             and f.default is dataclasses.MISSING
             and f.default_factory is dataclasses.MISSING
         ):
-            raise InputError(f"{where}: {thing} {name!r} of {kind.__name__} is missing")
+            raise InputError(f"{where}: {thing} {name!r}{of_kind} is missing")
     return kind(
-        **{name: typed(hints[name], item, f"{where}: {name}", thing=thing) for name, item in value.items()}
+        **{
+            name: typed(hints[name], value[name], f"{where}: {name}", thing=thing, others=others)
+            for name in fields
+            if name in value
+        }
     )
 
 
-def typed(hint: Any, value: Any, where: str, *, thing: str = "key") -> Any:
+def typed(hint: Any, value: Any, where: str, *, thing: str = "key", others: bool = False) -> Any:
     """The value if it is of a type, as the type has it (a list becomes a tuple where one is asked for).
 
     Args:
@@ -161,14 +172,15 @@ def typed(hint: Any, value: Any, where: str, *, thing: str = "key") -> Any:
         value: what was read.
         where: begins messages: file and key.
         thing: what a field of a dataclass is called in messages.
+        others: leave keys of dataclasses aside that are no fields.
 
     Raises:
         InputError: it is not.
     """
     if dataclasses.is_dataclass(hint):
-        return build(cast(Any, hint), value, where, thing=thing)
+        return build(cast(Any, hint), value, where, thing=thing, others=others)
     try:
-        return _convert(hint, value, where, thing)
+        return _convert(hint, value, _Place(where, thing, others))
     except _UnfitError as error:
         raise InputError(f"{where} = {shortened(value)} must be {_words(hint)}") from error
 
@@ -184,7 +196,19 @@ class _UnfitError(ValueError):
     """A value of another type or range."""
 
 
-def _convert(hint: Any, value: Any, where: str, thing: str) -> Any:
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """Where a value stands, and how the tables in it are read."""
+
+    where: str
+    thing: str
+    others: bool
+
+    def typed(self, hint: Any, value: Any, within: str = "") -> Any:
+        return typed(hint, value, self.where + within, thing=self.thing, others=self.others)
+
+
+def _convert(hint: Any, value: Any, place: _Place) -> Any:
     limits: Sequence[Any] = ()
     if get_origin(hint) is Annotated:
         hint, *limits = get_args(hint)
@@ -196,7 +220,7 @@ def _convert(hint: Any, value: Any, where: str, thing: str) -> Any:
             raise _UnfitError
         return value
     if origin in (Union, types.UnionType):
-        return _convert_union(arguments, value, where, thing)
+        return _convert_union(arguments, value, place)
     if hint is None or hint is type(None):
         if value is not None:
             raise _UnfitError
@@ -210,13 +234,12 @@ def _convert(hint: Any, value: Any, where: str, thing: str) -> Any:
         _check_length(value, str, limits, _PATH)
     elif origin is tuple or origin in (list, Sequence):
         _check_length(value, (list, tuple), limits, _MANY)
-        return _convert_items(origin, arguments, value, where, thing)
+        return _convert_items(origin, arguments, value, place)
     elif origin in (dict, Mapping):
         _check_length(value, Mapping, limits, _MANY)
+        key_type, item_type = arguments
         return {
-            _convert(arguments[0], key, where, thing): typed(
-                arguments[1], item, f"{where}: {shortened(key)}", thing=thing
-            )
+            _convert(key_type, key, place): place.typed(item_type, item, f": {shortened(key)}")
             for key, item in value.items()
         }
     else:
@@ -224,11 +247,11 @@ def _convert(hint: Any, value: Any, where: str, thing: str) -> Any:
     return value
 
 
-def _convert_union(choices: Sequence[Any], value: Any, where: str, thing: str) -> Any:
+def _convert_union(choices: Sequence[Any], value: Any, place: _Place) -> Any:
     refusal: InputError | None = None
     for choice in choices:
         try:
-            return typed(choice, value, where, thing=thing)
+            return place.typed(choice, value)
         except InputError as error:
             # Of a choice of tables, the one that was meant says what is wrong with it.
             if refusal is None or (isinstance(value, Mapping) and dataclasses.is_dataclass(choice)):
@@ -238,7 +261,7 @@ def _convert_union(choices: Sequence[Any], value: Any, where: str, thing: str) -
     raise _UnfitError
 
 
-def _convert_items(origin: Any, arguments: Sequence[Any], value: Any, where: str, thing: str) -> Any:
+def _convert_items(origin: Any, arguments: Sequence[Any], value: Any, place: _Place) -> Any:
     if origin is tuple and not (len(arguments) == 2 and arguments[1] is Ellipsis):
         if len(value) != len(arguments):
             raise _UnfitError
@@ -246,7 +269,7 @@ def _convert_items(origin: Any, arguments: Sequence[Any], value: Any, where: str
     else:
         hints = [arguments[0]] * len(value)
     items = (
-        typed(hint, item, f"{where}[{index}]", thing=thing)
+        place.typed(hint, item, f"[{index}]")
         for index, (hint, item) in enumerate(zip(hints, value, strict=True))
     )
     return list(items) if origin is list else tuple(items)

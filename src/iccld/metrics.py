@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Int64, Integer
 from torch import Tensor
 
+from iccld.documents import Length, Range, build
+from iccld.errors import InputError
 from iccld.labels import IGNORE, Protocol
 
 
@@ -112,19 +114,36 @@ class Scores:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Scores:
-        """Reads what ``to_json`` wrote; further fields are left aside."""
-        return cls(
-            protocol=value["protocol"],
-            classes=tuple(value["classes"]),
-            iou=dict(value["iou"]),
-            accuracy=dict(value["accuracy"]),
-            miou=_number_or_nan(value["miou"]),
-            pixel_accuracy=_number_or_nan(value["pixel_accuracy"]),
-            mean_accuracy=_number_or_nan(value["mean_accuracy"]),
-            confusion=tuple(tuple(row) for row in value["confusion"]),
-            unlabeled=tuple(value["unlabeled"]),
-            num_images=value["num_images"],
-        )
+        """Reads what ``to_json`` wrote; further fields are left aside.
+
+        Raises:
+            InputError: a field is missing or of another type.
+        """
+        stored = build(_StoredScores, value, "scores", others=True)
+        size = len(stored.classes)
+        if [len(row) for row in stored.confusion] != [size] * size or len(stored.unlabeled) != size:
+            raise InputError(f"scores: the counts are not those of {size} classes")
+        means = {k: _number_or_nan(getattr(stored, k)) for k in ("miou", "pixel_accuracy", "mean_accuracy")}
+        return cls(**{**vars(stored), **means})
+
+
+_Count = Annotated[int, Range(0, 2**62)]
+
+
+@dataclass(frozen=True)
+class _StoredScores:
+    """Scores as they are written: null instead of NaN."""
+
+    protocol: str
+    classes: Annotated[tuple[str, ...], Length(254)]
+    iou: Mapping[str, float | None]
+    accuracy: Mapping[str, float | None]
+    miou: float | None
+    pixel_accuracy: float | None
+    mean_accuracy: float | None
+    confusion: tuple[tuple[_Count, ...], ...]
+    unlabeled: tuple[_Count, ...]
+    num_images: int
 
 
 def scores_from_confusion(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 from iccld.bench.plan import Plan, Run
 from iccld.bench.results import Result, find_result, read_results, result_path
 from iccld.config import to_dict
+from iccld.documents import read_json
 from iccld.files import write_json
 from iccld.progress import format_seconds
 
@@ -135,9 +135,9 @@ def _start(run: Run, resources: Resources) -> _Worker:
 def _finish(worker: _Worker, clock: _Clock) -> list[str]:
     code = worker.process.returncode
     _close(worker)
-    path = Path(json.loads((worker.folder / "job.json").read_text(encoding="utf-8"))["result"])
+    path = Path(read_json(worker.folder / "job.json")["result"])
     if code == 0 and path.is_file():
-        clock.add(worker, json.loads(path.read_text(encoding="utf-8")))
+        clock.add(worker, read_json(path))
         return []
     lines = worker.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     reason = lines[-1] if lines else f"exit code {code}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 from iccld.config import AdaptationConfig, Method, TrainConfig, cache_changes_images, to_dict, with_settings
+from iccld.documents import Length, Range, build, read_toml
 from iccld.errors import InputError
 from iccld.labels import suggest
 from iccld.presets import get_preset, with_method
@@ -166,61 +166,72 @@ def read_plan(path: Path) -> Plan:
     Raises:
         InputError: no such file, no TOML, or a part that is missing, unknown or cannot work.
     """
+    content = build(_Content, read_toml(path), str(path), thing="entry")
     try:
-        value = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give the file of a plan") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is no TOML ({error}); see benchmarks/plans for examples") from error
-    try:
-        plan = _plan(value, path.stem)
+        plan = _plan(content, path.stem)
         if not plan.runs():
             raise ValueError("has no runs: give seeds, tasks and variants")
-    except KeyError as error:
-        raise InputError(
-            f"{path}: {error.args[0]!r} is missing; see benchmarks/plans for examples"
-        ) from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: {error}") from error
     return plan
 
 
-def _plan(value: Mapping[str, Any], name: str) -> Plan:
-    _refuse_unknown(value, ("title", "seeds", "tasks", "variants", "predictions"), "the plan")
-    tasks = {}
-    for key, entry in value["tasks"].items():
-        _refuse_unknown(entry, ("title", "preset", "settings"), f"task {key}")
-        tasks[key] = Task(key, entry.get("title", key), entry["preset"], entry.get("settings", {}))
+_Title = Annotated[str, Length(200)]
+_Settings = Annotated[Mapping[str, Any], Length(200)]
+_Predictions = Annotated[
+    tuple[tuple[Annotated[int, Range(1, 1000)], Annotated[int, Range(1, 1000)]], ...], Length(50)
+]
+
+
+@dataclass(frozen=True)
+class _TaskEntry:
+    preset: str
+    title: _Title | None = None
+    settings: _Settings = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _VariantEntry:
+    method: str
+    title: _Title | None = None
+    settings: _Settings = field(default_factory=dict)
+    predictions: _Predictions | None = None
+    tasks: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class _Content:
+    """A plan as it is written."""
+
+    seeds: Annotated[tuple[Annotated[int, Range(0, 2**31)], ...], Length(100)]
+    tasks: Annotated[Mapping[Annotated[str, Length(100)], _TaskEntry], Length(100)]
+    variants: Annotated[Mapping[Annotated[str, Length(100)], _VariantEntry], Length(100)]
+    title: _Title | None = None
+    predictions: _Predictions = ((1, 1),)
+
+
+def _plan(content: _Content, name: str) -> Plan:
+    tasks = {
+        key: Task(key, entry.title or key, entry.preset, entry.settings)
+        for key, entry in content.tasks.items()
+    }
     variants = {}
-    for key, entry in value["variants"].items():
-        _refuse_unknown(entry, ("title", "method", "settings", "predictions", "tasks"), f"variant {key}")
-        predictions = entry.get("predictions", value.get("predictions", [[1, 1]]))
-        variants[key] = Variant(
-            key,
-            entry.get("title", key),
-            entry["method"],
-            entry.get("settings", {}),
-            tuple((int(steps), int(draws)) for steps, draws in predictions),
-            tuple(entry.get("tasks", tasks)),
-        )
-        if entry["method"] not in get_args(Method):
+    for key, entry in content.variants.items():
+        predictions = content.predictions if entry.predictions is None else entry.predictions
+        of_tasks = tuple(tasks) if entry.tasks is None else entry.tasks
+        variants[key] = Variant(key, entry.title or key, entry.method, entry.settings, predictions, of_tasks)
+        if entry.method not in get_args(Method):
             raise ValueError(
-                f"variant {key}: unknown method {entry['method']!r}; {suggest(entry['method'], get_args(Method))}"
+                f"variant {key}: unknown method {entry.method!r}; {suggest(entry.method, get_args(Method))}"
             )
         if not predictions:
             raise ValueError(f"variant {key} measures nothing: give predictions, such as [[1, 1]]")
-        strange = set(variants[key].tasks) - tasks.keys()
+        strange = set(of_tasks) - tasks.keys()
         if strange:
             raise ValueError(
                 f"variant {key} names the task {sorted(strange)[0]!r}, which the plan does not have"
             )
-    return Plan(name, value.get("title", name), tuple(value["seeds"]), tasks, variants)
-
-
-def _refuse_unknown(value: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    unknown = sorted(value.keys() - set(known))
-    if unknown:
-        raise ValueError(f"{where} has the unknown entry {unknown[0]!r}; known are {', '.join(known)}")
+    return Plan(name, content.title or name, content.seeds, tasks, variants)
 
 
 def _config(task: Task, variant: Variant, seed: int) -> TrainConfig:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from iccld.bench.plan import Run, identity
 from iccld.config import TrainConfig, from_dict
+from iccld.documents import build, read_json, reason
 from iccld.errors import InputError
+from iccld.escaping import shortened
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,40 @@ class Result:
         return float(self.facts["miou"])
 
 
+@dataclass(frozen=True)
+class _Prediction:
+    steps: int
+    draws: int
+    miou: float
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    step: int
+    miou: float
+    entropy: float
+    agreement: float
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What tables and clock take from a file."""
+
+    run: str
+    miou: float
+    iou: Mapping[str, float | None]
+    seconds: float
+    seconds_per_adapting_step: float
+    peak_gib: float
+    checkpoints: tuple[_Checkpoint, ...]
+    predictions: tuple[_Prediction, ...]
+    settings: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.run.count("/") != 2:
+            raise InputError(f"run = {shortened(self.run)} must be TASK/VARIANT/SEED")
+
+
 def read_results(folder: Path) -> list[Result]:
     """Reads every result below a folder; none if it does not exist.
 
@@ -45,12 +81,13 @@ def read_results(folder: Path) -> list[Result]:
         if path.name.startswith("."):
             continue
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            measured = tuple((p["steps"], p["draws"]) for p in facts["predictions"])
-            results.append(Result(path, identity(from_dict(facts["settings"])), measured, facts))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            facts = read_json(path)
+            content = build(_Content, facts, "result", others=True)
+            measured = tuple((p.steps, p.draws) for p in content.predictions)
+            results.append(Result(path, identity(from_dict(content.settings)), measured, facts))
+        except InputError as error:
             raise InputError(
-                f"{path}: is no result of a bench ({error}); remove it, and it is run again"
+                f"{path}: is no result of a bench ({reason(error, path)}); remove it, and it is run again"
             ) from error
     return results
 

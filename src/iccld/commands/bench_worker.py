@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import resource
 import shutil
@@ -18,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from iccld.bench.plan import identity
 from iccld.config import TrainConfig, from_dict, to_dict
+from iccld.documents import read_json, typed
 from iccld.errors import InputError
 from iccld.exits import OUTCOMES, run_guarded
 from iccld.files import write_json
@@ -34,7 +34,7 @@ def _work_alone() -> int:
     path = Path(sys.argv[1])
     try:
         with FileLock(path.with_suffix(".lock"), timeout=0):
-            return _work(json.loads(path.read_text(encoding="utf-8")))
+            return _work(read_json(path))
     except Timeout as error:
         raise InputError(f"{path.parent}: another bench is at work on this run; wait for it") from error
 
@@ -59,7 +59,7 @@ def _work(job: dict[str, Any]) -> int:
             return OUTCOMES[outcome]
         if not (folder / "training.json").is_file():
             write_json(folder / "training.json", _training_facts(config, folder))
-        training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        training = read_json(folder / "training.json")
         predictions = _measure(config, folder, job["predictions"])
     finally:
         write_json(folder / "seconds.json", before + time.monotonic() - started)
@@ -89,7 +89,7 @@ def _work(job: dict[str, Any]) -> int:
 def _read_seconds(folder: Path) -> float:
     """What earlier, interrupted calls took."""
     path = folder / "seconds.json"
-    return float(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else 0.0
+    return float(typed(float, read_json(path), str(path))) if path.is_file() else 0.0
 
 
 def _provenance(config: TrainConfig) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from iccld.commands.flags import JsonFile, OptionalNumber
 from iccld.commands.output import human_text, write_result
 from iccld.commands.train import train
 from iccld.config import TrainConfig
+from iccld.documents import read_json
 from iccld.exits import OUTCOMES
 from iccld.files import write_json, write_text
 from iccld.labels import protocol_of
@@ -50,7 +50,7 @@ class DemoArgs:
         with human_text(self.json):
             code = _run(config, self.out)
         if code == 0 and self.json is not None:
-            write_result(self.json, json.loads((self.out / "results.json").read_text(encoding="utf-8")))
+            write_result(self.json, read_json(self.out / "results.json"))
         return code
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from iccld.config import TrainConfig, cache_changes_images, from_dict, to_dict
+from iccld.documents import read_json, reason
 from iccld.errors import InputError
 
 # May differ between the calls of one run, as may data.num_workers, data.scene_cache and, unless images are scaled at
@@ -32,14 +32,14 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
         InputError: it had others, or more steps than are asked for.
     """
     path = out / "run.json"
-    if not path.is_file():
+    if not path.exists():
         return False
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_json(path)
         stored.pop("preset", None)
         earlier = from_dict(stored)
     except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); choose another --out") from error
+        raise InputError(f"{path}: cannot be read ({reason(error, path)}); choose another --out") from error
     free = {name: getattr(config, name) for name in (*_FREE, "steps")}
     d = config.data
     same_data = replace(earlier.data, num_workers=d.num_workers, scene_cache=d.scene_cache)

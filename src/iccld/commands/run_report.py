@@ -14,6 +14,7 @@ import torch
 from iccld import assembly
 from iccld.compute import choose_device, uses_bf16
 from iccld.config import TrainConfig, from_dict
+from iccld.documents import reason
 from iccld.errors import InputError
 from iccld.inference.evaluation import evaluate_model
 from iccld.inference.review import Review, RunEvaluation, choose_unmeasured
@@ -144,7 +145,9 @@ def measure_run(folder: Path, record: Record, *, device: str, threads: int) -> R
     try:
         config = from_dict(settings)
     except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder / 'run.json'}: cannot be read ({error})") from error
+        raise InputError(
+            f"{folder / 'run.json'}: cannot be read ({reason(error, folder / 'run.json')})"
+        ) from error
     model = load_segmenter(str(folder), device=device, threads=threads)
     environment = dict(record.environment)
     try:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from iccld.data.image_files import Color
+from iccld.documents import read_toml
 from iccld.errors import InputError
+from iccld.escaping import shortened, visible
 from iccld.labels import CITYSCAPES19, IGNORE, LabelSpace, get_label_space, suggest
 
 DESCRIPTION = "dataset.toml"
@@ -31,6 +33,7 @@ _KEYS = (
 )
 _SPLIT_KEYS = ("images", "labels", "list")
 _ROLES = ("source", "target")
+_LONGEST = 4096
 
 
 @dataclass(frozen=True)
@@ -66,21 +69,14 @@ def read_description(path: Path) -> Description:
     Raises:
         InputError: it is missing or no TOML, or a key is unknown, missing or has a wrong value.
     """
-    try:
-        value = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror or error}); give a dataset.toml"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is not valid TOML ({error}); mend that line") from error
+    value = read_toml(path)
     for key in value:
         if key not in _KEYS:
-            raise InputError(f"{path}: unknown key {key!r}; {suggest(key, _KEYS)}")
+            raise InputError(f"{path}: unknown key {shortened(key)}; {suggest(key[:100], _KEYS)}")
     name = _typed(path, value, "name", str, path.absolute().parent.name)
     role = _typed(path, value, "role", str, None)
     if role is not None and role not in _ROLES:
-        raise InputError(f"{path}: role is {role!r}; {suggest(role, _ROLES)}")
+        raise InputError(f"{path}: role is {shortened(role)}; {suggest(role[:100], _ROLES)}")
     globs, lists = _globs(path, value)
     resize = _typed(path, value, "resize_labels", bool, False)
     space = _space(path, value, name, any(labels for _, labels in globs.values()))
@@ -95,9 +91,16 @@ def read_description(path: Path) -> Description:
 
 def _typed(path: Path, value: Mapping[str, Any], key: str, kind: type, default: Any) -> Any:
     found = value.get(key, default)
-    if found is not default and not isinstance(found, kind):
-        kinds = {str: "text", bool: "true or false", list: "a list", dict: "a table"}
-        raise InputError(f"{path}: {key} = {found!r} must be {kinds[kind]}")
+    if found is not default and (
+        not isinstance(found, kind) or (isinstance(found, str) and len(found) > _LONGEST)
+    ):
+        kinds = {
+            str: f"text of at most {_LONGEST} characters",
+            bool: "true or false",
+            list: "a list",
+            dict: "a table",
+        }
+        raise InputError(f"{path}: {key} = {shortened(found)} must be {kinds[kind]}")
     return found
 
 
@@ -112,13 +115,13 @@ def _globs(path: Path, value: Mapping[str, Any]) -> tuple[dict[str, tuple[str, s
     for name, entry in splits.items():
         if not isinstance(entry, dict) or "images" not in entry or set(entry) - set(_SPLIT_KEYS):
             raise InputError(
-                f"{path}: [splits.{name}] must have images and may have labels and list, nothing else"
+                f"{path}: [splits.{visible(name[:100])}] must have images and may have labels and list, nothing else"
             )
         images, labels = (_typed(path, entry, key, str, None) for key in ("images", "labels"))
         for glob in filter(None, (images, labels)):
             if not _is_balanced(glob):
                 raise InputError(
-                    f"{path}: {glob!r} has a brace without its partner; close the brace, as in *.{{jpg,png}}"
+                    f"{path}: {shortened(glob)} has a brace without its partner; close the brace, as in *.{{jpg,png}}"
                 )
         globs[name] = (images, labels)
         if "list" in entry:
@@ -156,7 +159,7 @@ def _space(path: Path, value: Mapping[str, Any], name: str, has_labels: bool) ->
         return LabelSpace(name, tuple(replace(c, color=color) for c, color in recolored))
     if not isinstance(classes, list) or not all(isinstance(c, str) and c for c in classes):
         raise InputError(
-            f"{path}: classes = {classes!r} must be a list of names or the name of a label space"
+            f"{path}: classes = {shortened(classes)} must be a list of names or the name of a label space"
         )
     of_classes = _colors_of(path, value, len(classes)) if "colors" in value else None
     try:
@@ -177,7 +180,7 @@ def _color_list(path: Path, value: Mapping[str, Any], key: str) -> list[Color]:
     for entry in _typed(path, value, key, list, []):
         if not isinstance(entry, list) or len(entry) != 3 or not all(_is_id(c, 255) for c in entry):
             raise InputError(
-                f"{path}: {key} has {entry!r}; write colors as [red, green, blue], each 0 to 255"
+                f"{path}: {key} has {shortened(entry)}; write colors as [red, green, blue], each 0 to 255"
             )
         colors.append((entry[0], entry[1], entry[2]))
     return colors
@@ -191,17 +194,19 @@ def _ids(path: Path, value: Mapping[str, Any], space: LabelSpace) -> dict[int, i
     ignored = _typed(path, value, "ignore", list, [IGNORE])
     for raw in ignored:
         if not _is_id(raw, 65535):
-            raise InputError(f"{path}: ignore has {raw!r}; list ids from 0 to 65535")
+            raise InputError(f"{path}: ignore has {shortened(raw)}; list ids from 0 to 65535")
     ids = dict.fromkeys(ignored, IGNORE)
     if "ids" not in value:
         return {**{i: i for i in range(len(space))}, **ids}
     for key, class_name in _typed(path, value, "ids", dict, {}).items():
-        if not key.isdecimal() or int(key) > 65535:
+        if not re.fullmatch("[0-9]{1,5}", key) or int(key) > 65535:
             raise InputError(
-                f'{path}: [ids] has the key {key!r}; write id = "class" with ids from 0 to 65535'
+                f'{path}: [ids] has the key {shortened(key)}; write id = "class" with ids from 0 to 65535'
             )
         if class_name not in space.names:
-            raise InputError(f"{path}: [ids] {key} = {class_name!r}; {suggest(str(class_name), space.names)}")
+            raise InputError(
+                f"{path}: [ids] {key} = {shortened(class_name)}; {suggest(str(class_name)[:100], space.names)}"
+            )
         if int(key) in ignored and "ignore" in value:
             raise InputError(f"{path}: id {key} is both in ignore and in [ids]; remove one of them")
         ids[int(key)] = space.names.index(class_name)
@@ -222,7 +227,7 @@ def _color_ids(
     more = _typed(path, value, "more_colors", dict, {})
     for name in more:
         if name not in space.names:
-            raise InputError(f"{path}: more_colors has {name!r}; {suggest(name, space.names)}")
+            raise InputError(f"{path}: more_colors has {shortened(name)}; {suggest(name[:100], space.names)}")
         for color in _color_list(path, more, name):
             if color in colors:
                 raise InputError(f"{path}: more_colors: {list(color)} stands for a class already; remove one")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from iccld.data.image_files import read_image, write_png
+from iccld.documents import read_json, reason
 from iccld.errors import InputError
 from iccld.files import printable, write_json
 from iccld.inference.embedding import predict_and_embed
@@ -171,12 +171,12 @@ def read_written(folder: str | os.PathLike[str]) -> set[str]:
         InputError: their list cannot be read, or is another file of that name.
     """
     record = _record_of(Path(folder))
-    try:
-        names = json.loads(record.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not record.exists():
         return set()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{record}: cannot be read ({error}); move it away") from error
+    try:
+        names = read_json(record, limit=64_000_000)
+    except InputError as error:
+        raise InputError(f"{record}: cannot be read ({reason(error, record)}); move it away") from error
     if not isinstance(names, list) or not all(isinstance(name, str) and _is_frame(name) for name in names):
         raise InputError(
             f"{record}: is no list of frames that iccld rank wrote; move it away, or choose another --out"

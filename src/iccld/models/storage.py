@@ -61,7 +61,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         InputError: the file is missing, truncated or of another format.
     """
     with _explained(path):
-        _check_header(path)
+        check_header(path)
         return load_file(path)
 
 
@@ -206,7 +206,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
         InputError: the file is missing, truncated or of another format.
     """
     with _explained(path):
-        _check_header(path)
+        check_header(path)
         with safe_open(path, framework="pt") as handle:
             slices = {key: handle.get_slice(key) for key in handle.keys()}  # noqa: SIM118 - not a mapping
             return {
@@ -214,8 +214,13 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
             }
 
 
-def _check_header(path: Path) -> None:
-    """Refuses what is no regular file, and a header of more bytes than any of ours."""
+def check_header(path: Path) -> None:
+    """Refuses what is no regular file, and a header of more bytes than any of ours.
+
+    Raises:
+        InputError: no regular file.
+        SafetensorError: such a header.
+    """
     with open_regular(path) as handle:
         size = int.from_bytes(handle.read(8), "little")
     if size > _MOST_HEADER:

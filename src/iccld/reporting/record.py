@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from iccld.documents import Length, Range, build, read_json, reason
 from iccld.errors import InputError
+from iccld.escaping import shortened
 from iccld.files import write_json
 from iccld.inference.trust import Trust
 from iccld.metrics import Scores
 
 RECORD = "report.json"
+_LARGEST_RECORD = 64_000_000
+_Channel = Annotated[int, Range(0, 255)]
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,11 @@ class Example:
     name: str
     role: str
     miou: float | None
-    panels: Mapping[str, str]
+    panels: Mapping[str, Annotated[str, Length(_LARGEST_RECORD)]]
+
+    def __post_init__(self) -> None:
+        if not all(picture.startswith("data:") for picture in self.panels.values()):
+            raise InputError(f"a picture of {shortened(self.name)} is no data URI")
 
 
 @dataclass(frozen=True)
@@ -104,30 +111,28 @@ def read_record(folder: Path) -> Record | None:
         InputError: the file is no such record.
     """
     path = folder / RECORD
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        return Record(
-            environment=dict(value["environment"]),
-            step=None if value.get("step") is None else int(value["step"]),
-            measured_on=str(value["measured_on"]),
-            scores=None if value["scores"] is None else Scores.from_json(value["scores"]),
-            no_scores=str(value["no_scores"]),
-            calibration=_calibration(value["calibration"]),
-            examples=tuple(
-                Example(e["name"], e["role"], e["miou"], dict(e["panels"])) for e in value["examples"]
-            ),
-            legend=tuple((name, (color[0], color[1], color[2])) for name, color in value["legend"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        value = read_json(path, limit=_LARGEST_RECORD, longest_text=_LARGEST_RECORD)
+        content = build(_Content, value, "record")
+        scores = None if content.scores is None else Scores.from_json(content.scores)
+    except InputError as error:
         raise InputError(
-            f"{path}: is no record of a report ({error}); remove it, and 'iccld report' measures again"
+            f"{path}: is no record of a report ({reason(error, path)}); remove it, and 'iccld report' measures again"
         ) from error
+    return Record(**{**vars(content), "scores": scores})
 
 
-def _calibration(value: Mapping[str, Any] | None) -> Calibration | None:
-    if value is None:
-        return None
-    bins = (tuple(value[name]) for name in ("pixels", "confidence", "accuracy"))
-    return Calibration(dict(value["figures"]), *bins)
+@dataclass(frozen=True)
+class _Content:
+    """A record as it is written."""
+
+    environment: Mapping[str, Any]
+    measured_on: str
+    scores: Mapping[str, Any] | None
+    no_scores: str
+    calibration: Calibration | None
+    examples: Annotated[tuple[Example, ...], Length(1000)]
+    legend: Annotated[tuple[tuple[str, tuple[_Channel, _Channel, _Channel]], ...], Length(254)]
+    step: int | None = None

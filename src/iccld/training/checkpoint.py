@@ -10,14 +10,15 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from iccld.models.storage import atomic_safetensors
+from iccld.documents import Range, build, parse_json, reason
+from iccld.models.storage import atomic_safetensors, check_header
 
 _PATTERN = "step-*.safetensors"
 _HEADER = "iccld"
@@ -36,6 +37,12 @@ class Checkpoint:
     step: int
     tensors: dict[str, Tensor]
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Header:
+    step: Annotated[int, Range(0, 10**12)]
+    facts: Mapping[str, Any]
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
@@ -60,15 +67,20 @@ def load_newest(folder: Path) -> Checkpoint | None:
         try:
             return _load(path)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            print(f"warning: {path}: damaged checkpoint ({error}); trying the one before it", file=sys.stderr)
+            print(
+                f"warning: {path}: damaged checkpoint ({reason(error, path)}); trying the one before it",
+                file=sys.stderr,
+            )
     return None
 
 
 def _load(path: Path) -> Checkpoint:
+    check_header(path)
     with safe_open(path, framework="pt") as handle:
-        header = json.loads((handle.metadata() or {})[_HEADER])
+        content = parse_json((handle.metadata() or {})[_HEADER], str(path), longest_text=1_000_000)
         tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 - not a mapping
-    return Checkpoint(int(header["step"]), tensors, dict(header["facts"]))
+    header = build(_Header, content, str(path))
+    return Checkpoint(header.step, tensors, dict(header.facts))
 
 
 def pack_module(name: str, module: nn.Module) -> dict[str, Tensor]:

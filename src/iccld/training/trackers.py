@@ -7,7 +7,6 @@ A resumed run gives the same figures again for the steps since its checkpoint. E
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from types import TracebackType
 from lightning.fabric.loggers.logger import Logger
 
 from iccld.config import Tracker, TrainConfig, to_dict
+from iccld.documents import read_json, typed
 from iccld.errors import InputError
 from iccld.files import write_json
 from iccld.training.tracking import MetricsLog
@@ -185,9 +185,8 @@ class RunLog:
 
 def _read_state(path: Path) -> dict[str, _Reach]:
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-        return {name: _Reach(**reach) for name, reach in state.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        return dict(typed(dict[str, _Reach], read_json(path), str(path)))
+    except InputError:
         return {}  # no tracker was used, or nobody knows how far it is: it gets everything
 
 

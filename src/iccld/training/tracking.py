@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -12,8 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import SupportsFloat
 
-from iccld.files import write_text
+from iccld.errors import InputError
+from iccld.escaping import shortened, visible
+from iccld.files import read_bounded, write_text
 from iccld.progress import format_seconds, is_live, training_bar
+
+_LARGEST_TABLE = 200_000_000
 
 
 class MetricsLog:
@@ -39,9 +44,30 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
-    """Reads ``metrics.csv``; figures that a row lacks are left out."""
-    with open(path, newline="", encoding="utf-8") as handle:
-        return [{k: v for k, v in row.items() if v} for row in csv.DictReader(handle)]
+    """Reads ``metrics.csv``; figures that a row lacks are left out.
+
+    Raises:
+        InputError: no such file, or no table of numbers by step.
+    """
+    try:
+        text = read_bounded(path, _LARGEST_TABLE).decode("utf-8")
+        table = csv.DictReader(io.StringIO(text, newline=""))
+        if table.fieldnames and "step" not in table.fieldnames:
+            raise ValueError("no column 'step'")
+        rows = [{k: v for k, v in row.items() if v} for row in table]
+        for row in rows:
+            if None in row:
+                raise ValueError("a row has more cells than the head")
+            if not re.fullmatch("[0-9]{1,12}", row.get("step", "")):
+                raise ValueError(f"a row has no step but {shortened(row.get('step'))}")
+            for value in row.values():
+                float(value)
+    except InputError:
+        raise
+    except (ValueError, csv.Error) as error:
+        what = visible(str(error)[:200])
+        raise InputError(f"{path}: is no table of numbers ({what}); give the metrics.csv of a run") from error
+    return rows
 
 
 class TrainingDisplay:

@@ -510,7 +510,7 @@ class TestExport:
         with pytest.raises(InputError, match="choose another folder"):
             write_scenes(StreetScenes("game", 1, 48, 80), tmp_path, "train")
         (tmp_path / "scenes_train.json").write_text("{")
-        with pytest.raises(InputError, match="cannot be read"):
+        with pytest.raises(InputError, match="is not JSON"):
             write_scenes(StreetScenes("game", 1, 48, 64), tmp_path, "train")
         write_scenes(StreetScenes("game", 1, 48, 64), tmp_path, "val")
         assert json.loads((tmp_path / "scenes_val.json").read_text())["width"] == 64

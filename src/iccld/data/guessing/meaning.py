@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from iccld.data.guessing import tables
 from iccld.data.guessing.evidence import Evidence
 from iccld.data.image_files import Color
+from iccld.documents import Length, Range, build, read_json, reason
 from iccld.errors import InputError
 from iccld.labels import CAMVID11, CITYSCAPES19, IGNORE, voc_color
 
@@ -103,6 +103,22 @@ def voc(evidence: Evidence) -> Meaning:
     return Meaning("VOC's 20 classes, background 0 and border 255", tables.VOC_CLASSES, colors=colors)
 
 
+_Channel = Annotated[int, Range(0, 255)]
+
+
+@dataclass(frozen=True)
+class _MapillaryLabel:
+    readable: Annotated[str, Length(200)]
+    color: tuple[_Channel, _Channel, _Channel]
+
+
+@dataclass(frozen=True)
+class _MapillaryConfig:
+    """What is taken from Mapillary's config file."""
+
+    labels: Annotated[tuple[_MapillaryLabel, ...], Length(1000)]
+
+
 def mapillary(root: Path, version: str) -> Meaning:
     """Mapillary Vistas: by the config file that lies beside the images, else the table of version 1.2.
 
@@ -117,12 +133,12 @@ def mapillary(root: Path, version: str) -> Meaning:
         entries: list[tuple[str, Color | None]] = [(name, None) for name in tables.MAPILLARY_V12]
     else:
         try:
-            labels = json.loads(config.read_text(encoding="utf-8"))["labels"]
-            entries = [(str(entry["readable"]), _config_color(entry["color"])) for entry in labels]
-        except (ValueError, KeyError, TypeError) as error:
+            labels = build(_MapillaryConfig, read_json(config), "labels", others=True).labels
+        except InputError as error:
             raise InputError(
-                f"{config}: is not Mapillary's list of labels ({error}); copy it again"
+                f"{config}: is not Mapillary's list of labels ({reason(error, config)}); copy it again"
             ) from error
+        entries = [(label.readable, label.color) for label in labels]
     ids, ignored = {}, [IGNORE]
     colors: dict[str, Color] = {c.name: c.color for c in CITYSCAPES19.classes}
     for raw, (readable, color) in enumerate(entries):
@@ -144,13 +160,6 @@ def mapillary(root: Path, version: str) -> Meaning:
             "Classes that Cityscapes has too carry its names; curbs became sidewalk, lane markings road.",
         ),
     )
-
-
-def _config_color(value: Any) -> Color:
-    red, green, blue = value
-    if not all(isinstance(channel, int) and 0 <= channel <= 255 for channel in value):
-        raise ValueError(f"{value} is no color")
-    return red, green, blue
 
 
 def _cityscapes_first(name: str) -> int:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from iccld.data.image_files import write_png
 from iccld.data.street_scenes import StreetScenes
+from iccld.documents import read_json
 from iccld.errors import InputError
+from iccld.escaping import shortened
 from iccld.files import write_json
 from iccld.labels import CITYSCAPES_ID_TO_TRAIN_ID, IGNORE
 from iccld.progress import track
@@ -69,14 +70,11 @@ def _claim(scenes: StreetScenes, out: Path, split: str) -> None:
     """Notes beside the files how they were made, so that scenes of two kinds never mix in one split."""
     path = out / f"scenes_{split}.json"
     wanted = {"look": scenes.look, "height": scenes.height, "width": scenes.width, "seed": scenes.seed}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         write_json(path, wanted)
         return
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON; remove the folder or choose another") from error
+    found = read_json(path, limit=10_000, remedy="remove the folder or choose another")
     if found != wanted:
         raise InputError(
-            f"{path}: the folder holds scenes made with {found}, not {wanted}; choose another folder"
+            f"{path}: the folder holds scenes made with {shortened(found, 200)}, not {wanted}; choose another folder"
         )

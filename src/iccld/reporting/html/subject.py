@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from iccld.documents import build, read_json, reason
 from iccld.errors import InputError
 from iccld.reporting.curves import read_table
 from iccld.reporting.record import Record, has_findings, read_record
@@ -36,6 +36,34 @@ class Subject:
     method: str = ""
 
 
+@dataclass(frozen=True)
+class _Data:
+    source: str
+    source_split: str
+    source_look: str
+    target: str
+    target_split: str
+    target_look: str
+
+
+@dataclass(frozen=True)
+class _Model:
+    backbone: str
+    diffusion: bool
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What a report takes from ``run.json``."""
+
+    steps: int
+    seed: int
+    method: str
+    data: _Data
+    model: _Model
+    preset: str = ""
+
+
 def comparable(subjects: Sequence[Subject]) -> bool:
     """Whether all that have scores were measured on the same images by the same protocol."""
     return len({(s.record.scores.protocol, s.record.measured_on) for s in subjects if s.record.scores}) <= 1
@@ -53,14 +81,17 @@ def read_settings(folder: Path) -> dict[str, Any]:
         InputError: there are none, or they cannot be read.
     """
     path = folder / "run.json"
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        return dict(settings, data=dict(settings["data"]), model=dict(settings["model"]))
-    except FileNotFoundError as error:
+    if not path.exists():
         what = "holds no run.json" if folder.is_dir() else "no such folder"
-        raise InputError(f"{folder}: {what}; give the folder of a run of 'iccld train'") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _unreadable(path, error) from error
+        raise InputError(f"{folder}: {what}; give the folder of a run of 'iccld train'")
+    try:
+        settings: dict[str, Any] = read_json(path)
+        build(_Settings, settings, "settings", others=True)
+    except InputError as error:
+        raise InputError(
+            f"{path}: cannot be read ({reason(error, path)}); give the folder of a run"
+        ) from error
+    return settings
 
 
 def read_run(folder: Path, *, name: str | None = None, record: Record | None = None) -> Subject:
@@ -83,16 +114,7 @@ def read_run(folder: Path, *, name: str | None = None, record: Record | None = N
     if record is None:
         record = read_record(folder) or Record()
     last = int(table["step"][-1])
-    name = name or folder.resolve().name
-    try:
-        return _subject(folder, name, settings, record, table, last)
-    except (KeyError, TypeError) as error:
-        raise _unreadable(folder / "run.json", error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    reason = f"{error} is missing" if isinstance(error, KeyError) else error
-    return InputError(f"{path}: cannot be read ({reason}); give the folder of a run")
+    return _subject(folder, name or folder.resolve().name, settings, record, table, last)
 
 
 def _subject(
@@ -103,7 +125,7 @@ def _subject(
     table: Mapping[str, Sequence[float]],
     last: int,
 ) -> Subject:
-    """Puts a run together; KeyError and TypeError where its settings lack something."""
+    """Puts a run together."""
     finished = last >= settings["steps"] and (folder / "model.safetensors").is_file()
     unfinished = "" if finished else f"{last} of {settings['steps']} steps"
     if has_findings(record) and record.step not in (None, last):
