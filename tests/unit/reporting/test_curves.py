@@ -61,7 +61,7 @@ def test_files_of_runs_are_read(tmp_path: Path):
     ("text", "message"),
     [
         ("step,train/loss\n1,high\n", "no table of numbers"),
-        ("iteration,train/loss\n1,2\n", "has no step"),
+        ("iteration,train/loss\n1,2\n", "no column 'step'"),
         ("step,train/loss\n", "no rows"),
         ("", "no rows"),
         ("step,train/lr\n1,2\n", "run: no metrics to draw"),
