@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +54,6 @@ COMMANDS = (
     Command("presets", "list the named runs, or show one in full", "presets:PresetsArgs"),
 )
 
-_FOLLOW_OUTSIDE = "--follow-outside"
 _EXAMPLES = """\
 examples:
   iccld demo --out runs/demo
@@ -83,8 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A file or pipe on Windows may know no "→": a question mark is better than a traceback.
         with contextlib.suppress(AttributeError):  # None, or what another program put there
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    with _follow_outside(words):
-        return run_guarded(lambda: _dispatch([word for word in words if word != _FOLLOW_OUTSIDE]))
+    return run_guarded(lambda: _dispatch(words))
 
 
 def help_text() -> str:
@@ -93,9 +90,8 @@ def help_text() -> str:
         "usage: iccld COMMAND [flags]\n\n"
         "Semantic segmentation of real streets, learned from labeled synthetic ones.\n\n"
         f"commands:\n{_listing(COMMANDS)}\n\n"
-        "  --help, -h        this text; after a command, its flags\n"
-        "  --version         the version\n"
-        f"  {_FOLLOW_OUTSIDE}  after a command: links may lead out of named folders\n\n"
+        "  --help, -h  this text; after a command, its flags\n"
+        "  --version   the version\n\n"
         f"{_EXAMPLES}"
     )
 
@@ -139,21 +135,6 @@ def _dispatch_group(name: str, group: Sequence[Command], words: list[str]) -> in
             return _run(command, words[1:])
     known = [command.name.removeprefix(f"{name} ") for command in group]
     raise InputError(f"unknown command {f'{name} {words[0]}'!r}; {suggest(words[0], known)}")
-
-
-@contextlib.contextmanager
-def _follow_outside(words: Sequence[str]) -> Iterator[None]:
-    """Sets the environment variable of ``iccld.data.folders`` if the flag is given; child processes inherit it."""
-    before = os.environ.get("ICCLD_FOLLOW_OUTSIDE")
-    if _FOLLOW_OUTSIDE in words:
-        os.environ["ICCLD_FOLLOW_OUTSIDE"] = "1"
-    try:
-        yield
-    finally:
-        if _FOLLOW_OUTSIDE in words:
-            del os.environ["ICCLD_FOLLOW_OUTSIDE"]
-            if before is not None:
-                os.environ["ICCLD_FOLLOW_OUTSIDE"] = before
 
 
 def _first_words() -> list[str]:

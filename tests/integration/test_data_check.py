@@ -27,8 +27,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_sound_data_set(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    report = folder / "new" / "report.json"
+def test_sound_data_set(
+    folder: Path, capsys: pytest.CaptureFixture[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    report = tmp_path_factory.mktemp("reports") / "new" / "report.json"
     assert main(["data", "check", "folder", str(folder), "--json", str(report)]) == 0
     out = capsys.readouterr().out
     assert "no errors" in out

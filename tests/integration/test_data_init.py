@@ -33,7 +33,7 @@ def test_from_a_folder_to_a_sheet(masks: Path, capsys: pytest.CaptureFixture[str
     assert "train: 3 images, 3 with a label map" in out
     assert out.splitlines()[-1] == f"next: iccld data check folder '{masks}'"
     assert 'role = "source"' in (masks / "dataset.toml").read_text(encoding="utf-8")
-    report, sheet = masks / "report.json", masks / "sheet.png"
+    report, sheet = masks.parent / "report.json", masks.parent / "sheet.png"
     assert main(["data", "check", "folder", str(masks), "--json", str(report), "--sheet", str(sheet)]) == 0
     assert f"sheet: {sheet} (3 of 3 images)" in capsys.readouterr().out
     with Image.open(sheet) as picture:

@@ -192,9 +192,9 @@ def test_an_evaluation_has_a_page_beside_its_scores(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--json scores.html", "scores.html: is the file of both the scores and the page"),
-        ("--json a.json --report a.json", "a.json: is the file of both the scores and the page"),
-        ("--json run/report.json", "run/report.json: belongs to the run in that folder; give another name with --json"),
+        ("--json scores.html", "scores.html: is the file of --json too"),
+        ("--json a.json --report a.json", "a.json: is the file of --json too"),
+        ("--json run/report.json", "run/report.json: belongs to the run in that folder; give another file"),
         ("--json run/config.json", "run/config.json: belongs to the run"),
         ("--json run/report.txt", "run/report.html: belongs to the run in that folder"),
         ("--json - --report run/report.html", "run/report.html: belongs to the run"),
@@ -207,7 +207,7 @@ def test_an_evaluation_writes_over_no_file_of_a_run(
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")
     # There is no such model: the paths are looked at first.
-    assert message in refuse(capsys, *f"evaluate gone --dataset folder --root . {words}".split())
+    assert message in refuse(capsys, *f"evaluate gone --dataset folder --root data {words}".split())
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["run.json"]
 
 

@@ -9,6 +9,7 @@ from iccld.assembly.datasets import (
     build_label_space,
     build_target,
     build_val,
+    open_data,
 )
 from iccld.assembly.engine import build_fabric
 from iccld.assembly.loaders import build_caches, build_loaders
@@ -30,5 +31,6 @@ __all__ = [
     "build_target",
     "build_val",
     "explaining_lost_ranks",
+    "open_data",
     "require_equal_ranks",
 ]

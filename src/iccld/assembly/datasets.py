@@ -53,6 +53,19 @@ def build_data(config: TrainConfig, method: Method) -> RunData:
     Raises:
         InputError: a data set is missing or unusable, or a validation split that is named does not exist.
     """
+    data = open_data(config, method)
+    _warn_of_overlap(config.data, data.val, data.labeled, data.target)
+    for dataset in (data.val, data.labeled, data.target):
+        _prepare(dataset)
+    return data
+
+
+def open_data(config: TrainConfig, method: Method) -> RunData:
+    """Opens the data sets without rendering scenes.
+
+    Raises:
+        InputError: as of ``build_data``.
+    """
     d = config.data
     space = build_label_space(d)
     labeled, target = open_training(d, space, method)
@@ -64,9 +77,6 @@ def build_data(config: TrainConfig, method: Method) -> RunData:
         val = _open_val(d, space)
     except InputError as error:
         missing_val = str(error)
-    _warn_of_overlap(d, val, labeled, target)
-    _prepare(labeled)
-    _prepare(target)
     return RunData(space, labeled, target, val, missing_val)
 
 
@@ -99,7 +109,9 @@ def build_val(config: TrainConfig) -> SegmentationDataset:
     Raises:
         InputError: they are missing or have no labels.
     """
-    return _open_val(config.data, build_label_space(config.data))
+    val = _open_val(config.data, build_label_space(config.data))
+    _prepare(val)
+    return val
 
 
 def build_target(config: TrainConfig) -> SegmentationDataset:
@@ -135,9 +147,7 @@ def open_training(
 
 
 def _open_val(d: DataConfig, space: LabelSpace) -> SegmentationDataset:
-    val = _open_target(d, space, d.val_split, d.val_count, _VAL_SEED, needs_labels=True)
-    _prepare(val)
-    return val
+    return _open_target(d, space, d.val_split, d.val_count, _VAL_SEED, needs_labels=True)
 
 
 def _open_source(d: DataConfig, space: LabelSpace | None) -> SegmentationDataset:

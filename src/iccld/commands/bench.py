@@ -17,6 +17,7 @@ from iccld.commands.flags import JsonFile
 from iccld.commands.output import STDOUT, human_text, write_result
 from iccld.errors import InputError
 from iccld.files import write_text
+from iccld.outputs import Places
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,18 @@ class BenchArgs:
             raise InputError(
                 f"--json {self.json}: lies among the results, which are read from there; give another"
             )
+        resources = self._resources()
+        roots = [root for root in resources.roots.values() if Path(root).exists()]
+        Places(
+            files={"--json": (self.json, "json")},
+            folders={"--results": self.results, "--work": self.work},
+            data=[self.plan, *roots],
+        ).check()
         plan = read_plan(self.plan)
         failures: list[str] = []
         with human_text(self.json):
             if not self.table:
-                failures = run_plan(plan, plan.runs(self.only), self._resources())
+                failures = run_plan(plan, plan.runs(self.only), resources)
             results = read_results(self.results)
             text = plan_tables(plan, results)
             path = write_text(self.results / plan.name / "tables.md", text)

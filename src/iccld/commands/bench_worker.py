@@ -13,14 +13,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from iccld.bench.plan import identity
 from iccld.config import TrainConfig, from_dict, to_dict
 from iccld.documents import read_json, typed
-from iccld.errors import InputError
 from iccld.exits import OUTCOMES, run_guarded
 from iccld.files import write_json
+from iccld.locks import working_in
 
 
 def main() -> int:
@@ -32,11 +30,8 @@ def main() -> int:
 def _work_alone() -> int:
     """Keeps a second bench from training in the same folder."""
     path = Path(sys.argv[1])
-    try:
-        with FileLock(path.with_suffix(".lock"), timeout=0):
-            return _work(read_json(path))
-    except Timeout as error:
-        raise InputError(f"{path.parent}: another bench is at work on this run; wait for it") from error
+    with working_in(path.parent):
+        return _work(read_json(path))
 
 
 def _end_with_parent() -> None:

@@ -12,6 +12,7 @@ from iccld.commands.flags import JsonFile, OptionalFile, OptionalName, OptionalN
 from iccld.commands.output import human_text, write_result
 from iccld.errors import InputError
 from iccld.labels import get_label_space
+from iccld.outputs import Places
 
 if TYPE_CHECKING:
     from iccld.data.check_report import CheckReport
@@ -50,6 +51,10 @@ class DataCheckArgs:
         space = None if self.label_space is None else get_label_space(self.label_space)
         if self.sheet is not None and self.sheet.suffix.lower() != ".png":
             raise InputError(f"--sheet {self.sheet}: the sheet is a PNG file; give a name that ends in .png")
+
+        Places(
+            files={"--json": (self.json, "json"), "--sheet": (self.sheet, "png")}, data=[self.root]
+        ).check()
 
         from iccld.data.check import check_dataset
 

@@ -14,6 +14,7 @@ from iccld.commands.output import human_text, write_result
 from iccld.errors import InputError
 from iccld.files import write_text
 from iccld.labels import get_label_space
+from iccld.outputs import Places
 
 if TYPE_CHECKING:
     from iccld.data.guessing.guess import Guess
@@ -57,6 +58,7 @@ class DataInitArgs:
         """Guesses, writes the file and says what to do next."""
         place = self.out or self.folder
         path = place / "dataset.toml"
+        Places(files={"--json": (self.json, "json")}, data=[self.folder]).check()
         if path.exists() and not self.force and not self.dry_run:
             raise InputError(
                 f"{path}: is there already; --force replaces it, --dry-run shows what would be written"

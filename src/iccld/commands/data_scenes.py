@@ -12,6 +12,8 @@ from tyro.conf import Positional, arg
 from iccld.commands.flags import JsonFile
 from iccld.commands.output import human_text, write_result
 from iccld.errors import InputError
+from iccld.locks import working_in
+from iccld.outputs import Places, claim_folder
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,11 @@ class DataScenesArgs:
         from iccld.data.scenes.export import write_scenes
         from iccld.data.street_scenes import StreetScenes
 
+        Places(files={"--json": (self.json, "json")}, folders={"OUT": self.out}).check()
         scenes = StreetScenes(self.look, self.count, self.height, self.width, self.seed)
-        rendered = write_scenes(scenes, self.out, self.split)
+        claim_folder(self.out, "scenes_*.json", "scenes of iccld")
+        with working_in(self.out):
+            rendered = write_scenes(scenes, self.out, self.split)
         kept = self.count - rendered
         with human_text(self.json):
             print(f"{rendered} scenes written, {kept} kept: {self.out}/ (split {self.split})")

@@ -15,6 +15,8 @@ from iccld.documents import read_json
 from iccld.exits import OUTCOMES
 from iccld.files import write_json, write_text
 from iccld.labels import protocol_of
+from iccld.locks import working_in
+from iccld.outputs import RUN, Places, claiming
 from iccld.presets import get_preset
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from iccld.models.iccld import ICCLD
 
 _NUM_PICTURES = 6
+_FILES = ("results.json", "table.md", "predictions.png", "curves.png", "report.html")
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,10 @@ class DemoArgs:
         """Runs the demo; returns the exit code."""
         preset = get_preset("demo").config
         config = replace(preset, seed=self.seed, threads=self.threads, steps=self.steps or preset.steps)
-        with human_text(self.json):
+        Places(files={"--json": (self.json, "json")}, folders={"--out": self.out}).check()
+        begun = (self.out / "source_only" / RUN).is_file()
+        names = () if begun else ("source_only", "iccld", *_FILES)
+        with human_text(self.json), working_in(self.out), claiming(self.out, "demo", names):
             code = _run(config, self.out)
         if code == 0 and self.json is not None:
             write_result(self.json, read_json(self.out / "results.json"))

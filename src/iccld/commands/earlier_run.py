@@ -5,14 +5,21 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from iccld.config import TrainConfig, cache_changes_images, from_dict, to_dict
 from iccld.documents import read_json, reason
 from iccld.errors import InputError
+from iccld.files import write_json
+
+if TYPE_CHECKING:
+    from iccld.assembly import RunData
+
+DATA = "data.json"
+"""What the run's data sets are, as ``iccld.data.identity`` describes them."""
 
 # May differ between the calls of one run, as may data.num_workers, data.scene_cache and, unless images are scaled at
-# random, data.cache: none of them changes a number.
+# random, data.cache: none of them changes a number. Nor do the folders of the data: what they hold is compared instead.
 _FREE = (
     "stop_at",
     "checkpoint_every",
@@ -23,6 +30,9 @@ _FREE = (
     "threads",
     "trackers",
 )
+
+
+_ROLES = {"labeled": "labeled images", "target": "target images", "val": "validation images"}
 
 
 def is_finished(config: TrainConfig, out: Path) -> bool:
@@ -45,6 +55,8 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
     same_data = replace(earlier.data, num_workers=d.num_workers, scene_cache=d.scene_cache)
     if cache_changes_images(d) == cache_changes_images(earlier.data):
         same_data = replace(same_data, cache=d.cache)
+    if (out / DATA).is_file():
+        same_data = replace(same_data, source_root=d.source_root, target_root=d.target_root)
     before, now = to_dict(replace(earlier, data=same_data, **free)), to_dict(config)
     differing = sorted(_flat(before).items() ^ _flat(now).items())
     if differing:
@@ -66,6 +78,39 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
             file=sys.stderr,
         )
     return done >= config.steps and (out / "model.safetensors").is_file()
+
+
+def check_data(out: Path, data: RunData) -> None:
+    """Compares the data sets of a run with those that it was begun with, and records them.
+
+    Where they are the same and lie elsewhere, the new place is recorded.
+
+    Raises:
+        InputError: they differ; says how.
+    """
+    from iccld.data.identity import describe_data, difference
+
+    sets = {"labeled": data.labeled, "target": data.target, "val": data.val}
+    now = {role: describe_data(dataset) for role, dataset in sets.items() if dataset is not None}
+    before: dict[str, Any] = {}
+    if (out / DATA).is_file():
+        before = read_json(out / DATA, remedy="choose another --out")
+    for role, facts in now.items():
+        earlier = before.get(role) if isinstance(before, dict) else None
+        if not isinstance(earlier, dict):
+            continue
+        what = difference(earlier, facts)
+        if what is not None:
+            raise InputError(
+                f"{out}: was begun with other data: of the {_ROLES[role]} ({facts['root'] or facts['name']}) {what}; "
+                "give the data of this run, or choose another --out"
+            )
+        if earlier.get("root") != facts["root"]:
+            print(
+                f"the {_ROLES[role]} lie in {facts['root']} now, before in {earlier.get('root')}; they are the same"
+            )
+    if now != before:
+        write_json(out / DATA, {**before, **now} if isinstance(before, dict) else now)
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, str]:

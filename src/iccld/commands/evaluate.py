@@ -20,6 +20,7 @@ from iccld.commands.flags import (
 from iccld.commands.output import STDOUT, human_text, write_result
 from iccld.errors import InputError
 from iccld.labels import PROTOCOLS, LabelSpace, custom_protocol, get_protocol, protocol_of
+from iccld.outputs import Places
 
 if TYPE_CHECKING:
     from iccld.data.datasets import SegmentationDataset
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 # The street scenes that a run of the presets measures itself on, and trains on none of.
 _NUM_SCENES, _SCENE_SIZE, _SCENE_SEED = 100, (128, 256), 3
-# Files that belong to a run: its settings, its record and page, its model's classes.
-_OF_A_RUN = ("run.json", "report.json", "report.html", "config.json")
 _WAYS = (
     "call 'iccld evaluate MODEL --dataset NAME --root DIR' to measure a model, "
     "or 'iccld evaluate --predictions DIR --labels DIR --protocol NAME' to measure label maps"
@@ -128,15 +127,13 @@ class EvaluateArgs:
         return self.report
 
     def _check_outputs(self) -> None:
-        """Refuses to write over a run's own files, or the scores over the page."""
-        scores, page = None if self.json == STDOUT else self.json, self._report_path()
-        for flag, path in (("--json", scores), ("--report", page)):
-            if path and path.name in _OF_A_RUN and (path.parent / "run.json").is_file():
-                raise InputError(f"{path}: belongs to the run in that folder; give another name with {flag}")
-        if scores and page and scores.resolve() == page.resolve():
-            raise InputError(
-                f"{scores}: is the file of both the scores and the page; name two, --json FILE.json --report FILE.html"
-            )
+        """Refuses to write over or among what is read, over a run's own files, or the scores over the page."""
+        own = self.protocol if self.protocol and self.protocol.endswith(".toml") else None
+        Places(
+            files={"--json": (self.json, "json"), "--report": (self._report_path(), "html")},
+            data=[self.root, self.predictions, self.labels, own],
+            models=[self.model],
+        ).check()
 
     def _is_folder_call(self) -> bool:
         folders = [f"--{n}" for n in ("predictions", "labels") if getattr(self, n) is not None]

@@ -8,6 +8,7 @@ from typing import Literal
 
 from iccld.commands.flags import JsonFile, Model, OptionalFile, OptionalNumber
 from iccld.commands.output import human_text, write_result
+from iccld.outputs import Places
 from iccld.progress import busy
 
 
@@ -46,9 +47,13 @@ class ExportArgs:
         from iccld.inference.exported import SUFFIXES
         from iccld.inference.segmenter import load_model
 
-        model = load_model(self.model, device="cpu")
         folder = Path(self.model)
         out = self.out or (folder if folder.is_dir() else Path()) / f"model{SUFFIXES[self.format]}"
+        files = {"--out": (out, "graph"), "--json": (self.json, "json")}
+        if self.format == "openvino" and not out.exists():
+            files["--out (weights)"] = (out.with_suffix(".bin"), "graph")
+        Places(files=files, models=[self.model]).check()
+        model = load_model(self.model, device="cpu")
         with busy(f"exporting {self.model} to {self.format}", hint="a minute or two"):
             export_model(
                 model,

@@ -21,10 +21,12 @@ from iccld.commands.flags import (
 from iccld.commands.output import human_text, print_failures, write_result
 from iccld.errors import InputError
 from iccld.exits import interruption_by
+from iccld.locks import working_in
+from iccld.outputs import Places, claiming, places_of
 
 if TYPE_CHECKING:
     from iccld.data.description import Description
-    from iccld.inference.inputs import InputVideo
+    from iccld.inference.inputs import InputImage, InputVideo
     from iccld.inference.label_ids import IdKind
     from iccld.inference.segmenter import PredictSettings, Segmenter
 
@@ -58,7 +60,7 @@ class PredictArgs:
     inputs: Inputs
     """Images, videos, globs, folders, cameras (camera:0) or addresses (rtsp://…, http://…)."""
     out: OutFolder
-    """Folder to write to. Files of earlier runs are replaced."""
+    """Folder to write to. Files that an earlier call wrote there are replaced, others never."""
     steps: OptionalNumber = None
     """Denoising steps K: 1 by default, or what an exported model was made with."""
     draws: OptionalNumber = None
@@ -94,16 +96,31 @@ class PredictArgs:
     def run(self) -> int:
         """Predicts; 1 if some inputs could not be."""
         from iccld.inference.inputs import find_inputs, split_inputs
-        from iccld.inference.media import OUTPUT_KINDS, predict_files
-        from iccld.inference.segmenter import PredictSettings, load_segmenter
+        from iccld.inference.media import OUTPUT_KINDS
+        from iccld.inference.segmenter import PredictSettings
 
         if self.write == ():
             raise InputError("--write names nothing; give one or more of labels color overlay uncertainty")
+        self._check_places()
         settings = PredictSettings(self.steps, self.draws, self.seed, self.window, self.overlap, self.resize)
         ids = _read_ids(self.ids)
         images, videos = split_inputs(find_inputs(self.inputs, out=self.out))
         if videos:
             self._check_video_flags()
+        names = (*OUTPUT_KINDS, "classes.json", "legend.png")
+        with working_in(self.out), claiming(self.out, "predict", names):
+            return self._predict(images, videos, settings, ids)
+
+    def _predict(
+        self,
+        images: list[InputImage],
+        videos: list[InputVideo],
+        settings: PredictSettings,
+        ids: IdKind | Description,
+    ) -> int:
+        from iccld.inference.media import OUTPUT_KINDS, predict_files
+        from iccld.inference.segmenter import load_segmenter
+
         model = load_segmenter(self.model, device=self.device, threads=self.threads)
         with human_text(self.json):
             failures: list[str] = []
@@ -122,6 +139,16 @@ class PredictArgs:
         if interrupted is not None:
             raise interrupted
         return 1 if failures else 0
+
+    def _check_places(self) -> None:
+        """Refuses outputs over or around the inputs; ``find_inputs`` leaves out what lies in a folder below them."""
+        Places(
+            files={"--json": (self.json, "json")},
+            folders={"--out": self.out},
+            data=[*places_of(self.inputs), *places_of([self.ids])],
+            models=[self.model],
+            may_lie_in_data=True,
+        ).check()
 
     def _check_video_flags(self) -> None:
         """Refuses bad values before a model is loaded."""

@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 
 from iccld.commands.flags import JsonFile, Model, OptionalFolder, OptionalName
 from iccld.commands.output import human_text, write_result
+from iccld.outputs import Places
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class PushArgs:
         from iccld.reporting.release import write_release
 
         check_repo_id(self.repo)
+        Places(files={"--json": (self.json, "json")}, models=[self.model]).check()
         release = write_release(self.model, self.repo, license=self.license)
         address = None
         with human_text(self.json):

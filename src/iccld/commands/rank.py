@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from iccld.commands.flags import Inputs, JsonFile, Model, OptionalNumber, OptionalSize, OutFolder
 from iccld.commands.output import human_text, print_failures, write_result
 from iccld.errors import InputError
+from iccld.locks import working_in
+from iccld.outputs import Places, claiming, places_of
 
 if TYPE_CHECKING:
     from iccld.inference.candidates import Candidate
+    from iccld.inference.inputs import InputImage, InputVideo
     from iccld.inference.ranking import Ranked
     from iccld.inference.segmenter import PredictSettings, Segmenter
 
@@ -39,7 +42,7 @@ class RankArgs:
     inputs: Inputs
     """Images, videos, globs or folders."""
     out: OutFolder
-    """Folder to write to. Files of earlier runs are replaced."""
+    """Folder to write to. Files that an earlier call wrote there are replaced, others never."""
     top: int = 50
     """How many are chosen one by one and shown. The others follow in the list, by their scores and their distances to
     those."""
@@ -71,11 +74,18 @@ class RankArgs:
 
     def run(self) -> int:
         """Ranks; 1 if some files could not be read."""
-        from iccld.inference.candidates import read_written, scan, write_frames
+        from iccld.inference.candidates import read_written
         from iccld.inference.inputs import find_inputs, split_inputs
-        from iccld.inference.ranking import check_ranking, rank, ranking_rows, write_ranking
-        from iccld.inference.segmenter import PredictSettings, load_segmenter
+        from iccld.inference.ranking import check_ranking
+        from iccld.inference.segmenter import PredictSettings
 
+        Places(
+            files={"--json": (self.json, "json")},
+            folders={"--out": self.out},
+            data=places_of(self.inputs),
+            models=[self.model],
+            may_lie_in_data=True,
+        ).check()
         settings = PredictSettings(self.steps, self.draws, self.seed, self.window, self.overlap, self.resize)
         check_ranking(self.top, self.diversity)
         images, videos = split_inputs(find_inputs(self.inputs, out=self.out, shared_names=True))
@@ -85,6 +95,15 @@ class RankArgs:
                     f"{video.title}: only files can be ranked; record it with iccld predict first"
                 )
         read_written(self.out / "frames")  # before hours of work: what lies there may not be ours
+        names = ("rank.csv", "contact_sheet.png")  # of the frames there is a record of its own
+        with working_in(self.out), claiming(self.out, "rank", names):
+            return self._rank(images, videos, settings)
+
+    def _rank(self, images: list[InputImage], videos: list[InputVideo], settings: PredictSettings) -> int:
+        from iccld.inference.candidates import scan, write_frames
+        from iccld.inference.ranking import rank, ranking_rows, write_ranking
+        from iccld.inference.segmenter import load_segmenter
+
         model = load_segmenter(self.model, device=self.device, threads=self.threads)
         found = scan(model, images, videos, score=self.score, settings=settings, every=self.every)
         if not found.candidates:

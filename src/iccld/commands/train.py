@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from iccld.commands.announcement import announce
 from iccld.commands.arguments import parse
-from iccld.commands.earlier_run import is_finished
+from iccld.commands.earlier_run import DATA, check_data, is_finished
 from iccld.commands.flags import JsonFile
 from iccld.commands.output import human_text, write_result
 from iccld.commands.train_checks import check_config
 from iccld.config import TrainConfig, to_dict
+from iccld.errors import InputError
 from iccld.exits import OUTCOMES
 from iccld.files import write_json
+from iccld.locks import working_in
+from iccld.outputs import RUN, Places, claim_folder
 from iccld.presets import PRESETS, RECIPES, get_preset, with_method
 
 if TYPE_CHECKING:
@@ -49,6 +53,9 @@ class TrainArgs(TrainConfig):
     """Where to write how it ended and the last figures."""
 
 
+_BEFORE_THE_RECORD = ("job.json", "log.txt", "seconds.json", DATA, "cache")
+"""What ``iccld bench`` and a run put into the run's folder before its record is there."""
+
 Args = TypeVar("Args", bound=TrainConfig)
 
 
@@ -63,9 +70,10 @@ def main(rest: Sequence[str]) -> int:
     description = f"{get_preset(name).summary}. Example: {get_preset(name).command}"
     args, config = parse_run(TrainArgs, rest, prog=f"iccld train {name}", description=description)
     out = args.out or Path("runs") / name
+    check_places(config, out, json=args.json)
     with human_text(args.json):
         outcome = train(config, out, preset=name)
-    if args.json is not None and os.environ.get("RANK", "0") == "0":
+    if args.json is not None and is_first_rank():
         write_result(args.json, _result(config, out, name, outcome))
     return OUTCOMES[outcome]
 
@@ -131,7 +139,61 @@ def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None =
         RunFailedError: a process that loads images was killed, or another rank has ended.
     """
     check_config(config)
+    check_places(config, out)
+    # Ranks work together in one folder; the first keeps other runs out.
+    with working_in(out) if is_first_rank() else contextlib.nullcontext():
+        return _train(config, out, preset=preset, data=data)
+
+
+def is_first_rank() -> bool:
+    """Whether this process is the only one of its run, or the first that ``torchrun`` has started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def check_places(config: TrainConfig, out: Path, **files: Path | None) -> None:
+    """Refuses a folder for the run, and others, that are not this run's to write to.
+
+    Args:
+        config: of the run.
+        out: its folder.
+        **files: JSON files to write, by the name of their flag.
+
+    Raises:
+        InputError: the folder holds something else, or outputs would lie among the data.
+    """
+    d, m = config.data, config.model
+    Places(
+        files={f"--{name}": (path, "json") for name, path in files.items()},
+        folders={"--out": out, "--data.cache": _path(d.cache), "--data.scene-cache": _path(d.scene_cache)},
+        data=[root for root in (d.source_root, d.target_root) if root is not None and os.path.exists(root)],
+        models=[m.pretrained, m.backbone.removeprefix("auto:")],
+    ).check()
+    if is_first_rank():  # the others may find what it has begun to write
+        claim_folder(out, RUN, "run", besides=_BEFORE_THE_RECORD)
+
+
+def _check_finished(config: TrainConfig, out: Path, data: RunData | None) -> None:
+    """Compares the data of a finished run, if they are still there."""
+    from iccld import assembly
+
+    if data is None:
+        plain = replace(
+            config, adaptation=replace(config.adaptation, feature_distance=0.0)
+        )  # loads no weights
+        with contextlib.suppress(InputError):
+            method = assembly.build_method(plain, assembly.build_label_space(config.data))
+            data = assembly.open_data(config, method)
+    if data is not None:
+        check_data(out, data)
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+def _train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None) -> str:
     if is_finished(config, out):
+        _check_finished(config, out, data)
         print(f"{out}: finished earlier ({config.steps} steps); nothing to do")
         return "finished"
     from iccld import assembly
@@ -147,6 +209,8 @@ def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None =
     model = assembly.build_model(config, space)
     method = assembly.build_method(config, space)
     data = data or assembly.build_data(config, method)
+    if fabric.is_global_zero:
+        check_data(out, data)
     loaders = assembly.build_loaders(config, data, method, fabric, out / "cache")
     trainer = Trainer(
         config,

@@ -12,7 +12,7 @@ A run of iccld (unsupervised domain adaptation of semantic segmentation).
 report.html        look here first: scores, curves, images, calibration (any browser)
 model.safetensors  the model (EMA teacher of the last step), once the run is finished
 config.json        its classes, colors and architecture; belongs to model.safetensors
-run.json           every setting of the training
+run.json           every setting of the training; data.json: what its data are
 metrics.csv        losses and scores by step; curves.png and adversary.png draw them
 checkpoints/       what resuming needs; without it the same command starts over
 report.json        what was measured for report.html

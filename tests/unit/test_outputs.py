@@ -1,0 +1,155 @@
+"""Outputs are never written over or among inputs, nor over the files of others."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from iccld.errors import InputError
+from iccld.outputs import Places, claim_folder, claiming, is_inside, is_same, places_of
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """``data`` with images, a run in ``run``, and other files; the working directory."""
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    (tmp_path / "data" / "images" / "a.png").write_bytes(b"\x89PNG mine")
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    for name in ("run.json", "config.json", "model.safetensors", "scores.json"):
+        (tmp_path / "run" / name).write_text("{}")
+    (tmp_path / "notes.md").write_text("# notes")
+    (tmp_path / "old.json").write_text("  {}")
+    (tmp_path / "old.html").write_text("<!doctype html>\n")
+    (tmp_path / "old.onnx").write_bytes(b"x" * (1 << 20) + b"iccld")
+    (tmp_path / "foreign.onnx").write_bytes(b"pytorch")
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    (tmp_path / "hard.png").hardlink_to(tmp_path / "data" / "images" / "a.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "message"),
+    [
+        ("data/report.json", "json", "lies in the data folder data"),
+        ("data/images/new.png", "png", "lies in the data folder"),
+        ("link/images/new.png", "png", "lies in the data folder"),
+        ("run/../data/x.json", "json", "lies in the data folder"),
+        ("link/../data/x.json", "json", "lies in the data folder"),
+        ("hard.png", "png", "is read by this command"),
+        ("run/config.json", "json", "belongs to the run"),
+        ("run/model.safetensors", "graph", "belongs to the run"),
+        ("run/checkpoints/a.json", "json", "belongs to the run"),
+        ("run", "json", "is a folder"),
+        ("notes.md", "json", "is there already and is no JSON file"),
+        ("notes.md", "html", "is there already and is no HTML file"),
+        ("old.json", "png", "is there already and is no PNG file"),
+        ("foreign.onnx", "graph", "was not exported by iccld"),
+        ("new.json", "json", ""),
+        ("old.json", "json", ""),
+        ("old.html", "html", ""),
+        ("old.onnx", "graph", ""),
+        ("run/scores.json", "json", ""),
+        ("run/new.onnx", "graph", ""),
+        ("-", "json", ""),
+    ],
+)
+def test_files(path: str, kind: str, message: str, root: Path) -> None:
+    before = {p: p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    places = Places(
+        files={"--to": (Path(path), kind)},
+        data=["data", root / "data" / "images" / "a.png", None],
+        models=["run", "user/model"],
+    )
+    if message:
+        with pytest.raises(InputError, match=message) as caught:
+            places.check()
+        assert str(caught.value).startswith(f"--to {path}: ")
+    else:
+        places.check()
+    assert {p: p.read_bytes() for p in root.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("folder", "message", "beside"),
+    [
+        ("data", "is the input data", True),
+        (".", "holds the input data", True),
+        ("link", "is the input data", True),
+        ("data/results", "lies in the data folder data", False),
+        ("data/results", "", True),
+        ("data/../results", "", False),
+        ("database", "", False),
+    ],
+)
+def test_folders(folder: str, message: str, beside: bool, root: Path) -> None:
+    places = Places(folders={"--out": Path(folder), "--none": None}, data=["data"], may_lie_in_data=beside)
+    if message:
+        with pytest.raises(InputError, match=f"--out {folder}: {message}"):
+            places.check()
+    else:
+        places.check()
+
+
+def test_two_outputs_in_one_file(root: Path) -> None:
+    (root / "twin").symlink_to(root)
+    places = Places(files={"--json": (Path("a.json"), "json"), "--report": (Path("twin/a.json"), "html")})
+    with pytest.raises(InputError, match=r"--report twin/a\.json: is the file of --json too"):
+        places.check()
+
+
+def test_paths_that_do_not_exist_yet(root: Path) -> None:
+    assert is_same(Path("gone"), Path("run/../gone"))
+    assert is_inside(Path("link/new/x"), Path("data"))
+    assert not is_inside(Path("data"), Path("data/new"))
+
+
+def test_places_that_are_named(root: Path) -> None:
+    words = ["data", "data/images/*.png", "*.png", "rtsp://host/*", "camera:0", "gone.png", "data/**/*.png"]
+    assert places_of(words) == [Path("data"), Path("data/images"), Path(), Path("data")]
+
+
+def test_a_folder_of_others_is_refused(root: Path) -> None:
+    claim_folder(root / "new", "run.json", "run")
+    claim_folder(root / "run", "run.json", "run")
+    (root / "empty").mkdir()
+    (root / "empty" / ".DS_Store").touch()
+    claim_folder(root / "empty", "run.json", "run")
+    with pytest.raises(InputError, match=r"data: is not empty \(images\) and holds no run \(run\.json\)"):
+        claim_folder(root / "data", "run.json", "run")
+    claim_folder(root / "data", "run.json", "run", besides=["images"])
+
+
+def write(folder: Path, command: str, *names: str) -> None:
+    with claiming(folder, command, names):
+        (folder / names[0]).mkdir(exist_ok=True)
+
+
+def test_only_own_files_are_replaced(root: Path) -> None:
+    out = root / "out"
+    write(out, "predict", "labels", "classes.json")
+    write(out, "predict", "labels", "classes.json")
+    (out / "rank.csv").write_text("of others")
+    with pytest.raises(InputError, match=r"rank\.csv: is there already and was not written by iccld rank"):
+        write(out, "rank", "frames", "rank.csv")
+    os.unlink(out / "rank.csv")
+    write(out, "rank", "frames", "rank.csv")
+    write(out, "predict", "labels")
+    write(root / "run", "predict", "labels")
+    (root / "other").mkdir()
+    (root / "other" / "classes.json").symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"classes\.json: is there already"):
+        write(root / "other", "predict", "labels", "classes.json")
+    assert os.listdir(root / "other") == ["classes.json"]
+    (root / "other" / ".iccld.json").write_text("damaged")
+    with pytest.raises(InputError, match=r"classes\.json: is there already"):
+        write(root / "other", "predict", "labels", "classes.json")
+
+
+def test_no_note_is_left_where_nothing_was_written(root: Path) -> None:
+    (root / "out").mkdir()
+    with pytest.raises(ZeroDivisionError), claiming(root / "out", "predict", ["labels"]):
+        raise ZeroDivisionError
+    assert os.listdir(root / "out") == []
