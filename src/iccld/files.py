@@ -50,7 +50,9 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
         flags = (
             os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY if os.name == "posix" else os.O_RDONLY
         )
-        with open(os.open(path, flags | getattr(os, "O_BINARY", 0)), "rb") as handle:
+        with open(
+            path, "rb", opener=lambda name, _: os.open(name, flags | getattr(os, "O_BINARY", 0))
+        ) as handle:
             _refuse_special(shown, os.fstat(handle.fileno()).st_mode)
             yield handle
     except FileNotFoundError as error:

@@ -208,7 +208,8 @@ class PredictArgs:
                 f"({result.seconds:.1f} s) predicted: {self.out}/ ({', '.join(kinds)})",
                 flush=True,
             )
-            clips.append({"video": video.title, "frames": result.num_frames, "seconds": result.seconds})
+            facts = {"frames": result.num_frames, "damaged": result.num_damaged, "seconds": result.seconds}
+            clips.append({"video": video.title, **facts})
             if result.problem:
                 failures.append(f"{result.problem}; {result.num_frames} frames are predicted")
             if result.stopped and video.is_file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 
+from iccld.inference.video_input import open_file
 from iccld.inference.video_source import SteadyClock, container_start
 
 T = TypeVar("T")
@@ -33,7 +35,8 @@ class SoundTrack:
     """
 
     def __init__(self, path: Path, index: int, output: OutputContainer) -> None:
-        self._input: InputContainer = av.open(str(path), metadata_errors="replace")
+        self._files = ExitStack()
+        self._input: InputContainer = self._files.enter_context(open_file(path))
         self._output = output
         stream = self._input.streams.audio[index]
         assert stream.time_base is not None
@@ -70,7 +73,7 @@ class SoundTrack:
 
     def close(self) -> None:
         """Closes the file that it comes from."""
-        self._input.close()
+        self._files.close()
 
     def _copied(self, stream: AudioStream) -> Iterator[Any]:
         clock = SteadyClock()
@@ -101,7 +104,7 @@ class SoundTrack:
 
 def open_sound(path: Path, output: OutputContainer) -> list[SoundTrack]:
     """Prepares all tracks of sound of a file to be copied."""
-    with av.open(str(path), metadata_errors="replace") as container:
+    with open_file(path) as container:
         tracks = container.streams.audio
         # There is no context where FFmpeg has no decoder.
         usable = [i for i, stream in enumerate(tracks) if getattr(stream.codec_context, "name", None)]

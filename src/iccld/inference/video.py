@@ -79,6 +79,7 @@ class VideoResult:
         num_frames: how many frames were predicted and written.
         seconds: of the video that they show.
         problem: what is wrong with the video, in a line that names it; None if nothing is.
+        num_damaged: how many frames could not be decoded and were left out.
         stopped: whether somebody asked to stop before its end.
     """
 
@@ -86,6 +87,7 @@ class VideoResult:
     seconds: float
     problem: str | None
     stopped: bool
+    num_damaged: int = 0
 
 
 def predict_video(
@@ -143,7 +145,9 @@ def predict_video(
         raise InputError(f"{video.title}: was stopped before its first frame; nothing was written")
     if "labels" in write:
         _remove_later_frames(outputs.folder, count)
-    return VideoResult(count, float((end - first) * source.time_base), source.problem, stop())
+    return VideoResult(
+        count, float((end - first) * source.time_base), source.problem, stop(), source.num_damaged
+    )
 
 
 class _Outputs:

@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol, runtime_checkable
@@ -19,8 +20,10 @@ from jaxtyping import UInt8
 
 from iccld.errors import InputError
 from iccld.inference.inputs import InputVideo
+from iccld.inference.video_input import MOST_PIXELS, open_address, open_file
 
 _TIMEOUT = 10.0  # seconds that a stream may be silent
+_LONGEST = 100_000_000  # seconds of a video
 _CLOCK = Fraction(1, 90_000)  # of cameras, which send no times
 
 
@@ -50,6 +53,7 @@ class VideoSource(Protocol):
         pixel_aspect: width over height of a pixel; known with the first frame.
         live: frames come whether we are ready or not.
         problem: after the last frame, what was wrong with the video; None if nothing was.
+        num_damaged: after the last frame, how many could not be decoded and were left out.
     """
 
     time_base: Fraction
@@ -58,6 +62,7 @@ class VideoSource(Protocol):
     pixel_aspect: Fraction
     live: bool
     problem: str | None
+    num_damaged: int
 
     def frames(self) -> Iterator[Frame]:
         """Yields the frames, once."""
@@ -93,16 +98,30 @@ class Container:
     def __init__(self, video: InputVideo) -> None:
         self.problem: str | None = None
         self._video = video
-        self._container = _open(video)
-        if not self._container.streams.video:
-            self._container.close()
-            raise InputError(f"{video.title}: holds no video; name another file")
-        self._stream = stream = self._container.streams.video[0]
-        stream.thread_type = "AUTO"
+        opened = open_file(video.path) if video.is_file else open_address(video.source, video.title)
+        with ExitStack() as files:
+            self._container = files.enter_context(opened)
+            if not self._container.streams.video:
+                raise InputError(f"{video.title}: holds no video; name another file")
+            self._stream = stream = self._container.streams.video[0]
+            # There is no context where FFmpeg has no decoder.
+            if getattr(stream.codec_context, "name", None) is None:
+                raise InputError(
+                    f"{video.title}: is encoded in a way that cannot be decoded; name another file"
+                )
+            self.size = (stream.codec_context.height, stream.codec_context.width)
+            if self.size[0] * self.size[1] > MOST_PIXELS:
+                raise InputError(
+                    f"{video.title}: has frames of {self.size[1]}×{self.size[0]} pixels, more than can be read safely "
+                    f"({MOST_PIXELS:,}); make it smaller"
+                )
+            stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # frames may grow on the way
+            stream.thread_type = "AUTO"
+            self._files = files.pop_all()
         self.time_base = stream.time_base or _CLOCK
-        self.rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        self.rate = _plausible(stream.average_rate, stream.guessed_rate)
         self.pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
-        self.size = (stream.codec_context.height, stream.codec_context.width)
+        self.num_damaged = 0
         seconds = self._seconds()
         known = stream.frames or (None if seconds is None else round(seconds * self.rate))
         self.num_frames = known or None
@@ -113,6 +132,7 @@ class Container:
         """See ``VideoSource``. Packets that cannot be decoded are left out and noted as a problem."""
         size: tuple[int, int] | None = None
         last, duration, count = None, round(1 / (self.rate * self.time_base)), 0
+        longest = int(_LONGEST / self.time_base)
         clock, due = SteadyClock(), self._start or 0
         for frame in self._decoded():
             if size is None:
@@ -123,7 +143,9 @@ class Container:
             due = pts + duration
             if self._start is None:  # a live stream's clock started long before
                 self._start = pts
-            pts = clock.steady(pts - self._start, duration)
+            # A time that is years away is damaged.
+            pts = pts - self._start if abs(pts - self._start) <= longest else (last or 0) + duration
+            pts = clock.steady(pts, duration)
             # Streams may change their size on the way; the file that is written cannot.
             image = frame.reformat(*size, format="rgb24").to_ndarray()
             last, count = pts, count + 1
@@ -134,27 +156,33 @@ class Container:
 
     def close(self) -> None:
         """Closes the file or connection."""
-        self._container.close()
+        self._files.close()
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
         packets = self._container.demux(self._stream)
-        damaged = 0
         while True:
             try:
                 packet = next(packets, None)
-            except av.FFmpegError as error:
+            except (av.FFmpegError, OSError) as error:
                 self._note(f"cannot be read to its end ({error.strerror})")
                 break
             if packet is None:
                 break
             try:
-                yield from packet.decode()
+                frames = packet.decode()
             except av.EOFError:
                 break
             except av.FFmpegError:
-                damaged += 1
-        if damaged:
-            self._note(f"{damaged} packet{'' if damaged == 1 else 's'} could not be decoded")
+                self.num_damaged += 1
+                continue
+            for frame in frames:
+                if frame.is_corrupt:  # the decoder has made up a part of it
+                    self.num_damaged += 1
+                else:
+                    yield frame
+        if self.num_damaged:
+            lost = f"{self.num_damaged} frame{'' if self.num_damaged == 1 else 's'}"
+            self._note(f"{lost} could not be decoded and {'is' if self.num_damaged == 1 else 'are'} left out")
 
     def _seconds(self) -> float | None:
         if self._stream.duration is not None:
@@ -171,8 +199,7 @@ class Container:
             self._note(f"ends after {count} frames, {float(end * self.time_base):.1f} of {seconds:.1f} s")
 
     def _note(self, text: str) -> None:
-        if self.problem is None:
-            self.problem = f"{self._video.title}: {text}"
+        self.problem = f"{self.problem or self._video.title}{', ' if self.problem else ': '}{text}"
 
 
 class Camera:
@@ -203,6 +230,7 @@ class Camera:
         self.rate = Fraction(rate).limit_denominator(1001) if 1 <= rate <= 1000 else Fraction(30)
         self.num_frames: int | None = None
         self.problem: str | None = None
+        self.num_damaged = 0
 
     def frames(self) -> Iterator[Frame]:
         """See ``VideoSource``. The times are those at which the frames arrived."""
@@ -306,20 +334,11 @@ def container_start(container: InputContainer, time_base: Fraction) -> int:
     return int(Fraction(start, av.time_base) / time_base)
 
 
-def _open(video: InputVideo) -> InputContainer:
-    options = {"rtsp_transport": "tcp"} if video.source.lower().startswith("rtsp") else {}
-    try:
-        return av.open(
-            video.source,
-            options=options,
-            timeout=None if video.is_file else _TIMEOUT,
-            metadata_errors="replace",  # titles and their like, which we do not read, may be no UTF-8
-        )
-    except av.FFmpegError as error:
-        remedy = "name another file" if video.is_file else "see that the address is right and answers"
-        raise InputError(
-            f"{video.title}: cannot be opened as a video ({error.strerror}); {remedy}"
-        ) from error
+def _plausible(*rates: Fraction | None) -> Fraction:
+    """The first of several frames a second that can be; 25 if none can."""
+    return next(
+        (rate for rate in rates if rate is not None and Fraction(1, 1000) <= rate <= 1000), Fraction(25)
+    )
 
 
 def _upright(image: UInt8[np.ndarray, "h w 3"], degrees: int) -> UInt8[np.ndarray, "h2 w2 3"]:

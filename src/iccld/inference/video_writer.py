@@ -61,7 +61,7 @@ class VideoWriter:
         self._scale, self._last = time_base / self._unit, -1
         # Without the second option a file that does not start at 0 would start at a whole millisecond.
         options = {"movflags": "+faststart", "movie_timescale": str(min(self._unit.denominator, 1 << 30))}
-        self._container = av.open(str(path), "w", format="mp4", options=options)
+        self._container = av.open(f"file:{path}", "w", format="mp4", options=options)
         stream = self._container.add_stream(encoder, rate=rate, options=_ENCODERS[encoder])
         assert isinstance(stream, VideoStream)
         self._stream = stream

@@ -3,7 +3,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -310,7 +313,7 @@ def test_what_is_no_video_is_refused_by_name(model: Any, make_clip: MakeClip, tm
         ("empty", "cannot be opened as a video"),
         ("cut", "cannot be opened as a video"),
         ("tone", "holds no video"),
-        ("gone", "cannot be opened as a video"),
+        ("gone", "no such file"),
     ):
         with pytest.raises(InputError, match=message) as caught:
             predict(model, tmp_path / f"{name}.mp4", tmp_path / "out")
@@ -353,6 +356,7 @@ class FakeCamera:
 
     def __init__(self, end: int | None = None) -> None:
         self.problem: str | None = None
+        self.num_damaged = 0
         self.closed, self.given, self.end = False, 0, end
         self.go_on = threading.Semaphore(0)
 
@@ -474,10 +478,40 @@ def test_a_camera_gives_rgb_at_the_times_of_arrival(monkeypatch: pytest.MonkeyPa
     assert (source.live, source.rate, source.problem) == (True, 24, "camera:2: gives no more pictures")
 
 
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """A web server for the files of a folder, on this computer."""
+    handler = partial(QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 def test_an_address_is_read_like_a_file(model: Any, make_clip: MakeClip, tmp_path: Path):
     clip = make_clip(tmp_path / "clip.mp4", pictures())
-    predict(model, f"file://{clip}", tmp_path / "out", write=["overlay"])
+    with serving(tmp_path) as address:
+        predict(model, f"{address}/clip.mp4", tmp_path / "out", write=["overlay"])
     assert times(tmp_path / "out" / "overlay" / "clip.mp4") == times(clip)
+
+
+def test_a_stream_cannot_make_files_of_this_computer_be_read(model: Any, make_clip: MakeClip, tmp_path: Path):
+    clip = make_clip(tmp_path / "clip.ts", pictures())
+    (tmp_path / "site").mkdir()
+    text = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{}\n#EXT-X-ENDLIST\n"
+    (tmp_path / "site" / "list.m3u8").write_text(text.format(clip))
+    with serving(tmp_path / "site") as address, pytest.raises(InputError):
+        predict(model, f"{address}/list.m3u8", tmp_path / "out", write=["overlay"])
+    assert not list(tmp_path.glob("out/**/*.mp4"))
 
 
 def test_no_camera_and_nobody_at_the_address(model: Any, tmp_path: Path):

@@ -1,0 +1,78 @@
+"""Opening files and streams with FFmpeg, which is told what it may read: it has far more formats than are needed.
+
+A file is opened here and handed over, so that FFmpeg never interprets its name (``concat:…``, ``http:…``, ``pipe:0``),
+and a container may not refer to other files. Streams may not refer to files of this computer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+
+from iccld.errors import InputError
+from iccld.files import open_regular, printable
+
+MOST_PIXELS = 1 << 26
+"""Pixels of the largest frame that is decoded, for instance 8192 × 8192."""
+SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "srt", "udp", "rtp", "tcp", "mmsh", "mmst")
+"""Kinds of addresses that are opened."""
+
+# As FFmpeg names them.
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,asf,asf_o,flv,live_flv,ogg"
+_PROTOCOLS = ",".join(
+    (*SCHEMES, "tls", "crypto", "httpproxy", "srtp", "rtmpt", "rtmpts", "rtmpe", "ffrtmphttp")
+)
+_TIMEOUT = 10.0  # seconds that a stream may be silent
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[InputContainer]:
+    """Opens a video file.
+
+    Raises:
+        InputError: it is no regular file, or none of the containers that are read.
+    """
+    with open_regular(path) as file:
+        try:
+            container = av.open(
+                file,
+                "r",
+                options={"format_whitelist": _FORMATS, "protocol_whitelist": "none"},
+                metadata_errors="replace",  # titles and their like, which we do not read, may be no UTF-8
+            )
+        except (av.FFmpegError, OSError) as error:  # the file's own errors come through FFmpeg as they are
+            raise InputError(
+                f"{printable(str(path))}: cannot be opened as a video ({error.strerror}); name another file"
+            ) from error
+        with container:
+            yield container
+
+
+@contextmanager
+def open_address(address: str, title: str) -> Iterator[InputContainer]:
+    """Opens a stream.
+
+    Args:
+        address: with its scheme.
+        title: what messages call it.
+
+    Raises:
+        InputError: it does not answer, or with what is no video.
+    """
+    options = {"protocol_whitelist": _PROTOCOLS}
+    if address.lower().startswith("rtsp"):
+        options["rtsp_transport"] = "tcp"
+    if address.lower().partition("://")[0] not in SCHEMES:
+        raise InputError(f"{title}: is no address of a stream; give a path, or one of {', '.join(SCHEMES)}")
+    try:
+        container = av.open(address, "r", options=options, timeout=_TIMEOUT, metadata_errors="replace")
+    except av.FFmpegError as error:
+        raise InputError(
+            f"{title}: cannot be opened as a video ({error.strerror}); see that the address is right and answers"
+        ) from error
+    with container:
+        yield container
