@@ -98,7 +98,10 @@ def test_rivals_train_by_their_recipe(method: str, flags: Flags, tmp_path: Path)
     assert settings["method"] == method
     assert not settings["model"]["diffusion"]
     assert settings["adaptation"]["threshold"] == 0.1, "a flag of the test's own, stronger than the recipe"
-    assert settings["adaptation"]["weighting"] == "batch"
+    for setting, value in RECIPES[method].items():
+        group, name = setting.split(".")
+        if name not in ("threshold", "start", "adversarial_warmup"):  # the test's own
+            assert settings[group][name] == value, setting
     rows = read_metrics(out / "metrics.csv")
     assert not any("denoising" in name or "reconstruction" in name for row in rows for name in row)
     assert not ICCLD.from_pretrained(out).spec.diffusion
