@@ -130,11 +130,12 @@ class AdaptationConfig:
     """Sampling steps of the teacher."""
     teacher_draws: int = 1
     """Noise draws of the teacher, averaged."""
-    weighting: Literal["class", "pixel", "batch", "spread"] = "class"
-    """Which pseudo-labels count: the surest of each class; sure pixels; all by the batch's share of sure pixels;
+    weighting: Literal["class", "pixel", "image", "batch", "spread"] = "class"
+    """Which pseudo-labels count: the surest of each class; sure pixels; all by their image's or, as in DACS, by the
+    batch's share of sure pixels;
     pixels by the share of the teacher's draws that agree."""
     threshold: float = 0.9
-    """Probability from which the teacher counts as sure, for pixel and batch."""
+    """Probability from which the teacher counts as sure, for pixel, image and batch."""
     keep: float = 0.5
     """Share of each class's pixels that count, for class."""
     trust: float = 8.0

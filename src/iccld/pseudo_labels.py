@@ -11,7 +11,7 @@ from torch import Tensor
 
 from iccld.compute import to_device
 
-Weighting = Literal["class", "pixel", "batch", "spread"]
+Weighting = Literal["class", "pixel", "image", "batch", "spread"]
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,12 @@ class PseudoLabels:
     Attributes:
         weighting: ``class``: of the pixels of each class in the batch the surest share counts, times the mean
             probability of that class to a power (class-balanced self-training, Zou et al. 2018, with trust in a
-            class as a whole added). ``pixel``: pixels from the threshold on count. ``batch``: all pixels
+            class as a whole added). ``pixel``: pixels from the threshold on count. ``image``: all valid pixels
+            of an image weigh the share of them from the threshold on. ``batch``: all pixels
             weigh the share of the batch's from the threshold on, as DACS (Tranheden et al. 2021) and DAFormer count
             it: over all images together and with the pixels that may not be labeled. ``spread``: the caller weighs
             pixels by the agreement of the teacher's draws; here all valid ones count.
-        threshold: probability, for ``pixel`` and ``batch``.
+        threshold: probability, for ``pixel``, ``image`` and ``batch``.
         keep: share of a class's pixels, for ``class``: a rare class is not silenced because the teacher is less
             sure of it than of the road.
         trust: the power, for ``class``: classes that the teacher is unsure of on the whole teach little.
@@ -56,7 +57,10 @@ class PseudoLabels:
         sure = confidence >= self.threshold
         if self.weighting == "pixel":
             return labels, (sure & valid).float()
-        return labels, sure.float().mean() * valid
+        if self.weighting == "batch":
+            return labels, sure.float().mean() * valid
+        share = (sure & valid).sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp_min(1)
+        return labels, share.view(-1, 1, 1) * valid
 
     def _by_class(self, confidence: Tensor, labels: Tensor, valid: Tensor, num_classes: int) -> Tensor:
         # All classes at once and without a look at their sizes, for which a GPU would be waited for. What may not be

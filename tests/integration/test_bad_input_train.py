@@ -118,6 +118,7 @@ def test_unknown_flag(capsys: pytest.CaptureFixture[str]) -> None:
         "--optim.grad-clip 0",
         "--optim.head-lr -1",
         "--optim.head-lr nan",
+        "--data.cat-max-ratio 0",
         "--optim.accumulation 0",
         "--adaptation.teacher-steps 0",
         "--adaptation.teacher-decay 1.5",

@@ -9,6 +9,7 @@ from PIL import Image
 from scipy.ndimage import map_coordinates
 
 from iccld.data.transforms import TrainTransform
+from iccld.inference.export import _averaging
 from iccld.models.prediction import _to_input_height
 from iccld.resizing import base_size, resize_image, resize_images, resize_label, scaled_width
 
@@ -84,6 +85,15 @@ def test_mirrored_images_give_mirrored_images(
     image = _image(size, seed)
     mirrored = resize_image(np.ascontiguousarray(image[::-1, ::-1]), target)[::-1, ::-1]
     assert np.abs(mirrored.astype(int) - resize_image(image, target)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("size", "target"), [((37, 90), (12, 31)), ((20, 33), (45, 80)), ((64, 64), (64, 21))]
+)
+def test_exported_graphs_scale_by_the_same_filter(size: tuple[int, int], target: tuple[int, int]) -> None:
+    images = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    rows, columns = (_averaging(old, new) for old, new in zip(size, target, strict=True))
+    torch.testing.assert_close(rows @ images @ columns.T, resize_images(images, target), atol=1e-5, rtol=0)
 
 
 def test_read_only_images_are_taken_and_the_same_size_is_no_work() -> None:

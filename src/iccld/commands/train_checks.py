@@ -102,6 +102,8 @@ def _check_geometry(d: DataConfig) -> None:
     for flag, size in sizes.items():
         if size is not None and min(size) < 32:
             raise InputError(f"{flag} is {size[0]} {size[1]}; give at least 32 32")
+    if not 0 < d.cat_max_ratio <= 1:
+        raise InputError(f"--data.cat-max-ratio is {d.cat_max_ratio}; give a share above 0, 1 at most")
     low, high = d.scale
     if not 0 < low <= high:
         raise InputError(f"--data.scale is {low} {high}; give a range of positive factors, low first")
