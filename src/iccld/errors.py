@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from iccld.escaping import one_line
+
 
 class InputError(ValueError):
     """Bad input: the message is one line that names the file, what is wrong and what to do.
 
-    The command line prints it on stderr without a traceback and exits with code 2.
+    The command line prints it on stderr without a traceback and exits with code 2. Names of files and classes may be
+    parts of it: control characters are shown as escapes, so that it is safe to print.
     """
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class RunFailedError(RuntimeError):
@@ -16,3 +22,6 @@ class RunFailedError(RuntimeError):
     The message is one line that names the cause and the remedy. The command line prints it on stderr without a
     traceback and exits with code 1.
     """
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())

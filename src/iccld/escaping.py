@@ -6,9 +6,12 @@ exit has its function here; none of them changes ordinary names.
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sys
 import unicodedata
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TextIO, cast
 
 # Control characters and lone surrogates, characters that are not seen or turn the direction of writing, and the
 # separators of lines and paragraphs.
@@ -37,6 +40,11 @@ def visible_lines(text: str) -> str:
     )
 
 
+def one_line(text: str) -> str:
+    """A message in one line: its lines are joined, and control characters shown."""
+    return visible(" ".join(part.strip() for part in text.split("\n") if part.strip()))
+
+
 def has_unseen(text: str) -> bool:
     """Whether a text holds control characters, lone surrogates or separators of lines."""
     return any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
@@ -58,26 +66,21 @@ def shortened(value: object, length: int = 60) -> str:
 
 
 def in_markdown(text: str) -> str:
-    """Plain text for a paragraph or a table cell: no markup, no HTML, no link, no mention of a user."""
+    """Plain text within a paragraph, heading or table cell: no markup, no HTML, no link, no mention of a user."""
     text = visible(text)
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*\[\]|~$])", r"\\\1", text)
     text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # within a word it means nothing
-    text = re.sub(r"^(\s*\d*)([#+=.)-])", r"\1\\\2", text)  # at the start: headings, lists, rules
     # Addresses and mentions become links without any markup.
     return text.replace("://", "&#58;//").replace("www.", "www&#46;").replace("@", "&#64;")
 
 
 def in_csv(value: object) -> object:
-    """A cell for a table that a spreadsheet may open: text that it would take for a formula gets an apostrophe."""
+    """A cell for a table that a spreadsheet may open: a path that it would take for a formula begins with ``./``."""
     if not isinstance(value, str):
         return value
     text = visible(value)
-    return (
-        f"'{text}"
-        if text.lstrip().startswith(("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20"))
-        else text
-    )
+    return f"./{text}" if text.lstrip().startswith(_FORMULA) else text
 
 
 def _escape(character: str) -> str:
@@ -113,6 +116,44 @@ class VisibleStream:
         return getattr(self.raw, name)
 
 
-def raw(stream: Any) -> Any:
-    """The stream below a ``VisibleStream``; any other stream itself."""
-    return stream.raw if isinstance(stream, VisibleStream) else stream
+def undisguised(stream: Any) -> Any:
+    """The stream below a ``VisibleStream``, for what the program itself draws; any other stream itself."""
+    while True:
+        if isinstance(stream, VisibleStream):
+            stream = stream.raw
+        elif hasattr(type(stream), "rich_proxied_file"):  # what rich puts there while a bar is drawn
+            stream = stream.rich_proxied_file
+        else:
+            return stream
+
+
+class DrawingStream:
+    """Standard output or standard error as they are when something is drawn, for a console that is made once.
+
+    Args:
+        name: ``stdout`` or ``stderr``.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(undisguised(getattr(sys, self.name)), name)
+
+
+@contextlib.contextmanager
+def visible_streams() -> Iterator[None]:
+    """Makes everything that is printed visible: names of files and classes cannot act on the terminal."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast(TextIO, VisibleStream(stream)) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+@contextlib.contextmanager
+def drawing_on_stderr() -> Iterator[None]:
+    """Lets a library of ours draw bars on standard error; nothing else is to be printed meanwhile."""
+    with contextlib.redirect_stderr(undisguised(sys.stderr)):
+        yield

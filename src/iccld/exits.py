@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 
 from iccld.errors import InputError, RunFailedError
+from iccld.escaping import one_line, visible_streams
 from iccld.streams import tolerant_streams
 
 EXIT_FAILED = 1
@@ -65,7 +66,7 @@ def run_guarded(work: Callable[[], int]) -> int:
     Raises:
         SystemExit: the work raised it, as the help of a command does when it has been printed.
     """
-    with tolerant_streams() as lost:
+    with tolerant_streams() as lost, visible_streams():
         ended: SystemExit | None = None
         try:
             code = _run(work)
@@ -160,6 +161,5 @@ def _keep_traceback() -> str:
 
 
 def _end(code: int, message: str) -> int:
-    line = " ".join(part.strip() for part in message.splitlines() if part.strip())
-    print(f"iccld: error: {line}", file=sys.stderr)
+    print(f"iccld: error: {one_line(message)}", file=sys.stderr)
     return code

@@ -8,7 +8,9 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
+
+from iccld.escaping import DrawingStream, VisibleStream, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,6 +44,7 @@ def track(items: Iterable[T], total: int | None, description: str, *, unit: str 
         description: what the work is called.
         unit: of the speed that is shown, in items a second, such as ``fps``; empty to show none.
     """
+    description = visible(description)
     if is_live():
         yield from _track_live(items, total, description, unit)
     else:
@@ -58,31 +61,31 @@ def busy(description: str, *, hint: str = "") -> Iterator[None]:
     """
     if not is_live():
         if hint:
-            print(f"{description}: {hint}", file=sys.stderr, flush=True)
+            print(f"{visible(description)}: {hint}", file=sys.stderr, flush=True)
         yield
         return
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=_console(), transient=True) as progress:
-        progress.add_task(description, total=None)
+    with _bars(*columns, transient=True) as progress:
+        progress.add_task(visible(description), total=None)
         yield
 
 
 def training_bar(title: str, start: int, end: int) -> Progress:
     """The bar of a training run, not yet started; its task has the fields ``phase`` and ``figures``."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    bar = Progress(
+    bar = _bars(
         TextColumn("{task.description}", markup=False),
         TextColumn("{task.fields[phase]}", markup=False),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[figures]}", markup=False),
-        console=_console(),
+        transient=False,
     )
-    bar.add_task(title, total=end, completed=start, phase="training", figures="")
+    bar.add_task(visible(title), total=end, completed=start, phase="training", figures="")
     return bar
 
 
@@ -91,11 +94,26 @@ def _console() -> Console:
     """One for all bars: an evaluation's is then drawn below that of the training."""
     from rich.console import Console
 
-    return Console(stderr=True)
+    return Console(file=cast(TextIO, DrawingStream("stderr")))
+
+
+def _bars(*columns: Any, transient: bool) -> Progress:
+    """Bars; what is printed meanwhile goes above them, and has its control characters shown there too."""
+    from rich.file_proxy import FileProxy
+    from rich.progress import Progress
+
+    class Bars(Progress):
+        def start(self) -> None:
+            super().start()
+            for name in ("stdout", "stderr"):
+                if isinstance(getattr(sys, name), FileProxy):  # which obeys them; taken away at the end
+                    setattr(sys, name, VisibleStream(getattr(sys, name)))
+
+    return Bars(*columns, console=_console(), transient=transient)
 
 
 def _track_live(items: Iterable[T], total: int | None, description: str, unit: str) -> Iterator[T]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -105,8 +123,8 @@ def _track_live(items: Iterable[T], total: int | None, description: str, unit: s
         TimeRemainingColumn(),
     )
     start = time.monotonic()
-    with Progress(*columns, console=_console(), transient=True) as progress:
-        task = progress.add_task(description, total=total, speed="")
+    with _bars(*columns, transient=True) as progress:
+        task = progress.add_task(visible(description), total=total, speed="")
         for done, item in enumerate(items, start=1):
             yield item
             progress.update(task, advance=1, speed=_speed(done, time.monotonic() - start, unit))

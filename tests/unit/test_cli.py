@@ -97,7 +97,7 @@ def test_bad_flags_of_the_bench_start_nothing(
 def test_a_missing_plan_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", str(tmp_path / "gone.toml")]) == 2
     captured = capsys.readouterr()
-    assert captured.err.startswith(f"iccld: error: {tmp_path / 'gone.toml'}: cannot be read")
+    assert captured.err.startswith(f"iccld: error: {tmp_path / 'gone.toml'}: no such file")
     assert captured.err.count("\n") == 1
 
 

@@ -1,14 +1,29 @@
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import sys
 import unicodedata
+from collections.abc import Iterator
+from typing import TextIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from iccld.escaping import VisibleStream, in_csv, in_markdown, shortened, visible, visible_lines
+from iccld import progress
+from iccld.errors import InputError
+from iccld.escaping import (
+    VisibleStream,
+    in_csv,
+    in_markdown,
+    shortened,
+    visible,
+    visible_lines,
+    visible_streams,
+)
 
 ORDINARY = ("road", "traffic light", "Bürgersteig", "дорога", "道路", "a_b", "café ½ →", "", "C:\\data", "😀")
 
@@ -86,7 +101,9 @@ def test_markdown_leaves_ordinary_names(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "=cmd|' /C calc'!A0", "\t=1", "＝1", " =1"])
 def test_cells_are_no_formulas(text: str) -> None:
-    assert str(in_csv(text))[0] in "'\\"
+    cell = str(in_csv(text))
+    assert not cell.strip().startswith(("=", "+", "-", "@", "＝"))
+    assert cell in (visible(text), f"./{visible(text)}")
     assert in_csv(-1.5) == -1.5
 
 
@@ -100,3 +117,40 @@ def test_long_values_are_cut() -> None:
     assert len(shortened(deep)) < 70
     while deep:  # else its end is recursive
         deep = deep.pop()  # type: ignore[assignment]
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudoterminals here")
+def test_a_terminal_gets_bars_and_no_control_characters_of_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Printed before, in and beside a bar, and as its title."""
+    title = "\x1b]0;owned\x07\u202e"
+    master, slave = os.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    progress._console.cache_clear()
+    with open(slave, "w") as terminal, visible_streams_on(monkeypatch, terminal):
+        print(f"before {title}")
+        for _ in progress.track(range(2), 2, f"bar {title}"):
+            print(f"within {title}", file=sys.stderr)
+            print(f"within {title}")
+        with progress.busy(f"busy {title}"):
+            pass
+        with pytest.raises(InputError, match="error") as caught:
+            raise InputError(f"error {title}\nsecond line")
+        print(f"after {title}")
+        terminal.flush()
+        os.set_blocking(master, False)
+        drawn = os.read(master, 1 << 16).decode()
+    os.close(master)
+    progress._console.cache_clear()
+    assert str(caught.value) == r"error \x1b]0;owned\x07\u202e second line"
+    for word in ("before", "bar", "within", "busy", "after"):
+        assert rf"{word} \x1b]0;owned\x07\u202e" in drawn
+    assert "\x1b[" in drawn, "a bar is drawn over itself"
+    assert not any(bad in drawn for bad in ("\x1b]", "\x07", "\u202e"))
+
+
+@contextlib.contextmanager
+def visible_streams_on(monkeypatch: pytest.MonkeyPatch, terminal: TextIO) -> Iterator[None]:
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with visible_streams():
+        yield

@@ -11,11 +11,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TextIO
 
 from iccld.bench.plan import Plan, Run
 from iccld.bench.results import Result, find_result, read_results, result_path
 from iccld.config import to_dict
 from iccld.documents import read_json
+from iccld.escaping import undisguised, visible
 from iccld.files import write_json
 from iccld.progress import format_seconds
 
@@ -159,6 +161,11 @@ def _close(worker: _Worker) -> None:
         worker.process.stdin.close()
 
 
+def _draw(stream: TextIO, text: str) -> None:
+    """Writes text in place of the line that stands there."""
+    print(f"\r\x1b[2K{text}", end="", file=undisguised(stream), flush=True)
+
+
 class _Clock:
     """Progress and the time left, from how long runs of each kind took."""
 
@@ -177,7 +184,10 @@ class _Clock:
 
     def line(self, text: str) -> None:
         """Prints a line above the live one."""
-        print(f"\r\x1b[2K{text}" if self.live else text, flush=True)
+        if self.live:
+            _draw(sys.stdout, f"{visible(text)}\n")
+        else:
+            print(text, flush=True)
 
     def show(self, workers: Sequence[_Worker], waiting: Sequence[Run]) -> None:
         now = time.monotonic()
@@ -189,7 +199,7 @@ class _Clock:
         left = self._left(workers, waiting, now)
         text = f"{done}/{self.total} runs{left}; running {running}"
         if self.live:
-            print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
+            _draw(sys.stderr, visible(text))
         else:
             print(text, file=sys.stderr, flush=True)
 

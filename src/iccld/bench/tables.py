@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from iccld.bench.plan import Plan, Task, Variant
 from iccld.bench.results import Result, find_result
+from iccld.escaping import in_markdown
 
 _REFERENCES = ("source_only", "oracle")
 
@@ -34,8 +35,8 @@ class Table:
         """The table in Markdown, without its title; empty without rows."""
         if not self.rows:
             return ""
-        lines = [f"| {' | '.join(self.head)} |", f"|{'|'.join(['---'] * len(self.head))}|"]
-        return "\n".join(lines + [f"| {' | '.join(row)} |" for row in self.rows])
+        head, *rows = (f"| {' | '.join(map(in_markdown, row))} |" for row in (self.head, *self.rows))
+        return "\n".join([head, f"|{'|'.join(['---'] * len(self.head))}|", *rows])
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ def plan_tables(plan: Plan, results: list[Result], paces: Paces | None = None) -
         results: of this plan and others.
         paces: instead of the runs' own, which other work and other machines disturbed.
     """
-    parts = [f"## {plan.title}"]
+    parts = [f"## {in_markdown(plan.title)}"]
     for task in task_results(plan, results, paces):
-        parts += [f"### {task.title}", *(table.markdown() for table in task.tables)]
+        parts += [f"### {in_markdown(task.title)}", *(table.markdown() for table in task.tables)]
     if len(parts) == 1:
         parts.append("No results yet.")
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -7,10 +7,12 @@ import difflib
 import io
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from iccld.errors import InputError
+from iccld.escaping import undisguised
 from iccld.labels import suggest
 
 _WIDE = "1000"  # columns: no word of a message is broken in two
@@ -36,7 +38,8 @@ def parse(target: Any, words: Sequence[str], *, prog: str, **settings: Any) -> A
 
     said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        # Help is drawn, and holds nothing of others.
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(undisguised(sys.stdout)):
             return tyro.cli(target, args=list(words), prog=prog, **settings)
     except SystemExit as ended:
         if not ended.code:

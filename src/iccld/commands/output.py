@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from iccld.escaping import one_line
 from iccld.files import write_json
 
 STDOUT = Path("-")
@@ -41,4 +42,4 @@ def print_failures(headline: str, failures: Sequence[str]) -> None:
         failures: a line each.
     """
     if failures:
-        print("\n  ".join([f"iccld: {headline}:", *failures]), file=sys.stderr)
+        print("\n  ".join([f"iccld: {headline}:", *map(one_line, failures)]), file=sys.stderr)

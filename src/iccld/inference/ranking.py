@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float
 
 from iccld.errors import InputError
+from iccld.escaping import in_csv
 from iccld.files import write_text
 from iccld.models.prediction import Prediction
 
@@ -157,7 +158,9 @@ def write_ranking(
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["rank", "file", "frame", "score", "distance", "neighbor"])
     for row in ranking_rows(order, names):
-        table.writerow([f"{value:.6f}" if isinstance(value, float) else value for value in row.values()])
+        table.writerow(
+            [f"{value:.6f}" if isinstance(value, float) else in_csv(value) for value in row.values()]
+        )
     return write_text(path, text.getvalue())
 
 

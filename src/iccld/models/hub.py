@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from iccld.errors import InputError
+from iccld.escaping import drawing_on_stderr
 from iccld.progress import is_live
 
 _LOG_IN = "log in with 'hf auth login' or set HF_TOKEN"
@@ -127,7 +130,18 @@ def explain(error: Exception, *, writing: bool = False) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return _without_secrets(line)
+
+
+def _without_secrets(text: str) -> str:
+    """The same without tokens, keys and the passwords of addresses."""
+    own = os.environ.get("HF_TOKEN", "").strip()
+    if len(own) >= 8:
+        text = text.replace(own, "…")
+    text = re.sub(r"\bhf_\w{8,}|(?<=://)[^/\s@]+(?=@)", "…", text)
+    text = re.sub(r"(?i)(\bbearer\s+|\b(?:token|key|signature)=)[^\s&'\"]+", r"\1…", text)
+    return text
 
 
 @contextlib.contextmanager
@@ -140,7 +154,8 @@ def _plain_where_no_terminal() -> Iterator[None]:
     )
 
     if is_live() or are_progress_bars_disabled():
-        yield
+        with drawing_on_stderr():
+            yield
         return
     disable_progress_bars()
     try:

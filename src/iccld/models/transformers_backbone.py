@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from iccld.documents import read_json
 from iccld.errors import InputError
+from iccld.escaping import drawing_on_stderr
 from iccld.models.backbone_config import BACKBONE_TYPES, MIT_TYPES, plain_config, portable
 from iccld.models.hub import fetch, split_id
 from iccld.models.layers import upsample_to
@@ -203,7 +204,7 @@ def _read_config(source: str, folder: Path, allowed: tuple[str, ...]) -> Any:
 
 def _load_weights(kind: Any, source: str, folder: Path, config: Any) -> Any:
     """Loads a network in fp32; one that finds hardly any of its weights in the source is of another kind."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), drawing_on_stderr():
         warnings.simplefilter("ignore")  # heads that a backbone does not use
         try:
             model, report = kind.from_pretrained(

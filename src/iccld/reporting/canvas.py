@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from iccld.escaping import visible_lines
 from iccld.files import write_atomic
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Writes a figure atomically."""
+    """Writes a figure atomically. Its texts are shown as they are: no formulas, no control characters."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_parse_math(False)
+        text.set_text(visible_lines(text.get_text()))
     # "Software" would put matplotlib's version, and so a needless difference, into the file.
     return write_atomic(path, lambda t: figure.savefig(t, format="png", metadata={"Software": None}))

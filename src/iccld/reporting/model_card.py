@@ -6,8 +6,11 @@ Every figure comes from the run's own files; what they do not hold is said to be
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
+from iccld.documents import Length, build
+from iccld.escaping import in_markdown
 from iccld.labels import LabelSpace, protocol_of
 
 _NOT_MEASURED = "not measured"
@@ -16,6 +19,41 @@ _USES = {
     "source_only": "Target images were not used.",
     "oracle": "It was trained on the target's own labels (an oracle): no adaptation.",
 }
+
+
+_Name = Annotated[str, Length(500)]
+
+
+@dataclass(frozen=True)
+class _Data:
+    source: _Name
+    source_look: _Name
+    source_split: _Name
+    target: _Name
+    target_look: _Name
+    target_split: _Name
+    val_split: _Name
+    crop: tuple[int, int]
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class _Model:
+    pretrained: _Name
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What the card takes from the record of a training."""
+
+    method: _Name
+    preset: _Name
+    step: int
+    steps: int
+    seed: int
+    weights: _Name
+    data: _Data
+    model: _Model
 
 
 def model_card(
@@ -34,10 +72,15 @@ def model_card(
         license: identifier of the weights' license, as the hub has it; None if there is none yet.
 
     Returns:
-        Markdown with YAML front matter.
+        Markdown with YAML front matter; names are text in it, never markup.
+
+    Raises:
+        InputError: what is recorded of the training is incomplete or of other types.
     """
     space = LabelSpace.from_dict(config["label_space"])
     training = config.get("training", {})
+    if training:
+        build(_Training, training, "training", others=True)
     figures = _figures(training, rows)
     parts = [
         _front_matter(training, figures, repo_id=repo_id, license=license),
@@ -95,15 +138,15 @@ def _data_set(data: Mapping[str, Any], side: str) -> str:
 
 
 def _summary(training: Mapping[str, Any], space: LabelSpace) -> str:
-    text = f"Segments street images into {len(space)} classes ({space.name}), with a map of uncertainty."
+    text = f"Segments street images into {len(space)} classes ({in_markdown(space.name)}), with a map of uncertainty."
     if not training:
         return f"{text} How it was trained is not recorded."
     data = training["data"]
     used = _USES.get(training["method"], "Of the target's images no label was used in training.")
     return (
         f"{text} Trained with the library `iccld` ([arXiv 2412.16859](https://arxiv.org/abs/2412.16859)), method "
-        f"`{training['method']}`, "
-        f"from {_data_set(data, 'source')} to {_data_set(data, 'target')}. {used}"
+        f"{in_markdown(training['method'])}, "
+        f"from {in_markdown(_data_set(data, 'source'))} to {in_markdown(_data_set(data, 'target'))}. {used}"
     )
 
 
@@ -139,7 +182,7 @@ def _training(training: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     }
     if training["method"] == "oracle":
         rows["labeled data"] = f"{labeled}, split {data['target_split']}"
-    lines = ["| | |", "|---|---|", *(f"| {_cell(k)} | {_cell(v)} |" for k, v in rows.items())]
+    lines = ["| | |", "|---|---|", *(f"| {in_markdown(k)} | {in_markdown(v)} |" for k, v in rows.items())]
     return "\n".join([*lines, "", "Every setting stands in `config.json`."])
 
 
@@ -148,7 +191,8 @@ def _scores(training: Mapping[str, Any], figures: Mapping[str, float], space: La
         return f"mIoU: {_NOT_MEASURED}. The run's files hold no evaluation of these weights."
     protocol, data = protocol_of(space), training["data"]
     lines = [
-        f"On {_data_set(data, 'target')}, split {data['val_split']}; protocol {protocol.name}; one denoising step, "
+        f"On {in_markdown(_data_set(data, 'target'))}, split {in_markdown(data['val_split'])}; protocol "
+        f"{in_markdown(protocol.name)}; one denoising step, "
         "one noise draw, whole images; one seed.",
         "",
         "| class | IoU % |",
@@ -156,7 +200,7 @@ def _scores(training: Mapping[str, Any], figures: Mapping[str, float], space: La
     ]
     for name in protocol.names:
         value = figures.get(f"iou/{name}")
-        lines.append(f"| {_cell(name)} | {_NOT_MEASURED if value is None else f'{value:.1f}'} |")
+        lines.append(f"| {in_markdown(name)} | {_NOT_MEASURED if value is None else f'{value:.1f}'} |")
     lines.append(f"| **mIoU** | **{figures['miou']:.1f}** |")
     if "pixel_accuracy" in figures:
         lines.append(f"| pixel accuracy | {figures['pixel_accuracy']:.1f} |")
@@ -165,7 +209,7 @@ def _scores(training: Mapping[str, Any], figures: Mapping[str, float], space: La
 
 def _limits(training: Mapping[str, Any], space: LabelSpace) -> str:
     lines = [
-        f"- It knows {', '.join(space.names)}, and calls everything else one of these.",
+        f"- It knows {', '.join(map(in_markdown, space.names))}, and calls everything else one of these.",
         "- Not for safety: do not steer a vehicle by it, nor decide about people.",
         "- Its uncertainty is the entropy of its own probabilities; whether these are right on other cameras was "
         f"{_NOT_MEASURED}.",
@@ -174,7 +218,8 @@ def _limits(training: Mapping[str, Any], space: LabelSpace) -> str:
         data = training["data"]
         lines[1:1] = [
             f"- Its budget was {training['step']} steps with one seed; other seeds give other figures.",
-            f"- Other cameras, places or weather than those of {_data_set(data, 'target')}: {_NOT_MEASURED}.",
+            "- Other cameras, places or weather than those of "
+            f"{in_markdown(_data_set(data, 'target'))}: {_NOT_MEASURED}.",
         ]
     return "\n".join(lines)
 
@@ -185,8 +230,4 @@ def _license(license: str | None) -> str:
             "License: not stated. The software is under Apache-2.0, but weights may be bound by the license of the "
             "data they were trained on, which only their publisher can settle (`iccld push --license`)."
         )
-    return f"The weights: {license}, as stated by their publisher. The software: Apache-2.0."
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    return f"The weights: {in_markdown(license)}, as stated by their publisher. The software: Apache-2.0."

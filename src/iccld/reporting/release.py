@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from iccld.errors import InputError
-from iccld.files import write_atomic, write_json, write_text
+from iccld.files import read_bounded, write_atomic, write_json, write_text
+from iccld.models.hub import check_repo_id
 from iccld.models.iccld import ICCLD
 from iccld.models.storage import CONFIG, WEIGHTS, find_model, read_config
 from iccld.reporting.model_card import model_card
@@ -33,8 +34,9 @@ def write_release(source: str, repo_id: str, *, license: str | None = None) -> C
         these names which are no earlier release.
 
     Raises:
-        InputError: there is no such model, or it cannot be loaded.
+        InputError: there is no such model, it cannot be loaded, or no repository has such a name.
     """
+    check_repo_id(repo_id)
     ICCLD.from_pretrained(source)  # what cannot be loaded is not published
     folder = find_model(source)
     config, metrics = _without_paths(read_config(folder)), folder / "metrics.csv"
@@ -59,7 +61,7 @@ def _refuse_to_overwrite(model: Path, out: Path) -> None:
     if out.resolve() == model.resolve():
         raise InputError(f"{out}: holds the model itself; choose another folder")
     card = out / _CARD
-    earlier = card.is_file() and "library_name: iccld" in card.read_text(encoding="utf-8", errors="replace")
+    earlier = card.is_file() and b"library_name: iccld" in read_bounded(card, 1_000_000)
     there = [name for name in (WEIGHTS, CONFIG, _CARD) if (out / name).exists()]
     if there and not earlier:
         raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from iccld.escaping import visible
 from iccld.files import write_text
 
 _TEXT = """\
@@ -36,4 +37,4 @@ def write_readme(folder: Path, *, command: str) -> Path:
         folder: of the run.
         command: what trains it.
     """
-    return write_text(folder / "README.txt", _TEXT.format(run=folder, command=command))
+    return write_text(folder / "README.txt", _TEXT.format(run=visible(str(folder)), command=visible(command)))

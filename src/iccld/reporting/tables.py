@@ -6,8 +6,10 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from typing import TextIO, cast
 
 from iccld.errors import InputError
+from iccld.escaping import DrawingStream, in_markdown, visible
 from iccld.metrics import Scores
 
 _ABSENT = "–"
@@ -77,6 +79,7 @@ def _gain(first: float | None, last: float | None) -> str:
 
 
 def _plain(headings: Sequence[str], rows: Sequence[Sequence[str]], *, num_totals: int = len(_TOTALS)) -> str:
+    headings, rows = [visible(h) for h in headings], [[visible(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in (headings, *rows)) for i in range(len(headings))]
 
     def line(row: Sequence[str]) -> str:
@@ -90,8 +93,9 @@ def _plain(headings: Sequence[str], rows: Sequence[Sequence[str]], *, num_totals
 
 def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     def line(row: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+        return "| " + " | ".join(row) + " |"
 
+    headings, rows = [in_markdown(h) for h in headings], [[in_markdown(cell) for cell in row] for row in rows]
     body, totals = rows[: -len(_TOTALS)], rows[-len(_TOTALS) :]
     bold = [[f"**{cell}**" for cell in row] for row in totals]
     rule = "|---|" + "---:|" * (len(headings) - 1)
@@ -104,12 +108,13 @@ def _print_rich(
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
     for index, (heading, mean) in enumerate(zip(headings, means, strict=True)):
         table.add_column(heading, footer=mean, justify="right" if index else "left")
     for row in rows:
-        table.add_row(*row)
-    console = Console(highlight=False)
+        table.add_row(*(Text(visible(cell)) for cell in row))
+    console = Console(highlight=False, file=cast(TextIO, DrawingStream("stdout")))
     console.print(table)
-    console.print(closing, style="bold", markup=False)
+    console.print(visible(closing), style="bold", markup=False)

@@ -241,3 +241,49 @@ def test_label_space_of_one_class(tmp_path: Path) -> None:
     prediction = ICCLD.from_pretrained(tmp_path).predict(IMAGE)
     assert not prediction.labels.any()
     assert not prediction.uncertainty.any()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Unauthorized: Bearer hf_aBcDeFgHiJkLmNoPqRsT for url x",
+        "bad header 'authorization: bearer plain-secret-1'",
+        "https://me:plain-secret-1@hub.example/api failed",
+        "GET https://hub.example/api?token=plain-secret-1&x=1 failed",
+        "token of-the-environment is not valid",
+    ],
+)
+def test_no_token_is_told(model: ICCLD, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    class Api:
+        def __init__(self, token: str | None) -> None: ...
+
+        def create_repo(self, repo_id: str, **more: object) -> str:
+            raise RuntimeError(said)
+
+    monkeypatch.setenv("HF_TOKEN", "of-the-environment")
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    with pytest.raises(InputError, match="nothing was uploaded") as caught:
+        model.push_to_hub("me/streets", token="hf_aBcDeFgHiJkLmNoPqRsT")
+    for secret in ("hf_aBc", "plain-secret", "of-the-environment"):
+        assert secret not in str(caught.value)
+
+
+def test_only_the_files_of_the_model_are_uploaded(
+    saved: Path, model: ICCLD, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sent: list[str] = []
+
+    class Api:
+        def __init__(self, token: str | None) -> None: ...
+
+        def create_repo(self, repo_id: str, **more: object) -> str:
+            return "address"
+
+        def upload_folder(self, *, repo_id: str, folder_path: str) -> None:
+            sent.extend(str(path.relative_to(folder_path)) for path in Path(folder_path).rglob("*"))
+
+    (saved / "secret.txt").write_text("x")
+    monkeypatch.chdir(saved)
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    ICCLD.from_pretrained(saved).push_to_hub("me/streets")
+    assert sorted(sent) == ["config.json", "model.safetensors"]

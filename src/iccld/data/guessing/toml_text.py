@@ -12,6 +12,7 @@ from iccld.data.guessing.guess import Guess, SplitGlobs
 from iccld.data.guessing.meaning import Meaning
 from iccld.data.image_files import Color
 from iccld.errors import InputError
+from iccld.escaping import visible
 
 _WIDTH = 100
 
@@ -96,7 +97,9 @@ def _head(guess: Guess) -> list[str]:
         if sentences:
             lines += ["#", f"# {title}:"]
             for text in sentences:
-                lines += textwrap.wrap(text, _WIDTH, initial_indent="#   ", subsequent_indent="#     ")
+                lines += textwrap.wrap(
+                    visible(text), _WIDTH, initial_indent="#   ", subsequent_indent="#     "
+                )
     return lines
 
 
@@ -126,7 +129,9 @@ def _classes(meaning: Meaning, evidence: Evidence | None) -> list[str]:
         names = meaning.classes if not isinstance(meaning.classes, str) else [""] * len(meaning.colors)
         rows = [f"  {_color(color)}," for color in meaning.colors]
         lines += ["colors = ["]
-        lines += [f"{row:<18}  # {name}" if name else row for row, name in zip(rows, names, strict=True)]
+        lines += [
+            f"{row:<18}  # {visible(name)}" if name else row for row, name in zip(rows, names, strict=True)
+        ]
         lines += ["]"]
     if meaning.ignore_colors:
         lines += _array("ignore_colors", map(_color, meaning.ignore_colors))
@@ -169,7 +174,10 @@ def _array(key: str, items: Iterable[str]) -> list[str]:
 
 
 def _quote(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)  # a basic string of TOML escapes as JSON does
+    if re.search("[\ud800-\udfff]", text):
+        raise InputError(f"{text}: is no UTF-8, which TOML cannot hold; rename it")
+    quoted = json.dumps(text, ensure_ascii=False)  # a basic string of TOML escapes as JSON does
+    return "".join(c if visible(c) == c else f"\\U{ord(c):08x}" for c in quoted)
 
 
 def _color(color: Color) -> str:

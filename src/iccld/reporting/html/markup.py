@@ -6,6 +6,8 @@ import html
 import math
 from collections.abc import Sequence
 
+from iccld.escaping import visible_lines
+
 _VOID = frozenset(("img", "br", "meta", "link"))
 
 
@@ -33,7 +35,9 @@ def el(tag: str, *children: Child, **attributes: object) -> Html:
         if value is None or value is False:
             continue
         key = name.rstrip("_").replace("_", "-")
-        words.append(key if value is True else f'{key}="{html.escape(str(value), quote=True)}"')
+        words.append(
+            key if value is True else f'{key}="{html.escape(visible_lines(str(value)), quote=True)}"'
+        )
     opening = f"<{' '.join(words)}>"
     if tag in _VOID:
         return Html(opening)
@@ -42,9 +46,12 @@ def el(tag: str, *children: Child, **attributes: object) -> Html:
 
 def join(*children: Child) -> Html:
     """Puts pieces together; text among them is escaped."""
-    return Html(
-        "".join(c if isinstance(c, Html) else html.escape(c, quote=False) for c in children if c is not None)
+    pieces = (
+        c if isinstance(c, Html) else html.escape(visible_lines(c), quote=False)
+        for c in children
+        if c is not None
     )
+    return Html("".join(pieces))
 
 
 def number(value: float | None, digits: int = 1) -> str:
