@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,7 @@ COMMANDS = (
     Command("presets", "list the named runs, or show one in full", "presets:PresetsArgs"),
 )
 
+_FOLLOW_OUTSIDE = "--follow-outside"
 _EXAMPLES = """\
 examples:
   iccld demo --out runs/demo
@@ -81,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A file or pipe on Windows may know no "→": a question mark is better than a traceback.
         with contextlib.suppress(AttributeError):  # None, or what another program put there
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    return run_guarded(lambda: _dispatch(words))
+    with _follow_outside(words):
+        return run_guarded(lambda: _dispatch([word for word in words if word != _FOLLOW_OUTSIDE]))
 
 
 def help_text() -> str:
@@ -90,8 +93,9 @@ def help_text() -> str:
         "usage: iccld COMMAND [flags]\n\n"
         "Semantic segmentation of real streets, learned from labeled synthetic ones.\n\n"
         f"commands:\n{_listing(COMMANDS)}\n\n"
-        "  --help, -h  this text; after a command, its flags\n"
-        "  --version   the version\n\n"
+        "  --help, -h        this text; after a command, its flags\n"
+        "  --version         the version\n"
+        f"  {_FOLLOW_OUTSIDE}  after a command: links may lead out of named folders\n\n"
         f"{_EXAMPLES}"
     )
 
@@ -135,6 +139,21 @@ def _dispatch_group(name: str, group: Sequence[Command], words: list[str]) -> in
             return _run(command, words[1:])
     known = [command.name.removeprefix(f"{name} ") for command in group]
     raise InputError(f"unknown command {f'{name} {words[0]}'!r}; {suggest(words[0], known)}")
+
+
+@contextlib.contextmanager
+def _follow_outside(words: Sequence[str]) -> Iterator[None]:
+    """Sets the environment variable of ``iccld.data.folders`` if the flag is given; child processes inherit it."""
+    before = os.environ.get("ICCLD_FOLLOW_OUTSIDE")
+    if _FOLLOW_OUTSIDE in words:
+        os.environ["ICCLD_FOLLOW_OUTSIDE"] = "1"
+    try:
+        yield
+    finally:
+        if _FOLLOW_OUTSIDE in words:
+            del os.environ["ICCLD_FOLLOW_OUTSIDE"]
+            if before is not None:
+                os.environ["ICCLD_FOLLOW_OUTSIDE"] = before
 
 
 def _first_words() -> list[str]:

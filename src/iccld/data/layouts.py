@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from iccld.data.folders import files_below
 from iccld.data.image_files import Color, is_image_name
+from iccld.data.picture_formats import is_other_picture
 from iccld.errors import InputError
+from iccld.escaping import shortened
+from iccld.files import read_bounded
 from iccld.labels import (
     CAMVID11,
     CITYSCAPES19,
@@ -18,6 +21,8 @@ from iccld.labels import (
     LabelSpace,
     suggest,
 )
+
+_MOST_OF_LIST = 256 << 20  # bytes of a list of images
 
 TRAIN_IDS: Mapping[int, int] = {**{i: i for i in range(len(CITYSCAPES19))}, IGNORE: IGNORE}
 """The id table of label maps that hold Cityscapes trainIds already."""
@@ -86,7 +91,7 @@ def synthia(root: Path, split: str, needs_labels: bool) -> Layout:
 def camvid(root: Path, split: str, needs_labels: bool) -> Layout:
     """CamVid, split as SegNet did: ``<split>/images`` and ``<split>/labels`` with trainIds."""
     folder = split_folder("camvid", root, split)
-    layout = pair_folders("camvid", folder, folder / "images", folder / "labels", needs_labels)
+    layout = pair_folders("camvid", folder, folder / "images", folder / "labels", needs_labels, below=root)
     return replace(layout, native=CAMVID11)
 
 
@@ -97,7 +102,7 @@ def cityscapes(root: Path, split: str, needs_labels: bool) -> Layout:
     """
     images_folder = split_folder("cityscapes", need_folder("cityscapes", root, "leftImg8bit"), split)
     labels_folder = root / "gtFine" / split
-    images = _by_key(list_images(images_folder), images_folder, "_leftImg8bit")
+    images = _by_key(list_images(images_folder, root), images_folder, "_leftImg8bit")
     if not images:
         raise InputError(f"{images_folder}: holds no *_leftImg8bit.png; unpack the images here again")
     if not labels_folder.is_dir():
@@ -106,7 +111,7 @@ def cityscapes(root: Path, split: str, needs_labels: bool) -> Layout:
                 f"{labels_folder}: no such folder; unpack the labels (gtFine) beside leftImg8bit"
             )
         return _paired("cityscapes", root, images_folder, images, {})
-    label_files = list_images(labels_folder)
+    label_files = list_images(labels_folder, root)
     labels = _by_key(label_files, labels_folder, "_gtFine_labelIds")
     ids = CITYSCAPES_ID_TO_TRAIN_ID
     if not labels:
@@ -132,58 +137,55 @@ def read_list(path: Path) -> list[str]:
         InputError: it cannot be read or is no UTF-8 text.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+        lines = read_bounded(path, _MOST_OF_LIST).decode("utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is no UTF-8 text; save the list of images as UTF-8") from error
     return [line.strip() for line in lines if line.strip()]
 
 
-def walk(folder: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Walks a folder as ``os.walk`` does, its folders sorted, and follows links, as data sets often are.
+def list_images(folder: Path, below: Path | None = None) -> list[Path]:
+    """Lists the image files under a folder, deeply, sorted, hidden ones left out.
 
-    A link to a folder that it lies in is not followed, so that loops end. Two links to one folder both are.
+    Raises:
+        InputError: links lead out of ``below`` (by default the folder itself), or there are too many files.
     """
-    above: dict[str, frozenset[str]] = {os.fspath(folder): frozenset()}
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        passed = above.pop(parent)
-        if real in passed:
-            folders.clear()
-            continue
-        folders.sort()
-        yield parent, folders, names
-        above.update((os.path.join(parent, name), passed | {real}) for name in folders)
+    return sorted(files_below(folder, is_image_name, below))
 
 
-def list_images(folder: Path) -> list[Path]:
-    """Lists the image files under a folder, deeply, following links, sorted, hidden ones left out."""
-    found: list[Path] = []
-    for parent, folders, names in walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found.extend(Path(parent, name) for name in names if is_image_name(name))
-    return sorted(found)
-
-
-def pair_folders(name: str, root: Path, images: Path, labels: Path, needs_labels: bool) -> Layout:
+def pair_folders(
+    name: str, root: Path, images: Path, labels: Path, needs_labels: bool, below: Path | None = None
+) -> Layout:
     """Pairs the files of two folders by their relative path without its ending.
+
+    Links must not lead out of ``below``, by default ``root``.
 
     Raises:
         InputError: a folder is missing or holds no image, or two files share a name.
     """
     if images != root:
         need_folder(name, root, str(images.relative_to(root)))
-    image_files = _by_key(list_images(images), images)
+    image_files = _by_key(list_images(images, below or root), images)
     if not image_files:
-        raise InputError(f"{images}: holds no image; put the images there (png, jpg, webp, bmp or tif)")
+        raise InputError(
+            f"{images}: holds no image{_others(images)}; put the images there (png, jpg, webp, bmp or tif)"
+        )
     label_files: dict[str, Path] = {}
     if labels.is_dir():
-        label_files = _by_key(list_images(labels), labels)
+        label_files = _by_key(list_images(labels, below or root), labels)
     if needs_labels and not label_files:
-        fault = "holds no label map" if labels.is_dir() else "no such folder"
+        fault = f"holds no label map{_others(labels)}" if labels.is_dir() else "no such folder"
         raise InputError(f"{labels}: {fault}; put one label map (png) there for each image")
     return _paired(name, root, images, image_files, label_files)
+
+
+def other_pictures(folder: Path) -> list[Path]:
+    """Lists the pictures below a folder that are in formats that are not read."""
+    return sorted(files_below(folder, is_other_picture))
+
+
+def _others(folder: Path) -> str:
+    others = other_pictures(folder)
+    return f" but {len(others)} in formats that are not read, such as {others[0].name}" if others else ""
 
 
 def need_folder(name: str, root: Path, inner: str) -> Path:
@@ -279,6 +281,6 @@ def _select(layout: Layout, split: str) -> Layout:
     wanted = read_list(list_file)
     missing = [name for name in wanted if name not in by_name]
     if missing or not wanted:
-        fault = f"{missing[0]!r} is no image of {layout.root}" if missing else "the list is empty"
+        fault = f"{shortened(missing[0])} is no image of {layout.root}" if missing else "the list is empty"
         raise InputError(f"{list_file}: {fault}; list image names relative to the image folder, one a line")
     return replace(layout, pairs=tuple(by_name[name] for name in wanted), stray_labels=())

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
 from iccld.data.description import DESCRIPTION, Description, read_description
+from iccld.data.folders import require_below
+from iccld.data.globs import data_glob, fixed_folders
 from iccld.data.layouts import FilePair, Layout, list_images, pair_folders, read_list
 from iccld.data.plain_folder import LABEL_WORDS, find_splits, require_split
 from iccld.errors import InputError
+from iccld.escaping import shortened
 
 _MEND_IDS = "write a dataset.toml with classes and [ids] ('iccld data init' begins one)"
 _Matches = dict[tuple[str, ...], tuple[str, Path]]
@@ -88,12 +90,17 @@ def _listed(description: Description, split: str, images: _Matches) -> _Matches:
     file = description.path.parent / description.lists[split]
     if not file.is_file():
         raise InputError(f"{description.path}: list = {description.lists[split]!r} is no file; mend the path")
+    require_below(file, description.path.parent)
     by_name = {name: key for key, (name, _) in images.items()}
     by_name |= {str(Path(name).with_suffix("")): key for name, key in by_name.items()}
     wanted = read_list(file)
     missing = [name for name in wanted if name not in by_name]
     if missing or not wanted:
-        fault = f"{missing[0]!r} is no image of {description.globs[split][0]!r}" if missing else "it is empty"
+        fault = (
+            f"{shortened(missing[0])} is no image of {description.globs[split][0]!r}"
+            if missing
+            else "it is empty"
+        )
         raise InputError(f"{file}: {fault}; list image names, with or without ending, one a line")
     return {by_name[name]: images[by_name[name]] for name in wanted}
 
@@ -103,14 +110,14 @@ def _plain(root: Path, split: str, needs_labels: bool) -> Layout:
     place = splits[require_split(root, split, splits)]
     if place.labels is not None or (needs_labels and place.images.name == "images"):
         labels = place.labels or place.images.parent / "labels"
-        layout = pair_folders("folder", place.images.parent, place.images, labels, needs_labels)
+        layout = pair_folders("folder", place.images.parent, place.images, labels, needs_labels, root)
         return replace(layout, mend_ids=_MEND_IDS)
     if needs_labels:
         raise InputError(
             f"{place.images}: labels are needed, but there is neither images/ and labels/ nor a {DESCRIPTION}; "
             "add one of them ('iccld data init' looks at the folder and writes it)"
         )
-    layout = pair_folders("folder", place.images, place.images, place.images / "labels", needs_labels)
+    layout = pair_folders("folder", place.images, place.images, place.images / "labels", needs_labels, root)
     deep = [
         pair.image for pair in layout.pairs if LABEL_WORDS.intersection(pair.name.lower().split("/")[:-1])
     ]
@@ -131,33 +138,22 @@ def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Pat
     Returns:
         What the wildcards stood for (the key by which images and labels are paired) → (path relative to the
         part of the pattern before the first wildcard, file).
+
+    Raises:
+        InputError: the pattern or a link leads out of ``root``, or two files have one key.
     """
-    parts = pattern.split("/")
-    fixed = next((i for i, part in enumerate(parts) if re.search(r"[*?{]", part)), len(parts) - 1)
-    base = Path(root, "/" if pattern.startswith("/") else "", *parts[:fixed])
-    expression = re.compile(glob_expression("/".join(parts[fixed:])))
+    folders, rest = fixed_folders(pattern, "*?{")
+    base = Path(root, "/" if pattern.startswith("/") else "", *folders)
+    glob = data_glob(rest)
     found: dict[tuple[str, ...], tuple[str, Path]] = {}
-    for path in list_images(base):
+    for path in list_images(base, root):
         name = path.relative_to(base).as_posix()
-        match = expression.fullmatch(name)
-        if match is None:
+        key = glob.match(name)
+        if key is None:
             continue
-        key = tuple(group or "" for group in match.groups())
         if key in found:
             raise InputError(
                 f"{path}: pairs by the same name as {found[key][1]}; make the glob {pattern!r} tell"
             )
         found[key] = (name, path)
     return found
-
-
-def glob_expression(pattern: str) -> str:
-    """Translates a glob, as ``match_glob`` takes it, into a regular expression with a group a wildcard."""
-    tokens = {"**/": "(?:(.*)/)?", "*": "([^/]*)", "?": "([^/])", "{": "(?:", "}": ")", ",": "|"}
-    in_braces = False
-    expression = ""
-    for token in re.findall(r"\*\*/|.", pattern):
-        in_braces = token == "{" or (in_braces and token != "}")
-        plain = token == "," and not in_braces
-        expression += re.escape(token) if plain else tokens.get(token, re.escape(token))
-    return expression

@@ -62,6 +62,11 @@ _BRANDS = {b"avis": "an AVIF animation"} | dict.fromkeys(
 _READ = "PNG, JPEG, WebP, BMP and TIFF"
 
 
+def is_other_picture(name: str) -> bool:
+    """Whether a file name ends like a picture's in a format that is not read, and is not a hidden file's."""
+    return not name.startswith(".") and name.lower().endswith(OTHER_SUFFIXES)
+
+
 def identify(path: Path, start: bytes) -> Format:
     """Tells the format of a picture.
 

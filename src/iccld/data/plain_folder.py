@@ -60,7 +60,7 @@ def find_splits(root: Path) -> dict[str, Place]:
         images, labels = _roles(folder)
         if images is not None and word not in LABEL_WORDS:
             splits[folder.name] = Place(images, labels)
-        elif word in SPLIT_WORDS and labels is None and list_images(folder):
+        elif word in SPLIT_WORDS and labels is None and list_images(folder, root):
             splits[folder.name] = Place(folder, None)
     images, labels = _roles(root)
     if images is not None:

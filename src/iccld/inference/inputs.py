@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import glob
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from iccld.data.folders import files_below, require_below, walk
+from iccld.data.globs import Glob, fixed_folders
 from iccld.data.image_files import IMAGE_SUFFIXES, is_image_name
-from iccld.data.layouts import walk
+from iccld.data.picture_formats import is_other_picture
 from iccld.errors import InputError
 from iccld.files import printable
 
@@ -20,6 +22,7 @@ VIDEO_SUFFIXES = (
 )
 """The endings, in lower case, of the files that are taken for videos."""
 
+_MAGIC = "*?["
 _CAMERA = re.compile(r"camera:(\d+)")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
@@ -78,6 +81,8 @@ Input = InputImage | InputVideo
 def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names: bool = False) -> list[Input]:
     """Lists the images and videos of the inputs, sorted within each; one that is named twice is listed once.
 
+    Pictures in formats that are not read (by their ending) are listed too, so that reading refuses them by name.
+
     Args:
         inputs: image and video files, globs (``**`` crosses folders), folders (taken with all below them),
             ``camera:0`` and its like, and addresses such as ``rtsp://host/stream``.
@@ -117,6 +122,8 @@ def split_inputs(inputs: Sequence[Input]) -> tuple[list[InputImage], list[InputV
 def _refuse_clashes(items: Sequence[Input]) -> None:
     """Two inputs may not be written to one place: images to NAME.png, videos to NAME.mp4 and NAME/000000.png."""
     places: dict[str, Input] = {}
+    # Nothing is written of pictures that cannot be read.
+    items = [item for item in items if isinstance(item, InputVideo) or not is_other_picture(item.path.name)]
     for item in items:
         place = f"{item.name}.{'png' if isinstance(item, InputImage) else 'mp4'}"
         other = places.setdefault(place, item)
@@ -172,13 +179,14 @@ def _expand(text: str) -> Iterator[Input]:
         if not _is_input(path.name):
             raise InputError(f"{text}: is not an image or video file; name files ending in {_endings()}")
         yield _make(path, path.stem)
-    elif glob.has_magic(text):
-        fixed = _fixed_part(path)
-        for hit in sorted(glob.glob(text, recursive=True)):
-            if Path(hit).is_dir():
-                yield from _below(Path(hit), fixed)
-            elif _is_input(Path(hit).name):
-                yield _make(Path(hit), _name(Path(hit), fixed))
+    elif any(character in text for character in _MAGIC):
+        folders, rest = fixed_folders(path.as_posix(), _MAGIC)
+        fixed = Path("/" if path.is_absolute() else "", *folders)
+        for hit in sorted(_matches(fixed, Glob(rest, sets=True))):
+            if hit.is_dir():
+                yield from _below(hit, fixed)
+            elif _is_input(hit.name):
+                yield _make(hit, _name(hit, fixed))
     else:
         remedy = "name images or videos, a glob in quotes or a folder"
         if text.isdecimal():
@@ -187,15 +195,29 @@ def _expand(text: str) -> Iterator[Input]:
 
 
 def _below(folder: Path, base: Path) -> Iterator[Input]:
-    for parent, _, names in walk(folder):
-        for name in sorted(names):
-            if _is_input(name):
+    for path in files_below(folder, _is_input, base):
+        yield _make(path, _name(path, base))
+
+
+def _matches(base: Path, pattern: Glob) -> Iterator[Path]:
+    """The files and folders below ``base`` that a glob matches; of nested folders the outermost."""
+    for parent, folders, names in walk(base):
+        start = os.path.relpath(parent, base).replace(os.sep, "/") + "/"
+        start = "" if start == "./" else start
+        shown = [name for name in folders if not name.startswith(".")]
+        taken = {name for name in shown if pattern.match(start + name) is not None}
+        for name in sorted(taken):
+            yield Path(parent, name)
+        for name in names:
+            if _is_input(name) and pattern.match(start + name) is not None:
                 path = Path(parent, name)
-                yield _make(path, _name(path, base))
+                require_below(path, base)
+                yield path
+        folders[:] = [name for name in shown if name not in taken and pattern.may_lie_in(start + name)]
 
 
 def _is_input(name: str) -> bool:
-    return is_image_name(name) or _is_video_name(name)
+    return is_image_name(name) or _is_video_name(name) or is_other_picture(name)
 
 
 def _is_video_name(name: str) -> bool:
@@ -204,16 +226,6 @@ def _is_video_name(name: str) -> bool:
 
 def _make(path: Path, name: str) -> Input:
     return InputVideo(str(path), name) if _is_video_name(path.name) else InputImage(path, name)
-
-
-def _fixed_part(pattern: Path) -> Path:
-    """The folders of a glob before its first wildcard."""
-    parts: list[str] = []
-    for part in pattern.parts[:-1]:
-        if glob.has_magic(part):
-            break
-        parts.append(part)
-    return Path(*parts)
 
 
 def _name(path: Path, base: Path) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from iccld.data.folders import files_below
 from iccld.errors import InputError
 
 _ENDINGS = re.compile(
@@ -71,10 +71,7 @@ def _by_key(folder: Path, *, truth: bool) -> dict[str, Path]:
 
 
 def _png_files(folder: Path) -> Iterator[Path]:
-    for parent, _, names in os.walk(folder, followlinks=True):
-        for name in names:
-            if name.lower().endswith(".png") and not name.startswith("."):
-                yield Path(parent, name)
+    return files_below(folder, lambda name: name.lower().endswith(".png") and not name.startswith("."))
 
 
 def _remedy(predictions: Path) -> str:

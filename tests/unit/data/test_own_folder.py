@@ -10,6 +10,7 @@ from fake_data import SIZE, make_camvid, random_ids, random_image, save_gray, sa
 
 from iccld.data.datasets import FileDataset, open_dataset
 from iccld.data.description import read_description
+from iccld.data.folders import FOLLOW_OUTSIDE
 from iccld.data.layouts import list_images
 from iccld.data.own_folder import match_glob
 from iccld.errors import InputError
@@ -122,11 +123,16 @@ def test_glob_forms(tmp_path: Path, images: str, labels: str, image: str, label:
     assert pairs(tmp_path) == {image: label}
 
 
-def test_globs_may_leave_the_folder(tmp_path: Path) -> None:
+def test_globs_leave_the_folder_only_if_the_user_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add(tmp_path, "store/1.png", "truth/1.png")
     (tmp_path / "set").mkdir()
     text = f'images = "../store/*.png"\nlabels = "{tmp_path}/truth/*.png"\nclasses = ["a", "b"]'
     describe(tmp_path / "set", text)
+    with pytest.raises(InputError, match=r"store: leads out of the folder .*--follow-outside"):
+        open_dataset("folder", tmp_path / "set")
+    monkeypatch.setenv(FOLLOW_OUTSIDE, "1")
     assert open_dataset("folder", tmp_path / "set").label(0).shape == SIZE
 
 

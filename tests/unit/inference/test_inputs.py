@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from iccld.data.folders import FOLLOW_OUTSIDE
 from iccld.errors import InputError
 from iccld.inference.candidates import Candidate
 from iccld.inference.inputs import InputVideo, find_inputs, split_inputs
@@ -78,11 +79,18 @@ def test_outputs_beside_the_inputs_do_not_become_inputs(photos: Path):
     assert "out/labels/a" in names(photos)
 
 
-def test_linked_folders_are_followed_and_loops_end(photos: Path, tmp_path: Path):
+def test_linked_folders_are_followed_and_loops_end(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     data = tmp_path / "data"
     data.mkdir()
     (data / "drive").symlink_to(photos)
     (photos / "loop").symlink_to(photos)
+    (tmp_path / "link").symlink_to(photos)
+    assert names(tmp_path / "link") == ["a", "b", "city/c", "city/deep/d"]
+    with pytest.raises(InputError, match="drive: leads out of the folder"):
+        names(data)
+    monkeypatch.setenv(FOLLOW_OUTSIDE, "1")
     assert names(data) == ["drive/a", "drive/b", "drive/city/c", "drive/city/deep/d"]
 
 

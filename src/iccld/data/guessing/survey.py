@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from iccld.data.folders import require_below, walk
+from iccld.data.globs import data_glob
 from iccld.data.image_files import is_image_name
-from iccld.data.layouts import walk
-from iccld.data.own_folder import glob_expression
 from iccld.errors import InputError
 
 Key = tuple[str, ...]
@@ -35,13 +35,13 @@ class Survey:
     def match(self, glob: str) -> dict[Key, str]:
         """Finds the image files that a glob of ``dataset.toml`` fits, by what its wildcards stand for."""
         fixed = re.split(r"[*?{]", glob, maxsplit=1)[0]
-        expression = re.compile(glob_expression(glob))
+        pattern = data_glob(glob)
         found: dict[Key, str] = {}
         for name in self.images:
             if name.startswith(fixed):
-                match = expression.fullmatch(name)
-                if match is not None:
-                    found[tuple(group or "" for group in match.groups())] = name
+                key = pattern.match(name)
+                if key is not None:
+                    found[key] = name
         return found
 
     def by_name(self, glob: str) -> dict[str, Key]:
@@ -65,7 +65,7 @@ def survey(root: Path) -> Survey:
     """Lists a folder deeply, following links; hidden files and folders are left out.
 
     Raises:
-        InputError: it is no folder, or a name is not UTF-8.
+        InputError: it is no folder, a link leads out of it, or a name is not UTF-8.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the folder that holds the data set")
@@ -77,6 +77,9 @@ def survey(root: Path) -> Survey:
         start = "" if start == "./" else start
         for name in names:
             if is_image_name(name):
+                path = os.path.join(parent, name)
+                if os.path.islink(path):
+                    require_below(path, root)
                 images.append(start + name)
             elif not name.startswith("."):
                 others[os.path.splitext(name)[1] or name] += 1
