@@ -97,7 +97,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 
 @pytest.mark.parametrize("name", ["train", "predict", "export"])
-@pytest.mark.parametrize("size", ["8k", "40k", "200k"])
+@pytest.mark.parametrize("size", ["8k", "24k", "48k"])
 def test_small_disk(
     name: str,
     size: str,
