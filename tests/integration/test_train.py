@@ -162,6 +162,20 @@ def test_diffusion_without_the_losses_of_the_label_coder(
     assert main(flags(tmp_path / "run", "--steps", "2", *words)) in (0, 2)
 
 
+def test_a_run_that_ended_before_its_report_is_concluded(flags: Flags, tmp_path: Path) -> None:
+    """What a kill between the last checkpoint and the report leaves is completed by the same command."""
+    run = tmp_path / "run"
+    words = flags(run, "--steps", "2", "--method", "source_only")
+    assert main(words) == 0
+    rows = read_metrics(run / "metrics.csv")
+    for name in ("report.html", "curves.png"):
+        (run / name).unlink()
+    assert main(words) == 0
+    assert (run / "report.html").is_file()
+    assert (run / "curves.png").is_file()
+    assert read_metrics(run / "metrics.csv") == rows
+
+
 def test_finished_runs_say_so(flags: Flags, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = flags(tmp_path / "run", "--steps", "1", "--method", "source_only")
     assert main(words) == 0

@@ -126,7 +126,8 @@ def _report(config: TrainConfig, data: RunData, out: Path) -> None:
 
 def _write_page(out: Path) -> None:
     """Both runs side by side."""
-    from iccld.commands.run_report import REPORT, find_runs, load_runs
+    from iccld.commands.earlier_run import REPORT
+    from iccld.commands.run_report import find_runs, load_runs
     from iccld.reporting.html.report import write_report
 
     title = "ICCLD demo: source only and adapted"

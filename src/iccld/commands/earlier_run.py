@@ -32,6 +32,8 @@ _FREE = (
 )
 
 
+REPORT = "report.html"
+"""The page of a run, the last file that training writes."""
 _ROLES = {"labeled": "labeled images", "target": "target images", "val": "validation images"}
 
 
@@ -77,7 +79,8 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
             "learning rate and start of the adaptation follow the new length from here on",
             file=sys.stderr,
         )
-    return done >= config.steps and (out / "model.safetensors").is_file()
+    # The report comes last: a run that was killed before it still has pictures to draw.
+    return done >= config.steps and (out / "model.safetensors").is_file() and (out / REPORT).is_file()
 
 
 def check_data(out: Path, data: RunData) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from iccld import assembly
+from iccld.commands.earlier_run import REPORT
 from iccld.compute import choose_device, uses_bf16
 from iccld.config import TrainConfig, from_dict
 from iccld.documents import reason
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from iccld.inference.segmenter import Segmenter
     from iccld.models.iccld import ICCLD
     from iccld.training.loop import Evaluate
-
-REPORT = "report.html"
 
 
 def begin_record(out: Path, config: TrainConfig, start: int) -> None:
