@@ -125,7 +125,7 @@ def _explain(error: Exception) -> int:
     text = str(error)
     if isinstance(error, InputError | RunFailedError):
         return _end(EXIT_USAGE if isinstance(error, InputError) else EXIT_FAILED, text)
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         remedy = (
             "ask for less at a time (smaller images, crops, batches or networks), or use a larger machine"
         )
@@ -139,7 +139,8 @@ def _explain(error: Exception) -> int:
     return _end(EXIT_FAILED, f"unexpected {what}; {_keep_traceback()}")
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that there is not enough memory, in the words of whatever library."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     # By its name, so that torch is not loaded here.

@@ -1,4 +1,4 @@
-"""What the operating system grants this process: processors, and an end together with its parent."""
+"""What the operating system grants this process: processors, memory, and an end together with its parent."""
 
 from __future__ import annotations
 
@@ -31,13 +31,21 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 def _quotas(root: Path) -> Iterator[float]:
     """The processors granted by each control group (version 1 or 2) that this process is in, up to the root."""
+    for group in _groups(root, "cpu"):
+        quota = _quota(group)
+        if quota is not None:
+            yield quota
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """The folders of the control groups that this process is in, up to the root."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if number == "0" and not controllers:
             base = root / "sys/fs/cgroup"
-        elif "cpu" in controllers.split(","):
-            base = root / "sys/fs/cgroup/cpu"
+        elif controller in controllers.split(","):
+            base = root / "sys/fs/cgroup" / controller
         else:
             continue
         # In a container the path may be the host's: then only the mount's own root is visible.
@@ -45,9 +53,35 @@ def _quotas(root: Path) -> Iterator[float]:
         for group in (folder, *folder.parents):
             if not group.is_relative_to(base):
                 break
-            quota = _quota(group)
-            if quota is not None:
-                yield quota
+            yield group
+
+
+def free_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that this process may still take: of the machine, its control groups and its limit of addresses.
+
+    Args:
+        root: where ``proc`` and ``sys`` lie.
+
+    Returns:
+        The number of bytes; None where the system does not tell.
+    """
+    found = [number << 10 for number in _numbers(root / "proc/meminfo", "MemAvailable:")]
+    for group in _groups(root, "memory"):
+        for most, used in (("max", "current"), ("limit_in_bytes", "usage_in_bytes")):
+            limit, usage = _read(group / f"memory.{most}").strip(), _read(group / f"memory.{used}").strip()
+            if limit.isdecimal() and usage.isdecimal():
+                # Pages of files are given back when they are needed.
+                cached = sum(_numbers(group / "memory.stat", "inactive_file"))
+                found.append(int(limit) - int(usage) + cached)
+    for number in _numbers(root / "proc/self/limits", "Max address space"):
+        found.append(number - (sum(_numbers(root / "proc/self/status", "VmSize:")) << 10))
+    return max(0, min(found)) if found else None
+
+
+def _numbers(path: Path, name: str) -> list[int]:
+    """The first number behind a name at the start of a line; none where there is no number."""
+    words = [line[len(name) :].split() for line in _read(path).splitlines() if line.startswith(name)]
+    return [int(rest[0]) for rest in words if rest and rest[0].isdecimal()]
 
 
 def _quota(group: Path) -> float | None:

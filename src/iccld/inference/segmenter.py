@@ -13,8 +13,11 @@ from jaxtyping import Float32, UInt8
 from torch.nn import functional as F
 
 from iccld.errors import InputError
+from iccld.exits import is_out_of_memory
+from iccld.files import in_bytes
 from iccld.inference.exported import SUFFIXES, ExportedSegmenter, load_exported
 from iccld.labels import LabelSpace
+from iccld.machine import free_memory
 from iccld.models.iccld import ICCLD
 from iccld.models.prediction import Prediction
 from iccld.progress import busy
@@ -157,10 +160,11 @@ def predict_image(
         settings: steps, draws and sizes; the defaults if None.
 
     Raises:
-        InputError: the device ran out of memory.
+        InputError: there is not enough memory.
     """
     settings = settings or PredictSettings()
     seen = image if settings.resize is None else resize_image(image, settings.resize)
+    _check_memory(model, (image.shape[0], image.shape[1]))
     try:
         prediction = model.predict(
             seen,
@@ -171,7 +175,9 @@ def predict_image(
             overlap=settings.overlap,
             input_height=_input_height(settings),
         )
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         height, width = seen.shape[:2]
         raise InputError(
             f"out of memory on an image of {width}×{height} pixels; "
@@ -179,6 +185,23 @@ def predict_image(
         ) from error
     height, width = image.shape[:2]
     return prediction if seen.shape == image.shape else _resize_prediction(prediction, (height, width))
+
+
+def _check_memory(model: Segmenter, size: tuple[int, int]) -> None:
+    """Refuses an image whose answer cannot fit into memory: taking it could end the process instead of the image.
+
+    The answer is class probabilities and two maps at the image's size in single precision, and once more while they
+    are interpolated: with 19 classes 168 bytes a pixel, where 163 to 220 were measured.
+    """
+    if isinstance(model, ICCLD) and next(model.parameters()).device.type != "cpu":
+        return
+    needed = size[0] * size[1] * 8 * (len(model.label_space) + 2)
+    free = free_memory()
+    if free is not None and needed > free:
+        raise InputError(
+            f"an image of {size[1]}×{size[0]} pixels needs {in_bytes(needed)} of memory to be predicted, and "
+            f"{in_bytes(free)} are free; make it smaller, or cut it into tiles"
+        )
 
 
 def _input_height(settings: PredictSettings) -> int | None:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from iccld.errors import InputError
+from iccld.inference import segmenter
 from iccld.inference.inputs import InputImage, find_inputs
 from iccld.inference.media import OUTPUT_KINDS, predict_files
 from iccld.inference.rendering import colorize
@@ -88,6 +89,29 @@ def test_a_bad_file_is_reported_and_the_others_are_done(model: Any, photos: Path
     assert failures[1].startswith(f"{photos / 'empty.jpg'}: ")
     done = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.png")}
     assert done == {"labels/a.png", "labels/city/b.png", "legend.png"}
+
+
+@pytest.mark.parametrize("name", ["x.jp2", "x.gif", "x.avif", "x.png"])
+def test_pictures_that_are_not_read_are_named_and_the_others_are_done(
+    model: Any, photos: Path, tmp_path: Path, name: str
+):
+    content = {".jp2": b"\0\0\0\x0cjP  \r\n\x87\n", ".avif": b"\0\0\0\x1cftypavif\0\0\0\0"}
+    (photos / name).write_bytes(content.get(Path(name).suffix, b"GIF89a"))
+    (failure,) = predict_files(model, find_inputs([str(photos)]), tmp_path / "out")
+    assert failure.startswith(f"{photos / name}: is a")
+    assert "PNG" in failure
+    assert (tmp_path / "out" / "labels" / "a.png").is_file()
+
+
+def test_an_image_that_needs_more_memory_than_there_is_costs_itself_alone(
+    model: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    Image.fromarray(np.zeros((100, 100, 3), np.uint8)).save(photos / "large.png")
+    monkeypatch.setattr(segmenter, "free_memory", lambda: 1_000_000)
+    (failure,) = predict_files(model, find_inputs([str(photos)]), tmp_path / "out")
+    assert "large.png: an image of 100×100 pixels needs 1.68 MB of memory" in failure
+    assert "1 MB are free" in failure
+    assert (tmp_path / "out" / "labels" / "a.png").is_file()
 
 
 def test_an_image_that_cannot_be_predicted_is_reported_with_its_name(

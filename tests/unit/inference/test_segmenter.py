@@ -81,6 +81,24 @@ def test_out_of_memory_says_what_to_do(model: Any):
         predict_image(model, np.zeros((20, 40, 3), np.uint8))
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_too_little_memory_of_the_machine_is_the_same_mistake(
+    model: Any, error: Exception, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(model, "predict", fail)
+    with pytest.raises(InputError, match="out of memory on an image of 8×4 pixels"):
+        predict_image(model, np.zeros((4, 8, 3), np.uint8))
+
+
 def test_devices():
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("auto").type in ("cpu", "cuda", "mps")
