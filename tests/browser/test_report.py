@@ -70,7 +70,7 @@ def test_the_page_is_whole(
     assert complaints == []
     assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
     images = page.evaluate("[...document.images].map(i => i.naturalWidth)")
-    assert len(images) == (45 if kind == "one" else 135)
+    assert len(images) == (45 if kind == "one" else 123)
     assert min(images) > 0
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     # Charts are drawn, and their words can be read: at least nine pixels high.

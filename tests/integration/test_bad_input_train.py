@@ -83,7 +83,7 @@ def test_a_tracker_that_is_not_installed_starts_nothing(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
-    assert f"pip install 'iccld[{name}]'" in captured.err
+    assert f"pip install '.[{name}]'" in captured.err
     assert not (tmp_path / "run").exists()
 
 

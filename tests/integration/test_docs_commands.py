@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,3 +46,17 @@ def test_commands_of_the_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_there_are_commands() -> None:
     assert sum(len(list(commands(page))) for page in PAGES) > 20
+
+
+def test_extras_are_installed_from_the_clone() -> None:
+    """The project is on no package index: a line that names it there would install nothing, or another's package."""
+    texts = [*PAGES, *(ROOT / "src").rglob("*.py"), *(ROOT / "examples").glob("*.ipynb")]
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    named = set()
+    for path in texts:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"pip install[^\n]*\biccld\[", text), path
+        assert not re.search(r"pip install +(-\S+ +)*iccld\b", text), path
+        named |= {extra for extra in re.findall(r"pip install '\.\[(\w+)\]'", text)}
+    assert named <= extras
+    assert {"app", "onnx", "lite"} <= named

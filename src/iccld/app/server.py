@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iccld.errors import InputError
+from iccld.errors import InputError, how_to_install
 from iccld.exits import run_guarded
 
 if TYPE_CHECKING:
@@ -140,9 +140,7 @@ def _require_packages() -> None:
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise InputError(
-            "iccld app needs starlette and uvicorn; in a clone of iccld: pip install '.[app]'"
-        ) from error
+        raise InputError(f"iccld app needs starlette and uvicorn; {how_to_install('app')}") from error
 
 
 def _run(

@@ -89,15 +89,19 @@ def _report(config: TrainConfig, data: RunData, out: Path) -> None:
     from iccld.inference.evaluation import evaluate_model
     from iccld.models.iccld import ICCLD
     from iccld.reporting.curves import curves
+    from iccld.reporting.record import read_record
     from iccld.reporting.tables import scores_table
 
     assert data.val is not None
     models = {name: ICCLD.from_pretrained(out / name) for name in ("source_only", "iccld")}
     protocol = protocol_of(data.label_space)
-    scores: dict[str, Scores] = {
-        name: evaluate_model(model, data.val, protocol, description=f"Evaluating {name}")
-        for name, model in models.items()
-    }
+    scores: dict[str, Scores] = {}
+    for name, model in models.items():
+        record = read_record(out / name)
+        if record is not None and record.scores is not None:  # what the run measured at its end
+            scores[name] = record.scores
+        else:
+            scores[name] = evaluate_model(model, data.val, protocol, description=f"Evaluating {name}")
     gain = scores["iccld"].miou - scores["source_only"].miou
     results = {name: s.to_json() for name, s in scores.items()}
     write_json(

@@ -29,7 +29,7 @@ class ExportArgs:
     model: Model
     """Folder of a saved model, or a hub id (user/model or user/model@revision)."""
     format: Literal["onnx", "openvino", "torch"] = "onnx"
-    """onnx (.onnx; pip install 'iccld[onnx]'), openvino (.xml; 'iccld[openvino]') or torch (.pt2)."""
+    """onnx (.onnx; in the clone: pip install '.[onnx]'), openvino (.xml; '.[openvino]') or torch (.pt2)."""
     out: OptionalFile = None
     """The file to write. By default model.onnx, model.xml or model.pt2 in the model's folder, or here for a hub id."""
     steps: int = 1

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from iccld import __version__
-from iccld.errors import InputError
+from iccld.errors import InputError, how_to_install
 from iccld.files import write_atomic
 from iccld.inference.exported import FACTS, SMALLEST, SUFFIXES, Format
 from iccld.models.iccld import ICCLD
@@ -242,16 +242,14 @@ def _require_onnx() -> None:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise InputError(
-            f"ONNX export needs the package {error.name}; run: pip install 'iccld[onnx]'"
-        ) from error
+        raise InputError(f"ONNX export needs the package {error.name}; {how_to_install('onnx')}") from error
 
 
 def _require_openvino() -> None:
     try:
         import openvino  # noqa: F401
     except ImportError as error:
-        raise InputError("OpenVINO export needs its package; run: pip install 'iccld[openvino]'") from error
+        raise InputError(f"OpenVINO export needs its package; {how_to_install('openvino')}") from error
     _require_onnx()
 
 

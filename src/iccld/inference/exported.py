@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iccld.errors import InputError
+from iccld.errors import InputError, how_to_install
 from iccld.labels import LabelSpace
 from iccld.models.prediction import Maps, Prediction, check_scaled, predict_windows, to_batch
 from iccld.resizing import scaled_width
@@ -184,7 +184,7 @@ def _open_onnx(path: Path, device: str, threads: int) -> tuple[Engine, str]:
     try:
         import onnxruntime
     except ImportError as error:
-        raise InputError(f"{path}: needs ONNX Runtime; run: pip install 'iccld[onnx]'") from error
+        raise InputError(f"{path}: needs ONNX Runtime; {how_to_install('onnx')}") from error
     available = onnxruntime.get_available_providers()
     wanted = {"auto": available, "cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider"]}
     providers = [p for p in wanted.get(device, []) if p in available]
@@ -208,7 +208,7 @@ def _open_openvino(path: Path, device: str, threads: int) -> tuple[Engine, str]:
     try:
         import openvino
     except ImportError as error:
-        raise InputError(f"{path}: needs OpenVINO; run: pip install 'iccld[openvino]'") from error
+        raise InputError(f"{path}: needs OpenVINO; {how_to_install('openvino')}") from error
     if device not in ("auto", "cpu"):
         raise InputError(f"device {device!r}: OpenVINO models are run on the CPU here; give auto or cpu")
     core = openvino.Core()

@@ -55,17 +55,18 @@ class Review:
         self.mious[measured.index] = scores_from_confusion(confusion, self.protocol).miou
 
     def choose(self, *, each: int = 3, seed: int = 0) -> list[Choice]:
-        """Chooses the best, the worst and some random images by their own mIoU, none of them twice.
+        """Chooses some random images, the same for every model, and of the others the best and worst by their own mIoU.
 
         Args:
             each: of every kind, where there are enough: never more than a third of the images.
             seed: of the random ones.
         """
-        order = sorted((i for i in self.mious if not math.isnan(self.mious[i])), key=lambda i: -self.mious[i])
-        num = min(each, max(1, len(order) // 3))
+        counted = [i for i in sorted(self.mious) if not math.isnan(self.mious[i])]
+        num = min(each, max(1, len(counted) // 3))
+        # Before the others and by the images alone: all models that are measured on them show the same ones.
+        drawn = np.random.default_rng(seed).permutation(counted)[: num if len(counted) > 2 else 0].tolist()
+        order = sorted((i for i in counted if i not in drawn), key=lambda i: -self.mious[i])
         best, worst = order[:num], order[num:][::-1][:num]
-        rest = [i for i in order if i not in best and i not in worst]
-        drawn = np.random.default_rng(seed).permutation(rest)[:num].tolist()
         kinds: tuple[tuple[Role, list[int]], ...] = (("best", best), ("worst", worst), ("random", drawn))
         return [Choice(int(index), role, self.mious[index]) for role, found in kinds for index in found]
 

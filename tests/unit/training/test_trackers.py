@@ -189,7 +189,7 @@ def test_a_failed_run_is_closed_as_such(service: tuple[str, type[_Service]], tmp
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
 def test_a_missing_package_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(InputError, match=rf"--trackers {name}: .*; run: pip install 'iccld\[{name}\]'"):
+    with pytest.raises(InputError, match=rf"--trackers {name}: .*; .*: pip install '\.\[{name}\]'"):
         require_trackers(("csv", name))
     require_trackers(("csv", "tensorboard"))
 

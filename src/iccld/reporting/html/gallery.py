@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from iccld.reporting.html.charts import swatch
+from iccld.reporting.html.charts import color, named_swatch, swatch
 from iccld.reporting.html.markup import Child, Html, el, join, note, number
+from iccld.reporting.html.subject import Subject
 from iccld.reporting.record import Example, Record
 
 MOST_CHARACTERS = 3_600_000
@@ -20,11 +21,53 @@ _ALT = {
 }
 
 
+def same_images(subjects: Sequence[Subject]) -> tuple[Html, list[Record]]:
+    """The randomly drawn images that all runs predicted, side by side beside the truth.
+
+    Returns:
+        The section, empty where there are none; and the records without these images.
+    """
+    records = [s.record for s in subjects]
+    shared = set.intersection(*({_picture(e) for e in r.examples if e.role == "random"} for r in records))
+    if not shared:
+        return Html(""), records
+    figures = []
+    for first in records[0].examples:
+        if first.role == "random" and _picture(first) in shared:
+            examples = [next(e for e in r.examples if _picture(e) == _picture(first)) for r in records]
+            figures.append(_side_by_side(subjects, examples))
+    words = note(
+        "The same images for every run, drawn at random. Errors: orange is wrong, gray is right, black is not counted. "
+        "Uncertainty: black is sure, pale yellow unsure.",
+    )
+    rest = [replace(r, examples=tuple(e for e in r.examples if _picture(e) not in shared)) for r in records]
+    return join(_legend(records[0]), *figures, words), rest
+
+
+def _picture(example: Example) -> tuple[str | None, ...]:
+    return example.name, example.role, example.panels.get("image"), example.panels.get("truth")
+
+
+def _side_by_side(subjects: Sequence[Subject], examples: Sequence[Example]) -> Html:
+    name = examples[0].name
+    panels = [_panel(name, t, uri) for t, uri in examples[0].panels.items() if t in ("image", "truth")]
+    rows = [el("div", *panels, class_="panels")]
+    for index, (subject, example) in enumerate(zip(subjects, examples, strict=True)):
+        score = "" if example.miou is None else f": mIoU {number(example.miou)} %"
+        panels = [
+            _panel(name, t, uri, by=subject.name)
+            for t, uri in example.panels.items()
+            if t not in ("image", "truth")
+        ]
+        heading = el("p", named_swatch(color(index), subject.name), score, class_="run")
+        rows.append(el("div", heading, el("div", *panels, class_="panels")))
+    return el("figure", el("figcaption", el("b", name)), *rows, class_="example")
+
+
 def gallery(record: Record) -> Html:
     """The images of a run; nothing where there are none."""
     if not record.examples:
         return Html("")
-    names = [el("span", swatch("rgb({},{},{})".format(*paint)), name) for name, paint in record.legend]
     measured = any(e.miou is not None for e in record.examples)
     if measured:
         how: tuple[Child, ...] = (
@@ -38,7 +81,12 @@ def gallery(record: Record) -> Html:
         "Uncertainty is the entropy of the class probabilities on one scale for all images: black is sure, pale yellow "
         "clueless. It should light up where the prediction is wrong, and at borders.",
     )
-    return join(el("div", *names, class_="legend"), *(_example(e) for e in record.examples), words)
+    return join(_legend(record), *(_example(e) for e in record.examples), words)
+
+
+def _legend(record: Record) -> Html:
+    names = [el("span", swatch("rgb({},{},{})".format(*paint)), name) for name, paint in record.legend]
+    return el("div", *names, class_="legend")
 
 
 def trimmed(records: Sequence[Record]) -> list[Record]:
@@ -69,12 +117,10 @@ def _size(example: Example) -> int:
 def _example(example: Example) -> Html:
     score = "" if example.miou is None else f": mIoU {number(example.miou)} %"
     caption = el("figcaption", el("b", f"{example.role}{score}"), f" – {example.name}")
-    panels = [
-        el(
-            "figure",
-            el("img", src=uri, alt=f"{example.name}, {_ALT.get(title, title)}", loading="eager"),
-            el("figcaption", title),
-        )
-        for title, uri in example.panels.items()
-    ]
+    panels = [_panel(example.name, title, uri) for title, uri in example.panels.items()]
     return el("figure", caption, el("div", *panels, class_="panels"), class_="example")
+
+
+def _panel(name: str, title: str, uri: str, *, by: str = "") -> Html:
+    alt = f"{name}, {_ALT.get(title, title)}{f', {by}' if by else ''}"
+    return el("figure", el("img", src=uri, alt=alt, loading="eager"), el("figcaption", title))

@@ -65,7 +65,7 @@ table.matrix thead th:first-child { writing-mode: horizontal-tb; } table.matrix 
 .example { margin: .8rem 0 1.3rem; } .example > figcaption { margin-bottom: .25rem; }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 155px), 1fr)); gap: .4rem; }
 .panels img { display: block; width: 100%; height: auto; border-radius: 4px; background: var(--soft); }
-.panels figcaption { color: var(--faint); }
+.run { margin: .5rem 0 .2rem; font-size: .87rem; } .panels figcaption { color: var(--faint); }
 code { font-size: .92em; background: var(--soft); padding: .05em .3em; border-radius: 4px; }
 footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .6rem; font-size: .85rem; }
 @media (max-width: 480px) { .panels { grid-template-columns: 1fr 1fr; } dl div { grid-template-columns: 6.5rem 1fr; } }

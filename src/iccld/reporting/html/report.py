@@ -12,7 +12,7 @@ from iccld.reporting.html.calibration_section import reliability
 from iccld.reporting.html.classes import class_bars
 from iccld.reporting.html.confusion import confusion_table
 from iccld.reporting.html.curves_section import adversary, training_curves
-from iccld.reporting.html.gallery import gallery, trimmed
+from iccld.reporting.html.gallery import gallery, same_images, trimmed
 from iccld.reporting.html.headline import comparison, headline
 from iccld.reporting.html.markup import Child, Html, el, join, pairs, section
 from iccld.reporting.html.page import contents, render_page
@@ -72,11 +72,14 @@ def _single(subject: Subject, title: str) -> str:
 
 
 def _several(subjects: Sequence[Subject], title: str) -> str:
+    same, rest = same_images(subjects)
     parts = [
         ("runs", "Runs", comparison(subjects)),
         ("curves", "Training", training_curves(subjects)),
         ("classes", "Classes", class_bars(subjects)),
+        ("same", "The same images", same),
     ]
+    subjects = [replace(s, record=record) for s, record in zip(subjects, rest, strict=True)]
     shown = [(key, name, content) for key, name, content in parts if content]
     sections = [section(name, content, id_=key) for key, name, content in shown]
     links = [(key, name) for key, name, _ in shown]
