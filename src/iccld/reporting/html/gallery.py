@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from iccld.reporting.html.charts import color, named_swatch, swatch
+from iccld.reporting.html.charts import color, swatch
 from iccld.reporting.html.markup import Child, Html, el, join, note, number
 from iccld.reporting.html.subject import Subject
 from iccld.reporting.record import Example, Record
@@ -59,7 +59,7 @@ def _side_by_side(subjects: Sequence[Subject], examples: Sequence[Example]) -> H
             for t, uri in example.panels.items()
             if t not in ("image", "truth")
         ]
-        heading = el("p", named_swatch(color(index), subject.name), score, class_="run")
+        heading = el("p", swatch(color(index)), f"{subject.name}{score}", class_="run")
         rows.append(el("div", heading, el("div", *panels, class_="panels")))
     return el("figure", el("figcaption", el("b", name)), *rows, class_="example")
 
