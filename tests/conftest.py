@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -19,6 +20,7 @@ import torch
 # The numeric tower lets an int pass for a float, as mypy does.
 jaxtyping.install_import_hook("iccld", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
+os.environ["OMP_NUM_THREADS"] = "1"  # of commands that are told no number, too
 torch.set_num_threads(1)
 cv2.setNumThreads(0)
 hypothesis.settings.register_profile("iccld", derandomize=True, deadline=None, max_examples=25)

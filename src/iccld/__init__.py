@@ -7,6 +7,7 @@ light: no torch, no numpy.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from iccld.models.prediction import Prediction
 
 __version__ = "0.1.0"
+
+# Threads that wait for each other sleep instead of spinning: where other programs use the same processors, spinning
+# makes every step many times slower. OpenMP reads this when it is loaded, that is, with torch.
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 __all__ = ["ICCLD", "Prediction", "__version__"]
 

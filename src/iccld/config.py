@@ -186,6 +186,9 @@ class TrainConfig:
     """iccld; source_only (no adaptation); oracle (trains on the target's own labels); or a rival: adaptsegnet, advent,
     minent, fda, dacs, daformer, mic."""
     checkpoint_every: int = 500
+    """Save a checkpoint every so many steps."""
+    checkpoint_minutes: float = 10.0
+    """Save one also when the last is so many minutes old."""
     keep_checkpoints: int = 2
     log_every: int = 20
     eval_every: int = 0
@@ -199,7 +202,7 @@ class TrainConfig:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto: bf16 where the processor or GPU computes in it, else fp32."""
     threads: int = 0
-    """CPU threads per process; 0: all cores, shared by local ranks."""
+    """CPU threads per process; 0: the fastest number in a trial before the first step. A run that goes on keeps it."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)

@@ -74,14 +74,13 @@ def busy(description: str, *, hint: str = "") -> Iterator[None]:
 
 def training_bar(title: str, start: int, end: int) -> Progress:
     """The bar of a training run, not yet started; its task has the fields ``phase`` and ``figures``."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
     bar = _bars(
         TextColumn("{task.description}", markup=False),
         TextColumn("{task.fields[phase]}", markup=False),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
         TextColumn("{task.fields[figures]}", markup=False),
         transient=False,
     )

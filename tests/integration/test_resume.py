@@ -16,9 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from iccld.adaptation.iccld import Adaptation
 from iccld.cli import main
 from iccld.training.tracking import read_metrics
+from iccld.training.update import Update
 
 Flags = Callable[..., list[str]]
 
@@ -218,11 +218,11 @@ def test_a_signal_in_the_last_step_changes_nothing(
 
 def _signal_in_step(patch: pytest.MonkeyPatch, number: int, what: signal.Signals) -> None:
     """Sends this process a signal in the middle of a step, counted from 1."""
-    original = Adaptation.segmenter_step
+    original = Update.__call__
 
-    def interrupted(self: Adaptation, student: Any, teacher: Any, other: Any, batch: Any, step: int) -> Any:
+    def interrupted(self: Update, step: int, items: Any) -> Any:
         if step + 1 == number:
             os.kill(os.getpid(), what)
-        return original(self, student, teacher, other, batch, step)
+        return original(self, step, items)
 
-    patch.setattr(Adaptation, "segmenter_step", interrupted)
+    patch.setattr(Update, "__call__", interrupted)

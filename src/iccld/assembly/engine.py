@@ -14,6 +14,7 @@ from iccld.config import TrainConfig
 from iccld.errors import InputError
 from iccld.machine import end_with_parent
 from iccld.memory import keep_freed_memory
+from iccld.threads import most_threads, set_threads
 
 
 def build_fabric(config: TrainConfig) -> Fabric:
@@ -29,8 +30,7 @@ def build_fabric(config: TrainConfig) -> Fabric:
         raise InputError("device mps: torch sees no Apple GPU here; use --device cpu")
     local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    threads = config.threads or max(1, (os.cpu_count() or 1) // local_ranks)
-    torch.set_num_threads(threads)
+    set_threads(config.threads or most_threads(local_ranks))
     if device == "cpu":
         keep_freed_memory()
     bf16 = uses_bf16(device, config.precision)

@@ -19,6 +19,7 @@ from iccld.presets import get_preset, with_method
 # What changes no figure, or only where files lie, is no part of what a run is.
 _NEUTRAL = {
     "checkpoint_every": 500,
+    "checkpoint_minutes": 10.0,
     "keep_checkpoints": 1,
     "log_every": 20,
     "eval_every": 0,
@@ -108,7 +109,7 @@ class Run:
         """Where it trains, below the work folder: another name as soon as a setting changes."""
         plain = to_dict(identity(self.config))
         # Younger than folders that are there: a run that was interrupted is to be found again.
-        del plain["trackers"]
+        del plain["trackers"], plain["checkpoint_minutes"]
         fresh = to_dict(TrainConfig())
         for group, name in _YOUNGER:
             if plain[group][name] == fresh[group][name]:

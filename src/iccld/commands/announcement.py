@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 from iccld.config import TrainConfig
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
-
     from iccld.assembly import RunData
-    from iccld.models.iccld import ICCLD
+    from iccld.training.loop import Trainer
+    from iccld.training.rehearsal import Rehearsal
 
 
 def announce(
-    config: TrainConfig, out: Path, preset: str, data: RunData, model: ICCLD, fabric: Fabric, start: int
+    config: TrainConfig, out: Path, preset: str, data: RunData, trainer: Trainer, rehearsal: Rehearsal
 ) -> None:
     """Prints what is about to happen."""
     from iccld.progress import busy, format_seconds
@@ -24,13 +23,12 @@ def announce(
 
     d = config.data
     num_branches = num_branches_of(config)
-    model.to(fabric.device)
-    with fabric.autocast(), busy("estimating time and memory"):
-        estimate = estimate_step(model, batch_size=d.batch_size, num_branches=num_branches, crop=d.crop)
-    # Until the adaptation starts only the first branch is computed.
-    early = max(0, round(config.adaptation.start * config.steps) - start)
-    steps_in_full = config.steps - start - early + early / num_branches
-    eta = format_seconds(steps_in_full * estimate.seconds_per_step * config.optim.accumulation)
+    fabric, start = trainer.fabric, trainer.step
+    with fabric.autocast(), busy("estimating memory"):
+        estimate = estimate_step(
+            trainer.update.model, batch_size=d.batch_size, num_branches=num_branches, crop=d.crop
+        )
+    eta = format_seconds(trainer.outlook().seconds_left())
     target = f"{len(data.target)} images of {data.target.name}, unlabeled" if data.target else "not used"
     val = f"{len(data.val)} images of {data.val.name}" if data.val else f"none ({data.missing_val})"
     branches = "1 branch" if num_branches == 1 else f"{num_branches} branches"
@@ -43,6 +41,7 @@ def announce(
         "batch": f"{d.batch_size} per branch at {d.crop[0]}×{d.crop[1]}, {branches}"
         + (f", {fabric.world_size} ranks" if fabric.world_size > 1 else ""),
         "device": f"{fabric.device}, {'bf16' if 'bf16' in str(fabric._precision.precision) else 'fp32'}",
+        "threads": rehearsal.words,
         "peak memory": f"about {estimate.peak_bytes / 2**30:.1f} GiB",
         "steps": f"{start} → {config.steps}, about {eta}" if start else f"{config.steps}, about {eta}",
     }

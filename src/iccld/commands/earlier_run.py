@@ -23,6 +23,7 @@ DATA = "data.json"
 _FREE = (
     "stop_at",
     "checkpoint_every",
+    "checkpoint_minutes",
     "keep_checkpoints",
     "log_every",
     "eval_every",

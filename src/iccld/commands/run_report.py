@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from iccld.training.loop import Evaluate
 
 
-def begin_record(out: Path, config: TrainConfig, start: int) -> None:
+def begin_record(out: Path, config: TrainConfig, start: int, *, threads: str) -> None:
     """Notes where a training runs, and explains the folder.
 
     A run that is resumed stays where it was begun, with a line for each time. What was measured of it stays until
@@ -46,10 +46,12 @@ def begin_record(out: Path, config: TrainConfig, start: int) -> None:
         out: the run's folder.
         config: its settings.
         start: the step to go on from; 0 begins anew.
+        threads: their number, and why it was chosen.
     """
     device = choose_device(config.device)
     precision = "bf16" if uses_bf16(device, config.precision) else "fp32"
     environment = describe_environment(torch.get_num_threads(), device, precision)
+    environment["threads"] = threads
     record = Record(environment)
     if start:
         earlier = Record()

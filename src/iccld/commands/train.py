@@ -226,10 +226,11 @@ def _train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None)
     with assembly.explaining_lost_ranks():
         start = trainer.resume()
         assembly.require_equal_ranks(fabric, config, data, start)
+        rehearsal = trainer.rehearse()
         if fabric.is_global_zero:
             write_json(out / "run.json", {"preset": preset, **to_dict(config)})
-            begin_record(out, config, start)
-            announce(config, out, preset, data, model, fabric, start)
+            begin_record(out, config, start, threads=rehearsal.words)
+            announce(config, out, preset, data, trainer, rehearsal)
         fabric.barrier()
         outcome = trainer.run()
     if fabric.is_global_zero:

@@ -11,6 +11,7 @@ from iccld.errors import InputError
 _ABOVE_ZERO = (
     "steps",
     "checkpoint_every",
+    "checkpoint_minutes",
     "log_every",
     "keep_checkpoints",
     "data.batch_size",

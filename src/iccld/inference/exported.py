@@ -16,6 +16,7 @@ from iccld.errors import InputError, how_to_install
 from iccld.labels import LabelSpace
 from iccld.models.prediction import Maps, Prediction, check_scaled, predict_windows, to_batch
 from iccld.resizing import scaled_width
+from iccld.threads import use_threads
 
 Format = Literal["onnx", "openvino", "torch"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
@@ -153,7 +154,7 @@ def load_exported(model: str, *, device: str = "auto", threads: int = 0) -> Expo
     Args:
         model: a file with the ending ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2``.
         device: auto and cpu; ONNX Runtime also takes cuda where its package has it.
-        threads: CPU threads; 0 for the runtime's own choice.
+        threads: CPU threads; 0 takes the fastest number in a trial, once in the life of the process.
 
     Raises:
         InputError: no such file, a damaged one or one that is no exported ICCLD model, a runtime that is not
@@ -166,7 +167,9 @@ def load_exported(model: str, *, device: str = "auto", threads: int = 0) -> Expo
         raise InputError(f"{path}: its weights {path.with_suffix('.bin').name} are missing; copy both files")
     openers = {".onnx": _open_onnx, ".xml": _open_openvino, ".pt2": _open_torch}
     try:
-        engine, text = openers[path.suffix](path, device, threads)
+        engine, text = openers[path.suffix](
+            path, device, use_threads(threads, "cpu" if device == "auto" else device)
+        )
     except (InputError, MemoryError):
         raise
     except Exception as error:  # three runtimes, each with errors of its own: all mean the same to the user
@@ -194,8 +197,9 @@ def _open_onnx(path: Path, device: str, threads: int) -> tuple[Engine, str]:
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors: the rest is about its own optimizations
-    if threads:
-        options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads
+    # As torch's threads (see iccld.threads): those that wait leave their processor to others.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(path, options, providers=providers)
 
     def run(images: np.ndarray) -> list[np.ndarray]:
@@ -214,7 +218,7 @@ def _open_openvino(path: Path, device: str, threads: int) -> tuple[Engine, str]:
     core = openvino.Core()
     model = core.read_model(path)
     text = str(model.get_rt_info(FACTS).value) if model.has_rt_info(FACTS) else ""
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": threads} if threads else {})
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": threads})
 
     def run(images: np.ndarray) -> list[np.ndarray]:
         return [np.array(value) for value in compiled(images).to_tuple()]
@@ -225,8 +229,6 @@ def _open_openvino(path: Path, device: str, threads: int) -> tuple[Engine, str]:
 def _open_torch(path: Path, device: str, threads: int) -> tuple[Engine, str]:
     if device not in ("auto", "cpu"):
         raise InputError(f"device {device!r}: torch exports are run on the CPU here; give auto or cpu")
-    if threads:
-        torch.set_num_threads(threads)
     files = {f"{FACTS}.json": ""}
     graph = torch.export.load(path, extra_files=files).module()
 

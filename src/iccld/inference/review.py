@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from iccld.data.datasets import SegmentationDataset
 from iccld.inference.evaluation import Measured, evaluate_model
@@ -77,6 +79,26 @@ def choose_unmeasured(num_images: int, *, count: int = 6, seed: int = 0) -> list
     return [Choice(int(index), "random", None) for index in sorted(drawn)]
 
 
+class _FirstImage:
+    """A data set of the first image of another."""
+
+    def __init__(self, dataset: SegmentationDataset) -> None:
+        self._dataset, self.name = dataset, dataset.name
+        self.label_space, self.has_labels = dataset.label_space, dataset.has_labels
+
+    def __len__(self) -> int:
+        return 1
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        return self._dataset.image(index)
+
+    def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
+        return self._dataset.label(index)
+
+    def file_name(self, index: int) -> str:
+        return self._dataset.file_name(index)
+
+
 class RunEvaluation:
     """Measures teacher and student of a run, and keeps what a report shows of the last time.
 
@@ -91,6 +113,14 @@ class RunEvaluation:
     def __init__(self, val: SegmentationDataset, protocol: Protocol) -> None:
         self.val, self.protocol = val, protocol
         self.last: tuple[Scores, Review] | None = None
+
+    def expected_seconds(self, teacher: Segmenter, student: Segmenter) -> float:
+        """What a whole evaluation will take, from two of one image: the first one prepares the kernels."""
+        one = RunEvaluation(_FirstImage(self.val), self.protocol)
+        one(teacher, student)
+        begun = time.monotonic()
+        one(teacher, student)
+        return (time.monotonic() - begun) * len(self.val)
 
     def __call__(self, teacher: Segmenter, student: Segmenter) -> dict[str, float]:
         """Gives the figures to log."""

@@ -22,6 +22,7 @@ from iccld.models.iccld import ICCLD
 from iccld.models.prediction import Prediction
 from iccld.progress import busy
 from iccld.resizing import resize_image
+from iccld.threads import use_threads
 
 
 @runtime_checkable
@@ -85,7 +86,7 @@ def load_segmenter(model: str, *, device: str = "auto", threads: int = 0) -> Seg
     Args:
         model: a folder written by ``save_pretrained`` or training, a hub id, or a file of ``iccld export``.
         device: ``auto``, or a torch device such as ``cpu`` or ``cuda:1``.
-        threads: CPU threads; 0 leaves torch's own choice.
+        threads: CPU threads; 0 takes the fastest number in a trial, once in the life of the process.
 
     Raises:
         InputError: no such model or device.
@@ -104,14 +105,13 @@ def load_model(model: str, *, device: str = "auto", threads: int = 0) -> ICCLD:
     Args:
         model: a folder written by ``save_pretrained`` or training, or a hub id.
         device: ``auto``, or a torch device such as ``cpu`` or ``cuda:1``.
-        threads: CPU threads; 0 leaves torch's own choice.
+        threads: CPU threads; 0 takes the fastest number in a trial, once in the life of the process.
 
     Raises:
         InputError: no such model or device.
     """
     target = choose_device(device)
-    if threads:
-        torch.set_num_threads(threads)
+    use_threads(threads, target.type)
     with busy(f"loading {model}"):
         return ICCLD.from_pretrained(model).to(target).eval()
 

@@ -1,8 +1,8 @@
-"""What a run will take, before it starts: parameters, peak memory and time."""
+"""What a run will take, before it starts: parameters and peak memory."""
 
 from __future__ import annotations
 
-import time
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -22,21 +22,19 @@ class Estimate:
     Attributes:
         num_parameters: of the student.
         peak_bytes: of the training process (CPU) or of device memory (GPU), data not included.
-        seconds_per_step: of the segmenter's update.
     """
 
     num_parameters: int
     peak_bytes: int
-    seconds_per_step: float
 
 
 def estimate_step(model: ICCLD, *, batch_size: int, num_branches: int, crop: tuple[int, int]) -> Estimate:
-    """Runs one small forward and backward pass and scales what it kept and took to the real batch.
+    """Runs one small forward and backward pass of a copy and scales what it kept to the real batch.
 
     Call it under the autocast that training will use.
 
     Args:
-        model: on its device; gradients are cleared afterwards and its weights are untouched.
+        model: on its device; it is left as it is.
         batch_size: images per branch.
         num_branches: 1 for supervised training, 3 for source, mixed and target.
         crop: height and width of the images.
@@ -54,20 +52,13 @@ def estimate_step(model: ICCLD, *, batch_size: int, num_branches: int, crop: tup
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    with torch.random.fork_rng(devices=[]):
-        for _ in range(2):  # the first pass warms the kernels up
-            kept.clear()
-            start = time.monotonic()
-            with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-                output = model(images, labels, times, aligned)
-                loss = output.logits.float().square().mean() + output.denoised.square().mean()
-                loss = loss + output.reconstruction.float().square().mean()
-            loss.backward()
-            seconds = time.monotonic() - start
-    model.zero_grad(set_to_none=True)
+    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        output = copy.deepcopy(model)(images, labels, times, aligned)
+        loss = output.logits.float().square().mean() + output.denoised.square().mean()
+        loss = loss + output.reconstruction.float().square().mean()
+    loss.backward()
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     activations = max(0, sum(kept.values()) - weights) * batch_size
     # Student, gradients, two moments and the teacher; activations, and the gradients in flight.
     peak = 5 * weights + int(_IN_FLIGHT * activations) + (_PROCESS_OVERHEAD if device.type == "cpu" else 0)
-    teacher = 1.25 if num_branches >= 3 else 1.0
-    return Estimate(sum(p.numel() for p in model.parameters()), peak, seconds * batch_size * teacher)
+    return Estimate(sum(p.numel() for p in model.parameters()), peak)

@@ -31,6 +31,8 @@ from iccld.training.checkpoint import (
 )
 from iccld.training.interruption import Interruption
 from iccld.training.optimization import rate_factor
+from iccld.training.outlook import Outlook
+from iccld.training.rehearsal import Rehearsal, rehearse
 from iccld.training.trackers import RunLog
 from iccld.training.tracking import TrainingDisplay
 from iccld.training.update import Item, Update
@@ -91,7 +93,9 @@ class Trainer:
         self.config, self.fabric, self.loaders = config, fabric, loaders
         self.out, self.evaluate, self.preset = out, evaluate, preset
         self.update = Update(config, fabric=fabric, model=model, discriminator=discriminator, method=method)
+        self.rehearsal: Rehearsal | None = None
         self.step = self._saved_step = 0
+        self._saved_at = time.monotonic()
         self.pending: dict[str, list[Tensor]] = {}  # figures since the last row of metrics.csv
 
     def resume(self) -> int:
@@ -100,6 +104,22 @@ class Trainer:
         if checkpoint is not None:
             self._restore(checkpoint)
         return self.step
+
+    def rehearse(self) -> Rehearsal:
+        """Chooses the threads and measures what steps take; after ``resume``, on all ranks, at most once."""
+        if self.rehearsal is None:
+            self.rehearsal = rehearse(self.update, step=self.step, out=self.out, evaluate=self.evaluate)
+        return self.rehearsal
+
+    def outlook(self) -> Outlook:
+        """What lies ahead from the current step on."""
+        config = self.config
+        end = min(config.steps, config.stop_at or config.steps)
+        evaluations = 0
+        if self.evaluate is not None:
+            on_the_way = range(self.step + 1, end) if config.eval_every else ()
+            evaluations = sum(step % config.eval_every == 0 for step in on_the_way) + (end == config.steps)
+        return Outlook(self.rehearse().costs, self.step, end, evaluations=evaluations)
 
     def run(self) -> Outcome:
         """Trains from the current step to the end.
@@ -111,28 +131,41 @@ class Trainer:
                 that were taken are saved first.
         """
         config, first = self.config, self.fabric.is_global_zero
+        outlook = self.outlook()
         self.update.set_up()
-        with RunLog(config, self.out, resume_step=self.step, enabled=first) as log:
-            end = min(config.steps, config.stop_at or config.steps)
-            with TrainingDisplay(config.method, self.step, end, enabled=first) as display:
-                display.miou = log.miou
-                outcome = self._train(log, display, end)
-                if outcome == "finished":
-                    self._finish(log, display)
+        with (
+            RunLog(config, self.out, resume_step=self.step, enabled=first) as log,
+            TrainingDisplay(config.method, self.step, outlook, enabled=first) as display,
+        ):
+            display.miou = log.miou
+            outcome = self._train(log, display, outlook.end)
+            if outcome == "finished":
+                self._finish(log, display)
         return outcome
 
     def _train(self, log: RunLog, display: TrainingDisplay, end: int) -> Outcome:
         """Takes the steps up to ``end``, or those before a signal."""
-        config = self.config
-        last_logged, last_time = self.step, time.monotonic()
+        config, threads = self.config, self.rehearse().threads
+        last_logged, last_time, drifted = self.step, time.monotonic(), False
         with Interruption() as interruption, closing(self._batches(self.step, end)) as batches:
             # A run that was stopped in an evaluation lacks its row.
             self._evaluate_on_the_way(log, display, interruption)
             for step in range(self.step, end):
                 items, failure = self._fetch(batches, interruption)
-                if stopped_by := self._agree(_FAILED if failure else interruption.signal):
+                overdue = time.monotonic() - self._saved_at >= 60 * config.checkpoint_minutes
+                code = _FAILED if failure else interruption.signal
+                stopped_by, choose, save = self._agree(code, drifted, overdue)
+                if stopped_by:
                     return self._stop(stopped_by, failure, display)
+                if save and step != self._saved_step:
+                    self.save(display)
+                if choose:
+                    with display.phase("choosing threads"):
+                        threads.choose_again(step)
+                threads.follow(step)
+                begun = time.monotonic()
                 logs = self.update(step, items)
+                drifted = threads.drifts(time.monotonic() - begun)
                 self.step = step + 1
                 for name, value in logs.items():
                     self.pending.setdefault(name, []).append(value)
@@ -187,7 +220,7 @@ class Trainer:
             if self.fabric.is_global_zero:
                 self._write_checkpoint()
             self.fabric.barrier()
-        self._saved_step = self.step
+        self._saved_step, self._saved_at = self.step, time.monotonic()
 
     def _write_checkpoint(self) -> None:
         update = self.update
@@ -233,7 +266,7 @@ class Trainer:
     def _check_finite(self) -> None:
         """Looks at the losses and gradients since the last look; the host waits for the device here."""
         failure = self.update.first_failure()
-        if not self._agree(failure is not None):
+        if not any(self._agree(failure is not None)):
             return
         newest = max((self.out / "checkpoints").glob("step-*.safetensors"), default=None)
         kept = f"the last good checkpoint is {newest}" if newest else "no checkpoint was written yet"
@@ -246,12 +279,14 @@ class Trainer:
             f"{what}; {kept}; look at these files, or lower --optim.head-lr and --optim.backbone-lr"
         )
 
-    def _agree(self, code: int) -> int:
+    def _agree(self, *codes: int) -> list[int]:
         """The greatest of all ranks' codes."""
         if self.fabric.world_size == 1:
-            return code
-        codes = torch.tensor(code, device=self.fabric.device)
-        return int(self.fabric.all_reduce(codes, reduce_op="max"))  # type: ignore[arg-type]
+            return list(codes)
+        greatest: Any = self.fabric.all_reduce(
+            torch.tensor(codes, dtype=torch.int64, device=self.fabric.device), reduce_op="max"
+        )
+        return [int(code) for code in greatest.tolist()]
 
     def _evaluate_on_the_way(self, log: RunLog, display: TrainingDisplay, interruption: Interruption) -> None:
         """The evaluations of ``eval_every``; a signal ends one, and the run that goes on begins with it."""

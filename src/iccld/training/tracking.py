@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import math
 import re
 import sys
 import time
@@ -17,6 +18,9 @@ from iccld.errors import InputError
 from iccld.escaping import shortened, visible
 from iccld.files import read_bounded, write_text
 from iccld.progress import format_seconds, is_live, training_bar
+from iccld.training.outlook import Outlook
+
+_EARLY = 0.05
 
 _LARGEST_TABLE = 200_000_000
 
@@ -76,7 +80,7 @@ class TrainingDisplay:
     Args:
         title: of the run.
         start_step: where it begins.
-        end_step: where it ends.
+        outlook: where it ends, and what it takes.
         enabled: False shows nothing, as on all ranks but the first.
 
     Attributes:
@@ -85,12 +89,13 @@ class TrainingDisplay:
 
     miou: float | None = None
 
-    def __init__(self, title: str, start_step: int, end_step: int, *, enabled: bool = True) -> None:
-        self.title, self.end_step, self.enabled = title, end_step, enabled
-        self._bar = training_bar(title, start_step, end_step) if enabled and is_live() else None
+    def __init__(self, title: str, start_step: int, outlook: Outlook, *, enabled: bool = True) -> None:
+        self.title, self.outlook, self.end_step, self.enabled = title, outlook, outlook.end, enabled
+        self._bar = training_bar(title, start_step, self.end_step) if enabled and is_live() else None
         self._interval = 0.5 if self._bar else 15.0
-        self._last_shown = self._start = time.monotonic()
-        self._start_step = self._step = start_step
+        self._last_shown = self._last_step = time.monotonic()
+        self._first_line = start_step + max(3, math.ceil(_EARLY * (self.end_step - start_step)))
+        self._step = start_step
         self._figures: list[str] = []
 
     def __enter__(self) -> TrainingDisplay:
@@ -106,27 +111,38 @@ class TrainingDisplay:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Says, in a terminal, what is done between the steps."""
+        """Says, in a terminal, what is done between the steps, which do not take that time."""
         self._draw(name)
+        begun = time.monotonic()
         yield
+        seconds = time.monotonic() - begun
+        self._last_step += seconds
+        if name == "evaluating":
+            self.outlook.evaluated(seconds)
         self._draw()
 
     def show(self, step: int, figures: Mapping[str, SupportsFloat]) -> None:
         """Reports that ``step`` steps are done; figures are looked at only when a line is written."""
         now = time.monotonic()
-        last = step == self.end_step
-        self._step = step
-        if not self.enabled or (now - self._last_shown < self._interval and not last):
+        self.outlook.advance(step, now - self._last_step)
+        self._step, self._last_step = step, now
+        left = self.outlook.seconds_left()
+        # The first line comes early, if the run is long enough for anybody to wait for it.
+        due = step == self.end_step or now - self._last_shown >= self._interval
+        if not self.enabled or not (due or (step == self._first_line and left > self._interval)):
             return
         self._last_shown = now
-        pace = (now - self._start) / max(1, step - self._start_step)
         parts = [f"{name.removeprefix('train/')} {float(value):.3f}" for name, value in figures.items()]
-        self._figures = [f"{pace:.2f} s/step", *parts]
+        self._figures = [f"{self.outlook.seconds_per_step:.2f} s/step", *parts]
         if self._bar:
+            self._figures.insert(1, f"{format_seconds(left)} left")
             self._draw()
             return
-        left = f"{format_seconds(pace * (self.end_step - step))} left"
-        head = [f"{self.title}: step {step}/{self.end_step}", self._figures[0], left]
+        head = [
+            f"{self.title}: step {step}/{self.end_step}",
+            self._figures[0],
+            f"{format_seconds(left)} left",
+        ]
         print("  ".join([*head, *parts, *self._miou_text()]), file=sys.stderr, flush=True)
 
     def _draw(self, phase: str = "training") -> None:

@@ -118,7 +118,7 @@ class Update:
         figures: dict[str, list[Tensor]] = {}
         for micro, (labeled, target) in enumerate(items):
             torch.manual_seed(derive_seed(config.seed, step, micro, self.fabric.global_rank))
-            batch = self._to_device(labeled, target)
+            batch = self.to_device(labeled, target)
             names = [*labeled["name"], *(target["name"] if target else [])]
             with (
                 self.fabric.no_backward_sync(student, enabled=micro + 1 < len(items)),
@@ -188,7 +188,9 @@ class Update:
         total = torch.stack(list(norms.values())).sum().clamp_min(1e-12)
         return {f"train/gradient_share_{name}": norm / total for name, norm in norms.items()}
 
-    def _to_device(self, labeled: dict[str, Any], target: dict[str, Any] | None) -> Batch:
+    def to_device(self, labeled: dict[str, Any], target: dict[str, Any] | None) -> Batch:
+        """Brings a micro-batch to the device, images in [0, 1]."""
+
         def image(item: dict[str, Any]) -> Tensor:
             pixels: Tensor = self.fabric.to_device(item["image"])
             return pixels.float().div(255).contiguous(memory_format=torch.channels_last)

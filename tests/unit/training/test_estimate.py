@@ -22,7 +22,6 @@ def test_nothing_is_changed_and_demands_grow_with_the_batch() -> None:
         assert torch.equal(value, before[name])
     assert small.num_parameters == large.num_parameters == sum(p.numel() for p in model.parameters())
     assert large.peak_bytes > small.peak_bytes > 5 * 4 * small.num_parameters
-    assert small.seconds_per_step > 0
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])

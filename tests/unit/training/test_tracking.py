@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from iccld.training import tracking
+from iccld.training.outlook import Costs, Outlook
 from iccld.training.tracking import MetricsLog, TrainingDisplay, read_metrics
 
 
@@ -55,27 +56,27 @@ def test_display_speaks_now_and_then_and_at_the_end(
 ) -> None:
     clock = [100.0]
     monkeypatch.setattr(tracking.time, "monotonic", lambda: clock[0])
-    with TrainingDisplay("iccld", 10, 20) as display:
+    with TrainingDisplay("iccld", 10, Outlook(Costs(), 10, 20)) as display:
         for step in range(11, 21):
             clock[0] += 4
             display.show(step, {"train/loss": 0.5})
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(":")[1].split("  ")[0] for line in lines] == [
-        " step 14/20",
-        " step 18/20",
+        " step 13/20",
+        " step 17/20",
         " step 20/20",
     ]
-    assert lines[0] == "iccld: step 14/20  4.00 s/step  24 s left  loss 0.500"
+    assert lines[0] == "iccld: step 13/20  4.00 s/step  28 s left  loss 0.500"
 
 
 def test_other_ranks_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
-    with TrainingDisplay("iccld", 0, 1, enabled=False) as display:
+    with TrainingDisplay("iccld", 0, Outlook(Costs(), 0, 1), enabled=False) as display:
         display.show(1, {"train/loss": 0.5})
     assert capsys.readouterr().err == ""
 
 
 def test_display_names_the_last_miou(capsys: pytest.CaptureFixture[str]) -> None:
-    with TrainingDisplay("iccld", 0, 2) as display, display.phase("evaluating"):
+    with TrainingDisplay("iccld", 0, Outlook(Costs(), 0, 2)) as display, display.phase("evaluating"):
         display.miou = 33.26
         display.show(2, {"train/loss": 0.5})
     assert capsys.readouterr().err.endswith("loss 0.500  mIoU 33.3\n")
@@ -87,7 +88,7 @@ def test_display_in_a_terminal_shows_phase_and_figures(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    with TrainingDisplay("iccld", 0, 4) as display:
+    with TrainingDisplay("iccld", 0, Outlook(Costs(), 0, 4)) as display:
         display.show(1, {"train/loss": 0.5})
         with display.phase("evaluating"):
             display.miou = 12.0
@@ -97,4 +98,4 @@ def test_display_in_a_terminal_shows_phase_and_figures(
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", captured.err)
     assert "iccld evaluating" in shown
     last = [line for line in re.split(r"[\r\n]+", shown) if line.strip()][-1]
-    assert re.search(r"iccld training .* 4/4 .* s/step  loss 0.250  mIoU 12.0", last)
+    assert re.search(r"iccld training .* 4/4 .* s/step  0 s left  loss 0.250  mIoU 12.0", last)

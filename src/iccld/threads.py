@@ -1,0 +1,169 @@
+"""How many threads this process computes with: measured, since other programs may want the same processors.
+
+A thread that has no processor of its own keeps all others waiting at the end of every operation: two threads on two
+busy cores are several times slower than one (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from statistics import fmean
+
+import cv2
+import torch
+from torch.nn import functional as F
+
+from iccld.errors import InputError
+from iccld.machine import usable_cores
+
+_ROUNDS = 4
+_TIE = 1.05
+_HOPELESS = 2.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A number of threads and what speaks for it.
+
+    Attributes:
+        threads: the number.
+        seconds: what the trial took, by number of threads; empty where nothing was measured.
+        reason: why nothing was.
+    """
+
+    threads: int
+    seconds: Mapping[int, float]
+    reason: str = ""
+
+    @property
+    def why(self) -> str:
+        """In words, such as ``a trial took 0.41 s with 1 thread, 0.29 s with 2``."""
+        if not self.seconds:
+            return self.reason
+        return "a trial took " + ", ".join(
+            f"{seconds:.2g} s with {number}{' thread' if number == 1 else ''}"
+            for number, seconds in self.seconds.items()
+        )
+
+
+def set_threads(number: int) -> None:
+    """Sets the threads of torch; OpenCV gets none of its own, which would compete with them.
+
+    Raises:
+        InputError: more than a process can have.
+    """
+    if not 1 <= number <= 4096:
+        raise InputError(f"--threads is {number}; give 0 (automatic) or up to 4096")
+    torch.set_num_threads(number)
+    cv2.setNumThreads(0)
+
+
+def most_threads(num_processes: int = 1) -> int:
+    """The threads that a process could use: its share of the usable cores, or what ``OMP_NUM_THREADS`` says.
+
+    Args:
+        num_processes: how many processes of one run share the cores.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    # The launcher of ranks sets it to 1 by itself.
+    if asked.isdecimal() and int(asked) and "TORCHELASTIC_RUN_ID" not in os.environ:
+        return int(asked)
+    return max(1, usable_cores() // num_processes)
+
+
+def choose_threads(
+    work: Callable[[], object], most: int, *, helpers: int = 0, budget: float = 10.0
+) -> Choice:
+    """Tries one thread, half of them, all but those that helping processes need, and all, and keeps the fastest.
+
+    Of numbers that are about as fast the lowest is kept. The trials take turns, so that what else the machine does
+    meets all of them.
+
+    Args:
+        work: what is tried; it should be like the work to come.
+        most: the highest number of threads.
+        helpers: processes that work beside this one.
+        budget: seconds after which no further round of trials is begun.
+    """
+    numbers = sorted({1, max(1, most // 2), max(1, most - helpers), most})
+    if len(numbers) == 1:
+        set_threads(most)
+        return Choice(most, {}, _why_not(most))
+    times: dict[int, list[float]] = {}
+    start = time.monotonic()
+
+    def trial(number: int) -> float:
+        set_threads(number)
+        begun = time.monotonic()
+        work()
+        return time.monotonic() - begun
+
+    for number in numbers:  # the first time prepares the kernels for this number
+        trial(number)
+    for _ in range(_ROUNDS):
+        best = min((fmean(v) for v in times.values()), default=float("inf"))
+        for number in numbers:
+            if number not in times or fmean(times[number]) < _HOPELESS * best:
+                times.setdefault(number, []).append(trial(number))
+        if time.monotonic() - start > budget:
+            break
+    means = {number: fmean(values) for number, values in times.items()}
+    best = min(means.values())
+    chosen = next(number for number in numbers if means[number] <= _TIE * best)
+    set_threads(chosen)
+    return Choice(chosen, means)
+
+
+def use_threads(threads: int, device_type: str = "cpu") -> int:
+    """Sets the threads for prediction and returns their number.
+
+    Args:
+        threads: the number, or 0: measured by a small piece of work, once in the life of a process, and said on
+            stderr where there was a choice.
+        device_type: where the model computes; elsewhere than on the CPU nothing is measured.
+
+    Raises:
+        InputError: a number that no process can have.
+    """
+    if threads:
+        set_threads(threads)
+        return threads
+    if device_type != "cpu":
+        cv2.setNumThreads(0)
+        return torch.get_num_threads()
+    choice = _for_prediction(most_threads())
+    set_threads(choice.threads)
+    return choice.threads
+
+
+@cache
+def _for_prediction(most: int) -> Choice:
+    choice = choose_threads(_small_work(), most, budget=0.5)
+    if choice.seconds:
+        print(f"threads: {choice.threads} ({choice.why}; --threads sets another number)", file=sys.stderr)
+    return choice
+
+
+def _small_work() -> Callable[[], object]:
+    """Some convolutions, with gaps between them in which threads wait for each other, as in a network."""
+    image = torch.full((1, 32, 64, 128), 0.5).contiguous(memory_format=torch.channels_last)
+    weight = torch.full((32, 32, 3, 3), 0.01).contiguous(memory_format=torch.channels_last)
+
+    def work() -> None:
+        with torch.inference_mode():
+            state = image
+            for _ in range(8):
+                state = F.relu(F.conv2d(state, weight, padding=1))
+
+    return work
+
+
+def _why_not(most: int) -> str:
+    if os.environ.get("OMP_NUM_THREADS") == str(most) and usable_cores() > most:
+        return "OMP_NUM_THREADS"
+    return f"{usable_cores()} usable core{'s' if usable_cores() > 1 else ''}"
