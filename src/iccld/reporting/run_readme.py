@@ -16,6 +16,7 @@ config.json        its classes, colors and architecture; belongs to model.safete
 run.json           every setting of the training; data.json: what its data are
 metrics.csv        losses and scores by step; curves.png and adversary.png draw them
 checkpoints/       what resuming needs; without it the same command starts over
+threads.json       how many threads computed, from which step on, and why
 report.json        what was measured for report.html
 tensorboard/       the same for TensorBoard; trackers.json: how far each tracker is
 cache/             class counts; may be removed

@@ -32,9 +32,10 @@ class TrialStep:
         labels = F.interpolate(blocks.float(), size=crop, mode="nearest")[:, 0].long()
         pixels = torch.randint(0, 256, (shape[0], 3, *crop), generator=random, dtype=torch.uint8)
         names = ["trial"] * shape[0]
-        target = {"image": pixels.flip(0), "valid": torch.ones(shape, dtype=torch.bool), "name": names}
+        valid = torch.ones(shape, dtype=torch.bool)
+        target = {"image": pixels.flip(0), "valid": valid, "name": names}
         self._batch = update.to_device(
-            {"image": pixels, "label": labels, "name": names},
+            {"image": pixels, "label": labels, "valid": valid, "name": names},
             target if update.method.uses_target else None,
         )
 
