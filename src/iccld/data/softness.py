@@ -1,0 +1,248 @@
+"""Judging label maps: values in flat areas, or values that JPEG, blurring, scaling or noise have made.
+
+A label map as it was drawn is *hard*: its values fill areas, and where two areas meet there is nothing in between. One
+that went through JPEG, a blur, anti-aliasing, scaling with interpolation or noise is *soft*: along edges there are
+values that no class has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Int32, Integer
+
+from iccld.labels import IGNORE
+
+_MOST_PIXELS = 1 << 20
+_REACH = 16
+"""Pixels within which a soft edge has an area on both of its sides."""
+_FEW_STRAYS = 0.05
+"""Pixels of thin values for each pixel at an edge; a tiny object is below it."""
+_MANY_STRAYS = 0.3
+_EXPLAINED = 0.6
+"""Share of the thin values' pixels that must look like those of a soft edge."""
+_NEARLY_ALL = 0.85
+_GRAYS = 40
+"""A range of values that is wider is one of grays or colors, in which near values are alike; ids are not."""
+_THICK = 6
+"""Pixels in a row that are an area; shorter runs may be steps of an interpolated edge."""
+_FEWEST_EDGES = 20
+_SPECKLE = 0.05
+"""Pixels unlike all their neighbors for each pixel at an edge; maps that people drew have less than 0.02."""
+
+Plane = Integer[np.ndarray, "h w"]
+
+
+@dataclass(frozen=True)
+class Softness:
+    """Why a label map is soft.
+
+    Attributes:
+        num_values: how many values or colors it holds.
+        levels: those that fill areas: a gray value or id, or an RGB color; sorted.
+        is_ramp: whether the others lie in between, as after blurring and scaling; if not they are beside, as after
+            JPEG compression and noise.
+    """
+
+    num_values: int
+    levels: tuple[int | tuple[int, int, int], ...]
+    is_ramp: bool
+
+    @property
+    def text(self) -> str:
+        """One clause: what was seen, and what it comes from."""
+        shown = ", ".join(map(str, self.levels[:4])) + (", …" if len(self.levels) > 4 else "")
+        flat = f"only {len(self.levels)} of its {self.num_values} values fill areas ({shown})"
+        if not self.levels:
+            flat = f"none of its {self.num_values} values fills an area"
+        cause = "blurring, anti-aliasing or scaling with interpolation"
+        return (
+            f"{flat} and the others lie along edges, as {cause if self.is_ramp else 'JPEG compression or noise'} "
+            "leaves them"
+        )
+
+
+REMEDY = "take the label maps as they were drawn, save them as PNG and scale them with nearest neighbor only"
+"""What is to be done about a soft label map."""
+
+
+def judge(label: Plane | Integer[np.ndarray, "h w 3"]) -> Softness | None:
+    """Judges a label map by its pixels alone; of a large one, the part with the most edges.
+
+    Args:
+        label: ids, gray values or colors.
+
+    Returns:
+        Why it is soft; None if it is hard, or if nothing can be told.
+    """
+    planes = _busiest_part(label).astype(np.int32)
+    planes = planes[..., None] if planes.ndim == 2 else planes
+    values, index = _index(planes)
+    num = len(values)
+    if num <= 2 or min(index.shape) < 3:
+        return None
+    flat = _flat(index)
+    totals, filled = np.bincount(index.ravel(), minlength=num), np.bincount(index[flat], minlength=num)
+    is_level = filled >= np.maximum(totals / 4, 1)
+    stray = ~is_level[index]
+    num_strays, num_edges = int(stray.sum()), int(_edges(index).sum())
+    levels = tuple(v[0] if len(v) == 1 else (v[0], v[1], v[2]) for v in values[is_level].tolist())
+    named = values[(values != IGNORE).any(axis=1)] if values.shape[1] == 1 else values
+    has_grays = bool((np.ptp(named, axis=0) >= _GRAYS).any())
+    ramp, near = _likeness(planes, flat & ~stray, 8 if has_grays else 5)
+    alone = _speckle(index)
+    if num_strays >= _FEW_STRAYS * num_edges and num - len(levels) >= 2:
+        num_ramp = int((ramp & stray).sum())
+        explained = (ramp | ((near | (alone & bool(levels))) & has_grays)) & stray
+        if explained.sum() >= _EXPLAINED * num_strays:
+            return Softness(num, levels, is_ramp=num_ramp >= 0.7 * num_strays)
+        if num_strays >= _MANY_STRAYS * num_edges and num > 4 and has_grays and _has_small_steps(planes):
+            return Softness(num, levels, is_ramp=False)
+    if planes.shape[2] > 1 or num < 4:
+        return None
+    num_alone = int(alone.sum())
+    is_speckled = num_alone >= max(_FEWEST_EDGES, _SPECKLE * num_edges)
+    if is_speckled and ((ramp | near) & alone).sum() >= _NEARLY_ALL * num_alone:
+        return Softness(num, levels, is_ramp=bool((ramp & alone).sum() >= 0.7 * num_alone))
+    return Softness(num, levels, is_ramp=True) if _passes_between(planes[..., 0]) else None
+
+
+def _busiest_part(label: np.ndarray) -> np.ndarray:
+    """All of a label map, or the square part of a large one in which the most changes."""
+    height, width = label.shape[:2]
+    if height * width <= _MOST_PIXELS:
+        return label
+    changed = (label[:, 1:] != label[:, :-1]).reshape(height, width - 1, -1).any(axis=2)
+    sums = cv2.integral(changed.astype(np.uint8))
+    side = int(_MOST_PIXELS**0.5)
+    tall, wide = min(height, max(side, _MOST_PIXELS // width)), min(width, max(side, _MOST_PIXELS // height))
+    tops, lefts = (sorted({*range(0, n - m, 256), n - m}) for n, m in ((height, tall), (width, wide)))
+    corners = [(top, left) for top in tops for left in lefts]
+    ends = [(min(t + tall, height), min(x + wide, width - 1)) for t, x in corners]
+    counts = [
+        sums[b, r] - sums[t, r] - sums[b, x] + sums[t, x]
+        for (t, x), (b, r) in zip(corners, ends, strict=True)
+    ]
+    top, left = corners[int(np.argmax(counts))]
+    return label[top : top + tall, left : left + wide]
+
+
+def _index(planes: Int32[np.ndarray, "h w c"]) -> tuple[Int32[np.ndarray, "k c"], Int32[np.ndarray, "h w"]]:
+    """The values that occur, sorted, and for each pixel which of them it has."""
+    base = np.array([1 << 16 * i for i in reversed(range(planes.shape[2]))], np.int64)
+    packed = planes.astype(np.int64) @ base
+    found, places = np.unique(packed, return_inverse=True)
+    values = np.stack([found // b % 65536 for b in base.tolist()], axis=1)
+    return values.astype(np.int32), places.reshape(packed.shape).astype(np.int32)
+
+
+def _flat(index: Plane) -> Bool[np.ndarray, "h w"]:
+    """Whether each pixel lies in a square of 3×3 pixels of one value."""
+    top, height, width = index[1:-1, 1:-1], *index.shape
+    same = np.ones_like(top, dtype=bool)
+    for dy in range(3):
+        for dx in range(3):
+            same &= index[dy : height - 2 + dy, dx : width - 2 + dx] == top
+    centers = np.zeros(index.shape, np.uint8)
+    centers[1:-1, 1:-1] = same
+    return np.asarray(cv2.dilate(centers, np.ones((3, 3), np.uint8)), dtype=bool)
+
+
+def _edges(index: Plane) -> Bool[np.ndarray, "h w"]:
+    """Whether each pixel has a neighbor of another value, above, below or at its sides."""
+    edges = np.zeros(index.shape, bool)
+    across, down = index[:, 1:] != index[:, :-1], index[1:] != index[:-1]
+    edges[:, 1:] |= across
+    edges[:, :-1] |= across
+    edges[1:] |= down
+    edges[:-1] |= down
+    return edges
+
+
+def _speckle(index: Plane) -> Bool[np.ndarray, "h w"]:
+    """Whether none of the eight neighbors of each pixel has its value."""
+    height, width = index.shape
+    padded = np.pad(index, 1, constant_values=-1)
+    alone = np.ones(index.shape, bool)
+    for dy in range(3):
+        for dx in range(3):
+            if (dy, dx) != (1, 1):
+                alone &= padded[dy : height + dy, dx : width + dx] != index
+    return alone
+
+
+def _likeness(
+    planes: Int32[np.ndarray, "h w c"], area: Bool[np.ndarray, "h w"], parts: int
+) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
+    """Whether each pixel's value lies between those of the areas on two sides of it, and whether it is near one.
+
+    Near is what differs by at most one of ``parts`` parts of the range of values.
+    """
+    ramp, near = np.zeros(area.shape, bool), np.zeros(area.shape, bool)
+    tolerance = np.maximum(np.ptp(planes.reshape(-1, planes.shape[2]), axis=0) // parts, 1)
+    for one, other in _sides(planes, area):
+        known = (one[..., 0] >= 0) & (other[..., 0] >= 0)
+        least, most = np.minimum(one, other), np.maximum(one, other)
+        inside = ((planes >= least) & (planes <= most)).all(axis=2)
+        ramp |= known & inside & (planes != one).any(axis=2) & (planes != other).any(axis=2)
+        for side in (one, other):
+            near |= (side[..., 0] >= 0) & (np.abs(planes - side) <= tolerance).all(axis=2)
+    return ramp, near
+
+
+def _sides(
+    planes: Int32[np.ndarray, "h w c"], area: Bool[np.ndarray, "h w"]
+) -> Iterator[tuple[Int32[np.ndarray, "h w c"], Int32[np.ndarray, "h w c"]]]:
+    """The values of the nearest areas left and right, then above and below; −1 beyond reach."""
+    for axis in (1, 0):
+        turned = np.moveaxis(planes, axis, 0), np.moveaxis(area, axis, 0)
+        ahead = _last_seen(*turned)
+        behind = _last_seen(turned[0][::-1], turned[1][::-1])[::-1]
+        yield np.moveaxis(ahead, 0, axis), np.moveaxis(behind, 0, axis)
+
+
+def _last_seen(planes: np.ndarray, area: np.ndarray) -> np.ndarray:
+    """Along the first axis, the value of the last area pixel before each pixel, if it is in reach; else −1."""
+    places = np.arange(len(area))[:, None]
+    last = np.maximum.accumulate(np.where(area, places, -_REACH - 1), axis=0)
+    seen = np.take_along_axis(planes, np.maximum(last, 0)[..., None], axis=0)
+    return np.where((places - last <= _REACH)[..., None], seen, -1)
+
+
+def _has_small_steps(planes: Int32[np.ndarray, "h w c"]) -> bool:
+    """Whether most changes from a pixel to the next are small for the range of values."""
+    tolerance = (planes.max(axis=(0, 1)) - planes.min(axis=(0, 1))) / 8
+    small = changed = 0
+    for axis in (0, 1):
+        steps = np.abs(np.diff(planes, axis=axis))
+        differs = (steps > 0).any(axis=2)
+        changed += int(differs.sum())
+        small += int((differs & (steps <= tolerance).all(axis=2)).sum())
+    return small > changed / 2
+
+
+def _passes_between(plane: Plane) -> bool:
+    """Whether areas meet by short runs of values in between, for several pairs of areas and nearly everywhere.
+
+    This finds interpolated ids, whose values in between are classes as well.
+    """
+    through: set[tuple[int, int]] = set()
+    num_through = num_direct = 0
+    for rows in (plane, plane.T):
+        line = np.pad(rows, ((0, 0), (0, 1)), constant_values=-1).ravel()
+        starts = np.flatnonzero(np.append(True, line[1:] != line[:-1]))
+        lengths, values = np.diff(np.append(starts, len(line))), line[starts]
+        thick = np.flatnonzero((lengths >= _THICK) & (values >= 0))
+        rising = np.append(0, np.cumsum(values[1:] > values[:-1]))
+        breaks = np.cumsum(values < 0)
+        one, other = thick[:-1], thick[1:]
+        far = (np.abs(values[one] - values[other]) >= 2) & (breaks[one] == breaks[other])
+        ups, steps = rising[other] - rising[one], other - one
+        direct, monotone = far & (steps == 1), far & (steps > 1) & ((ups == 0) | (ups == steps))
+        num_direct, num_through = num_direct + int(direct.sum()), num_through + int(monotone.sum())
+        pairs = np.sort(np.stack([values[one], values[other]], axis=1)[monotone], axis=1)
+        through.update(map(tuple, np.unique(pairs, axis=0).tolist()))
+    return num_through >= max(_FEWEST_EDGES, 4 * num_direct) and len(through) >= 3
