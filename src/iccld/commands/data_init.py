@@ -68,6 +68,14 @@ class DataInitArgs:
         from iccld.data.guessing.toml_text import to_toml
 
         guess = guess_folder(self.folder, names=self.classes)
+        bare = [name for name, entry in guess.splits.items() if not entry.labels]
+        if self.role == "source" and len(bare) == len(guess.splits):
+            why = " ".join(guess.notes) or "no label maps were found"
+            raise InputError(f"{self.folder}: a source needs labels to learn from: {why}")
+        if self.role == "source" and "train" in bare:
+            raise InputError(
+                f"{self.folder}: a source needs labels to learn from, but its split train has none"
+            )
         text = to_toml(guess, role=self.role, outside=self.out is not None)
         if not self.dry_run:
             write_text(path, text)

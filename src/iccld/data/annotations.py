@@ -9,9 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from iccld.data.layouts import walk
+from iccld.data.folders import walk
 from iccld.errors import InputError
 from iccld.files import open_regular
 
@@ -39,7 +38,11 @@ class Annotations:
     @property
     def text(self) -> str:
         """One clause that names the format, a file and the remedy."""
-        return f"there are annotations in {self.title} ({self.example}), which are not read: {self.remedy}"
+        return self.worded(str(self.example))
+
+    def worded(self, example: str) -> str:
+        """The same with another path of the file."""
+        return f"there are annotations in {self.title} ({example}), which are not read: {self.remedy}"
 
 
 def find_annotations(folder: Path) -> Annotations | None:
@@ -52,6 +55,8 @@ def find_annotations(folder: Path) -> Annotations | None:
         ending = _ending(path.name)
         if ending in _BY_ENDING:
             return Annotations(*_with_example(_BY_ENDING[ending], path))
+        if path.name.endswith("_polygons.json"):
+            return Annotations(*_with_example(_POLYGONS, path))
         if ending in _BY_CONTENT and looked[ending] < _FEW:
             looked[ending] += 1
             found = _BY_CONTENT[ending](_beginning(path))
@@ -96,7 +101,7 @@ def _of_json(text: str) -> _Format | None:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        value = None  # cut off, or no JSON: the words at its beginning must do
+        # It is cut off, or no JSON: the words at its beginning must do.
         keys = set(re.findall(r'"([A-Za-z_ ]{1,40})"\s*:', text[:200_000]))
         return _of_keys(keys)
     if isinstance(value, list):
@@ -104,14 +109,17 @@ def _of_json(text: str) -> _Format | None:
         if "data" in first and ("annotations" in first or "completions" in first or "predictions" in first):
             return "Label Studio's JSON", "export them from Label Studio as 'PNG brush labels', then " + _SAVE
         if "image" in first and "annotations" in first:
-            return "CreateML's JSON (boxes)", "boxes have no outlines; label the images with polygons or brushes"
+            return (
+                "CreateML's JSON (boxes)",
+                "boxes have no outlines; label the images with polygons or brushes",
+            )
         if "labels" in first and "name" in first:
             return "Scalabel's JSON (BDD100K)", _PAINT
         return _of_keys(set(first))
     if not isinstance(value, dict):
         return None
     inner = next((entry for entry in value.values() if isinstance(entry, dict)), {})
-    return _of_keys(set(value)) or ("VIA's JSON", _PAINT) * ({"regions", "filename"} <= set(inner)) or None
+    return _of_keys(set(value)) or (("VIA's JSON", _PAINT) if {"regions", "filename"} <= set(inner) else None)
 
 
 def _of_keys(keys: set[str]) -> _Format | None:
@@ -121,31 +129,54 @@ def _of_keys(keys: set[str]) -> _Format | None:
     return None
 
 
+_COCO = (
+    "COCO's JSON",
+    "paint its polygons with pycocotools (COCO.annToMask), one PNG file of class ids per image",
+)
+_LABELBOX = ("Labelbox' JSON", "export the masks from Labelbox as PNG files")
+_POLYGONS = (
+    "Cityscapes' polygons",
+    "paint them with the data set's tools (createTrainIdLabelImgs of cityscapesScripts, createLabels of IDD)",
+)
+_PANOPTIC = ("COCO's panoptic JSON", "convert its PNG files of segments to PNG files of class ids")
 _JSON_KEYS: tuple[tuple[set[str], _Format], ...] = (
-    ({"imgHeight", "imgWidth", "objects"}, ("Cityscapes' polygons", "run createTrainIdLabelImgs of cityscapesScripts")),
-    ({"shapes", "imagePath"}, ("labelme's JSON", "run labelme_json_to_dataset or labelme2voc, which " + "paint PNG files")),
-    ({"segments_info", "annotations"}, ("COCO's panoptic JSON", "convert its PNG files of segments to PNG files of class ids")),
-    ({"annotations", "categories"}, ("COCO's JSON", "paint its polygons with pycocotools (COCO.annToMask) into one PNG file of class ids for each image")),
-    ({"images", "categories"}, ("COCO's JSON", "paint its polygons with pycocotools (COCO.annToMask) into one PNG file of class ids for each image")),
+    ({"imgHeight", "imgWidth", "objects"}, _POLYGONS),
+    (
+        {"shapes", "imagePath"},
+        ("labelme's JSON", "run labelme2voc, which comes with labelme and paints PNG files"),
+    ),
+    ({"segments_info", "annotations"}, _PANOPTIC),
+    ({"annotations", "categories"}, _COCO),
+    ({"images", "categories"}, _COCO),
     ({"_via_img_metadata"}, ("VIA's JSON", _PAINT)),
     ({"_via_settings"}, ("VIA's JSON", _PAINT)),
     ({"objects", "size"}, ("Supervisely's JSON", "export the project from Supervisely as PNG masks")),
-    ({"Labeled Data"}, ("Labelbox' JSON", "export the masks from Labelbox as PNG files")),
-    ({"data_row", "projects"}, ("Labelbox' JSON", "export the masks from Labelbox as PNG files")),
-    ({"item", "annotations", "version"}, ("Darwin's JSON (V7)", "export the data set from V7 as semantic masks")),
+    ({"Labeled Data"}, _LABELBOX),
+    ({"data_row", "projects"}, _LABELBOX),
+    (
+        {"item", "annotations", "version"},
+        ("Darwin's JSON (V7)", "export the data set from V7 as semantic masks"),
+    ),
     ({"type", "features"}, ("GeoJSON", _PAINT)),
     ({"frames", "labels"}, ("Scalabel's JSON (BDD100K)", _PAINT)),
-)  # fmt: skip
+)
 
 
 def _of_xml(text: str) -> _Format | None:
     head = text[:200_000]
     if re.search(r"<annotations\b", head) and re.search(r"<image\b", head):
         return "CVAT's XML", "export the task from CVAT as 'Segmentation mask'"
-    if re.search(r"<annotation\b", head) and "<object>" in head and re.search(r"<(polygon|polygon\b.*)>", head):
+    if (
+        re.search(r"<annotation\b", head)
+        and "<object>" in head
+        and re.search(r"<(polygon|polygon\b.*)>", head)
+    ):
         return "LabelMe's XML", _PAINT
     if re.search(r"<annotation\b", head) and re.search(r"<(object|filename)>", head):
-        return "Pascal VOC's XML (boxes)", "boxes have no outlines; take SegmentationClass/, or label with polygons"
+        return (
+            "Pascal VOC's XML (boxes)",
+            "boxes have no outlines; take SegmentationClass/, or label with polygons",
+        )
     return None
 
 
@@ -160,8 +191,14 @@ def _of_txt(text: str) -> _Format | None:
     if not all(-0.01 <= number <= 1.01 for number in numbers):
         return None
     if all(len(line) == 5 for line in lines):
-        return "YOLO's text files (boxes)", "boxes have no outlines; label the images with polygons or brushes"
-    return "YOLO's text files (polygons)", "scale its polygons to pixels and paint them into one PNG file of class ids each"
+        return (
+            "YOLO's text files (boxes)",
+            "boxes have no outlines; label the images with polygons or brushes",
+        )
+    return (
+        "YOLO's text files (polygons)",
+        "scale its polygons to pixels and paint them into one PNG file of class ids each",
+    )
 
 
 def _of_csv(text: str) -> _Format | None:

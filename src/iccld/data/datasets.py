@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 from iccld.data.image_files import RawLabel, image_size, read_image, read_label
 from iccld.data.layouts import LAYOUTS, FilePair, Layout, folders_of_splits, need_folder
 from iccld.data.own_folder import own_folder, own_splits
+from iccld.data.softness import advise
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19, IGNORE, LabelSpace, suggest
 from iccld.resizing import resize_label
@@ -156,7 +157,7 @@ class FileDataset:
             first, more = int(found[0]), f" and {len(found) - 1} other ids" if len(found) > 1 else ""
             raise InputError(
                 f"{pair.label}: id {first} ({int(counts[0])} pixels){more} has no class in {self.name}; "
-                + self.layout.mend_ids
+                + advise(raw, self.layout.mend_ids)
             )
         return np.asarray(label, dtype=np.uint8)
 

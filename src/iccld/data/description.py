@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -199,18 +198,29 @@ def _ids(path: Path, value: Mapping[str, Any], space: LabelSpace) -> dict[int, i
     if "ids" not in value:
         return {**{i: i for i in range(len(space))}, **ids}
     for key, class_name in _typed(path, value, "ids", dict, {}).items():
-        if not re.fullmatch("[0-9]{1,5}", key) or int(key) > 65535:
-            raise InputError(
-                f'{path}: [ids] has the key {shortened(key)}; write id = "class" with ids from 0 to 65535'
-            )
+        span = _span(path, key)
         if class_name not in space.names:
             raise InputError(
                 f"{path}: [ids] {key} = {shortened(class_name)}; {suggest(str(class_name)[:100], space.names)}"
             )
-        if int(key) in ignored and "ignore" in value:
-            raise InputError(f"{path}: id {key} is both in ignore and in [ids]; remove one of them")
-        ids[int(key)] = space.names.index(class_name)
+        for raw in span:
+            if raw in ignored and "ignore" in value:
+                raise InputError(f"{path}: id {raw} is both in ignore and in [ids]; remove one of them")
+            ids[raw] = space.names.index(class_name)
     return ids
+
+
+def _span(path: Path, key: str) -> range:
+    """The ids that a key of [ids] stands for: one, or those from the first to the last of ``1-127``."""
+    first, dash, last = key.partition("-")
+    last = last if dash else first
+    if not all(end.isascii() and end.isdecimal() and len(end) <= 5 for end in (first, last)):
+        first, last = "1", "0"
+    if not int(first) <= int(last) <= 65535:
+        raise InputError(
+            f'{path}: [ids] has the key {shortened(key)}; write id = "class" with ids from 0 to 65535, or first-last = "class"'
+        )
+    return range(int(first), int(last) + 1)
 
 
 def _color_ids(

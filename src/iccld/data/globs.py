@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -101,6 +102,18 @@ def data_glob(pattern: str) -> Glob:
         InputError: as of ``Glob``.
     """
     return Glob(pattern, braces=True)
+
+
+def data_key(pattern: str, name: str) -> tuple[str, ...] | None:
+    """What the wildcards of a glob of ``dataset.toml`` stand for in a path, by which images and labels are paired.
+
+    Letters with accents are the same in whichever of the two forms of Unicode a system writes them.
+
+    Raises:
+        InputError: as of ``Glob``.
+    """
+    found = data_glob(pattern).match(name)
+    return None if found is None else tuple(unicodedata.normalize("NFC", part) for part in found)
 
 
 def fixed_folders(pattern: str, magic: str) -> tuple[list[str], str]:

@@ -27,6 +27,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from iccld.data.integrity import read_bytes, verify
 from iccld.data.picture_header import Header, check_scans, read_header
+from iccld.data.softness import advise, alpha_tells
 from iccld.errors import InputError
 from iccld.files import open_regular, printable, write_atomic
 
@@ -78,14 +79,16 @@ def read_label(path: str | os.PathLike[str], colors: Mapping[Color, int] | None 
     """Reads a label map as the raw ids of the file, shape (h, w), uint8 or uint16.
 
     Palette files give their indices; 16-bit files with several channels give the first RGB channel (SYNTHIA
-    keeps the class there); a gray map that was saved as RGB gives its gray value.
+    keeps the class there); a gray map that was saved as RGB gives its gray value, and one with red alone its red.
 
     Args:
         path: the file, in a lossless format.
         colors: for color-coded maps, RGB color → id. A color that is not listed is an error.
 
     Raises:
-        InputError: the file is missing, empty, truncated, no image, lossy, or color-coded without ``colors``.
+        InputError: the file is missing, empty, truncated, no image, lossy, or color-coded without ``colors``, or
+            its mask is in the alpha channel. Where colors are not listed since the map was compressed, blurred or
+            scaled, the message says so.
     """
     path = Path(path)
     with _enough_memory(path):
@@ -99,6 +102,8 @@ def read_label(path: str | os.PathLike[str], colors: Mapping[Color, int] | None 
                     f"{_shown(path)}: cannot be decoded as a label map; replace or remove the file"
                 )
             # OpenCV orders channels blue, green, red; an alpha channel would come fourth.
+            if raw.ndim == 3 and raw.shape[2] == 4:
+                _refuse_mask_in_alpha(path, raw[:, :, :3], raw[:, :, 3])
             return raw if raw.ndim == 2 else np.ascontiguousarray(raw[:, :, 2])
         return _label_from_pillow(path, data, header, colors)
 
@@ -115,6 +120,20 @@ def open_label(path: str | os.PathLike[str]) -> Iterator[tuple[Image.Image, Head
         data, header = _read_lossless(path)
         with _opened_by_pillow(path, data, header) as image:
             yield image, header
+
+
+def label_pixels(path: Path, image: Image.Image) -> np.ndarray:
+    """Decodes an opened label map: (h, w) of one channel, (h, w, 3) of colors; alpha is dropped.
+
+    Raises:
+        InputError: the alpha channel holds what the others do not, as where a mask was saved as transparency.
+    """
+    raw = np.asarray(image)
+    if image.mode in ("LA", "La", "RGBA", "RGBa"):
+        _refuse_mask_in_alpha(path, raw[:, :, :-1], raw[:, :, -1])
+    if image.mode in ("LA", "La"):
+        return np.ascontiguousarray(raw[:, :, 0])
+    return np.ascontiguousarray(raw[:, :, :3]) if raw.ndim == 3 else raw
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -241,13 +260,8 @@ def _opened_by_pillow(path: Path, data: bytes, header: Header) -> Iterator[Image
 def _label_from_pillow(
     path: Path, data: bytes, header: Header, colors: Mapping[Color, int] | None
 ) -> RawLabel:
-    raw: np.ndarray
     with _opened_by_pillow(path, data, header) as image:
-        if image.mode in ("LA", "La"):
-            image.load()
-            raw = np.asarray(image.getchannel(0))
-        else:
-            raw = np.asarray(image.convert("RGB") if image.mode in ("RGBA", "RGBX") else image)
+        raw = label_pixels(path, image)
     if raw.ndim == 3:
         return _ids_from_colors(path, raw, colors)
     if raw.dtype == np.bool_:
@@ -269,11 +283,11 @@ def _ids_from_colors(path: Path, raw: np.ndarray, colors: Mapping[Color, int] | 
             f"{_shown(path)}: label map has {raw.shape[2]} channels; save one channel of ids as PNG"
         )
     if colors is None:
-        if (raw[:, :, 0] == raw[:, :, 1]).all() and (raw[:, :, 0] == raw[:, :, 2]).all():
+        if is_gray(raw) or is_red(raw):
             return np.ascontiguousarray(raw[:, :, 0])
+        usual = "give one channel of ids, or a dataset.toml with color_coded = true (docs/data.md)"
         raise InputError(
-            f"{_shown(path)}: label map is color-coded RGB, but class ids are needed; "
-            "give one channel of ids, or a dataset.toml with color_coded = true (docs/data.md)"
+            f"{_shown(path)}: label map is color-coded RGB, but class ids are needed; {advise(raw, usual)}"
         )
     table = np.full(1 << 24, -1, dtype=np.int32)
     for (red, green, blue), label in colors.items():
@@ -289,10 +303,28 @@ def _ids_from_colors(path: Path, raw: np.ndarray, colors: Mapping[Color, int] | 
             color = (first >> 16, first >> 8 & 255, first & 255)
             raise InputError(
                 f"{_shown(path)}: color {color} ({_count(raw, color)} pixels) belongs to no class; "
-                "add it to colors or ignore_colors in dataset.toml"
+                + advise(raw, "add it to colors or ignore_colors in dataset.toml")
             )
         ids[row] = labels
     return ids
+
+
+def is_gray(rgb: UInt8[np.ndarray, "h w 3"]) -> bool:
+    """Whether all channels are the same, so that a map of ids was saved as RGB."""
+    return bool((rgb[:, :, 0] == rgb[:, :, 1]).all() and (rgb[:, :, 0] == rgb[:, :, 2]).all())
+
+
+def is_red(rgb: UInt8[np.ndarray, "h w 3"]) -> bool:
+    """Whether green and blue are 0 throughout, as where ids are kept in the red channel (CARLA)."""
+    return not rgb[:, :, 1:].any()
+
+
+def _refuse_mask_in_alpha(path: Path, pixels: np.ndarray, alpha: np.ndarray) -> None:
+    if alpha_tells(pixels, alpha):
+        raise InputError(
+            f"{_shown(path)}: its mask is in the alpha channel, which tells apart pixels of one color; "
+            "save that channel as a gray PNG (Pillow: image.getchannel('A'))"
+        )
 
 
 def _count(raw: np.ndarray, color: Color) -> int:

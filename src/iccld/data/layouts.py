@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -240,7 +241,8 @@ def _by_key(files: Iterable[Path], folder: Path, ending: str = "") -> dict[str, 
     """Keys files by relative path without suffix and ``ending``; files without ``ending`` are left out."""
     keyed: dict[str, Path] = {}
     for path in files:
-        stem = path.relative_to(folder).with_suffix("").as_posix()
+        # Two systems may write one accent in two ways.
+        stem = unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
         if not stem.endswith(ending):
             continue
         key = stem.removesuffix(ending)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from iccld.data.annotations import find_annotations
 from iccld.data.description import DESCRIPTION, Description, read_description
 from iccld.data.folders import require_below
-from iccld.data.globs import data_glob, fixed_folders
+from iccld.data.globs import data_key, fixed_folders
 from iccld.data.layouts import FilePair, Layout, list_images, pair_folders, read_list
 from iccld.data.plain_folder import LABEL_WORDS, find_splits, require_split
 from iccld.errors import InputError
@@ -61,8 +62,10 @@ def _described(description: Description, split: str, needs_labels: bool) -> Layo
     labels: dict[tuple[str, ...], tuple[str, Path]] = {}
     if label_glob is not None:
         labels = match_glob(root, label_glob)
-    if needs_labels and label_glob is None:
-        raise InputError(f'{path}: has no labels for split {split!r}; add labels = "glob" to it')
+    if label_glob is None and (needs_labels or description.role == "source"):
+        why = "is a source, which needs labels, but " if description.role == "source" else ""
+        advice = _annotations(root, 'add labels = "glob" to it')
+        raise InputError(f"{path}: {why}has no labels for split {split!r}; {advice}")
     if needs_labels and not labels:
         raise InputError(f"{path}: labels = {label_glob!r} matches no file; mend the glob")
     if labels and len(next(iter(images))) != len(next(iter(labels))):
@@ -115,7 +118,7 @@ def _plain(root: Path, split: str, needs_labels: bool) -> Layout:
     if needs_labels:
         raise InputError(
             f"{place.images}: labels are needed, but there is neither images/ and labels/ nor a {DESCRIPTION}; "
-            "add one of them ('iccld data init' looks at the folder and writes it)"
+            + _annotations(root, "add one of them ('iccld data init' looks at the folder and writes it)")
         )
     layout = pair_folders("folder", place.images, place.images, place.images / "labels", needs_labels, root)
     deep = [
@@ -127,6 +130,12 @@ def _plain(root: Path, split: str, needs_labels: bool) -> Layout:
             f"'iccld data init {root}' write a {DESCRIPTION}"
         )
     return layout
+
+
+def _annotations(root: Path, otherwise: str) -> str:
+    """What to do about labels that are missing: convert the annotations that there are, else ``otherwise``."""
+    found = find_annotations(root)
+    return otherwise if found is None else found.text
 
 
 def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Path]]:
@@ -144,11 +153,10 @@ def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Pat
     """
     folders, rest = fixed_folders(pattern, "*?{")
     base = Path(root, "/" if pattern.startswith("/") else "", *folders)
-    glob = data_glob(rest)
     found: dict[tuple[str, ...], tuple[str, Path]] = {}
     for path in list_images(base, root):
         name = path.relative_to(base).as_posix()
-        key = glob.match(name)
+        key = data_key(rest, name)
         if key is None:
             continue
         if key in found:

@@ -43,12 +43,14 @@ class Softness:
     Attributes:
         num_values: how many values or colors it holds.
         levels: those that fill areas: a gray value or id, or an RGB color; sorted.
+        share: the share of the pixels that they have, 0 to 1.
         is_ramp: whether the others lie in between, as after blurring and scaling; if not they are beside, as after
             JPEG compression and noise.
     """
 
     num_values: int
     levels: tuple[int | tuple[int, int, int], ...]
+    share: float
     is_ramp: bool
 
     @property
@@ -67,6 +69,21 @@ class Softness:
 
 REMEDY = "take the label maps as they were drawn, save them as PNG and scale them with nearest neighbor only"
 """What is to be done about a soft label map."""
+
+
+def advise(label: Plane | Integer[np.ndarray, "h w 3"], otherwise: str) -> str:
+    """What to say of a label map with a value that no class has: that it is soft if it is, else ``otherwise``."""
+    softness = judge(label)
+    return otherwise if softness is None else f"{softness.text}; {REMEDY}"
+
+
+def alpha_tells(pixels: Integer[np.ndarray, "h w *c"], alpha: Integer[np.ndarray, "h w"]) -> bool:
+    """Whether an alpha channel tells apart pixels of one value or color, so that a mask would be lost without it."""
+    if alpha.size == 0 or (alpha == alpha.flat[0]).all():
+        return False
+    values, index = _index(pixels.reshape(*alpha.shape, -1).astype(np.int32))
+    pairs = np.unique(index.astype(np.int64) << 16 | alpha)
+    return len(pairs) > len(values)
 
 
 def judge(label: Plane | Integer[np.ndarray, "h w 3"]) -> Softness | None:
@@ -90,24 +107,26 @@ def judge(label: Plane | Integer[np.ndarray, "h w 3"]) -> Softness | None:
     stray = ~is_level[index]
     num_strays, num_edges = int(stray.sum()), int(_edges(index).sum())
     levels = tuple(v[0] if len(v) == 1 else (v[0], v[1], v[2]) for v in values[is_level].tolist())
+    share = 1 - num_strays / stray.size
     named = values[(values != IGNORE).any(axis=1)] if values.shape[1] == 1 else values
     has_grays = bool((np.ptp(named, axis=0) >= _GRAYS).any())
-    ramp, near = _likeness(planes, flat & ~stray, 8 if has_grays else 5)
+    tolerance = np.maximum(np.ptp(named, axis=0) // 8, 1)
+    ramp, near = _likeness(planes, flat & ~stray, tolerance)
     alone = _speckle(index)
     if num_strays >= _FEW_STRAYS * num_edges and num - len(levels) >= 2:
         num_ramp = int((ramp & stray).sum())
         explained = (ramp | ((near | (alone & bool(levels))) & has_grays)) & stray
         if explained.sum() >= _EXPLAINED * num_strays:
-            return Softness(num, levels, is_ramp=num_ramp >= 0.7 * num_strays)
+            return Softness(num, levels, share, is_ramp=num_ramp >= 0.7 * num_strays)
         if num_strays >= _MANY_STRAYS * num_edges and num > 4 and has_grays and _has_small_steps(planes):
-            return Softness(num, levels, is_ramp=False)
+            return Softness(num, levels, share, is_ramp=False)
     if planes.shape[2] > 1 or num < 4:
         return None
     num_alone = int(alone.sum())
     is_speckled = num_alone >= max(_FEWEST_EDGES, _SPECKLE * num_edges)
     if is_speckled and ((ramp | near) & alone).sum() >= _NEARLY_ALL * num_alone:
-        return Softness(num, levels, is_ramp=bool((ramp & alone).sum() >= 0.7 * num_alone))
-    return Softness(num, levels, is_ramp=True) if _passes_between(planes[..., 0]) else None
+        return Softness(num, levels, share, is_ramp=bool((ramp & alone).sum() >= 0.7 * num_alone))
+    return Softness(num, levels, share, is_ramp=True) if _passes_between(planes[..., 0]) else None
 
 
 def _busiest_part(label: np.ndarray) -> np.ndarray:
@@ -175,14 +194,10 @@ def _speckle(index: Plane) -> Bool[np.ndarray, "h w"]:
 
 
 def _likeness(
-    planes: Int32[np.ndarray, "h w c"], area: Bool[np.ndarray, "h w"], parts: int
+    planes: Int32[np.ndarray, "h w c"], area: Bool[np.ndarray, "h w"], tolerance: Int32[np.ndarray, " c"]
 ) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
-    """Whether each pixel's value lies between those of the areas on two sides of it, and whether it is near one.
-
-    Near is what differs by at most one of ``parts`` parts of the range of values.
-    """
+    """Whether each pixel's value lies between those of the areas on two sides of it, and whether it is near one."""
     ramp, near = np.zeros(area.shape, bool), np.zeros(area.shape, bool)
-    tolerance = np.maximum(np.ptp(planes.reshape(-1, planes.shape[2]), axis=0) // parts, 1)
     for one, other in _sides(planes, area):
         known = (one[..., 0] >= 0) & (other[..., 0] >= 0)
         least, most = np.minimum(one, other), np.maximum(one, other)

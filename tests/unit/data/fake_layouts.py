@@ -39,9 +39,10 @@ _CONFIG2 = [
 
 
 def paint(code: Code, seed: int) -> np.ndarray:
-    """Class names as a street has them: sky above, road below, the rest in between."""
+    """Class names as a street has them: sky above, road below, the rest in between, in squares of 3×3 pixels."""
     rng = np.random.default_rng(seed)
-    names = rng.choice(np.array([*code, *code], dtype=object), SIZE)
+    squares = rng.choice(np.array([*code, *code], dtype=object), (SIZE[0] // 3, SIZE[1] // 3))
+    names = squares.repeat(3, axis=0).repeat(3, axis=1)
     if "sky" in code and "road" in code:
         names[:6], names[-6:] = "sky", "road"
     return names

@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from iccld.data.image_files import Color, open_label, read_label
+from iccld.data.image_files import Color, is_gray, is_red, label_pixels, open_label, read_label
+from iccld.data.softness import REMEDY, Softness, judge
 from iccld.errors import InputError
 
 NUM_SAMPLES = 64
 """Label maps that are read: they are spread over the set, and reading takes a second or two."""
 _MOST_PIXELS = 60_000_000
 _MOST_COLORS = 254
+_FAR = 40
+"""Difference of two values from which they are black and a gray, not two ids."""
 
 
 @dataclass
@@ -31,6 +34,10 @@ class Evidence:
         rows: id → mean row of its pixels, 0 (top) to 1 (bottom).
         colors: RGB color → pixels, for maps of three channels.
         palette: id → color, where the files have a palette.
+        red: id → pixels, for maps of three channels with red alone, until ``colors`` or ``ids`` take them.
+        soft: the files that are soft, see ``iccld.data.softness``, and why.
+        hard: the ids of the files that are not soft.
+        levels: where soft maps were read as one of two gray values, the nearer one: these two.
         fault: why a file cannot be a label map; empty if all can.
     """
 
@@ -41,7 +48,19 @@ class Evidence:
     rows: dict[int, float] = field(default_factory=dict)
     colors: Counter[Color] = field(default_factory=Counter)
     palette: dict[int, Color] = field(default_factory=dict)
+    red: Counter[int] = field(default_factory=Counter)
+    soft: list[tuple[Path, Softness]] = field(default_factory=list)
+    hard: set[int] = field(default_factory=set)
+    levels: tuple[int, int] | None = None
     fault: str = ""
+
+    def judge(self, path: Path, pixels: np.ndarray) -> None:
+        """Keeps a file that is soft."""
+        softness = judge(pixels)
+        if softness is not None:
+            self.soft.append((path, softness))
+        elif pixels.ndim == 2:
+            self.hard.update(np.flatnonzero(np.bincount(pixels.ravel())).tolist())
 
 
 def read_evidence(files: Sequence[Path], count: int = NUM_SAMPLES) -> Evidence:
@@ -62,16 +81,43 @@ def read_evidence(files: Sequence[Path], count: int = NUM_SAMPLES) -> Evidence:
         evidence.num_read += 1
         if len(evidence.colors) > _MOST_COLORS or len(evidence.ids) > _MOST_COLORS + 2:
             kinds, most = ("colors", len(evidence.colors)) if evidence.colors else ("ids", len(evidence.ids))
-            evidence.fault = (
-                f"{path}: there are {most} {kinds}, as in photographs, smoothed or instance masks"
-            )
+            if not any(softness.levels for _, softness in evidence.soft):
+                evidence.fault = (
+                    f"{path}: there are {most} {kinds}, as in photographs, smoothed or instance masks"
+                )
             break
     evidence.rows = {i: sums[i] / evidence.ids[i] for i in evidence.ids}
+    if evidence.colors:  # some of the color-coded maps show red classes alone
+        evidence.colors.update({(i, 0, 0): count for i, count in evidence.red.items()})
+    else:
+        evidence.ids.update(evidence.red)
     if evidence.colors and not evidence.num_gray:
         # Color-coded maps that show black or gray classes alone.
         evidence.colors.update({(i, i, i): count for i, count in evidence.ids.items()})
         evidence.ids.clear()
+    if evidence.soft and not evidence.fault:
+        _heal(evidence)
     return evidence
+
+
+def _heal(evidence: Evidence) -> None:
+    """Reads soft maps of two gray values, one of them black, by the nearer value; others are at fault.
+
+    Where there are two values alone, whatever lies between can only be one of them.
+    """
+    soft_levels = {level for _, softness in evidence.soft for level in softness.levels}
+    hard = evidence.hard | soft_levels
+    if not evidence.colors and len(soft_levels) == 2 and hard == soft_levels and 0 in soft_levels:
+        thing = max(level for level in soft_levels if isinstance(level, int))
+        if _FAR <= thing < 256:
+            evidence.levels = 0, thing
+            high = sum(count for i, count in evidence.ids.items() if 2 * i > thing)
+            total = sum(evidence.ids.values())
+            evidence.ids = Counter({0: total - high, thing: high})
+            return
+    path, softness = evidence.soft[0]
+    more = f" (so do {len(evidence.soft) - 1} others)" if len(evidence.soft) > 1 else ""
+    evidence.fault = f"{path}: {softness.text}{more}; {REMEDY}"
 
 
 def _spread_order(count: int) -> list[int]:
@@ -91,21 +137,30 @@ def _read(path: Path, evidence: Evidence, sums: defaultdict[int, float]) -> int:
         if image.mode not in ("RGB", "RGBA", "RGBX"):
             evidence.num_gray += 1
         elif header.bits != 16:  # SYNTHIA's files of 16 bits hold ids
-            rgb = np.asarray(image.convert("RGB"))
-            is_gray = (rgb[..., 0] == rgb[..., 1]) & (rgb[..., 1] == rgb[..., 2])
-            if not is_gray.all():
-                _count_colors(rgb, evidence)
+            rgb = label_pixels(path, image)
+            if not is_gray(rgb):
+                evidence.judge(path, rgb)
+                if is_red(rgb):
+                    evidence.red.update(_counts(rgb[..., 0]))
+                else:
+                    _count_colors(rgb, evidence)
                 return rgb.shape[0] * rgb.shape[1]
     raw = read_label(path)
-    counts = np.bincount(raw.ravel())
-    for raw_id in np.flatnonzero(counts).tolist():
-        evidence.ids[raw_id] += int(counts[raw_id])
-        evidence.palette.update({raw_id: palette[raw_id]} if raw_id < len(palette) else {})
+    shown = np.array(palette, np.uint8)[raw] if palette and raw.max(initial=0) < len(palette) else raw
+    evidence.judge(path, shown)
+    counts = _counts(raw)
+    evidence.ids.update(counts)
+    evidence.palette.update({raw_id: palette[raw_id] for raw_id in counts if raw_id < len(palette)})
     rows = np.broadcast_to((np.arange(raw.shape[0]) + 0.5)[:, None] / raw.shape[0], raw.shape)
     weighted = np.bincount(raw.ravel(), rows.ravel())
-    for raw_id in np.flatnonzero(counts).tolist():
+    for raw_id in counts:
         sums[raw_id] += float(weighted[raw_id])
     return int(raw.size)
+
+
+def _counts(raw: np.ndarray) -> dict[int, int]:
+    counts = np.bincount(raw.ravel())
+    return {i: int(counts[i]) for i in np.flatnonzero(counts).tolist()}
 
 
 def _palette(image: Image.Image) -> list[Color]:

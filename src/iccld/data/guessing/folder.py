@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from iccld.data.annotations import find_annotations
 from iccld.data.guessing.evidence import Evidence, read_evidence
 from iccld.data.guessing.guess import Guess, paired_labels
-from iccld.data.guessing.known import CAMVID_STEMS, known_title, match_known
+from iccld.data.guessing.known import CAMVID_STEMS, known_title, match_known, why_no_labels
 from iccld.data.guessing.meaning import CAMVID_TRAIN_IDS, LABEL_IDS, TRAIN_IDS, Meaning, guess_meaning, rename
 from iccld.data.guessing.survey import Survey, survey
 from iccld.data.guessing.trees import Tree, find_trees, pair_trees, tree_of
@@ -22,6 +24,8 @@ _LOOKED_FOR = (
 _FEW = 4
 _MOST_CLASSES = 64
 _MOST_FOLDERS = 30
+_MOSTLY = 0.6
+"""Share of the pixels that have flat values in soft label maps, and do not in photographs."""
 
 
 def guess_folder(root: Path, *, names: Sequence[str] = ()) -> Guess:
@@ -37,6 +41,8 @@ def guess_folder(root: Path, *, names: Sequence[str] = ()) -> Guess:
     found = survey(root)
     if not found.images:
         near = f"there are only other files ({found.endings()})" if found.others else "it is empty"
+        annotations = find_annotations(root)
+        near = near if annotations is None else annotations.text
         raise InputError(f"{root}: holds no image, {near}; {_LOOKED_FOR}")
     guess = match_known(found)
     if guess is None:
@@ -64,6 +70,8 @@ def _own_folder(found: Survey) -> Guess:
     trees = find_trees(found)
     if not any(tree.role == "label" for tree in trees):
         trees = _told_by_content(found, trees)
+    if not any(tree.role == "label" for tree in trees):
+        trees = _told_by_ending(found, trees)
     if all(tree.role == "label" for tree in trees):
         folders = ", ".join(f"{tree.base or '.'}/" for tree in trees)
         raise InputError(f"{found.root}: holds label maps ({folders}) but no images; {_LOOKED_FOR}")
@@ -71,6 +79,7 @@ def _own_folder(found: Survey) -> Guess:
     labeled = paired_labels(found, splits.values())
     if not labeled:
         _refuse_unpaired(found, trees)
+        notes += why_no_labels(found)
         return Guess(found.root, "images without labels", splits, role="target", notes=tuple(notes))
     evidence = read_evidence([found.root / name for name in labeled])
     globs = " ".join(entry.labels or "" for entry in splits.values())
@@ -96,27 +105,61 @@ def _refuse_unpaired(found: Survey, trees: Sequence[Tree]) -> None:
 
 def _told_by_content(found: Survey, trees: list[Tree]) -> list[Tree]:
     """Tells folders of label maps from folders of images by looking into a few files of each."""
-    silent = [tree for tree in trees if tree.role is None and tree.split is None and not tree.base]
-    tops: dict[str, list[str]] = {}
-    for name in (name for tree in silent for name in tree.files):
-        tops.setdefault(name.split("/")[0] if "/" in name else "", []).append(name)
-    if not 1 < len(tops) <= _MOST_FOLDERS or "" in tops:
+    groups: dict[tuple[str, str | None], list[str]] = {}
+    for tree in trees:
+        for file in tree.files if tree.role is None else ():
+            base = "/".join(
+                part for part in (tree.base, file.partition("/")[0] if "/" in file else "") if part
+            )
+            groups.setdefault((base, tree.split), []).append(f"{tree.base}/{file}" if tree.base else file)
+    told = [tree for tree in trees if tree.role is not None]
+    if not 1 < len(groups) + bool(told) <= _MOST_FOLDERS:
         return trees
-    masks = {
-        top for top, names in tops.items() if _are_masks(read_evidence([found.root / n for n in names], _FEW))
-    }
-    if not masks or len(masks) == len(tops):
+    masks = {key for key, names in groups.items() if _hold_masks(found, names)}
+    if not masks or (len(masks) == len(groups) and not told):
         return trees
-    others = [tree for tree in trees if tree not in silent]
-    return [
-        *others,
-        *(tree_of(t, None, "label" if t in masks else "image", names) for t, names in tops.items()),
+    stems = {False: {Path(file).stem for tree in told for file in tree.files}, True: set[str]()}
+    for key, names in groups.items():
+        stems[key in masks].update(Path(name).stem for name in names)
+    if not any(mask[:end] in stems[False] for mask in stems[True] for end in range(1, len(mask) + 1)):
+        return trees  # pictures in few colors among others
+    return told + [
+        tree_of(base, split, "label" if (base, split) in masks else "image", names)
+        for (base, split), names in groups.items()
     ]
 
 
+def _told_by_ending(found: Survey, trees: list[Tree]) -> list[Tree]:
+    """Tells label maps from images that lie in one folder under the same names with another ending."""
+    sorted_out: list[Tree] = []
+    for tree in trees:
+        endings: dict[str, list[str]] = {}
+        for file in tree.files:
+            name = f"{tree.base}/{file}" if tree.base else file
+            endings.setdefault(os.path.splitext(file)[1], []).append(name)
+        stems = [os.path.splitext(file)[0] for file in tree.files]
+        masks = set()
+        if len(set(stems)) < len(stems):
+            masks = {ending for ending, names in endings.items() if _hold_masks(found, names)}
+        if not masks or len(masks) == len(endings):
+            sorted_out.append(tree)
+            continue
+        for is_label in (False, True):
+            names = [n for ending, of in endings.items() if (ending in masks) == is_label for n in of]
+            sorted_out.append(tree_of(tree.base, tree.split, "label" if is_label else "image", names))
+    return sorted_out
+
+
+def _hold_masks(found: Survey, names: Sequence[str]) -> bool:
+    return _are_masks(read_evidence([found.root / name for name in names], _FEW))
+
+
 def _are_masks(evidence: Evidence) -> bool:
-    kinds = evidence.colors or evidence.ids
-    return not evidence.fault and 0 < len(kinds) <= _MOST_CLASSES
+    if evidence.soft and evidence.num_read:
+        kinds = [softness for _, softness in evidence.soft]
+        return all(0 < len(s.levels) <= _MOST_CLASSES and s.share > _MOSTLY for s in kinds)
+    found = evidence.colors or evidence.ids
+    return not evidence.fault and 0 < len(found) <= _MOST_CLASSES
 
 
 def _with_title(found: Survey, guess: Guess) -> Guess:

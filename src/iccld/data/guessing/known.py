@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from iccld.data.annotations import find_annotations
 from iccld.data.guessing.evidence import Evidence, read_evidence
 from iccld.data.guessing.guess import Guess, SplitGlobs, paired_labels
 from iccld.data.guessing.meaning import (
@@ -191,7 +192,7 @@ def _match(survey: Survey, known: Known) -> Guess | None:
             known = replace(
                 known, title="IDD", builtin=None
             )  # its drives are numbers, where cities have names
-        notes += _why_no_labels(known, survey)
+        notes += why_no_labels(survey) or ["There are no label maps: these images can be a target."]
         return Guess(
             survey.root, known.title, splits, builtin=known.builtin, role="target", notes=tuple(notes)
         )
@@ -297,13 +298,13 @@ def _without_blank(
     return cleaned
 
 
-def _why_no_labels(known: Known, survey: Survey) -> list[str]:
-    if survey.others.get(".json"):
-        return [
-            "There are no label maps that fit, only .json files: polygons have to be painted into PNG files by the "
-            f"tools of {known.title} first. Until then these images can be a target."
-        ]
-    return ["There are no label maps: these images can be a target."]
+def why_no_labels(survey: Survey) -> list[str]:
+    """A sentence on annotations that are not read, where there are some."""
+    annotations = find_annotations(survey.root)
+    if annotations is None:
+        return []
+    text = annotations.worded(annotations.example.relative_to(survey.root).as_posix())
+    return [f"{text[0].upper()}{text[1:]}. Until then these images can be a target."]
 
 
 def _with_doubts(meaning: Meaning, evidence: Evidence) -> Meaning:

@@ -34,6 +34,7 @@ class Meaning:
         color_coded: whether files hold colors instead of ids.
         ignore_colors: colors that are ignored.
         more_colors: further colors of a class.
+        soft_ids: ranges of ids such as ``1-127`` → class, for maps that are soft.
         is_guess: whether the names were made up here.
         checks: what the user should look at, a sentence each.
     """
@@ -46,6 +47,7 @@ class Meaning:
     color_coded: bool = False
     ignore_colors: tuple[Color, ...] = ()
     more_colors: Mapping[str, tuple[Color, ...]] = field(default_factory=dict)
+    soft_ids: Mapping[str, str] = field(default_factory=dict)
     is_guess: bool = False
     checks: tuple[str, ...] = ()
 
@@ -220,10 +222,22 @@ def _two_classes(evidence: Evidence, text: str, thing: int) -> Meaning:
             f"255 is ignored ({share:.2%} of the pixels); if it is a class, name it in classes and [ids] "
             "and write ignore = []."
         )
-    plain = None if thing == 1 else ids
-    return Meaning(
-        text, ("background", "thing"), plain, ignore, _TWO_COLORS, is_guess=True, checks=tuple(checks)
+    meaning = Meaning(
+        text, ("background", "thing"), None if thing == 1 else ids, ignore, _TWO_COLORS, is_guess=True
     )
+    if evidence.levels is not None:
+        path, softness = evidence.soft[0]
+        low, high = thing // 2, thing // 2 + 1
+        ranges = {f"1-{low}": "background", f"{high}-{thing - 1}": "thing"}
+        meaning = replace(
+            meaning, soft_ids=ranges | ({f"{thing + 1}-255": "thing"} if thing < 254 else {}), ignore=()
+        )
+        checks.append(
+            f"{len(evidence.soft)} of {evidence.num_read} label maps are not as they were drawn ({path.name}: "
+            f"{softness.text}): values up to {low} were taken for background, others for the thing. "
+            "Edges may be off by a pixel or two: use the original masks if you have them."
+        )
+    return replace(meaning, checks=tuple(checks))
 
 
 def _names_from_palette(evidence: Evidence) -> Meaning | None:
@@ -318,5 +332,6 @@ def rename(meaning: Meaning, names: Sequence[str]) -> Meaning:
         raise InputError(f"--classes: give {len(meaning.classes)} different names, in the order {listing}")
     new = dict(zip(meaning.classes, names, strict=True))
     ids = None if meaning.ids is None else {i: new[name] for i, name in meaning.ids.items()}
+    soft_ids = {span: new[name] for span, name in meaning.soft_ids.items()}
     checks = meaning.checks[1:]
-    return replace(meaning, classes=tuple(names), ids=ids, is_guess=False, checks=checks)
+    return replace(meaning, classes=tuple(names), ids=ids, soft_ids=soft_ids, is_guess=False, checks=checks)

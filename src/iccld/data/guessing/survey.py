@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iccld.data.folders import require_below, walk
-from iccld.data.globs import data_glob
+from iccld.data.globs import data_key
 from iccld.data.image_files import is_image_name
 from iccld.errors import InputError
 
@@ -35,14 +35,23 @@ class Survey:
     def match(self, glob: str) -> dict[Key, str]:
         """Finds the image files that a glob of ``dataset.toml`` fits, by what its wildcards stand for."""
         fixed = re.split(r"[*?{]", glob, maxsplit=1)[0]
-        pattern = data_glob(glob)
         found: dict[Key, str] = {}
         for name in self.images:
             if name.startswith(fixed):
-                key = pattern.match(name)
+                key = data_key(glob, name)
                 if key is not None:
                     found[key] = name
         return found
+
+    def twins(self, glob: str) -> tuple[str, str] | None:
+        """Finds two files that a glob fits in the same way, as it does a.png and a.jpg; None if there are none."""
+        matched = self.match(glob)
+        kept = set(matched.values())
+        for name in self.images:
+            key = data_key(glob, name) if name not in kept else None
+            if key is not None:
+                return name, matched[key]
+        return None
 
     def by_name(self, glob: str) -> dict[str, Key]:
         """What a list may call the images of a glob, with or without their ending, and how they are paired."""

@@ -157,6 +157,7 @@ def _tables(meaning: Meaning) -> list[str]:
     lines: list[str] = []
     if meaning.ids is not None:
         lines += ["", "[ids]", *(f"{raw} = {_quote(name)}" for raw, name in sorted(meaning.ids.items()))]
+        lines += [f"{span} = {_quote(name)}" for span, name in meaning.soft_ids.items()]
     if meaning.more_colors:
         lines += ["", "[more_colors]"]
         for name, colors in meaning.more_colors.items():

@@ -116,6 +116,7 @@ def pair_trees(survey: Survey, trees: Sequence[Tree]) -> tuple[dict[str, SplitGl
         used, splits[split] = max(tried, key=lambda item: (item[1].num_labels, item[1].num_images))
         notes += [f"Images in {tree.base or '.'}/ were left out." for tree, _ in tried if tree is not used]
         _refuse_overlap(survey, splits[split], labels)
+        _refuse_twins(survey, splits[split])
     return splits, notes
 
 
@@ -123,6 +124,16 @@ def _merge(trees: Sequence[Tree]) -> Tree:
     base = os.path.commonpath([tree.base or "." for tree in trees]) if all(t.base for t in trees) else ""
     names = [f"{tree.base}/{file}" if tree.base else file for tree in trees for file in tree.files]
     return tree_of(base, trees[0].split, trees[0].role, names)
+
+
+def _refuse_twins(survey: Survey, entry: SplitGlobs) -> None:
+    for glob in filter(None, (entry.images, entry.labels)):
+        twins = survey.twins(glob)
+        if twins is not None:
+            raise InputError(
+                f"{survey.root}: {twins[0]} and {twins[1]} have the same name, so it is not plain which is meant; "
+                "remove one of each such pair, or write a dataset.toml with one ending in its globs"
+            )
 
 
 def _refuse_overlap(survey: Survey, entry: SplitGlobs, labels: Sequence[Tree]) -> None:

@@ -148,7 +148,9 @@ def test_polygons_alone_leave_a_target(tmp_path: Path) -> None:
     polygons.write_text("{}")
     guess = guess_folder(tmp_path)
     assert (guess.layout, guess.builtin, guess.role) == ("IDD", None, "target")
-    assert "polygons have to be painted into PNG files by the tools of IDD" in guess.notes[0]
+    assert (
+        "annotations in Cityscapes' polygons (gtFine/train/201/frame1_gtFine_polygons.json)" in guess.notes[0]
+    )
 
 
 def test_a_blank_test_split_is_listed_without_labels(tmp_path: Path) -> None:
