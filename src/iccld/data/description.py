@@ -218,7 +218,8 @@ def _span(path: Path, key: str) -> range:
         first, last = "1", "0"
     if not int(first) <= int(last) <= 65535:
         raise InputError(
-            f'{path}: [ids] has the key {shortened(key)}; write id = "class" with ids from 0 to 65535, or first-last = "class"'
+            f'{path}: [ids] has the key {shortened(key)}; write id = "class" with ids from 0 to 65535, or '
+            'first-last = "class"'
         )
     return range(int(first), int(last) + 1)
 

@@ -105,16 +105,16 @@ def _heal(evidence: Evidence) -> None:
 
     Where there are two values alone, whatever lies between can only be one of them.
     """
-    soft_levels = {level for _, softness in evidence.soft for level in softness.levels}
-    hard = evidence.hard | soft_levels
-    if not evidence.colors and len(soft_levels) == 2 and hard == soft_levels and 0 in soft_levels:
-        thing = max(level for level in soft_levels if isinstance(level, int))
-        if _FAR <= thing < 256:
-            evidence.levels = 0, thing
-            high = sum(count for i, count in evidence.ids.items() if 2 * i > thing)
-            total = sum(evidence.ids.values())
-            evidence.ids = Counter({0: total - high, thing: high})
-            return
+    levels = {level for _, softness in evidence.soft for level in softness.levels if isinstance(level, int)}
+    levels |= evidence.hard
+    low, high = min(levels, default=0), max(levels, default=0)
+    reach = (high - low) // 8
+    alike = all(level - low <= reach or high - level <= reach for level in levels)
+    if not evidence.colors and alike and low < _FAR / 2 < _FAR <= high - low and high < 256:
+        evidence.levels = 0, high
+        bright = sum(count for i, count in evidence.ids.items() if 2 * i > high)
+        evidence.ids = Counter({0: sum(evidence.ids.values()) - bright, high: bright})
+        return
     path, softness = evidence.soft[0]
     more = f" (so do {len(evidence.soft) - 1} others)" if len(evidence.soft) > 1 else ""
     evidence.fault = f"{path}: {softness.text}{more}; {REMEDY}"
