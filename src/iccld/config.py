@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from iccld.documents import build
+from iccld.documents import Range, build
 
 Method = Literal[
     "iccld",
@@ -20,6 +20,14 @@ Method = Literal[
     "daformer",
     "mic",
 ]
+Whole = Annotated[int, Range(0, 10**9)]
+Count = Annotated[int, Range(1, 10**9)]
+Seed = Annotated[int, Range(0, 2**62)]
+Side = Annotated[int, Range(32, 2**16)]
+"""In pixels."""
+Share = Annotated[float, Range(0, 1)]
+Weight = Annotated[float, Range(0, 1e30)]
+Positive = Annotated[float, Range(1e-12, 1e30)]
 Tracker = Literal["csv", "tensorboard", "wandb", "mlflow"]
 Look = Literal["game", "camera", "both"]
 
@@ -35,14 +43,14 @@ class DataConfig:
     source_split: str = "train"
     source_look: Look = "game"
     """Of street_scenes: which rendering style."""
-    source_count: int = 400
+    source_count: Count = 400
     """Of street_scenes: how many scenes to render."""
     scene_cache: str | None = None
     """Of street_scenes: folder that keeps rendered scenes for further runs; None renders them each time."""
     cache: str | None = None
     """Of data sets of files: folder that keeps training images decoded and resized for further epochs and runs
     (`iccld data cache`); None decodes them each time."""
-    source_size: tuple[int, int] | None = None
+    source_size: tuple[Side, Side] | None = None
     """Height and width that street_scenes are rendered at. Source images of files are scaled to that height before
     cropping and keep their shape, unless they are stretched; None keeps their size."""
     source_stretch: bool = False
@@ -52,34 +60,34 @@ class DataConfig:
     target_root: str | None = None
     target_split: str = "train"
     target_look: Look = "camera"
-    target_count: int = 400
-    target_size: tuple[int, int] | None = None
+    target_count: Count = 400
+    target_size: tuple[Side, Side] | None = None
     """The same for target images, which always keep their shape: evaluation, prediction and exported models scale
     images to that height too."""
     val_split: str = "val"
     """Split of the target data set to evaluate on when the run ends; skipped where it has no labels."""
-    val_count: int = 100
+    val_count: Count = 100
     """Of street_scenes: how many scenes to evaluate on."""
     label_space: str = "cityscapes19"
     """Classes of the model: cityscapes19, synthia16, camvid11, or 'source' for those of the source data set."""
-    crop: tuple[int, int] = (128, 256)
+    crop: tuple[Side, Side] = (128, 256)
     """Height and width of training crops in pixels."""
-    scale: tuple[float, float] = (1.0, 1.0)
+    scale: tuple[Positive, Positive] = (1.0, 1.0)
     """Range of random rescaling before the crop."""
-    batch_size: int = 4
+    batch_size: Count = 4
     """Source images, and as many target images, per rank and micro-batch."""
-    num_workers: int = 1
+    num_workers: Annotated[int, Range(0, 1024)] = 1
     """Loader processes per data set."""
     rare_class_sampling: bool = True
     """Draw source images so that rare classes are seen more often (Hoyer et al. 2022, DAFormer)."""
-    rare_class_temperature: float = 0.1
+    rare_class_temperature: Positive = 0.1
     """Low: rare classes only; high: uniform over classes."""
-    cat_max_ratio: float = 1.0
+    cat_max_ratio: Annotated[float, Range(1e-12, 1)] = 1.0
     """Share of a source crop's labeled pixels that one class may have; crops with more are drawn again, ten times at
     most (MMSegmentation, DAFormer: 0.75). 1 takes any crop."""
-    ignore_top: float = 0.0
+    ignore_top: Share = 0.0
     """Share of target images' rows, from the top, whose pseudo-labels are ignored."""
-    ignore_bottom: float = 0.0
+    ignore_bottom: Share = 0.0
     """Share of target images' rows, from the bottom (ego vehicle), whose pseudo-labels are ignored."""
 
 
@@ -91,8 +99,8 @@ class ModelConfig:
     """compact, efficientnet_lite0, mit_b0 … mit_b5, or auto:<hub id or folder>."""
     pretrained: str = "auto"
     """auto (yes, where the backbone has published weights), yes, no, or a hub id or folder (MiT)."""
-    latent_channels: int = 16
-    width: int = 96
+    latent_channels: Count = 16
+    width: Count = 96
     context_links: bool = True
     detail_links: bool = True
     diffusion: bool = True
@@ -106,16 +114,16 @@ class ModelConfig:
 class OptimConfig:
     """Optimization."""
 
-    head_lr: float = 6e-4
+    head_lr: Weight = 6e-4
     """Peak learning rate of everything but the backbone."""
-    backbone_lr: float = 6e-4
+    backbone_lr: Weight = 6e-4
     """Peak learning rate of the image coder."""
-    weight_decay: float = 0.01
-    warmup_steps: int = 100
-    poly_power: float = 1.0
+    weight_decay: Weight = 0.01
+    warmup_steps: Whole = 100
+    poly_power: Weight = 1.0
     """Learning rate falls as (1 − progress) to this power."""
-    grad_clip: float = 1.0
-    accumulation: int = 1
+    grad_clip: Positive = 1.0
+    accumulation: Count = 1
     """Micro-batches per step."""
 
 
@@ -123,56 +131,56 @@ class OptimConfig:
 class AdaptationConfig:
     """The method."""
 
-    start: float = 0.4
+    start: Share = 0.4
     """Share of the steps on source alone before target and mixed branches begin."""
-    teacher_decay: float = 0.99
-    teacher_steps: int = 2
+    teacher_decay: Share = 0.99
+    teacher_steps: Count = 2
     """Sampling steps of the teacher."""
-    teacher_draws: int = 1
+    teacher_draws: Count = 1
     """Noise draws of the teacher, averaged."""
     weighting: Literal["class", "pixel", "image", "batch", "spread"] = "class"
     """Which pseudo-labels count: the surest of each class; sure pixels; all by their image's or, as in DACS, by the
     batch's share of sure pixels;
     pixels by the share of the teacher's draws that agree."""
-    threshold: float = 0.9
+    threshold: Share = 0.9
     """Probability from which the teacher counts as sure, for pixel, image and batch."""
-    keep: float = 0.5
+    keep: Share = 0.5
     """Share of each class's pixels that count, for class."""
-    trust: float = 8.0
+    trust: Weight = 8.0
     """Power of a class's mean probability in the weight of its pixels, for class."""
     mixing: Literal["classmix", "cutmix", "none"] = "none"
     """How source is pasted on target images, which are then learned with the teacher's labels; the paper's is
     classmix. Off, as it was not worth its time in the bench (docs/results.md)."""
-    color_jitter: float = 0.4
+    color_jitter: Weight = 0.4
     """Strength of the color changes of mixed and masked images."""
     masked: bool = False
     """Learn masked target images too (Hoyer et al. 2023, MIC); method mic always does."""
-    mask_patch: int = 0
+    mask_patch: Whole = 0
     """Side of the hidden squares in pixels; 0 for a sixteenth of the crop's shorter side, as MIC has it."""
-    mask_ratio: float = 0.7
+    mask_ratio: Share = 0.7
     """Share of the image that is hidden."""
-    color_transfer: float = 1.0
+    color_transfer: Share = 1.0
     """Share of source images that take the color statistics of a target image, to a random degree."""
-    share_at_one: float = 0.4
+    share_at_one: Share = 0.4
     """Share of samples trained at t = 1."""
-    self_aligned: float = 0.7
+    self_aligned: Share = 0.7
     """Share of labeled samples whose noisy state starts from the model's own prediction."""
-    denoising_weight: float = 0.5
-    reconstruction_weight: float = 0.5
-    adversarial_weight: float = 0.0
+    denoising_weight: Weight = 0.5
+    reconstruction_weight: Weight = 0.5
+    adversarial_weight: Weight = 0.0
     """Of the adversary; 0 switches it off, as it was not worth its time in the bench; 0.02 to try."""
     adversarial_input: Literal["latents", "features"] = "latents"
     """What the adversary aligns: the denoised latents, or the denoiser's last features."""
     adversarial_domains: Literal[2, 3] = 3
     """3: source, mixed and target; 2: mixed images are kept from the adversary."""
-    adversarial_warmup: float = 0.2
+    adversarial_warmup: Share = 0.2
     """Share of the steps over which that weight rises."""
-    discriminator_lr: float = 1e-3
-    entropy_weight: float = 0.001
+    discriminator_lr: Weight = 1e-3
+    entropy_weight: Weight = 0.001
     """Of the target's entropy, for minent and fda."""
-    fda_band: float = 0.05
+    fda_band: Share = 0.05
     """Of fda: half the side of the swapped square of low frequencies, as a share of the shorter side."""
-    feature_distance: float = 0.005
+    feature_distance: Weight = 0.005
     """Of daformer and mic: weight of the distance to the pretrained features; idle from scratch."""
 
 
@@ -180,28 +188,28 @@ class AdaptationConfig:
 class TrainConfig:
     """A run."""
 
-    steps: int = 1500
-    seed: int = 0
+    steps: Count = 1500
+    seed: Seed = 0
     method: Method = "iccld"
     """iccld; source_only (no adaptation); oracle (trains on the target's own labels); or a rival: adaptsegnet, advent,
     minent, fda, dacs, daformer, mic."""
-    checkpoint_every: int = 500
+    checkpoint_every: Count = 500
     """Save a checkpoint every so many steps."""
-    checkpoint_minutes: float = 10.0
+    checkpoint_minutes: Positive = 10.0
     """Save one also when the last is so many minutes old."""
-    keep_checkpoints: int = 2
-    log_every: int = 20
-    eval_every: int = 0
+    keep_checkpoints: Count = 2
+    log_every: Count = 20
+    eval_every: Whole = 0
     """Evaluate every so many steps (to watch, never to select); 0: at the end only."""
     trackers: tuple[Tracker, ...] = ("csv", "tensorboard")
     """Where figures go: csv (metrics.csv, written always), tensorboard (files in RUN/tensorboard), wandb, mlflow."""
-    stop_at: int | None = None
+    stop_at: Count | None = None
     """Stop after this step as if interrupted; the same command without it goes on to the end."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto: bf16 where the processor or GPU computes in it, else fp32."""
-    threads: int = 0
+    threads: Annotated[int, Range(0, 4096)] = 0
     """CPU threads per process; 0: the fastest number in a trial before the first step. A run that goes on keeps it."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

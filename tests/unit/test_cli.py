@@ -71,8 +71,8 @@ def test_help_of_the_bench(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--roots", "camvid"], "--roots camvid: give NAME=FOLDER"),
         (["--roots", "camvid="], "--roots camvid=: give NAME=FOLDER"),
-        (["--jobs", "-1"], "--jobs is -1 "),
-        (["--threads", "-2"], "--threads is -2;"),
+        (["--jobs", "-1"], "--jobs is -1; give 0 to 4096"),
+        (["--threads", "-2"], "--threads is -2; give 0 to 4096"),
         (["--only", "*/none/*"], "--only */none/* fits no run"),
         (["--table", "--json", "{results}/b.json"], "b.json: lies among the results"),
         (["--table", "--json", "{results}/../results/plan/b.json"], "b.json: lies among the results"),

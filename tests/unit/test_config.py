@@ -33,7 +33,9 @@ def _other(hint: Any, value: object) -> object:
         return {str: "other", int: 3}.get(kind, (64, 96))
     if isinstance(value, bool):
         return not value
-    if isinstance(value, int | float):
+    if isinstance(value, float):
+        return value / 2 if value else 0.5  # stays a share
+    if isinstance(value, int):
         return value + 1
     if isinstance(value, str):
         return "other"

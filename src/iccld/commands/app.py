@@ -7,6 +7,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from iccld.commands.flags import Threads
+from iccld.documents import Range
 from iccld.errors import InputError
 
 
@@ -29,16 +31,16 @@ class AppArgs:
     """Folders of saved models, hub ids, or exported files: one, or two to be compared."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 lets other machines in."""
-    port: int = 7860
+    port: Annotated[int, Range(0, 65535)] = 7860
     """Port to listen on; 0 for any free one."""
     allow_host: Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="")] = ()
     """Further names or addresses, also with a port, under which browsers reach the page: of a proxy in front of it, or
     of this machine in the network. All others are refused."""
-    max_upload_mb: int = 50
+    max_upload_mb: Annotated[int, Range(1, 10**6)] = 50
     """Largest file that is taken, in MiB."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
-    threads: int = 0
+    threads: Threads = 0
     """CPU threads; 0 for automatic."""
 
     def run(self) -> int:
@@ -47,8 +49,6 @@ class AppArgs:
 
         if not 1 <= len(self.models) <= 2:
             raise InputError(f"{len(self.models)} models given; give one, or two to compare")
-        if self.max_upload_mb < 1:
-            raise InputError(f"max-upload-mb is {self.max_upload_mb}; give 1 or more")
         serve(
             self.models,
             host=self.host,

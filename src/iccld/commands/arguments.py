@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import io
+import math
 import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+from iccld.documents import Range
 from iccld.errors import InputError
 from iccld.escaping import undisguised
 from iccld.labels import suggest
@@ -40,7 +43,9 @@ def parse(target: Any, words: Sequence[str], *, prog: str, **settings: Any) -> A
     try:
         # Help is drawn, and holds nothing of others.
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(undisguised(sys.stdout)):
-            return tyro.cli(target, args=list(words), prog=prog, **settings)
+            read = tyro.cli(target, args=list(words), prog=prog, **settings)
+        check_numbers(read)
+        return read
     except SystemExit as ended:
         if not ended.code:
             raise
@@ -56,6 +61,51 @@ def parse(target: Any, words: Sequence[str], *, prog: str, **settings: Any) -> A
     ):
         tyro.cli(target, args=split, prog=prog, **settings)
     raise InputError(f"{_explain(said.getvalue())}; see {prog} --help")
+
+
+def check_numbers(values: Any, prefix: str = "--") -> None:
+    """Refuses numbers that are not finite or beyond the ``Range`` in the types of a dataclass's fields.
+
+    Args:
+        values: an instance; fields may be such dataclasses themselves.
+        prefix: what its flags begin with.
+
+    Raises:
+        InputError: names the flag and what it takes.
+    """
+    hints = get_type_hints(type(values), include_extras=True)
+    for field in dataclasses.fields(values):
+        value, flag = getattr(values, field.name), f"{prefix}{field.name.replace('_', '-')}"
+        if dataclasses.is_dataclass(value):
+            check_numbers(value, f"{flag}.")
+            continue
+        limits = next(_ranges(hints[field.name]), Range(-math.inf, math.inf))
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int | float) and not isinstance(number, bool):
+                fits = math.isfinite(number) and limits.low <= number <= limits.high
+                if not fits:
+                    given = " ".join(map(str, value)) if isinstance(value, tuple) else number
+                    raise InputError(f"{flag} is {given}; give {_allowed(limits)}")
+
+
+def _ranges(hint: Any) -> Iterator[Range]:
+    """The ranges within a type, outer ones first."""
+    if get_origin(hint) is Annotated:
+        yield from (part for part in get_args(hint)[1:] if isinstance(part, Range))
+    for part in get_args(hint):
+        if not isinstance(part, Range):
+            yield from _ranges(part)
+
+
+def _allowed(limits: Range) -> str:
+    if math.isinf(limits.low):
+        return "a finite number"
+    above_zero = 0 < limits.low < 1e-9
+    if limits.high >= 10**9:
+        return "a number above 0" if above_zero else f"{limits.low:g} or more"
+    if above_zero:
+        return f"a number above 0, {limits.high:g} at most"
+    return f"{limits.low:g} to {limits.high:.10g}"
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from iccld.bench.engine import Resources, run_plan
 from iccld.bench.plan import read_plan
 from iccld.bench.results import find_result, read_results
 from iccld.bench.tables import plan_tables
-from iccld.commands.flags import JsonFile
+from iccld.commands.flags import JsonFile, Threads
 from iccld.commands.output import STDOUT, human_text, write_result
 from iccld.errors import InputError
 from iccld.files import write_text
@@ -34,9 +34,9 @@ class BenchArgs:
     """Folder of the results, one JSON file a run."""
     work: Path = Path("runs/bench")
     """Folder for the runs themselves and rendered scenes."""
-    jobs: int = 0
+    jobs: Threads = 0
     """Worker processes at a time; 0: one for each core, or one where there is a GPU."""
-    threads: int = 0
+    threads: Threads = 0
     """CPU threads of each; 0: the cores divided by the jobs."""
     only: tuple[str, ...] = ()
     """Patterns of TASK/VARIANT/SEED, such as '*/iccld/*'; none runs all."""
@@ -83,8 +83,6 @@ class BenchArgs:
         import torch
 
         cores = os.cpu_count() or 1
-        if min(self.jobs, self.threads) < 0:
-            raise InputError(f"--jobs is {self.jobs} and --threads is {self.threads}; give 0 or more")
         jobs = self.jobs or (1 if torch.cuda.is_available() else cores)
         roots = {}
         for entry in self.roots:

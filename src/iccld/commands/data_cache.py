@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from iccld.commands.flags import JsonFile
+from iccld.commands.flags import JsonFile, Threads
 from iccld.commands.output import human_text, write_result
 from iccld.commands.train import parse_run
 from iccld.commands.train_checks import check_config
@@ -30,7 +30,7 @@ example:
 class DataCacheArgs(TrainConfig):
     """Flags of ``iccld data cache``: those of the run, and these."""
 
-    jobs: int = 0
+    jobs: Threads = 0
     """Images decoded at once; 0: as many as there are cores."""
     json: JsonFile = None
     """Where to write what was done."""
@@ -48,8 +48,6 @@ def main(rest: Sequence[str]) -> int:
     args, config = parse_run(DataCacheArgs, rest, prog=f"iccld data cache {rest[0]}", description=description)
     if config.data.cache is None:
         raise InputError("--data.cache is missing; give the folder that is to keep the decoded images")
-    if args.jobs < 0:
-        raise InputError(f"--jobs is {args.jobs}; give 0 (all cores) or more")
     with human_text(args.json):
         done = fill_caches(config, rest[0], args.jobs or os.cpu_count() or 1)
         print(f"train with the same flags: iccld train {rest[0]} … --data.cache {config.data.cache}")

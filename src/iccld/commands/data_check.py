@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from iccld.commands.flags import JsonFile, OptionalFile, OptionalName, OptionalNumber
+from iccld.commands.flags import JsonFile, OptionalCount, OptionalFile, OptionalName
 from iccld.commands.output import human_text, write_result
 from iccld.errors import InputError
 from iccld.labels import get_label_space
@@ -36,7 +36,7 @@ class DataCheckArgs:
     """Part of the data set."""
     label_space: OptionalName = None
     """Classes to count in: cityscapes19, synthia16 or camvid11. By default the data set's own."""
-    limit: OptionalNumber = None
+    limit: OptionalCount = None
     """Read only so many label maps, spread evenly. By default all."""
     images_only: bool = False
     """Check only images, as for a target without labels."""

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from iccld.commands.flags import JsonFile
+from iccld.commands.flags import Count, JsonFile, Seed
 from iccld.commands.output import human_text, write_result
+from iccld.documents import Range
 from iccld.errors import InputError
 from iccld.locks import working_in
 from iccld.outputs import Places, claim_folder
@@ -31,13 +32,13 @@ class DataScenesArgs:
     """Folder to write to."""
     look: Literal["game", "camera", "both"] = "both"
     """game is crisp and vivid, camera imitates photographs, both takes turns."""
-    count: int = 100
+    count: Count = 100
     """Number of scenes."""
-    height: int = 512
+    height: Annotated[int, Range(48, 2**14)] = 512
     """Height in pixels."""
-    width: int = 1024
+    width: Annotated[int, Range(48, 2**14)] = 1024
     """Width in pixels."""
-    seed: int = 0
+    seed: Seed = 0
     """Chooses the scenes; two seeds share none."""
     split: str = "train"
     """Name of the split's folder, such as train or val."""

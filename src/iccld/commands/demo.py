@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iccld.commands.flags import JsonFile, OptionalNumber
+from iccld.commands.flags import JsonFile, OptionalCount, Seed, Threads
 from iccld.commands.output import human_text, write_result
 from iccld.commands.train import train
 from iccld.config import TrainConfig
@@ -38,10 +38,10 @@ class DemoArgs:
 
     out: Path = Path("runs/demo")
     """Folder for the results; the same command again resumes what is there."""
-    steps: OptionalNumber = None
+    steps: OptionalCount = None
     """Training steps of each of the two runs; the preset's if not given."""
-    seed: int = 0
-    threads: int = 0
+    seed: Seed = 0
+    threads: Threads = 0
     """CPU threads; 0: all cores."""
     json: JsonFile = None
     """Where to write the results, beside OUT/results.json."""

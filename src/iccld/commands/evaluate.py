@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from iccld.commands.flags import (
     JsonFile,
+    OptionalCount,
     OptionalFile,
     OptionalFolder,
     OptionalModel,
     OptionalName,
-    OptionalNumber,
     OptionalSize,
+    Overlap,
+    Threads,
 )
 from iccld.commands.output import STDOUT, human_text, write_result
 from iccld.errors import InputError
@@ -71,22 +73,22 @@ class EvaluateArgs:
     """Where to write the scores and the confusion counts."""
     report: OptionalFile = None
     """Where to write a page with classes, confusion, images and calibration; beside --json if that is given."""
-    steps: OptionalNumber = None
+    steps: OptionalCount = None
     """Denoising steps K: 1 by default, or what an exported model was made with."""
-    draws: OptionalNumber = None
+    draws: OptionalCount = None
     """Noise draws N whose probabilities are averaged: 1 by default, or what an exported model was made with."""
     window: OptionalSize = None
     """Height and width of a sliding window in pixels. By default each image is taken whole."""
-    overlap: float = 0.25
+    overlap: Overlap = 0.25
     """Share of a window that the next one covers again."""
     resize: OptionalSize = None
     """Height and width that the model sees; scores are taken at the labels' full size. By default the
     images' own."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
-    threads: int = 0
+    threads: Threads = 0
     """CPU threads; 0 for automatic."""
-    limit: OptionalNumber = None
+    limit: OptionalCount = None
     """Only the first N images. Of street_scenes: how many to render, 100 by default."""
 
     def run(self) -> int:
@@ -236,8 +238,6 @@ class EvaluateArgs:
         from iccld.data.datasets import open_dataset
 
         assert self.dataset is not None
-        if self.limit is not None and self.limit < 1:
-            raise InputError(f"limit is {self.limit}; give 1 or more")
         return open_dataset(
             self.dataset,
             self.root,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from iccld.commands.flags import JsonFile, Model, OptionalFile, OptionalNumber
+from iccld.commands.flags import Count, JsonFile, Model, OptionalFile, OptionalHeight
 from iccld.commands.output import human_text, write_result
 from iccld.outputs import Places
 from iccld.progress import busy
@@ -32,11 +32,11 @@ class ExportArgs:
     """onnx (.onnx; in the clone: pip install '.[onnx]'), openvino (.xml; '.[openvino]') or torch (.pt2)."""
     out: OptionalFile = None
     """The file to write. By default model.onnx, model.xml or model.pt2 in the model's folder, or here for a hub id."""
-    steps: int = 1
+    steps: Count = 1
     """Denoising steps K, fixed in the graph."""
-    draws: int = 1
+    draws: Count = 1
     """Noise draws N whose probabilities are averaged, fixed in the graph."""
-    input_height: OptionalNumber = None
+    input_height: OptionalHeight = None
     """Height that images are scaled to; 0 takes them as they are. By default the model's own, the one trained at."""
     json: JsonFile = None
     """Where to write what was exported."""

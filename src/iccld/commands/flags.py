@@ -7,6 +7,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from iccld.documents import Range
+
 Model = Annotated[Positional[str], arg(metavar="MODEL")]
 """A required model."""
 OptionalModel = Annotated[Positional[str | None], arg(metavar="[MODEL]", help_behavior_hint="")]
@@ -20,7 +22,15 @@ OptionalFile = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")
 JsonFile = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(- for standard output)")]
 """Where a result goes as JSON; see ``iccld.commands.output``."""
 OptionalName = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
-OptionalNumber = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
-OptionalSeconds = Annotated[float | None, arg(metavar="S", help_behavior_hint="")]
-OptionalSize = Annotated[tuple[int, int] | None, arg(metavar="H W", help_behavior_hint="")]
+OptionalCount = Annotated[int | None, arg(metavar="N", help_behavior_hint=""), Range(1, 10**9)]
+OptionalHeight = Annotated[int | None, arg(metavar="N", help_behavior_hint=""), Range(0, 2**16)]
+"""In pixels; 0 for images as they are."""
+OptionalSeconds = Annotated[float | None, arg(metavar="S", help_behavior_hint=""), Range(1e-9, 1e9)]
+OptionalSize = Annotated[tuple[int, int] | None, arg(metavar="H W", help_behavior_hint=""), Range(1, 2**16)]
 """Height and width in pixels."""
+Count = Annotated[int, Range(1, 10**9)]
+Threads = Annotated[int, Range(0, 4096)]
+"""0 for automatic."""
+Seed = Annotated[int, Range(0, 2**62)]
+Overlap = Annotated[float, Range(0, 0.99)]
+"""Share of a window."""

@@ -13,12 +13,16 @@ from iccld.commands.flags import (
     Inputs,
     JsonFile,
     Model,
-    OptionalNumber,
+    OptionalCount,
     OptionalSeconds,
     OptionalSize,
     OutFolder,
+    Overlap,
+    Seed,
+    Threads,
 )
 from iccld.commands.output import human_text, print_failures, write_result
+from iccld.documents import Range
 from iccld.errors import InputError
 from iccld.exits import interruption_by
 from iccld.locks import working_in
@@ -61,17 +65,17 @@ class PredictArgs:
     """Images, videos, globs, folders, cameras (camera:0) or addresses (rtsp://…, http://…)."""
     out: OutFolder
     """Folder to write to. Files that an earlier call wrote there are replaced, others never."""
-    steps: OptionalNumber = None
+    steps: OptionalCount = None
     """Denoising steps K: 1 by default, or what an exported model was made with."""
-    draws: OptionalNumber = None
+    draws: OptionalCount = None
     """Noise draws N whose probabilities are averaged: 1 by default, or what an exported model was made with."""
     write: Annotated[tuple[Kind, ...] | None, arg(metavar="KIND...", help_behavior_hint="")] = None
     """What to write: one or more of labels, color, overlay and uncertainty. By default all four of images and the
     overlay of videos."""
-    smoothing: float = 0.0
+    smoothing: Annotated[float, Range(0, 0.999999)] = 0.0
     """Of video: from 0, each frame alone, to below 1, where a frame counts little beside those before it. Starts anew
     at scene cuts."""
-    max_frames: OptionalNumber = None
+    max_frames: OptionalCount = None
     """Stop each video after so many frames."""
     seconds: OptionalSeconds = None
     """Stop each video after so many seconds of it."""
@@ -80,15 +84,15 @@ class PredictArgs:
     the model's class indices, cityscapes for Cityscapes labelIds, or a dataset.toml for the ids of its labels."""
     window: OptionalSize = None
     """Height and width of a sliding window in pixels. By default each image is taken whole."""
-    overlap: float = 0.25
+    overlap: Overlap = 0.25
     """Share of a window that the next one covers again."""
     resize: OptionalSize = None
     """Height and width that the model sees; outputs have the image's size. By default the image's own."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
-    threads: int = 0
+    threads: Threads = 0
     """CPU threads; 0 for automatic."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the noise."""
     json: JsonFile = None
     """Where to write what was predicted and what failed."""

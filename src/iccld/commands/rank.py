@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from iccld.commands.flags import Inputs, JsonFile, Model, OptionalNumber, OptionalSize, OutFolder
+from iccld.commands.flags import (
+    Count,
+    Inputs,
+    JsonFile,
+    Model,
+    OptionalCount,
+    OptionalSize,
+    OutFolder,
+    Overlap,
+    Seed,
+    Threads,
+)
 from iccld.commands.output import human_text, print_failures, write_result
+from iccld.documents import Range
 from iccld.errors import InputError
 from iccld.locks import working_in
 from iccld.outputs import Places, claiming, places_of
@@ -43,31 +55,31 @@ class RankArgs:
     """Images, videos, globs or folders."""
     out: OutFolder
     """Folder to write to. Files that an earlier call wrote there are replaced, others never."""
-    top: int = 50
+    top: Count = 50
     """How many are chosen one by one and shown. The others follow in the list, by their scores and their distances to
     those."""
-    diversity: float = 1.0
+    diversity: Annotated[float, Range(0, 1e9)] = 1.0
     """Weight of the distance: 0 for uncertainty alone; the larger, the less the uncertainty counts."""
     score: Literal["entropy", "mutual_information", "margin"] = "entropy"
     """Uncertainty of a pixel: entropy of the class probabilities, mutual_information (disagreement between --draws)
     or margin (1 − lead of the first class over the second)."""
-    every: float = 1.0
+    every: Annotated[float, Range(1e-6, 1e9)] = 1.0
     """Of videos: seconds from one frame to the next that is looked at."""
-    steps: OptionalNumber = None
+    steps: OptionalCount = None
     """Denoising steps K: 1 by default, or what an exported model was made with."""
-    draws: OptionalNumber = None
+    draws: OptionalCount = None
     """Noise draws N whose probabilities are averaged: 1 by default, or what an exported model was made with."""
     window: OptionalSize = None
     """Height and width of a sliding window in pixels. By default each image is taken whole."""
-    overlap: float = 0.25
+    overlap: Overlap = 0.25
     """Share of a window that the next one covers again."""
     resize: OptionalSize = None
     """Height and width that the model sees. By default the image's own."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
-    threads: int = 0
+    threads: Threads = 0
     """CPU threads; 0 for automatic."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the noise."""
     json: JsonFile = None
     """Where to write the ranking with the sheets and the files that could not be read."""

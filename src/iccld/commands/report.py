@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from iccld.commands.flags import JsonFile, OptionalFile, Runs
+from iccld.commands.flags import JsonFile, OptionalFile, Runs, Threads
 from iccld.commands.output import human_text, write_result
 from iccld.errors import InputError
 from iccld.outputs import Places
@@ -31,7 +31,7 @@ class ReportArgs:
     """The HTML file; report.html in the folder given, or in the current one for several."""
     device: str = "auto"
     """Where a run without a record is measured: auto, cpu, cuda, cuda:1, ..."""
-    threads: int = 0
+    threads: Threads = 0
     """CPU threads for that; 0 for automatic."""
     json: JsonFile = None
     """Where to write the page's path and the runs' names."""

@@ -9,7 +9,7 @@ import pytest
 from tyro.conf import Positional, arg
 
 from iccld.commands.arguments import parse
-from iccld.commands.flags import OptionalNumber, OptionalSize
+from iccld.commands.flags import OptionalCount, OptionalSize
 from iccld.errors import InputError
 
 
@@ -22,7 +22,7 @@ class _Args:
     out: Annotated[Path, arg(metavar="DIR")]
     """A folder."""
     kind: Literal["labels", "color"] = "labels"
-    steps: OptionalNumber = None
+    steps: OptionalCount = None
     """How many, said in a text that is long enough to be broken into lines by a box that is eighty columns wide."""
     overlap: float = 0.25
     window: OptionalSize = None
