@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_args
@@ -136,7 +137,8 @@ def test_rivals_build_on_every_preset(name: str, method: str) -> None:
     ],
 )
 def test_settings_of_rivals_are_checked(setting: str, value: float) -> None:
-    config = with_settings(PRESETS["demo"].config, {f"adaptation.{setting}": value})
+    config = PRESETS["demo"].config
+    config = replace(config, adaptation=replace(config.adaptation, **{setting: value}))  # type: ignore[arg-type]
     with pytest.raises(InputError, match=f"--adaptation.{setting.replace('_', '-')} is {value}"):
         check_config(config)
 

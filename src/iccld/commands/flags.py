@@ -25,7 +25,7 @@ OptionalName = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 OptionalCount = Annotated[int | None, arg(metavar="N", help_behavior_hint=""), Range(1, 10**9)]
 OptionalHeight = Annotated[int | None, arg(metavar="N", help_behavior_hint=""), Range(0, 2**16)]
 """In pixels; 0 for images as they are."""
-OptionalSeconds = Annotated[float | None, arg(metavar="S", help_behavior_hint=""), Range(1e-9, 1e9)]
+OptionalSeconds = Annotated[float | None, arg(metavar="S", help_behavior_hint=""), Range(1e-12, 1e9)]
 OptionalSize = Annotated[tuple[int, int] | None, arg(metavar="H W", help_behavior_hint=""), Range(1, 2**16)]
 """Height and width in pixels."""
 Count = Annotated[int, Range(1, 10**9)]
