@@ -34,6 +34,9 @@ from iccld.files import open_regular, printable, write_atomic
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """The endings, in lower case, of the files that are taken for images."""
 
+LABEL_SUFFIXES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in (".jpg", ".jpeg"))
+"""Those among them that a label map may have."""
+
 Color = tuple[int, int, int]
 RawLabel = UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]
 _PNG_PALETTE = 3
@@ -50,6 +53,11 @@ _LOG_LEVEL = _cv2_log.getLogLevel()
 def is_image_name(name: str) -> bool:
     """Whether a file name ends like an image's and is not a hidden file's."""
     return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def is_label_name(name: str) -> bool:
+    """Whether a file name ends like a label map's and is not a hidden file's."""
+    return not name.startswith(".") and name.lower().endswith(LABEL_SUFFIXES)
 
 
 def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:

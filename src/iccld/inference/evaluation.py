@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,18 +15,21 @@ from jaxtyping import Bool, UInt8
 
 from iccld.data.datasets import UNMAPPED, SegmentationDataset, remap_table
 from iccld.data.description import Description
-from iccld.data.image_files import read_label
+from iccld.data.image_files import RawLabel, read_label
+from iccld.data.softness import advise
 from iccld.errors import InputError
-from iccld.inference.label_ids import file_to_index
-from iccld.inference.pairing import holds_label_ids, pair_files
+from iccld.inference.label_ids import file_to_index, holds_train_ids
+from iccld.inference.pairing import holds_label_ids, is_silent, pair_files
 from iccld.inference.prefetch import read_ahead
 from iccld.inference.segmenter import PredictSettings, Segmenter, check_settings, predict_image
-from iccld.labels import IGNORE, LabelSpace, Protocol
+from iccld.labels import CITYSCAPES19, CITYSCAPES_ID_TO_TRAIN_ID, IGNORE, LabelSpace, Protocol
 from iccld.metrics import ConfusionMatrix, Scores, scores_from_confusion
 from iccld.models.prediction import Prediction
 from iccld.progress import track
 
 LabelMap = UInt8[np.ndarray, "h w"]
+_FEW = 32
+"""Label maps that are looked at to find out which ids a folder holds."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +138,10 @@ def evaluate_folders(
 
     Files are paired by their path below the two folders, Cityscapes endings aside (see
     ``iccld.inference.pairing.pair_files``). They hold Cityscapes trainIds, as ``iccld predict`` writes
-    them; ``*_labelIds.png`` hold Cityscapes labelIds; where the protocol's space has classes beyond
-    Cityscapes, files hold its class indices. All are folded into the protocol's space. Predictions that no
-    truth asks for are left out, with a line on stderr.
+    them; ``*_labelIds.png`` hold Cityscapes labelIds, and so do files whose names say nothing in a folder where some of
+    them hold ids beyond trainIds; where the protocol's space has classes beyond Cityscapes, files hold its class
+    indices. All are folded into the protocol's space. Lines on stderr tell of labelIds that were recognized, of
+    predictions that no truth asks for, which are left out, and of predicted ids that the protocol has no class for.
 
     Args:
         predictions_dir: the predicted label maps.
@@ -158,21 +163,32 @@ def evaluate_folders(
             file=sys.stderr,
         )
     confusion = ConfusionMatrix(len(protocol.space))
+    has_label_ids = [False, False]
+    if own is None and holds_train_ids(protocol.space):
+        for place, what in enumerate(("predictions", "label maps")):
+            has_label_ids[place] = _hold_label_ids([pair[place] for pair in pairs], what)
 
-    def read(pair: tuple[Path, Path]) -> tuple[LabelMap, UInt8[np.ndarray, "h2 w2"]]:
+    def read(pair: tuple[Path, Path]) -> tuple[LabelMap, UInt8[np.ndarray, "h2 w2"], RawLabel]:
         prediction, label = pair
+        stored = read_label(prediction, None if own is None else own.colors)
         if own is not None:
-            return _read_own_map(prediction, own), _read_own_map(label, own)
-        return _read_map(prediction, protocol.space), _read_map(label, protocol.space)
+            truth = read_label(label, own.colors)
+            return _fold_own(prediction, stored, own), _fold_own(label, truth, own), stored
+        answer = _fold(prediction, stored, protocol.space, has_label_ids[0])
+        return answer, _fold(label, read_label(label), protocol.space, has_label_ids[1]), stored
 
+    without: Counter[int] = Counter()
     for (prediction, label), result in track(read_ahead(pairs, read), len(pairs), description):
-        answer, truth = result()
+        answer, truth, stored = result()
         if answer.shape != truth.shape:
             raise InputError(
                 f"{prediction}: is {_size(answer)}, but its label map {label} is {_size(truth)}; "
                 "write predictions at the size of the labels"
             )
         confusion.update(torch.from_numpy(answer), torch.from_numpy(truth))
+        ids, counts = np.unique(stored[(answer == IGNORE) & (truth != IGNORE)], return_counts=True)
+        without.update(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
+    _tell_of_misses(without, int(confusion.counts.sum()), protocol)
     return _scores(confusion, protocol, len(pairs), str(labels_dir))
 
 
@@ -182,11 +198,26 @@ def missing_classes(space: LabelSpace, protocol: Protocol) -> tuple[str, ...]:
     return tuple(protocol.space.names[i] for i in protocol.evaluated if i not in reachable)
 
 
-def _read_map(path: Path, space: LabelSpace) -> LabelMap:
-    """Reads a label map and folds it into a space."""
-    label_ids = holds_label_ids(path)
+def _hold_label_ids(paths: Sequence[Path], what: str) -> bool:
+    """Whether files whose names say nothing hold Cityscapes labelIds, by the ids in some of them; says so on stderr."""
+    silent = [path for path in paths if is_silent(path)]
+    for path in silent[:: max(1, len(silent) // _FEW)][:_FEW]:
+        stored = read_label(path)
+        highest = int(stored[stored != IGNORE].max(initial=0))
+        if len(CITYSCAPES19) <= highest <= max(CITYSCAPES_ID_TO_TRAIN_ID):
+            print(
+                f"iccld: the {what} hold Cityscapes labelIds ({path} has the id {highest}, trainIds end at 18) and are "
+                "read as such",
+                file=sys.stderr,
+            )
+            return True
+    return False
+
+
+def _fold(path: Path, stored: RawLabel, space: LabelSpace, silent_label_ids: bool) -> LabelMap:
+    """Folds the numbers of a label map into a space."""
+    label_ids = holds_label_ids(path) or (silent_label_ids and is_silent(path))
     table, known = file_to_index(space, label_ids=label_ids)
-    stored = read_label(path)
     strange = sorted(set(np.unique(stored).tolist()) - known)
     if strange:
         kind = (
@@ -196,22 +227,35 @@ def _read_map(path: Path, space: LabelSpace) -> LabelMap:
             if max(known - {255}) == 18
             else "class indices"
         )
-        hint = "" if label_ids else "; files with Cityscapes labelIds must be named *_labelIds.png"
+        usual = "" if label_ids else "files with Cityscapes labelIds must be named *_labelIds.png"
+        hint = advise(stored, usual)
+        hint = f"; {hint}" if hint else ""
         raise InputError(f"{path}: holds the value {strange[0]}, which is none of the {kind}{hint}")
     return table[stored]
 
 
-def _read_own_map(path: Path, own: Description) -> LabelMap:
-    """Reads a label map with the ids or colors of a user's data set."""
+def _fold_own(path: Path, stored: RawLabel, own: Description) -> LabelMap:
+    """Folds the ids of a label map of a user's data set into its classes."""
     table = remap_table(own.ids, own.space, own.space)
-    stored = read_label(path, own.colors)
     strange = stored[table[stored] == UNMAPPED]
     if strange.size:
+        usual = f"predictions with its ids are written by 'iccld predict --ids {own.path}'"
         raise InputError(
-            f"{path}: holds the value {int(strange[0])}, which is no id of {own.path}; predictions with its ids "
-            f"are written by 'iccld predict --ids {own.path}'"
+            f"{path}: holds the value {int(strange[0])}, which is no id of {own.path}; {advise(stored, usual)}"
         )
     return table[stored]
+
+
+def _tell_of_misses(without: Mapping[int, int], total: int, protocol: Protocol) -> None:
+    """Says on stderr which predicted ids have no class in the protocol, if there are any."""
+    if without:
+        share = sum(without.values()) / max(1, total)
+        ids = ", ".join(map(str, sorted(without)[:8])) + (", …" if len(without) > 8 else "")
+        print(
+            f"iccld: warning: {share:.2%} of the labeled pixels are predicted as ids without a class in "
+            f"{protocol.name} ({ids}); they count as missed",
+            file=sys.stderr,
+        )
 
 
 def _scores(confusion: ConfusionMatrix, protocol: Protocol, num_images: int, source: str) -> Scores:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from iccld.data.folders import files_below
+from iccld.data.image_files import LABEL_SUFFIXES, is_label_name
 from iccld.errors import InputError
 
 _ENDINGS = re.compile(
-    r"_(leftImg8bit|gt(Fine|Coarse)_labelIds|gt(Fine|Coarse)_labelTrainIds|labelIds|labelTrainIds|trainIds)$"
+    r"(_(leftImg8bit|rightImg8bit|rgb_anon|gt|gtFine|gtCoarse|pred|preds|predicted|prediction|predictions|"
+    r"labels?|labelIds|labelTrainIds|trainIds))+$"
 )
 # Cityscapes keeps these beside the label maps.
 _OTHER_TRUTH = re.compile(r"_gt(Fine|Coarse)_(color|instanceIds|instanceTrainIds)$")
 
 
 def pair_files(predictions: Path, labels: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
-    """Pairs the PNG files of two folders by their paths below them.
+    """Pairs the label maps of two folders by their paths below them, or by their names where those are unique.
 
-    The endings ``_leftImg8bit``, ``_gtFine_labelIds``, ``_gtFine_labelTrainIds``, ``_labelTrainIds`` and
-    ``_trainIds`` do not count. Where a label map is there in both Cityscapes forms, ``_labelIds`` is taken.
+    Endings such as ``_leftImg8bit``, ``_gtFine_labelIds``, ``_pred_labelTrainIds`` and ``_trainIds`` do not count, and
+    a prediction's name may go on after the label's with a further word (``_blend``). Where a label map is there in both
+    Cityscapes forms, ``_labelIds`` is taken.
 
     Returns:
         The pairs (prediction, label) in the order of the label files, and the predictions without a label.
@@ -30,7 +35,10 @@ def pair_files(predictions: Path, labels: Path) -> tuple[list[tuple[Path, Path]]
     """
     truths = _by_key(labels, truth=True)
     answers = _by_key(predictions, truth=False)
-    missing = [key for key in truths if key not in answers]
+    chosen = {key: answers[key] for key in truths if key in answers}
+    if len(chosen) < len(truths):
+        chosen |= _by_name(truths.keys() - chosen.keys(), answers, truths)
+    missing = [key for key in truths if key not in chosen]
     if missing:
         first = truths[missing[0]]
         count = "none" if len(missing) == len(truths) else f"{len(truths) - len(missing)}"
@@ -38,13 +46,43 @@ def pair_files(predictions: Path, labels: Path) -> tuple[list[tuple[Path, Path]]
             f"{first}: has no prediction {predictions / (missing[0] + '.png')} "
             f"({count} of {len(truths)} label maps have one); {_remedy(predictions)}"
         )
-    pairs = [(answers[key], truth) for key, truth in truths.items()]
-    return pairs, [path for key, path in answers.items() if key not in truths]
+    used = set(chosen.values())
+    return [(chosen[key], truths[key]) for key in truths], [
+        path for path in answers.values() if path not in used
+    ]
+
+
+def _by_name(
+    wanted: Iterable[str], answers: Mapping[str, Path], truths: Mapping[str, Path]
+) -> dict[str, Path]:
+    """Finds predictions by the names of their files alone, as in a flat folder of what was nested by city."""
+    free = [key for key in answers if key not in truths]
+    named: dict[str, set[str]] = {}
+    for key in free:
+        name = key.rpartition("/")[2]
+        for end in [len(name), *(match.start() for match in re.finditer(r"[_.\- ]", name))]:
+            named.setdefault(name[:end], set()).add(key)
+    names = Counter(key.rpartition("/")[2] for key in truths)
+    found: dict[str, Path] = {}
+    for key in wanted:
+        name = key.rpartition("/")[2]
+        fits = named.get(name, set())
+        exact = {other for other in fits if other.rpartition("/")[2] == name}
+        # A name that another label map has itself is that one's.
+        fits = exact or {other for other in fits if other.rpartition("/")[2] not in names}
+        if len(fits) == 1 and names[name] == 1:
+            found[key] = answers[next(iter(fits))]
+    return found
 
 
 def holds_label_ids(path: Path) -> bool:
     """Whether a file is named as one that holds Cityscapes labelIds."""
     return path.stem.endswith("_labelIds")
+
+
+def is_silent(path: Path) -> bool:
+    """Whether a file's name says neither labelIds nor trainIds."""
+    return not re.search(r"(labelIds|rainIds)$", path.stem)
 
 
 def _by_key(folder: Path, *, truth: bool) -> dict[str, Path]:
@@ -55,10 +93,11 @@ def _by_key(folder: Path, *, truth: bool) -> dict[str, Path]:
             f"{folder}: {what}; give the folder of {'true' if truth else 'predicted'} label maps"
         )
     found: dict[str, Path] = {}
-    for path in sorted(_png_files(folder)):
+    for path in sorted(files_below(folder, is_label_name)):
         if truth and _OTHER_TRUTH.search(path.stem):
             continue
-        key = (path.relative_to(folder).parent / _ENDINGS.sub("", path.stem)).as_posix()
+        key = (path.relative_to(folder).parent / (_ENDINGS.sub("", path.stem) or path.stem)).as_posix()
+        key = unicodedata.normalize("NFC", key)
         other = found.get(key)
         if other is not None and truth and holds_label_ids(path) != holds_label_ids(other):
             path = path if holds_label_ids(path) else other
@@ -66,12 +105,9 @@ def _by_key(folder: Path, *, truth: bool) -> dict[str, Path]:
             raise InputError(f"{path}: belongs to the same image as {other}; remove one of them")
         found[key] = path
     if not found:
-        raise InputError(f"{folder}: holds no PNG label map; give the folder of label maps")
+        kinds = ", ".join(suffix[1:] for suffix in LABEL_SUFFIXES)
+        raise InputError(f"{folder}: holds no label map ({kinds}); give the folder of label maps")
     return found
-
-
-def _png_files(folder: Path) -> Iterator[Path]:
-    return files_below(folder, lambda name: name.lower().endswith(".png") and not name.startswith("."))
 
 
 def _remedy(predictions: Path) -> str:

@@ -192,13 +192,55 @@ def test_folders_score_as_the_model_does(
     assert 20 < scores.miou < 90
 
 
-def test_unlabeled_predictions_are_misses(tmp_path: Path):
+def test_ids_without_a_class_are_misses_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     save(tmp_path / "t" / "1.png", np.array([[0, 0, 13, 255]], np.uint8))
     save(tmp_path / "p" / "1.png", np.array([[0, 255, 13, 13]], np.uint8))
     scores = evaluate_folders(tmp_path / "p", tmp_path / "t", PROTOCOL)
     assert scores.iou["road"] == 50
     assert scores.iou["car"] == 100
     assert scores.unlabeled[0] == 1
+    assert "33.33% of the labeled pixels are predicted as ids without a class in cityscapes19 (255)" in (
+        capsys.readouterr().err
+    )
+    two = custom_protocol(LabelSpace("two", CITYSCAPES19.classes[:2]))
+    save(tmp_path / "t" / "1.png", np.array([[0, 0, 1, 255]], np.uint8))
+    evaluate_folders(tmp_path / "p", tmp_path / "t", two)
+    assert "66.67% of the labeled pixels are predicted as ids without a class in custom:two (13, 255)" in (
+        capsys.readouterr().err
+    )
+
+
+def test_label_ids_are_told_from_train_ids_by_what_the_files_hold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    truth = np.array([[0, 10, 13, 18, 255]], np.uint8)
+    to_file = index_to_id(CITYSCAPES19, "cityscapes")
+    save(tmp_path / "t/ulm/ulm_1_gtFine_labelTrainIds.png", truth)
+    save(tmp_path / "t/ulm/ulm_2_gtFine_labelTrainIds.png", np.zeros_like(truth))
+    save(tmp_path / "p/ulm_1_leftImg8bit.png", to_file[truth])
+    save(tmp_path / "p/ulm_2_leftImg8bit.png", to_file[np.zeros_like(truth)])
+    scores = evaluate_folders(tmp_path / "p", tmp_path / "t", PROTOCOL)
+    assert scores.miou == 100
+    error = capsys.readouterr().err
+    assert "the predictions hold Cityscapes labelIds" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("ending", [".tif", ".PNG", ".bmp"])
+def test_label_maps_in_other_formats(ending: str, tmp_path: Path):
+    truth = np.array([[0, 10, 13, 18]], np.uint8)
+    save(tmp_path / "t/1.tiff", truth)
+    save(tmp_path / f"p/1{ending}", truth)
+    assert evaluate_folders(tmp_path / "p", tmp_path / "t", PROTOCOL).miou == 100
+
+
+def test_predictions_that_were_scaled_are_explained(tmp_path: Path):
+    truth = np.zeros((60, 80), np.uint8)
+    cv2.circle(truth, (30, 30), 15, 18, -1)
+    save(tmp_path / "t/1.png", np.kron(truth, np.ones((2, 2), np.uint8)))
+    save(tmp_path / "p/1.png", cv2.resize(truth * 14, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR))
+    with pytest.raises(InputError, match=r"p/1\.png: holds the value .* scaling with interpolation"):
+        evaluate_folders(tmp_path / "p", tmp_path / "t", PROTOCOL)
 
 
 def test_indices_of_own_classes(tmp_path: Path):
@@ -229,8 +271,8 @@ def test_files_that_cannot_be_measured(tmp_path: Path):
     save(truth, np.zeros((4, 6), np.uint8))
     save(answer, np.zeros((4, 5), np.uint8))
     expect(r"p/1\.png: is 5×4 pixels, but its label map .*t/1\.png is 6×4 pixels")
-    save(answer, np.full((4, 6), 26, np.uint8))
-    expect(r"p/1\.png: holds the value 26, which is none of the trainIds.*_labelIds\.png")
+    save(answer, np.full((4, 6), 40, np.uint8))
+    expect(r"p/1\.png: holds the value 40, which is none of the trainIds.*_labelIds\.png")
     save(answer, np.zeros((4, 6), np.uint8))
     save(truth, np.full((4, 6), 300, np.uint16))
     expect(r"t/1\.png: holds the value 300")

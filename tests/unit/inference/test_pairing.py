@@ -60,6 +60,35 @@ def test_the_other_files_of_cityscapes_are_left_aside(predictions: Path, labels:
     assert holds_label_ids(truth)
 
 
+@pytest.mark.parametrize("ending", ["_leftImg8bit", "_pred_labelTrainIds", "_leftImg8bit_blend", "", "-out"])
+def test_flat_predictions_belong_to_nested_labels_of_unique_names(
+    predictions: Path, labels: Path, ending: str
+):
+    names = ("aachen_000000_000019", "ulm_000001_000019", "ulm_000001_0000190")
+    touch(predictions, *(f"{name}{ending}.png" for name in names), "other_1.png")
+    touch(labels, *(f"{name.split('_')[0]}/{name}_gtFine_labelIds.png" for name in names))
+    pairs, unused = pair_files(predictions, labels)
+    found = {t.name.removesuffix("_gtFine_labelIds.png"): p.name for p, t in pairs}
+    assert found == {name: f"{name}{ending}.png" for name in names}
+    assert relative(predictions, unused) == ["other_1.png"]
+
+
+def test_names_that_two_files_could_have_are_not_paired(predictions: Path, labels: Path):
+    touch(predictions, "7.png", "8_a.png", "8_b.png", "9_1.png")
+    for nested in (("x/7.png", "y/7.png"), ("x/8.png",), ("x/9.png", "x/9_1.png")):
+        touch(labels, *nested)
+        with pytest.raises(InputError, match="has no prediction"):
+            pair_files(predictions, labels)
+        for name in nested:
+            (labels / name).unlink()
+
+
+def test_names_with_accents_are_the_same_in_both_forms(predictions: Path, labels: Path):
+    touch(predictions, "stra\u00dfe_\u00e4.png")
+    touch(labels, "stra\u00dfe_a\u0308.tif")
+    assert len(pair_files(predictions, labels)[0]) == 1
+
+
 def test_a_label_without_prediction_is_named(predictions: Path, labels: Path):
     touch(predictions, "1.png")
     touch(labels, "1.png", "2.png", "3.png")
@@ -79,7 +108,7 @@ def test_folders_that_cannot_be_used(predictions: Path, labels: Path):
     with pytest.raises(InputError, match="labels: no such folder"):
         pair_files(predictions, labels)
     labels.mkdir()
-    with pytest.raises(InputError, match="labels: holds no PNG"):
+    with pytest.raises(InputError, match="labels: holds no label map"):
         pair_files(predictions, labels)
     touch(labels, "1.png")
     predictions.touch()
