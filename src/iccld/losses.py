@@ -11,6 +11,7 @@ from torch import Tensor
 
 from iccld.compute import to_device
 from iccld.labels import IGNORE
+from iccld.resizing import maps_to_size
 
 
 def segmentation_loss(
@@ -33,7 +34,7 @@ def segmentation_loss(
     height, width = labels.shape[-2:]
     half = (-(-height // 2), -(-width // 2))
     if logits.shape[-2] < half[0]:
-        logits = F.interpolate(logits, size=half, mode="bilinear", align_corners=False)
+        logits = maps_to_size(logits.float(), half)
     if logits.shape[-2] == half[0] and height > 1:
         phase = torch.randint(0, 2, (2,)).tolist()
         labels = _take_phase(labels, phase)

@@ -256,7 +256,13 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "advent": _OPPOSED,
     "minent": _RIVAL | {"adaptation.entropy_weight": 0.001},
     "fda": _RIVAL | {"adaptation.entropy_weight": 0.005},
-    "dacs": _SELF_TRAINED | {"adaptation.color_jitter": 0.25, "adaptation.teacher_decay": 0.99},
+    "dacs": _SELF_TRAINED
+    | {
+        "data.ignore_top": 0.0,
+        "data.ignore_bottom": 0.0,
+        "adaptation.color_jitter": 0.25,
+        "adaptation.teacher_decay": 0.99,
+    },
     "daformer": _DAFORMER,
     "mic": _DAFORMER | {"adaptation.mask_patch": 0, "adaptation.mask_ratio": 0.7},
 }

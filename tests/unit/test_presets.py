@@ -267,6 +267,7 @@ PUBLISHED = {
     "fda": {"data.source_size": (720, 1280), "adaptation.entropy_weight": 0.005, "adaptation.start": 0.0},
     "dacs": {
         "data.source_size": (720, 1280), "data.rare_class_sampling": False, "data.cat_max_ratio": 1.0,
+        "data.ignore_top": 0.0, "data.ignore_bottom": 0.0,
         "adaptation.start": 0.0, "adaptation.teacher_decay": 0.99, "adaptation.threshold": 0.968,
         "adaptation.weighting": "batch", "adaptation.mixing": "classmix", "adaptation.color_jitter": 0.25,
     },

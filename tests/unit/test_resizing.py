@@ -11,7 +11,7 @@ from scipy.ndimage import map_coordinates
 from iccld.data.transforms import TrainTransform
 from iccld.inference.export import _averaging
 from iccld.models.prediction import _to_input_height
-from iccld.resizing import base_size, resize_image, resize_images, resize_label, scaled_width
+from iccld.resizing import base_size, maps_to_size, resize_image, resize_images, resize_label, scaled_width
 
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 seeds = st.integers(0, 2**32)
@@ -94,6 +94,24 @@ def test_exported_graphs_scale_by_the_same_filter(size: tuple[int, int], target:
     images = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
     rows, columns = (_averaging(old, new) for old, new in zip(size, target, strict=True))
     torch.testing.assert_close(rows @ images @ columns.T, resize_images(images, target), atol=1e-5, rtol=0)
+
+
+@given(sizes, st.sampled_from([1, 2, 4]), seeds)
+def test_maps_stay_over_their_pixels(size: tuple[int, int], stride: int, seed: int) -> None:
+    """A cell of a network's map lies over the same pixels whether or not the image's sides are multiples of it."""
+    cells = [-(-side // stride) for side in size]
+    assume(all(side > stride for side in size))
+    maps = torch.rand(2, 3, *cells, generator=torch.Generator().manual_seed(seed))
+    places = [
+        np.clip((np.arange(side) + 0.5) / stride - 0.5, 0, n - 1) for side, n in zip(size, cells, strict=True)
+    ]
+    grid = np.meshgrid(*places, indexing="ij")
+    resized = maps_to_size(maps, size)
+    assert resized.shape[2:] == size
+    for image in range(2):
+        for channel in range(3):
+            expected = map_coordinates(maps[image, channel].double().numpy(), grid, order=1, mode="nearest")
+            np.testing.assert_allclose(resized[image, channel].numpy(), expected, atol=1e-5)
 
 
 def test_read_only_images_are_taken_and_the_same_size_is_no_work() -> None:

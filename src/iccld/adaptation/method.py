@@ -15,7 +15,7 @@ from iccld.diffusion import draw_times
 from iccld.labels import IGNORE
 from iccld.losses import denoising_loss, segmentation_loss
 from iccld.models.iccld import ICCLD, TrainingOutput
-from iccld.models.layers import upsample_to
+from iccld.resizing import maps_to_size
 
 Student = Callable[..., TrainingOutput]
 """The segmenter's training pass (``ICCLD.forward``), wrapped for distributed training or not."""
@@ -64,7 +64,7 @@ class StepResult:
 
 def probabilities(output: TrainingOutput, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k h w"]:
     """Class probabilities at the images' size, of logits that are interpolated to it first."""
-    logits = upsample_to(output.logits.float(), (images.shape[-2], images.shape[-1]))
+    logits = maps_to_size(output.logits.float(), (images.shape[-2], images.shape[-1]))
     return logits.softmax(dim=1)
 
 

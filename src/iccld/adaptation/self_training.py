@@ -21,8 +21,8 @@ from iccld.mixing import (
     paste,
 )
 from iccld.models.iccld import ICCLD, TrainingOutput
-from iccld.models.layers import upsample_to
 from iccld.pseudo_labels import PseudoLabels
+from iccld.resizing import maps_to_size
 
 Mixing = Literal["classmix", "cutmix", "none"]
 
@@ -88,12 +88,12 @@ class SelfTraining:
         noise = teacher.draw_noise(state, len(images) * self.teacher_draws)
         answers = teacher.segment(state, noise, self.teacher_steps)
         draws = answers.unflatten(0, (len(images), self.teacher_draws))
-        full = upsample_to(draws.mean(dim=1), (images.shape[-2], images.shape[-1]))
+        full = maps_to_size(draws.mean(dim=1), (images.shape[-2], images.shape[-1]))
         labels, weights = self.pseudo_labels(full, valid)
         if self.pseudo_labels.weighting == "spread":
             # Pixels count by the share of draws that agree on them.
             votes = (draws.argmax(dim=2) == draws.mean(dim=1).argmax(dim=1, keepdim=True)).float().mean(dim=1)
-            weights = upsample_to(votes[:, None], (images.shape[-2], images.shape[-1]))[:, 0] * valid
+            weights = maps_to_size(votes[:, None], (images.shape[-2], images.shape[-1]))[:, 0] * valid
         return LabeledImages("target", images, labels, weights)
 
     def mix(self, batch: Batch, taught: LabeledImages) -> LabeledImages:
