@@ -100,6 +100,7 @@ def test_one_line_where_nothing_can_be_done(
         (("rtsp://127.0.0.1:1/x",), "rtsp://127.0.0.1:1/x: cannot be opened as a video"),
         ((clip, "--smoothing", 1), "smoothing is 1"),
         ((clip, "--max-frames", 0), "max-frames is 0"),
+        ((drive / "photo.png", "--max-frames", 0), "max-frames is 0"),
         ((clip, "--seconds", -1), "seconds is -1"),
         ((clip, "--write"), "--write names nothing"),
     ):

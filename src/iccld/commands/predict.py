@@ -105,12 +105,12 @@ class PredictArgs:
 
         if self.write == ():
             raise InputError("--write names nothing; give one or more of labels color overlay uncertainty")
+        if (self.smoothing, self.max_frames, self.seconds) != (0.0, None, None):
+            self._check_video_flags()
         self._check_places()
         settings = PredictSettings(self.steps, self.draws, self.seed, self.window, self.overlap, self.resize)
         ids = _read_ids(self.ids)
         images, videos = split_inputs(find_inputs(self.inputs, out=self.out))
-        if videos:
-            self._check_video_flags()
         names = (*OUTPUT_KINDS, "classes.json", "legend.png")
         with working_in(self.out), claiming(self.out, "predict", names):
             return self._predict(images, videos, settings, ids)

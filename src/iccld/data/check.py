@@ -14,6 +14,7 @@ from iccld.data.datasets import UNMAPPED, find_files, native_space, remap_table
 from iccld.data.image_files import image_size, read_label
 from iccld.data.integrity import check_ending
 from iccld.data.layouts import TRAIN_IDS, FilePair, Layout
+from iccld.data.picture_formats import is_other_picture
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES_ID_TO_TRAIN_ID, IGNORE, LabelSpace
 from iccld.progress import track
@@ -61,6 +62,7 @@ def check_dataset(
     space = label_space or native_space(layout)
     report = CheckReport(layout.name, str(root), split, space.name, num_images=len(layout.pairs))
     sizes = _check_images(layout, report)
+    _note_other_formats(layout, report)
     if images_only or (layout.role == "target" and not any(pair.label for pair in layout.pairs)):
         return report
     _check_pairing(name, root, split, layout, report)
@@ -101,6 +103,20 @@ def _check_images(layout: Layout, report: CheckReport) -> dict[str, tuple[int, i
         report.errors.append(f"{len(broken)} images cannot be read ({names}); the first: {first_fault}")
     report.sizes = dict(Counter(f"{width}×{height}" for height, width in sizes.values()))
     return sizes
+
+
+def _note_other_formats(layout: Layout, report: CheckReport) -> None:
+    """Warns of pictures beside the images and label maps that are passed over for their format."""
+    files = [file for pair in layout.pairs for file in (pair.image, pair.label) if file is not None]
+    folders = sorted({file.parent for file in files})
+    others = [
+        str(path) for folder in folders for path in sorted(folder.iterdir()) if is_other_picture(path.name)
+    ]
+    if others:
+        names = report.note_files("other_formats", others)
+        report.warnings.append(
+            f"{len(others)} pictures are in formats that are not read ({names}); save them as PNG"
+        )
 
 
 def _check_pairing(

@@ -57,7 +57,7 @@ def walk(
         parent, passed = waiting.pop()
         try:
             with os.scandir(parent) as entries:
-                listed = sorted((entry.name, entry.is_dir(), entry.is_symlink()) for entry in entries)
+                listed = sorted((entry.name, _is_folder(entry), entry.is_symlink()) for entry in entries)
         except OSError:  # it may not be read, as with os.walk
             continue
         entries_seen += len(listed)
@@ -87,6 +87,13 @@ def walk(
             if name in links:
                 require_below(path, root)
             waiting.append((path, passed))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def files_below(

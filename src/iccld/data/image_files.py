@@ -25,7 +25,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from iccld.data.integrity import read_bytes, verify
+from iccld.data.integrity import read_bytes, verify, without_extras
 from iccld.data.picture_header import Header, check_scans, read_header
 from iccld.data.softness import advise, alpha_tells
 from iccld.errors import InputError
@@ -192,7 +192,7 @@ def _read(path: Path, *, is_label: bool = False) -> tuple[bytes, Header]:
     verify(path, data)
     header = read_header(path, io.BytesIO(data), is_label=is_label)
     check_scans(path, data, header)
-    return data, header
+    return without_extras(data) if header.format == "PNG" else data, header
 
 
 def _read_lossless(path: Path) -> tuple[bytes, Header]:

@@ -14,6 +14,7 @@ MOST_BYTES = 1 << 30
 """Size of the largest picture file that is read."""
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
+_PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _TAIL_BYTES = 4096
 
 
@@ -58,6 +59,24 @@ def verify(path: Path, data: bytes) -> None:
         _verify_png(path, data)
     elif data.startswith(JPEG_SIGNATURE):
         _verify_jpeg(path, data)
+
+
+def without_extras(data: bytes) -> bytes:
+    """A whole PNG without texts, profiles and what else is not needed for its pixels.
+
+    Decoders unpack such chunks, which may be bombs, and print warnings of those that they do not like.
+    """
+    kept = [data[: len(PNG_SIGNATURE)]]
+    position = len(PNG_SIGNATURE)
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        following = position + 12 + length
+        if kind in _PIXEL_CHUNKS:
+            kept.append(data[position:following])
+        if kind == b"IEND":
+            break
+        position = following
+    return b"".join(kept)
 
 
 def _verify_png(path: Path, data: bytes) -> None:

@@ -93,7 +93,7 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
         InputError: an input does not exist, is no image or video or holds none, or two would be written to one
             place.
     """
-    found: dict[Path | str, Input] = {}
+    found: dict[str, Input] = {}
     for text in inputs:
         if _CAMERA.fullmatch(text) or _ADDRESS.match(text):
             found.setdefault(text, InputVideo(text, _stream_name(text)))
@@ -105,7 +105,7 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
                 f"{text}: {verb} no image or video (a file ending in {_endings()}); name another"
             )
         for item in items:
-            found.setdefault(item.path.resolve(), item)
+            found.setdefault(os.path.realpath(item.path), item)
     if not found:
         raise InputError("no input is given; name images or videos, a glob in quotes or a folder")
     _refuse_clashes([item for item in found.values() if not (shared_names and isinstance(item, InputImage))])
@@ -233,4 +233,5 @@ def _name(path: Path, base: Path) -> str:
 
 
 def _is_within(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
+    # Not Path.resolve, which knows no links that lead to themselves.
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))

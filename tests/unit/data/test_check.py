@@ -135,6 +135,15 @@ def test_unreadable_files(tmp_path: Path) -> None:
     assert report.num_read == 2
 
 
+def test_pictures_of_other_formats_are_named(tmp_path: Path) -> None:
+    make_camvid(tmp_path)
+    (tmp_path / "train" / "images" / "more.JP2").write_bytes(b"x")
+    report = check_dataset("camvid", tmp_path)
+    assert report.errors == []
+    assert "1 pictures are in formats that are not read" in only(report.warnings)
+    assert "more.JP2" in report.warnings[0]
+
+
 def test_unknown_ids(tmp_path: Path) -> None:
     make_camvid(tmp_path)
     ids = np.zeros(SIZE, np.uint8)

@@ -305,7 +305,9 @@ def test_files_that_state_two_sizes_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [b"zTXt", b"iCCP", b"iTXt"])
-def test_text_that_unpacks_to_much_is_not_unpacked(tmp_path: Path, kind: bytes) -> None:
+def test_text_that_unpacks_to_much_is_not_unpacked(
+    tmp_path: Path, kind: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
     packed = zlib.compress(bytes(40_000_000))
     content = {b"zTXt": b"a\0\0", b"iCCP": b"a\0\0", b"iTXt": b"a\0\1\0\0\0"}[kind] + packed
     path = tmp_path / "x.png"
@@ -313,6 +315,8 @@ def test_text_that_unpacks_to_much_is_not_unpacked(tmp_path: Path, kind: bytes) 
     path.write_bytes(data[:33] + chunk(kind, content) + data[33:])
     assert image_size(path) == (6, 8)
     np.testing.assert_array_equal(read_image(path)[..., 0], IDS)
+    np.testing.assert_array_equal(read_label(path), IDS)
+    assert not capfd.readouterr().err  # libpng warns
 
 
 def test_a_jpeg_of_very_many_scans_is_refused(tmp_path: Path) -> None:

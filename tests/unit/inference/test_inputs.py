@@ -94,6 +94,11 @@ def test_linked_folders_are_followed_and_loops_end(
     assert names(data) == ["drive/a", "drive/b", "drive/city/c", "drive/city/deep/d"]
 
 
+def test_a_link_to_itself_does_not_stop_the_others(photos: Path):
+    (photos / "loop.png").symlink_to(photos / "loop.png")
+    assert names(photos, out=photos / "out") == ["a", "b", "loop", "city/c", "city/deep/d"]
+
+
 def test_two_images_for_one_output_are_refused(photos: Path, tmp_path: Path):
     (photos / "b.png").write_bytes(b"x")
     with pytest.raises(InputError, match=r"b\.jpg and .*b\.png would both be written to b\.png"):
