@@ -130,6 +130,10 @@ def _explain(error: Exception) -> int:
             "ask for less at a time (smaller images, crops, batches or networks), or use a larger machine"
         )
         return _end(EXIT_FAILED, f"out of memory ({text.splitlines()[0] if text else 'none left'}); {remedy}")
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return _end(
+            EXIT_FAILED, "too many open files; raise the limit (ulimit -n) and run the same command again"
+        )
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         code = EXIT_USAGE if error.errno in _MISTAKES else EXIT_FAILED
         return _end(code, f"{os.fsdecode(error.filename)}: {error.strerror}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,9 @@ import torch
 from safetensors.torch import load_file
 
 from iccld.cli import main
+from iccld.threads import Choice
+from iccld.training import loop, run_threads
+from iccld.training.checkpoint import Checkpoint
 from iccld.training.tracking import read_metrics
 from iccld.training.update import Update
 
@@ -94,6 +98,75 @@ def test_rivals_resume(method: str, flags: Flags, tmp_path: Path) -> None:
     _assert_equal(_tensors(whole, 4), _tensors(out, 4))
     assert (whole / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
     assert _rows(whole) == _rows(out)
+
+
+def test_checkpoints_by_time_change_no_number(
+    flags: Flags, straight: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, out = _straight(straight, flags, "fp32"), tmp_path / "run"
+    written: list[int] = []
+    original = loop.save_checkpoint
+
+    def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
+        written.append(checkpoint.step)
+        return original(folder, checkpoint, keep=keep)
+
+    monkeypatch.setattr(loop, "save_checkpoint", save)
+    rare = ("--checkpoint-every", "1000", "--checkpoint-minutes")
+    assert main(flags(out, *rare, "1e-9", "--stop-at", "4")) == 0
+    assert written == [1, 2, 3, 4]
+    assert main(flags(out, *rare, "10")) == 0  # another number does not keep a run from going on
+    assert written == [1, 2, 3, 4, 6]
+    _assert_equal(_tensors(whole, 6), _tensors(out, 6))
+    assert (whole / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf"])
+def test_checkpoints_never_are_refused(
+    minutes: str, flags: Flags, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(flags(tmp_path / "run", "--checkpoint-minutes", minutes)) == 2
+    assert "--checkpoint-minutes" in capsys.readouterr().err
+
+
+def test_threads_that_were_chosen_are_kept_and_repeated(
+    flags: Flags, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With another number of threads sums differ in their last bits; the run that goes on has the same ones."""
+    numbers, now = iter([2, 1]), [0]
+    monkeypatch.setattr(run_threads, "most_threads", lambda num: 2)
+    monkeypatch.setattr(run_threads, "set_threads", lambda number: now.__setitem__(0, number))
+
+    def choose(work: Callable[[], object], most: int, *, helpers: int) -> Choice:
+        work()
+        now[0] = next(numbers)
+        return Choice(now[0], {1: 0.5, 2: 0.4})
+
+    monkeypatch.setattr(run_threads, "choose_threads", choose)
+    # After three steps they seem to have become slow.
+    monkeypatch.setattr(run_threads.RunThreads, "drifts", lambda self, seconds: next(drifts))
+    used: list[int] = []
+    original = Update.__call__
+
+    def update(self: Update, step: int, items: Any) -> Any:
+        used.append(now[0])
+        return original(self, step, items)
+
+    monkeypatch.setattr(Update, "__call__", update)
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    automatic = ("--threads", "0")
+    drifts = iter([False, False, True, False, False, False])
+    assert main(flags(whole, *automatic)) == 0
+    assert "threads: 2 (a trial took 0.5 s with 1 thread, 0.4 s with 2)" in capsys.readouterr().out
+    assert used == [2, 2, 2, 1, 1, 1]
+    shutil.copytree(whole, out)  # as a run that was killed at its end, with a checkpoint of step 3 alone
+    (out / "model.safetensors").unlink()
+    (out / "checkpoints" / "step-00000006.safetensors").unlink()
+    drifts = iter([False] * 3)
+    used.clear()
+    assert main(flags(out, *automatic)) == 0
+    assert used == [1, 1, 1]
+    _assert_equal(_tensors(whole, 6), _tensors(out, 6))
 
 
 def test_teacher_is_no_copy_of_the_student(flags: Flags, straight: dict[str, Path]) -> None:

@@ -219,3 +219,9 @@ run_guarded(work)
     words = ["bash", "-c", 'exec "$1" -c "$2" "$3" <&- >&- 2>&-', "-", sys.executable, script, str(path)]
     subprocess.run(words, check=False)
     assert path.read_text() == "mine"
+
+
+def test_too_many_open_files_name_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_guarded(fail(OSError(errno.EMFILE, "Too many open files", "a.png"))) == 1
+    line = "iccld: error: too many open files; raise the limit (ulimit -n) and run the same command again\n"
+    assert capsys.readouterr() == ("", line)

@@ -23,6 +23,8 @@ from iccld.progress import format_seconds
 
 _POLL_SECONDS = 0.5
 _LINE_SECONDS = 30.0
+_STOP_SECONDS = 120.0
+"""For a worker that was asked to stop: the step in hand, and a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,8 @@ def _finish(worker: _Worker, clock: _Clock) -> list[str]:
         return []
     lines = worker.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     reason = lines[-1] if lines else f"exit code {code}"
+    if code < 0:
+        reason = f"killed by {signal.Signals(-code).name}, as happens when memory runs out; {reason}"
     message = f"{worker.run.name}: failed ({reason}); see {worker.log}"
     clock.line(message)
     return [message]
@@ -151,9 +155,16 @@ def _finish(worker: _Worker, clock: _Clock) -> list[str]:
 def _stop(workers: Sequence[_Worker]) -> None:
     for worker in workers:
         worker.process.send_signal(signal.SIGTERM)
-    for worker in workers:
-        worker.process.wait()
-        _close(worker)
+    deadline = time.monotonic() + _STOP_SECONDS
+    try:
+        for worker in workers:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
+    finally:  # also at a second signal
+        for worker in workers:
+            worker.process.kill()
+            worker.process.wait()
+            _close(worker)
 
 
 def _close(worker: _Worker) -> None:
