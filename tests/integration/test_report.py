@@ -218,9 +218,12 @@ def test_folders_that_are_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "run.json: cannot be read" in refuse(capsys, "report", str(tmp_path))
     (tmp_path / "metrics.csv").write_text("step,train/loss\n1,2\n")
     for text, reason in (
-        ('{"data": {}, "model": {}}', "'steps' is missing"),
-        ('{"data": {}, "model": {}, "steps": "many"}', "not supported"),
-        ('{"data": {}, "model": {}, "steps": 2, "method": "iccld"}', "'backbone' is missing"),
+        ("{}", "'steps' is missing"),
+        (
+            '{"steps": "many", "seed": 0, "method": "iccld", "data": {}, "model": {}}',
+            "steps = 'many' must be",
+        ),
+        ('{"steps": 2, "seed": 0, "method": "iccld", "data": {}, "model": {}}', "'source' is missing"),
     ):
         (tmp_path / "run.json").write_text(text)
         error = refuse(capsys, "report", str(tmp_path))

@@ -33,7 +33,9 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, channels: int, num_frequencies: int = 16) -> None:
         super().__init__()
-        frequencies = torch.exp(torch.linspace(0, math.log(100.0), num_frequencies)) * math.pi
+        # On a named device: the sketch of a network, on "meta", would load torch's compiler for this.
+        exponents = torch.linspace(0, math.log(100.0), num_frequencies, device="cpu")
+        frequencies = torch.exp(exponents) * math.pi
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.mlp = nn.Sequential(
             nn.Linear(2 * num_frequencies, channels), nn.SiLU(), nn.Linear(channels, channels), nn.SiLU()
