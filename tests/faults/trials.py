@@ -133,7 +133,7 @@ def _wait_for_group(pid: int, patience: float = 15) -> list[int]:
 
 
 _TIMED = ("seconds", "time", "date")
-_DESCRIBES_ITSELF = ("report.json", "report.html", "curves.png", "adversary.png", "seconds.json")
+_DESCRIBES_ITSELF = ("report.json", "curves.png", "adversary.png", "seconds.json")
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -153,7 +153,7 @@ def content(folder: Path) -> dict[str, str]:
             data = json.dumps(kept).encode()
         if path.suffix in (".txt", ".md", ".json"):
             data = data.replace(str(folder).encode(), b"FOLDER")
-        timed = name == "tfevents" or path.name in _DESCRIBES_ITSELF or path.suffix == ".lock"
+        timed = name == "tfevents" or path.name in _DESCRIBES_ITSELF or path.suffix in (".html", ".lock")
         found[name] = "" if timed else hashlib.sha256(data).hexdigest()
     return found
 
