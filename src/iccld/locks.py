@@ -15,6 +15,7 @@ import os
 import platform
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,15 @@ _guard = threading.Lock()
 
 
 @contextlib.contextmanager
-def working_in(folder: str | os.PathLike[str]) -> Iterator[None]:
+def working_in(folder: str | os.PathLike[str], *, patience: float = 0.0) -> Iterator[None]:
     """Keeps other processes of ours out of a folder; the thread that is in may enter once more.
 
     The folder is made if it is missing, and removed at the end if it is empty and was made here. Where the system has
     no record locks (Windows), nobody is kept out.
+
+    Args:
+        folder: to work in.
+        patience: seconds to wait for a process that is at work there, as one that saves before it ends.
 
     Raises:
         InputError: another process is at work in the folder, or was on another machine; or it cannot be written.
@@ -53,7 +58,7 @@ def working_in(folder: str | os.PathLike[str]) -> Iterator[None]:
         raise InputError(_busy(folder, {"pid": os.getpid(), "host": platform.node()}))
     made = not folder.exists()
     try:
-        handle = _take(folder)
+        handle = _take(folder, time.monotonic() + patience)
         try:
             yield
         finally:
@@ -63,8 +68,8 @@ def working_in(folder: str | os.PathLike[str]) -> Iterator[None]:
             del _held[key]
 
 
-def _take(folder: Path) -> int | None:
-    """Takes the lock; gives the open file."""
+def _take(folder: Path, deadline: float) -> int | None:
+    """Takes the lock, by a time of the monotonic clock; gives the open file."""
     if sys.platform == "win32":
         return None
     import fcntl
@@ -85,6 +90,10 @@ def _take(folder: Path) -> int | None:
             try:
                 fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
+                if error.errno in _BUSY and time.monotonic() < deadline:
+                    os.close(handle)
+                    time.sleep(0.1)
+                    continue
                 if error.errno in _BUSY:
                     raise InputError(_busy(folder, _read(handle))) from error
                 _refuse_living(folder, _read(handle))  # a file system without record locks
@@ -125,7 +134,7 @@ def _read(handle: int) -> dict[str, Any]:
     """What the file says of its owner; nothing where it says nothing."""
     try:
         value = json.loads(os.pread(handle, 4096, 0))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -95,6 +95,7 @@ def assert_bounded(ended: Ended, what: object) -> None:
     assert not ended.timed_out, f"{what}: hung"
     assert ended.code in (0, 1, 2), f"{what}: ended with {ended.code}: {ended.text[-1500:]}"
     assert "Traceback" not in ended.text, f"{what}: {ended.text[-1500:]}"
+    assert "unknown flag" not in ended.text, ended.text
     assert "fault of iccld" not in ended.text, f"{what}: {ended.text[-1500:]}"
     assert ended.peak < MEMORY, f"{what}: {ended.peak >> 20} MiB"
     assert ended.code == 0 or ended.text.strip(), f"{what}: nothing was said"
@@ -281,7 +282,8 @@ def test_plans(check: Callable[..., Ended], tmp_path: Path) -> None:
     for _ in range(TRIALS["plan"]):
         path = tmp_path / "plan.toml"
         path.write_bytes(mutate_text(rng, PLAN, PLAN))
-        check("bench", path, "--out", tmp_path / "b", what=path.read_bytes()[:300])
+        words = ["bench", path, "--table", "--results", tmp_path / "b", "--work", tmp_path / "w"]
+        check(*words, what=path.read_bytes()[:300])
 
 
 def _png(width: int, height: int, *, chunks: bytes = b"") -> bytes:
@@ -350,7 +352,14 @@ def test_text_bombs(name: str, data: Path, model: Path, check: Callable[..., End
         copy / "run.json": ("report", copy),
         copy / "report.json": ("report", copy),
         folder / "dataset.toml": ("data", "check", "folder", folder),
-        tmp_path / "plan.toml": ("bench", tmp_path / "plan.toml", "--out", tmp_path / "b"),
+        tmp_path / "plan.toml": (
+            "bench",
+            tmp_path / "plan.toml",
+            "--results",
+            tmp_path / "b",
+            "--work",
+            tmp_path / "w",
+        ),
     }
     for path, words in targets.items():
         before = path.read_bytes() if path.exists() else None

@@ -75,7 +75,14 @@ def commands(
         "export": lambda out: ["export", str(model), "--format", "onnx", "--out", str(out / "m.onnx")],
         "scenes": lambda out: shlex.split(f"data scenes {out}/s --count 4 --height 64 --width 96"),
         "cache": lambda out: ["data", "cache", *train_words(out)[1:-2], "--data.cache", str(out / "c")],
-        "bench": lambda out: ["bench", str(out / "plan.toml"), "--out", str(out / "b")],
+        "bench": lambda out: [
+            "bench",
+            str(out / "plan.toml"),
+            "--results",
+            str(out / "b"),
+            "--work",
+            str(out / "w"),
+        ],
     }
 
 

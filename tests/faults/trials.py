@@ -133,7 +133,7 @@ def _wait_for_group(pid: int, patience: float = 15) -> list[int]:
 
 
 _TIMED = ("seconds", "time", "date")
-_DESCRIBES_ITSELF = ("report.json", "curves.png", "adversary.png", "seconds.json")
+_DESCRIBES_ITSELF = ("report.json", "curves.png", "adversary.png", "seconds.json", "tables.md", "log.txt")
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -153,9 +153,21 @@ def content(folder: Path) -> dict[str, str]:
             data = json.dumps(kept).encode()
         if path.suffix in (".txt", ".md", ".json"):
             data = data.replace(str(folder).encode(), b"FOLDER")
+        if path.suffix == ".json":
+            data = json.dumps(_without_times(json.loads(data))).encode()
         timed = name == "tfevents" or path.name in _DESCRIBES_ITSELF or path.suffix in (".html", ".lock")
         found[name] = "" if timed else hashlib.sha256(data).hexdigest()
     return found
+
+
+def _without_times(value: Any) -> Any:
+    """Plain data without the entries whose names speak of time or memory."""
+    if isinstance(value, list):
+        return [_without_times(item) for item in value]
+    if isinstance(value, dict):
+        timed = (*_TIMED, "gib")
+        return {k: _without_times(v) for k, v in value.items() if not any(t in k for t in timed)}
+    return value
 
 
 def leftovers(folder: Path) -> list[str]:

@@ -58,6 +58,14 @@ def test_a_second_process_is_refused_and_a_killed_one_is_not_in_the_way(
     assert not (out / LOCK).exists()
 
 
+def test_a_process_that_is_about_to_end_is_waited_for(tmp_path: Path, other: subprocess.Popen[str]) -> None:
+    timer = threading.Timer(0.2, os.kill, (other.pid, signal.SIGKILL))
+    timer.start()
+    with working_in(tmp_path / "run", patience=60):
+        assert other.wait() == -signal.SIGKILL
+    timer.join()
+
+
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     with working_in(tmp_path / "new"):
         assert (tmp_path / "new" / LOCK).is_file()

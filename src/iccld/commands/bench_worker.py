@@ -20,6 +20,8 @@ from iccld.exits import OUTCOMES, run_guarded
 from iccld.files import write_json
 from iccld.locks import working_in
 
+_PATIENCE = 60.0  # seconds
+
 
 def main() -> int:
     """Works on the job file named on the command line; returns the exit code."""
@@ -30,7 +32,8 @@ def main() -> int:
 def _work_alone() -> int:
     """Keeps a second bench from training in the same folder."""
     path = Path(sys.argv[1])
-    with working_in(path.parent):
+    # The worker of a bench that was killed a moment ago may still be saving.
+    with working_in(path.parent, patience=_PATIENCE):
         return _work(read_json(path))
 
 
