@@ -164,6 +164,8 @@ def _small_work() -> Callable[[], object]:
 
 
 def _why_not(most: int) -> str:
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return f"{usable_cores()} usable cores, divided by the ranks"
     if os.environ.get("OMP_NUM_THREADS") == str(most) and usable_cores() > most:
         return "OMP_NUM_THREADS"
     return f"{usable_cores()} usable core{'s' if usable_cores() > 1 else ''}"

@@ -74,7 +74,8 @@ def rehearse(update: Update, *, step: int, out: Path, evaluate: object) -> Rehea
     if step < change < config.steps:
         late = _timed(attempt, config.steps - 1)
     costs = Costs(early, late, change)
-    if costs.of_steps(step, config.steps) > _WORTH_A_TRIAL and isinstance(evaluate, Foreseeable):
+    is_long = costs.of_steps(step, config.steps) > _WORTH_A_TRIAL
+    if is_long and update.fabric.is_global_zero and isinstance(evaluate, Foreseeable):
         seconds = evaluate.expected_seconds(update.teacher_model, update.model)
         costs = Costs(early, late, change, seconds)
     del attempt

@@ -62,7 +62,9 @@ class RunThreads:
         helpers: int,
         trial: Callable[[], Callable[[], object]],
     ) -> None:
-        self.entries, usual = _read(out / RECORD)
+        found = _read(out / RECORD)
+        # What the first rank found: it may have written a record by the time that another one looks.
+        self.entries, usual = fabric.broadcast(found) if fabric.world_size > 1 else found
         self._asked, self._path, self._fabric = threads, out / RECORD, fabric
         self._num_local, self._helpers, self._trial = num_local, helpers, trial
         self._measures = not threads and fabric.device.type == "cpu"
