@@ -94,6 +94,12 @@ def test_command_is_understood(name: str, monkeypatch: pytest.MonkeyPatch) -> No
 # -- rivals -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_every_preset_shows_several_points_of_miou(name: str) -> None:
+    config = PRESETS[name].config
+    assert 4 <= config.steps // config.eval_every <= 10
+
+
 def test_every_rival_has_a_recipe() -> None:
     assert set(get_args(Method)) == {"iccld", "source_only", "oracle", *RECIPES}
 

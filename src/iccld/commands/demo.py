@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from iccld.models.iccld import ICCLD
 
 _NUM_PICTURES = 6
+_SHORTEST_WATCH = 10  # steps between two measurements of mIoU
 _FILES = ("results.json", "table.md", "predictions.png", "curves.png", "report.html")
 
 
@@ -49,7 +50,9 @@ class DemoArgs:
     def run(self) -> int:
         """Runs the demo; returns the exit code."""
         preset = get_preset("demo").config
-        config = replace(preset, seed=self.seed, threads=self.threads, steps=self.steps or preset.steps)
+        steps = self.steps or preset.steps
+        every = max(_SHORTEST_WATCH, steps // 4)
+        config = replace(preset, seed=self.seed, threads=self.threads, steps=steps, eval_every=every)
         Places(files={"--json": (self.json, "json")}, folders={"--out": self.out}).check()
         begun = (self.out / "source_only" / RUN).is_file()
         names = () if begun else ("source_only", "iccld", *_FILES)

@@ -5,18 +5,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from iccld.metrics import Scores
+from iccld.reporting.examples import labels_uri
 from iccld.reporting.html import gallery
 from iccld.reporting.html.classes import bar, class_bars
 from iccld.reporting.html.confusion import confusion_table
 from iccld.reporting.html.curves_section import adversary
 from iccld.reporting.html.report import report_page
 from iccld.reporting.html.subject import Subject
-from iccld.reporting.record import Record
+from iccld.reporting.record import Example, Record
 
 Make = Callable[..., Subject]
+PIXEL = labels_uri(np.zeros((1, 1), np.uint8), ((200, 100, 0),))
 VOID = {"img", "br", "meta", "link"}
 
 
@@ -176,3 +179,25 @@ def test_pages_of_many_runs_stay_small(make_subject: Make, monkeypatch: pytest.M
         ["best.png", "worst.png"],
         ["best.png", "worst.png"],
     ]
+
+
+def _with_random(subject: Subject, *, other_picture: bool = False) -> Subject:
+    """A run whose record has one more image, drawn at random."""
+    panels = {"image": "data:image/png;base64,AAAA" if other_picture else PIXEL, "truth": PIXEL}
+    answers = {"prediction": PIXEL, "errors": PIXEL, "uncertainty": PIXEL}
+    example = Example("street_7.png", "random", 33.0, panels | answers)
+    return replace(subject, record=replace(subject.record, examples=(*subject.record.examples, example)))
+
+
+def test_runs_are_shown_on_the_same_images_beside_the_truth(make_subject: Make):
+    runs = [_with_random(make_subject(name)) for name in ("source_only", "iccld")]
+    text = report_page(runs)
+    page = Page(text)
+    assert page.headings[4] == "The same images"
+    of_it = [str(a["alt"]) for tag, a in page.tags if tag == "img" and "street_7" in str(a["alt"])]
+    assert [alt.split(", ")[-1] for alt in of_it[:2]] == ["input image", "in the colors of the legend"]
+    assert [alt.rsplit(", ", 1)[-1] for alt in of_it[2:]] == ["source_only"] * 3 + ["iccld"] * 3
+    assert text.count("street_7.png") == len(of_it) + 1, "these images are not repeated below"
+    for unlike in (make_subject("other"), _with_random(make_subject("other"), other_picture=True)):
+        assert "The same images" not in report_page([runs[0], unlike])
+    assert "The same images" not in report_page(runs[:1])
