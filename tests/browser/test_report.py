@@ -73,6 +73,9 @@ def test_the_page_is_whole(
     assert len(images) == (45 if kind == "one" else 123)
     assert min(images) > 0
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    hidden = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth)"
+    if width == 390:
+        assert page.evaluate(f"{hidden}.map(e => e.ariaLabel)") == [], "nothing has to be scrolled sideways"
     # Charts are drawn, and their words can be read: at least nine pixels high.
     heights = page.evaluate(
         "[...document.querySelectorAll('svg text')].map(t => t.getBoundingClientRect().height)"

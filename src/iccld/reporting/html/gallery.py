@@ -61,7 +61,7 @@ def _side_by_side(subjects: Sequence[Subject], examples: Sequence[Example]) -> H
         ]
         heading = el("p", swatch(color(index)), f"{subject.name}{score}", class_="run")
         rows.append(el("div", heading, el("div", *panels, class_="panels")))
-    return el("figure", el("figcaption", el("b", name)), *rows, class_="example")
+    return el("figure", el("figcaption", el("b", name)), *rows, class_="example same")
 
 
 def gallery(record: Record) -> Html:

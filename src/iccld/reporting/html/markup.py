@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from iccld.escaping import visible_lines
 
+_MOST_NARROW_COLUMNS = 3  # that fit beside each other on a telephone
 _VOID = frozenset(("img", "br", "meta", "link"))
 
 
@@ -67,11 +68,22 @@ def signed(value: float | None, digits: int = 1) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Child]], *, caption: Child = None) -> Html:
-    """A table in a box that scrolls by itself where the page is narrow; its first column heads the rows."""
+    """A table whose first column heads the rows; one of many columns becomes a list for each row on narrow pages."""
+    kind = "lists" if len(head) > _MOST_NARROW_COLUMNS else None
     first = el("tr", *(el("th", cell, scope="col") for cell in head))
-    body = [el("tr", el("th", row[0], scope="row"), *(el("td", cell) for cell in row[1:])) for row in rows]
+    body = [
+        el(
+            "tr",
+            el("th", row[0], scope="row"),
+            *(
+                el("td", cell, data_label=name if kind else None)
+                for name, cell in zip(head[1:], row[1:], strict=True)
+            ),
+        )
+        for row in rows
+    ]
     parts = [el("caption", caption) if caption else None, el("thead", first), el("tbody", *body)]
-    return scroll(el("table", *parts), label=head[0] or "table")
+    return scroll(el("table", *parts, class_=kind), label=head[0] or "table")
 
 
 def scroll(content: Html, *, label: str) -> Html:

@@ -68,7 +68,16 @@ table.matrix thead th:first-child { writing-mode: horizontal-tb; } table.matrix 
 .run { margin: .5rem 0 .2rem; font-size: .87rem; } .panels figcaption { color: var(--faint); }
 code { font-size: .92em; background: var(--soft); padding: .05em .3em; border-radius: 4px; }
 footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .6rem; font-size: .85rem; }
-@media (max-width: 480px) { .panels { grid-template-columns: 1fr 1fr; } dl div { grid-template-columns: 6.5rem 1fr; } }
+@media (min-width: 700px) { .same .panels { grid-template-columns: repeat(3, 1fr); } }
+@media (max-width: 480px) { .panels { grid-template-columns: 1fr 1fr; } dl div { grid-template-columns: 6.5rem 1fr; }
+  table.lists, .lists tbody, .lists tr, .lists th, .lists td { display: block; } .lists thead { display: none; }
+  .lists tr { margin: 0 0 .8rem; } .lists tbody th { padding: .25rem 0; overflow-wrap: anywhere; }
+  .lists .named { white-space: normal; }
+  .lists td { display: flex; justify-content: space-between; gap: 1rem; padding: .15rem 0; white-space: normal; }
+  .lists td::before { content: attr(data-label); color: var(--faint); text-align: left; }
+  table.matrix { table-layout: fixed; width: 100%; } table.matrix thead th:first-child { width: 4.4rem; }
+  table.matrix td { min-width: 0; padding: .15rem 0; font-size: .58rem; }
+  table.matrix tbody th { min-width: 0; white-space: normal; overflow-wrap: anywhere; font-size: .66rem; } }
 @media print { h2 { break-after: avoid; } figure, tr { break-inside: avoid; } }
 """
 # Even a name that slipped past the escaping could load or run nothing.

@@ -89,7 +89,7 @@ def test_several_runs_are_compared_and_then_shown_one_by_one(make_subject: Make)
     assert one.record.scores is not None
     assert two.record.scores is not None
     gain = two.record.scores.miou - one.record.scores.miou
-    assert f"<td>{gain:+.2f}</td>" in text
+    assert f'<td data-label="gain">{gain:+.2f}</td>' in text
     assert "do not compare" not in text
 
 
