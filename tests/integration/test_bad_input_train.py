@@ -152,6 +152,34 @@ def test_things_that_do_not_exist(
     assert message in refuse(flags(tmp_path / "run", *words.split()))
 
 
+def test_a_backbone_that_brings_code_is_refused_and_not_asked_about(
+    flags: Flags, refuse: Refuse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "evil"
+    folder.mkdir()
+    (folder / "modeling_evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    text = '{"model_type": "evil", "auto_map": {"AutoConfig": "modeling_evil.C", "AutoBackbone": "modeling_evil.M"}}'
+    (folder / "config.json").write_text(text)
+    monkeypatch.setattr("builtins.input", lambda *words: pytest.fail("asked"))
+    for words in (
+        ("--model.backbone", f"auto:{folder}"),
+        ("--model.backbone=mit_b0", f"--model.pretrained={folder}"),
+    ):
+        assert "'auto_map', which may run code" in refuse(flags(tmp_path / "run", *words))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_backbone_without_weights_says_that_it_starts_from_scratch(
+    flags: Flags, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import ConvNextV2Config
+
+    ConvNextV2Config(hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1]).save_pretrained(tmp_path / "bare")
+    words = ("--model.backbone", f"auto:{tmp_path / 'bare'}", "--model.width", "16", "--stop-at", "1")
+    assert main(flags(tmp_path / "run", *words)) == 0
+    assert capsys.readouterr().err.count("starts from random weights (from scratch)") == 1
+
+
 def test_source_without_labels(flags: Flags, refuse: Refuse, tiny_data: Path, tmp_path: Path) -> None:
     root = tmp_path / "bare"
     shutil.copytree(tiny_data / "source" / "train" / "images", root)

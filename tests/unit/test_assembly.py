@@ -230,6 +230,8 @@ def test_the_seed_decides_the_weights() -> None:
         ("mit_b3", "no", False),
         ("mit_b3", "some/folder", "some/folder"),
         ("auto:facebook/dinov2", "auto", True),
+        ("auto:someone/config-alone", "auto", False),
+        ("auto:someone/config-alone", "yes", True),
     ],
 )
 def test_which_backbones_start_from_published_weights(
@@ -241,11 +243,24 @@ def test_which_backbones_start_from_published_weights(
         asked.update(settings)
 
     monkeypatch.setattr(networks, "ICCLD", record)
+    monkeypatch.setattr(networks, "offers_weights", lambda source: source == "facebook/dinov2")
     inspect.unwrap(assembly.build_model)(
         _config(model={"backbone": backbone, "pretrained": pretrained}), CAMVID11
     )
     assert asked["pretrained"] == expected
     assert asked["backbone"] == backbone
+
+
+def test_a_folder_with_a_configuration_alone_starts_from_scratch(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    config = _config(model={"backbone": f"auto:{tmp_path}"}).model
+    assert assembly.lacks_weights(config)
+    assert networks.pretrained_weights(config) is False
+    assert not assembly.lacks_weights(replace(config, pretrained="no"))
+    (tmp_path / "model.safetensors").touch()
+    assert not assembly.lacks_weights(config)
+    with pytest.raises(InputError, match="no such folder"):
+        assembly.lacks_weights(replace(config, backbone=f"auto:{tmp_path / 'gone'}"))
 
 
 def test_models_know_the_height_they_are_trained_at() -> None:

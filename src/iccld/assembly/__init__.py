@@ -14,7 +14,7 @@ from iccld.assembly.datasets import (
 from iccld.assembly.engine import build_fabric
 from iccld.assembly.loaders import build_caches, build_loaders
 from iccld.assembly.methods import build_method
-from iccld.assembly.networks import build_discriminator, build_model
+from iccld.assembly.networks import build_discriminator, build_model, lacks_weights
 from iccld.assembly.ranks import explaining_lost_ranks, require_equal_ranks
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "build_target",
     "build_val",
     "explaining_lost_ranks",
+    "lacks_weights",
     "open_data",
     "require_equal_ranks",
 ]

@@ -11,6 +11,7 @@ from iccld.labels import LabelSpace
 from iccld.models.discriminator import LatentDiscriminator, OutputDiscriminator
 from iccld.models.iccld import ICCLD
 from iccld.models.layers import light_width
+from iccld.models.transformers_backbone import offers_weights
 
 _PRETRAINED_BACKBONES = ("efficientnet_lite0", "mit_", "auto:")
 
@@ -48,8 +49,23 @@ def build_discriminator(config: TrainConfig, method: Method, label_space: LabelS
 
 
 def pretrained_weights(m: ModelConfig) -> bool | str:
-    """Whether a coder starts from published weights, or from which."""
+    """Whether a coder starts from published weights, or from which.
+
+    Raises:
+        InputError: the folder or hub id of an ``auto:`` backbone cannot be read.
+    """
     if m.pretrained not in ("auto", "yes", "no"):
         return m.pretrained
-    has_weights = m.backbone.startswith(_PRETRAINED_BACKBONES)
-    return m.pretrained == "yes" or (m.pretrained == "auto" and has_weights)
+    if m.pretrained != "auto":
+        return m.pretrained == "yes"
+    return m.backbone.startswith(_PRETRAINED_BACKBONES) and not lacks_weights(m)
+
+
+def lacks_weights(m: ModelConfig) -> bool:
+    """Whether the folder or hub id of an ``auto:`` backbone holds a configuration alone, though weights are wanted.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    kind, _, source = m.backbone.partition("auto:")
+    return m.pretrained == "auto" and not kind and bool(source) and not offers_weights(source)

@@ -207,6 +207,12 @@ def _train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None)
     # The network first: a mistyped backbone shows before minutes of reading data.
     space = data.label_space if data else assembly.build_label_space(config.data)
     model = assembly.build_model(config, space)
+    if fabric.is_global_zero and assembly.lacks_weights(config.model):
+        print(
+            f"warning: {config.model.backbone}: holds a configuration and no model.safetensors, so the backbone starts "
+            "from random weights (from scratch); say --model.pretrained no if that is meant",
+            file=sys.stderr,
+        )
     method = assembly.build_method(config, space)
     data = data or assembly.build_data(config, method)
     if fabric.is_global_zero:
