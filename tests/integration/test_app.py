@@ -17,6 +17,7 @@ from PIL import Image
 
 from iccld.app.server import bind
 from iccld.cli import main
+from iccld.commands.app import AppArgs
 from iccld.labels import CITYSCAPES19
 from iccld.models.iccld import ICCLD
 
@@ -35,6 +36,11 @@ def test_without_its_packages(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     error = _refusal(["model", "--port", "0"], capsys)
     assert "iccld app needs starlette and uvicorn" in error
     assert "pip install '.[app]'" in error
+
+
+def test_it_listens_on_this_machine_alone_by_default() -> None:
+    assert AppArgs(("model",)).host == "127.0.0.1"
+    assert AppArgs(("model",)).allow_host == ()
 
 
 def test_port_in_use(capsys: pytest.CaptureFixture[str]) -> None:
