@@ -63,7 +63,7 @@ class Loaders:
 
 
 class Trainer:
-    """Trains a model by a method and leaves a run folder that the same call resumes, bit-exactly: with the same threads.
+    """Trains a model by a method and leaves a run folder that the same call resumes, bit-exactly with the same threads.
 
     Args:
         config: the run's settings.
