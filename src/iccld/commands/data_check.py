@@ -22,18 +22,22 @@ if TYPE_CHECKING:
 class DataCheckArgs:
     """Checks a data set's files, sizes and labels, and prints how much of each class there is.
 
-    Example: iccld data check camvid datasets/camvid --split val --sheet camvid.png
+    Example: iccld data check datasets/mine --sheet mine.png
+
+    Example: iccld data check camvid datasets/camvid --split val
+
+    Given a folder alone, it finds out what the folder holds and says so, as 'iccld data init' does.
 
     Exits with 2 if something would spoil a run: labels are missing or unreadable, have another size than
     their image, hold ids without a class, or are all ignored.
     """
 
-    name: Annotated[Positional[str], arg(metavar="NAME")]
-    """Data set: gta5, synthia, cityscapes, camvid or folder."""
-    root: Annotated[Positional[Path], arg(metavar="ROOT")]
+    name: Annotated[Positional[str], arg(metavar="[NAME]")]
+    """Data set: gta5, synthia, cityscapes, camvid or folder; found out where the folder is given alone."""
+    root: Annotated[Positional[Path | None], arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Its folder."""
-    split: str = "train"
-    """Part of the data set."""
+    split: OptionalName = None
+    """Part of the data set: train by default, or the first one that there is."""
     label_space: OptionalName = None
     """Classes to count in: cityscapes19, synthia16 or camvid11. By default the data set's own."""
     limit: OptionalCount = None
@@ -52,35 +56,56 @@ class DataCheckArgs:
         if self.sheet is not None and self.sheet.suffix.lower() != ".png":
             raise InputError(f"--sheet {self.sheet}: the sheet is a PNG file; give a name that ends in .png")
 
-        Places(
-            files={"--json": (self.json, "json"), "--sheet": (self.sheet, "png")}, data=[self.root]
-        ).check()
+        root = Path(self.name) if self.root is None else self.root
+        Places(files={"--json": (self.json, "json"), "--sheet": (self.sheet, "png")}, data=[root]).check()
 
         from iccld.data.check import check_dataset
+        from iccld.data.datasets import DATASET_NAMES, list_splits
+        from iccld.data.guessing.recognized import Recognized, recognize
+        from iccld.data.plain_folder import match_split
 
+        if self.root is not None:
+            known = Recognized(self.name, "")
+        elif self.name in DATASET_NAMES and not root.is_dir():
+            raise InputError(f"{self.name}: needs its folder too; call 'iccld data check {self.name} FOLDER'")
+        else:
+            known = recognize(root)
+        splits = (
+            list_splits(known.name, root) if known.description is None else tuple(known.description.globs)
+        )
         report = check_dataset(
-            self.name,
-            self.root,
-            split=self.split,
+            known.name,
+            root,
+            split=self.split or match_split("train", splits) or splits[0],
             label_space=space,
             limit=self.limit,
             images_only=self.images_only,
+            description=known.description,
         )
+        if known.description is not None:
+            report.warnings.append(
+                f"nothing in the folder says what it holds, this was guessed; 'iccld data init {root}' writes it down, "
+                "for you to correct and for training"
+            )
+            report.warnings += [f"please check: {note}" for note in known.notes]
         with human_text(self.json):
+            if known.text:
+                print(f"{root}: taken for {known.text}")
             print(report.to_text())
             if self.sheet is not None:
                 self._draw_sheet(report)
             elif report.shown and not report.errors:
                 print("see the labels over the images: the same command with --sheet FILE.png")
-        write_result(self.json, report.to_json())
+        write_result(self.json, report.to_json() | ({"taken_for": known.text} if known.text else {}))
         return 2 if report.errors else 0
 
     def _draw_sheet(self, report: CheckReport) -> None:
-        from iccld.data.datasets import find_files, native_space
+        from iccld.data.datasets import native_space
         from iccld.reporting.label_sheet import label_sheet
 
         assert self.sheet is not None
-        layout = find_files(self.name, self.root, self.split, needs_labels=False)
+        layout = report.layout
+        assert layout is not None
         space = native_space(layout) if self.label_space is None else get_label_space(self.label_space)
         what = "labels over images" if report.shown else "images without labels"
         title = f"{report.name}, split {report.split}: {what}"

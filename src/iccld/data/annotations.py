@@ -148,6 +148,7 @@ _JSON_KEYS: tuple[tuple[set[str], _Format], ...] = (
     ({"segments_info", "annotations"}, _PANOPTIC),
     ({"annotations", "categories"}, _COCO),
     ({"images", "categories"}, _COCO),
+    ({"images", "annotations", "segmentation"}, _COCO),
     ({"_via_img_metadata"}, ("VIA's JSON", _PAINT)),
     ({"_via_settings"}, ("VIA's JSON", _PAINT)),
     ({"objects", "size"}, ("Supervisely's JSON", "export the project from Supervisely as PNG masks")),

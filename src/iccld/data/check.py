@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Int64
 
 from iccld.data.check_report import CheckReport, ClassShare
-from iccld.data.datasets import UNMAPPED, find_files, native_space, remap_table
+from iccld.data.datasets import UNMAPPED, find_files, list_splits, native_space, remap_table
+from iccld.data.description import Description
 from iccld.data.image_files import image_size, read_label
 from iccld.data.integrity import check_ending
 from iccld.data.layouts import TRAIN_IDS, FilePair, Layout
+from iccld.data.overlap import shared_files
+from iccld.data.own_folder import described_folder
 from iccld.data.picture_formats import is_other_picture
+from iccld.data.plain_folder import match_split
+from iccld.data.softness import REMEDY, judge
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES_ID_TO_TRAIN_ID, IGNORE, LabelSpace
 from iccld.progress import track
 
 _NUM_IDS = 65536
+_MANY_IDS = 200
+_FEW_JUDGED = 32
+"""Label maps whose pixels are judged, spread over the set, beside those with ids that no class has."""
+_EXAMPLES = 5
 _BINARY_MASK_TRAP = (
     "all label maps hold only 0 and 255, as black-and-white masks do; 255 means 'ignore', so the white class "
     'would never be learned; in dataset.toml write your two names as classes = ["background", "thing"], '
@@ -35,6 +45,7 @@ def check_dataset(
     label_space: LabelSpace | None = None,
     limit: int | None = None,
     images_only: bool = False,
+    description: Description | None = None,
 ) -> CheckReport:
     """Checks the files of one split of a data set, with a progress bar.
 
@@ -47,6 +58,7 @@ def check_dataset(
         label_space: the classes to count in; None for the data set's own.
         limit: the number of label maps to read, spread evenly; None for all.
         images_only: whether labels are left alone, as those of an unlabeled target are in training.
+        description: of a folder that has no ``dataset.toml``, what is known of it.
 
     Returns:
         The findings; ``errors`` is empty if the data set can be trained on.
@@ -58,14 +70,23 @@ def check_dataset(
         raise InputError("street_scenes are generated and have no files to check; see 'iccld data scenes'")
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}; give the number of label maps to read, 1 or more")
-    layout = find_files(name, root, split, needs_labels=False)
+
+    def find(split: str, needs_labels: bool) -> Layout:
+        if description is not None:
+            return described_folder(description, split, needs_labels)
+        return find_files(name, root, split, needs_labels)
+
+    layout = find(split, False)
     space = label_space or native_space(layout)
     report = CheckReport(layout.name, str(root), split, space.name, num_images=len(layout.pairs))
+    report.layout = layout
     sizes = _check_images(layout, report)
     _note_other_formats(layout, report)
+    for other in description.globs if description is not None else list_splits(name, root):
+        _check_overlap(split, other, layout, find, report)
     if images_only or (layout.role == "target" and not any(pair.label for pair in layout.pairs)):
         return report
-    _check_pairing(name, root, split, layout, report)
+    _check_pairing(split, layout, find, report)
     labeled = [pair for pair in layout.pairs if pair.label is not None]
     report.num_labels = len(labeled)
     if limit is not None and limit < len(labeled):
@@ -73,6 +94,10 @@ def check_dataset(
     if labeled:
         _judge_labels(layout, space, _read_labels(layout, labeled, sizes, report), report)
     return report
+
+
+_Find = Callable[[str, bool], Layout]
+"""Lists a split's files, given its name and whether labels are needed."""
 
 
 @dataclass
@@ -84,6 +109,10 @@ class _Found:
     first: dict[int, str] = field(default_factory=dict)
     ids_of: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
     counts_of: dict[str, dict[int, int]] = field(default_factory=dict)  # by the image's name
+    soft: dict[str, str] = field(
+        default_factory=dict
+    )  # label map → why it is soft, of those that were judged
+    num_judged: int = 0
 
 
 def _check_images(layout: Layout, report: CheckReport) -> dict[str, tuple[int, int]]:
@@ -119,13 +148,29 @@ def _note_other_formats(layout: Layout, report: CheckReport) -> None:
         )
 
 
-def _check_pairing(
-    name: str, root: str | os.PathLike[str], split: str, layout: Layout, report: CheckReport
-) -> None:
+def _check_overlap(split: str, other: str, layout: Layout, find: _Find, report: CheckReport) -> None:
+    """Notes the images that another split has too."""
+    if match_split(split, [other]) is not None:
+        return
+    try:
+        pairs = find(other, False).pairs
+    except InputError:
+        return  # its own check says why
+    images = [[(pair.name, pair.image) for pair in some] for some in (layout.pairs, pairs)]
+    twins = shared_files(*images)
+    if twins:
+        lines = [name if name == twin else f"{name} is {twin}" for name, twin in twins]
+        names = report.note_files(f"also_in_{other}", lines)
+        report.warnings.append(
+            f"{len(twins)} of {len(layout.pairs)} images are in split {other} too ({names})"
+        )
+
+
+def _check_pairing(split: str, layout: Layout, find: _Find, report: CheckReport) -> None:
     bare = [str(pair.image) for pair in layout.pairs if pair.label is None]
     if len(bare) == len(layout.pairs) and not layout.stray_labels:
         try:
-            find_files(name, root, split, needs_labels=True)
+            find(split, True)
         except InputError as error:  # it says which folder or which line of the description is at fault
             report.note_files("images_without_label", bare)
             report.errors.append(f"there are no labels: {error} (or check it as a target with --images-only)")
@@ -147,7 +192,9 @@ def _read_labels(
     broken: list[str] = []
     unlike: list[str] = []
     first_fault = ""
-    for pair in track(pairs, len(pairs), "reading label maps"):
+    are_ranges = len(layout.ids) > _MANY_IDS  # they take in what lies between two values
+    every = max(1, len(pairs) // _FEW_JUDGED)
+    for number, pair in enumerate(track(pairs, len(pairs), "reading label maps")):
         assert pair.label is not None
         try:
             raw = read_label(pair.label, layout.colors)
@@ -164,6 +211,11 @@ def _read_labels(
         found.images[ids] += 1
         for raw_id in ids.tolist():
             found.first.setdefault(raw_id, str(pair.label))
+        is_strange = len(found.soft) < _EXAMPLES and not layout.ids.keys() >= set(ids.tolist())
+        if (number % every == 0 or is_strange) and not are_ranges and layout.colors is None:
+            softness = judge(raw)
+            found.num_judged += 1
+            found.soft |= {str(pair.label): softness.text} if softness is not None else {}
         found.ids_of.append((str(pair.label), tuple(ids.tolist())))
         found.counts_of[pair.name] = {i: int(counts[i]) for i in ids.tolist()}
     report.num_read = len(found.ids_of)
@@ -204,6 +256,12 @@ def _judge_labels(layout: Layout, space: LabelSpace, found: _Found, report: Chec
         report.errors.append(_BINARY_MASK_TRAP)
     elif unknown:
         _note_unknown(layout, unknown, found, report)
+    elif found.soft:
+        names, text = report.note_files("soft_labels", list(found.soft)), next(iter(found.soft.values()))
+        report.warnings.append(
+            f"{len(found.soft)} of {found.num_judged} label maps that were judged are not as they were drawn "
+            f"({names}): {text}; {REMEDY}"
+        )
     _note_ignored(found, ignored, report)
     never = [c.name for c in report.classes if not c.pixels]
     if never and len(never) < len(space):
@@ -220,6 +278,10 @@ def _note_unknown(layout: Layout, unknown: list[int], found: _Found, report: Che
     hint = layout.mend_ids
     if layout.ids == TRAIN_IDS and set(found.first) <= set(CITYSCAPES_ID_TO_TRAIN_ID) | {IGNORE}:
         hint = "these look like Cityscapes labelIds, but trainIds are expected: " + hint
+    if found.soft:
+        first, text = next(iter(found.soft.items()))
+        report.note_files("soft_labels", list(found.soft))
+        hint = f"{first}: {text}; {REMEDY}"
     report.errors.append(f"no class for {shown}; {hint}")
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from iccld.data.layouts import Layout
+
 _EXAMPLES = 5
 
 
@@ -42,6 +44,7 @@ class CheckReport:
         errors: what would spoil a run, a line each.
         warnings: what is worth knowing, a line each.
         files: kind of finding → the files concerned, all of them.
+        layout: the files of the split; not for JSON.
         shown: name of an image → pixels of each label in its label map; of those that were read, not for JSON.
     """
 
@@ -59,6 +62,7 @@ class CheckReport:
     warnings: list[str] = field(default_factory=list)
     files: dict[str, list[str]] = field(default_factory=dict)
     shown: dict[str, dict[int, int]] = field(default_factory=dict)
+    layout: Layout | None = None
 
     @property
     def num_pixels(self) -> int:

@@ -68,7 +68,19 @@ def read_description(path: Path) -> Description:
     Raises:
         InputError: it is missing or no TOML, or a key is unknown, missing or has a wrong value.
     """
-    value = read_toml(path)
+    return parse_description(path, read_toml(path))
+
+
+def parse_description(path: Path, value: Mapping[str, Any]) -> Description:
+    """Checks the contents of a ``dataset.toml``.
+
+    Args:
+        path: where it lies, or would lie.
+        value: its tables.
+
+    Raises:
+        InputError: a key is unknown, missing or has a wrong value.
+    """
     for key in value:
         if key not in _KEYS:
             raise InputError(f"{path}: unknown key {shortened(key)}; {suggest(key[:100], _KEYS)}")

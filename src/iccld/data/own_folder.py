@@ -32,7 +32,7 @@ def own_folder(root: Path, split: str, needs_labels: bool) -> Layout:
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the folder that holds the images")
     if (root / DESCRIPTION).is_file():
-        return _described(read_description(root / DESCRIPTION), split, needs_labels)
+        return described_folder(read_description(root / DESCRIPTION), split, needs_labels)
     return _plain(root, split, needs_labels)
 
 
@@ -49,7 +49,12 @@ def own_splits(root: Path) -> tuple[str, ...]:
     return tuple(find_splits(root))
 
 
-def _described(description: Description, split: str, needs_labels: bool) -> Layout:
+def described_folder(description: Description, split: str, needs_labels: bool) -> Layout:
+    """Lists the files of a split of a folder that is described.
+
+    Raises:
+        InputError: the split, an image or a label is missing, or a glob does not fit.
+    """
     path, root = description.path, description.path.parent
     split = require_split(path, split, description.globs)
     image_glob, label_glob = description.globs[split]
@@ -113,6 +118,9 @@ def _plain(root: Path, split: str, needs_labels: bool) -> Layout:
     place = splits[require_split(root, split, splits)]
     if place.labels is not None or (needs_labels and place.images.name == "images"):
         labels = place.labels or place.images.parent / "labels"
+        found = find_annotations(root) if needs_labels and not list_images(labels, root) else None
+        if found is not None:
+            raise InputError(f"{labels}: holds no label map; {found.text}")
         layout = pair_folders("folder", place.images.parent, place.images, labels, needs_labels, root)
         return replace(layout, mend_ids=_MEND_IDS)
     if needs_labels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -174,7 +175,7 @@ def _pair(survey: Survey, images: Tree, near: Sequence[Tree]) -> SplitGlobs:
 
 def _pairings(images: Tree, labels: Tree) -> Iterable[tuple[_Names, str, str]]:
     """Ways to pair: image names, prefix and ending of the label names; the better ones first."""
-    stems = [os.path.splitext(file)[0] for file in labels.files]
+    stems = _stems(labels.files)
     names = _names(images.files)
     for image_names in (_names(images.files, prefix=False), _names(images.files, prefix=False, suffix=False)):
         endings: Counter[str] = Counter()
@@ -201,7 +202,7 @@ def _cut(stem: str, keys: frozenset[str]) -> int | None:
 
 def _names(files: Sequence[str], *, prefix: bool = True, suffix: bool = True) -> _Names:
     """Takes off what all names begin with (letters and a separator) and end with (a separator and letters)."""
-    stems = [os.path.splitext(file)[0] for file in files]
+    stems = _stems(files)
     bare = [stem.rpartition("/")[2] for stem in stems]
     begin = end = ""
     if len(set(bare)) > 1:
@@ -214,6 +215,11 @@ def _names(files: Sequence[str], *, prefix: bool = True, suffix: bool = True) ->
         for stem, name in zip(stems, bare, strict=True)
     )
     return _Names(begin, end, keys)
+
+
+def _stems(files: Iterable[str]) -> list[str]:
+    """Names without endings, letters with accents in one form."""
+    return [unicodedata.normalize("NFC", os.path.splitext(file)[0]) for file in files]
 
 
 def _common_start(names: Sequence[str]) -> str:

@@ -48,6 +48,13 @@ def refusal(root: Path, **settings: tuple[str, ...]) -> str:
         ("rgb/a_1.png", "annotations/a_1_seg.png", ("rgb/*.png", "annotations/*_seg.png")),
         ("frames/1.jpg", "labels/1_color.png labels/1_ids.png", ("frames/*.jpg", "labels/*_ids.png")),
         ("train_images/1.jpg", "train_masks/1.png", ("train_images/*.jpg", "train_masks/*.png")),
+        ("1.jpg 2.jpg", "1.png 2.png", ("*.jpg", "*.png")),
+        ("data/1.jpg data/2.jpg", "data/1.png data/2.png", ("data/*.jpg", "data/*.png")),
+        ("frames/1.jpg", "annotated/1.png", ("frames/*.jpg", "annotated/*.png")),
+        ("frames/1.jpg", "painted/1.png", ("frames/*.jpg", "painted/*.png")),
+        ("train/x/1.jpg", "train/y/1.png", ("train/x/*.jpg", "train/y/*.png")),
+        ("1.JPG", "1.PNG", ("*.JPG", "*.PNG")),
+        ("images/sträße.jpg", "masks/stra\u0308ße.png", ("images/*.jpg", "masks/*.png")),
     ],
 )  # fmt: skip
 def test_pairs_by_folders_and_names(images: str, labels: str, globs: tuple[str, str], tmp_path: Path) -> None:
@@ -66,6 +73,19 @@ def test_folders_that_say_nothing_are_told_apart_by_what_is_in_them(tmp_path: Pa
     fill(tmp_path, "", images.replace("left", "right"))
     entry = guess_folder(tmp_path).splits["train"]
     assert (entry.images, entry.labels) == ("left/*.png", "right/*.png")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "pair"),
+    [
+        ("images/1.png images/1.jpg", "masks/1.png", "images/1.jpg and images/1.png"),
+        ("images/1.jpg", "masks/1.png masks/1.tif", "masks/1.png and masks/1.tif"),
+        ("1.jpg 1.jpeg", "", "1.jpeg and 1.jpg"),
+    ],
+)
+def test_two_files_of_one_name_are_ambiguous(images: str, labels: str, pair: str, tmp_path: Path) -> None:
+    fill(tmp_path, images, labels)
+    assert f"{pair} have the same name" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
