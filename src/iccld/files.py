@@ -20,11 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from iccld.errors import InputError, RunFailedError
+from iccld.escaping import visible
 
 
 def printable(name: str) -> str:
-    """A file name for people and text files: bytes in it that are no UTF-8 become �."""
-    return os.fsencode(name).decode("utf-8", "replace")
+    """A file name for people and text files: bytes in it that are no UTF-8 become �, control characters escapes."""
+    with contextlib.suppress(UnicodeEncodeError):  # no name of a file
+        name = os.fsencode(name).decode("utf-8", "replace")
+    return visible(name)
 
 
 def as_file_name(name: str) -> str:

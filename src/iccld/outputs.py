@@ -200,7 +200,7 @@ def claiming(folder: Path, command: str, names: Iterable[str]) -> Iterator[None]
     if path.is_file():
         try:
             makers = list(json.loads(read_bounded(path, 100_000))["commands"])
-        except (ValueError, KeyError, TypeError):  # damaged: as if it were not there
+        except (ValueError, KeyError, TypeError, RecursionError):  # damaged: as if it were not there
             makers = []
     if command in makers:
         yield

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iccld.data.layouts import Layout
+from iccld.escaping import visible
 
 _EXAMPLES = 5
 
@@ -116,7 +117,7 @@ class CheckReport:
         lines += [f"error: {text}" for text in self.errors]
         count = len(self.errors)
         verdict = f"{count} error{'s' * (count != 1)}: mend them before training" if count else "no errors"
-        return "\n".join([*lines, verdict])
+        return "\n".join(visible(line) for line in [*lines, verdict])  # a name may hold line breaks
 
     def _table(self) -> list[str]:
         total = max(1, self.num_pixels)

@@ -12,6 +12,7 @@ import numpy as np
 from iccld.data.description import Description
 from iccld.data.image_files import read_image, write_png
 from iccld.errors import InputError
+from iccld.files import printable
 from iccld.inference.class_key import write_class_key
 from iccld.inference.inputs import InputImage
 from iccld.inference.label_ids import IdKind, index_to_id
@@ -70,7 +71,8 @@ def predict_files(
             prediction = predict_image(model, image, settings)
         except InputError as error:
             message = str(error)
-            failures.append(message if str(item.path) in message else f"{item.path}: {message}")
+            name = printable(str(item.path))
+            failures.append(message if name in message else f"{name}: {message}")
             continue
         for kind in write:
             picture = draw(kind, image, prediction, model.label_space, table)
