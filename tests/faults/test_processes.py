@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from iccld.labels import CAMVID11
+from iccld.models.iccld import ICCLD
 from iccld.training.tracking import read_metrics
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -200,9 +202,11 @@ def test_renderers(whom: str, start: Start, tmp_path: Path) -> None:
     ids=lambda words: words[0],
 )
 def test_every_command_ends_at_sigterm_with_143(
-    command: tuple[str, ...], start: Start, model: Path, data: Path, tmp_path: Path
+    command: tuple[str, ...], start: Start, data: Path, tmp_path: Path
 ) -> None:
     """At whatever moment it comes; what is written is whole."""
+    model = tmp_path / "model"
+    ICCLD(CAMVID11, width=16, latent_channels=4).save_pretrained(model)
     for delay in (2.0, 5.0):
         out = tmp_path / f"out{delay}"
         names = {"OUT": str(out), "MODEL": str(model), "DATA": str(data), "TARGET": str(data / "target")}
