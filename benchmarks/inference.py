@@ -33,7 +33,8 @@ from iccld.inference.export import ExportGraph, export_model
 from iccld.inference.exported import SUFFIXES, load_exported
 from iccld.labels import CITYSCAPES19
 from iccld.models.iccld import ICCLD
-from iccld.models.prediction import to_batch, to_pixels
+from iccld.models.images import to_batch
+from iccld.models.prediction import to_pixels
 from iccld.models.transformers_backbone import MIT_NAMES
 from iccld.reporting.environment import describe_code, describe_machine
 
@@ -178,7 +179,7 @@ def _parts(model: ICCLD, batch: torch.Tensor, precision: str) -> dict[str, Calla
         "denoiser": lambda: model.denoiser(noise, times, state.context),
         "decoder": lambda: model.label_decoder(latent, state.details, state.size),
         "decoder and re-encoding": lambda: model.reencode(state, latent),
-        "to pixels": lambda: to_pixels((answer, answer[:, :2]), stride, size),
+        "to pixels": lambda: to_pixels((answer, answer[:, :1]), stride, size),
     }
     return {f"  {name}": timed(do) for name, do in parts.items()}
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from iccld.compute import autocast
 from iccld.models.image_coder import build_image_coder, pyramid_channels
+from iccld.models.images import to_batch
 from iccld.models.layers import ResidualBlock, TimeEmbedding, upsample_to
-from iccld.models.prediction import to_batch
 from iccld.models.transformers_backbone import MixTransformerCoder
 
 # Xie et al. 2021, table 6: channels of the decoder.

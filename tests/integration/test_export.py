@@ -15,8 +15,10 @@ import cv2
 import jaxtyping
 import numpy as np
 import onnx
+import onnxruntime
 import openvino
 import pytest
+import scipy.stats
 import torch
 from torch import nn
 
@@ -29,7 +31,7 @@ from iccld.inference.segmenter import load_model
 from iccld.labels import CITYSCAPES19
 from iccld.models.iccld import ICCLD
 
-FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+FORMATS = {"onnx": ".onnx", "openvino": ".xml"}
 STEPS, DRAWS, HEIGHT = 2, 2, 96
 
 pytestmark = pytest.mark.slow
@@ -73,7 +75,10 @@ def _tiny_network() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model and what ``iccld export`` made of it in every format; what is slow is done once for all."""
+    """A model and what ``iccld export`` made of it in every format; what is slow is done once for all.
+
+    ``model.onnx`` and ``model.xml`` compute in fp32, ``bf16.xml`` in bf16.
+    """
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
     model = ICCLD(CITYSCAPES19, width=16, latent_channels=4, input_height=HEIGHT)
@@ -88,6 +93,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in FORMATS:
             words = ["export", str(folder), "--format", name, "--steps", str(STEPS), "--draws", str(DRAWS)]
             assert main(words) == 0
+        words = ["export", str(folder), "--format", "openvino", "--out", str(folder / "bf16.xml"), "--steps"]
+        assert main([*words, str(STEPS), "--draws", str(DRAWS), "--precision", "bf16"]) == 0
     return folder
 
 
@@ -112,6 +119,76 @@ def test_runtimes_agree_with_torch_at_any_size(folder: Path, name: str) -> None:
         np.testing.assert_allclose(prediction.mutual_information, information.numpy(), atol=1e-3)
 
 
+def _graph(folder: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """What torch computes in fp32, with the noise of the exported files."""
+    graph = ExportGraph(load_model(str(folder)), steps=STEPS, draws=DRAWS, input_height=HEIGHT)
+
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        with torch.inference_mode():
+            return [output.numpy() for output in graph(torch.from_numpy(images))]
+
+    return run
+
+
+def _static_onnx(path: Path, shape: tuple[int, ...]) -> Callable[[np.ndarray], list[np.ndarray]]:
+    model = onnx.load(path)
+    for dim, size in zip(model.graph.input[0].type.tensor_type.shape.dim, shape, strict=True):
+        dim.dim_value = size
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    return lambda images: session.run(None, {"images": images})
+
+
+def _static_openvino(path: Path, shape: tuple[int, ...]) -> Callable[[np.ndarray], list[np.ndarray]]:
+    core = openvino.Core()
+    model = core.read_model(path)
+    model.reshape({0: list(shape)})
+    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(model, "CPU", settings)
+    return lambda images: [np.array(value) for value in compiled(images).to_tuple()]
+
+
+@pytest.mark.parametrize("open_static", [_static_onnx, _static_openvino])
+@pytest.mark.parametrize("shape", [(1, 128, 256, 3), (2, 97, 151, 3)])
+def test_fixed_sizes_give_the_same_for_every_image(
+    folder: Path, open_static: Callable[..., Callable[[np.ndarray], list[np.ndarray]]], shape: tuple[int, ...]
+) -> None:
+    """OpenVINO once changed, from image to image, what it computes of the noise alone."""
+    suffix = ".onnx" if open_static is _static_onnx else ".xml"
+    run, wanted = open_static(folder / f"model{suffix}", shape), _graph(folder)
+    images = _scenes(3 * shape[0], *shape[1:3])
+    for batch in (*np.split(images, 3), images[: shape[0]]):
+        for found, expected in zip(run(batch), wanted(batch), strict=True):
+            if found.dtype == np.uint8:
+                assert (found == expected).mean() >= 0.999
+            else:
+                np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_plain_openvino_computes_an_fp32_file_in_fp32(folder: Path) -> None:
+    """Without any setting; on processors with bf16 instructions the file alone says it."""
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(folder / "model.xml"), "CPU", {"INFERENCE_NUM_THREADS": 1})
+    images, wanted = _scenes(2, 128, 256), _graph(folder)
+    labels, probabilities, *_ = compiled(images).to_tuple()
+    expected = wanted(images)
+    assert (labels == expected[0]).mean() >= 0.995
+    np.testing.assert_allclose(probabilities, expected[1], atol=0.02)
+
+
+def test_bf16_is_near_fp32_and_uncertainty_still_the_entropy(folder: Path) -> None:
+    model, images = load_exported(str(folder / "bf16.xml"), threads=1), _scenes(2, 97, 151)
+    assert model.precision == "bf16"
+    prediction, expected = model.predict(images), _graph(folder)(images)
+    assert (prediction.labels == expected[0]).mean() >= 0.97
+    np.testing.assert_allclose(prediction.probabilities, expected[1], atol=0.1)
+    raw = openvino.Core().compile_model(folder / "bf16.xml", "CPU", {"INFERENCE_NUM_THREADS": 1})
+    _, probabilities, uncertainty, information = raw(images).to_tuple()
+    np.testing.assert_allclose(uncertainty, scipy.stats.entropy(probabilities, axis=1), atol=1e-4)
+    assert (information <= uncertainty + 1e-4).all()
+
+
 def test_classes_and_palette_are_in_the_metadata(folder: Path) -> None:
     properties = {p.key: p.value for p in onnx.load(folder / "model.onnx").metadata_props}
     of_openvino = openvino.Core().read_model(folder / "model.xml")
@@ -120,9 +197,10 @@ def test_classes_and_palette_are_in_the_metadata(folder: Path) -> None:
         assert json.loads(read("palette"))[0] == [128, 64, 128]
         facts = json.loads(read("iccld"))
         assert (facts["steps"], facts["draws"], facts["input_height"]) == (STEPS, DRAWS, HEIGHT)
+        assert facts["precision"] == "fp32"
 
 
-@pytest.mark.parametrize("name", ["onnx", "openvino"])  # torch takes long to open
+@pytest.mark.parametrize("name", FORMATS)
 def test_predict_and_evaluate_take_the_file(folder: Path, tmp_path: Path, name: str) -> None:
     model, image = str(folder / f"model{FORMATS[name]}"), _scenes(1, 70, 90)[0]
     assert cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])

@@ -94,7 +94,7 @@ def answer_image(
         start = time.perf_counter()
         prediction = model.predict(image, steps, draws)
         seconds = time.perf_counter() - start
-        levels = to_levels(prediction.uncertainty)
+        levels = to_levels(prediction.relative_uncertainty)
         views = (
             _shrink(prediction.labels, view_side, cv2.INTER_NEAREST),
             _shrink(levels, view_side, cv2.INTER_AREA),
@@ -105,9 +105,9 @@ def answer_image(
     return Answers(name, _shrink(image, view_side, cv2.INTER_AREA), tuple(answers))
 
 
-def to_levels(uncertainty: Float32[np.ndarray, "h w"]) -> LabelMap:
-    """Uncertainty from 0 to 1 in 256 levels: all that its pictures show, in a quarter of the memory."""
-    return (np.clip(uncertainty, 0, 1) * 255).round().astype(np.uint8)
+def to_levels(relative_uncertainty: Float32[np.ndarray, "h w"]) -> LabelMap:
+    """Relative uncertainty, from 0 to 1, in 256 levels: all that its pictures show, in a quarter of the memory."""
+    return (np.clip(relative_uncertainty, 0, 1) * 255).round().astype(np.uint8)
 
 
 def _shrink(array: np.ndarray, side: int, interpolation: int) -> UInt8[np.ndarray, "..."]:

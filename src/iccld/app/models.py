@@ -26,12 +26,14 @@ class AppModel:
         segmenter: predicts.
         shown: its classes in the colors of the page: those of the first model, where both have a class.
         device: where it computes.
+        precision: what it computes in; see ``iccld.inference.segmenter.PredictSettings``.
     """
 
     name: str
     segmenter: Segmenter
     shown: LabelSpace
     device: str = "cpu"
+    precision: str = "auto"
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def predict(self, image: np.ndarray, steps: int, draws: int) -> Prediction:
@@ -43,8 +45,9 @@ class AppModel:
             draws: N.
         """
         steps, draws = self.effective(steps, draws)
+        settings = PredictSettings(steps=steps, draws=draws, precision=self.precision)
         with self._lock:
-            return predict_image(self.segmenter, image, PredictSettings(steps=steps, draws=draws))
+            return predict_image(self.segmenter, image, settings)
 
     def effective(self, steps: int, draws: int) -> tuple[int, int]:
         """The K and N that a prediction really has."""
@@ -68,13 +71,16 @@ class AppModel:
         return ""
 
 
-def load_models(sources: Sequence[str], *, device: str = "auto", threads: int = 0) -> list[AppModel]:
+def load_models(
+    sources: Sequence[str], *, device: str = "auto", threads: int = 0, precision: str = "auto"
+) -> list[AppModel]:
     """Loads the models of the page and has each predict a small gray image, so that the first visitor does not wait.
 
     Args:
         sources: saved models, hub ids or exported files.
         device: see ``iccld.inference.segmenter.load_segmenter``.
         threads: the same.
+        precision: see ``iccld.inference.segmenter.PredictSettings``.
 
     Raises:
         InputError: no such model or device.
@@ -85,7 +91,7 @@ def load_models(sources: Sequence[str], *, device: str = "auto", threads: int = 
         space = segmenter.label_space
         shown = in_colors_of(models[0].shown, space) if models else space
         where = next(segmenter.parameters()).device.type if isinstance(segmenter, ICCLD) else device
-        model = AppModel(name, segmenter, shown, "cpu" if where == "auto" else where)
+        model = AppModel(name, segmenter, shown, "cpu" if where == "auto" else where, precision)
         model.predict(np.full((64, 96, 3), 128, np.uint8), 1, 1)
         models.append(model)
     return models

@@ -33,6 +33,7 @@ def serve(
     allow_hosts: Sequence[str] = (),
     device: str = "auto",
     threads: int = 0,
+    precision: str = "auto",
 ) -> None:
     """Loads models and serves their page until it is interrupted.
 
@@ -47,6 +48,7 @@ def serve(
         allow_hosts: further names under which the page is reached, see ``iccld.app.guard.parse_hosts``.
         device: see ``iccld.inference.segmenter.load_segmenter``.
         threads: the same.
+        precision: see ``iccld.inference.segmenter.PredictSettings``.
 
     Raises:
         InputError: no such model, Starlette or Uvicorn is missing, or the port cannot be had.
@@ -58,7 +60,7 @@ def serve(
         from iccld.app.models import load_models
 
         allowed = parse_hosts(allow_hosts, listener.getsockname()[1])
-        models = load_models(sources, device=device, threads=threads)
+        models = load_models(sources, device=device, threads=threads, precision=precision)
         workers: list[Worker] = []
         is_idle = False
         try:

@@ -79,7 +79,7 @@ def segment_video(
             start = time.perf_counter()
             prediction = model.predict(frame.image, steps, draws)
             spent += time.perf_counter() - start
-            levels = to_levels(prediction.uncertainty)
+            levels = to_levels(prediction.relative_uncertainty)
             picture = compose(frame.image, prediction.labels, levels, model.shown, drawing)
             if writer is None:
                 output = writing_video(

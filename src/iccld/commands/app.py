@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from iccld.commands.flags import Threads
+from iccld.commands.flags import Precision, Threads
 from iccld.documents import Range
 from iccld.errors import InputError
 
@@ -40,6 +40,8 @@ class AppArgs:
     """Largest file that is taken, in MiB."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
+    precision: Precision = "auto"
+    """fp32, bf16, or auto: bf16 where the device is fast at it, and for an exported file its own."""
     threads: Threads = 0
     """CPU threads; 0 for automatic."""
 
@@ -57,5 +59,6 @@ class AppArgs:
             allow_hosts=self.allow_host,
             device=self.device,
             threads=self.threads,
+            precision=self.precision,
         )
         return 0

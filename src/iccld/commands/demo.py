@@ -162,6 +162,8 @@ def _draw_grid(models: dict[str, ICCLD], data: RunData, path: Path) -> None:
         image = data.val.image(index)
         plain = models["source_only"].predict(image)
         adapted = models["iccld"].predict(image, steps=4, draws=4)
-        rows.append([image, data.val.label(index), plain.labels, adapted.labels, adapted.uncertainty])
+        rows.append(
+            [image, data.val.label(index), plain.labels, adapted.labels, adapted.relative_uncertainty]
+        )
     columns = ["image", "truth", "source only", "ICCLD", "uncertainty"]
     prediction_grid(rows, columns, path, data.label_space)

@@ -17,6 +17,7 @@ from iccld.commands.flags import (
     OptionalName,
     OptionalSize,
     Overlap,
+    Precision,
     Threads,
 )
 from iccld.commands.output import STDOUT, human_text, write_result
@@ -86,6 +87,8 @@ class EvaluateArgs:
     images' own."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
+    precision: Precision = "auto"
+    """fp32, bf16, or auto: bf16 where the device is fast at it, and for an exported file its own."""
     threads: Threads = 0
     """CPU threads; 0 for automatic."""
     limit: OptionalCount = None
@@ -182,7 +185,9 @@ class EvaluateArgs:
         from iccld.reporting.record import Record
 
         assert self.model is not None
-        settings = PredictSettings(self.steps, self.draws, 0, self.window, self.overlap, self.resize)
+        settings = PredictSettings(
+            self.steps, self.draws, 0, self.window, self.overlap, self.resize, self.precision
+        )
         model = load_segmenter(self.model, device=self.device, threads=self.threads)
         space = model.label_space
         protocol = get_protocol(self.protocol, space) if self.protocol else protocol_of(space)
@@ -202,6 +207,7 @@ class EvaluateArgs:
             window=self.window,
             overlap=self.overlap,
             resize=self.resize,
+            precision=self.precision,
             limit=self.limit,
             observe=review if wants_report else None,
         )
@@ -215,13 +221,13 @@ class EvaluateArgs:
             protocol,
             scores,
             review,
-            environment=self._environment(self.device),
+            environment=self._environment(self.device, model),
             measured_on=f"{self.dataset} {self._split()}, {scores.num_images} images",
             settings=settings,
         )
         return record, self._facts(model)
 
-    def _environment(self, device: str) -> dict[str, Any]:
+    def _environment(self, device: str, model: Segmenter | None = None) -> dict[str, Any]:
         """Where this is measured, if there will be a report to say it."""
         if self._report_path() is None:
             return {}
@@ -231,7 +237,7 @@ class EvaluateArgs:
         from iccld.reporting.environment import describe_environment
 
         kind = choose_device(device).partition(":")[0]
-        precision = "bf16" if uses_bf16(kind, "auto") else "fp32"
+        precision = getattr(model, "precision", "") or ("bf16" if uses_bf16(kind, self.precision) else "fp32")
         return describe_environment(torch.get_num_threads(), kind, precision)
 
     def _open_dataset(self, space: LabelSpace) -> SegmentationDataset:
@@ -268,6 +274,7 @@ class EvaluateArgs:
             "window": self.window,
             "overlap": self.overlap,
             "resize": self.resize,
+            "precision": self.precision,
             **({"look": self.look} if self.dataset == "street_scenes" else {}),
         }
 

@@ -1,4 +1,4 @@
-"""``iccld export``: a model as one graph for ONNX Runtime, OpenVINO or torch."""
+"""``iccld export``: a model as one graph for ONNX Runtime or OpenVINO."""
 
 from __future__ import annotations
 
@@ -28,16 +28,19 @@ class ExportArgs:
 
     model: Model
     """Folder of a saved model, or a hub id (user/model or user/model@revision)."""
-    format: Literal["onnx", "openvino", "torch"] = "onnx"
-    """onnx (.onnx; in the clone: pip install '.[onnx]'), openvino (.xml; '.[openvino]') or torch (.pt2)."""
+    format: Literal["onnx", "openvino"] = "onnx"
+    """onnx (.onnx; in the clone: pip install '.[onnx]') or openvino (.xml; '.[openvino]')."""
     out: OptionalFile = None
-    """The file to write. By default model.onnx, model.xml or model.pt2 in the model's folder, or here for a hub id."""
+    """The file to write. By default model.onnx or model.xml in the model's folder, or here for a hub id."""
     steps: Count = 1
     """Denoising steps K, fixed in the graph."""
     draws: Count = 1
     """Noise draws N whose probabilities are averaged, fixed in the graph."""
     input_height: OptionalHeight = None
     """Height that images are scaled to; 0 takes them as they are. By default the model's own, the one trained at."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """What the network computes in, on every processor. bf16 is for openvino alone; scaling, normalization, softmax
+    and the first layers stay fp32."""
     json: JsonFile = None
     """Where to write what was exported."""
 
@@ -62,11 +65,16 @@ class ExportArgs:
                 steps=self.steps,
                 draws=self.draws,
                 input_height=self.input_height,
+                precision=self.precision,
             )
         size = sum(f.stat().st_size for f in (out, out.with_suffix(".bin")) if f.is_file())
         with human_text(self.json):
-            print(f"exported: {out} ({size / 2**20:.1f} MiB, K = {self.steps}, N = {self.draws})")
+            print(
+                f"exported: {out} ({size / 2**20:.1f} MiB, K = {self.steps}, N = {self.draws}, {self.precision})"
+            )
             print(f"predict with: iccld predict {out} IMAGES --out OUT")
         facts = {"model": self.model, "out": str(out), "format": self.format, "bytes": size}
-        write_result(self.json, {**facts, "steps": self.steps, "draws": self.draws})
+        write_result(
+            self.json, {**facts, "steps": self.steps, "draws": self.draws, "precision": self.precision}
+        )
         return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -19,6 +19,8 @@ Runs = Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...", help_behavi
 OutFolder = Annotated[Path, arg(metavar="DIR")]
 OptionalFolder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
 OptionalFile = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
+Precision = Literal["auto", "fp32", "bf16"]
+"""What a network computes in."""
 JsonFile = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(- for standard output)")]
 """Where a result goes as JSON; see ``iccld.commands.output``."""
 OptionalName = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]

@@ -18,6 +18,7 @@ from iccld.commands.flags import (
     OptionalSize,
     OutFolder,
     Overlap,
+    Precision,
     Seed,
     Threads,
 )
@@ -90,6 +91,8 @@ class PredictArgs:
     """Height and width that the model sees; outputs have the image's size. By default the image's own."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
+    precision: Precision = "auto"
+    """fp32, bf16, or auto: bf16 where the device is fast at it, and for an exported file its own."""
     threads: Threads = 0
     """CPU threads; 0 for automatic."""
     seed: Seed = 0
@@ -108,7 +111,9 @@ class PredictArgs:
         if (self.smoothing, self.max_frames, self.seconds) != (0.0, None, None):
             self._check_video_flags()
         self._check_places()
-        settings = PredictSettings(self.steps, self.draws, self.seed, self.window, self.overlap, self.resize)
+        settings = PredictSettings(
+            self.steps, self.draws, self.seed, self.window, self.overlap, self.resize, self.precision
+        )
         ids = _read_ids(self.ids)
         images, videos = split_inputs(find_inputs(self.inputs, out=self.out))
         names = (*OUTPUT_KINDS, "classes.json", "legend.png")

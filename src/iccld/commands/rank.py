@@ -16,6 +16,7 @@ from iccld.commands.flags import (
     OptionalSize,
     OutFolder,
     Overlap,
+    Precision,
     Seed,
     Threads,
 )
@@ -77,6 +78,8 @@ class RankArgs:
     """Height and width that the model sees. By default the image's own."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
+    precision: Precision = "auto"
+    """fp32, bf16, or auto: bf16 where the device is fast at it, and for an exported file its own."""
     threads: Threads = 0
     """CPU threads; 0 for automatic."""
     seed: Seed = 0
@@ -98,7 +101,9 @@ class RankArgs:
             models=[self.model],
             may_lie_in_data=True,
         ).check()
-        settings = PredictSettings(self.steps, self.draws, self.seed, self.window, self.overlap, self.resize)
+        settings = PredictSettings(
+            self.steps, self.draws, self.seed, self.window, self.overlap, self.resize, self.precision
+        )
         check_ranking(self.top, self.diversity)
         images, videos = split_inputs(find_inputs(self.inputs, out=self.out, shared_names=True))
         for video in videos:
@@ -160,6 +165,6 @@ class RankArgs:
         def cells() -> Iterator[Any]:
             for path in track(paths, len(paths), "Contact sheet"):
                 image = read_image(path)
-                yield np.hstack([image, heat_map(predict_image(model, image, settings).uncertainty)])
+                yield np.hstack([image, heat_map(predict_image(model, image, settings).relative_uncertainty)])
 
         return contact_sheet(cells(), captions, self.out / "contact_sheet.png", columns=2, cell_width=640)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from iccld.inference.segmenter import PredictSettings, Segmenter, predict_image
 from iccld.models.iccld import ICCLD
+from iccld.models.images import to_bytes
 from iccld.models.prediction import Prediction
 
 Vector = Float32[np.ndarray, " d"]
@@ -23,9 +24,7 @@ _CELLS = (4, 8)
 _THUMBNAIL = (16, 8)  # width, height
 
 
-def predict_and_embed(
-    model: Segmenter, settings: PredictSettings
-) -> Callable[[UInt8[np.ndarray, "h w 3"]], Embedded]:
+def predict_and_embed(model: Segmenter, settings: PredictSettings) -> Callable[[Any], Embedded]:
     """Makes a function that predicts an image and describes it by a vector of length 1.
 
     The vector of a model of ours is the mean over the image of what its image coder gives at stride 32; it is caught
@@ -35,7 +34,8 @@ def predict_and_embed(
     if isinstance(model, ICCLD):
         return lambda image: _with_features(model, image, settings)
 
-    def embed(image: UInt8[np.ndarray, "h w 3"]) -> Embedded:
+    def embed(image: Any) -> Embedded:
+        image = to_bytes(image)
         prediction = predict_image(model, image, settings)
         return prediction, describe_without_features(image, prediction)
 
@@ -50,7 +50,7 @@ def describe_without_features(image: UInt8[np.ndarray, "h w 3"], prediction: Pre
     return _unit(np.concatenate([_unit(places), _unit(gray.astype(np.float32).ravel())]))
 
 
-def _with_features(model: ICCLD, image: UInt8[np.ndarray, "h w 3"], settings: PredictSettings) -> Embedded:
+def _with_features(model: ICCLD, image: Any, settings: PredictSettings) -> Embedded:
     means: list[Tensor] = []
 
     def catch(module: Any, inputs: Any, features: dict[int, Tensor]) -> None:

@@ -72,6 +72,7 @@ def evaluate_model(
     window: tuple[int, int] | None = None,
     overlap: float = 0.25,
     resize: tuple[int, int] | None = None,
+    precision: str = "auto",
     seed: int = 0,
     limit: int | None = None,
     description: str = "Evaluating",
@@ -88,6 +89,7 @@ def evaluate_model(
         window: (height, width) in pixels of a sliding window; None predicts each image whole.
         overlap: share of a window that its neighbor covers again, in [0, 1).
         resize: (height, width) that the model sees; scores are taken at the labels' full size all the same.
+        precision: see ``iccld.inference.segmenter.PredictSettings``.
         seed: seed of the noise.
         limit: only the first ``limit`` images.
         description: what the progress display calls the work.
@@ -97,7 +99,7 @@ def evaluate_model(
         InputError: the data set has no labels, an image and its label differ in size, a file cannot be read,
             no pixel belongs to a class of the protocol, or an exported model has other settings.
     """
-    settings = PredictSettings(steps, draws, seed, window, overlap, resize)
+    settings = PredictSettings(steps, draws, seed, window, overlap, resize, precision)
     check_settings(model, settings)
     if not dataset.has_labels:
         raise InputError(f"data set {dataset.name} has no labels to measure against; give a labeled split")

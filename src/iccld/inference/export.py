@@ -24,10 +24,13 @@ from torch.export import Dim, ExportedProgram
 
 from iccld import __version__
 from iccld.errors import InputError, how_to_install
+from iccld.escaping import shortened
 from iccld.files import write_atomic
 from iccld.inference.exported import FACTS, SMALLEST, SUFFIXES, Format
+from iccld.inference.openvino_precision import Precision, mark_precise
 from iccld.models.iccld import ICCLD
 from iccld.models.prediction import average_draws, entropy, to_pixels
+from iccld.models.settings import check_settings
 from iccld.resizing import scaled_width
 
 OUTPUTS = ("labels", "probabilities", "uncertainty", "mutual_information")
@@ -66,38 +69,64 @@ class ExportGraph(nn.Module):
             b h w, as ``iccld.models.prediction.Prediction`` has them.
         """
         size = height, width = images.shape[1], images.shape[2]
-        pixels = images.permute(0, 3, 1, 2).float() / 255
         if self.input_height:
             size = self.input_height, scaled_width(height, width, self.input_height)
-            pixels = _averaging(height, size[0]) @ pixels @ _averaging(width, size[1]).T
-        cells = [(side + _CELL - 1) // _CELL for side in size]
-        for axis, (side, count) in enumerate(zip(size, cells, strict=True), start=2):
-            repeated = torch.arange(count * _CELL).clamp(max=side - 1)  # the edge, as in prediction
-            pixels = pixels.index_select(axis, repeated)
+        padded = [_CELL * ((side + _CELL - 1) // _CELL) for side in size]
+        pixels = images.permute(0, 3, 1, 2)
+        if self.input_height:
+            pixels = _scale_axis(pixels.float(), 2, height, size[0], padded[0])
+            pixels = _scale_axis(pixels, 3, width, size[1], padded[1])
+        else:
+            for axis, (side, extent) in enumerate(zip(size, padded, strict=True), start=2):
+                pixels = pixels.index_select(axis, torch.arange(extent).clamp(max=side - 1))
+            pixels = pixels.float()
+        pixels = pixels * (1 / 255)
         state = self.model.encode_padded(pixels, size)
-        noise = self.noise
-        for axis, (latent, stored) in enumerate(zip(state.latent_size, _NOISE_CELLS, strict=True), start=2):
-            noise = noise.index_select(axis, torch.arange(latent) % stored)
-        noise = noise[None].expand(pixels.shape[0], -1, -1, -1, -1).flatten(0, 1)
+        noise = self._noise_of(images, state.latent_size)
         probabilities, disagreement = average_draws(self.model, state, noise, self.steps, self.draws)
-        doubts = torch.cat([entropy(probabilities)[:, None], disagreement], dim=1)
         answer = (height, width) if self.input_height else None
         stride = self.model.label_decoder.out_stride
-        probabilities, doubts = to_pixels((probabilities, doubts), stride, size, answer)
+        probabilities, disagreement = to_pixels((probabilities, disagreement), stride, size, answer)
         labels = probabilities.max(dim=1).indices.to(torch.uint8)
-        return (labels, probabilities, doubts[:, 0], doubts[:, 1])[: 3 + (self.draws > 1)]
+        doubts = entropy(probabilities), disagreement[:, 0]
+        return (labels, probabilities, *doubts)[: 3 + (self.draws > 1)]
+
+    def _noise_of(self, images: Tensor, cells: tuple[int, int]) -> Float[Tensor, "n d h2 w2"]:
+        """The noise of every image, those of an image side by side."""
+        noise = self.noise
+        for axis, (latent, stored) in enumerate(zip(cells, _NOISE_CELLS, strict=True), start=2):
+            noise = noise.index_select(axis, torch.arange(latent) % stored)
+        # The condition never holds, and no optimizer can know. Of a graph with fixed sizes OpenVINO (2026.4) computes
+        # once what depends on constants alone, and then adds to the result in place: from the second image on the
+        # noise would not be the same.
+        never = images[:, :1, :1, :1, None].float() > 255
+        return torch.where(never, torch.zeros(()), noise[None]).flatten(0, 1)
 
 
-def _averaging(extent: int, target: int) -> Float[Tensor, "target extent"]:
-    """The matrix that scales one axis as torch's bilinear interpolation with antialiasing does: a triangle filter.
+def _scale_axis(pixels: Tensor, axis: int, extent: int, target: int, padded: int) -> Tensor:
+    """Scales one axis as ``iccld.resizing.resize_images`` does, and repeats the last pixel up to a padded size.
 
-    A matrix, for runtimes know the filter by other names or, as OpenVINO with ONNX files, not at all.
+    It gathers and adds, for runtimes know the triangle filter by other names or, as OpenVINO with ONNX files, not at
+    all. Places and shares are found in whole numbers of less than 32 bits: runtimes that compute in bf16 leave those
+    alone, while they round products of matrices, quotients and coordinates whatever a file says.
     """
-    scale = extent / target
-    reach = (scale * torch.ones(())).clamp(min=1)
-    centers = (torch.arange(target) + 0.5) * scale - 0.5
-    weights = (1 - (torch.arange(extent) - centers[:, None]).abs() / reach).clamp(min=0)
-    return weights / weights.sum(dim=1, keepdim=True)
+    span = (extent - 1) // target + 1  # the reach of the filter, rounded up
+    # Distances are in units of a pixel divided by twice the target.
+    centers = ((2 * torch.arange(padded).clamp(max=target - 1) + 1) * extent - target)[:, None]
+    places = (centers + 2 * target) // (2 * target) - 1 + (torch.arange(2 * span + 1) - span)
+    weights = (2 * torch.sym_max(extent, target) - (2 * target * places - centers).abs()).clamp(min=0)
+    weights = weights * ((places >= 0) & (places < extent))
+    total = weights.sum(dim=1, keepdim=True)
+    shares = torch.zeros_like(weights)
+    for _ in range(3):  # long division, eight bits at a time
+        weights = weights * 256
+        digit = weights // total
+        shares, weights = shares * 256 + digit, weights - digit * total
+    taps = pixels.index_select(axis, places.clamp(0, extent - 1).flatten())
+    taps = taps.unflatten(axis, (padded, 2 * span + 1))
+    return (taps * (shares.float() * 2.0**-24).view(padded, 2 * span + 1, *[1] * (3 - axis))).sum(
+        dim=axis + 1
+    )
 
 
 def export_model(
@@ -108,37 +137,46 @@ def export_model(
     steps: int = 1,
     draws: int = 1,
     input_height: int | None = None,
+    precision: Precision = "fp32",
 ) -> Path:
     """Writes a model as one graph for other runtimes; batch and image size stay free.
 
     Args:
         model: on the CPU.
         path: the file; OpenVINO writes its weights beside it, with the ending ``.bin``.
-        format: ``onnx``, ``openvino`` or ``torch`` (``torch.export``).
+        format: ``onnx`` or ``openvino``.
         steps: K, fixed in the graph.
         draws: N, fixed in the graph.
         input_height: height in pixels that images are scaled to, 0 for none; the model's own if None.
+        precision: what the network computes in, on every processor. With bf16, scaling, normalization, softmax and
+            the first layers are fp32 all the same. ONNX Runtime has no bf16 on CPUs: ``openvino`` alone.
 
     Returns:
         The path.
 
     Raises:
-        InputError: a package is missing, the file's ending does not fit, the backbone cannot be traced, or the file
-            cannot be written.
+        InputError: a package is missing, the file's ending or the precision does not fit the format, a setting is
+            out of range, the backbone cannot be traced, or the file cannot be written.
     """
     path = Path(path)
+    if format not in SUFFIXES:
+        raise InputError(f"format is {shortened(format)}; give onnx or openvino")
     if path.suffix != SUFFIXES[format]:
         raise InputError(f"{path}: {format} files end with {SUFFIXES[format]}; choose such a name")
-    if steps < 1 or draws < 1:
-        raise InputError(f"steps is {steps} and draws is {draws}; both must be at least 1")
+    check_settings(steps=steps, draws=draws, input_height=input_height)
+    if precision not in ("fp32", "bf16"):
+        raise InputError(f"precision is {shortened(precision)}; give fp32 or bf16")
+    if precision == "bf16" and format == "onnx":
+        raise InputError(
+            "ONNX Runtime computes no convolutions in bf16 on CPUs; give fp32, or export to openvino"
+        )
     height = model.spec.input_height if input_height is None else input_height
     if height and height < SMALLEST:
         raise InputError(
             f"input height is {height}; give 0 for the images' own, or {SMALLEST} pixels or more"
         )
-    save = {"onnx": _save_onnx, "openvino": _save_openvino, "torch": _save_torch}[format]
-    check = {"onnx": _require_onnx, "openvino": _require_openvino, "torch": lambda: None}[format]
-    check()
+    save = {"onnx": _save_onnx, "openvino": _save_openvino}[format]
+    {"onnx": _require_onnx, "openvino": _require_openvino}[format]()
     graph = ExportGraph(model.float().eval(), steps=steps, draws=draws, input_height=height).eval()
     facts = {
         "format": "iccld-export",
@@ -148,10 +186,18 @@ def export_model(
         "steps": steps,
         "draws": draws,
         "input_height": height,
+        "precision": precision,
     }
     with _quiet():
         save(_trace(graph, model.spec.backbone), facts, path)
     return path
+
+
+def _not_exported(backbone: str, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:300]
+    return InputError(
+        f"backbone {backbone}: cannot be exported for all sizes ({reason}); choose another backbone for export"
+    )
 
 
 def _trace(graph: ExportGraph, backbone: str) -> ExportedProgram:
@@ -169,10 +215,7 @@ def _trace(graph: ExportGraph, backbone: str) -> ExportedProgram:
                 prefer_deferred_runtime_asserts_over_guards=True,
             )
     except Exception as error:  # the tracer fails in many ways; all mean the same to the user
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"backbone {backbone}: cannot be exported for all sizes ({reason}); choose another backbone for export"
-        ) from error
+        raise _not_exported(backbone, error) from error
     # The tracer asserts what its shortcuts relied on in the example, such as that two sizes differ. Our code takes
     # none that matters, and a batch of one is no error.
     nodes = program.graph_module.graph
@@ -185,9 +228,13 @@ def _trace(graph: ExportGraph, backbone: str) -> ExportedProgram:
 
 
 def _to_onnx(program: ExportedProgram, facts: dict[str, Any]) -> torch.onnx.ONNXProgram:
-    converted = torch.onnx.export(
-        program, (), dynamo=True, input_names=["images"], output_names=_output_names(facts), verbose=False
-    )
+    names = _output_names(facts)
+    try:
+        converted = torch.onnx.export(
+            program, (), dynamo=True, input_names=["images"], output_names=names, verbose=False
+        )
+    except Exception as error:  # as of the tracer
+        raise _not_exported(facts["backbone"], error) from error
     assert converted is not None
     converted.model.metadata_props.update(_metadata(facts))
     return converted
@@ -209,14 +256,10 @@ def _save_openvino(program: ExportedProgram, facts: dict[str, Any], path: Path) 
             converted.set_rt_info(value, key)
         whole = Path(folder) / "model.xml"
         openvino.save_model(converted, whole, compress_to_fp16=False)
+        mark_precise(whole, facts["precision"])
         # Weights first: a new graph never stands beside old weights for longer than a rename takes.
         write_atomic(path.with_suffix(".bin"), _copy(whole.with_suffix(".bin")))
         write_atomic(path, _copy(whole))
-
-
-def _save_torch(program: ExportedProgram, facts: dict[str, Any], path: Path) -> None:
-    files = {f"{key}.json": value for key, value in _metadata(facts).items()}
-    write_atomic(path, lambda temporary: torch.export.save(program, temporary, extra_files=files))
 
 
 def _metadata(facts: dict[str, Any]) -> dict[str, str]:

@@ -104,4 +104,4 @@ def draw(
         return colorize(prediction.labels, space)
     if kind == "overlay":
         return overlay(image, prediction.labels, space)
-    return heat_map(prediction.uncertainty)
+    return heat_map(prediction.relative_uncertainty)

@@ -50,12 +50,13 @@ def score_prediction(prediction: Prediction, score: Score = "entropy") -> float:
     Args:
         prediction: of one image.
         score: ``entropy`` of the class probabilities, divided by its maximum; ``mutual_information``, the part of it
-            that comes from disagreement between draws; ``margin``, 1 − the lead of the most probable class.
+            that comes from disagreement between draws, on the same scale; ``margin``, 1 − the lead of the most
+            probable class.
     """
     if score == "entropy":
-        return float(prediction.uncertainty.mean(dtype=np.float64))
+        return float(prediction.relative_uncertainty.mean(dtype=np.float64))
     if score == "mutual_information":
-        return float(prediction.mutual_information.mean(dtype=np.float64))
+        return float(prediction.relative_mutual_information.mean(dtype=np.float64))
     if len(prediction.probabilities) < 2:
         return 0.0
     second, first = np.partition(prediction.probabilities, -2, axis=0)[-2:]

@@ -5,21 +5,22 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 from torch.nn import functional as F
 
 from iccld.errors import InputError
 from iccld.exits import is_out_of_memory
-from iccld.files import in_bytes
-from iccld.inference.exported import SUFFIXES, ExportedSegmenter, load_exported
+from iccld.inference.exported import REFUSED_SUFFIXES, SUFFIXES, ExportedSegmenter, load_exported
 from iccld.labels import LabelSpace
-from iccld.machine import free_memory
 from iccld.models.iccld import ICCLD
+from iccld.models.images import Images, to_bytes
 from iccld.models.prediction import Prediction
+from iccld.models.settings import check_memory
+from iccld.models.settings import check_settings as refuse_bad_settings
 from iccld.progress import busy
 from iccld.resizing import resize_image
 from iccld.threads import use_threads
@@ -36,7 +37,7 @@ class Segmenter(Protocol):
 
     def predict(
         self,
-        images: np.ndarray,
+        images: Images,
         *,
         steps: int | None = None,
         draws: int | None = None,
@@ -44,6 +45,7 @@ class Segmenter(Protocol):
         window: tuple[int, int] | None = None,
         overlap: float = 0.25,
         input_height: int | None = None,
+        precision: str = "auto",
     ) -> Prediction:
         """Predicts one RGB image (h, w, 3), uint8."""
         ...
@@ -60,6 +62,7 @@ class PredictSettings:
         window: (height, width) in pixels of a sliding window, or None for the whole image at once.
         overlap: share, in [0, 1), of a window that the next one covers again.
         resize: (height, width) in pixels that the model sees; its answer is brought back to the image's size.
+        precision: bf16, fp32, or auto: what an exported model has, or bf16 where the device is fast at it.
     """
 
     steps: int | None = None
@@ -68,16 +71,10 @@ class PredictSettings:
     window: tuple[int, int] | None = None
     overlap: float = 0.25
     resize: tuple[int, int] | None = None
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
-        for name, value in (("steps", self.steps), ("draws", self.draws)):
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}; give 1 or more")
-        if not 0 <= self.overlap < 1:
-            raise InputError(f"overlap is {self.overlap}; give a share from 0 to below 1")
-        for name, size in (("window", self.window), ("resize", self.resize)):
-            if size is not None and min(size) < 1:
-                raise InputError(f"{name} is {size[0]} {size[1]}; give height and width in pixels, 1 or more")
+        refuse_bad_settings(**{f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
 
 
 def load_segmenter(model: str, *, device: str = "auto", threads: int = 0) -> Segmenter:
@@ -93,7 +90,7 @@ def load_segmenter(model: str, *, device: str = "auto", threads: int = 0) -> Seg
     """
     if threads < 0:
         raise InputError(f"threads is {threads}; give 0 (automatic) or more")
-    if Path(model).suffix not in SUFFIXES.values():
+    if Path(model).suffix not in (*SUFFIXES.values(), *REFUSED_SUFFIXES):
         return load_model(model, device=device, threads=threads)
     with busy(f"opening {model}"):
         return load_exported(model, device=device, threads=threads)
@@ -146,25 +143,25 @@ def check_settings(model: Segmenter, settings: PredictSettings) -> None:
             draws=settings.draws,
             window=settings.window,
             input_height=_input_height(settings),
+            precision=settings.precision,
         )
 
 
-def predict_image(
-    model: Segmenter, image: UInt8[np.ndarray, "h w 3"], settings: PredictSettings | None = None
-) -> Prediction:
+def predict_image(model: Segmenter, image: Any, settings: PredictSettings | None = None) -> Prediction:
     """Predicts one image; all maps come back at its size.
 
     Args:
         model: the model.
-        image: RGB, 0 to 255.
+        image: RGB of shape (h, w, 3), uint8 or float in [0, 1]; or a Pillow image, which is turned upright.
         settings: steps, draws and sizes; the defaults if None.
 
     Raises:
-        InputError: there is not enough memory.
+        InputError: no such image, or there is not enough memory.
     """
     settings = settings or PredictSettings()
+    image = to_bytes(image)
     seen = image if settings.resize is None else resize_image(image, settings.resize)
-    _check_memory(model, (image.shape[0], image.shape[1]))
+    check_memory(1, (image.shape[0], image.shape[1]), len(model.label_space))
     try:
         prediction = model.predict(
             seen,
@@ -174,6 +171,7 @@ def predict_image(
             window=settings.window,
             overlap=settings.overlap,
             input_height=_input_height(settings),
+            precision=settings.precision,
         )
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -185,23 +183,6 @@ def predict_image(
         ) from error
     height, width = image.shape[:2]
     return prediction if seen.shape == image.shape else _resize_prediction(prediction, (height, width))
-
-
-def _check_memory(model: Segmenter, size: tuple[int, int]) -> None:
-    """Refuses an image whose answer cannot fit into memory: taking it could end the process instead of the image.
-
-    The answer is class probabilities and two maps at the image's size in single precision, and once more while they
-    are interpolated: with 19 classes 168 bytes a pixel, where 163 to 220 were measured.
-    """
-    if isinstance(model, ICCLD) and next(model.parameters()).device.type != "cpu":
-        return
-    needed = size[0] * size[1] * 8 * (len(model.label_space) + 2)
-    free = free_memory()
-    if free is not None and needed > free:
-        raise InputError(
-            f"an image of {size[1]}×{size[0]} pixels needs {in_bytes(needed)} of memory to be predicted, and "
-            f"{in_bytes(free)} are free; make it smaller, or cut it into tiles"
-        )
 
 
 def _input_height(settings: PredictSettings) -> int | None:
@@ -216,7 +197,6 @@ def _resize_prediction(prediction: Prediction, size: tuple[int, int]) -> Predict
         prediction,
         labels=probabilities.argmax(0).astype(np.uint8),
         probabilities=probabilities,
-        uncertainty=_resize_maps(prediction.uncertainty[None], size)[0],
         mutual_information=_resize_maps(prediction.mutual_information[None], size)[0],
     )
 

@@ -29,6 +29,6 @@ def unsupervised_scores(
     for index in track(indices, len(indices), "Comparing with the student"):
         image = dataset.image(int(index))
         answer, other = teacher.predict(image), student.predict(image)
-        entropies.append(float(answer.uncertainty.mean()))
+        entropies.append(float(answer.relative_uncertainty.mean()))
         agreements.append(float((answer.labels == other.labels).mean()))
     return {"entropy": float(np.mean(entropies)), "agreement": float(np.mean(agreements))}

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from iccld.errors import InputError
-from iccld.models.prediction import Prediction, entropy
+from iccld.models.prediction import Prediction
 
 _CUT = 0.08
 """Mean difference of two thumbnails, of the whole range of gray, from which on they show different scenes. In CamVid,
@@ -62,7 +62,6 @@ class TemporalSmoothing:
             prediction,
             labels=probabilities.max(dim=0).indices.to(torch.uint8).numpy(),
             probabilities=probabilities.numpy(),
-            uncertainty=entropy(probabilities[None])[0].numpy(),
         )
 
 

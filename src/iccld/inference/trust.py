@@ -27,10 +27,10 @@ class Trust:
         confidence = torch.from_numpy(prediction.probabilities.max(axis=0)[counted])
         hits = torch.from_numpy(measured.right[counted])
         self.reliability.update(confidence, hits)
-        self._detections["entropy"].update(torch.from_numpy(prediction.uncertainty[counted]), hits)
+        self._detections["entropy"].update(torch.from_numpy(prediction.relative_uncertainty[counted]), hits)
         self._detections["confidence"].update(1 - confidence, hits)
         self._detections["mutual_information"].update(
-            torch.from_numpy(prediction.mutual_information[counted]), hits
+            torch.from_numpy(prediction.relative_mutual_information[counted]), hits
         )
 
     def figures(self) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iccld.models.layers import ResidualBlock, group_norm
+from iccld.models.layers import OuterConv2d, ResidualBlock, group_norm
 
 
 class CompactCoder(nn.Module):
@@ -20,7 +20,7 @@ class CompactCoder(nn.Module):
         super().__init__()
         self.channels = dict(zip((2, 4, 8, 16, 32), channels, strict=True))
         c2, c4, c8, c16, c32 = channels
-        self.stem = nn.Conv2d(3, c2, 5, stride=2, padding=2)
+        self.stem = OuterConv2d(3, c2, 5, stride=2, padding=2)
         self.stages = nn.ModuleList(
             [
                 nn.Sequential(ResidualBlock(c2, c4, stride=2), ResidualBlock(c4, c4)),

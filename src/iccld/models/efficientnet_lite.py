@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from iccld.errors import InputError, how_to_install
+from iccld.models.layers import full_precision
 
 # (kernel, stride, expansion, out channels, repeats)
 _STAGES = (
@@ -123,7 +124,9 @@ class EfficientNetLite0Coder(nn.Module):
         Returns:
             stride → features of that stride.
         """
-        x = F.relu6(self.stem((images * 255 - 127) / 128))
+        x = (images * 255 - 127) / 128
+        with full_precision(x):
+            x = F.relu6(self.stem(x))
         features = {}
         for index, block in enumerate(self.blocks):
             x = block(x)

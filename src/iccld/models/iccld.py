@@ -23,8 +23,9 @@ from iccld.models import storage
 from iccld.models.denoiser import Denoiser, ImageNeck, LightDenoiser
 from iccld.models.hub import push_files
 from iccld.models.image_coder import build_image_coder, pyramid_channels
+from iccld.models.images import Images
 from iccld.models.label_coder import LATENT_STRIDE, LabelDecoder, LabelEncoder, LightDecoder
-from iccld.models.prediction import Images, Prediction, predict_images
+from iccld.models.prediction import Prediction, predict_images
 
 _MULTIPLE = 32  # sides are padded to a multiple of the coarsest stride, and to two of its cells at least:
 _SMALLEST = (
@@ -248,7 +249,7 @@ class ICCLD(nn.Module):
     def _sample(self, state: ImageState, noise: Tensor, num_steps: int, passed: list[Tensor]) -> Tensor:
         """Samples; ``passed`` takes the logits of the answers that were re-encoded on the way."""
         if not self.spec.diffusion:
-            noise, num_steps = torch.zeros_like(noise), 1
+            noise, num_steps = 0 * noise, 1  # a constant would suffer what ExportGraph._noise_of prevents
 
         def reencode(clean: Tensor) -> Tensor:
             passed.append(self.label_decoder(clean, state.details, state.size))
@@ -364,7 +365,8 @@ class ICCLD(nn.Module):
         """Segments images of any size.
 
         Args:
-            images: RGB, uint8 or float in [0, 1], ``(h, w, 3)`` or ``(b, h, w, 3)``.
+            images: RGB, uint8 or float in [0, 1], ``(h, w, 3)`` or ``(b, h, w, 3)``; or a Pillow image, which is
+                turned upright, or several of one size.
             steps: K, sampling steps; 1 if None.
             draws: N, noise draws whose probabilities are averaged; 1 if None.
             seed: of the noise; the same seed gives the same answer.

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from iccld.models.layers import ResidualBlock, group_norm, light_width, upsample_to
+from iccld.models.layers import OuterConv2d, ResidualBlock, group_norm, light_width, upsample_to
 
 LATENT_STRIDE = 8
 
@@ -107,7 +107,7 @@ class LabelDecoder(nn.Module):
             channels = out_channels
         self.detail_links = detail_links
         self.norm = group_norm(channels)
-        self.head = nn.Conv2d(channels, num_classes, 1)
+        self.head = OuterConv2d(channels, num_classes, 1)
 
     def project(self, features: Mapping[int, Tensor]) -> list[Tensor]:
         """Prepares the detail links of a batch once, however many latents are decoded with them."""
@@ -179,7 +179,7 @@ class LightDecoder(nn.Module):
         self.norm1 = group_norm(channels)
         self.mix = nn.Conv2d(channels, channels, 1)
         self.norm2 = group_norm(channels)
-        self.head = nn.Conv2d(channels, num_classes, 1)
+        self.head = OuterConv2d(channels, num_classes, 1)
 
     def project(self, features: Mapping[int, Tensor]) -> list[Tensor]:
         """Runs the image's side of a batch once, however many latents are decoded with it."""

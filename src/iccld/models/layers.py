@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+
+class OuterConv2d(nn.Conv2d):
+    """The first or the last convolution of the network: prediction computes it in fp32 under autocast too.
+
+    Rounding the image or the logits costs more labels than all rounding in between (docs/export.md). Training keeps
+    what autocast says.
+    """
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h2 w2"]:
+        """Convolves."""
+        with full_precision(x):
+            return super().forward(x.float() if torch.is_inference_mode_enabled() else x)
+
+
+def full_precision(x: Tensor) -> torch.autocast | contextlib.nullcontext[None]:
+    """In prediction, a context without autocast; elsewhere one that changes nothing."""
+    if torch.is_inference_mode_enabled():
+        return torch.autocast(x.device.type, enabled=False)
+    return contextlib.nullcontext()
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -14,7 +15,9 @@ from torch import Tensor
 
 from iccld.compute import autocast
 from iccld.errors import InputError
+from iccld.models.images import to_batch
 from iccld.models.layers import upsample_to
+from iccld.models.settings import check_memory, check_settings
 from iccld.resizing import base_size, resize_images
 
 if TYPE_CHECKING:
@@ -27,55 +30,52 @@ sure they are."""
 _MAX_SCALED_PIXELS = 64_000_000
 """Of an image that was made larger for the model; one that has more by itself is taken."""
 
-Images = UInt8[np.ndarray, "*b h w 3"] | Float[np.ndarray, "*b h w 3"]
-
 
 @dataclass(frozen=True)
 class Prediction:
     """A segmentation; arrays have a leading batch axis if the images had one.
 
+    ``uncertainty`` is the entropy of ``probabilities``, in nats, whatever these were averaged over: draws, steps,
+    windows, frames or neighboring cells. Divided by log k, its maximum, it is ``relative_uncertainty``.
+
     Attributes:
         labels: most probable class, an index into the model's label space.
         probabilities: of every class, averaged over the draws; they add up to 1.
-        uncertainty: entropy of the probabilities divided by its maximum, log k: 0 sure, 1 clueless.
-        mutual_information: the part of that entropy which comes from disagreement between draws (0 with one
-            draw), on the same scale.
+        mutual_information: in nats, the part of the uncertainty that comes from disagreement between draws (0 with
+            one draw): the entropy of the draws' mean less the mean of their entropies. It is taken where the decoder
+            answers and interpolated, or averaged over windows, like the probabilities; entropy is concave, so it
+            never exceeds the uncertainty.
     """
 
     labels: UInt8[np.ndarray, "*b h w"]
     probabilities: Float32[np.ndarray, "*b k h w"]
-    uncertainty: Float32[np.ndarray, "*b h w"]
     mutual_information: Float32[np.ndarray, "*b h w"]
 
+    @cached_property
+    def uncertainty(self) -> Float32[np.ndarray, "*b h w"]:
+        """Entropy of the probabilities in nats, from 0 (sure) to log k (clueless)."""
+        probabilities = self.probabilities
+        if not probabilities.flags.writeable:  # torch shares memory and warns of it
+            probabilities = probabilities.copy()
+        return cast(Any, entropy(torch.from_numpy(probabilities)).numpy())
 
-def to_batch(images: Any) -> tuple[Float[Tensor, "b 3 h w"], bool]:
-    """Turns what users hand over into a float batch in [0, 1]; tells whether a batch axis was added.
+    @property
+    def relative_uncertainty(self) -> Float32[np.ndarray, "*b h w"]:
+        """Uncertainty divided by its maximum, log k: 0 sure, 1 clueless, whatever the number of classes."""
+        return self.uncertainty / np.float32(self._most)
 
-    Raises:
-        InputError: wrong shape, type or range.
-    """
-    array = np.asarray(images)
-    if array.ndim not in (3, 4) or array.shape[-1] != 3 or array.size == 0:
-        raise InputError(
-            f"images have shape {array.shape}; give RGB arrays of shape (h, w, 3) or (b, h, w, 3)"
-        )
-    single = array.ndim == 3
-    if single:
-        array = array[None]
-    if not array.flags.writeable:  # as those of Pillow are; torch shares memory and warns of it
-        array = array.copy()
-    if array.dtype == np.uint8:
-        batch = torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2).float() / 255
-    elif np.issubdtype(array.dtype, np.floating):
-        batch = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).permute(0, 3, 1, 2)
-        if not bool(torch.isfinite(batch).all()) or float(batch.min()) < 0 or float(batch.max()) > 1:
-            low, high = float(batch.min()), float(batch.max())
-            raise InputError(
-                f"float images range from {low:g} to {high:g}; scale them to [0, 1] or give uint8"
-            )
-    else:
-        raise InputError(f"images are of type {array.dtype}; give uint8, or floats in [0, 1]")
-    return batch, single
+    @property
+    def relative_mutual_information(self) -> Float32[np.ndarray, "*b h w"]:
+        """Mutual information divided by log k."""
+        return self.mutual_information / np.float32(self._most)
+
+    def of_image(self, index: int) -> Prediction:
+        """What was predicted for one image of a batch."""
+        return Prediction(self.labels[index], self.probabilities[index], self.mutual_information[index])
+
+    @property
+    def _most(self) -> float:
+        return math.log(max(2, self.probabilities.shape[-3]))
 
 
 def predict_images(
@@ -91,32 +91,31 @@ def predict_images(
     input_height: int | None = None,
 ) -> Prediction:
     """See ``iccld.models.iccld.ICCLD.predict``."""
-    if steps < 1 or draws < 1:
-        raise InputError(f"steps is {steps} and draws is {draws}; both must be at least 1")
-    if not 0 <= overlap < 1:
-        raise InputError(f"overlap is {overlap}; give a share of the window in [0, 1)")
-    if window is not None and min(window) < 32:
-        raise InputError(f"window is {window[0]}×{window[1]}; give at least 32×32 pixels")
+    check_settings(
+        steps=steps,
+        draws=draws,
+        seed=seed,
+        window=window,
+        overlap=overlap,
+        input_height=input_height,
+        precision=precision,
+    )
     batch, single = to_batch(images)
     device = next(model.parameters()).device
     size = (batch.shape[-2], batch.shape[-1])
+    check_memory(len(batch), size, len(model.label_space))
     batch = _to_input_height(
         batch.to(device), model.spec.input_height if input_height is None else input_height
     )
     was_training = model.training
     model.eval()
     try:
-        with (
-            torch.inference_mode(),
-            torch.random.fork_rng(devices=[]),
-            autocast(device.type, precision),
-        ):
+        with torch.inference_mode(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # the CPU's alone: fork_rng restores no other
 
             def whole(images: Tensor) -> Maps:
-                return _predict_whole(
-                    model, images.contiguous(memory_format=torch.channels_last), steps, draws
-                )
+                images = images.contiguous(memory_format=torch.channels_last)
+                return _predict_whole(model, images, steps, draws, precision)
 
             stride = model.label_decoder.out_stride
             if window is None:
@@ -133,23 +132,25 @@ def predict_images(
     finally:
         model.train(was_training)
     if single:
-        fields = ("labels", "probabilities", "uncertainty", "mutual_information")
-        prediction = Prediction(*(getattr(prediction, name)[0] for name in fields))
+        prediction = prediction.of_image(0)
     return prediction
 
 
-def _predict_whole(model: ICCLD, images: Float[Tensor, "b 3 h w"], steps: int, draws: int) -> Maps:
-    """Class probabilities of images that the model sees at once."""
+def _predict_whole(
+    model: ICCLD, images: Float[Tensor, "b 3 h w"], steps: int, draws: int, precision: str
+) -> Maps:
+    """Class probabilities of images that the model sees at once; all but the network computes in fp32."""
     # CPUs take image by image, for what they take draw by draw for.
     parts = images.split(1 if images.device.type == "cpu" else len(images))
     noise: Tensor | None = None
     maps: list[Maps] = []
     for part in parts:
-        state = model.encode_images(part)
-        if noise is None:  # of all images, so that it does not depend on the parts
-            noise = model.draw_noise(state, draws * len(images))
-        own, noise = noise.tensor_split([draws * len(part)])
-        maps.append(average_draws(model, state, own, steps, draws))
+        with autocast(images.device.type, precision):
+            state = model.encode_images(part)
+            if noise is None:  # of all images, so that it does not depend on the parts
+                noise = model.draw_noise(state, draws * len(images))
+            own, noise = noise.tensor_split([draws * len(part)])
+            maps.append(average_draws(model, state, own, steps, draws))
     probabilities, others = zip(*maps, strict=True)
     return torch.cat(probabilities), torch.cat(others)
 
@@ -181,11 +182,10 @@ def check_scaled(size: tuple[int, int], scaled: tuple[int, int]) -> None:
         )
 
 
-def entropy(probabilities: Float[Tensor, "b k h w"]) -> Float[Tensor, "b h w"]:
-    """Entropy divided by log k, in [0, 1]."""
-    num_classes = probabilities.shape[1]
-    raw = torch.special.entr(probabilities).sum(dim=1)
-    return (raw / math.log(max(2, num_classes))).clamp(0, 1)
+def entropy(probabilities: Float[Tensor, "*b k h w"]) -> Float[Tensor, "*b h w"]:
+    """Entropy over the classes in nats, in [0, log k]."""
+    raw = torch.special.entr(probabilities).sum(dim=-3)
+    return raw.clamp(0.0, math.log(probabilities.shape[-3]))
 
 
 def average_draws(
@@ -276,9 +276,12 @@ def to_pixels(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, i
         size: height and width of the answer, of which that image is a scaled copy; those of that image if None.
     """
     covered = (maps[0].shape[-2] * stride, maps[0].shape[-1] * stride)
-    if size is None:
+    if torch.compiler.is_exporting():
+        # OpenVINO interpolates in bf16 where it can, and rounds the softmax before it too.
+        probabilities, others = (_resample(m, stride, seen, size or seen) for m in maps)
+    elif size is None:
         probabilities, others = (upsample_to(m, covered)[..., : seen[0], : seen[1]] for m in maps)
-    elif not torch.compiler.is_exporting() and covered == seen:
+    elif covered == seen:
         probabilities, others = (upsample_to(m, size) for m in maps)
     else:
         probabilities, others = (_resample(m, stride, seen, size) for m in maps)
@@ -312,12 +315,10 @@ def _summarize(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, 
         seen: height and width of the image that the model saw.
         size: height and width of the answer.
     """
-    maps = (maps[0], torch.cat([entropy(maps[0])[:, None], maps[1]], dim=1))
-    full, doubts = to_pixels(maps, stride, seen, None if size == seen else size)
+    full, information = to_pixels(maps, stride, seen, None if size == seen else size)
     labels = full.max(dim=1).indices.to(torch.uint8)  # argmax takes four times as long on CPUs
     return Prediction(
         cast(Any, labels.cpu().numpy()),
-        cast(Any, full.float().cpu().numpy()),
-        cast(Any, doubts[:, 0].float().cpu().numpy()),
-        cast(Any, doubts[:, 1].float().cpu().numpy()),
+        cast(Any, full.cpu().numpy()),
+        cast(Any, information[:, 0].cpu().numpy()),
     )

@@ -83,7 +83,7 @@ def draw_examples(
             }
         else:
             panels["prediction"] = labels_uri(answer, space.palette)
-        panels["uncertainty"] = photo_uri(heat_map(prediction.uncertainty))
+        panels["uncertainty"] = photo_uri(heat_map(prediction.relative_uncertainty))
         examples.append(Example(dataset.file_name(choice.index), choice.role, choice.miou, panels))
     return tuple(examples)
 

@@ -39,7 +39,7 @@ def test_masks_are_what_predict_writes(make_model: Callable[..., AppModel]) -> N
         files["labels/street.png"], index_to_id(CAMVID11, "train")[wanted.labels], "Cityscapes trainIds"
     )
     np.testing.assert_array_equal(files["color/street.png"], colorize(wanted.labels, CAMVID11))
-    np.testing.assert_array_equal(files["uncertainty/street.png"], heat_map(wanted.uncertainty))
+    np.testing.assert_array_equal(files["uncertainty/street.png"], heat_map(wanted.relative_uncertainty))
 
 
 def test_two_models_have_folders_of_their_own(make_model: Callable[..., AppModel]) -> None:

@@ -7,19 +7,18 @@ import pytest
 import torch
 
 from iccld.app.models import AppModel, in_colors_of, load_models, short_names
-from iccld.inference.exported import ExportedSegmenter
+from iccld.inference.exported import ExportedSegmenter, Facts
 from iccld.labels import CITYSCAPES19, LabelSpace
 from iccld.models.iccld import ICCLD
 
 
 def _exported() -> AppModel:
-    def engine(images: np.ndarray) -> list[np.ndarray]:
+    def engine(images: np.ndarray) -> dict[str, np.ndarray]:
         shape = images.shape[:3]
         probabilities = np.full((shape[0], 19, *shape[1:]), 1 / 19, np.float32)
-        doubt = np.ones(shape, np.float32)
-        return [np.zeros(shape, np.uint8), probabilities, doubt, doubt]
+        return {"labels": np.zeros(shape, np.uint8), "probabilities": probabilities}
 
-    facts = {"label_space": CITYSCAPES19.to_dict(), "steps": 4, "draws": 2, "input_height": 0}
+    facts = Facts(CITYSCAPES19, steps=4, draws=2, input_height=0, precision="fp32")
     return AppModel("m.onnx", ExportedSegmenter(Path("m.onnx"), engine, facts), CITYSCAPES19)
 
 

@@ -45,7 +45,7 @@ def test_presets() -> None:
         ("train demo --method d", ["dacs", "daformer"]),
         ("train demo --method = d", ["dacs", "daformer"]),  # as bash breaks --method=d
         ("predict m i --write labels c", ["color"]),
-        ("export m --format ", ["onnx", "openvino", "torch"]),
+        ("export m --format ", ["onnx", "openvino"]),
         ("export m --out ", []),
         ("data check --im", ["--images-only"]),
         ("completion ", ["bash", "fish", "zsh"]),

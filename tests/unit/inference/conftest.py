@@ -33,7 +33,9 @@ class PaletteModel:
         probabilities /= probabilities.sum(0)
         uncertainty = (images.mean(-1) / 255).astype(np.float32)
         labels = probabilities.argmax(0).astype(np.uint8)
-        return Prediction(labels, probabilities, uncertainty, np.zeros_like(uncertainty))
+        found = Prediction(labels, probabilities, np.zeros_like(uncertainty))
+        vars(found)["uncertainty"] = uncertainty * np.float32(np.log(len(self.label_space)))
+        return found
 
 
 class PaintedDataset:

@@ -27,15 +27,12 @@ def save(path: Path, values: np.ndarray) -> Path:
 
 
 def test_a_model_without_error_scores_100(model: Any, make_dataset: Callable[..., Any]):
-    scores = evaluate_model(model, make_dataset(), PROTOCOL, steps=2, draws=3, window=(16, 16), seed=4)
+    scores = evaluate_model(model, make_dataset(), PROTOCOL, steps=2, draws=3, window=(32, 32), seed=4)
     assert scores.miou == scores.pixel_accuracy == 100
     assert scores.num_images == 2
     assert sum(map(sum, scores.confusion)) == 24 * 40 + 16 * 24 - 2 * 64  # one block of each is ignored
-    assert (
-        model.calls
-        == [{"steps": 2, "draws": 3, "seed": 4, "window": (16, 16), "overlap": 0.25, "input_height": None}]
-        * 2
-    )
+    call = {"steps": 2, "draws": 3, "seed": 4, "window": (32, 32), "overlap": 0.25}
+    assert model.calls == [call | {"input_height": None, "precision": "auto"}] * 2
 
 
 def test_errors_count_where_they_are(model: Any, make_dataset: Callable[..., Any]):

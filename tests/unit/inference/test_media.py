@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from iccld.errors import InputError
-from iccld.inference import segmenter
 from iccld.inference.inputs import InputImage, find_inputs
 from iccld.inference.media import OUTPUT_KINDS, predict_files
 from iccld.inference.rendering import colorize
@@ -107,7 +106,7 @@ def test_an_image_that_needs_more_memory_than_there_is_costs_itself_alone(
     model: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     Image.fromarray(np.zeros((100, 100, 3), np.uint8)).save(photos / "large.png")
-    monkeypatch.setattr(segmenter, "free_memory", lambda: 1_000_000)
+    monkeypatch.setattr("iccld.models.settings.free_memory", lambda: 1_000_000)
     (failure,) = predict_files(model, find_inputs([str(photos)]), tmp_path / "out")
     assert "large.png: an image of 100×100 pixels needs 1.68 MB of memory" in failure
     assert "1 MB are free" in failure

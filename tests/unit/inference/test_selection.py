@@ -24,7 +24,9 @@ class Fixed:
         labels[:, : round(self.share * images.shape[1])] = 0
         probabilities = (np.arange(19)[:, None, None] == labels).astype(np.float32)
         uncertainty = images[..., 0].astype(np.float32) / 255
-        return Prediction(labels, probabilities, uncertainty, np.zeros_like(uncertainty))
+        found = Prediction(labels, probabilities, np.zeros_like(uncertainty))
+        vars(found)["uncertainty"] = uncertainty * np.float32(np.log(len(self.label_space)))
+        return found
 
 
 class Grays:

@@ -14,11 +14,8 @@ def predictions(count: int, seed: int = 0) -> list[Prediction]:
     found = []
     for one in np.exp(logits):
         probabilities = one / one.sum(0)
-        doubt = entropy(probabilities, axis=0) / np.log(5)
         labels = probabilities.argmax(0).astype(np.uint8)
-        found.append(
-            Prediction(labels, probabilities, doubt.astype(np.float32), np.zeros((6, 8), np.float32))
-        )
+        found.append(Prediction(labels, probabilities, np.zeros((6, 8), np.float32)))
     return found
 
 
@@ -40,7 +37,7 @@ def test_the_mean_of_the_past_with_falling_weights():
         expected = np.tensordot(weights, [p.probabilities for p in several[: index + 1]], 1)
         np.testing.assert_allclose(answer.probabilities, expected, atol=1e-6)
         assert np.array_equal(answer.labels, answer.probabilities.argmax(0))
-        np.testing.assert_allclose(answer.uncertainty, entropy(expected, axis=0) / np.log(5), atol=1e-5)
+        np.testing.assert_allclose(answer.uncertainty, entropy(expected, axis=0), atol=1e-5)
         assert answer.mutual_information is several[index].mutual_information
 
 

@@ -32,9 +32,10 @@ class Doubter:
         classes = np.arange(19)[:, None, None]
         rest = (1 - confidence) / 18
         probabilities = np.where(classes == labels, confidence, rest).astype(np.float32)
-        return Prediction(
-            labels.astype(np.uint8), probabilities, entropy.astype(np.float32), information.astype(np.float32)
-        )
+        most = np.float32(np.log(19))
+        found = Prediction(labels.astype(np.uint8), probabilities, most * information.astype(np.float32))
+        vars(found)["uncertainty"] = most * entropy.astype(np.float32)
+        return found
 
 
 @pytest.fixture

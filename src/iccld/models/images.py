@@ -1,0 +1,108 @@
+"""What users hand over as images: arrays and Pillow images become one float batch."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from iccld.errors import InputError
+
+Images = UInt8[np.ndarray, "*b h w 3"] | Float[np.ndarray, "*b h w 3"] | Image.Image | Sequence[Image.Image]
+"""RGB arrays, uint8 or float in [0, 1], with or without a batch axis; a Pillow image, or several of one size."""
+
+
+def to_array(images: Any) -> np.ndarray:
+    """Turns what users hand over into an array; every function of the Python API that takes images calls it.
+
+    A Pillow image is turned upright as its EXIF header says and converted to 8-bit RGB, so that it is seen as
+    ``iccld.data.image_files.read_image`` sees its file: alpha is dropped, 16 bits are scaled to 8.
+
+    Args:
+        images: an array, a Pillow image, or a sequence of either.
+
+    Raises:
+        InputError: a Pillow image that cannot be decoded, of a mode without an RGB meaning, or images of
+            different sizes.
+    """
+    if isinstance(images, Image.Image):
+        return _from_pillow(images)
+    if isinstance(images, (list, tuple)) and any(isinstance(image, Image.Image) for image in images):
+        arrays = [np.asarray(to_array(image)) for image in images]
+        if len({array.shape for array in arrays}) > 1:
+            sizes = ", ".join(sorted({"×".join(map(str, array.shape[1::-1])) for array in arrays}))
+            raise InputError(f"images of one batch differ in size ({sizes} pixels); predict them one by one")
+        return np.stack(arrays)
+    try:
+        return np.asarray(images)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"images are no array ({error}); give RGB arrays or Pillow images") from error
+
+
+def to_batch(images: Any) -> tuple[Float[Tensor, "b 3 h w"], bool]:
+    """Turns what users hand over into a float batch in [0, 1]; tells whether a batch axis was added.
+
+    Raises:
+        InputError: wrong shape, type or range.
+    """
+    array = to_array(images)
+    if array.ndim not in (3, 4) or array.shape[-1] != 3 or array.size == 0:
+        raise InputError(
+            f"images have shape {array.shape}; give RGB arrays of shape (h, w, 3) or (b, h, w, 3)"
+        )
+    single = array.ndim == 3
+    if single:
+        array = array[None]
+    if not array.flags.writeable:  # as those of Pillow are; torch shares memory and warns of it
+        array = array.copy()
+    if array.dtype == np.uint8:
+        batch = torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2).float() / 255
+    elif np.issubdtype(array.dtype, np.floating):
+        batch = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).permute(0, 3, 1, 2)
+        if not bool(torch.isfinite(batch).all()) or float(batch.min()) < 0 or float(batch.max()) > 1:
+            low, high = float(batch.min()), float(batch.max())
+            raise InputError(
+                f"float images range from {low:g} to {high:g}; scale them to [0, 1] or give uint8"
+            )
+    else:
+        raise InputError(f"images are of type {array.dtype}; give uint8, or floats in [0, 1]")
+    return batch, single
+
+
+def to_bytes(image: Any) -> UInt8[np.ndarray, "h w 3"]:
+    """Turns one image that users hand over into 8-bit RGB.
+
+    Raises:
+        InputError: as of ``to_batch``; or several images.
+    """
+    array = to_array(image)
+    if array.ndim != 3:
+        raise InputError(f"an image has shape {array.shape}; give one RGB image of shape (h, w, 3)")
+    if array.dtype == np.uint8 and array.shape[-1] == 3 and array.size:
+        return array
+    return np.asarray((to_batch(array)[0][0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+
+
+def _from_pillow(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError, TypeError) as error:
+        raise InputError(f"the Pillow image cannot be decoded ({error}); replace it") from error
+    # A broken EXIF header says nothing of the orientation.
+    with contextlib.suppress(OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
+        image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise InputError("the Pillow image holds floats (mode F); give an array of floats in [0, 1] or uint8")
+    if image.mode == "I":
+        raise InputError("the Pillow image holds 32-bit numbers (mode I); give uint8")
+    if image.mode.startswith("I;16"):  # Pillow's own conversion clips 16 bits at 255
+        gray = (np.asarray(image) >> 8).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=-1)
+    return np.asarray(image.convert("RGB"))
