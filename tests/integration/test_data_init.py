@@ -73,8 +73,8 @@ def test_into_another_folder(masks: Path, tmp_path: Path, capsys: pytest.Capture
     out = tmp_path / "described"
     assert main(["data", "init", str(masks), "--out", str(out)]) == 0
     assert not (masks / "dataset.toml").exists()
-    assert capsys.readouterr().out.endswith(f"next: iccld data check folder {out}\n")
-    assert main(["data", "check", "folder", str(out)]) == 0
+    assert capsys.readouterr().out.endswith(f"next: iccld data check folder {out} --follow-outside\n")
+    assert main(["data", "check", "folder", str(out), "--follow-outside"]) == 0
 
 
 def test_nothing_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

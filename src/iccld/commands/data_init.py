@@ -104,7 +104,8 @@ class DataInitArgs:
                 "without the file"
             )
         split = "" if "train" in guess.splits else f" --split {next(iter(guess.splits))}"
-        print(f"next: iccld data check folder {shlex.quote(str(place))}{split}")
+        outside = " --follow-outside" if self.out is not None else ""
+        print(f"next: iccld data check folder {shlex.quote(str(place))}{split}{outside}")
 
 
 def _to_json(guess: Guess, path: Path | None) -> dict[str, Any]:

@@ -61,10 +61,8 @@ class Softness:
         if not self.levels:
             flat = f"none of its {self.num_values} values fills an area"
         cause = "blurring, anti-aliasing or scaling with interpolation"
-        return (
-            f"{flat} and the others lie along edges, as {cause if self.is_ramp else 'JPEG compression or noise'} "
-            "leaves them"
-        )
+        cause = cause if self.is_ramp else "JPEG compression, smoothing or noise"
+        return f"{flat} and the others lie along edges, as {cause} leaves them"
 
 
 REMEDY = "take the label maps as they were drawn, save them as PNG and scale them with nearest neighbor only"

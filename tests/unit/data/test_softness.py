@@ -171,7 +171,7 @@ def test_values_that_the_description_does_not_list_are_explained(tmp_path: Path)
     )
     data = open_dataset("folder", tmp_path)
     data.label(0)
-    with pytest.raises(InputError, match=r"masks/1\.png: id 1 .* as JPEG compression or noise"):
+    with pytest.raises(InputError, match=r"masks/1\.png: id 1 .* as JPEG compression, smoothing or noise"):
         data.label(1)
     with pytest.raises(InputError, match=r"masks/2\.png: id 7 .* list it under \[ids\]"):
         data.label(2)
