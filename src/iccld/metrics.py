@@ -92,6 +92,11 @@ class Scores:
     unlabeled: tuple[int, ...]
     num_images: int
 
+    @property
+    def measure(self) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        """What scores must have in common to be compared: the protocol's name, its classes, and those it averages."""
+        return self.protocol, tuple(self.classes), tuple(self.iou)
+
     def to_json(self, **extra: Any) -> dict[str, Any]:
         """Plain values for a JSON file; NaN becomes null.
 

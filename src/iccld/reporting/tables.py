@@ -30,11 +30,12 @@ def scores_table(scores: Mapping[str, Scores], *, markdown: bool = False) -> str
     Raises:
         InputError: the results were made by different protocols.
     """
-    protocols = sorted({s.protocol for s in scores.values()})
-    if len(protocols) != 1:
-        raise InputError(
-            f"scores of protocols {', '.join(protocols)} cannot share a table; make one for each"
+    if len({s.measure for s in scores.values()}) != 1:
+        protocols = sorted({s.protocol for s in scores.values()})
+        which = (
+            f"protocols {', '.join(protocols)}" if len(protocols) > 1 else f"other classes of {protocols[0]}"
         )
+        raise InputError(f"scores of {which} cannot share a table; make one for each")
     columns = [_column(s) for s in scores.values()]
     headings = ["class", *scores]
     if len(columns) > 1:

@@ -72,6 +72,10 @@ def test_protocols_are_not_mixed():
     other = scores_from_confusion(torch.eye(19, dtype=torch.int64), PROTOCOLS["synthia16"])
     with pytest.raises(InputError, match="custom:street, synthia16"):
         scores_table({"a": AFTER, "b": other})
+    # Two folders of one name may have other classes.
+    twin = custom_protocol(LabelSpace.from_names("street", ["cat", "dog"]))
+    with pytest.raises(InputError, match="other classes of custom:street cannot share a table"):
+        scores_table({"a": AFTER, "b": scores_from_confusion(torch.eye(2, dtype=torch.int64), twin)})
 
 
 def test_printed_scores_are_plain_text_elsewhere(capsys: pytest.CaptureFixture[str]):

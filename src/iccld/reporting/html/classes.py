@@ -20,10 +20,10 @@ def class_bars(subjects: Sequence[Subject]) -> Html:
     scored = [(i, s.name, s.record.scores) for i, s in enumerate(subjects) if s.record.scores is not None]
     if not scored:
         return Html("")
-    protocol = scored[0][2].protocol
-    kept = [(i, scores) for i, _, scores in scored if scores.protocol == protocol]
-    run_names = [name for _, name, scores in scored if scores.protocol == protocol]
-    others = [name for _, name, scores in scored if scores.protocol != protocol]
+    protocol, measure = scored[0][2].protocol, scored[0][2].measure
+    kept = [(i, scores) for i, _, scores in scored if scores.measure == measure]
+    run_names = [name for _, name, scores in scored if scores.measure == measure]
+    others = [name for _, name, scores in scored if scores.measure != measure]
     colors = {name: paint for s in subjects for name, paint in s.record.legend}
     left_out = None
     if others:

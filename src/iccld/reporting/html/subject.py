@@ -66,7 +66,7 @@ class _Settings:
 
 def comparable(subjects: Sequence[Subject]) -> bool:
     """Whether all that have scores were measured on the same images by the same protocol."""
-    return len({(s.record.scores.protocol, s.record.measured_on) for s in subjects if s.record.scores}) <= 1
+    return len({(s.record.scores.measure, s.record.measured_on) for s in subjects if s.record.scores}) <= 1
 
 
 def is_run(folder: Path) -> bool:
