@@ -431,6 +431,8 @@ class ICCLD(nn.Module):
                 "not fetched; save the model again where that backbone is known"
             )
         model = storage.load_network(lambda: cls(space, **vars(spec)), folder, num_classes=len(space))
+        # As in training: the layout of weights decides the order of sums, and so the last digits of answers.
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.eval()
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:

@@ -52,7 +52,7 @@ def test_a_killed_worker_is_noticed_at_once_and_takes_the_others_along() -> None
     start = time.monotonic()
     with pytest.raises(WorkerDiedError, match="was killed by SIGKILL, as happens when memory runs out"):
         pids.extend(ordered_map(work, range(100), 2))
-    assert len(pids) == 5
+    assert len(pids) <= 5  # answers that were not sent yet are lost with the worker
     assert time.monotonic() - start < 20
     assert all(map(_gone, set(pids)))
 

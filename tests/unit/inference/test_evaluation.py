@@ -52,7 +52,9 @@ def test_sizes_of_the_model_leave_labels_full_size(model: Any, make_dataset: Cal
     scores = evaluate_model(model, dataset, PROTOCOL, resize=(16, 24))
     assert model.sizes == [(16, 24)]
     assert sum(map(sum, scores.confusion)) == 32 * 48 - 64
-    assert scores.miou > 90  # the blocks are even, only their borders may differ
+    # The colors of two blocks are mixed along their borders: all but a pixel on each side of these is right.
+    right = sum(row[index] for index, row in enumerate(scores.confusion))
+    assert right > 0.7 * (32 * 48 - 64)
 
 
 def test_only_the_first_images(model: Any, make_dataset: Callable[..., Any]):
