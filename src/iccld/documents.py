@@ -16,7 +16,7 @@ import os
 import re
 import tomllib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from iccld.errors import InputError
@@ -141,7 +141,7 @@ def build(kind: type[T], value: object, where: str, *, thing: str = "key", other
     """
     if not isinstance(value, Mapping):
         raise InputError(f"{where}: {shortened(value)} must be a table of values")
-    hints, fields = _fields(cast(Any, kind))
+    hints, fields, quick_checks = _fields(cast(Any, kind))
     of_kind = "" if kind.__name__.startswith("_") else f" of {kind.__name__}"
     for key in () if others else value:
         if key not in fields:
@@ -155,13 +155,16 @@ def build(kind: type[T], value: object, where: str, *, thing: str = "key", other
             and f.default_factory is dataclasses.MISSING
         ):
             raise InputError(f"{where}: {thing} {name!r}{of_kind} is missing")
-    return kind(
-        **{
-            name: typed(hints[name], value[name], f"{where}: {name}", thing=thing, others=others)
-            for name in fields
-            if name in value
-        }
-    )
+    content: dict[str, Any] = {}
+    for name in fields:
+        if name in value:
+            item, quick = value[name], quick_checks[name]
+            # What most fields hold is seen here, without the calls that words for a refusal take.
+            fits = quick is not None and quick(item)
+            content[name] = (
+                item if fits else typed(hints[name], item, f"{where}: {name}", thing=thing, others=others)
+            )
+    return kind(**content)
 
 
 def typed(hint: Any, value: Any, where: str, *, thing: str = "key", others: bool = False) -> Any:
@@ -185,11 +188,36 @@ def typed(hint: Any, value: Any, where: str, *, thing: str = "key", others: bool
         raise InputError(f"{where} = {shortened(value)} must be {_words(hint)}") from error
 
 
+_Quick = Callable[[Any], bool]
+
+
 @functools.cache
-def _fields(kind: type[Any]) -> tuple[dict[str, Any], dict[str, dataclasses.Field[Any]]]:
-    """Types and fields by name."""
+def _fields(
+    kind: type[Any],
+) -> tuple[dict[str, Any], dict[str, dataclasses.Field[Any]], dict[str, _Quick | None]]:
+    """Types and fields by name, and checks that accept the plain ones of the right values at once."""
     hints = get_type_hints(kind, include_extras=True)
-    return hints, {f.name: f for f in dataclasses.fields(kind)}
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    return hints, fields, {name: _quick_check(hints[name]) for name in fields}
+
+
+def _quick_check(hint: Any) -> _Quick | None:
+    bare, *limits = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    span = next((x for x in limits if isinstance(x, Range)), Range(-_LARGEST, _LARGEST - 1))
+    if bare in (bool, int, float):
+        kinds = (int, float) if bare is float else (bare,)
+        return lambda item: type(item) in kinds and span.low <= item <= span.high
+    if hint is str:
+        return lambda item: type(item) is str and len(item) <= _PATH
+    if get_origin(hint) is Literal:
+        choices = get_args(hint)
+        return lambda item: type(item) is str and item in choices
+    if get_origin(hint) in (Union, types.UnionType):
+        parts = [_quick_check(part) for part in get_args(hint)]
+        return lambda item: any(part is not None and part(item) for part in parts)
+    if hint is type(None):
+        return lambda item: item is None
+    return None
 
 
 class _UnfitError(ValueError):
