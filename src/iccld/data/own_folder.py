@@ -60,7 +60,7 @@ def described_folder(description: Description, split: str, needs_labels: bool) -
     image_glob, label_glob = description.globs[split]
     images = match_glob(root, image_glob)
     if not images:
-        raise InputError(f"{path}: images = {image_glob!r} matches no image; mend the glob")
+        raise InputError(f"{path}: images = {image_glob!r} matches no image; {_mend_glob(root)}")
     every_image = images
     if split in description.lists:
         images = _listed(description, split, images)
@@ -72,7 +72,7 @@ def described_folder(description: Description, split: str, needs_labels: bool) -
         advice = _annotations(root, 'add labels = "glob" to it')
         raise InputError(f"{path}: {why}has no labels for split {split!r}; {advice}")
     if needs_labels and not labels:
-        raise InputError(f"{path}: labels = {label_glob!r} matches no file; mend the glob")
+        raise InputError(f"{path}: labels = {label_glob!r} matches no file; {_mend_glob(root)}")
     if labels and len(next(iter(images))) != len(next(iter(labels))):
         raise InputError(
             f"{path}: the wildcards of images = {image_glob!r} and labels = {label_glob!r} pair the files, "
@@ -91,6 +91,14 @@ def described_folder(description: Description, split: str, needs_labels: bool) -
         mend_ids=f"list it under [ids] or in ignore in {path.name}",
         role=description.role,
     )
+
+
+def _mend_glob(root: Path) -> str:
+    """What to do about a glob that matches nothing, with an example of what there is; letters' case counts."""
+    files = list_images(root)
+    if not files:
+        return "there are no images below the file; mend the glob"
+    return f"mend the glob (there is, for example, {files[0].relative_to(root).as_posix()}; upper and lower case count)"
 
 
 def _listed(description: Description, split: str, images: _Matches) -> _Matches:

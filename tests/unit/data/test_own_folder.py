@@ -145,6 +145,13 @@ def test_links_are_followed_but_loops_end(tmp_path: Path) -> None:
     assert names == ["all/1.png", "both/1.png", "images/1.png", "more/1.png"]
 
 
+def test_globs_that_match_nothing_point_to_what_there_is(tmp_path: Path) -> None:
+    add(tmp_path, "images/1.PNG")
+    describe(tmp_path, 'images = "images/*.png"\n')
+    said = refusal(lambda: open_dataset("folder", tmp_path, needs_labels=False))
+    assert "there is, for example, images/1.PNG; upper and lower case count" in said
+
+
 def test_star_does_not_cross_folders(tmp_path: Path) -> None:
     add(tmp_path, "images/1.png")
     add(tmp_path, "images/deep/2.png")
