@@ -181,6 +181,9 @@ class ICCLD(nn.Module):
             self.denoiser = LightDenoiser(latent_channels, channels, width=width)
         else:
             self.denoiser = Denoiser(latent_channels, channels, context_links=context_links, width=width)
+        # The layout of weights decides the order of sums, and so the last digits of answers: it is the same in training
+        # and for models that are built, stored and loaded.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     # -- the parts -----------------------------------------------------------------------------------
 
@@ -431,8 +434,6 @@ class ICCLD(nn.Module):
                 "not fetched; save the model again where that backbone is known"
             )
         model = storage.load_network(lambda: cls(space, **vars(spec)), folder, num_classes=len(space))
-        # As in training: the layout of weights decides the order of sums, and so the last digits of answers.
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.eval()
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
