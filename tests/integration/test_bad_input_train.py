@@ -20,6 +20,7 @@ import torch
 from iccld.adaptation.method import SupervisedLoss
 from iccld.cli import main
 from iccld.training.checkpoint import load_newest
+from iccld.training.update import Update
 
 Flags = Callable[..., list[str]]
 Refuse = Callable[..., str]
@@ -242,14 +243,21 @@ def test_checkpoint_of_another_network(flags: Flags, refuse: Refuse, tmp_path: P
 
 
 def _spoil(monkeypatch: pytest.MonkeyPatch, after: int, how: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    """Makes the supervised loss something else from one call on."""
-    original, calls = SupervisedLoss.__call__, [0]
+    """Makes the supervised loss something else in updates after a number of steps, and not in trials of the machine."""
+    original, update, steps = SupervisedLoss.__call__, Update.__call__, [-1]
+
+    def updating(self: Update, step: int, *arguments: Any) -> Any:
+        steps[0] = step
+        try:
+            return update(self, step, *arguments)
+        finally:
+            steps[0] = -1
 
     def spoiled(self: SupervisedLoss, *arguments: Any, **more: Any) -> Any:
-        calls[0] += 1
         terms, logs = original(self, *arguments, **more)
-        return ({name: how(loss) for name, loss in terms.items()} if calls[0] > after else terms), logs
+        return ({name: how(loss) for name, loss in terms.items()} if steps[0] >= after else terms), logs
 
+    monkeypatch.setattr(Update, "__call__", updating)
     monkeypatch.setattr(SupervisedLoss, "__call__", spoiled)
 
 
