@@ -252,6 +252,7 @@ _DAFORMER = _SELF_TRAINED | {
 }
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "oracle": {"data.rare_class_sampling": False},
     "adaptsegnet": _OPPOSED,
     "advent": _OPPOSED,
     "minent": _RIVAL | {"adaptation.entropy_weight": 0.001},

@@ -69,7 +69,6 @@ def flags(tiny_data: Path, request: pytest.FixtureRequest, monkeypatch: pytest.M
             --data.source folder --data.target folder --data.source-size 64 96 --data.target-size 64 96
             --data.crop 64 64 --data.batch-size 1 --data.num-workers 0 --data.label-space camvid11
             --model.width 16 --model.latent-channels 4 --optim.warmup-steps 2
-            --adaptation.start 0.34 --adaptation.adversarial-warmup 0.34 --adaptation.threshold 0.1
         """)
         roots = [
             "--data.source-root",
@@ -77,7 +76,14 @@ def flags(tiny_data: Path, request: pytest.FixtureRequest, monkeypatch: pytest.M
             "--data.target-root",
             str(tiny_data / "target"),
         ]
-        if "--method" not in more or "iccld" in more:  # a rival's recipe is its own
+        method = more[more.index("--method") + 1] if "--method" in more else "iccld"
+        if method not in ("source_only", "oracle"):
+            words += ["--adaptation.start", "0.34"]
+        if method in ("iccld", "adaptsegnet", "advent"):
+            words += ["--adaptation.adversarial-warmup", "0.34"]
+        if method in ("dacs", "daformer", "mic"):
+            words += ["--adaptation.threshold", "0.1"]
+        if method == "iccld":  # a rival's recipe is its own
             words += shlex.split("--adaptation.mixing classmix --adaptation.adversarial-weight 0.02")
         return [*words, *roots, "--out", str(out), *more]
 

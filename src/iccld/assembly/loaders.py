@@ -28,7 +28,7 @@ def build_loaders(config: TrainConfig, data: RunData, method: Method, fabric: Fa
     is_source = method.labeled_domain == "source"
     transform = _source_transform(d) if is_source else _target_transform(d)
     sampler: Sampler = UniformSampler(len(data.labeled), config.seed)
-    if d.rare_class_sampling and is_source:
+    if d.rare_class_sampling:
         sampler = RareClassSampler(class_counts(data.labeled, cache), d.rare_class_temperature)
     labeled = SampleStream(_kept(data.labeled, d, transform), transform, sampler, config.seed, True, 0)
     target = None

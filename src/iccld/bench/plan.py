@@ -15,6 +15,7 @@ from iccld.documents import Length, Range, build, read_toml
 from iccld.errors import InputError
 from iccld.labels import suggest
 from iccld.presets import get_preset, with_method
+from iccld.unread import refuse_unread
 
 # What changes no figure, or only where files lie, is no part of what a run is.
 _NEUTRAL = {
@@ -238,6 +239,7 @@ def _plan(content: _Content, name: str) -> Plan:
 def _config(task: Task, variant: Variant, seed: int) -> TrainConfig:
     config = with_settings(get_preset(task.preset).config, task.settings)
     config = with_settings(with_method(config, variant.method), variant.settings)
+    refuse_unread(config, variant.settings)
     return replace(config, seed=seed)
 
 

@@ -24,6 +24,7 @@ from iccld.files import write_json
 from iccld.locks import working_in
 from iccld.outputs import RUN, Places, claim_folder
 from iccld.presets import PRESETS, RECIPES, get_preset, with_method
+from iccld.unread import changed_settings, refuse_unread
 
 if TYPE_CHECKING:
     from iccld.assembly import RunData
@@ -93,7 +94,7 @@ def parse_run(
         All flags, and the settings among them.
 
     Raises:
-        InputError: no such preset, or a flag that cannot be read.
+        InputError: no such preset, a flag that cannot be read, or one that the run would ignore.
     """
     import tyro
 
@@ -101,7 +102,9 @@ def parse_run(
     default = shape(**{f: getattr(config, f) for f in TrainConfig.__dataclass_fields__})
     shaped = Annotated[shape, tyro.conf.arg(name="")]  # type: ignore[valid-type]
     args: Any = parse(shaped, rest[1:], prog=prog, default=default, description=description)
-    return args, TrainConfig(**{f: getattr(args, f) for f in TrainConfig.__dataclass_fields__})
+    chosen = TrainConfig(**{f: getattr(args, f) for f in TrainConfig.__dataclass_fields__})
+    refuse_unread(chosen, changed_settings(chosen, config))
+    return args, chosen
 
 
 def _result(config: TrainConfig, out: Path, preset: str, outcome: str) -> dict[str, Any]:
