@@ -99,8 +99,8 @@ class ModelConfig:
     """compact, efficientnet_lite0, mit_b0 … mit_b5, or auto:<hub id or folder>."""
     pretrained: str = "auto"
     """auto (yes, where the backbone has published weights), yes, no, or a hub id or folder (MiT)."""
-    latent_channels: Count = 16
-    width: Count = 96
+    latent_channels: Annotated[int, Range(1, 10**5)] = 16
+    width: Annotated[int, Range(1, 10**6)] = 96
     context_links: bool = True
     detail_links: bool = True
     diffusion: bool = True

@@ -252,7 +252,6 @@ _DAFORMER = _SELF_TRAINED | {
 }
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
-    "oracle": {"data.rare_class_sampling": False},
     "adaptsegnet": _OPPOSED,
     "advent": _OPPOSED,
     "minent": _RIVAL | {"adaptation.entropy_weight": 0.001},
@@ -274,9 +273,13 @@ _STRETCHED_GTA5 = ("adaptsegnet", "advent", "minent", "fda", "dacs")
 """Methods whose code brings GTA5's 1914×1052 pixels to 1280×720; DAFormer's and MIC's keep the shape: 1280×704."""
 
 
+_ORACLE = {"data.rare_class_sampling": False}
+"""Uniform sampling of the target's labels unless asked for otherwise: all measured figures of the oracle have it."""
+
+
 def with_method(config: TrainConfig, method: str) -> TrainConfig:
     """The same run by another method; a rival brings its recipe."""
-    settings = {"method": method, **RECIPES.get(method, {})}
+    settings = {"method": method, **(_ORACLE if method == "oracle" else RECIPES.get(method, {}))}
     if config.data.source == "gta5" and config.data.source_size == _GTA5_SIZE and method in _STRETCHED_GTA5:
         settings["data.source_size"] = (720, 1280)
     return with_settings(config, settings)

@@ -187,3 +187,31 @@ def test_moved_data_are_the_same_run(
     assert stored["data"]["source_root"] == "moved/source"
     recorded = json.loads((tmp_path / "run" / "data.json").read_text())
     assert recorded["labeled"]["root"] == f"{tmp_path}/elsewhere/moved/source/train"
+
+
+def test_a_target_without_labels_is_told_at_the_start(
+    own: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "val"):
+        shutil.rmtree(tmp_path / "data" / "target" / split / "labels")
+    capsys.readouterr()
+    assert main(own(*_ONE)) == 0
+    out, err = capsys.readouterr()
+    assert "evaluation: none (" in out
+    assert err.index("warning: nothing is evaluated in this run (") < err.index("stopped after step 1")
+
+
+def test_a_bench_without_labels_trains_nothing(
+    own: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(tmp_path / "data" / "target" / "val" / "labels")
+    plan = tmp_path / "plan.toml"
+    plan.write_text(
+        'seeds = [0]\n[tasks.a]\npreset = "demo"\nsettings = { steps = 2, "data.target" = "folder" }\n'
+        '[variants.b]\nmethod = "source_only"\n'
+    )
+    folders = ["--results", str(tmp_path / "results"), "--work", str(tmp_path / "work")]
+    roots = ["--roots", f"folder={tmp_path / 'data' / 'target'}"]
+    assert main(["bench", str(plan), *folders, *roots, "--jobs", "1", "--threads", "1"]) == 1
+    assert "a bench measures every run, and this one cannot be measured" in capsys.readouterr().err
+    assert not list((tmp_path / "work").rglob("metrics.csv"))

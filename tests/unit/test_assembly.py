@@ -28,7 +28,7 @@ from iccld.assembly import networks
 from iccld.config import AdaptationConfig, DataConfig, Method, TrainConfig, with_settings
 from iccld.errors import InputError
 from iccld.labels import CAMVID11, CITYSCAPES19, SYNTHIA16, LabelSpace, get_label_space, protocol_of
-from iccld.presets import with_method
+from iccld.presets import PRESETS, with_method
 from iccld.pseudo_labels import PseudoLabels
 
 SMALL = TrainConfig(
@@ -479,3 +479,42 @@ def test_a_validation_split_that_is_named_must_exist(folder: Path) -> None:
     data = assembly.build_data(config, _method(config))
     assert data.val is None, "the training images are not measured on in its place"
     assert "has no split 'val'" in data.missing_val
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model.width": 99_996}, r"at least .*for the network.*lower --model\.width"),
+        ({"model.width": 10**6}, r"for the network.*lower --model\.width"),
+        ({"data.crop": [60_000, 60_000], "data.source_size": None}, r"at least .*lower"),
+        ({"data.batch_size": 10**6}, r"for the batch.*lower --data\.crop or --data\.batch-size"),
+        ({"data.source_count": 10**9}, r"for the scenes.*lower the counts or sizes"),
+    ],
+)
+def test_what_cannot_fit_into_memory_is_refused_before_anything_is_allocated(
+    settings: dict[str, Any], message: str
+) -> None:
+    config = with_settings(SMALL, settings)
+    with pytest.raises(InputError, match=message):
+        assembly.refuse_impossible(config, CAMVID11)
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_presets_fit_into_a_small_machine(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iccld.assembly.demand.free_memory", lambda: 6_000_000_000)
+    config = PRESETS[preset].config
+    space = CAMVID11 if config.data.label_space == "source" else get_label_space(config.data.label_space)
+    assembly.refuse_impossible(replace(config, device="cpu"), space)
+
+
+def test_the_estimate_from_below_is_below_what_is_measured() -> None:
+    from iccld.assembly.demand import _bytes_of_batch, _bytes_of_network
+    from iccld.training.estimate import estimate_step
+
+    for light in (False, True):
+        config = with_settings(SMALL, {"model.light_steps": light, "data.batch_size": 4})
+        model = assembly.build_model(config, CAMVID11)
+        estimate = estimate_step(model, batch_size=4, num_branches=1, crop=(64, 64))
+        network = _bytes_of_network(config, CAMVID11)
+        assert network == 5 * 4 * estimate.num_parameters
+        assert 0 < _bytes_of_batch(config, CAMVID11) < estimate.peak_bytes - network

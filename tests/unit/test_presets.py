@@ -165,7 +165,8 @@ def test_a_recipe_changes_what_it_names_and_no_more(method: str) -> None:
 @pytest.mark.parametrize("method", ["iccld", "source_only", "oracle"])
 def test_what_is_no_rival_keeps_the_presets_settings(method: str) -> None:
     base = PRESETS["demo"].config
-    assert with_method(base, method) == with_settings(base, {"method": method})
+    uniform = {"data.rare_class_sampling": False} if method == "oracle" else {}
+    assert with_method(base, method) == with_settings(base, {"method": method, **uniform})
 
 
 def _asked(monkeypatch: pytest.MonkeyPatch, *words: str) -> TrainConfig:
@@ -203,8 +204,10 @@ def test_other_flags_win_over_the_recipe(method_first: bool, monkeypatch: pytest
 def test_without_a_rival_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     base = PRESETS["demo"].config
     assert _asked(monkeypatch, "demo") == base
-    changed = with_settings(base, {"method": "oracle"})
+    changed = with_settings(base, {"method": "oracle", "data.rare_class_sampling": False})
     assert _asked(monkeypatch, "demo", "--method", "oracle") == changed
+    rare = with_settings(changed, {"data.rare_class_sampling": True})
+    assert _asked(monkeypatch, "demo", "--method", "oracle", "--data.rare-class-sampling") == rare
 
 
 def test_help_shows_the_recipes_values(capsys: pytest.CaptureFixture[str]) -> None:

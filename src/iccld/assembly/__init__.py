@@ -11,6 +11,7 @@ from iccld.assembly.datasets import (
     build_val,
     open_data,
 )
+from iccld.assembly.demand import refuse_impossible
 from iccld.assembly.engine import build_fabric
 from iccld.assembly.loaders import build_caches, build_loaders
 from iccld.assembly.methods import build_method
@@ -33,5 +34,6 @@ __all__ = [
     "explaining_lost_ranks",
     "lacks_weights",
     "open_data",
+    "refuse_impossible",
     "require_equal_ranks",
 ]

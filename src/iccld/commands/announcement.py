@@ -47,6 +47,13 @@ def announce(
     }
     for name, value in rows.items():
         print(f"{name:>12}: {value}")
+    if data.val is None:
+        sys.stdout.flush()
+        print(
+            f"iccld: warning: nothing is evaluated in this run ({data.missing_val}); it trains and saves its model all "
+            "the same",
+            file=sys.stderr,
+        )
     if start:
         print(f"resuming from step {start}")
     sys.stdout.flush()

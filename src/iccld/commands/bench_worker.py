@@ -16,6 +16,7 @@ from typing import Any
 from iccld.bench.plan import identity
 from iccld.config import TrainConfig, from_dict, to_dict
 from iccld.documents import read_json, typed
+from iccld.errors import InputError
 from iccld.exits import OUTCOMES, run_guarded
 from iccld.files import write_json
 from iccld.locks import working_in
@@ -51,6 +52,7 @@ def _work(job: dict[str, Any]) -> int:
     provenance = _provenance(config)  # first: the code on disk may change while it runs
     started = time.monotonic()
     before = _read_seconds(folder)
+    _require_labels(config)
     try:
         outcome = train(config, folder, preset=job["preset"])
         if outcome != "finished":
@@ -82,6 +84,23 @@ def _work(job: dict[str, Any]) -> int:
     for name in ("seconds.json", "training.json"):  # a run that is done again starts its clock anew
         (folder / name).unlink()
     return 0
+
+
+def _require_labels(config: TrainConfig) -> None:
+    """Refuses, before hours of training, a run that could not be measured.
+
+    Raises:
+        InputError: there are no labeled target images.
+    """
+    from iccld.assembly import build_val
+
+    if config.data.target != "street_scenes":  # of these there always are
+        try:
+            build_val(config)
+        except InputError as error:
+            raise InputError(
+                f"a bench measures every run, and this one cannot be measured: {error}"
+            ) from error
 
 
 def _read_seconds(folder: Path) -> float:

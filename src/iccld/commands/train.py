@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 from iccld.commands.announcement import announce
 from iccld.commands.arguments import parse
@@ -17,13 +17,13 @@ from iccld.commands.earlier_run import DATA, check_data, is_finished
 from iccld.commands.flags import JsonFile
 from iccld.commands.output import human_text, write_result
 from iccld.commands.train_checks import check_config
-from iccld.config import TrainConfig, to_dict
+from iccld.config import Method, TrainConfig, to_dict
 from iccld.errors import InputError
 from iccld.exits import OUTCOMES
 from iccld.files import write_json
 from iccld.locks import working_in
 from iccld.outputs import RUN, Places, claim_folder
-from iccld.presets import PRESETS, RECIPES, get_preset, with_method
+from iccld.presets import PRESETS, get_preset, with_method
 from iccld.unread import changed_settings, refuse_unread
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _with_recipe(config: TrainConfig, rest: Sequence[str]) -> TrainConfig:
     """A rival's recipe changes the defaults of the other flags, so the method is looked for first."""
     words = [word for flag in rest for word in flag.split("=", 1)]
     named = [after for word, after in pairwise(words) if word == "--method"]
-    return with_method(config, named[-1]) if named and named[-1] in RECIPES else config
+    return with_method(config, named[-1]) if named and named[-1] in get_args(Method) else config
 
 
 def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None = None) -> str:
@@ -209,6 +209,7 @@ def _train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None)
     fabric = assembly.build_fabric(config)
     # The network first: a mistyped backbone shows before minutes of reading data.
     space = data.label_space if data else assembly.build_label_space(config.data)
+    assembly.refuse_impossible(config, space)
     model = assembly.build_model(config, space)
     if fabric.is_global_zero and assembly.lacks_weights(config.model):
         print(
