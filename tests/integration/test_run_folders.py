@@ -74,7 +74,6 @@ def test_a_folder_of_others_stays_as_it_is(
             "--data.cache DATA/target/cache",
             "--data.cache DATA/target/cache: lies in the data folder DATA/target",
         ),
-        ("--data.scene-cache DATA/source", "--data.scene-cache DATA/source: is the input DATA/source"),
         ("--json DATA/source/a.json", "--json DATA/source/a.json: lies in the data folder DATA/source"),
     ],
 )

@@ -61,7 +61,10 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
     if (out / DATA).is_file():
         same_data = replace(same_data, source_root=d.source_root, target_root=d.target_root)
     before, now = to_dict(replace(earlier, data=same_data, **free)), to_dict(config)
-    differing = sorted(_flat(before).items() ^ _flat(now).items())
+    # The method first: others differ with it.
+    differing = sorted(
+        _flat(before).items() ^ _flat(now).items(), key=lambda item: (item[0] != "method", item)
+    )
     if differing:
         flag = differing[0][0]
         raise InputError(
