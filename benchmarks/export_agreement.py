@@ -28,6 +28,7 @@ from iccld.data.image_files import is_image_name, read_image
 from iccld.files import write_json
 from iccld.inference.export import ExportGraph, export_model
 from iccld.inference.exported import load_exported
+from iccld.inference.openvino_precision import open_core
 from iccld.inference.segmenter import load_model
 from iccld.models.iccld import ICCLD
 from iccld.reporting.environment import describe_code, describe_machine
@@ -113,7 +114,7 @@ def _measure(
         )
         fixed = _by_size(path, name, arguments.threads)
         shares[f"{name}, fixed sizes"] = _share(fixed, images, wanted)
-    core = openvino.Core()
+    core = open_core()
     plain = core.compile_model(files["openvino fp32"], "CPU", {"INFERENCE_NUM_THREADS": arguments.threads})
     shares["openvino fp32, plain"] = _share(lambda i: plain(i).to_tuple()[0].copy(), images, wanted)
     eager = [model.predict(image, steps=arguments.steps, precision="fp32").labels for image in images]
@@ -151,7 +152,7 @@ def _fixed_onnx(path: Path, shape: Sequence[int], precision: str, threads: int) 
 
 
 def _fixed_openvino(path: Path, shape: Sequence[int], precision: str, threads: int) -> Run:
-    core = openvino.Core()
+    core = open_core()
     graph = core.read_model(path)
     graph.reshape({0: list(shape)})
     hint = {"fp32": "f32", "bf16": "bf16"}[precision]

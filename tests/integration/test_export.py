@@ -16,7 +16,6 @@ import jaxtyping
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 import scipy.stats
 import torch
@@ -27,6 +26,7 @@ from iccld.data.street_scenes import StreetScenes
 from iccld.inference import export
 from iccld.inference.export import ExportGraph
 from iccld.inference.exported import load_exported
+from iccld.inference.openvino_precision import open_core
 from iccld.inference.segmenter import load_model
 from iccld.labels import CITYSCAPES19
 from iccld.models.iccld import ICCLD
@@ -141,7 +141,7 @@ def _static_onnx(path: Path, shape: tuple[int, ...]) -> Callable[[np.ndarray], l
 
 
 def _static_openvino(path: Path, shape: tuple[int, ...]) -> Callable[[np.ndarray], list[np.ndarray]]:
-    core = openvino.Core()
+    core = open_core()
     model = core.read_model(path)
     model.reshape({0: list(shape)})
     settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
@@ -168,7 +168,7 @@ def test_fixed_sizes_give_the_same_for_every_image(
 
 def test_plain_openvino_computes_an_fp32_file_in_fp32(folder: Path) -> None:
     """Without any setting; on processors with bf16 instructions the file alone says it."""
-    core = openvino.Core()
+    core = open_core()
     compiled = core.compile_model(core.read_model(folder / "model.xml"), "CPU", {"INFERENCE_NUM_THREADS": 1})
     images, wanted = _scenes(2, 128, 256), _graph(folder)
     labels, probabilities, *_ = compiled(images).to_tuple()
@@ -183,7 +183,7 @@ def test_bf16_is_near_fp32_and_uncertainty_still_the_entropy(folder: Path) -> No
     prediction, expected = model.predict(images), _graph(folder)(images)
     assert (prediction.labels == expected[0]).mean() >= 0.97
     np.testing.assert_allclose(prediction.probabilities, expected[1], atol=0.1)
-    raw = openvino.Core().compile_model(folder / "bf16.xml", "CPU", {"INFERENCE_NUM_THREADS": 1})
+    raw = open_core().compile_model(folder / "bf16.xml", "CPU", {"INFERENCE_NUM_THREADS": 1})
     _, probabilities, uncertainty, information = raw(images).to_tuple()
     np.testing.assert_allclose(uncertainty, scipy.stats.entropy(probabilities, axis=1), atol=1e-4)
     assert (information <= uncertainty + 1e-4).all()
@@ -191,7 +191,7 @@ def test_bf16_is_near_fp32_and_uncertainty_still_the_entropy(folder: Path) -> No
 
 def test_classes_and_palette_are_in_the_metadata(folder: Path) -> None:
     properties = {p.key: p.value for p in onnx.load(folder / "model.onnx").metadata_props}
-    of_openvino = openvino.Core().read_model(folder / "model.xml")
+    of_openvino = open_core().read_model(folder / "model.xml")
     for read in (properties.__getitem__, lambda key: of_openvino.get_rt_info(key).value):
         assert json.loads(read("classes")) == list(CITYSCAPES19.names)
         assert json.loads(read("palette"))[0] == [128, 64, 128]

@@ -15,7 +15,7 @@ from iccld.documents import Range, build, parse_json
 from iccld.errors import InputError, how_to_install
 from iccld.escaping import visible
 from iccld.inference.graph_files import read_onnx, read_openvino
-from iccld.inference.openvino_precision import Precision
+from iccld.inference.openvino_precision import Precision, open_core
 from iccld.labels import LabelSpace
 from iccld.models.images import Images, to_batch
 from iccld.models.prediction import Maps, Prediction, check_scaled, predict_windows
@@ -266,12 +266,11 @@ def _open_onnx(path: Path, device: str, threads: int) -> ExportedSegmenter:
 
 def _open_openvino(path: Path, device: str, threads: int) -> ExportedSegmenter:
     try:
-        import openvino
+        core = open_core()
     except ImportError as error:
         raise InputError(f"{path}: needs OpenVINO; {how_to_install('openvino')}") from error
     if device not in ("auto", "cpu"):
         raise InputError(f"device {device!r}: OpenVINO models are run on the CPU here; give auto or cpu")
-    core = openvino.Core()
     model, text = read_openvino(path, core, FACTS)
     facts = _read_facts(path, text)
     settings: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""How precisely OpenVINO is to compute a graph, written into its file.
+"""How precisely OpenVINO is to compute a graph, written into its file; and how OpenVINO is opened.
 
 On processors with bf16 instructions OpenVINO computes in bf16 unless it is told otherwise when a graph is compiled.
 What this package compiles is told so (``iccld.inference.exported``). For others, and to keep scaling, normalization,
@@ -9,19 +9,41 @@ by another one: products of matrices, interpolation, quotients, differences (202
 
 from __future__ import annotations
 
+import os
 import xml.etree.ElementTree as ET
 from collections import defaultdict
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import openvino
 
 Precision = Literal["fp32", "bf16"]
 
 _CONVOLUTIONS = ("Convolution", "GroupConvolution")
 _LAYERS = (*_CONVOLUTIONS, "MatMul")
+_CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 _EDGES = ("Const", "Parameter", "Result")
 _ENTRY_STRIDE = 4
 """In bf16, layers of the image coder whose input is at this stride or finer stay fp32. On 20 CamVid frames the labels
 that agree with fp32 are 98.8 % without them, 99.6 % up to stride 2 and 99.8 % up to stride 4 (docs/export.md)."""
+
+
+def open_core() -> openvino.Core:
+    """OpenVINO with its CPU plugin loaded.
+
+    The plugin asks the processor itself for its instructions, and its copy of oneDNN minds ``ONEDNN_MAX_CPU_ISA``.
+    Where the two differ it crashes (2026.4), so the variable is hidden while the plugin reads it, which it does once.
+    """
+    import openvino
+
+    hidden = {name: os.environ.pop(name) for name in _CAPS if name in os.environ}
+    try:
+        core = openvino.Core()
+        core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return core
+    finally:
+        os.environ.update(hidden)
 
 
 def mark_precise(path: Path, precision: Precision) -> None:

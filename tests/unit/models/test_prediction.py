@@ -151,6 +151,22 @@ def test_other_devices_random_state_is_left_alone(model: ICCLD, monkeypatch: pyt
     model.predict(_image(32, 32))
 
 
+def test_the_first_and_the_last_layer_predict_in_fp32(model: ICCLD) -> None:
+    found: dict[str, torch.dtype] = {}
+    stem, head = model.image_coder.stem, model.label_decoder.head
+    handles = [
+        part.register_forward_hook(lambda _, inputs, output, name=name: found.update({name: output.dtype}))
+        for name, part in (("stem", stem), ("between", model.denoiser.out), ("head", head))
+    ]
+    try:
+        prediction = model.predict(_image(64, 64), precision="bf16")
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert found == {"stem": torch.float32, "between": torch.bfloat16, "head": torch.float32}
+    np.testing.assert_allclose(prediction.probabilities.sum(axis=0), 1, atol=1e-5)
+
+
 @settings(max_examples=12, deadline=None)
 @given(
     size=st.tuples(st.integers(33, 70), st.integers(33, 70)),
