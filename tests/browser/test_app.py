@@ -192,7 +192,7 @@ def drawn(said: list[Prediction], street: Path) -> Callable[..., np.ndarray]:
     image = np.array(Image.open(street))
 
     def draw(index: int, **drawing: object) -> np.ndarray:
-        levels = to_levels(said[index].uncertainty)
+        levels = to_levels(said[index].relative_uncertainty)
         return compose(image, said[index].labels, levels, SPACE, Drawing(**drawing)).astype(np.float32)
 
     return draw

@@ -57,7 +57,7 @@ def test_one_of_ten_near_duplicates_is_among_the_first(
     assert first == ["copy", "othe", "othe", "othe"]
     network = ICCLD.from_pretrained(model)
     for row in rows[:5]:
-        expected = network.predict(read_image(row["file"])).uncertainty.mean()
+        expected = network.predict(read_image(row["file"])).relative_uncertainty.mean()
         assert float(row["score"]) == pytest.approx(expected, abs=2e-6)
     sheet = read_image(tmp_path / "contact_sheet.png")
     assert sheet.shape[1] == 2 * 16 + 2 * 640 + 12
@@ -109,7 +109,7 @@ def test_scores_from_draws_and_margin(model: str, pool: Path, tmp_path: Path):
     settings = ("--draws", 3, "--seed", 2, "--top", 1)
     expected = network.predict(read_image(image), draws=3, seed=2)
     for score, value in (
-        ("mutual_information", expected.mutual_information.mean()),
+        ("mutual_information", expected.relative_mutual_information.mean()),
         ("margin", 1 - np.diff(np.sort(expected.probabilities, axis=0)[-2:], axis=0).mean()),
     ):
         assert run("rank", model, image, "--out", tmp_path / score, "--score", score, *settings) == 0
