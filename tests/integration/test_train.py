@@ -91,13 +91,16 @@ def _check_metrics(out: Path, method: str) -> None:
 def test_rivals_train_by_their_recipe(method: str, flags: Flags, tmp_path: Path) -> None:
     """Nothing but the method's name is asked for."""
     out = tmp_path / "run"
-    words = ("--method", method, "--steps", "6", "--data.val-count", "1", "--checkpoint-every", "6")
+    words = ("--method", method, "--steps", "6", "--checkpoint-every", "6")
     assert main(flags(out, *words)) == 0
     _check_metrics(out, method)
     settings = json.loads((out / "run.json").read_text())
     assert settings["method"] == method
     assert not settings["model"]["diffusion"]
-    assert settings["adaptation"]["threshold"] == 0.1, "a flag of the test's own, stronger than the recipe"
+    if method in ("dacs", "daformer", "mic"):
+        assert settings["adaptation"]["threshold"] == 0.1, (
+            "a flag of the test's own, stronger than the recipe"
+        )
     for setting, value in RECIPES[method].items():
         group, name = setting.split(".")
         if name not in ("threshold", "start", "adversarial_warmup"):  # the test's own
