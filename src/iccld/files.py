@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -99,6 +100,19 @@ def in_bytes(count: int) -> str:
             break
         size, unit = size / 1000, larger
     return f"{size:.3g} {unit}"
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that the disk of a folder, which may be new, still takes.
+
+    Raises:
+        InputError: it cannot be looked at.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+    try:
+        return shutil.disk_usage(there).free
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be looked at ({error.strerror or error})") from error
 
 
 def _refuse_special(shown: str, mode: int) -> None:

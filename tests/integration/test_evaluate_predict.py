@@ -231,6 +231,43 @@ def test_bad_inputs_are_refused_before_any_work(
     assert not out.exists()
 
 
+def test_predictions_are_never_inputs_nor_over_files_of_others(
+    model: str, camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    photos = tmp_path / "photos"
+    (photos / "labels").mkdir(parents=True)
+    for name in ("a", "labels/b"):
+        (photos / f"{name}.png").write_bytes((camvid / "val" / "images" / "a.png").read_bytes())
+    before = sorted(tmp_path.rglob("*"))
+    for out, inputs in (
+        (photos, photos),
+        (tmp_path, photos),
+        (photos, photos / "*.png"),
+        (photos, photos / "a.png"),
+    ):
+        assert "the input" in refuse(capsys, "predict", model, inputs, "--out", out)
+        assert "the input" in refuse(capsys, "rank", model, inputs, "--out", out)
+    assert f"{photos / 'x.json'}: lies in the data folder" in refuse(
+        capsys, "predict", model, photos, "--out", tmp_path / "out", "--json", photos / "x.json"
+    )
+    assert sorted(tmp_path.rglob("*")) == before
+    for out in (photos / "one", photos / "two", photos / "one"):  # below the inputs, and left out of them
+        assert run("predict", model, photos, "--out", out, "--write", "labels") == 0
+        assert sorted(
+            p.relative_to(out).as_posix() for p in out.rglob("*.png") if p.name != "legend.png"
+        ) == [
+            "labels/a.png",
+            "labels/labels/b.png",
+        ]
+    theirs = tmp_path / "theirs" / "classes.json"
+    theirs.parent.mkdir()
+    theirs.write_text("theirs")
+    line = refuse(capsys, "predict", model, photos / "a.png", "--out", theirs.parent)
+    assert f"{theirs}: is there already and was not written by iccld predict" in line
+    assert os.listdir(theirs.parent) == ["classes.json"]
+    assert theirs.read_text() == "theirs"
+
+
 def test_as_a_program(model: str, camvid: Path, tmp_path: Path):
     """The module is run as users run it; its progress and its table are plain text in a pipe."""
     environment = {

@@ -73,6 +73,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"adaptation.mixing": "classmix", "adaptation.weighting": "spread", "adaptation.teacher_draws": 2},
     ),
 }
+ONE_BY_ONE = ("source_only", "adaptsegnet", "fda", "dacs with diffusion", "mic", "iccld, full")
+"""Variants in which every setting that is read is changed on its own; between them they read all."""
 BASE = with_settings(
     TrainConfig(steps=10),
     {
@@ -122,7 +124,7 @@ def test_what_is_called_unread_changes_nothing_and_the_rest_does(
     # Without diffusion all draws are the same, but they take random numbers.
     others = {n: OTHER[n.removeprefix("adaptation.")] for n in unread - {"adaptation.teacher_draws"}}
     assert compute(with_settings(config, others), model, batch) == expected
-    for setting in names - unread:
+    for setting in names - unread if name in ONE_BY_ONE else ():
         value = OTHER[setting.removeprefix("adaptation.")]
         if attrgetter(setting)(config) == value:
             value = {"pixel": "class", True: False}[value]

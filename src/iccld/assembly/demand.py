@@ -71,8 +71,8 @@ def _bytes_of_batch(config: TrainConfig, space: LabelSpace) -> float:
 
 
 def _bytes_of_scenes(config: TrainConfig) -> float:
-    """The scenes are kept in memory, colors and labels; one that is drawn has four maps of floats at twice its size."""
-    d, kept, drawn = config.data, 0.0, 0.0
+    """The scenes are kept in memory, colors and labels."""
+    d, kept = config.data, 0.0
     source_count = 0 if config.method == "oracle" else d.source_count
     for name, size, count in (
         (d.source, d.source_size, source_count),
@@ -81,5 +81,4 @@ def _bytes_of_scenes(config: TrainConfig) -> float:
         if name == "street_scenes":
             height, width = size or d.crop
             kept += count * 4 * height * width
-            drawn = max(drawn, 4 * 4 * 4 * height * width)
-    return kept + drawn
+    return kept

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tokenize
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ from jaxtyping import UInt8
 from iccld.data.datasets import FileDataset
 from iccld.data.image_files import image_size
 from iccld.errors import InputError, RunFailedError
-from iccld.files import as_file_name, write_atomic, write_json
+from iccld.files import as_file_name, free_bytes, write_atomic, write_json
 from iccld.progress import track
 from iccld.resizing import base_size, resize_image, resize_label
 
@@ -183,7 +182,7 @@ def check_room(caches: Sequence[CachedDataset]) -> None:
 def _refuse_full(folder: Path, needed: int) -> None:
     if not needed:
         return
-    free = _free_bytes(folder)
+    free = free_bytes(folder)
     if needed > free:
         raise RunFailedError(
             f"{folder}: needs {needed / 1e9:.1f} GB more and the disk has {free / 1e9:.1f} GB; "
@@ -196,11 +195,3 @@ def _write_array(path: Path, array: np.ndarray) -> None:
     with open(path, "wb") as handle:
         np.lib.format.write_array_header_1_0(handle, np.lib.format.header_data_from_array_1_0(array))
         handle.write(np.ascontiguousarray(array).data)
-
-
-def _free_bytes(folder: Path) -> int:
-    there = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
-    try:
-        return shutil.disk_usage(there).free
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be looked at ({error.strerror or error})") from error

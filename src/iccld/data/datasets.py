@@ -266,7 +266,7 @@ def open_dataset(
             raise InputError(f"street_scenes have no split {split!r}; {suggest(split, _SCENE_SPLITS)}")
         from iccld.data.street_scenes import StreetScenes
 
-        scenes: SegmentationDataset = StreetScenes(
+        scenes = StreetScenes(
             look=look,
             count=count,
             height=height,
@@ -275,6 +275,7 @@ def open_dataset(
             label_space=label_space or CITYSCAPES19,
             cache=scene_cache,
         )
+        scenes.require_memory()
         return scenes
     if name in DATASET_NAMES and root is None:
         raise InputError(f"data set {name!r} needs its root folder; give the folder that holds it")

@@ -37,9 +37,9 @@ from iccld.data.scenes.canvas import Canvas
 from iccld.data.scenes.looks import get_look
 from iccld.data.workers import WorkerDiedError, ordered_map
 from iccld.errors import InputError
-from iccld.files import write_atomic
+from iccld.files import in_bytes, write_atomic
 from iccld.labels import CITYSCAPES19, LabelSpace, suggest
-from iccld.machine import usable_cores
+from iccld.machine import free_memory, usable_cores
 from iccld.progress import track
 
 LOOK_NAMES = ("game", "camera", "both")
@@ -48,6 +48,8 @@ SMALLEST = 48
 
 _SUPERSAMPLING = 2
 _WORTH_FORKING = 32
+_DRAWN = 4 * 4 * 4
+"""Bytes that drawing takes for each pixel of a scene, at least: four maps of floats at twice the size."""
 
 Scene = tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]
 
@@ -152,15 +154,22 @@ class StreetScenes:
             raise InputError(
                 f"street scenes of {height}x{width} pixels; give at least {SMALLEST} for either side"
             )
+        needed, free = _DRAWN * height * width, free_memory()
+        if free is not None and needed > free:
+            raise InputError(
+                f"street scenes of {height}x{width} pixels take {in_bytes(needed)} of memory to draw, and this process "
+                f"can have {in_bytes(free)}; ask for smaller ones"
+            )
         self.look, self.height, self.width, self.seed = look, height, width, seed
         self.label_space = label_space
-        self._scenes: list[Scene | None] = [None] * count
+        self._count = count
+        self._scenes: dict[int, Scene] = {}
         self._table = np.array(CITYSCAPES19.lut_to(label_space), np.uint8)
         self._cache = Path(cache) if cache is not None else None
 
     def __len__(self) -> int:
         """Number of scenes."""
-        return len(self._scenes)
+        return self._count
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """The RGB picture of a scene."""
@@ -176,9 +185,22 @@ class StreetScenes:
 
     def look_of(self, index: int) -> str:
         """The look of a scene."""
-        if not 0 <= index < len(self._scenes):
-            raise IndexError(f"scene {index} of {len(self._scenes)}")
+        if not 0 <= index < self._count:
+            raise IndexError(f"scene {index} of {self._count}")
         return ("game", "camera")[index % 2] if self.look == "both" else self.look
+
+    def require_memory(self) -> None:
+        """Refuses scenes that cannot all be kept in memory, before any is rendered.
+
+        Raises:
+            InputError: says how much they take and how much there is.
+        """
+        needed, free = self._count * self.height * self.width * 4, free_memory()
+        if free is not None and needed > free:
+            raise InputError(
+                f"{self._count} street scenes of {self.height}x{self.width} pixels take {in_bytes(needed)} of memory, "
+                f"and this process can have {in_bytes(free)}; ask for fewer or smaller ones"
+            )
 
     def prepare(self) -> None:
         """Renders whatever is missing, in several processes if there is much to do, with a progress bar.
@@ -197,7 +219,7 @@ class StreetScenes:
             with self._lock(path):
                 if not path.is_file():
                     self._render_missing()
-                    rows = [np.dstack(scene) for scene in self._scenes if scene is not None]
+                    rows = [np.dstack(self._scenes[index]) for index in range(self._count)]
                     write_atomic(path, lambda temporary: np.save(temporary, np.stack(rows)))
         try:
             stored = np.load(path, mmap_mode="r")
@@ -205,7 +227,7 @@ class StreetScenes:
             raise InputError(
                 f"{path}: cannot be read ({error}); remove it, and it is rendered again"
             ) from error
-        self._scenes = [(np.asarray(s[..., :3]), np.asarray(s[..., 3])) for s in stored]
+        self._scenes = {i: (np.asarray(s[..., :3]), np.asarray(s[..., 3])) for i, s in enumerate(stored)}
 
     @contextlib.contextmanager
     def _lock(self, path: Path) -> Iterator[None]:
@@ -223,7 +245,7 @@ class StreetScenes:
             lock.release()
 
     def _render_missing(self) -> None:
-        missing = [i for i, scene in enumerate(self._scenes) if scene is None]
+        missing = [index for index in range(self._count) if index not in self._scenes]
         if missing:
             rendered = track(self.stream(missing), len(missing), f"Rendering {len(missing)} scenes")
             for index, scene in zip(missing, rendered, strict=True):
@@ -258,7 +280,7 @@ class StreetScenes:
 
     def _scene(self, index: int) -> Scene:
         look = self.look_of(index)
-        scene = self._scenes[index]
+        scene = self._scenes.get(index)
         if scene is None:
             scene = render_scene(self._seed_of(index), look=look, height=self.height, width=self.width)
             self._scenes[index] = scene

@@ -15,6 +15,7 @@ from iccld.data.image_files import IMAGE_SUFFIXES, is_image_name
 from iccld.data.picture_formats import is_other_picture
 from iccld.errors import InputError
 from iccld.files import printable
+from iccld.outputs import CLAIM, places_of
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv"),
@@ -86,7 +87,8 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
     Args:
         inputs: image and video files, globs (``**`` crosses folders), folders (taken with all below them),
             ``camera:0`` and its like, and addresses such as ``rtsp://host/stream``.
-        out: files in this folder are left out, so that outputs kept beside the inputs do not become inputs.
+        out: files in this folder are left out, as are those in folders below an input that a command of ours has
+            written to: outputs kept beside the inputs do not become inputs.
         shared_names: two images may have one name, since nothing is written under it.
 
     Raises:
@@ -98,7 +100,10 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
         if _CAMERA.fullmatch(text) or _ADDRESS.match(text):
             found.setdefault(text, InputVideo(text, _stream_name(text)))
             continue
-        items = [item for item in _expand(text) if out is None or not _is_within(item.path, out)]
+        is_result = _Results(text)
+        items = [
+            i for i in _expand(text) if not is_result(i.path) and (out is None or not _is_within(i.path, out))
+        ]
         if not items:
             verb = "holds" if Path(text).is_dir() else "matches"
             raise InputError(
@@ -230,6 +235,21 @@ def _make(path: Path, name: str) -> Input:
 
 def _name(path: Path, base: Path) -> str:
     return path.relative_to(base).with_suffix("").as_posix()
+
+
+class _Results:
+    """Tells files that lie in a folder of results below what the user named."""
+
+    def __init__(self, text: str) -> None:
+        self.known = {place: False for base in places_of([text]) for place in (base, base.parent)}
+
+    def __call__(self, path: Path) -> bool:
+        """Whether a file found below is a result."""
+        parent = path.parent
+        if parent not in self.known:
+            at_top = parent == parent.parent
+            self.known[parent] = not at_top and ((parent / CLAIM).is_file() or self(parent))
+        return self.known[parent]
 
 
 def _is_within(path: Path, folder: Path) -> bool:

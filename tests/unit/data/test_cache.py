@@ -140,7 +140,7 @@ def test_several_processes_fill_one_cache(root: Path) -> None:
 
 def test_no_room_is_said_before_anything_is_written(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr("iccld.data.cache.shutil.disk_usage", lambda path: usage(10, 10, 3))
+    monkeypatch.setattr("iccld.files.shutil.disk_usage", lambda path: usage(10, 10, 3))
     cache = _cached(root)
     with pytest.raises(RunFailedError, match=r"needs 0\.0 GB more and the disk has 0\.0 GB; free some space"):
         cache.fill(jobs=1)

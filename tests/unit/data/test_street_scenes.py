@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 import iccld.data.scenes.export as export
 from iccld.cli import main
 from iccld.data import street_scenes
+from iccld.data.datasets import open_dataset
 from iccld.data.image_files import read_image, read_label
 from iccld.data.scenes.camera import Camera
 from iccld.data.scenes.export import label_id_table, write_scenes
 from iccld.data.scenes.looks import LOOKS, pick
 from iccld.data.street_scenes import StreetScenes, render_scene
 from iccld.data.workers import WorkerDiedError
-from iccld.errors import InputError
+from iccld.errors import InputError, RunFailedError
 from iccld.labels import CAMVID11, CITYSCAPES19, CITYSCAPES_ID_TO_TRAIN_ID
 
 ROAD, SKY = 0, 10
@@ -234,6 +235,18 @@ class TestStreetScenes:
     def test_bad_arguments_are_named(self, kwargs: dict[str, object], named: str) -> None:
         with pytest.raises(InputError, match=named):
             StreetScenes(**kwargs)  # type: ignore[arg-type]
+
+    def test_scenes_that_fit_nowhere_are_refused_at_once(self, tmp_path: Path) -> None:
+        many = StreetScenes("game", 10**9, 48, 64)
+        with pytest.raises(InputError, match=r"1000000000 street scenes of 48x64 pixels take .* of memory"):
+            many.require_memory()
+        with pytest.raises(InputError, match="of memory"):
+            open_dataset("street_scenes", count=10**9, height=48, width=64)
+        with pytest.raises(RunFailedError, match=r"1000000000 scenes need .* and the disk has"):
+            write_scenes(many, tmp_path / "scenes", "train")
+        assert not (tmp_path / "scenes").exists()
+        with pytest.raises(InputError, match="of memory to draw"):
+            StreetScenes("game", 1, 60_000, 60_000)
 
     def test_render_scene_refuses_bad_arguments(self) -> None:
         with pytest.raises(InputError, match="'film'"):

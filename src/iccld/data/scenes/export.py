@@ -9,9 +9,9 @@ import numpy as np
 from iccld.data.image_files import write_png
 from iccld.data.street_scenes import StreetScenes
 from iccld.documents import read_json
-from iccld.errors import InputError
+from iccld.errors import InputError, RunFailedError
 from iccld.escaping import shortened
-from iccld.files import write_json
+from iccld.files import free_bytes, in_bytes, write_json
 from iccld.labels import CITYSCAPES_ID_TO_TRAIN_ID, IGNORE
 from iccld.progress import track
 
@@ -50,7 +50,9 @@ def write_scenes(scenes: StreetScenes, out: Path, split: str) -> int:
 
     Raises:
         InputError: ``out`` holds scenes of other settings, or cannot be written.
+        RunFailedError: the disk has no room for them.
     """
+    _refuse_full(scenes, out)
     _claim(scenes, out, split)
     missing = [
         index
@@ -64,6 +66,19 @@ def write_scenes(scenes: StreetScenes, out: Path, split: str) -> int:
         write_png(label_path, table[label])
         write_png(image_path, image)
     return len(missing)
+
+
+def _refuse_full(scenes: StreetScenes, out: Path) -> None:
+    """By an estimate from below: an image and its labels are compressed to a quarter at most."""
+    per_scene = scenes.height * scenes.width
+    there = out / "leftImg8bit"
+    written = sum(1 for _ in there.rglob("*.png")) if there.is_dir() else 0
+    needed, free = (len(scenes) - written) * per_scene, free_bytes(out)
+    if needed > free:
+        raise RunFailedError(
+            f"{out}: {len(scenes)} scenes need {in_bytes(needed)} more at least, and the disk has {in_bytes(free)}; "
+            "ask for fewer or smaller ones, or choose another disk"
+        )
 
 
 def _claim(scenes: StreetScenes, out: Path, split: str) -> None:
