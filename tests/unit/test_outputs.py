@@ -107,17 +107,8 @@ def test_paths_that_do_not_exist_yet(root: Path) -> None:
 
 
 def test_places_that_are_named(root: Path) -> None:
-    words = [
-        "data",
-        "data/images/*.png",
-        "*.png",
-        "rtsp://host/*",
-        "camera:0",
-        "gone.png",
-        "data/**/*.png",
-        "data/{a,b}.png",
-    ]
-    assert places_of(words) == [Path("data"), Path("data/images"), Path(), Path("data"), Path("data")]
+    words = ["data", "data/images/*.png", "*.png", "rtsp://host/*", "camera:0", "gone.png", "data/**/*.png"]
+    assert places_of(words) == [Path("data"), Path("data/images"), Path(), Path("data")]
 
 
 def test_a_folder_of_others_is_refused(root: Path) -> None:
