@@ -295,7 +295,7 @@ def _signal_in_step(patch: pytest.MonkeyPatch, number: int, what: signal.Signals
 
     def interrupted(self: Update, step: int, items: Any) -> Any:
         if step + 1 == number:
-            os.kill(os.getpid(), what)
+            signal.raise_signal(what)
         return original(self, step, items)
 
     patch.setattr(Update, "__call__", interrupted)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import select
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -137,8 +138,10 @@ def test_a_terminal_gets_bars_and_no_control_characters_of_names(monkeypatch: py
             raise InputError(f"error {title}\nsecond line")
         print(f"after {title}")
         terminal.flush()
-        os.set_blocking(master, False)
-        drawn = os.read(master, 1 << 16).decode()
+        data = b""
+        while b"after " not in data and select.select([master], [], [], 20)[0]:  # it comes in pieces
+            data += os.read(master, 1 << 16)
+        drawn = data.decode()
     os.close(master)
     progress._console.cache_clear()
     assert str(caught.value) == r"error \x1b]0;owned\x07\u202e second line"

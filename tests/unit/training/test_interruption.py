@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import signal
 import threading
 
@@ -15,7 +14,7 @@ def test_the_first_signal_only_asks(number: signal.Signals) -> None:
     before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     with Interruption() as interruption:
         assert not interruption.requested
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
         assert interruption.requested
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
 
@@ -26,8 +25,8 @@ def test_the_second_signal_stops_at_once(number: signal.Signals) -> None:
 
     def interrupt_twice() -> None:
         with Interruption():
-            os.kill(os.getpid(), signal.SIGTERM)
-            os.kill(os.getpid(), number)
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
 
     with pytest.raises(KeyboardInterrupt):
         interrupt_twice()
@@ -42,12 +41,12 @@ def test_a_signal_ends_a_wait(number: signal.Signals, kind: type[BaseException],
     def wait(interruption: Interruption) -> None:
         with interruption.raising():
             if not early:
-                os.kill(os.getpid(), number)
+                signal.raise_signal(number)
             pytest.fail("the wait went on")
 
     with Interruption() as interruption:
         if early:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         with pytest.raises(kind):
             wait(interruption)
         assert interruption.signal == number
