@@ -35,8 +35,8 @@ _guard = threading.Lock()
 def working_in(folder: str | os.PathLike[str], *, patience: float = 0.0) -> Iterator[None]:
     """Keeps other processes of ours out of a folder; the thread that is in may enter once more.
 
-    The folder is made if it is missing, and removed at the end if it is empty and was made here. Where the system has
-    no record locks (Windows), nobody is kept out.
+    The folder and those above it are made if they are missing, and removed at the end if they are empty. Where the
+    system has no record locks (Windows), nobody is kept out.
 
     Args:
         folder: to work in.
@@ -56,7 +56,7 @@ def working_in(folder: str | os.PathLike[str], *, patience: float = 0.0) -> Iter
         return
     if owner is not None:
         raise InputError(_busy(folder, {"pid": os.getpid(), "host": platform.node()}))
-    made = not folder.exists()
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         handle = _take(folder, time.monotonic() + patience)
         try:
@@ -109,14 +109,14 @@ def _take(folder: Path, deadline: float) -> int | None:
         return handle
 
 
-def _leave(folder: Path, handle: int | None, *, made: bool) -> None:
+def _leave(folder: Path, handle: int | None, *, made: list[Path]) -> None:
     if handle is not None:
         with contextlib.suppress(OSError):
             (folder / LOCK).unlink()
         os.close(handle)
-    if made:
-        with contextlib.suppress(OSError):  # it holds something, as it should
-            folder.rmdir()
+    with contextlib.suppress(OSError):  # one holds something, as it should
+        for place in made:
+            place.rmdir()
 
 
 def _own() -> dict[str, Any]:

@@ -67,9 +67,9 @@ def test_a_process_that_is_about_to_end_is_waited_for(tmp_path: Path, other: sub
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
-    with working_in(tmp_path / "new"):
-        assert (tmp_path / "new" / LOCK).is_file()
-    assert not (tmp_path / "new").exists(), "it was made for the lock alone"
+    with working_in(tmp_path / "a" / "b" / "new"):
+        assert (tmp_path / "a" / "b" / "new" / LOCK).is_file()
+    assert not (tmp_path / "a").exists(), "it was made for the lock alone"
     with working_in(tmp_path / "new"):
         (tmp_path / "new" / "file").touch()
     assert os.listdir(tmp_path / "new") == ["file"]
