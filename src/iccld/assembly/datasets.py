@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 from iccld.adaptation.method import Method
 from iccld.config import DataConfig, TrainConfig
 from iccld.data.datasets import SegmentationDataset, open_dataset
+from iccld.data.identity import describe_data
 from iccld.data.overlap import shared_images
 from iccld.errors import InputError
 from iccld.inference.review import RunEvaluation
@@ -78,6 +80,16 @@ def open_data(config: TrainConfig, method: Method) -> RunData:
     except InputError as error:
         missing_val = str(error)
     return RunData(space, labeled, target, val, missing_val)
+
+
+def describe_run_data(data: RunData) -> dict[str, dict[str, Any]]:
+    """What a run's data sets are, by role, as ``iccld.data.identity`` describes each.
+
+    Raises:
+        InputError: a file is gone.
+    """
+    sets = {"labeled": data.labeled, "target": data.target, "val": data.val}
+    return {role: describe_data(dataset) for role, dataset in sets.items() if dataset is not None}
 
 
 def _warn_of_overlap(

@@ -18,8 +18,10 @@ from iccld.adaptation.mic import MIC
 from iccld.adaptation.oracle import Oracle
 from iccld.adaptation.self_training import Code, SelfTraining
 from iccld.adaptation.source_only import SourceOnly
+from iccld.assembly.datasets import RunData, build_label_space, open_data
 from iccld.assembly.networks import pretrained_weights
 from iccld.config import TrainConfig
+from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19, LabelSpace
 from iccld.models.image_coder import build_image_coder
 from iccld.pseudo_labels import PseudoLabels
@@ -92,6 +94,19 @@ def build_method(config: TrainConfig, label_space: LabelSpace) -> Method:
                 adversary=own_adversary if a.adversarial_weight > 0 else None,
                 num_domains=a.adversarial_domains,
             )
+
+
+def reopen_data(config: TrainConfig) -> RunData | None:
+    """Opens the data sets of a run that is over, to look at them: no scene is rendered and no weights are loaded.
+
+    Returns:
+        None where they are not there any more.
+    """
+    plain = replace(config, adaptation=replace(config.adaptation, feature_distance=0.0))
+    try:
+        return open_data(config, build_method(plain, build_label_space(config.data)))
+    except InputError:
+        return None
 
 
 def _build_feature_distance(config: TrainConfig, label_space: LabelSpace) -> FeatureDistance | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
+from iccld.bench.data import refuse_changed_data, with_roots
 from iccld.bench.plan import Plan, Run
 from iccld.bench.results import Result, find_result, read_results, result_path
 from iccld.config import to_dict
@@ -77,9 +78,10 @@ def run_plan(plan: Plan, runs: Sequence[Run], resources: Resources) -> list[str]
 
     Raises:
         KeyboardInterrupt: it was stopped.
-        InputError: results that cannot be read or files that cannot be written.
+        InputError: results that cannot be read or were measured on other data, or files that cannot be written.
     """
     known = read_results(resources.results)
+    refuse_changed_data(runs, known, resources.roots)
     waiting = [run for run in runs if find_result(run, known) is None]
     print(f"{plan.name}: {len(runs)} runs, {len(runs) - len(waiting)} done, {len(waiting)} to do", flush=True)
     clock = _Clock(known, len(runs), resources.jobs)
@@ -101,13 +103,8 @@ def run_plan(plan: Plan, runs: Sequence[Run], resources: Resources) -> list[str]
 
 def _start(run: Run, resources: Resources) -> _Worker:
     folder = resources.work / run.folder
-    d = run.config.data
-    data = replace(
-        d,
-        source_root=resources.roots.get(d.source, d.source_root),
-        target_root=resources.roots.get(d.target, d.target_root),
-        scene_cache=str(resources.work / "scenes"),
-    )
+    d = with_roots(run.config, resources.roots).data
+    data = replace(d, scene_cache=str(resources.work / "scenes"))
     config = replace(run.config, data=data, threads=resources.threads, trackers=("csv",))
     used = sorted({name for name in (d.source, d.target) if name in resources.roots})
     roots = f" --roots {' '.join(f'{name}={name.upper()}' for name in used)}" if used else ""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from iccld.bench.plan import identity
+from iccld.commands.earlier_run import DATA
 from iccld.config import TrainConfig, from_dict, to_dict
 from iccld.documents import read_json, typed
 from iccld.errors import InputError
@@ -74,6 +75,7 @@ def _work(job: dict[str, Any]) -> int:
         "seconds": round(_read_seconds(folder), 1),
         **training,
         "predictions": [{k: v for k, v in p.items() if k != "iou"} for p in predictions],
+        "data": _without_places(read_json(folder / DATA)),
         "settings": to_dict(config) | {"threads": 0, "device": "auto"},
     }
     for name in ("source_root", "target_root", "scene_cache"):
@@ -101,6 +103,11 @@ def _require_labels(config: TrainConfig) -> None:
             raise InputError(
                 f"a bench measures every run, and this one cannot be measured: {error}"
             ) from error
+
+
+def _without_places(data: Any) -> Any:
+    """The record of a run's data without folders of this machine."""
+    return {role: {k: v for k, v in facts.items() if k != "root"} for role, facts in data.items()}
 
 
 def _read_seconds(folder: Path) -> float:

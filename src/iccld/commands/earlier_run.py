@@ -35,7 +35,6 @@ _FREE = (
 
 REPORT = "report.html"
 """The page of a run, the last file that training writes."""
-_ROLES = {"labeled": "labeled images", "target": "target images", "val": "validation images"}
 
 
 def is_finished(config: TrainConfig, out: Path) -> bool:
@@ -95,29 +94,27 @@ def check_data(out: Path, data: RunData) -> None:
     Raises:
         InputError: they differ; says how.
     """
-    from iccld.data.identity import describe_data, difference
+    from iccld.assembly import describe_run_data
+    from iccld.data.identity import ROLES, first_difference
 
-    sets = {"labeled": data.labeled, "target": data.target, "val": data.val}
-    now = {role: describe_data(dataset) for role, dataset in sets.items() if dataset is not None}
-    before: dict[str, Any] = {}
-    if (out / DATA).is_file():
-        before = read_json(out / DATA, remedy="choose another --out")
+    now = describe_run_data(data)
+    path = out / DATA
+    before = read_json(path, remedy="choose another --out") if path.is_file() else {}
+    if not isinstance(before, dict):
+        raise InputError(f"{path}: is no record of data; choose another --out")
+    what = first_difference(before, now)
+    if what is not None:
+        raise InputError(
+            f"{out}: was begun with other data: {what}; give the data of this run, or choose another --out"
+        )
     for role, facts in now.items():
-        earlier = before.get(role) if isinstance(before, dict) else None
-        if not isinstance(earlier, dict):
-            continue
-        what = difference(earlier, facts)
-        if what is not None:
-            raise InputError(
-                f"{out}: was begun with other data: of the {_ROLES[role]} ({facts['root'] or facts['name']}) {what}; "
-                "give the data of this run, or choose another --out"
-            )
-        if earlier.get("root") != facts["root"]:
+        earlier = before.get(role)
+        if isinstance(earlier, dict) and earlier.get("root") != facts["root"]:
             print(
-                f"the {_ROLES[role]} lie in {facts['root']} now, before in {earlier.get('root')}; they are the same"
+                f"the {ROLES[role]} lie in {facts['root']} now, before in {earlier.get('root')}; they are the same"
             )
     if now != before:
-        write_json(out / DATA, {**before, **now} if isinstance(before, dict) else now)
+        write_json(path, {**before, **now})
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, str]:

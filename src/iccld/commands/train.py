@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
@@ -18,7 +18,6 @@ from iccld.commands.flags import JsonFile
 from iccld.commands.output import human_text, write_result
 from iccld.commands.train_checks import check_config
 from iccld.config import Method, TrainConfig, to_dict
-from iccld.errors import InputError
 from iccld.exits import OUTCOMES
 from iccld.files import write_json
 from iccld.locks import working_in
@@ -175,28 +174,17 @@ def check_places(config: TrainConfig, out: Path, **files: Path | None) -> None:
         claim_folder(out, RUN, "run", besides=_BEFORE_THE_RECORD)
 
 
-def _check_finished(config: TrainConfig, out: Path, data: RunData | None) -> None:
-    """Compares the data of a finished run, if they are still there."""
-    from iccld import assembly
-
-    if data is None:
-        plain = replace(
-            config, adaptation=replace(config.adaptation, feature_distance=0.0)
-        )  # loads no weights
-        with contextlib.suppress(InputError):
-            method = assembly.build_method(plain, assembly.build_label_space(config.data))
-            data = assembly.open_data(config, method)
-    if data is not None:
-        check_data(out, data)
-
-
 def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
 
 
 def _train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None) -> str:
     if is_finished(config, out):
-        _check_finished(config, out, data)
+        from iccld.assembly import reopen_data
+
+        data = data or reopen_data(config)
+        if data is not None:
+            check_data(out, data)
         print(f"{out}: finished earlier ({config.steps} steps); nothing to do")
         return "finished"
     from iccld import assembly

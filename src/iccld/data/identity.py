@@ -12,6 +12,9 @@ from iccld.data.datasets import FileDataset, SegmentationDataset
 from iccld.data.street_scenes import StreetScenes, generator_digest
 from iccld.errors import InputError
 
+ROLES = {"labeled": "labeled images", "target": "target images", "val": "validation images"}
+"""The data sets of a run."""
+
 
 def describe_data(dataset: SegmentationDataset) -> dict[str, Any]:
     """Describes a data set in plain values; two of the same description train the same model.
@@ -56,6 +59,16 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
         return f"classes were {_some(before.get('classes'))}, now {_some(now.get('classes'))}"
     if before.get("files") != now.get("files"):
         return "the names or sizes of its files, or the meaning of its label ids, are others"
+    return None
+
+
+def first_difference(before: Mapping[str, Any], now: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Says how the data sets of a run differ from others, by role; None if none does that is in both."""
+    for role, facts in now.items():
+        earlier = before.get(role)
+        what = difference(earlier, facts) if isinstance(earlier, Mapping) else None
+        if what is not None:
+            return f"of the {ROLES[role]} ({facts['root'] or facts['name']}) {what}"
     return None
 
 

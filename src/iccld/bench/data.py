@@ -1,0 +1,53 @@
+"""Whether results were measured on the data that a bench is given now."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from iccld.bench.plan import Run
+from iccld.bench.results import Result, find_result
+from iccld.config import TrainConfig
+from iccld.data.identity import first_difference
+from iccld.errors import InputError
+
+
+def with_roots(config: TrainConfig, roots: Mapping[str, str]) -> TrainConfig:
+    """The same run with its data sets where they lie on this machine.
+
+    Args:
+        config: of a plan's run.
+        roots: folders of data sets by name.
+    """
+    d = config.data
+    source, target = roots.get(d.source, d.source_root), roots.get(d.target, d.target_root)
+    return dataclasses.replace(config, data=dataclasses.replace(d, source_root=source, target_root=target))
+
+
+def refuse_changed_data(runs: Sequence[Run], results: list[Result], roots: Mapping[str, str]) -> None:
+    """Compares the files that results were measured on with those that are there; what is gone is not compared.
+
+    Raises:
+        InputError: names a result and the difference.
+    """
+    from iccld.assembly import describe_run_data, reopen_data
+
+    known: dict[TrainConfig, dict[str, Any]] = {}
+    for run in runs:
+        result = find_result(run, results)
+        recorded = result.facts.get("data") if result else None
+        if result is None or not isinstance(recorded, Mapping):
+            continue
+        # What is trained on depends on the method, and on nothing else that differs between variants.
+        config = with_roots(TrainConfig(method=run.config.method, data=run.config.data), roots)
+        if config not in known:
+            data = reopen_data(config)
+            known[config] = {} if data is None else describe_run_data(data)
+        files = {role: facts for role, facts in known[config].items() if facts["root"] is not None}
+        what = first_difference(recorded, files)
+        if what is not None:
+            raise InputError(
+                f"{result.path}: was measured on other data: {what}; give the data of then with --roots, choose "
+                "another --results, or remove this file, and it is run again"
+            )
