@@ -214,3 +214,15 @@ def test_a_bench_without_labels_trains_nothing(
     assert main(["bench", str(plan), *folders, *roots, "--jobs", "1", "--threads", "1"]) == 1
     assert "a bench measures every run, and this one cannot be measured" in capsys.readouterr().err
     assert not list((tmp_path / "work").rglob("metrics.csv"))
+
+
+def test_a_run_beyond_the_memory_is_refused_and_leaves_nothing_in_the_way(
+    own: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("iccld.commands.announcement.free_memory", lambda: 0)
+        patch.setattr("iccld.commands.announcement.own_memory", lambda: 300_000_000)
+        line = refused(own(*_ONE), capsys)
+    assert "this run needs about " in line
+    assert "of memory, and this process can have 300 MB; lower --data.batch-size" in line
+    assert main(own(*_ONE, "--data.batch-size", "2")) == 0, "with another setting, in the same folder"

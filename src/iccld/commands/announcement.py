@@ -2,32 +2,72 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iccld.config import TrainConfig
+from iccld.errors import InputError
+from iccld.files import in_bytes
+from iccld.machine import free_memory, own_memory
 
 if TYPE_CHECKING:
     from iccld.assembly import RunData
+    from iccld.training.estimate import Estimate
     from iccld.training.loop import Trainer
     from iccld.training.rehearsal import Rehearsal
 
 
+_MARGIN = 1.3
+"""An estimate may be wrong by this factor (docs/performance.md: 15 % on CPUs)."""
+
+
+def estimate_memory(config: TrainConfig, trainer: Trainer) -> Estimate:
+    """Estimates what the run takes, before the first step at its full size.
+
+    Raises:
+        InputError: it is far more than there is.
+    """
+    from iccld.progress import busy
+    from iccld.training.estimate import estimate_step
+
+    d, fabric = config.data, trainer.fabric
+    with fabric.autocast(), busy("estimating memory"):
+        estimate = estimate_step(
+            trainer.update.model, batch_size=d.batch_size, num_branches=num_branches_of(config), crop=d.crop
+        )
+    if fabric.device.type == "cuda":
+        import torch
+
+        limit: float = torch.cuda.get_device_properties(fabric.device).total_memory
+    else:
+        free = free_memory()
+        # What the process has taken already is part of the estimate.
+        limit = math.inf if free is None else free + own_memory()
+    if estimate.peak_bytes > _MARGIN * limit:
+        raise InputError(
+            f"this run needs about {in_bytes(estimate.peak_bytes)} of memory, and this process can have "
+            f"{in_bytes(int(limit))}; lower --data.batch-size (--optim.accumulation makes up for it) or --data.crop"
+        )
+    return estimate
+
+
 def announce(
-    config: TrainConfig, out: Path, preset: str, data: RunData, trainer: Trainer, rehearsal: Rehearsal
+    config: TrainConfig,
+    out: Path,
+    preset: str,
+    data: RunData,
+    trainer: Trainer,
+    rehearsal: Rehearsal,
+    estimate: Estimate,
 ) -> None:
     """Prints what is about to happen."""
-    from iccld.progress import busy, format_seconds
-    from iccld.training.estimate import estimate_step
+    from iccld.progress import format_seconds
 
     d = config.data
     num_branches = num_branches_of(config)
     fabric, start = trainer.fabric, trainer.step
-    with fabric.autocast(), busy("estimating memory"):
-        estimate = estimate_step(
-            trainer.update.model, batch_size=d.batch_size, num_branches=num_branches, crop=d.crop
-        )
     eta = format_seconds(trainer.outlook().seconds_left())
     target = f"{len(data.target)} images of {data.target.name}, unlabeled" if data.target else "not used"
     val = f"{len(data.val)} images of {data.val.name}" if data.val else f"none ({data.missing_val})"

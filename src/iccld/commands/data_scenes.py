@@ -34,9 +34,9 @@ class DataScenesArgs:
     """game is crisp and vivid, camera imitates photographs, both takes turns."""
     count: Count = 100
     """Number of scenes."""
-    height: Annotated[int, Range(48, 2**14)] = 512
+    height: Annotated[int, Range(48, 16_000)] = 512
     """Height in pixels."""
-    width: Annotated[int, Range(48, 2**14)] = 1024
+    width: Annotated[int, Range(48, 16_000)] = 1024
     """Width in pixels."""
     seed: Seed = 0
     """Chooses the scenes; two seeds share none."""

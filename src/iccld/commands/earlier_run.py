@@ -40,6 +40,8 @@ REPORT = "report.html"
 def is_finished(config: TrainConfig, out: Path) -> bool:
     """Checks that a folder's earlier run, if any, had the same settings; tells whether it is finished already.
 
+    A run that has saved nothing yet may begin anew with others.
+
     Raises:
         InputError: it had others, or more steps than are asked for.
     """
@@ -52,6 +54,8 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
         earlier = from_dict(stored)
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: cannot be read ({reason(error, path)}); choose another --out") from error
+    if not _has_progress(out):
+        return False
     free = {name: getattr(config, name) for name in (*_FREE, "steps")}
     d = config.data
     same_data = replace(earlier.data, num_workers=d.num_workers, scene_cache=d.scene_cache)
@@ -86,6 +90,10 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
     return done >= config.steps and (out / "model.safetensors").is_file() and (out / REPORT).is_file()
 
 
+def _has_progress(out: Path) -> bool:
+    return any((out / "checkpoints").glob("step-*.safetensors")) or (out / "model.safetensors").is_file()
+
+
 def check_data(out: Path, data: RunData) -> None:
     """Compares the data sets of a run with those that it was begun with, and records them.
 
@@ -99,7 +107,7 @@ def check_data(out: Path, data: RunData) -> None:
 
     now = describe_run_data(data)
     path = out / DATA
-    before = read_json(path, remedy="choose another --out") if path.is_file() else {}
+    before = read_json(path, remedy="choose another --out") if path.is_file() and _has_progress(out) else {}
     if not isinstance(before, dict):
         raise InputError(f"{path}: is no record of data; choose another --out")
     what = first_difference(before, now)

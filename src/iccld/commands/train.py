@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
-from iccld.commands.announcement import announce
+from iccld.commands.announcement import announce, estimate_memory
 from iccld.commands.arguments import parse
 from iccld.commands.earlier_run import DATA, check_data, is_finished
 from iccld.commands.flags import JsonFile
@@ -224,11 +224,12 @@ def _train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None)
     with assembly.explaining_lost_ranks():
         start = trainer.resume()
         assembly.require_equal_ranks(fabric, config, data, start)
+        estimate = estimate_memory(config, trainer) if fabric.is_global_zero else None
         rehearsal = trainer.rehearse()
-        if fabric.is_global_zero:
+        if estimate is not None:
             write_json(out / "run.json", {"preset": preset, **to_dict(config)})
             begin_record(out, config, start, threads=rehearsal.words)
-            announce(config, out, preset, data, trainer, rehearsal)
+            announce(config, out, preset, data, trainer, rehearsal, estimate)
         fabric.barrier()
         outcome = trainer.run()
     if fabric.is_global_zero:

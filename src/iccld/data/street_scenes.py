@@ -45,6 +45,8 @@ from iccld.progress import track
 LOOK_NAMES = ("game", "camera", "both")
 SMALLEST = 48
 """Least height and width of a scene in pixels."""
+LARGEST = 16_000
+"""Greatest: a scene is drawn at twice its size, and OpenCV warps no side of 32,767 pixels."""
 
 _SUPERSAMPLING = 2
 _WORTH_FORKING = 32
@@ -150,9 +152,9 @@ class StreetScenes:
             raise InputError(
                 f"street scenes: count {count} and seed {seed}; give a count from 1 and a seed from 0"
             )
-        if min(height, width) < SMALLEST:
+        if min(height, width) < SMALLEST or max(height, width) > LARGEST:
             raise InputError(
-                f"street scenes of {height}x{width} pixels; give at least {SMALLEST} for either side"
+                f"street scenes of {height}x{width} pixels; give {SMALLEST} to {LARGEST} for either side"
             )
         needed, free = _DRAWN * height * width, free_memory()
         if free is not None and needed > free:

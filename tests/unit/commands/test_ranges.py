@@ -83,7 +83,7 @@ def test_every_number_of_every_command_has_a_range(kind: Any) -> None:
         ("rank m i --out o --diversity inf", "--diversity is inf; give 0 or more"),
         ("demo --steps 0", "--steps is 0; give 1 or more"),
         ("data scenes o --count 1000000000000", "--count is 1000000000000; give 1 or more"),
-        ("data scenes o --height 20", "--height is 20; give 48 to 16384"),
+        ("data scenes o --height 20", "--height is 20; give 48 to 16000"),
         ("data check folder . --limit -1", "--limit is -1; give 1 or more"),
         ("export m --steps 0", "--steps is 0; give 1 or more"),
         ("app m --port 70000", "--port is 70000; give 0 to 65535"),

@@ -236,7 +236,9 @@ class TestStreetScenes:
         with pytest.raises(InputError, match=named):
             StreetScenes(**kwargs)  # type: ignore[arg-type]
 
-    def test_scenes_that_fit_nowhere_are_refused_at_once(self, tmp_path: Path) -> None:
+    def test_scenes_that_fit_nowhere_are_refused_at_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         many = StreetScenes("game", 10**9, 48, 64)
         with pytest.raises(InputError, match=r"1000000000 street scenes of 48x64 pixels take .* of memory"):
             many.require_memory()
@@ -245,8 +247,13 @@ class TestStreetScenes:
         with pytest.raises(RunFailedError, match=r"1000000000 scenes need .* and the disk has"):
             write_scenes(many, tmp_path / "scenes", "train")
         assert not (tmp_path / "scenes").exists()
-        with pytest.raises(InputError, match="of memory to draw"):
+        with pytest.raises(InputError, match="give 48 to 16000 for either side"):
             StreetScenes("game", 1, 60_000, 60_000)
+        monkeypatch.setattr("iccld.data.street_scenes.free_memory", lambda: 10**9)
+        with pytest.raises(
+            InputError, match=r"take 16\.4 GB of memory to draw, and this process can have 1 GB"
+        ):
+            StreetScenes("game", 1, 16_000, 16_000)
 
     def test_render_scene_refuses_bad_arguments(self) -> None:
         with pytest.raises(InputError, match="'film'"):
