@@ -218,6 +218,16 @@ def has_equal_draws(config: TrainConfig) -> bool:
     )
 
 
+def typed_settings(words: Iterable[str]) -> list[str]:
+    """Dotted names of the settings whose flags stand among the words of a command line."""
+    names = []
+    for word in words:
+        if word.startswith("--"):
+            group, dot, last = word[2:].partition("=")[0].replace("-", "_").rpartition(".")
+            names += [f"{group}{dot}{last}", f"{group}{dot}{last.removeprefix('no_')}"]
+    return names
+
+
 def changed_settings(config: TrainConfig, default: TrainConfig) -> list[str]:
     """Dotted names of the settings in which two configurations differ."""
     changed = []

@@ -140,6 +140,8 @@ def test_every_setting_of_methods_has_another_value_here() -> None:
     ("words", "message"),
     [
         ("--method source_only --adaptation.color-transfer 0.5", "is read by --method iccld"),
+        ("--method source_only --adaptation.color-transfer 1", "is read by --method iccld"),  # its default
+        ("--method source_only --adaptation.color_transfer=1.0", "is read by --method iccld"),
         ("--method dacs --adaptation.masked", "--adaptation.masked is not read here (--method dacs); it is read by"),
         ("--method adaptsegnet --adaptation.adversarial-input features", "read by --method iccld with"),
         ("--adaptation.threshold 0.5", "--adaptation.threshold is not read here (--method iccld)"),

@@ -23,7 +23,7 @@ from iccld.files import write_json
 from iccld.locks import working_in
 from iccld.outputs import RUN, Places, claim_folder
 from iccld.presets import PRESETS, get_preset, with_method
-from iccld.unread import changed_settings, refuse_unread
+from iccld.unread import changed_settings, refuse_unread, typed_settings
 
 if TYPE_CHECKING:
     from iccld.assembly import RunData
@@ -102,7 +102,7 @@ def parse_run(
     shaped = Annotated[shape, tyro.conf.arg(name="")]  # type: ignore[valid-type]
     args: Any = parse(shaped, rest[1:], prog=prog, default=default, description=description)
     chosen = TrainConfig(**{f: getattr(args, f) for f in TrainConfig.__dataclass_fields__})
-    refuse_unread(chosen, changed_settings(chosen, config))
+    refuse_unread(chosen, [*typed_settings(rest[1:]), *changed_settings(chosen, config)])
     return args, chosen
 
 
