@@ -9,7 +9,6 @@ from typing import Any
 from iccld.bench.plan import Run
 from iccld.bench.results import Result, find_result
 from iccld.config import TrainConfig
-from iccld.data.identity import first_difference
 from iccld.errors import InputError
 
 
@@ -32,6 +31,7 @@ def refuse_changed_data(runs: Sequence[Run], results: list[Result], roots: Mappi
         InputError: names a result and the difference.
     """
     from iccld.assembly import describe_run_data, reopen_data
+    from iccld.data.identity import first_difference
 
     known: dict[TrainConfig, dict[str, Any]] = {}
     for run in runs:
