@@ -151,7 +151,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise _explain(path, error) from error
+        raise write_failure(path, error) from error
     finally:
         with contextlib.suppress(OSError):  # nothing there, or the parent is no folder: already explained
             temporary.unlink()
@@ -217,7 +217,8 @@ def write_json(path: str | os.PathLike[str], value: Any) -> Path:
     return write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def _explain(path: Path, error: OSError) -> InputError | RunFailedError:
+def write_failure(path: Path, error: OSError) -> InputError | RunFailedError:
+    """What to raise where the system refused to write a file or folder."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunFailedError(
             f"{path}: cannot be written, the disk is full; free some space and run the same command again"

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from iccld.errors import InputError
-from iccld.files import printable
+from iccld.files import printable, write_failure
 
 LOCK = ".iccld.lock"
 _BUSY = (errno.EACCES, errno.EAGAIN)
@@ -58,8 +58,9 @@ def working_in(folder: str | os.PathLike[str], *, patience: float = 0.0) -> Iter
         raise InputError(_busy(folder, {"pid": os.getpid(), "host": platform.node()}))
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
-        handle = _take(folder, time.monotonic() + patience)
+        handle = None
         try:
+            handle = _take(folder, time.monotonic() + patience)
             yield
         finally:
             _leave(folder, handle, made=made)
@@ -82,17 +83,14 @@ def _take(folder: Path, deadline: float) -> int | None:
                 path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666
             )
         except OSError as error:
-            reason = error.strerror or error
-            raise InputError(
-                f"{folder}: cannot be written ({reason}); choose a folder that you may write to"
-            ) from error
+            raise write_failure(folder, error) from error
         try:
             try:
                 fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 if error.errno in _BUSY and time.monotonic() < deadline:
-                    os.close(handle)
                     time.sleep(0.1)
+                    os.close(handle)
                     continue
                 if error.errno in _BUSY:
                     raise InputError(_busy(folder, _read(handle))) from error
@@ -101,8 +99,12 @@ def _take(folder: Path, deadline: float) -> int | None:
                 os.close(handle)
                 continue
             _refuse_elsewhere(folder, _read(handle))
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, json.dumps(_own()).encode(), 0)
+            try:
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, json.dumps(_own()).encode(), 0)
+            except OSError as error:
+                path.unlink()
+                raise write_failure(path, error) from error
         except BaseException:
             os.close(handle)
             raise

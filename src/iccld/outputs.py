@@ -159,19 +159,20 @@ def places_of(inputs: Iterable[str]) -> list[Path]:
     return places
 
 
-def claim_folder(folder: Path, record: str, what: str, *, besides: Iterable[str] = ()) -> None:
-    """Refuses a folder that holds something, but not the record of what the command writes there.
+def require_own(folder: Path, command: str, record: str, what: str, *, besides: Iterable[str] = ()) -> None:
+    """Refuses a folder that holds something, but neither the record nor the note of the command that writes there.
 
     Args:
         folder: may be new.
+        command: as of ``claiming``, which leaves the note.
         record: glob of the files that say whose the folder is.
         what: what such a folder holds, for the message.
-        besides: names that may stand there before the record does.
+        besides: names that may stand there before both.
 
     Raises:
         InputError: it holds files of others; they stay as they are.
     """
-    if not folder.is_dir() or any(folder.glob(record)):
+    if not folder.is_dir() or any(folder.glob(record)) or command in _writers(folder):
         return
     allowed = set(besides)
     found = sorted(n for n in os.listdir(folder) if not n.startswith(".") and n not in allowed)
@@ -195,13 +196,7 @@ def claiming(folder: Path, command: str, names: Iterable[str]) -> Iterator[None]
     Raises:
         InputError: one of these is there, and the command has not been at work in this folder before.
     """
-    path = folder / CLAIM
-    makers: list[str] = []
-    if path.is_file():
-        try:
-            makers = list(json.loads(read_bounded(path, 100_000))["commands"])
-        except (ValueError, KeyError, TypeError, RecursionError):  # damaged: as if it were not there
-            makers = []
+    path, makers = folder / CLAIM, _writers(folder)
     if command in makers:
         yield
         return
@@ -214,5 +209,17 @@ def claiming(folder: Path, command: str, names: Iterable[str]) -> Iterator[None]
     try:
         yield
     finally:
-        if not makers and all(name.startswith(".iccld") for name in os.listdir(folder)):
-            path.unlink()
+        with contextlib.suppress(OSError):  # the folder may be gone
+            if not makers and all(name.startswith(".iccld") for name in os.listdir(folder)):
+                path.unlink()
+
+
+def _writers(folder: Path) -> list[str]:
+    """The commands that the note of a folder names; none if there is no note, or a damaged one."""
+    path = folder / CLAIM
+    if not path.is_file():
+        return []
+    try:
+        return list(json.loads(read_bounded(path, 100_000))["commands"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return []

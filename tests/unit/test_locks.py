@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from iccld.errors import InputError
+from iccld.errors import InputError, RunFailedError
 from iccld.locks import LOCK, working_in
 
 HOLD = """
@@ -148,3 +149,19 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="file: cannot be written"):
         working_in(tmp_path / "file").__enter__()
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["open", "pwrite"])
+def test_a_full_disk_is_a_failure_and_leaves_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, name, fail)
+        with pytest.raises(RunFailedError, match="the disk is full"):
+            working_in(tmp_path / "out").__enter__()
+    assert not (tmp_path / "out" / LOCK).exists()
+    with working_in(tmp_path / "out"):
+        pass

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from iccld.errors import InputError
-from iccld.outputs import Places, claim_folder, claiming, is_inside, is_same, places_of
+from iccld.outputs import Places, claiming, is_inside, is_same, places_of, require_own
 
 
 @pytest.fixture
@@ -112,14 +112,19 @@ def test_places_that_are_named(root: Path) -> None:
 
 
 def test_a_folder_of_others_is_refused(root: Path) -> None:
-    claim_folder(root / "new", "run.json", "run")
-    claim_folder(root / "run", "run.json", "run")
+    require_own(root / "new", "train", "run.json", "run")
+    require_own(root / "run", "train", "run.json", "run")
     (root / "empty").mkdir()
     (root / "empty" / ".DS_Store").touch()
-    claim_folder(root / "empty", "run.json", "run")
+    require_own(root / "empty", "train", "run.json", "run")
     with pytest.raises(InputError, match=r"data: is not empty \(images\) and holds no run \(run\.json\)"):
-        claim_folder(root / "data", "run.json", "run")
-    claim_folder(root / "data", "run.json", "run", besides=["images"])
+        require_own(root / "data", "train", "run.json", "run")
+    require_own(root / "data", "train", "run.json", "run", besides=["images"])
+    with claiming(root / "killed", "train", ()):
+        (root / "killed" / "threads.json").touch()
+    require_own(root / "killed", "train", "run.json", "run")  # its record comes later
+    with pytest.raises(InputError, match=r"killed: is not empty \(threads\.json\) and holds no scenes"):
+        require_own(root / "killed", "data scenes", "scenes_*.json", "scenes")
 
 
 def write(folder: Path, command: str, *names: str) -> None:

@@ -14,7 +14,7 @@ from iccld.commands.output import human_text, write_result
 from iccld.documents import Range
 from iccld.errors import InputError
 from iccld.locks import working_in
-from iccld.outputs import Places, claim_folder
+from iccld.outputs import Places, claiming, require_own
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class DataScenesArgs:
 
         Places(files={"--json": (self.json, "json")}, folders={"OUT": self.out}).check()
         scenes = StreetScenes(self.look, self.count, self.height, self.width, self.seed)
-        claim_folder(self.out, "scenes_*.json", "scenes of iccld")
-        with working_in(self.out):
+        require_own(self.out, "data scenes", "scenes_*.json", "scenes of iccld")
+        with working_in(self.out), claiming(self.out, "data scenes", ()):
             rendered = write_scenes(scenes, self.out, self.split)
         kept = self.count - rendered
         with human_text(self.json):

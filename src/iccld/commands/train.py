@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 from iccld.commands.announcement import announce, estimate_memory
 from iccld.commands.arguments import parse
-from iccld.commands.earlier_run import DATA, check_data, is_finished
+from iccld.commands.earlier_run import check_data, is_finished
 from iccld.commands.flags import JsonFile
 from iccld.commands.output import human_text, write_result
 from iccld.commands.train_checks import check_config
@@ -21,7 +20,7 @@ from iccld.config import Method, TrainConfig, to_dict
 from iccld.exits import OUTCOMES
 from iccld.files import write_json
 from iccld.locks import working_in
-from iccld.outputs import RUN, Places, claim_folder
+from iccld.outputs import RUN, Places, claiming, require_own
 from iccld.presets import PRESETS, get_preset, with_method
 from iccld.unread import changed_settings, refuse_unread, typed_settings
 
@@ -53,8 +52,8 @@ class TrainArgs(TrainConfig):
     """Where to write how it ended and the last figures."""
 
 
-_BEFORE_THE_RECORD = ("job.json", "log.txt", "seconds.json", DATA, "cache")
-"""What ``iccld bench`` and a run put into the run's folder before its record is there."""
+_OF_THE_BENCH = ("job.json", "log.txt", "seconds.json")
+"""What ``iccld bench`` puts into a run's folder before the run begins."""
 
 Args = TypeVar("Args", bound=TrainConfig)
 
@@ -142,8 +141,10 @@ def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None =
     """
     check_config(config)
     check_places(config, out)
+    if not is_first_rank():
+        return _train(config, out, preset=preset, data=data)
     # Ranks work together in one folder; the first keeps other runs out.
-    with working_in(out) if is_first_rank() else contextlib.nullcontext():
+    with working_in(out), claiming(out, "train", ()):
         return _train(config, out, preset=preset, data=data)
 
 
@@ -171,7 +172,7 @@ def check_places(config: TrainConfig, out: Path, **files: Path | None) -> None:
         models=[m.pretrained, m.backbone.removeprefix("auto:")],
     ).check()
     if is_first_rank():  # the others may find what it has begun to write
-        claim_folder(out, RUN, "run", besides=_BEFORE_THE_RECORD)
+        require_own(out, "train", RUN, "run", besides=_OF_THE_BENCH)
 
 
 def _path(text: str | None) -> Path | None:
