@@ -34,11 +34,14 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	@$(BIN)/iccld demo --out runs/demo
 
+# Signals end workers of pytest-xdist in which OpenVINO has computed: these tests have a process of their own.
 test: $(STAMP)
-	@$(PYTEST)
+	@$(PYTEST) -m 'not signals'
+	@$(BIN)/python -m pytest -q -m signals
 
 test-unit: $(STAMP)
-	@$(PYTEST) tests/unit
+	@$(PYTEST) -m 'not signals' tests/unit
+	@$(BIN)/python -m pytest -q -m signals tests/unit
 
 test-faults: $(STAMP)
 	@$(PYTEST) --dist worksteal tests/faults

@@ -124,6 +124,7 @@ def interrupt_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iccld.inference.video.predict_image", predict)
 
 
+@pytest.mark.signals
 def test_an_interrupted_file_plays_up_to_there(
     model: str,
     drive: Path,
@@ -154,6 +155,7 @@ def test_an_interrupted_file_plays_up_to_there(
         assert sum(1 for _ in file.decode(video=0)) == 3
 
 
+@pytest.mark.signals
 def test_ctrl_c_is_the_ordinary_end_of_a_recording(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

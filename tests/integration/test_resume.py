@@ -261,6 +261,7 @@ def test_a_signal_to_a_group_with_its_loaders(
     _assert_equal(_tensors(other, step + 2), _tensors(out, step + 2))
 
 
+@pytest.mark.signals
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     number: signal.Signals,
@@ -281,6 +282,7 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     assert _rows(whole) == _rows(out)
 
 
+@pytest.mark.signals
 def test_a_signal_in_the_last_step_changes_nothing(
     flags: Flags, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -221,6 +221,7 @@ def test_interrupt(install: Install, capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err == "iccld: interrupted\n"
 
 
+@pytest.mark.signals
 def test_termination_runs_the_cleanup_and_restores_the_handler(install: Install) -> None:
     cleaned = []
 
@@ -238,6 +239,7 @@ def test_termination_runs_the_cleanup_and_restores_the_handler(install: Install)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.signals
 def test_training_reads_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
 

@@ -8,6 +8,8 @@ import pytest
 from iccld.exits import Terminated
 from iccld.training.interruption import Interruption
 
+pytestmark = pytest.mark.signals
+
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_only_asks(number: signal.Signals) -> None:
