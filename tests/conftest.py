@@ -99,3 +99,23 @@ def read_events() -> Callable[[Path], list[tuple[int, str, float]]]:
         return sorted(shown)
 
     return read
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``source`` and ``target``: 64×96 pictures of colored rectangles with labels, four to train on, two to measure."""
+    root = tmp_path_factory.mktemp("data")
+    colors = np.random.default_rng(0).integers(0, 256, (19, 3))
+    for domain, offset in (("source", 0), ("target", 40)):
+        rng = np.random.default_rng(offset)
+        for split, count in (("train", 4), ("val", 2)):
+            images, labels = root / domain / split / "images", root / domain / split / "labels"
+            images.mkdir(parents=True)
+            labels.mkdir()
+            for index in range(count):
+                label = rng.integers(0, 14, (4, 6), dtype=np.uint8).repeat(16, axis=0).repeat(16, axis=1)
+                noise = rng.integers(-20, 20, (64, 96, 3))
+                image = np.clip(colors[label] + noise + offset, 0, 255).astype(np.uint8)
+                assert cv2.imwrite(str(images / f"{index}.png"), image)
+                assert cv2.imwrite(str(labels / f"{index}.png"), label)
+    return root

@@ -19,7 +19,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from iccld.errors import InputError
+from iccld.errors import InputError, first_line
 from iccld.escaping import shortened
 from iccld.files import printable, read_bounded
 
@@ -411,7 +411,5 @@ def _refuse_deep_toml(text: str) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    if "integer string conversion" in text:
-        return "a number of too many digits"
-    return text.splitlines()[0] if text else type(error).__name__
+    # Python's own words name a setting of the interpreter.
+    return "a number of too many digits" if "integer string conversion" in str(error) else first_line(error)

@@ -30,3 +30,8 @@ class RunFailedError(RuntimeError):
 
     def __str__(self) -> str:
         return one_line(super().__str__())
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message that says something; the kind of the error if none does."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

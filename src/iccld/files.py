@@ -200,7 +200,7 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[Path], object]) 
         ``path``.
 
     Raises:
-        InputError: as of ``replacing``.
+        RunFailedError, InputError: as of ``replacing``.
     """
     with replacing(path) as temporary:
         write(temporary)

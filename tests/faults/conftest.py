@@ -7,8 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `trials`
@@ -24,27 +22,7 @@ def iccld(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``source`` and ``target``: 64×96 pictures of colored rectangles with labels, four to train on, two to measure."""
-    root = tmp_path_factory.mktemp("data")
-    colors = np.random.default_rng(0).integers(0, 256, (19, 3))
-    for domain, offset in (("source", 0), ("target", 40)):
-        rng = np.random.default_rng(offset)
-        for split, count in (("train", 4), ("val", 2)):
-            images, labels = root / domain / split / "images", root / domain / split / "labels"
-            images.mkdir(parents=True)
-            labels.mkdir()
-            for index in range(count):
-                label = rng.integers(0, 14, (4, 6), dtype=np.uint8).repeat(16, axis=0).repeat(16, axis=1)
-                noise = rng.integers(-20, 20, (64, 96, 3))
-                image = np.clip(colors[label] + noise + offset, 0, 255).astype(np.uint8)
-                assert cv2.imwrite(str(images / f"{index}.png"), image)
-                assert cv2.imwrite(str(labels / f"{index}.png"), label)
-    return root
-
-
-@pytest.fixture(scope="session")
-def train_words(data: Path) -> Callable[[Path], list[str]]:
+def train_words(tiny_data: Path) -> Callable[[Path], list[str]]:
     """The words of a run of eight steps with a mixed domain and an adversary."""
 
     def make(out: Path, *more: str) -> list[str]:
@@ -55,7 +33,12 @@ def train_words(data: Path) -> Callable[[Path], list[str]]:
             --model.width 16 --model.latent-channels 4 --optim.warmup-steps 2 --adaptation.start 0.34
             --adaptation.mixing classmix --adaptation.adversarial-weight 0.02
         """)
-        roots = ["--data.source-root", str(data / "source"), "--data.target-root", str(data / "target")]
+        roots = [
+            "--data.source-root",
+            str(tiny_data / "source"),
+            "--data.target-root",
+            str(tiny_data / "target"),
+        ]
         return [*words, *roots, "--out", str(out), *more]
 
     return make
@@ -70,3 +53,23 @@ def model(
     ended = iccld(*train_words(folder / "run"), cwd=folder)
     assert ended.code == 0, ended.text
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def commands(
+    tiny_data: Path, model: Path, train_words: Callable[..., list[str]]
+) -> dict[str, Callable[[Path], list[str]]]:
+    """Name → words of a command that writes into a folder; ``bench`` runs the ``plan.toml`` that stands there."""
+    images, target = tiny_data / "target" / "train" / "images", tiny_data / "target"
+    return {
+        "train": lambda out: train_words(out / "run"),
+        "predict": lambda out: shlex.split(f"predict {model} {images} --out {out}/p --json {out}/p.json"),
+        "evaluate": lambda out: shlex.split(
+            f"evaluate {model} --dataset folder --root {target} --split val --json {out}/e.json --report {out}/e.html"
+        ),
+        "export": lambda out: shlex.split(f"export {model} --format onnx --out {out}/m.onnx"),
+        "scenes": lambda out: shlex.split(f"data scenes {out}/s --count 4 --height 64 --width 96"),
+        "cache": lambda out: ["data", "cache", *train_words(out)[1:-2], "--data.cache", f"{out}/c"],
+        "rank": lambda out: shlex.split(f"rank {model} {images} --out {out}/r"),
+        "bench": lambda out: shlex.split(f"bench {out}/plan.toml --results {out}/b --work {out}/w"),
+    }

@@ -25,31 +25,6 @@ def _assert_one_line(ended: Ended, *codes: int) -> None:
         assert len(ended.error_lines) == 1, ended.text[-2000:]
 
 
-@pytest.fixture(scope="module")
-def commands(data: Path, model: Path, train_words: Words) -> dict[str, Callable[[Path], list[str]]]:
-    images = str(data / "target" / "train" / "images")
-    labels = str(data / "target")
-    return {
-        "train": lambda out: train_words(out / "run"),
-        "predict": lambda out: [
-            "predict",
-            str(model),
-            images,
-            "--out",
-            str(out / "p"),
-            "--json",
-            str(out / "p.json"),
-        ],
-        "evaluate": lambda out: [
-            *("evaluate", str(model), "--dataset", "folder", "--root", labels, "--split", "val"),
-            *("--json", str(out / "e.json"), "--report", str(out / "e.html")),
-        ],
-        "export": lambda out: ["export", str(model), "--format", "onnx", "--out", str(out / "m.onnx")],
-        "scenes": lambda out: f"data scenes {out}/s --count 3 --height 64 --width 96".split(),
-        "rank": lambda out: ["rank", str(model), images, "--out", str(out / "r")],
-    }
-
-
 @pytest.mark.parametrize("name", ["train", "predict", "evaluate", "export", "scenes", "rank"])
 def test_disk_full_at_any_write(
     name: str, commands: dict[str, Callable[[Path], list[str]]], iccld: Launcher, tmp_path: Path
@@ -174,7 +149,7 @@ def test_out_folder_disappears(
 
 
 def test_data_disappear_or_change_during_a_run(
-    data: Path, train_words: Words, iccld: Launcher, tmp_path: Path
+    tiny_data: Path, train_words: Words, iccld: Launcher, tmp_path: Path
 ) -> None:
     for trial, change in enumerate(
         (
@@ -184,8 +159,8 @@ def test_data_disappear_or_change_during_a_run(
         )
     ):
         copy = tmp_path / f"data{trial}"
-        shutil.copytree(data, copy)
-        words = [word.replace(str(data), str(copy)) for word in train_words(tmp_path / f"run{trial}")]
+        shutil.copytree(tiny_data, copy)
+        words = [word.replace(str(tiny_data), str(copy)) for word in train_words(tmp_path / f"run{trial}")]
         words[words.index("--steps") + 1] = "400"
         late = threading.Timer(3, change, [copy / "source"])
         late.start()

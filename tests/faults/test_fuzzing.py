@@ -112,10 +112,10 @@ def check(iccld: Launcher, tmp_path: Path) -> Callable[..., Ended]:
     return run
 
 
-def _pictures(folder: Path, data: Path) -> list[Path]:
+def _pictures(folder: Path, tiny_data: Path) -> list[Path]:
     """The same picture in every format that Pillow writes, each with its own features."""
     folder.mkdir()
-    array = np.asarray(Image.open(data / "target" / "val" / "images" / "0.png"))
+    array = np.asarray(Image.open(tiny_data / "target" / "val" / "images" / "0.png"))
     image = Image.fromarray(array)
     made = []
     for name, options in (
@@ -131,10 +131,10 @@ def _pictures(folder: Path, data: Path) -> list[Path]:
     return made
 
 
-def test_images(data: Path, model: Path, check: Callable[..., Ended], tmp_path: Path) -> None:
+def test_images(tiny_data: Path, model: Path, check: Callable[..., Ended], tmp_path: Path) -> None:
     """Eight damaged pictures at a time: those that cannot be read are named, the others are predicted."""
     rng = random.Random("image")
-    pictures = _pictures(tmp_path / "whole", data)
+    pictures = _pictures(tmp_path / "whole", tiny_data)
     for batch in range(TRIALS["image"] // 8):
         folder = tmp_path / f"batch{batch}"
         folder.mkdir()
@@ -147,11 +147,11 @@ def test_images(data: Path, model: Path, check: Callable[..., Ended], tmp_path: 
         assert list(out.rglob("*whole*.png")), ended.text
 
 
-def test_masks(data: Path, check: Callable[..., Ended], tmp_path: Path) -> None:
+def test_masks(tiny_data: Path, check: Callable[..., Ended], tmp_path: Path) -> None:
     rng = random.Random("mask")
     for trial in range(TRIALS["mask"] // 2):
         folder = tmp_path / f"{trial}"
-        shutil.copytree(data / "target" / "train", folder)
+        shutil.copytree(tiny_data / "target" / "train", folder)
         for name in ("0", "1"):
             path = folder / "labels" / f"{name}.png"
             path.write_bytes(mutate(rng, path.read_bytes(), (folder / "images" / "2.png").read_bytes()))
@@ -161,10 +161,10 @@ def test_masks(data: Path, check: Callable[..., Ended], tmp_path: Path) -> None:
             check("data", "init", folder, what=folder)
 
 
-def test_descriptions(data: Path, check: Callable[..., Ended], tmp_path: Path) -> None:
+def test_descriptions(tiny_data: Path, check: Callable[..., Ended], tmp_path: Path) -> None:
     rng = random.Random("toml")
     whole = tmp_path / "whole"
-    shutil.copytree(data / "target" / "train", whole)
+    shutil.copytree(tiny_data / "target" / "train", whole)
     check("data", "init", whole, what=whole)
     text = (whole / "dataset.toml").read_bytes()
     for trial in range(TRIALS["toml"]):
@@ -173,13 +173,15 @@ def test_descriptions(data: Path, check: Callable[..., Ended], tmp_path: Path) -
         check("data", "check", "folder", whole, what=(trial, changed[:300]))
 
 
-def test_model_configurations(data: Path, model: Path, check: Callable[..., Ended], tmp_path: Path) -> None:
+def test_model_configurations(
+    tiny_data: Path, model: Path, check: Callable[..., Ended], tmp_path: Path
+) -> None:
     rng = random.Random("config")
     copy = tmp_path / "model"
     copy.mkdir()
     shutil.copy(model / "model.safetensors", copy)
     text = (model / "config.json").read_bytes()
-    image = data / "target" / "val" / "images" / "0.png"
+    image = tiny_data / "target" / "val" / "images" / "0.png"
     for trial in range(TRIALS["config"]):
         if trial % 3:
             changed = mutate_text(rng, text, text)
@@ -221,10 +223,10 @@ def _with_other_value(rng: random.Random, value: object) -> object:
 
 @pytest.mark.parametrize("kind", ["weights", "checkpoint"])
 def test_tensors(
-    kind: str, data: Path, model: Path, train_words: Words, check: Callable[..., Ended], tmp_path: Path
+    kind: str, tiny_data: Path, model: Path, train_words: Words, check: Callable[..., Ended], tmp_path: Path
 ) -> None:
     rng = random.Random(kind)
-    image = data / "target" / "val" / "images" / "0.png"
+    image = tiny_data / "target" / "val" / "images" / "0.png"
     for trial in range(TRIALS[kind]):
         copy = tmp_path / f"run{trial}"
         shutil.copytree(model, copy)
@@ -309,11 +311,11 @@ def _text_chunk(size: int) -> bytes:
 
 @pytest.mark.parametrize("name", ["pixels", "text", "sparse"])
 def test_picture_bombs(
-    name: str, data: Path, model: Path, check: Callable[..., Ended], tmp_path: Path
+    name: str, tiny_data: Path, model: Path, check: Callable[..., Ended], tmp_path: Path
 ) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
-    shutil.copy(data / "target" / "val" / "images" / "0.png", folder / "whole.png")
+    shutil.copy(tiny_data / "target" / "val" / "images" / "0.png", folder / "whole.png")
     bomb = folder / "bomb.png"
     if name == "pixels":
         bomb.write_bytes(_png(30_000, 30_000))
@@ -334,7 +336,9 @@ def test_picture_bombs(
 
 
 @pytest.mark.parametrize("name", ["brackets", "digits", "sparse", "strings"])
-def test_text_bombs(name: str, data: Path, model: Path, check: Callable[..., Ended], tmp_path: Path) -> None:
+def test_text_bombs(
+    name: str, tiny_data: Path, model: Path, check: Callable[..., Ended], tmp_path: Path
+) -> None:
     """Files that are small to store and endless to read, wherever a configuration is read."""
     copy = tmp_path / "model"
     shutil.copytree(model, copy)
@@ -344,9 +348,9 @@ def test_text_bombs(name: str, data: Path, model: Path, check: Callable[..., End
         "sparse": b"{",
         "strings": b'{"format": "' + b"x" * 50_000_000 + b'"}',
     }[name]
-    image = data / "target" / "val" / "images" / "0.png"
+    image = tiny_data / "target" / "val" / "images" / "0.png"
     folder = tmp_path / "set"
-    shutil.copytree(data / "target" / "train", folder)
+    shutil.copytree(tiny_data / "target" / "train", folder)
     targets = {
         copy / "config.json": ("predict", copy, image, "--out", tmp_path / "p"),
         copy / "run.json": ("report", copy),
@@ -374,10 +378,10 @@ def test_text_bombs(name: str, data: Path, model: Path, check: Callable[..., End
             path.write_bytes(before)
 
 
-def test_safetensors_bombs(data: Path, model: Path, check: Callable[..., Ended], tmp_path: Path) -> None:
+def test_safetensors_bombs(tiny_data: Path, model: Path, check: Callable[..., Ended], tmp_path: Path) -> None:
     copy = tmp_path / "model"
     shutil.copytree(model, copy)
-    image = data / "target" / "val" / "images" / "0.png"
+    image = tiny_data / "target" / "val" / "images" / "0.png"
     tensor = {"dtype": "F32", "shape": [2**20, 2**20], "data_offsets": [0, 2**42]}
     for header, size in (
         (b"{" * 1000, 2**62),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,49 +40,6 @@ device = "cpu"
 title = "ICCLD"
 method = "iccld"
 """
-
-
-@pytest.fixture
-def commands(
-    data: Path, model: Path, train_words: Callable[..., list[str]]
-) -> dict[str, Callable[[Path], list[str]]]:
-    images = str(data / "target" / "train" / "images")
-    return {
-        "train": lambda out: train_words(out / "run"),
-        "predict": lambda out: [
-            "predict",
-            str(model),
-            images,
-            "--out",
-            str(out / "p"),
-            "--json",
-            str(out / "p.json"),
-        ],
-        "evaluate": lambda out: [
-            *(
-                "evaluate",
-                str(model),
-                "--dataset",
-                "folder",
-                "--root",
-                str(data / "target"),
-                "--split",
-                "val",
-            ),
-            *("--json", str(out / "e.json")),
-        ],
-        "export": lambda out: ["export", str(model), "--format", "onnx", "--out", str(out / "m.onnx")],
-        "scenes": lambda out: shlex.split(f"data scenes {out}/s --count 4 --height 64 --width 96"),
-        "cache": lambda out: ["data", "cache", *train_words(out)[1:-2], "--data.cache", str(out / "c")],
-        "bench": lambda out: [
-            "bench",
-            str(out / "plan.toml"),
-            "--results",
-            str(out / "b"),
-            "--work",
-            str(out / "w"),
-        ],
-    }
 
 
 @pytest.mark.parametrize("name", TRIALS)

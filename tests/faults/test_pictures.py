@@ -174,10 +174,10 @@ def limited(iccld: Launcher, *words: str | Path, cwd: Path, memory: int = MEMORY
 
 
 @pytest.fixture
-def folder(tmp_path: Path, data: Path) -> Path:
+def folder(tmp_path: Path, tiny_data: Path) -> Path:
     """A folder of one good picture, to which bad ones are added."""
     (tmp_path / "in").mkdir()
-    shutil.copy(data / "target" / "val" / "images" / "0.png", tmp_path / "in" / "good.png")
+    shutil.copy(tiny_data / "target" / "val" / "images" / "0.png", tmp_path / "in" / "good.png")
     return tmp_path / "in"
 
 

@@ -202,14 +202,14 @@ def test_renderers(whom: str, start: Start, tmp_path: Path) -> None:
     ids=lambda words: words[0],
 )
 def test_every_command_ends_at_sigterm_with_143(
-    command: tuple[str, ...], start: Start, data: Path, tmp_path: Path
+    command: tuple[str, ...], start: Start, tiny_data: Path, tmp_path: Path
 ) -> None:
     """At whatever moment it comes; what is written is whole."""
     model = tmp_path / "model"
     ICCLD(CAMVID11, width=16, latent_channels=4).save_pretrained(model)
     for delay in (2.0, 5.0):
         out = tmp_path / f"out{delay}"
-        names = {"OUT": str(out), "MODEL": str(model), "DATA": str(data), "TARGET": str(data / "target")}
+        names = {"OUT": str(out), "MODEL": str(model), "DATA": str(data), "TARGET": str(tiny_data / "target")}
         running = start(*(names.get(word, word) for word in command))
         time.sleep(delay)
         running.look()
@@ -311,14 +311,14 @@ def test_ranks_end_with_their_launcher(
 
 @pytest.mark.parametrize("difference", ["steps", "data", "folder"])
 def test_ranks_that_differ_are_refused(
-    difference: str, train_words: Callable[..., list[str]], data: Path, tmp_path: Path
+    difference: str, train_words: Callable[..., list[str]], tiny_data: Path, tmp_path: Path
 ) -> None:
     other = {
         "steps": ["--seed", "7"],
         "data": ["--data.source-root", str(tmp_path / "source")],
         "folder": ["--out", str(tmp_path / "elsewhere")],
     }[difference]
-    shutil.copytree(data / "source", tmp_path / "source")
+    shutil.copytree(tiny_data / "source", tmp_path / "source")
     for kind in ("images", "labels"):
         (tmp_path / "source" / "train" / kind / "0.png").rename(
             tmp_path / "source" / "train" / kind / "x.png"

@@ -1,4 +1,4 @@
-"""A tiny pair of data sets and the flags of a tiny run on them."""
+"""A tiny model and the flags of a tiny run on the tiny data sets."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
 
@@ -17,26 +15,6 @@ from iccld.models.compact import CompactCoder
 from iccld.models.iccld import ICCLD
 
 Flags = Callable[..., list[str]]
-
-
-@pytest.fixture(scope="session")
-def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``source`` and ``target``: 64×96 pictures of colored rectangles with labels, four to train on, two to measure."""
-    root = tmp_path_factory.mktemp("data")
-    colors = np.random.default_rng(0).integers(0, 256, (19, 3))
-    for domain, offset in (("source", 0), ("target", 40)):
-        rng = np.random.default_rng(offset)
-        for split, count in (("train", 4), ("val", 2)):
-            images, labels = root / domain / split / "images", root / domain / split / "labels"
-            images.mkdir(parents=True)
-            labels.mkdir()
-            for index in range(count):
-                label = rng.integers(0, 14, (4, 6), dtype=np.uint8).repeat(16, axis=0).repeat(16, axis=1)
-                noise = rng.integers(-20, 20, (64, 96, 3))
-                image = np.clip(colors[label] + noise + offset, 0, 255).astype(np.uint8)
-                assert cv2.imwrite(str(images / f"{index}.png"), image)
-                assert cv2.imwrite(str(labels / f"{index}.png"), label)
-    return root
 
 
 @pytest.fixture(scope="session")

@@ -50,4 +50,6 @@ def build_fabric(config: TrainConfig) -> Fabric:
         precision="bf16-mixed" if bf16 else "32-true",
     )
     fabric.launch()
+    # The first rank has looked at the run's folder before another one writes to it.
+    fabric.barrier()
     return fabric

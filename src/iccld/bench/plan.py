@@ -15,7 +15,7 @@ from iccld.documents import Length, Range, build, read_toml
 from iccld.errors import InputError
 from iccld.labels import suggest
 from iccld.presets import get_preset, with_method
-from iccld.unread import refuse_unread
+from iccld.unread import is_read, refuse_unread
 
 # What changes no figure, or only where files lie, is no part of what a run is.
 _NEUTRAL = {
@@ -259,7 +259,7 @@ def identity(config: TrainConfig) -> TrainConfig:
         unread = [f.name for f in fields(AdaptationConfig) if f.name not in _SUPERVISED]
     elif config.method != "iccld":
         unread = _ICCLD_ALONE + (_BY_CLASS if config.adaptation.weighting != "class" else ())
-    if config.method != "mic" and not (config.method == "iccld" and config.adaptation.masked):
+    if not is_read(config, "adaptation.mask_patch"):
         unread = (*unread, *_MASKS)
     plain = AdaptationConfig()
     same = {name: getattr(plain, name) for name in unread}

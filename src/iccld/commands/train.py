@@ -52,7 +52,6 @@ class TrainArgs(TrainConfig):
     """Where to write how it ended and the last figures."""
 
 
-_CACHE = "cache"  # another rank may have counted its classes before the first one looks
 _OF_THE_BENCH = ("job.json", "log.txt", "seconds.json")
 """What ``iccld bench`` puts into a run's folder before the run begins."""
 
@@ -173,7 +172,7 @@ def check_places(config: TrainConfig, out: Path, **files: Path | None) -> None:
         models=[m.pretrained, m.backbone.removeprefix("auto:")],
     ).check()
     if is_first_rank():  # the others may find what it has begun to write
-        require_own(out, "train", RUN, "run", besides=(*_OF_THE_BENCH, _CACHE))
+        require_own(out, "train", RUN, "run", besides=_OF_THE_BENCH)
 
 
 def _path(text: str | None) -> Path | None:

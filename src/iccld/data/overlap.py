@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from iccld.data.datasets import FileDataset, SegmentationDataset
+from iccld.errors import InputError
+from iccld.files import open_regular
 
 _CHUNK = 16384
 
@@ -67,10 +69,10 @@ def _stat(path: Path) -> os.stat_result | None:
 def _digest(path: Path, size: int) -> bytes:
     digest = hashlib.blake2b()
     try:
-        with open(path, "rb") as handle:
+        with open_regular(path) as handle:
             for start in sorted({0, max(0, size // 2 - _CHUNK // 2), max(0, size - _CHUNK)}):
                 handle.seek(start)
                 digest.update(handle.read(_CHUNK))
-    except OSError:
+    except InputError:
         digest.update(os.fsencode(path))  # what cannot be read equals nothing else
     return digest.digest()

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from iccld.errors import InputError
+from iccld.errors import InputError, first_line
 from iccld.escaping import shortened
 
 BACKBONE_TYPES = (
@@ -93,7 +93,7 @@ def plain_config(value: Mapping[str, Any], allowed: tuple[str, ...], where: str)
     try:
         return CONFIG_MAPPING[kind](**plain)
     except Exception as error:  # each type checks its values in its own way
-        raise InputError(f"{where}: its configuration cannot be used ({_first_line(error)})") from error
+        raise InputError(f"{where}: its configuration cannot be used ({first_line(error)})") from error
 
 
 def portable(config: Any) -> dict[str, Any]:
@@ -123,7 +123,3 @@ def _checked(key: str, value: Any, where: str, depth: int = 0) -> Any:
         f"{where}: {key} = {shortened(value)} of its configuration must be a number up to {most}, a short word, "
         "true, false, null or a list of at most 64 of these"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

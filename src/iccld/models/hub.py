@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from iccld.errors import InputError
+from iccld.errors import InputError, first_line
 from iccld.escaping import drawing_on_stderr
 from iccld.progress import is_live
 
@@ -130,8 +130,7 @@ def explain(error: Exception, *, writing: bool = False) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return _without_secrets(line)
+    return _without_secrets(first_line(error))
 
 
 def _without_secrets(text: str) -> str:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from iccld.documents import read_json
-from iccld.errors import InputError
+from iccld.errors import InputError, first_line
 from iccld.files import open_regular, write_atomic, write_json
 from iccld.models.hub import fetch, split_id
 
@@ -178,7 +178,7 @@ def _sketch(build: Callable[[], Network], folder: Path, num_tensors: int) -> Net
             raise InputError(f"its tables would take {size / 1e9:.3g} GB")
     except Exception as error:  # sizes that do not go together fail in many ways
         raise InputError(
-            f"{folder / CONFIG}: describes no network that fits its weights ({_first_line(error)}); "
+            f"{folder / CONFIG}: describes no network that fits its weights ({first_line(error)}); "
             f"use the {CONFIG} that was saved with them"
         ) from error
     finally:
@@ -237,9 +237,5 @@ def _explained(path: Path) -> Iterator[None]:
         raise
     except (SafetensorError, OSError, ValueError, OverflowError) as error:
         raise InputError(
-            f"{path}: truncated or not a safetensors file ({_first_line(error)}); copy or train it again"
+            f"{path}: truncated or not a safetensors file ({first_line(error)}); copy or train it again"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from iccld.documents import read_json
-from iccld.errors import InputError
+from iccld.errors import InputError, first_line
 from iccld.escaping import drawing_on_stderr
 from iccld.models.backbone_config import BACKBONE_TYPES, MIT_TYPES, plain_config, portable
 from iccld.models.hub import fetch, split_id
@@ -139,7 +139,7 @@ class AutoBackboneCoder(_NormalizedCoder):
             self.backbone = AutoBackbone.from_config(loaded, trust_remote_code=False)
         except Exception as error:  # each network checks its sizes in its own way
             raise InputError(
-                f"backbone {source}: cannot be built of its configuration ({_first_line(error)})"
+                f"backbone {source}: cannot be built of its configuration ({first_line(error)})"
             ) from error
         if pretrained and config is None:
             # Not AutoBackbone itself: of a local folder it asks the hub first.
@@ -218,9 +218,7 @@ def _load_weights(kind: Any, source: str, folder: Path, config: Any) -> Any:
                 weights_only=True,
             )
         except Exception as error:  # hub, files and tensors fail in many ways; all mean the same
-            raise InputError(
-                f"backbone {source}: cannot be read ({_first_line(error)}); {_REMEDY}"
-            ) from error
+            raise InputError(f"backbone {source}: cannot be read ({first_line(error)}); {_REMEDY}") from error
     missing, total = len(report["missing_keys"]), len(model.state_dict())
     if 2 * missing > total:
         raise InputError(
@@ -228,7 +226,3 @@ def _load_weights(kind: Any, source: str, folder: Path, config: Any) -> Any:
             "architecture; give the weights of this backbone, or name the backbone of these weights"
         )
     return model
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -18,7 +18,7 @@ from lightning.fabric.loggers.logger import Logger
 
 from iccld.config import Tracker, TrainConfig, to_dict
 from iccld.documents import read_json, typed
-from iccld.errors import InputError, how_to_install
+from iccld.errors import InputError, first_line, how_to_install
 from iccld.files import write_json
 from iccld.training.tracking import MetricsLog
 
@@ -134,7 +134,7 @@ class RunLog:
                 logger.log_hyperparams(to_dict(config))
         except Exception as error:  # each service has errors of its own: all mean the same to the user
             raise InputError(
-                f"--trackers {name}: cannot be opened ({_first_line(error)}); mend it, or leave {name} out"
+                f"--trackers {name}: cannot be opened ({first_line(error)}); mend it, or leave {name} out"
             ) from error
         self._open[name] = logger
         for row in self.csv.rows:
@@ -177,7 +177,7 @@ class RunLog:
         except Exception as error:  # as above
             self._open = {k: v for k, v in self._open.items() if k != name}
             print(
-                f"iccld: warning: tracker {name} failed and gets no more figures ({_first_line(error)}); "
+                f"iccld: warning: tracker {name} failed and gets no more figures ({first_line(error)}); "
                 "a resumed run hands them in",
                 file=sys.stderr,
             )
@@ -230,7 +230,3 @@ def _close(logger: Logger, *, failed: bool) -> None:
     )  # W&B: a second run of this process is another one
     if callable(finish):
         finish()
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from fake_data import (
 )
 
 from iccld.data.datasets import FileDataset, choose_split, list_splits, open_dataset
-from iccld.data.overlap import shared_images
+from iccld.data.overlap import shared_files, shared_images
 from iccld.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -123,3 +124,12 @@ def test_shared_images_by_link_path_and_content(tmp_path: Path) -> None:
     (val / "copied.png").write_bytes((train / "3.png").read_bytes())
     sets = [open_dataset("folder", tmp_path, split=split, needs_labels=False) for split in ("val", "train")]
     assert shared_images(*sets) == ["copied.png", "hard.png", "linked.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_a_fifo_is_not_waited_for_and_equals_nothing(tmp_path: Path) -> None:
+    pipe, empty = tmp_path / "pipe.png", tmp_path / "empty.png"
+    os.mkfifo(pipe)
+    empty.touch()  # of the same size, as far as the file system says
+    assert shared_files([("pipe.png", pipe)], [("empty.png", empty)]) == []
+    assert shared_files([("empty.png", empty)], [("pipe.png", pipe)]) == []
