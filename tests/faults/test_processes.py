@@ -209,7 +209,12 @@ def test_every_command_ends_at_sigterm_with_143(
     ICCLD(CAMVID11, width=16, latent_channels=4).save_pretrained(model)
     for delay in (2.0, 5.0):
         out = tmp_path / f"out{delay}"
-        names = {"OUT": str(out), "MODEL": str(model), "DATA": str(data), "TARGET": str(tiny_data / "target")}
+        names = {
+            "OUT": str(out),
+            "MODEL": str(model),
+            "DATA": str(tiny_data),
+            "TARGET": str(tiny_data / "target"),
+        }
         running = start(*(names.get(word, word) for word in command))
         time.sleep(delay)
         running.look()
@@ -292,9 +297,7 @@ def test_a_process_of_one_rank_dies(
         assert saved_step(out) == rows(out)
     else:
         assert "another rank has ended" in line
-    assert "iccld/" not in "".join(re.findall(r'File "[^"]*"', command.text)).replace("site-packages/", ""), (
-        "no traceback of ours"
-    )
+    assert not re.search(r'File "[^"]*/iccld/[a-z_/]*\.py"', command.text), "a traceback of ours"
 
 
 def test_ranks_end_with_their_launcher(

@@ -59,6 +59,10 @@ def test_light_modules_load_nothing_heavy(module: str) -> None:
     assert heavy_modules_after(f"import {module}") == []
 
 
+def test_matplotlib_is_loaded_only_to_draw() -> None:
+    assert "matplotlib" not in heavy_modules_after("import iccld.reporting.figures, iccld.reporting.tables")
+
+
 def test_help_of_a_command_does_not_load_torch() -> None:
     modules = [f"iccld.commands.{command.entry.partition(':')[0]}" for command in cli.COMMANDS]
     code = f"import importlib\nfor m in {modules!r}: importlib.import_module(m)"

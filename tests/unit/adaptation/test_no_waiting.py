@@ -6,6 +6,7 @@ Networks and batches lie on torch's ``meta`` device, which knows shapes alone: w
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 from iccld.adaptation.method import Batch
 from iccld.assembly import build_discriminator, build_label_space, build_method, build_model
 from iccld.config import with_settings
+from iccld.models.image_coder import CompactCoder
 from iccld.presets import get_preset, with_method
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -47,6 +49,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_a_step_never_waits_for_the_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # meta knows none
+    narrow = partial(CompactCoder, channels=(8, 12, 16, 24, 32))
+    monkeypatch.setattr("iccld.models.image_coder.CompactCoder", narrow)
     method_name, settings = CASES[name]
     config = with_settings(
         with_method(get_preset("demo").config, method_name),

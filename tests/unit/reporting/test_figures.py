@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,10 +72,3 @@ def test_panels_of_a_row_must_agree_in_size(tmp_path: Path):
     with pytest.raises(AssertionError, match="differ in size"):
         draw(tmp_path / "x.png", [[PHOTO, ROAD[:10]]])
     assert list(tmp_path.iterdir()) == []
-
-
-def test_matplotlib_is_loaded_only_to_draw():
-    code = (
-        "import sys, iccld.reporting.figures, iccld.reporting.tables; sys.exit('matplotlib' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

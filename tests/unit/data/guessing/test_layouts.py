@@ -20,12 +20,17 @@ _CAMVID_NAMES = {c.name for c in CAMVID11.classes}
 
 
 @pytest.mark.parametrize("copy", COPIES.values(), ids=COPIES)
-def test_written_file_gives_every_pixel_its_class(copy: Copy, tmp_path: Path) -> None:
+def test_written_file_says_what_was_seen_and_gives_every_pixel_its_class(copy: Copy, tmp_path: Path) -> None:
     truth = copy.write(tmp_path)
     guess = guess_folder(tmp_path)
     assert (guess.layout, guess.builtin) == (copy.layout, copy.builtin)
     assert list(guess.splits) == list(truth)
-    (tmp_path / "dataset.toml").write_text(to_toml(guess), encoding="utf-8")
+    text = to_toml(guess)
+    assert copy.layout in text
+    assert "# Seen:" in text
+    assert "# Guessed:" in text
+    assert max(map(len, text.splitlines())) <= 120
+    (tmp_path / "dataset.toml").write_text(text, encoding="utf-8")
     for split, images in truth.items():
         data = open_dataset("folder", tmp_path, split=split)
         assert isinstance(data, FileDataset)
@@ -37,16 +42,6 @@ def test_written_file_gives_every_pixel_its_class(copy: Copy, tmp_path: Path) ->
             )
             assert (called[data.label(found[image])] == names).all()
         assert check_dataset("folder", tmp_path, split=split).errors == []
-
-
-@pytest.mark.parametrize("copy", COPIES.values(), ids=COPIES)
-def test_the_file_tells_what_was_seen_and_guessed(copy: Copy, tmp_path: Path) -> None:
-    copy.write(tmp_path)
-    text = to_toml(guess_folder(tmp_path))
-    assert copy.layout in text
-    assert "# Seen:" in text
-    assert "# Guessed:" in text
-    assert max(map(len, text.splitlines())) <= 120
 
 
 def test_from_another_folder(tmp_path: Path) -> None:
