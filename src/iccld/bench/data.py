@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from iccld.bench.plan import Run
@@ -17,11 +18,24 @@ def with_roots(config: TrainConfig, roots: Mapping[str, str]) -> TrainConfig:
 
     Args:
         config: of a plan's run.
-        roots: folders of data sets by name.
+        roots: folders by the names that ``root_name`` looks for.
     """
     d = config.data
-    source, target = roots.get(d.source, d.source_root), roots.get(d.target, d.target_root)
+    source, target = (
+        planned if (name := root_name(kind, planned, roots)) is None else roots[name]
+        for kind, planned in ((d.source, d.source_root), (d.target, d.target_root))
+    )
     return dataclasses.replace(config, data=dataclasses.replace(d, source_root=source, target_root=target))
+
+
+def root_name(kind: str, planned: str | None, roots: Mapping[str, str]) -> str | None:
+    """The name under which ``roots`` has a data set's folder, or None.
+
+    It is the last part of the folder that the plan names, so that data sets of one kind are told apart, or else the
+    kind itself.
+    """
+    names = (kind,) if planned is None else (Path(planned).name, kind)
+    return next((name for name in names if name in roots), None)
 
 
 def refuse_changed_data(runs: Sequence[Run], results: list[Result], roots: Mapping[str, str]) -> None:

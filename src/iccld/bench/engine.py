@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
-from iccld.bench.data import refuse_changed_data, with_roots
+from iccld.bench.data import refuse_changed_data, root_name, with_roots
 from iccld.bench.plan import Plan, Run
 from iccld.bench.results import Result, find_result, read_results, result_path
 from iccld.config import to_dict
@@ -106,7 +106,12 @@ def _start(run: Run, resources: Resources) -> _Worker:
     d = with_roots(run.config, resources.roots).data
     data = replace(d, scene_cache=str(resources.work / "scenes"))
     config = replace(run.config, data=data, threads=resources.threads, trackers=("csv",))
-    used = sorted({name for name in (d.source, d.target) if name in resources.roots})
+    planned = run.config.data
+    names = [
+        root_name(kind, root, resources.roots)
+        for kind, root in ((planned.source, planned.source_root), (planned.target, planned.target_root))
+    ]
+    used = sorted({name for name in names if name is not None})
     roots = f" --roots {' '.join(f'{name}={name.upper()}' for name in used)}" if used else ""
     job = {
         "run": run.name,

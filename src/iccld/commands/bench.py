@@ -41,7 +41,8 @@ class BenchArgs:
     only: tuple[str, ...] = ()
     """Patterns of TASK/VARIANT/SEED, such as '*/iccld/*'; none runs all."""
     roots: tuple[str, ...] = ()
-    """Folders of data sets, such as camvid=data/camvid."""
+    """Folders of data sets, such as camvid=data/camvid. The name is the data set's kind, or the last part of the folder
+    that the plan names."""
     table: bool = False
     """Only writes tables and report of the results that are there."""
     json: JsonFile = None

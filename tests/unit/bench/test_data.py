@@ -54,3 +54,19 @@ def test_results_of_other_data_are_refused_and_moved_data_are_not(tmp_path: Path
         refuse_changed_data(runs, [result], roots)
     older = Result(result.path, result.identity, result.predictions, {})
     refuse_changed_data(runs, [older], roots)  # it does not say what it was measured on
+
+
+def test_data_sets_of_one_kind_are_told_apart_by_the_folders_that_the_plan_names(tmp_path: Path) -> None:
+    settings = '"data.source" = "folder", "data.source_root" = "data/cars", "data.target" = "folder"'
+    text = PLAN.replace('"data.target" = "folder"', f'{settings}, "data.target_root" = "data/fleet"')
+    (tmp_path / "plan.toml").write_text(text)
+    (run,) = read_plan(tmp_path / "plan.toml").runs()
+
+    def roots(**given: str) -> tuple[str | None, str | None]:
+        data = with_roots(run.config, given).data
+        return data.source_root, data.target_root
+
+    assert roots() == ("data/cars", "data/fleet")
+    assert roots(fleet="/a") == ("data/cars", "/a")
+    assert roots(fleet="/a", folder="/b") == ("/b", "/a")
+    assert roots(cars="/a", fleet="/b") == ("/a", "/b")
