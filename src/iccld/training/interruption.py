@@ -1,19 +1,26 @@
-"""Ctrl-C and SIGTERM: the step in hand is finished and saved; a second signal stops at once."""
+"""Ctrl-C and SIGTERM: the step in hand is finished and saved; a second signal, a second later, stops at once."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
 from iccld.exits import interruption_by
 
+# One event may send several signals. Linux repeats the signal that a process has asked for at the death of its parent
+# for every thread of the parent, and Ctrl-C reaches ranks from the terminal and once more from their launcher.
+_ONE_EVENT_SECONDS = 1.0
+
 
 class Interruption:
-    """A context in which the first SIGINT or SIGTERM is only noted, and the second one raises KeyboardInterrupt.
+    """A context in which the first SIGINT or SIGTERM is only noted, and a later one raises KeyboardInterrupt.
+
+    Signals within a second of the first are taken for the same event.
 
     Outside of the main thread, which alone may set handlers, it notes nothing.
 
@@ -23,6 +30,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.signal = 0
+        self._came_at = 0.0
         self._raises = False
         self._previous: dict[int, Any] = {}
 
@@ -56,6 +64,8 @@ class Interruption:
         self._previous = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        again, self.signal = bool(self.signal), self.signal or number
+        if not self.signal:
+            self.signal, self._came_at = number, time.monotonic()
+        again = time.monotonic() - self._came_at > _ONE_EVENT_SECONDS
         if again or self._raises:
             raise interruption_by(number)

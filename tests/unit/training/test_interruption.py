@@ -22,7 +22,9 @@ def test_the_first_signal_only_asks(number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_second_signal_stops_at_once(number: signal.Signals) -> None:
+def test_a_second_signal_stops_at_once(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 10.0, 11.5])
+    monkeypatch.setattr("iccld.training.interruption.time.monotonic", lambda: next(clock))
     before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
 
     def interrupt_twice() -> None:
@@ -33,6 +35,13 @@ def test_the_second_signal_stops_at_once(number: signal.Signals) -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupt_twice()
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_signals_of_one_event_are_one() -> None:
+    with Interruption() as interruption:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+        assert interruption.signal == signal.SIGTERM
 
 
 @pytest.mark.parametrize(
