@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,8 @@ def _training_facts(config: TrainConfig, folder: Path) -> dict[str, Any]:
         if "train/seconds_per_step" in row and int(row["step"]) > config.adaptation.start * config.steps
     ]
     checkpoints = [
-        {"step": int(r["step"])} | {k: float(r[f"val/{k}"]) for k in ("miou", "entropy", "agreement")}
+        {"step": int(r["step"]), "seconds": round(_seconds_until(int(r["step"]), rows), 1)}
+        | {k: float(r[f"val/{k}"]) for k in ("miou", "entropy", "agreement")}
         for r in rows
         if "val/miou" in r
     ]
@@ -160,6 +162,17 @@ def _training_facts(config: TrainConfig, folder: Path) -> dict[str, Any]:
         "checkpoints": checkpoints,
         "last_logged": watched,
     }
+
+
+def _seconds_until(step: int, rows: Sequence[Mapping[str, str]]) -> float:
+    """Seconds of training up to a step, without evaluations, from the paces that were logged on the way."""
+    seconds, last = 0.0, 0
+    for row in rows:
+        if "train/seconds_per_step" in row and last < step:
+            end = min(step, int(row["step"]))
+            seconds += (end - last) * float(row["train/seconds_per_step"])
+            last = end
+    return seconds
 
 
 def _measure(config: TrainConfig, folder: Path, settings: list[tuple[int, int]]) -> list[dict[str, Any]]:

@@ -182,7 +182,9 @@ class Trainer:
                 display.show(self.step, {"train/loss": logs["train/loss"]})
                 if self.step % config.checkpoint_every == 0 or self.step == end:
                     self.save(display)
+                paused = time.monotonic()
                 self._evaluate_on_the_way(log, display, interruption)
+                last_time += time.monotonic() - paused
         return "finished" if self.step >= config.steps else "stopped"
 
     def _fetch(
