@@ -232,3 +232,26 @@ def test_results_that_cannot_be_read_stop_it_at_once(
     assert error.startswith(f"iccld: error: {broken}: is no result of a bench")
     assert error.count("\n") == 1
     assert not (tmp_path / "work").exists()
+
+
+def test_a_dry_run_says_what_is_left_and_starts_nothing(
+    root: Path, finished: tuple[int, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert finished[0] == 1
+    before = sorted(path for path in root.rglob("*"))
+    assert main(command(root, "--dry-run")) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "3 runs, 2 done, 1 to do",
+        "gone/iccld/0: 4 steps, unknown time",
+    ]
+    text = PLAN.replace(
+        'method = "minent"', 'method = "minent"\nsettings = { "adaptation.entropy_weight" = 0.5 }'
+    )
+    (root / "tiny.toml").write_text(text)
+    assert main(command(root, "--dry-run", "--only", "small/*")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (root / "tiny.toml").write_text(PLAN)
+    assert lines[0] == "2 runs, 1 done, 1 to do"
+    assert lines[1].startswith("small/minent/0: 4 steps, about ")
+    assert lines[2].endswith("hours of work, 0.0 with 1 at a time")
+    assert sorted(path for path in root.rglob("*")) == before

@@ -101,6 +101,33 @@ def run_plan(plan: Plan, runs: Sequence[Run], resources: Resources) -> list[str]
     return failures
 
 
+def outlook(runs: Sequence[Run], resources: Resources) -> list[str]:
+    """What ``run_plan`` would do, a line each run that has no result, and the hours that all of them take.
+
+    Hours are guessed from results of the same variant on the same task, or else of its task; where there are none of
+    the task either, only the runs are told.
+
+    Raises:
+        InputError: results that cannot be read.
+    """
+    known = read_results(resources.results)
+    waiting = [run for run in runs if find_result(run, known) is None]
+    clock = _Clock(known, len(runs), resources.jobs)
+    lines = [f"{len(runs)} runs, {len(runs) - len(waiting)} done, {len(waiting)} to do"]
+    seconds = [clock.guess(run) for run in waiting]
+    for run, guess in zip(waiting, seconds, strict=True):
+        took = "unknown time" if guess is None else f"about {format_seconds(guess)}"
+        lines.append(f"{run.name}: {run.config.steps} steps, {took}")
+    guesses = [guess for guess in seconds if guess is not None]
+    if guesses:
+        some = "" if len(guesses) == len(seconds) else f" for {len(guesses)} of them"
+        hours = sum(guesses) / 3600
+        lines.append(
+            f"about {hours:.1f} hours of work{some}, {hours / resources.jobs:.1f} with {resources.jobs} at a time"
+        )
+    return lines
+
+
 def _start(run: Run, resources: Resources) -> _Worker:
     folder = resources.work / run.folder
     d = with_roots(run.config, resources.roots).data
@@ -222,6 +249,10 @@ class _Clock:
         running = sum(max(0.0, self._expected(w.run) - (now - w.started)) for w in workers)
         seconds = (running + sum(map(self._expected, waiting))) / self.jobs
         return f", about {format_seconds(seconds)} left"
+
+    def guess(self, run: Run) -> float | None:
+        """Seconds that a run will take, by runs of its kind; None without any of its task."""
+        return self._expected(run) if any(task == run.task.name for task, _ in self.took) else None
 
     def _expected(self, run: Run) -> float:
         own = self.took.get((run.task.name, run.variant.name))

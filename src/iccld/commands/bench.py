@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from iccld.bench.engine import Resources, run_plan
+from iccld.bench.engine import Resources, outlook, run_plan
 from iccld.bench.plan import read_plan
 from iccld.bench.results import find_result, read_results
 from iccld.bench.tables import plan_tables
@@ -43,6 +43,8 @@ class BenchArgs:
     roots: tuple[str, ...] = ()
     """Folders of data sets, such as camvid=data/camvid. The name is the data set's kind, or the last part of the folder
     that the plan names."""
+    dry_run: bool = False
+    """Only says which runs would be done, and in how many hours."""
     table: bool = False
     """Only writes tables and report of the results that are there."""
     json: JsonFile = None
@@ -64,6 +66,9 @@ class BenchArgs:
             data=[self.plan, *roots],
         ).check()
         plan = read_plan(self.plan)
+        if self.dry_run:
+            print("\n".join(outlook(plan.runs(self.only), resources)))
+            return 0
         failures: list[str] = []
         with human_text(self.json):
             if not self.table:
