@@ -2,7 +2,8 @@
 
 Trains the demo for some steps, and predicts some images, with the threads that are chosen by default, with one and
 with two, in turn: while nothing else runs, and beside one and two processes that keep a core busy each. Each run is a
-process of its own. ETA is what the first line of progress (at 5 % of the steps) says is left, over what was left.
+process of its own. ETA is what the first line of progress (at 5 % of the steps) of the default says is left, over what
+was left.
 
 Bars: by default at most 1.1 times the time of the better of one and two threads; the ETA within 30 %.
 """
@@ -141,7 +142,7 @@ def measure(kind: str, beside: int, options: argparse.Namespace, folder: Path) -
                 runs[mode].append(run)
                 print(f"{kind}, {beside} busy, --threads {mode}: {run}", file=sys.stderr, flush=True)
     seconds = {mode: statistics.median(run["seconds"] for run in of_mode) for mode, of_mode in runs.items()}
-    etas = [run["eta"] for of_mode in runs.values() for run in of_mode if run.get("eta") is not None]
+    etas = [run["eta"] for run in runs[0] if run.get("eta") is not None]
     return {
         "kind": kind,
         "busy": beside,
