@@ -80,6 +80,7 @@ class Variant:
         settings: further changes, by dotted name.
         predictions: (sampling steps, noise draws) that the trained model is measured with; the first is its score.
         tasks: names of the tasks that it is run on.
+        published: mIoU of the method on GTA5 → Cityscapes in its paper, in percent; None where there is none.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Variant:
     settings: Mapping[str, Any]
     predictions: tuple[tuple[int, int], ...]
     tasks: tuple[str, ...]
+    published: float | None = None
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,7 @@ class _VariantEntry:
     settings: _Settings = field(default_factory=dict)
     predictions: _Predictions | None = None
     tasks: tuple[str, ...] | None = None
+    published: Annotated[float, Range(0, 100)] | None = None
 
 
 @dataclass(frozen=True)
@@ -221,7 +224,9 @@ def _plan(content: _Content, name: str) -> Plan:
     for key, entry in content.variants.items():
         predictions = content.predictions if entry.predictions is None else entry.predictions
         of_tasks = tuple(tasks) if entry.tasks is None else entry.tasks
-        variants[key] = Variant(key, entry.title or key, entry.method, entry.settings, predictions, of_tasks)
+        variants[key] = Variant(
+            key, entry.title or key, entry.method, entry.settings, predictions, of_tasks, entry.published
+        )
         if entry.method not in get_args(Method):
             raise ValueError(
                 f"variant {key}: unknown method {entry.method!r}; {suggest(entry.method, get_args(Method))}"

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from iccld.bench.plan import Plan, Task, Variant
 from iccld.bench.results import Result, find_result
+from iccld.bench.standings import first_reached, learning_curve, rank_methods
 from iccld.escaping import in_markdown
+from iccld.progress import format_seconds
 
 _REFERENCES = ("source_only", "oracle")
 
@@ -58,9 +60,12 @@ def task_results(plan: Plan, results: list[Result], paces: Paces | None = None) 
     """The tables of every task that has results; see ``plan_tables``."""
     found = []
     for task in plan.tasks.values():
-        column = _Column(plan, task, results, paces)
+        column = Column(plan, task, results, paces)
         if column.found:
-            tables = (column.scores(), column.predictions(), column.selection(), column.classes())
+            tables = (
+                *(column.scores(), column.time_to_quality()),
+                *(column.predictions(), column.selection(), column.classes()),
+            )
             found.append(TaskResults(task.title, tables, column.mious()))
     return found
 
@@ -76,18 +81,44 @@ def plan_tables(plan: Plan, results: list[Result], paces: Paces | None = None) -
     parts = [f"## {in_markdown(plan.title)}"]
     for task in task_results(plan, results, paces):
         parts += [f"### {in_markdown(task.title)}", *(table.markdown() for table in task.tables)]
+    order = published_order(plan, results)
+    if order is not None:
+        parts += [f"### {order.title}", order.markdown()]
     if len(parts) == 1:
         parts.append("No results yet.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def published_order(plan: Plan, results: list[Result]) -> Table | None:
+    """The order of the methods that have published figures, here and there; None where it cannot be told yet."""
+    published = {v.name: v.published for v in plan.variants.values() if v.published is not None}
+    columns = [Column(plan, task, results, None) for task in plan.tasks.values()]
+    mious = [
+        {name: statistics.fmean(r.miou for r in found) for name, found in column.rows()} for column in columns
+    ]
+    ranking = rank_methods(mious, published)
+    if ranking is None:
+        return None
+    rows = [
+        [plan.variants[name].title, f"{published[name]:.1f}", f"{ranking.published[name]:g}", f"{rank:.1f}"]
+        for name, rank in sorted(ranking.here.items(), key=lambda item: item[1])
+    ]
+    title = f"Order of the methods: Spearman's ρ = {ranking.correlation:.2f} with the published one"
+    return _table(title, ["method", "published mIoU", "rank there", "mean rank here"], rows)
+
+
 def score_table(plan: Plan, task: Task, results: list[Result], paces: Paces | None = None) -> str:
     """The table of scores of one task alone; see ``plan_tables``."""
-    return _Column(plan, task, results, paces).scores().markdown()
+    return Column(plan, task, results, paces).scores().markdown()
 
 
-class _Column:
-    """The results of one task."""
+class Column:
+    """The results of one task.
+
+    Attributes:
+        by_seed: of each variant, by its name.
+        variants: by name, in the order of the plan.
+    """
 
     def __init__(self, plan: Plan, task: Task, results: list[Result], paces: Paces | None) -> None:
         self.paces = None if paces is None else paces.get(task.name, {})
@@ -108,12 +139,12 @@ class _Column:
 
     def mious(self) -> dict[str, tuple[float, ...]]:
         """Of each variant, one for each seed."""
-        return {self.variants[name].title: tuple(r.miou for r in results) for name, results in self._rows()}
+        return {self.variants[name].title: tuple(r.miou for r in results) for name, results in self.rows()}
 
     def scores(self) -> Table:
         """MIoU, gap closed, cost."""
         rows = []
-        for name, results in self._rows():
+        for name, results in self.rows():
             closed = self._gap_closed(name)
             rows.append(
                 [
@@ -132,10 +163,34 @@ class _Column:
             return f"{_mean(results, 'seconds_per_adapting_step'):.2f}"
         return f"{self.paces[name]:.2f}" if name in self.paces else "–"
 
+    def time_to_quality(self) -> Table:
+        """When ICCLD, the first variant of that method, has what each other method has in the end."""
+        curves = {name: learning_curve(results) for name, results in self.rows()}
+        own = next((name for name in curves if self.variants[name].method == "iccld"), None)
+        rows = []
+        for name, curve in curves.items():
+            if (
+                own is None
+                or not curve
+                or not curves[own]
+                or self.variants[name].method in ("iccld", "oracle")
+            ):
+                continue
+            end = curve[-1]
+            reached = first_reached(curves[own], end.miou)
+            rows.append(
+                [self.variants[name].title, f"{end.miou:.1f}", format_seconds(end.seconds)]
+                + ["never" if reached is None else format_seconds(reached)]
+                + ["–" if reached is None else f"{100 * reached / end.seconds:.0f} %"]
+            )
+        title = self.variants[own].title if own else ""
+        head = ["method", "mIoU at the end", "time", f"{title} has that after", "share of the time"]
+        return _table("Time to quality (training alone, mean of seeds)", head, rows)
+
     def predictions(self) -> Table:
         """What steps and draws do, and how far the model can be trusted."""
         rows = []
-        for name, results in self._rows():
+        for name, results in self.rows():
             for steps, draws in self.variants[name].predictions:
                 found = [_prediction(r, steps, draws) for r in results]
 
@@ -168,7 +223,7 @@ class _Column:
             "best by target labels (forbidden)": lambda c: c["miou"],
         }
         rows = []
-        for name, results in self._rows():
+        for name, results in self.rows():
             several = [r.facts["checkpoints"] for r in results if len(r.facts["checkpoints"]) > 1]
             if several:
                 row = [_spread([max(c, key=choose)["miou"] for c in several]) for choose in choices.values()]
@@ -179,7 +234,7 @@ class _Column:
         """IoU of each class."""
         names = list(next(iter(next(iter(self.by_seed.values())).values())).facts["iou"])
         rows = []
-        for name, results in self._rows():
+        for name, results in self.rows():
             row = [self.variants[name].title]
             for label in names:
                 values = [r.facts["iou"][label] for r in results if r.facts["iou"][label] is not None]
@@ -187,7 +242,8 @@ class _Column:
             rows.append(row)
         return _table("IoU of each class", ["method", *names], rows)
 
-    def _rows(self) -> list[tuple[str, list[Result]]]:
+    def rows(self) -> list[tuple[str, list[Result]]]:
+        """Variants that have results, with these."""
         return [(name, list(self.by_seed[name].values())) for name in self.variants if name in self.by_seed]
 
     def _gap_closed(self, name: str) -> float | None:
