@@ -39,7 +39,7 @@ class Reliability:
 
 
 class ErrorDetection:
-    """How well a score ranks wrong pixels above right ones: the area under the ROC curve.
+    """How well a score ranks wrong pixels above right ones.
 
     Scores are counted in bins of their fourth root, which are fine near zero, where sure pixels crowd; pixels in the
     same bin count as ties.
@@ -65,3 +65,26 @@ class ErrorDetection:
         below = self.right.cumsum(0) - self.right
         wins = (self.wrong * (below + self.right / 2)).sum()
         return float(wins / (self.wrong.sum() * self.right.sum()))
+
+    @property
+    def aurc(self) -> float:
+        """Area under the risk-coverage curve (Geifman et al. 2019), in [0, 1]; NaN without pixels.
+
+        The mean error rate of the surest pixels over all numbers of them that may be kept. Pixels of a bin are kept
+        at once.
+        """
+        pixels = self.right + self.wrong
+        risk = self.wrong.cumsum(0) / pixels.cumsum(0).clamp_min(1.0)
+        return float((pixels * risk).sum() / pixels.sum())
+
+    @property
+    def fpr95(self) -> float:
+        """Share of right pixels among those that are called wrong when 95 % of the wrong ones are; NaN as ``auroc``.
+
+        In [0, 1]: the false positive rate at a true positive rate of 95 %, wrong pixels being the positives.
+        """
+        found = self.wrong.flip(0).cumsum(0) / self.wrong.sum()
+        called = self.right.flip(0).cumsum(0) / self.right.sum()
+        if found[-1] != found[-1]:
+            return float("nan")
+        return float(called[(found >= 0.95 - 1e-12).nonzero()[0, 0]])

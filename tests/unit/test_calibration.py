@@ -147,3 +147,26 @@ def test_scores_of_many_images_add_up() -> None:
     for part in (slice(0, 0), slice(0, 1), slice(1, 250), slice(250, 400)):
         detection.update(torch.from_numpy(score[part]), torch.from_numpy(right[part]))
     assert detection.auroc == pytest.approx(by_ranks(score, right), abs=1e-12)
+
+
+# -- risk and coverage -------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=1, max_size=60))
+def test_risk_and_false_positives_by_brute_force(pixels: list[tuple[int, bool]]) -> None:
+    score = np.array([value / 12 for value, _ in pixels], np.float32)
+    right = np.array([hit for _, hit in pixels])
+    detection = ErrorDetection()
+    for part in (slice(0, len(score) // 2), slice(len(score) // 2, None)):
+        detection.update(torch.from_numpy(score[part]), torch.from_numpy(right[part]))
+    risks = [float((~right[score <= value]).mean()) for value in score]
+    assert detection.aurc == pytest.approx(np.mean(risks))
+    if right.all() or not right.any():
+        assert math.isnan(detection.fpr95)
+        return
+    rates = [
+        (score[right] >= threshold).mean()
+        for threshold in score
+        if (score[~right] >= threshold).mean() >= 0.95
+    ]
+    assert detection.fpr95 == pytest.approx(min(rates))

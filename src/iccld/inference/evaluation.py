@@ -41,12 +41,14 @@ class Measured:
         prediction: what the model said, in its own label space.
         answer: the predicted classes in the protocol's space, 255 where it has none for them.
         truth: the true classes in the protocol's space, 255 where nothing counts.
+        table: of each of the model's classes, the class in the protocol's space, 255 where there is none.
     """
 
     index: int
     prediction: Prediction
     answer: LabelMap
     truth: LabelMap
+    table: UInt8[np.ndarray, " k"]
 
     @property
     def right(self) -> Bool[np.ndarray, "h w"]:
@@ -124,7 +126,7 @@ def evaluate_model(
         answer, truth = answer_table[prediction.labels], truth_table[label]
         confusion.update(torch.from_numpy(answer), torch.from_numpy(truth))
         if observe is not None:
-            observe(Measured(index, prediction, answer, truth))
+            observe(Measured(index, prediction, answer, truth, answer_table[: len(model.label_space)]))
     return _scores(confusion, protocol, num_images, dataset.name)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iccld.inference.trust import evaluate_trust
+from iccld.inference.trust import SIGNALS, evaluate_trust
 from iccld.labels import CITYSCAPES19, PROTOCOLS
 from iccld.models.prediction import Prediction
 
@@ -61,7 +61,45 @@ def test_known_answers(dataset: Any) -> None:
     assert trust["auroc_entropy"] == 0.75
     assert trust["auroc_confidence"] == 1  # doubts 0.45 and 0.25 against 0.05 and 0.15
     assert trust["auroc_mutual_information"] == 0
-    assert set(trust) == {"ece", "auroc_entropy", "auroc_confidence", "auroc_mutual_information"}
+    # Surest first: right, right, wrong, wrong; then right, wrong, right, wrong; then wrong, wrong, right, right.
+    assert trust["aurc_confidence"] == pytest.approx((0 + 0 + 1 / 3 + 1 / 2) / 4)
+    assert trust["aurc_entropy"] == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 2) / 4)
+    assert trust["aurc_mutual_information"] == pytest.approx((1 + 1 + 1 / 2 + 1 / 2) / 4)
+    # To find both wrong ones, none, one of two, or both right ones are called wrong too.
+    assert [trust[f"fpr95_{name}"] for name in SIGNALS[:3]] == [0.5, 0, 1]
+    # Of the mean of doubt and information: 0.175 and 0.225 are right, 0.325 and 0.175 wrong.
+    assert trust["auroc_combined"] == pytest.approx((1 + 1 + 0.5 + 0) / 4)
+    assert set(trust) == {"ece", "class_ece"} | {
+        f"{figure}_{name}" for figure in ("auroc", "aurc", "fpr95") for name in SIGNALS
+    }
+
+
+@pytest.mark.parametrize("protocol", ["cityscapes19", "camvid11"])
+def test_calibration_of_every_class(protocol: str, make_dataset: Callable[..., Any]) -> None:
+    """Against a loop over classes and bins."""
+    rng = np.random.default_rng(0)
+    painted = make_dataset(sizes=((30, 40),))
+    painted.labels = [rng.choice(np.array([0, 2, 13, 15, 255], np.uint8), (30, 40))]
+    labels, confidence = rng.choice([0, 13, 15, 18], (30, 40)), rng.uniform(0.1, 1, (30, 40))
+    model = Doubter(labels, confidence, confidence, confidence)
+    _, trust = evaluate_trust(model, painted, PROTOCOLS[protocol])
+
+    space = PROTOCOLS[protocol].space
+    table = np.array(CITYSCAPES19.lut_to(space), np.uint8)
+    probabilities = model.predict(painted.image(0)).probabilities
+    truth = table[painted.labels[0]]
+    counted = truth != 255
+    errors = []
+    for index in range(len(space)):
+        of_class = probabilities[table[:19] == index].sum(axis=0)[counted]
+        hits = truth[counted] == index
+        error = 0.0
+        for low in range(15):
+            inside = (of_class > low / 15) & (of_class <= (low + 1) / 15)
+            if inside.any():
+                error += abs(of_class[inside].mean() - hits[inside].mean()) * inside.mean()
+        errors.append(error)
+    assert trust["class_ece"] == pytest.approx(np.mean(errors), abs=1e-4)
 
 
 def test_images_add_up_and_settings_arrive(model: Any, make_dataset: Callable[..., Any]) -> None:
@@ -69,7 +107,9 @@ def test_images_add_up_and_settings_arrive(model: Any, make_dataset: Callable[..
     assert [(c["steps"], c["draws"], c["seed"]) for c in model.calls] == [(3, 2, 5)] * 2
     # It is never wrong and says so; where nothing is wrong, nothing can be ranked.
     assert trust["ece"] == pytest.approx(0, abs=1e-6)
-    assert all(math.isnan(value) for name, value in trust.items() if name != "ece")
+    assert all(math.isnan(value) for name, value in trust.items() if name.startswith(("auroc", "fpr95")))
+    assert all(value == 0 for name, value in trust.items() if name.startswith("aurc"))
+    assert trust["class_ece"] == pytest.approx(0, abs=1e-6)
 
 
 def test_answers_are_judged_by_the_classes_of_the_protocol(dataset: Any) -> None:

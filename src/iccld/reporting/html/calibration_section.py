@@ -11,6 +11,9 @@ _NAMES = {
     "auroc_entropy": "AUROC of entropy",
     "auroc_confidence": "AUROC of 1 − confidence",
     "auroc_mutual_information": "AUROC of mutual information between draws",
+    "aurc_confidence": "area under the risk-coverage curve (AURC) of confidence, 0 is best",
+    "fpr95_confidence": "false positive rate of confidence where 95 % of the wrong pixels are found, 0 is best",
+    "class_ece": "class-wise calibration error, 0 is best",
 }
 
 
