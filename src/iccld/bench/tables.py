@@ -64,7 +64,7 @@ def task_results(plan: Plan, results: list[Result], paces: Paces | None = None) 
         if column.found:
             tables = (
                 *(column.scores(), column.time_to_quality()),
-                *(column.predictions(), column.selection(), column.classes()),
+                *(column.predictions(), column.uncertainty(), column.selection(), column.classes()),
             )
             found.append(TaskResults(task.title, tables, column.mious()))
     return found
@@ -213,6 +213,25 @@ class Column:
             "AUROC mutual information",
         ]
         return _table("Steps, draws and trust", head, rows)
+
+    def uncertainty(self) -> Table:
+        """How well each signal tells wrong pixels from right ones."""
+        rows = []
+        for name, results in self.rows():
+            for steps, draws in self.variants[name].predictions:
+                found = [_prediction(r, steps, draws) for r in results]
+                for signal in ("entropy", "confidence", "mutual_information", "combined"):
+                    if draws == 1 and signal in ("mutual_information", "combined"):
+                        continue  # one draw disagrees with nobody
+                    figures = [
+                        [p[key] for p in found if p.get(key) is not None]
+                        for key in (f"auroc_{signal}", f"aurc_{signal}", f"fpr95_{signal}", "class_ece")
+                    ]
+                    if figures[1]:
+                        place = [self.variants[name].title, str(steps), str(draws), signal.replace("_", " ")]
+                        rows.append([*place, *(_spread(values, 3) for values in figures)])
+        head = ["method", "K", "N", "signal", "AUROC", "AURC", "FPR at 95 % TPR", "class-wise ECE"]
+        return _table("Uncertainty", head, rows)
 
     def selection(self) -> Table:
         """What choosing a checkpoint would change: without labels, and by peeking at them."""

@@ -174,6 +174,22 @@ def test_figures_that_could_not_be_measured(
     assert [row[5:] for row in rows] == [["–", "0.500", "–"]] * 3
 
 
+def test_uncertainty(
+    runs: dict[str, Run], save_result: Save, tables: Callable[[], dict[str, list[Cells]]]
+) -> None:
+    whole = {"miou": 1.0, "ece": 0.5, "auroc_entropy": 0.5, "auroc_confidence": 0.5, "class_ece": 0.02}
+    whole |= {"auroc_mutual_information": 0.4}
+    more = {"aurc_confidence": 0.1, "fpr95_confidence": 0.3, "aurc_mutual_information": 0.2}
+    values = [measured(1, 1, **whole, **more), measured(4, 1, **whole), measured(1, 8, **whole, **more)]
+    save_result(runs["near/iccld/3"], predictions=values)
+    assert tables()["Near"][2] == [
+        ["method", "K", "N", "signal", "AUROC", "AURC", "FPR at 95 % TPR", "class-wise ECE"],
+        ["ICCLD", "1", "1", "confidence", "0.500", "0.100", "0.300", "0.020"],
+        ["ICCLD", "1", "8", "confidence", "0.500", "0.100", "0.300", "0.020"],
+        ["ICCLD", "1", "8", "mutual information", "0.400", "0.200", "–", "0.020"],
+    ]
+
+
 def test_selection(
     runs: dict[str, Run], save_result: Save, tables: Callable[[], dict[str, list[Cells]]]
 ) -> None:
