@@ -44,7 +44,7 @@ COMMANDS = (
     Command("report", "one HTML page of a run, or of several side by side", "report:ReportArgs"),
     Command("rank", "order unlabeled frames by what to label next", "rank:RankArgs"),
     Command("app", "try a model on images and clips in the browser", "app:AppArgs"),
-    Command("export", "write a model for ONNX Runtime, OpenVINO or torch", "export:ExportArgs"),
+    Command("export", "write a model for ONNX Runtime or OpenVINO", "export:ExportArgs"),
     Command("push", "upload a model and its card to the Hugging Face hub", "push:PushArgs"),
     Command("bench", "compare methods over seeds and tasks from a plan", "bench:BenchArgs"),
     Command("data init", "look at a folder and write its dataset.toml", "data_init:DataInitArgs"),

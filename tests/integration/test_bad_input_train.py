@@ -26,6 +26,12 @@ Flags = Callable[..., list[str]]
 Refuse = Callable[..., str]
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands without ``--out`` look into ``runs``, where the demo of this clone may lie."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+
 @pytest.fixture
 def refuse(capsys: pytest.CaptureFixture[str]) -> Refuse:
     """Runs a command that has to fail and gives the one line that says why."""

@@ -169,6 +169,12 @@ def test_what_is_no_rival_keeps_the_presets_settings(method: str) -> None:
     assert with_method(base, method) == with_settings(base, {"method": method, **uniform})
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands without ``--out`` look into ``runs``, where the demo of this clone may lie."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+
 def _asked(monkeypatch: pytest.MonkeyPatch, *words: str) -> TrainConfig:
     """What ``iccld train`` with these words would train."""
     asked: list[TrainConfig] = []

@@ -73,6 +73,8 @@ class DataCheckArgs:
         splits = (
             list_splits(known.name, root) if known.description is None else tuple(known.description.globs)
         )
+        if not splits:
+            raise InputError(f"{root}: has no split of {known.name}; name the data set's own folder")
         report = check_dataset(
             known.name,
             root,

@@ -17,6 +17,7 @@ from iccld.commands.flags import JsonFile
 from iccld.commands.output import human_text, write_result
 from iccld.commands.train_checks import check_config
 from iccld.config import Method, TrainConfig, to_dict
+from iccld.errors import RunFailedError
 from iccld.exits import OUTCOMES
 from iccld.files import write_json
 from iccld.locks import working_in
@@ -249,6 +250,8 @@ def _conclude(trainer: Trainer, outcome: str, config: TrainConfig, out: Path, da
     from iccld.reporting.curves import curves
     from iccld.training.tracking import read_metrics
 
+    if not (out / RUN).is_file():  # nothing is written into a folder that is no run any more
+        raise RunFailedError(f"{out}: was removed or emptied during the run; run the same command again")
     curves({config.method: out / "metrics.csv"}, out / "curves.png")
     rows = read_metrics(out / "metrics.csv")
     if any("train/adversarial_relief" in row for row in rows):
