@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from iccld.cli import main
+from iccld.labels import CITYSCAPES19
 from iccld.locks import LOCK
+from iccld.models.iccld import ICCLD
 
 Flags = Callable[..., list[str]]
 _ONE = ("--method", "source_only", "--stop-at", "1")
@@ -226,3 +228,52 @@ def test_a_run_beyond_the_memory_is_refused_and_leaves_nothing_in_the_way(
     assert "this run needs about " in line
     assert "of memory, and this process can have 300 MB; lower --data.batch-size" in line
     assert main(own(*_ONE, "--data.batch-size", "2")) == 0, "with another setting, in the same folder"
+
+
+def test_results_go_into_no_folder_of_others(
+    model: str, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tiny_data / "target" / "val" / "images"
+    mine = tmp_path / "mine"
+    shutil.copytree(images, mine)
+    shutil.copytree(model, tmp_path / "model")
+    predictions = tmp_path / "predictions"
+    assert main(["predict", model, str(images), "--out", str(predictions)]) == 0
+    for words in (
+        ["demo", "--out", str(mine)],
+        ["predict", model, str(images), "--out", str(mine)],
+        ["predict", str(tmp_path / "model"), str(images), "--out", str(tmp_path / "model")],
+        ["rank", model, str(images), "--out", str(predictions)],
+    ):
+        folder = Path(words[-1])
+        before = sorted(path for path in folder.rglob("*"))
+        capsys.readouterr()
+        assert main(words) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "is not empty" in line
+        assert line.endswith("choose another folder")
+        assert sorted(path for path in folder.rglob("*")) == before
+
+
+def test_predictions_of_other_classes_do_not_mix(
+    model: str, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, out = str(tiny_data / "target" / "val" / "images"), str(tmp_path / "out")
+    ICCLD(CITYSCAPES19, width=16, latent_channels=4).save_pretrained(tmp_path / "other")
+    assert main(["predict", model, images, "--out", out]) == 0
+    assert main(["predict", model, images, "--out", out]) == 0
+    for words in ([str(tmp_path / "other"), images], [model, images, "--ids", "index"]):
+        capsys.readouterr()
+        assert main(["predict", *words, "--out", out]) == 2
+        assert "is of predictions with other classes or ids; choose another folder" in capsys.readouterr().err
+
+
+def test_the_only_image_that_cannot_be_read_is_a_mistake(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.png").write_text("no picture")
+    assert main(["predict", model, str(tmp_path / "bad.png"), "--out", str(tmp_path / "out")]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len([line for line in printed.err.splitlines() if "error" in line]) == 1
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())

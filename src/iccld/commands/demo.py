@@ -16,7 +16,7 @@ from iccld.exits import OUTCOMES
 from iccld.files import write_json, write_text
 from iccld.labels import protocol_of
 from iccld.locks import working_in
-from iccld.outputs import RUN, Places, claiming
+from iccld.outputs import RUN, Places, claiming, require_own
 from iccld.presets import get_preset
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class DemoArgs:
         config = replace(preset, seed=self.seed, threads=self.threads, steps=steps, eval_every=every)
         Places(files={"--json": (self.json, "json")}, folders={"--out": self.out}).check()
         begun = (self.out / "source_only" / RUN).is_file()
+        require_own(self.out, "demo", f"source_only/{RUN}", "demo of iccld")
         names = () if begun else ("source_only", "iccld", *_FILES)
         with human_text(self.json), working_in(self.out), claiming(self.out, "demo", names):
             code = _run(config, self.out)

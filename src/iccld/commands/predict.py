@@ -27,7 +27,7 @@ from iccld.documents import Range
 from iccld.errors import InputError
 from iccld.exits import interruption_by
 from iccld.locks import working_in
-from iccld.outputs import Places, claiming, places_of
+from iccld.outputs import Places, claiming, places_of, require_own
 
 if TYPE_CHECKING:
     from iccld.data.description import Description
@@ -102,6 +102,7 @@ class PredictArgs:
 
     def run(self) -> int:
         """Predicts; 1 if some inputs could not be."""
+        from iccld.inference.class_key import CLASSES, LEGEND
         from iccld.inference.inputs import find_inputs, split_inputs
         from iccld.inference.media import OUTPUT_KINDS
         from iccld.inference.segmenter import PredictSettings
@@ -116,7 +117,8 @@ class PredictArgs:
         )
         ids = _read_ids(self.ids)
         images, videos = split_inputs(find_inputs(self.inputs, out=self.out))
-        names = (*OUTPUT_KINDS, "classes.json", "legend.png")
+        names = (*OUTPUT_KINDS, CLASSES, LEGEND)
+        require_own(self.out, "predict", CLASSES, "predictions of iccld")
         with working_in(self.out), claiming(self.out, "predict", names):
             return self._predict(images, videos, settings, ids)
 
@@ -136,6 +138,8 @@ class PredictArgs:
             if images:
                 kinds = self.write or OUTPUT_KINDS
                 failures = predict_files(model, images, self.out, write=kinds, ids=ids, settings=settings)
+                if failures and len(images) == 1 and not videos:
+                    raise InputError(failures[0])
                 done = len(images) - len(failures)
                 print(f"{done} image{'' if done == 1 else 's'} predicted: {self.out}/ ({', '.join(kinds)})")
             facts = {"model": self.model, "out": str(self.out), "images": len(images) - len(failures)}

@@ -24,7 +24,7 @@ from iccld.commands.output import human_text, print_failures, write_result
 from iccld.documents import Range
 from iccld.errors import InputError
 from iccld.locks import working_in
-from iccld.outputs import Places, claiming, places_of
+from iccld.outputs import Places, claiming, places_of, require_own
 
 if TYPE_CHECKING:
     from iccld.inference.candidates import Candidate
@@ -113,6 +113,7 @@ class RankArgs:
                 )
         read_written(self.out / "frames")  # before hours of work: what lies there may not be ours
         names = ("rank.csv", "contact_sheet.png")  # of the frames there is a record of its own
+        require_own(self.out, "rank", "rank.csv", "ranking of iccld", besides=["frames", "frames.json"])
         with working_in(self.out), claiming(self.out, "rank", names):
             return self._rank(images, videos, settings)
 

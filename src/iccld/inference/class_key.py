@@ -12,6 +12,8 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
 from iccld.data.image_files import write_png
+from iccld.documents import read_json
+from iccld.errors import InputError
 from iccld.files import write_json
 from iccld.inference.label_ids import Table
 from iccld.inference.rendering import Image
@@ -38,6 +40,17 @@ def write_class_key(out: str | os.PathLike[str], space: LabelSpace, table: Table
     """
     write_json(Path(out) / CLASSES, class_list(space, table))
     write_png(Path(out) / LEGEND, draw_legend(space))
+
+
+def refuse_other_classes(out: str | os.PathLike[str], space: LabelSpace, table: Table) -> None:
+    """Refuses a folder of predictions with other classes or ids: one ``classes.json`` could not explain both.
+
+    Raises:
+        InputError: ``classes.json`` is there and says something else.
+    """
+    path = Path(out) / CLASSES
+    if path.is_file() and read_json(path) != class_list(space, table):
+        raise InputError(f"{path}: is of predictions with other classes or ids; choose another folder")
 
 
 def class_list(space: LabelSpace, table: Table) -> list[dict[str, Any]]:

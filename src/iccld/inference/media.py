@@ -13,7 +13,7 @@ from iccld.data.description import Description
 from iccld.data.image_files import read_image, write_png
 from iccld.errors import InputError
 from iccld.files import printable
-from iccld.inference.class_key import write_class_key
+from iccld.inference.class_key import refuse_other_classes, write_class_key
 from iccld.inference.inputs import InputImage
 from iccld.inference.label_ids import IdKind, index_to_id
 from iccld.inference.prefetch import read_ahead
@@ -63,6 +63,7 @@ def predict_files(
     settings = settings or PredictSettings()
     check_settings(model, settings)
     table = index_to_id(model.label_space, ids)
+    refuse_other_classes(out, model.label_space, table)
     failures, is_explained = [], False
     work = read_ahead(images, lambda item: read_image(item.path))
     for item, result in track(work, len(images), description):

@@ -16,7 +16,7 @@ import numpy as np
 from iccld.data.description import Description
 from iccld.data.image_files import write_png
 from iccld.errors import InputError
-from iccld.inference.class_key import write_class_key
+from iccld.inference.class_key import refuse_other_classes, write_class_key
 from iccld.inference.inputs import InputVideo
 from iccld.inference.label_ids import IdKind, index_to_id
 from iccld.inference.media import OutputKind, draw
@@ -126,6 +126,7 @@ def predict_video(
             no ids of the wanted kind.
     """
     table = index_to_id(model.label_space, ids)
+    refuse_other_classes(out, model.label_space, table)
     limits, smooth = limits or Limits(), TemporalSmoothing(smoothing)
     count, first, end = 0, 0, 0
     with closing(open_source(video)) as source, ExitStack() as files:
