@@ -67,7 +67,8 @@ class ExportArgs:
                 input_height=self.input_height,
                 precision=self.precision,
             )
-        size = sum(f.stat().st_size for f in (out, out.with_suffix(".bin")) if f.is_file())
+        written = (out, out.with_suffix(".bin")) if self.format == "openvino" else (out,)
+        size = sum(file.stat().st_size for file in written)
         with human_text(self.json):
             print(
                 f"exported: {out} ({size / 2**20:.1f} MiB, K = {self.steps}, N = {self.draws}, {self.precision})"
