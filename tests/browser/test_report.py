@@ -24,7 +24,7 @@ LONG = "a_very_long_file_name_without_any_place_to_break_it_" * 3
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The report of one run, and of three side by side, by an untrained model of 19 classes."""
+    """The report of one run, and of two and three side by side, by an untrained model of 19 classes."""
     torch.manual_seed(0)
     model = ICCLD(CITYSCAPES19, width=16, latent_channels=4).eval()
     scenes = StreetScenes(look="camera", count=9, height=64, width=128, seed=3, label_space=CITYSCAPES19)
@@ -45,15 +45,16 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     facts = [("method", "iccld"), ("seed", "0"), ("measured on", LONG)]
     subjects = [Subject(name, facts, record, table, method="iccld") for name in ("one", LONG, "three")]
     folder = tmp_path_factory.mktemp("pages")
-    found = {"one": folder / "one.html", "several": folder / "several.html"}
-    found["one"].write_text(report_page(subjects[:1]), encoding="utf-8")
-    found["several"].write_text(report_page(subjects), encoding="utf-8")
+    found = {}
+    for name, count in (("one", 1), ("two", 2), ("several", 3)):
+        found[name] = folder / f"{name}.html"
+        found[name].write_text(report_page(subjects[:count]), encoding="utf-8")
     return found
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("kind", ["one", "several"])
+@pytest.mark.parametrize("kind", ["one", "two", "several"])
 def test_the_page_is_whole(
     browser: Browser, pages: dict[str, Path], kind: str, width: int, scheme: str
 ) -> None:
@@ -70,7 +71,7 @@ def test_the_page_is_whole(
     assert complaints == []
     assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
     images = page.evaluate("[...document.images].map(i => i.naturalWidth)")
-    assert len(images) == (45 if kind == "one" else 123)
+    assert len(images) == {"one": 45, "two": 84, "several": 123}[kind]
     assert min(images) > 0
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     hidden = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth)"

@@ -75,7 +75,8 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .6rem
   .lists .named { white-space: normal; }
   .lists td { display: flex; justify-content: space-between; gap: 1rem; padding: .15rem 0; white-space: normal; }
   .lists td::before { content: attr(data-label); color: var(--faint); text-align: left; }
-  table.bars tbody th { min-width: 0; white-space: normal; overflow-wrap: anywhere; } td.bar { width: auto; min-width: 48px; }
+  table.bars tbody th { min-width: 0; white-space: normal; overflow-wrap: anywhere; }
+  td.bar { width: auto; min-width: 48px; }
   table.bars td, table.bars th { padding-left: .25rem; padding-right: .25rem; } .bars .named { white-space: normal; }
   table.matrix { table-layout: fixed; width: 100%; } table.matrix thead th:first-child { width: 4.4rem; }
   table.matrix td { min-width: 0; padding: .15rem 0; font-size: .58rem; }
