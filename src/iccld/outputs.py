@@ -70,6 +70,8 @@ class Places:
             self._check_file(flag, path, data, models)
         for flag, folder in self.folders.items():
             if folder is not None:
+                if folder.is_file():
+                    raise InputError(f"{flag} {folder}: is a file; give the name of a folder")
                 _check_folder(flag, folder, data, may_lie_in_data=self.may_lie_in_data)
 
     def _check_file(self, flag: str, path: Path, data: list[Path], models: list[Path]) -> None:

@@ -198,7 +198,7 @@ def test_source_without_labels(flags: Flags, refuse: Refuse, tiny_data: Path, tm
 def test_folder_that_is_a_file(flags: Flags, refuse: Refuse, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("mine")
     line = refuse(flags(tmp_path / "run"))
-    assert "cannot be written" in line
+    assert "is a file; give the name of a folder" in line
     assert (tmp_path / "run").read_text() == "mine"
 
 

@@ -277,3 +277,26 @@ def test_the_only_image_that_cannot_be_read_is_a_mistake(
     assert printed.out == ""
     assert len([line for line in printed.err.splitlines() if "error" in line]) == 1
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["demo"],
+        ["predict", "MODEL", "IMAGES"],
+        ["rank", "MODEL", "IMAGES"],
+        ["data", "scenes"],
+        ["train", "demo"],
+    ],
+    ids=" ".join,
+)
+def test_a_file_is_no_folder_for_results(
+    words: list[str], model: str, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "notes.txt"
+    out.write_text("mine")
+    names = {"MODEL": model, "IMAGES": str(tiny_data / "target" / "val" / "images")}
+    place = [str(out)] if words[0] == "data" else ["--out", str(out)]
+    line = refused([*(names.get(word, word) for word in words), *place], capsys)
+    assert "is a file; give the name of a folder" in line
+    assert out.read_text() == "mine"

@@ -278,7 +278,10 @@ def open_dataset(
         scenes.require_memory()
         return scenes
     if name in DATASET_NAMES and root is None:
-        raise InputError(f"data set {name!r} needs its root folder; give the folder that holds it")
+        raise InputError(
+            f"data set {name!r} needs its root folder; give the folder that holds it "
+            "(--data.source-root and --data.target-root of iccld train, --root of iccld evaluate)"
+        )
     layout = find_files(name, root or "", split, needs_labels)
     return FileDataset(layout, label_space or native_space(layout), needs_labels)
 

@@ -226,6 +226,8 @@ def split_folder(name: str, root: Path, split: str) -> Path:
     there = folders_of_splits(root, name)
     if split not in there:
         hint = suggest(split, there) if there else "there is no folder at all in it"
+        if {"images", "labels"} <= {*there}:
+            hint = "its images/ and labels/ belong to no split, so it is a data set of the kind 'folder'"
         raise InputError(f"{root}: {name} has no split {split!r} here; {hint}")
     return root / split
 
