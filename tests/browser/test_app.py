@@ -414,8 +414,14 @@ def test_video_becomes_a_video_that_plays(open_page: Callable[..., Page], tmp_pa
     expect(page.locator(".facts-of-model").last).to_contain_text("run1: 5 frames, ")
     videos = page.locator("video")
     expect(videos).to_have_count(2)
-    page.wait_for_function(
-        "[...document.querySelectorAll('video')].every(v => v.readyState > 1)", timeout=WAIT
+    # Not wait_for_function: it polls by evaluating a string, which the page's own policy forbids.
+    page.evaluate(
+        """patience => Promise.race([
+            Promise.all([...document.querySelectorAll('video')].map(video => video.readyState > 1 ||
+                new Promise(ready => video.addEventListener('loadeddata', () => ready(true))))),
+            new Promise((_, fail) => setTimeout(() => fail(new Error('a video is not ready')), patience)),
+        ])""",
+        WAIT,
     )
     assert videos.first.evaluate("v => [v.videoWidth, v.videoHeight, v.duration]") == [64, 48, 1]
     expect(page.locator("#again")).to_be_visible()
