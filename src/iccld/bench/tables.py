@@ -107,6 +107,22 @@ def published_order(plan: Plan, results: list[Result]) -> Table | None:
     return _table(title, ["method", "published mIoU", "rank there", "mean rank here"], rows)
 
 
+def overview(plan: Plan, results: list[Result]) -> Table:
+    """One row a method and one column a task: mIoU with its spread over seeds; at the end the mean gap closed."""
+    columns = [Column(plan, task, results, None) for task in plan.tasks.values()]
+    rows = []
+    for variant in plan.variants.values():
+        cells = [
+            _spread([r.miou for r in column.by_seed.get(variant.name, {}).values()], 1) for column in columns
+        ]
+        closed = [column.gap_closed(variant.name) for column in columns]
+        known = [share for share in closed if share is not None]
+        whole = len(known) == len(columns) and variant.name not in _REFERENCES
+        rows.append([variant.title, *cells, f"{100 * statistics.fmean(known):.0f} %" if whole else "–"])
+    rows = [row for row in rows if set(row[1:]) != {"–"}]
+    return _table("Overview", ["method", *(t.title for t in plan.tasks.values()), "mean gap closed"], rows)
+
+
 def score_table(plan: Plan, task: Task, results: list[Result], paces: Paces | None = None) -> str:
     """The table of scores of one task alone; see ``plan_tables``."""
     return Column(plan, task, results, paces).scores().markdown()
@@ -145,7 +161,7 @@ class Column:
         """MIoU, gap closed, cost."""
         rows = []
         for name, results in self.rows():
-            closed = self._gap_closed(name)
+            closed = self.gap_closed(name)
             rows.append(
                 [
                     self.variants[name].title,
@@ -265,8 +281,8 @@ class Column:
         """Variants that have results, with these."""
         return [(name, list(self.by_seed[name].values())) for name in self.variants if name in self.by_seed]
 
-    def _gap_closed(self, name: str) -> float | None:
-        """From the means over the seeds that have all three runs."""
+    def gap_closed(self, name: str) -> float | None:
+        """The share of the way from source-only to oracle, from the means over the seeds that have all three runs."""
         low, high, own = (self.by_seed.get(n, {}) for n in (*_REFERENCES, name))
         shared = [s for s in own if s in low and s in high]
         if not shared:

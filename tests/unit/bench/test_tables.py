@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from iccld.bench.plan import Plan, Run
+from iccld.bench.plan import Plan, Run, read_plan
 from iccld.bench.results import read_results
-from iccld.bench.tables import plan_tables, score_table
+from iccld.bench.tables import overview, plan_tables, score_table
 
 Save = Callable[..., Path]
 Cells = list[list[str]]
@@ -87,6 +87,37 @@ def test_scores(
     # Paces that were measured side by side take the place of the runs' own.
     paced = cells(score_table(plan, plan.tasks["near"], results, {"near": {"advent": 0.777}}))
     assert [row[3] for row in paced[1:]] == ["–", "0.78", "–", "–"]
+
+
+def test_overview(plan: Plan, runs: dict[str, Run], save_result: Save, tmp_path: Path) -> None:
+    for name, miou in {
+        "near/source_only/3": 20,
+        "near/iccld/3": 31,
+        "near/iccld/1": 34,
+        "near/oracle/3": 40,
+    }.items():
+        save_result(runs[name], miou=float(miou))
+    save_result(runs["far/iccld/3"], miou=50.0)
+    table = overview(plan, read_results(tmp_path / "results"))
+    # The oracle is not run on the second task, so how much of a gap is closed there is not known.
+    assert cells(table.markdown()) == [
+        ["method", "Near", "far", "mean gap closed"],
+        ["source only", "20.0", "–", "–"],
+        ["ICCLD", "32.5 ± 2.1", "50.0", "–"],
+        ["oracle", "40.0", "–", "–"],
+    ]
+
+
+def test_overview_averages_the_gap_over_tasks(
+    write_plan: Callable[[str], Path], plan_text: str, save_result: Save, tmp_path: Path
+) -> None:
+    both = read_plan(write_plan(plan_text.rpartition("tasks =")[0]))
+    runs = {f"{run.task.name}/{run.variant.name}": run for run in both.runs() if run.seed == 3}
+    for task, mious in {"near": (20, 30, 40), "far": (10, 13, 20)}.items():
+        for name, miou in zip(("source_only", "iccld", "oracle"), mious, strict=True):
+            save_result(runs[f"{task}/{name}"], miou=float(miou))
+    rows = cells(overview(both, read_results(tmp_path / "results")).markdown())
+    assert rows[2] == ["ICCLD", "30.0", "13.0", "40 %"]  # the mean of 10/20 and 3/10
 
 
 def test_the_gap_is_closed_by_means_not_by_seeds(

@@ -1,0 +1,96 @@
+"""Draws mIoU over training time of every method of a plan, a panel for each task.
+
+``python benchmarks/curves_figure.py benchmarks/plans/rivals.toml --out curves.png`` takes the results from
+benchmarks/results. Time is that of training alone on one core, without evaluations; lines are means over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from iccld.bench.plan import Plan, Variant, read_plan
+from iccld.bench.results import Result, read_results
+from iccld.bench.standings import learning_curve
+from iccld.bench.tables import Column
+from iccld.reporting.canvas import FAINT_INK, FONT_SIZE, INK, new_figure, save_png
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+ROOT = Path(__file__).resolve().parent.parent
+_OWN = "#D55E00"
+_OTHERS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7f7f7f", "#332288", "#117733", "#882255")
+
+
+def draw(plan: Plan, results: list[Result], path: Path) -> Path:
+    """Draws the curves of a plan.
+
+    Args:
+        plan: whose tasks and variants.
+        results: of this plan and others; runs whose results lack times are left out.
+        path: the PNG file.
+    """
+    tasks = list(plan.tasks.values())
+    figure = new_figure(4.4 * len(tasks), 3.6)
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
+    for place, task in enumerate(tasks, start=1):
+        axes = figure.add_subplot(1, len(tasks), place)
+        for index, (name, found) in enumerate(Column(plan, task, results, None).rows()):
+            _draw_curve(axes, plan.variants[name], found, _OTHERS[index % len(_OTHERS)])
+        axes.set_title(task.title.split(",")[0], fontsize=FONT_SIZE, color=INK, loc="left")
+        axes.set_xlabel("minutes of training on one core", fontsize=FONT_SIZE - 1, color=FAINT_INK)
+        axes.tick_params(length=0, labelsize=FONT_SIZE - 1)
+        axes.grid(color="#e6e6e6", linewidth=0.7)
+        axes.set_axisbelow(True)
+        for side, spine in axes.spines.items():
+            spine.set_visible(side == "bottom")
+            spine.set_color("#bbbbbb")
+        if place == 1:
+            axes.set_ylabel("mIoU of the target in percent", fontsize=FONT_SIZE - 1, color=INK)
+    lines, names = _entries(figure.axes)
+    figure.legend(
+        lines, names, loc="outside lower center", ncols=2 * len(tasks), fontsize=FONT_SIZE - 1, frameon=False
+    )
+    return save_png(figure, path)
+
+
+def _draw_curve(axes: Axes, variant: Variant, results: list[Result], color: str) -> None:
+    curve = learning_curve(results)
+    if not curve:
+        return
+    own, reference = variant.method == "iccld", variant.method in ("source_only", "oracle")
+    axes.plot(
+        [point.seconds / 60 for point in curve],
+        [point.miou for point in curve],
+        color=_OWN if own else INK if reference else color,
+        linewidth=2.4 if own else 1.2,
+        linestyle=":" if reference else "-",
+        zorder=3 if own else 2,
+        label=variant.title,
+    )
+
+
+def _entries(panels: list[Axes]) -> tuple[list[Artist], list[str]]:
+    """Each name once, however many panels have it."""
+    entries: dict[str, Artist] = {}
+    for axes in panels:
+        for line, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(name, line)
+    return list(entries.values()), list(entries)
+
+
+def main() -> None:
+    """Draws the figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("plan", type=Path)
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    print(draw(read_plan(arguments.plan), read_results(arguments.results), arguments.out))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Whether uncertainty finds wrong pixels: the diffusion's draws against dropout and an ensemble.
+
+``python benchmarks/uncertainty.py --diffusion RUN... --deterministic RUN... --json out.json`` takes finished runs of
+one pair, one folder for each seed, of ICCLD and of the same with a deterministic head. All are measured on the runs'
+own validation split, in turn:
+
+- each run with one draw, and ICCLD with several draws of noise;
+- each deterministic run with dropout before the denoiser's and the decoder's last layers at prediction alone
+  (Loquercio et al. 2020 show that this needs no other training), several passes averaged (Gal & Ghahramani 2016);
+- the mean of all deterministic runs' probabilities (Lakshminarayanan et al. 2017).
+
+Figures are those of ``iccld.inference.trust.evaluate_trust``, with their mean and standard deviation over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from timing import describe_command
+
+from iccld.assembly import build_val
+from iccld.config import TrainConfig, from_dict
+from iccld.files import write_json
+from iccld.inference.segmenter import Segmenter, load_model
+from iccld.inference.trust import evaluate_trust
+from iccld.labels import LabelSpace, protocol_of
+from iccld.models.iccld import ICCLD
+from iccld.models.images import Images
+from iccld.models.prediction import Prediction, entropy
+from iccld.reporting.environment import describe_code, describe_machine
+
+
+class Committee:
+    """Several answers to one image, averaged: a segmenter of segmenters."""
+
+    def __init__(self, members: Sequence[Segmenter]) -> None:
+        self.members = members
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """That of the members."""
+        return self.members[0].label_space
+
+    def predict(self, images: Images, *, seed: int = 0, **settings: Any) -> Prediction:
+        """The mean of the members' probabilities; their disagreement is the mutual information."""
+        answers = [m.predict(images, seed=seed + i, **settings) for i, m in enumerate(self.members)]
+        mean = np.asarray(np.mean([a.probabilities for a in answers], axis=0, dtype=np.float32))
+        total = entropy(torch.from_numpy(mean)).numpy()
+        within = np.asarray(np.mean([a.uncertainty - a.mutual_information for a in answers], axis=0))
+        labels = mean.argmax(axis=-3).astype(np.uint8)
+        return Prediction(labels, mean, np.maximum(total - within, 0, dtype=np.float32))
+
+
+@contextmanager
+def dropout(model: ICCLD, share: float) -> Iterator[ICCLD]:
+    """Drops that share of the channels that the last layers of denoiser and decoder see."""
+
+    def drop(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (F.dropout2d(inputs[0], share), *inputs[1:])
+
+    layers = (model.denoiser.out, model.label_decoder.head)
+    hooks = [layer.register_forward_pre_hook(drop) for layer in layers]
+    try:
+        yield model
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def main() -> None:
+    """Measures, prints a table and, if asked, writes JSON."""
+    arguments = _arguments()
+    torch.set_num_threads(arguments.threads)
+    rows: dict[str, list[dict[str, float]]] = {}
+    draws = arguments.draws
+
+    def measure(name: str, model: Segmenter, run: Path, **settings: int) -> None:
+        val = build_val(_config(run))
+        scores, trust = evaluate_trust(model, val, protocol_of(model.label_space), **settings)
+        rows.setdefault(name, []).append({"miou": scores.miou, **trust})
+
+    for run in arguments.diffusion:
+        model = load_model(str(run), device="cpu")
+        for steps, count in ((1, 1), (4, 1), (1, draws), (4, draws)):
+            measure(f"ICCLD, K = {steps}, N = {count}", model, run, steps=steps, draws=count)
+    heads = [load_model(str(run), device="cpu") for run in arguments.deterministic]
+    for head, run in zip(heads, arguments.deterministic, strict=True):
+        measure("deterministic head", head, run)
+        with dropout(head, arguments.dropout) as dropping:
+            measure(
+                f"the same, dropout {arguments.dropout:g}, {draws} passes", Committee([dropping] * draws), run
+            )
+    if len(heads) > 1:
+        measure(f"ensemble of {len(heads)} seeds", Committee(heads), arguments.deterministic[0])
+    shown = (
+        "miou",
+        "ece",
+        "class_ece",
+        *(f"{f}_{s}" for s in arguments.signals for f in ("auroc", "aurc", "fpr95")),
+    )
+    print("| | " + " | ".join(shown) + " |")
+    print("|---|" + "---|" * len(shown))
+    for name, seeds in rows.items():
+        print(f"| {name} | " + " | ".join(_spread([seed[key] for seed in seeds]) for key in shown) + " |")
+    if arguments.json:
+        facts = {
+            "command": describe_command("uncertainty.py"),
+            **describe_code(),
+            "machine": describe_machine(arguments.threads, "cpu"),
+            "rows": rows,
+        }
+        write_json(arguments.json, facts)
+
+
+def _config(run: Path) -> TrainConfig:
+    settings = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    settings.pop("preset", None)
+    return from_dict(settings)
+
+
+def _spread(values: Sequence[float]) -> str:
+    deviation = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{fmean(values):.3f}{deviation}"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--diffusion", type=Path, nargs="*", default=[], help="runs of ICCLD")
+    parser.add_argument(
+        "--deterministic", type=Path, nargs="*", default=[], help="runs with a deterministic head"
+    )
+    parser.add_argument("--draws", type=int, default=8, help="noise draws, and passes with dropout")
+    parser.add_argument("--dropout", type=float, default=0.1, help="share of channels dropped")
+    parser.add_argument("--signals", nargs="*", default=["confidence", "mutual_information", "combined"])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
