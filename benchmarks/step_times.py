@@ -128,8 +128,10 @@ def make_step(config: TrainConfig, space: LabelSpace | None = None) -> Step:
     size = (config.data.batch_size, *config.data.crop)
     images = torch.randint(0, 256, (2, size[0], 3, *size[1:]), dtype=torch.uint8)
     names = ["noise"] * size[0]
-    labeled = {"image": images[0], "label": torch.randint(0, len(space), size), "name": names}
-    target = {"image": images[1], "valid": torch.ones(size, dtype=torch.bool), "name": names}
+    valid = torch.ones(size, dtype=torch.bool)
+    labels = torch.randint(0, len(space), size)
+    labeled = {"image": images[0], "label": labels, "valid": valid, "name": names}
+    target = {"image": images[1], "valid": valid, "name": names}
     return Step(update, [(labeled, target if method.uses_target else None)] * config.optim.accumulation)
 
 
