@@ -127,7 +127,7 @@ def measure_parts(step: Step, repeats: int, device: str) -> list[dict[str, Any]]
 
 def _watch_all(parts: _Parts, stack: ExitStack, step: Step) -> None:
     update, student, teacher = step.update, step.update.model, step.update.teacher_model
-    parts.watch(stack, update, "_to_device", "batch to device")
+    parts.watch(stack, update, "to_device", "batch to device")
     # Parts of the student are called by several methods, not by forward alone; the inner of two calls is not counted.
     for module, methods, part in (
         (student.image_coder, ("forward",), "image coder"),
