@@ -161,6 +161,9 @@ class AdaptationConfig:
     """Share of the image that is hidden."""
     color_transfer: Share = 1.0
     """Share of source images that take the color statistics of a target image, to a random degree."""
+    class_color_transfer: Share = 0.0
+    """Share of source images whose classes then take, one by one, the color statistics that the teacher's labels give
+    them in that image."""
     share_at_one: Share = 0.4
     """Share of samples trained at t = 1."""
     self_aligned: Share = 0.7

@@ -161,64 +161,6 @@ def gaussian_blur(
     return blurred.view(images.shape).to(images.dtype)
 
 
-def transfer_color(
-    images: Float[Tensor, "b 3 h w"],
-    styles: Float[Tensor, "b 3 h w"],
-    probability: float = 1.0,
-    *,
-    valid: Bool[Tensor, "b h w"] | None = None,
-    styles_valid: Bool[Tensor, "b h w"] | None = None,
-) -> Float[Tensor, "b 3 h w"]:
-    """Gives images the color statistics of others, to a random degree.
-
-    Mean and covariance of the colors move towards those of the style image by the linear Monge-Kantorovich map
-    (Pitié & Kokaram 2007), by a share drawn from [0.5, 1] for each image.
-
-    Args:
-        images: RGB in [0, 1].
-        styles: images whose colors are taken, one for each image.
-        probability: that an image is changed at all.
-        valid: the pixels of the images that are changed and whose colors count, all if None: padding is no color of
-            an image.
-        styles_valid: the pixels of the styles whose colors count. An image or a style without any changes nothing.
-    """
-    b, _, height, width = images.shape
-    everywhere = torch.ones(b, height, width, dtype=torch.bool, device=images.device)
-    valid = everywhere if valid is None else valid
-    styles_valid = everywhere if styles_valid is None else styles_valid
-    share = (0.5 + 0.5 * torch.rand(b, 1, 1)) * (torch.rand(b, 1, 1) < probability)
-    share = to_device(share, images.device)
-    share = share * (valid.any(dim=2).any(dim=1) & styles_valid.any(dim=2).any(dim=1)).view(-1, 1, 1)
-    with full_precision(images.device):
-        mean, covariance = _color_statistics(images, valid)
-        style_mean, style_covariance = _color_statistics(styles, styles_valid)
-        root, inverse = _root(covariance)
-        middle, _ = _root(root @ style_covariance @ root)
-        identity = torch.eye(3, device=images.device).expand(b, 3, 3)
-        linear = torch.lerp(identity, inverse @ middle @ inverse, share)
-        moved = linear @ (images.float().flatten(2) - mean) + torch.lerp(mean, style_mean, share)
-    moved = moved.unflatten(2, (height, width)).clamp(0, 1).to(images.dtype)
-    return torch.where((share[..., None] > 0) & valid[:, None], moved, images)
-
-
-def _color_statistics(images: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (b 3 1) and covariance (b 3 3) of the colors of each image's valid pixels."""
-    pixels, counted = images.float().flatten(2), valid.float().flatten(1)[:, None]
-    num = counted.sum(dim=2, keepdim=True).clamp_min(1)
-    mean = (pixels * counted).sum(dim=2, keepdim=True) / num
-    centered = (pixels - mean) * counted
-    covariance = centered @ centered.transpose(1, 2) / num
-    # A floor of about one gray level keeps images of a single color from being blown up.
-    return mean, covariance + 2e-5 * torch.eye(3, device=images.device)
-
-
-def _root(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Square root and its inverse of symmetric positive matrices."""
-    values, vectors = torch.linalg.eigh(matrices)
-    roots = values.clamp_min(1e-12).sqrt()
-    return (vectors * roots[:, None]) @ vectors.mT, (vectors / roots[:, None]) @ vectors.mT
-
-
 def cut_mix_mask(labels: Int[Tensor, "b h w"]) -> Bool[Tensor, "b h w"]:
     """Selects a rectangle of half of each image's area, of random shape and place (French et al. 2020, CutMix).
 

@@ -60,6 +60,11 @@ _READERS = (
         "--method iccld, dacs, daformer and mic",
     ),
     _Reader(
+        ("adaptation.class_color_transfer",),
+        lambda c: c.method == "iccld" and _teaches(c),
+        "--method iccld with --adaptation.mixing or --adaptation.masked",
+    ),
+    _Reader(
         ("adaptation.adversarial_weight",),
         lambda c: c.method in ("iccld", "adaptsegnet", "advent"),
         "--method iccld, adaptsegnet and advent",
@@ -160,6 +165,7 @@ _READERS = (
 
 _OFF = {
     "adaptation.color_transfer": 0.0,
+    "adaptation.class_color_transfer": 0.0,
     "adaptation.masked": False,
     "adaptation.mixing": "none",
     "adaptation.adversarial_weight": 0.0,

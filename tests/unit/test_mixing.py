@@ -20,7 +20,6 @@ from iccld.mixing import (
     hsv_jitter,
     mask_patches,
     paste,
-    transfer_color,
     transfer_low_frequencies,
 )
 
@@ -231,37 +230,6 @@ def test_blur_may_leave_the_batch_alone() -> None:
     assert torch.equal(gaussian_blur(image, probability=0.0), image)
 
 
-def test_color_transfer_goes_at_least_half_way_to_the_style() -> None:
-    torch.manual_seed(0)
-    images = 0.5 + 0.05 * torch.randn(1, 3, 16, 16).repeat(300, 1, 1, 1)
-    styles = 0.3 + 0.08 * torch.randn(1, 3, 16, 16).repeat(300, 1, 1, 1)
-    changed = transfer_color(images, styles, probability=0.5)
-    untouched = (changed == images).flatten(1).all(dim=1)
-    assert float(untouched.float().mean()) == pytest.approx(0.5, abs=0.1)
-    mean, style_mean = images[:1].mean(dim=(2, 3)), styles[:1].mean(dim=(2, 3))
-    shares = (changed[~untouched].mean(dim=(2, 3)) - mean) / (style_mean - mean)
-    assert 0.5 - 1e-3 <= float(shares.min()) < 0.55
-    assert 0.95 < float(shares.max()) <= 1 + 1e-3
-    torch.testing.assert_close(shares[:, :1].expand(-1, 3), shares, atol=1e-3, rtol=0)
-
-
-@given(seed=st.integers(0, 1000))
-def test_full_color_transfer_gives_the_styles_mean_and_covariance(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    mixing, style_mixing = 0.06 * np.eye(3) + rng.normal(0, 0.01, (2, 3, 3))  # no flat directions
-    images = torch.from_numpy(0.5 + np.einsum("ij,jhw->ihw", mixing, rng.normal(size=(3, 20, 20)))[None])
-    styles = torch.from_numpy(
-        0.4 + np.einsum("ij,jhw->ihw", style_mixing, rng.normal(size=(3, 20, 20)))[None]
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("iccld.mixing.torch.rand", lambda *shape: torch.full(shape, 0.99999))
-        changed = transfer_color(images.float(), styles.float(), probability=1.0)[0].flatten(1).numpy()
-    expected = styles[0].flatten(1).numpy()
-    np.testing.assert_allclose(changed.mean(axis=1), expected.mean(axis=1), atol=2e-3)
-    # Up to the floor that keeps flat images from being blown up, 2e-5, and what clamping to [0, 1] cuts.
-    np.testing.assert_allclose(np.cov(changed), np.cov(expected), atol=2e-4)
-
-
 def test_hues_turn_about_gray() -> None:
     torch.manual_seed(0)
     image = torch.rand(1, 3, 6, 6)
@@ -269,52 +237,6 @@ def test_hues_turn_about_gray() -> None:
     torch.testing.assert_close(turned[0], image[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(turned[1], image[0].roll(1, dims=0), atol=1e-5, rtol=0)  # red becomes green
     torch.testing.assert_close(turned.mean(dim=1), image.mean(dim=1).expand(4, 6, 6), atol=1e-5, rtol=0)
-
-
-@given(
-    seed=st.integers(0, 1000),
-    rows=st.integers(0, 9),
-    columns=st.integers(0, 9),
-    dtype=st.sampled_from(["fp32", "bf16"]),
-)
-def test_padding_is_no_color_of_an_image(seed: int, rows: int, columns: int, dtype: str) -> None:
-    """Padded images and styles give what the same without padding give."""
-    generator = torch.Generator().manual_seed(seed)
-    image, style = (0.2 + 0.6 * torch.rand(1, 3, 12, 14, generator=generator) for _ in range(2))
-    h, w = 12 - rows, 14 - columns
-    valid = torch.zeros(1, 12, 14, dtype=torch.bool)
-    valid[:, :h, :w] = True
-    padded = image.where(valid[:, None], MEAN_COLOR)
-    torch.manual_seed(seed)
-    plain = transfer_color(image[..., :h, :w], style[..., :h, :w])
-    torch.manual_seed(seed)
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bf16"):
-        styles = style.where(valid[:, None], torch.tensor(1.0))
-        changed = transfer_color(padded, styles, valid=valid, styles_valid=valid)
-    torch.testing.assert_close(changed[..., :h, :w], plain, atol=1e-5, rtol=1e-4)
-    assert torch.equal(changed.where(~valid[:, None], MEAN_COLOR), padded.where(~valid[:, None], MEAN_COLOR))
-
-
-def test_a_style_without_a_valid_pixel_changes_nothing() -> None:
-    images, styles = torch.rand(2, 2, 3, 6, 7, generator=torch.Generator().manual_seed(0))
-    valid = torch.ones(2, 6, 7, dtype=torch.bool)
-    none = valid.clone()
-    none[0] = False
-    changed = transfer_color(images, styles, styles_valid=none)
-    assert torch.equal(changed[0], images[0])
-    assert not torch.equal(changed[1], images[1])
-    assert torch.equal(transfer_color(images, styles, valid=~valid), images)
-
-
-@given(seed=st.integers(0, 1000))
-def test_color_transfer_stays_in_range(seed: int) -> None:
-    torch.manual_seed(seed)
-    images, styles = torch.rand(2, 3, 3, 6, 7)
-    images[0] = 0.5  # an image of one color has no contrast to stretch
-    changed = transfer_color(images, styles, probability=1.0)
-    assert bool(torch.isfinite(changed).all())
-    assert bool(((changed >= 0) & (changed <= 1)).all())
-    assert torch.equal(transfer_color(images, styles, probability=0.0), images)
 
 
 # -- CutMix -----------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ OTHER: dict[str, Any] = {
     "mask_patch": 8,
     "mask_ratio": 0.2,
     "color_transfer": 0.0,
+    "class_color_transfer": 0.7,
     "share_at_one": 1.0,
     "self_aligned": 0.0,
     "denoising_weight": 3.0,

@@ -10,8 +10,9 @@ from torch import nn
 from iccld.adaptation.adversary import MIXED, SOURCE, TARGET, Adversary, DomainMaps, select
 from iccld.adaptation.method import Batch, StepResult, Student, SupervisedLoss, TimeSampling
 from iccld.adaptation.self_training import LabeledImages, SelfTraining, supervised_terms
+from iccld.color_transfer import transfer_class_color, transfer_color
+from iccld.labels import IGNORE
 from iccld.latent_distance import sliced_wasserstein
-from iccld.mixing import transfer_color
 from iccld.models.iccld import ICCLD
 
 
@@ -25,6 +26,8 @@ class Adaptation:
         self_training: teacher and mixing.
         masked: train on masked target images too (from MIC).
         color_transfer: share of source images that take colors of target images.
+        class_color_transfer: share of source images whose classes then take the colors that the teacher's labels
+            give these classes in a target image.
         adversary: None removes the target branch.
         num_domains: 3, or 2 to keep mixed images from the adversary.
     """
@@ -34,6 +37,7 @@ class Adaptation:
     self_training: SelfTraining = field(default_factory=lambda: SelfTraining(teacher_steps=2))
     masked: bool = False
     color_transfer: float = 1.0
+    class_color_transfer: float = 0.0
     adversary: Adversary | None = field(default_factory=Adversary)
     num_domains: int = 3
     labeled_domain: str = "source"
@@ -43,19 +47,13 @@ class Adaptation:
         self, student: Student, teacher: ICCLD, discriminator: nn.Module | None, batch: Batch, step: int
     ) -> StepResult:
         """Computes the losses of all branches from one pass of the student over all images."""
-        if self.color_transfer > 0 and batch.target_images is not None:
-            recolored = transfer_color(
-                batch.images,
-                batch.target_images,
-                self.color_transfer,
-                valid=batch.valid,
-                styles_valid=batch.target_valid,
-            )
-            batch = replace(batch, images=recolored)
-        branches = [LabeledImages("source", batch.images, batch.labels)]
         begun = self.self_training.begun(step) and batch.target_images is not None
+        taught = None
         if begun and (self.self_training.mixing != "none" or self.masked):
             taught = self.self_training.teach(teacher, batch)
+        batch = self._recolor(batch, taught, len(teacher.label_space))
+        branches = [LabeledImages("source", batch.images, batch.labels)]
+        if taught is not None:
             if self.self_training.mixing != "none":
                 branches.append(self.self_training.mix(batch, taught))
             if self.masked:
@@ -84,3 +82,22 @@ class Adaptation:
         source, target = (select(output.denoised.detach(), domain_ids == d) for d in (SOURCE, TARGET))
         logs["train/latent_distance"] = sliced_wasserstein(source, target)
         return StepResult(terms, logs | adversary_logs, seen.detach(), output.denoised)
+
+    def _recolor(self, batch: Batch, taught: LabeledImages | None, num_classes: int) -> Batch:
+        if batch.target_images is None:
+            return batch
+        images = batch.images
+        if self.color_transfer > 0:
+            images = transfer_color(
+                images,
+                batch.target_images,
+                self.color_transfer,
+                valid=batch.valid,
+                styles_valid=batch.target_valid,
+            )
+        if taught is not None and taught.weights is not None and self.class_color_transfer > 0:
+            sure = taught.labels.where(taught.weights > 0, IGNORE)
+            images = transfer_class_color(
+                images, batch.labels, taught.images, sure, num_classes, self.class_color_transfer
+            )
+        return replace(batch, images=images)

@@ -91,6 +91,7 @@ def build_method(config: TrainConfig, label_space: LabelSpace) -> Method:
                 self_training=self_training,
                 masked=a.masked,
                 color_transfer=a.color_transfer,
+                class_color_transfer=a.class_color_transfer,
                 adversary=own_adversary if a.adversarial_weight > 0 else None,
                 num_domains=a.adversarial_domains,
             )

@@ -15,6 +15,7 @@ from iccld.adaptation.method import Batch, Method, SupervisedLoss, TimeSampling
 from iccld.adaptation.oracle import Oracle
 from iccld.adaptation.self_training import SelfTraining
 from iccld.adaptation.source_only import SourceOnly
+from iccld.color_transfer import transfer_class_color
 from iccld.latent_distance import sliced_wasserstein
 from iccld.losses import denoising_loss, domain_loss, segmentation_loss
 from iccld.models.discriminator import LatentDiscriminator
@@ -97,6 +98,25 @@ def test_before_the_start_it_is_source_only(
     late = seeded(method, student, teacher, discriminator, batch, step=10)
     assert not torch.equal(late.loss, plain.loss)
     assert late.seen is not None
+
+
+def test_classes_take_colors_where_the_teacher_is_sure(
+    recorder: Any, teacher: ICCLD, batch: Batch, seeded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught = AT_ONCE.teach(teacher, batch)
+    assert taught.weights is not None
+    half = torch.zeros_like(taught.weights)
+    half[:, : half.shape[1] // 2] = 1.0
+    answer = replace(taught, weights=half)
+    monkeypatch.setattr(SelfTraining, "teach", lambda *_: answer)
+    method = Adaptation(self_training=AT_ONCE, adversary=None, color_transfer=0.0, class_color_transfer=1.0)
+    seeded(method, recorder, teacher, None, batch)
+    shown = recorder.asked[0][:2]
+    sure = answer.labels.where(half > 0, 255)
+    expected = transfer_class_color(batch.images, batch.labels, answer.images, sure, len(teacher.label_space))
+    # The degree is drawn anew each time, but it is the same pixels that change.
+    assert not torch.equal(shown, batch.images)
+    assert torch.equal(shown != batch.images, expected != batch.images)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "iccld": ("iccld", {}),
     "iccld with light steps": ("iccld", {"model.light_steps": True}),
     "classmix": ("iccld", {"adaptation.mixing": "classmix"}),
+    "colors by class": (
+        "iccld",
+        {"adaptation.mixing": "classmix", "adaptation.class_color_transfer": 1.0},
+    ),
     "cutmix, sure pixels": ("iccld", {"adaptation.mixing": "cutmix", "adaptation.weighting": "pixel"}),
     "sure batches": ("iccld", {"adaptation.mixing": "classmix", "adaptation.weighting": "batch"}),
     "masked": ("iccld", {"adaptation.masked": True, "adaptation.mask_patch": 16}),
