@@ -68,7 +68,10 @@ class Adaptation:
         all_images, labels = torch.cat(images), torch.cat([branch.labels for branch in branches])
         times, aligned = self.time_sampling(len(all_images))
         coder = self.supervised.needs_label_coder
-        output = student(all_images, labels, times, aligned, label_coder=coder)
+        # The label coder learns labels, not images: those of the source are enough.
+        output = student(
+            all_images, labels, times, aligned, label_coder=coder, num_reconstructed=len(batch.images)
+        )
         terms, logs = supervised_terms(self.supervised, output, branches)
         if not aligning or self.adversary is None or discriminator is None:
             return StepResult(terms, logs, denoised=output.denoised)

@@ -97,7 +97,8 @@ class TrainingOutput:
         features: the denoiser's last features, of all n images.
         coarse: the image coder's features at stride 32, of all n images.
         times: diffusion times of all n images, as they were used: 1 without diffusion.
-        reconstruction: of D(z_0 + small noise), first m images; None without the label coder.
+        reconstruction: of D(z_0 + small noise), first r images, all m unless asked for fewer; None without the label
+            coder.
         clean: z_0 of the first m images, without gradient; None without the label coder.
     """
 
@@ -106,7 +107,7 @@ class TrainingOutput:
     features: Float[Tensor, "n c h2 w2"]
     coarse: Float[Tensor, "n c3 h3 w3"]
     times: Float[Tensor, " n"]
-    reconstruction: Float[Tensor, "m k h w"] | None = None
+    reconstruction: Float[Tensor, "r k h w"] | None = None
     clean: Float[Tensor, "m d h2 w2"] | None = None
 
 
@@ -303,6 +304,7 @@ class ICCLD(nn.Module):
         *,
         label_coder: bool = True,
         decode_all: bool = False,
+        num_reconstructed: int | None = None,
         reconstruction_noise: float = 0.1,
     ) -> TrainingOutput:
         """One training pass over all branches at once (equations 2 to 7).
@@ -315,6 +317,7 @@ class ICCLD(nn.Module):
                 labels are always aligned.
             label_coder: encode and reconstruct the labels; only a model without diffusion can do without.
             decode_all: give logits of all images, not of the labeled ones alone.
+            num_reconstructed: labels of how many images, from the first on, are reconstructed; None for all m.
             reconstruction_noise: scale of the noise that z_0 bears when it is reconstructed.
         """
         assert label_coder or not self.spec.diffusion, "diffusion noises what the label encoder gives"
@@ -337,9 +340,9 @@ class ICCLD(nn.Module):
         if clean is None:
             logits = self.decode(denoised[:num_decoded], state.take(slice(num_decoded)))
             return TrainingOutput(logits, denoised, features, state.coarse, time)
-        disturbance = to_device(torch.randn(clean.shape), clean.device)
-        disturbed = clean + reconstruction_noise * disturbance
-        rows = torch.cat([torch.arange(num, device=images.device) for num in (num_decoded, num_labeled)])
+        known = clean[:num_reconstructed]
+        disturbed = known + reconstruction_noise * to_device(torch.randn(known.shape), clean.device)
+        rows = torch.cat([torch.arange(num, device=images.device) for num in (num_decoded, len(known))])
         logits = self.decode(torch.cat([denoised[:num_decoded], disturbed]), state.take(rows))
         return TrainingOutput(
             logits[:num_decoded], denoised, features, state.coarse, time, logits[num_decoded:], clean.detach()

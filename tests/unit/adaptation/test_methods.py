@@ -163,7 +163,7 @@ def test_branches(
     if adversary:
         assert torch.equal(images[-2:], batch.target_images)
     branches = ["source", *["mixed"] * mixed, *["masked"] * masked]
-    expected = {f"{name}_{b}" for name in ("seg", "denoising", "reconstruction") for b in branches}
+    expected = {f"{name}_{b}" for name in ("seg", "denoising") for b in branches} | {"reconstruction_source"}
     assert result.terms.keys() == expected | ({"adversarial"} if adversary else set())
     if domains is None:
         assert result.seen is None

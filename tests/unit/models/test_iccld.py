@@ -322,13 +322,14 @@ def test_training_pass_shapes() -> None:
     assert output.denoised.requires_grad
 
 
-def test_training_pass_is_the_equations() -> None:
+@pytest.mark.parametrize("known", [None, 1])
+def test_training_pass_is_the_equations(known: int | None) -> None:
     """Once more with the parts called one by one."""
     model = _build()
     times, aligned = torch.tensor([0.4, 0.7, 0.6]), torch.tensor([False, True, False])
     images, labels = _images(3), _labels(2)
     torch.manual_seed(5)
-    output = model(images, labels, times, aligned, reconstruction_noise=0.2)
+    output = model(images, labels, times, aligned, num_reconstructed=known, reconstruction_noise=0.2)
     torch.manual_seed(5)
     with torch.no_grad():
         state = model.encode_images(images)
@@ -345,9 +346,10 @@ def test_training_pass_is_the_equations() -> None:
             torch.tensor([False, True, True]),
         )
         denoised = model.denoiser(noisy, times, state.context)
-        disturbed = clean + 0.2 * torch.randn(2, 16, 8, 12)
-        first = state.take(slice(2))
-        logits, reconstruction = model.decode(denoised[:2], first), model.decode(disturbed, first)
+        num = known or 2
+        disturbed = clean[:num] + 0.2 * torch.randn(num, 16, 8, 12)
+        logits = model.decode(denoised[:2], state.take(slice(2)))
+        reconstruction = model.decode(disturbed, state.take(slice(num)))
     torch.testing.assert_close(output.clean, clean)
     torch.testing.assert_close(output.denoised, denoised)
     torch.testing.assert_close(output.logits, logits)
