@@ -1,6 +1,6 @@
 """Draws mIoU over training time of every method of a plan, a panel for each task.
 
-``python benchmarks/curves_figure.py benchmarks/plans/rivals.toml --out curves.png`` takes the results from
+``python benchmarks/curves_figure.py benchmarks/plans/development.toml --out curves.png`` takes the results from
 benchmarks/results. Time is that of training alone on one core, without evaluations; lines are means over seeds.
 """
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from performance_tables import performance_tables
 
 from iccld.bench.plan import Plan, read_plan
 from iccld.bench.results import Result, read_results
-from iccld.bench.tables import Paces, plan_tables, score_table
+from iccld.bench.tables import Paces, overview, plan_tables
 from iccld.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,7 +32,7 @@ def main() -> int:
     tables = [plan_tables(plan, results, paces[plan.name]) for plan in plans]
     texts = {
         ROOT / "docs" / "results.md": "\n".join(tables) + _origin(results),
-        ROOT / "README.md": _summary(plans, results, paces),
+        ROOT / "README.md": _summary(plans, results),
         ROOT / "docs" / "backbones.md": _memory(),
         ROOT / "docs" / "performance.md": performance_tables(),
     }
@@ -58,23 +57,17 @@ def _between_markers(document: str, text: str, path: Path) -> str:
     return f"{head}{BEGIN}\n\n{text.strip()}\n\n{END}{rest.split(END, 1)[1]}"
 
 
-def _read_paces(plan: Plan) -> Paces:
-    """What ``benchmarks/step_times.py`` measured; nothing where it was not run."""
+def _read_paces(plan: Plan) -> Paces | None:
+    """What ``benchmarks/step_times.py`` measured; None where it was not run: the runs' own have to do."""
     path = ROOT / "benchmarks" / "step_times" / f"{plan.name}.json"
-    paces: Paces = json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.is_file() else {}
-    return paces
+    return json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.is_file() else None
 
 
-def _summary(plans: list[Plan], results: list[Result], paces: Mapping[str, Paces]) -> str:
-    """The table of scores of every task of the plan of rivals."""
-    parts = []
-    for plan in plans:
-        if plan.name == "rivals":
-            for task in plan.tasks.values():
-                table = score_table(plan, task, results, paces[plan.name])
-                if table.count("\n") > 1:
-                    parts.append(f"{task.title}:\n\n{table}")
-    return "\n\n".join(parts) or "No results yet."
+def _summary(plans: list[Plan], results: list[Result]) -> str:
+    """The methods side by side on the reported pairs."""
+    tables = [overview(plan, results) for plan in plans if plan.name == "pairs"]
+    rows = "\n\n".join(table.markdown() for table in tables)
+    return rows or "The reported pairs have not been run yet."
 
 
 def _memory() -> str:

@@ -1,4 +1,4 @@
-"""What a training step of each method costs: ``python benchmarks/step_times.py benchmarks/plans/rivals.toml``.
+"""What a training step of each method costs: ``python benchmarks/step_times.py benchmarks/plans/development.toml``.
 
 Takes steps of all variants of a plan in turn within one process, on noise at the plan's sizes, with every branch of
 the method at work, and keeps the mean of each: how many samples need a second pass is drawn anew at each step. The

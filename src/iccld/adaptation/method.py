@@ -141,7 +141,7 @@ class SupervisedLoss:
             # What has no label is no goal: its latent would be that of no class at all, which no answer can be.
             counted = (labels != IGNORE).float() if weights is None else weights * (labels != IGNORE)
             raw["denoising"] = denoising_loss(output.denoised[rows], output.clean[rows], counted)
-            if rows.start < len(output.reconstruction):
+            if len(output.reconstruction[rows]):
                 raw["reconstruction"] = segmentation_loss(output.reconstruction[rows], labels, weights)
         terms = {f"{name}_{domain}": shares[name] * loss for name, loss in raw.items()}
         return terms, {f"train/loss_{name}_{domain}": loss.detach() for name, loss in raw.items()}

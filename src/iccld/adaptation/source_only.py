@@ -35,5 +35,5 @@ class SourceOnly:
         output = student(
             batch.images, batch.labels, times, aligned, label_coder=self.supervised.needs_label_coder
         )
-        terms, logs = self.supervised(output, batch.labels, slice(0, len(batch.labels)), self.labeled_domain)
+        terms, logs = self.supervised(output, batch.labels, slice(None), self.labeled_domain)
         return StepResult(terms, logs, denoised=output.denoised)

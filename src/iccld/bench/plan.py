@@ -49,6 +49,7 @@ _YOUNGER = (
     ("data", "source_stretch"),
     ("data", "cat_max_ratio"),
     ("model", "light_steps"),
+    ("adaptation", "class_color_transfer"),
 )
 
 

@@ -24,7 +24,7 @@ from iccld.outputs import Places
 class BenchArgs:
     """Runs what a plan lacks and writes its tables and a report.
 
-    The same command again goes on where it was stopped. Example: iccld bench benchmarks/plans/rivals.toml
+    The same command again goes on where it was stopped. Example: iccld bench benchmarks/plans/development.toml
     --roots camvid=data/camvid --jobs 2
     """
 
