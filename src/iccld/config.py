@@ -204,6 +204,8 @@ class TrainConfig:
     log_every: Count = 20
     eval_every: Whole = 0
     """Evaluate every so many steps (to watch, never to select); 0: at the end only."""
+    eval_images: Whole = 0
+    """These evaluations take so many validation images, at even distances; 0: all, as at the end."""
     trackers: tuple[Tracker, ...] = ("csv", "tensorboard")
     """Where figures go: csv (metrics.csv, written always), tensorboard (files in RUN/tensorboard), wandb, mlflow."""
     stop_at: Count | None = None

@@ -24,6 +24,7 @@ _NEUTRAL = {
     "keep_checkpoints": 1,
     "log_every": 20,
     "eval_every": 0,
+    "eval_images": 0,
     "trackers": ["csv", "tensorboard"],
     "stop_at": None,
     "device": "auto",
@@ -36,6 +37,7 @@ _NEUTRAL = {
 _SUPERVISED = ("share_at_one", "self_aligned", "denoising_weight", "reconstruction_weight", "teacher_decay")
 _ICCLD_ALONE = (
     "color_transfer",
+    "class_color_transfer",
     "masked",
     "adversarial_input",
     "adversarial_domains",
@@ -113,7 +115,7 @@ class Run:
         """Where it trains, below the work folder: another name as soon as a setting changes."""
         plain = to_dict(identity(self.config))
         # Younger than folders that are there: a run that was interrupted is to be found again.
-        del plain["trackers"], plain["checkpoint_minutes"]
+        del plain["trackers"], plain["checkpoint_minutes"], plain["eval_images"]
         fresh = to_dict(TrainConfig())
         for group, name in _YOUNGER:
             if plain[group][name] == fresh[group][name]:

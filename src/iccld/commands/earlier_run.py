@@ -27,6 +27,7 @@ _FREE = (
     "keep_checkpoints",
     "log_every",
     "eval_every",
+    "eval_images",
     "device",
     "threads",
     "trackers",

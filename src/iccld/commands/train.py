@@ -212,6 +212,7 @@ def _train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None)
     if fabric.is_global_zero:
         check_data(out, data)
     loaders = assembly.build_loaders(config, data, method, fabric, out / "cache")
+    evaluation = assembly.build_evaluation(config, data)
     trainer = Trainer(
         config,
         fabric=fabric,
@@ -220,7 +221,8 @@ def _train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None)
         method=method,
         loaders=loaders,
         out=out,
-        evaluate=assembly.build_evaluation(config, data),
+        evaluate=evaluation,
+        watch=evaluation and evaluation.of_some(config.eval_images),
         preset=preset,
     )
     with assembly.explaining_lost_ranks():

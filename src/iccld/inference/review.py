@@ -79,24 +79,25 @@ def choose_unmeasured(num_images: int, *, count: int = 6, seed: int = 0) -> list
     return [Choice(int(index), "random", None) for index in sorted(drawn)]
 
 
-class _FirstImage:
-    """A data set of the first image of another."""
+class _SomeImages:
+    """A data set of some images of another, at even distances, the first and the last among them."""
 
-    def __init__(self, dataset: SegmentationDataset) -> None:
+    def __init__(self, dataset: SegmentationDataset, count: int) -> None:
         self._dataset, self.name = dataset, dataset.name
         self.label_space, self.has_labels = dataset.label_space, dataset.has_labels
+        self._indices = np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int)).tolist()
 
     def __len__(self) -> int:
-        return 1
+        return len(self._indices)
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        return self._dataset.image(index)
+        return self._dataset.image(self._indices[index])
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        return self._dataset.label(index)
+        return self._dataset.label(self._indices[index])
 
     def file_name(self, index: int) -> str:
-        return self._dataset.file_name(index)
+        return self._dataset.file_name(self._indices[index])
 
 
 class RunEvaluation:
@@ -114,9 +115,17 @@ class RunEvaluation:
         self.val, self.protocol = val, protocol
         self.last: tuple[Scores, Review] | None = None
 
+    def of_some(self, count: int) -> RunEvaluation:
+        """The same of so many images, at even distances; of all for 0 or where there are no more."""
+        return (
+            self
+            if not 0 < count < len(self.val)
+            else RunEvaluation(_SomeImages(self.val, count), self.protocol)
+        )
+
     def expected_seconds(self, teacher: Segmenter, student: Segmenter) -> float:
         """What a whole evaluation will take, from two of one image: the first one prepares the kernels."""
-        one = RunEvaluation(_FirstImage(self.val), self.protocol)
+        one = RunEvaluation(_SomeImages(self.val, 1), self.protocol)
         one(teacher, student)
         begun = time.monotonic()
         one(teacher, student)

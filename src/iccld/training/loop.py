@@ -73,7 +73,8 @@ class Trainer:
         method: computes the losses.
         loaders: give the micro-batches.
         out: the run's folder.
-        evaluate: called with teacher and student at ``eval_every`` and at the end; None for data without labels.
+        evaluate: called with teacher and student at the end; None for data without labels.
+        watch: the same at ``eval_every``; ``evaluate`` if None.
         preset: name for messages and ``config.json``.
     """
 
@@ -88,10 +89,12 @@ class Trainer:
         loaders: Loaders,
         out: Path,
         evaluate: Evaluate | None,
+        watch: Evaluate | None = None,
         preset: str = "custom",
     ) -> None:
         self.config, self.fabric, self.loaders = config, fabric, loaders
-        self.out, self.evaluate, self.preset = out, evaluate, preset
+        self.out, self.preset = out, preset
+        self.evaluate, self.watch = evaluate, watch or evaluate
         self.update = Update(config, fabric=fabric, model=model, discriminator=discriminator, method=method)
         self.rehearsal: Rehearsal | None = None
         self.step = self._saved_step = 0
@@ -296,20 +299,20 @@ class Trainer:
             return
         if self.step % self.config.eval_every == 0:
             with suppress(KeyboardInterrupt), interruption.raising():
-                self._evaluate(log, display)
+                self._evaluate(self.watch, log, display)
 
-    def _evaluate(self, log: RunLog, display: TrainingDisplay) -> None:
+    def _evaluate(self, evaluate: Evaluate | None, log: RunLog, display: TrainingDisplay) -> None:
         self._check_finite()
         try:
-            if self.evaluate is not None and self.fabric.is_global_zero and not log.has(self.step, "val/"):
+            if evaluate is not None and self.fabric.is_global_zero and not log.has(self.step, "val/"):
                 with display.phase("evaluating"):
-                    log.add(self.step, self.evaluate(self.update.teacher_model, self.update.model))
+                    log.add(self.step, evaluate(self.update.teacher_model, self.update.model))
                     display.miou = log.miou
         finally:
             self.fabric.barrier()
 
     def _finish(self, log: RunLog, display: TrainingDisplay) -> None:
-        self._evaluate(log, display)
+        self._evaluate(self.evaluate, log, display)
         if self.fabric.is_global_zero:
             facts = {
                 "preset": self.preset,

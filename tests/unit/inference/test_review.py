@@ -80,6 +80,19 @@ def test_unmeasured_images_are_drawn_once_each():
     assert [c.index for c in choose_unmeasured(2)] == [0, 1]
 
 
+def test_some_images_lie_at_even_distances(model: Any, make_dataset: Callable[..., Any]):
+    dataset = spoiled(make_dataset, [0, 8, 16, 24, 32])
+    evaluation = RunEvaluation(dataset, PROTOCOL)
+    assert evaluation.of_some(0) is evaluation.of_some(5) is evaluation.of_some(9) is evaluation
+    some = evaluation.of_some(3)
+    assert [some.val.file_name(i) for i in range(len(some.val))] == [dataset.file_name(i) for i in (0, 2, 4)]
+    whole, few = evaluation(model, model)["val/miou"], some(model, model)["val/miou"]
+    assert evaluation.last is not None
+    assert some.last is not None
+    assert list(some.last[1].mious.values()) == [evaluation.last[1].mious[i] for i in (0, 2, 4)]
+    assert whole != few
+
+
 def test_the_last_evaluation_of_a_run_is_kept(model: Any, make_dataset: Callable[..., Any]):
     dataset = make_dataset()
     evaluation = RunEvaluation(dataset, PROTOCOL)
