@@ -7,7 +7,9 @@ own validation split, in turn:
 - each run with one draw, and ICCLD with several draws of noise;
 - each deterministic run with dropout before the denoiser's and the decoder's last layers at prediction alone
   (Loquercio et al. 2020 show that this needs no other training), several passes averaged (Gal & Ghahramani 2016);
-- the mean of all deterministic runs' probabilities (Lakshminarayanan et al. 2017).
+- the mean of all deterministic runs' probabilities (Lakshminarayanan et al. 2017);
+- ICCLD's first answer after temperature scaling (Guo et al. 2017). The temperature is fitted without target labels, on
+  source images in target colors and on the parts of them that ClassMix pastes on target images.
 
 Figures are those of ``iccld.inference.trust.evaluate_trust``, with their mean and standard deviation over seeds.
 """
@@ -25,18 +27,24 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 from timing import describe_command
 
-from iccld.assembly import build_val
+from iccld.assembly import build_method, build_val
+from iccld.assembly.datasets import open_training
+from iccld.color_transfer import transfer_color
 from iccld.config import TrainConfig, from_dict
 from iccld.files import write_json
 from iccld.inference.segmenter import Segmenter, load_model
 from iccld.inference.trust import evaluate_trust
-from iccld.labels import LabelSpace, protocol_of
+from iccld.labels import IGNORE, LabelSpace, protocol_of
+from iccld.mixing import class_mix_mask, paste
 from iccld.models.iccld import ICCLD
 from iccld.models.images import Images
 from iccld.models.prediction import Prediction, entropy
 from iccld.reporting.environment import describe_code, describe_machine
+from iccld.resizing import resize_image, resize_label
 
 
 class Committee:
@@ -58,6 +66,62 @@ class Committee:
         within = np.asarray(np.mean([a.uncertainty - a.mutual_information for a in answers], axis=0))
         labels = mean.argmax(axis=-3).astype(np.uint8)
         return Prediction(labels, mean, np.maximum(total - within, 0, dtype=np.float32))
+
+
+class Tempered:
+    """A segmenter with its probabilities to the power 1/T: temperature scaling, for one step and one draw."""
+
+    def __init__(self, model: Segmenter, temperature: float) -> None:
+        self.model, self.temperature = model, temperature
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """That of the model."""
+        return self.model.label_space
+
+    def predict(self, images: Images, **settings: Any) -> Prediction:
+        """The same answer, less sure (T > 1) or surer."""
+        answer = self.model.predict(images, **settings)
+        powers = np.maximum(answer.probabilities, 1e-12) ** np.float32(1 / self.temperature)
+        probabilities = powers / powers.sum(axis=-3, keepdims=True)
+        return Prediction(answer.labels, probabilities, answer.mutual_information)
+
+
+def fit_temperature(model: Segmenter, config: TrainConfig, num_images: int = 64) -> float:
+    """The temperature of least cross-entropy on source and mixed images of a run; target labels are not read."""
+    space = model.label_space
+    labeled, target = open_training(config.data, space, build_method(config, space))
+    assert target is not None
+    size = config.data.target_size or config.data.crop
+    rows = []
+    for number in range(num_images):
+        index, other = (number * (len(data) - 1) // max(1, num_images - 1) for data in (labeled, target))
+        image, label = resize_image(labeled.image(index), size), resize_label(labeled.label(index), size)
+        pair = [
+            torch.from_numpy(x).movedim(-1, 0)[None] / 255
+            for x in (image, resize_image(target.image(other), size))
+        ]
+        torch.manual_seed(number)
+        labels = torch.from_numpy(label).long()[None]
+        recolored = transfer_color(pair[0], pair[1])
+        mask = class_mix_mask(labels)
+        nothing = torch.full_like(labels, IGNORE)
+        for shown, truth in (
+            (recolored, labels),
+            (paste(mask, recolored, pair[1]), paste(mask, labels, nothing)),
+        ):
+            answer = model.predict((255 * shown[0]).round().byte().movedim(0, -1).numpy())
+            known = truth[0].numpy() != IGNORE
+            logs = np.log(np.maximum(answer.probabilities[:, known][:, ::7], 1e-12))
+            rows.append((logs, truth[0].numpy()[known][::7]))
+    logs, truths = np.concatenate([r[0] for r in rows], axis=1), np.concatenate([r[1] for r in rows])
+
+    def cross_entropy(log_temperature: float) -> float:
+        scaled = logs / np.exp(log_temperature)
+        return float(np.mean(logsumexp(scaled, axis=0) - scaled[truths, np.arange(len(truths))]))
+
+    found = minimize_scalar(cross_entropy, bounds=(-1.5, 1.5), method="bounded")
+    return float(np.exp(found.x))
 
 
 @contextmanager
@@ -92,6 +156,9 @@ def main() -> None:
         model = load_model(str(run), device="cpu")
         for steps, count in ((1, 1), (4, 1), (1, draws), (4, draws)):
             measure(f"ICCLD, K = {steps}, N = {count}", model, run, steps=steps, draws=count)
+        temperature = fit_temperature(model, _config(run))
+        print(f"{run}: temperature {temperature:.3f}")
+        measure("ICCLD, K = 1, temperature fitted without target labels", Tempered(model, temperature), run)
     heads = [load_model(str(run), device="cpu") for run in arguments.deterministic]
     for head, run in zip(heads, arguments.deterministic, strict=True):
         measure("deterministic head", head, run)

@@ -11,9 +11,11 @@ import pytest
 import scipy.stats
 import torch
 
+from iccld.config import with_settings
 from iccld.labels import CAMVID11
 from iccld.models.iccld import ICCLD
 from iccld.models.prediction import Prediction
+from iccld.presets import get_preset
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
@@ -59,3 +61,28 @@ def test_dropout_lasts_as_long_as_it_is_asked_for(uncertainty: ModuleType) -> No
         np.testing.assert_array_equal(first, dropping.predict(image, seed=0).probabilities)
     assert np.abs(first - second).max() > 1e-3
     np.testing.assert_array_equal(model.predict(image).probabilities, before)
+
+
+def test_temperature_is_found_again(uncertainty: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels drawn from known probabilities, and a model that is twice as sure as it should be."""
+    rng = np.random.default_rng(3)
+    config = with_settings(get_preset("demo").config, {"data.target_size": [64, 96]})
+    truth = rng.dirichlet(np.full(11, 0.5), size=(64, 96)).astype(np.float32)
+    labels = (truth.cumsum(axis=-1) < rng.random((64, 96, 1))).sum(axis=-1).clip(max=10).astype(np.uint8)
+    sure = np.moveaxis(truth**2 / (truth**2).sum(axis=-1, keepdims=True), -1, 0)
+
+    class Noise:
+        def __len__(self) -> int:
+            return 4
+
+        def image(self, index: int) -> np.ndarray:
+            return np.random.default_rng(index).integers(0, 256, (64, 96, 3), np.uint8)
+
+        def label(self, index: int) -> np.ndarray:
+            return labels
+
+    monkeypatch.setattr(uncertainty, "open_training", lambda *_: (Noise(), Noise()))
+    model = Fixed(sure)
+    assert uncertainty.fit_temperature(model, config, 4) == pytest.approx(2, rel=0.1)
+    cooled = uncertainty.Tempered(model, 2.0).predict(None).probabilities
+    np.testing.assert_allclose(cooled, np.moveaxis(truth, -1, 0), atol=1e-4)
