@@ -63,8 +63,10 @@ class Adaptation:
         domains[: len(batch.images)] = [SOURCE] * len(batch.images)
         aligning = begun and self.adversary is not None and discriminator is not None
         if aligning and batch.target_images is not None:
-            images.append(batch.target_images)
-            domains += [TARGET] * len(batch.target_images)
+            # Half of them, rounded up, serve the discriminator as well for half of the price (docs/log.md).
+            seen_targets = batch.target_images[: (len(batch.target_images) + 1) // 2]
+            images.append(seen_targets)
+            domains += [TARGET] * len(seen_targets)
         all_images, labels = torch.cat(images), torch.cat([branch.labels for branch in branches])
         times, aligned = self.time_sampling(len(all_images))
         coder = self.supervised.needs_label_coder
