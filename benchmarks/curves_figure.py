@@ -10,6 +10,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scaling_figure import dress
+
 from iccld.bench.plan import Plan, Variant, read_plan
 from iccld.bench.results import Result, read_results
 from iccld.bench.standings import learning_curve
@@ -34,25 +36,19 @@ def draw(plan: Plan, results: list[Result], path: Path) -> Path:
         path: the PNG file.
     """
     tasks = list(plan.tasks.values())
-    figure = new_figure(4.4 * len(tasks), 3.6)
+    figure = new_figure(4.4 * len(tasks), 4.4)
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
     for place, task in enumerate(tasks, start=1):
         axes = figure.add_subplot(1, len(tasks), place)
         for index, (name, found) in enumerate(Column(plan, task, results, None).rows()):
             _draw_curve(axes, plan.variants[name], found, _OTHERS[index % len(_OTHERS)])
-        axes.set_title(task.title.split(",")[0], fontsize=FONT_SIZE, color=INK, loc="left")
+        dress(axes, task.title.split(",")[0])
         axes.set_xlabel("minutes of training on one core", fontsize=FONT_SIZE - 1, color=FAINT_INK)
-        axes.tick_params(length=0, labelsize=FONT_SIZE - 1)
-        axes.grid(color="#e6e6e6", linewidth=0.7)
-        axes.set_axisbelow(True)
-        for side, spine in axes.spines.items():
-            spine.set_visible(side == "bottom")
-            spine.set_color("#bbbbbb")
         if place == 1:
             axes.set_ylabel("mIoU of the target in percent", fontsize=FONT_SIZE - 1, color=INK)
     lines, names = _entries(figure.axes)
     figure.legend(
-        lines, names, loc="outside lower center", ncols=2 * len(tasks), fontsize=FONT_SIZE - 1, frameon=False
+        lines, names, loc="outside lower center", ncols=len(tasks), fontsize=FONT_SIZE - 1, frameon=False
     )
     return save_png(figure, path)
 
@@ -67,7 +63,7 @@ def _draw_curve(axes: Axes, variant: Variant, results: list[Result], color: str)
         [point.miou for point in curve],
         color=_OWN if own else INK if reference else color,
         linewidth=2.4 if own else 1.2,
-        linestyle=":" if reference else "-",
+        linestyle={"source_only": ":", "oracle": "--"}.get(variant.method, "-"),
         zorder=3 if own else 2,
         label=variant.title,
     )

@@ -66,8 +66,8 @@ def _draw_growth(
     powers = ", ".join(
         f"{name} ~ $n^{{{value:.2f}}}$" for name, value in exponents.items() if name in ("time", "memory")
     )
-    _dress(axes, powers)
-    _dress(right, "")
+    dress(axes, powers)
+    dress(right, "")
 
 
 def _mark(axes: Axes, values: Sequence[float], color: str) -> None:
@@ -103,10 +103,11 @@ def _draw_ranks(axes: Axes, cases: Sequence[Mapping[str, Any]]) -> None:
     axes.set_xlabel("ranks, one core each", fontsize=FONT_SIZE - 1, color=FAINT_INK)
     axes.set_ylabel("images a second, all ranks", fontsize=FONT_SIZE - 1, color=_TIME)
     _mark(axes, [*speeds, *ideal], _TIME)
-    _dress(axes, f"{speeds[-1] / speeds[0]:.2f} × with {ranks[-1]} ranks")
+    dress(axes, f"{speeds[-1] / speeds[0]:.2f} × with {ranks[-1]} ranks")
 
 
-def _dress(axes: Axes, title: str) -> None:
+def dress(axes: Axes, title: str) -> None:
+    """The look of a panel: its title, a faint grid and one line below."""
     axes.set_title(title, fontsize=FONT_SIZE, color=INK, loc="left")
     axes.tick_params(which="both", length=0, labelsize=FONT_SIZE - 1)
     if title:

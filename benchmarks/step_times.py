@@ -2,7 +2,7 @@
 
 Takes steps of all variants of a plan in turn within one process, on noise at the plan's sizes, with every branch of
 the method at work, and keeps the mean of each: how many samples need a second pass is drawn anew at each step. The
-first variant, source-only in the plan of rivals, is what the others are compared with. ``make results`` puts the
+first variant is what the others are compared with. ``make results`` puts the
 figures into the tables.
 """
 

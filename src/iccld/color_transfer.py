@@ -97,10 +97,10 @@ def _transfer(
             torch.eye(3, device=images.device).expand_as(root), inverse @ middle @ inverse, shares
         )
         goal = torch.lerp(mean, style_mean, shares[..., 0])
-        moved = images
+        moved, pixels = images, images.float().flatten(2)
         for region in range(masks.shape[1]):
-            pixels = images.float().flatten(2) - mean[:, region, :, None]
-            changed = linear[:, region] @ pixels + goal[:, region, :, None]
+            centered = pixels - mean[:, region, :, None]
+            changed = linear[:, region] @ centered + goal[:, region, :, None]
             changed = changed.unflatten(2, images.shape[2:]).clamp(0, 1).to(images.dtype)
             here = masks[:, region, None] & (shares[:, region, None] > 0)
             moved = torch.where(here, changed, moved)

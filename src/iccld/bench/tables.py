@@ -123,11 +123,6 @@ def overview(plan: Plan, results: list[Result]) -> Table:
     return _table("Overview", ["method", *(t.title for t in plan.tasks.values()), "mean gap closed"], rows)
 
 
-def score_table(plan: Plan, task: Task, results: list[Result], paces: Paces | None = None) -> str:
-    """The table of scores of one task alone; see ``plan_tables``."""
-    return Column(plan, task, results, paces).scores().markdown()
-
-
 class Column:
     """The results of one task.
 

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from iccld.data.datasets import SegmentationDataset
 from iccld.inference.evaluation import Measured, evaluate_model
 from iccld.inference.segmenter import Segmenter
-from iccld.inference.selection import unsupervised_scores
+from iccld.inference.selection import evenly_spaced, unsupervised_scores
 from iccld.inference.trust import Trust
 from iccld.labels import Protocol
 from iccld.metrics import ConfusionMatrix, Scores, scores_from_confusion
@@ -85,7 +85,7 @@ class _SomeImages:
     def __init__(self, dataset: SegmentationDataset, count: int) -> None:
         self._dataset, self.name = dataset, dataset.name
         self.label_space, self.has_labels = dataset.label_space, dataset.has_labels
-        self._indices = np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int)).tolist()
+        self._indices = evenly_spaced(len(dataset), count)
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -117,11 +117,9 @@ class RunEvaluation:
 
     def of_some(self, count: int) -> RunEvaluation:
         """The same of so many images, at even distances; of all for 0 or where there are no more."""
-        return (
-            self
-            if not 0 < count < len(self.val)
-            else RunEvaluation(_SomeImages(self.val, count), self.protocol)
-        )
+        if not 0 < count < len(self.val):
+            return self
+        return RunEvaluation(_SomeImages(self.val, count), self.protocol)
 
     def expected_seconds(self, teacher: Segmenter, student: Segmenter) -> float:
         """What a whole evaluation will take, from two of one image: the first one prepares the kernels."""

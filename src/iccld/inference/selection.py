@@ -9,6 +9,12 @@ from iccld.inference.segmenter import Segmenter
 from iccld.progress import track
 
 
+def evenly_spaced(length: int, count: int) -> list[int]:
+    """Indices at even distances, the first and, of several, the last among them."""
+    indices: list[int] = np.unique(np.linspace(0, length - 1, count).round().astype(int)).tolist()
+    return indices
+
+
 def unsupervised_scores(
     teacher: Segmenter, student: Segmenter, dataset: SegmentationDataset, *, num_images: int = 32
 ) -> dict[str, float]:
@@ -24,10 +30,10 @@ def unsupervised_scores(
         ``entropy``: mean normalized entropy of the teacher, lower is surer; ``agreement``: share of pixels,
         in [0, 1], that teacher and student label alike, higher is steadier.
     """
-    indices = np.unique(np.linspace(0, len(dataset) - 1, min(num_images, len(dataset))).round().astype(int))
+    indices = evenly_spaced(len(dataset), min(num_images, len(dataset)))
     entropies, agreements = [], []
     for index in track(indices, len(indices), "Comparing with the student"):
-        image = dataset.image(int(index))
+        image = dataset.image(index)
         answer, other = teacher.predict(image), student.predict(image)
         entropies.append(float(answer.relative_uncertainty.mean()))
         agreements.append(float((answer.labels == other.labels).mean()))

@@ -10,7 +10,7 @@ import pytest
 
 from iccld.bench.plan import Plan, Run, read_plan
 from iccld.bench.results import read_results
-from iccld.bench.tables import overview, plan_tables, score_table
+from iccld.bench.tables import Column, overview, plan_tables
 
 Save = Callable[..., Path]
 Cells = list[list[str]]
@@ -83,9 +83,9 @@ def test_scores(
     ]
     assert tables()["Near"][0] == expected
     results = read_results(tmp_path / "results")
-    assert cells(score_table(plan, plan.tasks["near"], results)) == expected
+    assert cells(Column(plan, plan.tasks["near"], results, None).scores().markdown()) == expected
     # Paces that were measured side by side take the place of the runs' own.
-    paced = cells(score_table(plan, plan.tasks["near"], results, {"near": {"advent": 0.777}}))
+    paced = cells(Column(plan, plan.tasks["near"], results, {"near": {"advent": 0.777}}).scores().markdown())
     assert [row[3] for row in paced[1:]] == ["–", "0.78", "–", "–"]
 
 
