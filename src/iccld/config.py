@@ -134,7 +134,7 @@ class AdaptationConfig:
     start: Share = 0.4
     """Share of the steps on source alone before target and mixed branches begin."""
     teacher_decay: Share = 0.99
-    teacher_steps: Count = 2
+    teacher_steps: Count = 1
     """Sampling steps of the teacher."""
     teacher_draws: Count = 1
     """Noise draws of the teacher, averaged."""
@@ -146,11 +146,10 @@ class AdaptationConfig:
     """Probability from which the teacher counts as sure, for pixel, image and batch."""
     keep: Share = 0.5
     """Share of each class's pixels that count, for class."""
-    trust: Weight = 8.0
+    trust: Weight = 0.0
     """Power of a class's mean probability in the weight of its pixels, for class."""
-    mixing: Literal["classmix", "cutmix", "none"] = "none"
-    """How source is pasted on target images, which are then learned with the teacher's labels; the paper's is
-    classmix. Off, as it was not worth its time in the bench (docs/results.md)."""
+    mixing: Literal["classmix", "cutmix", "none"] = "classmix"
+    """How source is pasted on target images, which are then learned with the teacher's labels."""
     color_jitter: Weight = 0.4
     """Strength of the color changes of mixed and masked images."""
     masked: bool = False
@@ -161,17 +160,17 @@ class AdaptationConfig:
     """Share of the image that is hidden."""
     color_transfer: Share = 1.0
     """Share of source images that take the color statistics of a target image, to a random degree."""
-    class_color_transfer: Share = 0.0
+    class_color_transfer: Share = 0.5
     """Share of source images whose classes then take, one by one, the color statistics that the teacher's labels give
     them in that image."""
-    share_at_one: Share = 0.4
+    share_at_one: Share = 0.6
     """Share of samples trained at t = 1."""
     self_aligned: Share = 0.7
     """Share of labeled samples whose noisy state starts from the model's own prediction."""
     denoising_weight: Weight = 0.5
     reconstruction_weight: Weight = 0.5
-    adversarial_weight: Weight = 0.0
-    """Of the adversary; 0 switches it off, as it was not worth its time in the bench; 0.02 to try."""
+    adversarial_weight: Weight = 0.02
+    """Of the adversary; 0 switches it off."""
     adversarial_input: Literal["latents", "features"] = "latents"
     """What the adversary aligns: the denoised latents, or the denoiser's last features."""
     adversarial_domains: Literal[2, 3] = 3
@@ -222,6 +221,10 @@ class TrainConfig:
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
 
 
+_BEFORE = {"class_color_transfer": 0.0}
+"""Values of settings of the adaptation that older records do not name, where the default is another one."""
+
+
 def cache_changes_images(d: DataConfig) -> bool:
     """Whether a run with ``data.cache`` sees other pixels than without: images are resized, then scaled at random."""
     files = ((d.source, d.source_size), (d.target, d.target_size))
@@ -236,11 +239,15 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 
 
 def from_dict(value: object) -> TrainConfig:
-    """Reads what ``to_dict`` wrote; missing settings take their default.
+    """Reads what ``to_dict`` wrote.
+
+    Missing settings take their default, or the value that stands for what runs did before the setting existed.
 
     Raises:
         InputError: an unknown setting, or a value of another type.
     """
+    if isinstance(value, Mapping) and isinstance(value.get("adaptation"), Mapping):
+        value = {**value, "adaptation": _BEFORE | value["adaptation"]}
     return build(TrainConfig, value, "settings", thing="setting")
 
 

@@ -192,6 +192,11 @@ def is_read(config: TrainConfig, setting: str) -> bool:
     return all(reader.reads(config) for reader in _READERS if setting in reader.settings)
 
 
+def unread_settings(config: TrainConfig) -> list[str]:
+    """Dotted names of the settings that a run does not read."""
+    return [name for reader in _READERS if not reader.reads(config) for name in reader.settings]
+
+
 def refuse_unread(config: TrainConfig, chosen: Iterable[str]) -> None:
     """Refuses settings that somebody has chosen and the run would ignore.
 

@@ -6,16 +6,17 @@ import fnmatch
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from iccld.config import AdaptationConfig, Method, TrainConfig, cache_changes_images, to_dict, with_settings
+from iccld.config import Method, TrainConfig, cache_changes_images, from_dict, to_dict, with_settings
 from iccld.documents import Length, Range, build, read_toml
 from iccld.errors import InputError
 from iccld.labels import suggest
 from iccld.presets import get_preset, with_method
-from iccld.unread import is_read, refuse_unread
+from iccld.unread import refuse_unread, unread_settings
 
 # What changes no figure, or only where files lie, is no part of what a run is.
 _NEUTRAL = {
@@ -34,16 +35,9 @@ _NEUTRAL = {
     "data.source_root": None,
     "data.target_root": None,
 }
-_SUPERVISED = ("share_at_one", "self_aligned", "denoising_weight", "reconstruction_weight", "teacher_decay")
-_ICCLD_ALONE = (
-    "color_transfer",
-    "class_color_transfer",
-    "masked",
-    "adversarial_input",
-    "adversarial_domains",
-)
-_BY_CLASS = ("keep", "trust")
-_MASKS = ("mask_patch", "mask_ratio")
+
+# The values that older records stand for where they do not name a setting.
+_DEFAULTS = from_dict({"adaptation": {}})
 
 # Settings younger than folders that are there: a run that was interrupted is to be found again.
 _YOUNGER = (
@@ -116,7 +110,7 @@ class Run:
         plain = to_dict(identity(self.config))
         # Younger than folders that are there: a run that was interrupted is to be found again.
         del plain["trackers"], plain["checkpoint_minutes"], plain["eval_images"]
-        fresh = to_dict(TrainConfig())
+        fresh = to_dict(_DEFAULTS)
         for group, name in _YOUNGER:
             if plain[group][name] == fresh[group][name]:
                 del plain[group][name]
@@ -262,13 +256,4 @@ def identity(config: TrainConfig) -> TrainConfig:
     # Where a cache lies is nobody's business; that images are resampled twice is.
     used = "used" if cache_changes_images(config.data) else None
     config = replace(config, data=replace(config.data, cache=used))
-    unread: Sequence[str] = ()
-    if config.method in ("source_only", "oracle"):
-        unread = [f.name for f in fields(AdaptationConfig) if f.name not in _SUPERVISED]
-    elif config.method != "iccld":
-        unread = _ICCLD_ALONE + (_BY_CLASS if config.adaptation.weighting != "class" else ())
-    if not is_read(config, "adaptation.mask_patch"):
-        unread = (*unread, *_MASKS)
-    plain = AdaptationConfig()
-    same = {name: getattr(plain, name) for name in unread}
-    return replace(config, adaptation=replace(config.adaptation, **same))
+    return with_settings(config, {name: attrgetter(name)(_DEFAULTS) for name in unread_settings(config)})

@@ -219,8 +219,10 @@ OF_ICCLD = {
 }
 OF_ADAPTATION = {
     "adaptation.start": 0.125,
-    "adaptation.threshold": 0.125,
     "adaptation.adversarial_weight": 0.125,
+}
+OF_MIXING = {
+    "adaptation.keep": 0.125,
     "adaptation.mixing": "cutmix",
 }
 
@@ -243,7 +245,9 @@ def test_neutral_settings_do_not_matter(runs: dict[str, Run], variant: str, name
 def test_settings_that_change_figures_matter(
     runs: dict[str, Run], variant: str, name: str, value: Any
 ) -> None:
-    config = with_settings(runs[f"near/{variant}/3"].config, {"data.rare_class_sampling": True})
+    config = with_settings(
+        runs[f"near/{variant}/3"].config, {"data.rare_class_sampling": True, "model.diffusion": True}
+    )
     assert told_apart(config, name, value)
 
 
@@ -261,6 +265,15 @@ def test_settings_of_adaptation_do_not_matter_without_any(
     assert told_apart(runs["near/iccld/3"], name, value)
     assert told_apart(runs["near/advent/3"], name, value)
     for variant in ("source_only", "oracle"):
+        assert not told_apart(runs[f"near/{variant}/3"], name, value), variant
+
+
+@pytest.mark.parametrize(("name", "value"), OF_MIXING.items())
+def test_settings_of_mixing_matter_where_images_are_mixed(
+    runs: dict[str, Run], name: str, value: Any
+) -> None:
+    assert told_apart(runs["near/iccld/3"], name, value)
+    for variant in ("source_only", "advent", "oracle"):
         assert not told_apart(runs[f"near/{variant}/3"], name, value), variant
 
 
@@ -297,9 +310,10 @@ def test_cache_matters_where_it_makes_images_be_resampled_twice(runs: dict[str, 
 def test_interrupted_runs_are_found_again_by_newer_versions() -> None:
     """Where runs of a plan train; settings that came later are left out while they are unset.
 
-    The name was another one before the losses were mended: what was interrupted then begins anew.
+    The name was another one before the mixed domain and the adversary were the default: what was interrupted then begins
+    anew.
     """
     plan = Path(__file__).parents[3] / "benchmarks" / "archive" / "short_runs" / "plans" / "ablations.toml"
     runs = {run.name: run.folder for run in read_plan(plan).runs(["scenes/iccld/0", "scenes/light/0"])}
-    assert runs["scenes/iccld/0"] == "ablations/scenes/iccld-seed0-84cc56b0"
+    assert runs["scenes/iccld/0"] == "ablations/scenes/iccld-seed0-6343e8b3"
     assert runs["scenes/light/0"].startswith("ablations/scenes/light-seed0-")
