@@ -116,11 +116,11 @@ def test_rivals_train_by_their_recipe(method: str, flags: Flags, tmp_path: Path)
     assert len(moments) == len(learned), "the label encoder has no gradient, and so no moments"
 
 
-def test_by_default_there_is_neither_mixed_domain_nor_adversary(flags: Flags, tmp_path: Path) -> None:
-    defaults = ("--adaptation.mixing", "none", "--adaptation.adversarial-weight", "0")
+def test_mixed_domain_and_adversary_can_be_switched_off(flags: Flags, tmp_path: Path) -> None:
     plain = AdaptationConfig()
-    assert (plain.mixing, plain.adversarial_weight) == ("none", 0.0)
-    assert main(flags(tmp_path / "run", *defaults)) == 0
+    assert (plain.mixing, plain.adversarial_weight) == ("classmix", 0.02)
+    off = ("--adaptation.mixing", "none", "--adaptation.adversarial-weight", "0")
+    assert main(flags(tmp_path / "run", *off)) == 0
     logged = set().union(*read_metrics(tmp_path / "run" / "metrics.csv"))
     assert not any("adversarial" in name or "mixed" in name for name in logged)
     assert not (tmp_path / "run" / "adversary.png").exists()
