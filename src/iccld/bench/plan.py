@@ -46,6 +46,7 @@ _YOUNGER = (
     ("data", "cat_max_ratio"),
     ("model", "light_steps"),
     ("adaptation", "class_color_transfer"),
+    ("adaptation", "cast_shadows"),
 )
 
 
