@@ -310,10 +310,8 @@ def test_cache_matters_where_it_makes_images_be_resampled_twice(runs: dict[str, 
 def test_interrupted_runs_are_found_again_by_newer_versions() -> None:
     """Where runs of a plan train; settings that came later are left out while they are unset.
 
-    The name was another one before the mixed domain and the adversary were the default: what was interrupted then
-    begins anew.
+    Defaults of ICCLD that change do not matter to rivals.
     """
-    plan = Path(__file__).parents[3] / "benchmarks" / "archive" / "short_runs" / "plans" / "ablations.toml"
-    runs = {run.name: run.folder for run in read_plan(plan).runs(["scenes/iccld/0", "scenes/light/0"])}
-    assert runs["scenes/iccld/0"] == "ablations/scenes/iccld-seed0-6343e8b3"
-    assert runs["scenes/light/0"].startswith("ablations/scenes/light-seed0-")
+    plan = Path(__file__).parents[3] / "benchmarks" / "archive" / "short_runs" / "plans" / "rivals.toml"
+    (run,) = read_plan(plan).runs(["scenes/dacs/0"])
+    assert run.folder == "rivals/scenes/dacs-seed0-fd1f166e"
