@@ -51,7 +51,7 @@ class DataScenesArgs:
             raise InputError(
                 f"--split {self.split!r} cannot be a folder's name; give letters and digits, as in train"
             )
-        from iccld.data.scenes.export import write_scenes
+        from iccld.data.scene_files import write_scenes
         from iccld.data.street_scenes import StreetScenes
 
         Places(files={"--json": (self.json, "json")}, folders={"OUT": self.out}).check()

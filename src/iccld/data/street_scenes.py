@@ -1,8 +1,7 @@
-"""Labelled street pictures without files: seeded, procedural, in two looks, with all 19 Cityscapes classes.
+"""Street scenes as a data set without files: seeded, in two looks, with all 19 Cityscapes classes.
 
-``game`` is crisp and vivid like a video game, ``camera`` imitates photographs. They differ in palette,
-texture, light, noise, optics, camera geometry and statistics, so that one serves as the source and the other
-as the target of a demonstration; both together are a labelled source for real streets.
+``game`` serves as the source of a demonstration and ``camera`` as its target; both together are a labeled source for
+real streets.
 """
 
 from __future__ import annotations
@@ -19,95 +18,20 @@ import numpy as np
 from filelock import FileLock
 from jaxtyping import UInt8
 
-from iccld.data.scenes import (
-    barriers,
-    buildings,
-    cycles,
-    furniture,
-    ground,
-    light,
-    markings,
-    optics,
-    people,
-    street,
-    trees,
-    vehicles,
-)
-from iccld.data.scenes.canvas import Canvas
-from iccld.data.scenes.looks import get_look
+import street_scenes
 from iccld.data.workers import WorkerDiedError, ordered_map
 from iccld.errors import InputError
 from iccld.files import in_bytes, write_atomic
 from iccld.labels import CITYSCAPES19, LabelSpace, suggest
 from iccld.machine import free_memory, usable_cores
 from iccld.progress import track
+from street_scenes import LARGEST, SMALLEST, Scene, render_scene
+from street_scenes.files import look_of, seed_of
 
 LOOK_NAMES = ("game", "camera", "both")
-SMALLEST = 48
-"""Least height and width of a scene in pixels."""
-LARGEST = 16_000
-"""Greatest: a scene is drawn at twice its size, and OpenCV warps no side of 32,767 pixels."""
-
-_SUPERSAMPLING = 2
 _WORTH_FORKING = 32
 _DRAWN = 4 * 4 * 4
 """Bytes that drawing takes for each pixel of a scene, at least: four maps of floats at twice the size."""
-
-Scene = tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]
-
-
-def render_scene(seed: int, *, look: str, height: int, width: int) -> Scene:
-    """Renders one scene.
-
-    Args:
-        seed: 0 or greater; the same arguments give the same bytes.
-        look: ``game`` or ``camera``.
-        height: of the picture in pixels, at least 48.
-        width: of the picture in pixels, at least 48.
-
-    Returns:
-        The RGB picture and its Cityscapes trainIds (255: none of the classes).
-
-    Raises:
-        InputError: a bad seed, look or size.
-    """
-    chosen = get_look(look)
-    if seed < 0 or min(height, width) < SMALLEST:
-        raise InputError(
-            f"street scene with seed {seed}, height {height}, width {width}: "
-            f"give a seed of 0 or more and sizes of at least {SMALLEST} pixels"
-        )
-    rng = np.random.default_rng([seed, sorted(("game", "camera")).index(look)])
-    rows, columns = height * _SUPERSAMPLING, width * _SUPERSAMPLING
-    plan = street.draw_street(rng, chosen)
-    camera = street.draw_camera(rng, chosen, plan, rows, columns)
-    weather = light.draw_light(rng, chosen)
-    canvas = Canvas(rows, columns, weather.horizon * np.float32(0.85), weather.density, rng)
-    stage = street.Stage(rng, chosen, plan, camera, weather, canvas)
-    _paint(stage)
-    color, label = optics.distort(rng, chosen, canvas.color, canvas.label)
-    optics.bonnet(rng, chosen, color, label)
-    color, label = optics.halve(color, label)
-    return optics.develop(rng, chosen, color, label), label
-
-
-def _paint(stage: street.Stage) -> None:
-    bird = ground.draw_plan(stage)
-    markings.paint_markings(stage, bird)
-    markings.cast_shadows(stage, bird)
-    horizon = ground.paint_ground(stage, bird)
-    stage.canvas.color[:horizon] = light.sky_picture(stage.rng, stage.light, stage.camera, horizon)
-    stage.canvas.label[:horizon] = light.SKY
-    buildings.paint_backdrop(stage, horizon)
-    buildings.build_houses(stage)
-    trees.plant_trees(stage)
-    barriers.enclose(stage)
-    furniture.furnish(stage)
-    vehicles.park(stage)
-    vehicles.drive(stage)
-    cycles.ride(stage)
-    people.populate(stage)
-    stage.paint()
 
 
 class StreetScenes:
@@ -189,7 +113,7 @@ class StreetScenes:
         """The look of a scene."""
         if not 0 <= index < self._count:
             raise IndexError(f"scene {index} of {self._count}")
-        return ("game", "camera")[index % 2] if self.look == "both" else self.look
+        return look_of(self.look, index)
 
     def require_memory(self) -> None:
         """Refuses scenes that cannot all be kept in memory, before any is rendered.
@@ -258,7 +182,7 @@ class StreetScenes:
 
         Up to four processes share the work if it is long and the system can fork; the scenes are the same.
         """
-        jobs = [(self._seed_of(i), self.look_of(i)) for i in indices]
+        jobs = [(seed_of(self.seed, i), self.look_of(i)) for i in indices]
         work = partial(_render_job, height=self.height, width=self.width)
         workers = min(usable_cores(), 4)
         done = 0
@@ -277,14 +201,11 @@ class StreetScenes:
                 )
         yield from map(work, jobs[done:])
 
-    def _seed_of(self, index: int) -> int:
-        return self.seed * 10_000_019 + index
-
     def _scene(self, index: int) -> Scene:
         look = self.look_of(index)
         scene = self._scenes.get(index)
         if scene is None:
-            scene = render_scene(self._seed_of(index), look=look, height=self.height, width=self.width)
+            scene = render_scene(seed_of(self.seed, index), look=look, height=self.height, width=self.width)
             self._scenes[index] = scene
         return scene
 
@@ -293,8 +214,7 @@ class StreetScenes:
 def generator_digest() -> str:
     """Names the generator's code: scenes that another version drew are not taken for this one's."""
     digest = hashlib.sha256()
-    folder = Path(__file__).parent
-    for path in sorted([*folder.glob("scenes/*.py"), Path(__file__)]):
+    for path in sorted(Path(street_scenes.__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -10,18 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import iccld.data.scenes.export as export
+import street_scenes as renderer
 from iccld.cli import main
-from iccld.data import street_scenes
+from iccld.data import scene_files, street_scenes
 from iccld.data.datasets import open_dataset
 from iccld.data.image_files import read_image, read_label
-from iccld.data.scenes.camera import Camera
-from iccld.data.scenes.export import label_id_table, write_scenes
-from iccld.data.scenes.looks import LOOKS, pick
-from iccld.data.street_scenes import StreetScenes, render_scene
+from iccld.data.scene_files import write_scenes
+from iccld.data.street_scenes import StreetScenes
 from iccld.data.workers import WorkerDiedError
 from iccld.errors import InputError, RunFailedError
 from iccld.labels import CAMVID11, CITYSCAPES19, CITYSCAPES_ID_TO_TRAIN_ID
+from street_scenes.camera import Camera
+from street_scenes.files import label_id_table
+from street_scenes.looks import LOOKS, pick
+from street_scenes.render import render_scene
 
 ROAD, SKY = 0, 10
 SIZE = (48, 72)
@@ -250,9 +252,9 @@ class TestStreetScenes:
             StreetScenes("game", 1, 16_000, 16_000)
 
     def test_render_scene_refuses_bad_arguments(self) -> None:
-        with pytest.raises(InputError, match="'film'"):
+        with pytest.raises(ValueError, match="'film'"):
             render_scene(0, look="film", height=64, width=64)
-        with pytest.raises(InputError, match="height 8"):
+        with pytest.raises(ValueError, match="height 8"):
             render_scene(0, look="game", height=8, width=64)
 
 
@@ -337,12 +339,11 @@ class TestCache:
     ) -> None:
         digest = street_scenes.generator_digest.__wrapped__  # past what keeps it
         assert digest() == street_scenes.generator_digest()
-        (tmp_path / "scenes").mkdir()
-        for path in ("street_scenes.py", "scenes/trees.py"):
+        for path in ("render.py", "trees.py"):
             (tmp_path / path).write_text("one")
-        monkeypatch.setattr(street_scenes, "__file__", str(tmp_path / "street_scenes.py"))
+        monkeypatch.setattr(renderer, "__file__", str(tmp_path / "__init__.py"))
         seen = {digest()}
-        for path in ("street_scenes.py", "scenes/trees.py", "scenes/bushes.py"):
+        for path in ("render.py", "trees.py", "bushes.py"):
             (tmp_path / path).write_text("two")
             seen.add(digest())
         assert len(seen) == 4
@@ -405,7 +406,7 @@ class TestExport:
     def test_an_interrupted_run_leaves_whole_files_and_goes_on(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real, written = export.write_png, []
+        real, written = scene_files.write_png, []
 
         def interrupted(path: Path, array: np.ndarray) -> Path:
             if len(written) == 3:
@@ -414,14 +415,14 @@ class TestExport:
             return real(path, array)
 
         scenes = StreetScenes("both", 4, 48, 64)
-        monkeypatch.setattr(export, "write_png", interrupted)
+        monkeypatch.setattr(scene_files, "write_png", interrupted)
         with pytest.raises(KeyboardInterrupt):
             write_scenes(scenes, tmp_path, "train")
         found = sorted(p for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".json")
         assert found == sorted(written)
         for path in found:
             assert read_label(path).shape[:2] == (48, 64) if "gtFine" in path.name else read_image(path).any()
-        monkeypatch.setattr(export, "write_png", real)
+        monkeypatch.setattr(scene_files, "write_png", real)
         assert write_scenes(scenes, tmp_path, "train") == 3
         assert write_scenes(scenes, tmp_path, "train") == 0
         assert not list(tmp_path.rglob("*.tmp*"))

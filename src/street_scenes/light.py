@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from iccld.data.scenes import noise
-from iccld.data.scenes.camera import Camera
-from iccld.data.scenes.looks import Look, chance, uniform
-from iccld.data.scenes.paint import hsv
+from street_scenes import noise
+from street_scenes.camera import Camera
+from street_scenes.looks import Look, chance, uniform
+from street_scenes.paint import hsv
 
 SKY = 10
 

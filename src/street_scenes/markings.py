@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from iccld.data.scenes import trees
-from iccld.data.scenes.ground import Plan
-from iccld.data.scenes.looks import chance
-from iccld.data.scenes.street import Stage
+from street_scenes import trees
+from street_scenes.ground import Plan
+from street_scenes.looks import chance
+from street_scenes.street import Stage
 
 WHITE, YELLOW, LIT, TONE = 0, 1, 2, 3
 

@@ -6,9 +6,9 @@ from functools import partial
 
 import numpy as np
 
-from iccld.data.scenes import paint
-from iccld.data.scenes.looks import chance
-from iccld.data.scenes.street import Side, Stage
+from street_scenes import paint
+from street_scenes.looks import chance
+from street_scenes.street import Side, Stage
 
 POLE, LIGHT, SIGN, VOID = 5, 6, 7, 255
 

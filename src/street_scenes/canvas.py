@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from iccld.data.scenes import noise
+from street_scenes import noise
 
 _SHIFT = 4
 _FAR = 6000.0
@@ -99,7 +99,7 @@ class Canvas:
             depth: metres, for the haze.
             gradient: brightness at the top and at the bottom of the polygon.
             grain: relative amplitude of a random texture.
-            kind: of the texture, see ``iccld.data.scenes.noise``.
+            kind: of the texture, see ``street_scenes.noise``.
         """
         window = self.window(points)
         if window is None:

@@ -4,37 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from iccld.data.image_files import write_png
 from iccld.data.street_scenes import StreetScenes
 from iccld.documents import read_json
 from iccld.errors import InputError, RunFailedError
 from iccld.escaping import shortened
 from iccld.files import free_bytes, in_bytes, write_json
-from iccld.labels import CITYSCAPES_ID_TO_TRAIN_ID, IGNORE
 from iccld.progress import track
-
-_UNLABELED = 0
-"""The Cityscapes id of pixels that belong to no class."""
-
-
-def label_id_table() -> np.ndarray:
-    """The 256-entry table from trainIds to Cityscapes ids; 255 becomes ``unlabeled``."""
-    table = np.full(256, _UNLABELED, np.uint8)
-    for label_id, train_id in CITYSCAPES_ID_TO_TRAIN_ID.items():
-        if train_id != IGNORE:
-            table[train_id] = label_id
-    return table
-
-
-def scene_paths(scenes: StreetScenes, index: int, out: Path, split: str) -> tuple[Path, Path]:
-    """Image and label file of a scene."""
-    look, stem = scenes.look_of(index), f"{scenes.file_name(index)}_000000"
-    return (
-        out / "leftImg8bit" / split / look / f"{stem}_leftImg8bit.png",
-        out / "gtFine" / split / look / f"{stem}_gtFine_labelIds.png",
-    )
+from street_scenes.files import label_id_table, scene_paths
 
 
 def write_scenes(scenes: StreetScenes, out: Path, split: str) -> int:
@@ -54,15 +31,12 @@ def write_scenes(scenes: StreetScenes, out: Path, split: str) -> int:
     """
     _refuse_full(scenes, out)
     _claim(scenes, out, split)
-    missing = [
-        index
-        for index in range(len(scenes))
-        if not all(path.is_file() for path in scene_paths(scenes, index, out, split))
-    ]
+    paths = [scene_paths(out, split, scenes.look_of(index), index) for index in range(len(scenes))]
+    missing = [index for index, files in enumerate(paths) if not all(path.is_file() for path in files)]
     table = label_id_table()
     rendered = track(scenes.stream(missing), len(missing), f"Rendering {len(missing)} scenes")
     for index, (image, label) in zip(missing, rendered, strict=True):
-        image_path, label_path = scene_paths(scenes, index, out, split)
+        image_path, label_path = paths[index]
         write_png(label_path, table[label])
         write_png(image_path, image)
     return len(missing)

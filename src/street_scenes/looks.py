@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from iccld.errors import InputError
-from iccld.labels import suggest
-
 Range = tuple[float, float]
 
 
@@ -23,7 +20,7 @@ class Look:
         height: of the camera, metres.
         left_traffic: chance that the traffic keeps to the left.
         overcast: chance of a covered sky.
-        kinds: weights of the kinds of place, see ``iccld.data.scenes.street.KINDS``.
+        kinds: weights of the kinds of place, see ``street_scenes.street.KINDS``.
         saturation: factor on the saturation of all paint.
         bare: chance that a place's trees have no leaves.
         traffic: mean number of moving vehicles.
@@ -125,10 +122,10 @@ def get_look(name: str) -> Look:
     """Finds a look by name.
 
     Raises:
-        InputError: no such look.
+        ValueError: no such look.
     """
     if name not in LOOKS:
-        raise InputError(f"unknown look {name!r} of the street scenes; {suggest(name, list(LOOKS))}")
+        raise ValueError(f"unknown look {name!r} of the street scenes; choose from {', '.join(LOOKS)}")
     return LOOKS[name]
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from iccld.data.scenes import noise, paint
-from iccld.data.scenes.looks import chance, pick
+from street_scenes import noise, paint
+from street_scenes.looks import chance, pick
 
 
 @dataclass(frozen=True)

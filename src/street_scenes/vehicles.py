@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from iccld.data.scenes import models, paint
-from iccld.data.scenes.canvas import Canvas
-from iccld.data.scenes.looks import chance, pick
-from iccld.data.scenes.models import Model
-from iccld.data.scenes.street import Side, Stage
+from street_scenes import models, paint
+from street_scenes.canvas import Canvas
+from street_scenes.looks import chance, pick
+from street_scenes.models import Model
+from street_scenes.street import Side, Stage
 
 _CIRCLE = np.linspace(0, 2 * np.pi, 17)[:-1]
 

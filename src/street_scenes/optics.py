@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from iccld.data.scenes import noise
-from iccld.data.scenes.looks import Look, chance, uniform
+from street_scenes import noise
+from street_scenes.looks import Look, chance, uniform
 
 SKY = 10
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from iccld.data.scenes import noise, paint
-from iccld.data.scenes.looks import chance
-from iccld.data.scenes.street import Block, Side, Stage
+from street_scenes import noise, paint
+from street_scenes.looks import chance
+from street_scenes.street import Block, Side, Stage
 
 MATERIALS = ("asphalt", "slabs", "tarmac", "grass", "kerb", "soil", "lane", "court", "cobbles")
 LABELS = np.array([0, 1, 1, 9, 1, 9, 0, 1, 0], np.uint8)

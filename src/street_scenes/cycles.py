@@ -6,10 +6,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from iccld.data.scenes import paint
-from iccld.data.scenes.looks import chance
-from iccld.data.scenes.people import BICYCLE, MOTORCYCLE, RIDER, Limb, queue_limbs
-from iccld.data.scenes.street import Stage
+from street_scenes import paint
+from street_scenes.looks import chance
+from street_scenes.people import BICYCLE, MOTORCYCLE, RIDER, Limb, queue_limbs
+from street_scenes.street import Stage
 
 _DARK = np.full(3, 0.015, np.float32)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from iccld.data.scenes import facades, noise, paint
-from iccld.data.scenes.camera import NEAREST
-from iccld.data.scenes.looks import chance
-from iccld.data.scenes.street import END, Side, Stage
+from street_scenes import facades, noise, paint
+from street_scenes.camera import NEAREST
+from street_scenes.looks import chance
+from street_scenes.street import END, Side, Stage
 
 BUILDING = 2
 

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from iccld.data.scenes import paint
-from iccld.data.scenes.looks import chance
+from street_scenes import paint
+from street_scenes.looks import chance
 
 TRUCK, BUS, TRAIN, CAR = 14, 15, 16, 13
 

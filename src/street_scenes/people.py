@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from iccld.data.scenes import paint
-from iccld.data.scenes.looks import chance
-from iccld.data.scenes.street import Stage
-from iccld.data.scenes.vehicles import shadow
+from street_scenes import paint
+from street_scenes.looks import chance
+from street_scenes.street import Stage
+from street_scenes.vehicles import shadow
 
 PERSON, RIDER, BICYCLE, MOTORCYCLE = 11, 12, 18, 17
 

@@ -7,9 +7,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from iccld.data.scenes import paint
-from iccld.data.scenes.looks import chance
-from iccld.data.scenes.street import Stage
+from street_scenes import paint
+from street_scenes.looks import chance
+from street_scenes.street import Stage
 
 SIDE = 512
 VARIANTS = 16

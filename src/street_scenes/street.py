@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from iccld.data.scenes.camera import Camera
-from iccld.data.scenes.canvas import Canvas
-from iccld.data.scenes.light import Light
-from iccld.data.scenes.looks import Look, chance, pick, uniform
+from street_scenes.camera import Camera
+from street_scenes.canvas import Canvas
+from street_scenes.light import Light
+from street_scenes.looks import Look, chance, pick, uniform
 
 KINDS = ("town", "suburb", "open", "avenue", "lot")
 """Kinds of place: terraces and shops; houses behind gardens; verges and trees; an avenue; a car park."""

@@ -6,7 +6,7 @@ import colorsys
 
 import numpy as np
 
-from iccld.data.scenes.looks import chance, pick
+from street_scenes.looks import chance, pick
 
 
 def _linear(value: float) -> float:

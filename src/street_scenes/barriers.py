@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from iccld.data.scenes import noise, paint, trees
-from iccld.data.scenes.camera import NEAREST
-from iccld.data.scenes.furniture import metal
-from iccld.data.scenes.looks import chance
-from iccld.data.scenes.street import Stage
+from street_scenes import noise, paint, trees
+from street_scenes.camera import NEAREST
+from street_scenes.furniture import metal
+from street_scenes.looks import chance
+from street_scenes.street import Stage
 
 WALL, FENCE, VEGETATION = 3, 4, 8
 

@@ -1,0 +1,36 @@
+"""Where the files of a scene lie: the layout of Cityscapes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+# Cityscapes ids of the 19 trainIds (cityscapesScripts, labels.py).
+_LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+
+
+def label_id_table() -> np.ndarray:
+    """The 256-entry table from trainIds to Cityscapes ids; 255 becomes 0 (``unlabeled``)."""
+    table = np.zeros(256, np.uint8)
+    table[: len(_LABEL_IDS)] = _LABEL_IDS
+    return table
+
+
+def scene_paths(out: Path, split: str, look: str, index: int) -> tuple[Path, Path]:
+    """Image and label file of a scene below a folder."""
+    stem = f"{look}_{index:06d}_000000"
+    return (
+        out / "leftImg8bit" / split / look / f"{stem}_leftImg8bit.png",
+        out / "gtFine" / split / look / f"{stem}_gtFine_labelIds.png",
+    )
+
+
+def look_of(look: str, index: int) -> str:
+    """The look of one scene of a set; ``both`` takes turns."""
+    return ("game", "camera")[index % 2] if look == "both" else look
+
+
+def seed_of(seed: int, index: int) -> int:
+    """The seed of one scene of a set: sets of different seeds share no scene."""
+    return seed * 10_000_019 + index

@@ -1,0 +1,92 @@
+"""Draws a street scene and its labels from a seed, with all 19 Cityscapes classes.
+
+``game`` is crisp and vivid like a video game, ``camera`` imitates photographs. They differ in palette, texture, light,
+noise, optics, camera geometry and statistics.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import UInt8
+
+from street_scenes import (
+    barriers,
+    buildings,
+    cycles,
+    furniture,
+    ground,
+    light,
+    markings,
+    optics,
+    people,
+    street,
+    trees,
+    vehicles,
+)
+from street_scenes.canvas import Canvas
+from street_scenes.looks import get_look
+from street_scenes.street import Stage
+
+SMALLEST = 48
+"""Least height and width of a scene in pixels."""
+LARGEST = 16_000
+"""Greatest: a scene is drawn at twice its size, and OpenCV warps no side of 32,767 pixels."""
+
+_SUPERSAMPLING = 2
+
+Scene = tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]
+"""A picture (RGB) and its labels (Cityscapes trainIds, 255 for none of the classes)."""
+
+
+def render_scene(seed: int, *, look: str, height: int, width: int) -> Scene:
+    """Renders one scene.
+
+    Args:
+        seed: 0 or greater; the same arguments give the same bytes.
+        look: ``game`` or ``camera``.
+        height: of the picture in pixels, at least 48.
+        width: of the picture in pixels, at least 48.
+
+    Returns:
+        The RGB picture and its Cityscapes trainIds (255: none of the classes).
+
+    Raises:
+        ValueError: a bad seed, look or size.
+    """
+    chosen = get_look(look)
+    if seed < 0 or min(height, width) < SMALLEST:
+        raise ValueError(
+            f"street scene with seed {seed}, height {height}, width {width}: "
+            f"give a seed of 0 or more and sizes of at least {SMALLEST} pixels"
+        )
+    rng = np.random.default_rng([seed, sorted(("game", "camera")).index(look)])
+    rows, columns = height * _SUPERSAMPLING, width * _SUPERSAMPLING
+    plan = street.draw_street(rng, chosen)
+    camera = street.draw_camera(rng, chosen, plan, rows, columns)
+    weather = light.draw_light(rng, chosen)
+    canvas = Canvas(rows, columns, weather.horizon * np.float32(0.85), weather.density, rng)
+    stage = Stage(rng, chosen, plan, camera, weather, canvas)
+    _paint(stage)
+    color, label = optics.distort(rng, chosen, canvas.color, canvas.label)
+    optics.bonnet(rng, chosen, color, label)
+    color, label = optics.halve(color, label)
+    return optics.develop(rng, chosen, color, label), label
+
+
+def _paint(stage: Stage) -> None:
+    bird = ground.draw_plan(stage)
+    markings.paint_markings(stage, bird)
+    markings.cast_shadows(stage, bird)
+    horizon = ground.paint_ground(stage, bird)
+    stage.canvas.color[:horizon] = light.sky_picture(stage.rng, stage.light, stage.camera, horizon)
+    stage.canvas.label[:horizon] = light.SKY
+    buildings.paint_backdrop(stage, horizon)
+    buildings.build_houses(stage)
+    trees.plant_trees(stage)
+    barriers.enclose(stage)
+    furniture.furnish(stage)
+    vehicles.park(stage)
+    vehicles.drive(stage)
+    cycles.ride(stage)
+    people.populate(stage)
+    stage.paint()
