@@ -164,9 +164,9 @@ def _parts(model: ICCLD, batch: torch.Tensor, precision: str) -> dict[str, Calla
         return run
 
     with torch.inference_mode(), autocast(batch.device.type, precision):
-        features, state = model.image_coder(batch), model.encode_images(batch)
+        features, state = model.image_coder(batch), model.encode(batch)
         noise, times = model.draw_noise(state, len(batch)), torch.ones(len(batch))
-        latent = model.denoiser(noise, times, state.context)
+        latent = model.denoise(noise, times, state)
         answer = model.segment(state, noise)
 
     def project() -> object:
@@ -178,7 +178,7 @@ def _parts(model: ICCLD, batch: torch.Tensor, precision: str) -> dict[str, Calla
         "image's side": project,
         "denoiser": lambda: model.denoiser(noise, times, state.context),
         "decoder": lambda: model.label_decoder(latent, state.details, state.size),
-        "decoder and re-encoding": lambda: model.reencode(state, latent),
+        "decoder and re-encoding": lambda: model.reencode(latent, state),
         "to pixels": lambda: to_pixels((answer, answer[:, :1]), stride, size),
     }
     return {f"  {name}": timed(do) for name, do in parts.items()}

@@ -132,10 +132,10 @@ def _watch_all(parts: _Parts, stack: ExitStack, step: Step) -> None:
     for module, methods, part in (
         (student.image_coder, ("forward",), "image coder"),
         *([(student.neck, ("forward",), "neck")] if student.neck is not None else []),
-        (student.denoiser, ("project", "features", "head", "forward"), "denoiser"),
+        (student.denoiser, ("project", "forward"), "denoiser"),
         (student.label_encoder, ("forward",), "label encoder"),
         (student.label_decoder, ("project", "forward"), "label decoder"),
-        (teacher, ("encode_images", "segment"), "teacher"),
+        (teacher, ("encode", "segment"), "teacher"),
         (iccld.adaptation.method, ("segmentation_loss", "denoising_loss"), _LOSSES),
         (Adversary, ("fool",), "adversarial loss"),
         (Adversary, ("discriminate",), "discriminator, forward"),

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from iccld.diffusion import sample, signal_and_noise
+from iccld.labels import CAMVID11
+from iccld.models.iccld import ICCLD, signal_and_noise
+from iccld.models.networks import ImageFeatures
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what other people's modules deprecate is not our concern
@@ -42,7 +44,7 @@ def _scheduler(num_steps: int) -> DDIMScheduler:
 
 @pytest.mark.parametrize("num_steps", [1, 2, 4, 8])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_sampler_is_ddim(num_steps: int, seed: int) -> None:
+def test_sampler_is_ddim(num_steps: int, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(seed)
     channels = 3
     matrix, drift = torch.randn(2, channels, channels, generator=generator, dtype=torch.float64) / 2
@@ -59,7 +61,10 @@ def test_sampler_is_ddim(num_steps: int, seed: int) -> None:
     for index in scheduler.timesteps:
         time = torch.full((2,), (int(index) + 1) / GRID, dtype=torch.float64)
         state = scheduler.step(denoise(state, time), int(index), state, eta=0.0).prev_sample
-    torch.testing.assert_close(sample(denoise, noise, num_steps), state, rtol=1e-9, atol=1e-9)
+    model = ICCLD(CAMVID11, latent_channels=channels, width=16, reencoding=False)
+    monkeypatch.setattr(model, "denoise", lambda noisy, time, features: denoise(noisy, time))
+    features = ImageFeatures([], [], torch.zeros(2, 1, 1, 1), (64, 64), (64, 64))
+    torch.testing.assert_close(model.sample(features, noise, num_steps)[0], state, rtol=1e-9, atol=1e-9)
 
 
 def test_schedule_is_the_cosine_without_offset() -> None:

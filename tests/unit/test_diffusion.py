@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -8,7 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from iccld.diffusion import add_noise, draw_times, sample, self_aligned_state, signal_and_noise
+from iccld.labels import CAMVID11
+from iccld.models.iccld import ICCLD, add_noise, draw_times, signal_and_noise
+from iccld.models.networks import ImageFeatures
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
 def _denoise(noisy: Tensor, time: Tensor) -> Tensor:
@@ -16,10 +21,41 @@ def _denoise(noisy: Tensor, time: Tensor) -> Tensor:
     return torch.tanh(0.7 * noisy.flip(1) + time.view(-1, 1, 1, 1)) - 0.2
 
 
-def _answer(noise: Tensor, rows: Tensor) -> Tensor:
-    """What that function says of pure noise."""
-    assert len(noise) == len(rows)
-    return _denoise(noise, torch.ones(len(noise)))
+class _Toy(ICCLD):
+    """A model with a denoiser and a re-encoding of our choice."""
+
+    def __init__(self, denoise: Denoise, reencode: Callable[[Tensor], Tensor] | None = None) -> None:
+        super().__init__(CAMVID11, latent_channels=4, width=16, reencoding=reencode is not None)
+        self._own_denoise, self._own_reencode = denoise, reencode
+
+    def denoise(self, noisy: Tensor, time: Tensor, features: ImageFeatures) -> Tensor:
+        return self._own_denoise(noisy, time)
+
+    def reencode(self, latent: Tensor, features: ImageFeatures) -> tuple[Tensor, Tensor]:
+        assert self._own_reencode is not None
+        return self._own_reencode(latent), latent
+
+
+def _no_features(num: int = 1) -> ImageFeatures:
+    return ImageFeatures([], [], torch.zeros(num, 1, 1, 1), (64, 64), (64, 64))
+
+
+def sample(
+    denoise: Denoise, noise: Tensor, num_steps: int, reencode: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    return _Toy(denoise, reencode).sample(_no_features(), noise, num_steps)[0]
+
+
+def noisy_state(
+    denoise: Denoise,
+    clean: Tensor,
+    noise: Tensor,
+    time: Tensor,
+    aligned: Tensor,
+    reencode: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    toy = _Toy(denoise, reencode)
+    return toy._noisy_state(_no_features(len(noise)), clean, noise, time, aligned)
 
 
 def _normal(*shape: int, seed: int = 0) -> Tensor:
@@ -56,7 +92,8 @@ def test_each_sample_has_its_own_time() -> None:
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
 def test_share_of_samples_at_pure_noise(share: float) -> None:
     torch.manual_seed(0)
-    times = draw_times(4000, share_at_one=share)
+    times, aligned = draw_times(4000, share, 0.7)
+    assert float(aligned.float().mean()) == pytest.approx(0.7, abs=0.03)
     assert float((times == 1).float().mean()) == pytest.approx(share, abs=0.03)
     rest = times[times < 1]
     assert bool((rest >= 0).all())
@@ -76,8 +113,8 @@ def test_self_aligned_state_is_where_the_sampler_stands(num_steps: int, seed: in
 
     sample(recording, noise, num_steps)
     state, time = visited[1]
-    own = self_aligned_state(
-        _answer, torch.full_like(noise, torch.nan), noise, time, torch.ones(2, dtype=torch.bool)
+    own = noisy_state(
+        _denoise, torch.full_like(noise, torch.nan), noise, time, torch.ones(2, dtype=torch.bool)
     )
     torch.testing.assert_close(own, state, atol=1e-5, rtol=1e-5)
 
@@ -100,9 +137,7 @@ def test_self_aligned_state_is_where_the_sampler_stands_after_reencoding() -> No
         expected = add_noise(_reencode(_denoise(*before)), noise, time)
         torch.testing.assert_close(state, expected)
     aligned = torch.ones(2, dtype=torch.bool)
-    own = self_aligned_state(
-        lambda n, rows: _reencode(_answer(n, rows)), noise, noise, visited[1][1], aligned
-    )
+    own = noisy_state(_denoise, noise, noise, visited[1][1], aligned, _reencode)
     torch.testing.assert_close(own, visited[1][0])
 
 
@@ -116,23 +151,33 @@ def test_one_step_is_not_reencoded() -> None:
 
 def test_answers_are_asked_only_where_something_is_left_of_them() -> None:
     noise, time = _normal(4, 2, 3, 3), torch.tensor([1.0, 0.5, 1.0, 0.2])
-    asked: list[int] = []
+    asked: list[Tensor] = []
 
-    def answer(rows_noise: Tensor, rows: Tensor) -> Tensor:
-        assert torch.equal(rows_noise, noise[rows])
-        asked.extend(rows.tolist())
-        return rows_noise
+    def denoise(noisy: Tensor, times: Tensor) -> Tensor:
+        assert (times == 1).all()
+        asked.append(noisy)
+        return noisy
 
-    state = self_aligned_state(
-        answer, torch.full_like(noise, torch.nan), noise, time, torch.ones(4, dtype=torch.bool)
-    )
-    assert asked == [1, 3]
+    aligned = torch.ones(4, dtype=torch.bool)
+    state = noisy_state(denoise, torch.full_like(noise, torch.nan), noise, time, aligned)
+    assert len(asked) == 1
+    assert torch.equal(asked[0], noise[[1, 3]])
     assert torch.equal(state[0], noise[0])
+
+
+def test_images_without_labels_are_always_self_aligned() -> None:
+    noise, time = _normal(3, 4, 3, 5), torch.tensor([0.5, 0.5, 0.5])
+    clean, aligned = _normal(1, 4, 3, 5, seed=1), torch.zeros(3, dtype=torch.bool)
+    state = noisy_state(_denoise, clean, noise, time, aligned)
+    own = add_noise(_denoise(noise, torch.ones(3)), noise, time)
+    torch.testing.assert_close(state[:1], add_noise(clean, noise[:1], time[:1]))
+    torch.testing.assert_close(state[1:], own[1:])
+    assert not aligned.any(), "the caller's"
 
 
 def test_only_the_chosen_samples_are_self_aligned() -> None:
     clean, noise, time = _normal(2, 4, 3, 5), _normal(2, 4, 3, 5, seed=1), torch.tensor([0.3, 0.6])
-    state = self_aligned_state(_answer, clean, noise, time, torch.tensor([True, False]))
+    state = noisy_state(_denoise, clean, noise, time, torch.tensor([True, False]))
     own = add_noise(_denoise(noise, torch.ones(2)), noise, time)
     torch.testing.assert_close(state[0], own[0])
     torch.testing.assert_close(state[1], add_noise(clean, noise, time)[1])
@@ -141,7 +186,7 @@ def test_only_the_chosen_samples_are_self_aligned() -> None:
 def test_self_alignment_sends_no_gradient_through_the_models_own_prediction() -> None:
     weight = torch.tensor(0.5, requires_grad=True)
     clean, noise = _normal(1, 2, 2, 2), _normal(1, 2, 2, 2, seed=1)
-    state = self_aligned_state(
+    state = noisy_state(
         lambda z, t: weight * z, clean, noise, torch.tensor([0.5]), torch.ones(1, dtype=torch.bool)
     )
     assert not state.requires_grad
@@ -152,7 +197,7 @@ def test_nothing_aligned_means_no_extra_pass() -> None:
         raise AssertionError("called")
 
     clean, noise = _normal(1, 2, 2, 2), _normal(1, 2, 2, 2, seed=1)
-    state = self_aligned_state(refuse, clean, noise, torch.tensor([0.5]), torch.zeros(1, dtype=torch.bool))
+    state = noisy_state(refuse, clean, noise, torch.tensor([0.5]), torch.zeros(1, dtype=torch.bool))
     torch.testing.assert_close(state, add_noise(clean, noise, torch.tensor([0.5])))
 
 

@@ -19,7 +19,8 @@ from iccld.adaptation.method import (
     probabilities,
 )
 from iccld.losses import entropy_loss, self_information
-from iccld.models.iccld import ICCLD, TrainingOutput
+from iccld.models.iccld import ICCLD
+from iccld.models.networks import TrainingOutput
 
 
 @dataclass(frozen=True)

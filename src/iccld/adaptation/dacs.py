@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from iccld.adaptation.adversary import Adversary
 from iccld.adaptation.method import Batch, StepResult, Student, SupervisedLoss, TimeSampling
 from iccld.adaptation.self_training import LabeledImages, SelfTraining, supervised_terms
-from iccld.models.iccld import ICCLD, TrainingOutput
+from iccld.models.iccld import ICCLD
+from iccld.models.networks import TrainingOutput
 from iccld.pseudo_labels import PseudoLabels
 
 

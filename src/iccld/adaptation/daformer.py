@@ -14,7 +14,7 @@ from iccld.adaptation.method import Batch
 from iccld.adaptation.self_training import SelfTraining
 from iccld.compute import to_device
 from iccld.labels import IGNORE
-from iccld.models.iccld import TrainingOutput
+from iccld.models.networks import TrainingOutput
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from iccld.adaptation.advent import MinEnt
 from iccld.adaptation.method import Batch, StepResult, Student
 from iccld.losses import entropy_loss
 from iccld.mixing import transfer_low_frequencies
-from iccld.models.iccld import ICCLD, TrainingOutput
+from iccld.models.iccld import ICCLD
+from iccld.models.networks import TrainingOutput
 
 
 @dataclass(frozen=True)

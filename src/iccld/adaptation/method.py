@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from iccld.adaptation.adversary import Adversary, DomainMaps
-from iccld.diffusion import draw_times
 from iccld.labels import IGNORE
 from iccld.losses import denoising_loss, segmentation_loss
-from iccld.models.iccld import ICCLD, TrainingOutput
+from iccld.models.iccld import ICCLD, draw_times
+from iccld.models.networks import TrainingOutput
 from iccld.resizing import maps_to_size
 
 Student = Callable[..., TrainingOutput]
@@ -161,5 +161,4 @@ class TimeSampling:
 
     def __call__(self, num: int) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
         """Draws times and the choice of self-aligned samples, on the CPU: they steer the pass."""
-        times = draw_times(num, share_at_one=self.share_at_one)
-        return times, torch.rand(num) < self.self_aligned
+        return draw_times(num, self.share_at_one, self.self_aligned)

@@ -20,7 +20,8 @@ from iccld.mixing import (
     mask_patches,
     paste,
 )
-from iccld.models.iccld import ICCLD, TrainingOutput
+from iccld.models.iccld import ICCLD
+from iccld.models.networks import TrainingOutput
 from iccld.pseudo_labels import PseudoLabels
 from iccld.resizing import maps_to_size
 
@@ -84,7 +85,7 @@ class SelfTraining:
         images, valid = batch.target_images, batch.target_valid
         assert images is not None
         assert valid is not None
-        state = teacher.encode_images(images).repeat(self.teacher_draws)
+        state = teacher.encode(images).repeat(self.teacher_draws)
         noise = teacher.draw_noise(state, len(images) * self.teacher_draws)
         answers = teacher.segment(state, noise, self.teacher_steps)
         draws = answers.unflatten(0, (len(images), self.teacher_draws))

@@ -8,9 +8,10 @@ from torch import nn
 from iccld.adaptation.method import Method
 from iccld.config import ModelConfig, TrainConfig
 from iccld.labels import LabelSpace
-from iccld.models.discriminator import LatentDiscriminator, OutputDiscriminator
+from iccld.models.discriminator import OutputDiscriminator
 from iccld.models.iccld import ICCLD
-from iccld.models.layers import light_width
+from iccld.models.light import light_width
+from iccld.models.networks import LatentDiscriminator
 from iccld.models.transformers_backbone import offers_weights
 
 _PRETRAINED_BACKBONES = ("efficientnet_lite0", "mit_", "auto:")

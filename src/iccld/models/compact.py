@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iccld.models.layers import OuterConv2d, ResidualBlock, group_norm
+from iccld.models.layers import OuterConv2d, ResidualBlock, Stages, group_norm
 
 
 class CompactCoder(nn.Module):
@@ -21,7 +21,7 @@ class CompactCoder(nn.Module):
         self.channels = dict(zip((2, 4, 8, 16, 32), channels, strict=True))
         c2, c4, c8, c16, c32 = channels
         self.stem = OuterConv2d(3, c2, 5, stride=2, padding=2)
-        self.stages = nn.ModuleList(
+        self.stages = Stages(
             [
                 nn.Sequential(ResidualBlock(c2, c4, stride=2), ResidualBlock(c4, c4)),
                 nn.Sequential(ResidualBlock(c4, c8, stride=2), ResidualBlock(c8, c8)),
@@ -40,10 +40,6 @@ class CompactCoder(nn.Module):
         Returns:
             stride → features of that stride.
         """
-        x = self.stem((images - 0.45) / 0.25)
-        features = [x]
-        for stage in self.stages:
-            x = stage(x)
-            features.append(x)
+        features = self.stages(self.stem((images - 0.45) / 0.25))
         normed = [norm(f) for norm, f in zip(self.norms, features, strict=True)]
         return dict(zip(self.channels, normed, strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -40,11 +41,6 @@ def group_norm(channels: int) -> nn.GroupNorm:
     while channels % groups:
         groups -= 1
     return nn.GroupNorm(groups, channels)
-
-
-def light_width(width: int) -> int:
-    """Channels of what a light sampling step does at stride 8 and finer, in a model of some width."""
-    return max(16, width // 3)
 
 
 class TimeEmbedding(nn.Module):
@@ -119,3 +115,74 @@ def upsample_to(x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Ten
     if not torch.compiler.is_exporting() and x.shape[-2:] == size:
         return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+class Stages(nn.ModuleList):
+    """Stages of an image coder, one after another."""
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b c2 h2 w2"]]:
+        """The input and what each stage makes of it."""
+        features = [x]
+        for stage in self:
+            features.append(stage(features[-1]))
+        return features
+
+
+CONTEXT_STRIDES = (8, 16, 32)
+
+
+class UNet(nn.Module):
+    """The U-Net over strides 8, 16 and 32, which the context links join, with or without a latent and its time."""
+
+    def __init__(
+        self,
+        image_channels: Mapping[int, int],
+        *,
+        context_links: bool,
+        width: int,
+        latent_channels: int = 0,
+    ) -> None:
+        super().__init__()
+        c8, c16, c32 = width, width * 4 // 3, width * 5 // 3
+        time_channels = width if latent_channels else 0
+        if latent_channels:
+            self.time = TimeEmbedding(time_channels)
+            self.stem = nn.Conv2d(latent_channels, c8, 3, padding=1)
+        self.link_strides = CONTEXT_STRIDES if context_links else (32,)
+        link_channels = (c8, c16, c32) if context_links else (c8,)
+        self.links = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(image_channels[s], c, 1), group_norm(c))
+            for s, c in zip(self.link_strides, link_channels, strict=True)
+        )
+        self.context_links = context_links
+        self.in8 = ResidualBlock(c8, c8, time_channels=time_channels)
+        self.down16 = ResidualBlock(c8, c16, stride=2, time_channels=time_channels)
+        self.down32 = ResidualBlock(c16, c32, stride=2, time_channels=time_channels)
+        self.middle = ResidualBlock(c32, c32, time_channels=time_channels)
+        self.up16 = ResidualBlock(c32 + c16, c16, time_channels=time_channels)
+        self.up8 = ResidualBlock(c16 + c8, c8, time_channels=time_channels)
+        self.norm = group_norm(c8)
+
+    def project(self, features: Mapping[int, Tensor]) -> list[Tensor]:
+        """Prepares the context links of a batch once, however many steps are taken with them."""
+        return [link(features[s]) for link, s in zip(self.links, self.link_strides, strict=True)]
+
+    def run(
+        self, links: Sequence[Tensor], size8: tuple[int, int], latent: Tensor | None, time: Tensor | None
+    ) -> Tensor:
+        """Links and, if there is one, the latent after its stem and its diffusion time → features at stride 8."""
+        time = None if time is None else self.time(time)
+        x8 = links[0] if self.context_links else upsample_to(links[0], size8)
+        x8 = self.in8(x8 if latent is None else latent + x8, time)
+        x16 = self.down16(x8, time)
+        if self.context_links:
+            x16 = x16 + links[1]
+        x32 = self.down32(x16, time)
+        if self.context_links:
+            x32 = x32 + links[2]
+        x32 = self.middle(x32, time)
+        size16 = (x16.shape[-2], x16.shape[-1])
+        x16 = self.up16(torch.cat([upsample_to(x32, size16), x16], dim=1), time)
+        x8 = self.up8(torch.cat([upsample_to(x16, size8), x8], dim=1), time)
+        features: Tensor = self.norm(x8)
+        return features

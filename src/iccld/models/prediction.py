@@ -6,22 +6,19 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from iccld.compute import autocast
 from iccld.errors import InputError
-from iccld.models.images import to_batch
+from iccld.models.images import Images, to_batch
 from iccld.models.layers import upsample_to
 from iccld.models.settings import check_memory, check_settings
 from iccld.resizing import base_size, resize_images
-
-if TYPE_CHECKING:
-    from iccld.models.iccld import ICCLD, ImageState
 
 Maps = tuple[Float[Tensor, "b k _ _"], Float[Tensor, "b m _ _"]]
 """Class probabilities, and maps of the same size that go with them: the draws' disagreement, or what else says how
@@ -78,8 +75,69 @@ class Prediction:
         return math.log(max(2, self.probabilities.shape[-3]))
 
 
+class Predictor(nn.Module):
+    """``predict`` for a network that encodes images and segments them from noise."""
+
+    def encode(self, images: Float[Tensor, "b 3 h w"]) -> Any:
+        """Image features, which the other two take."""
+        raise NotImplementedError
+
+    def draw_noise(self, features: Any, num: int) -> Float[Tensor, "b d h2 w2"]:
+        """Noise for so many answers."""
+        raise NotImplementedError
+
+    def segment(
+        self, features: Any, noise: Float[Tensor, "b d h2 w2"], num_steps: int = 1
+    ) -> Float[Tensor, "b k h3 w3"]:
+        """Class probabilities at the decoder's stride."""
+        raise NotImplementedError
+
+    def predict(
+        self,
+        images: Images,
+        *,
+        steps: int | None = None,
+        draws: int | None = None,
+        seed: int = 0,
+        window: tuple[int, int] | None = None,
+        overlap: float = 0.25,
+        precision: str = "auto",
+        input_height: int | None = None,
+    ) -> Prediction:
+        """Segments images of any size.
+
+        Args:
+            images: RGB, uint8 or float in [0, 1], ``(h, w, 3)`` or ``(b, h, w, 3)``; or a Pillow image, which is
+                turned upright, or several of one size.
+            steps: K, sampling steps; 1 if None.
+            draws: N, noise draws whose probabilities are averaged; 1 if None.
+            seed: of the noise; the same seed gives the same answer.
+            window: height and width of a sliding window in pixels of the scaled image; None takes it whole.
+            overlap: share of the window that neighbours have in common, in [0, 1).
+            precision: bf16, fp32, or auto: bf16 where the device is fast at it.
+            input_height: height that images are scaled to before; None for the model's own, 0 for none.
+
+        Returns:
+            Labels, probabilities and uncertainty at the size of the images; with a batch axis if they had one.
+
+        Raises:
+            InputError: an array of another shape, type or range, or a setting out of range.
+        """
+        return predict_images(
+            self,
+            images,
+            steps=1 if steps is None else steps,
+            draws=1 if draws is None else draws,
+            seed=seed,
+            window=window,
+            overlap=overlap,
+            precision=precision,
+            input_height=input_height,
+        )
+
+
 def predict_images(
-    model: ICCLD,
+    model: Any,
     images: Any,
     *,
     steps: int,
@@ -90,7 +148,7 @@ def predict_images(
     precision: str = "auto",
     input_height: int | None = None,
 ) -> Prediction:
-    """See ``iccld.models.iccld.ICCLD.predict``."""
+    """See ``Predictor.predict``."""
     check_settings(
         steps=steps,
         draws=draws,
@@ -137,7 +195,7 @@ def predict_images(
 
 
 def _predict_whole(
-    model: ICCLD, images: Float[Tensor, "b 3 h w"], steps: int, draws: int, precision: str
+    model: Any, images: Float[Tensor, "b 3 h w"], steps: int, draws: int, precision: str
 ) -> Maps:
     """Class probabilities of images that the model sees at once; all but the network computes in fp32."""
     # CPUs take image by image, for what they take draw by draw for.
@@ -146,7 +204,7 @@ def _predict_whole(
     maps: list[Maps] = []
     for part in parts:
         with autocast(images.device.type, precision):
-            state = model.encode_images(part)
+            state = model.encode(part)
             if noise is None:  # of all images, so that it does not depend on the parts
                 noise = model.draw_noise(state, draws * len(images))
             own, noise = noise.tensor_split([draws * len(part)])
@@ -188,9 +246,7 @@ def entropy(probabilities: Float[Tensor, "*b k h w"]) -> Float[Tensor, "*b h w"]
     return raw.clamp(0.0, math.log(probabilities.shape[-3]))
 
 
-def average_draws(
-    model: ICCLD, state: ImageState, noise: Float[Tensor, "n d h2 w2"], steps: int, draws: int
-) -> Maps:
+def average_draws(model: Any, state: Any, noise: Float[Tensor, "n d h2 w2"], steps: int, draws: int) -> Maps:
     """Class probabilities of encoded images, averaged over noise draws; the image coder has run once for all.
 
     Args:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from iccld.adaptation.method import Batch
 from iccld.labels import CAMVID11
-from iccld.models.discriminator import LatentDiscriminator, OutputDiscriminator
-from iccld.models.iccld import ICCLD, TrainingOutput
+from iccld.models.discriminator import OutputDiscriminator
+from iccld.models.iccld import ICCLD
+from iccld.models.networks import LatentDiscriminator, TrainingOutput
 
 NUM_CLASSES = len(CAMVID11)
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from iccld.adaptation.adversary import DOMAINS, MIXED, SOURCE, TARGET, Adversary, DomainMaps
 from iccld.losses import domain_loss
-from iccld.models.discriminator import LatentDiscriminator, OutputDiscriminator
+from iccld.models.discriminator import OutputDiscriminator
+from iccld.models.networks import LatentDiscriminator
 
 
 def _maps(domains: list[int], channels: int = 8, *, apart: float = 1.0, side: int = 8) -> DomainMaps:

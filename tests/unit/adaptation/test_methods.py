@@ -18,8 +18,8 @@ from iccld.adaptation.source_only import SourceOnly
 from iccld.color_transfer import transfer_class_color
 from iccld.latent_distance import sliced_wasserstein
 from iccld.losses import denoising_loss, domain_loss, segmentation_loss
-from iccld.models.discriminator import LatentDiscriminator
 from iccld.models.iccld import ICCLD
+from iccld.models.networks import LatentDiscriminator
 from iccld.pseudo_labels import PseudoLabels
 
 AT_ONCE = SelfTraining(start_step=0, teacher_steps=2)

@@ -27,7 +27,8 @@ from iccld.adaptation.self_training import SelfTraining
 from iccld.labels import CAMVID11
 from iccld.models.compact import CompactCoder
 from iccld.models.discriminator import OutputDiscriminator
-from iccld.models.iccld import ICCLD, TrainingOutput
+from iccld.models.iccld import ICCLD
+from iccld.models.networks import TrainingOutput
 from iccld.pseudo_labels import PseudoLabels
 
 START = 10
@@ -79,8 +80,8 @@ def _opposed(name: str, discriminator: OutputDiscriminator) -> OutputDiscriminat
 
 def _logits(model: ICCLD, images: Tensor) -> Tensor:
     """A prediction, by the parts that predicting uses."""
-    state = model.encode_images(images)
-    return model.decode(model.sample(state, torch.zeros(len(images), 8, *state.latent_size)), state)
+    state = model.encode(images)
+    return model.decode(model.sample(state, torch.zeros(len(images), 8, *state.latent_size))[0], state)
 
 
 def _cross_entropy(model: ICCLD, images: Tensor, labels: Tensor) -> Tensor:

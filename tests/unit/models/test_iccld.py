@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from iccld.diffusion import self_aligned_state
 from iccld.labels import CAMVID11
-from iccld.models.iccld import ICCLD, TrainingOutput
+from iccld.models.iccld import ICCLD, add_noise
 from iccld.models.image_coder import pyramid_channels
+from iccld.models.networks import TrainingOutput
 
 BACKBONES = ("compact", "efficientnet_lite0", "mit_b0", "convnextv2", "swin", "dinov2")
 every_backbone = pytest.mark.parametrize("backbone", BACKBONES, indirect=True)
@@ -149,7 +149,7 @@ def test_a_light_step_costs_little_beside_the_image() -> None:
         costs = []
         for steps in (1, 2):
             with FlopCounterMode(display=False) as counter, torch.no_grad():
-                state = model.encode_images(torch.rand(1, 3, 256, 512))
+                state = model.encode(torch.rand(1, 3, 256, 512))
                 model.segment(state, torch.randn(1, 16, 32, 64), steps)
             costs.append(counter.get_total_flops())
         shares[light] = costs[1] / costs[0] - 1
@@ -196,13 +196,13 @@ def _answer(model: ICCLD, strides: tuple[int, ...], part: Callable[[ICCLD], Tens
 
 
 def _denoised(model: ICCLD) -> Tensor:
-    state = model.encode_images(_images())
+    state = model.encode(_images())
     noise = torch.randn(2, 16, 8, 12, generator=torch.Generator().manual_seed(4))
-    return model.sample(state, noise, 2)
+    return model.sample(state, noise, 2)[0]
 
 
 def _decoded(model: ICCLD) -> Tensor:
-    state = model.encode_images(_images())
+    state = model.encode(_images())
     return model.decode(torch.randn(2, 16, 8, 12, generator=torch.Generator().manual_seed(4)), state)
 
 
@@ -232,33 +232,33 @@ def test_reencoding_takes_the_detail_links_to_the_denoiser(
 def test_a_reencoded_latent_is_that_of_the_labels_answered() -> None:
     model = _build()
     with torch.no_grad():
-        state = model.encode_images(_images())
+        state = model.encode(_images())
         latent = torch.randn(2, 16, 8, 12, generator=torch.Generator().manual_seed(4))
         labels = model.decode(latent, state).argmax(dim=1)
         assert len(labels.unique()) > 1
         full = labels.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
-        torch.testing.assert_close(model.reencode(state, latent), model.encode_labels(full))
+        torch.testing.assert_close(model.reencode(latent, state)[0], model.encode_labels(full))
 
 
 def test_padding_is_reencoded_as_no_class() -> None:
     """As the label encoder sees it in training."""
     model = _build()
     with torch.no_grad():
-        state = model.encode_images(_images()[..., :50, :70])
+        state = model.encode(_images()[..., :50, :70])
         latent = torch.randn(2, 16, 8, 12, generator=torch.Generator().manual_seed(4))
         labels = model.decode(latent, state).argmax(dim=1)
         full = labels.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
         assert full.shape[-2:] == (50, 70)
-        torch.testing.assert_close(model.reencode(state, latent), model.encode_labels(full))
+        torch.testing.assert_close(model.reencode(latent, state)[0], model.encode_labels(full))
 
 
 @pytest.mark.parametrize("reencoding", [True, False])
 def test_later_steps_count_more_where_each_is_decoded(reencoding: bool) -> None:
     model = _build(reencoding=reencoding)
     seen: list[Tensor] = []
-    handle = model.denoiser.register_forward_hook(lambda *call: seen.append(call[-1]))
+    handle = model.denoiser.register_forward_hook(lambda *call: seen.append(call[-1][0]))
     with torch.no_grad():
-        state = model.encode_images(_images()[..., :50, :70])
+        state = model.encode(_images()[..., :50, :70])
         noise = torch.randn(2, 16, 8, 12, generator=torch.Generator().manual_seed(4))
         answer = model.segment(state, noise, 3)
         handle.remove()
@@ -304,8 +304,8 @@ def test_training_without_diffusion_is_the_prediction() -> None:
     model = _build(diffusion=False)
     with torch.no_grad():
         output = _train_pass(model)
-        state = model.encode_images(_images())
-        logits = model.decode(model.sample(state, model.draw_noise(state, 2)), state)
+        state = model.encode(_images())
+        logits = model.decode(model.sample(state, model.draw_noise(state, 2))[0], state)
     torch.testing.assert_close(output.logits, logits)
 
 
@@ -332,20 +332,14 @@ def test_training_pass_is_the_equations(known: int | None) -> None:
     output = model(images, labels, times, aligned, num_reconstructed=known, reconstruction_noise=0.2)
     torch.manual_seed(5)
     with torch.no_grad():
-        state = model.encode_images(images)
+        state = model.encode(images)
         clean = model.encode_labels(labels)
         noise = torch.randn(3, 16, 8, 12)
-        start = torch.cat([clean, torch.full((1, 16, 8, 12), torch.nan)])  # no label, so never read
-        noisy = self_aligned_state(
-            lambda n, rows: model.reencode(
-                state.take(rows), model.denoiser(n, torch.ones(len(n)), state.take(rows).context)
-            ),
-            start,
-            noise,
-            times,
-            torch.tensor([False, True, True]),
-        )
-        denoised = model.denoiser(noisy, times, state.context)
+        some = state.take(slice(1, 3))  # the aligned one, and the one without a label
+        own = model.denoiser(noise[1:], torch.ones(2), some.context)[0]
+        start = torch.cat([clean[:1], model.reencode(own, some)[0]])
+        noisy = add_noise(start, noise, times)
+        denoised = model.denoiser(noisy, times, state.context)[0]
         num = known or 2
         disturbed = clean[:num] + 0.2 * torch.randn(num, 16, 8, 12)
         logits = model.decode(denoised[:2], state.take(slice(2)))
@@ -360,7 +354,8 @@ def test_features_are_those_that_the_latent_and_the_links_come_from() -> None:
     model = _build()
     with torch.no_grad():
         output = _train_pass(model, num_labeled=2, num=3)
-        torch.testing.assert_close(model.denoiser.head(output.features), output.denoised)
+        read_off = model.denoiser.out(nn.functional.silu(output.features))
+        torch.testing.assert_close(read_off, output.denoised)
         torch.testing.assert_close(output.coarse, model.image_coder(_images(3))[32])
     assert output.features.shape == (3, 32, 8, 12)
 
@@ -371,7 +366,7 @@ def test_all_images_are_decoded_where_asked(diffusion: bool) -> None:
     with torch.no_grad():
         some = _train_pass(model, num_labeled=2, num=3)
         all_ = _train_pass(model, num_labeled=2, num=3, decode_all=True)
-        last = model.decode(all_.denoised[2:], model.encode_images(_images(3)).take(slice(2, 3)))
+        last = model.decode(all_.denoised[2:], model.encode(_images(3)).take(slice(2, 3)))
     assert (len(some.logits), len(all_.logits)) == (2, 3)
     torch.testing.assert_close(all_.logits[:2], some.logits)
     torch.testing.assert_close(all_.logits[2:], last, atol=1e-4, rtol=1e-4)
@@ -437,7 +432,7 @@ def test_nothing_labeled_gives_finite_gradients() -> None:
 def test_state_is_repeated_image_by_image() -> None:
     model = _build()
     with torch.no_grad():
-        state = model.encode_images(_images())
+        state = model.encode(_images())
     twice = state.repeat(2)
     for ours, theirs in zip([*twice.context, *twice.details], [*state.context, *state.details], strict=True):
         assert torch.equal(ours, torch.stack([theirs[0], theirs[0], theirs[1], theirs[1]]))
@@ -447,7 +442,7 @@ def test_state_is_repeated_image_by_image() -> None:
 def test_noise_is_the_cpus_and_the_same_everywhere() -> None:
     model = _build()
     with torch.no_grad():
-        state = model.encode_images(_images(1))
+        state = model.encode(_images(1))
     torch.manual_seed(11)
     ours = model.draw_noise(state, 2)
     torch.manual_seed(11)

@@ -11,10 +11,17 @@ from torch import nn
 
 from iccld.adaptation.adversary import SOURCE, TARGET
 from iccld.losses import domain_loss
-from iccld.models.denoiser import Denoiser, ImageNeck, LightDenoiser
-from iccld.models.discriminator import NUM_DOMAINS, LatentDiscriminator, OutputDiscriminator
-from iccld.models.label_coder import LabelDecoder, LabelEncoder, LightDecoder, unit_rms
+from iccld.models.discriminator import OutputDiscriminator
 from iccld.models.layers import ResidualBlock, TimeEmbedding, group_norm, upsample_to
+from iccld.models.light import ImageNeck, LightDecoder, LightDenoiser
+from iccld.models.networks import (
+    NUM_DOMAINS,
+    Denoiser,
+    LabelDecoder,
+    LabelEncoder,
+    LatentDiscriminator,
+    unit_rms,
+)
 
 
 def _shake(module: nn.Module) -> nn.Module:
@@ -90,12 +97,12 @@ def test_denoiser_knows_the_time(links: bool, light: bool) -> None:
     features = {s: torch.randn(2, c, 64 // s, 96 // s) for s, c in channels.items()}
     context = denoiser.project(features)
     noisy = torch.randn(2, 4, 8, 12)
-    early, late = (denoiser(noisy, torch.full((2,), t), context) for t in (0.2, 0.9))
+    early, late = (denoiser(noisy, torch.full((2,), t), context)[0] for t in (0.2, 0.9))
     assert early.shape == noisy.shape
     assert not torch.allclose(early, late, atol=1e-3)
     # Each image by itself: neither the other image of the batch nor its time has a part in it.
-    alone = denoiser(noisy[:1], torch.tensor([0.2]), [c[:1] for c in context])
-    torch.testing.assert_close(denoiser(noisy, torch.tensor([0.2, 0.9]), context)[:1], alone)
+    alone = denoiser(noisy[:1], torch.tensor([0.2]), [c[:1] for c in context])[0]
+    torch.testing.assert_close(denoiser(noisy, torch.tensor([0.2, 0.9]), context)[0][:1], alone)
 
 
 def test_the_neck_gives_new_features_at_stride_8_alone() -> None:
@@ -159,14 +166,14 @@ def test_discriminator_of_class_maps_is_the_published_one() -> None:
         torch.testing.assert_close(own.grad, layer.grad)
 
 
-def test_denoiser_is_its_features_and_its_head() -> None:
+def test_the_denoisers_latent_is_read_off_its_features() -> None:
     channels = {4: 8, 8: 8, 16: 12, 32: 16}
     denoiser = _shake(Denoiser(4, channels, width=24))
     context = denoiser.project({s: torch.randn(2, c, 64 // s, 96 // s) for s, c in channels.items()})
     noisy, time = torch.randn(2, 4, 8, 12), torch.tensor([0.2, 0.9])
-    features = denoiser.features(noisy, time, context)
+    clean, features = denoiser(noisy, time, context)
     assert features.shape == (2, 24, 8, 12)
-    assert torch.equal(denoiser.head(features), denoiser(noisy, time, context))
+    assert torch.equal(denoiser.out(F.silu(features)), clean)
 
 
 @pytest.mark.parametrize(("in_channels", "out_channels", "stride"), [(8, 8, 1), (8, 12, 1), (8, 12, 2)])

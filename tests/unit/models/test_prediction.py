@@ -131,7 +131,7 @@ def test_training_mode_comes_back_after_an_error(model: ICCLD, monkeypatch: pyte
     def fail(*arguments: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(model, "encode_images", fail)
+    monkeypatch.setattr(model, "encode", fail)
     model.train()
     try:
         with pytest.raises(RuntimeError, match="out of memory"):
@@ -206,7 +206,7 @@ def test_draws_are_the_mean_of_single_noise_draws(model: ICCLD) -> None:
     image = _image(32, 64)
     images = torch.from_numpy(image.transpose(2, 0, 1).copy())[None].float() / 255
     with torch.no_grad():
-        state = model.encode_images(images)
+        state = model.encode(images)
         torch.manual_seed(5)
         noise = model.draw_noise(state, 3)
         each = [model.segment(state, n[None], 2) for n in noise]
@@ -224,11 +224,9 @@ def test_draws_of_several_images_are_told_apart(model: ICCLD) -> None:
     batch = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).float() / 255
     with torch.no_grad():
         torch.manual_seed(5)
-        noise = model.draw_noise(
-            model.encode_images(batch), 6
-        )  # three of the first image, then three of the second
+        noise = model.draw_noise(model.encode(batch), 6)  # three of the first image, then three of the second
         for index in range(2):
-            state = model.encode_images(batch[index : index + 1])
+            state = model.encode(batch[index : index + 1])
             each = [model.segment(state, n[None], 1) for n in noise[3 * index : 3 * index + 3]]
             total = torch.stack(each).mean(dim=0)
             full = torch.nn.functional.interpolate(total, size=(32, 64), mode="bilinear", align_corners=False)

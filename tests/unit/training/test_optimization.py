@@ -8,8 +8,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from iccld.config import OptimConfig
 from iccld.labels import CAMVID11
-from iccld.models.discriminator import LatentDiscriminator
 from iccld.models.iccld import ICCLD
+from iccld.models.networks import LatentDiscriminator
 from iccld.training.optimization import (
     build_discriminator_optimizer,
     build_segmenter_optimizer,

@@ -14,8 +14,8 @@ from iccld.adaptation.self_training import SelfTraining
 from iccld.adaptation.source_only import SourceOnly
 from iccld.config import DataConfig, TrainConfig
 from iccld.labels import CAMVID11
-from iccld.models.discriminator import LatentDiscriminator
 from iccld.models.iccld import ICCLD
+from iccld.models.networks import LatentDiscriminator
 from iccld.training.rehearsal import rehearse
 from iccld.training.trial import TrialStep
 from iccld.training.update import Update
