@@ -163,8 +163,6 @@ class AdaptationConfig:
     class_color_transfer: Share = 0.5
     """Share of source images whose classes then take, one by one, the color statistics that the teacher's labels give
     them in that image."""
-    cast_shadows: Share = 0.5
-    """Share of source images that are darkened in patches, as cast shadows do."""
     share_at_one: Share = 0.6
     """Share of samples trained at t = 1."""
     self_aligned: Share = 0.7
@@ -223,7 +221,7 @@ class TrainConfig:
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
 
 
-_BEFORE = {"class_color_transfer": 0.0, "cast_shadows": 0.0}
+_BEFORE = {"class_color_transfer": 0.0}
 """Values of settings of the adaptation that older records do not name, where the default is another one."""
 
 

@@ -52,7 +52,7 @@ _ADVERSARIES = "--method adaptsegnet and advent, and by iccld with --adaptation.
 
 _READERS = (
     _Reader(
-        ("adaptation.color_transfer", "adaptation.cast_shadows", "adaptation.masked"),
+        ("adaptation.color_transfer", "adaptation.masked"),
         lambda c: c.method == "iccld",
         "--method iccld",
     ),
@@ -168,7 +168,6 @@ _READERS = (
 _OFF = {
     "adaptation.color_transfer": 0.0,
     "adaptation.class_color_transfer": 0.0,
-    "adaptation.cast_shadows": 0.0,
     "adaptation.masked": False,
     "adaptation.mixing": "none",
     "adaptation.adversarial_weight": 0.0,

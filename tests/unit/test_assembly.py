@@ -82,7 +82,7 @@ def test_iccld_gets_every_setting() -> None:
     a = AdaptationConfig(
         start=0.5, teacher_steps=3, teacher_draws=2, weighting="pixel", threshold=0.8, keep=0.3, trust=2.0,
         mixing="cutmix", color_jitter=0.1, masked=True, mask_patch=16, mask_ratio=0.6, color_transfer=0.2,
-        class_color_transfer=0.3, cast_shadows=0.1, share_at_one=0.25, self_aligned=0.35, denoising_weight=0.15,
+        class_color_transfer=0.3, share_at_one=0.25, self_aligned=0.35, denoising_weight=0.15,
         reconstruction_weight=0.45,
         adversarial_weight=0.05, adversarial_input="features", adversarial_domains=2, adversarial_warmup=0.25,
     )  # fmt: skip
@@ -95,7 +95,6 @@ def test_iccld_gets_every_setting() -> None:
         masked=True,
         color_transfer=0.2,
         class_color_transfer=0.3,
-        cast_shadows=0.1,
         adversary=Adversary("features", 0.05, 50, 25),
         num_domains=2,
     )

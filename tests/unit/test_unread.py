@@ -37,7 +37,6 @@ OTHER: dict[str, Any] = {
     "mask_ratio": 0.2,
     "color_transfer": 0.0,
     "class_color_transfer": 0.0,
-    "cast_shadows": 0.0,
     "share_at_one": 1.0,
     "self_aligned": 0.0,
     "denoising_weight": 3.0,

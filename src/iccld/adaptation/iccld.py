@@ -14,7 +14,6 @@ from iccld.color_transfer import transfer_class_color, transfer_color
 from iccld.labels import IGNORE
 from iccld.latent_distance import sliced_wasserstein
 from iccld.models.iccld import ICCLD
-from iccld.shadows import cast_shadows
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,6 @@ class Adaptation:
         color_transfer: share of source images that take colors of target images.
         class_color_transfer: share of source images whose classes then take the colors that the teacher's labels
             give these classes in a target image.
-        cast_shadows: share of source images that are given shadows.
         adversary: None removes the target branch.
         num_domains: 3, or 2 to keep mixed images from the adversary.
     """
@@ -40,7 +38,6 @@ class Adaptation:
     masked: bool = False
     color_transfer: float = 1.0
     class_color_transfer: float = 0.0
-    cast_shadows: float = 0.0
     adversary: Adversary | None = field(default_factory=Adversary)
     num_domains: int = 3
     labeled_domain: str = "source"
@@ -108,6 +105,4 @@ class Adaptation:
             images = transfer_class_color(
                 images, batch.labels, taught.images, sure, num_classes, self.class_color_transfer
             )
-        if self.cast_shadows > 0:
-            images = cast_shadows(images, self.cast_shadows)
         return replace(batch, images=images)

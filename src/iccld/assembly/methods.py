@@ -92,7 +92,6 @@ def build_method(config: TrainConfig, label_space: LabelSpace) -> Method:
                 masked=a.masked,
                 color_transfer=a.color_transfer,
                 class_color_transfer=a.class_color_transfer,
-                cast_shadows=a.cast_shadows,
                 adversary=own_adversary if a.adversarial_weight > 0 else None,
                 num_domains=a.adversarial_domains,
             )

@@ -46,7 +46,6 @@ _YOUNGER = (
     ("data", "cat_max_ratio"),
     ("model", "light_steps"),
     ("adaptation", "class_color_transfer"),
-    ("adaptation", "cast_shadows"),
 )
 
 
