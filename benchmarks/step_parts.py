@@ -18,8 +18,8 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
-import iccld.adaptation.method
-from iccld.adaptation.adversary import Adversary
+import iccld.adaptation.losses
+from iccld.adaptation.losses import Adversary
 
 _OPTIMIZER, _LOSSES = "optimizer and EMA", "losses"
 
@@ -136,9 +136,9 @@ def _watch_all(parts: _Parts, stack: ExitStack, step: Step) -> None:
         (student.label_encoder, ("forward",), "label encoder"),
         (student.label_decoder, ("project", "forward"), "label decoder"),
         (teacher, ("encode", "segment"), "teacher"),
-        (iccld.adaptation.method, ("segmentation_loss", "denoising_loss"), _LOSSES),
-        (Adversary, ("fool",), "adversarial loss"),
-        (Adversary, ("discriminate",), "discriminator, forward"),
+        (iccld.adaptation.losses, ("segmentation_loss", "denoising_loss"), _LOSSES),
+        (Adversary, ("segmenter_loss",), "adversarial loss"),
+        (Adversary, ("discriminator_loss",), "discriminator, forward"),
         (update.fabric, ("backward",), "backward"),
         (update.fabric, ("clip_gradients",), _OPTIMIZER),
         (update.optimizer, ("step",), _OPTIMIZER),

@@ -31,15 +31,14 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 from timing import describe_command
 
+from iccld.adaptation.mixing import class_mix_mask, transfer_color
 from iccld.assembly import build_method, build_val
 from iccld.assembly.datasets import open_training
-from iccld.color_transfer import transfer_color
 from iccld.config import TrainConfig, from_dict
 from iccld.files import write_json
 from iccld.inference.segmenter import Segmenter, load_model
 from iccld.inference.trust import evaluate_trust
 from iccld.labels import IGNORE, LabelSpace, protocol_of
-from iccld.mixing import class_mix_mask, paste
 from iccld.models.iccld import ICCLD
 from iccld.models.images import Images
 from iccld.models.prediction import Prediction, entropy
@@ -108,7 +107,7 @@ def fit_temperature(model: Segmenter, config: TrainConfig, num_images: int = 64)
         nothing = torch.full_like(labels, IGNORE)
         for shown, truth in (
             (recolored, labels),
-            (paste(mask, recolored, pair[1]), paste(mask, labels, nothing)),
+            (torch.where(mask[:, None], recolored, pair[1]), torch.where(mask, labels, nothing)),
         ):
             answer = model.predict((255 * shown[0]).round().byte().movedim(0, -1).numpy())
             known = truth[0].numpy() != IGNORE

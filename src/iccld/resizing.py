@@ -57,25 +57,6 @@ def resize_images(images: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
-def maps_to_size(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Interpolates maps of a network to the image that they belong to, in pixels or at some stride of it.
-
-    A cell is a square of 2, 4, 8, … of the new ones. Where the image's sides are no multiple of that, the last cells
-    reach beyond it: they are cut, not squeezed into it.
-
-    Args:
-        maps: b c h w, at the stride's size, rounded up.
-        size: height and width that are wanted.
-    """
-    cells = (maps.shape[2], maps.shape[3])
-    ratios = [-(-side // count) for side, count in zip(size, cells, strict=True)]
-    factor = 1 << (max(ratios) - 1).bit_length()
-    if factor > 1:
-        covered = (cells[0] * factor, cells[1] * factor)
-        maps = F.interpolate(maps, size=covered, mode="bilinear", align_corners=False)
-    return maps[..., : size[0], : size[1]]
-
-
 def resize_image(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:
     """Scales one image to (height, width) as ``resize_images`` does."""
     if size == image.shape[:2]:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from iccld.adaptation.method import SupervisedLoss
+from iccld.adaptation.losses import SupervisedLoss
 from iccld.cli import main
 from iccld.training.checkpoint import load_newest
 from iccld.training.update import Update

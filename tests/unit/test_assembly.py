@@ -13,23 +13,22 @@ import torch
 from iccld import assembly
 from iccld.adaptation.adaptsegnet import AdaptSegNet
 from iccld.adaptation.advent import Advent, MinEnt
-from iccld.adaptation.adversary import Adversary
 from iccld.adaptation.dacs import DACS
 from iccld.adaptation.daformer import DAFormer
 from iccld.adaptation.fda import FDA
 from iccld.adaptation.iccld import Adaptation
+from iccld.adaptation.losses import Adversary, SupervisedLoss
 from iccld.adaptation.method import Method as MethodProtocol
-from iccld.adaptation.method import SupervisedLoss, TimeSampling
 from iccld.adaptation.mic import MIC
 from iccld.adaptation.oracle import Oracle
-from iccld.adaptation.self_training import SelfTraining
+from iccld.adaptation.self_training import PseudoLabels, SelfTraining
 from iccld.adaptation.source_only import SourceOnly
 from iccld.assembly import networks
 from iccld.config import AdaptationConfig, DataConfig, Method, TrainConfig, with_settings
 from iccld.errors import InputError
 from iccld.labels import CAMVID11, CITYSCAPES19, SYNTHIA16, LabelSpace, get_label_space, protocol_of
+from iccld.models.iccld import TimeSampling
 from iccld.presets import PRESETS, with_method
-from iccld.pseudo_labels import PseudoLabels
 
 SMALL = TrainConfig(
     device="cpu",

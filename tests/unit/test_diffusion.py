@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from iccld.labels import CAMVID11
-from iccld.models.iccld import ICCLD, add_noise, draw_times, signal_and_noise
+from iccld.models.iccld import ICCLD, TimeSampling, add_noise, signal_and_noise
 from iccld.models.networks import ImageFeatures
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
@@ -92,7 +92,7 @@ def test_each_sample_has_its_own_time() -> None:
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
 def test_share_of_samples_at_pure_noise(share: float) -> None:
     torch.manual_seed(0)
-    times, aligned = draw_times(4000, share, 0.7)
+    times, aligned = TimeSampling(share, 0.7)(4000)
     assert float(aligned.float().mean()) == pytest.approx(0.7, abs=0.03)
     assert float((times == 1).float().mean()) == pytest.approx(share, abs=0.03)
     rest = times[times < 1]

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from iccld.adaptation.adversary import Adversary
+from iccld.adaptation.losses import Adversary
 from iccld.adaptation.method import Method as MethodProtocol
 from iccld.assembly import build_discriminator, build_method, build_model
 from iccld.commands import train as train_command

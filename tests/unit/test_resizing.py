@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
+from iccld.adaptation.losses import maps_to_size
 from iccld.data.transforms import TrainTransform
 from iccld.inference.export import _scale_axis
 from iccld.models.prediction import _to_input_height
-from iccld.resizing import base_size, maps_to_size, resize_image, resize_images, resize_label, scaled_width
+from iccld.resizing import base_size, resize_image, resize_images, resize_label, scaled_width
 
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 seeds = st.integers(0, 2**32)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iccld.adaptation.adversary import SOURCE, TARGET, Adversary, DomainMaps, output_adversary
-from iccld.adaptation.method import (
-    Batch,
-    StepResult,
-    Student,
-    SupervisedLoss,
-    TimeSampling,
-    probabilities,
-)
-from iccld.models.iccld import ICCLD
+from iccld.adaptation.losses import Adversary, DomainMaps, StepResult, SupervisedLoss
+from iccld.adaptation.method import Batch, Student, probabilities
+from iccld.models.iccld import ICCLD, TimeSampling
+
+
+def output_adversary(input: Literal["probabilities", "self_information"]) -> Adversary:
+    """The adversary on class maps as AdaptSegNet and ADVENT have it, from the first step on."""
+    return Adversary(input, weight=0.001, warmup_steps=0, relieve=False, betas=(0.9, 0.99))
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,10 @@ class AdaptSegNet:
         terms, logs = self.supervised(output, batch.labels, slice(num_source), "source")
         if discriminator is None or len(images) == num_source:
             return StepResult(terms, logs, denoised=output.denoised)
-        domains = torch.full((len(images),), TARGET)
-        domains[:num_source] = SOURCE
-        seen = DomainMaps(self.maps(probabilities(output, images)), output.times, domains)
-        terms["adversarial"], adversary_logs = self.adversary.fool(discriminator, seen, step)
-        return StepResult(terms, logs | adversary_logs, seen.detach(), output.denoised)
+        counts = (num_source, 0, len(images) - num_source)
+        seen = DomainMaps(self.maps(probabilities(output, images)), output.times, counts)
+        terms["adversarial"], more_logs, seen = self.adversary.segmenter_loss(discriminator, seen, step)
+        return StepResult(terms, logs | more_logs, seen, output.denoised)
 
     def maps(self, classes: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
         """What the discriminator sees of class probabilities."""

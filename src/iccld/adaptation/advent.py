@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iccld.adaptation.adaptsegnet import AdaptSegNet
-from iccld.adaptation.adversary import Adversary, output_adversary
-from iccld.adaptation.method import (
-    Batch,
-    StepResult,
-    Student,
-    SupervisedLoss,
-    TimeSampling,
-    probabilities,
-)
-from iccld.losses import entropy_loss, self_information
-from iccld.models.iccld import ICCLD
+from iccld.adaptation.adaptsegnet import AdaptSegNet, output_adversary
+from iccld.adaptation.losses import Adversary, StepResult, SupervisedLoss
+from iccld.adaptation.method import Batch, Student, probabilities
+from iccld.models.iccld import ICCLD, TimeSampling
 from iccld.models.networks import TrainingOutput
 
 
@@ -82,3 +75,21 @@ class MinEnt:
     def penalty(self, classes: Float[Tensor, "n k h w"]) -> Float[Tensor, ""]:
         """The target's mean entropy in [0, 1]."""
         return entropy_loss(classes)
+
+
+def self_information(probabilities: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+    """Weighted self-information −p log p / log k of every class (Vu et al. 2019); its sum over k is the entropy."""
+    # The clamp keeps the slope finite where a softmax underflowed.
+    return torch.special.entr(probabilities.clamp_min(1e-30)) / math.log(max(2, probabilities.shape[1]))
+
+
+def entropy_loss(probabilities: Float[Tensor, "b k h w"], charbonnier: float = 0.0) -> Float[Tensor, ""]:
+    """Mean entropy in [0, 1] of predictions (Vu et al. 2019).
+
+    Args:
+        probabilities: of the classes.
+        charbonnier: η > 0 gives (H² + 10⁻⁸)^η instead, which spares what is nearly sure (Yang & Soatto 2020;
+            their paper has 0.001² in place of the 10⁻⁸ of their code).
+    """
+    entropy = self_information(probabilities).sum(dim=1)
+    return ((entropy.square() + 1e-8) ** charbonnier if charbonnier > 0 else entropy).mean()

@@ -8,12 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from iccld.adaptation.adversary import Adversary
-from iccld.adaptation.method import Batch, StepResult, Student, SupervisedLoss, TimeSampling
-from iccld.adaptation.self_training import LabeledImages, SelfTraining, supervised_terms
-from iccld.models.iccld import ICCLD
+from iccld.adaptation.losses import Adversary, StepResult, SupervisedLoss
+from iccld.adaptation.method import Batch, Student
+from iccld.adaptation.self_training import LabeledImages, PseudoLabels, SelfTraining, supervised_terms
+from iccld.models.iccld import ICCLD, TimeSampling
 from iccld.models.networks import TrainingOutput
-from iccld.pseudo_labels import PseudoLabels
 
 
 def published_self_training(code: Literal["dacs", "daformer"] = "dacs") -> SelfTraining:
@@ -45,7 +44,7 @@ class DACS:
     ) -> StepResult:
         """Computes the losses of all branches from one pass."""
         branches = [LabeledImages("source", batch.images, batch.labels)]
-        if self.self_training.begun(step) and batch.target_images is not None:
+        if step >= self.self_training.start_step and batch.target_images is not None:
             branches += self.target_branches(batch, self.self_training.teach(teacher, batch))
         images = torch.cat([branch.images for branch in branches])
         labels = torch.cat([branch.labels for branch in branches])

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iccld.adaptation.advent import MinEnt
-from iccld.adaptation.method import Batch, StepResult, Student
-from iccld.losses import entropy_loss
-from iccld.mixing import transfer_low_frequencies
+from iccld.adaptation.advent import MinEnt, entropy_loss
+from iccld.adaptation.losses import StepResult
+from iccld.adaptation.method import Batch, Student
+from iccld.adaptation.published import transfer_low_frequencies
 from iccld.models.iccld import ICCLD
 from iccld.models.networks import TrainingOutput
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from iccld.adaptation.adversary import Adversary
-from iccld.adaptation.method import Batch, StepResult, Student, SupervisedLoss, TimeSampling
-from iccld.models.iccld import ICCLD
+from iccld.adaptation.losses import Adversary, StepResult, SupervisedLoss
+from iccld.adaptation.method import Batch, Student
+from iccld.models.iccld import ICCLD, TimeSampling
 
 
 @dataclass(frozen=True)

@@ -6,25 +6,25 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-from iccld.adaptation.adaptsegnet import AdaptSegNet
+from iccld.adaptation.adaptsegnet import AdaptSegNet, output_adversary
 from iccld.adaptation.advent import Advent, MinEnt
-from iccld.adaptation.adversary import Adversary, output_adversary
 from iccld.adaptation.dacs import DACS
 from iccld.adaptation.daformer import DAFormer, FeatureDistance
 from iccld.adaptation.fda import FDA
 from iccld.adaptation.iccld import Adaptation
-from iccld.adaptation.method import Method, SupervisedLoss, TimeSampling
+from iccld.adaptation.losses import Adversary, SupervisedLoss
+from iccld.adaptation.method import Method
 from iccld.adaptation.mic import MIC
 from iccld.adaptation.oracle import Oracle
-from iccld.adaptation.self_training import Code, SelfTraining
+from iccld.adaptation.self_training import Code, PseudoLabels, SelfTraining
 from iccld.adaptation.source_only import SourceOnly
 from iccld.assembly.datasets import RunData, build_label_space, open_data
 from iccld.assembly.networks import pretrained_weights
 from iccld.config import TrainConfig
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19, LabelSpace
+from iccld.models.iccld import TimeSampling
 from iccld.models.image_coder import build_image_coder
-from iccld.pseudo_labels import PseudoLabels
 
 _THINGS = frozenset(
     (*CITYSCAPES19.names[6:8], *CITYSCAPES19.names[11:], "sign", "bicyclist")  # the last two: CamVid's names

@@ -8,6 +8,7 @@ sampling may start from pure noise and a single step is already an answer.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -50,20 +51,22 @@ def add_noise(
     return alpha * clean + sigma * noise
 
 
-def draw_times(
-    num: int, share_at_one: float, self_aligned: float
-) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-    """Draws training times and which samples are self-aligned (equation 5), on the CPU: they steer the pass.
+@dataclass(frozen=True)
+class TimeSampling:
+    """How training times are drawn. Half the model's work is the one-step answer at t = 1, so it is trained for it.
 
-    Half the model's work is the one-step answer at t = 1, so it is trained for it explicitly.
-
-    Args:
-        num: n.
-        share_at_one: probability of t = 1; other times are uniform in [0, 1).
-        self_aligned: probability that a sample's noisy state starts from the model's own prediction.
+    Attributes:
+        share_at_one: share of samples at t = 1; other times are uniform in [0, 1).
+        self_aligned: share of labeled samples whose noisy state starts from the model's own prediction (equation 5).
     """
-    times, at_one = torch.rand(num), torch.rand(num) < share_at_one
-    return torch.where(at_one, torch.ones_like(times), times), torch.rand(num) < self_aligned
+
+    share_at_one: float = 0.6
+    self_aligned: float = 0.7
+
+    def __call__(self, num: int) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+        """Times and the choice of self-aligned samples, on the CPU: they steer the pass."""
+        times, at_one = torch.rand(num), torch.rand(num) < self.share_at_one
+        return torch.where(at_one, torch.ones_like(times), times), torch.rand(num) < self.self_aligned
 
 
 class ICCLD(Predictor, Pretrained):
@@ -105,7 +108,7 @@ class ICCLD(Predictor, Pretrained):
         backbone_config: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.label_space = label_space
+        self.label_space, self.num_classes = label_space, len(label_space)
         self.image_coder = build_image_coder(backbone, pretrained=pretrained, backbone_config=backbone_config)
         stored = getattr(self.image_coder, "backbone_config", None)
         links = (context_links, detail_links)
@@ -113,17 +116,16 @@ class ICCLD(Predictor, Pretrained):
             backbone, latent_channels, width, *links, diffusion, reencoding, light_steps, input_height, stored
         )
         channels = pyramid_channels(self.image_coder)
-        num_classes = len(label_space)
         self.neck: ImageNeck | None = None
         self.label_decoder: LabelDecoder | LightDecoder
         self.denoiser: Denoiser | LightDenoiser
-        self.label_encoder = LabelEncoder(num_classes, latent_channels, width=16 if light_steps else 64)
+        self.label_encoder = LabelEncoder(self.num_classes, latent_channels, width=16 if light_steps else 64)
         if light_steps:
             self.neck = ImageNeck(channels, context_links=context_links, width=width)
             channels = self.neck.channels
         decoder = LightDecoder if light_steps else LabelDecoder
         self.label_decoder = decoder(
-            num_classes, latent_channels, channels, detail_links=detail_links, width=width
+            self.num_classes, latent_channels, channels, detail_links=detail_links, width=width
         )
         if light_steps:
             self.denoiser = LightDenoiser(latent_channels, channels, width=width)

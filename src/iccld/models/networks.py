@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from iccld.models.layers import OuterConv2d, ResidualBlock, TimeEmbedding, UNet, group_norm, upsample_to
+from iccld.models.layers import OuterConv2d, ResidualBlock, TimeEmbedding, UNet, group_norm
 
 NUM_DOMAINS = 3  # source, mixed, target
 LATENT_STRIDE = 8
@@ -176,7 +176,8 @@ class LabelDecoder(nn.Module):
         """
         x = self.stem(latent)
         for index, stride in enumerate(self.strides):
-            x = upsample_to(self.reduce[index](x), (size[0] // stride, size[1] // stride))
+            finer = (size[0] // stride, size[1] // stride)
+            x = F.interpolate(self.reduce[index](x), size=finer, mode="bilinear", align_corners=False)
             if self.detail_links:
                 x = x + details[index]
             x = self.blocks[index](x)

@@ -30,12 +30,11 @@ from iccld.training.checkpoint import (
     unpack_optimizer,
 )
 from iccld.training.interruption import Interruption
-from iccld.training.optimization import rate_factor
 from iccld.training.outlook import Outlook
 from iccld.training.rehearsal import Rehearsal, rehearse
 from iccld.training.trackers import RunLog
 from iccld.training.tracking import TrainingDisplay
-from iccld.training.update import Item, Update
+from iccld.training.update import Item, Update, rate_factor
 
 MicroBatches = Callable[[int, int], Iterator[dict[str, Any]]]
 """(first micro-batch, end) → loader items; the same numbers always give the same items."""

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from iccld.adaptation.adversary import DomainMaps
-from iccld.adaptation.method import Batch, Method, StepResult
+from iccld.adaptation.losses import DomainMaps, StepResult
+from iccld.adaptation.method import Batch, Method
 from iccld.config import TrainConfig
 from iccld.models.iccld import ICCLD
-from iccld.training.optimization import (
-    build_discriminator_optimizer,
-    build_segmenter_optimizer,
-    rate_factor,
-    set_rate,
-    teacher_average,
-)
+from iccld.training.optimization import build_discriminator_optimizer, build_segmenter_optimizer
 
 Item = tuple[dict[str, Any], dict[str, Any] | None]
 """What the loaders give for one micro-batch: labeled images, and unlabeled target images where they are used."""
@@ -156,10 +150,8 @@ class Update:
         assert self.discriminator_optimizer is not None
         discriminator, optimizer = self._wrapped[2:]
         set_rate(self.discriminator_optimizer, factor)
-        fields = ("maps", "times", "domains")
-        seen = DomainMaps(*(torch.cat([getattr(c, field) for c in collected]) for field in fields))
         with self.fabric.autocast():
-            loss, logs = self.method.adversary.discriminate(discriminator, seen)
+            loss, logs = self.method.adversary.discriminator_loss(discriminator, _join(collected))
         self.fabric.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
@@ -203,7 +195,61 @@ class Update:
         return batch
 
 
+def _join(collected: Sequence[DomainMaps]) -> DomainMaps:
+    """The maps of several micro-batches as those of one."""
+    if len(collected) == 1:
+        return collected[0]
+    maps, times = (
+        torch.cat([rows for domain in zip(*split, strict=True) for rows in domain])
+        for split in (
+            [c.maps.split(list(c.counts)) for c in collected],
+            [c.times.split(list(c.counts)) for c in collected],
+        )
+    )
+    source, mixed, target = (sum(c.counts[domain] for c in collected) for domain in range(3))
+    return DomainMaps(maps, times, (source, mixed, target))
+
+
 def derive_seed(*parts: int) -> int:
     """A seed for torch that depends on every part and on nothing else."""
     digest = hashlib.sha256(json.dumps(parts).encode()).digest()
     return int.from_bytes(digest[:7], "big")
+
+
+def teacher_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """How the teacher's weights follow the student's: their exponential moving average.
+
+    After n updates of the student the decay is min(1 − 1/n, ``decay``), as in DACS (Tranheden et al. 2021): the plain
+    mean until the average is as long as it is to be. Otherwise the first weights would count for most.
+
+    Args:
+        decay: in [0, 1).
+
+    Returns:
+        The ``multi_avg_fn`` of torch's ``AveragedModel``, which copies the weights after the first update.
+    """
+
+    def update(averaged: Any, current: Any, num_averaged: Any) -> None:
+        now = min(1 - 1 / (float(num_averaged) + 1), decay)
+        get_ema_multi_avg_fn(now)(averaged, current, num_averaged)
+
+    return update
+
+
+def rate_factor(step: int, num_steps: int, warmup_steps: int, power: float) -> float:
+    """Linear warm-up, then polynomial decay to zero at the end.
+
+    Args:
+        step: steps done before this one, from 0.
+        num_steps: of the whole run.
+        warmup_steps: length of the warm-up.
+        power: of the decay.
+    """
+    warmup = min(1.0, (step + 1) / max(1, warmup_steps))
+    return warmup * max(0.0, 1 - step / num_steps) ** power
+
+
+def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Sets every group's rate to ``factor`` times its peak."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor

@@ -6,19 +6,28 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from iccld.adaptation.adversary import DOMAINS, MIXED, SOURCE, TARGET, Adversary, DomainMaps
-from iccld.losses import domain_loss
+from iccld.adaptation.losses import (
+    DOMAINS,
+    MIXED,
+    SOURCE,
+    TARGET,
+    Adversary,
+    DomainMaps,
+    domain_loss,
+)
 from iccld.models.discriminator import OutputDiscriminator
 from iccld.models.networks import LatentDiscriminator
 
 
 def _maps(domains: list[int], channels: int = 8, *, apart: float = 1.0, side: int = 8) -> DomainMaps:
-    """Maps that differ by domain."""
+    """Maps that differ by domain; domains are in their order."""
+    assert domains == sorted(domains)
     torch.manual_seed(0)
     index = torch.tensor(domains)
     centers = apart * torch.randn(3, channels, 1, 1)
     maps = centers[index] + 0.3 * torch.randn(len(domains), channels, side, side)
-    return DomainMaps(maps, torch.rand(len(domains)), index)
+    source, mixed, target = (domains.count(domain) for domain in range(3))
+    return DomainMaps(maps, torch.rand(len(domains)), (source, mixed, target))
 
 
 class _Names(nn.Module):
@@ -56,12 +65,10 @@ def test_relief_loosens_a_discriminator_that_wins(
     domains: list[int], shares: list[float], relief: float
 ) -> None:
     discriminator, seen = _Names(domains, shares), _maps(domains)
-    loss, logs = Adversary(weight=0.3, warmup_steps=0).fool(discriminator, seen, step=0)
+    loss, logs, _ = Adversary(weight=0.3, warmup_steps=0).segmenter_loss(discriminator, seen, step=0)
     assert float(logs["train/adversarial_relief"]) == pytest.approx(relief, abs=1e-4)
-    others = seen.domains != SOURCE
-    plain = domain_loss(
-        discriminator.logits[others].detach(), torch.zeros(int(others.sum()), dtype=torch.int64)
-    )
+    others = discriminator.logits[domains.count(SOURCE) :].detach()
+    plain = domain_loss(others, (len(others), 0, 0))
     assert float(logs["train/loss_adversarial"]) == pytest.approx(float(plain), rel=1e-5)
     assert float(loss) == pytest.approx(0.3 * relief * float(plain), abs=1e-4)
 
@@ -74,7 +81,7 @@ def test_weight_rises_from_the_start(step: int, share: float) -> None:
     assert adversary.ramp(step) == pytest.approx(share)
     seen = _maps([SOURCE, TARGET])
     torch.manual_seed(1)
-    loss, logs = adversary.fool(LatentDiscriminator(8, width=16), seen, step)
+    loss, logs, _ = adversary.segmenter_loss(LatentDiscriminator(8, width=16), seen, step)
     assert float(logs["train/adversarial_relief"]) == 1
     assert float(loss.detach()) == pytest.approx(0.5 * share * float(logs["train/loss_adversarial"]))
 
@@ -85,13 +92,13 @@ def test_without_warmup_the_weight_is_there_at_once() -> None:
 
 @pytest.mark.parametrize("kind", [LatentDiscriminator, OutputDiscriminator])
 def test_who_learns_from_what(kind: type[nn.Module]) -> None:
-    """The segmenter from ``fool`` alone, the discriminator from ``discriminate`` alone."""
+    """The segmenter from ``segmenter_loss`` alone, the discriminator from ``discriminator_loss`` alone."""
     torch.manual_seed(1)
     discriminator, seen = kind(8, width=16), _maps([SOURCE, MIXED, TARGET], apart=0.1, side=32)
     if kind is OutputDiscriminator:  # which knows no mixed images
-        seen.domains[1] = TARGET
+        seen.counts = (1, 0, 2)
     leaf = seen.maps.requires_grad_()
-    loss, logs = Adversary(warmup_steps=0).fool(discriminator, seen, step=0)
+    loss, logs, kept = Adversary(warmup_steps=0).segmenter_loss(discriminator, seen, step=0)
     loss.backward()
     assert all(p.grad is None for p in discriminator.parameters())
     assert all(p.requires_grad for p in discriminator.parameters())
@@ -100,11 +107,10 @@ def test_who_learns_from_what(kind: type[nn.Module]) -> None:
     assert not any(value.requires_grad for value in logs.values())
 
     leaf.grad = None
-    kept = seen.detach()
     assert torch.equal(kept.maps, seen.maps)
     assert torch.equal(kept.times, seen.times)
-    assert torch.equal(kept.domains, seen.domains)
-    loss, logs = Adversary().discriminate(discriminator, kept)
+    assert kept.counts == seen.counts
+    loss, logs = Adversary().discriminator_loss(discriminator, kept)
     loss.backward()
     assert leaf.grad is None
     assert all(p.grad is not None for p in discriminator.parameters())
@@ -119,7 +125,7 @@ def test_fooling_turns_the_answer_towards_source() -> None:
     leaf = seen.maps.requires_grad_()
     optimizer = torch.optim.Adam([leaf], lr=0.1)
     for _ in range(30):
-        loss, _ = Adversary(weight=1.0, warmup_steps=0).fool(discriminator, seen, step=0)
+        loss, _, _ = Adversary(weight=1.0, warmup_steps=0).segmenter_loss(discriminator, seen, step=0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -136,7 +142,7 @@ def test_discriminator_learns_to_tell_domains_apart(kind: type[nn.Module]) -> No
     optimizer = torch.optim.Adam(discriminator.parameters(), lr=1e-2)
     losses = []
     for _ in range(40):
-        loss, logs = Adversary().discriminate(discriminator, seen)
+        loss, logs = Adversary().discriminator_loss(discriminator, seen)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -149,7 +155,7 @@ def test_discriminator_learns_to_tell_domains_apart(kind: type[nn.Module]) -> No
 
 def test_accuracies_are_of_the_domains_that_are_there() -> None:
     domains = [SOURCE, SOURCE, TARGET]
-    _, logs = Adversary().discriminate(_Names(domains, [0.5, 0.9, 0.2]), _maps(domains))
+    _, logs = Adversary().discriminator_loss(_Names(domains, [0.5, 0.9, 0.2]), _maps(domains))
     assert "train/discriminator_accuracy_mixed" not in logs
     assert float(logs["train/discriminator_accuracy_source"]) == pytest.approx(0.7)
     assert float(logs["train/discriminator_accuracy_target"]) == pytest.approx(0.2)

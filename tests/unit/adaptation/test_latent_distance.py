@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
-from iccld.latent_distance import sliced_wasserstein
+from iccld.adaptation.iccld import sliced_wasserstein
 
 
 def _latents(n: int, *size: int, seed: int) -> Tensor:

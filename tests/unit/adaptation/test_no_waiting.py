@@ -77,7 +77,7 @@ def test_a_step_never_waits_for_the_device(name: str, monkeypatch: pytest.Monkey
     assert all(figure.is_meta for figure in result.logs.values())
     if method.adversary is not None:
         assert result.seen is not None
-        loss, _ = method.adversary.discriminate(discriminator, result.seen)
+        loss, _ = method.adversary.discriminator_loss(discriminator, result.seen)
         loss.backward()
 
 

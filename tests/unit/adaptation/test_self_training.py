@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from iccld.adaptation.method import Batch
-from iccld.adaptation.self_training import LabeledImages, SelfTraining
+from iccld.adaptation.self_training import LabeledImages, PseudoLabels, SelfTraining, Weighting
 from iccld.models.iccld import ICCLD
-from iccld.pseudo_labels import PseudoLabels, Weighting
 
 NUM_CLASSES = 11
 
@@ -23,10 +22,6 @@ def _taught(batch: Batch) -> LabeledImages:
     generator = torch.Generator().manual_seed(5)
     labels = torch.randint(0, NUM_CLASSES, (2, 64, 64), generator=generator)
     return LabeledImages("target", batch.target_images, labels, torch.rand(2, 64, 64, generator=generator))
-
-
-def test_it_begins_at_its_step() -> None:
-    assert [SelfTraining(start_step=7).begun(step) for step in (0, 6, 7, 900)] == [False, False, True, True]
 
 
 # -- the teacher ----------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 
-from iccld.adaptation.adversary import Adversary
 from iccld.adaptation.iccld import Adaptation
+from iccld.adaptation.losses import Adversary
 from iccld.adaptation.self_training import SelfTraining
 from iccld.adaptation.source_only import SourceOnly
 from iccld.config import DataConfig, TrainConfig

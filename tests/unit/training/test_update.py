@@ -9,7 +9,8 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from iccld.adaptation.method import Batch, StepResult
+from iccld.adaptation.losses import StepResult
+from iccld.adaptation.method import Batch
 from iccld.config import OptimConfig, TrainConfig
 from iccld.labels import CAMVID11
 from iccld.models.iccld import ICCLD

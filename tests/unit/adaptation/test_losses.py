@@ -10,7 +10,12 @@ from scipy import stats
 from scipy.special import log_softmax
 from torch import Tensor
 
-from iccld.losses import denoising_loss, domain_loss, entropy_loss, segmentation_loss, self_information
+from iccld.adaptation.advent import entropy_loss, self_information
+from iccld.adaptation.losses import (
+    denoising_loss,
+    domain_loss,
+    segmentation_loss,
+)
 
 NUM_CLASSES = 5
 
@@ -175,11 +180,11 @@ def test_denoising_gradient_reaches_the_prediction_alone() -> None:
 
 
 def test_domain_loss_asks_every_patch_for_the_images_domain() -> None:
-    logits = torch.randn(3, 3, 2, 4, generator=torch.Generator().manual_seed(0))
-    domains = torch.tensor([2, 0, 1])
+    logits = torch.randn(4, 3, 2, 4, generator=torch.Generator().manual_seed(0))
     log_p = log_softmax(logits.numpy().astype(np.float64), axis=1)
-    expected = -np.mean([log_p[image, domain].mean() for image, domain in enumerate(domains.tolist())])
-    assert float(domain_loss(logits, domains)) == pytest.approx(expected, rel=1e-5)
+    for counts, domains in (((1, 2, 1), [0, 1, 1, 2]), ((3, 0, 1), [0, 0, 0, 2])):
+        expected = -np.mean([log_p[image, domain].mean() for image, domain in enumerate(domains)])
+        assert float(domain_loss(logits, counts)) == pytest.approx(expected, rel=1e-5)
 
 
 # -- entropy ----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from iccld.pseudo_labels import PseudoLabels, Weighting
+from iccld.adaptation.self_training import PseudoLabels, Weighting
 
 
 def _opinions(seed: int, kept: float) -> tuple[np.ndarray, np.ndarray]:

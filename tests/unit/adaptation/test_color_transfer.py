@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iccld.color_transfer import transfer_class_color, transfer_color
+from iccld.adaptation.mixing import transfer_class_color, transfer_color
 
 MEAN_COLOR = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)  # of ImageNet
 
@@ -37,7 +37,7 @@ def test_full_color_transfer_gives_the_styles_mean_and_covariance(seed: int) -> 
         0.4 + np.einsum("ij,jhw->ihw", style_mixing, rng.normal(size=(3, 20, 20)))[None]
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("iccld.color_transfer.torch.rand", lambda *shape: torch.full(shape, 0.99999))
+        patch.setattr("iccld.adaptation.mixing.torch.rand", lambda *shape, **_: torch.full(shape, 0.99999))
         changed = transfer_color(images.float(), styles.float(), probability=1.0)[0].flatten(1).numpy()
     expected = styles[0].flatten(1).numpy()
     np.testing.assert_allclose(changed.mean(axis=1), expected.mean(axis=1), atol=2e-3)
@@ -110,7 +110,7 @@ def test_each_class_takes_the_colors_of_its_own(seed: int) -> None:
     style_labels[0][style_labels[0] == 1] = 2  # the style has none of class 1
     images, styles = rng.uniform(0, 1, (2, 1, 3, 24, 20)) * rng.uniform(0.2, 1, (2, 1, 3, 1, 1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("iccld.color_transfer.torch.rand", lambda *shape: torch.full(shape, 0.4))
+        patch.setattr("iccld.adaptation.mixing.torch.rand", lambda *shape, **_: torch.full(shape, 0.4))
         changed = transfer_class_color(
             torch.from_numpy(images).float(),
             torch.from_numpy(labels),

@@ -1,0 +1,265 @@
+"""What is done to images: target colors on source images, ClassMix, color augmentation, masks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from iccld.labels import IGNORE
+
+_MEAN_COLOR = (0.485, 0.456, 0.406)
+_FEWEST = 64
+"""Pixels of a class from which on its colors are known."""
+
+
+def class_mix_mask(
+    labels: Int[Tensor, "b h w"], *, of_batch: bool = False, ignored: bool = False
+) -> Bool[Tensor, "b h w"]:
+    """Selects half of the classes of each image (Olsson et al. 2021, ClassMix), rounded up.
+
+    The code of ClassMix rounds half of an odd number down, that of DACS (Tranheden et al. 2021) and of its
+    descendants up.
+
+    Args:
+        labels: source labels.
+        of_batch: draw each image's classes from those of the whole batch, as DAFormer's code does: an image may then
+            give more or less than half of its own.
+        ignored: take the ignored pixels (255) for one class more, as the codes of DACS and DAFormer do; otherwise
+            they are never selected.
+
+    Returns:
+        True where the source image is to be pasted.
+    """
+    # Without a look at which classes there are, for which a GPU would be waited for.
+    flat = labels.flatten(1).long()
+    present = torch.zeros(len(labels), IGNORE + 1, dtype=torch.bool, device=labels.device)
+    present.scatter_(1, flat, torch.ones_like(flat, dtype=torch.bool))
+    if not ignored:
+        present[:, IGNORE] = False
+    if of_batch:
+        present = present.any(dim=0, keepdim=True).expand_as(present)
+    lots = torch.rand(len(labels), IGNORE + 1, device=labels.device)
+    places = torch.where(present, lots, 2.0).argsort(dim=1).argsort(dim=1)
+    chosen = present & (places < (present.sum(dim=1, keepdim=True) + 1) // 2)
+    return chosen.gather(1, flat).view(labels.shape)
+
+
+def color_jitter(
+    images: Float[Tensor, "b 3 h w"], strength: float = 0.4, probability: float = 0.8
+) -> Float[Tensor, "b 3 h w"]:
+    """Changes brightness, contrast, saturation, color balance and hue of each image at random.
+
+    Args:
+        images: RGB in [0, 1].
+        strength: factors are drawn from [1 − strength, 1 + strength]; channel gains from a quarter of that; hues turn
+            by up to that share of a quarter turn either way.
+        probability: that an image is changed at all.
+    """
+    b = len(images)
+
+    def factor(spread: float, channels: int = 1) -> Tensor:
+        return 1 + spread * (2 * torch.rand(b, channels, 1, 1, device=images.device) - 1)
+
+    with torch.autocast(images.device.type, enabled=False):
+        gray = images.mean(dim=1, keepdim=True)
+        changed = gray + (images - gray) * factor(strength)
+        mean = changed.mean(dim=(1, 2, 3), keepdim=True)
+        changed = (changed - mean) * factor(strength) + mean * factor(strength)
+        changed = _turn_hue(changed, (factor(strength)[:, 0, 0, 0] - 1) * math.pi / 2)
+        changed = (changed * factor(strength / 4, 3)).clamp(0, 1)
+    chosen = torch.rand(b, 1, 1, 1, device=images.device) < probability
+    return torch.where(chosen, changed, images)
+
+
+def _turn_hue(images: Tensor, angles: Tensor) -> Tensor:
+    """Turns colors about the gray axis (Rodrigues' formula for the axis (1, 1, 1) / √3)."""
+    cosine, sine = angles.cos().view(-1, 1, 1), angles.sin().view(-1, 1, 1)
+    eye = torch.eye(3, device=images.device)
+    axis = eye.roll(-1, dims=1) - eye.roll(1, dims=1)
+    turn = cosine * eye + (1 - cosine) / 3 + sine / math.sqrt(3) * axis
+    return torch.einsum("bij,bjhw->bihw", turn, images)
+
+
+def gaussian_blur(
+    images: Float[Tensor, "b 3 h w"], max_sigma: float = 1.15, probability: float = 0.5
+) -> Float[Tensor, "b 3 h w"]:
+    """Blurs each image with a random standard deviation in [0.15, max_sigma] pixels, or leaves the batch alone.
+
+    Range, probability and the mirrored border are those of DACS (Tranheden et al. 2021). Its kernel of a tenth of the
+    image's side is cut at six standard deviations, beyond which nothing is left.
+    """
+    if float(torch.rand(())) >= probability:
+        return images
+    b, _, height, width = images.shape
+    sigmas = 0.15 + (max_sigma - 0.15) * torch.rand(b, device=images.device)
+    radius = min(max(1, math.ceil(6 * max_sigma)), height - 1, width - 1)
+    if radius < 1:
+        return images
+    offsets = torch.arange(-radius, radius + 1, device=images.device)
+    kernels = torch.exp(-0.5 * (offsets / sigmas[:, None]).square())
+    kernels = kernels / kernels.sum(dim=1, keepdim=True)
+    kernels = kernels.to(torch.promote_types(images.dtype, torch.float32)).repeat_interleave(3, dim=0)[
+        :, None, None
+    ]
+    with torch.autocast(images.device.type, enabled=False):
+        padded = F.pad(images.to(kernels.dtype), (radius, radius, radius, radius), mode="reflect")
+        across = F.conv2d(padded.reshape(1, 3 * b, *padded.shape[2:]), kernels, groups=3 * b)
+        blurred = F.conv2d(across, kernels.transpose(2, 3), groups=3 * b)
+    return blurred.view(images.shape).to(images.dtype)
+
+
+def cut_mix_mask(labels: Int[Tensor, "b h w"]) -> Bool[Tensor, "b h w"]:
+    """Selects a rectangle of half of each image's area, of random shape and place (French et al. 2020, CutMix).
+
+    Args:
+        labels: give the size; their classes play no part.
+
+    Returns:
+        True where the source image is to be pasted.
+    """
+    b, height, width = labels.shape
+    mask = torch.zeros(b, height, width, dtype=torch.bool, device=labels.device)
+    for index in range(b):
+        tall = float(torch.exp(torch.rand(()) * math.log(0.5)))  # share of the height, in [0.5, 1]
+        h, w = round(tall * height), round(0.5 / tall * width)
+        top = int(torch.randint(0, height - h + 1, ()))
+        left = int(torch.randint(0, width - w + 1, ()))
+        mask[index, top : top + h, left : left + w] = True
+    return mask
+
+
+def mask_patches(images: Float[Tensor, "b 3 h w"], patch: int, ratio: float) -> Float[Tensor, "b 3 h w"]:
+    """Hides squares of a grid at random (Hoyer et al. 2023, MIC) behind ImageNet's mean color, 0 to the networks.
+
+    Args:
+        images: RGB in [0, 1].
+        patch: side of the squares in pixels. Where a side of the image is no multiple of it, the nearest whole
+            number of squares is stretched over it.
+        ratio: probability of each square to be hidden, in [0, 1].
+    """
+    b, _, height, width = images.shape
+    rows, columns = (max(1, round(side / patch)) for side in (height, width))
+    kept = torch.rand(b, 1, rows, columns, device=images.device) >= ratio
+    row, column = (torch.arange(side, device=images.device) for side in (height, width))
+    kept = kept[:, :, row * rows // height][..., column * columns // width]
+    hidden = torch.stack([images.new_full((), level) for level in _MEAN_COLOR]).view(1, 3, 1, 1)
+    return torch.where(kept, images, hidden)
+
+
+def transfer_color(
+    images: Float[Tensor, "b 3 h w"],
+    styles: Float[Tensor, "b 3 h w"],
+    probability: float = 1.0,
+    *,
+    valid: Bool[Tensor, "b h w"] | None = None,
+    styles_valid: Bool[Tensor, "b h w"] | None = None,
+) -> Float[Tensor, "b 3 h w"]:
+    """Gives images the color statistics of others, to a random degree.
+
+    Mean and covariance of the colors move towards those of the style image by the linear Monge-Kantorovich map
+    (Pitié & Kokaram 2007), by a share drawn from [0.5, 1] for each image.
+
+    Args:
+        images: RGB in [0, 1].
+        styles: images whose colors are taken, one for each image.
+        probability: that an image is changed at all.
+        valid: the pixels of the images that are changed and whose colors count, all if None: padding is no color of
+            an image.
+        styles_valid: the pixels of the styles whose colors count. An image or a style without any changes nothing.
+    """
+    b, _, height, width = images.shape
+    everywhere = torch.ones(b, height, width, dtype=torch.bool, device=images.device)
+    valid = everywhere if valid is None else valid
+    styles_valid = everywhere if styles_valid is None else styles_valid
+    share = _draw_share(b, probability, images.device)
+    # A floor of about one gray level keeps images of a single color from being blown up.
+    return _transfer(images, valid[:, None], styles, styles_valid[:, None], share, fewest=1, floor=2e-5)
+
+
+def transfer_class_color(
+    images: Float[Tensor, "b 3 h w"],
+    labels: Int[Tensor, "b h w"],
+    styles: Float[Tensor, "b 3 h w"],
+    style_labels: Int[Tensor, "b h w"],
+    num_classes: int,
+    probability: float = 1.0,
+) -> Float[Tensor, "b 3 h w"]:
+    """Gives every class of an image the color statistics of that class in another image, to a random degree.
+
+    Sky becomes that sky and road that road, where ``transfer_color`` gives the sky's part of the image's mean to
+    the road too. Classes of fewer than 64 pixels in either image keep their colors.
+
+    Args:
+        images: RGB in [0, 1].
+        labels: their classes; from ``num_classes`` on (255 = ignore), pixels are not changed.
+        styles: images whose colors are taken, one for each image.
+        style_labels: theirs; pixels from ``num_classes`` on do not count.
+        num_classes: k.
+        probability: that an image is changed at all.
+    """
+    classes = torch.arange(num_classes, device=images.device).view(1, -1, 1, 1)
+    share = _draw_share(len(images), probability, images.device)
+    masks, style_masks = labels[:, None] == classes, style_labels[:, None] == classes
+    # Within a class colors differ little: a higher floor, of eight gray levels, keeps noise from being made contrast.
+    return _transfer(images, masks, styles, style_masks, share, fewest=_FEWEST, floor=1e-3)
+
+
+def _draw_share(num: int, probability: float, device: torch.device) -> Float[Tensor, " b"]:
+    return (0.5 + 0.5 * torch.rand(num, device=device)) * (torch.rand(num, device=device) < probability)
+
+
+def _transfer(
+    images: Float[Tensor, "b 3 h w"],
+    masks: Bool[Tensor, "b r h w"],
+    styles: Float[Tensor, "b 3 h w"],
+    style_masks: Bool[Tensor, "b r h w"],
+    share: Float[Tensor, " b"],
+    *,
+    fewest: int,
+    floor: float,
+) -> Float[Tensor, "b 3 h w"]:
+    """Moves the colors of each of r disjoint regions towards those of the same region of the style."""
+    enough = (masks.sum(dim=(2, 3)) >= fewest) & (style_masks.sum(dim=(2, 3)) >= fewest)
+    shares = share.view(-1, 1, 1, 1) * enough[..., None, None]
+    with torch.autocast(images.device.type, enabled=False):
+        mean, covariance = _color_statistics(images, masks, floor)
+        style_mean, style_covariance = _color_statistics(styles, style_masks, floor)
+        root, inverse = _root(covariance)
+        middle, _ = _root(root @ style_covariance @ root)
+        linear = torch.lerp(
+            torch.eye(3, device=images.device).expand_as(root), inverse @ middle @ inverse, shares
+        )
+        goal = torch.lerp(mean, style_mean, shares[..., 0])
+        moved, pixels = images, images.float().flatten(2)
+        for region in range(masks.shape[1]):
+            centered = pixels - mean[:, region, :, None]
+            changed = linear[:, region] @ centered + goal[:, region, :, None]
+            changed = changed.unflatten(2, images.shape[2:]).clamp(0, 1).to(images.dtype)
+            here = masks[:, region, None] & (shares[:, region, None] > 0)
+            moved = torch.where(here, changed, moved)
+    return moved
+
+
+def _color_statistics(images: Tensor, masks: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+    """Mean (b r 3) and covariance (b r 3 3) of the colors of each region."""
+    pixels, counted = images.float().flatten(2), masks.flatten(2).float()
+    num = counted.sum(dim=2)[..., None].clamp_min(1)
+    mean = counted @ pixels.mT / num
+    # Centered by the image's mean, so that the difference of large squares is not taken.
+    around = pixels.mean(dim=2, keepdim=True)
+    squares = ((pixels - around)[:, :, None] * (pixels - around)[:, None]).flatten(1, 2)
+    second = (counted @ squares.mT / num).unflatten(2, (3, 3))
+    offset = mean - around.mT
+    covariance = second - offset[..., :, None] * offset[..., None, :]
+    return mean, covariance + floor * torch.eye(3, device=images.device)
+
+
+def _root(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Square root and its inverse of symmetric positive matrices."""
+    values, vectors = torch.linalg.eigh(matrices)
+    roots = values.clamp_min(1e-12).sqrt()[..., None, :]
+    return (vectors * roots) @ vectors.mT, (vectors / roots) @ vectors.mT
