@@ -110,7 +110,7 @@ PRESETS: Mapping[str, Preset] = {
         hardware="2 CPU cores",
         expected="15.9 source-only, 35.4 ICCLD, 38.9 oracle (mIoU, 11 classes, seed 0, bf16)",
         config=TrainConfig(
-            steps=700, checkpoint_every=250, eval_every=175, data=_DEMO_DATA, optim=_SMALL_OPTIM
+            steps=550, checkpoint_every=250, eval_every=110, data=_DEMO_DATA, optim=_SMALL_OPTIM
         ),
     ),
     "scenes": Preset(
