@@ -97,7 +97,7 @@ def compute(config: TrainConfig, model: ICCLD, batch: Batch) -> list[float]:
     torch.manual_seed(5)
     with torch.no_grad():
         result = method.segmenter_step(model, model, discriminator, batch, 5)
-    seen = [] if result.seen is None else [float(result.seen.maps.sum())]
+    seen = [] if result.domain_maps is None else [float(result.domain_maps.maps.sum())]
     return [float(term) for term in result.terms.values()] + seen
 
 

@@ -45,7 +45,7 @@ class DACS:
         """Computes the losses of all branches from one pass."""
         branches = [LabeledImages("source", batch.images, batch.labels)]
         if step >= self.self_training.start_step and batch.target_images is not None:
-            branches += self.target_branches(batch, self.self_training.teach(teacher, batch))
+            branches += self.target_branches(batch, self.self_training.label_target(teacher, batch))
         images = torch.cat([branch.images for branch in branches])
         labels = torch.cat([branch.labels for branch in branches])
         times, aligned = self.time_sampling(len(images))
@@ -56,9 +56,9 @@ class DACS:
             logs[f"train/loss_{name}"] = term.detach()
         return StepResult(terms, logs, denoised=output.denoised)
 
-    def target_branches(self, batch: Batch, taught: LabeledImages) -> list[LabeledImages]:
+    def target_branches(self, batch: Batch, pseudo_labeled: LabeledImages) -> list[LabeledImages]:
         """The branches that learn from the teacher."""
-        return [self.self_training.mix(batch, taught)]
+        return [self.self_training.mix(batch, pseudo_labeled)]
 
     def extra_terms(self, output: TrainingOutput, batch: Batch) -> dict[str, Tensor]:
         """Further weighted losses of descendants."""

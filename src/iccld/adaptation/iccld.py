@@ -23,13 +23,13 @@ class Adaptation:
     Attributes:
         supervised: the loss of labeled, mixed and masked images.
         time_sampling: how diffusion times are drawn.
-        self_training: teacher and mixing.
+        self_training: pseudo-labels of the EMA teacher, mixed and masked images.
         masked: train on masked target images too (from MIC).
-        color_transfer: share of source images that take colors of target images.
-        class_color_transfer: share of source images whose classes then take the colors that the teacher's labels
-            give these classes in a target image.
+        color_transfer: probability that a source image takes the color statistics of a target image.
+        class_color_transfer: probability that each class of a source image then takes the color statistics of the
+            pixels with that pseudo-label in a target image.
         adversary: None removes the target branch.
-        num_domains: 3, or 2 to keep mixed images from the adversary.
+        num_domains: 3; 2 leaves the mixed domain out of the adversary.
     """
 
     supervised: SupervisedLoss = field(default_factory=SupervisedLoss)
@@ -46,52 +46,58 @@ class Adaptation:
     def segmenter_step(
         self, student: Student, teacher: ICCLD, discriminator: nn.Module | None, batch: Batch, step: int
     ) -> StepResult:
-        """Computes the losses of all branches from one pass of the student over all images."""
-        begun = step >= self.self_training.start_step and batch.target_images is not None
-        taught = None
-        if begun and (self.self_training.mixing != "none" or self.masked):
-            taught = self.self_training.teach(teacher, batch)
-        batch = self._recolor(batch, taught, teacher.num_classes)
+        """Computes the losses of all branches from one forward pass of the student over all images."""
+        adapting = step >= self.self_training.start_step and batch.target_images is not None
+        pseudo_labeled = None
+        if adapting and (self.self_training.mixing != "none" or self.masked):
+            pseudo_labeled = self.self_training.label_target(teacher, batch)
+        batch = self._transfer_colors(batch, pseudo_labeled, teacher.num_classes)
+
+        # Labeled branches: source, mixed and masked images.
         branches = [LabeledImages("source", batch.images, batch.labels)]
-        if taught is not None:
+        if pseudo_labeled is not None:
             if self.self_training.mixing != "none":
-                branches.append(self.self_training.mix(batch, taught))
+                branches.append(self.self_training.mix(batch, pseudo_labeled))
             if self.masked:
-                branches.append(self.self_training.mask(taught))
+                branches.append(self.self_training.mask(pseudo_labeled))
         images, labels = [branch.images for branch in branches], [branch.labels for branch in branches]
-        aligning = begun and self.adversary is not None and discriminator is not None
+        # The target branch has no labels; half of the batch is enough for the discriminator (docs/log.md).
+        aligning = adapting and self.adversary is not None and discriminator is not None
         if aligning and batch.target_images is not None:
-            # Half of them, rounded up, serve the discriminator as well for half of the price (docs/log.md).
             images.append(batch.target_images[: (len(batch.target_images) + 1) // 2])
 
+        # Equations 1 to 7. The label coder is trained by the reconstruction of the source's labels alone.
         times, aligned = self.time_sampling(sum(map(len, images)))
-        coder = self.supervised.needs_label_coder
-        # The label coder learns labels, not images: those of the source are enough.
         output = student(
             torch.cat(images),
             torch.cat(labels),
             times,
             aligned,
-            label_coder=coder,
+            label_coder=self.supervised.needs_label_coder,
             num_reconstructed=len(batch.images),
         )
+        # Equation 8.
         terms, logs = supervised_terms(self.supervised, output, branches)
         if not aligning or self.adversary is None or discriminator is None:
             return StepResult(terms, logs, denoised=output.denoised)
 
+        # Equation 10; the training loop trains the discriminator on the same maps by equation 9.
         num_source, num_target = len(images[0]), len(images[-1])
         num_mixed = len(output.denoised) - num_source - num_target
         maps = (output.denoised if self.adversary.input == "latents" else output.features).float()
-        seen = DomainMaps(maps, output.times, (num_source, num_mixed, num_target))
+        domain_maps = DomainMaps(maps, output.times, (num_source, num_mixed, num_target))
         if self.num_domains == 2:
             maps, times = (torch.cat([x[:num_source], x[-num_target:]]) for x in (maps, output.times))
-            seen = DomainMaps(maps, times, (num_source, 0, num_target))
-        terms["adversarial"], more_logs, seen = self.adversary.segmenter_loss(discriminator, seen, step)
+            domain_maps = DomainMaps(maps, times, (num_source, 0, num_target))
+        terms["adversarial"], more_logs, domain_maps = self.adversary.segmenter_loss(
+            discriminator, domain_maps, step
+        )
         latents = output.denoised.detach()
         logs["train/latent_distance"] = sliced_wasserstein(latents[:num_source], latents[-num_target:])
-        return StepResult(terms, logs | more_logs, seen, output.denoised)
+        return StepResult(terms, logs | more_logs, domain_maps, output.denoised)
 
-    def _recolor(self, batch: Batch, taught: LabeledImages | None, num_classes: int) -> Batch:
+    def _transfer_colors(self, batch: Batch, pseudo_labeled: LabeledImages | None, num_classes: int) -> Batch:
+        """Source images take the colors of target images: of the whole image, then class by class."""
         if batch.target_images is None:
             return batch
         images = batch.images
@@ -103,10 +109,14 @@ class Adaptation:
                 valid=batch.valid,
                 styles_valid=batch.target_valid,
             )
-        if taught is not None and taught.weights is not None and self.class_color_transfer > 0:
-            sure = taught.labels.where(taught.weights > 0, IGNORE)
+        if (
+            pseudo_labeled is not None
+            and pseudo_labeled.weights is not None
+            and self.class_color_transfer > 0
+        ):
+            confident = pseudo_labeled.labels.where(pseudo_labeled.weights > 0, IGNORE)
             images = transfer_class_color(
-                images, batch.labels, taught.images, sure, num_classes, self.class_color_transfer
+                images, batch.labels, pseudo_labeled.images, confident, num_classes, self.class_color_transfer
             )
         return replace(batch, images=images)
 

@@ -264,13 +264,13 @@ class StepResult:
     Attributes:
         terms: the segmenter's losses by name, each with its weight; they are summed.
         logs: figures to log, without gradient.
-        seen: what the discriminator is to learn from, without gradient.
+        domain_maps: what the discriminator is trained on, without gradient.
         denoised: the latents that all terms but reconstruction pass through, to measure each term's pull there.
     """
 
     terms: dict[str, Float[Tensor, ""]]
     logs: dict[str, Tensor] = field(default_factory=dict)
-    seen: DomainMaps | None = None
+    domain_maps: DomainMaps | None = None
     denoised: Float[Tensor, "n d h w"] | None = None
 
     @property

@@ -16,6 +16,6 @@ class MIC(DAFormer):
     Hidden squares have a sixteenth of the crop's side: 64 pixels of 1024 with HRDA, 32 of 512 with DAFormer.
     """
 
-    def target_branches(self, batch: Batch, taught: LabeledImages) -> list[LabeledImages]:
+    def target_branches(self, batch: Batch, pseudo_labeled: LabeledImages) -> list[LabeledImages]:
         """Mixed and masked images, each with the teacher's labels."""
-        return [*super().target_branches(batch, taught), self.self_training.mask(taught)]
+        return [*super().target_branches(batch, pseudo_labeled), self.self_training.mask(pseudo_labeled)]

@@ -1,4 +1,4 @@
-"""What self-training methods share: the teacher's labels, mixed images and masked images."""
+"""Self-training: pseudo-labels of the EMA teacher, mixed images and masked images."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ from iccld.models.networks import TrainingOutput
 Mixing = Literal["classmix", "cutmix", "none"]
 
 Code = Literal["iccld", "dacs", "daformer"]
-"""Whose ClassMix and colors: ours (classes of each image, ``color_jitter``), those of the published code of DACS
-(ignored pixels as one class more, ``hsv_jitter``), or of DAFormer's (the same, with the classes of the batch)."""
-
+"""Whose ClassMix and color augmentation: ours (classes of each image, ``color_jitter``), those of the published code
+of DACS (ignored pixels as one class more, ``hsv_jitter``), or of DAFormer's (the same, classes of the batch)."""
 
 Weighting = Literal["class", "pixel", "image", "batch", "spread"]
 
@@ -38,23 +37,22 @@ class PseudoLabels:
     """Turns the teacher's probabilities into labels and weights.
 
     Attributes:
-        weighting: ``class``: of the pixels of each class in the batch the surest share counts, times the mean
-            probability of that class to a power (class-balanced self-training, Zou et al. 2018, with trust in a
-            class as a whole added). ``pixel``: pixels from the threshold on count. ``image``: all valid pixels
-            of an image weigh the share of them from the threshold on. ``batch``: all pixels
-            weigh the share of the batch's from the threshold on, as DACS (Tranheden et al. 2021) and DAFormer count
-            it: over all images together and with the pixels that may not be labeled. ``spread``: the caller weighs
-            pixels by the agreement of the teacher's draws; here all valid ones count.
-        threshold: probability, for ``pixel``, ``image`` and ``batch``.
-        keep: share of a class's pixels, for ``class``: a rare class is not silenced because the teacher is less
-            sure of it than of the road.
-        trust: the power, for ``class``: classes that the teacher is unsure of on the whole teach little.
+        weighting: ``class``: the most confident share of each class's pixels in the batch has weight 1 (class-balanced
+            self-training, Zou et al. 2018), times the class's mean confidence to the power ``trust``. ``pixel``: weight
+            1 from the threshold on. ``image``: every valid pixel has as weight the share of its image's valid pixels
+            from the threshold on. ``batch``: the same share over the whole batch, invalid pixels included, as DACS
+            (Tranheden et al. 2021) and DAFormer compute it. ``spread``: every valid pixel has weight 1; the caller
+            multiplies by the agreement of the teacher's noise draws.
+        threshold: confidence, for ``pixel``, ``image`` and ``batch``.
+        keep: share of a class's pixels, for ``class``; rare classes, of which the teacher is less confident, keep as
+            large a share as the road.
+        trust: power of a class's mean confidence, for ``class``.
     """
 
     weighting: Weighting = "class"
     threshold: float = 0.9
     keep: float = 0.5
-    trust: float = 8.0
+    trust: float = 0.0
 
     def __call__(
         self, probabilities: Float[Tensor, "b k h w"], valid: Bool[Tensor, "b h w"]
@@ -63,7 +61,7 @@ class PseudoLabels:
 
         Args:
             probabilities: the teacher's, at the resolution wanted.
-            valid: pixels that may be labeled; the others (padding, the ego vehicle, borders) weigh nothing.
+            valid: pixels that may get a pseudo-label; the others (padding, the ego vehicle, borders) have weight 0.
 
         Returns:
             Labels, and weights in [0, 1].
@@ -82,12 +80,11 @@ class PseudoLabels:
         return labels, share.view(-1, 1, 1) * valid
 
     def _by_class(self, confidence: Tensor, labels: Tensor, valid: Tensor, num_classes: int) -> Tensor:
-        # All classes at once and without a look at their sizes, for which a GPU would be waited for. What may not be
-        # labeled counts as one class more.
+        # All classes at once: reading their sizes would synchronize the GPU. Invalid pixels are one more class.
         classes = torch.where(valid, labels, num_classes).flatten()
         sure = confidence.flatten()
-        # By class, surest first, in a random order where all are equally sure: a saturated teacher's pixels would
-        # otherwise count from the top of the image down.
+        # Sort by class, then by confidence. Ties are in random order: a saturated teacher's pixels would otherwise be
+        # kept from the top of the image down.
         order = torch.randperm(len(sure), device=sure.device)
         order = order[sure[order].argsort(descending=True, stable=True)]
         order = order[classes[order].argsort(stable=True)]
@@ -105,10 +102,10 @@ class PseudoLabels:
 
 @dataclass
 class LabeledImages:
-    """Images with labels that count by weight.
+    """Images with labels and weights of their pixels.
 
     Attributes:
-        domain: for the names of losses.
+        domain: names the losses in logs.
         images: RGB in [0, 1].
         labels: 255 = ignore.
         weights: of the pixels, in [0, 1]; None means 1.
@@ -122,14 +119,14 @@ class LabeledImages:
 
 @dataclass(frozen=True)
 class SelfTraining:
-    """The teacher labels target images, and the student learns them in disguise.
+    """The EMA teacher labels target images; the student learns them mixed or masked, with augmented colors.
 
     Attributes:
-        start_step: steps on source alone: a teacher that does not know the rare classes yet silences them.
+        start_step: steps of source-only training before; earlier pseudo-labels lack the rare classes.
         teacher_steps: sampling steps of the teacher.
-        teacher_draws: its noise draws, averaged.
-        pseudo_labels: how its answers become labels and weights.
-        mixing: how source is pasted on target.
+        teacher_draws: noise draws of the teacher, whose probabilities are averaged.
+        pseudo_labels: how probabilities become labels and weights.
+        mixing: how source images are pasted on target images.
         code: whose ClassMix and color augmentation.
         jitter: strength of the color augmentation of mixed and masked images.
         mask_patch: side of the squares hidden from masked images, in pixels.
@@ -147,8 +144,8 @@ class SelfTraining:
     mask_ratio: float = 0.7
 
     @torch.no_grad()
-    def teach(self, teacher: ICCLD, batch: Batch) -> LabeledImages:
-        """Labels the target images by the teacher."""
+    def label_target(self, teacher: ICCLD, batch: Batch) -> LabeledImages:
+        """Pseudo-labels of the target images, by the teacher."""
         images, valid = batch.target_images, batch.target_valid
         assert images is not None
         assert valid is not None
@@ -156,35 +153,35 @@ class SelfTraining:
         if self.teacher_draws > 1:
             features = features.repeat(self.teacher_draws)
         noise = teacher.draw_noise(features, len(images) * self.teacher_draws)
-        answers = teacher.segment(features, noise, self.teacher_steps)
-        draws = answers.unflatten(0, (len(images), self.teacher_draws))
+        probabilities = teacher.segment(features, noise, self.teacher_steps)
+        draws = probabilities.unflatten(0, (len(images), self.teacher_draws))
         full = maps_to_size(draws.mean(dim=1), (images.shape[-2], images.shape[-1]))
         labels, weights = self.pseudo_labels(full, valid)
         if self.pseudo_labels.weighting == "spread":
-            # Pixels count by the share of draws that agree on them.
+            # Weight: the share of the draws that agree.
             votes = (draws.argmax(dim=2) == draws.mean(dim=1).argmax(dim=1, keepdim=True)).float().mean(dim=1)
             weights = maps_to_size(votes[:, None], (images.shape[-2], images.shape[-1]))[:, 0] * valid
         return LabeledImages("target", images, labels, weights)
 
-    def mix(self, batch: Batch, taught: LabeledImages) -> LabeledImages:
+    def mix(self, batch: Batch, pseudo_labeled: LabeledImages) -> LabeledImages:
         """Pastes parts of the source images on the target images, then changes colors and blurs."""
-        assert taught.weights is not None
+        assert pseudo_labeled.weights is not None
         assert self.mixing != "none"
         if self.mixing == "classmix":
             published = self.code != "iccld"
             mask = class_mix_mask(batch.labels, of_batch=self.code == "daformer", ignored=published)
         else:
             mask = cut_mix_mask(batch.labels)
-        images = self._disguise(torch.where(mask[:, None], batch.images, taught.images))
-        labels = torch.where(mask, batch.labels, taught.labels)
-        return LabeledImages("mixed", images, labels, taught.weights.masked_fill(mask, 1.0))
+        images = self._augment(torch.where(mask[:, None], batch.images, pseudo_labeled.images))
+        labels = torch.where(mask, batch.labels, pseudo_labeled.labels)
+        return LabeledImages("mixed", images, labels, pseudo_labeled.weights.masked_fill(mask, 1.0))
 
-    def mask(self, taught: LabeledImages) -> LabeledImages:
+    def mask(self, pseudo_labeled: LabeledImages) -> LabeledImages:
         """Hides squares of the target images: the student has to label them from context (Hoyer et al. 2023)."""
-        images = mask_patches(self._disguise(taught.images), self.mask_patch, self.mask_ratio)
-        return LabeledImages("masked", images, taught.labels, taught.weights)
+        images = mask_patches(self._augment(pseudo_labeled.images), self.mask_patch, self.mask_ratio)
+        return LabeledImages("masked", images, pseudo_labeled.labels, pseudo_labeled.weights)
 
-    def _disguise(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    def _augment(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         recolor = color_jitter if self.code == "iccld" else hsv_jitter
         return gaussian_blur(recolor(images, self.jitter))
 
@@ -192,7 +189,7 @@ class SelfTraining:
 def supervised_terms(
     supervised: SupervisedLoss, output: TrainingOutput, branches: Sequence[LabeledImages]
 ) -> tuple[dict[str, Float[Tensor, ""]], dict[str, Tensor]]:
-    """The supervised losses of branches that went through one pass in this order."""
+    """Equation 8 for every branch; the branches are the rows of one forward pass, in this order."""
     terms: dict[str, Tensor] = {}
     logs: dict[str, Tensor] = {}
     first = 0

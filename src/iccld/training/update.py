@@ -24,14 +24,14 @@ Item = tuple[dict[str, Any], dict[str, Any] | None]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A figure of a step that has to be a finite number, still on the device: looking at it would stop the queue.
+class FiniteCheck:
+    """A loss or gradient norm that has to be finite, as a device tensor; reading it would synchronize the GPU.
 
     Attributes:
-        step: steps done with it.
-        what: loss or gradient.
-        value: the figure.
-        names: the images that went into it.
+        step: number of the step, from 1.
+        what: ``loss`` or ``gradient``.
+        value: the scalar.
+        names: of the images in the micro-batch.
     """
 
     step: int
@@ -41,10 +41,10 @@ class Outcome:
 
 
 class Update:
-    """The networks and optimizers of a run and the one thing that is done with them at every step.
+    """The networks and optimizers of a run, and their update at every step.
 
-    Nothing in a call waits for the device: figures come back as tensors, and whether losses and gradients were finite
-    is asked later, of ``first_failure``.
+    A call never synchronizes the GPU: metrics are device tensors, and ``first_failure`` checks later whether losses and
+    gradients were finite.
 
     Args:
         config: the run's settings.
@@ -64,12 +64,12 @@ class Update:
         method: Method,
     ) -> None:
         self.config, self.fabric, self.method = config, fabric, method
-        # On the device from the start: an optimizer's state is loaded to where its weights are.
+        # On the device before a checkpoint is loaded: an optimizer's state is loaded to the device of its weights.
         self.model = model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = teacher_average(config.adaptation.teacher_decay)
         self.teacher: AveragedModel = AveragedModel(self.model, multi_avg_fn=average)
         self.teacher.requires_grad_(False).eval().to(fabric.device)
-        self.teacher.n_averaged = self.teacher.n_averaged.cpu()  # it is looked at in every update
+        self.teacher.n_averaged = self.teacher.n_averaged.cpu()  # read in every update
         self.discriminator = discriminator.to(fabric.device) if discriminator is not None else None
         self.optimizer = build_segmenter_optimizer(self.model, config.optim)
         self.discriminator_optimizer: torch.optim.AdamW | None = None
@@ -77,12 +77,12 @@ class Update:
             self.discriminator_optimizer = build_discriminator_optimizer(
                 self.discriminator, config.adaptation.discriminator_lr, method.adversary.betas
             )
-        self._outcomes: list[Outcome] = []
+        self._checks: list[FiniteCheck] = []
         self._wrapped: list[Any] = []
 
     @property
     def teacher_model(self) -> ICCLD:
-        """The EMA teacher: what a run is for."""
+        """The EMA teacher, which a run saves and evaluates."""
         teacher = self.teacher.module
         assert isinstance(teacher, ICCLD)
         return teacher
@@ -102,14 +102,14 @@ class Update:
             items: the step's micro-batches.
 
         Returns:
-            Figures to log, on the device, each the mean over the micro-batches that have it.
+            Metrics as device tensors, each the mean over the micro-batches that have it.
         """
         config = self.config
         student, optimizer = self._wrapped[:2]
         factor = rate_factor(step, config.steps, config.optim.warmup_steps, config.optim.poly_power)
         set_rate(self.optimizer, factor)
         collected: list[DomainMaps] = []
-        figures: dict[str, list[Tensor]] = {}
+        metrics: dict[str, list[Tensor]] = {}
         for micro, (labeled, target) in enumerate(items):
             torch.manual_seed(derive_seed(config.seed, step, micro, self.fabric.global_rank))
             batch = self.to_device(labeled, target)
@@ -122,30 +122,30 @@ class Update:
                     student, self.teacher_model, self.discriminator, batch, step
                 )
             loss = result.loss
-            self._outcomes.append(Outcome(step + 1, "loss", loss.detach(), names))
+            self._checks.append(FiniteCheck(step + 1, "loss", loss.detach(), names))
             own = result.logs | {"train/loss": loss.detach()}
             if (step + 1) % config.log_every == 0:
                 own |= self._gradient_shares(result)
             for name, value in own.items():
-                figures.setdefault(name, []).append(value)
+                metrics.setdefault(name, []).append(value)
             with self.fabric.no_backward_sync(student, enabled=micro + 1 < len(items)):
                 self.fabric.backward(loss / len(items))
-            if result.seen is not None:
-                collected.append(result.seen)
+            if result.domain_maps is not None:
+                collected.append(result.domain_maps)
         norm = self.fabric.clip_gradients(
             student, optimizer, max_norm=config.optim.grad_clip, error_if_nonfinite=False
         )
         assert norm is not None
-        self._outcomes.append(Outcome(step + 1, "gradient", norm.detach(), names))
+        self._checks.append(FiniteCheck(step + 1, "gradient", norm.detach(), names))
         optimizer.step()
         optimizer.zero_grad()
-        logs = {name: torch.stack(values).mean() for name, values in figures.items()}
+        logs = {name: torch.stack(values).mean() for name, values in metrics.items()}
         if collected:
-            logs |= self._teach_discriminator(collected, factor)
+            logs |= self._update_discriminator(collected, factor)
         self.teacher.update_parameters(self.model)
         return logs
 
-    def _teach_discriminator(self, collected: list[DomainMaps], factor: float) -> dict[str, Tensor]:
+    def _update_discriminator(self, collected: list[DomainMaps], factor: float) -> dict[str, Tensor]:
         assert self.method.adversary is not None
         assert self.discriminator_optimizer is not None
         discriminator, optimizer = self._wrapped[2:]
@@ -157,18 +157,18 @@ class Update:
         optimizer.zero_grad()
         return logs
 
-    def first_failure(self) -> Outcome | None:
-        """The first loss or gradient norm since the last call that is no finite number; waits for the device."""
-        outcomes, self._outcomes = self._outcomes, []
-        if not outcomes:
+    def first_failure(self) -> FiniteCheck | None:
+        """The first loss or gradient norm since the last call that is not finite; synchronizes the GPU."""
+        checks, self._checks = self._checks, []
+        if not checks:
             return None
-        finite = torch.stack([outcome.value.float() for outcome in outcomes]).isfinite().tolist()
-        return next((outcome for outcome, good in zip(outcomes, finite, strict=True) if not good), None)
+        finite = torch.stack([check.value.float() for check in checks]).isfinite().tolist()
+        return next((check for check, good in zip(checks, finite, strict=True) if not good), None)
 
     def _gradient_shares(self, result: StepResult) -> dict[str, Tensor]:
-        """Each loss's share of the gradients at the denoised latents: who pulls how hard.
+        """Each loss's share of the sum of gradient norms at the denoised latents.
 
-        It is taken where all losses but reconstruction meet, for a few cheap passes through the decoder alone.
+        All losses but reconstruction have a gradient there, and it costs passes through the decoder alone.
         """
         denoised, norms = result.denoised, {}
         if denoised is None:
@@ -217,7 +217,7 @@ def derive_seed(*parts: int) -> int:
 
 
 def teacher_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """How the teacher's weights follow the student's: their exponential moving average.
+    """The teacher's weights: the exponential moving average of the student's.
 
     After n updates of the student the decay is min(1 − 1/n, ``decay``), as in DACS (Tranheden et al. 2021): the plain
     mean until the average is as long as it is to be. Otherwise the first weights would count for most.

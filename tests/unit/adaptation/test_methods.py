@@ -46,7 +46,7 @@ def test_source_only_is_equation_8(student: ICCLD, teacher: ICCLD, batch: Batch,
     method = SourceOnly(SupervisedLoss(0.3, 0.7), TimeSampling(0.5, 0.5))
     result = seeded(method, student, teacher, None, batch)
     torch.testing.assert_close(result.loss, expected)
-    assert result.seen is None
+    assert result.domain_maps is None
     names = {"seg_source", "denoising_source", "reconstruction_source"}
     assert result.terms.keys() == names
     assert result.logs.keys() == {f"train/loss_{name}" for name in names}
@@ -97,21 +97,21 @@ def test_before_the_start_it_is_source_only(
     plain = seeded(SourceOnly(), student, teacher, None, batch)
     assert torch.equal(early.loss, plain.loss)
     assert early.logs.keys() == plain.logs.keys()
-    assert early.seen is None
+    assert early.domain_maps is None
     late = seeded(method, student, teacher, discriminator, batch, step=10)
     assert not torch.equal(late.loss, plain.loss)
-    assert late.seen is not None
+    assert late.domain_maps is not None
 
 
 def test_classes_take_colors_where_the_teacher_is_sure(
     recorder: Any, teacher: ICCLD, batch: Batch, seeded: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taught = AT_ONCE.teach(teacher, batch)
+    taught = AT_ONCE.label_target(teacher, batch)
     assert taught.weights is not None
     half = torch.zeros_like(taught.weights)
     half[:, : half.shape[1] // 2] = 1.0
     answer = replace(taught, weights=half)
-    monkeypatch.setattr(SelfTraining, "teach", lambda *_: answer)
+    monkeypatch.setattr(SelfTraining, "label_target", lambda *_: answer)
     method = Adaptation(self_training=AT_ONCE, adversary=None, color_transfer=0.0, class_color_transfer=1.0)
     seeded(method, recorder, teacher, None, batch)
     shown = recorder.asked[0][:2]
@@ -169,14 +169,14 @@ def test_branches(
     expected = {f"{name}_{b}" for name in ("seg", "denoising") for b in branches} | {"reconstruction_source"}
     assert result.terms.keys() == expected | ({"adversarial"} if adversary else set())
     if domains is None:
-        assert result.seen is None
+        assert result.domain_maps is None
     else:
-        assert result.seen.counts == tuple(domains.count(domain) for domain in range(3))
+        assert result.domain_maps.counts == tuple(domains.count(domain) for domain in range(3))
         rows = torch.ones(len(images), dtype=torch.bool)
         rows[2 : 2 + len(images) - len(domains)] = False
-        assert torch.equal(result.seen.maps, recorder.said.denoised[rows])
-        assert torch.equal(result.seen.times, times[rows])
-        assert not result.seen.maps.requires_grad
+        assert torch.equal(result.domain_maps.maps, recorder.said.denoised[rows])
+        assert torch.equal(result.domain_maps.times, times[rows])
+        assert not result.domain_maps.maps.requires_grad
     assert result.denoised is recorder.said.denoised
 
 
@@ -246,8 +246,8 @@ def test_adversarys_gradient_reaches_the_student_and_not_the_discriminator(
 def test_adversary_on_features_sees_them(recorder: Any, teacher: ICCLD, batch: Batch, seeded: Any) -> None:
     method = Adaptation(self_training=AT_ONCE, adversary=replace(FULL, input="features"), num_domains=2)
     result = seeded(method, recorder, teacher, LatentDiscriminator(32, width=16), batch)
-    assert torch.equal(result.seen.maps, recorder.said.features[[0, 1, 4]])
-    assert result.seen.maps.shape == (3, 32, 8, 8)
+    assert torch.equal(result.domain_maps.maps, recorder.said.features[[0, 1, 4]])
+    assert result.domain_maps.maps.shape == (3, 32, 8, 8)
 
 
 def test_adversarial_loss_is_equation_10(
@@ -255,7 +255,7 @@ def test_adversarial_loss_is_equation_10(
 ) -> None:
     method = Adaptation(self_training=AT_ONCE, adversary=replace(FULL, weight=0.5))
     result = seeded(method, student, teacher, discriminator, batch)
-    seen = result.seen
+    seen = result.domain_maps
     logits = discriminator(seen.maps[2:], seen.times[2:])  # mixed and target
     expected = domain_loss(logits, (3, 0, 0)).detach()
     torch.testing.assert_close(result.logs["train/loss_adversarial"], expected)

@@ -76,8 +76,8 @@ def test_a_step_never_waits_for_the_device(name: str, monkeypatch: pytest.Monkey
     result.loss.backward()
     assert all(figure.is_meta for figure in result.logs.values())
     if method.adversary is not None:
-        assert result.seen is not None
-        loss, _ = method.adversary.discriminator_loss(discriminator, result.seen)
+        assert result.domain_maps is not None
+        loss, _ = method.adversary.discriminator_loss(discriminator, result.domain_maps)
         loss.backward()
 
 

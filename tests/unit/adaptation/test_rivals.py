@@ -167,7 +167,7 @@ def test_before_the_start_it_is_cross_entropy_on_source(
     discriminator = _opposed(name, output_discriminator)
     result = seeded(MAKE[name](), plain, plain_teacher, discriminator, batch, step=START - 1)
     assert result.terms.keys() == {"seg_source"} | (TERMS[name] & {"feature_distance"})
-    assert result.seen is None
+    assert result.domain_maps is None
     images = _fourier(batch, 0.05) if name == "fda" else batch.images  # its transfer acts from the first step
     expected = _cross_entropy(plain, images, batch.labels)
     torch.testing.assert_close(result.terms["seg_source"], expected, atol=1e-4, rtol=1e-4)
@@ -217,22 +217,22 @@ def test_what_the_discriminator_sees(
     assert batch.target_images is not None
     method = MAKE[name]()
     result = seeded(method, plain_recorder, plain_teacher, output_discriminator, batch, step=START)
-    assert result.seen.counts == (2, 0, 2)
-    assert bool((result.seen.times == 1).all()), "a deterministic head stands at the end of the noise"
+    assert result.domain_maps.counts == (2, 0, 2)
+    assert bool((result.domain_maps.times == 1).all()), "a deterministic head stands at the end of the noise"
     p = _at_image_size(_logits(plain, torch.cat([batch.images, batch.target_images])))
     expected = p if name == "adaptsegnet" else -p * np.log(p) / np.log(NUM_CLASSES)
-    np.testing.assert_allclose(result.seen.maps.numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(result.domain_maps.maps.numpy(), expected, atol=1e-5)
     if name == "advent":
         entropy = stats.entropy(p, axis=1) / np.log(NUM_CLASSES)
-        np.testing.assert_allclose(result.seen.maps.sum(dim=1).numpy(), entropy, atol=1e-5)
+        np.testing.assert_allclose(result.domain_maps.maps.sum(dim=1).numpy(), entropy, atol=1e-5)
 
     # Equation 10 on the target alone; the discriminator learns from it without touching the segmenter.
-    said = output_discriminator(result.seen.maps[2:], result.seen.times[2:])
+    said = output_discriminator(result.domain_maps.maps[2:], result.domain_maps.times[2:])
     plain_loss = -said.log_softmax(dim=1)[:, 0].mean()
     expected_term = 0.1 * result.logs["train/adversarial_relief"] * plain_loss
     torch.testing.assert_close(result.terms["adversarial"], expected_term, atol=1e-6, rtol=1e-4)
-    assert not result.seen.maps.requires_grad
-    method.adversary.discriminator_loss(output_discriminator, result.seen)[0].backward()
+    assert not result.domain_maps.maps.requires_grad
+    method.adversary.discriminator_loss(output_discriminator, result.domain_maps)[0].backward()
     assert all(p.grad is None for p in plain.parameters())
     assert all(p.grad is not None for p in output_discriminator.parameters())
 

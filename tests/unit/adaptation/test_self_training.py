@@ -40,7 +40,7 @@ def test_mixed_images_labels_and_weights_belong_together(
     asked = opinion(teacher, labels, confidence)
     training = SelfTraining(teacher_steps=3, pseudo_labels=PseudoLabels(weighting, 0.9))
     torch.manual_seed(3)
-    mixed = training.mix(batch, training.teach(teacher, batch))
+    mixed = training.mix(batch, training.label_target(teacher, batch))
     assert mixed.domain == "mixed"
     assert mixed.weights is not None
     assert asked == [3]
@@ -82,7 +82,7 @@ def test_the_teachers_draws_are_averaged(num_draws: int, teacher: ICCLD, batch: 
     mean = probabilities.mean(axis=1)
     threshold = float(np.median(mean.max(axis=1)))
     labels = PseudoLabels("pixel", threshold)
-    taught = SelfTraining(teacher_draws=num_draws, pseudo_labels=labels).teach(teacher, batch)
+    taught = SelfTraining(teacher_draws=num_draws, pseudo_labels=labels).label_target(teacher, batch)
     np.testing.assert_array_equal(taught.labels.numpy(), mean.argmax(axis=1))
     assert batch.target_valid is not None
     assert taught.weights is not None
@@ -103,7 +103,7 @@ def test_the_teachers_draws_are_averaged(num_draws: int, teacher: ICCLD, batch: 
 def test_spread_weighs_pixels_by_the_draws_that_agree(teacher: ICCLD, batch: Batch) -> None:
     probabilities, _, _ = _draws(teacher, 4)
     training = SelfTraining(teacher_draws=4, pseudo_labels=PseudoLabels("spread"))
-    taught = training.teach(teacher, batch)
+    taught = training.label_target(teacher, batch)
     chosen = probabilities.mean(axis=1).argmax(axis=1)
     agreement = (probabilities.argmax(axis=2) == chosen[:, None]).mean(axis=1)
     assert batch.target_valid is not None
@@ -114,7 +114,7 @@ def test_spread_weighs_pixels_by_the_draws_that_agree(teacher: ICCLD, batch: Bat
 
 def test_spread_of_a_single_draw_counts_every_valid_pixel(teacher: ICCLD, batch: Batch) -> None:
     _draws(teacher, 1)
-    taught = SelfTraining(pseudo_labels=PseudoLabels("spread")).teach(teacher, batch)
+    taught = SelfTraining(pseudo_labels=PseudoLabels("spread")).label_target(teacher, batch)
     assert batch.target_valid is not None
     assert taught.weights is not None
     assert torch.equal(taught.weights, batch.target_valid.float())
@@ -176,13 +176,13 @@ def test_colors_change_by_the_strength_asked_for(
 
 def test_teaching_touches_neither_images_nor_random_weights(teacher: ICCLD, batch: Batch) -> None:
     assert batch.target_images is not None
-    taught = SelfTraining().teach(teacher, batch)
+    taught = SelfTraining().label_target(teacher, batch)
     assert taught.images is batch.target_images
     assert taught.weights is not None
     assert not taught.weights.requires_grad
     other = replace(batch, images=torch.zeros_like(batch.images), labels=torch.zeros_like(batch.labels))
     torch.manual_seed(0)
-    one = SelfTraining().teach(teacher, batch)
+    one = SelfTraining().label_target(teacher, batch)
     torch.manual_seed(0)
-    again = SelfTraining().teach(teacher, other)
+    again = SelfTraining().label_target(teacher, other)
     assert torch.equal(one.labels, again.labels), "the source has no part in it"
