@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 
 @cache
@@ -32,22 +29,9 @@ def choose_device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copies what was drawn or listed on the CPU; on CUDA without waiting for what the device still has to do.
-
-    Elsewhere the copy waits: MPS reads the memory later, when a temporary tensor is gone.
-    """
-    return tensor.to(device, non_blocking=device.type == "cuda")
-
-
 def uses_bf16(device_type: str, precision: str) -> bool:
     """Whether a precision (bf16, fp32, or auto: bf16 where the device is fast at it) means bf16."""
     return precision == "bf16" or (precision == "auto" and has_fast_bf16(device_type))
-
-
-def full_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """The context in which images are changed and measured inside a network's autocast: nothing is cast."""
-    return torch.autocast(device.type, enabled=False)
 
 
 def autocast(device_type: str, precision: str = "auto") -> torch.autocast:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from iccld.adaptation.dacs import DACS, published_self_training
 from iccld.adaptation.method import Batch
 from iccld.adaptation.self_training import SelfTraining
-from iccld.compute import to_device
 from iccld.labels import IGNORE
+from iccld.models.iccld import to_device
 from iccld.models.networks import TrainingOutput
 
 

@@ -167,7 +167,7 @@ class ICCLD(Predictor, Pretrained):
         """Standard normal noise on the latent grid, from the CPU's generator: a seed means the same on every device."""
         height, width = (side // LATENT_STRIDE for side in features.size)
         noise = torch.randn(num, self.spec.latent_channels, height, width)
-        return _move(noise, features.coarse.device)
+        return to_device(noise, features.coarse.device)
 
     def denoise(
         self, noisy: Float[Tensor, "b d h w"], time: Float[Tensor, " b"], features: ImageFeatures
@@ -276,13 +276,13 @@ class ICCLD(Predictor, Pretrained):
             noisy = self._noisy_state(features, clean.detach(), noise, time, aligned)
         else:
             noisy, time = torch.zeros_like(noise), torch.ones_like(time)
-        time = _move(time, images.device)
+        time = to_device(time, images.device)
         denoised, last = self.denoiser(noisy, time, features.context)
         if clean is None:
             logits = self.decode(denoised[:num_decoded], features.take(slice(num_decoded)))
             return TrainingOutput(logits, denoised, last, features.coarse, time)
         known = clean[:num_reconstructed]
-        disturbed = known + reconstruction_noise * _move(torch.randn(known.shape), clean.device)
+        disturbed = known + reconstruction_noise * to_device(torch.randn(known.shape), clean.device)
         rows = torch.cat([torch.arange(num, device=images.device) for num in (num_decoded, len(known))])
         logits = self.decode(torch.cat([denoised[:num_decoded], disturbed]), features.take(rows))
         answers, reconstruction = logits[:num_decoded], logits[num_decoded:]
@@ -302,7 +302,7 @@ class ICCLD(Predictor, Pretrained):
         aligned[num_labeled:] = True
         origin = torch.cat([clean, torch.zeros_like(noise[num_labeled:])])
         rows = (aligned & (time < 1)).nonzero()[:, 0]
-        idle, rows, time = (_move(x, noise.device) for x in (aligned & (time >= 1), rows, time))
+        idle, rows, time = (to_device(x, noise.device) for x in (aligned & (time >= 1), rows, time))
         origin = torch.where(idle.view(-1, 1, 1, 1), torch.zeros_like(origin), origin)
         if len(rows):
             some = features.take(rows)
@@ -325,6 +325,6 @@ def _padding(side: int) -> int:
     return max(_SMALLEST - side, -side % _MULTIPLE)
 
 
-def _move(tensor: Tensor, device: torch.device) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copies from the CPU without a GPU sync. Elsewhere the copy waits: MPS would read freed memory."""
     return tensor.to(device, non_blocking=device.type == "cuda")
