@@ -1,18 +1,17 @@
-"""Judging label maps: values in flat areas, or values that JPEG, blurring, scaling or noise have made.
+"""Judging label maps: values in flat areas, or values that JPEG, blurring or scaling have made.
 
 A label map as it was drawn is *hard*: its values fill areas, and where two areas meet there is nothing in between. One
-that went through JPEG, a blur, anti-aliasing, scaling with interpolation or noise is *soft*: along edges there are
+that went through JPEG, a blur, anti-aliasing or scaling with interpolation is *soft*: along edges there are
 values that no class has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Int32, Integer
+from jaxtyping import Bool, Float32, Int32, Integer
 
 from iccld.labels import IGNORE
 
@@ -24,14 +23,11 @@ _FEW_STRAYS = 0.05
 _MANY_STRAYS = 0.3
 _EXPLAINED = 0.6
 """Share of the thin values' pixels that must look like those of a soft edge."""
-_NEARLY_ALL = 0.85
 _GRAYS = 40
 """A range of values that is wider is one of grays or colors, in which near values are alike; ids are not."""
 _THICK = 6
 """Pixels in a row that are an area; shorter runs may be steps of an interpolated edge."""
 _FEWEST_EDGES = 20
-_SPECKLE = 0.05
-"""Pixels unlike all their neighbors for each pixel at an edge; maps that people drew have less than 0.02."""
 
 Plane = Integer[np.ndarray, "h w"]
 
@@ -45,7 +41,7 @@ class Softness:
         levels: those that fill areas: a gray value or id, or an RGB color; sorted.
         share: the share of the pixels that they have, 0 to 1.
         is_ramp: whether the others lie in between, as after blurring and scaling; if not they are beside, as after
-            JPEG compression and noise.
+            JPEG compression.
     """
 
     num_values: int
@@ -61,7 +57,7 @@ class Softness:
         if not self.levels:
             flat = f"none of its {self.num_values} values fills an area"
         cause = "blurring, anti-aliasing or scaling with interpolation"
-        cause = cause if self.is_ramp else "JPEG compression, smoothing or noise"
+        cause = cause if self.is_ramp else "JPEG compression or smoothing"
         return f"{flat} and the others lie along edges, as {cause} leaves them"
 
 
@@ -99,51 +95,43 @@ def judge(label: Plane | Integer[np.ndarray, "h w 3"]) -> Softness | None:
     num = len(values)
     if num <= 2 or min(index.shape) < 3:
         return None
-    flat = _flat(index)
+    numbers = index.astype(np.float32)  # which OpenCV's morphology takes; exact up to 2²⁴ values
+    centers = np.pad(_is_uniform(numbers, cv2.MORPH_RECT)[1:-1, 1:-1].astype(np.uint8), 1)
+    flat = cv2.dilate(centers, np.ones((3, 3), np.uint8)) > 0
     totals, filled = np.bincount(index.ravel(), minlength=num), np.bincount(index[flat], minlength=num)
     is_level = filled >= np.maximum(totals / 4, 1)
     stray = ~is_level[index]
-    num_strays, num_edges = int(stray.sum()), int(_edges(index).sum())
+    num_strays, num_edges = int(stray.sum()), int((~_is_uniform(numbers, cv2.MORPH_CROSS)).sum())
     levels = tuple(v[0] if len(v) == 1 else (v[0], v[1], v[2]) for v in values[is_level].tolist())
     share = 1 - num_strays / stray.size
     named = values[(values != IGNORE).any(axis=1)] if values.shape[1] == 1 else values
-    has_grays = bool((np.ptp(named, axis=0) >= _GRAYS).any())
-    tolerance = np.maximum(np.ptp(named, axis=0) // 8, 1)
-    ramp, near = _likeness(planes, flat & ~stray, tolerance)
-    alone = _speckle(index)
+    spans = np.ptp(named, axis=0)
+    ramp, near = _likeness(planes, flat & ~stray, np.maximum(spans // 8, 1))
+    has_grays = bool((spans >= _GRAYS).any())
     if num_strays >= _FEW_STRAYS * num_edges and num - len(levels) >= 2:
-        num_ramp = int((ramp & stray).sum())
-        explained = (ramp | ((near | (alone & bool(levels))) & has_grays)) & stray
+        explained = (ramp | ((near | _is_alone(index)) & has_grays)) & stray
         if explained.sum() >= _EXPLAINED * num_strays:
-            return Softness(num, levels, share, is_ramp=num_ramp >= 0.7 * num_strays)
+            return Softness(num, levels, share, is_ramp=bool((ramp & stray).sum() >= 0.7 * num_strays))
         if num_strays >= _MANY_STRAYS * num_edges and num > 4 and has_grays and _has_small_steps(planes):
             return Softness(num, levels, share, is_ramp=False)
-    if planes.shape[2] > 1 or num < 4:
+    if planes.shape[2] > 1 or num < 4 or not _passes_between(planes[..., 0]):
         return None
-    num_alone = int(alone.sum())
-    is_speckled = num_alone >= max(_FEWEST_EDGES, _SPECKLE * num_edges)
-    if is_speckled and ((ramp | near) & alone).sum() >= _NEARLY_ALL * num_alone:
-        return Softness(num, levels, share, is_ramp=bool((ramp & alone).sum() >= 0.7 * num_alone))
-    return Softness(num, levels, share, is_ramp=True) if _passes_between(planes[..., 0]) else None
+    return Softness(num, levels, share, is_ramp=True)
 
 
 def _busiest_part(label: np.ndarray) -> np.ndarray:
-    """All of a label map, or the square part of a large one in which the most changes."""
+    """All of a label map, or the part of a large one in which the most changes."""
     height, width = label.shape[:2]
     if height * width <= _MOST_PIXELS:
         return label
-    changed = (label[:, 1:] != label[:, :-1]).reshape(height, width - 1, -1).any(axis=2)
-    sums = cv2.integral(changed.astype(np.uint8))
     side = int(_MOST_PIXELS**0.5)
     tall, wide = min(height, max(side, _MOST_PIXELS // width)), min(width, max(side, _MOST_PIXELS // height))
-    tops, lefts = (sorted({*range(0, n - m, 256), n - m}) for n, m in ((height, tall), (width, wide)))
-    corners = [(top, left) for top in tops for left in lefts]
-    ends = [(min(t + tall, height), min(x + wide, width - 1)) for t, x in corners]
-    counts = [
-        sums[b, r] - sums[t, r] - sums[b, x] + sums[t, x]
-        for (t, x), (b, r) in zip(corners, ends, strict=True)
-    ]
-    top, left = corners[int(np.argmax(counts))]
+    changed = np.zeros((height, width), np.float32)
+    changed[:, 1:] = (label[:, 1:] != label[:, :-1]).reshape(height, width - 1, -1).any(axis=2)
+    sums = cv2.boxFilter(
+        changed, -1, (wide, tall), anchor=(0, 0), normalize=False, borderType=cv2.BORDER_CONSTANT
+    )[: height - tall + 1, : width - wide + 1]
+    top, left = np.unravel_index(np.argmax(sums), sums.shape)
     return label[top : top + tall, left : left + wide]
 
 
@@ -156,65 +144,34 @@ def _index(planes: Int32[np.ndarray, "h w c"]) -> tuple[Int32[np.ndarray, "k c"]
     return values.astype(np.int32), places.reshape(packed.shape).astype(np.int32)
 
 
-def _flat(index: Plane) -> Bool[np.ndarray, "h w"]:
-    """Whether each pixel lies in a square of 3×3 pixels of one value."""
-    top, height, width = index[1:-1, 1:-1], *index.shape
-    same = np.ones_like(top, dtype=bool)
-    for dy in range(3):
-        for dx in range(3):
-            same &= index[dy : height - 2 + dy, dx : width - 2 + dx] == top
-    centers = np.zeros(index.shape, np.uint8)
-    centers[1:-1, 1:-1] = same
-    return np.asarray(cv2.dilate(centers, np.ones((3, 3), np.uint8)), dtype=bool)
+def _is_uniform(numbers: Float32[np.ndarray, "h w"], shape: int) -> Bool[np.ndarray, "h w"]:
+    """Whether the neighbors of each pixel, in a square or a cross of 3×3 pixels, have its value."""
+    kernel = cv2.getStructuringElement(shape, (3, 3))
+    return np.asarray(cv2.erode(numbers, kernel) == cv2.dilate(numbers, kernel))
 
 
-def _edges(index: Plane) -> Bool[np.ndarray, "h w"]:
-    """Whether each pixel has a neighbor of another value, above, below or at its sides."""
-    edges = np.zeros(index.shape, bool)
-    across, down = index[:, 1:] != index[:, :-1], index[1:] != index[:-1]
-    edges[:, 1:] |= across
-    edges[:, :-1] |= across
-    edges[1:] |= down
-    edges[:-1] |= down
-    return edges
-
-
-def _speckle(index: Plane) -> Bool[np.ndarray, "h w"]:
+def _is_alone(index: Plane) -> Bool[np.ndarray, "h w"]:
     """Whether none of the eight neighbors of each pixel has its value."""
     height, width = index.shape
     padded = np.pad(index, 1, constant_values=-1)
-    alone = np.ones(index.shape, bool)
-    for dy in range(3):
-        for dx in range(3):
-            if (dy, dx) != (1, 1):
-                alone &= padded[dy : height + dy, dx : width + dx] != index
-    return alone
+    offsets = [(dy, dx) for dy in range(3) for dx in range(3) if (dy, dx) != (1, 1)]
+    return ~np.any([padded[dy : height + dy, dx : width + dx] == index for dy, dx in offsets], axis=0)
 
 
 def _likeness(
     planes: Int32[np.ndarray, "h w c"], area: Bool[np.ndarray, "h w"], tolerance: Int32[np.ndarray, " c"]
 ) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
     """Whether each pixel's value lies between those of the areas on two sides of it, and whether it is near one."""
+    sides = [np.rot90(_last_seen(np.rot90(planes, k), np.rot90(area, k)), -k) for k in range(4)]
     ramp, near = np.zeros(area.shape, bool), np.zeros(area.shape, bool)
-    for one, other in _sides(planes, area):
+    for one, other in ((sides[0], sides[2]), (sides[1], sides[3])):
         known = (one[..., 0] >= 0) & (other[..., 0] >= 0)
         least, most = np.minimum(one, other), np.maximum(one, other)
         inside = ((planes >= least) & (planes <= most)).all(axis=2)
         ramp |= known & inside & (planes != one).any(axis=2) & (planes != other).any(axis=2)
-        for side in (one, other):
-            near |= (side[..., 0] >= 0) & (np.abs(planes - side) <= tolerance).all(axis=2)
+    for side in sides:
+        near |= (side[..., 0] >= 0) & (np.abs(planes - side) <= tolerance).all(axis=2)
     return ramp, near
-
-
-def _sides(
-    planes: Int32[np.ndarray, "h w c"], area: Bool[np.ndarray, "h w"]
-) -> Iterator[tuple[Int32[np.ndarray, "h w c"], Int32[np.ndarray, "h w c"]]]:
-    """The values of the nearest areas left and right, then above and below; −1 beyond reach."""
-    for axis in (1, 0):
-        turned = np.moveaxis(planes, axis, 0), np.moveaxis(area, axis, 0)
-        ahead = _last_seen(*turned)
-        behind = _last_seen(turned[0][::-1], turned[1][::-1])[::-1]
-        yield np.moveaxis(ahead, 0, axis), np.moveaxis(behind, 0, axis)
 
 
 def _last_seen(planes: np.ndarray, area: np.ndarray) -> np.ndarray:
@@ -227,14 +184,10 @@ def _last_seen(planes: np.ndarray, area: np.ndarray) -> np.ndarray:
 
 def _has_small_steps(planes: Int32[np.ndarray, "h w c"]) -> bool:
     """Whether most changes from a pixel to the next are small for the range of values."""
-    tolerance = (planes.max(axis=(0, 1)) - planes.min(axis=(0, 1))) / 8
-    small = changed = 0
-    for axis in (0, 1):
-        steps = np.abs(np.diff(planes, axis=axis))
-        differs = (steps > 0).any(axis=2)
-        changed += int(differs.sum())
-        small += int((differs & (steps <= tolerance).all(axis=2)).sum())
-    return small > changed / 2
+    tolerance = np.ptp(planes, axis=(0, 1)) / 8
+    steps = [np.abs(np.diff(planes, axis=axis)).reshape(-1, planes.shape[2]) for axis in (0, 1)]
+    changes = np.concatenate([step[step.any(axis=1)] for step in steps])
+    return int((changes <= tolerance).all(axis=1).sum()) > len(changes) / 2
 
 
 def _passes_between(plane: Plane) -> bool:
