@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import multiprocessing.context
 import os
 import signal
 import time
@@ -78,11 +80,6 @@ def test_groups_signals_are_left_to_the_reader() -> None:
     assert len(list(results)) == 49
 
 
-class _OddError(Exception):
-    def __init__(self, one: int, other: int) -> None:
-        super().__init__("odd")
-
-
 def test_errors_come_over_with_their_traceback() -> None:
     def fail(number: int) -> int:
         if number == 1:
@@ -94,14 +91,6 @@ def test_errors_come_over_with_their_traceback() -> None:
     with pytest.raises(ValueError, match="bad number") as caught:
         next(results)
     assert "in fail" in caught.value.__notes__[0]
-
-
-def test_errors_that_cannot_travel_are_told() -> None:
-    def fail(number: int) -> int:
-        raise _OddError(1, 2)
-
-    with pytest.raises(RuntimeError, match="_OddError: odd"):
-        list(ordered_map(fail, range(4), 2))
 
 
 def test_memory_that_runs_out_in_a_worker() -> None:
@@ -116,6 +105,17 @@ def test_results_that_cannot_travel_end_the_worker(capfd: pytest.CaptureFixture[
     with pytest.raises(WorkerDiedError, match="exit code 1"):
         list(ordered_map(lambda n: lambda: n, range(4), 1))
     assert "pickle" in capfd.readouterr().err
+
+
+def test_a_worker_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(multiprocessing.context.ForkProcess, "_Popen", staticmethod(refuse))
+    with pytest.raises(
+        WorkerDiedError, match=r"could not be started \(Resource temporarily unavailable; .*ulimit"
+    ):
+        list(ordered_map(square, range(4), 2))
 
 
 def test_a_reader_that_stops_early_ends_the_workers() -> None:

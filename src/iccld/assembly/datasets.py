@@ -10,8 +10,7 @@ from typing import Any
 from iccld.adaptation.method import Method
 from iccld.config import DataConfig, TrainConfig
 from iccld.data.datasets import SegmentationDataset, open_dataset
-from iccld.data.identity import describe_data
-from iccld.data.overlap import shared_images
+from iccld.data.identity import describe_data, shared_images
 from iccld.errors import InputError
 from iccld.inference.review import RunEvaluation
 from iccld.labels import LabelSpace, get_label_space, protocol_of

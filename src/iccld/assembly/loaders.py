@@ -13,10 +13,9 @@ from iccld.adaptation.method import Method
 from iccld.assembly.datasets import RunData, build_label_space, open_training
 from iccld.config import DataConfig, TrainConfig
 from iccld.data.cache import CachedDataset, check_room
-from iccld.data.class_statistics import class_counts
 from iccld.data.datasets import FileDataset, SegmentationDataset
 from iccld.data.loaders import SampleStream, StepLoader
-from iccld.data.sampling import RareClassSampler, Sampler, UniformSampler
+from iccld.data.sampling import RareClassSampler, Sampler, UniformSampler, class_counts
 from iccld.data.transforms import TrainTransform
 from iccld.memory import release_freed_memory
 from iccld.training.loop import Loaders, MicroBatches

@@ -106,10 +106,8 @@ class DataCheckArgs:
         from iccld.reporting.label_sheet import label_sheet
 
         assert self.sheet is not None
-        layout = report.layout
-        assert layout is not None
-        space = native_space(layout) if self.label_space is None else get_label_space(self.label_space)
+        space = native_space(report.layout) if self.label_space is None else get_label_space(self.label_space)
         what = "labels over images" if report.shown else "images without labels"
         title = f"{report.name}, split {report.split}: {what}"
-        path, count = label_sheet(layout, space, report.shown, self.sheet, title=title)
+        path, count = label_sheet(report.layout, space, report.shown, self.sheet, title=title)
         print(f"sheet: {path} ({count} of {report.num_images} images)")

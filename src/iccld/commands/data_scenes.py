@@ -51,8 +51,7 @@ class DataScenesArgs:
             raise InputError(
                 f"--split {self.split!r} cannot be a folder's name; give letters and digits, as in train"
             )
-        from iccld.data.scene_files import write_scenes
-        from iccld.data.street_scenes import StreetScenes
+        from iccld.data.street_scenes import StreetScenes, write_scenes
 
         Places(files={"--json": (self.json, "json")}, folders={"OUT": self.out}).check()
         scenes = StreetScenes(self.look, self.count, self.height, self.width, self.seed)

@@ -22,11 +22,10 @@ from jaxtyping import UInt8
 from iccld.data.datasets import FileDataset
 from iccld.data.image_files import image_size
 from iccld.errors import InputError, RunFailedError
-from iccld.files import as_file_name, free_bytes, write_atomic, write_json
+from iccld.files import as_file_name, free_bytes, replacing
 from iccld.progress import track
 from iccld.resizing import base_size, resize_image, resize_label
 
-_ABOUT = "cache.json"
 _FORMAT = 2
 """Part of every key: to be raised when decoding, resizing or the files' form changes."""
 
@@ -68,11 +67,6 @@ class CachedDataset:
         about |= {"stretch": stretch} if size is not None else {}
         key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
         self.folder = Path(folder) / f"{as_file_name(dataset.name)}-{key}"
-        self._about = about | {
-            "root": str(dataset.layout.root),
-            "label space": dataset.label_space.name,
-            "images": len(dataset),
-        }
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -82,12 +76,8 @@ class CachedDataset:
         return self.dataset.file_name(index)
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """The RGB image in the base size, read only.
-
-        Raises:
-            InputError: the file cannot be read, or the cache cannot be written.
-        """
-        return self._get(self._path(index, "image"), 3, lambda: self._resized_image(index))
+        """The RGB image in the base size, read only. Raises as ``label`` does."""
+        return self._get(index, "image", self.dataset.image, resize_image)
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
         """The label map in the base size, read only.
@@ -95,7 +85,7 @@ class CachedDataset:
         Raises:
             InputError: the file cannot be read, or the cache cannot be written.
         """
-        return self._get(self._path(index, "label"), 2, lambda: self._resized_label(index))
+        return self._get(index, "label", self.dataset.label, resize_label)
 
     def missing(self) -> list[int]:
         """Indices of what has not been kept yet."""
@@ -117,8 +107,8 @@ class CachedDataset:
         Raises:
             InputError: a file cannot be read, or the disk has no room for the rest; what has been written stays.
         """
+        check_room([self])
         missing = self.missing()
-        _refuse_full(self.folder.parent, self.bytes_for(len(missing)))
 
         def keep(index: int) -> None:
             self.image(index)
@@ -141,28 +131,43 @@ class CachedDataset:
     def _path(self, index: int, kind: str) -> Path:
         return self.folder / f"{index:06d}.{kind}.npy"
 
-    def _get(self, path: Path, num_axes: int, make: Callable[[], np.ndarray]) -> np.ndarray:
-        try:
-            kept: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-            fits = self.size is None or kept.shape[:1] == self.size[:1]
-            if kept.dtype == np.uint8 and kept.ndim == num_axes and fits:
-                return kept
-        except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError):
-            pass  # not there yet, or damaged, in its header perhaps
-        made = make()
+    def _get(
+        self,
+        index: int,
+        kind: str,
+        read: Callable[[int], np.ndarray],
+        resize: Callable[[np.ndarray, tuple[int, int]], np.ndarray],
+    ) -> np.ndarray:
+        path = self._path(index, kind)
+        kept = map_array(path)
+        if kept is not None and kept.dtype == np.uint8 and kept.ndim == (3 if kind == "image" else 2):
+            return kept
+        array = read(index)
+        height, width = array.shape[:2]
+        made = resize(array, base_size((height, width), self.size, stretch=self.stretch))
         made.flags.writeable = False  # as what is read from the cache
-        if not os.path.isfile(self.folder / _ABOUT):
-            write_json(self.folder / _ABOUT, self._about)
-        write_atomic(path, lambda temporary: _write_array(temporary, made))
+        write_array(path, made)
         return made
 
-    def _resized_image(self, index: int) -> np.ndarray:
-        image = self.dataset.image(index)
-        return resize_image(image, base_size(image.shape[:2], self.size, stretch=self.stretch))
 
-    def _resized_label(self, index: int) -> np.ndarray:
-        label = self.dataset.label(index)
-        return resize_label(label, base_size(label.shape, self.size, stretch=self.stretch))
+def map_array(path: Path) -> np.ndarray | None:
+    """Maps a ``.npy`` file into memory, read only; None if there is none or it is damaged."""
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError):
+        return None
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Writes a ``.npy`` file atomically. ``numpy.save`` does not say that a disk is full.
+
+    Raises:
+        RunFailedError: the disk is full or broken.
+        InputError: the folder cannot be written.
+    """
+    with replacing(path) as temporary, open(temporary, "wb") as handle:
+        np.lib.format.write_array_header_1_0(handle, np.lib.format.header_data_from_array_1_0(array))
+        handle.write(np.ascontiguousarray(array).data)
 
 
 def check_room(caches: Sequence[CachedDataset]) -> None:
@@ -172,26 +177,15 @@ def check_room(caches: Sequence[CachedDataset]) -> None:
         caches: in one folder.
 
     Raises:
-        InputError: what they lack needs more than is free.
+        RunFailedError: what they lack needs more than is free.
     """
-    if caches:
-        needed = sum(cache.bytes_for(len(cache.missing())) for cache in caches)
-        _refuse_full(caches[0].folder.parent, needed)
-
-
-def _refuse_full(folder: Path, needed: int) -> None:
+    needed = sum(cache.bytes_for(len(cache.missing())) for cache in caches)
     if not needed:
         return
+    folder = caches[0].folder.parent
     free = free_bytes(folder)
     if needed > free:
         raise RunFailedError(
             f"{folder}: needs {needed / 1e9:.1f} GB more and the disk has {free / 1e9:.1f} GB; "
             "free some space, or choose another folder with --data.cache"
         )
-
-
-def _write_array(path: Path, array: np.ndarray) -> None:
-    """As ``numpy.save``, which does not say that a disk is full."""
-    with open(path, "wb") as handle:
-        np.lib.format.write_array_header_1_0(handle, np.lib.format.header_data_from_array_1_0(array))
-        handle.write(np.ascontiguousarray(array).data)

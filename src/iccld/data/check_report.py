@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from iccld.data.layouts import Layout
@@ -36,16 +36,17 @@ class CheckReport:
         root: its folder.
         split: the split.
         label_space: the classes that labels were translated into.
+        layout: the files of the split; not for JSON.
         num_images: image files.
         num_labels: label files that belong to an image.
         num_read: label maps that were read.
+        num_judged: label maps whose pixels were judged.
         sizes: "width×height" → number of images.
         classes: all classes, in label order.
         ignored_pixels: pixels of the label maps that are translated to 255.
         errors: what would spoil a run, a line each.
         warnings: what is worth knowing, a line each.
         files: kind of finding → the files concerned, all of them.
-        layout: the files of the split; not for JSON.
         shown: name of an image → pixels of each label in its label map; of those that were read, not for JSON.
     """
 
@@ -53,9 +54,11 @@ class CheckReport:
     root: str
     split: str
     label_space: str
+    layout: Layout
     num_images: int = 0
     num_labels: int = 0
     num_read: int = 0
+    num_judged: int = 0
     sizes: dict[str, int] = field(default_factory=dict)
     classes: list[ClassShare] = field(default_factory=list)
     ignored_pixels: int = 0
@@ -63,40 +66,32 @@ class CheckReport:
     warnings: list[str] = field(default_factory=list)
     files: dict[str, list[str]] = field(default_factory=dict)
     shown: dict[str, dict[int, int]] = field(default_factory=dict)
-    layout: Layout | None = None
 
     @property
     def num_pixels(self) -> int:
         """All pixels of the label maps that were read, ignored ones included."""
         return self.ignored_pixels + sum(c.pixels for c in self.classes)
 
-    def note_files(self, kind: str, files: Sequence[str]) -> str:
+    def name_files(self, kind: str, files: Sequence[str]) -> str:
         """Keeps the files of a finding and words the first of them, for its line."""
         self.files[kind] = list(files)
         more = f" and {len(files) - _EXAMPLES} more" if len(files) > _EXAMPLES else ""
         return ", ".join(files[:_EXAMPLES]) + more
 
+    def note(self, lines: list[str], kind: str, files: Sequence[str], what: str, remedy: str = "") -> None:
+        """Adds a line about files, if there are any, to the errors or warnings of this report."""
+        if files:
+            lines.append(f"{len(files)} {what} ({self.name_files(kind, files)}){remedy}")
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON; ``share`` is a share of all pixels, 0 to 1."""
         total = max(1, self.num_pixels)
-        return {
-            "name": self.name,
-            "root": self.root,
-            "split": self.split,
-            "label_space": self.label_space,
+        other = ("layout", "num_read", "num_judged", "ignored_pixels", "shown")
+        return {name: value for name, value in vars(self).items() if name not in other} | {
             "passed": not self.errors,
-            "errors": self.errors,
-            "warnings": self.warnings,
-            "num_images": self.num_images,
-            "num_labels": self.num_labels,
             "num_labels_read": self.num_read,
-            "sizes": self.sizes,
-            "classes": [
-                {"name": c.name, "pixels": c.pixels, "share": c.pixels / total, "images": c.images}
-                for c in self.classes
-            ],
+            "classes": [asdict(c) | {"share": c.pixels / total} for c in self.classes],
             "ignored_share": self.ignored_pixels / total,
-            "files": self.files,
         }
 
     def to_text(self) -> str:
@@ -121,10 +116,8 @@ class CheckReport:
 
     def _table(self) -> list[str]:
         total = max(1, self.num_pixels)
-        width = max(len("(ignored)"), *(len(c.name) for c in self.classes))
-        lines = [f"  {f'class of {self.label_space}':<{width}}  {'share':>8}  images"]
-        width = max(width, len(lines[0].split("  ")[1]))
-        for c in self.classes:
-            lines.append(f"  {c.name:<{width}}  {c.pixels / total:>8.3%}  {c.images:>6}")
-        lines.append(f"  {'(ignored)':<{width}}  {self.ignored_pixels / total:>8.3%}")
-        return lines
+        title = f"class of {self.label_space}"
+        width = max(len(title), *(len(c.name) for c in self.classes))
+        rows = [f"  {c.name:<{width}}  {c.pixels / total:>8.3%}  {c.images:>6}" for c in self.classes]
+        ignored = f"  {'(ignored)':<{width}}  {self.ignored_pixels / total:>8.3%}"
+        return [f"  {title:<{width}}  {'share':>8}  images", *rows, ignored]

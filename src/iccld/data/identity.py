@@ -1,19 +1,22 @@
-"""What a data set is, wherever it lies: its classes in order, and its files by relative name and size."""
+"""What a data set is, wherever it lies (its classes and files), and which images two data sets share."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from iccld.data.datasets import FileDataset, SegmentationDataset
 from iccld.data.street_scenes import StreetScenes, generator_digest
 from iccld.errors import InputError
+from iccld.files import open_regular
 
 ROLES = {"labeled": "labeled images", "target": "target images", "val": "validation images"}
 """The data sets of a run."""
+_CHUNK = 16384
 
 
 def describe_data(dataset: SegmentationDataset) -> dict[str, Any]:
@@ -30,22 +33,35 @@ def describe_data(dataset: SegmentationDataset) -> dict[str, Any]:
         InputError: a file is gone.
     """
     digest = hashlib.sha256()
-    root: str | None = None
-    if isinstance(dataset, StreetScenes):
-        facts = (dataset.look, dataset.height, dataset.width, dataset.seed, generator_digest())
-        digest.update(json.dumps(facts).encode())
-    elif isinstance(dataset, FileDataset):
-        root = os.path.abspath(dataset.layout.root)
-        _add_files(digest, dataset)
-    else:
-        digest.update(json.dumps([dataset.file_name(index) for index in range(len(dataset))]).encode())
+    for line in _file_list(dataset):
+        digest.update(json.dumps(line).encode())
     return {
         "name": dataset.name,
-        "root": root,
+        "root": os.path.abspath(dataset.layout.root) if isinstance(dataset, FileDataset) else None,
         "images": len(dataset),
         "classes": list(dataset.label_space.names) if dataset.has_labels else [],
         "files": digest.hexdigest()[:16],
     }
+
+
+def _file_list(dataset: SegmentationDataset) -> Iterator[Any]:
+    """Plain values that tell the images and labels of a data set from others."""
+    if isinstance(dataset, StreetScenes):
+        yield dataset.look, dataset.height, dataset.width, dataset.seed, generator_digest()
+        return
+    if not isinstance(dataset, FileDataset):
+        yield [dataset.file_name(index) for index in range(len(dataset))]
+        return
+    layout = dataset.layout
+    if dataset.has_labels:
+        yield sorted(layout.ids.items()), sorted((layout.colors or {}).items()), layout.space.names
+    for pair in layout.pairs:
+        label = pair.label if dataset.has_labels else None
+        try:
+            sizes = [None if path is None else os.stat(path).st_size for path in (pair.image, label)]
+        except OSError as error:
+            raise InputError(f"{error.filename}: cannot be read ({error.strerror or error})") from error
+        yield pair.name, None if label is None else os.path.basename(label), sizes
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
@@ -77,17 +93,47 @@ def _some(names: Any) -> str:
     return ", ".join(listed[:4]) + (f", … ({len(listed)})" if len(listed) > 4 else "") if listed else "none"
 
 
-def _add_files(digest: Any, dataset: FileDataset) -> None:
-    layout = dataset.layout
-    if dataset.has_labels:
-        colors = sorted((layout.colors or {}).items())
-        digest.update(json.dumps([sorted(layout.ids.items()), colors, layout.space.names]).encode())
-    for pair in layout.pairs:
-        sizes = []
-        for path in (pair.image, pair.label if dataset.has_labels else None):
-            try:
-                sizes.append(None if path is None else os.stat(path).st_size)
-            except OSError as error:
-                raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-        label = os.path.basename(pair.label) if pair.label is not None and dataset.has_labels else None
-        digest.update(json.dumps([pair.name, label, sizes]).encode())
+def shared_images(one: SegmentationDataset, other: SegmentationDataset) -> list[str]:
+    """Names the images of ``one`` that ``other`` has too, in order; empty unless both consist of files.
+
+    The same file counts through links and other paths, and so do copies: files of one size whose beginning, middle
+    and end are the same bytes.
+    """
+    if not isinstance(one, FileDataset) or not isinstance(other, FileDataset):
+        return []
+    images = [[(pair.name, pair.image) for pair in dataset.layout.pairs] for dataset in (one, other)]
+    return [name for name, _ in shared_files(*images)]
+
+
+def shared_files(one: Sequence[tuple[str, Path]], other: Sequence[tuple[str, Path]]) -> list[tuple[str, str]]:
+    """Finds the files of ``one`` that ``other`` has too, each given as (name, path).
+
+    Returns:
+        The names in ``one`` and in ``other``; files that cannot be read are passed over.
+    """
+    sizes = {_size(path) for _, path in one} & {_size(path) for _, path in other} - {-1}
+    names = {_digest(path): name for name, path in reversed(other) if _size(path) in sizes}
+    names.pop(b"", None)
+    digests = ((name, _digest(path)) for name, path in one if _size(path) in sizes)
+    return [(name, names[digest]) for name, digest in digests if digest in names]
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1
+
+
+def _digest(path: Path) -> bytes:
+    """A hash of a file's size, beginning, middle and end; empty if it cannot be read."""
+    try:
+        with open_regular(path) as handle:
+            size = handle.seek(0, os.SEEK_END)
+            digest = hashlib.blake2b(str(size).encode())
+            for start in sorted({0, max(0, size // 2 - _CHUNK // 2), max(0, size - _CHUNK)}):
+                handle.seek(start)
+                digest.update(handle.read(_CHUNK))
+            return digest.digest()
+    except InputError:
+        return b""

@@ -20,14 +20,10 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import Image
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
-from iccld.data.integrity import read_bytes, verify, without_extras
-from iccld.data.picture_header import Header, check_scans, read_header
+from iccld.data.picture_header import Header, read_header, read_whole
 from iccld.data.softness import advise, alpha_tells
+from iccld.data.tiff_header import SAMPLES, first
 from iccld.errors import InputError
 from iccld.files import open_regular, printable, write_atomic
 
@@ -42,9 +38,8 @@ RawLabel = UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]
 _PNG_PALETTE = 3
 _CV2_NO_MEMORY = -4  # cv::Error::StsNoMem
 _LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "LA", "La", "RGB", "RGBA", "RGBX", "RGBa")
-# The readers themselves rather than Image.open, which warns of sizes that are allowed here and may try others.
-_PILLOW = threading.Lock()
-_READERS = {"PNG": PngImageFile, "WebP": WebPImageFile, "BMP": BmpImageFile, "TIFF": TiffImageFile}
+_WARNINGS = threading.Lock()
+"""Held while warnings are silenced, since their filters are those of the whole process."""
 
 _cv2_log: Any = cv2.utils.logging
 _LOG_LEVEL = _cv2_log.getLogLevel()
@@ -71,15 +66,12 @@ def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
             read: PNG, JPEG, WebP, BMP, and TIFF of integers with one page.
     """
     path = Path(path)
-    with _enough_memory(path):
-        data, header = _read(path)
+    with _decoding(path, "an image"):
+        data, header = read_whole(path)
         # Versions of OpenCV differ in the formats whose orientation they see; here it is always the same.
         turn = 1 if header.format == "TIFF" else header.orientation
-        decoded = _decode(data, cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if turn != 1 else 0))
-        if decoded is None:
-            raise InputError(f"{_shown(path)}: cannot be decoded as an image; replace or remove the file")
-        if decoded.shape[:2] != (header.size if header.format == "TIFF" else header.stored):
-            raise InputError(f"{_shown(path)}: is damaged (it states two different sizes); replace the file")
+        flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if turn != 1 else 0)
+        decoded = _decode(data, flags, header.size if header.format == "TIFF" else header.stored)
         return _upright(np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8), turn)
 
 
@@ -99,21 +91,25 @@ def read_label(path: str | os.PathLike[str], colors: Mapping[Color, int] | None 
             scaled, the message says so.
     """
     path = Path(path)
-    with _enough_memory(path):
+    with _decoding(path, "a label map"):
         data, header = _read_lossless(path)
         # Pillow keeps 8 bits of a channel where there are several.
-        many = header.format == "PNG" or (header.page is not None and header.page.samples > 2)
-        if header.bits == 16 and many:
-            raw = _decode(data, cv2.IMREAD_UNCHANGED)
-            if raw is None or raw.shape[:2] != header.stored:
-                raise InputError(
-                    f"{_shown(path)}: cannot be decoded as a label map; replace or remove the file"
-                )
+        if header.bits == 16 and (header.format == "PNG" or first(header.tags, SAMPLES, 1) > 2):
+            raw = _decode(data, cv2.IMREAD_UNCHANGED, header.stored)
             # OpenCV orders channels blue, green, red; an alpha channel would come fourth.
             if raw.ndim == 3 and raw.shape[2] == 4:
                 _refuse_mask_in_alpha(path, raw[:, :, :3], raw[:, :, 3])
             return raw if raw.ndim == 2 else np.ascontiguousarray(raw[:, :, 2])
-        return _label_from_pillow(path, data, header, colors)
+        with _opened_by_pillow(path, data, header) as image:
+            raw = label_pixels(path, image)
+        if raw.ndim == 3:
+            return _ids_from_colors(path, raw, colors)
+        if header.format == "PNG" and 1 < header.bits < 8 and data[25] != _PNG_PALETTE:
+            # Pillow stretches gray values of 2 and 4 bits over 0 to 255.
+            raw = raw // np.uint8(255 // ((1 << header.bits) - 1))
+        if raw.dtype.kind not in "biu" or raw.min() < 0 or raw.max() > 65535:
+            raise _refusal(path, f"label map holds {raw.dtype} values; save ids from 0 to 65535 as PNG")
+        return raw.astype(np.uint8 if raw.dtype.itemsize == 1 else np.uint16, copy=False)
 
 
 @contextlib.contextmanager
@@ -124,7 +120,7 @@ def open_label(path: str | os.PathLike[str]) -> Iterator[tuple[Image.Image, Head
         InputError: as of ``read_label``, but for what only the decoded pixels show.
     """
     path = Path(path)
-    with _enough_memory(path):
+    with _decoding(path, "a label map"):
         data, header = _read_lossless(path)
         with _opened_by_pillow(path, data, header) as image:
             yield image, header
@@ -186,37 +182,30 @@ def write_png(
     return write_atomic(path, lambda temporary: temporary.write_bytes(data))
 
 
-def _read(path: Path, *, is_label: bool = False) -> tuple[bytes, Header]:
-    """The bytes of a picture's file, found whole, and its header, found harmless."""
-    data = read_bytes(path)
-    verify(path, data)
-    header = read_header(path, io.BytesIO(data), is_label=is_label)
-    check_scans(path, data, header)
-    return without_extras(data) if header.format == "PNG" else data, header
-
-
 def _read_lossless(path: Path) -> tuple[bytes, Header]:
-    data, header = _read(path, is_label=True)
+    data, header = read_whole(path, is_label=True)
     if header.lossy:
-        raise InputError(
-            f"{_shown(path)}: a label map in {'lossy ' * (header.format != 'JPEG')}{header.format} has lost its "
-            "exact ids; save label maps as PNG"
-        )
+        kind = "JPEG" if header.format == "JPEG" else f"lossy {header.format}"
+        raise _refusal(path, f"a label map in {kind} has lost its exact ids; save label maps as PNG")
     return data, header
 
 
 @contextlib.contextmanager
-def _enough_memory(path: Path) -> Iterator[None]:
+def _decoding(path: Path, what: str) -> Iterator[None]:
+    """Words what decoders raise."""
     try:
         yield
+    except InputError:
+        raise
     except MemoryError as error:
-        raise InputError(
-            f"{_shown(path)}: is too large for the memory that is free; make it smaller, or close other programs"
-        ) from error
+        text = "is too large for the memory that is free; make it smaller, or close other programs"
+        raise _refusal(path, text) from error
+    except (OSError, SyntaxError, ValueError, TypeError, cv2.error) as error:
+        raise _refusal(path, f"cannot be decoded as {what}; replace or remove the file") from error
 
 
-def _shown(path: Path) -> str:
-    return printable(str(path))
+def _refusal(path: Path, text: str) -> InputError:
+    return InputError(f"{printable(str(path))}: {text}")
 
 
 def _upright(image: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.ndarray, "h2 w2 3"]:
@@ -230,88 +219,57 @@ def _upright(image: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.nd
     return np.ascontiguousarray(image)
 
 
-def _decode(data: bytes, flags: int) -> np.ndarray | None:
-    """Decodes without OpenCV's own chatter on stderr; None if it cannot."""
+def _decode(data: bytes, flags: int, size: tuple[int, int]) -> np.ndarray:
+    """Decodes a picture of the given height and width without OpenCV's own chatter on stderr."""
     _cv2_log.setLogLevel(_cv2_log.LOG_LEVEL_SILENT)
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        decoded: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         if error.code == _CV2_NO_MEMORY:
             raise MemoryError from error
-        return None
+        raise
     finally:
         _cv2_log.setLogLevel(_LOG_LEVEL)
+    if decoded is None or decoded.shape[:2] != size:
+        raise ValueError("it is damaged, or states two sizes")
+    return decoded
 
 
 @contextlib.contextmanager
 def _opened_by_pillow(path: Path, data: bytes, header: Header) -> Iterator[Image.Image]:
-    try:
-        with _PILLOW, warnings.catch_warnings():  # one thread at a time: the filters are those of the process
-            warnings.simplefilter("ignore")  # of tags that are damaged and not needed
-            opened = _READERS[header.format](io.BytesIO(data))
-        with opened as image:
-            if image.size not in (header.stored, header.stored[::-1]):
-                raise ValueError("the header states two sizes")
-            if image.mode not in _LABEL_MODES:
-                raise InputError(
-                    f"{_shown(path)}: has {image.mode} pixels, which are no ids; save ids as PNG"
-                )
-            yield image
-    except InputError:
-        raise
-    except (OSError, SyntaxError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{_shown(path)}: cannot be decoded as a label map; replace or remove the file"
-        ) from error
-
-
-def _label_from_pillow(
-    path: Path, data: bytes, header: Header, colors: Mapping[Color, int] | None
-) -> RawLabel:
-    with _opened_by_pillow(path, data, header) as image:
-        raw = label_pixels(path, image)
-    if raw.ndim == 3:
-        return _ids_from_colors(path, raw, colors)
-    if raw.dtype == np.bool_:
-        return raw.astype(np.uint8)
-    if header.format == "PNG" and header.bits < 8 and data[25] != _PNG_PALETTE:
-        # Pillow stretches gray values of 2 and 4 bits over 0 to 255.
-        step: int = 255 // ((1 << header.bits) - 1)
-        return (raw // step).astype(np.uint8)
-    if raw.dtype in (np.uint8, np.uint16):
-        return raw
-    if raw.dtype.kind in "iu" and raw.size and raw.min() >= 0 and raw.max() < 65536:
-        return raw.astype(np.uint16)
-    raise InputError(f"{_shown(path)}: label map holds {raw.dtype} values; save ids from 0 to 65535 as PNG")
+    with _WARNINGS, warnings.catch_warnings():
+        # Pillow warns of damaged tags, which are not needed, and of sizes that are allowed here.
+        warnings.simplefilter("ignore")
+        opened = Image.open(io.BytesIO(data), formats=[header.format])
+    with opened as image:
+        if image.size not in (header.stored, header.stored[::-1]):
+            raise ValueError("it states two sizes")
+        if image.mode not in _LABEL_MODES:
+            raise _refusal(path, f"has {image.mode} pixels, which are no ids; save ids as PNG")
+        yield image
 
 
 def _ids_from_colors(path: Path, raw: np.ndarray, colors: Mapping[Color, int] | None) -> RawLabel:
     if raw.shape[2] != 3 or raw.dtype != np.uint8:
-        raise InputError(
-            f"{_shown(path)}: label map has {raw.shape[2]} channels; save one channel of ids as PNG"
-        )
+        raise _refusal(path, f"label map has {raw.shape[2]} channels; save one channel of ids as PNG")
     if colors is None:
         if is_gray(raw) or is_red(raw):
             return np.ascontiguousarray(raw[:, :, 0])
         usual = "give one channel of ids, or a dataset.toml with color_coded = true (docs/data.md)"
-        raise InputError(
-            f"{_shown(path)}: label map is color-coded RGB, but class ids are needed; {advise(raw, usual)}"
-        )
+        raise _refusal(path, f"label map is color-coded RGB, but class ids are needed; {advise(raw, usual)}")
     table = np.full(1 << 24, -1, dtype=np.int32)
     for (red, green, blue), label in colors.items():
         table[red << 16 | green << 8 | blue] = label
     ids = np.empty(raw.shape[:2], dtype=np.uint16)
-    for row, line in enumerate(
-        raw
-    ):  # by rows, since the numbers of all colors at once would need much memory
+    for row, line in enumerate(raw):  # the numbers of all colors at once would need much memory
         packed = line @ np.array([65536, 256, 1], dtype=np.int32)
         labels = table[packed]
         if labels.min(initial=0) < 0:
-            first = int(packed[labels < 0].min())
-            color = (first >> 16, first >> 8 & 255, first & 255)
-            raise InputError(
-                f"{_shown(path)}: color {color} ({_count(raw, color)} pixels) belongs to no class; "
-                + advise(raw, "add it to colors or ignore_colors in dataset.toml")
+            unknown = line[labels < 0][0]
+            count = sum(int((line == unknown).all(axis=1).sum()) for line in raw)
+            hint = advise(raw, "add it to colors or ignore_colors in dataset.toml")
+            raise _refusal(
+                path, f"color {tuple(unknown.tolist())} ({count} pixels) belongs to no class; {hint}"
             )
         ids[row] = labels
     return ids
@@ -329,11 +287,7 @@ def is_red(rgb: UInt8[np.ndarray, "h w 3"]) -> bool:
 
 def _refuse_mask_in_alpha(path: Path, pixels: np.ndarray, alpha: np.ndarray) -> None:
     if alpha_tells(pixels, alpha):
-        raise InputError(
-            f"{_shown(path)}: its mask is in the alpha channel, which tells apart pixels of one color; "
-            "save that channel as a gray PNG (Pillow: image.getchannel('A'))"
+        remedy = "save that channel as a gray PNG (Pillow: image.getchannel('A'))"
+        raise _refusal(
+            path, f"its mask is in the alpha channel, which tells apart pixels of one color; {remedy}"
         )
-
-
-def _count(raw: np.ndarray, color: Color) -> int:
-    return sum(int((line == np.array(color, dtype=np.uint8)).all(axis=1).sum()) for line in raw)

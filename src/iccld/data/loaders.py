@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +10,6 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from jaxtyping import UInt8
 
 from iccld.data.datasets import SegmentationDataset
 from iccld.data.sampling import Sampler
@@ -24,6 +20,7 @@ from iccld.errors import RunFailedError
 Sample = dict[str, Any]
 
 
+@dataclass(eq=False)
 class SampleStream:
     """The training samples of a data set by global sample number, from 0 on without end.
 
@@ -32,7 +29,7 @@ class SampleStream:
     tensor (c, h, w); ``valid``, bool tensor (h, w), False for pixels that no loss may count; ``name``, the
     file's name; and, if ``labeled``, ``label``, int64 tensor (h, w), 255 = ignore.
 
-    Args:
+    Attributes:
         dataset: the images.
         transform: the random geometry.
         sampler: chooses the image, see ``iccld.data.sampling``.
@@ -41,22 +38,15 @@ class SampleStream:
         stream_id: tells apart the streams of a run, for example 0 for source and 1 for target.
     """
 
-    def __init__(
-        self,
-        dataset: SegmentationDataset,
-        transform: TrainTransform,
-        sampler: Sampler,
-        seed: int,
-        labeled: bool,
-        stream_id: int,
-    ) -> None:
-        assert dataset.has_labels or not labeled, f"{dataset.name} was opened without labels"
-        self.dataset = dataset
-        self.transform = transform
-        self.sampler = sampler
-        self.seed = seed
-        self.labeled = labeled
-        self.stream_id = stream_id
+    dataset: SegmentationDataset
+    transform: TrainTransform
+    sampler: Sampler
+    seed: int
+    labeled: bool
+    stream_id: int
+
+    def __post_init__(self) -> None:
+        assert self.dataset.has_labels or not self.labeled, f"{self.dataset.name} was opened without labels"
 
     def __getitem__(self, number: int) -> Sample:
         """Makes sample ``number``.
@@ -72,15 +62,11 @@ class SampleStream:
         index, want = self.sampler.draw(rng, number)
         image = self.dataset.image(index)
         label = self.dataset.label(index) if self.labeled else None
-        arrays = self.transform(image, label, rng, want if self.labeled else None)
-        sample: Sample = {
-            "image": _channels_first(arrays["image"]),
-            "valid": arrays["valid"],
-            "name": self.dataset.file_name(index),
-        }
-        if self.labeled:
-            sample["label"] = arrays["label"]
-        return sample
+        sample: Sample = self.transform(image, label, rng, want if self.labeled else None)
+        channels = np.empty((3, *self.transform.crop), dtype=np.uint8)
+        # NumPy's copy of the transposed view takes seven times as long.
+        cv2.split(sample["image"], list(channels))
+        return sample | {"image": channels, "name": self.dataset.file_name(index)}
 
 
 def _as_tensors(arrays: Sample) -> Sample:
@@ -88,13 +74,6 @@ def _as_tensors(arrays: Sample) -> Sample:
     if "label" in sample:
         sample["label"] = sample["label"].long()
     return sample
-
-
-def _channels_first(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "3 h w"]:
-    """By OpenCV, as numpy's copy of the transposed view takes seven times as long."""
-    channels = np.empty((3, *image.shape[:2]), dtype=np.uint8)
-    cv2.split(image, list(channels))
-    return channels
 
 
 @dataclass(frozen=True)
@@ -128,15 +107,12 @@ class StepLoader:
         assert 0 <= self.rank < self.world_size, (self.rank, self.world_size)
         assert self.batch_size > 0, self.batch_size
 
-    def __len__(self) -> int:
-        return self.end_step - self.start_step
-
     def __iter__(self) -> Iterator[Sample]:
         """Yields the batches.
 
         Raises:
             InputError: a file cannot be read or does not fit its label.
-            RunFailedError: a worker process was killed.
+            RunFailedError: a worker process was killed or could not be started.
         """
         for batch in self._batches():
             tensors = _as_tensors(batch)
@@ -145,32 +121,19 @@ class StepLoader:
             yield tensors
 
     def _batches(self) -> Iterator[Sample]:
-        firsts = [
-            (step * self.world_size + self.rank) * self.batch_size
-            for step in range(self.start_step, self.end_step)
-        ]
+        steps = range(self.start_step, self.end_step)
+        firsts = [(step * self.world_size + self.rank) * self.batch_size for step in steps]
         load = partial(_load, self.stream, self.batch_size)
-        done = 0
-        if self.num_workers:
-            try:
-                for batch in ordered_map(load, firsts, self.num_workers):
-                    done += 1
-                    yield batch
-            except WorkerDiedError as error:
-                raise RunFailedError(
-                    f"a process that loads images {error}; the same command goes on from the last checkpoint, with "
-                    "less memory if --data.num-workers is lower (0: no such processes)"
-                ) from error
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
-                    raise
-                print(
-                    f"warning: no process for loading images could be started ({os.strerror(error.errno)}), so they "
-                    "are loaded between the steps, which is slower; raise the limit (ulimit -n, ulimit -u), or give "
-                    "--data.num-workers 0",
-                    file=sys.stderr,
-                )
-        yield from map(load, firsts[done:])
+        if not self.num_workers:
+            yield from map(load, firsts)
+            return
+        try:
+            yield from ordered_map(load, firsts, self.num_workers)
+        except WorkerDiedError as error:
+            raise RunFailedError(
+                f"a process that loads images {error}; the same command goes on from the last checkpoint, with "
+                "less memory if --data.num-workers is lower (0: no such processes)"
+            ) from error
 
 
 def _load(stream: SampleStream, batch_size: int, first: int) -> Sample:

@@ -1,34 +1,39 @@
-"""What the header of a picture says, read without decoding it: size, number of frames, rotation.
+"""What the header of a picture says (size, number of frames, rotation), and whether the file is whole.
 
-Headers are read here and not by the decoders, so that a picture is judged before any memory is taken for it.
+Most headers are read here and not by the decoders, which take memory for whatever a header asks for.
 """
 
 from __future__ import annotations
 
+import os
 import struct
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
 
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from iccld.data import tiff_header as tiff
 from iccld.data.picture_formats import Format, identify
-from iccld.data.tiff_header import (
-    BLACK_IS_ZERO,
-    CMYK,
-    PALETTE,
-    RGB,
-    WHITE_IS_ZERO,
-    YCBCR,
-    TiffPage,
-    read_pages,
-)
 from iccld.errors import InputError
-from iccld.files import printable
+from iccld.files import open_regular, printable, read_bounded
 
 MOST_PIXELS = 178_956_970
 """Pixels of the largest picture that is read, for instance 13,377 × 13,377: half a gigabyte of RGB."""
+MOST_BYTES = 1 << 30
+"""Size of the largest picture file that is read."""
 
+_MOST_EXIF = 1 << 16
+_MOST_BMP = 1 << 20  # bytes of a BMP file's header and palette
+_MOST_PARTS = 1 << 18  # chunks or segments of a file that are looked at
 _MOST_SCANNED = 5_000_000_000  # pixels that a progressive JPEG may go over, all scans together
+_TAIL_BYTES = 4096
+_JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_DAMAGED = "is truncated or damaged; download or copy it again"
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG's markers with the size
 
 
@@ -43,7 +48,7 @@ class Header:
         frames: how many pictures the file shows one after the other.
         bits: of a channel; 8 where the format knows no other.
         lossy: whether the exact values of the pixels are lost.
-        page: of a TIFF file.
+        tags: of the first page of a TIFF file.
     """
 
     format: Format
@@ -52,7 +57,7 @@ class Header:
     frames: int = 1
     bits: int = 8
     lossy: bool = False
-    page: TiffPage | None = None
+    tags: tiff.Tags = field(default_factory=dict)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -66,7 +71,7 @@ def read_header(path: Path, file: BufferedIOBase, *, is_label: bool = False) -> 
 
     Args:
         path: for messages.
-        file: the opened file, or its bytes.
+        file: the opened file, or its bytes. Of a JPEG file it stands at the first scan afterwards.
         is_label: whether its numbers are ids, of which there may be other kinds than of brightness.
 
     Raises:
@@ -78,13 +83,11 @@ def read_header(path: Path, file: BufferedIOBase, *, is_label: bool = False) -> 
     kind = identify(path, file.read(64))
     try:
         header = {"PNG": _png, "JPEG": _jpeg, "WebP": _webp, "BMP": _bmp, "TIFF": _tiff}[kind](file)
-    except (struct.error, IndexError) as error:
-        raise InputError(f"{shown}: is truncated or damaged; download or copy it again") from error
-    except ValueError as error:
-        raise InputError(f"{shown}: {error}; replace or remove the file") from error
-    height, width = header.stored
-    if height < 1 or width < 1:
-        raise InputError(f"{shown}: is damaged (its size is {width}×{height}); replace or remove the file")
+        height, width = header.stored
+        if height < 1 or width < 1:
+            raise ValueError(f"its size is {width}×{height}")
+    except (struct.error, IndexError, OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{shown}: {kind} {_DAMAGED}") from error
     if height * width > MOST_PIXELS:
         raise InputError(
             f"{shown}: has {width}×{height} pixels, far more than can be read safely "
@@ -93,175 +96,160 @@ def read_header(path: Path, file: BufferedIOBase, *, is_label: bool = False) -> 
     if header.frames != 1:
         what = "pages" if kind == "TIFF" else "frames"
         raise InputError(
-            f"{shown}: has {'no' if not header.frames else f'{header.frames}'} {what}, and only one picture a file "
-            f"is read; save each {what[:-1]} as a file of its own"
+            f"{shown}: has {header.frames or 'no'} {what}, and only one picture a file is read; "
+            f"save each {what[:-1]} as a file of its own"
         )
-    if header.page is not None:
-        _check_tiff(shown, header.page, is_label)
+    if kind == "TIFF" and (fault := tiff.find_fault(header.tags, is_label=is_label, most_pixels=MOST_PIXELS)):
+        raise InputError(f"{shown}: is a TIFF {fault}; save it as PNG, of 8 bits and one or three channels")
     return header
 
 
-def _png(file: BufferedIOBase) -> Header:
+def read_whole(path: Path, *, is_label: bool = False) -> tuple[bytes, Header]:
+    """Reads a picture's file and its header, and finds damage that decoders answer with a partly gray image.
+
+    Raises:
+        InputError: the file is missing, no regular file, larger than ``MOST_BYTES``, truncated or damaged; or its
+            header is one that ``read_header`` refuses, or that of a progressive JPEG that would take minutes.
+    """
+    shown = printable(str(path))
+    data = read_bounded(path, MOST_BYTES)
+    file = BytesIO(data)
+    header = read_header(path, file, is_label=is_label)
+    if header.format == "PNG":
+        data = _needed_chunks(data)
+    scans = data.count(b"\xff\xda") if header.format == "JPEG" else 0
+    if scans * header.stored[0] * header.stored[1] > _MOST_SCANNED:
+        raise InputError(f"{shown}: is a JPEG of {scans} scans, which takes too long to decode; save it anew")
+    # Thumbnails in a JPEG's header end with the same marker.
+    if not data or (header.format == "JPEG" and data.find(_JPEG_END, file.tell()) < 0):
+        raise InputError(f"{shown}: {header.format} {_DAMAGED}")
+    return data, header
+
+
+def check_ending(path: str | os.PathLike[str]) -> None:
+    """Checks that a PNG or JPEG file is not truncated, by its last bytes if possible; other formats pass.
+
+    Raises:
+        InputError: the file is missing, empty or cut off.
+    """
+    with open_regular(path) as file:
+        end_marker = {b"\x89PN": b"IEND", _JPEG: _JPEG_END}.get(file.read(3), b"")
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _TAIL_BYTES))
+        # Much data behind the end marker are unusual but legal: then the whole file is judged.
+        is_whole = size > 0 and end_marker in file.read(_TAIL_BYTES)
+    if not is_whole:
+        read_whole(Path(path))
+
+
+def _needed_chunks(data: bytes) -> bytes:
+    """A PNG without texts, profiles and what else is not needed for its pixels; empty if it is not whole.
+
+    Decoders unpack such chunks, which may be bombs, and print warnings of those that they do not like.
+    """
+    kept = [data[:8]]
+    for kind, place, length in _png_chunks(BytesIO(data)):
+        end = place + length
+        if zlib.crc32(memoryview(data)[place - 4 : end]) != int.from_bytes(data[end : end + 4]):
+            break
+        if kind in _PIXEL_CHUNKS:
+            kept.append(data[place - 8 : end + 4])
+        if kind == b"IEND":
+            return b"".join(kept)
+    return b""
+
+
+def _png_chunks(file: BufferedIOBase) -> Iterator[tuple[bytes, int, int]]:
+    """Yields each chunk's kind, the place of its content and its length; the file stands at the content."""
     file.seek(8)
-    header: Header | None = None
-    frames, exif = 1, b""
-    while len(start := file.read(8)) == 8:
+    for _ in range(_MOST_PARTS):
+        start = file.read(8)
+        if len(start) < 8:
+            return
         length, kind = struct.unpack(">I4s", start)
+        place = file.tell()
+        yield kind, place, length
+        file.seek(place + length + 4)
+
+
+def _png(file: BufferedIOBase) -> Header:
+    stored, bits, frames, orientation = (0, 0), 8, 1, 1
+    for kind, _, length in _png_chunks(file):
         if kind in (b"IDAT", b"IEND"):
             break
-        following = file.tell() + length + 4
         if kind == b"IHDR":
-            if header is not None:
-                raise ValueError("is damaged (it states its size twice)")
+            if stored != (0, 0):  # decoders might believe the second
+                raise ValueError("it states its size twice")
             width, height, bits = struct.unpack(">IIB", file.read(9))
-            header = Header("PNG", (height, width), bits=bits)
+            stored = (height, width)
         elif kind == b"acTL":
             (frames,) = struct.unpack(">I", file.read(4))
         elif kind == b"eXIf":
-            exif = file.read(min(length, 1 << 16))
-        file.seek(following)
-    if header is None:
-        raise ValueError("is a damaged PNG (without a header)")
-    return Header("PNG", header.stored, _orientation(exif), frames, header.bits)
+            orientation = _orientation(file.read(min(length, _MOST_EXIF)))
+    return Header("PNG", stored, orientation, frames, bits)
 
 
 def _jpeg(file: BufferedIOBase) -> Header:
-    size: tuple[int, int] | None = None
-    orientation, bits = 1, 8
+    stored, orientation = (0, 0), 1
     file.seek(2)
-    while True:
-        prefix = file.read(1)
-        if prefix != b"\xff":
-            raise ValueError("is a damaged JPEG")
-        while (code := file.read(1)) == b"\xff":  # fill bytes
-            pass
-        marker = code[0]
-        if marker == 0xD9 or marker == 0xDA:
+    for _ in range(_MOST_PARTS):
+        prefix, marker = file.read(2)
+        if prefix != 0xFF:
             break
+        if marker == 0xFF:  # a fill byte
+            file.seek(file.tell() - 1)
+            continue
+        if marker in (0xD9, 0xDA):
+            return Header("JPEG", stored, orientation, lossy=True)
         (length,) = struct.unpack(">H", file.read(2))
         following = file.tell() + length - 2
-        if marker in _SOF:
-            if size is not None:
-                raise ValueError("is damaged (it states its size twice)")
-            bits, height, width = struct.unpack(">BHH", file.read(5))
-            size = (height, width)
+        if marker in _SOF:  # libjpeg refuses a second one
+            height, width = struct.unpack(">xHH", file.read(5))
+            stored = (height, width)
         elif marker == 0xE1 and orientation == 1:
-            orientation = _orientation(file.read(length - 2))
+            orientation = _orientation(file.read(max(0, length - 2)))
         file.seek(following)
-    if size is None:
-        raise ValueError("is a damaged JPEG (without a size)")
-    return Header("JPEG", size, orientation, bits=bits, lossy=True)
+    raise ValueError("there is no marker where one should be")
 
 
 def _webp(file: BufferedIOBase) -> Header:
-    stored: tuple[int, int] | None = None
-    picture: tuple[int, int] | None = None
-    frames, lossy, orientation, animated = 0, False, 1, False
-    for kind, length in _riff_chunks(file):
-        if kind == b"VP8X" and stored is None:
-            flags, width, height = struct.unpack("<I3s3s", file.read(10))
-            stored = (int.from_bytes(height, "little") + 1, int.from_bytes(width, "little") + 1)
-            animated = bool(flags & 2)
-        elif kind == b"VP8 ":
-            width, height = struct.unpack("<HH", file.read(10)[6:])
-            picture, lossy = (height & 0x3FFF, width & 0x3FFF), True
-        elif kind == b"VP8L":
-            (packed,) = struct.unpack("<I", file.read(5)[1:])
-            picture = ((packed >> 14 & 0x3FFF) + 1, (packed & 0x3FFF) + 1)
-        elif kind == b"ANMF":
-            frames += 1
-        elif kind == b"EXIF":
-            orientation = _orientation(file.read(min(length, 1 << 16)))
-    if stored is not None and picture is not None and not animated and stored != picture:
-        raise ValueError("is damaged (it states two different sizes)")
-    stored = stored or picture
-    if stored is None:
-        raise ValueError("is a damaged WebP (without a size)")
-    # One frame may cover a part of the picture only, so a file of one frame is animated all the same.
-    return Header("WebP", stored, orientation, max(2, frames) if animated else 1, lossy=lossy)
-
-
-def _riff_chunks(file: BufferedIOBase) -> Iterator[tuple[bytes, int]]:
-    """Yields the kind and length of every chunk, the file standing at its content."""
     file.seek(12)
-    while len(start := file.read(8)) == 8:
-        kind, length = struct.unpack("<4sI", start)
-        following = file.tell() + length + length % 2
-        yield kind, length
-        file.seek(following)
+    for _ in range(_MOST_PARTS):
+        kind, length = struct.unpack("<4sI", file.read(8))
+        if kind in (b"VP8 ", b"VP8L", b"ANMF"):
+            break
+        file.seek(length + length % 2, os.SEEK_CUR)
+    lossy = kind == b"VP8 "
+    file.seek(0)
+    image = WebPImageFile(BytesIO(file.read(MOST_BYTES)))
+    orientation = _orientation(image.info.get("exif", b"")[:_MOST_EXIF])
+    return Header("WebP", image.size[::-1], orientation, image.n_frames, lossy=lossy)
 
 
 def _bmp(file: BufferedIOBase) -> Header:
-    file.seek(14)
-    (length,) = struct.unpack("<I", file.read(4))
-    if length == 12:
-        width, height = struct.unpack("<HH", file.read(4))
-    elif length >= 40:
-        width, height = struct.unpack("<ii", file.read(8))
-    else:
-        raise ValueError("is a damaged BMP")
-    return Header("BMP", (abs(height), width))
+    file.seek(0)
+    return Header("BMP", BmpImageFile(BytesIO(file.read(_MOST_BMP))).size[::-1])
 
 
 def _tiff(file: BufferedIOBase) -> Header:
-    pages = read_pages(file)
-    if not pages:
-        raise ValueError("is a damaged TIFF (without a page)")
+    pages = tiff.read_pages(file)
     page = pages[0]
-    # Overviews and thumbnails repeat the first page.
-    frames = 1 + sum(not other.reduced for other in pages[1:])
-    return Header("TIFF", page.size, page.orientation, frames, page.bits, page.lossy, page)
-
-
-def _check_tiff(shown: str, page: TiffPage, is_label: bool) -> None:
-    """Refuses TIFF files that the decoders read wrongly or not at all, in words that say why."""
-    remedy = "save it as PNG" if is_label else "save it as an ordinary picture of 8 bits, as PNG or JPEG"
-    # Ids may be of any integers; pixels of other numbers have no fixed black and white.
-    kinds, most_bits = (("unsigned", "signed"), 32) if is_label else (("unsigned",), 16)
-    if page.kind not in kinds or page.bits not in (1, 2, 4, 8, 16, most_bits):
-        names = {"float": "floating-point numbers", "signed": "signed integers", "unsigned": "integers"}
-        bits = f"{page.bits}-bit " if page.bits else ""
-        raise InputError(f"{shown}: is a TIFF of {bits}{names.get(page.kind, 'unusual numbers')}; {remedy}")
-    usual = {
-        WHITE_IS_ZERO: (1, 2),
-        BLACK_IS_ZERO: (1, 2),
-        RGB: (3, 4),
-        PALETTE: (1,),
-        CMYK: (4,),
-        YCBCR: (3,),
-    }
-    if page.photometric not in usual:
-        raise InputError(f"{shown}: is a TIFF of unusual colors (not RGB, gray, palette or CMYK); {remedy}")
-    if page.samples not in usual[page.photometric]:
-        raise InputError(
-            f"{shown}: is a TIFF of {page.samples} channels that are not declared as RGB or gray; save the three "
-            "channels red, green and blue of an image, or the one of a label map, as PNG"
-        )
-    if is_label and page.photometric == WHITE_IS_ZERO and page.bits > 1:
-        raise InputError(
-            f"{shown}: is a TIFF in which 0 is white, so its ids may be meant inverted; {remedy}"
-        )
-    if page.tile[0] * page.tile[1] > MOST_PIXELS:
-        raise InputError(f"{shown}: is a TIFF of tiles that are too large to be read; {remedy}")
-
-
-def check_scans(path: Path, data: bytes, header: Header) -> None:
-    """Refuses a progressive JPEG that goes over its pixels so often that decoding would take minutes.
-
-    Raises:
-        InputError: it does.
-    """
-    scans = data.count(b"\xff\xda")
-    if header.format == "JPEG" and scans * header.stored[0] * header.stored[1] > _MOST_SCANNED:
-        raise InputError(
-            f"{printable(str(path))}: is a JPEG of {scans} scans, which takes too long to decode; save it anew"
-        )
+    # Overviews, thumbnails and masks repeat the first page.
+    frames = 1 + sum(not tiff.first(other, tiff.REDUCED, 0) & 0b101 for other in pages[1:])
+    size = (tiff.first(page, tiff.HEIGHT, 0), tiff.first(page, tiff.WIDTH, 0))
+    bits, lossy = tiff.first(page, tiff.BITS, 1), tiff.first(page, tiff.COMPRESSION, 1) in tiff.LOSSY
+    return Header("TIFF", size, _oriented(page), frames, bits, lossy, page)
 
 
 def _orientation(exif: bytes) -> int:
-    """The orientation that EXIF data state, 1 to 8; 1 if there is none. They have the form of a TIFF file."""
+    """The orientation that EXIF data state, 1 to 8; 1 if there is none."""
     try:
-        pages = read_pages(BytesIO(exif.removeprefix(b"Exif\0\0")))
-    except ValueError:
+        pages = tiff.read_pages(BytesIO(exif.removeprefix(b"Exif\0\0")))
+    except (ValueError, struct.error):
         return 1
-    return pages[0].orientation if pages else 1
+    return _oriented(pages[0]) if pages else 1
+
+
+def _oriented(page: tiff.Tags) -> int:
+    orientation = tiff.first(page, tiff.ORIENTATION, 1)
+    return orientation if 1 <= orientation <= 8 else 1

@@ -6,7 +6,6 @@ real streets.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import sys
@@ -19,14 +18,18 @@ from filelock import FileLock
 from jaxtyping import UInt8
 
 import street_scenes
+from iccld.data.cache import map_array, write_array
+from iccld.data.image_files import write_png
 from iccld.data.workers import WorkerDiedError, ordered_map
-from iccld.errors import InputError
-from iccld.files import in_bytes, write_atomic
+from iccld.documents import read_json
+from iccld.errors import InputError, RunFailedError
+from iccld.escaping import shortened
+from iccld.files import free_bytes, in_bytes, write_failure, write_json
 from iccld.labels import CITYSCAPES19, LabelSpace, suggest
 from iccld.machine import free_memory, usable_cores
 from iccld.progress import track
 from street_scenes import LARGEST, SMALLEST, Scene, render_scene
-from street_scenes.files import look_of, seed_of
+from street_scenes.files import label_id_table, look_of, scene_paths, seed_of
 
 LOOK_NAMES = ("game", "camera", "both")
 _WORTH_FORKING = 32
@@ -73,19 +76,11 @@ class StreetScenes:
         if look not in LOOK_NAMES:
             raise InputError(f"unknown look {look!r} of the street scenes; {suggest(look, LOOK_NAMES)}")
         if count < 1 or seed < 0:
-            raise InputError(
-                f"street scenes: count {count} and seed {seed}; give a count from 1 and a seed from 0"
-            )
+            raise InputError(f"street scenes: count {count}, seed {seed}; give a count from 1, a seed from 0")
+        shown = f"street scenes of {height}x{width} pixels"
         if min(height, width) < SMALLEST or max(height, width) > LARGEST:
-            raise InputError(
-                f"street scenes of {height}x{width} pixels; give {SMALLEST} to {LARGEST} for either side"
-            )
-        needed, free = _DRAWN * height * width, free_memory()
-        if free is not None and needed > free:
-            raise InputError(
-                f"street scenes of {height}x{width} pixels take {in_bytes(needed)} of memory to draw, and this process "
-                f"can have {in_bytes(free)}; ask for smaller ones"
-            )
+            raise InputError(f"{shown}; give {SMALLEST} to {LARGEST} for either side")
+        _refuse_memory(_DRAWN * height * width, shown, "to draw")
         self.look, self.height, self.width, self.seed = look, height, width, seed
         self.label_space = label_space
         self._count = count
@@ -121,12 +116,8 @@ class StreetScenes:
         Raises:
             InputError: says how much they take and how much there is.
         """
-        needed, free = self._count * self.height * self.width * 4, free_memory()
-        if free is not None and needed > free:
-            raise InputError(
-                f"{self._count} street scenes of {self.height}x{self.width} pixels take {in_bytes(needed)} of memory, "
-                f"and this process can have {in_bytes(free)}; ask for fewer or smaller ones"
-            )
+        what = f"{self._count} street scenes of {self.height}x{self.width} pixels"
+        _refuse_memory(self._count * self.height * self.width * 4, what, "to keep")
 
     def prepare(self) -> None:
         """Renders whatever is missing, in several processes if there is much to do, with a progress bar.
@@ -142,33 +133,20 @@ class StreetScenes:
         size = f"{len(self)}x{self.height}x{self.width}"
         path = self._cache / f"{self.look}-{size}-seed{self.seed}-{generator_digest()}.npy"
         if not path.is_file():
-            with self._lock(path):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(path.with_suffix(".lock")).acquire()
+            except OSError as error:
+                raise write_failure(path.parent, error) from error
+            with lock:
                 if not path.is_file():
                     self._render_missing()
                     rows = [np.dstack(self._scenes[index]) for index in range(self._count)]
-                    write_atomic(path, lambda temporary: np.save(temporary, np.stack(rows)))
-        try:
-            stored = np.load(path, mmap_mode="r")
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{path}: cannot be read ({error}); remove it, and it is rendered again"
-            ) from error
+                    write_array(path, np.stack(rows))
+        stored = map_array(path)
+        if stored is None:
+            raise InputError(f"{path}: is damaged or cannot be read; remove it, and it is rendered again")
         self._scenes = {i: (np.asarray(s[..., :3]), np.asarray(s[..., 3])) for i, s in enumerate(stored)}
-
-    @contextlib.contextmanager
-    def _lock(self, path: Path) -> Iterator[None]:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path.with_suffix(".lock"))
-            lock.acquire()
-        except OSError as error:
-            raise InputError(
-                f"{path.parent}: cannot be made ({error.strerror}); choose another folder"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
 
     def _render_missing(self) -> None:
         missing = [index for index in range(self._count) if index not in self._scenes]
@@ -192,22 +170,78 @@ class StreetScenes:
                 for scene in ordered_map(work, jobs, workers):
                     done += 1
                     yield scene
-            except (OSError, WorkerDiedError) as error:
-                reason = error.strerror if isinstance(error, OSError) else f"one {error}"
+            except WorkerDiedError as error:
                 print(
-                    f"warning: the processes that render scenes cannot go on ({reason}); "
+                    f"warning: the processes that render scenes cannot go on (one {error}); "
                     "the rest is rendered without them, which takes longer",
                     file=sys.stderr,
                 )
         yield from map(work, jobs[done:])
 
     def _scene(self, index: int) -> Scene:
-        look = self.look_of(index)
-        scene = self._scenes.get(index)
-        if scene is None:
-            scene = render_scene(seed_of(self.seed, index), look=look, height=self.height, width=self.width)
-            self._scenes[index] = scene
-        return scene
+        if index not in self._scenes:
+            job = (seed_of(self.seed, index), self.look_of(index))
+            self._scenes[index] = _render_job(job, height=self.height, width=self.width)
+        return self._scenes[index]
+
+
+def write_scenes(scenes: StreetScenes, out: Path, split: str) -> int:
+    """Writes the scenes that are not there yet, each file whole or not at all.
+
+    Args:
+        scenes: what to write.
+        out: the folder that gets ``leftImg8bit`` and ``gtFine``.
+        split: ``train``, ``val`` or another name of a folder.
+
+    Returns:
+        How many scenes were rendered.
+
+    Raises:
+        InputError: ``out`` holds scenes of other settings, or cannot be written.
+        RunFailedError: the disk has no room for them.
+    """
+    # From below: images and labels are compressed to a quarter at most.
+    there = out / "leftImg8bit"
+    lacking = len(scenes) - (sum(1 for _ in there.rglob("*.png")) if there.is_dir() else 0)
+    needed, free = lacking * scenes.height * scenes.width, free_bytes(out)
+    if needed > free:
+        raise RunFailedError(
+            f"{out}: {len(scenes)} scenes need {in_bytes(needed)} more at least, and the disk has {in_bytes(free)}; "
+            "ask for fewer or smaller ones, or choose another disk"
+        )
+    _claim(scenes, out, split)
+    paths = [scene_paths(out, split, scenes.look_of(index), index) for index in range(len(scenes))]
+    missing = [index for index, files in enumerate(paths) if not all(path.is_file() for path in files)]
+    table = label_id_table()
+    rendered = track(scenes.stream(missing), len(missing), f"Rendering {len(missing)} scenes")
+    for index, (image, label) in zip(missing, rendered, strict=True):
+        image_path, label_path = paths[index]
+        write_png(label_path, table[label])
+        write_png(image_path, image)
+    return len(missing)
+
+
+def _claim(scenes: StreetScenes, out: Path, split: str) -> None:
+    """Notes beside the files how they were made, so that scenes of two kinds never mix in one split."""
+    path = out / f"scenes_{split}.json"
+    wanted = {"look": scenes.look, "height": scenes.height, "width": scenes.width, "seed": scenes.seed}
+    if not path.exists():
+        write_json(path, wanted)
+    found = read_json(path, limit=10_000, remedy="remove the folder or choose another")
+    if found != wanted:
+        held = shortened(found, 200)
+        raise InputError(
+            f"{path}: the folder holds scenes made with {held}, not {wanted}; choose another folder"
+        )
+
+
+def _refuse_memory(needed: int, what: str, purpose: str) -> None:
+    free = free_memory()
+    if free is not None and needed > free:
+        raise InputError(
+            f"{what} take {in_bytes(needed)} of memory {purpose}, and this process can have {in_bytes(free)}; "
+            "ask for fewer or smaller ones"
+        )
 
 
 @cache

@@ -2,15 +2,15 @@
 
 Every worker has a pipe of its own and nothing else: no locks, which a killed process would keep for ever, and no
 shared memory, which containers have little of. A worker that ends closes its pipe, and its reader learns of it at
-once.
+once. The pools of Python and the loader of PyTorch share queues and locks between their workers.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -19,13 +19,11 @@ import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import cycle, islice
 from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 
@@ -40,7 +38,7 @@ _GRACE_SECONDS = 2.0
 
 
 class WorkerDiedError(RuntimeError):
-    """A worker ended in the middle of its work; the message says how, such as ``was killed by SIGKILL``."""
+    """A worker could not be started or ended in the middle; the message says how, such as ``was killed by SIGKILL``."""
 
 
 def ordered_map(work: Callable[[J], R], jobs: Iterable[J], num_workers: int) -> Iterator[R]:
@@ -55,15 +53,13 @@ def ordered_map(work: Callable[[J], R], jobs: Iterable[J], num_workers: int) -> 
         num_workers: 1 or more.
 
     Raises:
-        OSError: a worker could not be started.
-        WorkerDiedError: a worker was killed.
-        Exception: what ``work`` raised, with the worker's traceback as a note.
+        WorkerDiedError: a worker could not be started, was killed or ran out of memory.
+        Exception: what ``work`` raised, with the worker's traceback as a note. It must be picklable.
     """
-    pool = _Pool(work, num_workers)
-    try:
+    with _workers(work, num_workers) as workers:
         rest = iter(jobs)
         waiting: deque[_Worker] = deque()
-        for job, worker in zip(islice(rest, num_workers * _AHEAD), cycle(pool.workers), strict=False):
+        for job, worker in zip(islice(rest, num_workers * _AHEAD), cycle(workers), strict=False):
             worker.send(job)
             waiting.append(worker)
         while waiting:
@@ -73,51 +69,32 @@ def ordered_map(work: Callable[[J], R], jobs: Iterable[J], num_workers: int) -> 
                 worker.send(job)
                 waiting.append(worker)
             yield result
-    finally:
-        pool.close()
 
 
-@dataclass(frozen=True)
-class _Failure:
+class _Failure(NamedTuple):
     """What ``work`` raised."""
 
     error: Exception
     where: str
 
 
-class _Worker:
+class _Worker(NamedTuple):
     """One process and the pipe to it."""
 
-    def __init__(self, context: BaseContext, work: Callable[[Any], Any], others: list[_Worker]) -> None:
-        self.connection, theirs = context.Pipe()
-        # A forked worker inherits this process's ends of the pipes, and would keep them open.
-        inherited = (
-            [*(o.connection for o in others), self.connection] if context.get_start_method() == "fork" else []
-        )
-        process = context.Process(target=_serve, args=(theirs, inherited, work), daemon=True)  # type: ignore[attr-defined]
-        self.process: BaseProcess = process
-        try:
-            with warnings.catch_warnings():
-                # Newer Pythons warn of forking beside threads; the workers touch nothing of the parent's threads.
-                warnings.simplefilter("ignore", DeprecationWarning)
-                process.start()
-        except BaseException:
-            self.connection.close()
-            raise
-        finally:
-            theirs.close()
+    process: BaseProcess
+    connection: Connection
 
     def send(self, job: object) -> None:
         try:
             self.connection.send(job)
         except OSError as error:
-            raise WorkerDiedError(self._epitaph()) from error
+            raise WorkerDiedError(self._cause()) from error
 
     def receive(self) -> Any:
         try:
             answer = self.connection.recv()
         except (EOFError, OSError) as error:
-            raise WorkerDiedError(self._epitaph()) from error
+            raise WorkerDiedError(self._cause()) from error
         if isinstance(answer, _Failure):
             if isinstance(answer.error, MemoryError):
                 raise WorkerDiedError("ran out of memory") from answer.error
@@ -125,48 +102,27 @@ class _Worker:
             raise answer.error
         return answer
 
-    def _epitaph(self) -> str:
+    def _cause(self) -> str:
         self.process.join(_GRACE_SECONDS)
-        code = self.process.exitcode
-        if code is None or code >= 0:
-            return "ended without an answer" if not code else f"ended with exit code {code}"
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        return f"was killed by {name}" + (
-            ", as happens when memory runs out" if -code == getattr(signal, "SIGKILL", 9) else ""
-        )
+        code = self.process.exitcode or 0
+        if code >= 0:
+            return f"ended with exit code {code}" if code else "ended without an answer"
+        name = {number.value: number.name for number in signal.Signals}.get(-code, f"signal {-code}")
+        return f"was killed by {name}" + ", as happens when memory runs out" * (name == "SIGKILL")
 
 
-class _Pool:
-    """The processes of one ``ordered_map``."""
+@contextlib.contextmanager
+def _workers(work: Callable[[Any], Any], num_workers: int) -> Iterator[list[_Worker]]:
+    """Starts workers. At the end their pipes are closed, and those that do not end by themselves are killed."""
+    # Only where forking is safe: spawned workers import the caller's script again.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+    new_process: Callable[..., BaseProcess] = context.Process
+    workers: list[_Worker] = []
+    owner = os.getpid()
 
-    def __init__(self, work: Callable[[Any], Any], num_workers: int) -> None:
-        self.workers: list[_Worker] = []
-        self._owner = os.getpid()
-        # Only where forking is safe: spawned workers import the caller's script again.
-        context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-        # OpenCV's threads do not survive a fork, but what waits for them does: they are ended before.
-        num_threads = cv2.getNumThreads()
-        cv2.setNumThreads(0)
-        # Python's own end terminates daemons politely, which they ignore, and would wait for them for ever.
-        atexit.register(self.close)
-        try:
-            for _ in range(num_workers):
-                self.workers.append(_Worker(context, work, self.workers))
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            cv2.setNumThreads(num_threads)
-
-    def close(self) -> None:
-        """Ends the processes: by closing their pipes, and with force if one does not end by itself."""
-        if os.getpid() != self._owner:  # a copy of this object in a process that was forked
+    def close() -> None:
+        if os.getpid() != owner:  # a copy of the list in a process that was forked
             return
-        atexit.unregister(self.close)
-        workers, self.workers = self.workers, []
         for worker in workers:
             worker.connection.close()
         deadline = time.monotonic() + _GRACE_SECONDS
@@ -179,9 +135,38 @@ class _Pool:
                     worker.process.kill()
                     worker.process.join()
 
+    # Python's own end terminates daemons politely, which they ignore, and would wait for them for ever.
+    atexit.register(close)
+    # OpenCV's threads do not survive a fork, but what waits for them does: they are ended before.
+    num_threads = cv2.getNumThreads()
+    cv2.setNumThreads(0)
+    try:
+        try:
+            for _ in range(num_workers):
+                ours, theirs = context.Pipe()
+                with theirs:
+                    # A forked worker inherits this process's ends of the pipes, and would keep them open.
+                    inherited = [*(worker.connection for worker in workers), ours]
+                    inherited = inherited if context.get_start_method() == "fork" else []
+                    process = new_process(target=_serve, args=(theirs, inherited, work), daemon=True)
+                    with warnings.catch_warnings():
+                        # Newer Pythons warn of forking beside threads; the workers touch nothing of those.
+                        warnings.simplefilter("ignore", DeprecationWarning)
+                        process.start()
+                workers.append(_Worker(process, ours))
+        except OSError as error:
+            reason = f"{error.strerror}; a limit may be raised with ulimit -n and ulimit -u"
+            raise WorkerDiedError(f"could not be started ({reason})") from error
+        finally:
+            cv2.setNumThreads(num_threads)
+        yield workers
+    finally:
+        atexit.unregister(close)
+        close()
+
 
 def _serve(connection: Connection, inherited: list[Connection], work: Callable[[Any], Any]) -> None:
-    """The life of a worker: it works on jobs until its pipe is closed."""
+    """Works on jobs until the pipe is closed."""
     for other in inherited:
         other.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -198,7 +183,7 @@ def _serve(connection: Connection, inherited: list[Connection], work: Callable[[
         try:
             answer = work(job)
         except Exception as error:
-            answer = _Failure(_portable(error), traceback.format_exc())
+            answer = _Failure(error, traceback.format_exc())
         outbox.put(answer)
 
 
@@ -212,12 +197,3 @@ def _post(connection: Connection, outbox: SimpleQueue[object]) -> None:
     except BaseException:
         traceback.print_exc()
         os._exit(1)  # the reader would wait for ever
-
-
-def _portable(error: Exception) -> Exception:
-    """The error itself if it can travel, else its words."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from iccld.data.image_files import image_size, is_image_name, read_image, read_label, write_png
-from iccld.data.integrity import check_ending
+from iccld.data.picture_header import check_ending
 from iccld.errors import InputError
 
 RNG = np.random.default_rng(0)

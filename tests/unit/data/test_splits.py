@@ -20,7 +20,7 @@ from fake_data import (
 )
 
 from iccld.data.datasets import FileDataset, choose_split, list_splits, open_dataset
-from iccld.data.overlap import shared_files, shared_images
+from iccld.data.identity import shared_files, shared_images
 from iccld.errors import InputError
 
 RNG = np.random.default_rng(0)

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 import street_scenes as renderer
 from iccld.cli import main
-from iccld.data import scene_files, street_scenes
+from iccld.data import street_scenes
 from iccld.data.datasets import open_dataset
 from iccld.data.image_files import read_image, read_label
-from iccld.data.scene_files import write_scenes
-from iccld.data.street_scenes import StreetScenes
+from iccld.data.street_scenes import StreetScenes, write_scenes
 from iccld.data.workers import WorkerDiedError
 from iccld.errors import InputError, RunFailedError
 from iccld.labels import CAMVID11, CITYSCAPES19, CITYSCAPES_ID_TO_TRAIN_ID
@@ -199,14 +198,11 @@ class TestStreetScenes:
         for index in range(3):
             np.testing.assert_array_equal(shared.image(index), alone.image(index))
 
-    @pytest.mark.parametrize(
-        "error", [OSError(11, "no more processes"), WorkerDiedError("was killed by SIGKILL")]
-    )
     def test_without_processes_it_renders_itself(
-        self, error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         def refuse(*args: object) -> object:
-            raise error
+            raise WorkerDiedError("was killed by SIGKILL")
 
         monkeypatch.setattr(street_scenes, "_WORTH_FORKING", 2)
         monkeypatch.setattr(street_scenes, "usable_cores", lambda: 2)
@@ -215,8 +211,9 @@ class TestStreetScenes:
         data.prepare()
         np.testing.assert_array_equal(data.image(0), StreetScenes("game", 3, 48, 64).image(0))
         said = capsys.readouterr().err.splitlines()[0]
-        assert said.startswith("warning: the processes that render scenes cannot go on (")
-        assert error.args[-1] in said
+        assert said.startswith(
+            "warning: the processes that render scenes cannot go on (one was killed by SIGKILL)"
+        )
         assert said.endswith("without them, which takes longer")
 
     @pytest.mark.parametrize(
@@ -352,7 +349,7 @@ class TestCache:
     def test_a_folder_that_cannot_be_made(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         for folder in (tmp_path / "file", tmp_path / "file" / "scenes"):
-            with pytest.raises(InputError, match=r"file.*; choose another folder") as caught:
+            with pytest.raises(InputError, match=r"file.*; choose a folder that you may write to") as caught:
                 self.make(folder, count=1).prepare()
             assert "\n" not in str(caught.value)
 
@@ -406,7 +403,7 @@ class TestExport:
     def test_an_interrupted_run_leaves_whole_files_and_goes_on(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real, written = scene_files.write_png, []
+        real, written = street_scenes.write_png, []
 
         def interrupted(path: Path, array: np.ndarray) -> Path:
             if len(written) == 3:
@@ -415,14 +412,14 @@ class TestExport:
             return real(path, array)
 
         scenes = StreetScenes("both", 4, 48, 64)
-        monkeypatch.setattr(scene_files, "write_png", interrupted)
+        monkeypatch.setattr(street_scenes, "write_png", interrupted)
         with pytest.raises(KeyboardInterrupt):
             write_scenes(scenes, tmp_path, "train")
         found = sorted(p for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".json")
         assert found == sorted(written)
         for path in found:
             assert read_label(path).shape[:2] == (48, 64) if "gtFine" in path.name else read_image(path).any()
-        monkeypatch.setattr(scene_files, "write_png", real)
+        monkeypatch.setattr(street_scenes, "write_png", real)
         assert write_scenes(scenes, tmp_path, "train") == 3
         assert write_scenes(scenes, tmp_path, "train") == 0
         assert not list(tmp_path.rglob("*.tmp*"))
