@@ -12,7 +12,6 @@ import json
 import os
 import tokenize
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -21,6 +20,7 @@ from jaxtyping import UInt8
 
 from iccld.data.datasets import FileDataset
 from iccld.data.image_files import image_size
+from iccld.data.workers import threaded_map
 from iccld.errors import InputError, RunFailedError
 from iccld.files import as_file_name, free_bytes, replacing
 from iccld.progress import track
@@ -117,16 +117,11 @@ class CachedDataset:
 
         threads = cv2.getNumThreads()
         cv2.setNumThreads(1)  # the jobs are the parallelism
-        with ThreadPoolExecutor(jobs) as pool:
-            try:
-                for _ in track(pool.map(keep, missing), len(missing), f"decoding {self.name}"):
-                    pass
-            except BaseException:
-                pool.shutdown(cancel_futures=True)  # the rest would be decoded before anybody hears of it
-                raise
-            finally:
-                cv2.setNumThreads(threads)
-        return len(missing)
+        try:
+            done = threaded_map(keep, missing, jobs)
+            return sum(1 for _ in track(done, len(missing), f"decoding {self.name}"))
+        finally:
+            cv2.setNumThreads(threads)
 
     def _path(self, index: int, kind: str) -> Path:
         return self.folder / f"{index:06d}.{kind}.npy"

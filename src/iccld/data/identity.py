@@ -64,26 +64,24 @@ def _file_list(dataset: SegmentationDataset) -> Iterator[Any]:
         yield pair.name, None if label is None else os.path.basename(label), sizes
 
 
-def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """Says in a few words how one description differs from another; None if not at all.
+def first_difference(before: Mapping[str, Any], now: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Says how the data sets of a run differ from others, by role; None if none does that is in both.
 
     Where the data lie does not count, nor does the name, which may be that of the folder.
     """
-    if before.get("images") != now.get("images"):
-        return f"there were {before.get('images')} images, now {now.get('images')}"
-    if before.get("classes") != now.get("classes"):
-        return f"classes were {_some(before.get('classes'))}, now {_some(now.get('classes'))}"
-    if before.get("files") != now.get("files"):
-        return "the names or sizes of its files, or the meaning of its label ids, are others"
-    return None
-
-
-def first_difference(before: Mapping[str, Any], now: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Says how the data sets of a run differ from others, by role; None if none does that is in both."""
     for role, facts in now.items():
         earlier = before.get(role)
-        what = difference(earlier, facts) if isinstance(earlier, Mapping) else None
-        if what is not None:
+        if not isinstance(earlier, Mapping):
+            continue
+        was, classes = earlier.get("images"), earlier.get("classes")
+        what = ""
+        if was != facts["images"]:
+            what = f"there were {was} images, now {facts['images']}"
+        elif classes != facts["classes"]:
+            what = f"classes were {_some(classes)}, now {_some(facts['classes'])}"
+        elif earlier.get("files") != facts["files"]:
+            what = "the names or sizes of its files, or the meaning of its label ids, are others"
+        if what:
             return f"of the {ROLES[role]} ({facts['root'] or facts['name']}) {what}"
     return None
 

@@ -29,19 +29,12 @@ _OTHERS = (
     (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000 picture"),
     (rb"\0\0\0\x0cJXL |\xff\x0a", "a JPEG XL picture"),
     (rb"\x76\x2f\x31\x01", "an OpenEXR picture"),
-    (rb"#\?R", "a Radiance HDR picture"),
     (rb"8BPS", "a Photoshop document"),
     (rb"II\+\0|MM\0\+", "a BigTIFF picture"),
-    (rb".{4}ftyp.*avif", "an AVIF picture"),
-    (rb".{4}ftyp(hei|hev|mif1|msf1)", "a HEIC picture"),
-    (rb".{4}ftyp", "a video or another file of the MP4 family"),
+    (rb".{4}ftyp", "an AVIF or HEIC picture, or a video"),
     (rb"P[1-7fF]\s", "a PNM picture (PBM, PGM, PPM or PFM)"),
-    (rb"%PDF", "a PDF document"),
-    (rb"PK\x03\x04", "a ZIP archive"),
     (rb"version https://git-lfs", "a pointer of Git LFS, not the picture itself ('git lfs pull' fetches it)"),
-    (rb"(\xef\xbb\xbf)?\s*<(!doctype )?html", "a page of HTML"),
-    (rb"(\xef\xbb\xbf)?\s*<(svg|\?xml)", "an SVG drawing or another XML file"),
-    (rb"[\t\r\n -~]+\Z", "a text"),
+    (rb"(\xef\xbb\xbf)?[\t\r\n -~]+\Z", "a text, perhaps a page of HTML or an SVG drawing"),
 )
 _NAMES = "PNG, JPEG, WebP, BMP and TIFF"
 

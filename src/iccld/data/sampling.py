@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from jaxtyping import Float64, Int64
 
 from iccld.data.cache import map_array, write_array
 from iccld.data.datasets import FileDataset, SegmentationDataset
+from iccld.data.workers import threaded_map
 from iccld.errors import InputError
 from iccld.files import as_file_name
 from iccld.progress import track
@@ -71,12 +71,8 @@ def class_counts(
     def count(index: int) -> Int64[np.ndarray, " k"]:
         return np.bincount(dataset.label(index).ravel(), minlength=256)[:num_classes].astype(np.int64)
 
-    executor = ThreadPoolExecutor(4)
-    try:
-        rows = executor.map(count, range(len(dataset)))
-        counts = np.stack([*track(rows, len(dataset), f"counting classes of {dataset.name}")])
-    finally:
-        executor.shutdown(cancel_futures=True)  # after an error or Ctrl-C nobody waits for the rest
+    rows = threaded_map(count, range(len(dataset)), num_threads=4)
+    counts = np.stack([*track(rows, len(dataset), f"counting classes of {dataset.name}")])
     if cache is not None:
         write_array(cache, counts)
     return counts

@@ -19,6 +19,7 @@ import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -69,6 +70,15 @@ def ordered_map(work: Callable[[J], R], jobs: Iterable[J], num_workers: int) -> 
                 worker.send(job)
                 waiting.append(worker)
             yield result
+
+
+def threaded_map(work: Callable[[J], R], jobs: Iterable[J], num_threads: int) -> Iterator[R]:
+    """Does jobs in threads of this process and yields their results in order; after an error no more are begun."""
+    executor = ThreadPoolExecutor(num_threads)
+    try:
+        yield from executor.map(work, jobs)
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 class _Failure(NamedTuple):
