@@ -53,7 +53,7 @@ def test_what_would_spoil_a_run_is_code_2(folder: Path, capsys: pytest.CaptureFi
     ("words", "said"),
     [
         (["camvid", "MISSING"], "no such folder"),
-        (["camvid", "FOLDER", "--split", "val"], "camvid has no split 'val' here"),
+        (["camvid", "FOLDER", "--split", "val"], "camvid has its images in {split}/images"),
         (["gta", "FOLDER"], "did you mean 'gta5'?"),
         (["folder", "FOLDER", "--label-space", "citiscapes19"], "did you mean 'cityscapes19'?"),
         (["street_scenes", "FOLDER"], "iccld data scenes"),

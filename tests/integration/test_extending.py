@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,8 +16,8 @@ import pytest
 import torch
 
 from iccld.adaptation.method import Batch, Method
+from iccld.data import layouts
 from iccld.data.datasets import FileDataset, SegmentationDataset, open_dataset
-from iccld.data.layouts import pair_folders
 from iccld.inference.evaluation import evaluate_model
 from iccld.labels import CITYSCAPES19, PROTOCOLS
 from iccld.models import image_coder
@@ -52,13 +53,15 @@ def test_described_folder(tmp_path: Path) -> None:
     assert dataset.label(0)[0].tolist() == [0, 1, 2, 255, 255]
 
 
-def test_public_layout(tmp_path: Path, examples: ModuleType) -> None:
+def test_public_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tomllib.loads(re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)[1])
+    known = layouts.tables()
+    monkeypatch.setattr(layouts, "tables", lambda: {**known, **table})
     save(tmp_path / "images/10k/val/a.jpg", np.zeros((4, 4, 3), np.uint8))
     save(tmp_path / "labels/sem_seg/masks/val/a.png", np.full((4, 4), 13, np.uint8))
-    dataset = FileDataset(examples.bdd100k(tmp_path, "val", True), CITYSCAPES19)
+    dataset = FileDataset(layouts.built_in_layout("bdd100k", tmp_path, "val", True), CITYSCAPES19)
     assert dataset.name == "bdd100k"
     assert np.unique(dataset.label(0)).tolist() == [13]
-    assert pair_folders is examples.pair_folders
 
 
 def test_dataset_without_files_can_be_measured(examples: ModuleType) -> None:

@@ -12,8 +12,8 @@ from iccld.bench.plan import read_plan
 from iccld.bench.results import read_results
 from iccld.commands.earlier_run import is_finished
 from iccld.config import TrainConfig, to_dict
+from iccld.data.autodetect.meaning import mapillary
 from iccld.data.description import read_description
-from iccld.data.guessing.meaning import mapillary
 from iccld.errors import InputError
 from iccld.files import write_json
 from iccld.inference.candidates import read_written

@@ -59,10 +59,10 @@ class DataCheckArgs:
         root = Path(self.name) if self.root is None else self.root
         Places(files={"--json": (self.json, "json"), "--sheet": (self.sheet, "png")}, data=[root]).check()
 
+        from iccld.data.autodetect.detect import Recognized, recognize
         from iccld.data.check import check_dataset
-        from iccld.data.datasets import DATASET_NAMES, list_splits
-        from iccld.data.guessing.recognized import Recognized, recognize
-        from iccld.data.plain_folder import match_split
+        from iccld.data.datasets import list_splits
+        from iccld.data.layouts import DATASET_NAMES, match_split
 
         if self.root is not None:
             known = Recognized(self.name, "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,7 +17,7 @@ from iccld.labels import get_label_space
 from iccld.outputs import Places
 
 if TYPE_CHECKING:
-    from iccld.data.guessing.guess import Guess
+    from iccld.data.autodetect.guess import Guess
 
 OptionalRole = Annotated[
     Literal["source", "target"] | None, arg(metavar="source|target", help_behavior_hint="")
@@ -64,8 +64,8 @@ class DataInitArgs:
                 f"{path}: is there already; --force replaces it, --dry-run shows what would be written"
             )
 
-        from iccld.data.guessing.folder import guess_folder
-        from iccld.data.guessing.toml_text import to_toml
+        from iccld.data.autodetect.detect import guess_folder
+        from iccld.data.autodetect.toml_text import to_toml
 
         guess = guess_folder(self.folder, names=self.classes)
         bare = [name for name, entry in guess.splits.items() if not entry.labels]
@@ -88,15 +88,12 @@ class DataInitArgs:
         return 0
 
     def _report(self, guess: Guess, path: Path, place: Path) -> None:
-        from iccld.data.guessing.toml_text import seen_lines, to_check
+        from iccld.data.autodetect.toml_text import sections
 
-        print(f"{self.folder}: {guess.layout}")
-        for line in seen_lines(guess):
-            print(f"  {line}")
-        if guess.meaning is not None:
-            print(f"  label maps hold {guess.meaning.text}")
-        for line in (*guess.notes, *to_check(guess)):
-            print(f"check: {line}")
+        print(f"{self.folder}:")
+        for title, sentences in sections(guess).items():
+            for sentence in sentences:
+                print(f"  {title.lower()}: {sentence}")
         print(f"written: {path}")
         if guess.builtin is not None:
             print(
@@ -110,24 +107,15 @@ class DataInitArgs:
 
 def _to_json(guess: Guess, path: Path | None) -> dict[str, Any]:
     """What was found; ``file`` is None where none was written, ``label_maps`` where there are none."""
-    from iccld.data.guessing.toml_text import to_check
+    from iccld.data.autodetect.toml_text import sections
 
-    classes = guess.meaning.classes if guess.meaning is not None else None
+    classes = guess.meaning.keys["classes"] if guess.meaning is not None else None
     return {
         "file": None if path is None else str(path),
         "layout": guess.layout,
         "builtin": guess.builtin,
         "label_maps": None if guess.meaning is None else guess.meaning.text,
         "classes": list(get_label_space(classes).names if isinstance(classes, str) else classes or ()),
-        "splits": {
-            name: {
-                "images": entry.images,
-                "labels": entry.labels,
-                "list": entry.list_file,
-                "num_images": entry.num_images,
-                "num_labels": entry.num_labels,
-            }
-            for name, entry in guess.splits.items()
-        },
-        "notes": [*guess.notes, *to_check(guess)],
+        "splits": {name: asdict(entry) for name, entry in guess.splits.items()},
+        "notes": sections(guess)["Please check"],
     }

@@ -14,11 +14,9 @@ from iccld.data.datasets import UNMAPPED, find_files, list_splits, native_space,
 from iccld.data.description import Description
 from iccld.data.identity import shared_files
 from iccld.data.image_files import image_size, read_label
-from iccld.data.layouts import TRAIN_IDS, FilePair, Layout
-from iccld.data.own_folder import described_folder
+from iccld.data.layouts import TRAIN_IDS, FilePair, Layout, described_folder, match_split
 from iccld.data.picture_formats import is_other_picture
 from iccld.data.picture_header import check_ending
-from iccld.data.plain_folder import match_split
 from iccld.data.softness import REMEDY, judge
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES_ID_TO_TRAIN_ID, IGNORE, LabelSpace
@@ -50,7 +48,7 @@ def check_dataset(
     Of every image the header and the end are read, of label maps everything.
 
     Args:
-        name: a data set with files, see ``iccld.data.datasets.DATASET_NAMES``.
+        name: a data set with files, see ``iccld.data.layouts.DATASET_NAMES``.
         root: its folder.
         split: the split.
         label_space: the classes to count in; None for the data set's own.

@@ -15,14 +15,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from iccld.data.image_files import RawLabel, image_size, read_image, read_label
-from iccld.data.layouts import LAYOUTS, FilePair, Layout, folders_of_splits, need_folder
-from iccld.data.own_folder import own_folder, own_splits
+from iccld.data.layouts import DATASET_NAMES, FilePair, Layout, built_in, built_in_layout
+from iccld.data.own_folder import own_description, own_folder
 from iccld.data.softness import advise
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19, IGNORE, LabelSpace, suggest
 from iccld.resizing import resize_label
-
-DATASET_NAMES = ("gta5", "synthia", "cityscapes", "camvid", "folder", "street_scenes")
 
 _SCENE_SPLITS = ("train", "val", "test")
 
@@ -188,9 +186,7 @@ def find_files(name: str, root: str | os.PathLike[str], split: str, needs_labels
     """
     if name == "folder":
         return own_folder(Path(root), split, needs_labels)
-    if name not in LAYOUTS:
-        raise InputError(f"unknown data set {name!r}; {suggest(name, DATASET_NAMES)}")
-    return LAYOUTS[name](Path(root), split, needs_labels)
+    return built_in_layout(name, Path(root), split, needs_labels)
 
 
 def list_splits(name: str, root: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -199,16 +195,9 @@ def list_splits(name: str, root: str | os.PathLike[str]) -> tuple[str, ...]:
     Raises:
         InputError: unknown name, or there is no such folder.
     """
-    root = Path(root)
     if name == "street_scenes":
         return _SCENE_SPLITS
-    if name == "folder":
-        return own_splits(root)
-    if name not in LAYOUTS:
-        raise InputError(f"unknown data set {name!r}; {suggest(name, DATASET_NAMES)}")
-    if name in ("gta5", "synthia"):
-        return ("train",)
-    return folders_of_splits(need_folder(name, root, "leftImg8bit") if name == "cityscapes" else root, name)
+    return tuple((own_description(Path(root)) if name == "folder" else built_in(name, Path(root))[0]).globs)
 
 
 def choose_split(name: str, root: str | os.PathLike[str] | None, split: str | None, usual: str) -> str:
@@ -251,12 +240,12 @@ def open_dataset(
             image names; for ``street_scenes`` ``train``, ``val`` or ``test``, which ``seed`` tells apart.
         label_space: the space of the labels; None keeps the data set's own (``native_space``).
         needs_labels: whether labels will be read; if not, they need not exist.
-        look: for ``street_scenes``: ``game`` or ``camera``.
-        count: for ``street_scenes``: the number of scenes.
-        height: for ``street_scenes``: pixels.
-        width: for ``street_scenes``: pixels.
-        seed: for ``street_scenes``: the seed of the scenes.
-        scene_cache: for ``street_scenes``: folder that keeps rendered scenes; None keeps none.
+        look: ``game`` or ``camera``; this and what follows is for ``street_scenes`` alone.
+        count: the number of scenes.
+        height: of a scene, in pixels.
+        width: of a scene, in pixels.
+        seed: the seed of the scenes.
+        scene_cache: folder that keeps rendered scenes; None keeps none.
 
     Raises:
         InputError: unknown name or split, missing or empty folders, or an image without label.
@@ -266,13 +255,14 @@ def open_dataset(
             raise InputError(f"street_scenes have no split {split!r}; {suggest(split, _SCENE_SPLITS)}")
         from iccld.data.street_scenes import StreetScenes
 
+        space = label_space or CITYSCAPES19
         scenes = StreetScenes(
             look=look,
             count=count,
             height=height,
             width=width,
             seed=seed,
-            label_space=label_space or CITYSCAPES19,
+            label_space=space,
             cache=scene_cache,
         )
         scenes.require_memory()
@@ -289,28 +279,22 @@ def open_dataset(
 def _refuse_foreign(layout: Layout, wanted: LabelSpace) -> None:
     """Two class lists without a common name would leave every pixel ignored."""
     if all(label == IGNORE for label in layout.space.lut_to(wanted)):
-        raise InputError(
-            f"{layout.root}: none of its classes ({_some(layout.space.names)}) is one of {wanted.name} "
-            f"({_some(wanted.names)}); give both the same names, or train with --data.label-space source"
+        own, others = (
+            ", ".join(space.names[:3]) + ", …" * (len(space) > 3) for space in (layout.space, wanted)
         )
-
-
-def _some(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        raise InputError(
+            f"{layout.root}: none of its classes ({own}) is one of {wanted.name} ({others}); "
+            "give both the same names, or train with --data.label-space source"
+        )
 
 
 def _refuse_unlabeled(layout: Layout) -> None:
     bare = [pair for pair in layout.pairs if pair.label is None]
-    if not bare:
-        return
-    total = len(layout.pairs)
-    if len(bare) == total and layout.stray_labels:
-        example = f" (for example {layout.stray_labels[0].name})"
-        raise InputError(
-            f"{bare[0].image}: has no label, nor has any other image, but there are label files{example}; "
-            "give images and labels the same names"
-        )
-    raise InputError(
-        f"{bare[0].image}: has no label ({len(bare)} of {total} images have none); "
-        "add the missing labels or remove the images"
-    )
+    if bare:
+        fault = f" ({len(bare)} of {len(layout.pairs)} images have none)"
+        remedy = "add the missing labels or remove the images"
+        if len(bare) == len(layout.pairs) and layout.stray_labels:
+            example = layout.stray_labels[0].name
+            fault = f", nor has any other image, but there are label files (for example {example})"
+            remedy = "give images and labels the same names"
+        raise InputError(f"{bare[0].image}: has no label{fault}; {remedy}")

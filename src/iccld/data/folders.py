@@ -55,38 +55,29 @@ def walk(
     waiting: list[tuple[str, frozenset[str]]] = [(os.fspath(folder), frozenset())]
     while waiting:
         parent, passed = waiting.pop()
-        try:
-            with os.scandir(parent) as entries:
-                listed = sorted((entry.name, _is_folder(entry), entry.is_symlink()) for entry in entries)
-        except OSError:  # it may not be read, as with os.walk
-            continue
-        entries_seen += len(listed)
-        real = require_below(parent, root) if not passed else os.path.realpath(parent)
+        real = require_below(parent, root)
         if real in passed:
             continue
+        try:
+            with os.scandir(parent) as entries:
+                listed = sorted((entry.name, _is_folder(entry)) for entry in entries)
+        except OSError:  # it does not exist or may not be read, as with os.walk
+            continue
         ways[real] += 1
-        shown = printable(parent)
+        entries_seen += len(listed)
+        fault = ""
         if ways[real] > _MOST_WAYS:
-            raise InputError(
-                f"{shown}: more than {_MOST_WAYS} links lead to this folder; remove some of them"
-            )
-        if len(passed) > _MOST_DEPTH:
-            raise InputError(
-                f"{shown}: lies more than {_MOST_DEPTH} folders deep; name a folder that is nearer"
-            )
-        if entries_seen > _MOST_ENTRIES:
-            raise InputError(
-                f"{printable(os.fspath(folder))}: holds more than {_MOST_ENTRIES:,} files; name a smaller folder"
-            )
-        folders = [name for name, is_folder, _ in listed if is_folder]
-        links = {name for name, is_folder, is_link in listed if is_folder and is_link}
-        yield parent, folders, [name for name, is_folder, _ in listed if not is_folder]
-        passed |= {real}
-        for name in reversed(folders):
-            path = os.path.join(parent, name)
-            if name in links:
-                require_below(path, root)
-            waiting.append((path, passed))
+            fault = f"more than {_MOST_WAYS} links lead to this folder; remove some of them"
+        elif len(passed) > _MOST_DEPTH:
+            fault = f"lies more than {_MOST_DEPTH} folders deep; name a folder that is nearer"
+        elif entries_seen > _MOST_ENTRIES:
+            parent = os.fspath(folder)
+            fault = f"holds more than {_MOST_ENTRIES:,} files; name a smaller folder"
+        if fault:
+            raise InputError(f"{printable(parent)}: {fault}")
+        folders = [name for name, is_folder in listed if is_folder]
+        yield parent, folders, [name for name, is_folder in listed if not is_folder]
+        waiting += [(os.path.join(parent, name), passed | {real}) for name in reversed(folders)]
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

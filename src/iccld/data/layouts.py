@@ -1,29 +1,27 @@
-"""Which files make a data set: one function a folder layout, each listing pairs of image and label files."""
+"""Which files make a data set: pairs of image and label files, as a description or a known layout tells."""
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from iccld.data.folders import files_below
-from iccld.data.image_files import Color, is_image_name
+from iccld.data.annotations import find_annotations
+from iccld.data.description import Description, parse_description
+from iccld.data.folders import files_below, require_below
+from iccld.data.globs import data_key, fixed_folders
+from iccld.data.image_files import is_image_name
 from iccld.data.picture_formats import is_other_picture
+from iccld.documents import read_toml
 from iccld.errors import InputError
 from iccld.escaping import shortened
 from iccld.files import read_bounded
-from iccld.labels import (
-    CAMVID11,
-    CITYSCAPES19,
-    CITYSCAPES_ID_TO_TRAIN_ID,
-    IGNORE,
-    SYNTHIA_ID_TO_TRAIN_ID,
-    LabelSpace,
-    suggest,
-)
+from iccld.labels import CITYSCAPES19, IGNORE, get_label_space, suggest
 
 _MOST_OF_LIST = 256 << 20  # bytes of a list of images
+_MEND_IDS = "use the label files as they were published"
 
 TRAIN_IDS: Mapping[int, int] = {**{i: i for i in range(len(CITYSCAPES19))}, IGNORE: IGNORE}
 """The id table of label maps that hold Cityscapes trainIds already."""
@@ -45,103 +43,154 @@ class FilePair:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What was found on disk, and what the numbers in the label files mean.
+class Layout(Description):
+    """The files of one split of a data set, with what is known of it.
 
     Attributes:
-        name: the data set's name.
-        root: its folder.
         pairs: all images, sorted by name.
         stray_labels: label files that belong to no image.
-        space: the label space that ``ids`` leads to.
-        ids: raw id of the files → label of ``space`` or 255. Other ids are an error.
-        colors: RGB color → raw id, for color-coded label maps.
-        resize_labels: whether a label map of another size than its image is scaled (a known fault of the data
-            set) instead of refused.
-        mend_ids: what a user does about an id that is not in ``ids``.
-        role: what the user says the data set is for, ``source`` or ``target``; a target needs no labels.
-        native: the label space that labels are folded into unless another is asked for; None for ``space``.
     """
 
-    name: str
-    root: Path
-    pairs: tuple[FilePair, ...]
+    pairs: tuple[FilePair, ...] = ()
     stray_labels: tuple[Path, ...] = ()
-    space: LabelSpace = CITYSCAPES19
-    ids: Mapping[int, int] = field(default_factory=lambda: TRAIN_IDS)
-    colors: Mapping[Color, int] | None = None
-    resize_labels: bool = False
-    mend_ids: str = "use the label files as they were published"
-    role: str | None = None
-    native: LabelSpace | None = None
 
 
-def gta5(root: Path, split: str, needs_labels: bool) -> Layout:
-    """GTA5: ``images/*.png`` and ``labels/*.png`` of the same names, palette files with Cityscapes ids."""
-    layout = pair_folders("gta5", root, root / "images", root / "labels", needs_labels)
-    layout = replace(layout, ids=CITYSCAPES_ID_TO_TRAIN_ID, resize_labels=True)
-    return _select(layout, split)
+@lru_cache(maxsize=1)
+def tables() -> Mapping[str, Any]:
+    """Reads ``layouts.toml``, the public data sets that are known."""
+    return read_toml(Path(__file__).with_name("layouts.toml"))
 
 
-def synthia(root: Path, split: str, needs_labels: bool) -> Layout:
-    """SYNTHIA-RAND-CITYSCAPES: ``RGB/*.png`` and 16-bit ``GT/LABELS/*.png`` with SYNTHIA's own ids."""
-    layout = pair_folders("synthia", root, root / "RGB", root / "GT" / "LABELS", needs_labels)
-    return _select(replace(layout, ids=SYNTHIA_ID_TO_TRAIN_ID), split)
+SPLIT_WORDS = {word: split for split, words in tables()["words"]["splits"].items() for word in words}
+"""What folders of splits are called, in lower case, and which split that is."""
+DATASET_NAMES = (*tables()["builtin"], "folder", "street_scenes")
+"""What ``iccld.data.datasets.open_dataset`` knows by name."""
 
 
-def camvid(root: Path, split: str, needs_labels: bool) -> Layout:
-    """CamVid, split as SegNet did: ``<split>/images`` and ``<split>/labels`` with trainIds."""
-    folder = split_folder("camvid", root, split)
-    layout = pair_folders("camvid", folder, folder / "images", folder / "labels", needs_labels, below=root)
-    return replace(layout, native=CAMVID11)
+def meaning_keys(name: str) -> dict[str, Any]:
+    """The keys of ``dataset.toml`` for a meaning of ``layouts.toml``."""
+    entry = tables()["meanings"][name]
+    return {key: item for key, item in entry.items() if key not in ("text", "checks")}
 
 
-def cityscapes(root: Path, split: str, needs_labels: bool) -> Layout:
-    """Cityscapes: ``leftImg8bit/<split>/<city>`` and ``gtFine/<split>/<city>``.
-
-    Labels are the ``*_labelIds.png`` files; where a data set has none at all, ``*_labelTrainIds.png``.
-    """
-    images_folder = split_folder("cityscapes", need_folder("cityscapes", root, "leftImg8bit"), split)
-    labels_folder = root / "gtFine" / split
-    images = _by_key(list_images(images_folder, root), images_folder, "_leftImg8bit")
-    if not images:
-        raise InputError(f"{images_folder}: holds no *_leftImg8bit.png; unpack the images here again")
-    if not labels_folder.is_dir():
-        if needs_labels:
-            raise InputError(
-                f"{labels_folder}: no such folder; unpack the labels (gtFine) beside leftImg8bit"
-            )
-        return _paired("cityscapes", root, images_folder, images, {})
-    label_files = list_images(labels_folder, root)
-    labels = _by_key(label_files, labels_folder, "_gtFine_labelIds")
-    ids = CITYSCAPES_ID_TO_TRAIN_ID
-    if not labels:
-        labels = _by_key(label_files, labels_folder, "_gtFine_labelTrainIds")
-        ids = TRAIN_IDS
-    if not labels and needs_labels:
-        raise InputError(f"{labels_folder}: holds no *_gtFine_labelIds.png; unpack the labels here again")
-    return replace(_paired("cityscapes", root, images_folder, images, labels), ids=ids)
-
-
-LAYOUTS: Mapping[str, Callable[[Path, str, bool], Layout]] = {
-    "gta5": gta5,
-    "synthia": synthia,
-    "cityscapes": cityscapes,
-    "camvid": camvid,
-}
-
-
-def read_list(path: Path) -> list[str]:
-    """Reads a text file that names images, one a line; empty lines are left out.
+def built_in(name: str, root: Path) -> list[Description]:
+    """Describes a data set of ``[builtin]`` of ``layouts.toml``, once for each kind of label maps that it may have.
 
     Raises:
-        InputError: it cannot be read or is no UTF-8 text.
+        InputError: the name is unknown, or there is no such folder, or none of its splits.
     """
-    try:
-        lines = read_bounded(path, _MOST_OF_LIST).decode("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is no UTF-8 text; save the list of images as UTF-8") from error
-    return [line.strip() for line in lines if line.strip()]
+    if name not in tables()["builtin"]:
+        raise InputError(f"unknown data set {name!r}; {suggest(name, DATASET_NAMES)}")
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; give the folder that holds {name}")
+    entry = tables()["builtin"][name]
+    images, splits = entry["images"], ["train"]
+    if "{split}" in images:
+        top = root / images.partition("{split}")[0]
+        splits = sorted(path.name for path in top.iterdir()) if top.is_dir() else []
+        places = {split: fixed_folders(images.replace("{split}", split), "*")[0] for split in splits}
+        splits = [s for s, parts in places.items() if s[0] != "." and root.joinpath(*parts).is_dir()]
+    if not splits:
+        there = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
+        listing = ", ".join(there[:5]) + (", …" if len(there) > 5 else "")
+        raise InputError(
+            f"{root}: {name} has its images in {images}, but there is only {listing or 'nothing'}; "
+            "docs/data.md shows the tree"
+        )
+    found = []
+    for labels, meaning in entry["labels"]:
+        globs = {
+            s: {"images": images.replace("{split}", s), "labels": labels.replace("{split}", s)}
+            for s in splits
+        }
+        keys = {"name": name, "splits": globs, "resize_labels": entry.get("resize_labels", False)}
+        description = parse_description(root, meaning_keys(meaning) | keys)
+        native = get_label_space(entry["native"]) if "native" in entry else None
+        found.append(replace(description, mend_ids=_MEND_IDS, is_file=False, native=native))
+    return found
+
+
+def built_in_layout(name: str, root: Path, split: str, needs_labels: bool) -> Layout:
+    """Lists the files of a data set of ``[builtin]``.
+
+    Labels are of the first kind that there is (Cityscapes: ``*_labelIds.png``, else ``*_labelTrainIds.png``).
+
+    Args:
+        name: the data set.
+        root: its folder.
+        split: the split; for a data set without splits ``train``, or a text file of image names.
+        needs_labels: whether label maps must exist.
+
+    Raises:
+        InputError: the folder, the split, the list, the images or the labels are missing.
+    """
+    descriptions = built_in(name, root)
+    is_list = split.endswith(".txt") and list(descriptions[0].globs) == ["train"]
+    wanted = "train" if is_list else split
+    for description in descriptions:
+        layout = described_folder(description, wanted, False)
+        if layout.stray_labels or any(pair.label for pair in layout.pairs):
+            break
+    else:
+        layout = described_folder(descriptions[0], wanted, needs_labels)
+    if is_list:
+        list_file = Path(split) if Path(split).is_file() else root / split
+        layout = replace(layout, pairs=select_listed(layout.pairs, list_file, str(root)), stray_labels=())
+    return layout
+
+
+def described_folder(description: Description, split: str, needs_labels: bool) -> Layout:
+    """Lists the files of a split of a folder that is described.
+
+    Raises:
+        InputError: the split, an image or a label is missing, or a glob does not fit.
+    """
+    path, root = description.path, description.root
+    split = require_split(path, split, description.globs)
+    image_glob, label_glob = description.globs[split]
+    images = match_glob(root, image_glob)
+    if not images:
+        raise InputError(f"{path}: images = {image_glob!r} matches no image; {_example(root)}")
+    labels = {} if label_glob is None else match_glob(root, label_glob)
+    if (needs_labels and not labels) or (label_glob is None and description.role == "source"):
+        raise InputError(f"{path}: {_no_labels(description, split)}")
+    if labels and len(next(iter(images))) != len(next(iter(labels))):
+        raise InputError(
+            f"{path}: the wildcards of images = {image_glob!r} and labels = {label_glob!r} pair the files, "
+            "so give both the same number of them"
+        )
+    pairs = [FilePair(name, file, labels.get(key, ("", None))[1]) for key, (name, file) in images.items()]
+    if split in description.lists:
+        list_file = root / description.lists[split]
+        require_below(list_file, root)
+        pairs = list(dict.fromkeys(select_listed(pairs, list_file, repr(image_glob))))
+    stray = tuple(file for key, (_, file) in labels.items() if key not in images)
+    return Layout(
+        **vars(description), pairs=tuple(sorted(pairs, key=lambda pair: pair.name)), stray_labels=stray
+    )
+
+
+def _no_labels(description: Description, split: str) -> str:
+    """Says that a split has no labels, and what to do about it."""
+    glob, found = description.globs[split][1], find_annotations(description.root)
+    if glob is not None:
+        fault, advice = f"labels = {glob!r} matches no file", _example(description.root)
+    elif description.is_file:
+        why = "is a source, which needs labels, but " if description.role == "source" else ""
+        fault, advice = f"{why}has no labels for split {split!r}", 'add labels = "glob" to it'
+    else:
+        fault = "labels are needed, but there is neither images/ and labels/ nor a dataset.toml"
+        advice = "add one of them ('iccld data init' looks at the folder and writes it)"
+    return f"{fault}; {advice if found is None else found.text}"
+
+
+def _example(root: Path) -> str:
+    """Names a file of a folder in which a glob matches nothing."""
+    files, others = list_images(root), sorted(files_below(root, is_other_picture))
+    if files:
+        return f"there is, for example, {files[0].relative_to(root).as_posix()}; upper and lower case count"
+    more = f" but {len(others)} in formats that are not read, such as {others[0].name}" if others else ""
+    return f"there is no image in the folder{more}"
 
 
 def list_images(folder: Path, below: Path | None = None) -> list[Path]:
@@ -153,138 +202,78 @@ def list_images(folder: Path, below: Path | None = None) -> list[Path]:
     return sorted(files_below(folder, is_image_name, below))
 
 
-def pair_folders(
-    name: str, root: Path, images: Path, labels: Path, needs_labels: bool, below: Path | None = None
-) -> Layout:
-    """Pairs the files of two folders by their relative path without its ending.
+def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Path]]:
+    """Finds the image files that a glob of ``dataset.toml`` matches.
 
-    Links must not lead out of ``below``, by default ``root``.
-
-    Raises:
-        InputError: a folder is missing or holds no image, or two files share a name.
-    """
-    if images != root:
-        need_folder(name, root, str(images.relative_to(root)))
-    image_files = _by_key(list_images(images, below or root), images)
-    if not image_files:
-        raise InputError(
-            f"{images}: holds no image{_others(images)}; put the images there (png, jpg, webp, bmp or tif)"
-        )
-    label_files: dict[str, Path] = {}
-    if labels.is_dir():
-        label_files = _by_key(list_images(labels, below or root), labels)
-    if needs_labels and not label_files:
-        fault = f"holds no label map{_others(labels)}" if labels.is_dir() else "no such folder"
-        raise InputError(f"{labels}: {fault}; put one label map (png) there for each image")
-    return _paired(name, root, images, image_files, label_files)
-
-
-def other_pictures(folder: Path) -> list[Path]:
-    """Lists the pictures below a folder that are in formats that are not read."""
-    return sorted(files_below(folder, is_other_picture))
-
-
-def _others(folder: Path) -> str:
-    others = other_pictures(folder)
-    return f" but {len(others)} in formats that are not read, such as {others[0].name}" if others else ""
-
-
-def need_folder(name: str, root: Path, inner: str) -> Path:
-    """Returns ``root/inner``.
+    Returns:
+        What the wildcards stood for (the key by which images and labels are paired) → (path relative to the
+        part of the pattern before the first wildcard, file).
 
     Raises:
-        InputError: it is no folder; the message lists what is there instead.
+        InputError: the pattern or a link leads out of ``root``, or two files have one key.
     """
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder; give the folder that holds {name}")
-    folder = root / inner
-    if not folder.is_dir():
-        raise InputError(
-            f"{root}: {name} needs the folder {inner}/ in here, but there is only {_listing(root)}; "
-            "docs/data.md shows the tree"
-        )
-    return folder
-
-
-def folders_of_splits(root: Path, name: str) -> tuple[str, ...]:
-    """Lists the folders in a folder, hidden ones left out, as the splits of a data set, sorted.
-
-    Raises:
-        InputError: there is no such folder.
-    """
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder; give the folder that holds {name}")
-    return tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")))
-
-
-def split_folder(name: str, root: Path, split: str) -> Path:
-    """Returns the folder of a split.
-
-    Raises:
-        InputError: there is no such folder; the message names those that are there.
-    """
-    there = folders_of_splits(root, name)
-    if split not in there:
-        hint = suggest(split, there) if there else "there is no folder at all in it"
-        if {"images", "labels"} <= {*there}:
-            hint = "its images/ and labels/ belong to no split, so it is a data set of the kind 'folder'"
-        raise InputError(f"{root}: {name} has no split {split!r} here; {hint}")
-    return root / split
-
-
-def _listing(folder: Path) -> str:
-    names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir() if not p.name.startswith("."))
-    if not names:
-        return "nothing"
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def _by_key(files: Iterable[Path], folder: Path, ending: str = "") -> dict[str, Path]:
-    """Keys files by relative path without suffix and ``ending``; files without ``ending`` are left out."""
-    keyed: dict[str, Path] = {}
-    for path in files:
-        # Two systems may write one accent in two ways.
-        stem = unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
-        if not stem.endswith(ending):
+    folders, rest = fixed_folders(pattern, "*?{")
+    base = Path(root, "/" if pattern.startswith("/") else "", *folders)
+    found: dict[tuple[str, ...], tuple[str, Path]] = {}
+    for path in list_images(base, root):
+        name = path.relative_to(base).as_posix()
+        key = data_key(rest, name)
+        if key is None:
             continue
-        key = stem.removesuffix(ending)
-        if key in keyed:
+        if key in found:
             raise InputError(
-                f"{path}: has the same name as {keyed[key].name} beside it; remove one of them, or, if one is the "
-                "label map of the other, let 'iccld data init' write a dataset.toml"
+                f"{path}: has the same name as {found[key][0]}, so they cannot be told apart; remove one of them, "
+                "or write a dataset.toml with one ending in its globs ('iccld data init' begins one)"
             )
-        keyed[key] = path
-    return keyed
+        found[key] = (name, path)
+    return found
 
 
-def _paired(
-    name: str, root: Path, images_folder: Path, images: Mapping[str, Path], labels: Mapping[str, Path]
-) -> Layout:
-    pairs = tuple(
-        FilePair(path.relative_to(images_folder).as_posix(), path, labels.get(key))
-        for key, path in images.items()
-    )
-    stray = tuple(path for key, path in labels.items() if key not in images)
-    return Layout(name, root, pairs, stray)
+def select_listed(pairs: Iterable[FilePair], list_file: Path, source: str) -> tuple[FilePair, ...]:
+    """Picks the pairs whose images a text file names, one a line, with or without ending, in its order.
 
+    Args:
+        pairs: all that there are.
+        list_file: the text file; empty lines are left out.
+        source: what the images come from, for messages.
 
-def _select(layout: Layout, split: str) -> Layout:
-    """Keeps all pairs, or those that a text file names (one image name a line, with or without ending)."""
-    if split in ("train", "all"):
-        return layout
-    if not split.endswith(".txt"):
-        raise InputError(
-            f"{layout.name} has no split {split!r}; use 'train' for all of it, or name a .txt file that "
-            "lists image names"
-        )
-    list_file = Path(split) if Path(split).is_file() else layout.root / split
-    if not list_file.is_file():
-        raise InputError(f"{split}: no such file, neither here nor in {layout.root}; name the list of images")
-    by_name = {pair.name: pair for pair in layout.pairs}
-    by_name.update({str(Path(pair.name).with_suffix("")): pair for pair in layout.pairs})
-    wanted = read_list(list_file)
+    Raises:
+        InputError: the file cannot be read, is no UTF-8 text or empty, or names something else.
+    """
+    by_name = {pair.name: pair for pair in pairs}
+    by_name |= {str(Path(name).with_suffix("")): pair for name, pair in by_name.items()}
+    try:
+        lines = read_bounded(list_file, _MOST_OF_LIST).decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{list_file}: is no UTF-8 text; save the list of images as UTF-8") from error
+    wanted = [line.strip() for line in lines if line.strip()]
     missing = [name for name in wanted if name not in by_name]
     if missing or not wanted:
-        fault = f"{shortened(missing[0])} is no image of {layout.root}" if missing else "the list is empty"
-        raise InputError(f"{list_file}: {fault}; list image names relative to the image folder, one a line")
-    return replace(layout, pairs=tuple(by_name[name] for name in wanted), stray_labels=())
+        fault = f"{shortened(missing[0])} is no image of {source}" if missing else "the list is empty"
+        raise InputError(f"{list_file}: {fault}; list image names, with or without ending, one a line")
+    return tuple(by_name[name] for name in wanted)
+
+
+def match_split(wanted: str, names: Collection[str]) -> str | None:
+    """Finds a split by its name, or by another word for the same (``val`` for ``validation``); None if there is none.
+
+    ``all`` is the only split that there is.
+    """
+    if wanted in names:
+        return wanted
+    if wanted == "all" and len(names) == 1:
+        return next(iter(names))
+    meant = SPLIT_WORDS.get(wanted.lower())
+    return next((name for name in names if meant and SPLIT_WORDS.get(name.lower()) == meant), None)
+
+
+def require_split(where: Path, wanted: str, names: Collection[str]) -> str:
+    """Finds a split as ``match_split`` does.
+
+    Raises:
+        InputError: there is no such split; the message lists those that there are.
+    """
+    found = match_split(wanted, names)
+    if found is None:
+        raise InputError(f"{where}: has no split {wanted!r}; {suggest(wanted, sorted(names))}")
+    return found

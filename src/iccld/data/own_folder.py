@@ -2,42 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from iccld.data.annotations import find_annotations
-from iccld.data.description import DESCRIPTION, Description, read_description
-from iccld.data.folders import require_below
-from iccld.data.globs import data_key, fixed_folders
-from iccld.data.layouts import FilePair, Layout, list_images, pair_folders, read_list
-from iccld.data.plain_folder import LABEL_WORDS, find_splits, require_split
+from iccld.data.description import DESCRIPTION, Description, parse_description, read_description
+from iccld.data.image_files import is_image_name
+from iccld.data.layouts import SPLIT_WORDS, Layout, described_folder, list_images, tables
 from iccld.errors import InputError
-from iccld.escaping import shortened
+from iccld.labels import CITYSCAPES19
 
+IMAGE_WORDS = frozenset(tables()["words"]["images"])
+"""Words, in lower case, that name folders of images."""
+LABEL_WORDS = frozenset(tables()["words"]["labels"])
+"""Words, in lower case, that name folders of label maps."""
 _MEND_IDS = "write a dataset.toml with classes and [ids] ('iccld data init' begins one)"
-_Matches = dict[tuple[str, ...], tuple[str, Path]]
-"""What ``match_glob`` found."""
 
 
 def own_folder(root: Path, split: str, needs_labels: bool) -> Layout:
-    """Lists the files of a user's own folder.
-
-    With a ``dataset.toml`` in it, that says what is what (docs/data.md is its reference). Without one, the
-    folder holds ``<split>/images``, ``images`` or simply images (``find_splits``), and label maps, if there are,
-    lie in ``labels`` beside ``images``, have the same names and hold Cityscapes trainIds.
+    """Lists the files of a user's own folder, see ``own_description``.
 
     Raises:
         InputError: the folder, the split, an image or a label is missing, or the description is wrong.
     """
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder; give the folder that holds the images")
-    if (root / DESCRIPTION).is_file():
-        return described_folder(read_description(root / DESCRIPTION), split, needs_labels)
-    return _plain(root, split, needs_labels)
+    description = own_description(root)
+    layout = described_folder(description, split, needs_labels)
+    if description.is_file or layout.stray_labels or any(pair.label for pair in layout.pairs):
+        return layout
+    for pair in layout.pairs:
+        if LABEL_WORDS.intersection(pair.name.lower().split("/")[:-1]):
+            raise InputError(
+                f"{pair.image}: seems to be a label map among the images; name the folder of the images, or let "
+                f"'iccld data init {root}' write a {DESCRIPTION}"
+            )
+    return layout
 
 
-def own_splits(root: Path) -> tuple[str, ...]:
-    """Lists the splits of a user's own folder by name: those of its ``dataset.toml``, else those of its folders.
+def own_description(root: Path) -> Description:
+    """Describes a user's own folder.
+
+    With a ``dataset.toml`` in it, that says what is what (docs/data.md is its reference). Without one, its splits are
+    the folders that hold a folder of images (``<split>/images``), the folders below ``images/`` that are named as
+    splits (``images/<split>``), or the folders of images that are named so themselves; a folder without any of these
+    is one split, ``train``. Label maps lie in ``labels`` beside ``images``, have the same names and hold Cityscapes
+    trainIds.
 
     Raises:
         InputError: there is no such folder, or the description is wrong.
@@ -45,139 +53,57 @@ def own_splits(root: Path) -> tuple[str, ...]:
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the folder that holds the images")
     if (root / DESCRIPTION).is_file():
-        return tuple(read_description(root / DESCRIPTION).globs)
-    return tuple(find_splits(root))
+        return read_description(root / DESCRIPTION)
+    places: dict[str, tuple[Path, Path | None]] = {}
+    for folder in _folders(root):
+        word = folder.name.lower()
+        images, labels = _roles(folder)
+        if images is not None and word not in LABEL_WORDS:
+            places[folder.name] = images, labels
+        elif word in SPLIT_WORDS and labels is None and list_images(folder, root):
+            places[folder.name] = folder, None
+    images, labels = _roles(root)
+    inner = [] if images is None else _folders(images)
+    if (
+        images is not None
+        and inner
+        and all(f.name.lower() in SPLIT_WORDS for f in inner)
+        and not _has_files(images)
+    ):
+        for folder in inner:
+            beside = None if labels is None else labels / folder.name
+            places[folder.name] = folder, beside if beside is not None and beside.is_dir() else None
+    elif images is not None:
+        places.setdefault("train", (images, labels))
+    splits = {name: _globs(root, *place) for name, place in (places or {"train": (root, None)}).items()}
+    value = {"name": "folder", "classes": CITYSCAPES19.name, "splits": splits}
+    return replace(parse_description(root, value), mend_ids=_MEND_IDS, is_file=False)
 
 
-def described_folder(description: Description, split: str, needs_labels: bool) -> Layout:
-    """Lists the files of a split of a folder that is described.
-
-    Raises:
-        InputError: the split, an image or a label is missing, or a glob does not fit.
-    """
-    path, root = description.path, description.path.parent
-    split = require_split(path, split, description.globs)
-    image_glob, label_glob = description.globs[split]
-    images = match_glob(root, image_glob)
-    if not images:
-        raise InputError(f"{path}: images = {image_glob!r} matches no image; {_mend_glob(root)}")
-    every_image = images
-    if split in description.lists:
-        images = _listed(description, split, images)
-    labels: dict[tuple[str, ...], tuple[str, Path]] = {}
-    if label_glob is not None:
-        labels = match_glob(root, label_glob)
-    if label_glob is None and (needs_labels or description.role == "source"):
-        why = "is a source, which needs labels, but " if description.role == "source" else ""
-        advice = _annotations(root, 'add labels = "glob" to it')
-        raise InputError(f"{path}: {why}has no labels for split {split!r}; {advice}")
-    if needs_labels and not labels:
-        raise InputError(f"{path}: labels = {label_glob!r} matches no file; {_mend_glob(root)}")
-    if labels and len(next(iter(images))) != len(next(iter(labels))):
-        raise InputError(
-            f"{path}: the wildcards of images = {image_glob!r} and labels = {label_glob!r} pair the files, "
-            "so give both the same number of them"
-        )
-    pairs = (FilePair(name, file, labels.get(key, ("", None))[1]) for key, (name, file) in images.items())
-    return Layout(
-        description.name,
-        root,
-        tuple(sorted(pairs, key=lambda pair: pair.name)),
-        tuple(file for key, (_, file) in labels.items() if key not in every_image),
-        description.space,
-        description.ids,
-        description.colors,
-        resize_labels=description.resize_labels,
-        mend_ids=f"list it under [ids] or in ignore in {path.name}",
-        role=description.role,
-    )
+def _globs(root: Path, images: Path, labels: Path | None) -> dict[str, str]:
+    folders = {"images": images} | ({} if labels is None else {"labels": labels})
+    return {key: (folder / "**/*.*").relative_to(root).as_posix() for key, folder in folders.items()}
 
 
-def _mend_glob(root: Path) -> str:
-    """What to do about a glob that matches nothing, with an example of what there is; letters' case counts."""
-    files = list_images(root)
-    if not files:
-        return "there are no images below the file; mend the glob"
-    return f"mend the glob (there is, for example, {files[0].relative_to(root).as_posix()}; upper and lower case count)"
+def _roles(folder: Path) -> tuple[Path | None, Path | None]:
+    """The folders of images and of label maps in a folder; None where there is none or several could be meant."""
+    inner = {path.name.lower(): path for path in _folders(folder)}
+    labels = _only(inner, "labels", LABEL_WORDS)
+    images = _only(inner, "images", IMAGE_WORDS)
+    named_otherwise = images is not None and images.name.lower() != "images"
+    if named_otherwise and labels is None and folder.name.lower() not in SPLIT_WORDS:
+        images = None  # "camera" beside "lidar" is no folder of images with all else left out
+    return images, labels
 
 
-def _listed(description: Description, split: str, images: _Matches) -> _Matches:
-    """Keeps the images that the split's list names."""
-    file = description.path.parent / description.lists[split]
-    if not file.is_file():
-        raise InputError(f"{description.path}: list = {description.lists[split]!r} is no file; mend the path")
-    require_below(file, description.path.parent)
-    by_name = {name: key for key, (name, _) in images.items()}
-    by_name |= {str(Path(name).with_suffix("")): key for name, key in by_name.items()}
-    wanted = read_list(file)
-    missing = [name for name in wanted if name not in by_name]
-    if missing or not wanted:
-        fault = (
-            f"{shortened(missing[0])} is no image of {description.globs[split][0]!r}"
-            if missing
-            else "it is empty"
-        )
-        raise InputError(f"{file}: {fault}; list image names, with or without ending, one a line")
-    return {by_name[name]: images[by_name[name]] for name in wanted}
+def _only(inner: Mapping[str, Path], usual: str, words: frozenset[str]) -> Path | None:
+    named = [inner[usual]] if usual in inner else [path for word, path in inner.items() if word in words]
+    return named[0] if len(named) == 1 else None
 
 
-def _plain(root: Path, split: str, needs_labels: bool) -> Layout:
-    splits = find_splits(root)
-    place = splits[require_split(root, split, splits)]
-    if place.labels is not None or (needs_labels and place.images.name == "images"):
-        labels = place.labels or place.images.parent / "labels"
-        found = find_annotations(root) if needs_labels and not list_images(labels, root) else None
-        if found is not None:
-            raise InputError(f"{labels}: holds no label map; {found.text}")
-        layout = pair_folders("folder", place.images.parent, place.images, labels, needs_labels, root)
-        return replace(layout, mend_ids=_MEND_IDS)
-    if needs_labels:
-        raise InputError(
-            f"{place.images}: labels are needed, but there is neither images/ and labels/ nor a {DESCRIPTION}; "
-            + _annotations(root, "add one of them ('iccld data init' looks at the folder and writes it)")
-        )
-    layout = pair_folders("folder", place.images, place.images, place.images / "labels", needs_labels, root)
-    deep = [
-        pair.image for pair in layout.pairs if LABEL_WORDS.intersection(pair.name.lower().split("/")[:-1])
-    ]
-    if deep:
-        raise InputError(
-            f"{deep[0]}: seems to be a label map among the images; name the folder of the images, or let "
-            f"'iccld data init {root}' write a {DESCRIPTION}"
-        )
-    return layout
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _annotations(root: Path, otherwise: str) -> str:
-    """What to do about labels that are missing: convert the annotations that there are, else ``otherwise``."""
-    found = find_annotations(root)
-    return otherwise if found is None else found.text
-
-
-def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Path]]:
-    """Finds the image files that match a glob.
-
-    ``*`` stands for any part of a name, ``?`` for one character, ``**/`` for any folders,
-    ``{a,b}`` for a or b.
-
-    Returns:
-        What the wildcards stood for (the key by which images and labels are paired) → (path relative to the
-        part of the pattern before the first wildcard, file).
-
-    Raises:
-        InputError: the pattern or a link leads out of ``root``, or two files have one key.
-    """
-    folders, rest = fixed_folders(pattern, "*?{")
-    base = Path(root, "/" if pattern.startswith("/") else "", *folders)
-    found: dict[tuple[str, ...], tuple[str, Path]] = {}
-    for path in list_images(base, root):
-        name = path.relative_to(base).as_posix()
-        key = data_key(rest, name)
-        if key is None:
-            continue
-        if key in found:
-            raise InputError(
-                f"{path}: pairs by the same name as {found[key][1]}; make the glob {pattern!r} tell"
-            )
-        found[key] = (name, path)
-    return found
+def _has_files(folder: Path) -> bool:
+    return any(is_image_name(path.name) and path.is_file() for path in folder.iterdir())

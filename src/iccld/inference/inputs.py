@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -187,7 +188,7 @@ def _expand(text: str) -> Iterator[Input]:
     elif any(character in text for character in _MAGIC):
         folders, rest = fixed_folders(path.as_posix(), _MAGIC)
         fixed = Path("/" if path.is_absolute() else "", *folders)
-        for hit in sorted(_matches(fixed, Glob(rest, sets=True))):
+        for hit in sorted(_matches(fixed, rest)):
             if hit.is_dir():
                 yield from _below(hit, fixed)
             elif _is_input(hit.name):
@@ -204,21 +205,23 @@ def _below(folder: Path, base: Path) -> Iterator[Input]:
         yield _make(path, _name(path, base))
 
 
-def _matches(base: Path, pattern: Glob) -> Iterator[Path]:
+def _matches(base: Path, pattern: str) -> Iterator[Path]:
     """The files and folders below ``base`` that a glob matches; of nested folders the outermost."""
+    glob = Glob(pattern, sets=True)
+    deepest = math.inf if "**/" in pattern else pattern.count("/")
     for parent, folders, names in walk(base):
         start = os.path.relpath(parent, base).replace(os.sep, "/") + "/"
         start = "" if start == "./" else start
         shown = [name for name in folders if not name.startswith(".")]
-        taken = {name for name in shown if pattern.match(start + name) is not None}
+        taken = {name for name in shown if glob.match(start + name) is not None}
         for name in sorted(taken):
             yield Path(parent, name)
         for name in names:
-            if _is_input(name) and pattern.match(start + name) is not None:
+            if _is_input(name) and glob.match(start + name) is not None:
                 path = Path(parent, name)
                 require_below(path, base)
                 yield path
-        folders[:] = [name for name in shown if name not in taken and pattern.may_lie_in(start + name)]
+        folders[:] = [name for name in shown if name not in taken and start.count("/") < deepest]
 
 
 def _is_input(name: str) -> bool:

@@ -27,9 +27,18 @@ SEGNET: Code = {"sky": 0, "building": 1, "road": 3, "sign": 6, "bicyclist": 10, 
 SYNTHIA: Code = {"sky": 1, "building": 2, "road": 3, "car": 8, "bicycle": 11, "wall": 21, None: 22}
 IDD: Code = {"road": 0, "sidewalk": 2, "autorickshaw": 8, "car": 9, "traffic sign": 18, "sky": 25, None: 255}
 VOC: Code = {"background": 0, "person": 15, "tv monitor": 20, None: 255}
-MAPILLARY: Code = {"road": 24, "sidewalk": 2, "rider": 20, "sky": 27, "car": 55, "bird": 0, None: 65}
+MAPILLARY: Code = {"bird": 0, "sidewalk": 1, "rider": 2, "sky": 3, "car": 4, "road": 5, None: 6}
 MAPILLARY2: Code = {"bird": 0, "road": 1, "traffic sign": 2, None: 3}
 BINARY: Code = {"background": 0, "thing": 255}
+_CONFIG = [
+    ("Bird", (165, 42, 42)),
+    ("Curb", (196, 196, 196)),
+    ("Motorcyclist", (255, 0, 200)),
+    ("Sky", (70, 130, 180)),
+    ("Car", (0, 0, 142)),
+    ("Lane Marking - General", (255, 255, 255)),
+    ("Ego Vehicle", (120, 10, 10)),
+]
 _CONFIG2 = [
     ("Bird", (165, 42, 42)),
     ("Lane Marking - Dashed Line", (255, 255, 255)),
@@ -96,9 +105,11 @@ def voc_lists(root: Path) -> None:
     save_rgb(root / "JPEGImages/2008_000001.jpg", random_image(np.random.default_rng(0)))  # has boxes only
 
 
-def mapillary_config(root: Path) -> None:
-    labels = [{"name": "x", "readable": name, "color": color} for name, color in _CONFIG2]
-    (root / "config_v2.0.json").write_text(json.dumps({"labels": labels}))
+def mapillary_config(
+    name: str, classes: Sequence[tuple[str, tuple[int, int, int]]]
+) -> Callable[[Path], object]:
+    labels = [{"name": "x", "readable": readable, "color": color} for readable, color in classes]
+    return lambda root: (root / name).write_text(json.dumps({"labels": labels}))
 
 
 _SPLITS = {"train": "train", "val": "val"}
@@ -179,13 +190,14 @@ COPIES = {
         spread("{split}/images/{frame}.jpg", "{split}/v1.2/labels/{frame}.png", _MAPILLARY, ("a_b", "c-d")),
         MAPILLARY,
         save_palette,
+        extra=mapillary_config("config.json", _CONFIG),
     ),
     "mapillary_2": Copy(
         "Mapillary Vistas",
         spread("{split}/images/{frame}.jpg", "{split}/v2.0/labels/{frame}.png", _MAPILLARY, ("a_b", "c-d")),
         MAPILLARY2,
         save_palette,
-        extra=mapillary_config,
+        extra=mapillary_config("config_v2.0.json", _CONFIG2),
     ),
     "idd": Copy(
         "IDD",

@@ -10,8 +10,8 @@ import pytest
 from fake_data import random_image, save_rgb
 
 from iccld.data.annotations import find_annotations
+from iccld.data.autodetect.detect import guess_folder
 from iccld.data.datasets import open_dataset
-from iccld.data.guessing.folder import guess_folder
 from iccld.errors import InputError
 
 COCO = {

@@ -10,10 +10,10 @@ from fake_data import save_gray
 
 from iccld import cli
 from iccld.data import folders
+from iccld.data.autodetect.guess import survey
 from iccld.data.check import check_dataset
 from iccld.data.datasets import find_files
 from iccld.data.folders import FOLLOW_OUTSIDE, files_below, walk
-from iccld.data.guessing.survey import survey
 from iccld.errors import InputError
 from iccld.inference.inputs import find_inputs
 from iccld.inference.pairing import pair_files

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iccld.data.guessing.evidence import read_evidence
+from iccld.data.autodetect.evidence import read_evidence
 from iccld.data.image_files import image_size, read_image, read_label
 from iccld.data.picture_header import MOST_PIXELS, check_ending
 from iccld.errors import InputError

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from iccld.data.autodetect.detect import guess_folder
+from iccld.data.autodetect.toml_text import to_toml
 from iccld.data.datasets import open_dataset
-from iccld.data.guessing.folder import guess_folder
-from iccld.data.guessing.toml_text import to_toml
 from iccld.data.image_files import read_label
 from iccld.data.softness import judge
 from iccld.errors import InputError
@@ -205,10 +205,10 @@ def test_ids_in_the_red_channel(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_label(tmp_path / "masks/0.png"), ids)
     meaning = guess_folder(tmp_path).meaning
     assert meaning is not None
-    assert not meaning.color_coded
-    assert set(meaning.ids or {}) == {0, 3, 5, 9}
+    assert "color_coded" not in meaning.keys
+    assert meaning.keys["ids"].keys() == {"0", "3", "5", "9"}
     # Where other maps hold other colors, red is a color too.
     write(tmp_path, [COLORS[draw(0, [0, 1])], COLORS[draw(0, [0, 2])]])
     meaning = guess_folder(tmp_path).meaning
     assert meaning is not None
-    assert set(meaning.colors) == {(0, 0, 0), (255, 0, 0), (0, 255, 0)}
+    assert sorted(meaning.keys["colors"]) == [[0, 0, 0], [0, 255, 0], [255, 0, 0]]

@@ -11,11 +11,11 @@ import pytest
 from fake_data import random_image, save_gray, save_rgb
 
 from iccld.data import picture_header
+from iccld.data.autodetect.detect import guess_folder
+from iccld.data.autodetect.guess import survey
+from iccld.data.autodetect.toml_text import to_toml
 from iccld.data.check import check_dataset
 from iccld.data.datasets import open_dataset
-from iccld.data.guessing.folder import guess_folder
-from iccld.data.guessing.survey import survey
-from iccld.data.guessing.toml_text import to_toml
 from iccld.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -76,16 +76,16 @@ def test_folders_that_say_nothing_are_told_apart_by_what_is_in_them(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("images", "labels", "pair"),
+    ("images", "labels", "said"),
     [
-        ("images/1.png images/1.jpg", "masks/1.png", "images/1.jpg and images/1.png"),
-        ("images/1.jpg", "masks/1.png masks/1.tif", "masks/1.png and masks/1.tif"),
-        ("1.jpg 1.jpeg", "", "1.jpeg and 1.jpg"),
+        ("images/1.png images/1.jpg", "masks/1.png", "images/1.png: has the same name as 1.jpg"),
+        ("images/1.jpg", "masks/1.png masks/1.tif", "masks/1.tif: has the same name as 1.png"),
+        ("1.jpg 1.jpeg", "", "1.jpg: has the same name as 1.jpeg"),
     ],
 )
-def test_two_files_of_one_name_are_ambiguous(images: str, labels: str, pair: str, tmp_path: Path) -> None:
+def test_two_files_of_one_name_are_ambiguous(images: str, labels: str, said: str, tmp_path: Path) -> None:
     fill(tmp_path, images, labels)
-    assert f"{pair} have the same name" in refusal(tmp_path)
+    assert said in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -173,19 +173,8 @@ def test_polygons_alone_leave_a_target(tmp_path: Path) -> None:
     )
 
 
-def test_a_blank_test_split_is_listed_without_labels(tmp_path: Path) -> None:
-    for split, value in (("train", 7), ("test", 3)):
-        image = f"leftImg8bit/{split}/bonn/bonn_000000_000019_leftImg8bit.png"
-        fill(tmp_path, image)
-        label = f"gtFine/{split}/bonn/bonn_000000_000019_gtFine_labelIds.png"
-        save_gray(tmp_path / label, np.full((2, 4), value, np.uint8))
-    guess = guess_folder(tmp_path)
-    assert [entry.labels is None for entry in guess.splits.values()] == [False, True]
-    assert "The label maps of test are blank" in guess.notes[0]
-
-
 def test_only_a_sample_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iccld.data.guessing.evidence._MOST_PIXELS", 20)
+    monkeypatch.setattr("iccld.data.autodetect.evidence._MOST_PIXELS", 20)
     names = [f"{i:02d}" for i in range(9)]
     fill(tmp_path, " ".join(f"images/{n}.jpg" for n in names), " ".join(f"labels/{n}.png" for n in names))
     evidence = guess_folder(tmp_path).evidence

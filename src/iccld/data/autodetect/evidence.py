@@ -1,0 +1,155 @@
+"""What a sample of the label maps holds: ids or colors, how often and where in the image."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from iccld.data.image_files import Color, is_gray, is_red, label_pixels, open_label, read_label
+from iccld.data.softness import REMEDY, Softness, judge
+from iccld.errors import InputError
+
+NUM_SAMPLES = 64
+"""Label maps that are read; reading them takes a second or two."""
+_MOST_PIXELS = 60_000_000
+_MOST_VALUES = 254
+_FAR = 40
+"""Difference of two values from which they are black and a gray, not two ids."""
+
+
+@dataclass
+class Evidence:
+    """What was found in the label maps that were read.
+
+    Attributes:
+        num_files: label maps there are.
+        num_read: label maps that were read.
+        num_gray: those among them that have one channel in the file.
+        ids: id → pixels, for maps of one channel.
+        rows: id → mean row of its pixels, 0 (top) to 1 (bottom).
+        colors: RGB color → pixels, for maps of three channels.
+        palette: id → color, where the files have a palette.
+        soft: the files that are soft, see ``iccld.data.softness``, and why.
+        hard: the ids of the files that are not soft.
+        bright: where soft maps were read as one of two gray values, black and another: the other; else 0.
+        fault: why a file cannot be a label map; empty if all can.
+    """
+
+    num_files: int = 0
+    num_read: int = 0
+    num_gray: int = 0
+    ids: Counter[int] = field(default_factory=Counter)
+    rows: dict[int, float] = field(default_factory=dict)
+    colors: Counter[Color] = field(default_factory=Counter)
+    palette: dict[int, Color] = field(default_factory=dict)
+    soft: list[tuple[Path, Softness]] = field(default_factory=list)
+    hard: set[int] = field(default_factory=set)
+    bright: int = 0
+    fault: str = ""
+
+
+def read_evidence(files: Sequence[Path], count: int = NUM_SAMPLES) -> Evidence:
+    """Reads up to ``count`` label maps, spread at random over the files; fewer where they are huge."""
+    evidence = Evidence(len(files))
+    red: Counter[int] = Counter()
+    pixels = 0
+    for path in random.Random(0).sample(list(files), min(count, len(files))):
+        if pixels > _MOST_PIXELS:
+            break
+        try:
+            pixels += _read(path, evidence, red)
+        except InputError as error:
+            evidence.fault = evidence.fault or str(error)
+            continue
+        evidence.num_read += 1
+        if max(len(evidence.colors), len(evidence.ids) - 2) > _MOST_VALUES:
+            found = f"{len(evidence.colors)} colors" if evidence.colors else f"{len(evidence.ids)} ids"
+            if not any(softness.levels for _, softness in evidence.soft):
+                evidence.fault = f"{path}: there are {found}, as in photographs, smoothed or instance masks"
+            break
+    evidence.rows = {i: total / evidence.ids[i] for i, total in evidence.rows.items()}
+    if not evidence.colors:
+        evidence.ids.update(red)
+    else:  # some of the color-coded maps may show red, black or gray classes alone
+        evidence.colors.update({(i, 0, 0): pixels for i, pixels in red.items()})
+        if not evidence.num_gray:
+            evidence.colors.update({(i, i, i): pixels for i, pixels in evidence.ids.items()})
+            evidence.ids.clear()
+    if evidence.soft and not evidence.fault:
+        _heal(evidence)
+    return evidence
+
+
+def _heal(evidence: Evidence) -> None:
+    """Reads soft maps of two gray values, one of them black, by the nearer value; others are at fault.
+
+    Where there are two values alone, whatever lies between can only be one of them.
+    """
+    levels = {level for _, softness in evidence.soft for level in softness.levels if isinstance(level, int)}
+    levels |= evidence.hard
+    low, high = min(levels, default=0), max(levels, default=0)
+    reach = (high - low) // 8
+    alike = all(level - low <= reach or high - level <= reach for level in levels)
+    if not evidence.colors and alike and low < _FAR / 2 < _FAR <= high - low and high < 256:
+        bright = sum(count for i, count in evidence.ids.items() if 2 * i > high)
+        evidence.ids = Counter({0: evidence.ids.total() - bright, high: bright})
+        evidence.bright = high
+        return
+    path, softness = evidence.soft[0]
+    more = f" (so do {len(evidence.soft) - 1} others)" if len(evidence.soft) > 1 else ""
+    evidence.fault = f"{path}: {softness.text}{more}; {REMEDY}"
+
+
+def _read(path: Path, evidence: Evidence, red: Counter[int]) -> int:
+    """Adds one file to the evidence, or to the maps that have red alone; returns its pixels."""
+    with open_label(path) as (image, header):
+        flat = (image.getpalette("RGB") or []) if image.mode == "P" else []
+        if image.mode not in ("RGB", "RGBA", "RGBX"):
+            evidence.num_gray += 1
+        elif header.bits != 16:  # SYNTHIA's files of 16 bits hold ids
+            rgb = label_pixels(path, image)
+            if not is_gray(rgb):
+                _judge(path, rgb, evidence)
+                if is_red(rgb):
+                    red.update(_counts(rgb[..., 0]))
+                else:
+                    packed = rgb.astype(np.uint32) @ np.array([65536, 256, 1], dtype=np.uint32)
+                    found = _counts(packed).items()
+                    evidence.colors.update({(v >> 16, v >> 8 & 255, v & 255): count for v, count in found})
+                return rgb.shape[0] * rgb.shape[1]
+    raw = read_label(path)
+    palette = np.array(flat, np.uint8).reshape(-1, 3)
+    _judge(path, palette[raw] if raw.max(initial=0) < len(palette) else raw, evidence)
+    counts = _counts(raw)
+    evidence.ids.update(counts)
+    for raw_id in counts:
+        if raw_id < len(palette):
+            red_part, green, blue = palette[raw_id].tolist()
+            evidence.palette[raw_id] = (red_part, green, blue)
+    heights = np.broadcast_to((np.arange(raw.shape[0]) + 0.5)[:, None] / raw.shape[0], raw.shape)
+    sums = np.bincount(raw.ravel(), heights.ravel())
+    for raw_id in counts:
+        evidence.rows[raw_id] = evidence.rows.get(raw_id, 0.0) + float(sums[raw_id])
+    return int(raw.size)
+
+
+def _judge(path: Path, pixels: np.ndarray, evidence: Evidence) -> None:
+    softness = judge(pixels)
+    if softness is not None:
+        evidence.soft.append((path, softness))
+    elif pixels.ndim == 2:
+        evidence.hard.update(np.unique(pixels).tolist())
+
+
+def _counts(values: np.ndarray) -> dict[int, int]:
+    """Counts the pixels of each value, by the ends of runs, since sorting all pixels would be slow."""
+    flat = values.ravel()
+    ends = np.flatnonzero(np.append(flat[1:] != flat[:-1], True))
+    found, places = np.unique(flat[ends], return_inverse=True)
+    counts = np.bincount(places, np.diff(ends, prepend=-1))
+    return dict(zip(found.tolist(), counts.astype(int).tolist(), strict=True))

@@ -1,0 +1,165 @@
+"""What a folder was taken for: the common form of all guesses."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from iccld.data.annotations import find_annotations
+from iccld.data.autodetect.evidence import Evidence
+from iccld.data.autodetect.meaning import Meaning
+from iccld.data.description import Description
+from iccld.data.globs import data_key
+from iccld.data.layouts import described_folder, list_images
+from iccld.errors import InputError
+from iccld.labels import CITYSCAPES19
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The files of a folder, by name alone.
+
+    Attributes:
+        root: the folder.
+        images: files with an image's ending, label maps among them, relative to ``root`` with ``/``, sorted.
+    """
+
+    root: Path
+    images: tuple[str, ...]
+
+    def match(self, glob: str) -> dict[tuple[str, ...], str]:
+        """Finds the image files that a glob of ``dataset.toml`` fits, by what its wildcards stand for."""
+        fixed = re.split(r"[*?{]", glob, maxsplit=1)[0]
+        keys = ((data_key(glob, name), name) for name in self.images if name.startswith(fixed))
+        return {key: name for key, name in keys if key is not None}
+
+
+def survey(root: Path) -> Survey:
+    """Lists a folder deeply, following links; hidden files and folders are left out.
+
+    Raises:
+        InputError: it is no folder, a link leads out of it, or a name is not UTF-8.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; give the folder that holds the data set")
+    images = tuple(path.relative_to(root).as_posix() for path in list_images(root))
+    for name in (str(root.resolve()), *images):
+        if re.search("[\ud800-\udfff]", name):
+            shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+            raise InputError(f"{shown}: this name is not UTF-8; rename the file or folder")
+    return Survey(root, images)
+
+
+@dataclass(frozen=True)
+class SplitGlobs:
+    """One split of the data set.
+
+    Attributes:
+        images: glob of the images.
+        labels: glob of the label maps, None if there are none.
+        list: text file that names the split's images, None where folders tell the splits apart.
+        num_images: images that the glob fits (and the list names).
+        num_labels: label maps that belong to one of them.
+    """
+
+    images: str
+    labels: str | None = None
+    list: str | None = None
+    num_images: int = 0
+    num_labels: int = 0
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a folder was taken for.
+
+    Attributes:
+        root: the folder.
+        layout: its layout, as people call it.
+        splits: by name; ``train`` first where there is one.
+        meaning: of the label maps; None without any.
+        evidence: what the label maps that were read hold; None without any.
+        builtin: name of the data set that ``iccld`` knows without a file, None if there is none.
+        resize_labels: whether some label maps are known to have another size than their image.
+        role: ``source`` or ``target`` where it is plain which.
+        notes: what else was seen, a sentence each.
+    """
+
+    root: Path
+    layout: str
+    splits: Mapping[str, SplitGlobs]
+    meaning: Meaning | None = None
+    evidence: Evidence | None = None
+    builtin: str | None = None
+    resize_labels: bool = False
+    role: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def document(self, role: str | None = None, start: str = "") -> dict[str, Any]:
+        """The contents of ``dataset.toml``.
+
+        Args:
+            role: ``source`` or ``target``, where the user says so.
+            start: what the paths begin with.
+        """
+        splits = {
+            name: {"images": start + entry.images}
+            | ({"labels": start + entry.labels} if entry.labels else {})
+            | ({"list": start + entry.list} if entry.list else {})
+            for name, entry in self.splits.items()
+        }
+        train = splits.pop("train", {})
+        keys = {} if self.meaning is None else self.meaning.keys
+        role = role or self.role or ("target" if train and "labels" not in train else None)
+        value: dict[str, Any] = {"name": self.root.resolve().name, **train}
+        value |= {"resize_labels": True} if self.resize_labels else {}
+        value |= keys
+        value |= {"role": role} if role else {}
+        return value | ({"splits": splits} if splits else {})
+
+
+def count_pairs(root: Path, splits: Mapping[str, SplitGlobs]) -> tuple[dict[str, SplitGlobs], list[Path]]:
+    """Counts the images and label maps that globs fit, and leaves out globs of label maps that fit none.
+
+    Returns:
+        The splits, and the label maps that belong to an image of one of them, sorted; strays tell nothing.
+
+    Raises:
+        InputError: two files have one name, a list does not fit the images, or images are label maps too.
+    """
+    counted: dict[str, SplitGlobs] = {}
+    labels: set[Path] = set()
+    for name, entry in splits.items():
+        lists = {name: entry.list} if entry.list else {}
+        globs = {name: (entry.images, entry.labels)}
+        description = Description(root, name, globs, CITYSCAPES19, {}, None, None, lists, is_file=False)
+        pairs = described_folder(description, name, False).pairs
+        of_split = {pair.label for pair in pairs if pair.label is not None}
+        both = sorted(of_split.intersection(pair.image for pair in pairs))
+        if both:
+            raise InputError(
+                f"{root}: no pattern tells the images from label maps such as {both[0].name}; "
+                "put images into images/ and label maps into labels/"
+            )
+        labels |= of_split
+        glob = entry.labels if of_split else None
+        counted[name] = replace(entry, labels=glob, num_images=len(pairs), num_labels=len(of_split))
+    return counted, sorted(labels)
+
+
+def why_no_labels(root: Path) -> list[str]:
+    """A sentence on annotations that are not read, where there are some."""
+    annotations = find_annotations(root)
+    if annotations is None:
+        return []
+    text = annotations.worded(annotations.example.relative_to(root).as_posix())
+    return [f"{text[0].upper()}{text[1:]}. Until then these images can be a target."]
+
+
+def full_names(base: str, files: Iterable[str]) -> list[str]:
+    """Files of a folder as they are named in the data set's own."""
+    return [f"{base}/{file}" if base else file for file in files]

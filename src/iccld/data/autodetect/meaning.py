@@ -1,0 +1,260 @@
+"""What the numbers or colors of label maps mean: known tables, and detection from what a sample holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from iccld.data.autodetect.evidence import Evidence
+from iccld.data.description import Description, parse_description
+from iccld.data.layouts import meaning_keys, tables
+from iccld.documents import Length, Range, build, read_json, reason
+from iccld.errors import InputError
+from iccld.labels import CITYSCAPES19, IGNORE
+
+_RISE = 0.1
+"""A street's road lies lower than its sky, by at least so much of the height on average."""
+_MANY = 4
+"""Ids beyond which a street is looked for; masks of a few classes have fewer."""
+_OFTEN = 0.2
+"""Share of the pixels beyond which 255 is hardly a border alone."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What label maps hold.
+
+    Attributes:
+        text: one clause.
+        keys: the keys of ``dataset.toml`` that say so: classes, ids, ignore, colors and their like.
+        checks: what the user should look at, a sentence each.
+        is_guess: whether the names of the classes were made up here.
+    """
+
+    text: str
+    keys: Mapping[str, Any]
+    checks: tuple[str, ...] = ()
+    is_guess: bool = False
+
+    @property
+    def description(self) -> Description:
+        """The keys as a data set reads them."""
+        return parse_description(
+            Path("dataset.toml"), {"name": "data", "images": "*", "labels": "*", **self.keys}
+        )
+
+
+def known_meaning(name: str, root: Path) -> Meaning:
+    """Finds a meaning of ``layouts.toml`` by its name; those of Mapillary Vistas are read from ``root``.
+
+    Raises:
+        InputError: see ``mapillary``.
+    """
+    if name.startswith("mapillary_"):
+        return mapillary(root, name.removeprefix("mapillary_"))
+    entry = tables()["meanings"][name]
+    return Meaning(entry["text"], meaning_keys(name), tuple(entry.get("checks", ())))
+
+
+_Channel = Annotated[int, Range(0, 255)]
+
+
+@dataclass(frozen=True)
+class _MapillaryLabel:
+    readable: Annotated[str, Length(200)]
+    color: tuple[_Channel, _Channel, _Channel]
+
+
+@dataclass(frozen=True)
+class _MapillaryConfig:
+    labels: Annotated[tuple[_MapillaryLabel, ...], Length(1000)]
+
+
+def mapillary(root: Path, version: str) -> Meaning:
+    """Mapillary Vistas, by the config file beside the images.
+
+    Raises:
+        InputError: there is no config file, or it cannot be read.
+    """
+    config = root / f"config_{version}.json"
+    config = config if config.is_file() else root / "config.json"
+    if not config.is_file():
+        raise InputError(f"{root}: Mapillary Vistas {version} needs its config_{version}.json; copy it there")
+    try:
+        labels = build(_MapillaryConfig, read_json(config), "labels", others=True).labels
+    except InputError as error:
+        why = reason(error, config)
+        raise InputError(f"{config}: is not Mapillary's list of labels ({why}); copy it again") from error
+    names = [_mapillary_class(label.readable) for label in labels]
+    colors: dict[str, Sequence[int]] = {name: label.color for name, label in zip(names, labels, strict=True)}
+    colors |= {c.name: c.color for c in CITYSCAPES19.classes}
+    present = set(names) - {"ignore"}
+    classes = [name for name in dict.fromkeys((*CITYSCAPES19.names, *names)) if name in present]
+    keys = {
+        "classes": classes,
+        "colors": [list(colors[name]) for name in classes],
+        "ignore": [*(raw for raw, name in enumerate(names) if name == "ignore"), IGNORE],
+        "ids": {str(raw): name for raw, name in enumerate(names) if name != "ignore"},
+    }
+    check = "Classes that Cityscapes has too carry its names; curbs became sidewalk, lane markings road."
+    return Meaning(f"Mapillary's ids ({config.name})", keys, (check,))
+
+
+def _mapillary_class(title: str) -> str:
+    for pattern, name in tables()["mapillary"].items():
+        if re.fullmatch(pattern, title):
+            return str(name)
+    return title.lower()
+
+
+def with_doubts(meaning: Meaning, evidence: Evidence) -> Meaning:
+    """Adds what speaks against the table that the names of files promise."""
+    doubts = [f"Not all label maps can be used: {evidence.fault}."] if evidence.fault else []
+    description = meaning.description
+    is_coded = description.colors is not None
+    if evidence.ids if is_coded else evidence.colors:
+        kinds = ("ids", "colors") if is_coded else ("RGB colors", "ids")
+        doubts.append(f"The label maps hold {kinds[0]}, where {kinds[1]} were expected.")
+    elif strange := sorted(set(evidence.ids) - set(description.ids)):
+        listing = ", ".join(map(str, strange[:8]))
+        doubts.append(f"Ids that {meaning.text} do not have were seen: {listing}.")
+    return replace(meaning, checks=(*meaning.checks, *doubts))
+
+
+def detect_meaning(evidence: Evidence, *, says: str = "") -> Meaning:
+    """Detects what label maps hold, from a sample.
+
+    Args:
+        evidence: of the label maps.
+        says: what file names say, in lower case; ``trainid`` and ``labelid`` are believed if the ids agree.
+
+    Raises:
+        InputError: the files are no label maps.
+    """
+    if evidence.fault:
+        raise InputError(evidence.fault)
+    if evidence.colors:
+        return _by_colors(evidence)
+    ids = set(evidence.ids) - {IGNORE}
+    fitting: list[tuple[Meaning, bool]] = []
+    for name, word, road, sky in (("train_ids", "trainid", 0, 10), ("label_ids", "labelid", 7, 23)):
+        known = known_meaning(name, Path())
+        labels = known.description.ids
+        if ids <= labels.keys():
+            if word in says or _palette_agrees(evidence, labels):
+                return known
+            fitting.append((known, len(ids) > _MANY and _has_street(evidence, road, sky)))
+    if ids == {0} and IGNORE in evidence.ids:
+        return _two_classes(evidence, "0 and 255, as black-and-white masks do", IGNORE)
+    if len(ids) == 2 and 0 in ids:
+        return _two_classes(evidence, f"the ids 0 and {max(ids)}", max(ids))
+    check = "The ids might be your own: if so, write your classes and [ids]."
+    streets = [replace(known, checks=(check,)) for known, is_street in fitting if is_street]
+    return streets[0] if streets else _numbered(evidence, sorted(ids))
+
+
+def _palette_agrees(evidence: Evidence, labels: Mapping[int, int]) -> bool:
+    """Whether at least three ids have the palette color of their Cityscapes class, and none that of another."""
+    names = {c.color: label for label, c in enumerate(CITYSCAPES19.classes)}
+    found = [names[color] == labels.get(i) for i, color in evidence.palette.items() if color in names]
+    return len(found) > 2 and all(found)
+
+
+def _has_street(evidence: Evidence, road: int, sky: int) -> bool:
+    rows = evidence.rows
+    return road in rows and sky in rows and rows[road] - rows[sky] > _RISE
+
+
+def _two_classes(evidence: Evidence, text: str, thing: int) -> Meaning:
+    keys: dict[str, Any] = {"classes": ["background", "thing"], "colors": [[70, 70, 70], [255, 160, 0]]}
+    if thing != 1:
+        keys["ids"] = {"0": "background", str(thing): "thing"}
+    if thing == IGNORE or evidence.bright:
+        keys["ignore"] = []
+    checks = [
+        'Write your own name for "thing" (in classes and [ids]), or call again with --classes NAME NAME.'
+    ]
+    share = evidence.ids[IGNORE] / evidence.ids.total()
+    # Beside 0 and 1 some 255 is the usual border; beside 0 and 128 it may well be a third gray.
+    if thing != IGNORE and share and (thing > 1 or share > _OFTEN):
+        checks.append(
+            f"255 is ignored ({share:.2%} of the pixels); if it is a class, name it in classes and [ids] "
+            "and write ignore = []."
+        )
+    if evidence.bright:
+        low = thing // 2
+        keys["ids"] |= {f"1-{low}": "background", f"{low + 1}-{thing - 1}": "thing"}
+        keys["ids"] |= {f"{thing + 1}-255": "thing"} if thing < 254 else {}
+        path, softness = evidence.soft[0]
+        checks.append(
+            f"{len(evidence.soft)} of {evidence.num_read} label maps are not as they were drawn ({path.name}: "
+            f"{softness.text}): values up to {low} were taken for background, others for the thing. "
+            "Edges may be off by a pixel or two: use the original masks if you have them."
+        )
+    return Meaning(text, keys, tuple(checks), is_guess=True)
+
+
+def _numbered(evidence: Evidence, ids: Sequence[int]) -> Meaning:
+    if not ids:
+        raise InputError("all label maps that were read hold 255 alone, which is ignored; add labels")
+    if len(ids) > 254:
+        raise InputError(f"the label maps hold {len(ids)} ids, as instance maps do; give maps of classes")
+    keys: dict[str, Any] = {"classes": [f"class_{i}" for i in ids]}
+    is_plain = list(ids) == list(range(len(ids)))
+    if not is_plain:
+        keys["ids"] = {str(i): f"class_{i}" for i in ids}
+    colors = [list(evidence.palette.get(i, (0, 0, 0))) for i in ids]
+    is_colorful = any(len(set(color)) > 1 for color in colors)
+    if is_colorful and len({*map(tuple, colors)}) == len(colors):
+        keys["colors"] = colors
+    place = "classes" if is_plain else "classes and [ids]"
+    checks = [f"The files do not name their classes: write the names in {place}."]
+    if ids[-1] < len(CITYSCAPES19) and len(ids) > _MANY:
+        checks.append('If these are Cityscapes trainIds, write classes = "cityscapes19" alone.')
+    return Meaning(f"{len(ids)} ids of your own", keys, tuple(checks), is_guess=True)
+
+
+def _by_colors(evidence: Evidence) -> Meaning:
+    if evidence.ids:
+        raise InputError(
+            "some label maps hold colors and others ids or only grays; "
+            "give each kind a folder and a dataset.toml of its own"
+        )
+    found = set(evidence.colors)
+    for name in ("cityscapes_colors", "camvid_colors"):
+        known = known_meaning(name, Path())
+        labels = known.description.colors or {}
+        if found <= labels.keys() and sum(labels[color] != IGNORE for color in found) > 2:
+            return known
+    black = (0, 0, 0)
+    ordered = sorted(found, key=lambda color: (color != black, -evidence.colors[color], color))
+    first = 0 if black in found else 1
+    names = ["background" if c == black else f"class_{i}" for i, c in enumerate(ordered, start=first)]
+    checks = ["The colors are not known: write the names of your classes in classes."]
+    if black in found:
+        checks.append("Black was taken for a class; if it means unlabeled, move it to ignore_colors.")
+    keys = {"classes": names, "color_coded": True, "colors": [list(color) for color in ordered]}
+    return Meaning(f"{len(found)} colors of your own", keys, tuple(checks), is_guess=True)
+
+
+def rename(meaning: Meaning, names: Sequence[str]) -> Meaning:
+    """Puts the user's names in place of those that were made up.
+
+    Raises:
+        InputError: the classes are known, or there is another number of them.
+    """
+    if not meaning.is_guess:
+        raise InputError(f"--classes: the labels are {meaning.text}, whose classes are known; leave it out")
+    old = meaning.keys["classes"]
+    if len(names) != len(old) or len(set(names)) < len(names):
+        raise InputError(f"--classes: give {len(old)} different names, in the order {', '.join(old)}")
+    new = dict(zip(old, names, strict=True))
+    keys = {**meaning.keys, "classes": list(names)}
+    if "ids" in keys:
+        keys["ids"] = {i: new[name] for i, name in keys["ids"].items()}
+    renamed = replace(meaning, keys=keys, is_guess=False, checks=meaning.checks[1:])
+    assert renamed.description.space.names == tuple(names)  # refuses names that no class may have
+    return renamed

@@ -1,0 +1,220 @@
+"""Folders of people's own: which trees hold images, which hold label maps, and how the names pair."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from iccld.data.autodetect.evidence import read_evidence
+from iccld.data.autodetect.guess import SplitGlobs, Survey, full_names
+from iccld.data.layouts import SPLIT_WORDS
+from iccld.data.own_folder import IMAGE_WORDS, LABEL_WORDS
+from iccld.errors import InputError
+
+Role = Literal["image", "label"]
+
+# Endings of maps that are for people's eyes, or of instances: taken where there is nothing else.
+_NOT_CLASSES = re.compile(r"(color|colour|vis|overlay|blend|instance|instanceids)s?$", re.IGNORECASE)
+_FEW = 4
+_MOST_CLASSES = 64
+_MOST_GROUPS = 30
+_MOSTLY = 0.6
+"""Share of the pixels that have flat values in soft label maps, and do not in photographs."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Files of one role in one folder.
+
+    Attributes:
+        base: the folder, empty for the data set's own.
+        split: the split that its path names, None if it names none.
+        role: what its path or its files' names say.
+        files: relative to ``base``.
+    """
+
+    base: str
+    split: str | None
+    role: Role | None
+    files: tuple[str, ...]
+
+
+_Place = tuple[str, str | None, Role | None]
+"""The base, split and role of a tree."""
+
+
+def find_trees(survey: Survey) -> list[Tree]:
+    """Sorts the image files into trees by the words in their paths, and where these say nothing by what files hold.
+
+    Files whose folders say nothing are one tree: of the only folder that holds them, else of the whole.
+    """
+    groups: defaultdict[_Place, list[str]] = defaultdict(list)
+    silent: list[str] = []
+    for name in survey.images:
+        folder, _, file = name.rpartition("/")
+        base, split, role = _place(folder)
+        words = re.split(r"[^a-z0-9]+", os.path.splitext(file)[0].lower())
+        if len(words) > 1 and words[-1] in LABEL_WORDS:
+            role = "label"
+        if role is None and split is None:
+            silent.append(name)
+        else:
+            groups[base, split, role].append(name)
+    tops = {name.split("/")[0] if "/" in name else "" for name in silent}
+    if silent:
+        groups[tops.pop() if len(tops) == 1 else "", None, None] += silent
+    if not any(role == "label" for _, _, role in groups):
+        groups = _told_by_content(survey, groups)
+    return [
+        Tree(base, split, role, tuple(name.removeprefix(f"{base}/" if base else "") for name in names))
+        for (base, split, role), names in groups.items()
+    ]
+
+
+def _place(folder: str) -> _Place:
+    """The base, split and role of a folder, by the words in its path; the last word that tells wins."""
+    parts = folder.split("/") if folder else []
+    split: str | None = None
+    role: Role | None = None
+    end = 0
+    for place, part in enumerate(parts, start=1):
+        for word in re.split(r"[^a-z0-9]+", part.lower()):
+            if word in SPLIT_WORDS:
+                split, end = SPLIT_WORDS[word], place
+            elif word in LABEL_WORDS:
+                role, end = "label", place
+            elif word in IMAGE_WORDS:
+                role, end = "image", place
+    return "/".join(parts[:end]), split, role
+
+
+def _told_by_content(
+    survey: Survey, groups: defaultdict[_Place, list[str]]
+) -> defaultdict[_Place, list[str]]:
+    """Tells label maps from images by a few files of each folder and ending, where the names go together."""
+    told = defaultdict(list, {place: names for place, names in groups.items() if place[2] is not None})
+    untold: defaultdict[tuple[str, str | None, str], list[str]] = defaultdict(list)
+    for (base, split, role), names in groups.items():
+        for name in names if role is None else ():
+            inner = name.removeprefix(f"{base}/" if base else "").split("/")[:-1]
+            folder = "/".join(filter(None, (base, *inner[:1])))
+            untold[folder, split, os.path.splitext(name)[1]].append(name)
+    if not 1 < len(untold) + bool(told) <= _MOST_GROUPS:
+        return groups
+    masks = {key for key, names in untold.items() if _hold_masks([survey.root / name for name in names])}
+    stems = {False: {Path(name).stem for names in told.values() for name in names}, True: set[str]()}
+    for key, names in untold.items():
+        stems[key in masks].update(Path(name).stem for name in names)
+    if not any(mask[:end] in stems[False] for mask in stems[True] for end in range(1, len(mask) + 1)):
+        return groups  # there are none, or they are pictures in few colors among others
+    for (folder, split, ending), names in untold.items():
+        told[folder, split, "label" if (folder, split, ending) in masks else "image"] += names
+    return told
+
+
+def _hold_masks(files: Sequence[Path]) -> bool:
+    evidence = read_evidence(files, _FEW)
+    if evidence.soft and evidence.num_read:
+        kinds = [softness for _, softness in evidence.soft]
+        return all(0 < len(s.levels) <= _MOST_CLASSES and s.share > _MOSTLY for s in kinds)
+    return not evidence.fault and 0 < len(evidence.colors or evidence.ids) <= _MOST_CLASSES
+
+
+def pair_trees(survey: Survey, trees: Sequence[Tree]) -> tuple[dict[str, SplitGlobs], list[str]]:
+    """Pairs image trees with label trees and words them as globs, by split.
+
+    Returns:
+        The splits, and a sentence for each tree that was left out.
+
+    Raises:
+        InputError: a name cannot stand in a glob.
+    """
+    labels = [tree for tree in trees if tree.role == "label"]
+    splits: dict[str, SplitGlobs] = {}
+    notes: list[str] = []
+    for split in ("train", "val", "test"):
+        own = [tree for tree in trees if tree.role != "label" and (tree.split or "train") == split]
+        if not own:
+            continue
+        near = [tree for tree in labels if (tree.split or "train") == split]
+        near = near or [tree for tree in labels if tree.split is None]
+        if len(own) > 1 and not near:
+            base = os.path.commonpath([tree.base for tree in own])
+            names = [name for tree in own for name in full_names(tree.base, tree.files)]
+            own = [Tree(base, split, "image", tuple(os.path.relpath(name, base or ".") for name in names))]
+        tried = [(tree, _pair(survey, tree, near)) for tree in own]
+        used, splits[split] = max(tried, key=lambda item: (item[1].num_labels, item[1].num_images))
+        notes += [f"Images in {tree.base or '.'}/ were left out." for tree, _ in tried if tree is not used]
+    return splits, notes
+
+
+def _pair(survey: Survey, images: Tree, near: Sequence[Tree]) -> SplitGlobs:
+    """Finds the label tree and the globs that pair the most images."""
+    best = SplitGlobs(_glob(images, images.files, ("", "")), num_images=len(images.files))
+    for tree in near:
+        deep = any("/" in file for file in (*images.files, *tree.files))
+        for of_images, of_labels in _affixes(_stems(images.files), _stems(tree.files)):
+            used = [file for file in tree.files if os.path.splitext(file)[0].endswith(of_labels[1])]
+            image_glob = _glob(images, images.files, of_images, deep=deep)
+            label_glob = _glob(tree, used, of_labels, deep=deep)
+            matched = survey.match(image_glob)
+            count = len(matched.keys() & survey.match(label_glob).keys())
+            if count > best.num_labels:
+                best = SplitGlobs(image_glob, label_glob, None, len(matched), count)
+    return best
+
+
+def _affixes(
+    images: Sequence[str], labels: Sequence[str]
+) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
+    """What the names of images, and of their label maps, begin and end with; the better ways to pair first."""
+    common = _common_affix(images)
+    for ending in dict.fromkeys((common[1], "")):
+        keys = {stem.removesuffix(ending) for stem in images}
+        rests = Counter(rest for stem in labels if (rest := _rest(stem, keys)) is not None)
+        for rest in sorted(rests, key=lambda r: (bool(_NOT_CLASSES.search(r)), -rests[r], r))[:1]:
+            yield ("", ending), ("", rest)
+    yield common, _common_affix(labels)
+
+
+def _rest(stem: str, keys: set[str]) -> str | None:
+    """What follows an image's name in a label map's: nothing, or a separator and more; None if it is no image's."""
+    ends = [len(stem), *(match.start() for match in re.finditer(r"[_.\- ]", stem))]
+    return next((stem[end:] for end in sorted(ends, reverse=True) if stem[:end] in keys), None)
+
+
+def _common_affix(stems: Sequence[str]) -> tuple[str, str]:
+    """What all names begin with (letters and a separator) and end with (a separator and letters)."""
+    names = {stem.rpartition("/")[2] for stem in stems}
+    if len(names) < 2:
+        return "", ""
+    start = re.match(r"[A-Za-z]+[_\-]", _common_start(names))
+    stop = re.search(r"[_\-][A-Za-z][A-Za-z0-9]*$", _common_start({name[::-1] for name in names})[::-1])
+    return start[0] if start else "", stop[0] if stop else ""
+
+
+def _common_start(names: Collection[str]) -> str:
+    first, last = min(names), max(names)  # all others lie between them
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
+    return first[:same]
+
+
+def _stems(files: Iterable[str]) -> list[str]:
+    """Names without endings, letters with accents in one form."""
+    return [unicodedata.normalize("NFC", os.path.splitext(file)[0]) for file in files]
+
+
+def _glob(tree: Tree, files: Sequence[str], affix: tuple[str, str], deep: bool | None = None) -> str:
+    fixed = tree.base + "".join(affix)
+    if re.search(r"[*?{}]", fixed):
+        raise InputError(f"{fixed}: globs cannot name the characters * ? {{ }}; rename it")
+    deep = any("/" in file for file in files) if deep is None else deep
+    endings = sorted({os.path.splitext(file)[1].removeprefix(".") for file in files})
+    ending = endings[0] if len(endings) == 1 else "{" + ",".join(endings) + "}"
+    return f"{tree.base}/" * bool(tree.base) + "**/" * deep + f"{affix[0]}*{affix[1]}.{ending}"

@@ -1,1 +1,0 @@
-"""Guessing what the files of a folder are, for ``iccld data init``."""
