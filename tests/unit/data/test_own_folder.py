@@ -115,6 +115,7 @@ def test_pairs_by_what_the_stars_stand_for(tmp_path: Path) -> None:
         ("a+b(c)/*.jpg", "a+b(c)/*.png", "a+b(c)/5.jpg", "a+b(c)/5.png"),
         ("one.jpg", "other.png", "one.jpg", "other.png"),
         ("a,b/*.jpg", "a,b/*.png", "a,b/5.jpg", "a,b/5.png"),
+        ("images/**/*.*", "masks/**/*.*", "images/x/5.6.JPG", "masks/x/5.6.png"),
     ],
 )
 def test_glob_forms(tmp_path: Path, images: str, labels: str, image: str, label: str) -> None:

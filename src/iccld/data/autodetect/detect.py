@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from iccld.data.annotations import find_annotations
 from iccld.data.autodetect.evidence import Evidence, read_evidence
@@ -15,7 +16,6 @@ from iccld.data.autodetect.guess import (
     SplitGlobs,
     Survey,
     count_pairs,
-    full_names,
     survey,
     why_no_labels,
 )
@@ -24,7 +24,6 @@ from iccld.data.autodetect.trees import find_trees, pair_trees
 from iccld.data.description import DESCRIPTION, Description, parse_description
 from iccld.data.folders import files_below
 from iccld.data.layouts import meaning_keys, tables
-from iccld.documents import build
 from iccld.errors import InputError
 
 _LOOKED_FOR = (
@@ -105,10 +104,11 @@ def _point_below(found: Survey) -> None:
     for folder in sorted(inner, key=lambda name: (name.count("/"), name))[:_MOST_FOLDERS]:
         start = folder + "/"
         names = tuple(name.removeprefix(start) for name in found.images if name.startswith(start))
-        title = _known_title(Survey(found.root / folder, names))
-        if title is not None:
-            place = found.root / folder
-            raise InputError(f"{found.root}: {title} lies in {place}; call 'iccld data init {place}'")
+        place = found.root / folder
+        for layout, _, _ in _fits(Survey(place, names)):
+            if "when" not in layout:
+                text = f"{layout['title']} lies in {place}; call 'iccld data init {place}'"
+                raise InputError(f"{found.root}: {text}")
 
 
 def _own_folder(found: Survey) -> Guess:
@@ -120,10 +120,8 @@ def _own_folder(found: Survey) -> Guess:
     globs, notes = pair_trees(found, trees)
     splits, labels = count_pairs(found.root, globs)
     if not labels and label_trees:
-        image, label = (
-            full_names(tree.base, tree.files)[0]
-            for tree in (next(tree for tree in trees if tree.role != "label"), label_trees[0])
-        )
+        image = next(tree for tree in trees if tree.role != "label").names[0]
+        label = label_trees[0].names[0]
         raise InputError(
             f"{found.root}: images ({image}) and label maps ({label}) do not share their names; "
             "give pairs the same name"
@@ -140,87 +138,53 @@ def _own_folder(found: Survey) -> Guess:
     return Guess(found.root, "images and label maps", splits, meaning, evidence, notes=tuple(notes))
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """An entry of ``layouts.toml``, where the fields are explained."""
-
-    title: str
-    images: str
-    labels: tuple[tuple[str, str], ...] = ()
-    splits: Mapping[str, str] = field(default_factory=lambda: {s: s for s in ("train", "val", "test")})
-    needs_labels: bool = True
-    names: str = ""
-    marks: tuple[str, ...] = ()
-    list: str = ""
-    when: str = ""
-    builtin: str | None = None
-    role: str | None = None
-    resize_labels: bool = False
-    notes: tuple[str, ...] = ()
-
-
 def _match_known(found: Survey) -> Guess | None:
-    """Finds the public data set whose folders and names these are, None if it is none of them.
-
-    Raises:
-        InputError: the data set's list or configuration does not fit its images.
-    """
+    """Finds the public data set whose folders and names these are, None if it is none of them."""
     for layout, splits, meaning in _fits(found):
         counted, labels = count_pairs(found.root, splits)
-        guess = Guess(
-            found.root,
-            layout.title,
-            counted,
-            builtin=layout.builtin,
-            resize_labels=layout.resize_labels,
-            role=layout.role,
-            notes=layout.notes,
-        )
+        facts = {key: layout[key] for key in ("builtin", "role", "resize_labels") if key in layout}
+        notes = tuple(layout.get("notes", ()))
+        guess = Guess(found.root, layout["title"], counted, notes=notes, **facts)
         if not labels:
-            notes = why_no_labels(found.root) or ["There are no label maps: these images can be a target."]
-            return replace(guess, role="target", notes=(*layout.notes, *notes))
+            why = why_no_labels(found.root) or ["There are no label maps: these images can be a target."]
+            return replace(guess, role="target", notes=(*notes, *why))
         evidence = read_evidence(labels)
-        if not layout.when or _holds(evidence, layout.when):
+        if "when" not in layout or _holds(evidence, layout["when"]):
             known = with_doubts(known_meaning(meaning, found.root), evidence)
             return replace(guess, meaning=known, evidence=evidence)
     return None
 
 
-def _known_title(found: Survey) -> str | None:
-    """The title of the public data set whose names these are, without a look at its files."""
-    return next((layout.title for layout, _, _ in _fits(found) if not layout.when), None)
-
-
-def _fits(found: Survey) -> Iterator[tuple[_Layout, dict[str, SplitGlobs], str]]:
+def _fits(found: Survey) -> Iterator[tuple[Mapping[str, Any], dict[str, SplitGlobs], str]]:
     """The layouts that fit the names, their splits, and what the label maps that there are most of hold."""
-    for entry in tables()["layouts"]:
-        layout = build(_Layout, entry, "layouts.toml")
+    for layout in tables()["layouts"]:
+        folders = layout.get("splits", {split: split for split in ("train", "val", "test")})
         images = {
             split: matched
-            for split, folder in layout.splits.items()
-            if (matched := found.match(layout.images.replace("{split}", folder)))
+            for split, folder in folders.items()
+            if (matched := found.match(layout["images"].replace("{split}", folder)))
         }
         names = [name for matched in images.values() for name in matched.values()]
-        is_marked = not layout.marks or any((found.root / mark).exists() for mark in layout.marks)
-        if not names or not is_marked or not all(re.search(layout.names, name) for name in names):
+        is_marked = any((found.root / mark).exists() for mark in layout.get("marks", ["."]))
+        if not names or not is_marked or not all(re.search(layout.get("names", ""), name) for name in names):
             continue
         best, pattern, meaning = 0, "", ""
-        for glob, meant in layout.labels:
+        for glob, meant in layout.get("labels", ()):
             count = sum(
-                len(matched.keys() & found.match(glob.replace("{split}", layout.splits[split])).keys())
+                len(matched.keys() & found.match(glob.replace("{split}", folders[split])).keys())
                 for split, matched in images.items()
             )
             if count > best:
                 best, pattern, meaning = count, glob, meant
-        if not best and layout.needs_labels:
+        if not best and layout.get("needs_labels", True):
             continue
         splits = {}
         for split in images:
-            folder, file = layout.splits[split], layout.list.replace("{split}", split)
-            if not file or (found.root / file).is_file():
-                globs = [text.replace("{split}", folder) for text in (layout.images, pattern)]
-                splits[split] = SplitGlobs(globs[0], globs[1] or None, file or None)
-        splits = splits or {"train": SplitGlobs(layout.images, pattern or None)}  # the lists are missing
+            list_file = layout.get("list", "").replace("{split}", split)
+            if not list_file or (found.root / list_file).is_file():
+                globs = [text.replace("{split}", folders[split]) for text in (layout["images"], pattern)]
+                splits[split] = SplitGlobs(globs[0], globs[1] or None, list_file or None)
+        splits = splits or {"train": SplitGlobs(layout["images"], pattern or None)}  # the lists are missing
         yield layout, splits, meaning
 
 

@@ -81,11 +81,11 @@ def read_evidence(files: Sequence[Path], count: int = NUM_SAMPLES) -> Evidence:
             evidence.colors.update({(i, i, i): pixels for i, pixels in evidence.ids.items()})
             evidence.ids.clear()
     if evidence.soft and not evidence.fault:
-        _heal(evidence)
+        _read_as_two_grays(evidence)
     return evidence
 
 
-def _heal(evidence: Evidence) -> None:
+def _read_as_two_grays(evidence: Evidence) -> None:
     """Reads soft maps of two gray values, one of them black, by the nearer value; others are at fault.
 
     Where there are two values alone, whatever lies between can only be one of them.

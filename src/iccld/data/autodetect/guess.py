@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -158,8 +158,3 @@ def why_no_labels(root: Path) -> list[str]:
         return []
     text = annotations.worded(annotations.example.relative_to(root).as_posix())
     return [f"{text[0].upper()}{text[1:]}. Until then these images can be a target."]
-
-
-def full_names(base: str, files: Iterable[str]) -> list[str]:
-    """Files of a folder as they are named in the data set's own."""
-    return [f"{base}/{file}" if base else file for file in files]

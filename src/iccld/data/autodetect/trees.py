@@ -6,13 +6,13 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from iccld.data.autodetect.evidence import read_evidence
-from iccld.data.autodetect.guess import SplitGlobs, Survey, full_names
+from iccld.data.autodetect.guess import SplitGlobs, Survey
 from iccld.data.layouts import SPLIT_WORDS
 from iccld.data.own_folder import IMAGE_WORDS, LABEL_WORDS
 from iccld.errors import InputError
@@ -36,13 +36,19 @@ class Tree:
         base: the folder, empty for the data set's own.
         split: the split that its path names, None if it names none.
         role: what its path or its files' names say.
-        files: relative to ``base``.
+        names: relative to the data set's folder.
     """
 
     base: str
     split: str | None
     role: Role | None
-    files: tuple[str, ...]
+    names: tuple[str, ...]
+
+    @property
+    def stems(self) -> list[str]:
+        """The names below ``base``, without endings, letters with accents in one form."""
+        start = len(self.base) + 1 if self.base else 0
+        return [unicodedata.normalize("NFC", os.path.splitext(name)[0][start:]) for name in self.names]
 
 
 _Place = tuple[str, str | None, Role | None]
@@ -71,10 +77,7 @@ def find_trees(survey: Survey) -> list[Tree]:
         groups[tops.pop() if len(tops) == 1 else "", None, None] += silent
     if not any(role == "label" for _, _, role in groups):
         groups = _told_by_content(survey, groups)
-    return [
-        Tree(base, split, role, tuple(name.removeprefix(f"{base}/" if base else "") for name in names))
-        for (base, split, role), names in groups.items()
-    ]
+    return [Tree(*place, tuple(names)) for place, names in groups.items()]
 
 
 def _place(folder: str) -> _Place:
@@ -146,8 +149,7 @@ def pair_trees(survey: Survey, trees: Sequence[Tree]) -> tuple[dict[str, SplitGl
         near = near or [tree for tree in labels if tree.split is None]
         if len(own) > 1 and not near:
             base = os.path.commonpath([tree.base for tree in own])
-            names = [name for tree in own for name in full_names(tree.base, tree.files)]
-            own = [Tree(base, split, "image", tuple(os.path.relpath(name, base or ".") for name in names))]
+            own = [Tree(base, split, "image", tuple(name for tree in own for name in tree.names))]
         tried = [(tree, _pair(survey, tree, near)) for tree in own]
         used, splits[split] = max(tried, key=lambda item: (item[1].num_labels, item[1].num_images))
         notes += [f"Images in {tree.base or '.'}/ were left out." for tree, _ in tried if tree is not used]
@@ -156,13 +158,14 @@ def pair_trees(survey: Survey, trees: Sequence[Tree]) -> tuple[dict[str, SplitGl
 
 def _pair(survey: Survey, images: Tree, near: Sequence[Tree]) -> SplitGlobs:
     """Finds the label tree and the globs that pair the most images."""
-    best = SplitGlobs(_glob(images, images.files, ("", "")), num_images=len(images.files))
+    deep = any("/" in stem for stem in images.stems)
+    best = SplitGlobs(_glob(images, images.names, ("", ""), deep), num_images=len(images.names))
     for tree in near:
-        deep = any("/" in file for file in (*images.files, *tree.files))
-        for of_images, of_labels in _affixes(_stems(images.files), _stems(tree.files)):
-            used = [file for file in tree.files if os.path.splitext(file)[0].endswith(of_labels[1])]
-            image_glob = _glob(images, images.files, of_images, deep=deep)
-            label_glob = _glob(tree, used, of_labels, deep=deep)
+        deep = any("/" in stem for stem in (*images.stems, *tree.stems))
+        for of_images, of_labels in _affixes(images.stems, tree.stems):
+            used = [name for name in tree.names if os.path.splitext(name)[0].endswith(of_labels[1])]
+            image_glob = _glob(images, images.names, of_images, deep)
+            label_glob = _glob(tree, used, of_labels, deep)
             matched = survey.match(image_glob)
             count = len(matched.keys() & survey.match(label_glob).keys())
             if count > best.num_labels:
@@ -205,16 +208,10 @@ def _common_start(names: Collection[str]) -> str:
     return first[:same]
 
 
-def _stems(files: Iterable[str]) -> list[str]:
-    """Names without endings, letters with accents in one form."""
-    return [unicodedata.normalize("NFC", os.path.splitext(file)[0]) for file in files]
-
-
-def _glob(tree: Tree, files: Sequence[str], affix: tuple[str, str], deep: bool | None = None) -> str:
+def _glob(tree: Tree, names: Sequence[str], affix: tuple[str, str], deep: bool) -> str:
     fixed = tree.base + "".join(affix)
     if re.search(r"[*?{}]", fixed):
         raise InputError(f"{fixed}: globs cannot name the characters * ? {{ }}; rename it")
-    deep = any("/" in file for file in files) if deep is None else deep
-    endings = sorted({os.path.splitext(file)[1].removeprefix(".") for file in files})
+    endings = sorted({os.path.splitext(name)[1].removeprefix(".") for name in names})
     ending = endings[0] if len(endings) == 1 else "{" + ",".join(endings) + "}"
     return f"{tree.base}/" * bool(tree.base) + "**/" * deep + f"{affix[0]}*{affix[1]}.{ending}"
