@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +107,7 @@ class Guess:
             start: what the paths begin with.
         """
         splits = {
-            name: {"images": start + entry.images}
-            | ({"labels": start + entry.labels} if entry.labels else {})
-            | ({"list": start + entry.list} if entry.list else {})
+            name: {key: start + path for key, path in asdict(entry).items() if isinstance(path, str)}
             for name, entry in self.splits.items()
         }
         train = splits.pop("train", {})
