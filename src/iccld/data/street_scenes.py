@@ -18,7 +18,6 @@ from filelock import FileLock
 from jaxtyping import UInt8
 
 import street_scenes
-from iccld.data.cache import map_array, write_array
 from iccld.data.image_files import write_png
 from iccld.data.workers import WorkerDiedError, ordered_map
 from iccld.documents import read_json
@@ -130,6 +129,11 @@ class StreetScenes:
         if self._cache is None:
             self._render_missing()
             return
+        from iccld.data.cache import (  # loads PyTorch, which `iccld data scenes` does without
+            map_array,
+            write_array,
+        )
+
         size = f"{len(self)}x{self.height}x{self.width}"
         path = self._cache / f"{self.look}-{size}-seed{self.seed}-{generator_digest()}.npy"
         if not path.is_file():
