@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from iccld.documents import Length, Range, build
@@ -89,10 +89,7 @@ class LabelSpace:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; ``from_dict`` reads them back."""
-        classes = [
-            {"name": c.name, "color": list(c.color), "train_ids": list(c.train_ids)} for c in self.classes
-        ]
-        return {"name": self.name, "classes": classes}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, value: object) -> LabelSpace:
@@ -112,24 +109,17 @@ class LabelSpace:
         classes = []
         for index, class_name in enumerate(names):
             match = known.get(class_name)
-            if colors is not None:
-                red, green, blue = colors[index]
-                color = (int(red), int(green), int(blue))
-            else:
-                color = match.color if match else voc_color(index + 1)
+            red, green, blue = colors[index] if colors else match.color if match else voc_color(index + 1)
+            color = int(red), int(green), int(blue)
             classes.append(LabelClass(class_name, color, match.train_ids if match else ()))
         return cls(name, tuple(classes))
 
 
 def voc_color(index: int) -> tuple[int, int, int]:
     """The PASCAL VOC color of a class: bits of the index spread over the channels; 0 is black."""
-    red = green = blue = 0
-    value = index
-    for shift in range(7, -1, -1):
-        red |= (value & 1) << shift
-        green |= (value >> 1 & 1) << shift
-        blue |= (value >> 2 & 1) << shift
-        value >>= 3
+    red, green, blue = (
+        sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)
+    )
     return red, green, blue
 
 
@@ -207,16 +197,21 @@ class Protocol:
 
 def custom_protocol(space: LabelSpace) -> Protocol:
     """The protocol that counts and averages every class of a space."""
-    return Protocol(f"custom:{space.name}", space, tuple(range(len(space))))
+    return _protocol(f"custom:{space.name}", space)
+
+
+def _protocol(name: str, space: LabelSpace, without: Sequence[int] = ()) -> Protocol:
+    return Protocol(name, space, tuple(i for i in range(len(space)) if i not in without))
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
-    "cityscapes19": Protocol("cityscapes19", CITYSCAPES19, tuple(range(19))),
-    "synthia16": Protocol("synthia16", CITYSCAPES19, tuple(i for i in range(19) if i not in _NOT_IN_SYNTHIA)),
-    "synthia13": Protocol(
-        "synthia13", CITYSCAPES19, tuple(i for i in range(19) if i not in _NOT_IN_SYNTHIA13)
-    ),
-    "camvid11": Protocol("camvid11", CAMVID11, tuple(range(11))),
+    p.name: p
+    for p in (
+        _protocol("cityscapes19", CITYSCAPES19),
+        _protocol("synthia16", CITYSCAPES19, _NOT_IN_SYNTHIA),
+        _protocol("synthia13", CITYSCAPES19, _NOT_IN_SYNTHIA13),
+        _protocol("camvid11", CAMVID11),
+    )
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from iccld.bench.plan import read_plan
 from iccld.bench.results import read_results
-from iccld.commands.earlier_run import is_finished
+from iccld.commands.train_checks import is_finished
 from iccld.config import TrainConfig, to_dict
 from iccld.data.autodetect.meaning import mapillary
 from iccld.data.description import read_description

@@ -12,8 +12,7 @@ from lightning_utilities.core import rank_zero
 from iccld.compute import choose_device, uses_bf16
 from iccld.config import TrainConfig
 from iccld.errors import InputError
-from iccld.machine import end_with_parent
-from iccld.memory import keep_freed_memory
+from iccld.machine import end_with_parent, keep_freed_memory
 from iccld.threads import most_threads, set_threads
 
 

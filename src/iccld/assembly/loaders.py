@@ -17,7 +17,7 @@ from iccld.data.datasets import FileDataset, SegmentationDataset
 from iccld.data.loaders import SampleStream, StepLoader
 from iccld.data.sampling import RareClassSampler, Sampler, UniformSampler, class_counts
 from iccld.data.transforms import TrainTransform
-from iccld.memory import release_freed_memory
+from iccld.machine import release_freed_memory
 from iccld.training.loop import Loaders, MicroBatches
 
 

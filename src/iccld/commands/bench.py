@@ -10,8 +10,8 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from iccld.bench.engine import Resources, outlook, run_plan
-from iccld.bench.plan import read_plan
-from iccld.bench.results import find_result, read_results
+from iccld.bench.plan import Plan, read_plan
+from iccld.bench.results import Result, find_result, read_results
 from iccld.bench.tables import plan_tables
 from iccld.commands.flags import JsonFile, Threads
 from iccld.commands.output import STDOUT, human_text, write_result
@@ -52,38 +52,39 @@ class BenchArgs:
 
     def run(self) -> int:
         """Runs the bench; returns the exit code."""
-        from iccld.bench.page import plan_page
-
         if self.json not in (None, STDOUT) and self.json.resolve().is_relative_to(self.results.resolve()):
             raise InputError(
                 f"--json {self.json}: lies among the results, which are read from there; give another"
             )
         resources = self._resources()
-        roots = [root for root in resources.roots.values() if Path(root).exists()]
         Places(
             files={"--json": (self.json, "json")},
             folders={"--results": self.results, "--work": self.work},
-            data=[self.plan, *roots],
+            data=[self.plan, *(root for root in resources.roots.values() if Path(root).exists())],
         ).check()
         plan = read_plan(self.plan)
+        runs = plan.runs(self.only)
         if self.dry_run:
-            print("\n".join(outlook(plan.runs(self.only), resources)))
+            print("\n".join(outlook(runs, resources)))
             return 0
-        failures: list[str] = []
         with human_text(self.json):
-            if not self.table:
-                failures = run_plan(plan, plan.runs(self.only), resources)
+            failures = [] if self.table else run_plan(plan, runs, resources)
             results = read_results(self.results)
-            text = plan_tables(plan, results)
-            path = write_text(self.results / plan.name / "tables.md", text)
-            report = write_text(self.results / plan.name / "report.html", plan_page(plan, results))
-            print(f"\n{text}\ntables: {path}\nreport: {report}")
-        found = {run.name: find_result(run, results) for run in plan.runs(self.only)}
+            self._write_tables(plan, results)
+        found = {run.name: find_result(run, results) for run in runs}
         facts = {name: result.facts if result else None for name, result in found.items()}
         write_result(self.json, {"plan": plan.name, "runs": facts, "failures": failures})
         for failure in failures:
             print(f"iccld: error: {failure}", file=sys.stderr)
         return 1 if failures else 0
+
+    def _write_tables(self, plan: Plan, results: list[Result]) -> None:
+        from iccld.bench.page import plan_page
+
+        folder, text = self.results / plan.name, plan_tables(plan, results)
+        path = write_text(folder / "tables.md", text)
+        report = write_text(folder / "report.html", plan_page(plan, results))
+        print(f"\n{text}\ntables: {path}\nreport: {report}")
 
     def _resources(self) -> Resources:
         import torch
@@ -92,8 +93,8 @@ class BenchArgs:
         jobs = self.jobs or (1 if torch.cuda.is_available() else cores)
         roots = {}
         for entry in self.roots:
-            name, separator, folder = entry.partition("=")
-            if not separator or not folder:
+            name, _, folder = entry.partition("=")
+            if not folder:
                 raise InputError(f"--roots {entry}: give NAME=FOLDER, such as camvid=data/camvid")
             roots[name] = folder
         return Resources(self.results, self.work, jobs, self.threads or max(1, cores // jobs), roots)

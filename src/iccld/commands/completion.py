@@ -91,18 +91,14 @@ def complete(words: Sequence[str], commands: Mapping[str, str]) -> list[str]:
         What it may become, sorted; nothing where a file may stand.
     """
     *before, last = words or ("",)
-    return sorted({answer for answer in _answers(before, last, commands) if answer.startswith(last)})
-
-
-def _answers(before: Sequence[str], last: str, commands: Mapping[str, str]) -> Sequence[str]:
-    depth, following = len(before), []
+    answers: list[str] = [] if before else ["--help", "--version"]
     for name, entry in commands.items():
         parts = name.split()
         if before[: len(parts)] == parts:
-            return _in_command(name, entry, before[len(parts) :], last)
-        if len(parts) > depth and before == parts[:depth]:
-            following.append(parts[depth])
-    return [*following, *(("--help", "--version") if not before else ())]
+            answers += _in_command(name, entry, before[len(parts) :], last)
+        elif before == parts[: len(before)]:
+            answers.append(parts[len(before)])
+    return sorted({answer for answer in answers if answer.startswith(last)})
 
 
 def _in_command(name: str, entry: str, before: Sequence[str], last: str) -> Sequence[str]:
@@ -111,9 +107,8 @@ def _in_command(name: str, entry: str, before: Sequence[str], last: str) -> Sequ
     if name in (*_RUNS, "presets") and not before and not last.startswith("-"):
         return list(PRESETS)
     module, _, target = entry.partition(":")
-    kind = getattr(importlib.import_module(f"iccld.commands.{module}"), target)
-    kind = _RUNS.get(name, kind)
-    flags = flags_of(kind) if dataclasses.is_dataclass(kind) else {}
+    kind = _RUNS.get(name) or getattr(importlib.import_module(f"iccld.commands.{module}"), target)
+    flags = flags_of(kind)
     if last.startswith("-"):
         return [*flags, "--help"]
     previous = next((word for word in reversed(before) if word.startswith("--")), "")
@@ -129,17 +124,16 @@ def flags_of(kind: Any, prefix: str = "") -> dict[str, tuple[str, ...]]:
     """
     flags: dict[str, tuple[str, ...]] = {}
     for name, hint in typing.get_type_hints(kind, include_extras=True).items():
-        if Positional in typing.get_args(hint)[1:]:
+        name, annotations = name.replace("_", "-"), getattr(hint, "__metadata__", ())
+        if Positional in annotations:
             continue
-        flag = prefix + name.replace("_", "-")
-        plain = typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
+        plain = typing.get_args(hint)[0] if annotations else hint
         if dataclasses.is_dataclass(plain):
-            flags |= flags_of(plain, f"{flag}.")
+            flags |= flags_of(plain, f"{prefix}{name}.")
         elif plain is bool:
-            head, _, tail = flag.rpartition(".")
-            flags |= {f"--{flag}": (), f"--{head}{'.' * bool(head)}no-{tail}": ()}
+            flags |= {f"--{prefix}{name}": (), f"--{prefix}no-{name}": ()}
         else:
-            flags[f"--{flag}"] = _choices(plain)
+            flags[f"--{prefix}{name}"] = _choices(plain)
     return flags
 
 

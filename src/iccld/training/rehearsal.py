@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from iccld.memory import release_freed_memory
+from iccld.machine import release_freed_memory
 from iccld.models.iccld import ICCLD
 from iccld.training.outlook import Costs
 from iccld.training.run_threads import RunThreads
