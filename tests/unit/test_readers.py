@@ -44,7 +44,6 @@ CONTENTS = {
     "null": b"null",
     "not finite": b'{"steps": NaN, "data": Infinity}',
     "surrogates": b'{"\\ud800": "\\udfff"}',
-    "twins": b'{"format": "iccld", "format": "iccld"}',
     "no UTF-8": b"\xff\xfe\x00",
     "control characters": b"\x1b[2J\x00\r\n",
     "many cells": b"step,a\n1,2,3\n",
