@@ -2,14 +2,16 @@
 
 A *label space* says what the integers of a label map or the channels of a model mean. The common tongue
 is the 19 Cityscapes trainIds; every class of another street space lists the trainIds that it covers, so that
-any two spaces can be translated. Source of names, order and colors: cityscapesscripts ``helpers/labels.py``.
+any two spaces can be translated. The built-in spaces are tables of ``labels.toml``.
 """
 
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 from iccld.documents import Length, Range, build
@@ -121,31 +123,22 @@ def voc_color(index: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-_CITYSCAPES = (
-    ("road", (128, 64, 128)),
-    ("sidewalk", (244, 35, 232)),
-    ("building", (70, 70, 70)),
-    ("wall", (102, 102, 156)),
-    ("fence", (190, 153, 153)),
-    ("pole", (153, 153, 153)),
-    ("traffic light", (250, 170, 30)),
-    ("traffic sign", (220, 220, 0)),
-    ("vegetation", (107, 142, 35)),
-    ("terrain", (152, 251, 152)),
-    ("sky", (70, 130, 180)),
-    ("person", (220, 20, 60)),
-    ("rider", (255, 0, 0)),
-    ("car", (0, 0, 142)),
-    ("truck", (0, 0, 70)),
-    ("bus", (0, 60, 100)),
-    ("train", (0, 80, 100)),
-    ("motorcycle", (0, 0, 230)),
-    ("bicycle", (119, 11, 32)),
+_TABLES: dict[str, dict[str, Any]] = tomllib.loads(
+    Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
 )
 
-CITYSCAPES19 = LabelSpace(
-    "cityscapes19", tuple(LabelClass(name, color, (i,)) for i, (name, color) in enumerate(_CITYSCAPES))
-)
+
+def _built_in(name: str, train_ids: Mapping[str, Sequence[int]]) -> LabelSpace:
+    classes = [{"name": c, "color": rgb, "train_ids": train_ids[c]} for c, rgb in _TABLES[name].items()]
+    return LabelSpace.from_dict({"name": name, "classes": classes})
+
+
+def _train_id_of_id(table: Mapping[str, Sequence[int]]) -> dict[int, int]:
+    known = {i: int(key) for key, ids in table.items() if key != "ignored" for i in ids}
+    return dict(sorted(known.items())) | dict.fromkeys(table["ignored"], IGNORE)
+
+
+CITYSCAPES19 = _built_in("cityscapes19", {name: (i,) for i, name in enumerate(_TABLES["cityscapes19"])})
 
 _NOT_IN_SYNTHIA = (9, 14, 16)  # terrain, truck, train
 _NOT_IN_SYNTHIA13 = (3, 4, 5, *_NOT_IN_SYNTHIA)  # and wall, fence, pole
@@ -153,24 +146,10 @@ _NOT_IN_SYNTHIA13 = (3, 4, 5, *_NOT_IN_SYNTHIA)  # and wall, fence, pole
 SYNTHIA16 = LabelSpace(
     "synthia16", tuple(c for i, c in enumerate(CITYSCAPES19.classes) if i not in _NOT_IN_SYNTHIA)
 )
+CAMVID11 = _built_in("camvid11", _TABLES["camvid11_train_ids"])
 
-CAMVID11 = LabelSpace(
-    "camvid11",
-    (
-        LabelClass("road", (128, 64, 128), (0,)),
-        LabelClass("sidewalk", (244, 35, 232), (1,)),
-        LabelClass("building", (70, 70, 70), (2,)),
-        LabelClass("fence", (190, 153, 153), (4, 3)),
-        LabelClass("pole", (153, 153, 153), (5,)),
-        LabelClass("sign", (220, 220, 0), (7, 6)),
-        LabelClass("vegetation", (107, 142, 35), (8, 9)),
-        LabelClass("sky", (70, 130, 180), (10,)),
-        LabelClass("person", (220, 20, 60), (11,)),
-        LabelClass("bicyclist", (255, 0, 0), (12, 17, 18)),
-        LabelClass("car", (0, 0, 142), (13, 14, 15, 16)),
-    ),
-)
-"""The 11 classes of the SegNet split of CamVid: lights are signs, walls fences, trucks and buses cars."""
+CITYSCAPES_ID_TO_TRAIN_ID: Mapping[int, int] = _train_id_of_id(_TABLES["cityscapes_ids"])
+SYNTHIA_ID_TO_TRAIN_ID: Mapping[int, int] = _train_id_of_id(_TABLES["synthia_ids"])
 
 LABEL_SPACES: Mapping[str, LabelSpace] = {s.name: s for s in (CITYSCAPES19, SYNTHIA16, CAMVID11)}
 
@@ -259,18 +238,3 @@ def suggest(word: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(re.sub(r"[-\s]", "_", word.lower()), known, n=1, cutoff=0.5)
     listing = "choose from " + ", ".join(known)
     return f"did you mean {near[0]!r}? ({listing})" if near else listing
-
-
-# Cityscapes ``id`` (labelIds files, also GTA5's ids) → trainId. Source: cityscapesscripts ``helpers/labels.py``.
-CITYSCAPES_ID_TO_TRAIN_ID: Mapping[int, int] = {
-    7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10,
-    24: 11, 25: 12, 26: 13, 27: 14, 28: 15, 31: 16, 32: 17, 33: 18,
-    **dict.fromkeys((0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30, 34), IGNORE),
-}  # fmt: skip
-
-# SYNTHIA-RAND-CITYSCAPES class → trainId. Source: the data set's own README (classes 0 to 22).
-SYNTHIA_ID_TO_TRAIN_ID: Mapping[int, int] = {
-    1: 10, 2: 2, 3: 0, 4: 1, 5: 4, 6: 8, 7: 5, 8: 13, 9: 7, 10: 11, 11: 18, 12: 17,
-    15: 6, 16: 9, 17: 12, 18: 14, 19: 15, 20: 16, 21: 3,
-    **dict.fromkeys((0, 13, 14, 22), IGNORE),
-}  # fmt: skip

@@ -7,6 +7,7 @@ import importlib
 import sys
 import typing
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from tyro.conf import Positional
@@ -28,34 +29,11 @@ example:
   iccld completion fish > ~/.config/fish/completions/iccld.fish
 """
 
-# Each asks `iccld completion --words …` with the words so far, the last one being completed. No answer means files.
-_BASH = """\
-_iccld() {
-    local answers
-    answers=$(iccld completion --words "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
-    local IFS=$'\\n'
-    COMPREPLY=($(compgen -W "$answers" -- "${COMP_WORDS[COMP_CWORD]}"))
-}
-complete -o bashdefault -o default -F _iccld iccld
-"""
-_ZSH = """\
-_iccld() {
-    local -a answers
-    answers=(${(f)"$(iccld completion --words "${(@)words[2,CURRENT]}" 2>/dev/null)"})
-    if (( ${#answers} )); then compadd -- $answers; else _files; fi
-}
-compdef _iccld iccld
-"""
-_FISH = """\
-function __iccld_answers
-    set -l words (commandline -opc) (commandline -ct)
-    iccld completion --words $words[2..-1] 2>/dev/null
-end
-complete -c iccld -n 'count (__iccld_answers) >/dev/null' -f -a '(__iccld_answers)'
-"""
+# The scripts lie beside this file. Each asks `iccld completion --words …` with the words so far, the last one being
+# completed. No answer means files.
+_SHELLS = ("bash", "zsh", "fish")
 _RUNS = {"train": TrainArgs, "data cache": DataCacheArgs}
 """Commands that take a preset and read their flags after it."""
-_SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
 def main(rest: Sequence[str], commands: Mapping[str, str]) -> int:
@@ -74,9 +52,9 @@ def main(rest: Sequence[str], commands: Mapping[str, str]) -> int:
     if not rest or rest[0] in ("-h", "--help"):
         (sys.stdout if rest else sys.stderr).write(_USAGE)
         return 0 if rest else 2
-    if rest[0] not in _SCRIPTS:
-        raise InputError(f"unknown shell {rest[0]!r}; {suggest(rest[0], list(_SCRIPTS))}")
-    sys.stdout.write(_SCRIPTS[rest[0]])
+    if rest[0] not in _SHELLS:
+        raise InputError(f"unknown shell {rest[0]!r}; {suggest(rest[0], _SHELLS)}")
+    sys.stdout.write(Path(__file__).with_suffix(f".{rest[0]}").read_text(encoding="utf-8"))
     return 0
 
 
@@ -103,7 +81,7 @@ def complete(words: Sequence[str], commands: Mapping[str, str]) -> list[str]:
 
 def _in_command(name: str, entry: str, before: Sequence[str], last: str) -> Sequence[str]:
     if name == "completion":
-        return list(_SCRIPTS)
+        return _SHELLS
     if name in (*_RUNS, "presets") and not before and not last.startswith("-"):
         return list(PRESETS)
     module, _, target = entry.partition(":")
