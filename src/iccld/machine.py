@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import platform
 import re
 import signal
 import sys
@@ -113,7 +114,7 @@ def _glibc() -> ctypes.CDLL | None:
 def end_with_parent(number: int = signal.SIGTERM) -> None:
     """Makes this process get a signal (``number``) when its parent ends, however that ends."""
     parent = os.getppid()
-    if sys.platform == "linux":
+    if platform.system() == "Linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
         if os.getppid() != parent:  # it ended in between
             os.kill(os.getpid(), number)

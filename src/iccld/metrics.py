@@ -131,7 +131,8 @@ class Scores:
         size = len(scores.classes)
         if [len(row) for row in scores.confusion] != [size] * size or len(scores.unlabeled) != size:
             raise InputError(f"scores: the counts are not those of {size} classes")
-        return replace(scores, **dict.fromkeys(undefined, math.nan))
+        unknown: dict[str, Any] = dict.fromkeys(undefined, math.nan)
+        return replace(scores, **unknown)
 
 
 def scores_from_confusion(
