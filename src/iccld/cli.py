@@ -21,14 +21,11 @@ from iccld.labels import suggest
 
 @dataclass(frozen=True)
 class Command:
-    """One command: its words, its line in the help, and where it lives.
+    """One command: the one or two words that the user types, its line in the help, and where it lives.
 
-    Attributes:
-        name: what the user types, one or two words.
-        help: one line for ``iccld --help``.
-        entry: ``module:object`` within ``iccld.commands``, imported when the command is asked for. The
-            object is a dataclass with ``run() -> int`` whose fields tyro turns into flags, or a function
-            ``main(rest) -> int`` that reads its own arguments.
+    The entry is ``module:object`` within ``iccld.commands``, imported when the command is asked for. The object is a
+    dataclass with ``run() -> int`` whose fields tyro turns into flags, or a function ``main(rest) -> int`` that reads
+    its own arguments.
     """
 
     name: str

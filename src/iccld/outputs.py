@@ -192,7 +192,7 @@ def claiming(folder: Path, command: str, names: Iterable[str]) -> Iterator[None]
     Args:
         folder: may be new.
         command: what is noted, for example ``predict``.
-        names: files and folders directly below it that the command writes.
+        names: what the command writes directly below it.
 
     Raises:
         InputError: one of these is there, and the command has not been at work in this folder before.

@@ -18,15 +18,7 @@ from iccld.labels import suggest
 
 @dataclass(frozen=True)
 class Preset:
-    """A named configuration.
-
-    Attributes:
-        summary: one line.
-        command: how to start it.
-        hardware: what it is meant for, with the time it takes there.
-        expected: measured target mIoU with its source, or "not run here".
-        config: the settings.
-    """
+    """A named configuration: what it is for, and the measured target mIoU with its source or "not run here"."""
 
     summary: str
     command: str

@@ -154,11 +154,7 @@ def unread_settings(config: TrainConfig) -> list[str]:
 
 
 def refuse_unread(config: TrainConfig, chosen: Iterable[str]) -> None:
-    """Refuses settings that somebody has chosen and the run would ignore.
-
-    Args:
-        config: of the run.
-        chosen: dotted names of the settings that are not the defaults of preset and method.
+    """Refuses settings that somebody has chosen, given by their dotted names, and the run would ignore.
 
     Raises:
         InputError: names the first and what reads it.

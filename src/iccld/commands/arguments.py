@@ -54,14 +54,10 @@ def parse(target: Any, words: Sequence[str], *, prog: str, **settings: Any) -> A
 
 
 def check_values(values: Any, prefix: str = "--") -> None:
-    """Refuses values that are not of the types of a dataclass's fields, or beyond their ranges.
-
-    Args:
-        values: an instance; fields may be such dataclasses themselves.
-        prefix: what its flags begin with.
+    """Refuses values of a dataclass that are not of its fields' types, or beyond their ranges.
 
     Raises:
-        InputError: names the flag and what it takes.
+        InputError: names the flag, which begins with ``prefix``, and what it takes.
     """
     for name, hint in get_type_hints(type(values), include_extras=True).items():
         value, flag = getattr(values, name), f"{prefix}{name.replace('_', '-')}"

@@ -37,14 +37,9 @@ _RUNS = {"train": TrainArgs, "data cache": DataCacheArgs}
 
 
 def main(rest: Sequence[str], commands: Mapping[str, str]) -> int:
-    """Runs ``iccld completion``.
+    """Runs ``iccld completion`` with the words after it; returns the exit code.
 
-    Args:
-        rest: the words after it.
-        commands: what ``iccld`` knows: name → ``module:object`` within ``iccld.commands``.
-
-    Returns:
-        The exit code.
+    ``commands`` has what ``iccld`` knows: name → ``module:object`` within ``iccld.commands``.
     """
     if rest and rest[0] == "--words":
         sys.stdout.writelines(f"{answer}\n" for answer in complete(rest[1:], commands))
@@ -59,15 +54,7 @@ def main(rest: Sequence[str], commands: Mapping[str, str]) -> int:
 
 
 def complete(words: Sequence[str], commands: Mapping[str, str]) -> list[str]:
-    """Completes a command line.
-
-    Args:
-        words: after ``iccld``; the last one, perhaps empty, is to be completed.
-        commands: name → ``module:object``.
-
-    Returns:
-        What it may become, sorted; nothing where a file may stand.
-    """
+    """What the last of the words after ``iccld`` may become, sorted; nothing where a file may stand."""
     *before, last = words or ("",)
     answers: list[str] = [] if before else ["--help", "--version"]
     for name, entry in commands.items():
@@ -94,12 +81,7 @@ def _in_command(name: str, entry: str, before: Sequence[str], last: str) -> Sequ
 
 
 def flags_of(kind: Any, prefix: str = "") -> dict[str, tuple[str, ...]]:
-    """The flags that tyro makes of a dataclass, each with the values to choose from.
-
-    Args:
-        kind: the dataclass.
-        prefix: what its flags begin with.
-    """
+    """The flags that tyro makes of a dataclass, each with the values to choose from."""
     flags: dict[str, tuple[str, ...]] = {}
     for name, hint in typing.get_type_hints(kind, include_extras=True).items():
         name, annotations = name.replace("_", "-"), getattr(hint, "__metadata__", ())

@@ -92,10 +92,8 @@ def finish_run(
 def load_runs(folders: list[Path], *, device: str = "auto", threads: int = 0) -> list[Subject]:
     """Reads runs for a report; a finished one that was never measured for a report is measured now.
 
-    Args:
-        folders: of runs; their names on the page are as short as tells them apart.
-        device: to measure on.
-        threads: CPU threads for that; 0 for automatic.
+    Their names on the page are as short as tells them apart. ``device`` and ``threads`` (0 for automatic) are for
+    measuring.
 
     Raises:
         InputError: a folder is no run, has logged nothing yet, or holds files that cannot be read.

@@ -67,12 +67,7 @@ def is_first_rank() -> bool:
 
 
 def check_places(config: TrainConfig, out: Path, json: Path | None = None) -> None:
-    """Refuses a folder for the run, and others, that are not this run's to write to.
-
-    Args:
-        config: of the run.
-        out: its folder.
-        json: the file of ``--json``.
+    """Refuses a folder for the run, caches, and a file of ``--json`` that are not this run's to write to.
 
     Raises:
         InputError: the folder holds something else, or outputs would lie among the data.
