@@ -16,7 +16,7 @@ from iccld.bench.plan import Plan, Variant, read_plan
 from iccld.bench.results import Result, read_results
 from iccld.bench.standings import learning_curve
 from iccld.bench.tables import Column
-from iccld.reporting.canvas import FAINT_INK, FONT_SIZE, INK, new_figure, save_png
+from iccld.reporting.charts import FAINT_INK, FONT_SIZE, INK, new_figure, save_png
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

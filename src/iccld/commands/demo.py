@@ -93,7 +93,7 @@ def _report(config: TrainConfig, data: RunData, out: Path) -> None:
     """Writes results, table, pictures and page of both models, and prints what ICCLD gains."""
     from iccld.commands.run_report import load_runs
     from iccld.reporting.curves import curves
-    from iccld.reporting.html.report import write_report
+    from iccld.reporting.report import write_report
     from iccld.reporting.tables import scores_table
 
     assert data.val is not None
