@@ -60,7 +60,7 @@ class EvaluateArgs:
     """Folder of the data set."""
     split: OptionalName = None
     """Part of the data set: val by default, or the only part that there is."""
-    look: Literal["game", "camera"] = "camera"
+    look: Literal["game", "camera", "night"] = "camera"
     """Of street_scenes: which rendering style."""
     predictions: OptionalFolder = None
     """Predicted label maps, to measure without a model."""
