@@ -1,7 +1,7 @@
 """Draws a street scene and its labels from a seed, with all 19 Cityscapes classes.
 
-``game`` is crisp and vivid like a video game, ``camera`` imitates photographs by day and ``night`` by street light. They
-differ in palette, texture, light, noise, optics, camera geometry and statistics.
+``game`` is crisp and vivid like a video game, ``camera`` imitates photographs by day and ``night`` by street light.
+They differ in palette, texture, light, noise, optics, camera geometry and statistics.
 """
 
 from __future__ import annotations

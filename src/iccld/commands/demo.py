@@ -33,7 +33,7 @@ Your own labeled source as well: add --data.source folder --data.source-root MY_
 
 @dataclass(frozen=True)
 class DemoArgs:
-    """Trains on street scenes of a "game" look with labels, and adapts to a "camera" look without.
+    """Trains on labeled street scenes of a game by day, and adapts to unlabeled photographs by night.
 
     Trains source-only, then ICCLD for as many steps, and leaves a report, a table, pictures, curves and both models.
     Example: iccld demo --out runs/demo
