@@ -27,8 +27,7 @@ from timing import describe_command
 from iccld.data.image_files import is_image_name, read_image
 from iccld.files import write_json
 from iccld.inference.export import ExportGraph, export_model
-from iccld.inference.exported import load_exported
-from iccld.inference.openvino_precision import open_core
+from iccld.inference.exported import load_exported, open_core
 from iccld.inference.segmenter import load_model
 from iccld.models.iccld import ICCLD
 from iccld.reporting.environment import describe_code, describe_machine

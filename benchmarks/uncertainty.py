@@ -11,7 +11,7 @@ own validation split, in turn:
 - ICCLD's first answer after temperature scaling (Guo et al. 2017). The temperature is fitted without target labels, on
   source images in target colors and on the parts of them that ClassMix pastes on target images.
 
-Figures are those of ``iccld.inference.trust.evaluate_trust``, with their mean and standard deviation over seeds.
+Figures are those of ``iccld.inference.review.evaluate_trust``, with their mean and standard deviation over seeds.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ from iccld.assembly import build_method, build_val
 from iccld.assembly.datasets import open_training
 from iccld.config import TrainConfig, from_dict
 from iccld.files import write_json
+from iccld.inference.review import evaluate_trust
 from iccld.inference.segmenter import Segmenter, load_model
-from iccld.inference.trust import evaluate_trust
 from iccld.labels import IGNORE, LabelSpace, protocol_of
 from iccld.models.iccld import ICCLD
 from iccld.models.images import Images
 from iccld.models.prediction import Prediction, entropy
+from iccld.models.settings import PredictSettings
 from iccld.reporting.environment import describe_code, describe_machine
 from iccld.resizing import resize_image, resize_label
 
@@ -148,7 +149,9 @@ def main() -> None:
 
     def measure(name: str, model: Segmenter, run: Path, **settings: int) -> None:
         val = build_val(_config(run))
-        scores, trust = evaluate_trust(model, val, protocol_of(model.label_space), **settings)
+        scores, trust = evaluate_trust(
+            model, val, protocol_of(model.label_space), PredictSettings(**settings)
+        )
         rows.setdefault(name, []).append({"miou": scores.miou, **trust})
 
     for run in arguments.diffusion:

@@ -168,7 +168,7 @@ def test_evaluate_is_called_in_one_of_two_ways(
         (("--predictions", labels, "--labels", labels), "label maps need a --protocol"),
         (("--predictions", labels, "--labels", labels, "--protocol", "camvid"), "did you mean 'camvid11'"),
         ((model, *data, "--protocol", "cityscape19"), "did you mean 'cityscapes19'"),
-        ((model, *data, "--steps", 0), "steps is 0"),
+        ((model, *data, "--steps", 0), "steps = 0 must be"),
         ((model, *data, "--limit", 0), "limit is 0"),
         ((model, *data, "--device", "tpu"), "device 'tpu' cannot be used"),
         ((model, *data, "--threads", -1), "threads is -1"),
@@ -223,7 +223,7 @@ def test_bad_inputs_are_refused_before_any_work(
         ((model, image, tmp_path / "gone.png"), "gone.png: no such file"),
         ((model, tmp_path / "*.jpg"), "matches no image"),
         ((model, image, "--write"), "--write names nothing"),
-        ((model, image, "--overlap", 1), "overlap is 1"),
+        ((model, image, "--overlap", 1), "overlap = 1.0 must be"),
         ((model,), "no input"),
         ((tmp_path / "no_model", image), "no_model"),
     ):

@@ -25,8 +25,7 @@ from iccld.cli import main
 from iccld.data.street_scenes import StreetScenes
 from iccld.inference import export
 from iccld.inference.export import ExportGraph
-from iccld.inference.exported import load_exported
-from iccld.inference.openvino_precision import open_core
+from iccld.inference.exported import load_exported, open_core
 from iccld.inference.segmenter import load_model
 from iccld.labels import CITYSCAPES19
 from iccld.models.iccld import ICCLD
@@ -87,8 +86,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             torch.nn.init.normal_(weight, std=0.05)
     model.save_pretrained(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "_trace", _once(export._trace))
-        patch.setattr(export, "_to_onnx", _once(export._to_onnx))
+        patch.setattr(export, "_convert", _once(export._convert))
         patch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # traced sizes are symbols, no numbers
         for name in FORMATS:
             words = ["export", str(folder), "--format", name, "--steps", str(STEPS), "--draws", str(DRAWS)]

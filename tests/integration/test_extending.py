@@ -68,7 +68,7 @@ def test_dataset_without_files_can_be_measured(examples: ModuleType) -> None:
     dataset = examples.Stripes()
     assert isinstance(dataset, SegmentationDataset)
     model = ICCLD(CITYSCAPES19, width=48).eval()
-    scores = evaluate_model(model, dataset, PROTOCOLS["cityscapes19"], limit=2)
+    scores = evaluate_model(model, dataset, PROTOCOLS["cityscapes19"], indices=range(2))
     assert 0 <= scores.miou <= 100
 
 

@@ -18,14 +18,24 @@ from jaxtyping import Float32, UInt8
 from PIL import Image as PillowImage
 
 from iccld.documents import Length, Range
-from iccld.inference.class_key import CLASSES, LEGEND, class_list, draw_legend
 from iccld.inference.exported import ExportedSegmenter
 from iccld.inference.label_ids import index_to_id
-from iccld.inference.rendering import Image, LabelMap, colorize, heat_map, overlay
+from iccld.inference.rendering import (
+    CLASSES,
+    LEGEND,
+    Image,
+    LabelMap,
+    class_list,
+    colorize,
+    draw_legend,
+    heat_map,
+    overlay,
+)
 from iccld.inference.segmenter import PredictSettings, Segmenter, load_segmenter, predict_image
 from iccld.labels import IGNORE, LabelSpace
 from iccld.models.iccld import ICCLD
 from iccld.models.prediction import Prediction
+from iccld.models.settings import Precision
 
 MAX_STEPS, MAX_DRAWS = 8, 16
 VIEW_SIDE = 1600
@@ -41,14 +51,14 @@ class AppModel:
         segmenter: predicts.
         shown: its classes in the colors of the page: those of the first model, where both have a class.
         device: where it computes.
-        precision: what it computes in; see ``iccld.inference.segmenter.PredictSettings``.
+        precision: what it computes in; see ``iccld.models.settings.PredictSettings``.
     """
 
     name: str
     segmenter: Segmenter
     shown: LabelSpace
     device: str = "cpu"
-    precision: str = "auto"
+    precision: Precision = "auto"
 
     def predict(self, image: np.ndarray, steps: int, draws: int) -> Prediction:
         """Predicts one RGB image (h, w, 3), uint8; an exported model keeps its own steps K and draws N."""
@@ -73,7 +83,7 @@ class AppModel:
 
 
 def load_models(
-    sources: Sequence[str], *, device: str = "auto", threads: int = 0, precision: str = "auto"
+    sources: Sequence[str], *, device: str = "auto", threads: int = 0, precision: Precision = "auto"
 ) -> list[AppModel]:
     """Loads the models of the page and has each predict a small gray image, so that the first visitor does not wait.
 
@@ -81,7 +91,7 @@ def load_models(
         sources: saved models, hub ids or exported files.
         device: see ``iccld.inference.segmenter.load_segmenter``, also for ``threads`` and errors.
         threads: CPU threads.
-        precision: see ``iccld.inference.segmenter.PredictSettings``.
+        precision: see ``iccld.models.settings.PredictSettings``.
     """
     models: list[AppModel] = []
     for source, name in zip(sources, short_names(sources), strict=True):

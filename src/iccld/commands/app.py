@@ -7,9 +7,10 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from iccld.commands.flags import Precision, Threads
+from iccld.commands.flags import Threads
 from iccld.documents import Range
 from iccld.errors import InputError
+from iccld.models.settings import Precision
 
 
 @dataclass(frozen=True)

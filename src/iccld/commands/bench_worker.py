@@ -167,16 +167,17 @@ def _seconds_until(step: int, paces: Mapping[int, float]) -> float:
 
 def _measure(config: TrainConfig, folder: Path, settings: list[tuple[int, int]]) -> list[dict[str, Any]]:
     from iccld.assembly import build_val
+    from iccld.inference.review import evaluate_trust
     from iccld.inference.segmenter import load_segmenter
-    from iccld.inference.trust import evaluate_trust
     from iccld.labels import protocol_of
+    from iccld.models.settings import PredictSettings
 
     model = load_segmenter(str(folder), device=config.device, threads=config.threads)
     val = build_val(config)
     protocol = protocol_of(model.label_space)
     measured = []
     for steps, draws in settings:
-        scores, trust = evaluate_trust(model, val, protocol, steps=steps, draws=draws)
+        scores, trust = evaluate_trust(model, val, protocol, PredictSettings(steps, draws))
         iou = {name: None if value is None else round(value, 3) for name, value in scores.iou.items()}
         measured.append(
             {"steps": steps, "draws": draws, "miou": round(scores.miou, 4), "iou": iou}

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, Positional
 
 from iccld.commands.data_cache import DataCacheArgs
 from iccld.commands.train import TrainArgs
@@ -89,7 +89,7 @@ def flags_of(kind: Any, prefix: str = "") -> dict[str, tuple[str, ...]]:
             continue
         plain = typing.get_args(hint)[0] if annotations else hint
         if dataclasses.is_dataclass(plain):
-            flags |= flags_of(plain, f"{prefix}{name}.")
+            flags |= flags_of(plain, prefix if OmitArgPrefixes in annotations else f"{prefix}{name}.")
         elif plain is bool:
             flags |= {f"--{prefix}{name}": (), f"--{prefix}no-{name}": ()}
         else:

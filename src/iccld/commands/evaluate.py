@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,18 +14,16 @@ from iccld.commands.flags import (
     OptionalFolder,
     OptionalModel,
     OptionalName,
-    OptionalSize,
-    Overlap,
-    Precision,
+    Prediction,
     Threads,
 )
 from iccld.commands.output import STDOUT, human_text, write_result
 from iccld.errors import InputError
-from iccld.labels import PROTOCOLS, LabelSpace, custom_protocol, get_protocol, protocol_of
+from iccld.labels import PROTOCOLS, custom_protocol, get_protocol, protocol_of
+from iccld.models.settings import PredictSettings
 from iccld.outputs import Places
 
 if TYPE_CHECKING:
-    from iccld.data.datasets import SegmentationDataset
     from iccld.inference.segmenter import Segmenter
     from iccld.reporting.record import Record
 
@@ -74,21 +71,9 @@ class EvaluateArgs:
     """Where to write the scores and the confusion counts."""
     report: OptionalFile = None
     """Where to write a page with classes, confusion, images and calibration; beside --json if that is given."""
-    steps: OptionalCount = None
-    """Denoising steps K: 1 by default, or what an exported model was made with."""
-    draws: OptionalCount = None
-    """Noise draws N whose probabilities are averaged: 1 by default, or what an exported model was made with."""
-    window: OptionalSize = None
-    """Height and width of a sliding window in pixels. By default each image is taken whole."""
-    overlap: Overlap = 0.25
-    """Share of a window that the next one covers again."""
-    resize: OptionalSize = None
-    """Height and width that the model sees; scores are taken at the labels' full size. By default the
-    images' own."""
+    settings: Prediction = field(default_factory=PredictSettings)
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
-    precision: Precision = "auto"
-    """fp32, bf16, or auto: bf16 where the device is fast at it, and for an exported file its own."""
     threads: Threads = 0
     """CPU threads; 0 for automatic."""
     limit: OptionalCount = None
@@ -96,12 +81,20 @@ class EvaluateArgs:
 
     def run(self) -> int:
         """Measures, prints a table and writes the JSON."""
-        self._check_outputs()
+        page = self.report
+        if page is None and self.json is not None and self.json != STDOUT:
+            page = self.json.with_suffix(".html")
+        own = self.protocol if self.protocol and self.protocol.endswith(".toml") else None
+        Places(
+            files={"--json": (self.json, "json"), "--report": (page, "html")},
+            data=[self.root, self.predictions, self.labels, own],
+            models=[self.model],
+        ).check()
         with human_text(self.json):
             if self._is_folder_call():
-                record, facts = self._evaluate_folders()
+                record, facts = self._evaluate_folders(reports=page is not None)
             else:
-                record, facts = self._evaluate_model()
+                record, facts = self._evaluate_model(reports=page is not None)
 
             from iccld.reporting.tables import print_scores
 
@@ -109,14 +102,12 @@ class EvaluateArgs:
             print_scores(record.scores)
         # The figures first: a report that cannot be written does not cost them.
         write_result(self.json, record.scores.to_json(**facts))
-        with human_text(self.json):
-            self._write_report(record, facts)
+        if page is not None:
+            with human_text(self.json):
+                self._write_report(page, record, facts)
         return 0
 
-    def _write_report(self, record: Record, facts: Mapping[str, Any]) -> None:
-        path = self._report_path()
-        if path is None:
-            return
+    def _write_report(self, page: Path, record: Record, facts: dict[str, Any]) -> None:
         from iccld.reporting.record import Subject, commit_of
         from iccld.reporting.report import write_report
 
@@ -124,21 +115,7 @@ class EvaluateArgs:
         shown = {**facts, "protocol": record.scores.protocol, "commit": commit_of(record.environment)}
         words = [(name, "" if value is None else _words(value)) for name, value in shown.items()]
         name = Path(self.model).name if self.model else str(self.predictions)
-        print(f"report: {write_report(path, [Subject(name, words, record)])}")
-
-    def _report_path(self) -> Path | None:
-        if self.report is None and self.json is not None and self.json != STDOUT:
-            return self.json.with_suffix(".html")
-        return self.report
-
-    def _check_outputs(self) -> None:
-        """Refuses to write over or among what is read, over a run's own files, or the scores over the page."""
-        own = self.protocol if self.protocol and self.protocol.endswith(".toml") else None
-        Places(
-            files={"--json": (self.json, "json"), "--report": (self._report_path(), "html")},
-            data=[self.root, self.predictions, self.labels, own],
-            models=[self.model],
-        ).check()
+        print(f"report: {write_report(page, [Subject(name, words, record)])}")
 
     def _is_folder_call(self) -> bool:
         folders = [f"--{n}" for n in ("predictions", "labels") if getattr(self, n) is not None]
@@ -154,7 +131,7 @@ class EvaluateArgs:
             raise InputError(f"the data set is missing; {_WAYS}")
         return bool(folders)
 
-    def _evaluate_folders(self) -> tuple[Record, dict[str, Any]]:
+    def _evaluate_folders(self, *, reports: bool) -> tuple[Record, dict[str, Any]]:
         if self.protocol is None:
             names = ", ".join(PROTOCOLS)
             raise InputError(f"label maps need a --protocol; choose from {names}, or name a dataset.toml")
@@ -168,113 +145,76 @@ class EvaluateArgs:
         from iccld.inference.evaluation import evaluate_folders
         from iccld.reporting.record import Record
 
-        environment = self._environment("cpu")
+        environment = self._environment("cpu") if reports else {}
         assert self.predictions is not None
         assert self.labels is not None
         scores = evaluate_folders(self.predictions, self.labels, protocol, own=own)
         record = Record(environment, measured_on=str(self.labels), scores=scores)
         return record, {"predictions": str(self.predictions), "labels": str(self.labels)}
 
-    def _evaluate_model(self) -> tuple[Record, dict[str, Any]]:
+    def _evaluate_model(self, *, reports: bool) -> tuple[Record, dict[str, Any]]:
         if self.protocol is not None and self.protocol != "custom":
             get_protocol(self.protocol)  # a typing error shows before the model is loaded
 
+        from iccld.data.datasets import choose_split, open_dataset
         from iccld.inference.evaluation import evaluate_model, missing_classes
         from iccld.inference.review import Review
-        from iccld.inference.segmenter import PredictSettings, load_segmenter
+        from iccld.inference.segmenter import load_segmenter
+        from iccld.reporting.examples import measured_record
         from iccld.reporting.record import Record
 
         assert self.model is not None
-        settings = PredictSettings(
-            self.steps, self.draws, 0, self.window, self.overlap, self.resize, self.precision
-        )
+        assert self.dataset is not None
         model = load_segmenter(self.model, device=self.device, threads=self.threads)
         space = model.label_space
         protocol = get_protocol(self.protocol, space) if self.protocol else protocol_of(space)
-        dataset = self._open_dataset(protocol.space)
-        missing = missing_classes(model.label_space, protocol)
+        split = choose_split(self.dataset, self.root, self.split, "val")
+        dataset = open_dataset(
+            self.dataset, self.root, split=split, label_space=protocol.space, look=self.look,
+            count=self.limit or _NUM_SCENES, height=_SCENE_SIZE[0], width=_SCENE_SIZE[1], seed=_SCENE_SEED,
+        )  # fmt: skip
+        missing = ", ".join(missing_classes(space, protocol))
         if missing:
-            names = ", ".join(missing)
-            print(f"iccld: warning: the model has no class for {names} ({protocol.name})", file=sys.stderr)
-        wants_report = self._report_path() is not None
-        review = Review(protocol)
+            print(f"iccld: warning: the model has no class for {missing} ({protocol.name})", file=sys.stderr)
+        review = Review(protocol) if reports else None
+        indices = range(min(self.limit or len(dataset), len(dataset)))
         scores = evaluate_model(
-            model,
-            dataset,
-            protocol,
-            steps=self.steps,
-            draws=self.draws,
-            window=self.window,
-            overlap=self.overlap,
-            resize=self.resize,
-            precision=self.precision,
-            limit=self.limit,
-            observe=review if wants_report else None,
+            model, dataset, protocol, settings=self.settings, indices=indices, observe=review
         )
-        if not wants_report:
-            return Record(scores=scores), self._facts(model)
-        from iccld.reporting.examples import measured_record
-
-        record = measured_record(
-            model,
-            dataset,
-            protocol,
-            scores,
-            review,
-            environment=self._environment(self.device, model),
-            measured_on=f"{self.dataset} {self._split()}, {scores.num_images} images",
-            settings=settings,
-        )
-        return record, self._facts(model)
+        record = Record(scores=scores)
+        if review is not None:
+            record = measured_record(
+                model, dataset, protocol, scores, review, environment=self._environment(self.device, model),
+                measured_on=f"{self.dataset} {split}, {scores.num_images} images", settings=self.settings,
+            )  # fmt: skip
+        return record, self._facts(model, split)
 
     def _environment(self, device: str, model: Segmenter | None = None) -> dict[str, Any]:
-        """Where this is measured, if there will be a report to say it."""
-        if self._report_path() is None:
-            return {}
+        """Where this is measured, for the report."""
         import torch
 
         from iccld.compute import choose_device, uses_bf16
         from iccld.reporting.environment import describe_environment
 
         kind = choose_device(device).partition(":")[0]
-        precision = getattr(model, "precision", "") or ("bf16" if uses_bf16(kind, self.precision) else "fp32")
+        bf16 = uses_bf16(kind, self.settings.precision)
+        precision = getattr(model, "precision", "") or ("bf16" if bf16 else "fp32")
         return describe_environment(torch.get_num_threads(), kind, precision)
 
-    def _open_dataset(self, space: LabelSpace) -> SegmentationDataset:
-        from iccld.data.datasets import open_dataset
-
-        assert self.dataset is not None
-        return open_dataset(
-            self.dataset,
-            self.root,
-            split=self._split(),
-            label_space=space,
-            look=self.look,
-            count=self.limit or _NUM_SCENES,
-            height=_SCENE_SIZE[0],
-            width=_SCENE_SIZE[1],
-            seed=_SCENE_SEED,
-        )
-
-    def _split(self) -> str:
-        from iccld.data.datasets import choose_split
-
-        assert self.dataset is not None
-        return choose_split(self.dataset, self.root, self.split, "val")
-
-    def _facts(self, model: Segmenter) -> dict[str, Any]:
+    def _facts(self, model: Segmenter, split: str) -> dict[str, Any]:
         """How the scores came about, for the JSON file."""
+        settings = self.settings
         return {
             "model": self.model,
             "dataset": self.dataset,
             "root": None if self.root is None else str(self.root),
-            "split": self._split(),
-            "steps": self.steps or getattr(model, "steps", 1),
-            "draws": self.draws or getattr(model, "draws", 1),
-            "window": self.window,
-            "overlap": self.overlap,
-            "resize": self.resize,
-            "precision": self.precision,
+            "split": split,
+            "steps": settings.steps or getattr(model, "steps", 1),
+            "draws": settings.draws or getattr(model, "draws", 1),
+            "window": settings.window,
+            "overlap": settings.overlap,
+            "resize": settings.resize,
+            "precision": settings.precision,
             **({"look": self.look} if self.dataset == "street_scenes" else {}),
         }
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from iccld.commands.flags import Count, JsonFile, Model, OptionalFile, OptionalHeight
+from iccld.commands.flags import JsonFile, Model, OptionalFile
 from iccld.commands.output import human_text, write_result
+from iccld.models.settings import Draws, InputHeight, Steps
 from iccld.outputs import Places
 from iccld.progress import busy
 
@@ -32,11 +33,11 @@ class ExportArgs:
     """onnx (.onnx; in the clone: pip install '.[onnx]') or openvino (.xml; '.[openvino]')."""
     out: OptionalFile = None
     """The file to write. By default model.onnx or model.xml in the model's folder, or here for a hub id."""
-    steps: Count = 1
+    steps: Steps = 1
     """Denoising steps K, fixed in the graph."""
-    draws: Count = 1
+    draws: Draws = 1
     """Noise draws N whose probabilities are averaged, fixed in the graph."""
-    input_height: OptionalHeight = None
+    input_height: InputHeight | None = None
     """Height that images are scaled to; 0 takes them as they are. By default the model's own, the one trained at."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """What the network computes in, on every processor. bf16 is for openvino alone; scaling, normalization, softmax
@@ -52,30 +53,21 @@ class ExportArgs:
 
         folder = Path(self.model)
         out = self.out or (folder if folder.is_dir() else Path()) / f"model{SUFFIXES[self.format]}"
+        weights = out.with_suffix(".bin")
         files = {"--out": (out, "graph"), "--json": (self.json, "json")}
         if self.format == "openvino" and not out.exists():
-            files["--out (weights)"] = (out.with_suffix(".bin"), "graph")
+            files["--out (weights)"] = (weights, "graph")
         Places(files=files, models=[self.model]).check()
         model = load_model(self.model, device="cpu")
+        fixed: dict[str, Any] = {"steps": self.steps, "draws": self.draws, "precision": self.precision}
         with busy(f"exporting {self.model} to {self.format}", hint="a minute or two"):
-            export_model(
-                model,
-                out,
-                self.format,
-                steps=self.steps,
-                draws=self.draws,
-                input_height=self.input_height,
-                precision=self.precision,
-            )
-        written = (out, out.with_suffix(".bin")) if self.format == "openvino" else (out,)
-        size = sum(file.stat().st_size for file in written)
+            export_model(model, out, self.format, input_height=self.input_height, **fixed)
+        size = sum(file.stat().st_size for file in (out, *([weights] if self.format == "openvino" else [])))
         with human_text(self.json):
             print(
                 f"exported: {out} ({size / 2**20:.1f} MiB, K = {self.steps}, N = {self.draws}, {self.precision})"
             )
             print(f"predict with: iccld predict {out} IMAGES --out OUT")
         facts = {"model": self.model, "out": str(out), "format": self.format, "bytes": size}
-        write_result(
-            self.json, {**facts, "steps": self.steps, "draws": self.draws, "precision": self.precision}
-        )
+        write_result(self.json, {**facts, **fixed})
         return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -15,11 +15,8 @@ from iccld.commands.flags import (
     Model,
     OptionalCount,
     OptionalSeconds,
-    OptionalSize,
     OutFolder,
-    Overlap,
-    Precision,
-    Seed,
+    Prediction,
     Threads,
 )
 from iccld.commands.output import human_text, print_failures, write_result
@@ -27,13 +24,14 @@ from iccld.documents import Range
 from iccld.errors import InputError
 from iccld.exits import interruption_by
 from iccld.locks import working_in
+from iccld.models.settings import PredictSettings
 from iccld.outputs import Places, claiming, places_of, require_own
 
 if TYPE_CHECKING:
     from iccld.data.description import Description
-    from iccld.inference.inputs import InputImage, InputVideo
+    from iccld.inference.inputs import InputVideo
     from iccld.inference.label_ids import IdKind
-    from iccld.inference.segmenter import PredictSettings, Segmenter
+    from iccld.inference.segmenter import Segmenter
 
 Kind = Literal["labels", "color", "overlay", "uncertainty"]
 
@@ -66,10 +64,6 @@ class PredictArgs:
     """Images, videos, globs, folders, cameras (camera:0) or addresses (rtsp://…, http://…)."""
     out: OutFolder
     """Folder to write to. Files that an earlier call wrote there are replaced, others never."""
-    steps: OptionalCount = None
-    """Denoising steps K: 1 by default, or what an exported model was made with."""
-    draws: OptionalCount = None
-    """Noise draws N whose probabilities are averaged: 1 by default, or what an exported model was made with."""
     write: Annotated[tuple[Kind, ...] | None, arg(metavar="KIND...", help_behavior_hint="")] = None
     """What to write: one or more of labels, color, overlay and uncertainty. By default all four of images and the
     overlay of videos."""
@@ -83,69 +77,38 @@ class PredictArgs:
     ids: Annotated[str, arg(metavar="train|index|cityscapes|FILE")] = "train"
     """Numbers in the label maps: train for Cityscapes trainIds (class indices if a class has none), index for
     the model's class indices, cityscapes for Cityscapes labelIds, or a dataset.toml for the ids of its labels."""
-    window: OptionalSize = None
-    """Height and width of a sliding window in pixels. By default each image is taken whole."""
-    overlap: Overlap = 0.25
-    """Share of a window that the next one covers again."""
-    resize: OptionalSize = None
-    """Height and width that the model sees; outputs have the image's size. By default the image's own."""
+    settings: Prediction = field(default_factory=PredictSettings)
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
-    precision: Precision = "auto"
-    """fp32, bf16, or auto: bf16 where the device is fast at it, and for an exported file its own."""
     threads: Threads = 0
     """CPU threads; 0 for automatic."""
-    seed: Seed = 0
-    """Seed of the noise."""
     json: JsonFile = None
     """Where to write what was predicted and what failed."""
 
     def run(self) -> int:
         """Predicts; 1 if some inputs could not be."""
-        from iccld.inference.class_key import CLASSES, LEGEND
         from iccld.inference.inputs import find_inputs, split_inputs
         from iccld.inference.media import OUTPUT_KINDS
-        from iccld.inference.segmenter import PredictSettings
+        from iccld.inference.rendering import CLASSES, LEGEND
+        from iccld.inference.segmenter import load_segmenter
+        from iccld.inference.video import Limits
 
         if self.write == ():
             raise InputError("--write names nothing; give one or more of labels color overlay uncertainty")
-        if (self.smoothing, self.max_frames, self.seconds) != (0.0, None, None):
-            self._check_video_flags()
         self._check_places()
-        settings = PredictSettings(
-            self.steps, self.draws, self.seed, self.window, self.overlap, self.resize, self.precision
-        )
+        limits = Limits(self.max_frames, self.seconds)
         ids = _read_ids(self.ids)
         images, videos = split_inputs(find_inputs(self.inputs, out=self.out))
-        names = (*OUTPUT_KINDS, CLASSES, LEGEND)
         require_own(self.out, "predict", CLASSES, "predictions of iccld")
-        with working_in(self.out), claiming(self.out, "predict", names):
-            return self._predict(images, videos, settings, ids)
-
-    def _predict(
-        self,
-        images: list[InputImage],
-        videos: list[InputVideo],
-        settings: PredictSettings,
-        ids: IdKind | Description,
-    ) -> int:
-        from iccld.inference.media import OUTPUT_KINDS, predict_files
-        from iccld.inference.segmenter import load_segmenter
-
-        model = load_segmenter(self.model, device=self.device, threads=self.threads)
-        with human_text(self.json):
-            failures: list[str] = []
-            if images:
-                kinds = self.write or OUTPUT_KINDS
-                failures = predict_files(model, images, self.out, write=kinds, ids=ids, settings=settings)
-                if failures and len(images) == 1 and not videos:
-                    raise InputError(failures[0])
-                done = len(images) - len(failures)
-                print(f"{done} image{'' if done == 1 else 's'} predicted: {self.out}/ ({', '.join(kinds)})")
-            facts = {"model": self.model, "out": str(self.out), "images": len(images) - len(failures)}
-            alone = len(videos) == 1 and not images
-            clips, broken, interrupted = self._predict_videos(model, videos, settings, ids, alone=alone)
-            failures += broken
+        names = (*OUTPUT_KINDS, CLASSES, LEGEND)
+        with working_in(self.out), claiming(self.out, "predict", names), human_text(self.json):
+            model = load_segmenter(self.model, device=self.device, threads=self.threads)
+            failures = self._predict_images(model, images, ids) if images else []
+            done = len(images) - len(failures)
+            clips, interrupted = self._predict_videos(model, videos, ids, limits, failures)
+        if failures and len(images) + len(videos) == 1 and not clips:
+            raise InputError(failures[0])
+        facts = {"model": self.model, "out": str(self.out), "images": done}
         write_result(self.json, {**facts, "videos": clips, "failures": failures})
         what = f"{len(images) + len(videos)} {'inputs' if videos else 'images'}"
         print_failures(f"{len(failures)} of {what} could not be predicted", failures)
@@ -163,71 +126,62 @@ class PredictArgs:
             may_lie_in_data=True,
         ).check()
 
-    def _check_video_flags(self) -> None:
-        """Refuses bad values before a model is loaded."""
-        from iccld.inference.smoothing import TemporalSmoothing
-        from iccld.inference.video import Limits
+    def _predict_images(self, model: Segmenter, images: list[Any], ids: IdKind | Description) -> list[str]:
+        """Predicts images; gives a line for each that could not be."""
+        from iccld.inference.media import OUTPUT_KINDS, predict_files
 
-        TemporalSmoothing(self.smoothing)
-        Limits(self.max_frames, self.seconds)
+        kinds = self.write or OUTPUT_KINDS
+        failures = predict_files(model, images, self.out, write=kinds, ids=ids, settings=self.settings)
+        done = len(images) - len(failures)
+        if done:
+            print(f"{done} image{'' if done == 1 else 's'} predicted: {self.out}/ ({', '.join(kinds)})")
+        return failures
 
     def _predict_videos(
         self,
         model: Segmenter,
         videos: list[InputVideo],
-        settings: PredictSettings,
         ids: IdKind | Description,
-        *,
-        alone: bool,
-    ) -> tuple[list[dict[str, Any]], list[str], KeyboardInterrupt | None]:
+        limits: Any,
+        failures: list[str],
+    ) -> tuple[list[dict[str, Any]], KeyboardInterrupt | None]:
         """Predicts videos one by one until a file is stopped by Ctrl-C or SIGTERM.
 
         Returns:
-            The facts of each, a line for each that is not whole, and what stopped a file.
-
-        Raises:
-            InputError: the only input there is cannot be predicted at all.
+            The facts of each, and what stopped a file; a line for each that is not whole is added to the failures.
         """
-        from iccld.inference.video import VIDEO_OUTPUTS, Limits, predict_video
+        from iccld.inference.inputs import naming
+        from iccld.inference.video import VIDEO_OUTPUTS, predict_video
         from iccld.training.interruption import Interruption
 
         kinds = self.write or VIDEO_OUTPUTS
         clips: list[dict[str, Any]] = []
-        failures: list[str] = []
-        limits = Limits(self.max_frames, self.seconds)
+        options: dict[str, Any] = {
+            "write": kinds,
+            "ids": ids,
+            "settings": self.settings,
+            "smoothing": self.smoothing,
+        }
         for video in videos:
             with Interruption() as interruption:
+                stop = partial(getattr, interruption, "requested")
                 try:
-                    result = predict_video(
-                        model,
-                        video,
-                        self.out,
-                        write=kinds,
-                        ids=ids,
-                        settings=settings,
-                        smoothing=self.smoothing,
-                        limits=limits,
-                        stop=partial(getattr, interruption, "requested"),
-                    )
+                    result = predict_video(model, video, self.out, limits=limits, stop=stop, **options)
                 except InputError as error:
                     if interruption.requested:  # before its first frame
-                        return clips, failures, interruption_by(interruption.signal)
-                    if alone:
-                        raise
-                    failures.append(str(error) if video.title in str(error) else f"{video.title}: {error}")
+                        return clips, interruption_by(interruption.signal)
+                    failures.append(naming(video.title, error))
                     continue
-            print(
-                f"{video.title}: {result.num_frames} frame{'' if result.num_frames == 1 else 's'} "
-                f"({result.seconds:.1f} s) predicted: {self.out}/ ({', '.join(kinds)})",
-                flush=True,
-            )
+            frames = f"{result.num_frames} frame{'' if result.num_frames == 1 else 's'}"
+            of = f"{video.title}: {frames} ({result.seconds:.1f} s)"
+            print(f"{of} predicted: {self.out}/ ({', '.join(kinds)})", flush=True)
             facts = {"frames": result.num_frames, "damaged": result.num_damaged, "seconds": result.seconds}
             clips.append({"video": video.title, **facts})
             if result.problem:
                 failures.append(f"{result.problem}; {result.num_frames} frames are predicted")
             if result.stopped and video.is_file:
-                return clips, failures, interruption_by(interruption.signal)
-        return clips, failures, None
+                return clips, interruption_by(interruption.signal)
+        return clips, None
 
 
 def _read_ids(ids: str) -> IdKind | Description:

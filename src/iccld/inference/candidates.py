@@ -1,4 +1,4 @@
-"""Frames that may be labeled next: scoring all of them, and getting some of them again."""
+"""Frames that may be labeled next: scoring all of them, and writing some of them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
 
 from iccld.data.image_files import read_image, write_png
 from iccld.documents import read_json, reason
 from iccld.errors import InputError
 from iccld.files import printable, write_json
-from iccld.inference.embedding import predict_and_embed
-from iccld.inference.inputs import InputImage, InputVideo
+from iccld.inference.inputs import InputImage, InputVideo, naming
 from iccld.inference.prefetch import read_ahead
-from iccld.inference.ranking import Score, frame_title, score_prediction
+from iccld.inference.ranking import Score, frame_title, predict_and_embed, score_prediction
 from iccld.inference.segmenter import PredictSettings, Segmenter
 from iccld.inference.video_source import open_video
 from iccld.progress import track
@@ -31,47 +30,29 @@ _FRAME = re.compile(r"_\d{6,}\.png\Z")
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image file, or a frame of a video.
+    """An image file, or a frame of a video by its number from 0.
 
     Attributes:
         item: the file.
-        frame: the frame's number in the video, from 0; None for an image.
+        frame: the frame's number; None of an image.
+        score: from 0 (sure) to 1 (clueless).
+        vector: what it looks like, of length 1.
     """
 
     item: InputImage | InputVideo
     frame: int | None = None
+    score: float = field(default=0.0, compare=False)
+    vector: Any = field(default=None, compare=False, repr=False)
 
     @property
     def file(self) -> str:
         """Path of the file, as it is printed."""
-        return printable(str(self.item.path))
+        return self.item.title
 
     @property
     def title(self) -> str:
         """A short name for people."""
         return frame_title(printable(self.item.path.name), self.frame)
-
-
-@dataclass
-class Scan:
-    """What is known of all candidates.
-
-    Attributes:
-        candidates: images first, then the frames of videos.
-        scores: from 0 (sure) to 1 (clueless).
-        vectors: what they look like, of length 1.
-        failures: one line for each file that cannot be read to its end.
-    """
-
-    candidates: list[Candidate] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    vectors: list[np.ndarray] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-
-    @property
-    def embeddings(self) -> Float[np.ndarray, "n d"]:
-        """The vectors in one array."""
-        return np.stack(self.vectors)
 
 
 def scan(
@@ -82,7 +63,7 @@ def scan(
     score: Score = "entropy",
     settings: PredictSettings | None = None,
     every: float = 1.0,
-) -> Scan:
+) -> tuple[list[Candidate], list[str]]:
     """Predicts all candidates once and keeps a score and a short vector of each.
 
     Args:
@@ -93,6 +74,9 @@ def scan(
         settings: steps, draws and sizes.
         every: seconds from one frame of a video to the next that is looked at.
 
+    Returns:
+        Images first, then the frames of videos; and a line for each file that cannot be read to its end.
+
     Raises:
         InputError: ``every`` makes no sense, or the score is the disagreement of draws and there is one draw.
     """
@@ -102,29 +86,31 @@ def scan(
     draws = settings.draws or int(getattr(model, "draws", 1))
     if score == "mutual_information" and draws < 2:
         raise InputError("mutual_information is the disagreement between draws; give --draws 2 or more")
-    found, embed = Scan(), predict_and_embed(model, settings)
+    found: list[Candidate] = []
+    failures: list[str] = []
 
-    def add(candidate: Candidate, read: Callable[[], UInt8[np.ndarray, "h w 3"]]) -> None:
+    def add(item: InputImage | InputVideo, frame: int | None, read: Callable[[], Any]) -> None:
         try:
-            prediction, vector = embed(read())
+            prediction, vector = predict_and_embed(model, read(), settings)
         except InputError as error:
-            message = str(error)
-            found.failures.append(message if candidate.file in message else f"{candidate.file}: {message}")
+            failures.append(naming(Candidate(item).file, error))
             return
-        found.candidates.append(candidate)
-        found.scores.append(score_prediction(prediction, score))
-        found.vectors.append(vector)
+        found.append(Candidate(item, frame, score_prediction(prediction, score), vector))
 
     work = read_ahead(images, lambda item: read_image(item.path))
     for item, result in track(work, len(images), "Scoring"):
-        add(Candidate(item), result)
+        add(item, None, result)
     for video in videos:
         try:
-            for number, image in _track_frames(video, every, found.failures):
-                add(Candidate(video, number), partial(np.asarray, image))
+            with closing(open_video(video)) as source:
+                seconds = None if source.num_frames is None else source.num_frames / float(source.rate)
+            total = None if seconds is None else max(1, round(seconds / every))
+            frames = _frames(video, every, failures)
+            for number, image in track(frames, total, video.title, unit="fps"):
+                add(video, number, partial(np.asarray, image))
         except InputError as error:
-            found.failures.append(str(error))
-    return found
+            failures.append(str(error))
+    return found, failures
 
 
 def write_frames(
@@ -147,17 +133,13 @@ def write_frames(
         InputError: a file cannot be written or removed, or the list of an earlier run's frames is none.
     """
     folder = Path(folder)
-    places = {c: c.item.path for c in candidates if c.frame is None}
-    wanted = [c for c in candidates if c.frame is not None]
-    names = {c: f"{c.item.name}_{c.frame:06d}.png" for c in wanted}
-    _remove_earlier(folder, set(names.values()))
-    for video in dict.fromkeys(c.item for c in wanted):
-        assert isinstance(video, InputVideo)
-        numbers = {c.frame for c in wanted if c.item == video}
+    places = {c: c.item.path if c.frame is None else folder / _frame_name(c) for c in candidates}
+    _remove_earlier(folder, {_frame_name(c) for c in candidates if c.frame is not None})
+    for video in dict.fromkeys(c.item for c in candidates if isinstance(c.item, InputVideo)):
+        numbers = {c.frame for c in candidates if c.item == video}
         for number, image in _frames(video, every, []):
             if number in numbers:
-                candidate = Candidate(video, number)
-                places[candidate] = write_png(folder / names[candidate], image)
+                write_png(places[Candidate(video, number)], image)
                 numbers.remove(number)
             if not numbers:
                 break
@@ -182,6 +164,10 @@ def read_written(folder: str | os.PathLike[str]) -> set[str]:
             f"{record}: is no list of frames that iccld rank wrote; move it away, or choose another --out"
         )
     return set(names)
+
+
+def _frame_name(candidate: Candidate) -> str:
+    return f"{candidate.item.name}_{candidate.frame:06d}.png"
 
 
 def _is_frame(name: str) -> bool:
@@ -209,13 +195,6 @@ def _remove_earlier(folder: Path, names: set[str]) -> None:
                 f"{path}: an earlier run's frame that cannot be removed ({error.strerror})"
             ) from error
     write_json(record, sorted(names))
-
-
-def _track_frames(video: InputVideo, every: float, failures: list[str]) -> Iterator[tuple[int, np.ndarray]]:
-    with closing(open_video(video)) as source:
-        seconds = None if source.num_frames is None else source.num_frames / float(source.rate)
-    total = None if seconds is None else max(1, round(seconds / every))
-    yield from track(_frames(video, every, failures), total, video.title, unit="fps")
 
 
 def _frames(video: InputVideo, every: float, failures: list[str]) -> Iterator[tuple[int, np.ndarray]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,24 +61,14 @@ class Measured:
         return np.asarray(self.truth != IGNORE)
 
 
-Observer = Callable[[Measured], None]
-
-
 def evaluate_model(
     model: Segmenter,
     dataset: SegmentationDataset,
     protocol: Protocol,
     *,
-    steps: int | None = None,
-    draws: int | None = None,
-    window: tuple[int, int] | None = None,
-    overlap: float = 0.25,
-    resize: tuple[int, int] | None = None,
-    precision: str = "auto",
-    seed: int = 0,
-    limit: int | None = None,
-    description: str = "Evaluating",
-    observe: Observer | None = None,
+    settings: PredictSettings | None = None,
+    indices: Sequence[int] | None = None,
+    observe: Callable[[Measured], None] | None = None,
 ) -> Scores:
     """Predicts the images of a labeled data set, each at its own size, and scores the answers.
 
@@ -86,36 +76,24 @@ def evaluate_model(
         model: its class indices are folded into the protocol's space by name and trainId.
         dataset: its labels are folded in the same way.
         protocol: what is counted and averaged.
-        steps: denoising steps; None for 1, or what an exported model has.
-        draws: noise draws averaged per image; None for 1, or what an exported model has.
-        window: (height, width) in pixels of a sliding window; None predicts each image whole.
-        overlap: share of a window that its neighbor covers again, in [0, 1).
-        resize: (height, width) that the model sees; scores are taken at the labels' full size all the same.
-        precision: see ``iccld.inference.segmenter.PredictSettings``.
-        seed: seed of the noise.
-        limit: only the first ``limit`` images.
-        description: what the progress display calls the work.
+        settings: how the images are predicted; scores are taken at the labels' full size.
+        indices: the images to take; all if None.
         observe: called with each image, its answer and its truth.
 
     Raises:
         InputError: the data set has no labels, an image and its label differ in size, a file cannot be read,
             no pixel belongs to a class of the protocol, or an exported model has other settings.
     """
-    settings = PredictSettings(steps, draws, seed, window, overlap, resize, precision)
+    settings = settings or PredictSettings()
     check_settings(model, settings)
     if not dataset.has_labels:
         raise InputError(f"data set {dataset.name} has no labels to measure against; give a labeled split")
-    if limit is not None and limit < 1:
-        raise InputError(f"limit is {limit}; give 1 or more")
-    num_images = len(dataset) if limit is None else min(limit, len(dataset))
+    indices = range(len(dataset)) if indices is None else indices
     answer_table = np.array(model.label_space.lut_to(protocol.space), np.uint8)
     truth_table = np.array(dataset.label_space.lut_to(protocol.space), np.uint8)
     confusion = ConfusionMatrix(len(protocol.space))
-
-    def read(index: int) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h2 w2"]]:
-        return dataset.image(index), dataset.label(index)
-
-    for index, result in track(read_ahead(range(num_images), read), num_images, description):
+    work = read_ahead(indices, lambda index: (dataset.image(index), dataset.label(index)))
+    for index, result in track(work, len(indices), "Evaluating"):
         image, label = result()
         if label.shape != image.shape[:2]:
             raise InputError(
@@ -127,7 +105,7 @@ def evaluate_model(
         confusion.update(torch.from_numpy(answer), torch.from_numpy(truth))
         if observe is not None:
             observe(Measured(index, prediction, answer, truth, answer_table[: len(model.label_space)]))
-    return _scores(confusion, protocol, num_images, dataset.name)
+    return _scores(confusion, protocol, len(indices), dataset.name)
 
 
 def evaluate_folders(
@@ -136,15 +114,13 @@ def evaluate_folders(
     protocol: Protocol,
     *,
     own: Description | None = None,
-    description: str = "Evaluating",
 ) -> Scores:
     """Scores a folder of predicted label maps against a folder of true ones.
 
-    Files are paired by their path below the two folders, Cityscapes endings aside (see
-    ``iccld.inference.pairing.pair_files``). They hold Cityscapes trainIds, as ``iccld predict`` writes
-    them; ``*_labelIds.png`` hold Cityscapes labelIds, and so do files whose names say nothing in a folder where some of
-    them hold ids beyond trainIds; where the protocol's space has classes beyond Cityscapes, files hold its class
-    indices. All are folded into the protocol's space. Lines on stderr tell of labelIds that were recognized, of
+    Files are paired by ``iccld.inference.pairing.pair_files``. They hold Cityscapes trainIds, as ``iccld predict``
+    writes them; ``*_labelIds.png`` hold Cityscapes labelIds, and so do files whose names say nothing in a folder where
+    some of them hold ids beyond trainIds; where the protocol's space has classes beyond Cityscapes, files hold its
+    class indices. All are folded into the protocol's space. Lines on stderr tell of labelIds that were recognized, of
     predictions that no truth asks for, which are left out, and of predicted ids that the protocol has no class for.
 
     Args:
@@ -153,7 +129,6 @@ def evaluate_folders(
         protocol: what is counted and averaged.
         own: a user's ``dataset.toml``: the files hold its ids or colors instead, and ``protocol`` counts in its
             classes.
-        description: what the progress display calls the work.
 
     Raises:
         InputError: no pair, a truth without prediction, a file that cannot be read or holds numbers that mean
@@ -161,29 +136,22 @@ def evaluate_folders(
     """
     pairs, unused = pair_files(Path(predictions_dir), Path(labels_dir))
     if unused:
-        print(
-            f"iccld: {len(unused)} of {len(pairs) + len(unused)} predictions have no label map and are left "
-            f"out, for example {unused[0]}",
-            file=sys.stderr,
+        _note(
+            f"{len(unused)} of {len(pairs) + len(unused)} predictions have no label map and are left out, for example "
+            f"{unused[0]}"
         )
+    guess = own is None and holds_train_ids(protocol.space)
+    guessed = [
+        guess and _hold_label_ids([pair[place] for pair in pairs], what)
+        for place, what in enumerate(("predictions", "label maps"))
+    ]
     confusion = ConfusionMatrix(len(protocol.space))
-    has_label_ids = [False, False]
-    if own is None and holds_train_ids(protocol.space):
-        for place, what in enumerate(("predictions", "label maps")):
-            has_label_ids[place] = _hold_label_ids([pair[place] for pair in pairs], what)
-
-    def read(pair: tuple[Path, Path]) -> tuple[LabelMap, UInt8[np.ndarray, "h2 w2"], RawLabel]:
-        prediction, label = pair
-        stored = read_label(prediction, None if own is None else own.colors)
-        if own is not None:
-            truth = read_label(label, own.colors)
-            return _fold_own(prediction, stored, own), _fold_own(label, truth, own), stored
-        answer = _fold(prediction, stored, protocol.space, has_label_ids[0])
-        return answer, _fold(label, read_label(label), protocol.space, has_label_ids[1]), stored
-
     without: Counter[int] = Counter()
-    for (prediction, label), result in track(read_ahead(pairs, read), len(pairs), description):
-        answer, truth, stored = result()
+    work = read_ahead(
+        pairs, lambda pair: [_read(*args, protocol.space, own) for args in zip(pair, guessed, strict=True)]
+    )
+    for (prediction, label), result in track(work, len(pairs), "Evaluating"):
+        (answer, stored), (truth, _) = result()
         if answer.shape != truth.shape:
             raise InputError(
                 f"{prediction}: is {_size(answer)}, but its label map {label} is {_size(truth)}; "
@@ -192,7 +160,13 @@ def evaluate_folders(
         confusion.update(torch.from_numpy(answer), torch.from_numpy(truth))
         ids, counts = np.unique(stored[(answer == IGNORE) & (truth != IGNORE)], return_counts=True)
         without.update(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
-    _tell_of_misses(without, int(confusion.counts.sum()), protocol)
+    if without:
+        share = without.total() / max(1, int(confusion.counts.sum()))
+        some = ", ".join(map(str, sorted(without)[:8])) + (", …" if len(without) > 8 else "")
+        _note(
+            f"warning: {share:.2%} of the labeled pixels are predicted as ids without a class in "
+            f"{protocol.name} ({some}); they count as missed"
+        )
     return _scores(confusion, protocol, len(pairs), str(labels_dir))
 
 
@@ -209,57 +183,39 @@ def _hold_label_ids(paths: Sequence[Path], what: str) -> bool:
         stored = read_label(path)
         highest = int(stored[stored != IGNORE].max(initial=0))
         if len(CITYSCAPES19) <= highest <= max(CITYSCAPES_ID_TO_TRAIN_ID):
-            print(
-                f"iccld: the {what} hold Cityscapes labelIds ({path} has the id {highest}, trainIds end at 18) and are "
-                "read as such",
-                file=sys.stderr,
+            _note(
+                f"the {what} hold Cityscapes labelIds ({path} has the id {highest}, trainIds end at 18) and are "
+                "read as such"
             )
             return True
     return False
 
 
-def _fold(path: Path, stored: RawLabel, space: LabelSpace, silent_label_ids: bool) -> LabelMap:
-    """Folds the numbers of a label map into a space."""
-    label_ids = holds_label_ids(path) or (silent_label_ids and is_silent(path))
-    table, known = file_to_index(space, label_ids=label_ids)
-    strange = sorted(set(np.unique(stored).tolist()) - known)
-    if strange:
-        kind = (
-            "Cityscapes labelIds"
-            if label_ids
-            else "trainIds"
-            if max(known - {255}) == 18
-            else "class indices"
-        )
-        usual = "" if label_ids else "files with Cityscapes labelIds must be named *_labelIds.png"
-        hint = advise(stored, usual)
-        hint = f"; {hint}" if hint else ""
-        raise InputError(f"{path}: holds the value {strange[0]}, which is none of the {kind}{hint}")
-    return table[stored]
-
-
-def _fold_own(path: Path, stored: RawLabel, own: Description) -> LabelMap:
-    """Folds the ids of a label map of a user's data set into its classes."""
-    table = remap_table(own.ids, own.space, own.space)
-    strange = stored[table[stored] == UNMAPPED]
-    if strange.size:
+def _read(
+    path: Path, silent_label_ids: bool, space: LabelSpace, own: Description | None
+) -> tuple[LabelMap, RawLabel]:
+    """Reads a label map: folded into a space, and as it is stored."""
+    stored = read_label(path, None if own is None else own.colors)
+    if own is not None:
+        table, known = remap_table(own.ids, own.space, own.space), f"ids of {own.path}"
         usual = f"predictions with its ids are written by 'iccld predict --ids {own.path}'"
+    elif holds_label_ids(path) or (silent_label_ids and is_silent(path)):
+        table, known = file_to_index(space, label_ids=True), "Cityscapes labelIds"
+        usual = "write the label map again"
+    else:
+        table, known = file_to_index(space), "trainIds" if holds_train_ids(space) else "class indices"
+        usual = "files with Cityscapes labelIds must be named *_labelIds.png"
+    folded = table[stored]
+    strange = stored[folded == UNMAPPED]
+    if strange.size:
         raise InputError(
-            f"{path}: holds the value {int(strange[0])}, which is no id of {own.path}; {advise(stored, usual)}"
+            f"{path}: holds the value {int(strange.min())}, which is none of the {known}; {advise(stored, usual)}"
         )
-    return table[stored]
+    return folded, stored
 
 
-def _tell_of_misses(without: Mapping[int, int], total: int, protocol: Protocol) -> None:
-    """Says on stderr which predicted ids have no class in the protocol, if there are any."""
-    if without:
-        share = sum(without.values()) / max(1, total)
-        ids = ", ".join(map(str, sorted(without)[:8])) + (", …" if len(without) > 8 else "")
-        print(
-            f"iccld: warning: {share:.2%} of the labeled pixels are predicted as ids without a class in "
-            f"{protocol.name} ({ids}); they count as missed",
-            file=sys.stderr,
-        )
+def _note(text: str) -> None:
+    print(f"iccld: {text}", file=sys.stderr)
 
 
 def _scores(confusion: ConfusionMatrix, protocol: Protocol, num_images: int, source: str) -> Scores:

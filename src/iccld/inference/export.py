@@ -7,13 +7,14 @@ always gets the same answer.
 
 from __future__ import annotations
 
-import contextlib
+import importlib
 import json
 import logging
 import os
+import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,14 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from iccld import __version__
+from iccld.documents import typed
 from iccld.errors import InputError, how_to_install
-from iccld.escaping import shortened
 from iccld.files import write_atomic
-from iccld.inference.exported import FACTS, SMALLEST, SUFFIXES, Format
-from iccld.inference.openvino_precision import Precision, mark_precise
+from iccld.inference.exported import FACTS, SMALLEST, SUFFIXES, Format, Precision
+from iccld.inference.precise_nodes import mark_precise
 from iccld.models.iccld import ICCLD
 from iccld.models.prediction import average_draws, entropy, to_pixels
-from iccld.models.settings import check_settings
+from iccld.models.settings import PredictSettings
 from iccld.resizing import scaled_width
 
 OUTPUTS = ("labels", "probabilities", "uncertainty", "mutual_information")
@@ -159,25 +160,19 @@ def export_model(
             out of range, the backbone cannot be traced, or the file cannot be written.
     """
     path = Path(path)
-    if format not in SUFFIXES:
-        raise InputError(f"format is {shortened(format)}; give onnx or openvino")
+    typed(Format, format, "format")
+    typed(Precision, precision, "precision")
+    height = model.spec.input_height if input_height is None else input_height
+    PredictSettings(steps=steps, draws=draws, input_height=height)
     if path.suffix != SUFFIXES[format]:
         raise InputError(f"{path}: {format} files end with {SUFFIXES[format]}; choose such a name")
-    check_settings(steps=steps, draws=draws, input_height=input_height)
-    if precision not in ("fp32", "bf16"):
-        raise InputError(f"precision is {shortened(precision)}; give fp32 or bf16")
     if precision == "bf16" and format == "onnx":
         raise InputError(
             "ONNX Runtime computes no convolutions in bf16 on CPUs; give fp32, or export to openvino"
         )
-    height = model.spec.input_height if input_height is None else input_height
-    if height and height < SMALLEST:
-        raise InputError(
-            f"input height is {height}; give 0 for the images' own, or {SMALLEST} pixels or more"
-        )
-    save = {"onnx": _save_onnx, "openvino": _save_openvino}[format]
-    {"onnx": _require_onnx, "openvino": _require_openvino}[format]()
-    graph = ExportGraph(model.float().eval(), steps=steps, draws=draws, input_height=height).eval()
+    if 0 < height < SMALLEST:
+        raise InputError(f"input height is {height}; give 0 for the images' own, or {SMALLEST} or more")
+    _require_packages(format)
     facts = {
         "format": "iccld-export",
         "iccld": __version__,
@@ -188,34 +183,63 @@ def export_model(
         "input_height": height,
         "precision": precision,
     }
-    with _quiet():
-        save(_trace(graph, model.spec.backbone), facts, path)
-    return path
+    graph = ExportGraph(model.float().eval(), steps=steps, draws=draws, input_height=height).eval()
+    converted = _convert(graph, facts)
+    if format == "onnx":
+        return write_atomic(path, lambda temporary: converted.save(temporary))
+    return _save_openvino(converted, facts, path)
 
 
-def _not_exported(backbone: str, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:300]
-    return InputError(
-        f"backbone {backbone}: cannot be exported for all sizes ({reason}); choose another backbone for export"
-    )
+def _require_packages(format: Format) -> None:
+    for package in ("onnx", "onnxscript", *(["openvino"] if format == "openvino" else [])):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise InputError(
+                f"{format} export needs the package {error.name}; {how_to_install(format)}"
+            ) from error
 
 
-def _trace(graph: ExportGraph, backbone: str) -> ExportedProgram:
+def _convert(graph: ExportGraph, facts: dict[str, Any]) -> torch.onnx.ONNXProgram:
+    """Traces a graph for all sizes."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(
+        logging.ERROR
+    )  # the exporters warn of their own code's future and of packages that are not used
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            names = OUTPUTS[: 3 + (graph.draws > 1)]
+            converted = torch.onnx.export(
+                _trace(graph), (), dynamo=True, input_names=["images"], output_names=names, verbose=False
+            )
+    except Exception as error:  # tracers fail in many ways; all mean the same to the user
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"backbone {facts['backbone']}: cannot be exported for all sizes ({reason}); choose another backbone for "
+            "export"
+        ) from error
+    finally:
+        logger.setLevel(level)
+    assert converted is not None
+    converted.model.metadata_props.update(_metadata(facts))
+    return converted
+
+
+def _trace(graph: ExportGraph) -> ExportedProgram:
     # Odd sizes, none a multiple of a stride, and no side that scaling or padding leaves alone: what happens to be
     # equal in the example would be taken for equal always.
     example = torch.randint(0, 256, (2, 135, 303, 3), dtype=torch.uint8)
     sizes = (Dim("batch"), Dim("height", min=SMALLEST), Dim("width", min=SMALLEST))
-    try:
-        with torch.no_grad():
-            program = torch.export.export(
-                graph,
-                (example,),
-                dynamic_shapes=(dict(enumerate(sizes)),),
-                strict=False,
-                prefer_deferred_runtime_asserts_over_guards=True,
-            )
-    except Exception as error:  # the tracer fails in many ways; all mean the same to the user
-        raise _not_exported(backbone, error) from error
+    with torch.no_grad():
+        program = torch.export.export(
+            graph,
+            (example,),
+            dynamic_shapes=(dict(enumerate(sizes)),),
+            strict=False,
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
     # The tracer asserts what its shortcuts relied on in the example, such as that two sizes differ. Our code takes
     # none that matters, and a batch of one is no error.
     nodes = program.graph_module.graph
@@ -227,39 +251,22 @@ def _trace(graph: ExportGraph, backbone: str) -> ExportedProgram:
     return program
 
 
-def _to_onnx(program: ExportedProgram, facts: dict[str, Any]) -> torch.onnx.ONNXProgram:
-    names = _output_names(facts)
-    try:
-        converted = torch.onnx.export(
-            program, (), dynamo=True, input_names=["images"], output_names=names, verbose=False
-        )
-    except Exception as error:  # as of the tracer
-        raise _not_exported(facts["backbone"], error) from error
-    assert converted is not None
-    converted.model.metadata_props.update(_metadata(facts))
-    return converted
-
-
-def _save_onnx(program: ExportedProgram, facts: dict[str, Any], path: Path) -> None:
-    converted = _to_onnx(program, facts)
-    write_atomic(path, lambda temporary: converted.save(temporary))
-
-
-def _save_openvino(program: ExportedProgram, facts: dict[str, Any], path: Path) -> None:
+def _save_openvino(converted: torch.onnx.ONNXProgram, facts: dict[str, Any], path: Path) -> Path:
     import openvino
 
     # By way of ONNX: there the graph's sizes have been simplified.
     with tempfile.TemporaryDirectory() as folder:
-        _save_onnx(program, facts, Path(folder) / "model.onnx")
-        converted = openvino.convert_model(Path(folder) / "model.onnx")
-        for key, value in _metadata(facts).items():
-            converted.set_rt_info(value, key)
         whole = Path(folder) / "model.xml"
-        openvino.save_model(converted, whole, compress_to_fp16=False)
-        mark_precise(whole, facts["precision"])
+        converted.save(whole.with_suffix(".onnx"))
+        graph = openvino.convert_model(whole.with_suffix(".onnx"))
+        for key, value in _metadata(facts).items():
+            graph.set_rt_info(value, key)
+        mark_precise(graph, facts["precision"])
+        openvino.save_model(graph, whole, compress_to_fp16=False)
         # Weights first: a new graph never stands beside old weights for longer than a rename takes.
-        write_atomic(path.with_suffix(".bin"), _copy(whole.with_suffix(".bin")))
-        write_atomic(path, _copy(whole))
+        for suffix in (".bin", ".xml"):
+            write_atomic(path.with_suffix(suffix), partial(shutil.copyfile, whole.with_suffix(suffix)))
+    return path
 
 
 def _metadata(facts: dict[str, Any]) -> dict[str, str]:
@@ -270,41 +277,3 @@ def _metadata(facts: dict[str, Any]) -> dict[str, str]:
         "classes": json.dumps([c["name"] for c in classes]),
         "palette": json.dumps([c["color"] for c in classes]),
     }
-
-
-def _output_names(facts: dict[str, Any]) -> list[str]:
-    return list(OUTPUTS[: 3 + (facts["draws"] > 1)])
-
-
-def _copy(source: Path) -> Callable[[Path], object]:
-    return lambda temporary: temporary.write_bytes(source.read_bytes())
-
-
-def _require_onnx() -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"ONNX export needs the package {error.name}; {how_to_install('onnx')}") from error
-
-
-def _require_openvino() -> None:
-    try:
-        import openvino  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"OpenVINO export needs its package; {how_to_install('openvino')}") from error
-    _require_onnx()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporters warn of their own code's future and of packages that are not used."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

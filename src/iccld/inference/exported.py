@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from iccld.documents import Range, build, parse_json
+from iccld.documents import build, parse_json
 from iccld.errors import InputError, how_to_install
 from iccld.escaping import visible
 from iccld.inference.graph_files import read_onnx, read_openvino
-from iccld.inference.openvino_precision import Precision, open_core
 from iccld.labels import LabelSpace
-from iccld.models.images import Images, to_batch
-from iccld.models.prediction import Maps, Prediction, check_scaled, predict_windows
-from iccld.models.settings import (
-    MOST_DRAWS,
-    MOST_PIXELS_A_SIDE,
-    MOST_STEPS,
-    check_memory,
-    check_settings,
-)
+from iccld.models.prediction import Maps, Predicting, Prediction, check_scaled, predict_windows
+from iccld.models.settings import Draws, InputHeight, PredictSettings, Steps, check_memory
 from iccld.resizing import scaled_width
 from iccld.threads import use_threads
 
+if TYPE_CHECKING:
+    import openvino
+
 Format = Literal["onnx", "openvino"]
+Precision = Literal["fp32", "bf16"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml"}
 REFUSED_SUFFIXES = (".pt2",)
 """Endings of files that are known and not read: ``torch.export.load`` unpickles them."""
@@ -43,25 +41,20 @@ Engine = Callable[[np.ndarray], Outputs]
 
 @dataclass(frozen=True)
 class Facts:
-    """What an exported file says of itself.
-
-    Attributes:
-        label_space: classes and colors.
-        steps: K.
-        draws: N.
-        input_height: height in pixels that images are scaled to; 0 if they are taken as they are.
-        precision: what the network computes in.
-    """
+    """What an exported file says of itself; an input height of 0 takes images as they are."""
 
     label_space: LabelSpace
-    steps: Annotated[int, Range(1, MOST_STEPS)]
-    draws: Annotated[int, Range(1, MOST_DRAWS)]
-    input_height: Annotated[int, Range(0, MOST_PIXELS_A_SIDE)]
+    steps: Steps
+    draws: Draws
+    input_height: InputHeight
     precision: Precision
 
 
-class ExportedSegmenter:
+class ExportedSegmenter(Predicting):
     """A model that ``iccld.inference.export.export_model`` wrote.
+
+    It takes images from 33×33 pixels on and the settings that it was exported with. Seeds have no effect, and windows
+    need a graph that does not scale its images.
 
     Args:
         path: the file.
@@ -75,75 +68,20 @@ class ExportedSegmenter:
         self.steps, self.draws, self.input_height = facts.steps, facts.draws, facts.input_height
         self.precision = facts.precision
 
-    def predict(
-        self,
-        images: Images,
-        *,
-        steps: int | None = None,
-        draws: int | None = None,
-        seed: int = 0,
-        window: tuple[int, int] | None = None,
-        overlap: float = 0.25,
-        input_height: int | None = None,
-        precision: str = "auto",
-    ) -> Prediction:
-        """Segments images of any size from 33×33 pixels on.
-
-        Args:
-            images: as ``iccld.ICCLD.predict`` takes them.
-            steps: the graph's own, or None.
-            draws: the graph's own, or None.
-            seed: not used: the graph has its noise.
-            window: height and width of a sliding window; only of a graph that does not scale its images.
-            overlap: share of a window that the next one covers again.
-            input_height: the graph's own, or None.
-            precision: the graph's own, or auto.
-
-        Raises:
-            InputError: an array of another shape, type or range, a setting that the graph does not have, or an image
-                that the runtime fails on.
-        """
-        check_settings(seed=seed, window=window, overlap=overlap)
-        self.check_settings(
-            steps=steps, draws=draws, window=window, input_height=input_height, precision=precision
-        )
-        batch, single = to_batch(images)
-        self._check_size(batch.shape[-2], batch.shape[-1])
-        check_memory(len(batch), (batch.shape[-2], batch.shape[-1]), len(self.label_space))
-        if window is None:
-            labels, probabilities, information = self._run(batch)
-        else:
-            maps = predict_windows(self._maps, batch, window, overlap)
-            probabilities, information = (m.numpy() for m in maps)
-            labels, information = probabilities.argmax(axis=1).astype(np.uint8), information[:, 0]
-        prediction = Prediction(*cast(Any, (labels, probabilities, information)))
-        return prediction.of_image(0) if single else prediction
-
-    def check_settings(
-        self,
-        *,
-        steps: int | None = None,
-        draws: int | None = None,
-        window: tuple[int, int] | None = None,
-        input_height: int | None = None,
-        precision: str = "auto",
-    ) -> None:
+    def check_settings(self, settings: PredictSettings) -> None:
         """Refuses settings that the graph does not have, as ``predict`` would at every image.
 
         Raises:
             InputError: names the setting and what the graph has.
         """
-        for flag, asked, own in (
-            ("steps", steps, self.steps),
-            ("draws", draws, self.draws),
-            ("input height", input_height, self.input_height),
-            ("precision", None if precision == "auto" else precision, self.precision),
-        ):
-            if asked is not None and asked != own:
+        for name in ("steps", "draws", "input_height", "precision"):
+            asked, own = getattr(settings, name), getattr(self, name)
+            if asked not in (None, "auto", own):
                 raise InputError(
-                    f"{self.path}: was exported with {flag} {own}, not {asked}; leave it out, or export again with "
-                    f"--{flag.replace(' ', '-')} {asked}"
+                    f"{self.path}: was exported with {name.replace('_', ' ')} {own}, not {asked}; leave it out, or "
+                    f"export again with --{name.replace('_', '-')} {asked}"
                 )
+        window = settings.window
         if window is not None and self.input_height:
             raise InputError(
                 f"{self.path}: scales images to {self.input_height} rows, so a window would be scaled too; "
@@ -151,6 +89,16 @@ class ExportedSegmenter:
             )
         if window is not None and min(window) < SMALLEST:
             raise InputError(f"window is {window[0]}×{window[1]}; give at least {SMALLEST}×{SMALLEST} pixels")
+
+    def _predict(self, batch: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> Prediction:
+        self.check_settings(settings)
+        self._check_size(batch.shape[-2], batch.shape[-1])
+        check_memory(len(batch), (batch.shape[-2], batch.shape[-1]), len(self.label_space))
+        if settings.window is None:
+            return self._run(batch)
+        maps = predict_windows(self._maps, batch, settings.window, settings.overlap)
+        probabilities, information = (m.numpy() for m in maps)
+        return Prediction(probabilities.argmax(axis=1).astype(np.uint8), probabilities, information[:, 0])
 
     def _check_size(self, height: int, width: int) -> None:
         seen, scaled = width, ""
@@ -164,31 +112,29 @@ class ExportedSegmenter:
         if self.input_height:
             check_scaled((height, width), (self.input_height, seen))
 
-    def _run(self, batch: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _run(self, batch: Tensor) -> Prediction:
         pixels = (batch * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+        count, height, width = pixels.shape[:3]
         try:
             answers = self._engine(np.ascontiguousarray(pixels.numpy()))
             labels, probabilities = answers["labels"], answers["probabilities"]
         except Exception as error:  # runtimes have errors of their own
-            size = f"{batch.shape[-1]}×{batch.shape[-2]}"
-            raise InputError(f"{self.path}: fails on images of {size} pixels ({_said(error)})") from error
-        count, height, width = len(batch), batch.shape[-2], batch.shape[-1]
-        if labels.shape != (count, height, width) or probabilities.shape != (
-            count,
-            len(self.label_space),
-            height,
-            width,
-        ):
+            raise InputError(
+                f"{self.path}: fails on images of {width}×{height} pixels ({_said(error)})"
+            ) from error
+        right = (count, len(self.label_space), height, width)
+        if labels.shape != (count, height, width) or probabilities.shape != right:
             raise InputError(
                 f"{self.path}: answers with labels of {labels.shape} and probabilities of {probabilities.shape}, "
                 "which fit neither the image nor its classes; export it again"
             )
         # One draw disagrees with nothing.
-        return labels, probabilities, answers.get("mutual_information", np.zeros(labels.shape, np.float32))
+        information = answers.get("mutual_information", np.zeros(labels.shape, np.float32))
+        return Prediction(*cast(Any, (labels, probabilities, information)))
 
     def _maps(self, tile: Tensor) -> Maps:
-        _, probabilities, information = self._run(tile)
-        return torch.from_numpy(probabilities), torch.from_numpy(information)[:, None]
+        answer = self._run(tile)
+        return torch.from_numpy(answer.probabilities), torch.from_numpy(answer.mutual_information)[:, None]
 
 
 def load_exported(model: str, *, device: str = "auto", threads: int = 0) -> ExportedSegmenter:
@@ -212,15 +158,34 @@ def load_exported(model: str, *, device: str = "auto", threads: int = 0) -> Expo
     if not path.is_file():
         raise InputError(f"{path}: no such file; write it with: iccld export MODEL --out {path}")
     try:
-        return _OPENERS[path.suffix](
-            path, device, use_threads(threads, "cpu" if device == "auto" else device)
-        )
+        threads = use_threads(threads, "cpu" if device == "auto" else device)
+        return ExportedSegmenter(path, *_OPENERS[path.suffix](path, device, threads))
+    except ImportError as error:
+        raise InputError(f"{path}: needs {error.name}; {how_to_install(_EXTRAS[path.suffix])}") from error
     except (InputError, MemoryError):
         raise
     except Exception as error:  # two runtimes, each with errors of its own: all mean the same to the user
         raise InputError(
             f"{path}: damaged, or not of this runtime ({_said(error)}); export it again"
         ) from error
+
+
+def open_core() -> openvino.Core:
+    """OpenVINO with its CPU plugin loaded.
+
+    The plugin asks the processor itself for its instructions, and its copy of oneDNN minds ``ONEDNN_MAX_CPU_ISA``.
+    Where the two differ it crashes (2026.4), so the variable is hidden while the plugin reads it, which it does once.
+    """
+    import openvino
+
+    names = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+    hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        core = openvino.Core()
+        core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return core
+    finally:
+        os.environ.update(hidden)
 
 
 def _read_facts(path: Path, text: str) -> Facts:
@@ -230,20 +195,17 @@ def _read_facts(path: Path, text: str) -> Facts:
     return build(Facts, stored, f"{path}: its metadata (export it again)", others=True)
 
 
-def _open_onnx(path: Path, device: str, threads: int) -> ExportedSegmenter:
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime
-    except ImportError as error:
-        raise InputError(f"{path}: needs ONNX Runtime; {how_to_install('onnx')}") from error
+def _open_onnx(path: Path, device: str, threads: int) -> tuple[Engine, Facts]:
+    import onnxruntime
+
     # Other providers than these two have precisions of their own.
-    known: dict[str, dict[str, str]] = {
-        "CUDAExecutionProvider": {"use_tf32": "0"},
-        "CPUExecutionProvider": {},
+    known: dict[str, tuple[str, dict[str, str]]] = {
+        "cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}),
+        "cpu": ("CPUExecutionProvider", {}),
     }
-    available = [name for name in known if name in onnxruntime.get_available_providers()]
-    wanted = {"auto": available, "cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider"]}
-    providers = [(name, known[name]) for name in wanted.get(device, []) if name in available]
+    available = onnxruntime.get_available_providers()
+    wanted = known.values() if device == "auto" else [known[device]] if device in known else []
+    providers = [provider for provider in wanted if provider[0] in available]
     if not providers:
         raise InputError(
             f"device {device!r}: ONNX Runtime has no such here ({', '.join(available)}); give auto or cpu"
@@ -257,18 +219,11 @@ def _open_onnx(path: Path, device: str, threads: int) -> ExportedSegmenter:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(data, options, providers=providers)
     names = [output.name for output in session.get_outputs()]
-
-    def run(images: np.ndarray) -> Outputs:
-        return dict(zip(names, session.run(names, {"images": images}), strict=True))
-
-    return ExportedSegmenter(path, run, facts)
+    return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True)), facts
 
 
-def _open_openvino(path: Path, device: str, threads: int) -> ExportedSegmenter:
-    try:
-        core = open_core()
-    except ImportError as error:
-        raise InputError(f"{path}: needs OpenVINO; {how_to_install('openvino')}") from error
+def _open_openvino(path: Path, device: str, threads: int) -> tuple[Engine, Facts]:
+    core = open_core()
     if device not in ("auto", "cpu"):
         raise InputError(f"device {device!r}: OpenVINO models are run on the CPU here; give auto or cpu")
     model, text = read_openvino(path, core, FACTS)
@@ -285,10 +240,11 @@ def _open_openvino(path: Path, device: str, threads: int) -> ExportedSegmenter:
         answers = compiled(images).to_tuple()
         return {name: np.array(value) for name, value in zip(names, answers, strict=True)}
 
-    return ExportedSegmenter(path, run, facts)
+    return run, facts
 
 
 _OPENERS = {".onnx": _open_onnx, ".xml": _open_openvino}
+_EXTRAS = {".onnx": "onnx", ".xml": "openvino"}
 
 
 def _said(error: Exception) -> str:

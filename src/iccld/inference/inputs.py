@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ from iccld.data.image_files import IMAGE_SUFFIXES, is_image_name
 from iccld.data.picture_formats import is_other_picture
 from iccld.errors import InputError
 from iccld.files import printable
-from iccld.outputs import CLAIM, places_of
+from iccld.outputs import CLAIM, is_inside, places_of
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv"),
@@ -27,6 +28,7 @@ VIDEO_SUFFIXES = (
 _MAGIC = "*?["
 _CAMERA = re.compile(r"camera:(\d+)")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_ENDINGS = " ".join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class InputImage:
 
     path: Path
     name: str
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return printable(str(self.path))
 
 
 @dataclass(frozen=True)
@@ -101,15 +108,12 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
         if _CAMERA.fullmatch(text) or _ADDRESS.match(text):
             found.setdefault(text, InputVideo(text, _stream_name(text)))
             continue
-        is_result = _Results(text)
-        items = [
-            i for i in _expand(text) if not is_result(i.path) and (out is None or not _is_within(i.path, out))
-        ]
+        tops = {place for base in places_of([text]) for place in (base, base.parent)}
+        is_left_out = cache(partial(_is_left_out, tops=tops, out=out))
+        items = [item for item in _expand(text) if not is_left_out(item.path.parent)]
         if not items:
             verb = "holds" if Path(text).is_dir() else "matches"
-            raise InputError(
-                f"{text}: {verb} no image or video (a file ending in {_endings()}); name another"
-            )
+            raise InputError(f"{text}: {verb} no image or video (a file ending in {_ENDINGS}); name another")
         for item in items:
             found.setdefault(os.path.realpath(item.path), item)
     if not found:
@@ -125,6 +129,22 @@ def split_inputs(inputs: Sequence[Input]) -> tuple[list[InputImage], list[InputV
     return images, sorted(videos, key=lambda video: not video.is_file)
 
 
+def naming(title: str, error: InputError) -> str:
+    """The message of an error, with the input's title unless it is said already."""
+    return str(error) if title in str(error) else f"{title}: {error}"
+
+
+def _is_left_out(folder: Path, tops: set[Path], out: Path | None) -> bool:
+    """Whether a folder lies in ``out``, or below what the user named in one that a command of ours has written to."""
+    if out is not None and is_inside(folder, out):
+        return True
+    while folder not in tops and folder != folder.parent:
+        if (folder / CLAIM).is_file():
+            return True
+        folder = folder.parent
+    return False
+
+
 def _refuse_clashes(items: Sequence[Input]) -> None:
     """Two inputs may not be written to one place: images to NAME.png, videos to NAME.mp4 and NAME/000000.png."""
     places: dict[str, Input] = {}
@@ -135,7 +155,7 @@ def _refuse_clashes(items: Sequence[Input]) -> None:
         other = places.setdefault(place, item)
         if other is not item:
             raise InputError(
-                f"{_title(other)} and {_title(item)} would both be written to {place}; "
+                f"{other.title} and {item.title} would both be written to {place}; "
                 "predict them one after the other with two --out folders"
             )
     for item in items:
@@ -143,17 +163,9 @@ def _refuse_clashes(items: Sequence[Input]) -> None:
         video = places.get(f"{folder}.mp4")
         if isinstance(item, InputImage) and video is not None and re.fullmatch(r"\d{6,}", stem):
             raise InputError(
-                f"{item.path} would be written where frames of {_title(video)} go; "
+                f"{item.path} would be written where frames of {video.title} go; "
                 "predict them one after the other with two --out folders"
             )
-
-
-def _title(item: Input) -> str:
-    return item.title if isinstance(item, InputVideo) else str(item.path)
-
-
-def _endings() -> str:
-    return " ".join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)
 
 
 def _stream_name(text: str) -> str:
@@ -183,16 +195,16 @@ def _expand(text: str) -> Iterator[Input]:
         yield from _below(path, path)
     elif path.exists():
         if not _is_input(path.name):
-            raise InputError(f"{text}: is not an image or video file; name files ending in {_endings()}")
-        yield _make(path, path.stem)
+            raise InputError(f"{text}: is not an image or video file; name files ending in {_ENDINGS}")
+        yield _make(path, path.parent)
     elif any(character in text for character in _MAGIC):
         folders, rest = fixed_folders(path.as_posix(), _MAGIC)
         fixed = Path("/" if path.is_absolute() else "", *folders)
         for hit in sorted(_matches(fixed, rest)):
             if hit.is_dir():
                 yield from _below(hit, fixed)
-            elif _is_input(hit.name):
-                yield _make(hit, _name(hit, fixed))
+            else:
+                yield _make(hit, fixed)
     else:
         remedy = "name images or videos, a glob in quotes or a folder"
         if text.isdecimal():
@@ -202,7 +214,7 @@ def _expand(text: str) -> Iterator[Input]:
 
 def _below(folder: Path, base: Path) -> Iterator[Input]:
     for path in files_below(folder, _is_input, base):
-        yield _make(path, _name(path, base))
+        yield _make(path, base)
 
 
 def _matches(base: Path, pattern: str) -> Iterator[Path]:
@@ -232,29 +244,6 @@ def _is_video_name(name: str) -> bool:
     return not name.startswith(".") and name.lower().endswith(VIDEO_SUFFIXES)
 
 
-def _make(path: Path, name: str) -> Input:
+def _make(path: Path, base: Path) -> Input:
+    name = path.relative_to(base).with_suffix("").as_posix()
     return InputVideo(str(path), name) if _is_video_name(path.name) else InputImage(path, name)
-
-
-def _name(path: Path, base: Path) -> str:
-    return path.relative_to(base).with_suffix("").as_posix()
-
-
-class _Results:
-    """Tells files that lie in a folder of results below what the user named."""
-
-    def __init__(self, text: str) -> None:
-        self.known = {place: False for base in places_of([text]) for place in (base, base.parent)}
-
-    def __call__(self, path: Path) -> bool:
-        """Whether a file found below is a result."""
-        parent = path.parent
-        if parent not in self.known:
-            at_top = parent == parent.parent
-            self.known[parent] = not at_top and ((parent / CLAIM).is_file() or self(parent))
-        return self.known[parent]
-
-
-def _is_within(path: Path, folder: Path) -> bool:
-    # Not Path.resolve, which knows no links that lead to themselves.
-    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))

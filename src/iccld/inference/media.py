@@ -12,12 +12,17 @@ import numpy as np
 from iccld.data.description import Description
 from iccld.data.image_files import read_image, write_png
 from iccld.errors import InputError
-from iccld.files import printable
-from iccld.inference.class_key import refuse_other_classes, write_class_key
-from iccld.inference.inputs import InputImage
-from iccld.inference.label_ids import IdKind, index_to_id
+from iccld.inference.inputs import InputImage, naming
+from iccld.inference.label_ids import IdKind, Table, index_to_id
 from iccld.inference.prefetch import read_ahead
-from iccld.inference.rendering import Image, colorize, heat_map, overlay
+from iccld.inference.rendering import (
+    Image,
+    colorize,
+    heat_map,
+    overlay,
+    refuse_other_classes,
+    write_class_key,
+)
 from iccld.inference.segmenter import PredictSettings, Segmenter, check_settings, predict_image
 from iccld.labels import LabelSpace
 from iccld.models.prediction import Prediction
@@ -35,14 +40,11 @@ def predict_files(
     write: Sequence[OutputKind] = OUTPUT_KINDS,
     ids: IdKind | Description = "train",
     settings: PredictSettings | None = None,
-    description: str = "Predicting",
 ) -> list[str]:
     """Predicts images one by one and writes ``out/<kind>/<name>.png`` for each, at the image's size.
 
-    ``out/classes.json`` and ``out/legend.png`` say what numbers and colors mean.
-
-    Existing files are replaced, each in one piece. An image that cannot be read or predicted is left out, and
-    the others are done.
+    ``out/classes.json`` and ``out/legend.png`` say what numbers and colors mean. Existing files are replaced, each in
+    one piece. An image that cannot be read or predicted is left out, and the others are done.
 
     Args:
         model: the model.
@@ -51,7 +53,6 @@ def predict_files(
         write: which kinds of output.
         ids: what the numbers of the label maps mean; a user's description: the ids of its label files.
         settings: steps, draws and sizes.
-        description: what the progress display calls the work.
 
     Returns:
         One line for each image that was left out: its file and what is wrong with it.
@@ -61,19 +62,15 @@ def predict_files(
             other settings.
     """
     settings = settings or PredictSettings()
-    check_settings(model, settings)
-    table = index_to_id(model.label_space, ids)
-    refuse_other_classes(out, model.label_space, table)
+    table = prepare(model, out, ids, settings)
     failures, is_explained = [], False
     work = read_ahead(images, lambda item: read_image(item.path))
-    for item, result in track(work, len(images), description):
+    for item, result in track(work, len(images), "Predicting"):
         try:
             image = result()
             prediction = predict_image(model, image, settings)
         except InputError as error:
-            message = str(error)
-            name = printable(str(item.path))
-            failures.append(message if name in message else f"{name}: {message}")
+            failures.append(naming(item.title, error))
             continue
         for kind in write:
             picture = draw(kind, image, prediction, model.label_space, table)
@@ -84,20 +81,31 @@ def predict_files(
     return failures
 
 
+def prepare(
+    model: Segmenter, out: str | os.PathLike[str], ids: IdKind | Description, settings: PredictSettings
+) -> Table:
+    """Checks before the first picture whether it can be predicted and written; gives the numbers of label maps.
+
+    Raises:
+        InputError: as of ``predict_files``.
+    """
+    check_settings(model, settings)
+    table = index_to_id(model.label_space, ids)
+    refuse_other_classes(out, model.label_space, table)
+    return table
+
+
 def draw(
-    kind: OutputKind, image: Image, prediction: Prediction, space: LabelSpace, table: np.ndarray
+    kind: OutputKind, image: Image, prediction: Prediction, space: LabelSpace, table: Table
 ) -> np.ndarray:
-    """Makes one kind of output.
+    """Makes one kind of output: the label map (h, w), or an RGB picture (h, w, 3); uint8.
 
     Args:
         kind: which.
         image: RGB (h, w, 3).
         prediction: of the image, at its size.
         space: the classes and their colors.
-        table: number in the label map of every class index, (256,) uint8.
-
-    Returns:
-        The label map (h, w), or an RGB picture (h, w, 3); uint8.
+        table: number in the label map of every class index.
     """
     if kind == "labels":
         return np.asarray(table[prediction.labels])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -35,44 +35,46 @@ def pair_files(predictions: Path, labels: Path) -> tuple[list[tuple[Path, Path]]
     """
     truths = _by_key(labels, truth=True)
     answers = _by_key(predictions, truth=False)
-    chosen = {key: answers[key] for key in truths if key in answers}
-    if len(chosen) < len(truths):
-        chosen |= _by_name(truths.keys() - chosen.keys(), answers, truths)
+    chosen = {key: key for key in truths if key in answers}
+    chosen |= _by_name(truths.keys() - chosen.keys(), truths, answers.keys() - truths.keys())
     missing = [key for key in truths if key not in chosen]
     if missing:
-        first = truths[missing[0]]
         count = "none" if len(missing) == len(truths) else f"{len(truths) - len(missing)}"
+        inner = predictions / "labels"  # where ``iccld predict`` puts them
+        remedy = "predict these images too, or give the two folders that mirror each other"
         raise InputError(
-            f"{first}: has no prediction {predictions / (missing[0] + '.png')} "
-            f"({count} of {len(truths)} label maps have one); {_remedy(predictions)}"
+            f"{truths[missing[0]]}: has no prediction {predictions / (missing[0] + '.png')} "
+            f"({count} of {len(truths)} label maps have one); "
+            + (f"give --predictions {inner}" if inner.is_dir() else remedy)
         )
     used = set(chosen.values())
-    return [(chosen[key], truths[key]) for key in truths], [
-        path for path in answers.values() if path not in used
-    ]
+    unused = [path for key, path in answers.items() if key not in used]
+    return [(answers[chosen[key]], path) for key, path in truths.items()], unused
 
 
-def _by_name(
-    wanted: Iterable[str], answers: Mapping[str, Path], truths: Mapping[str, Path]
-) -> dict[str, Path]:
+def _by_name(wanted: Iterable[str], truths: Mapping[str, Path], free: Iterable[str]) -> dict[str, str]:
     """Finds predictions by the names of their files alone, as in a flat folder of what was nested by city."""
-    free = [key for key in answers if key not in truths]
-    named: dict[str, set[str]] = {}
+    counts = Counter(_name(key) for key in truths)
+    named: dict[str, list[str]] = defaultdict(list)
     for key in free:
-        name = key.rpartition("/")[2]
-        for end in [len(name), *(match.start() for match in re.finditer(r"[_.\- ]", name))]:
-            named.setdefault(name[:end], set()).add(key)
-    names = Counter(key.rpartition("/")[2] for key in truths)
-    found: dict[str, Path] = {}
-    for key in wanted:
-        name = key.rpartition("/")[2]
-        fits = named.get(name, set())
-        exact = {other for other in fits if other.rpartition("/")[2] == name}
+        name = _name(key)
         # A name that another label map has itself is that one's.
-        fits = exact or {other for other in fits if other.rpartition("/")[2] not in names}
-        if len(fits) == 1 and names[name] == 1:
-            found[key] = answers[next(iter(fits))]
+        starts = (
+            [name[: match.start()] for match in re.finditer(r"[_.\- ]", name)] if not counts[name] else []
+        )
+        for start in {name, *starts}:
+            named[start].append(key)
+    found: dict[str, str] = {}
+    for key in wanted:
+        fits = named[_name(key)]
+        fits = [other for other in fits if _name(other) == _name(key)] or fits
+        if len(fits) == 1 and counts[_name(key)] == 1:
+            found[key] = fits[0]
     return found
+
+
+def _name(key: str) -> str:
+    return key.rpartition("/")[2]
 
 
 def holds_label_ids(path: Path) -> bool:
@@ -108,10 +110,3 @@ def _by_key(folder: Path, *, truth: bool) -> dict[str, Path]:
         kinds = ", ".join(suffix[1:] for suffix in LABEL_SUFFIXES)
         raise InputError(f"{folder}: holds no label map ({kinds}); give the folder of label maps")
     return found
-
-
-def _remedy(predictions: Path) -> str:
-    inner = predictions / "labels"  # where ``iccld predict`` puts them
-    if inner.is_dir():
-        return f"give --predictions {inner}"
-    return "predict these images too, or give the two folders that mirror each other"

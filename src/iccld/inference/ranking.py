@@ -14,17 +14,28 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import cv2
 import numpy as np
-from jaxtyping import Float
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor
 
 from iccld.errors import InputError
 from iccld.escaping import in_csv
 from iccld.files import write_text
+from iccld.inference.segmenter import PredictSettings, Segmenter, predict_image
+from iccld.models.iccld import ICCLD
+from iccld.models.images import to_bytes
 from iccld.models.prediction import Prediction
 
 Score = Literal["entropy", "mutual_information", "margin"]
+Vector = Float32[np.ndarray, " d"]
+
+_CELLS = (4, 8)
+_THUMBNAIL = (16, 8)  # width, height
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,45 @@ def score_prediction(prediction: Prediction, score: Score = "entropy") -> float:
     return float(1 - (first - second).mean(dtype=np.float64))
 
 
+def predict_and_embed(
+    model: Segmenter, image: Any, settings: PredictSettings | None = None
+) -> tuple[Prediction, Vector]:
+    """Predicts an image and describes it by a vector of length 1; those of near-duplicates lie close together.
+
+    The vector of a model of ours is the mean over the image of what its image coder gives at stride 32; it is caught
+    on the way, at no cost. Exported models show no features: theirs is made of coarse maps of the class probabilities
+    and a small gray copy of the image.
+    """
+    image = to_bytes(image)
+    if not isinstance(model, ICCLD):
+        prediction = predict_image(model, image, settings)
+        return prediction, describe_without_features(image, prediction)
+    means: list[Tensor] = []
+
+    def catch(module: Any, inputs: Any, features: dict[int, Tensor]) -> None:
+        means.append(features[32].float().mean(dim=(0, 2, 3)))
+
+    handle = model.image_coder.register_forward_hook(catch)
+    try:
+        prediction = predict_image(model, image, settings)
+    finally:
+        handle.remove()
+    return prediction, _unit(torch.stack(means).mean(dim=0).cpu().numpy())  # several with sliding windows
+
+
+def describe_without_features(image: UInt8[np.ndarray, "h w 3"], prediction: Prediction) -> Vector:
+    """A vector of length 1 from where the classes are and what the image looks like from afar, in equal parts."""
+    probabilities = torch.from_numpy(prediction.probabilities)[None]
+    places = F.adaptive_avg_pool2d(probabilities, _CELLS).flatten().numpy()
+    gray = cv2.cvtColor(cv2.resize(image, _THUMBNAIL, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    return _unit(np.concatenate([_unit(places), _unit(gray.astype(np.float32).ravel())]))
+
+
+def _unit(vector: Vector) -> Vector:
+    length = float(np.linalg.norm(vector))
+    return vector / length if length > 0 else vector
+
+
 def check_ranking(top: int, diversity: float) -> None:
     """Refuses settings of ``rank`` that make no sense.
 
@@ -76,11 +126,7 @@ def check_ranking(top: int, diversity: float) -> None:
 
 
 def rank(
-    scores: Sequence[float],
-    embeddings: Float[np.ndarray, "n d"],
-    *,
-    top: int,
-    diversity: float = 1.0,
+    scores: Sequence[float], embeddings: Float[np.ndarray, "n d"], *, top: int, diversity: float = 1.0
 ) -> list[Ranked]:
     """Orders frames by score × distance^diversity, where the distance is the one to the nearest frame chosen before.
 
@@ -98,7 +144,6 @@ def rank(
     """
     check_ranking(top, diversity)
     values = np.asarray(scores, dtype=np.float64)
-    assert len(values) == len(embeddings), (len(values), len(embeddings))
     vectors = embeddings.astype(np.float64)
     nearest = np.full(len(values), np.inf)
     neighbors = np.full(len(values), -1)
@@ -118,8 +163,7 @@ def rank(
         distances = np.linalg.norm(vectors - vectors[chosen], axis=1)
         closer = distances < nearest
         nearest[closer], neighbors[closer] = distances[closer], chosen
-    gains = values * nearest**diversity
-    for index in np.argsort(-gains, kind="stable"):
+    for index in np.argsort(-values * nearest**diversity, kind="stable"):
         if left[index]:
             take(int(index))
     return order

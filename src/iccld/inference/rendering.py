@@ -1,15 +1,33 @@
-"""Pictures of answers: class colors, class colors over the image, uncertainty as heat."""
+"""Pictures of answers, and what their numbers and colors mean: ``classes.json``, and a legend as a picture."""
 
 from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
+from PIL import Image as PillowImage
+from PIL import ImageDraw, ImageFont
 
+from iccld.data.image_files import write_png
+from iccld.documents import read_json
+from iccld.errors import InputError
+from iccld.files import write_json
+from iccld.inference.label_ids import Table
 from iccld.labels import LabelSpace
 
 Image = UInt8[np.ndarray, "h w 3"]
 LabelMap = UInt8[np.ndarray, "h w"]
+CLASSES, LEGEND = "classes.json", "legend.png"
+
+_FONT_SIZE = 16
+_EDGE, _SWATCH, _ROW, _GAP = 10, (28, 18), 26, 24  # pixels
+_MOST_ROWS = 20
+_LONGEST_NAME = 40
 
 
 def colorize(labels: LabelMap, space: LabelSpace) -> Image:
@@ -41,3 +59,58 @@ def heat_map(uncertainty: Float32[np.ndarray, "h w"]) -> Image:
     levels = (np.clip(uncertainty, 0, 1) * 255).round().astype(np.uint8)
     heat = cv2.applyColorMap(levels, cv2.COLORMAP_MAGMA)
     return np.asarray(cv2.cvtColor(heat, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def write_class_key(out: str | os.PathLike[str], space: LabelSpace, table: Table) -> None:
+    """Writes ``classes.json`` and ``legend.png`` beside predictions.
+
+    Args:
+        out: the folder that holds ``labels``, ``color`` and so on.
+        space: the model's classes.
+        table: from class index to the number in the label maps, see ``iccld.inference.label_ids.index_to_id``.
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    write_json(Path(out) / CLASSES, class_list(space, table))
+    write_png(Path(out) / LEGEND, draw_legend(space))
+
+
+def refuse_other_classes(out: str | os.PathLike[str], space: LabelSpace, table: Table) -> None:
+    """Refuses a folder of predictions with other classes or ids: one ``classes.json`` could not explain both.
+
+    Raises:
+        InputError: ``classes.json`` is there and says something else.
+    """
+    path = Path(out) / CLASSES
+    if path.is_file() and read_json(path) != class_list(space, table):
+        raise InputError(f"{path}: is of predictions with other classes or ids; choose another folder")
+
+
+def class_list(space: LabelSpace, table: Table) -> list[dict[str, Any]]:
+    """The classes in the model's order: ``id`` in label maps, ``name``, and ``color`` as [red, green, blue]."""
+    return [
+        {"id": int(table[index]), "name": c.name, "color": list(c.color)}
+        for index, c in enumerate(space.classes)
+    ]
+
+
+def draw_legend(space: LabelSpace) -> Image:
+    """Draws the classes' names beside their colors, in columns of up to twenty."""
+    font = ImageFont.load_default(_FONT_SIZE)
+    names = [n if len(n) <= _LONGEST_NAME else f"{n[: _LONGEST_NAME - 1]}…" for n in space.names]
+    num_columns = max(1, math.ceil(len(names) / _MOST_ROWS))
+    num_rows = math.ceil(len(names) / num_columns)
+    text = math.ceil(max((font.getlength(name) for name in names), default=0))
+    width = _SWATCH[0] + 8 + text
+    size = (2 * _EDGE + num_columns * width + (num_columns - 1) * _GAP, 2 * _EDGE + max(1, num_rows) * _ROW)
+    picture = PillowImage.new("RGB", size, "white")
+    pen = ImageDraw.Draw(picture)
+    for index, (name, color) in enumerate(zip(names, space.palette, strict=True)):
+        left = _EDGE + index // num_rows * (width + _GAP)
+        middle = _EDGE + index % num_rows * _ROW + _ROW // 2
+        top = middle - _SWATCH[1] // 2
+        box = (left, top, left + _SWATCH[0] - 1, top + _SWATCH[1] - 1)
+        pen.rectangle(box, fill=color, outline="gray")
+        pen.text((left + _SWATCH[0] + 8, middle), name, fill="black", font=font, anchor="lm")
+    return np.array(picture)

@@ -1,25 +1,86 @@
-"""What a report shows of an evaluation beside its scores: calibration, and which images to look at."""
+"""What is measured beside the scores: calibration, images to look at, and figures of a run without labels."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 
 from iccld.data.datasets import SegmentationDataset
 from iccld.inference.evaluation import Measured, evaluate_model
-from iccld.inference.segmenter import Segmenter
-from iccld.inference.selection import evenly_spaced, unsupervised_scores
-from iccld.inference.trust import Trust
-from iccld.labels import Protocol
-from iccld.metrics import ConfusionMatrix, Scores, scores_from_confusion
+from iccld.inference.segmenter import PredictSettings, Segmenter
+from iccld.labels import IGNORE, Protocol
+from iccld.metrics import ConfusionMatrix, ErrorDetection, Reliability, Scores, scores_from_confusion
+from iccld.progress import track
 
 Role = Literal["best", "worst", "random"]
+SIGNALS = ("entropy", "confidence", "mutual_information", "combined")
+"""What may tell wrong pixels: entropy, one minus the answer's probability, the draws' mutual information, and the mean
+of the last two; all in [0, 1]."""
+_NUM_COMPARED = 32
+"""Images on which teacher and student are compared."""
+
+
+class Trust:
+    """Calibration and error detection, gathered image by image as an observer of an evaluation."""
+
+    def __init__(self) -> None:
+        self.reliability = Reliability()
+        self._of_classes: dict[int, Reliability] = {}
+        self._detections = {name: ErrorDetection() for name in SIGNALS}
+
+    def __call__(self, measured: Measured) -> None:
+        """Adds the pixels of an image that count."""
+        counted, prediction = measured.counted, measured.prediction
+        confidence = torch.from_numpy(prediction.probabilities.max(axis=0)[counted])
+        hits = torch.from_numpy(measured.right[counted])
+        self.reliability.update(confidence, hits)
+        entropy = torch.from_numpy(prediction.relative_uncertainty[counted])
+        information = torch.from_numpy(prediction.relative_mutual_information[counted])
+        scores = (entropy, 1 - confidence, information, (1 - confidence + information) / 2)
+        for name, score in zip(SIGNALS, scores, strict=True):
+            self._detections[name].update(score, hits)
+        truth = torch.from_numpy(measured.truth[counted])
+        probabilities = torch.from_numpy(prediction.probabilities[:, counted])
+        for index in np.unique(measured.table[measured.table != IGNORE]).tolist():
+            of_class = probabilities[torch.from_numpy(measured.table == index)].sum(dim=0)
+            self._of_classes.setdefault(index, Reliability()).update(of_class, truth == index)
+
+    def figures(self) -> dict[str, float]:
+        """The figures that ``evaluate_trust`` gives."""
+        figures = {"ece": self.reliability.expected_calibration_error}
+        errors = [of_class.expected_calibration_error for of_class in self._of_classes.values()]
+        figures["class_ece"] = fmean(errors) if errors else float("nan")
+        for name, detection in self._detections.items():
+            for measure in ("auroc", "aurc", "fpr95"):
+                figures[f"{measure}_{name}"] = getattr(detection, measure)
+        return figures
+
+
+def evaluate_trust(
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    protocol: Protocol,
+    settings: PredictSettings | None = None,
+) -> tuple[Scores, dict[str, float]]:
+    """Scores a model, its calibration and its uncertainty maps on the pixels that count; see ``evaluate_model``.
+
+    Returns:
+        The scores, and: ``ece``: expected calibration error of the answers, in [0, 1]; ``class_ece``: that of every
+        class's probability, averaged (Nixon et al. 2019);
+        ``auroc_SIGNAL``: probability that a wrong pixel has a greater signal than a right one; ``aurc_SIGNAL``: area
+        under the risk-coverage curve; ``fpr95_SIGNAL``: false positive rate at 95 % true positive rate, for every
+        signal of ``SIGNALS``.
+    """
+    trust = Trust()
+    scores = evaluate_model(model, dataset, protocol, settings=settings, observe=trust)
+    return scores, trust.figures()
 
 
 @dataclass(frozen=True)
@@ -38,7 +99,7 @@ class Choice:
 
 
 class Review:
-    """Observes an evaluation (see ``iccld.inference.evaluation.evaluate_model``).
+    """Observes an evaluation (see ``iccld.inference.evaluation.evaluate_model``) for a report.
 
     Args:
         protocol: the classes that are averaged.
@@ -79,25 +140,39 @@ def choose_unmeasured(num_images: int, *, count: int = 6, seed: int = 0) -> list
     return [Choice(int(index), "random", None) for index in sorted(drawn)]
 
 
-class _SomeImages:
-    """A data set of some images of another, at even distances, the first and the last among them."""
+def evenly_spaced(length: int, count: int) -> list[int]:
+    """Indices at even distances, the first and, of several, the last among them."""
+    indices: list[int] = np.unique(np.linspace(0, length - 1, count).round().astype(int)).tolist()
+    return indices
 
-    def __init__(self, dataset: SegmentationDataset, count: int) -> None:
-        self._dataset, self.name = dataset, dataset.name
-        self.label_space, self.has_labels = dataset.label_space, dataset.has_labels
-        self._indices = evenly_spaced(len(dataset), count)
 
-    def __len__(self) -> int:
-        return len(self._indices)
+def unsupervised_scores(
+    teacher: Segmenter,
+    student: Segmenter,
+    dataset: SegmentationDataset,
+    indices: Sequence[int] | None = None,
+) -> dict[str, float]:
+    """Measures what can be seen of a model on unlabeled images, for choosing a checkpoint without target labels.
 
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        return self._dataset.image(self._indices[index])
+    Args:
+        teacher: the model that would be kept.
+        student: the one it averages.
+        dataset: its labels are not read.
+        indices: images, all if None; 32 at even distances are taken of more.
 
-    def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        return self._dataset.label(self._indices[index])
-
-    def file_name(self, index: int) -> str:
-        return self._dataset.file_name(self._indices[index])
+    Returns:
+        ``entropy``: mean normalized entropy of the teacher, lower is surer; ``agreement``: share of pixels,
+        in [0, 1], that teacher and student label alike, higher is steadier.
+    """
+    indices = range(len(dataset)) if indices is None else indices
+    chosen = [indices[i] for i in evenly_spaced(len(indices), min(_NUM_COMPARED, len(indices)))]
+    entropies, agreements = [], []
+    for index in track(chosen, len(chosen), "Comparing with the student"):
+        image = dataset.image(index)
+        answer, other = teacher.predict(image), student.predict(image)
+        entropies.append(float(answer.relative_uncertainty.mean()))
+        agreements.append(float((answer.labels == other.labels).mean()))
+    return {"entropy": float(np.mean(entropies)), "agreement": float(np.mean(agreements))}
 
 
 class RunEvaluation:
@@ -109,21 +184,25 @@ class RunEvaluation:
     Args:
         val: labeled images.
         protocol: what is counted and averaged.
+        indices: the images to take; all if None.
     """
 
-    def __init__(self, val: SegmentationDataset, protocol: Protocol) -> None:
+    def __init__(
+        self, val: SegmentationDataset, protocol: Protocol, indices: Sequence[int] | None = None
+    ) -> None:
         self.val, self.protocol = val, protocol
+        self.indices = range(len(val)) if indices is None else indices
         self.last: tuple[Scores, Review] | None = None
 
     def of_some(self, count: int) -> RunEvaluation:
         """The same of so many images, at even distances; of all for 0 or where there are no more."""
         if not 0 < count < len(self.val):
             return self
-        return RunEvaluation(_SomeImages(self.val, count), self.protocol)
+        return RunEvaluation(self.val, self.protocol, evenly_spaced(len(self.val), count))
 
     def expected_seconds(self, teacher: Segmenter, student: Segmenter) -> float:
         """What a whole evaluation will take, from two of one image: the first one prepares the kernels."""
-        one = RunEvaluation(_SomeImages(self.val, 1), self.protocol)
+        one = RunEvaluation(self.val, self.protocol, [0])
         one(teacher, student)
         begun = time.monotonic()
         one(teacher, student)
@@ -132,10 +211,10 @@ class RunEvaluation:
     def __call__(self, teacher: Segmenter, student: Segmenter) -> dict[str, float]:
         """Gives the figures to log."""
         review = Review(self.protocol)
-        scores = evaluate_model(teacher, self.val, self.protocol, observe=review)
+        scores = evaluate_model(teacher, self.val, self.protocol, indices=self.indices, observe=review)
         self.last = scores, review
         figures = {"val/miou": scores.miou, "val/pixel_accuracy": scores.pixel_accuracy}
         figures |= {f"val/iou/{k}": v for k, v in scores.iou.items() if v is not None}
-        for name, value in unsupervised_scores(teacher, student, self.val).items():
+        for name, value in unsupervised_scores(teacher, student, self.val, self.indices).items():
             figures[f"val/{name}"] = value
         return figures

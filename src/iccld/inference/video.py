@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import time
@@ -11,23 +12,30 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
 
 from iccld.data.description import Description
 from iccld.data.image_files import write_png
 from iccld.errors import InputError
-from iccld.inference.class_key import refuse_other_classes, write_class_key
 from iccld.inference.inputs import InputVideo
-from iccld.inference.label_ids import IdKind, index_to_id
-from iccld.inference.media import OutputKind, draw
+from iccld.inference.label_ids import IdKind
+from iccld.inference.media import OutputKind, draw, prepare
+from iccld.inference.rendering import write_class_key
 from iccld.inference.segmenter import PredictSettings, Segmenter, predict_image
-from iccld.inference.smoothing import TemporalSmoothing
 from iccld.inference.video_source import Frame, VideoSource, newest, open_video
 from iccld.inference.video_writer import VideoWriter, writing_video
+from iccld.models.prediction import Prediction
 from iccld.progress import track
 
 VIDEO_OUTPUTS: tuple[OutputKind, ...] = ("overlay",)
 """What is written of a video unless more is asked for: a label map a frame is a lot of files."""
+_CUT = 0.08
+"""Mean difference of two thumbnails, of the whole range of gray, from which on they show different scenes. In CamVid,
+frames that are 1/15 s apart differ by 0.022 at most (100 pairs), frames of different drives by 0.108 at least (some
+2300 pairs)."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +71,48 @@ class Limits:
 
     def total(self, source: VideoSource) -> int | None:
         """How many frames there will be; None if nobody knows."""
-        known = [] if source.num_frames is None else [source.num_frames]
-        if self.max_frames is not None:
-            known.append(self.max_frames)
-        if self.seconds is not None:
-            known.append(max(1, round(self.seconds * source.rate)))
-        return min(known, default=None)
+        in_time = None if self.seconds is None else max(1, round(self.seconds * source.rate))
+        known = (source.num_frames, self.max_frames, in_time)
+        return min((number for number in known if number is not None), default=None)
+
+
+class TemporalSmoothing:
+    """Exponential smoothing: mean = strength × mean + (1 − strength) × probabilities, frame by frame.
+
+    It starts anew at scene cuts, so that no scene bleeds into the next.
+
+    Args:
+        strength: from 0 (each frame alone) to below 1; the memory is about 1 / (1 − strength) frames long.
+
+    Raises:
+        InputError: another strength.
+    """
+
+    def __init__(self, strength: float) -> None:
+        if not 0 <= strength < 1:
+            raise InputError(f"smoothing is {strength}; give 0 (none) or more, below 1")
+        self.strength = strength
+        self._last: tuple[np.ndarray, Float32[np.ndarray, "k h w"]] | None = None
+
+    def __call__(self, image: UInt8[np.ndarray, "h w 3"], prediction: Prediction) -> Prediction:
+        """Takes the next frame and its prediction; gives the smoothed one.
+
+        Labels and uncertainty are those of the smoothed probabilities; the disagreement of the draws stays the
+        frame's own.
+        """
+        if self.strength == 0:
+            return prediction
+        small = cv2.resize(image, (16, 16), interpolation=cv2.INTER_AREA)
+        thumbnail = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+        if self._last is not None:
+            before, mean = self._last
+            same_size = mean.shape == prediction.probabilities.shape
+            if same_size and float(np.abs(thumbnail - before).mean()) <= _CUT:
+                mean = mean * self.strength + (1 - self.strength) * prediction.probabilities
+                labels = torch.from_numpy(mean).max(dim=0).indices.to(torch.uint8).numpy()
+                prediction = dataclasses.replace(prediction, labels=labels, probabilities=mean)
+        self._last = thumbnail, prediction.probabilities
+        return prediction
 
 
 @dataclass(frozen=True)
@@ -79,8 +123,8 @@ class VideoResult:
         num_frames: how many frames were predicted and written.
         seconds: of the video that they show.
         problem: what is wrong with the video, in a line that names it; None if nothing is.
-        num_damaged: how many frames could not be decoded and were left out.
         stopped: whether somebody asked to stop before its end.
+        num_damaged: how many frames could not be decoded and were left out.
     """
 
     num_frames: int
@@ -115,8 +159,7 @@ def predict_video(
         write: which kinds of output; a lossy video cannot hold class numbers, so ``labels`` become PNG files.
         ids: what the numbers of the label maps mean.
         settings: steps, draws and sizes.
-        smoothing: see ``iccld.inference.smoothing.TemporalSmoothing``; with 0 each frame is predicted as if
-            alone.
+        smoothing: see ``TemporalSmoothing``; with 0 each frame is predicted as if alone.
         limits: where to stop.
         stop: asked before each frame.
         open_source: opens the video.
@@ -125,12 +168,11 @@ def predict_video(
         InputError: the video cannot be opened or holds no frame, an output cannot be written, or the classes have
             no ids of the wanted kind.
     """
-    table = index_to_id(model.label_space, ids)
-    refuse_other_classes(out, model.label_space, table)
+    table = prepare(model, out, ids, settings or PredictSettings())
     limits, smooth = limits or Limits(), TemporalSmoothing(smoothing)
     count, first, end = 0, 0, 0
     with closing(open_source(video)) as source, ExitStack() as files:
-        outputs = _Outputs(Path(out), video, write, source, files)
+        outputs = _Outputs(Path(out), video, source, files)
         with closing(_frames(source, limits, stop)) as frames:
             for frame in track(frames, limits.total(source), video.title, unit="fps"):
                 prediction = smooth(frame.image, predict_image(model, frame.image, settings))
@@ -145,71 +187,60 @@ def predict_video(
     if count == 0:
         raise InputError(f"{video.title}: was stopped before its first frame; nothing was written")
     if "labels" in write:
-        _remove_later_frames(outputs.folder, count)
-    return VideoResult(
-        count, float((end - first) * source.time_base), source.problem, stop(), source.num_damaged
-    )
+        outputs.remove_later_labels(count)
+    seconds = float((end - first) * source.time_base)
+    return VideoResult(count, seconds, source.problem, stop(), source.num_damaged)
 
 
 class _Outputs:
     """The files that are made of one video; each is opened when its first picture comes and its size is known."""
 
-    def __init__(
-        self, out: Path, video: InputVideo, write: Sequence[OutputKind], source: VideoSource, files: ExitStack
-    ) -> None:
-        self.folder = out / "labels" / video.name
-        self._paths = {kind: out / kind / f"{video.name}.mp4" for kind in write}
-        self._sound_of = video.path if video.is_file else None
-        self._source, self._files = source, files
+    def __init__(self, out: Path, video: InputVideo, source: VideoSource, files: ExitStack) -> None:
+        self._out, self._video, self._source, self._files = out, video, source, files
+        self._labels = out / "labels" / video.name
         self._writers: dict[OutputKind, VideoWriter] = {}
 
     def add(self, kind: OutputKind, picture: np.ndarray, number: int, frame: Frame) -> None:
         if kind == "labels":
-            write_png(self.folder / f"{number:06d}.png", picture)
+            write_png(self._labels / f"{number:06d}.png", picture)
             return
         if kind not in self._writers:
             source = self._source
             opened = writing_video(
-                self._paths[kind],
+                self._out / kind / f"{self._video.name}.mp4",
                 (picture.shape[0], picture.shape[1]),
                 time_base=source.time_base,
                 rate=source.rate,
                 pixel_aspect=source.pixel_aspect,
-                sound_of=self._sound_of,
+                sound_of=self._video.path if self._video.is_file else None,
             )
             self._writers[kind] = self._files.enter_context(opened)
         self._writers[kind].add(picture, frame.pts, frame.duration)
 
+    def remove_later_labels(self, count: int) -> None:
+        """An earlier run over more frames left label maps that would pass for this one's."""
+        for path in self._labels.iterdir():
+            if re.fullmatch(r"\d{6,}\.png", path.name) and int(path.stem) >= count:
+                path.unlink()
+
 
 def _frames(source: VideoSource, limits: Limits, stop: Callable[[], bool]) -> Generator[Frame, None, None]:
-    if source.live:
-        yield from _live_frames(source, limits, stop)
+    """The frames up to the limits; of a live source the newest ones, and the limits count none that was dropped."""
+    if not source.live:
+        for frame in limits.cut(source.frames(), source.time_base):
+            if stop():
+                return
+            yield frame
         return
-    for frame in limits.cut(source.frames(), source.time_base):
-        if stop():
-            return
-        yield frame
-
-
-def _live_frames(source: VideoSource, limits: Limits, stop: Callable[[], bool]) -> Iterator[Frame]:
-    """The newest frames up to the limits, which count no frame that was dropped."""
-    shown, since = 0.0, time.monotonic()
+    shown, since, first = 0.0, time.monotonic(), None
 
     def over() -> bool:
         # A source that has fallen silent reaches the limit of time as well.
         silent = time.monotonic() - since
         return stop() or (limits.seconds is not None and shown + silent >= limits.seconds)
 
-    first = None
     with closing(newest(source.frames(), over)) as frames:
         for frame in limits.cut(frames, source.time_base):
             first = frame.pts if first is None else first
             shown, since = float((frame.pts - first) * source.time_base), time.monotonic()
             yield frame
-
-
-def _remove_later_frames(folder: Path, count: int) -> None:
-    """An earlier run over more frames left label maps that would pass for this one's."""
-    for path in folder.iterdir():
-        if re.fullmatch(r"\d{6,}\.png", path.name) and int(path.stem) >= count:
-            path.unlink()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -16,8 +17,6 @@ from av.container import InputContainer
 from iccld.errors import InputError
 from iccld.files import open_regular, printable
 
-MOST_PIXELS = 1 << 26
-"""Pixels of the largest frame that is decoded, for instance 8192 × 8192."""
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "srt", "udp", "rtp", "tcp", "mmsh", "mmst")
 """Kinds of addresses that are opened."""
 
@@ -36,14 +35,11 @@ def open_file(path: Path) -> Iterator[InputContainer]:
     Raises:
         InputError: it is no regular file, or none of the containers that are read.
     """
+    options = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
     with open_regular(path) as file:
         try:
-            container = av.open(
-                file,
-                "r",
-                options={"format_whitelist": _FORMATS, "protocol_whitelist": "none"},
-                metadata_errors="replace",  # titles and their like, which we do not read, may be no UTF-8
-            )
+            # Titles and their like, which we do not read, may be no UTF-8.
+            container = av.open(file, "r", options=options, metadata_errors="replace")
         except (av.FFmpegError, OSError) as error:  # the file's own errors come through FFmpeg as they are
             raise InputError(
                 f"{printable(str(path))}: cannot be opened as a video ({error.strerror}); name another file"
@@ -54,20 +50,17 @@ def open_file(path: Path) -> Iterator[InputContainer]:
 
 @contextmanager
 def open_address(address: str, title: str) -> Iterator[InputContainer]:
-    """Opens a stream.
-
-    Args:
-        address: with its scheme.
-        title: what messages call it.
+    """Opens a stream by its address; ``title`` is what messages call it.
 
     Raises:
         InputError: it does not answer, or with what is no video.
     """
-    options = {"protocol_whitelist": _PROTOCOLS}
-    if address.lower().startswith("rtsp"):
-        options["rtsp_transport"] = "tcp"
-    if address.lower().partition("://")[0] not in SCHEMES:
+    scheme = address.lower().partition("://")[0]
+    if scheme not in SCHEMES:
         raise InputError(f"{title}: is no address of a stream; give a path, or one of {', '.join(SCHEMES)}")
+    options = {"protocol_whitelist": _PROTOCOLS}
+    if scheme.startswith("rtsp"):
+        options["rtsp_transport"] = "tcp"
     try:
         container = av.open(address, "r", options=options, timeout=_TIMEOUT, metadata_errors="replace")
     except av.FFmpegError as error:
@@ -76,3 +69,34 @@ def open_address(address: str, title: str) -> Iterator[InputContainer]:
         ) from error
     with container:
         yield container
+
+
+class SteadyClock:
+    """Makes times rise that do not: where recordings were joined or a sender began anew, they start over."""
+
+    def __init__(self) -> None:
+        self._offset = 0
+        self._last: int | None = None
+
+    def steady(self, time: int, duration: int) -> int:
+        """The next time, later than the one before.
+
+        Args:
+            time: of a frame or packet.
+            duration: of the one before; a time that falls further behind than that starts over.
+        """
+        time += self._offset
+        if self._last is not None and time <= self._last:
+            starts_over = self._last - time > duration
+            due = self._last + (max(1, duration) if starts_over else 1)
+            if starts_over:
+                self._offset += due - time
+            time = due
+        self._last = time
+        return time
+
+
+def container_start(container: InputContainer, time_base: Fraction) -> int:
+    """When a file's first stream starts, in units of a time base; not before 0."""
+    start = max(0, container.start_time or 0)
+    return int(Fraction(start, av.time_base) / time_base)

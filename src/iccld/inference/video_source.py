@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import av
 import cv2
 import numpy as np
-from av.container import InputContainer
 from jaxtyping import UInt8
 
 from iccld.errors import InputError
 from iccld.inference.inputs import InputVideo
-from iccld.inference.video_input import MOST_PIXELS, open_address, open_file
+from iccld.inference.video_input import SteadyClock, container_start, open_address, open_file
 
-_TIMEOUT = 10.0  # seconds that a stream may be silent
+MOST_PIXELS = 1 << 26
+"""Pixels of the largest frame that is decoded, for instance 8192 × 8192."""
+_TIMEOUT = 10.0  # seconds that a source's thread is waited for
 _LONGEST = 100_000_000  # seconds of a video
 _CLOCK = Fraction(1, 90_000)  # of cameras, which send no times
 
@@ -42,8 +42,7 @@ class Frame:
     duration: int
 
 
-@runtime_checkable
-class VideoSource(Protocol):
+class VideoSource:
     """An opened video.
 
     Attributes:
@@ -56,21 +55,21 @@ class VideoSource(Protocol):
         num_damaged: after the last frame, how many could not be decoded and were left out.
     """
 
-    time_base: Fraction
+    time_base: Fraction = _CLOCK
     rate: Fraction
-    num_frames: int | None
-    pixel_aspect: Fraction
-    live: bool
-    problem: str | None
-    num_damaged: int
+    num_frames: int | None = None
+    pixel_aspect: Fraction = Fraction(1)
+    live: bool = True
+    problem: str | None = None
+    num_damaged: int = 0
 
     def frames(self) -> Iterator[Frame]:
         """Yields the frames, once."""
-        ...
+        raise NotImplementedError
 
     def close(self) -> None:
         """Lets go of the file or device."""
-        ...
+        raise NotImplementedError
 
 
 def open_video(video: InputVideo) -> VideoSource:
@@ -82,7 +81,7 @@ def open_video(video: InputVideo) -> VideoSource:
     return Container(video) if video.camera is None else Camera(video.camera)
 
 
-class Container:
+class Container(VideoSource):
     """A file or a stream, decoded by FFmpeg. Times count from its start.
 
     Attributes:
@@ -96,7 +95,6 @@ class Container:
     """
 
     def __init__(self, video: InputVideo) -> None:
-        self.problem: str | None = None
         self._video = video
         opened = open_file(video.path) if video.is_file else open_address(video.source, video.title)
         with ExitStack() as files:
@@ -119,13 +117,17 @@ class Container:
             stream.thread_type = "AUTO"
             self._files = files.pop_all()
         self.time_base = stream.time_base or _CLOCK
-        self.rate = _plausible(stream.average_rate, stream.guessed_rate)
+        rates = (rate for rate in (stream.average_rate, stream.guessed_rate) if rate)
+        self.rate = next((rate for rate in rates if Fraction(1, 1000) <= rate <= 1000), Fraction(25))
         self.pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
-        self.num_damaged = 0
-        seconds = self._seconds()
-        known = stream.frames or (None if seconds is None else round(seconds * self.rate))
+        if stream.duration is not None:
+            self._seconds: float | None = float(stream.duration * self.time_base)
+        else:
+            length = self._container.duration
+            self._seconds = None if length is None else length / av.time_base
+        known = stream.frames or (None if self._seconds is None else round(self._seconds * self.rate))
         self.num_frames = known or None
-        self.live = seconds is None and not video.is_file
+        self.live = self._seconds is None and not video.is_file
         self._start = None if self.live else container_start(self._container, self.time_base)
 
     def frames(self) -> Iterator[Frame]:
@@ -135,9 +137,12 @@ class Container:
         longest = int(_LONGEST / self.time_base)
         clock, due = SteadyClock(), self._start or 0
         for frame in self._decoded():
+            turns = (
+                round(frame.rotation / 90) % 4
+            )  # counterclockwise; phones note them instead of turning pixels
             if size is None:
                 size = (frame.width, frame.height)
-                if round(frame.rotation / 90) % 2:
+                if turns % 2:
                     self.pixel_aspect = 1 / self.pixel_aspect
             pts = due if frame.pts is None else frame.pts
             due = pts + duration
@@ -149,7 +154,7 @@ class Container:
             # Streams may change their size on the way; the file that is written cannot.
             image = frame.reformat(*size, format="rgb24").to_ndarray()
             last, count = pts, count + 1
-            yield Frame(_upright(image, frame.rotation), pts, frame.duration or 0)
+            yield Frame(np.ascontiguousarray(np.rot90(image, turns)), pts, frame.duration or 0)
         if last is None:
             raise InputError(self.problem or f"{self._video.title}: holds no frame; name another file")
         self._notice_missing(count, last + duration)
@@ -184,14 +189,9 @@ class Container:
             lost = f"{self.num_damaged} frame{'' if self.num_damaged == 1 else 's'}"
             self._note(f"{lost} could not be decoded and {'is' if self.num_damaged == 1 else 'are'} left out")
 
-    def _seconds(self) -> float | None:
-        if self._stream.duration is not None:
-            return float(self._stream.duration * self.time_base)
-        return None if self._container.duration is None else self._container.duration / av.time_base
-
     def _notice_missing(self, count: int, end: int) -> None:
         """A file that was cut off announces more than it holds. Edited files hold more frames than they show."""
-        seconds, declared = self._seconds(), self._stream.frames
+        seconds, declared = self._seconds, self._stream.frames
         if self.live or seconds is None or (declared and count >= declared):
             return
         begin = (self._stream.start_time or 0) - (self._start or 0)
@@ -202,7 +202,7 @@ class Container:
         self.problem = f"{self.problem or self._video.title}{', ' if self.problem else ': '}{text}"
 
 
-class Camera:
+class Camera(VideoSource):
     """A camera of this computer.
 
     Args:
@@ -225,12 +225,8 @@ class Camera:
             raise InputError(
                 f"{self._title}: no such camera, or another program uses it; see that it is plugged in"
             )
-        self.time_base, self.pixel_aspect, self.live = _CLOCK, Fraction(1), True
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = Fraction(rate).limit_denominator(1001) if 1 <= rate <= 1000 else Fraction(30)
-        self.num_frames: int | None = None
-        self.problem: str | None = None
-        self.num_damaged = 0
 
     def frames(self) -> Iterator[Frame]:
         """See ``VideoSource``. The times are those at which the frames arrived."""
@@ -262,85 +258,36 @@ def newest(frames: Iterator[Frame], stop: Callable[[], bool]) -> Generator[Frame
         frames: read in a thread of their own.
         stop: asked several times a second; ends the iteration, even if no frame comes any more.
     """
-    slot: queue.Queue[Frame | BaseException | None] = queue.Queue(maxsize=1)
-    ended = threading.Event()
-
-    def put(item: Frame | BaseException | None) -> None:
-        # The last item is not to push out a frame that nobody has seen yet.
-        while not ended.is_set():
-            try:
-                return slot.put(item, timeout=0 if isinstance(item, Frame) else 0.1)
-            except queue.Full:
-                if isinstance(item, Frame):
-                    with contextlib.suppress(queue.Empty):
-                        slot.get_nowait()
+    slot: deque[Frame] = deque(maxlen=1)
+    failures: list[BaseException] = []
+    arrived, over, left = threading.Event(), threading.Event(), threading.Event()
 
     def read() -> None:
         try:
             for frame in frames:
-                put(frame)
-                if ended.is_set():
+                slot.append(frame)
+                arrived.set()
+                if left.is_set():
                     return
-            put(None)
         except BaseException as error:  # it belongs to the caller
-            put(error)
+            failures.append(error)
+        finally:
+            over.set()
+            arrived.set()
 
     thread = threading.Thread(target=read, name="video", daemon=True)
     thread.start()
     try:
         while not stop():
-            try:
-                item = slot.get(timeout=0.1)
-            except queue.Empty:
-                continue
-            if item is None:
+            arrived.wait(0.1)
+            arrived.clear()
+            ended = over.is_set()
+            if slot:
+                yield slot.popleft()
+            if ended and not slot:
+                if failures:
+                    raise failures[0]
                 return
-            if isinstance(item, BaseException):
-                raise item
-            yield item
     finally:
-        ended.set()
+        left.set()
         thread.join(_TIMEOUT)
-
-
-class SteadyClock:
-    """Makes times rise that do not: where recordings were joined or a sender began anew, they start over."""
-
-    def __init__(self) -> None:
-        self._offset = 0
-        self._last: int | None = None
-
-    def steady(self, time: int, duration: int) -> int:
-        """The next time, later than the one before.
-
-        Args:
-            time: of a frame or packet.
-            duration: of the one before; a time that falls further behind than that starts over.
-        """
-        time += self._offset
-        if self._last is not None and time <= self._last:
-            starts_over = self._last - time > duration
-            due = self._last + (max(1, duration) if starts_over else 1)
-            if starts_over:
-                self._offset += due - time
-            time = due
-        self._last = time
-        return time
-
-
-def container_start(container: InputContainer, time_base: Fraction) -> int:
-    """When a file's first stream starts, in units of a time base; not before 0."""
-    start = max(0, container.start_time or 0)
-    return int(Fraction(start, av.time_base) / time_base)
-
-
-def _plausible(*rates: Fraction | None) -> Fraction:
-    """The first of several frames a second that can be; 25 if none can."""
-    return next(
-        (rate for rate in rates if rate is not None and Fraction(1, 1000) <= rate <= 1000), Fraction(25)
-    )
-
-
-def _upright(image: UInt8[np.ndarray, "h w 3"], degrees: int) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Turns by the angle, counterclockwise, that phones note in the file instead of turning the pixels."""
-    return np.ascontiguousarray(np.rot90(image, round(degrees / 90) % 4)) if degrees else image

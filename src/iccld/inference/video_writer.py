@@ -1,35 +1,45 @@
-"""Writing video: RGB images and their times become an MP4 file that browsers play."""
+"""Writing video: RGB images, their times and a file's sound become an MP4 file that browsers play."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, TypeVar
 
 import av
 import cv2
 import numpy as np
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
 from iccld.errors import InputError
 from iccld.files import replacing
-from iccld.inference.sound import open_sound
+from iccld.inference.video_input import SteadyClock, container_start, open_file
+
+T = TypeVar("T")
 
 _ENCODERS: dict[str, dict[str, str]] = {
     "libx264": {"crf": "18", "preset": "veryfast"},
     "libopenh264": {"b": "8000000"},
-    "mpeg4": {"q:v": "3"},  # no browser plays it, but every player does
 }
 """In the order of preference; which of them there are depends on how FFmpeg was built."""
 _BT709 = 1  # in the numbering of ITU-T H.273: matrix, primaries and transfer alike
+_COPIED = frozenset(("aac", "mp3", "opus", "flac"))
+"""Codecs of sound that browsers play in MP4; others are encoded anew as AAC, in mono or stereo."""
+_SAMPLES = 1024  # that AAC takes at a time
+_AAC_RATES = frozenset(
+    (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000)
+)
 
 
 class VideoWriter:
-    """An MP4 file in the making: H.264, 4:2:0, or MPEG-4 where there is no encoder for it.
+    """An MP4 file in the making: H.264, 4:2:0.
 
     Colors are stored for blocks of 2×2 pixels, so an odd side becomes one pixel longer by repeating the edge: the
     formats without that limit are not played by every browser.
@@ -55,10 +65,7 @@ class VideoWriter:
     ) -> None:
         self.size = (size[0] + size[0] % 2, size[1] + size[1] % 2)
         encoder = _choose_encoder()
-        # MPEG-4 video counts time in at most 65535 units a second.
-        fine = encoder != "mpeg4" or time_base.denominator < 1 << 16
-        self._unit = time_base if fine else Fraction(1, 60_000)
-        self._scale, self._last = time_base / self._unit, -1
+        self._unit, self._last = time_base, -1
         # Without the second option a file that does not start at 0 would start at a whole millisecond.
         options = {"movflags": "+faststart", "movie_timescale": str(min(self._unit.denominator, 1 << 30))}
         self._container = av.open(f"file:{path}", "w", format="mp4", options=options)
@@ -83,14 +90,17 @@ class VideoWriter:
             duration: how long, 0 if unknown.
         """
         height, width = self.size
-        if image.shape[:2] != self.size:
-            image = _fit(image, self.size)
+        below, right = height - image.shape[0], width - image.shape[1]
+        if below in (0, 1) and right in (0, 1):
+            image = np.pad(image, ((0, below), (0, right), (0, 0)), mode="edge")
+        else:
+            scaled = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+            image = np.asarray(scaled, dtype=np.uint8)
         frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(
             width, height, "yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
         )
-        self._last = max(round(pts * self._scale), self._last + 1)
-        frame.pts, frame.time_base = self._last, self._unit
-        frame.duration = round(duration * self._scale)
+        self._last = max(pts, self._last + 1)
+        frame.pts, frame.time_base, frame.duration = self._last, self._unit, duration
         self._container.mux(self._stream.encode(frame))
         end = float((self._last + frame.duration) * self._unit)
         for track in self._sound:
@@ -110,15 +120,9 @@ class VideoWriter:
 
 @contextmanager
 def writing_video(
-    path: str | os.PathLike[str],
-    size: tuple[int, int],
-    *,
-    time_base: Fraction,
-    rate: Fraction,
-    pixel_aspect: Fraction = Fraction(1),
-    sound_of: Path | None = None,
+    path: str | os.PathLike[str], size: tuple[int, int], **announced: Any
 ) -> Iterator[VideoWriter]:
-    """Writes a video that appears under its name when it is whole; see ``VideoWriter``.
+    """Writes a video that appears under its name when it is whole; arguments are those of ``VideoWriter``.
 
     Raises:
         InputError: it cannot be written.
@@ -126,14 +130,7 @@ def writing_video(
     path = Path(path)
     with replacing(path) as temporary:
         try:
-            writer = VideoWriter(
-                temporary,
-                size,
-                time_base=time_base,
-                rate=rate,
-                pixel_aspect=pixel_aspect,
-                sound_of=sound_of,
-            )
+            writer = VideoWriter(temporary, size, **announced)
             try:
                 yield writer
                 writer.close()
@@ -149,17 +146,100 @@ def writing_video(
 def _choose_encoder() -> str:
     for name in _ENCODERS:
         try:
-            av.Codec(name, "w")
+            return av.Codec(name, "w").name
         except (av.FFmpegError, ValueError):
             continue
-        return name
-    raise InputError("this build of PyAV has no encoder for H.264 or MPEG-4; install it with pip install av")
+    raise InputError("this build of PyAV has no encoder for H.264; install it with pip install av")
 
 
-def _fit(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Makes odd sides even; scales what has another size altogether."""
-    below, right = size[0] - image.shape[0], size[1] - image.shape[1]
-    if below in (0, 1) and right in (0, 1):
-        return np.pad(image, ((0, below), (0, right), (0, 0)), mode="edge")
-    scaled = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
-    return np.asarray(scaled, dtype=np.uint8)
+class SoundTrack:
+    """One track of sound on its way from a file to another.
+
+    Args:
+        path: the file that it comes from.
+        index: which of its tracks.
+        output: where it goes; a stream is added.
+    """
+
+    def __init__(self, path: Path, index: int, output: OutputContainer) -> None:
+        self._files = ExitStack()
+        self._input = self._files.enter_context(open_file(path))
+        self._output = output
+        stream = self._input.streams.audio[index]
+        assert stream.time_base is not None
+        self._start = container_start(self._input, stream.time_base)
+        self._out: AudioStream
+        if stream.codec_context.name in _COPIED:
+            self._out = output.add_stream_from_template(stream)
+            self._packets = self._copied(stream)
+        else:
+            rate = stream.rate if stream.rate in _AAC_RATES else 48_000
+            layout = "mono" if stream.codec_context.channels == 1 else "stereo"
+            self._out = output.add_stream("aac", rate=rate, layout=layout)
+            self._packets = self._encoded(stream)
+        self._next = next(self._packets, None)
+
+    def copy_until(self, seconds: float) -> None:
+        """Copies what is heard before that time. Sound that the file cannot take ends; the pictures go on.
+
+        Raises:
+            OSError: the disk is full, or its like.
+        """
+        while self._next is not None:
+            packet = self._next
+            if packet.dts is not None and packet.dts * packet.time_base >= seconds:
+                return
+            try:
+                self._output.mux(packet)
+                self._next = next(self._packets, None)
+            except av.FFmpegError as error:
+                if isinstance(error, OSError):
+                    raise
+                self._next = None
+
+    def close(self) -> None:
+        """Closes the file that it comes from."""
+        self._files.close()
+
+    def _copied(self, stream: AudioStream) -> Iterator[Any]:
+        clock = SteadyClock()
+        for packet in _until_damaged(self._input.demux(stream)):
+            if packet.dts is None or packet.pts is None:  # the empty one at the end
+                continue
+            dts = clock.steady(packet.dts - self._start, packet.duration or 0)
+            packet.pts += dts - packet.dts
+            packet.dts = dts
+            packet.stream = self._out
+            yield packet
+
+    def _encoded(self, stream: AudioStream) -> Iterator[Any]:
+        context = self._out.codec_context
+        resampler: av.AudioResampler | None = None
+        clock = SteadyClock()
+        for frame in _until_damaged(self._input.decode(stream)):
+            if frame.pts is not None:
+                frame.pts = clock.steady(frame.pts - self._start, frame.duration or 0)
+            resampler = resampler or av.AudioResampler(context.format, context.layout, context.rate, _SAMPLES)
+            for piece in resampler.resample(frame):
+                yield from self._out.encode(piece)
+        if resampler is not None:
+            for piece in resampler.resample(None):
+                yield from self._out.encode(piece)
+            yield from self._out.encode(None)
+
+
+def open_sound(path: Path, output: OutputContainer) -> list[SoundTrack]:
+    """Prepares all tracks of sound of a file to be copied."""
+    with open_file(path) as container:
+        tracks = container.streams.audio
+        # There is no context where FFmpeg has no decoder.
+        usable = [i for i, stream in enumerate(tracks) if getattr(stream.codec_context, "name", None)]
+    return [SoundTrack(path, index, output) for index in usable]
+
+
+def _until_damaged(items: Iterator[T]) -> Iterator[T]:
+    """Sound that cannot be read ends; that is no reason to lose the pictures."""
+    try:
+        yield from items
+    except av.FFmpegError:
+        return

@@ -17,7 +17,7 @@ from iccld.compute import autocast
 from iccld.errors import InputError
 from iccld.models.images import Images, to_batch
 from iccld.models.layers import upsample_to
-from iccld.models.settings import check_memory, check_settings
+from iccld.models.settings import PredictSettings, check_memory
 from iccld.resizing import base_size, resize_images
 
 Maps = tuple[Float[Tensor, "b k _ _"], Float[Tensor, "b m _ _"]]
@@ -32,16 +32,12 @@ _MAX_SCALED_PIXELS = 64_000_000
 class Prediction:
     """A segmentation; arrays have a leading batch axis if the images had one.
 
-    ``uncertainty`` is the entropy of ``probabilities``, in nats, whatever these were averaged over: draws, steps,
-    windows, frames or neighboring cells. Divided by log k, its maximum, it is ``relative_uncertainty``.
-
     Attributes:
         labels: most probable class, an index into the model's label space.
         probabilities: of every class, averaged over the draws; they add up to 1.
         mutual_information: in nats, the part of the uncertainty that comes from disagreement between draws (0 with
-            one draw): the entropy of the draws' mean less the mean of their entropies. It is taken where the decoder
-            answers and interpolated, or averaged over windows, like the probabilities; entropy is concave, so it
-            never exceeds the uncertainty.
+            one draw): the entropy of the draws' mean less the mean of their entropies, interpolated like the
+            probabilities. It never exceeds the uncertainty.
     """
 
     labels: UInt8[np.ndarray, "*b h w"]
@@ -75,22 +71,8 @@ class Prediction:
         return math.log(max(2, self.probabilities.shape[-3]))
 
 
-class Predictor(nn.Module):
-    """``predict`` for a network that encodes images and segments them from noise."""
-
-    def encode(self, images: Float[Tensor, "b 3 h w"]) -> Any:
-        """Image features, which the other two take."""
-        raise NotImplementedError
-
-    def draw_noise(self, features: Any, num: int) -> Float[Tensor, "b d h2 w2"]:
-        """Noise for so many answers."""
-        raise NotImplementedError
-
-    def segment(
-        self, features: Any, noise: Float[Tensor, "b d h2 w2"], num_steps: int = 1
-    ) -> Float[Tensor, "b k h3 w3"]:
-        """Class probabilities at the decoder's stride."""
-        raise NotImplementedError
+class Predicting:
+    """``predict`` with its settings as keyword arguments: the same for models and exported files."""
 
     def predict(
         self,
@@ -98,10 +80,10 @@ class Predictor(nn.Module):
         *,
         steps: int | None = None,
         draws: int | None = None,
-        seed: int = 0,
+        seed: int = PredictSettings.seed,
         window: tuple[int, int] | None = None,
-        overlap: float = 0.25,
-        precision: str = "auto",
+        overlap: float = PredictSettings.overlap,
+        precision: str = PredictSettings.precision,
         input_height: int | None = None,
     ) -> Prediction:
         """Segments images of any size.
@@ -109,101 +91,78 @@ class Predictor(nn.Module):
         Args:
             images: RGB, uint8 or float in [0, 1], ``(h, w, 3)`` or ``(b, h, w, 3)``; or a Pillow image, which is
                 turned upright, or several of one size.
-            steps: K, sampling steps; 1 if None.
-            draws: N, noise draws whose probabilities are averaged; 1 if None.
+            steps: K, sampling steps; 1 if None, of an exported file its own.
+            draws: N, noise draws whose probabilities are averaged; 1 if None, of an exported file its own.
             seed: of the noise; the same seed gives the same answer.
             window: height and width of a sliding window in pixels of the scaled image; None takes it whole.
-            overlap: share of the window that neighbours have in common, in [0, 1).
-            precision: bf16, fp32, or auto: bf16 where the device is fast at it.
+            overlap: share of the window that neighbors have in common, in [0, 0.99].
+            precision: bf16, fp32, or auto: bf16 where the device is fast at it, of an exported file its own.
             input_height: height that images are scaled to before; None for the model's own, 0 for none.
 
         Returns:
             Labels, probabilities and uncertainty at the size of the images; with a batch axis if they had one.
 
         Raises:
-            InputError: an array of another shape, type or range, or a setting out of range.
+            InputError: an array of another shape, type or range, a setting out of range, or one that an exported
+                file does not have.
         """
-        return predict_images(
-            self,
-            images,
-            steps=1 if steps is None else steps,
-            draws=1 if draws is None else draws,
-            seed=seed,
-            window=window,
-            overlap=overlap,
-            precision=precision,
-            input_height=input_height,
+        settings = PredictSettings(
+            steps, draws, seed, window, overlap, None, input_height, cast(Any, precision)
         )
+        batch, single = to_batch(images)
+        prediction = self._predict(batch, settings)
+        return prediction.of_image(0) if single else prediction
+
+    def _predict(self, batch: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> Prediction:
+        raise NotImplementedError
 
 
-def predict_images(
-    model: Any,
-    images: Any,
-    *,
-    steps: int,
-    draws: int,
-    seed: int,
-    window: tuple[int, int] | None,
-    overlap: float,
-    precision: str = "auto",
-    input_height: int | None = None,
-) -> Prediction:
-    """See ``Predictor.predict``."""
-    check_settings(
-        steps=steps,
-        draws=draws,
-        seed=seed,
-        window=window,
-        overlap=overlap,
-        input_height=input_height,
-        precision=precision,
-    )
-    batch, single = to_batch(images)
-    device = next(model.parameters()).device
-    size = (batch.shape[-2], batch.shape[-1])
-    check_memory(len(batch), size, len(model.label_space))
-    batch = _to_input_height(
-        batch.to(device), model.spec.input_height if input_height is None else input_height
-    )
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode(), torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # the CPU's alone: fork_rng restores no other
+class Predictor(Predicting, nn.Module):
+    """``predict`` for a network that encodes images and segments them from noise."""
 
-            def whole(images: Tensor) -> Maps:
-                images = images.contiguous(memory_format=torch.channels_last)
-                return _predict_whole(model, images, steps, draws, precision)
-
-            stride = model.label_decoder.out_stride
-            if window is None:
-                maps = whole(batch)
-            else:
-                maps = predict_windows(
-                    lambda tile: to_pixels(whole(tile), stride, (tile.shape[-2], tile.shape[-1])),
-                    batch,
-                    window,
-                    overlap,
-                )
-                stride = 1
-            prediction = _summarize(maps, stride, (batch.shape[-2], batch.shape[-1]), size)
-    finally:
-        model.train(was_training)
-    if single:
-        prediction = prediction.of_image(0)
-    return prediction
+    def _predict(self, batch: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> Prediction:
+        model: Any = self  # what the network's own class adds
+        size = (batch.shape[-2], batch.shape[-1])
+        check_memory(len(batch), size, len(model.label_space))
+        height = model.spec.input_height if settings.input_height is None else settings.input_height
+        batch = _to_input_height(batch.to(next(self.parameters()).device), height)
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode(), torch.random.fork_rng(devices=[]):
+                # The CPU's generator alone: fork_rng restores no other.
+                torch.default_generator.manual_seed(settings.seed)
+                seen = (batch.shape[-2], batch.shape[-1])
+                return _summarize(*_predict_maps(model, batch, settings), seen, size)
+        finally:
+            self.train(was_training)
 
 
-def _predict_whole(
-    model: Any, images: Float[Tensor, "b 3 h w"], steps: int, draws: int, precision: str
-) -> Maps:
+def _predict_maps(model: Any, batch: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> tuple[Maps, int]:
+    """Maps of a batch, and their stride: the decoder's, or 1 of windows, which are averaged at full resolution."""
+    stride = model.label_decoder.out_stride
+
+    def whole(images: Tensor) -> Maps:
+        return _predict_whole(model, images.contiguous(memory_format=torch.channels_last), settings)
+
+    if settings.window is None:
+        return whole(batch), stride
+
+    def in_pixels(tile: Tensor) -> Maps:
+        return to_pixels(whole(tile), stride, (tile.shape[-2], tile.shape[-1]))
+
+    return predict_windows(in_pixels, batch, settings.window, settings.overlap), 1
+
+
+def _predict_whole(model: Any, images: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> Maps:
     """Class probabilities of images that the model sees at once; all but the network computes in fp32."""
+    steps, draws = settings.steps or 1, settings.draws or 1
     # CPUs take image by image, for what they take draw by draw for.
     parts = images.split(1 if images.device.type == "cpu" else len(images))
     noise: Tensor | None = None
     maps: list[Maps] = []
     for part in parts:
-        with autocast(images.device.type, precision):
+        with autocast(images.device.type, settings.precision):
             state = model.encode(part)
             if noise is None:  # of all images, so that it does not depend on the parts
                 noise = model.draw_noise(state, draws * len(images))
@@ -224,14 +183,10 @@ def _to_input_height(batch: Float[Tensor, "b 3 h w"], height: int) -> Float[Tens
 
 
 def check_scaled(size: tuple[int, int], scaled: tuple[int, int]) -> None:
-    """Refuses a thin image that would become huge at the height that the model was trained at.
-
-    Args:
-        size: height and width of the image.
-        scaled: height and width that the model would see.
+    """Refuses a thin image (height, width) that would become huge at the height that the model was trained at.
 
     Raises:
-        InputError: the second has far too many pixels, and more than the first.
+        InputError: the scaled image has far too many pixels, and more than the image.
     """
     if scaled[0] * scaled[1] > max(_MAX_SCALED_PIXELS, size[0] * size[1]):
         raise InputError(
@@ -247,15 +202,7 @@ def entropy(probabilities: Float[Tensor, "*b k h w"]) -> Float[Tensor, "*b h w"]
 
 
 def average_draws(model: Any, state: Any, noise: Float[Tensor, "n d h2 w2"], steps: int, draws: int) -> Maps:
-    """Class probabilities of encoded images, averaged over noise draws; the image coder has run once for all.
-
-    Args:
-        model: the model.
-        state: of b images.
-        noise: draws × b noises, those of an image side by side.
-        steps: K.
-        draws: N.
-    """
+    """Class probabilities of b encoded images, averaged over draws × b noises, those of an image side by side."""
     # CPUs take draw by draw: a draw's maps stay in the cache, which saves a quarter of the time, and all of them need
     # not be in memory. GPUs want large batches, and graphs no loop.
     at_once = 1 if noise.device.type == "cpu" and not torch.compiler.is_exporting() else draws
@@ -279,14 +226,7 @@ def predict_windows(
     window: tuple[int, int],
     overlap: float,
 ) -> Maps:
-    """Averages overlapping windows at full resolution.
-
-    Args:
-        predict: gives the maps of a window, at the size of its pixels.
-        batch: images.
-        window: height and width.
-        overlap: share of a window that the next one covers again.
-    """
+    """Averages overlapping windows at full resolution; ``predict`` gives the maps of a window at its size."""
     height, width = batch.shape[-2:]
     total, num_classes = None, 0
     counts = torch.zeros(height, width, device=batch.device)
@@ -305,31 +245,23 @@ def predict_windows(
 
 
 def window_positions(size: tuple[int, int], window: tuple[int, int], overlap: float) -> list[tuple[int, int]]:
-    """Top-left corners of windows that cover an image, neighbours sharing at least ``overlap`` of a window.
+    """Top-left corners of windows (height, width) that cover an image, evenly spaced, flush with its borders.
 
-    Args:
-        size: height and width of the image.
-        window: height and width of the window; one larger than the image covers it whole.
-        overlap: in [0, 1).
+    Neighbors share at least ``overlap`` of a window; a window larger than the image covers it whole.
     """
     axes = []
     for side, extent in zip(size, window, strict=True):
-        stride = max(1, int(extent * (1 - overlap)))
         last = max(0, side - extent)
-        count = -(-last // stride) + 1
-        # Even spacing, the last window flush with the border: no slivers, no padding.
+        count = -(-last // max(1, int(extent * (1 - overlap)))) + 1
         axes.append([round(i * last / (count - 1)) if count > 1 else 0 for i in range(count)])
     return [(top, left) for top in axes[0] for left in axes[1]]
 
 
 def to_pixels(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, int] | None = None) -> Maps:
-    """Interpolates from a stride to pixels; cells at the right and bottom border may reach beyond the image.
+    """Interpolates maps at a stride of the image that the model saw, whose height and width are ``seen``, to pixels.
 
-    Args:
-        maps: at that stride of the image that the model saw.
-        stride: in pixels.
-        seen: height and width of that image.
-        size: height and width of the answer, of which that image is a scaled copy; those of that image if None.
+    Cells at the right and bottom border may reach beyond the image. ``size`` is the height and width of the answer, of
+    which that image is a scaled copy; None where it is no copy.
     """
     covered = (maps[0].shape[-2] * stride, maps[0].shape[-1] * stride)
     if torch.compiler.is_exporting():
@@ -345,10 +277,7 @@ def to_pixels(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, i
 
 
 def _resample(maps: Tensor, stride: int, seen: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Bilinear interpolation as torch's, where the last cells reach beyond the image.
-
-    The scale is no quotient of the maps' sizes then.
-    """
+    """Bilinear interpolation where the last cells reach beyond the image: the scale is no quotient of the sizes."""
     for axis, (extent, target) in enumerate(zip(seen, size, strict=True), start=2):
         centers = torch.arange(target, device=maps.device) + 0.5
         last = maps.shape[axis] - 1
@@ -363,18 +292,8 @@ def _resample(maps: Tensor, stride: int, seen: tuple[int, int], size: tuple[int,
 
 
 def _summarize(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, int]) -> Prediction:
-    """Interpolates probabilities (not logits: they are fewer numbers to exponentiate) and finds the labels.
-
-    Args:
-        maps: at a stride of the image that the model saw.
-        stride: that stride.
-        seen: height and width of the image that the model saw.
-        size: height and width of the answer.
-    """
+    """Interpolates probabilities (not logits: they are fewer numbers to exponentiate) and finds the labels."""
     full, information = to_pixels(maps, stride, seen, None if size == seen else size)
     labels = full.max(dim=1).indices.to(torch.uint8)  # argmax takes four times as long on CPUs
-    return Prediction(
-        cast(Any, labels.cpu().numpy()),
-        cast(Any, full.cpu().numpy()),
-        cast(Any, information[:, 0].cpu().numpy()),
-    )
+    arrays = (labels, full, information[:, 0])
+    return Prediction(*(cast(Any, array.cpu().numpy()) for array in arrays))

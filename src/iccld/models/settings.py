@@ -1,72 +1,78 @@
-"""Settings of prediction: what every function and file that has them may be asked for."""
+"""Settings of prediction: the one place of their defaults and limits; and the memory that a prediction needs."""
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from dataclasses import dataclass
+from functools import cache
+from numbers import Integral, Real
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
+from iccld.documents import Range, typed
 from iccld.errors import InputError
-from iccld.escaping import shortened
 from iccld.files import in_bytes
 from iccld.machine import free_memory
 
-MOST_STEPS = 1000
-MOST_DRAWS = 1000
-MOST_PIXELS_A_SIDE = 65_535
-_SMALLEST_WINDOW = 32
-_MOST_SEED = 2**63 - 1
+Precision = Literal["auto", "fp32", "bf16"]
+Steps = Annotated[int, Range(1, 1000)]
+Draws = Annotated[int, Range(1, 1000)]
+InputHeight = Annotated[int, Range(0, 65_535)]
+_WindowSide = Annotated[int, Range(32, 65_535)]
+_Side = Annotated[int, Range(1, 65_535)]
 
 
-def check_settings(
-    *,
-    steps: Any = None,
-    draws: Any = None,
-    seed: Any = 0,
-    window: Any = None,
-    overlap: Any = 0.25,
-    input_height: Any = None,
-    resize: Any = None,
-    precision: Any = "auto",
-) -> None:
-    """Refuses settings out of range, of another type, or NaN; None stands for a default.
-
-    Args:
-        steps: K, sampling steps.
-        draws: N, noise draws.
-        seed: of the noise.
-        window: (height, width) of a sliding window in pixels; one larger than the image takes it whole.
-        overlap: share of a window that the next one covers again.
-        input_height: height in pixels that images are scaled to, 0 for none.
-        resize: (height, width) in pixels that the model sees.
-        precision: auto, bf16 or fp32.
+@dataclass(frozen=True)
+class PredictSettings:
+    """How images are predicted, by models and exported files alike.
 
     Raises:
-        InputError: names the setting and what it may be.
+        InputError: a value is of another type or out of range; the message names the setting.
     """
-    for name, value, least, most in (
-        ("steps", steps, 1, MOST_STEPS),
-        ("draws", draws, 1, MOST_DRAWS),
-        ("seed", seed, -_MOST_SEED, _MOST_SEED),
-        ("input height", input_height, 0, MOST_PIXELS_A_SIDE),
-    ):
-        if value is not None and not _is_whole(value, least, most):
-            raise InputError(f"{name} is {shortened(value)}; give a whole number from {least} to {most}")
-    for name, size, least, most in (
-        ("window", window, _SMALLEST_WINDOW, _MOST_SEED),
-        ("resize", resize, 1, MOST_PIXELS_A_SIDE),
-    ):
-        if size is None:
-            continue
-        sides = list(size) if isinstance(size, (tuple, list)) else []
-        if len(sides) != 2 or not all(_is_whole(side, least, most) for side in sides):
-            said = "×".join(shortened(side) for side in sides) or shortened(size)
-            at_most = f" to {most}" if most == MOST_PIXELS_A_SIDE else " up"
-            raise InputError(
-                f"{name} is {said}; give height and width in whole pixels, each from {least}{at_most}"
-            )
-    if isinstance(overlap, bool) or not isinstance(overlap, (int, float)) or not 0 <= overlap < 1:
-        raise InputError(f"overlap is {shortened(overlap)}; give a share of the window, from 0 to below 1")
-    if precision not in ("auto", "bf16", "fp32"):
-        raise InputError(f"precision is {shortened(precision)}; give auto, bf16 or fp32")
+
+    steps: Steps | None = None
+    """Denoising steps K: 1 by default, or what an exported model was made with."""
+    draws: Draws | None = None
+    """Noise draws N whose probabilities are averaged: 1 by default, or what an exported model was made with."""
+    seed: Annotated[int, Range(0, 2**62)] = 0
+    """Seed of the noise; exported models have noise of their own."""
+    window: tuple[_WindowSide, _WindowSide] | None = None
+    """Height and width of a sliding window in pixels. By default each image is taken whole."""
+    overlap: Annotated[float, Range(0, 0.99)] = 0.25
+    """Share of a window that the next one covers again."""
+    resize: tuple[_Side, _Side] | None = None
+    """Height and width that the model sees; answers have the image's size. By default the image's own."""
+    input_height: InputHeight | None = None
+    """Height that images are scaled to, 0 for none. By default the model's own; none with --resize."""
+    precision: Precision = "auto"
+    """fp32, bf16, or auto: bf16 where the device is fast at it, and for an exported file its own."""
+
+    def __post_init__(self) -> None:
+        for name, kind in _kinds().items():
+            value = _plain(getattr(self, name))
+            if value is not None or getattr(PredictSettings, name) is not None:
+                object.__setattr__(self, name, typed(kind, value, name.replace("_", " ")))
+        if self.input_height is None and self.resize is not None:
+            object.__setattr__(self, "input_height", 0)
+
+    def of_model(self) -> dict[str, Any]:
+        """What ``predict`` of a model takes as keyword arguments: all but ``resize``, which is done before."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "resize"}
+
+
+def _plain(value: Any) -> Any:
+    """Turns numbers of NumPy into Python's own."""
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_plain, value))
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+@cache
+def _kinds() -> dict[str, Any]:
+    """The types of the fields, without None."""
+    hints = get_type_hints(PredictSettings, include_extras=True)
+    return {n: get_args(h)[0] if type(None) in get_args(h) else h for n, h in hints.items()}
 
 
 def check_memory(batch: int, size: tuple[int, int], num_classes: int) -> None:
@@ -91,8 +97,3 @@ def check_memory(batch: int, size: tuple[int, int], num_classes: int) -> None:
             f"{what} of {size[1]}×{size[0]} pixels needs {in_bytes(needed)} of memory to be predicted, and "
             f"{in_bytes(free)} are free; make it smaller, or cut it into tiles"
         )
-
-
-def _is_whole(value: Any, least: int, most: int) -> bool:
-    # NumPy's integers have __index__ too; True has, and is no number of steps.
-    return hasattr(value, "__index__") and not isinstance(value, bool) and bool(least <= value <= most)

@@ -11,7 +11,7 @@ from iccld.documents import Length, Range, build, read_json, reason
 from iccld.errors import InputError
 from iccld.escaping import shortened
 from iccld.files import write_json, write_text
-from iccld.inference.trust import Trust
+from iccld.inference.review import Trust
 from iccld.metrics import Scores
 from iccld.reporting.curves import read_table
 from iccld.reporting.templates import render
@@ -26,7 +26,7 @@ class Calibration:
     """How far confidence can be believed.
 
     Attributes:
-        figures: ``ece`` and ``auroc_…`` as ``iccld.inference.trust.evaluate_trust`` gives them; None for NaN.
+        figures: ``ece`` and ``auroc_…`` as ``iccld.inference.review.evaluate_trust`` gives them; None for NaN.
         pixels: in each bin of confidence, bins of equal width from 0 to 1.
         confidence: mean in each bin, None where it is empty.
         accuracy: share of right pixels in each bin, None where it is empty.

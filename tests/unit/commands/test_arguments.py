@@ -9,7 +9,8 @@ import pytest
 from tyro.conf import Positional, arg
 
 from iccld.commands.arguments import parse
-from iccld.commands.flags import OptionalCount, OptionalSize
+from iccld.commands.flags import OptionalCount
+from iccld.documents import Range
 from iccld.errors import InputError
 
 
@@ -25,7 +26,9 @@ class _Args:
     steps: OptionalCount = None
     """How many, said in a text that is long enough to be broken into lines by a box that is eighty columns wide."""
     overlap: float = 0.25
-    window: OptionalSize = None
+    window: Annotated[tuple[int, int] | None, arg(metavar="H W", help_behavior_hint=""), Range(1, 2**16)] = (
+        None
+    )
 
     def __post_init__(self) -> None:
         if self.overlap > 1:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from iccld.inference.class_key import draw_legend, write_class_key
 from iccld.inference.label_ids import index_to_id
+from iccld.inference.rendering import draw_legend, write_class_key
 from iccld.labels import CAMVID11, CITYSCAPES19, LabelSpace
 
 

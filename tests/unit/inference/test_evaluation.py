@@ -13,6 +13,7 @@ from iccld.errors import InputError
 from iccld.inference.evaluation import Measured, evaluate_folders, evaluate_model, missing_classes
 from iccld.inference.label_ids import index_to_id
 from iccld.labels import CAMVID11, CITYSCAPES19, PROTOCOLS, SYNTHIA16, LabelSpace, custom_protocol
+from iccld.models.settings import PredictSettings
 
 PROTOCOL = PROTOCOLS["cityscapes19"]
 
@@ -27,7 +28,7 @@ def save(path: Path, values: np.ndarray) -> Path:
 
 
 def test_a_model_without_error_scores_100(model: Any, make_dataset: Callable[..., Any]):
-    scores = evaluate_model(model, make_dataset(), PROTOCOL, steps=2, draws=3, window=(32, 32), seed=4)
+    scores = evaluate_model(model, make_dataset(), PROTOCOL, settings=PredictSettings(2, 3, 4, (32, 32)))
     assert scores.miou == scores.pixel_accuracy == 100
     assert scores.num_images == 2
     assert sum(map(sum, scores.confusion)) == 24 * 40 + 16 * 24 - 2 * 64  # one block of each is ignored
@@ -49,7 +50,7 @@ def test_errors_count_where_they_are(model: Any, make_dataset: Callable[..., Any
 
 def test_sizes_of_the_model_leave_labels_full_size(model: Any, make_dataset: Callable[..., Any]):
     dataset = make_dataset(sizes=((32, 48),))
-    scores = evaluate_model(model, dataset, PROTOCOL, resize=(16, 24))
+    scores = evaluate_model(model, dataset, PROTOCOL, settings=PredictSettings(resize=(16, 24)))
     assert model.sizes == [(16, 24)]
     assert sum(map(sum, scores.confusion)) == 32 * 48 - 64
     # The colors of two blocks are mixed along their borders: all but a pixel on each side of these is right.
@@ -57,10 +58,9 @@ def test_sizes_of_the_model_leave_labels_full_size(model: Any, make_dataset: Cal
     assert right > 0.7 * (32 * 48 - 64)
 
 
-def test_only_the_first_images(model: Any, make_dataset: Callable[..., Any]):
-    assert evaluate_model(model, make_dataset(), PROTOCOL, limit=1).num_images == 1
-    assert evaluate_model(model, make_dataset(), PROTOCOL, limit=9).num_images == 2
-    assert model.sizes == [(24, 40), (24, 40), (16, 24)]
+def test_some_of_the_images(model: Any, make_dataset: Callable[..., Any]):
+    assert evaluate_model(model, make_dataset(), PROTOCOL, indices=[1]).num_images == 1
+    assert model.sizes == [(16, 24)]
 
 
 def test_label_spaces_of_model_and_data_are_folded_into_the_protocol(
@@ -117,8 +117,6 @@ def test_data_that_cannot_be_measured(model: Any, make_dataset: Callable[..., An
     dataset.has_labels = False
     with pytest.raises(InputError, match="painted has no labels"):
         evaluate_model(model, dataset, PROTOCOL)
-    with pytest.raises(InputError, match="limit is 0"):
-        evaluate_model(model, make_dataset(), PROTOCOL, limit=0)
 
 
 def test_an_observer_sees_every_image_and_which_pixels_count(model: Any, make_dataset: Callable[..., Any]):
@@ -298,5 +296,5 @@ def test_label_maps_with_the_ids_of_a_description(tmp_path: Path):
     scores = evaluate_folders(tmp_path / "p", tmp_path / "t", custom_protocol(own.space), own=own)
     assert scores.iou == {"field": 50, "barn": 50}
     save(tmp_path / "p/a.png", np.array([[0, 1, 1, 0]], np.uint8))
-    with pytest.raises(InputError, match=r"holds the value 1, which is no id of .*predict --ids"):
+    with pytest.raises(InputError, match=r"holds the value 1, which is none of the ids of .*predict --ids"):
         evaluate_folders(tmp_path / "p", tmp_path / "t", custom_protocol(own.space), own=own)

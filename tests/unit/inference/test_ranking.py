@@ -12,8 +12,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import entropy
 
 from iccld.errors import InputError
-from iccld.inference.embedding import describe_without_features
-from iccld.inference.ranking import rank, score_prediction, write_ranking
+from iccld.inference.ranking import describe_without_features, rank, score_prediction, write_ranking
 from iccld.models.prediction import Prediction
 
 DIMENSIONS = 8

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iccld.inference.selection import unsupervised_scores
+from iccld.inference.review import evenly_spaced, unsupervised_scores
 from iccld.labels import CITYSCAPES19
 from iccld.models.prediction import Prediction
 
@@ -74,12 +74,16 @@ def test_entropy_is_the_mean_of_the_teacher_s() -> None:
 
 @pytest.mark.parametrize(
     ("count", "num_images", "expected"),
-    [(5, 32, [0, 1, 2, 3, 4]), (9, 3, [0, 4, 8]), (100, 4, [0, 33, 66, 99]), (1, 32, [0]), (7, 1, [0])],
+    [(5, 5, [0, 1, 2, 3, 4]), (9, 3, [0, 4, 8]), (100, 4, [0, 33, 66, 99]), (1, 1, [0]), (7, 1, [0])],
 )
-def test_images_are_taken_at_even_distances(count: int, num_images: int, expected: list[int]) -> None:
-    grays = Grays([0] * count)
-    unsupervised_scores(Fixed(0.5), Fixed(0.5), grays, num_images=num_images)
-    assert grays.asked == expected
+def test_indices_at_even_distances(count: int, num_images: int, expected: list[int]) -> None:
+    assert evenly_spaced(count, num_images) == expected
+
+
+def test_few_of_many_images_are_compared() -> None:
+    grays = Grays([0] * 64)
+    unsupervised_scores(Fixed(0.5), Fixed(0.5), grays, range(1, 64))
+    assert (len(grays.asked), grays.asked[0], grays.asked[-1]) == (32, 1, 63)
 
 
 def test_painted_images(model: Any, make_model: Callable[..., Any], make_dataset: Callable[..., Any]) -> None:

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import entropy
 
 from iccld.errors import InputError
-from iccld.inference.smoothing import TemporalSmoothing
+from iccld.inference.video import TemporalSmoothing
 from iccld.models.prediction import Prediction
 
 

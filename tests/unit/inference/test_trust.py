@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iccld.inference.trust import SIGNALS, evaluate_trust
+from iccld.inference.review import SIGNALS, evaluate_trust
 from iccld.labels import CITYSCAPES19, PROTOCOLS
 from iccld.models.prediction import Prediction
+from iccld.models.settings import PredictSettings
 
 PROTOCOL = PROTOCOLS["cityscapes19"]
 ROAD, CAR, BUS = 0, 13, 15
@@ -103,7 +104,7 @@ def test_calibration_of_every_class(protocol: str, make_dataset: Callable[..., A
 
 
 def test_images_add_up_and_settings_arrive(model: Any, make_dataset: Callable[..., Any]) -> None:
-    _, trust = evaluate_trust(model, make_dataset(), PROTOCOL, steps=3, draws=2, seed=5)
+    _, trust = evaluate_trust(model, make_dataset(), PROTOCOL, PredictSettings(3, 2, 5))
     assert [(c["steps"], c["draws"], c["seed"]) for c in model.calls] == [(3, 2, 5)] * 2
     # It is never wrong and says so; where nothing is wrong, nothing can be ranked.
     assert trust["ece"] == pytest.approx(0, abs=1e-6)

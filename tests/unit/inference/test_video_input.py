@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 
 from iccld.errors import InputError
-from iccld.inference import video_input, video_source
+from iccld.inference import video_source
 from iccld.inference.inputs import InputVideo, find_inputs
-from iccld.inference.sound import open_sound
 from iccld.inference.video_source import Container, open_video
-from iccld.inference.video_writer import writing_video
+from iccld.inference.video_writer import open_sound, writing_video
 
 MakeClip = Callable[..., Path]
 
@@ -177,12 +176,12 @@ def test_a_corrupt_packet_costs_its_frame_alone_and_is_counted(independent: Path
 def test_frames_beyond_the_limit_are_refused_at_the_start_and_on_the_way(
     clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert video_source.MOST_PIXELS > 7680 * 4320
     monkeypatch.setattr(video_source, "MOST_PIXELS", 64 * 48 - 1)
     with pytest.raises(
         InputError, match=r"clip\.mp4: has frames of 64×48 pixels, more than can be read safely"
     ):
         read(clip)
-    assert video_input.MOST_PIXELS > 7680 * 4320
 
 
 def boxes(data: bytes, *names: bytes) -> int:

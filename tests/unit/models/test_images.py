@@ -12,8 +12,8 @@ from PIL import Image
 
 from iccld.data.image_files import read_image
 from iccld.errors import InputError
-from iccld.inference.embedding import predict_and_embed
 from iccld.inference.exported import ExportedSegmenter, Facts
+from iccld.inference.ranking import predict_and_embed
 from iccld.inference.segmenter import PredictSettings, predict_image
 from iccld.models.iccld import ICCLD
 from iccld.models.images import to_array, to_batch
@@ -74,7 +74,7 @@ def test_every_entry_turns_a_photo_upright(model: ICCLD, tmp_path: Path, kind: s
             lambda image: segmenter.predict(image),
             lambda image: predict_image(segmenter, image),
             lambda image: predict_image(segmenter, image, settings),
-            lambda image: predict_and_embed(segmenter, PredictSettings())(image)[0],
+            lambda image: predict_and_embed(segmenter, image)[0],
         ):
             seen, wanted = ask(photo), ask(upright)
             assert seen.labels.shape == (56, 40)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from iccld.errors import InputError
-from iccld.inference.trust import Trust
+from iccld.inference.review import Trust
 from iccld.labels import CAMVID11, PROTOCOLS
 from iccld.metrics import ConfusionMatrix, scores_from_confusion
 from iccld.reporting.record import Calibration, Example, Record, read_record
