@@ -92,4 +92,10 @@ def _explain(box: str) -> str:
         text = section.strip("\n").partition("\n\n")[0]
         if not text.startswith(("For full helptext", "Argument helptext")):
             said.append(" ".join(line.strip() for line in text.splitlines() if not line.startswith(" " * 8)))
-    return "; ".join(said).rstrip(".")
+    # What PredictSettings refuses, tyro ascribes to the field of the command; users know the flag.
+    named = re.sub(
+        r"^Error parsing settings: ([a-z ]+)(?=\[| = )",
+        lambda match: f"--{match[1].replace(' ', '-')}",
+        "; ".join(said),
+    )
+    return named.rstrip(".")

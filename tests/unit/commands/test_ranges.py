@@ -85,9 +85,13 @@ def test_every_number_of_every_command_has_a_range(kind: Any) -> None:
         ("predict m i --out o --seconds nan", "--seconds = nan must be a number above 0"),
         (
             "predict m i --out o --window 0 64",
-            "settings: window[0] = 0 must be a whole number from 32 to 65535",
+            "--window[0] = 0 must be a whole number from 32 to 65535",
         ),
-        ("predict m i --out o --overlap 1", "settings: overlap = 1.0 must be a number from 0 to 0.99"),
+        ("predict m i --out o --overlap 1", "--overlap = 1.0 must be a number from 0 to 0.99"),
+        (
+            "rank m i --out o --input-height -1",
+            "--input-height = -1 must be a whole number from 0 to 65535",
+        ),
         ("evaluate m --limit 0", "--limit = 0 must be a whole number of 1 or more"),
         ("rank m i --out o --top -3", "--top = -3 must be a whole number of 1 or more"),
         ("rank m i --out o --diversity inf", "--diversity = inf must be a number of 0 or more"),
