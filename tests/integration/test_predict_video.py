@@ -98,10 +98,10 @@ def test_one_line_where_nothing_can_be_done(
         (("camera:97",), "camera:97: no such camera"),
         (("97",), "a camera is named camera:97"),
         (("rtsp://127.0.0.1:1/x",), "rtsp://127.0.0.1:1/x: cannot be opened as a video"),
-        ((clip, "--smoothing", 1), "smoothing is 1"),
-        ((clip, "--max-frames", 0), "max-frames is 0"),
-        ((drive / "photo.png", "--max-frames", 0), "max-frames is 0"),
-        ((clip, "--seconds", -1), "seconds is -1"),
+        ((clip, "--smoothing", 1), "--smoothing = 1.0 must be"),
+        ((clip, "--max-frames", 0), "--max-frames = 0 must be"),
+        ((drive / "photo.png", "--max-frames", 0), "--max-frames = 0 must be"),
+        ((clip, "--seconds", -1), "--seconds = -1.0 must be"),
         ((clip, "--write"), "--write names nothing"),
     ):
         assert run("predict", model, *words, "--out", tmp_path / "out") == 2

@@ -60,7 +60,7 @@ def test_one_of_ten_near_duplicates_is_among_the_first(
         expected = network.predict(read_image(row["file"])).relative_uncertainty.mean()
         assert float(row["score"]) == pytest.approx(expected, abs=2e-6)
     sheet = read_image(tmp_path / "contact_sheet.png")
-    assert sheet.shape[1] == 2 * 16 + 2 * 640 + 12
+    assert sheet.shape[1] == 2 * 10 + 2 * 640 + 8
     assert capsys.readouterr().out.splitlines() == [
         f"13 frames ranked: {tmp_path / 'rank.csv'}",
         f"the first 4: {tmp_path / 'contact_sheet.png'}",
@@ -149,10 +149,10 @@ def test_bad_files_are_named_and_bad_settings_refused(
     assert lines[2].startswith(f"  {bad[1]}: cannot be opened as a video")
     for words, message in (
         ((bad[0],), "no frame can be ranked"),
-        ((pool, "--top", 0), "top is 0"),
-        ((pool, "--diversity", -1), "diversity is -1"),
-        ((pool, "--every", 0), "every is 0"),
-        ((pool, "--every", 1e-7), "every is 1e-07"),
+        ((pool, "--top", 0), "--top = 0 must be"),
+        ((pool, "--diversity", -1), "--diversity = -1.0 must be"),
+        ((pool, "--every", 0), "--every = 0.0 must be"),
+        ((pool, "--every", 1e-7), "--every = 1e-07 must be"),
         ((pool, "--score", "mutual_information"), "give --draws 2 or more"),
         (("camera:0",), "camera:0: only files can be ranked"),
     ):
