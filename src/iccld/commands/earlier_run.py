@@ -13,7 +13,7 @@ from iccld.errors import InputError
 from iccld.files import write_json
 
 if TYPE_CHECKING:
-    from iccld.assembly import RunData
+    from iccld.run_data import RunData
 
 DATA = "data.json"
 """What the run's data sets are, as ``iccld.data.identity`` describes them."""
@@ -103,10 +103,9 @@ def check_data(out: Path, data: RunData) -> None:
     Raises:
         InputError: they differ; says how.
     """
-    from iccld.assembly import describe_run_data
     from iccld.data.identity import ROLES, first_difference
 
-    now = describe_run_data(data)
+    now = data.describe()
     path = out / DATA
     before = read_json(path, remedy="choose another --out") if path.is_file() and _has_progress(out) else {}
     if not isinstance(before, dict):

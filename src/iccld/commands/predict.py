@@ -207,10 +207,10 @@ class PredictArgs:
                         settings=settings,
                         smoothing=self.smoothing,
                         limits=limits,
-                        stop=partial(getattr, interruption, "requested"),
+                        stop=partial(getattr, interruption, "signal"),
                     )
                 except InputError as error:
-                    if interruption.requested:  # before its first frame
+                    if interruption.signal:  # before its first frame
                         return clips, failures, interruption_by(interruption.signal)
                     if alone:
                         raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 from iccld.commands.arguments import check_numbers
 from iccld.config import DataConfig, TrainConfig
 from iccld.errors import InputError
-from iccld.unread import has_equal_draws
 
 
 def check_config(config: TrainConfig) -> None:
@@ -21,11 +20,6 @@ def check_config(config: TrainConfig) -> None:
         raise InputError(
             "--model.diffusion needs a label coder that learns: give --adaptation.denoising-weight or "
             "--adaptation.reconstruction-weight above 0, or --model.no-diffusion"
-        )
-    if has_equal_draws(config):
-        raise InputError(
-            "--adaptation.weighting spread weighs pixels by the agreement of the teacher's draws, and here all agree: "
-            "give --adaptation.teacher-draws 2 or more, and a model with diffusion"
         )
     if config.method in ("dacs", "daformer", "mic") and a.mixing == "none":
         raise InputError(
