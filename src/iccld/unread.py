@@ -117,8 +117,8 @@ _READERS = (
     ),
     _Reader(
         ("adaptation.threshold",),
-        lambda c: _teaches(c) and c.adaptation.weighting in ("pixel", "image", "batch"),
-        f"--adaptation.weighting pixel, image and batch ({_TEACHERS})",
+        lambda c: _teaches(c) and c.adaptation.weighting == "batch",
+        f"--adaptation.weighting batch ({_TEACHERS})",
     ),
     _Reader(
         ("adaptation.keep", "adaptation.trust"),
@@ -221,14 +221,6 @@ def refuse_unread(config: TrainConfig, chosen: Iterable[str]) -> None:
 
 def _is_off(config: TrainConfig, setting: str) -> bool:
     return setting in _OFF and attrgetter(setting)(config) == _OFF[setting]
-
-
-def has_equal_draws(config: TrainConfig) -> bool:
-    """Whether pixels are to be weighed by the agreement of teacher's draws that cannot differ."""
-    a = config.adaptation
-    return (
-        _teaches(config) and a.weighting == "spread" and (a.teacher_draws < 2 or not config.model.diffusion)
-    )
 
 
 def typed_settings(words: Iterable[str]) -> list[str]:
