@@ -50,19 +50,15 @@ def check_settings(
     ):
         if value is not None and not _is_whole(value, least, most):
             raise InputError(f"{name} is {shortened(value)}; give a whole number from {least} to {most}")
-    for name, size, least, most in (
-        ("window", window, _SMALLEST_WINDOW, _MOST_SEED),
-        ("resize", resize, 1, MOST_PIXELS_A_SIDE),
+    for name, size, least, most, limits in (
+        ("window", window, _SMALLEST_WINDOW, _MOST_SEED, f"{_SMALLEST_WINDOW} up"),
+        ("resize", resize, 1, MOST_PIXELS_A_SIDE, f"1 to {MOST_PIXELS_A_SIDE}"),
     ):
-        if size is None:
-            continue
         sides = list(size) if isinstance(size, (tuple, list)) else []
-        if len(sides) != 2 or not all(_is_whole(side, least, most) for side in sides):
+        fits = len(sides) == 2 and all(_is_whole(side, least, most) for side in sides)
+        if size is not None and not fits:
             said = "×".join(shortened(side) for side in sides) or shortened(size)
-            at_most = f" to {most}" if most == MOST_PIXELS_A_SIDE else " up"
-            raise InputError(
-                f"{name} is {said}; give height and width in whole pixels, each from {least}{at_most}"
-            )
+            raise InputError(f"{name} is {said}; give height and width in whole pixels, each from {limits}")
     if isinstance(overlap, bool) or not isinstance(overlap, (int, float)) or not 0 <= overlap < 1:
         raise InputError(f"overlap is {shortened(overlap)}; give a share of the window, from 0 to below 1")
     if precision not in ("auto", "bf16", "fp32"):
