@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from iccld.bench.plan import Plan
 from iccld.bench.results import Result
-from iccld.bench.tables import TaskResults, task_results
+from iccld.bench.tables import Column, task_columns
 from iccld.reporting.html.classes import bar
 from iccld.reporting.html.markup import Html, el, note, scroll, section, table
 from iccld.reporting.html.page import contents, render_page
@@ -20,7 +20,7 @@ def plan_page(plan: Plan, results: list[Result]) -> str:
         plan: whose results.
         results: of this plan and others.
     """
-    tasks = task_results(plan, results)
+    tasks = task_columns(plan, results)
     title = f"ICCLD bench: {plan.title}"
     if not tasks:
         return render_page(title, el("p", "No results yet.", class_="warn"))
@@ -34,14 +34,14 @@ def plan_page(plan: Plan, results: list[Result]) -> str:
     return render_page(title, links, lead, *(_task(task, f"task{i}") for i, task in enumerate(tasks)))
 
 
-def _task(task: TaskResults, key: str) -> Html:
+def _task(task: Column, key: str) -> Html:
     tables = [
-        section(t.title, table(t.head, [[*row] for row in t.rows]), level=3) for t in task.tables if t.rows
+        section(t.title, table(t.head, [[*row] for row in t.rows]), level=3) for t in task.tables() if t.rows
     ]
-    return section(task.title, _bars(task.mious), *tables, id_=key)
+    return section(task.title, _bars(task.mious()), *tables, id_=key)
 
 
-def _bars(mious: Mapping[str, tuple[float, ...]]) -> Html:
+def _bars(mious: Mapping[str, list[float]]) -> Html:
     rows = []
     for name, values in mious.items():
         mean = statistics.fmean(values)

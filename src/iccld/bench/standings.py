@@ -1,16 +1,15 @@
-"""How methods compare beyond their final score: whether they rank as published, and who is where first."""
+"""How methods compare beyond their final score: whether they rank as published, and which is where first."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from iccld.bench.results import Result
 
 
-@dataclass(frozen=True)
-class Ranking:
+class Ranking(NamedTuple):
     """Ranks of methods here and as published; 1 is the best, ties share the mean of their ranks.
 
     Attributes:
@@ -57,8 +56,7 @@ def ranks(values: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """A moment of training, averaged over seeds: seconds of training, evaluations not counted, and mIoU in percent."""
 
     seconds: float
@@ -67,16 +65,14 @@ class Point:
 
 def learning_curve(results: Sequence[Result]) -> list[Point]:
     """MIoU over time; empty where results do not say how long they took to their evaluations."""
-    curves = [result.facts["checkpoints"] for result in results]
-    if not curves or not all("seconds" in point for curve in curves for point in curve):
+    curves = [{point["step"]: point for point in result.facts["checkpoints"]} for result in results]
+    if not curves or not all("seconds" in point for curve in curves for point in curve.values()):
         return []
-    steps = set.intersection(*({point["step"] for point in curve} for curve in curves))
-    means = []
-    for step in sorted(steps):
-        points = [point for curve in curves for point in curve if point["step"] == step]
-        seconds, miou = (statistics.fmean(point[key] for point in points) for key in ("seconds", "miou"))
-        means.append(Point(seconds, miou))
-    return means
+    shared = sorted(set.intersection(*map(set, curves)))
+    return [
+        Point(*(statistics.fmean(curve[step][key] for curve in curves) for key in ("seconds", "miou")))
+        for step in shared
+    ]
 
 
 def first_reached(curve: Sequence[Point], miou: float) -> float | None:
