@@ -18,7 +18,7 @@ metrics.csv        losses and scores by step; curves.png and adversary.png draw 
 checkpoints/       what resuming needs; without it the same command starts over
 threads.json       how many threads computed, from which step on, and why
 report.json        what was measured for report.html
-tensorboard/       the same for TensorBoard; trackers.json: how far each tracker is
+tensorboard/       the same for TensorBoard; trackers.json: ids of the run at W&B and MLflow
 cache/             class counts; may be removed
 
 Predict      iccld predict {run} IMAGES --out OUT
