@@ -5,11 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from iccld.bench.plan import Plan, Task, Variant
 from iccld.bench.results import Result, find_result
-from iccld.bench.standings import first_reached, learning_curve, rank_methods
 from iccld.escaping import in_markdown
 from iccld.progress import format_seconds
 
@@ -43,7 +42,7 @@ class Table:
 
 
 def plan_tables(plan: Plan, results: list[Result], paces: Paces | None = None) -> str:
-    """All tables of a plan: those of every task, and the order of the methods.
+    """All tables of a plan, task by task.
 
     Args:
         plan: whose tables.
@@ -51,32 +50,13 @@ def plan_tables(plan: Plan, results: list[Result], paces: Paces | None = None) -
         paces: instead of the runs' own, which other work and other machines disturbed.
     """
     parts = [f"## {in_markdown(plan.title)}"]
-    for column in task_columns(plan, results, paces):
-        parts += [f"### {in_markdown(column.title)}", *(table.markdown() for table in column.tables())]
-    order = published_order(plan, results)
-    if order is not None:
-        parts += [f"### {order.title}", order.markdown()]
+    for task in plan.tasks.values():
+        column = Column(plan, task, results, paces)
+        if column.by_seed:
+            parts += [f"### {in_markdown(task.title)}", *(table.markdown() for table in column.tables())]
     if len(parts) == 1:
         parts.append("No results yet.")
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def published_order(plan: Plan, results: list[Result]) -> Table | None:
-    """The order of the methods that have published figures, here and there; None where it cannot be told yet."""
-    published = {v.name: v.published for v in plan.variants.values() if v.published is not None}
-    mious = [
-        {name: statistics.fmean(r.miou for r in found) for name, found in column.rows()}
-        for column in task_columns(plan, results)
-    ]
-    ranking = rank_methods(mious, published)
-    if ranking is None:
-        return None
-    rows = [
-        [plan.variants[name].title, f"{published[name]:.1f}", f"{ranking.published[name]:g}", f"{rank:.1f}"]
-        for name, rank in sorted(ranking.here.items(), key=lambda item: item[1])
-    ]
-    title = f"Order of the methods: Spearman's ρ = {ranking.correlation:.2f} with the published one"
-    return Table(title, ["method", "published mIoU", "rank there", "mean rank here"], rows)
 
 
 def overview(plan: Plan, results: list[Result]) -> Table:
@@ -98,13 +78,11 @@ class Column:
     """The results of one task; arguments are those of ``plan_tables``.
 
     Attributes:
-        title: of the task.
         by_seed: the results of each variant that has some, by its name.
         variants: by name, in the order of the plan.
     """
 
     def __init__(self, plan: Plan, task: Task, results: list[Result], paces: Paces | None = None) -> None:
-        self.title = task.title
         self.paces = None if paces is None else paces.get(task.name, {})
         self.by_seed: dict[str, dict[int, Result]] = {}
         self.variants: dict[str, Variant] = {}
@@ -126,10 +104,6 @@ class Column:
             *(self.scores(), self.time_to_quality(), self.predictions()),
             *(self.uncertainty(), self.selection(), self.classes()),
         ]
-
-    def mious(self) -> dict[str, list[float]]:
-        """In percent, one for each seed, by the titles of the variants."""
-        return {self.variants[name].title: [r.miou for r in results] for name, results in self.rows()}
 
     def scores(self) -> Table:
         """MIoU, gap closed, cost."""
@@ -157,7 +131,7 @@ class Column:
             if not curve or not curves.get(own) or self.variants[name].method in ("iccld", "oracle"):
                 continue
             end = curve[-1]
-            reached = first_reached(curves[own], end.miou)
+            reached = next((point.seconds for point in curves[own] if point.miou >= end.miou), None)
             rows.append(
                 [self.variants[name].title, f"{end.miou:.1f}", format_seconds(end.seconds)]
                 + ["never" if reached is None else format_seconds(reached)]
@@ -235,10 +209,23 @@ class Column:
         return (own_mean - low_mean) / (high_mean - low_mean) if high_mean != low_mean else None
 
 
-def task_columns(plan: Plan, results: list[Result], paces: Paces | None = None) -> list[Column]:
-    """The tasks that have results."""
-    columns = [Column(plan, task, results, paces) for task in plan.tasks.values()]
-    return [column for column in columns if column.by_seed]
+class Point(NamedTuple):
+    """A moment of training, averaged over seeds: seconds of training, evaluations not counted, and mIoU in percent."""
+
+    seconds: float
+    miou: float
+
+
+def learning_curve(results: Sequence[Result]) -> list[Point]:
+    """MIoU over time; empty where results do not say how long they took to their evaluations."""
+    curves = [{point["step"]: point for point in result.facts["checkpoints"]} for result in results]
+    if not curves or not all("seconds" in point for curve in curves for point in curve.values()):
+        return []
+    shared = sorted(set.intersection(*map(set, curves)))
+    return [
+        Point(*(statistics.fmean(curve[step][key] for curve in curves) for key in ("seconds", "miou")))
+        for step in shared
+    ]
 
 
 def _known(found: Sequence[Mapping[str, float | None]], key: str) -> list[float]:

@@ -22,7 +22,7 @@ from iccld.outputs import Places
 
 @dataclass(frozen=True)
 class BenchArgs:
-    """Runs what a plan lacks and writes its tables and a report.
+    """Runs what a plan lacks and writes its tables.
 
     The same command again goes on where it was stopped. Example: iccld bench benchmarks/plans/development.toml
     --roots camvid=data/camvid --jobs 2
@@ -46,14 +46,12 @@ class BenchArgs:
     dry_run: bool = False
     """Only says which runs would be done, and in how many hours."""
     table: bool = False
-    """Only writes tables and report of the results that are there."""
+    """Only writes the tables of the results that are there."""
     json: JsonFile = None
     """Where to write the plan's results and failures."""
 
     def run(self) -> int:
         """Runs the bench; returns the exit code."""
-        from iccld.bench.page import plan_page
-
         if self.json not in (None, STDOUT) and self.json.resolve().is_relative_to(self.results.resolve()):
             raise InputError(
                 f"--json {self.json}: lies among the results, which are read from there; give another"
@@ -76,8 +74,7 @@ class BenchArgs:
             results = read_results(self.results)
             text = plan_tables(plan, results)
             path = write_text(self.results / plan.name / "tables.md", text)
-            report = write_text(self.results / plan.name / "report.html", plan_page(plan, results))
-            print(f"\n{text}\ntables: {path}\nreport: {report}")
+            print(f"\n{text}\ntables: {path}")
         found = {run.name: find_result(run, results) for run in plan.runs(self.only)}
         facts = {name: result.facts if result else None for name, result in found.items()}
         write_result(self.json, {"plan": plan.name, "runs": facts, "failures": failures})
