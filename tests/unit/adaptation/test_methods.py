@@ -196,12 +196,12 @@ def test_an_unsure_teacher_teaches_only_what_is_pasted(
 ) -> None:
     """With threshold above 1 target pixels weigh nothing: their labels cannot matter."""
     assert batch.target_valid is not None
-    unsure = replace(AT_ONCE, pseudo_labels=PseudoLabels("pixel", 1.1))
+    unsure = replace(AT_ONCE, pseudo_labels=PseudoLabels("batch", 1.1))
     method = Adaptation(self_training=unsure, adversary=None, color_transfer=0.0)
     all_valid = seeded(method, student, teacher, None, batch)
     none_valid = replace(batch, target_valid=torch.zeros_like(batch.target_valid))
     assert torch.equal(all_valid.loss, seeded(method, student, teacher, None, none_valid).loss)
-    sure = replace(method, self_training=replace(AT_ONCE, pseudo_labels=PseudoLabels("pixel", 0.0)))
+    sure = replace(method, self_training=replace(AT_ONCE, pseudo_labels=PseudoLabels("batch", 0.0)))
     assert bool(seeded(sure, student, teacher, None, batch).loss > all_valid.loss)
 
 

@@ -95,14 +95,6 @@ def test_the_teachers_draws_are_averaged(num_draws: int, teacher: ICCLD, batch: 
     assert len(noise.flatten(1).unique(dim=0)) == 2 * num_draws
 
 
-def test_spread_of_a_single_draw_counts_every_valid_pixel(teacher: ICCLD, batch: Batch) -> None:
-    _draws(teacher, 1)
-    taught = SelfTraining(pseudo_labels=PseudoLabels("spread")).label_target(teacher, batch)
-    assert batch.target_valid is not None
-    assert taught.weights is not None
-    assert torch.equal(taught.weights, batch.target_valid.float())
-
-
 # -- the disguises --------------------------------------------------------------------------------------
 
 
