@@ -25,10 +25,9 @@ from iccld.adaptation.self_training import Code, PseudoLabels, SelfTraining
 from iccld.compute import choose_device, uses_bf16
 from iccld.config import DataConfig, ModelConfig, TrainConfig
 from iccld.data.cache import CachedDataset, check_room
-from iccld.data.class_statistics import class_counts
 from iccld.data.datasets import FileDataset, SegmentationDataset
 from iccld.data.loaders import SampleStream, StepLoader
-from iccld.data.sampling import RareClassSampler, Sampler, UniformSampler
+from iccld.data.sampling import RareClassSampler, Sampler, UniformSampler, class_counts
 from iccld.data.transforms import TrainTransform
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19, LabelSpace
