@@ -83,12 +83,12 @@ def hsv_jitter(
 ) -> Float[Tensor, "b 3 h w"]:
     """Changes brightness, contrast, saturation and hue as the code of DACS does (kornia's ``ColorJitter``).
 
-    Each image in a random order, cut to [0, 1] after each change. All images of a batch are changed, or none.
+    Each image is changed in a random order and cut to [0, 1] after each change; the whole batch is changed, or none of it.
 
     Args:
         images: RGB in [0, 1].
-        strength: largest sum to brightness, change of the factors of contrast and HSV saturation, and part of a full
-            turn of hues; DACS has 0.25, DAFormer and MIC have 0.2.
+        strength: s. Brightness changes by up to s, contrast and saturation by factors in [1 − s, 1 + s], hues by up to
+            s of a full turn. DACS has 0.25, DAFormer and MIC have 0.2.
         probability: that the batch is changed.
     """
     if float(torch.rand(())) >= probability:
