@@ -83,7 +83,7 @@ def hsv_jitter(
 ) -> Float[Tensor, "b 3 h w"]:
     """Changes brightness, contrast, saturation and hue as the code of DACS does (kornia's ``ColorJitter``).
 
-    Each image is changed in a random order and cut to [0, 1] after each change; the whole batch is changed, or none of it.
+    Each image is changed in a random order and cut to [0, 1] after each change, with the whole batch or not at all.
 
     Args:
         images: RGB in [0, 1].
