@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 import torch
 from lightning.fabric import Fabric
 
-from iccld.config import TrainConfig, to_dict
+from iccld.config import TrainConfig
 from iccld.data.datasets import SegmentationDataset
 from iccld.errors import InputError, RunFailedError
 from iccld.exits import EXIT_USAGE
+from iccld.training.tracking import flat_settings
 
 # These may differ between ranks: they name folders of one machine, or change no number.
 _LOCAL = {"device", "threads", "trackers"}
@@ -50,14 +51,6 @@ def require_equal_ranks(
         f"rank {rank} differs from rank 0: {name} is {ranks[rank].get(name)} there and {ranks[0].get(name)} here; "
         "start all ranks with the same command, the same data and one folder for the run that all can read"
     )
-
-
-def flat_settings(config: TrainConfig) -> dict[str, str]:
-    """The settings of a run by their dotted names, as text."""
-    plain = to_dict(config)
-    groups = {name: part for name, part in plain.items() if isinstance(part, dict)}
-    flat = {f"{name}.{key}": value for name, part in groups.items() for key, value in part.items()}
-    return {name: str(value) for name, value in (plain | flat).items() if name not in groups}
 
 
 def _digest(dataset: SegmentationDataset) -> str:

@@ -14,12 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from iccld.config import TrainConfig
+from iccld.config import TrainConfig, to_dict
 from iccld.documents import read_json, typed
 from iccld.errors import InputError, first_line, how_to_install
 from iccld.escaping import shortened, visible
 from iccld.files import read_bounded, write_json, write_text
-from iccld.training.ranks import flat_settings
 
 STATE = "trackers.json"
 """File of the run's folder with the ids that services gave the run."""
@@ -244,3 +243,11 @@ _OPENERS = {"tensorboard": _open_tensorboard, "wandb": _open_wandb, "mlflow": _o
 
 def _run_name(config: TrainConfig, out: Path) -> str:
     return f"{out.name}-{config.method}-seed{config.seed}"
+
+
+def flat_settings(config: TrainConfig) -> dict[str, str]:
+    """The settings of a run by their dotted names, as text."""
+    plain = to_dict(config)
+    groups = {name: part for name, part in plain.items() if isinstance(part, dict)}
+    flat = {f"{name}.{key}": value for name, part in groups.items() for key, value in part.items()}
+    return {name: str(value) for name, value in (plain | flat).items() if name not in groups}
