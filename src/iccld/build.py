@@ -31,8 +31,7 @@ from iccld.data.sampling import RareClassSampler, Sampler, UniformSampler, class
 from iccld.data.transforms import TrainTransform
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19, LabelSpace
-from iccld.machine import end_with_parent
-from iccld.memory import keep_freed_memory, release_freed_memory
+from iccld.machine import end_with_parent, keep_freed_memory, release_freed_memory
 from iccld.models.iccld import ICCLD, TimeSampling
 from iccld.models.image_coder import build_image_coder
 from iccld.models.light import light_width

@@ -9,7 +9,7 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +21,11 @@ from iccld.labels import suggest
 
 @dataclass(frozen=True)
 class Command:
-    """One command: its words, its line in the help, and where it lives.
+    """One command: the one or two words that the user types, its line in the help, and where it lives.
 
-    Attributes:
-        name: what the user types, one or two words.
-        help: one line for ``iccld --help``.
-        entry: ``module:object`` within ``iccld.commands``, imported when the command is asked for. The
-            object is a dataclass with ``run() -> int`` whose fields tyro turns into flags, or a function
-            ``main(rest) -> int`` that reads its own arguments.
+    The entry is ``module:object`` within ``iccld.commands``, imported when the command is asked for. The object is a
+    dataclass with ``run() -> int`` whose fields tyro turns into flags, or a function ``main(rest) -> int`` that reads
+    its own arguments.
     """
 
     name: str
@@ -55,7 +52,8 @@ COMMANDS = (
     Command("presets", "list the named runs, or show one in full", "presets:PresetsArgs"),
 )
 
-_FOLLOW_OUTSIDE = "--follow-outside"
+_HELP = ("--help", "-h")
+_FOLLOW_OUTSIDE, _VARIABLE = "--follow-outside", "ICCLD_FOLLOW_OUTSIDE"
 _EXAMPLES = """\
 examples:
   iccld demo --out runs/demo
@@ -83,8 +81,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A file or pipe on Windows may know no "→": a question mark is better than a traceback.
         with contextlib.suppress(AttributeError):  # None, or what another program put there
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    with _follow_outside(words):
+    before = os.environ.get(_VARIABLE)
+    if _FOLLOW_OUTSIDE in words:
+        os.environ[_VARIABLE] = "1"  # read by iccld.data.folders; child processes inherit it
+    try:
         return run_guarded(lambda: _dispatch([word for word in words if word != _FOLLOW_OUTSIDE]))
+    finally:
+        os.environ.pop(_VARIABLE, None)
+        if before is not None:
+            os.environ[_VARIABLE] = before
 
 
 def help_text() -> str:
@@ -106,58 +111,32 @@ def _listing(commands: Sequence[Command]) -> str:
 
 
 def _dispatch(words: list[str]) -> int:
-    first = words[0] if words else ""
-    if first in ("--help", "-h", "help"):
-        if len(words) == 1 or first != "help":
-            sys.stdout.write(help_text())
-            return 0
+    if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
-        first = words[0]
-    if first == "--version":
+    if words == ["--version"]:
         print(f"iccld {__version__}")
         return 0
-    if not words:
-        sys.stderr.write(help_text())
-        return EXIT_USAGE
-    group = [command for command in COMMANDS if command.name.startswith(f"{first} ")]
-    if group:
-        return _dispatch_group(first, group, words[1:])
+    if not words or words[0] in _HELP:
+        return _print_help(help_text(), words)
     for command in COMMANDS:
-        if command.name == first:
-            return _run(command, words[1:])
-    raise InputError(f"unknown command {first!r}; {suggest(first, _first_words())}; see iccld --help")
+        name = command.name.split()
+        if words[: len(name)] == name:
+            return _run(command, words[len(name) :])
+    first, *rest = words
+    group = [command for command in COMMANDS if command.name.startswith(f"{first} ")]
+    if group and (not rest or rest[0] in _HELP):
+        usage = f"usage: iccld {first} COMMAND [flags]\n\n{_listing(group)}"
+        return _print_help(f"{usage}\n\nexample:\n  iccld {group[0].name} --help\n", rest)
+    known = [command.name.split()[bool(group)] for command in group or COMMANDS]
+    unknown = words[: 1 + bool(group)]
+    hint = suggest(unknown[-1], list(dict.fromkeys(known)))
+    raise InputError(f"unknown command {' '.join(unknown)!r}; {hint}; see iccld --help")
 
 
-def _dispatch_group(name: str, group: Sequence[Command], words: list[str]) -> int:
-    """Runs ``iccld data check`` and its like."""
-    if not words or words[0] in ("--help", "-h"):
-        text = f"usage: iccld {name} COMMAND [flags]\n\n{_listing(group)}\n\nexample:\n  iccld {group[0].name} --help\n"
-        (sys.stdout if words else sys.stderr).write(text)
-        return 0 if words else EXIT_USAGE
-    for command in group:
-        if command.name == f"{name} {words[0]}":
-            return _run(command, words[1:])
-    known = [command.name.removeprefix(f"{name} ") for command in group]
-    raise InputError(f"unknown command {f'{name} {words[0]}'!r}; {suggest(words[0], known)}")
-
-
-@contextlib.contextmanager
-def _follow_outside(words: Sequence[str]) -> Iterator[None]:
-    """Sets the environment variable of ``iccld.data.folders`` if the flag is given; child processes inherit it."""
-    before = os.environ.get("ICCLD_FOLLOW_OUTSIDE")
-    if _FOLLOW_OUTSIDE in words:
-        os.environ["ICCLD_FOLLOW_OUTSIDE"] = "1"
-    try:
-        yield
-    finally:
-        if _FOLLOW_OUTSIDE in words:
-            del os.environ["ICCLD_FOLLOW_OUTSIDE"]
-            if before is not None:
-                os.environ["ICCLD_FOLLOW_OUTSIDE"] = before
-
-
-def _first_words() -> list[str]:
-    return list(dict.fromkeys(command.name.split()[0] for command in COMMANDS))
+def _print_help(text: str, asked: Sequence[str]) -> int:
+    """Prints help: to stdout where it was asked for, else as a usage error."""
+    (sys.stdout if asked else sys.stderr).write(text)
+    return 0 if asked else EXIT_USAGE
 
 
 def _run(command: Command, rest: list[str]) -> int:

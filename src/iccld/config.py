@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from iccld.documents import Range, build
+from iccld.documents import Range, build, read_json, reason
+from iccld.errors import InputError
 
 Method = Literal[
     "iccld",
@@ -232,21 +234,35 @@ def cache_changes_images(d: DataConfig) -> bool:
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
     """Plain values for JSON; ``from_dict`` reads them back."""
-    plain: dict[str, Any] = _lists(asdict(config))
-    return plain
+    return asdict(config, dict_factory=_with_lists)
 
 
-def from_dict(value: object) -> TrainConfig:
+def from_dict(value: object, where: str = "settings") -> TrainConfig:
     """Reads what ``to_dict`` wrote.
 
     Missing settings take their default, or the value that stands for what runs did before the setting existed.
 
     Raises:
-        InputError: an unknown setting, or a value of another type.
+        InputError: an unknown setting, or a value of another type. The message begins with ``where``.
     """
     if isinstance(value, Mapping) and isinstance(value.get("adaptation"), Mapping):
         value = {**value, "adaptation": _BEFORE | value["adaptation"]}
-    return build(TrainConfig, value, "settings", thing="setting")
+    return build(TrainConfig, value, where, thing="setting")
+
+
+def read_settings(path: Path, *, remedy: str) -> TrainConfig:
+    """Reads the ``run.json`` of a run.
+
+    Raises:
+        InputError: it cannot be read; the message ends with ``remedy``.
+    """
+    try:
+        stored = read_json(path)
+        if isinstance(stored, dict):
+            stored.pop("preset", None)
+        return from_dict(stored)
+    except InputError as error:
+        raise InputError(f"{path}: cannot be read ({reason(error, path)}); {remedy}") from error
 
 
 def with_settings(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
@@ -261,17 +277,13 @@ def with_settings(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConf
     """
     plain = to_dict(config)
     for name, value in settings.items():
-        *groups, last = name.split(".")
-        place: Any = plain
-        for group in groups:
-            place = place.get(group) if isinstance(place, dict) else None
-        if not isinstance(place, dict) or last not in place or isinstance(place[last], dict):
+        group, _, last = name.rpartition(".")
+        table = plain.get(group) if group else plain
+        if not isinstance(table, dict) or isinstance(table.get(last, {}), dict):
             raise ValueError(f"unknown setting {name!r}")
-        place[last] = value
+        table[last] = value
     return from_dict(plain)
 
 
-def _lists(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _lists(v) for k, v in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+def _with_lists(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in items}

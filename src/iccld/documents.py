@@ -1,12 +1,12 @@
 """Reading configurations and records, within bounds: JSON, TOML, and typed values out of them.
 
-Whatever is read may have been written by somebody else, or be damaged. Bytes, depth, digits and lengths are limited
-before anything is built from a file; every value has a type and a range; what does not fit is refused in one line
-that names the file, the key, the value and what is allowed.
+Whatever is read may be damaged or made by somebody else. Bytes, depth, digits and lengths are limited, and every value
+has a type and a range. What does not fit is refused in one line that names file, key, value and what is allowed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -16,8 +16,9 @@ import os
 import re
 import tomllib
 import types
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from iccld.errors import InputError, first_line
 from iccld.escaping import shortened
@@ -26,9 +27,8 @@ from iccld.files import printable, read_bounded
 T = TypeVar("T")
 
 _DEPTH = 32
-_LONGEST_TEXT = 1 << 16
+_LONGEST_TEXT, _LONGEST_KEY = 1 << 16, 4096
 _LARGEST = 2**63
-_PATH = 4096
 _MANY = 100_000
 
 
@@ -38,6 +38,9 @@ class Range:
 
     low: float
     high: float
+
+
+_ANY_NUMBER = Range(-_LARGEST, _LARGEST - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,16 +57,10 @@ def read_json(
     longest_text: int = _LONGEST_TEXT,
     remedy: str = "copy or write it again",
 ) -> Any:
-    """Reads a JSON file.
-
-    Args:
-        path: a regular file.
-        limit: most bytes.
-        longest_text: most characters of one text in it.
-        remedy: what the user can do if it cannot be read.
+    """Reads a JSON file of at most ``limit`` bytes with texts of at most ``longest_text`` characters.
 
     Raises:
-        InputError: no such file, no JSON, or beyond the bounds.
+        InputError: no such file, no JSON, or beyond the bounds. The message ends with ``remedy``.
     """
     return parse_json(
         read_bounded(path, limit), printable(str(path)), longest_text=longest_text, remedy=remedy
@@ -82,18 +79,10 @@ def parse_json(
     Raises:
         InputError: no JSON, or beyond the bounds.
     """
-
-    def refuse_constant(name: str) -> None:
-        raise ValueError(f"{name} is no number of JSON")
-
-    try:
+    with _parsing(f"{where}: is not JSON", remedy):
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
-        value = json.loads(text, parse_constant=refuse_constant, object_pairs_hook=_without_twins)
+        value = json.loads(text)
         _check_bounds(value, longest_text)
-    except RecursionError as error:
-        raise InputError(f"{where}: is not JSON (nested too deeply); {remedy}") from error
-    except ValueError as error:
-        raise InputError(f"{where}: is not JSON ({_first_line(error)}); {remedy}") from error
     return value
 
 
@@ -106,27 +95,35 @@ def read_toml(
         InputError: no such file, no TOML, or beyond the bounds.
     """
     data, where = read_bounded(path, limit), printable(str(path))
-    try:
+    with _parsing(f"{where}: is not valid TOML", remedy):
         text = data.decode("utf-8-sig")
-        _refuse_deep_toml(text)
+        # Python's reader takes quadratic time for the parts of a key.
+        if any(part.count(".") > 200 for part in re.split(r"[=,\n]", text)):
+            raise ValueError("a key of more than 200 parts")
         value = tomllib.loads(text)
         _check_bounds(value, _LONGEST_TEXT)
-    except RecursionError as error:
-        raise InputError(f"{where}: is not valid TOML (nested too deeply); {remedy}") from error
-    except ValueError as error:
-        raise InputError(f"{where}: is not valid TOML ({_first_line(error)}); {remedy}") from error
     return value
+
+
+@contextlib.contextmanager
+def _parsing(problem: str, remedy: str) -> Iterator[None]:
+    try:
+        yield
+    except RecursionError as error:
+        raise InputError(f"{problem} (nested too deeply); {remedy}") from error
+    except ValueError as error:
+        raise InputError(f"{problem} ({first_line(error)}); {remedy}") from error
 
 
 def reason(error: Exception, path: str | os.PathLike[str]) -> str:
     """What an error says of a file, in one line and without the file's name, which is said already."""
-    return _first_line(error).removeprefix(f"{printable(str(path))}: ")
+    return first_line(error).removeprefix(f"{printable(str(path))}: ")
 
 
 def build(kind: type[T], value: object, where: str, *, thing: str = "key", others: bool = False) -> T:
     """Makes a dataclass of plain values, by the types of its fields; fields with a default may be left out.
 
-    Types are bool, int, float, str, None, Literal, unions, tuples, lists, mappings by text, and dataclasses of
+    Types are bool, int, float, str, Path, None, Literal, unions, tuples, lists, mappings by text, and dataclasses of
     these. A bool is no int and a text no number. ``Annotated`` with ``Range`` and ``Length`` says what is allowed.
 
     Args:
@@ -134,282 +131,167 @@ def build(kind: type[T], value: object, where: str, *, thing: str = "key", other
         value: what was read.
         where: begins messages: the file, or what the values are of.
         thing: what a field is called in messages.
-        others: leave keys aside that are no fields, instead of refusing them.
+        others: leave aside keys that are no fields.
 
     Raises:
         InputError: a field is missing, unknown, or has another type or range.
     """
-    if not isinstance(value, Mapping):
-        raise InputError(f"{where}: {shortened(value)} must be a table of values")
-    hints, fields, quick_checks = _fields(cast(Any, kind))
-    of_kind = "" if kind.__name__.startswith("_") else f" of {kind.__name__}"
-    for key in () if others else value:
-        if key not in fields:
-            near = difflib.get_close_matches(str(key)[:100], fields, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"{where}: unknown {thing} {shortened(key)}{of_kind}{hint}")
-    for name, f in fields.items():
-        if (
-            name not in value
-            and f.default is dataclasses.MISSING
-            and f.default_factory is dataclasses.MISSING
-        ):
-            raise InputError(f"{where}: {thing} {name!r}{of_kind} is missing")
-    content: dict[str, Any] = {}
-    for name in fields:
-        if name in value:
-            item, quick = value[name], quick_checks[name]
-            # What most fields hold is seen here, without the calls that words for a refusal take.
-            fits = quick is not None and quick(item)
-            content[name] = (
-                item if fits else typed(hints[name], item, f"{where}: {name}", thing=thing, others=others)
-            )
-    return kind(**content)
+    built: T = _Reader(thing, others).table(kind, value, where)
+    return built
 
 
-def typed(hint: Any, value: Any, where: str, *, thing: str = "key", others: bool = False) -> Any:
-    """The value if it is of a type, as the type has it (a list becomes a tuple where one is asked for).
-
-    Args:
-        hint: see ``build``.
-        value: what was read.
-        where: begins messages: file and key.
-        thing: what a field of a dataclass is called in messages.
-        others: leave keys of dataclasses aside that are no fields.
+def typed(hint: Any, value: Any, where: str) -> Any:
+    """The value as a type has it (a list becomes a tuple where one is asked for); see ``build`` for types.
 
     Raises:
-        InputError: it is not.
+        InputError: it is of another type. The message begins with ``where``.
     """
-    if dataclasses.is_dataclass(hint):
-        return build(cast(Any, hint), value, where, thing=thing, others=others)
-    try:
-        return _convert(hint, value, _Place(where, thing, others))
-    except _UnfitError as error:
-        raise InputError(f"{where} = {shortened(value)} must be {_words(hint)}") from error
-
-
-_Quick = Callable[[Any], bool]
-
-
-@functools.cache
-def _fields(
-    kind: type[Any],
-) -> tuple[dict[str, Any], dict[str, dataclasses.Field[Any]], dict[str, _Quick | None]]:
-    """Types and fields by name, and checks that accept the plain ones of the right values at once."""
-    hints = get_type_hints(kind, include_extras=True)
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    return hints, fields, {name: _quick_check(hints[name]) for name in fields}
-
-
-def _quick_check(hint: Any) -> _Quick | None:
-    bare, *limits = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-    span = next((x for x in limits if isinstance(x, Range)), Range(-_LARGEST, _LARGEST - 1))
-    if bare in (bool, int, float):
-        kinds = (int, float) if bare is float else (bare,)
-        return lambda item: type(item) in kinds and span.low <= item <= span.high
-    if hint is str:
-        return lambda item: type(item) is str and len(item) <= _PATH
-    if get_origin(hint) is Literal:
-        choices = get_args(hint)
-        return lambda item: type(item) is str and item in choices
-    if get_origin(hint) in (Union, types.UnionType):
-        parts = [_quick_check(part) for part in get_args(hint)]
-        return lambda item: any(part is not None and part(item) for part in parts)
-    if hint is type(None):
-        return lambda item: item is None
-    return None
-
-
-class _UnfitError(ValueError):
-    """A value of another type or range."""
+    return _Reader("key", others=False).value(hint, value, where)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Place:
-    """Where a value stands, and how the tables in it are read."""
+class _Reader:
+    """How tables are read: what a field is called, and whether other keys are left aside."""
 
-    where: str
     thing: str
     others: bool
 
-    def typed(self, hint: Any, value: Any, within: str = "") -> Any:
-        return typed(hint, value, self.where + within, thing=self.thing, others=self.others)
+    def table(self, kind: Any, value: object, where: str) -> Any:
+        if not isinstance(value, Mapping):
+            raise InputError(f"{where}: {shortened(value)} must be a table of values")
+        hints, required = _fields(kind)
+        of_kind = "" if kind.__name__.startswith("_") else f" of {kind.__name__}"
+        unknown = [] if self.others else [key for key in value if key not in hints]
+        if unknown:
+            near = difflib.get_close_matches(str(unknown[0])[:100], hints, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"{where}: unknown {self.thing} {shortened(unknown[0])}{of_kind}{hint}")
+        missing = [name for name in required if name not in value]
+        if missing:
+            raise InputError(f"{where}: {self.thing} {missing[0]!r}{of_kind} is missing")
+        known = [name for name in hints if name in value]
+        return kind(**{name: self.value(hints[name], value[name], f"{where}: {name}") for name in known})
+
+    def value(self, hint: Any, value: Any, where: str) -> Any:
+        if dataclasses.is_dataclass(hint):
+            return self.table(hint, value, where)
+        plain, limits = _split(hint)
+        origin, arguments = get_origin(plain), get_args(plain)
+        if origin in (Union, types.UnionType):
+            return self._choose(hint, value, where)
+        if not _fits(plain, value, limits):
+            raise InputError(f"{where} = {shortened(value)} must be {_words(hint)}")
+        if origin in (tuple, list, Sequence):
+            hints = arguments if _is_fixed(plain) else arguments[:1] * len(value)
+            items = (
+                self.value(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(hints, value, strict=True))
+            )
+            return list(items) if origin is list else tuple(items)
+        if origin in (dict, Mapping):
+            return {
+                self.value(arguments[0], key, where): self.value(
+                    arguments[1], item, f"{where}: {shortened(key)}"
+                )
+                for key, item in value.items()
+            }
+        return value
+
+    def _choose(self, hint: Any, value: Any, where: str) -> Any:
+        refusal: InputError | None = None
+        for choice in get_args(_split(hint)[0]):
+            try:
+                return self.value(choice, value, where)
+            except InputError as error:
+                # Of a choice of tables, the one that was meant says what is wrong with it.
+                if isinstance(value, Mapping) and dataclasses.is_dataclass(choice):
+                    refusal = error
+        raise refusal or InputError(f"{where} = {shortened(value)} must be {_words(hint)}")
 
 
-def _convert(hint: Any, value: Any, place: _Place) -> Any:
-    limits: Sequence[Any] = ()
+@functools.cache
+def _fields(kind: Any) -> tuple[dict[str, Any], list[str]]:
+    """The types of a dataclass's fields by name, and the names of those without a default."""
+    fields, hints = dataclasses.fields(kind), get_type_hints(kind, include_extras=True)
+    required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
+    return {f.name: hints[f.name] for f in fields}, required
+
+
+def _split(hint: Any) -> tuple[Any, Sequence[Any]]:
+    """A type without its annotations, and these."""
     if get_origin(hint) is Annotated:
-        hint, *limits = get_args(hint)
-    origin, arguments = get_origin(hint), get_args(hint)
-    if hint is Any:
-        return value
+        plain, *annotations = get_args(hint)
+        return plain, annotations
+    return hint, ()
+
+
+def _is_fixed(hint: Any) -> bool:
+    return get_origin(hint) is tuple and get_args(hint)[-1] is not Ellipsis
+
+
+def _fits(hint: Any, value: Any, limits: Sequence[Any]) -> bool:
+    """Whether a value is of a type that is no union; items of lists and tables are not looked at."""
+    origin = get_origin(hint) or hint
+    if origin is Any:
+        return True
     if origin is Literal:
-        if not any(type(value) is type(choice) and value == choice for choice in arguments):
-            raise _UnfitError
-        return value
-    if origin in (Union, types.UnionType):
-        return _convert_union(arguments, value, place)
-    if hint is None or hint is type(None):
-        if value is not None:
-            raise _UnfitError
-        return None
-    if hint is bool:
-        if not isinstance(value, bool):
-            raise _UnfitError
-    elif hint in (int, float):
-        _check_number(hint, value, next((x for x in limits if isinstance(x, Range)), None))
-    elif hint is str:
-        _check_length(value, str, limits, _PATH)
-    elif origin is tuple or origin in (list, Sequence):
-        _check_length(value, (list, tuple), limits, _MANY)
-        return _convert_items(origin, arguments, value, place)
-    elif origin in (dict, Mapping):
-        _check_length(value, Mapping, limits, _MANY)
-        key_type, item_type = arguments
-        return {
-            _convert(key_type, key, place): place.typed(item_type, item, f": {shortened(key)}")
-            for key, item in value.items()
-        }
-    else:
-        raise AssertionError(f"no document holds a {hint}")
-    return value
-
-
-def _convert_union(choices: Sequence[Any], value: Any, place: _Place) -> Any:
-    refusal: InputError | None = None
-    for choice in choices:
-        try:
-            return place.typed(choice, value)
-        except InputError as error:
-            # Of a choice of tables, the one that was meant says what is wrong with it.
-            if refusal is None or (isinstance(value, Mapping) and dataclasses.is_dataclass(choice)):
-                refusal = error
-    if isinstance(value, Mapping) and refusal is not None and any(map(dataclasses.is_dataclass, choices)):
-        raise refusal
-    raise _UnfitError
-
-
-def _convert_items(origin: Any, arguments: Sequence[Any], value: Any, place: _Place) -> Any:
-    if origin is tuple and not (len(arguments) == 2 and arguments[1] is Ellipsis):
-        if len(value) != len(arguments):
-            raise _UnfitError
-        hints = list(arguments)
-    else:
-        hints = [arguments[0]] * len(value)
-    items = (
-        place.typed(hint, item, f"[{index}]")
-        for index, (hint, item) in enumerate(zip(hints, value, strict=True))
-    )
-    return list(items) if origin is list else tuple(items)
-
-
-def _check_number(kind: type, value: Any, limits: Range | None) -> None:
-    allowed = (int,) if kind is int else (int, float)
-    if isinstance(value, bool) or not isinstance(value, allowed):
-        raise _UnfitError
-    low, high = (limits.low, limits.high) if limits else (-_LARGEST, _LARGEST - 1)
-    if not low <= value <= high or (isinstance(value, float) and not math.isfinite(value)):
-        raise _UnfitError
-
-
-def _check_length(value: Any, kind: Any, limits: Sequence[Any], most: int) -> None:
-    most = next((x.most for x in limits if isinstance(x, Length)), most)
-    if not isinstance(value, kind) or len(value) > most:
-        raise _UnfitError
+        return any(type(value) is type(choice) and value == choice for choice in get_args(hint))
+    if origin in (None, types.NoneType):
+        return value is None
+    if origin in (bool, Path):
+        return isinstance(value, origin)
+    if origin in (int, float):
+        limit = next((x for x in limits if isinstance(x, Range)), _ANY_NUMBER)
+        is_number = isinstance(value, int if origin is int else int | float) and not isinstance(value, bool)
+        return is_number and limit.low <= value <= limit.high
+    kind: Any = str if origin is str else Mapping if origin in (dict, Mapping) else (list, tuple)
+    default = _LONGEST_KEY if origin is str else _MANY
+    most = next((x.most for x in limits if isinstance(x, Length)), default)
+    fits = isinstance(value, kind) and len(value) <= most
+    return fits and not (_is_fixed(hint) and len(value) != len(get_args(hint)))
 
 
 def _words(hint: Any) -> str:
     """What a type allows, in words."""
-    limits: Sequence[Any] = ()
-    if get_origin(hint) is Annotated:
-        hint, *limits = get_args(hint)
+    hint, limits = _split(hint)
     origin, arguments = get_origin(hint), get_args(hint)
-    span = next((f" from {x.low:g} to {x.high:g}" for x in limits if isinstance(x, Range)), "")
+    span = next((_span(x) for x in limits if isinstance(x, Range)), "")
     most = next((f" of at most {x.most}" for x in limits if isinstance(x, Length)), "")
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if origin in (Union, types.UnionType):
         return " or ".join(_words(choice) for choice in arguments)
-    if origin is tuple and not (len(arguments) == 2 and arguments[1] is Ellipsis):
-        kinds = dict.fromkeys(_words(argument) for argument in arguments)
-        return f"a list of {len(arguments)}: {', '.join(kinds)}"
+    if _is_fixed(hint):
+        return f"a list of {len(arguments)}: {', '.join(dict.fromkeys(map(_words, arguments)))}"
     if origin in (tuple, list, Sequence):
         return f"a list{most}, each {_words(arguments[0])}"
-    if origin in (dict, Mapping) or dataclasses.is_dataclass(hint):
-        return "a table of values"
-    plain = {bool: "true or false", int: f"a whole number{span}", float: f"a number{span}"}
-    if hint is str:
-        return f"text{most} characters" if most else "text"
-    return plain.get(hint, "null")
+    plain = {bool: "true or false", int: f"a whole number{span}", float: f"a number{span}", Path: "a path"}
+    plain |= {str: f"text{most} characters" if most else "text", type(None): "null"}
+    return plain.get(hint, "a table of values")
 
 
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise ValueError(f"the key {shortened(key)} stands twice in one table")
-            seen.add(key)
-    return table
+def _span(limit: Range) -> str:
+    if limit.high < 10**9:
+        return f" from {limit.low:g} to {limit.high:.10g}"
+    return " above 0" if 0 < limit.low < 1e-9 else f" of {limit.low:g} or more"
 
 
-def _check_bounds(value: Any, longest_text: int) -> None:
+def _check_bounds(value: Any, longest_text: int, depth: int = _DEPTH) -> None:
     """Refuses depth, digits, lengths and characters that nothing of ours has; ValueError says which."""
-    level = [value]
-    for _ in range(_DEPTH):
-        if not level:
-            return
-        below: list[Any] = []
-        for item in level:
-            _check_item(item, longest_text)
-            if isinstance(item, dict):
-                for key in item:
-                    _check_item(key, _PATH)
-                below += item.values()
-            elif isinstance(item, list):
-                below += item
-        level = below
-    if level:
-        raise ValueError(f"nested too deeply: more than {_DEPTH} levels")
-
-
-def _check_item(item: Any, longest_text: int) -> None:
-    if isinstance(item, str):
-        if len(item) > longest_text:
-            raise ValueError(f"a text of {len(item)} characters; {longest_text} are the most")
-        if "\0" in item or re.search("[\ud800-\udfff]", item):
-            raise ValueError("a text holds a character that no text has: a NUL or half of a pair of UTF-16")
-    elif isinstance(item, float):
-        if not math.isfinite(item):
-            raise ValueError("a number is not finite")
-    elif isinstance(item, int) and abs(item) >= 2 * _LARGEST:
-        raise ValueError("a number has more than 64 bits")
-
-
-# Strings and comments, in which brackets and dots mean nothing.
-_TOML_TEXT = re.compile(
-    r'"""(?:[^\\]|\\(?:.|\Z))*?(?:"""|\Z)'
-    r"|'''.*?(?:'''|\Z)"
-    r'|"(?:[^"\\\n]|\\.)*"?'
-    r"|'[^'\n]*'?"
-    r"|\#[^\n]*",
-    re.DOTALL,
-)
-
-
-def _refuse_deep_toml(text: str) -> None:
-    """Refuses deep arrays and long dotted keys, which take Python's reader beyond its stack or quadratic time."""
-    bare = _TOML_TEXT.sub('""', text)
-    depth = 0
-    for bracket in re.finditer(r"[\[\]{}]", bare):
-        depth += 1 if bracket[0] in "[{" else -1
-        if depth > _DEPTH:
+    if isinstance(value, dict):
+        for key in value:
+            _check_bounds(key, _LONGEST_KEY)
+        value = list(value.values())
+    if isinstance(value, list):
+        if not depth:
             raise ValueError(f"nested too deeply: more than {_DEPTH} levels")
-    if any(key.count(".") >= _DEPTH for key in re.split(r"[=\[\]{},\n]", bare)):
-        raise ValueError(f"nested too deeply: a key of more than {_DEPTH} parts")
-
-
-def _first_line(error: Exception) -> str:
-    # Python's own words name a setting of the interpreter.
-    return "a number of too many digits" if "integer string conversion" in str(error) else first_line(error)
+        for item in value:
+            _check_bounds(item, longest_text, depth - 1)
+    elif isinstance(value, str):
+        if len(value) > longest_text:
+            raise ValueError(f"a text of {len(value)} characters; {longest_text} are the most")
+        if re.search("[\0\ud800-\udfff]", value):
+            raise ValueError("a text holds a NUL or half of a pair of UTF-16")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number is not finite")
+    elif isinstance(value, int) and abs(value) >= 2 * _LARGEST:
+        raise ValueError("a number has more than 64 bits")

@@ -7,6 +7,8 @@ exit has its function here; none of them changes ordinary names.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import re
 import sys
 import unicodedata
@@ -17,7 +19,6 @@ from typing import Any, TextIO, cast
 # separators of lines and paragraphs.
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _PLAIN = re.compile(r"[ -~\u00a1-\u00ac\u00ae-\u05ff]*")  # without any of them, which most text is
-_IN_LINES = frozenset("\n\t")
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # of East Asian width too
 
 
@@ -26,17 +27,20 @@ def visible(text: str) -> str:
 
     Also shown are characters without a width, those that turn the direction of writing, and lone surrogates.
     """
-    if _PLAIN.fullmatch(text):
-        return text
-    return "".join(_escape(c) if unicodedata.category(c) in _UNSEEN else c for c in text)
+    return _shown(text)
 
 
 def visible_lines(text: str) -> str:
     """The same, with line breaks and tabs as they are."""
+    return _shown(text, keep="\n\t")
+
+
+def _shown(text: str, keep: str = "") -> str:
     if _PLAIN.fullmatch(text):
         return text
     return "".join(
-        _escape(c) if c not in _IN_LINES and unicodedata.category(c) in _UNSEEN else c for c in text
+        c.encode("unicode_escape").decode() if c not in keep and unicodedata.category(c) in _UNSEEN else c
+        for c in text
     )
 
 
@@ -83,28 +87,28 @@ def in_csv(value: object) -> object:
     return f"./{text}" if text.lstrip().startswith(_FORMULA) else text
 
 
-def _escape(character: str) -> str:
-    code = ord(character)
-    if character in "\n\r\t":
-        return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}[character]
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
-
-
 class VisibleStream:
     """A text stream in which control characters of what is written are shown; line breaks and tabs pass.
 
-    What the program itself draws, such as bars and colors, is written to ``raw``.
+    What the program itself draws, such as bars and colors, is written to ``raw``. After the first failure, what is
+    written is dropped, so that a full disk behind standard output does not end the work.
 
     Args:
-        raw: the stream that is written to.
+        raw: the stream that is written to; None, as Python has it, where the descriptor was closed.
+        number: of the descriptor. A reader of standard output that went away still raises ``BrokenPipeError``.
     """
 
-    def __init__(self, raw: Any) -> None:
-        self.raw = raw
+    def __init__(self, raw: Any, number: int = 0) -> None:
+        self.failure: OSError | None = None
+        self._is_closed, self._is_output = raw is None, number == 1
+        self.raw = open(number, "w", encoding="utf-8", closefd=False) if raw is None else raw  # noqa: SIM115
 
     def write(self, text: str) -> int:
         """Writes text; returns its length."""
-        self.raw.write(visible_lines(text))
+        if self._is_closed and text:
+            self.failure = OSError(errno.EBADF, "it is closed")
+        with self._noticing_failures():
+            self.raw.write(visible_lines(text))
         return len(text)
 
     def writelines(self, lines: Any) -> None:
@@ -112,8 +116,25 @@ class VisibleStream:
         for line in lines:
             self.write(line)
 
+    def flush(self) -> None:
+        """Writes what is held back."""
+        with self._noticing_failures():
+            self.raw.flush()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.raw, name)
+
+    @contextlib.contextmanager
+    def _noticing_failures(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.failure = self.failure or error
+            # What the stream holds back is written once more when the interpreter ends: let it go nowhere.
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self.raw.fileno())
+            if self._is_output and isinstance(error, BrokenPipeError):
+                raise
 
 
 def undisguised(stream: Any) -> Any:
@@ -142,13 +163,29 @@ class DrawingStream:
 
 
 @contextlib.contextmanager
-def visible_streams() -> Iterator[None]:
-    """Makes everything that is printed visible: names of files and classes cannot act on the terminal."""
+def visible_streams() -> Iterator[VisibleStream]:
+    """Makes everything that is printed visible: names of files and classes cannot act on the terminal.
+
+    Descriptors that are closed are opened to nowhere: a file that is opened later must not take their numbers, or what
+    libraries print would be written into that file.
+
+    Yields:
+        Standard output; its ``failure`` says why it could not be written.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (cast(TextIO, VisibleStream(stream)) for stream in before)
+    output, errors = VisibleStream(sys.stdout, 1), VisibleStream(sys.stderr, 2)
+    sys.stdout, sys.stderr = cast(TextIO, output), cast(TextIO, errors)
     try:
-        yield
+        yield output
     finally:
+        with contextlib.suppress(BrokenPipeError):
+            output.flush()
+        errors.flush()
         sys.stdout, sys.stderr = before
 
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping
 
 from iccld.errors import InputError, RunFailedError
 from iccld.escaping import one_line, visible_streams
-from iccld.streams import tolerant_streams
 
 EXIT_FAILED = 1
 """The work failed, or a part of it, and what the user asked for is not why."""
@@ -66,14 +65,14 @@ def run_guarded(work: Callable[[], int]) -> int:
     Raises:
         SystemExit: the work raised it, as the help of a command does when it has been printed.
     """
-    with tolerant_streams() as lost, visible_streams():
-        ended: SystemExit | None = None
+    ended: SystemExit | None = None
+    with visible_streams() as output:
         try:
             code = _run(work)
         except SystemExit as error:
             code, ended = 0 if error.code is None else error.code, error  # type: ignore[assignment]
-    if lost and code == 0:
-        reason = lost[0].strerror or str(lost[0])
+    if output.failure is not None and code == 0:
+        reason = output.failure.strerror or str(output.failure)
         return _end(EXIT_FAILED, f"standard output cannot be written ({reason}); give it another place")
     if ended is not None:
         raise ended
@@ -93,9 +92,6 @@ def _run(work: Callable[[], int]) -> int:
         print("iccld: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The interpreter flushes stdout once more at exit; let it write to nowhere.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except Exception as error:
         if os.environ.get("ICCLD_DEBUG") == "1":
@@ -123,34 +119,36 @@ def _sigterm_raises() -> Iterator[None]:
 def _explain(error: Exception) -> int:
     """Says in one line what happened; gives the exit code."""
     text = str(error)
-    if isinstance(error, InputError | RunFailedError):
-        return _end(EXIT_USAGE if isinstance(error, InputError) else EXIT_FAILED, text)
-    if is_out_of_memory(error):
-        remedy = (
-            "ask for less at a time (smaller images, crops, batches or networks), or use a larger machine"
-        )
-        return _end(EXIT_FAILED, f"out of memory ({text.splitlines()[0] if text else 'none left'}); {remedy}")
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-        return _end(
-            EXIT_FAILED, "too many open files; raise the limit (ulimit -n) and run the same command again"
-        )
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        code = EXIT_USAGE if error.errno in _MISTAKES else EXIT_FAILED
-        return _end(code, f"{os.fsdecode(error.filename)}: {error.strerror}")
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return _end(EXIT_FAILED, "the disk is full; free some space and run the same command again")
+    match error:
+        case InputError():
+            return _end(EXIT_USAGE, text)
+        case RunFailedError():
+            return _end(EXIT_FAILED, text)
+        case _ if is_out_of_memory(error):
+            return _end(
+                EXIT_FAILED,
+                f"out of memory ({text.splitlines()[0] if text else 'none left'}); ask for less at a time (smaller "
+                "images, crops, batches or networks), or use a larger machine",
+            )
+        case OSError(errno=errno.EMFILE | errno.ENFILE):
+            remedy = "raise the limit (ulimit -n) and run the same command again"
+            return _end(EXIT_FAILED, f"too many open files; {remedy}")
+        case OSError(filename=str() | bytes() as name, strerror=str() as reason):
+            code = EXIT_USAGE if error.errno in _MISTAKES else EXIT_FAILED
+            return _end(code, f"{os.fsdecode(name)}: {reason}")
+        case OSError(errno=errno.ENOSPC):
+            return _end(EXIT_FAILED, "the disk is full; free some space and run the same command again")
     what = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return _end(EXIT_FAILED, f"unexpected {what}; {_keep_traceback()}")
 
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that there is not enough memory, in the words of whatever library."""
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
-        return True
-    # By its name, so that torch is not loaded here.
-    return type(error).__name__ == "OutOfMemoryError" or (
-        not isinstance(error, OSError) and any(words in str(error) for words in _OUT_OF_MEMORY)
-    )
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # torch's class by its name, so that torch is not loaded here.
+    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return known or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _keep_traceback() -> str:

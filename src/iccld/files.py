@@ -46,17 +46,10 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
         InputError: there is no such file, it cannot be read (also later, in the ``with`` block), or it is a
             folder, a device, a FIFO or a socket.
     """
-    path = Path(path)
     shown = printable(str(path))
     try:
         _refuse_special(shown, os.stat(path).st_mode)  # before opening, which makes some devices act
-        # A FIFO that takes the file's place would be waited for without O_NONBLOCK; Windows has neither.
-        flags = (
-            os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY if os.name == "posix" else os.O_RDONLY
-        )
-        with open(
-            path, "rb", opener=lambda name, _: os.open(name, flags | getattr(os, "O_BINARY", 0))
-        ) as handle:
+        with open(path, "rb", opener=_open_without_waiting) as handle:
             _refuse_special(shown, os.fstat(handle.fileno()).st_mode)
             yield handle
     except FileNotFoundError as error:
@@ -69,6 +62,13 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
         raise InputError(f"{shown!r}: no file has such a name") from error
 
 
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Opens a file; a FIFO that has taken its place would be waited for. Windows has none of the flags."""
+    for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY"):
+        flags |= getattr(os, name, 0)
+    return os.open(path, flags)
+
+
 def read_bounded(path: str | os.PathLike[str], limit: int) -> bytes:
     """Reads a whole regular file of at most ``limit`` bytes; no more than that is ever held.
 
@@ -78,13 +78,10 @@ def read_bounded(path: str | os.PathLike[str], limit: int) -> bytes:
     shown = printable(str(path))
     with open_regular(path) as handle:
         before = os.fstat(handle.fileno())
-        size = before.st_size
-        if size <= limit:
-            # The kernel's own files announce no size.
-            data = handle.read(min(limit, size or 1 << 16) + 1)
-            after = os.fstat(handle.fileno())
-            size = max(len(data), after.st_size)
-    if size > limit:
+        # The kernel's own files announce no size.
+        data = handle.read(min(limit, before.st_size or 1 << 16) + 1) if before.st_size <= limit else b""
+        after = os.fstat(handle.fileno())
+    if max(before.st_size, len(data)) > limit:
         raise InputError(f"{shown}: is larger than the {in_bytes(limit)} that are read of such a file")
     changed = (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns)
     if changed or (before.st_size and len(data) != before.st_size):
@@ -160,11 +157,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 @cache
 def _host() -> str:
     """A short name of this machine and its process numbers: containers of one host may share a folder."""
-    try:
-        namespace = os.stat("/proc/self/ns/pid").st_ino
-    except OSError:
-        namespace = 0
-    return hashlib.sha256(f"{platform.node()} {namespace}".encode()).hexdigest()[:8]
+    with contextlib.suppress(OSError):
+        return hashlib.sha256(f"{platform.node()} {os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[
+            :8
+        ]
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 @cache
@@ -174,33 +171,19 @@ def _remove_abandoned(folder: Path) -> None:
         return
     for entry in os.scandir(folder):
         match = re.fullmatch(rf"\..*\.{_host()}-([0-9]+)-[0-9a-f]{{8}}\.tmp(\..*)?", entry.name, re.DOTALL)
-        if match and not _is_alive(int(match[1])):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # the process or the file belongs to somebody else
+            try:
+                if match:
+                    os.kill(int(match[1]), 0)
+            except (ProcessLookupError, OverflowError):
                 os.unlink(entry.path)
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # it belongs to somebody else
-        pass
-    return True
-
-
 def write_atomic(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Path:
-    """Writes a file under a temporary name beside ``path``, syncs it and renames it into place.
-
-    Args:
-        path: the final name; missing parent folders are made.
-        write: called with the temporary path; it must create that file.
+    """Has ``write`` make a file under a temporary name and renames it into place, as ``replacing`` does.
 
     Returns:
         ``path``.
-
-    Raises:
-        RunFailedError, InputError: as of ``replacing``.
     """
     with replacing(path) as temporary:
         write(temporary)
@@ -220,12 +203,10 @@ def write_json(path: str | os.PathLike[str], value: Any) -> Path:
 def write_failure(path: Path, error: OSError) -> InputError | RunFailedError:
     """What to raise where the system refused to write a file or folder."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return RunFailedError(
-            f"{path}: cannot be written, the disk is full; free some space and run the same command again"
-        )
+        remedy = "free some space and run the same command again"
+        return RunFailedError(f"{path}: cannot be written, the disk is full; {remedy}")
+    problem = f"{path}: cannot be written ({error.strerror or error})"
     if error.errno in (errno.EIO, errno.EFBIG):
         remedy = "the disk may be broken" if error.errno == errno.EIO else "see ulimit -f"
-        return RunFailedError(f"{path}: cannot be written ({error.strerror or error}); {remedy}")
-    return InputError(
-        f"{path}: cannot be written ({error.strerror or error}); choose a folder that you may write to"
-    )
+        return RunFailedError(f"{problem}; {remedy}")
+    return InputError(f"{problem}; choose a folder that you may write to")

@@ -2,14 +2,16 @@
 
 A *label space* says what the integers of a label map or the channels of a model mean. The common tongue
 is the 19 Cityscapes trainIds; every class of another street space lists the trainIds that it covers, so that
-any two spaces can be translated. Source of names, order and colors: cityscapesscripts ``helpers/labels.py``.
+any two spaces can be translated. The built-in spaces are tables of ``labels.toml``.
 """
 
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 from iccld.documents import Length, Range, build
@@ -46,11 +48,6 @@ class LabelSpace:
                 raise InputError(
                     f"a label space or class is called {shortened(name)}; give names of 1 to 200 characters, "
                     "none of them a control character"
-                )
-        for c in self.classes:
-            if not all(0 <= channel <= 255 for channel in c.color):
-                raise InputError(
-                    f"class {c.name!r} has the color {c.color}; give three numbers from 0 to 255"
                 )
         if not 1 <= len(names) <= 254:
             raise InputError(f"label space {self.name!r} has {len(names)} classes; give 1 to 254")
@@ -112,52 +109,36 @@ class LabelSpace:
         classes = []
         for index, class_name in enumerate(names):
             match = known.get(class_name)
-            if colors is not None:
-                red, green, blue = colors[index]
-                color = (int(red), int(green), int(blue))
-            else:
-                color = match.color if match else voc_color(index + 1)
+            red, green, blue = colors[index] if colors else match.color if match else voc_color(index + 1)
+            color = int(red), int(green), int(blue)
             classes.append(LabelClass(class_name, color, match.train_ids if match else ()))
         return cls(name, tuple(classes))
 
 
 def voc_color(index: int) -> tuple[int, int, int]:
     """The PASCAL VOC color of a class: bits of the index spread over the channels; 0 is black."""
-    red = green = blue = 0
-    value = index
-    for shift in range(7, -1, -1):
-        red |= (value & 1) << shift
-        green |= (value >> 1 & 1) << shift
-        blue |= (value >> 2 & 1) << shift
-        value >>= 3
+    red, green, blue = (
+        sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)
+    )
     return red, green, blue
 
 
-_CITYSCAPES = (
-    ("road", (128, 64, 128)),
-    ("sidewalk", (244, 35, 232)),
-    ("building", (70, 70, 70)),
-    ("wall", (102, 102, 156)),
-    ("fence", (190, 153, 153)),
-    ("pole", (153, 153, 153)),
-    ("traffic light", (250, 170, 30)),
-    ("traffic sign", (220, 220, 0)),
-    ("vegetation", (107, 142, 35)),
-    ("terrain", (152, 251, 152)),
-    ("sky", (70, 130, 180)),
-    ("person", (220, 20, 60)),
-    ("rider", (255, 0, 0)),
-    ("car", (0, 0, 142)),
-    ("truck", (0, 0, 70)),
-    ("bus", (0, 60, 100)),
-    ("train", (0, 80, 100)),
-    ("motorcycle", (0, 0, 230)),
-    ("bicycle", (119, 11, 32)),
+_TABLES: dict[str, dict[str, Any]] = tomllib.loads(
+    Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
 )
 
-CITYSCAPES19 = LabelSpace(
-    "cityscapes19", tuple(LabelClass(name, color, (i,)) for i, (name, color) in enumerate(_CITYSCAPES))
-)
+
+def _built_in(name: str, train_ids: Mapping[str, Sequence[int]]) -> LabelSpace:
+    classes = [{"name": c, "color": rgb, "train_ids": train_ids[c]} for c, rgb in _TABLES[name].items()]
+    return LabelSpace.from_dict({"name": name, "classes": classes})
+
+
+def _train_id_of_id(table: Mapping[str, Sequence[int]]) -> dict[int, int]:
+    known = {i: int(key) for key, ids in table.items() if key != "ignored" for i in ids}
+    return dict(sorted(known.items())) | dict.fromkeys(table["ignored"], IGNORE)
+
+
+CITYSCAPES19 = _built_in("cityscapes19", {name: (i,) for i, name in enumerate(_TABLES["cityscapes19"])})
 
 _NOT_IN_SYNTHIA = (9, 14, 16)  # terrain, truck, train
 _NOT_IN_SYNTHIA13 = (3, 4, 5, *_NOT_IN_SYNTHIA)  # and wall, fence, pole
@@ -165,24 +146,10 @@ _NOT_IN_SYNTHIA13 = (3, 4, 5, *_NOT_IN_SYNTHIA)  # and wall, fence, pole
 SYNTHIA16 = LabelSpace(
     "synthia16", tuple(c for i, c in enumerate(CITYSCAPES19.classes) if i not in _NOT_IN_SYNTHIA)
 )
+CAMVID11 = _built_in("camvid11", _TABLES["camvid11_train_ids"])
 
-CAMVID11 = LabelSpace(
-    "camvid11",
-    (
-        LabelClass("road", (128, 64, 128), (0,)),
-        LabelClass("sidewalk", (244, 35, 232), (1,)),
-        LabelClass("building", (70, 70, 70), (2,)),
-        LabelClass("fence", (190, 153, 153), (4, 3)),
-        LabelClass("pole", (153, 153, 153), (5,)),
-        LabelClass("sign", (220, 220, 0), (7, 6)),
-        LabelClass("vegetation", (107, 142, 35), (8, 9)),
-        LabelClass("sky", (70, 130, 180), (10,)),
-        LabelClass("person", (220, 20, 60), (11,)),
-        LabelClass("bicyclist", (255, 0, 0), (12, 17, 18)),
-        LabelClass("car", (0, 0, 142), (13, 14, 15, 16)),
-    ),
-)
-"""The 11 classes of the SegNet split of CamVid: lights are signs, walls fences, trucks and buses cars."""
+CITYSCAPES_ID_TO_TRAIN_ID: Mapping[int, int] = _train_id_of_id(_TABLES["cityscapes_ids"])
+SYNTHIA_ID_TO_TRAIN_ID: Mapping[int, int] = _train_id_of_id(_TABLES["synthia_ids"])
 
 LABEL_SPACES: Mapping[str, LabelSpace] = {s.name: s for s in (CITYSCAPES19, SYNTHIA16, CAMVID11)}
 
@@ -207,16 +174,21 @@ class Protocol:
 
 def custom_protocol(space: LabelSpace) -> Protocol:
     """The protocol that counts and averages every class of a space."""
-    return Protocol(f"custom:{space.name}", space, tuple(range(len(space))))
+    return _protocol(f"custom:{space.name}", space)
+
+
+def _protocol(name: str, space: LabelSpace, without: Sequence[int] = ()) -> Protocol:
+    return Protocol(name, space, tuple(i for i in range(len(space)) if i not in without))
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
-    "cityscapes19": Protocol("cityscapes19", CITYSCAPES19, tuple(range(19))),
-    "synthia16": Protocol("synthia16", CITYSCAPES19, tuple(i for i in range(19) if i not in _NOT_IN_SYNTHIA)),
-    "synthia13": Protocol(
-        "synthia13", CITYSCAPES19, tuple(i for i in range(19) if i not in _NOT_IN_SYNTHIA13)
-    ),
-    "camvid11": Protocol("camvid11", CAMVID11, tuple(range(11))),
+    p.name: p
+    for p in (
+        _protocol("cityscapes19", CITYSCAPES19),
+        _protocol("synthia16", CITYSCAPES19, _NOT_IN_SYNTHIA),
+        _protocol("synthia13", CITYSCAPES19, _NOT_IN_SYNTHIA13),
+        _protocol("camvid11", CAMVID11),
+    )
 }
 
 
@@ -266,18 +238,3 @@ def suggest(word: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(re.sub(r"[-\s]", "_", word.lower()), known, n=1, cutoff=0.5)
     listing = "choose from " + ", ".join(known)
     return f"did you mean {near[0]!r}? ({listing})" if near else listing
-
-
-# Cityscapes ``id`` (labelIds files, also GTA5's ids) → trainId. Source: cityscapesscripts ``helpers/labels.py``.
-CITYSCAPES_ID_TO_TRAIN_ID: Mapping[int, int] = {
-    7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10,
-    24: 11, 25: 12, 26: 13, 27: 14, 28: 15, 31: 16, 32: 17, 33: 18,
-    **dict.fromkeys((0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30, 34), IGNORE),
-}  # fmt: skip
-
-# SYNTHIA-RAND-CITYSCAPES class → trainId. Source: the data set's own README (classes 0 to 22).
-SYNTHIA_ID_TO_TRAIN_ID: Mapping[int, int] = {
-    1: 10, 2: 2, 3: 0, 4: 1, 5: 4, 6: 8, 7: 5, 8: 13, 9: 7, 10: 11, 11: 18, 12: 17,
-    15: 6, 16: 9, 17: 12, 18: 14, 19: 15, 20: 16, 21: 3,
-    **dict.fromkeys((0, 13, 14, 22), IGNORE),
-}  # fmt: skip

@@ -6,13 +6,18 @@ import ctypes
 import math
 import os
 import platform
+import re
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # names of mallopt(3), from malloc.h
+_LARGEST = 2**31 - 1
+_LARGEST_OF_OLD = 2**25  # glibc before 2.35 takes no more
 
 
 def usable_cores(root: Path = Path("/")) -> int:
@@ -21,39 +26,22 @@ def usable_cores(root: Path = Path("/")) -> int:
     Args:
         root: where ``proc`` and ``sys`` lie.
     """
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on this system
-        cores = os.cpu_count() or 1
-    quota = min(_quotas(root), default=math.inf)
-    return max(1, min(cores, math.ceil(quota) if math.isfinite(quota) else cores))
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    for group in _groups(root):
+        words = _read(group / "cpu.max").split()
+        if len(words) == 2 and all(word.isdecimal() and int(word) for word in words):
+            cores = min(cores, math.ceil(int(words[0]) / int(words[1])))
+    return max(1, cores)
 
 
-def _quotas(root: Path) -> Iterator[float]:
-    """The processors granted by each control group (version 1 or 2) that this process is in, up to the root."""
-    for group in _groups(root, "cpu"):
-        quota = _quota(group)
-        if quota is not None:
-            yield quota
-
-
-def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """The folders of the control groups that this process is in, up to the root."""
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        number, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if number == "0" and not controllers:
-            base = root / "sys/fs/cgroup"
-        elif controller in controllers.split(","):
-            base = root / "sys/fs/cgroup" / controller
-        else:
-            continue
-        # In a container the path may be the host's: then only the mount's own root is visible.
-        folder = base / path.lstrip("/")
-        for group in (folder, *folder.parents):
-            if not group.is_relative_to(base):
-                break
-            yield group
+def _groups(root: Path) -> list[Path]:
+    """The folders of the control groups (version 2) that this process is in, up to the root."""
+    base = root / "sys/fs/cgroup"
+    # In a container the path may be the host's: then only the mount's own root is visible.
+    paths = re.findall("^0::/?(.*)", _read(root / "proc/self/cgroup"), re.MULTILINE)
+    folders = [folder for path in paths for folder in (base / path, *(base / path).parents)]
+    return [folder for folder in folders if folder.is_relative_to(base)]
 
 
 def free_memory(root: Path = Path("/")) -> int | None:
@@ -66,13 +54,11 @@ def free_memory(root: Path = Path("/")) -> int | None:
         The number of bytes; None where the system does not tell.
     """
     found = [number << 10 for number in _numbers(root / "proc/meminfo", "MemAvailable:")]
-    for group in _groups(root, "memory"):
-        for most, used in (("max", "current"), ("limit_in_bytes", "usage_in_bytes")):
-            limit, usage = _read(group / f"memory.{most}").strip(), _read(group / f"memory.{used}").strip()
-            if limit.isdecimal() and usage.isdecimal():
-                # Pages of files are given back when they are needed.
-                cached = sum(_numbers(group / "memory.stat", "inactive_file"))
-                found.append(int(limit) - int(usage) + cached)
+    for group in _groups(root):
+        limit, usage = (_read(group / f"memory.{name}").strip() for name in ("max", "current"))
+        if limit.isdecimal() and usage.isdecimal():
+            # Pages of files are given back when they are needed.
+            found.append(int(limit) - int(usage) + sum(_numbers(group / "memory.stat", "inactive_file")))
     for number in _numbers(root / "proc/self/limits", "Max address space"):
         found.append(number - (sum(_numbers(root / "proc/self/status", "VmSize:")) << 10))
     return max(0, min(found)) if found else None
@@ -89,17 +75,6 @@ def _numbers(path: Path, name: str) -> list[int]:
     return [int(rest[0]) for rest in words if rest and rest[0].isdecimal()]
 
 
-def _quota(group: Path) -> float | None:
-    words = _read(group / "cpu.max").split()
-    if not words:
-        words = [*_read(group / "cpu.cfs_quota_us").split(), *_read(group / "cpu.cfs_period_us").split()]
-    try:
-        quota, period = float(words[0]), float(words[1])
-    except (IndexError, ValueError):  # no such file, or "max": no limit
-        return None
-    return quota / period if quota > 0 and period > 0 else None
-
-
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
@@ -107,12 +82,37 @@ def _read(path: Path) -> str:
         return ""
 
 
-def end_with_parent(number: int = signal.SIGTERM) -> None:
-    """Makes this process get a signal when its parent ends, however that ends.
+def keep_freed_memory() -> None:
+    """Makes the C library keep what tensors free for the next ones, rather than give it back to the system.
 
-    Args:
-        number: of the signal.
+    The tensors of every training step are alike, and glibc asks the system for each large one anew: ten thousand
+    page faults a step and more, and up to a tenth of its time (docs/performance.md). Nothing changes elsewhere than
+    on glibc, nor where the environment already says how memory is to be kept.
     """
+    library = _glibc()
+    if library is None or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        return
+    # Without the first of these, the others would end glibc's own adaptation and make things worse.
+    if any(library.mallopt(_MMAP_THRESHOLD, size) for size in (_LARGEST, _LARGEST_OF_OLD)):
+        library.mallopt(_TRIM_THRESHOLD, _LARGEST)
+        library.mallopt(_TOP_PAD, 64 * 2**20)
+
+
+def release_freed_memory() -> None:
+    """Gives back to the system what has been kept: before a fork, whose child would hold it, and after the work."""
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
+
+
+@cache
+def _glibc() -> ctypes.CDLL | None:
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return library if hasattr(library, "malloc_trim") else None  # musl has none
+
+
+def end_with_parent(number: int = signal.SIGTERM) -> None:
+    """Makes this process get a signal (``number``) when its parent ends, however that ends."""
     parent = os.getppid()
     if platform.system() == "Linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)

@@ -1,18 +1,20 @@
-"""Confusion counts and the scores made from them: IoU, mIoU and accuracies, all in percent.
+"""Scores made from counts: IoU, mIoU and accuracies in percent, calibration error, detection of errors.
 
 The counting follows the Cityscapes benchmark (cityscapesscripts ``evalPixelLevelSemanticLabeling``) and
 equals it exactly: pixels whose truth is 255 are not counted at all, a class that neither the truth nor the
-prediction holds has no IoU, and the mean runs over the classes that have one.
+prediction holds has no IoU, and the mean runs over the classes that have one. Calibration and detection are counted in
+histograms, so that data sets of any size take the same few kilobytes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import torch
-from jaxtyping import Int64, Integer
+from jaxtyping import Bool, Float, Int64, Integer
 from torch import Tensor
 
 from iccld.documents import Length, Range, build
@@ -53,14 +55,13 @@ class ConfusionMatrix:
         answer = prediction[counted].to(self.counts.device, torch.int64)
         answer = torch.where(answer == IGNORE, self.num_classes, answer)
         # Without this a stray label would be counted in a neighboring row.
-        assert bool(((truth >= 0) & (truth < self.num_classes)).all()), (
-            "target holds labels beyond the classes"
-        )
-        assert bool(((answer >= 0) & (answer < num_columns)).all()), (
-            "prediction holds labels beyond the classes"
-        )
+        for name, values, end in (("target", truth, self.num_classes), ("prediction", answer, num_columns)):
+            assert bool(((values >= 0) & (values < end)).all()), f"{name} holds labels beyond the classes"
         pairs = torch.bincount(truth * num_columns + answer, minlength=self.counts.numel())
         self.counts += pairs.view_as(self.counts)
+
+
+_Count = Annotated[int, Range(0, 2**62)]
 
 
 @dataclass(frozen=True)
@@ -82,14 +83,14 @@ class Scores:
     """
 
     protocol: str
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], Length(254)]
     iou: Mapping[str, float | None]
     accuracy: Mapping[str, float | None]
     miou: float
     pixel_accuracy: float
     mean_accuracy: float
-    confusion: tuple[tuple[int, ...], ...]
-    unlabeled: tuple[int, ...]
+    confusion: tuple[tuple[_Count, ...], ...]
+    unlabeled: tuple[_Count, ...]
     num_images: int
 
     @property
@@ -124,31 +125,14 @@ class Scores:
         Raises:
             InputError: a field is missing or of another type.
         """
-        stored = build(_StoredScores, value, "scores", others=True)
-        size = len(stored.classes)
-        if [len(row) for row in stored.confusion] != [size] * size or len(stored.unlabeled) != size:
+        means = ("miou", "pixel_accuracy", "mean_accuracy")
+        undefined = [name for name in means if isinstance(value, Mapping) and value.get(name, 0) is None]
+        scores = build(cls, {**value, **dict.fromkeys(undefined, 0)}, "scores", others=True)
+        size = len(scores.classes)
+        if [len(row) for row in scores.confusion] != [size] * size or len(scores.unlabeled) != size:
             raise InputError(f"scores: the counts are not those of {size} classes")
-        means = {k: _number_or_nan(getattr(stored, k)) for k in ("miou", "pixel_accuracy", "mean_accuracy")}
-        return cls(**{**vars(stored), **means})
-
-
-_Count = Annotated[int, Range(0, 2**62)]
-
-
-@dataclass(frozen=True)
-class _StoredScores:
-    """Scores as they are written: null instead of NaN."""
-
-    protocol: str
-    classes: Annotated[tuple[str, ...], Length(254)]
-    iou: Mapping[str, float | None]
-    accuracy: Mapping[str, float | None]
-    miou: float | None
-    pixel_accuracy: float | None
-    mean_accuracy: float | None
-    confusion: tuple[tuple[_Count, ...], ...]
-    unlabeled: tuple[_Count, ...]
-    num_images: int
+        unknown: dict[str, Any] = dict.fromkeys(undefined, math.nan)
+        return replace(scores, **unknown)
 
 
 def scores_from_confusion(
@@ -181,7 +165,7 @@ def scores_from_confusion(
         iou=iou,
         accuracy=accuracy,
         miou=_mean(iou),
-        pixel_accuracy=_number_or_nan(right),
+        pixel_accuracy=math.nan if right is None else right,
         mean_accuracy=_mean(accuracy),
         confusion=tuple(tuple(row) for row in counts[:, :num_classes].tolist()),
         unlabeled=tuple(counts[:, num_classes:].sum(1).tolist()),
@@ -195,12 +179,88 @@ def _percent(part: int, whole: int) -> float | None:
 
 def _mean(values: Mapping[str, float | None]) -> float:
     present = [v for v in values.values() if v is not None]
-    return sum(present) / len(present) if present else float("nan")
+    return sum(present) / len(present) if present else math.nan
 
 
 def _number_or_none(value: float) -> float | None:
-    return None if value != value else value
+    return None if math.isnan(value) else value
 
 
-def _number_or_nan(value: float | None) -> float:
-    return float("nan") if value is None else value
+class Reliability:
+    """The expected calibration error (Guo et al. 2017) with bins of equal width.
+
+    Args:
+        num_bins: of confidence in [0, 1].
+    """
+
+    def __init__(self, num_bins: int = 15) -> None:
+        self.num_bins = num_bins
+        self.pixels = torch.zeros(num_bins, dtype=torch.float64)
+        self.confidence = torch.zeros(num_bins, dtype=torch.float64)
+        self.right = torch.zeros(num_bins, dtype=torch.float64)
+
+    def update(self, confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"]) -> None:
+        """Adds pixels: the probability of the class answered, and whether it was the true one."""
+        # A bin holds its upper end, as in the paper.
+        bins = (confidence.double() * self.num_bins).ceil().long().sub(1).clamp(0, self.num_bins - 1)
+        count = torch.bincount(bins, minlength=self.num_bins)
+        self.pixels += count
+        self.confidence += torch.bincount(bins, weights=confidence.double(), minlength=self.num_bins)
+        self.right += torch.bincount(bins, weights=right.double(), minlength=self.num_bins)
+
+    @property
+    def expected_calibration_error(self) -> float:
+        """Mean distance of confidence and accuracy over the pixels, in [0, 1]; NaN without pixels."""
+        return float((self.confidence - self.right).abs().sum() / self.pixels.sum())
+
+
+class ErrorDetection:
+    """How well a score ranks wrong pixels above right ones.
+
+    Scores are counted in bins of their fourth root, which are fine near zero, where sure pixels crowd; pixels in the
+    same bin count as ties.
+
+    Args:
+        num_bins: of the score.
+    """
+
+    def __init__(self, num_bins: int = 8192) -> None:
+        self.right = torch.zeros(num_bins, dtype=torch.float64)
+        self.wrong = torch.zeros(num_bins, dtype=torch.float64)
+
+    def update(self, score: Float[Tensor, " n"], right: Bool[Tensor, " n"]) -> None:
+        """Adds pixels: their score in [0, 1], and whether the answer was right."""
+        num_bins = len(self.right)
+        bins = (score.double().clamp(0, 1) ** 0.25 * num_bins).long().clamp(max=num_bins - 1)
+        self.right += torch.bincount(bins[right], minlength=num_bins)
+        self.wrong += torch.bincount(bins[~right], minlength=num_bins)
+
+    @property
+    def auroc(self) -> float:
+        """Probability that a wrong pixel scores above a right one, ties counting half; NaN where all are one kind."""
+        below = self.right.cumsum(0) - self.right
+        wins = (self.wrong * (below + self.right / 2)).sum()
+        return float(wins / (self.wrong.sum() * self.right.sum()))
+
+    @property
+    def aurc(self) -> float:
+        """Area under the risk-coverage curve (Geifman et al. 2019), in [0, 1]; NaN without pixels.
+
+        The mean error rate of the surest pixels over all numbers of them that may be kept. Pixels of a bin are kept
+        at once.
+        """
+        pixels = self.right + self.wrong
+        risk = self.wrong.cumsum(0) / pixels.cumsum(0).clamp_min(1.0)
+        return float((pixels * risk).sum() / pixels.sum())
+
+    @property
+    def fpr95(self) -> float:
+        """Share of right pixels among those that are called wrong when 95 % of the wrong ones are; NaN as ``auroc``.
+
+        In [0, 1]: the false positive rate at a true positive rate of 95 %, wrong pixels being the positives.
+        """
+        found = self.wrong.flip(0).cumsum(0) / self.wrong.sum()
+        called = self.right.flip(0).cumsum(0) / self.right.sum()
+        if found[-1] != found[-1]:
+            return float("nan")
+        return float(called[(found >= 0.95 - 1e-12).nonzero()[0, 0]])

@@ -18,10 +18,12 @@ CLAIM = ".iccld.json"
 """Says which commands have written to a folder."""
 RUN = "run.json"
 """Says that a folder is a run's."""
+REPORT = "report.html"
+"""The page of a run, the last file that training writes."""
 
 # What belongs to a run or a stored model, beside run.json and config.json.
 _OF_A_MODEL = (
-    *(RUN, "config.json", "model.safetensors", "data.json", "metrics.csv", "report.json", "report.html"),
+    *(RUN, "config.json", "model.safetensors", "data.json", "metrics.csv", "report.json", REPORT),
     *("README.txt", "README.md", "trackers.json", "curves.png", "adversary.png"),
 )
 _BEGINNINGS = {
@@ -58,69 +60,66 @@ class Places:
             InputError: an output would replace an input, lie among the data or hold them, two outputs are one file,
                 or a file is there that was not written by such a command.
         """
-        outputs = {flag: path for flag, (path, _) in self.files.items() if path and path != Path("-")}
         data = [Path(path) for path in self.data if path is not None]
-        models = [Path(path) for path in self.models if path is not None and os.path.exists(path)]
-        seen: dict[str, tuple[str, Path]] = {}
-        for flag, path in outputs.items():
-            other = next((o for o in seen.values() if is_same(o[1], path)), None)
+        seen: dict[str, Path] = {}
+        for flag, (path, kind) in self.files.items():
+            if path is None or path == Path("-"):
+                continue
+            other = next((name for name, earlier in seen.items() if is_same(earlier, path)), None)
             if other:
-                raise InputError(f"{flag} {path}: is the file of {other[0]} too; name two files")
-            seen[flag] = (flag, path)
-            self._check_file(flag, path, data, models)
+                raise InputError(f"{flag} {path}: is the file of {other} too; name two files")
+            seen[flag] = path
+            self._check_file(f"{flag} {path}", path, data)
+            _refuse_other_kind(f"{flag} {path}", path, kind)
         for flag, folder in self.folders.items():
             if folder is not None:
-                if folder.is_file():
-                    raise InputError(f"{flag} {folder}: is a file; give the name of a folder")
-                _check_folder(flag, folder, data, may_lie_in_data=self.may_lie_in_data)
+                self._check_folder(f"{flag} {folder}", folder, data)
 
-    def _check_file(self, flag: str, path: Path, data: list[Path], models: list[Path]) -> None:
+    def _check_file(self, shown: str, path: Path, data: list[Path]) -> None:
         if path.is_dir():
-            raise InputError(f"{flag} {path}: is a folder; give the name of a file")
-        for known in (*data, *models):
-            if is_same(path, known):
-                raise InputError(f"{flag} {path}: is read by this command; give another file")
+            raise InputError(f"{shown}: is a folder; give the name of a file")
+        models = [Path(model) for model in self.models if model is not None and os.path.exists(model)]
+        if any(is_same(path, known) for known in (*data, *models)):
+            raise InputError(f"{shown}: is read by this command; give another file")
         results = [out for out in self.folders.values() if out is not None]
         for root in data:
             if root.is_dir() and is_inside(path, root) and not any(is_inside(path, out) for out in results):
                 raise InputError(
-                    f"{flag} {path}: lies in the data folder {root}; give a file outside, so that it is never "
-                    "taken for data"
+                    f"{shown}: lies in the data folder {root}; give a file outside, so that it is never taken for data"
                 )
-        folder = path.parent
-        belongs = (path.name in _OF_A_MODEL and path.name not in self.own) or folder.name == "checkpoints"
-        run = folder.parent if folder.name == "checkpoints" else folder
+        is_checkpoint = path.parent.name == "checkpoints"
+        run = path.parent.parent if is_checkpoint else path.parent
+        belongs = is_checkpoint or (path.name in _OF_A_MODEL and path.name not in self.own)
         if belongs and any((run / name).is_file() for name in (RUN, "config.json", "model.safetensors")):
-            raise InputError(f"{flag} {path}: belongs to the run in that folder; give another file")
-        _refuse_other_kind(flag, path, self.files[flag][1])
+            raise InputError(f"{shown}: belongs to the run in that folder; give another file")
+
+    def _check_folder(self, shown: str, folder: Path, data: list[Path]) -> None:
+        if folder.is_file():
+            raise InputError(f"{shown}: is a file; give the name of a folder")
+        advice = "give a folder of its own, outside the data"
+        for root in data:
+            if is_inside(root, folder):
+                verb = "is" if is_same(root, folder) else "holds"
+                raise InputError(f"{shown}: {verb} the input {root}; {advice}")
+            if root.is_dir() and is_inside(folder, root) and not self.may_lie_in_data:
+                raise InputError(f"{shown}: lies in the data folder {root}; {advice}")
 
 
-def _check_folder(flag: str, folder: Path, data: list[Path], *, may_lie_in_data: bool) -> None:
-    advice = "give a folder of its own, outside the data"
-    for root in data:
-        if is_inside(root, folder):
-            verb = "is" if is_same(root, folder) else "holds"
-            raise InputError(f"{flag} {folder}: {verb} the input {root}; {advice}")
-        if root.is_dir() and is_inside(folder, root) and not may_lie_in_data:
-            raise InputError(f"{flag} {folder}: lies in the data folder {root}; {advice}")
-
-
-def _refuse_other_kind(flag: str, path: Path, kind: str) -> None:
+def _refuse_other_kind(shown: str, path: Path, kind: str) -> None:
+    """Refuses to replace a file that is not of the kind that is to be written."""
     if not path.is_file():
         return
     if kind == "graph":
         if not _mentions(path, b"iccld"):
             raise InputError(
-                f"{flag} {path}: is there already and was not exported by iccld, so it would be lost; give another "
-                "name"
+                f"{shown}: is there already and was not exported by iccld, so it would be lost; give another name"
             )
         return
-    beginnings = _BEGINNINGS[kind]
     with open(path, "rb") as file:
         head = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if head and not head.startswith(beginnings):
+    if head and not head.startswith(_BEGINNINGS[kind]):
         raise InputError(
-            f"{flag} {path}: is there already and is no {kind.upper()} file, so it would be lost; give another name"
+            f"{shown}: is there already and is no {kind.upper()} file, so it would be lost; give another name"
         )
 
 
@@ -193,7 +192,7 @@ def claiming(folder: Path, command: str, names: Iterable[str]) -> Iterator[None]
     Args:
         folder: may be new.
         command: what is noted, for example ``predict``.
-        names: files and folders directly below it that the command writes.
+        names: what the command writes directly below it.
 
     Raises:
         InputError: one of these is there, and the command has not been at work in this folder before.

@@ -14,7 +14,7 @@ from iccld.escaping import DrawingStream, VisibleStream, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
 
 T = TypeVar("T")
 
@@ -45,10 +45,7 @@ def track(items: Iterable[T], total: int | None, description: str, *, unit: str 
         unit: of the speed that is shown, in items a second, such as ``fps``; empty to show none.
     """
     description = visible(description)
-    if is_live():
-        yield from _track_live(items, total, description, unit)
-    else:
-        yield from _track_plain(items, total, description, unit)
+    yield from (_track_live if is_live() else _track_plain)(items, total, description, unit)
 
 
 @contextlib.contextmanager
@@ -64,28 +61,27 @@ def busy(description: str, *, hint: str = "") -> Iterator[None]:
             print(f"{visible(description)}: {hint}", file=sys.stderr, flush=True)
         yield
         return
-    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import SpinnerColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with _bars(*columns, transient=True) as progress:
+    with _bars(SpinnerColumn(), _text("description"), TimeElapsedColumn(), transient=True) as progress:
         progress.add_task(visible(description), total=None)
         yield
 
 
 def training_bar(title: str, start: int, end: int) -> Progress:
     """The bar of a training run, not yet started; its task has the fields ``phase`` and ``figures``."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn
 
-    bar = _bars(
-        TextColumn("{task.description}", markup=False),
-        TextColumn("{task.fields[phase]}", markup=False),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}", markup=False),
-        transient=False,
-    )
+    columns = (_text("description"), _text("fields[phase]"), BarColumn(bar_width=20), MofNCompleteColumn())
+    bar = _bars(*columns, _text("fields[figures]"), transient=False)
     bar.add_task(visible(title), total=end, completed=start, phase="training", figures="")
     return bar
+
+
+def _text(field: str) -> ProgressColumn:
+    from rich.progress import TextColumn
+
+    return TextColumn(f"{{task.{field}}}", markup=False)
 
 
 @cache
@@ -112,18 +108,12 @@ def _bars(*columns: Any, transient: bool) -> Progress:
 
 
 def _track_live(items: Iterable[T], total: int | None, description: str, unit: str) -> Iterator[T]:
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-    )
+    columns = (_text("description"), BarColumn(), MofNCompleteColumn(), _text("fields[speed]"))
     start = time.monotonic()
-    with _bars(*columns, transient=True) as progress:
-        task = progress.add_task(visible(description), total=total, speed="")
+    with _bars(*columns, TimeRemainingColumn(), transient=True) as progress:
+        task = progress.add_task(description, total=total, speed="")
         for done, item in enumerate(items, start=1):
             yield item
             progress.update(task, advance=1, speed=_speed(done, time.monotonic() - start, unit))

@@ -28,13 +28,7 @@ _HOPELESS = 2.0
 
 @dataclass(frozen=True)
 class Choice:
-    """A number of threads and what speaks for it.
-
-    Attributes:
-        threads: the number.
-        seconds: what the trial took, by number of threads; empty where nothing was measured.
-        reason: why nothing was.
-    """
+    """A number of threads, the seconds of the trial by number of threads, or the reason why there was none."""
 
     threads: int
     seconds: Mapping[int, float]
@@ -94,29 +88,29 @@ def choose_threads(
     if len(numbers) == 1:
         set_threads(most)
         return Choice(most, {}, _why_not(most))
-    times: dict[int, list[float]] = {}
     start = time.monotonic()
-
-    def trial(number: int) -> float:
-        set_threads(number)
-        begun = time.monotonic()
-        work()
-        return time.monotonic() - begun
-
     for number in numbers:  # the first time prepares the kernels for this number
-        trial(number)
-    for _ in range(_ROUNDS):
-        best = min((fmean(v) for v in times.values()), default=float("inf"))
-        for number in numbers:
-            if number not in times or fmean(times[number]) < _HOPELESS * best:
-                times.setdefault(number, []).append(trial(number))
+        _trial(work, number)
+    times = {number: [_trial(work, number)] for number in numbers}
+    means = {number: seconds for number, (seconds,) in times.items()}
+    for _ in range(_ROUNDS - 1):
         if time.monotonic() - start > budget:
             break
-    means = {number: fmean(values) for number, values in times.items()}
-    best = min(means.values())
-    chosen = next(number for number in numbers if means[number] <= _TIE * best)
+        best = min(means.values())
+        for number in numbers:
+            if means[number] < _HOPELESS * best:
+                times[number].append(_trial(work, number))
+        means = {number: fmean(values) for number, values in times.items()}
+    chosen = next(number for number in numbers if means[number] <= _TIE * min(means.values()))
     set_threads(chosen)
     return Choice(chosen, means)
+
+
+def _trial(work: Callable[[], object], number: int) -> float:
+    set_threads(number)
+    begun = time.monotonic()
+    work()
+    return time.monotonic() - begun
 
 
 def use_threads(threads: int, device_type: str = "cpu") -> int:

@@ -1,6 +1,6 @@
 """Which settings a run does not read: those of other methods, of parts that are off, of other data sets.
 
-The table says when each setting is read; what it does not name is read by every run. A test holds it against what
+The table says when each setting is read; what it does not name is read by every run. A test compares it with what
 methods compute.
 """
 
@@ -22,15 +22,18 @@ class _Reader(NamedTuple):
     who: str
 
 
+def _reader(settings: str, reads: Callable[[TrainConfig], bool], who: str) -> _Reader:
+    return _Reader(tuple(settings.split()), reads, who)
+
+
+def _by(settings: str, *methods: str) -> _Reader:
+    names = " and ".join(filter(None, (", ".join(methods[:-1]), methods[-1])))
+    return _reader(settings, lambda c: c.method in methods, f"--method {names}")
+
+
 def _teaches(c: TrainConfig) -> bool:
-    a = c.adaptation
-    return c.method in ("dacs", "daformer", "mic") or (
-        c.method == "iccld" and (a.mixing != "none" or a.masked)
-    )
-
-
-def _masks(c: TrainConfig) -> bool:
-    return c.method == "mic" or (c.method == "iccld" and c.adaptation.masked)
+    own = c.method == "iccld" and (c.adaptation.mixing != "none" or c.adaptation.masked)
+    return own or c.method in ("dacs", "daformer", "mic")
 
 
 def _opposes(c: TrainConfig) -> bool:
@@ -38,159 +41,110 @@ def _opposes(c: TrainConfig) -> bool:
     return own or c.method in ("adaptsegnet", "advent")
 
 
-def _scenes(*roles: str) -> Callable[[TrainConfig], bool]:
-    return lambda c: any(getattr(c.data, role) == "street_scenes" for role in roles)
-
-
-def _files(*roles: str) -> Callable[[TrainConfig], bool]:
-    return lambda c: any(getattr(c.data, role) != "street_scenes" for role in roles)
+def _starts_pretrained(c: TrainConfig) -> bool:
+    return c.model.pretrained != "no" and (c.model.backbone != "compact" or c.model.pretrained != "auto")
 
 
 _TEACHERS = "--method dacs, daformer and mic, and by iccld with --adaptation.mixing or --adaptation.masked"
-_DIFFUSION = "models with diffusion"
 _ADVERSARIES = "--method adaptsegnet and advent, and by iccld with --adaptation.adversarial-weight above 0"
+_OWN_ADVERSARY = "--method iccld with --adaptation.adversarial-weight above 0"
 
 _READERS = (
-    _Reader(
-        ("adaptation.color_transfer", "adaptation.masked"),
-        lambda c: c.method == "iccld",
-        "--method iccld",
-    ),
-    _Reader(
-        ("adaptation.mixing",),
-        lambda c: c.method in ("iccld", "dacs", "daformer", "mic"),
-        "--method iccld, dacs, daformer and mic",
-    ),
-    _Reader(
-        ("adaptation.class_color_transfer",),
+    _by("adaptation.color_transfer adaptation.masked", "iccld"),
+    _by("adaptation.mixing", "iccld", "dacs", "daformer", "mic"),
+    _by("adaptation.adversarial_weight", "iccld", "adaptsegnet", "advent"),
+    _by("adaptation.entropy_weight", "minent", "fda"),
+    _by("adaptation.fda_band", "fda"),
+    _reader(
+        "adaptation.class_color_transfer",
         lambda c: c.method == "iccld" and _teaches(c),
         "--method iccld with --adaptation.mixing or --adaptation.masked",
     ),
-    _Reader(
-        ("adaptation.adversarial_weight",),
-        lambda c: c.method in ("iccld", "adaptsegnet", "advent"),
-        "--method iccld, adaptsegnet and advent",
-    ),
-    _Reader(("adaptation.adversarial_warmup", "adaptation.discriminator_lr"), _opposes, _ADVERSARIES),
-    _Reader(
-        ("adaptation.adversarial_input",),
-        lambda c: c.method == "iccld" and _opposes(c),
-        "--method iccld with --adaptation.adversarial-weight above 0",
-    ),
-    _Reader(
-        ("adaptation.adversarial_domains",),
+    _reader("adaptation.adversarial_warmup adaptation.discriminator_lr", _opposes, _ADVERSARIES),
+    _reader("adaptation.adversarial_input", lambda c: c.method == "iccld" and _opposes(c), _OWN_ADVERSARY),
+    _reader(
+        "adaptation.adversarial_domains",
         lambda c: c.method == "iccld" and _opposes(c) and _teaches(c),
-        "--method iccld with --adaptation.adversarial-weight above 0 and --adaptation.mixing or --adaptation.masked",
+        f"{_OWN_ADVERSARY} and --adaptation.mixing or --adaptation.masked",
     ),
-    _Reader(
-        ("adaptation.entropy_weight",), lambda c: c.method in ("minent", "fda"), "--method minent and fda"
-    ),
-    _Reader(("adaptation.fda_band",), lambda c: c.method == "fda", "--method fda"),
-    _Reader(
-        ("adaptation.feature_distance",),
-        lambda c: (
-            c.method in ("daformer", "mic")
-            and c.model.pretrained != "no"
-            and (c.model.backbone != "compact" or c.model.pretrained not in ("auto", "no"))
-        ),
+    _reader(
+        "adaptation.feature_distance",
+        lambda c: c.method in ("daformer", "mic") and _starts_pretrained(c),
         "--method daformer and mic with a pretrained backbone",
     ),
-    _Reader(
-        ("adaptation.start",),
+    _reader(
+        "adaptation.start",
         lambda c: _teaches(c) or _opposes(c) or c.method in ("minent", "fda"),
         "the rivals, and by --method iccld with --adaptation.mixing, --adaptation.masked or an adversary",
     ),
-    _Reader(
-        (
-            "adaptation.weighting",
-            "adaptation.color_jitter",
-            "data.ignore_top",
-            "data.ignore_bottom",
-        ),
-        _teaches,
-        _TEACHERS,
+    _reader(
+        "adaptation.weighting adaptation.color_jitter data.ignore_top data.ignore_bottom", _teaches, _TEACHERS
     ),
-    _Reader(
-        ("adaptation.teacher_steps", "adaptation.teacher_draws"),
+    _reader(
+        "adaptation.teacher_steps adaptation.teacher_draws",
         lambda c: _teaches(c) and c.model.diffusion,
-        f"{_TEACHERS}, of {_DIFFUSION}",
+        f"{_TEACHERS}, of models with diffusion",
     ),
-    _Reader(
-        ("adaptation.threshold",),
+    _reader(
+        "adaptation.threshold",
         lambda c: _teaches(c) and c.adaptation.weighting == "batch",
         f"--adaptation.weighting batch ({_TEACHERS})",
     ),
-    _Reader(
-        ("adaptation.keep", "adaptation.trust"),
+    _reader(
+        "adaptation.keep adaptation.trust",
         lambda c: _teaches(c) and c.adaptation.weighting == "class",
         f"--adaptation.weighting class ({_TEACHERS})",
     ),
-    _Reader(
-        ("adaptation.mask_patch", "adaptation.mask_ratio"),
-        _masks,
+    _reader(
+        "adaptation.mask_patch adaptation.mask_ratio",
+        lambda c: c.method == "mic" or (c.method == "iccld" and c.adaptation.masked),
         "--method mic, and by iccld with --adaptation.masked",
     ),
-    _Reader(
-        ("adaptation.share_at_one", "adaptation.self_aligned", "model.reencoding"),
+    _reader(
+        "adaptation.share_at_one adaptation.self_aligned model.reencoding",
         lambda c: c.model.diffusion,
-        _DIFFUSION,
+        "models with diffusion",
     ),
-    _Reader(
-        ("data.rare_class_temperature",),
+    _reader(
+        "data.rare_class_temperature",
         lambda c: c.data.rare_class_sampling,
         "rare-class sampling (--data.rare-class-sampling)",
     ),
-    _Reader(
-        ("data.cat_max_ratio",),
+    _reader(
+        "data.cat_max_ratio",
         lambda c: c.method != "oracle",
         "methods that learn from the source's labels, not by --method oracle",
     ),
-    _Reader(("data.source_look", "data.source_count"), _scenes("source"), "--data.source street_scenes"),
-    _Reader(
-        ("data.target_look", "data.target_count", "data.val_count"),
-        _scenes("target"),
+    _reader(
+        "data.source_look data.source_count",
+        lambda c: c.data.source == "street_scenes",
+        "--data.source street_scenes",
+    ),
+    _reader(
+        "data.target_look data.target_count data.val_count",
+        lambda c: c.data.target == "street_scenes",
         "--data.target street_scenes",
     ),
-    _Reader(("data.scene_cache",), _scenes("source", "target"), "street_scenes"),
-    _Reader(
-        ("data.source_root", "data.source_split"),
-        _files("source"),
+    _reader("data.scene_cache", lambda c: "street_scenes" in (c.data.source, c.data.target), "street_scenes"),
+    _reader(
+        "data.source_root data.source_split",
+        lambda c: c.data.source != "street_scenes",
         "data sets of files: name it with --data.source (folder for one of your own)",
     ),
-    _Reader(
-        ("data.target_root", "data.target_split", "data.val_split"),
-        _files("target"),
+    _reader(
+        "data.target_root data.target_split data.val_split",
+        lambda c: c.data.target != "street_scenes",
         "data sets of files: name it with --data.target (folder for one of your own)",
     ),
 )
 
-
-_OFF = {
-    "adaptation.color_transfer": 0.0,
-    "adaptation.class_color_transfer": 0.0,
-    "adaptation.masked": False,
-    "adaptation.mixing": "none",
-    "adaptation.adversarial_weight": 0.0,
-    "adaptation.entropy_weight": 0.0,
-    "adaptation.feature_distance": 0.0,
-    "adaptation.teacher_steps": 1,
-    "adaptation.teacher_draws": 1,
-    "adaptation.self_aligned": 0.0,
-    "data.ignore_top": 0.0,
-    "data.ignore_bottom": 0.0,
-    "data.cat_max_ratio": 1.0,
-    "model.reencoding": False,
-}
-"""Values by which a run does without something: chosen where it is not there anyway, they are no mistake."""
+_OFF = {"adaptation.teacher_steps": 1, "adaptation.teacher_draws": 1, "data.cat_max_ratio": 1.0}
+"""Values by which a run does without something, beside 0, False and none: where it is not there anyway, they are no
+mistake."""
 
 
 def is_read(config: TrainConfig, setting: str) -> bool:
-    """Whether a run reads a setting.
-
-    Args:
-        config: of the run.
-        setting: its dotted name, such as ``adaptation.keep``.
-    """
+    """Whether a run reads a setting, given by its dotted name, such as ``adaptation.keep``."""
     return all(reader.reads(config) for reader in _READERS if setting in reader.settings)
 
 
@@ -200,48 +154,33 @@ def unread_settings(config: TrainConfig) -> list[str]:
 
 
 def refuse_unread(config: TrainConfig, chosen: Iterable[str]) -> None:
-    """Refuses settings that somebody has chosen and the run would ignore.
-
-    Args:
-        config: of the run.
-        chosen: dotted names of the settings that are not the defaults of preset and method.
+    """Refuses settings that somebody has chosen, given by their dotted names, and the run would ignore.
 
     Raises:
         InputError: names the first and what reads it.
     """
     names = set(chosen)
     for reader in _READERS:
-        for setting in reader.settings:
-            if setting in names and not reader.reads(config) and not _is_off(config, setting):
+        for setting in () if reader.reads(config) else reader.settings:
+            is_off = attrgetter(setting)(config) in (0, "none", _OFF.get(setting))
+            if setting in names and not is_off:
                 flag = f"--{setting.replace('_', '-')}"
                 raise InputError(
                     f"{flag} is not read here (--method {config.method}); it is read by {reader.who}"
                 )
 
 
-def _is_off(config: TrainConfig, setting: str) -> bool:
-    return setting in _OFF and attrgetter(setting)(config) == _OFF[setting]
-
-
 def typed_settings(words: Iterable[str]) -> list[str]:
     """Dotted names of the settings whose flags stand among the words of a command line."""
-    names = []
-    for word in words:
-        if word.startswith("--"):
-            group, dot, last = word[2:].partition("=")[0].replace("-", "_").rpartition(".")
-            names += [f"{group}{dot}{last}", f"{group}{dot}{last.removeprefix('no_')}"]
-    return names
+    names = [word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
+    return [*names, *(name.replace(".no_", ".") for name in names)]
 
 
 def changed_settings(config: TrainConfig, default: TrainConfig) -> list[str]:
     """Dotted names of the settings in which two configurations differ."""
     changed = []
     for name in TrainConfig.__dataclass_fields__:
-        one, other = getattr(config, name), getattr(default, name)
-        if hasattr(one, "__dataclass_fields__"):
-            changed += [
-                f"{name}.{n}" for n in one.__dataclass_fields__ if getattr(one, n) != getattr(other, n)
-            ]
-        elif one != other:
-            changed.append(name)
+        inner = getattr(getattr(config, name), "__dataclass_fields__", ())
+        names = [f"{name}.{part}" for part in inner] or [name]
+        changed += [n for n in names if attrgetter(n)(config) != attrgetter(n)(default)]
     return changed

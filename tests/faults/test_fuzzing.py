@@ -95,7 +95,7 @@ def assert_bounded(ended: Ended, what: object) -> None:
     assert not ended.timed_out, f"{what}: hung"
     assert ended.code in (0, 1, 2), f"{what}: ended with {ended.code}: {ended.text[-1500:]}"
     assert "Traceback" not in ended.text, f"{what}: {ended.text[-1500:]}"
-    assert "unknown flag" not in ended.text, ended.text
+    assert "Unrecognized options" not in ended.text, ended.text
     assert "fault of iccld" not in ended.text, f"{what}: {ended.text[-1500:]}"
     assert ended.peak < MEMORY, f"{what}: {ended.peak >> 20} MiB"
     assert ended.code == 0 or ended.text.strip(), f"{what}: nothing was said"

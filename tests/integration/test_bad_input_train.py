@@ -97,7 +97,8 @@ def test_a_tracker_that_is_not_installed_starts_nothing(
 def test_unknown_flag(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "demo", "--data.batchsize", "3"]) == 2
     assert capsys.readouterr().err == (
-        "iccld: error: unknown flag --data.batchsize; did you mean --data.batch-size?; see iccld train demo --help\n"
+        "iccld: error: Unrecognized options: --data.batchsize, 3; Perhaps you meant: --data.batch-size INT; "
+        "see iccld train demo --help\n"
     )
 
 

@@ -56,7 +56,7 @@ def test_a_run_reads_what_the_command_has_kept(
     [
         ([], "usage: iccld data cache PRESET"),
         (["demo"], "--data.cache is missing"),
-        (["demo", "--data.cache", "x", "--jobs", "-1"], "--jobs is -1"),
+        (["demo", "--data.cache", "x", "--jobs", "-1"], "--jobs = -1"),
         (["demo", "--data.cache", "x"], "trains on no data set of files"),
         (["dmeo", "--data.cache", "x"], "unknown preset 'dmeo'"),
     ],

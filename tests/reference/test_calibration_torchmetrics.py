@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
 
-from iccld.calibration import Reliability
+from iccld.metrics import Reliability
 
 
 @given(

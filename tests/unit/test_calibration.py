@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
-from iccld.calibration import ErrorDetection, Reliability
+from iccld.metrics import ErrorDetection, Reliability
 
 
 def calibration_error(confidence: list[float], right: list[bool], num_bins: int = 15) -> float:

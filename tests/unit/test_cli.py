@@ -71,8 +71,8 @@ def test_help_of_the_bench(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--roots", "camvid"], "--roots camvid: give NAME=FOLDER"),
         (["--roots", "camvid="], "--roots camvid=: give NAME=FOLDER"),
-        (["--jobs", "-1"], "--jobs is -1; give 0 to 4096"),
-        (["--threads", "-2"], "--threads is -2; give 0 to 4096"),
+        (["--jobs", "-1"], "--jobs = -1 must be a whole number from 0 to 4096"),
+        (["--threads", "-2"], "--threads = -2 must be a whole number from 0 to 4096"),
         (["--only", "*/none/*"], "--only */none/* fits no run"),
         (["--table", "--json", "{results}/b.json"], "b.json: lies among the results"),
         (["--table", "--json", "{results}/../results/plan/b.json"], "b.json: lies among the results"),
@@ -138,7 +138,7 @@ def test_mistyped_flag_is_a_usage_error(install: Install, capsys: pytest.Capture
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == (
-        "iccld: error: unknown flag --cuont; did you mean --count?; see iccld try --help\n"
+        "iccld: error: Unrecognized options: --cuont, 3; Perhaps you meant: --count INT; see iccld try --help\n"
     )
 
 

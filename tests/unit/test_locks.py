@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import platform
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ with working_in(sys.argv[1]):
 
 
 @pytest.fixture
-def other(tmp_path: Path) -> subprocess.Popen[str]:
+def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A process at work in ``run``, with a child that outlives it."""
     words = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True)
@@ -44,18 +44,14 @@ def test_a_second_process_is_refused_and_a_killed_one_is_not_in_the_way(
     tmp_path: Path, other: subprocess.Popen[str]
 ) -> None:
     out = tmp_path / "run"
-    with (
-        pytest.raises(
-            InputError, match=rf"run: process {other.pid} on \S+ is at work in this folder since 20"
-        ),
-        working_in(out),
-    ):
+    said = rf"run: process {other.pid} on \S+ since 20\S+ is at work in this folder"
+    with pytest.raises(InputError, match=said), working_in(out):
         raise AssertionError
     os.kill(other.pid, signal.SIGKILL)
     other.wait()
     assert (out / LOCK).exists(), "left behind by the kill"
     with working_in(out):
-        assert json.loads((out / LOCK).read_text())["pid"] == os.getpid()
+        assert f"process {os.getpid()} on" in (out / LOCK).read_text()
     assert not (out / LOCK).exists()
 
 
@@ -90,48 +86,15 @@ def test_one_thread_may_enter_twice_and_two_may_not(tmp_path: Path) -> None:
         except InputError as error:
             said.append(str(error))
 
-    with working_in(tmp_path), working_in(tmp_path / "." / ""):
+    with working_in(tmp_path):
+        with working_in(tmp_path / "." / ""):
+            pass
         thread = threading.Thread(target=enter)
         thread.start()
         thread.join()
-    assert f"process {os.getpid()} on {platform.node()} is at work" in said[0]
+    assert f"process {os.getpid()} on {platform.node()} since" in said[0]
     enter()
     assert said[1:] == ["in"]
-
-
-@pytest.mark.parametrize(
-    ("owner", "taken"),
-    [
-        (
-            {"pid": 4_000_000, "host": platform.node(), "boot": "of before"},
-            True,
-        ),  # gone, and the machine restarted
-        ({"pid": os.getpid(), "host": platform.node()}, True),  # the number belongs to another process now
-        ({"pid": 1, "host": "elsewhere", "boot": "another", "since": "2026-01-01"}, False),
-        ({}, True),
-    ],
-)
-def test_a_lock_that_was_left_behind(owner: dict[str, object], taken: bool, tmp_path: Path) -> None:
-    path = tmp_path / LOCK
-    path.write_text(json.dumps(owner))
-    if taken:
-        with working_in(tmp_path):
-            pass
-        assert not path.exists()
-        return
-    with pytest.raises(InputError, match=rf"on elsewhere is at work .* since 2026-01-01.*, remove {path}"):
-        working_in(tmp_path).__enter__()
-    assert json.loads(path.read_text()) == owner
-    path.unlink()
-    with working_in(tmp_path):
-        pass
-
-
-def test_a_container_with_a_new_name_on_the_same_machine(tmp_path: Path) -> None:
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    (tmp_path / LOCK).write_text(json.dumps({"pid": 7, "host": "0123456789ab", "boot": boot}))
-    with working_in(tmp_path):
-        pass
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
@@ -151,17 +114,14 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["open", "pwrite"])
-def test_a_full_disk_is_a_failure_and_leaves_nothing(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_a_failure_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, name, fail)
+        patch.setattr(os, "open", fail)
         with pytest.raises(RunFailedError, match="the disk is full"):
             working_in(tmp_path / "out").__enter__()
-    assert not (tmp_path / "out" / LOCK).exists()
+    assert not (tmp_path / "out").exists()
     with working_in(tmp_path / "out"):
         pass

@@ -38,20 +38,6 @@ def _system(root: Path, groups: str, files: dict[str, str]) -> Path:
         ),
         # Of a container that shows the host's path.
         ("0::/docker/0123\n", {"sys/fs/cgroup/cpu.max": "400000 100000\n"}, 4),
-        # Version 1.
-        (
-            "5:memory:/job\n4:cpu,cpuacct:/job\n",
-            {
-                "sys/fs/cgroup/cpu/job/cpu.cfs_quota_us": "250000\n",
-                "sys/fs/cgroup/cpu/job/cpu.cfs_period_us": "50000\n",
-            },
-            5,
-        ),
-        (
-            "4:cpu,cpuacct:/\n",
-            {"sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n"},
-            8,
-        ),
         ("0::/\n", {"sys/fs/cgroup/cpu.max": "nonsense\n"}, 8),
         ("nonsense\n", {}, 8),
     ],
@@ -111,16 +97,6 @@ def test_free_memory_is_the_least_of_machine_group_and_limit(tmp_path: Path) -> 
     )
     (tmp_path / "proc" / "self" / "status").write_text("VmSize:\t    1000 kB\n")
     assert free_memory(tmp_path) == 2_048_000 - 1000 * 1024
-
-
-def test_free_memory_in_control_groups_of_version_1(tmp_path: Path) -> None:
-    (tmp_path / "proc" / "self").mkdir(parents=True)
-    (tmp_path / "proc" / "self" / "cgroup").write_text("5:memory:/docker/x\n4:cpu,cpuacct:/docker/x\n")
-    group = tmp_path / "sys" / "fs" / "cgroup" / "memory"
-    group.mkdir(parents=True)
-    (group / "memory.limit_in_bytes").write_text("100\n")
-    (group / "memory.usage_in_bytes").write_text("130\n")
-    assert free_memory(tmp_path) == 0
 
 
 def test_free_memory_of_this_machine() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 _FAULTS = """
 import resource, sys
-from iccld.memory import keep_freed_memory
+from iccld.machine import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 b"x" * 2**25, b"y" * 2**25
@@ -43,7 +43,7 @@ def test_freed_memory_is_taken_again_without_page_faults() -> None:
 
 _RELEASED = """
 import sys
-from iccld.memory import keep_freed_memory, release_freed_memory
+from iccld.machine import keep_freed_memory, release_freed_memory
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096

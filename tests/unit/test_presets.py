@@ -145,7 +145,7 @@ def test_rivals_build_on_every_preset(name: str, method: str) -> None:
 def test_settings_of_rivals_are_checked(setting: str, value: float) -> None:
     config = PRESETS["demo"].config
     config = replace(config, adaptation=replace(config.adaptation, **{setting: value}))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=f"--adaptation.{setting.replace('_', '-')} is {value}"):
+    with pytest.raises(InputError, match=f"--adaptation.{setting.replace('_', '-')} = {value}"):
         check_config(config)
 
 

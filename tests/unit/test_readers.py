@@ -10,7 +10,7 @@ import pytest
 
 from iccld.bench.plan import read_plan
 from iccld.bench.results import read_results
-from iccld.commands.earlier_run import is_finished
+from iccld.commands.train_checks import is_finished
 from iccld.config import TrainConfig, to_dict
 from iccld.data.autodetect.meaning import mapillary
 from iccld.data.description import read_description
@@ -43,7 +43,6 @@ CONTENTS = {
     "null": b"null",
     "not finite": b'{"steps": NaN, "data": Infinity}',
     "surrogates": b'{"\\ud800": "\\udfff"}',
-    "twins": b'{"format": "iccld", "format": "iccld"}',
     "no UTF-8": b"\xff\xfe\x00",
     "control characters": b"\x1b[2J\x00\r\n",
     "many cells": b"step,a\n1,2,3\n",

@@ -31,10 +31,13 @@ def estimate_memory(config: TrainConfig, trainer: Trainer) -> Estimate:
     from iccld.progress import busy
     from iccld.training.rehearsal import estimate_step
 
-    d, fabric = config.data, trainer.fabric
+    fabric = trainer.fabric
     with fabric.autocast(), busy("estimating memory"):
         estimate = estimate_step(
-            trainer.update.model, batch_size=d.batch_size, num_branches=num_branches_of(config), crop=d.crop
+            trainer.update.model,
+            batch_size=config.data.batch_size,
+            num_branches=num_branches_of(config),
+            crop=config.data.crop,
         )
     if fabric.device.type == "cuda":
         import torch
@@ -64,49 +67,41 @@ def announce(
     """Prints what is about to happen."""
     from iccld.progress import format_seconds
 
-    d = config.data
-    num_branches = num_branches_of(config)
-    fabric, start = trainer.fabric, trainer.step
-    eta = format_seconds(trainer.outlook().seconds_left())
-    target = f"{len(data.target)} images of {data.target.name}, unlabeled" if data.target else "not used"
-    val = f"{len(data.val)} images of {data.val.name}" if data.val else f"none ({data.missing_val})"
-    branches = "1 branch" if num_branches == 1 else f"{num_branches} branches"
+    d, fabric, start = config.data, trainer.fabric, trainer.step
+    branches = num_branches_of(config)
+    of_branches = f"{branches} branch{'es' * (branches > 1)}"
+    ranks = f", {fabric.world_size} ranks" if fabric.world_size > 1 else ""
+    begun = f"{start} → " if start else ""
     rows = {
         "run": f"{preset}, method {config.method}, seed {config.seed} → {out}",
         "labeled": f"{len(data.labeled)} images of {data.labeled.name}, {len(data.label_space)} classes",
-        "target": target,
-        "evaluation": val,
+        "target": f"{len(data.target)} images of {data.target.name}, unlabeled"
+        if data.target
+        else "not used",
+        "evaluation": f"{len(data.val)} images of {data.val.name}"
+        if data.val
+        else f"none ({data.missing_val})",
         "model": f"{config.model.backbone}, {estimate.num_parameters / 1e6:.1f} M parameters",
-        "batch": f"{d.batch_size} per branch at {d.crop[0]}×{d.crop[1]}, {branches}"
-        + (f", {fabric.world_size} ranks" if fabric.world_size > 1 else ""),
+        "batch": f"{d.batch_size} per branch at {d.crop[0]}×{d.crop[1]}, {of_branches}{ranks}",
         "device": f"{fabric.device}, {'bf16' if 'bf16' in str(fabric._precision.precision) else 'fp32'}",
         "threads": rehearsal.threads,
         "peak memory": f"about {estimate.peak_bytes / 2**30:.1f} GiB",
-        "steps": f"{start} → {config.steps}, about {eta}" if start else f"{config.steps}, about {eta}",
+        "steps": f"{begun}{config.steps}, about {format_seconds(trainer.outlook().seconds_left())}",
     }
-    for name, value in rows.items():
-        print(f"{name:>12}: {value}")
+    print("\n".join(f"{name:>12}: {value}" for name, value in rows.items()), flush=True)
     if data.val is None:
-        sys.stdout.flush()
         print(
             f"iccld: warning: nothing is evaluated in this run ({data.missing_val}); it trains and saves its model all "
             "the same",
             file=sys.stderr,
         )
     if start:
-        print(f"resuming from step {start}")
-    sys.stdout.flush()
+        print(f"resuming from step {start}", flush=True)
 
 
 def num_branches_of(config: TrainConfig) -> int:
     """How many batches of images go through the student in a step, once the adaptation has started."""
     a = config.adaptation
-    match config.method:
-        case "source_only" | "oracle":
-            return 1
-        case "mic":
-            return 3
-        case "iccld":
-            return 1 + (a.mixing != "none") + a.masked + (a.adversarial_weight > 0)
-        case _:
-            return 2
+    if config.method == "iccld":
+        return 1 + (a.mixing != "none") + a.masked + (a.adversarial_weight > 0)
+    return {"source_only": 1, "oracle": 1, "mic": 3}.get(config.method, 2)

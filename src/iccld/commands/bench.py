@@ -57,25 +57,23 @@ class BenchArgs:
                 f"--json {self.json}: lies among the results, which are read from there; give another"
             )
         resources = self._resources()
-        roots = [root for root in resources.roots.values() if Path(root).exists()]
         Places(
             files={"--json": (self.json, "json")},
             folders={"--results": self.results, "--work": self.work},
-            data=[self.plan, *roots],
+            data=[self.plan, *(root for root in resources.roots.values() if Path(root).exists())],
         ).check()
         plan = read_plan(self.plan)
+        runs = plan.runs(self.only)
         if self.dry_run:
-            print("\n".join(outlook(plan.runs(self.only), resources)))
+            print("\n".join(outlook(runs, resources)))
             return 0
-        failures: list[str] = []
         with human_text(self.json):
-            if not self.table:
-                failures = run_plan(plan, plan.runs(self.only), resources)
+            failures = [] if self.table else run_plan(plan, runs, resources)
             results = read_results(self.results)
             text = plan_tables(plan, results)
             path = write_text(self.results / plan.name / "tables.md", text)
             print(f"\n{text}\ntables: {path}")
-        found = {run.name: find_result(run, results) for run in plan.runs(self.only)}
+        found = {run.name: find_result(run, results) for run in runs}
         facts = {name: result.facts if result else None for name, result in found.items()}
         write_result(self.json, {"plan": plan.name, "runs": facts, "failures": failures})
         for failure in failures:
@@ -89,8 +87,8 @@ class BenchArgs:
         jobs = self.jobs or (1 if torch.cuda.is_available() else cores)
         roots = {}
         for entry in self.roots:
-            name, separator, folder = entry.partition("=")
-            if not separator or not folder:
+            name, _, folder = entry.partition("=")
+            if not folder:
                 raise InputError(f"--roots {entry}: give NAME=FOLDER, such as camvid=data/camvid")
             roots[name] = folder
         return Resources(self.results, self.work, jobs, self.threads or max(1, cores // jobs), roots)

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import datetime
-import os
 import resource
 import shutil
-import signal
 import sys
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from iccld.bench.plan import identity
-from iccld.commands.earlier_run import DATA
+from iccld.commands.train_checks import DATA
 from iccld.config import TrainConfig, from_dict, to_dict
 from iccld.documents import read_json, typed
 from iccld.errors import InputError
 from iccld.exits import OUTCOMES, run_guarded
 from iccld.files import write_json
 from iccld.locks import working_in
+from iccld.machine import end_with_parent
 
 _PATIENCE = 60.0  # seconds
+_PACE = "train/seconds_per_step"
 
 
 def main() -> int:
     """Works on the job file named on the command line; returns the exit code."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()  # of a bench that was killed no run goes on
     return run_guarded(_work_alone)
 
 
@@ -38,13 +37,6 @@ def _work_alone() -> int:
     # The worker of a bench that was killed a moment ago may still be saving.
     with working_in(path.parent, patience=_PATIENCE):
         return _work(read_json(path))
-
-
-def _end_with_parent() -> None:
-    # Returns when the bench is gone. Not sys.stdin: forked loaders would wait for its lock for ever.
-    while os.read(0, 1024):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _work(job: dict[str, Any]) -> int:
@@ -61,7 +53,6 @@ def _work(job: dict[str, Any]) -> int:
             return OUTCOMES[outcome]
         if not (folder / "training.json").is_file():
             write_json(folder / "training.json", _training_facts(config, folder))
-        training = read_json(folder / "training.json")
         predictions = _measure(config, folder, job["predictions"])
     finally:
         write_json(folder / "seconds.json", before + time.monotonic() - started)
@@ -72,21 +63,30 @@ def _work(job: dict[str, Any]) -> int:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         **provenance,
         "miou": first["miou"],
-        "iou": first.pop("iou"),
+        "iou": first["iou"],
         "seconds": round(_read_seconds(folder), 1),
-        **training,
+        **read_json(folder / "training.json"),
         "predictions": [{k: v for k, v in p.items() if k != "iou"} for p in predictions],
-        "data": _without_places(read_json(folder / DATA)),
-        "settings": to_dict(config) | {"threads": 0, "device": "auto"},
+        "data": {role: _without(facts, "root") for role, facts in read_json(folder / DATA).items()},
+        "settings": _portable_settings(config),
     }
-    for name in ("source_root", "target_root", "scene_cache"):
-        facts["settings"]["data"][name] = None  # folders of one machine mean nothing on another
-    facts["settings"]["data"]["cache"] = identity(config).data.cache
     write_json(job["result"], facts)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     for name in ("seconds.json", "training.json"):  # a run that is done again starts its clock anew
         (folder / name).unlink()
     return 0
+
+
+def _without(facts: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in facts.items() if key != name}
+
+
+def _portable_settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings without folders and threads of this machine, which mean nothing on another."""
+    settings = to_dict(config) | {"threads": 0, "device": "auto"}
+    nowhere = dict.fromkeys(("source_root", "target_root", "scene_cache"))
+    settings["data"] |= nowhere | {"cache": identity(config).data.cache}
+    return settings
 
 
 def _require_labels(config: TrainConfig) -> None:
@@ -104,11 +104,6 @@ def _require_labels(config: TrainConfig) -> None:
             raise InputError(
                 f"a bench measures every run, and this one cannot be measured: {error}"
             ) from error
-
-
-def _without_places(data: Any) -> Any:
-    """The record of a run's data without folders of this machine."""
-    return {role: {k: v for k, v in facts.items() if k != "root"} for role, facts in data.items()}
 
 
 def _read_seconds(folder: Path) -> float:
@@ -136,14 +131,10 @@ def _training_facts(config: TrainConfig, folder: Path) -> dict[str, Any]:
     from iccld.training.tracking import read_metrics
 
     rows = read_metrics(folder / "metrics.csv")
-    paces = [float(row["train/seconds_per_step"]) for row in rows if "train/seconds_per_step" in row]
-    adapting = [
-        float(row["train/seconds_per_step"])
-        for row in rows
-        if "train/seconds_per_step" in row and int(row["step"]) > config.adaptation.start * config.steps
-    ]
+    paces = {int(r["step"]): float(r[_PACE]) for r in rows if _PACE in r}
+    adapting = [pace for step, pace in paces.items() if step > config.adaptation.start * config.steps]
     checkpoints = [
-        {"step": int(r["step"]), "seconds": round(_seconds_until(int(r["step"]), rows), 1)}
+        {"step": int(r["step"]), "seconds": round(_seconds_until(int(r["step"]), paces), 1)}
         | {k: float(r[f"val/{k}"]) for k in ("miou", "entropy", "agreement")}
         for r in rows
         if "val/miou" in r
@@ -152,26 +143,25 @@ def _training_facts(config: TrainConfig, folder: Path) -> dict[str, Any]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if choose_device(config.device) == "cuda":
         peak = torch.cuda.max_memory_allocated()
-    last = rows[-1]
-    watched = {k.removeprefix("train/"): float(v) for k, v in last.items() if k.startswith("train/")}
     return {
-        "seconds_per_step": round(sum(paces) / len(paces), 4),
+        "seconds_per_step": round(sum(paces.values()) / len(paces), 4),
         # The fastest stretch: what else the machine does only adds to it.
-        "seconds_per_adapting_step": round(min(adapting or paces), 4),
+        "seconds_per_adapting_step": round(min(adapting or paces.values()), 4),
         "peak_gib": round(peak / 2**30, 3),
         "checkpoints": checkpoints,
-        "last_logged": watched,
+        "last_logged": {
+            k.removeprefix("train/"): float(v) for k, v in rows[-1].items() if k.startswith("train/")
+        },
     }
 
 
-def _seconds_until(step: int, rows: Sequence[Mapping[str, str]]) -> float:
-    """Seconds of training up to a step, without evaluations, from the paces that were logged on the way."""
+def _seconds_until(step: int, paces: Mapping[int, float]) -> float:
+    """Seconds of training up to a step, without evaluations, from the seconds per step logged at some steps."""
     seconds, last = 0.0, 0
-    for row in rows:
-        if "train/seconds_per_step" in row and last < step:
-            end = min(step, int(row["step"]))
-            seconds += (end - last) * float(row["train/seconds_per_step"])
-            last = end
+    for logged, pace in paces.items():
+        end = min(step, logged)
+        seconds += max(0, end - last) * pace
+        last = max(last, end)
     return seconds
 
 

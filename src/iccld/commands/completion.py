@@ -7,6 +7,7 @@ import importlib
 import sys
 import typing
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from tyro.conf import Positional
@@ -28,45 +29,17 @@ example:
   iccld completion fish > ~/.config/fish/completions/iccld.fish
 """
 
-# Each asks `iccld completion --words …` with the words so far, the last one being completed. No answer means files.
-_BASH = """\
-_iccld() {
-    local answers
-    answers=$(iccld completion --words "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
-    local IFS=$'\\n'
-    COMPREPLY=($(compgen -W "$answers" -- "${COMP_WORDS[COMP_CWORD]}"))
-}
-complete -o bashdefault -o default -F _iccld iccld
-"""
-_ZSH = """\
-_iccld() {
-    local -a answers
-    answers=(${(f)"$(iccld completion --words "${(@)words[2,CURRENT]}" 2>/dev/null)"})
-    if (( ${#answers} )); then compadd -- $answers; else _files; fi
-}
-compdef _iccld iccld
-"""
-_FISH = """\
-function __iccld_answers
-    set -l words (commandline -opc) (commandline -ct)
-    iccld completion --words $words[2..-1] 2>/dev/null
-end
-complete -c iccld -n 'count (__iccld_answers) >/dev/null' -f -a '(__iccld_answers)'
-"""
+# The scripts lie beside this file. Each asks `iccld completion --words …` with the words so far, the last one being
+# completed. No answer means files.
+_SHELLS = ("bash", "zsh", "fish")
 _RUNS = {"train": TrainArgs, "data cache": DataCacheArgs}
 """Commands that take a preset and read their flags after it."""
-_SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
 def main(rest: Sequence[str], commands: Mapping[str, str]) -> int:
-    """Runs ``iccld completion``.
+    """Runs ``iccld completion`` with the words after it; returns the exit code.
 
-    Args:
-        rest: the words after it.
-        commands: what ``iccld`` knows: name → ``module:object`` within ``iccld.commands``.
-
-    Returns:
-        The exit code.
+    ``commands`` has what ``iccld`` knows: name → ``module:object`` within ``iccld.commands``.
     """
     if rest and rest[0] == "--words":
         sys.stdout.writelines(f"{answer}\n" for answer in complete(rest[1:], commands))
@@ -74,46 +47,33 @@ def main(rest: Sequence[str], commands: Mapping[str, str]) -> int:
     if not rest or rest[0] in ("-h", "--help"):
         (sys.stdout if rest else sys.stderr).write(_USAGE)
         return 0 if rest else 2
-    if rest[0] not in _SCRIPTS:
-        raise InputError(f"unknown shell {rest[0]!r}; {suggest(rest[0], list(_SCRIPTS))}")
-    sys.stdout.write(_SCRIPTS[rest[0]])
+    if rest[0] not in _SHELLS:
+        raise InputError(f"unknown shell {rest[0]!r}; {suggest(rest[0], _SHELLS)}")
+    sys.stdout.write(Path(__file__).with_suffix(f".{rest[0]}").read_text(encoding="utf-8"))
     return 0
 
 
 def complete(words: Sequence[str], commands: Mapping[str, str]) -> list[str]:
-    """Completes a command line.
-
-    Args:
-        words: after ``iccld``; the last one, perhaps empty, is to be completed.
-        commands: name → ``module:object``.
-
-    Returns:
-        What it may become, sorted; nothing where a file may stand.
-    """
+    """What the last of the words after ``iccld`` may become, sorted; nothing where a file may stand."""
     *before, last = words or ("",)
-    return sorted({answer for answer in _answers(before, last, commands) if answer.startswith(last)})
-
-
-def _answers(before: Sequence[str], last: str, commands: Mapping[str, str]) -> Sequence[str]:
-    depth, following = len(before), []
+    answers: list[str] = [] if before else ["--help", "--version"]
     for name, entry in commands.items():
         parts = name.split()
         if before[: len(parts)] == parts:
-            return _in_command(name, entry, before[len(parts) :], last)
-        if len(parts) > depth and before == parts[:depth]:
-            following.append(parts[depth])
-    return [*following, *(("--help", "--version") if not before else ())]
+            answers += _in_command(name, entry, before[len(parts) :], last)
+        elif before == parts[: len(before)]:
+            answers.append(parts[len(before)])
+    return sorted({answer for answer in answers if answer.startswith(last)})
 
 
 def _in_command(name: str, entry: str, before: Sequence[str], last: str) -> Sequence[str]:
     if name == "completion":
-        return list(_SCRIPTS)
+        return _SHELLS
     if name in (*_RUNS, "presets") and not before and not last.startswith("-"):
         return list(PRESETS)
     module, _, target = entry.partition(":")
-    kind = getattr(importlib.import_module(f"iccld.commands.{module}"), target)
-    kind = _RUNS.get(name, kind)
-    flags = flags_of(kind) if dataclasses.is_dataclass(kind) else {}
+    kind = _RUNS.get(name) or getattr(importlib.import_module(f"iccld.commands.{module}"), target)
+    flags = flags_of(kind)
     if last.startswith("-"):
         return [*flags, "--help"]
     previous = next((word for word in reversed(before) if word.startswith("--")), "")
@@ -121,25 +81,19 @@ def _in_command(name: str, entry: str, before: Sequence[str], last: str) -> Sequ
 
 
 def flags_of(kind: Any, prefix: str = "") -> dict[str, tuple[str, ...]]:
-    """The flags that tyro makes of a dataclass, each with the values to choose from.
-
-    Args:
-        kind: the dataclass.
-        prefix: what its flags begin with.
-    """
+    """The flags that tyro makes of a dataclass, each with the values to choose from."""
     flags: dict[str, tuple[str, ...]] = {}
     for name, hint in typing.get_type_hints(kind, include_extras=True).items():
-        if Positional in typing.get_args(hint)[1:]:
+        name, annotations = name.replace("_", "-"), getattr(hint, "__metadata__", ())
+        if Positional in annotations:
             continue
-        flag = prefix + name.replace("_", "-")
-        plain = typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
+        plain = typing.get_args(hint)[0] if annotations else hint
         if dataclasses.is_dataclass(plain):
-            flags |= flags_of(plain, f"{flag}.")
+            flags |= flags_of(plain, f"{prefix}{name}.")
         elif plain is bool:
-            head, _, tail = flag.rpartition(".")
-            flags |= {f"--{flag}": (), f"--{head}{'.' * bool(head)}no-{tail}": ()}
+            flags |= {f"--{prefix}{name}": (), f"--{prefix}no-{name}": ()}
         else:
-            flags[f"--{flag}"] = _choices(plain)
+            flags[f"--{prefix}{name}"] = _choices(plain)
     return flags
 
 

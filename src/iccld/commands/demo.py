@@ -14,19 +14,21 @@ from iccld.config import TrainConfig
 from iccld.documents import read_json
 from iccld.exits import OUTCOMES
 from iccld.files import write_json, write_text
-from iccld.labels import protocol_of
 from iccld.locks import working_in
-from iccld.outputs import RUN, Places, claiming, require_own
+from iccld.outputs import REPORT, RUN, Places, claiming, require_own
 from iccld.presets import get_preset
 
 if TYPE_CHECKING:
-    from iccld.metrics import Scores
-    from iccld.models.iccld import ICCLD
     from iccld.run_data import RunData
 
 _NUM_PICTURES = 6
 _SHORTEST_WATCH = 10  # steps between two measurements of mIoU
-_FILES = ("results.json", "table.md", "predictions.png", "curves.png", "report.html")
+_FILES = ("results.json", "table.md", "predictions.png", "curves.png", REPORT)
+_HOW_TO_GO_ON = """
+Your own unlabeled images (a folder of PNG or JPEG files), with these scenes as the labeled source:
+  {program} train scenes_to_folder --data.target-root MY_IMAGES --out runs/mine
+  {program} predict runs/mine MY_IMAGES --out runs/mine/predictions
+Your own labeled source as well: add --data.source folder --data.source-root MY_LABELED (docs/data.md)."""
 
 
 @dataclass(frozen=True)
@@ -81,91 +83,55 @@ def _run(config: TrainConfig, out: Path) -> int:
     if outcome == "finished":
         print()
         outcome = train(config, out / "iccld", preset="demo", data=data)
-    if outcome != "finished":
-        return OUTCOMES[outcome]
-    _report(config, data, out)
-    _write_page(out)
-    _say_how_to_go_on()
-    return 0
+    if outcome == "finished":
+        _report(config, data, out)
+        program = "iccld" if Path(sys.argv[0]).name != "__main__.py" else "python -m iccld"
+        print(_HOW_TO_GO_ON.format(program=program))
+    return OUTCOMES[outcome]
 
 
 def _report(config: TrainConfig, data: RunData, out: Path) -> None:
-    """Scores both models, writes results, table and pictures, and says what to do next."""
-    from iccld.inference.evaluation import evaluate_model
-    from iccld.models.iccld import ICCLD
+    """Writes results, table, pictures and page of both models, and prints what ICCLD gains."""
+    from iccld.commands.run_report import load_runs
     from iccld.reporting.curves import curves
-    from iccld.reporting.record import read_record
+    from iccld.reporting.html.report import write_report
     from iccld.reporting.tables import scores_table
 
     assert data.val is not None
-    models = {name: ICCLD.from_pretrained(out / name) for name in ("source_only", "iccld")}
-    protocol = protocol_of(data.label_space)
-    scores: dict[str, Scores] = {}
-    for name, model in models.items():
-        record = read_record(out / name)
-        if record is not None and record.scores is not None:  # what the run measured at its end
-            scores[name] = record.scores
-        else:
-            scores[name] = evaluate_model(model, data.val, protocol, description=f"Evaluating {name}")
-    gain = scores["iccld"].miou - scores["source_only"].miou
-    results = {name: s.to_json() for name, s in scores.items()}
-    write_json(
-        out / "results.json",
-        {
-            **results,
-            "gain": gain,
-            "steps": config.steps,
-            "seed": config.seed,
-            "weights": "EMA teacher, last step",
-        },
-    )
-    titles = {"source only": scores["source_only"], "ICCLD": scores["iccld"]}
-    table = scores_table(titles)
+    subjects = load_runs([out / "source_only", out / "iccld"])
+    baseline, adapted = (subject.record.scores for subject in subjects)
+    assert baseline is not None
+    assert adapted is not None
+    gain = adapted.miou - baseline.miou
+    results = {"source_only": baseline.to_json(), "iccld": adapted.to_json(), "gain": gain}
+    facts = {"steps": config.steps, "seed": config.seed, "weights": "EMA teacher, last step"}
+    write_json(out / "results.json", results | facts)
+    titles = {"source only": baseline, "ICCLD": adapted}
     write_text(out / "table.md", scores_table(titles, markdown=True) + "\n")
-    _draw_grid(models, data, out / "predictions.png")
+    _draw_grid(data, out)
     runs = {"source only": out / "source_only" / "metrics.csv", "ICCLD": out / "iccld" / "metrics.csv"}
     curves(runs, out / "curves.png")
+    page = write_report(out / REPORT, subjects, title="ICCLD demo: source only and adapted")
     print(
-        f"\nTarget IoU in percent, {len(data.val)} unseen camera scenes, EMA teacher of step {config.steps}:\n"
-    )
-    print(table)
-    print(f"\nICCLD gains {gain:+.1f} points of mIoU over source-only.\n")
-    print(f"pictures: {out / 'predictions.png'}, {out / 'curves.png'}\nresults:  {out / 'results.json'}")
-
-
-def _write_page(out: Path) -> None:
-    """Both runs side by side."""
-    from iccld.commands.earlier_run import REPORT
-    from iccld.commands.run_report import find_runs, load_runs
-    from iccld.reporting.html.report import write_report
-
-    title = "ICCLD demo: source only and adapted"
-    print(f"report:   {write_report(out / REPORT, load_runs(find_runs(out)), title=title)}")
-
-
-def _say_how_to_go_on() -> None:
-    program = "iccld" if Path(sys.argv[0]).name != "__main__.py" else "python -m iccld"
-    print(
-        "\nYour own unlabeled images (a folder of PNG or JPEG files), with these scenes as the labeled source:\n"
-        f"  {program} train scenes_to_folder --data.target-root MY_IMAGES --out runs/mine\n"
-        f"  {program} predict runs/mine MY_IMAGES --out runs/mine/predictions\n"
-        "Your own labeled source as well: add --data.source folder --data.source-root MY_LABELED (docs/data.md)."
+        f"\nTarget IoU in percent, {len(data.val)} unseen camera scenes, EMA teacher of step {config.steps}:\n\n"
+        f"{scores_table(titles)}\n\nICCLD gains {gain:+.1f} points of mIoU over source-only.\n\n"
+        f"pictures: {out / 'predictions.png'}, {out / 'curves.png'}\nresults:  {out / 'results.json'}\nreport:   {page}"
     )
 
 
-def _draw_grid(models: dict[str, ICCLD], data: RunData, path: Path) -> None:
+def _draw_grid(data: RunData, out: Path) -> None:
+    from iccld.models.iccld import ICCLD
     from iccld.progress import track
     from iccld.reporting.figures import prediction_grid
 
     assert data.val is not None
+    baseline, model = (ICCLD.from_pretrained(out / name) for name in ("source_only", "iccld"))
     rows = []
     num_pictures = min(_NUM_PICTURES, len(data.val))
     for index in track(range(num_pictures), num_pictures, "Drawing"):
         image = data.val.image(index)
-        plain = models["source_only"].predict(image)
-        adapted = models["iccld"].predict(image, steps=4, draws=4)
-        rows.append(
-            [image, data.val.label(index), plain.labels, adapted.labels, adapted.relative_uncertainty]
-        )
+        plain, adapted = baseline.predict(image), model.predict(image, steps=4, draws=4)
+        label = data.val.label(index)
+        rows.append([image, label, plain.labels, adapted.labels, adapted.relative_uncertainty])
     columns = ["image", "truth", "source only", "ICCLD", "uncertainty"]
-    prediction_grid(rows, columns, path, data.label_space)
+    prediction_grid(rows, columns, out / "predictions.png", data.label_space)

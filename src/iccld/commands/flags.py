@@ -24,13 +24,16 @@ Precision = Literal["auto", "fp32", "bf16"]
 JsonFile = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(- for standard output)")]
 """Where a result goes as JSON; see ``iccld.commands.output``."""
 OptionalName = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
-OptionalCount = Annotated[int | None, arg(metavar="N", help_behavior_hint=""), Range(1, 10**9)]
-OptionalHeight = Annotated[int | None, arg(metavar="N", help_behavior_hint=""), Range(0, 2**16)]
-"""In pixels; 0 for images as they are."""
-OptionalSeconds = Annotated[float | None, arg(metavar="S", help_behavior_hint=""), Range(1e-12, 1e9)]
-OptionalSize = Annotated[tuple[int, int] | None, arg(metavar="H W", help_behavior_hint=""), Range(1, 2**16)]
-"""Height and width in pixels."""
 Count = Annotated[int, Range(1, 10**9)]
+OptionalCount = Annotated[Count | None, arg(metavar="N", help_behavior_hint="")]
+OptionalHeight = Annotated[Annotated[int, Range(0, 2**16)] | None, arg(metavar="N", help_behavior_hint="")]
+"""In pixels; 0 for images as they are."""
+OptionalSeconds = Annotated[
+    Annotated[float, Range(1e-12, 1e9)] | None, arg(metavar="S", help_behavior_hint="")
+]
+_Pixels = Annotated[int, Range(1, 2**16)]
+OptionalSize = Annotated[tuple[_Pixels, _Pixels] | None, arg(metavar="H W", help_behavior_hint="")]
+"""Height and width in pixels."""
 Threads = Annotated[int, Range(0, 4096)]
 """0 for automatic."""
 Seed = Annotated[int, Range(0, 2**62)]

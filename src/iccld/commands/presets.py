@@ -22,16 +22,14 @@ class PresetsArgs:
 
     def run(self) -> int:
         """Prints; returns the exit code."""
+        facts = ("command", "hardware", "expected")
         if self.name is not None and not (self.json and self.name == "-"):
             print(json.dumps(to_dict(get_preset(self.name).config), indent=2))
-            return 0
-        if self.json:
-            facts = ("summary", "command", "hardware", "expected")
-            print(json.dumps({n: {f: getattr(p, f) for f in facts} for n, p in PRESETS.items()}, indent=2))
-            return 0
-        for name, preset in PRESETS.items():
-            print(f"{name}\n  {preset.summary}")
-            print(
-                f"  command:  {preset.command}\n  hardware: {preset.hardware}\n  expected: {preset.expected}\n"
-            )
+        elif self.json:
+            listing = {n: {f: getattr(p, f) for f in ("summary", *facts)} for n, p in PRESETS.items()}
+            print(json.dumps(listing, indent=2))
+        else:
+            for name, preset in PRESETS.items():
+                lines = [f"  {fact + ':':<9} {getattr(preset, fact)}" for fact in facts]
+                print("\n".join([name, f"  {preset.summary}", *lines, ""]))
         return 0

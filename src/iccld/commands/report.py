@@ -40,8 +40,8 @@ class ReportArgs:
         """Reads the runs and writes the page."""
         if not self.runs:
             raise InputError("there is no run to report; give the folder of a run of 'iccld train'")
-        from iccld.commands.earlier_run import REPORT
         from iccld.commands.run_report import find_runs, load_runs
+        from iccld.outputs import REPORT
         from iccld.reporting.html.report import write_report
 
         folders = list(dict.fromkeys(path for folder in self.runs for path in find_runs(folder)))

@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from iccld.commands.earlier_run import REPORT
 from iccld.compute import choose_device, uses_bf16
-from iccld.config import TrainConfig, from_dict
-from iccld.documents import reason
-from iccld.errors import InputError
+from iccld.config import TrainConfig, read_settings
+from iccld.errors import InputError, first_line
 from iccld.inference.evaluation import evaluate_model
 from iccld.inference.review import Review, RunEvaluation, choose_unmeasured
 from iccld.inference.segmenter import load_segmenter
 from iccld.labels import protocol_of
+from iccld.outputs import REPORT, RUN
 from iccld.reporting.environment import describe_environment, resumed_environment
 from iccld.reporting.examples import draw_examples, measured_record
 from iccld.reporting.html.report import write_report
-from iccld.reporting.html.subject import Subject, is_run, read_run, read_settings
+from iccld.reporting.html.subject import Subject, is_run, read_run
 from iccld.reporting.record import Record, has_findings, read_record
 from iccld.reporting.run_readme import write_readme
 from iccld.run_data import open_target
@@ -37,16 +36,10 @@ if TYPE_CHECKING:
 
 
 def begin_record(out: Path, config: TrainConfig, start: int, *, threads: str) -> None:
-    """Notes where a training runs, and explains the folder.
+    """Notes where a training runs and with which ``threads``, and explains the folder.
 
-    A run that is resumed stays where it was begun, with a line for each time. What was measured of it stays until
-    there is something newer, with its step.
-
-    Args:
-        out: the run's folder.
-        config: its settings.
-        start: the step to go on from; 0 begins anew.
-        threads: their number, and why it was chosen.
+    A run that is resumed at step ``start`` stays where it was begun, with a line for each time. What was measured of it
+    stays until there is something newer, with its step.
     """
     device = choose_device(config.device)
     precision = "bf16" if uses_bf16(device, config.precision) else "fp32"
@@ -88,9 +81,8 @@ def finish_run(
         replace(record, step=config.steps).write(out)
         return write_report(out / REPORT, [read_run(out)])
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         print(
-            f"iccld: warning: the model is saved, but no report was written ({reason}); "
+            f"iccld: warning: the model is saved, but no report was written ({first_line(error)}); "
             f"'iccld report {out}' tries again",
             file=sys.stderr,
         )
@@ -100,10 +92,8 @@ def finish_run(
 def load_runs(folders: list[Path], *, device: str = "auto", threads: int = 0) -> list[Subject]:
     """Reads runs for a report; a finished one that was never measured for a report is measured now.
 
-    Args:
-        folders: of runs; their names on the page are as short as tells them apart.
-        device: to measure on.
-        threads: CPU threads for that; 0 for automatic.
+    Their names on the page are as short as tells them apart. ``device`` and ``threads`` (0 for automatic) are for
+    measuring.
 
     Raises:
         InputError: a folder is no run, has logged nothing yet, or holds files that cannot be read.
@@ -124,31 +114,17 @@ def load_runs(folders: list[Path], *, device: str = "auto", threads: int = 0) ->
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """The runs that a folder stands for: itself, or those directly below it, as ``iccld demo`` leaves them.
-
-    Raises:
-        InputError: neither is a run.
-    """
-    if is_run(folder):
-        return [folder]
+    """The runs that a folder stands for: itself, or those directly below it, as ``iccld demo`` leaves them."""
     inner = [path for path in sorted(folder.iterdir()) if is_run(path)] if folder.is_dir() else []
-    if not inner:
-        read_settings(folder)  # says what is wrong
-        raise InputError(f"{folder}: is no run; give the folder of a run of 'iccld train'")
+    if is_run(folder) or not inner:
+        return [folder]
     # The baseline first: gains are over the first.
     return sorted(inner, key=lambda path: path.name != "source_only")
 
 
 def measure_run(folder: Path, record: Record, *, device: str, threads: int) -> Record:
     """Measures a finished run's model on the images that the run was measured on."""
-    settings = read_settings(folder)
-    settings.pop("preset", None)
-    try:
-        config = from_dict(settings)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{folder / 'run.json'}: cannot be read ({reason(error, folder / 'run.json')})"
-        ) from error
+    config = read_settings(folder / RUN, remedy="give the folder of a run")
     model = load_segmenter(str(folder), device=device, threads=threads)
     environment = dict(record.environment)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,20 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 from iccld.commands.announcement import announce, estimate_memory
 from iccld.commands.arguments import parse
-from iccld.commands.earlier_run import check_data, is_finished
 from iccld.commands.flags import JsonFile
 from iccld.commands.output import human_text, write_result
-from iccld.commands.train_checks import check_config
+from iccld.commands.train_checks import check_config, check_data, check_places, is_finished, is_first_rank
 from iccld.config import Method, TrainConfig, to_dict
 from iccld.errors import RunFailedError
 from iccld.exits import OUTCOMES
 from iccld.files import write_json
 from iccld.locks import working_in
-from iccld.outputs import RUN, Places, claiming, require_own
+from iccld.outputs import RUN, claiming
 from iccld.presets import PRESETS, get_preset, with_method
 from iccld.unread import changed_settings, refuse_unread, typed_settings
 
 if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
     from iccld.run_data import RunData
     from iccld.training.loop import Trainer
 
@@ -53,9 +53,6 @@ class TrainArgs(TrainConfig):
     """Where to write how it ended and the last figures."""
 
 
-_OF_THE_BENCH = ("job.json", "log.txt", "seconds.json")
-"""What ``iccld bench`` puts into a run's folder before the run begins."""
-
 Args = TypeVar("Args", bound=TrainConfig)
 
 
@@ -70,7 +67,7 @@ def main(rest: Sequence[str]) -> int:
     description = f"{get_preset(name).summary}. Example: {get_preset(name).command}"
     args, config = parse_run(TrainArgs, rest, prog=f"iccld train {name}", description=description)
     out = args.out or Path("runs") / name
-    check_places(config, out, json=args.json)
+    check_places(config, out, args.json)
     with human_text(args.json):
         outcome = train(config, out, preset=name)
     if args.json is not None and is_first_rank():
@@ -106,6 +103,13 @@ def parse_run(
     return args, chosen
 
 
+def _with_recipe(config: TrainConfig, rest: Sequence[str]) -> TrainConfig:
+    """A rival's recipe changes the defaults of the other flags, so the method is looked for first."""
+    words = [word for flag in rest for word in flag.split("=", 1)]
+    named = [after for word, after in pairwise(words) if word == "--method"]
+    return with_method(config, named[-1]) if named and named[-1] in get_args(Method) else config
+
+
 def _result(config: TrainConfig, out: Path, preset: str, outcome: str) -> dict[str, Any]:
     """What a run came to, for ``--json``."""
     from iccld.training.tracking import read_metrics
@@ -115,13 +119,6 @@ def _result(config: TrainConfig, out: Path, preset: str, outcome: str) -> dict[s
     last = {name: float(value) for name, value in rows[-1].items() if name != "step"} if rows else {}
     run = {"run": str(out), "preset": preset, "method": config.method, "seed": config.seed}
     return {**run, "outcome": outcome, "step": int(rows[-1]["step"]) if rows else 0, "figures": last}
-
-
-def _with_recipe(config: TrainConfig, rest: Sequence[str]) -> TrainConfig:
-    """A rival's recipe changes the defaults of the other flags, so the method is looked for first."""
-    words = [word for flag in rest for word in flag.split("=", 1)]
-    named = [after for word, after in pairwise(words) if word == "--method"]
-    return with_method(config, named[-1]) if named and named[-1] in get_args(Method) else config
 
 
 def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None = None) -> str:
@@ -143,44 +140,13 @@ def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None =
     check_config(config)
     check_places(config, out)
     if not is_first_rank():
-        return _train(config, out, preset=preset, data=data)
+        return _train(config, out, preset, data)
     # Ranks work together in one folder; the first keeps other runs out.
     with working_in(out), claiming(out, "train", ()):
-        return _train(config, out, preset=preset, data=data)
+        return _train(config, out, preset, data)
 
 
-def is_first_rank() -> bool:
-    """Whether this process is the only one of its run, or the first that ``torchrun`` has started."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def check_places(config: TrainConfig, out: Path, **files: Path | None) -> None:
-    """Refuses a folder for the run, and others, that are not this run's to write to.
-
-    Args:
-        config: of the run.
-        out: its folder.
-        **files: JSON files to write, by the name of their flag.
-
-    Raises:
-        InputError: the folder holds something else, or outputs would lie among the data.
-    """
-    d, m = config.data, config.model
-    Places(
-        files={f"--{name}": (path, "json") for name, path in files.items()},
-        folders={"--out": out, "--data.cache": _path(d.cache), "--data.scene-cache": _path(d.scene_cache)},
-        data=[root for root in (d.source_root, d.target_root) if root is not None and os.path.exists(root)],
-        models=[m.pretrained, m.backbone.removeprefix("auto:")],
-    ).check()
-    if is_first_rank():  # the others may find what it has begun to write
-        require_own(out, "train", RUN, "run", besides=_OF_THE_BENCH)
-
-
-def _path(text: str | None) -> Path | None:
-    return None if text is None else Path(text)
-
-
-def _train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None) -> str:
+def _train(config: TrainConfig, out: Path, preset: str, data: RunData | None) -> str:
     if is_finished(config, out):
         from iccld.build import reopen_data
 
@@ -189,18 +155,42 @@ def _train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None)
             check_data(out, data)
         print(f"{out}: finished earlier ({config.steps} steps); nothing to do")
         return "finished"
-    from iccld import build, run_data
+    from iccld.build import build_fabric
     from iccld.commands.run_report import begin_record
-    from iccld.inference.review import RunEvaluation
-    from iccld.labels import protocol_of
-    from iccld.memory import release_freed_memory
-    from iccld.training.loop import Trainer
+    from iccld.machine import release_freed_memory
     from iccld.training.ranks import explaining_lost_ranks, require_equal_ranks
-    from iccld.training.rehearsal import refuse_impossible
     from iccld.training.tracking import require_trackers
 
     require_trackers(config.trackers)
-    fabric = build.build_fabric(config)
+    fabric = build_fabric(config)
+    trainer, data = _build_trainer(config, out, preset, data, fabric)
+    with explaining_lost_ranks():
+        start = trainer.resume()
+        trained_on = {"labeled": data.labeled} | ({"target": data.target} if data.target else {})
+        require_equal_ranks(fabric, config, trained_on, start)
+        estimate = estimate_memory(config, trainer) if fabric.is_global_zero else None
+        rehearsal = trainer.rehearse()
+        if estimate is not None:
+            write_json(out / RUN, {"preset": preset, **to_dict(config)})
+            begin_record(out, config, start, threads=rehearsal.threads)
+            announce(config, out, preset, data, trainer, rehearsal, estimate)
+        fabric.barrier()
+        outcome = trainer.run()
+    if fabric.is_global_zero:
+        _conclude(trainer, outcome, config, out, data)
+    release_freed_memory()
+    return outcome
+
+
+def _build_trainer(
+    config: TrainConfig, out: Path, preset: str, data: RunData | None, fabric: Fabric
+) -> tuple[Trainer, RunData]:
+    from iccld import build, run_data
+    from iccld.inference.review import RunEvaluation
+    from iccld.labels import protocol_of
+    from iccld.training.loop import Trainer
+    from iccld.training.rehearsal import refuse_impossible
+
     # The network first: a mistyped backbone shows before minutes of reading data.
     space = data.label_space if data else run_data.build_label_space(config.data)
     refuse_impossible(config, lambda settings: build.build_model(settings, space))
@@ -229,22 +219,7 @@ def _train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None)
         watch=evaluation and evaluation.of_some(config.eval_images),
         preset=preset,
     )
-    with explaining_lost_ranks():
-        start = trainer.resume()
-        trained_on = {"labeled": data.labeled} | ({"target": data.target} if data.target else {})
-        require_equal_ranks(fabric, config, trained_on, start)
-        estimate = estimate_memory(config, trainer) if fabric.is_global_zero else None
-        rehearsal = trainer.rehearse()
-        if estimate is not None:
-            write_json(out / "run.json", {"preset": preset, **to_dict(config)})
-            begin_record(out, config, start, threads=rehearsal.threads)
-            announce(config, out, preset, data, trainer, rehearsal, estimate)
-        fabric.barrier()
-        outcome = trainer.run()
-    if fabric.is_global_zero:
-        _conclude(trainer, outcome, config, out, data)
-    release_freed_memory()
-    return outcome
+    return trainer, data
 
 
 def _conclude(trainer: Trainer, outcome: str, config: TrainConfig, out: Path, data: RunData) -> None:
@@ -259,16 +234,16 @@ def _conclude(trainer: Trainer, outcome: str, config: TrainConfig, out: Path, da
 
     if not (out / RUN).is_file():  # nothing is written into a folder that is no run any more
         raise RunFailedError(f"{out}: was removed or emptied during the run; run the same command again")
-    curves({config.method: out / "metrics.csv"}, out / "curves.png")
-    rows = read_metrics(out / "metrics.csv")
+    metrics = out / "metrics.csv"
+    curves({config.method: metrics}, out / "curves.png")
+    rows = read_metrics(metrics)
     if any("train/adversarial_relief" in row for row in rows):
-        draw_adversary(out / "metrics.csv", out / "adversary.png")
+        draw_adversary(metrics, out / "adversary.png")
     report = finish_run(out, config, trainer.update.teacher_model, data, trainer.evaluate)
     miou = rows[-1].get("val/miou")
     if miou is not None:
-        print(
-            f"mIoU on {config.data.target} {config.data.val_split}: {float(miou):.2f} (EMA teacher, last step)"
-        )
+        on = f"{config.data.target} {config.data.val_split}"
+        print(f"mIoU on {on}: {float(miou):.2f} (EMA teacher, last step)")
     print(f"model: {out}")
     if report is not None:
         print(f"report: {report}")

@@ -1,10 +1,34 @@
-"""Which settings of a run cannot work."""
+"""Whether a run can begin or go on: its settings, its places, and what an earlier call left in its folder."""
 
 from __future__ import annotations
 
-from iccld.commands.arguments import check_numbers
-from iccld.config import DataConfig, TrainConfig
+import os
+import sys
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from iccld.commands.arguments import check_values
+from iccld.config import TrainConfig, cache_changes_images, read_settings
+from iccld.documents import read_json
 from iccld.errors import InputError
+from iccld.files import write_json
+from iccld.outputs import REPORT, RUN, Places, require_own
+from iccld.unread import changed_settings
+
+if TYPE_CHECKING:
+    from iccld.run_data import RunData
+
+DATA = "data.json"
+"""What the run's data sets are, as ``iccld.data.identity`` describes them."""
+
+# May differ between the calls of one run: none of them changes a number.
+_FREE = {
+    *("stop_at", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every", "eval_every"),
+    *("eval_images", "device", "threads", "trackers", "data.num_workers", "data.scene_cache"),
+}
+_OF_THE_BENCH = ("job.json", "log.txt", "seconds.json")
+"""What ``iccld bench`` puts into a run's folder before the run begins."""
 
 
 def check_config(config: TrainConfig) -> None:
@@ -13,9 +37,14 @@ def check_config(config: TrainConfig) -> None:
     Raises:
         InputError: names the flag and what it takes.
     """
-    check_numbers(config)
-    _check_geometry(config.data)
-    m, a = config.model, config.adaptation
+    check_values(config)
+    d, m, a = config.data, config.model, config.adaptation
+    if d.ignore_top + d.ignore_bottom >= 1:
+        raise InputError(
+            "--data.ignore-top and --data.ignore-bottom leave nothing; their sum must be below 1"
+        )
+    if d.scale[0] > d.scale[1]:
+        raise InputError(f"--data.scale is {d.scale[0]} {d.scale[1]}; give a range of factors, low first")
     if m.diffusion and a.denoising_weight == 0 and a.reconstruction_weight == 0:
         raise InputError(
             "--model.diffusion needs a label coder that learns: give --adaptation.denoising-weight or "
@@ -27,11 +56,101 @@ def check_config(config: TrainConfig) -> None:
         )
 
 
-def _check_geometry(d: DataConfig) -> None:
-    if d.ignore_top + d.ignore_bottom >= 1:
+def is_first_rank() -> bool:
+    """Whether this process is the only one of its run, or the first that ``torchrun`` has started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def check_places(config: TrainConfig, out: Path, json: Path | None = None) -> None:
+    """Refuses a folder for the run, caches, and a file of ``--json`` that are not this run's to write to.
+
+    Raises:
+        InputError: the folder holds something else, or outputs would lie among the data.
+    """
+    d, m = config.data, config.model
+    caches = {"--data.cache": d.cache, "--data.scene-cache": d.scene_cache}
+    Places(
+        files={"--json": (json, "json")},
+        folders={"--out": out, **{flag: Path(name) for flag, name in caches.items() if name is not None}},
+        data=[root for root in (d.source_root, d.target_root) if root is not None and os.path.exists(root)],
+        models=[m.pretrained, m.backbone.removeprefix("auto:")],
+    ).check()
+    if is_first_rank():  # the others may find what it has begun to write
+        require_own(out, "train", RUN, "run", besides=_OF_THE_BENCH)
+
+
+def is_finished(config: TrainConfig, out: Path) -> bool:
+    """Checks that a folder's earlier run, if any, had the same settings; tells whether it is finished already.
+
+    A run that has saved nothing yet may begin anew with others.
+
+    Raises:
+        InputError: it had others, or more steps than are asked for.
+    """
+    if not (out / RUN).exists():
+        return False
+    earlier = read_settings(out / RUN, remedy="choose another --out")
+    done = _steps_done(out)
+    has_model = (out / "model.safetensors").is_file()
+    if not done and not has_model:
+        return False
+    free = _FREE | {"steps"}
+    if cache_changes_images(config.data) == cache_changes_images(earlier.data):
+        free.add("data.cache")
+    if (out / DATA).is_file():  # it says what lies in these folders
+        free |= {"data.source_root", "data.target_root"}
+    differing = [name for name in changed_settings(earlier, config) if name not in free]
+    if differing:
+        name = min(differing, key=lambda name: name != "method")  # others differ with the method
+        was, now = attrgetter(name)(earlier), attrgetter(name)(config)
         raise InputError(
-            "--data.ignore-top and --data.ignore-bottom leave nothing; their sum must be below 1"
+            f"{out}: holds a run with other settings ({name} was {was}, now {now}); choose another --out, or the same "
+            "settings to resume"
         )
-    low, high = d.scale
-    if low > high:
-        raise InputError(f"--data.scale is {low} {high}; give a range of factors, low first")
+    if done > config.steps:
+        raise InputError(
+            f"{out}: has {done} steps already, more than --steps {config.steps}; choose another --out"
+        )
+    if done and earlier.steps != config.steps:
+        print(
+            f"warning: {out} was begun for {earlier.steps} steps, now {config.steps}: "
+            "learning rate and start of the adaptation follow the new length from here on",
+            file=sys.stderr,
+        )
+    # The report comes last: a run that was killed before it still has pictures to draw.
+    return done >= config.steps and has_model and (out / REPORT).is_file()
+
+
+def _steps_done(out: Path) -> int:
+    newest = max((out / "checkpoints").glob("step-*.safetensors"), default=None)
+    return int(newest.stem.removeprefix("step-")) if newest else 0
+
+
+def check_data(out: Path, data: RunData) -> None:
+    """Compares the data sets of a run with those that it was begun with, and records them.
+
+    Where they are the same and lie elsewhere, the new place is recorded.
+
+    Raises:
+        InputError: they differ; says how.
+    """
+    from iccld.data.identity import ROLES, first_difference
+
+    now = data.describe()
+    path = out / DATA
+    has_progress = bool(_steps_done(out)) or (out / "model.safetensors").is_file()
+    before = read_json(path, remedy="choose another --out") if path.is_file() and has_progress else {}
+    if not isinstance(before, dict):
+        raise InputError(f"{path}: is no record of data; choose another --out")
+    what = first_difference(before, now)
+    if what is not None:
+        raise InputError(
+            f"{out}: was begun with other data: {what}; give the data of this run, or choose another --out"
+        )
+    for role, facts in now.items():
+        earlier = before.get(role)
+        if isinstance(earlier, dict) and earlier.get("root") != facts["root"]:
+            places = f"{facts['root']} now, before in {earlier.get('root')}"
+            print(f"the {ROLES[role]} lie in {places}; they are the same")
+    if now != before:
+        write_json(path, {**before, **now})

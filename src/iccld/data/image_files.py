@@ -240,12 +240,14 @@ def _opened_by_pillow(path: Path, data: bytes, header: Header) -> Iterator[Image
     with _WARNINGS, warnings.catch_warnings():
         # Pillow warns of damaged tags, which are not needed, and of sizes that are allowed here.
         warnings.simplefilter("ignore")
-        opened = Image.open(io.BytesIO(data), formats=[header.format])
-    with opened as image:
+        image = Image.open(io.BytesIO(data), formats=[header.format])
         if image.size not in (header.stored, header.stored[::-1]):
             raise ValueError("it states two sizes")
         if image.mode not in _LABEL_MODES:
             raise _refusal(path, f"has {image.mode} pixels, which are no ids; save ids as PNG")
+        if header.format == "TIFF":  # whose reader warns while it decodes too
+            image.load()
+    with image:
         yield image
 
 

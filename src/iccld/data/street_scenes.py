@@ -18,7 +18,6 @@ from filelock import FileLock
 from jaxtyping import UInt8
 
 import street_scenes
-from iccld.data.cache import map_array, write_array
 from iccld.data.image_files import write_png
 from iccld.data.workers import WorkerDiedError, ordered_map
 from iccld.documents import read_json
@@ -130,6 +129,11 @@ class StreetScenes:
         if self._cache is None:
             self._render_missing()
             return
+        from iccld.data.cache import (  # loads PyTorch, which `iccld data scenes` does without
+            map_array,
+            write_array,
+        )
+
         size = f"{len(self)}x{self.height}x{self.width}"
         path = self._cache / f"{self.look}-{size}-seed{self.seed}-{generator_digest()}.npy"
         if not path.is_file():
@@ -209,7 +213,16 @@ def write_scenes(scenes: StreetScenes, out: Path, split: str) -> int:
             f"{out}: {len(scenes)} scenes need {in_bytes(needed)} more at least, and the disk has {in_bytes(free)}; "
             "ask for fewer or smaller ones, or choose another disk"
         )
-    _claim(scenes, out, split)
+    about = out / f"scenes_{split}.json"
+    wanted = {"look": scenes.look, "height": scenes.height, "width": scenes.width, "seed": scenes.seed}
+    if not about.exists():
+        write_json(about, wanted)
+    found = read_json(about, limit=10_000, remedy="remove the folder or choose another")
+    if found != wanted:  # scenes of two kinds would mix in one split
+        held = shortened(found, 200)
+        raise InputError(
+            f"{about}: the folder holds scenes made with {held}, not {wanted}; choose another folder"
+        )
     paths = [scene_paths(out, split, scenes.look_of(index), index) for index in range(len(scenes))]
     missing = [index for index, files in enumerate(paths) if not all(path.is_file() for path in files)]
     table = label_id_table()
@@ -219,20 +232,6 @@ def write_scenes(scenes: StreetScenes, out: Path, split: str) -> int:
         write_png(label_path, table[label])
         write_png(image_path, image)
     return len(missing)
-
-
-def _claim(scenes: StreetScenes, out: Path, split: str) -> None:
-    """Notes beside the files how they were made, so that scenes of two kinds never mix in one split."""
-    path = out / f"scenes_{split}.json"
-    wanted = {"look": scenes.look, "height": scenes.height, "width": scenes.width, "seed": scenes.seed}
-    if not path.exists():
-        write_json(path, wanted)
-    found = read_json(path, limit=10_000, remedy="remove the folder or choose another")
-    if found != wanted:
-        held = shortened(found, 200)
-        raise InputError(
-            f"{path}: the folder holds scenes made with {held}, not {wanted}; choose another folder"
-        )
 
 
 def _refuse_memory(needed: int, what: str, purpose: str) -> None:

@@ -15,6 +15,8 @@ PADDING_COLOR = (124, 116, 104)
 """The RGB color of pixels outside the image: the mean of ImageNet, so about zero after normalization."""
 
 _MOST_TRIES = 10
+_CLASS_SHARE = 0.0057
+"""The share of a crop that should show a wanted class (DAFormer's rare-class sampling: 1500 of 512×512 pixels)."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,6 @@ class TrainTransform:
         ignore_top: share of the full image's height, at its top, that is marked invalid.
         ignore_bottom: the same at its bottom, for the hood of the own car (DAFormer leaves out 15 and 120 of
             512 rows of pseudo-labels: 0.03 and 0.23).
-        class_share: with a wanted class, the share of the crop that should show it; of up to ten crops the
-            first that has so much is taken, else the one with most (as DAFormer's rare-class sampling; it
-            asks for 1500 of 512×512 pixels).
         most_of_one_class: the share of a crop's labeled pixels that one class may have. A crop in which one has as much
             or more, or that shows one class alone, is drawn again, up to ten times (MMSegmentation's
             ``cat_max_ratio``); 1 takes any crop.
@@ -63,7 +62,6 @@ class TrainTransform:
     stretch: bool = False
     ignore_top: float = 0.0
     ignore_bottom: float = 0.0
-    class_share: float = 0.0057
     most_of_one_class: float = 1.0
 
     def __post_init__(self) -> None:
@@ -134,7 +132,7 @@ class TrainTransform:
         self, label: UInt8[np.ndarray, "h w"], first: Geometry, rng: np.random.Generator, want: int
     ) -> Geometry:
         """Of up to ten crops takes the first that shows enough of a class, else the one that shows most."""
-        enough = self.class_share * self.crop[0] * self.crop[1]
+        enough = _CLASS_SHARE * self.crop[0] * self.crop[1]
         scaled: dict[tuple[int, int], np.ndarray] = {}  # without random scale all tries share one
         geometry = best = first
         most = -1

@@ -7,12 +7,11 @@ from statistics import fmean
 import numpy as np
 import torch
 
-from iccld.calibration import ErrorDetection, Reliability
 from iccld.data.datasets import SegmentationDataset
 from iccld.inference.evaluation import Measured, evaluate_model
 from iccld.inference.segmenter import Segmenter
 from iccld.labels import IGNORE, Protocol
-from iccld.metrics import Scores
+from iccld.metrics import ErrorDetection, Reliability, Scores
 
 SIGNALS = ("entropy", "confidence", "mutual_information", "combined")
 """What may tell wrong pixels: entropy, one minus the answer's probability, the draws' mutual information, and the mean

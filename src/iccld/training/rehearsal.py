@@ -19,8 +19,7 @@ from iccld.compute import choose_device
 from iccld.config import TrainConfig
 from iccld.errors import InputError
 from iccld.files import in_bytes
-from iccld.machine import free_memory
-from iccld.memory import release_freed_memory
+from iccld.machine import free_memory, release_freed_memory
 from iccld.models.iccld import ICCLD
 from iccld.training.display import Costs
 from iccld.training.run_threads import set_run_threads

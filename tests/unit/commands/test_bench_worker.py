@@ -8,11 +8,6 @@ from iccld.commands.bench_worker import _seconds_until
 
 
 def test_seconds_of_training_are_summed_from_the_paces() -> None:
-    rows = [
-        {"step": "20", "train/seconds_per_step": "0.5"},
-        {"step": "30", "val/miou": "10"},
-        {"step": "40", "train/seconds_per_step": "1.0"},
-        {"step": "45", "train/seconds_per_step": "2.0"},
-    ]
-    found = {step: _seconds_until(step, rows) for step in (0, 10, 20, 30, 45)}
+    paces = {20: 0.5, 40: 1.0, 45: 2.0}
+    found = {step: _seconds_until(step, paces) for step in (0, 10, 20, 30, 45)}
     assert found == pytest.approx({0: 0.0, 10: 5.0, 20: 10.0, 30: 20.0, 45: 40.0})

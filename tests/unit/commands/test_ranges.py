@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from iccld.cli import COMMANDS, main
-from iccld.commands.arguments import _ranges, check_numbers
+from iccld.commands.arguments import check_values
 from iccld.commands.data_cache import DataCacheArgs
 from iccld.commands.train import TrainArgs
 from iccld.commands.train_checks import check_config
@@ -37,7 +37,14 @@ def numbers(kind: Any, instance: Any, prefix: str = "") -> Iterator[tuple[str, A
         if dataclasses.is_dataclass(value):
             yield from numbers(type(value), value, f"{prefix}{name}.")
         elif {int, float} & set(leaves(hint)):
-            yield f"{prefix}{name}", hint, instance, next(_ranges(hint), None)
+            yield f"{prefix}{name}", hint, instance, next(ranges(hint), None)
+
+
+def ranges(hint: Any) -> Iterator[Range]:
+    """The ranges within a type, outer ones first."""
+    yield from (part for part in getattr(hint, "__metadata__", ()) if isinstance(part, Range))
+    for part in get_args(hint):
+        yield from ranges(part)
 
 
 def leaves(hint: Any) -> Iterator[Any]:
@@ -59,7 +66,7 @@ def test_every_number_of_every_command_has_a_range(kind: Any) -> None:
     instance = kind(
         **{n: (Path("x"),) if "tuple[" in hints[n] and "Path" in hints[n] else w for n, w in words.items()}
     )
-    check_numbers(instance)
+    check_values(instance)
     for name, hint, owner, limits in numbers(kind, instance):
         assert limits is not None, f"{kind.__name__}.{name} takes any number"
         last, count = name.rpartition(".")[2], 2 if "tuple[" in str(hint) else 1
@@ -67,31 +74,40 @@ def test_every_number_of_every_command_has_a_range(kind: Any) -> None:
         bad: list[float] = [math.floor(limits.low) - 1, 2 * limits.high + 1]
         for number in bad if whole else [*bad, math.nan, math.inf, -math.inf]:
             value = (number, number) if count == 2 else number
-            with pytest.raises(InputError, match=rf"--{last.replace('_', '-')} is .*; give \S+"):
-                check_numbers(dataclasses.replace(owner, **{last: value}))
+            with pytest.raises(InputError, match=rf"--{last.replace('_', '-')}.* must be "):
+                check_values(dataclasses.replace(owner, **{last: value}))
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("predict m i --out o --max-frames 0", "--max-frames is 0; give 1 or more"),
-        ("predict m i --out o --seconds nan", "--seconds is nan; give a number above 0"),
-        ("predict m i --out o --window 0 64", "--window is 0 64; give 1 to 65536"),
-        ("predict m i --out o --overlap 1", "--overlap is 1.0; give 0 to 0.99"),
-        ("evaluate m --limit 0", "--limit is 0; give 1 or more"),
-        ("rank m i --out o --top -3", "--top is -3; give 1 or more"),
-        ("rank m i --out o --diversity inf", "--diversity is inf; give 0 or more"),
-        ("demo --steps 0", "--steps is 0; give 1 or more"),
-        ("data scenes o --count 1000000000000", "--count is 1000000000000; give 1 or more"),
-        ("data scenes o --height 20", "--height is 20; give 48 to 16000"),
-        ("data check folder . --limit -1", "--limit is -1; give 1 or more"),
-        ("export m --steps 0", "--steps is 0; give 1 or more"),
-        ("app m --port 70000", "--port is 70000; give 0 to 65535"),
-        ("train demo --steps 0", "--steps is 0; give 1 or more"),
-        ("train demo --data.crop 60000 70000", "--data.crop is 60000 70000; give 32 to 65536"),
-        ("train demo --optim.head-lr nan", "--optim.head-lr is nan; give 0 or more"),
-        ("train demo --adaptation.keep inf", "--adaptation.keep is inf; give 0 to 1"),
-        ("data cache demo --jobs -1", "--jobs is -1; give 0 to 4096"),
+        ("predict m i --out o --max-frames 0", "--max-frames = 0 must be a whole number of 1 or more"),
+        ("predict m i --out o --seconds nan", "--seconds = nan must be a number above 0"),
+        (
+            "predict m i --out o --window 0 64",
+            "--window = (0, 64) must be a list of 2: a whole number from 1 to 65536",
+        ),
+        ("predict m i --out o --overlap 1", "--overlap = 1.0 must be a number from 0 to 0.99"),
+        ("evaluate m --limit 0", "--limit = 0 must be a whole number of 1 or more"),
+        ("rank m i --out o --top -3", "--top = -3 must be a whole number of 1 or more"),
+        ("rank m i --out o --diversity inf", "--diversity = inf must be a number of 0 or more"),
+        ("demo --steps 0", "--steps = 0 must be a whole number of 1 or more"),
+        (
+            "data scenes o --count 1000000000000",
+            "--count = 1000000000000 must be a whole number of 1 or more",
+        ),
+        ("data scenes o --height 20", "--height = 20 must be a whole number from 48 to 16000"),
+        ("data check folder . --limit -1", "--limit = -1 must be a whole number of 1 or more"),
+        ("export m --steps 0", "--steps = 0 must be a whole number of 1 or more"),
+        ("app m --port 70000", "--port = 70000 must be a whole number from 0 to 65535"),
+        ("train demo --steps 0", "--steps = 0 must be a whole number of 1 or more"),
+        (
+            "train demo --data.crop 60000 70000",
+            "--data.crop[1] = 70000 must be a whole number from 32 to 65536",
+        ),
+        ("train demo --optim.head-lr nan", "--optim.head-lr = nan must be a number of 0 or more"),
+        ("train demo --adaptation.keep inf", "--adaptation.keep = inf must be a number from 0 to 1"),
+        ("data cache demo --jobs -1", "--jobs = -1 must be a whole number from 0 to 4096"),
     ],
 )
 def test_numbers_beyond_their_range(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,9 +119,9 @@ def test_numbers_beyond_their_range(words: str, message: str, capsys: pytest.Cap
 
 
 def test_the_python_api_and_plans_have_the_same_ranges() -> None:
-    with pytest.raises(InputError, match="batch-size is 0; give 1 or more"):
+    with pytest.raises(InputError, match=r"--data\.batch-size = 0 must be a whole number of 1 or more"):
         check_config(
             dataclasses.replace(TrainConfig(), data=dataclasses.replace(TrainConfig().data, batch_size=0))
         )
-    with pytest.raises(ValueError, match="batch_size = 0 must be a whole number from 1"):
+    with pytest.raises(ValueError, match="batch_size = 0 must be a whole number of 1 or more"):
         with_settings(TrainConfig(), {"data.batch_size": 0})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
@@ -207,6 +208,15 @@ def test_lossless_webp_behind_a_color_profile_is_no_lossy_label(tmp_path: Path) 
         tmp_path / "a.webp", lossless=True, icc_profile=bytes(400)
     )
     np.testing.assert_array_equal(read_label(tmp_path / "a.webp"), IDS)
+
+
+def test_damaged_tiffs_are_refused_without_warnings(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "x.tif", (IDS, {}))
+    data = path.read_bytes()
+    for place in range(8, len(data)):  # warnings are errors in tests
+        path.write_bytes(data[:place] + b"\xff" + data[place + 1 :])
+        with contextlib.suppress(InputError):
+            read_label(path)
 
 
 # ── bombs ───────────────────────────────────────────────────────────────────

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iccld.data import transforms
 from iccld.data.transforms import PADDING_COLOR, TrainTransform
 from iccld.labels import IGNORE
 from iccld.resizing import resize_image, resize_label
@@ -110,11 +111,12 @@ def test_every_place_of_the_crop_is_drawn() -> None:
     assert {(g.top, g.left) for g in drawn} == {(top, left) for top in range(3) for left in range(2)}
 
 
-def test_wanted_class_is_looked_for() -> None:
+def test_wanted_class_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transforms, "_CLASS_SHARE", 0.1)
     label = np.zeros((100, 100), dtype=np.uint8)
     label[40:60, 40:60] = 5
     image = np.zeros((100, 100, 3), dtype=np.uint8)
-    transform = TrainTransform((30, 30), class_share=0.1)
+    transform = TrainTransform((30, 30))
 
     def share_showing(want: int | None) -> float:
         shown = [(transform(image, label, rng(s), want)["label"] == 5).mean() >= 0.1 for s in range(60)]
@@ -124,11 +126,12 @@ def test_wanted_class_is_looked_for() -> None:
     assert share_showing(5) > 0.9
 
 
-def test_wanted_class_takes_the_best_crop_when_none_has_enough() -> None:
+def test_wanted_class_takes_the_best_crop_when_none_has_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transforms, "_CLASS_SHARE", 1.0)
     label = np.zeros((60, 60), dtype=np.uint8)
     label[10:30, 10:30] = 3
     image = np.zeros((60, 60, 3), dtype=np.uint8)
-    greedy = TrainTransform((20, 20), flip=False, class_share=1.0)
+    greedy = TrainTransform((20, 20), flip=False)
     plain = [(TrainTransform((20, 20))(image, label, rng(s))["label"] == 3).mean() for s in range(40)]
     wanted = [(greedy(image, label, rng(s), 3)["label"] == 3).mean() for s in range(40)]
     assert np.mean(wanted) > 2 * np.mean(plain)
@@ -152,11 +155,12 @@ def test_crops_of_one_class_are_drawn_again(seed: int, most: float) -> None:
     np.testing.assert_array_equal(sample["label"], shown)
 
 
-def test_varied_crops_are_looked_for_with_a_wanted_class_too() -> None:
+def test_varied_crops_are_looked_for_with_a_wanted_class_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transforms, "_CLASS_SHARE", 0.1)
     label = np.zeros((60, 60), dtype=np.uint8)
     label[20:40, 20:40] = 5
     image = np.zeros((60, 60, 3), dtype=np.uint8)
-    transform = TrainTransform((20, 20), class_share=0.1, most_of_one_class=0.75)
+    transform = TrainTransform((20, 20), most_of_one_class=0.75)
     shares = [(transform(image, label, rng(s), 5)["label"] == 5).mean() for s in range(60)]
     assert np.mean([0.25 < share < 0.75 for share in shares]) > 0.9
 
