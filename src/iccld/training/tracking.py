@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from iccld.config import TrainConfig, to_dict
-from iccld.documents import read_json, typed
+from iccld.documents import build, read_json, typed
 from iccld.errors import InputError, first_line, how_to_install
 from iccld.escaping import shortened, visible
 from iccld.files import read_bounded, write_json, write_text
@@ -183,7 +183,8 @@ class RunLog:
 
 def _read_services(path: Path) -> dict[str, _Service]:
     try:
-        return dict(typed(dict[str, _Service], read_json(path), str(path), others=True))
+        stored = typed(dict[str, dict[str, Any]], read_json(path), str(path))
+        return {name: build(_Service, value, str(path), others=True) for name, value in stored.items()}
     except InputError:
         return {}  # no service was used, or it gets everything as a new run
 
