@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iccld.reporting.canvas import FAINT_INK, FONT_SIZE, INK, new_figure, save_png
+from iccld.reporting.charts import FAINT_INK, FONT_SIZE, INK, new_figure, save_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -31,7 +31,7 @@ Share = Annotated[float, Range(0, 1)]
 Weight = Annotated[float, Range(0, 1e30)]
 Positive = Annotated[float, Range(1e-12, 1e30)]
 Tracker = Literal["csv", "tensorboard", "wandb", "mlflow"]
-Look = Literal["game", "camera", "both"]
+Look = Literal["game", "camera", "night", "both"]
 
 
 @dataclass(frozen=True)

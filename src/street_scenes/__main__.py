@@ -80,7 +80,7 @@ def _arguments() -> argparse.Namespace:
     )
     side = partial(_whole, least=SMALLEST, greatest=LARGEST)
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
-    parser.add_argument("--look", choices=("game", "camera", "both"), default="both")
+    parser.add_argument("--look", choices=("game", "camera", "night", "both"), default="both")
     parser.add_argument("--count", type=partial(_whole, least=1), default=100, help="number of scenes")
     parser.add_argument("--height", type=side, default=512, help="in pixels")
     parser.add_argument("--width", type=side, default=1024, help="in pixels")

@@ -18,7 +18,7 @@ def build_houses(stage: Stage) -> None:
     rng, street = stage.rng, stage.street
     town = street.kind in ("town", "lot")
     for side in street.sides:
-        common = facades.draw_style(rng, town, _saturation(stage))
+        common = facades.draw_style(rng, town, _saturation(stage), stage.look.lit_windows)
         height, last = _height(stage, town), (-99.0, 0.0, 0.0)
         for block in side.blocks:
             if block.kind in ("green", "lot") and chance(rng, 0.6):
@@ -30,7 +30,7 @@ def build_houses(stage: Stage) -> None:
                 length = float(rng.uniform(5, 9) if chance(rng, 0.5) else rng.uniform(9, 26))
                 far = min(near + length, block.far)
                 if chance(rng, 0.65):
-                    common = facades.draw_style(rng, town, _saturation(stage))
+                    common = facades.draw_style(rng, town, _saturation(stage), stage.look.lit_windows)
                 if chance(rng, 0.7):
                     height = _height(stage, town)
                 wall = side.back + side.front + (rng.uniform(0, 1.5) if chance(rng, 0.25) else 0.0)
@@ -55,7 +55,7 @@ def _set_back(stage: Stage, side: Side, near: float, far: float) -> None:
     """A long low building behind a green or a car park."""
     rng = stage.rng
     wall = side.back + rng.uniform(12, 40)
-    style = facades.draw_style(rng, chance(rng, 0.5), _saturation(stage))
+    style = facades.draw_style(rng, chance(rng, 0.5), _saturation(stage), stage.look.lit_windows)
     _house(stage, side, max(near, 2.0), far, float(wall), float(rng.uniform(4, 12)), style, True)
 
 

@@ -25,6 +25,7 @@ class Style:
         window: width and height of windows as shares of bay and floor.
         ground: ``shop``, ``house``, ``office`` or ``blank``.
         ribbon: whether windows join to horizontal bands.
+        lit: share of windows with light behind them.
     """
 
     wall: np.ndarray
@@ -36,9 +37,10 @@ class Style:
     window: tuple[float, float]
     ground: str
     ribbon: bool
+    lit: float = 0.0
 
 
-def draw_style(rng: np.random.Generator, town: bool, saturation: float) -> Style:
+def draw_style(rng: np.random.Generator, town: bool, saturation: float, lit: float = 0.0) -> Style:
     """Draws a house's style."""
     wall, brick = paint.wall(rng)
     trim = (
@@ -55,7 +57,7 @@ def draw_style(rng: np.random.Generator, town: bool, saturation: float) -> Style
     floor = rng.uniform(2.6, 3.8)
     return Style(
         paint.saturate(wall, saturation), brick, trim, glass, float(floor), float(rng.uniform(1.5, 3.4)),
-        (float(window[0]), float(window[1])), ground, ribbon,
+        (float(window[0]), float(window[1])), ground, ribbon, lit,
     )  # fmt: skip
 
 
@@ -168,6 +170,11 @@ def _windows(rng: np.random.Generator, style: Style, part: np.ndarray, floors: i
     if high > 10:
         glow *= 1 + 0.25 * noise.crop(rng, "mottle", grid.shape[0], grid.shape[1], high / 10)
     glass = np.minimum(np.maximum(glow, 0.15), 6)[:, :, None] * style.glass
+    if style.lit > 0:
+        lamps = rng.random((floors, bays)) < style.lit
+        light = (lamps * rng.uniform(2, 9, (floors, bays))).astype(np.float32)
+        behind = cv2.resize(light, (wide * bays, high * floors), interpolation=cv2.INTER_NEAREST)
+        glass += behind[:, :, None] * paint.hsv(rng.uniform(25, 50), rng.uniform(0.2, 0.6), 1.0)
     cv2.copyTo(glass, np.asarray(grid == 2, np.uint8), above)
     frames = np.tile(
         (np.take((0.0, 1.0, 0.0, 0.8), cell)[:, :, None] * style.trim).astype(np.float32), (floors, bays, 1)

@@ -60,9 +60,11 @@ def draw_light(rng: np.random.Generator, look: Look) -> Light:
     up, flat = np.sin(elevation), np.cos(elevation)
     to_sun = np.array([flat * np.sin(azimuth), up, flat * np.cos(azimuth)], np.float32)
     low = 1 - (elevation / np.deg2rad(60))
-    game = look.name == "game"
+    game = not look.photographed
     openness = rng.uniform(0.28, 0.8)
     haze = 10 ** (rng.uniform(-4.3, -2.8) if chance(rng, 0.91) else rng.uniform(-2.8, -2.0))
+    if look.is_dark:
+        return _street_light(rng, to_sun, openness, haze)
     if chance(rng, look.overcast):
         bright = rng.uniform(0.75, 1.0)
         tone = hsv(rng.uniform(195, 235), 0.14 * rng.random() ** 2, bright)
@@ -86,6 +88,16 @@ def draw_light(rng: np.random.Generator, look: Look) -> Light:
     clouds = float(rng.uniform(0.2, 0.8)) if chance(rng, 0.6) else 0.0
     white = np.full(3, rng.uniform(0.8, 1.5), np.float32)
     return Light(sun, ambient.astype(np.float32), to_sun, zenith, horizon, clouds, white, haze, openness)
+
+
+def _street_light(rng: np.random.Generator, to_sun: np.ndarray, openness: float, haze: float) -> Light:
+    """Lamps light the street from above, warm or white; the sky is dark, with the glow of the town low down."""
+    lamps = hsv(rng.uniform(20, 45), rng.uniform(0.05, 0.6), 1.0) * np.float32(rng.uniform(0.5, 1.0))
+    zenith = hsv(rng.uniform(215, 255), rng.uniform(0.2, 0.7), 1.0) * rng.uniform(0.003, 0.015)
+    horizon = zenith + hsv(rng.uniform(15, 45), rng.uniform(0.2, 0.6), 1.0) * rng.uniform(0.0, 0.03)
+    none = np.zeros(3, np.float32)
+    clouds = float(rng.choice([0.0, 0.7]))
+    return Light(none, lamps, to_sun, zenith, horizon, clouds, horizon, haze, openness)
 
 
 def sky_picture(rng: np.random.Generator, light: Light, camera: Camera, rows: int) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""What sets the two looks apart: distributions of camera, light, palette, traffic and optics."""
+"""What sets the looks apart: distributions of camera, light, palette, traffic and optics."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ class Look:
     """Distributions a scene is drawn from; a pair is the ends of a uniform distribution.
 
     Attributes:
-        name: ``game`` or ``camera``.
+        name: ``game``, ``camera`` or ``night``.
         focal: focal length over the square root of the picture's area.
         horizon: mean and deviation of the horizon's row over the picture's height.
         height: of the camera, metres.
@@ -37,6 +37,8 @@ class Look:
         distortion: radial lens distortion.
         detail: amount of sharpening.
         grade: strength of a color grade, from 0 for none to 1.
+        photographed: whether the picture has a lens's faults.
+        lit_windows: share of windows with light behind them; 0 by day.
     """
 
     name: str
@@ -62,6 +64,13 @@ class Look:
     distortion: Range
     detail: Range
     grade: float = 0.0
+    photographed: bool = True
+    lit_windows: float = 0.0
+
+    @property
+    def is_dark(self) -> bool:
+        """Whether street lamps light the scene instead of sun and sky."""
+        return self.lit_windows > 0
 
 
 CAMERA = Look(
@@ -113,9 +122,22 @@ GAME = Look(
     distortion=(0.0, 0.0),
     detail=(0.2, 1.2),
     grade=0.4,
+    photographed=False,
 )
 
-LOOKS = {look.name: look for look in (GAME, CAMERA)}
+NIGHT = replace(
+    CAMERA,
+    name="night",
+    overcast=1.0,
+    people=3.2,
+    key=(0.035, 0.09),
+    sky_weight=(0.0, 0.0),
+    noise=(0.015, 0.05),
+    detail=(0.2, 1.0),
+    lit_windows=0.3,
+)
+
+LOOKS = {look.name: look for look in (CAMERA, GAME, NIGHT)}
 
 
 def get_look(name: str) -> Look:

@@ -38,7 +38,7 @@ def distort(
 
 def bonnet(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.ndarray) -> None:
     """Lets the camera's own car show at the bottom, now and then; its pixels belong to no class."""
-    if look.name != "camera" or not chance(rng, 0.07):
+    if not look.photographed or not chance(rng, 0.07):
         return
     rows, columns = label.shape
     x = np.linspace(-1, 1, 24)
@@ -96,14 +96,14 @@ def _lens(rng: np.random.Generator, look: Look, color: np.ndarray) -> np.ndarray
     deviation = uniform(rng, look.blur) * rows
     if deviation > 0.3:
         color = cv2.GaussianBlur(color, (0, 0), deviation)
-    glare = rng.uniform(0.0, 0.05) if look.name == "camera" else rng.uniform(0.0, 0.03)
+    glare = rng.uniform(0.0, 0.05) if look.photographed else rng.uniform(0.0, 0.03)
     small = cv2.resize(
         np.minimum(color, 4), (max(8, columns // 8), max(8, rows // 8)), interpolation=cv2.INTER_AREA
     )
     small = cv2.GaussianBlur(small, (0, 0), rng.uniform(1.0, 4.0))
     veil = cv2.resize(small, (columns, rows), interpolation=cv2.INTER_LINEAR)
     color = color + np.float32(glare) * (veil - color)
-    if look.name == "camera":
+    if look.photographed:
         if chance(rng, 0.5):
             shift = rng.normal(0, 0.0012, 2)
             for channel, sign in ((0, 1), (2, -1)):
@@ -131,7 +131,8 @@ def _exposure(rng: np.random.Generator, look: Look, color: np.ndarray, label: np
     above = float(bright[sky].mean()) if sky.any() else ground
     weight = uniform(rng, look.sky_weight)
     key = float(np.exp(uniform(rng, (float(np.log(look.key[0])), float(np.log(look.key[1]))))))
-    if look.name == "camera" and chance(rng, 0.13):  # exposed for the sky: the street sinks into the dark
+    # Exposed for the sky: the street is dark.
+    if look.photographed and not look.is_dark and chance(rng, 0.13):
         key, weight = key * rng.uniform(0.25, 0.6), 0.35
     gain = (key / ground) ** (1 - weight) * (0.75 / max(above, 0.05)) ** weight
     gain = max(gain, 0.3 * key / ground)
@@ -151,7 +152,7 @@ def _tone(rng: np.random.Generator, look: Look, color: np.ndarray) -> np.ndarray
     curved = clipped * clipped * (3 - 2 * clipped)
     picture = picture + contrast * 0.5 * (curved - clipped)
     grey = picture.mean(axis=2, keepdims=True)
-    vivid = rng.uniform(0.7, 1.15) if look.name == "camera" else rng.uniform(1.0, 1.4)
+    vivid = rng.uniform(0.7, 1.15) if look.photographed else rng.uniform(1.0, 1.4)
     picture = grey + np.float32(vivid) * (picture - grey)
     return np.asarray(picture + np.float32(0.03 * rng.random() ** 3), np.float32)
 

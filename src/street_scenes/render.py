@@ -1,7 +1,7 @@
 """Draws a street scene and its labels from a seed, with all 19 Cityscapes classes.
 
-``game`` is crisp and vivid like a video game, ``camera`` imitates photographs. They differ in palette, texture, light,
-noise, optics, camera geometry and statistics.
+``game`` is crisp and vivid like a video game, ``camera`` imitates photographs by day and ``night`` by street light.
+They differ in palette, texture, light, noise, optics, camera geometry and statistics.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from street_scenes import (
     vehicles,
 )
 from street_scenes.canvas import Canvas
-from street_scenes.looks import get_look
+from street_scenes.looks import LOOKS, get_look
 from street_scenes.street import Stage
 
 SMALLEST = 48
@@ -43,7 +43,7 @@ def render_scene(seed: int, *, look: str, height: int, width: int) -> Scene:
 
     Args:
         seed: 0 or greater; the same arguments give the same bytes.
-        look: ``game`` or ``camera``.
+        look: ``game``, ``camera`` or ``night``.
         height: of the picture in pixels, at least 48.
         width: of the picture in pixels, at least 48.
 
@@ -59,7 +59,7 @@ def render_scene(seed: int, *, look: str, height: int, width: int) -> Scene:
             f"street scene with seed {seed}, height {height}, width {width}: "
             f"give a seed of 0 or more and sizes of at least {SMALLEST} pixels"
         )
-    rng = np.random.default_rng([seed, sorted(("game", "camera")).index(look)])
+    rng = np.random.default_rng([seed, list(LOOKS).index(look)])
     rows, columns = height * _SUPERSAMPLING, width * _SUPERSAMPLING
     plan = street.draw_street(rng, chosen)
     camera = street.draw_camera(rng, chosen, plan, rows, columns)

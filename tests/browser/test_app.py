@@ -24,8 +24,7 @@ import torch
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
-from iccld.app.answers import to_levels
-from iccld.app.layers import Drawing, compose
+from iccld.app.answers import Drawing, compose, to_levels
 from iccld.labels import CITYSCAPES19
 from iccld.models.iccld import ICCLD
 from iccld.models.prediction import Prediction
@@ -231,22 +230,22 @@ def test_opacity_classes_and_layer_change_the_picture_alone(
 ) -> None:
     page = open_page()
     _upload_image(page, street)
-    _expect_picture(page, 0, drawn(0), drawn(0, opacity=0.0))
+    _expect_picture(page, 0, drawn(0), drawn(0, opacity=0))
     facts = page.locator(".facts-of-model").first.inner_text()
     opacity = page.locator("#opacity input[type=range]")
     opacity.press("End")
-    _expect_picture(page, 0, drawn(0, opacity=1.0), drawn(0))
+    _expect_picture(page, 0, drawn(0, opacity=100), drawn(0))
     name = SPACE.names[np.bincount(said[0].labels.ravel()).argmax()]
     box = page.locator("#legend label", has_text=name).locator("input")
     box.uncheck()
-    hidden = frozenset([name])
-    _expect_picture(page, 0, drawn(0, opacity=1.0, hidden=hidden), drawn(0, opacity=1.0))
+    hidden = (name,)
+    _expect_picture(page, 0, drawn(0, opacity=100, hidden=hidden), drawn(0, opacity=100))
     box.check()
     page.locator("#layer").get_by_text("Uncertainty").click()
-    _expect_picture(page, 0, drawn(0, opacity=1.0, layer="uncertainty"), drawn(0, opacity=1.0))
-    _expect_picture(page, 1, drawn(1, opacity=1.0, layer="uncertainty"), drawn(1, opacity=1.0))
+    _expect_picture(page, 0, drawn(0, opacity=100, layer="uncertainty"), drawn(0, opacity=100))
+    _expect_picture(page, 1, drawn(1, opacity=100, layer="uncertainty"), drawn(1, opacity=100))
     opacity.press("Home")
-    _expect_picture(page, 0, drawn(0, opacity=0.0), drawn(0, opacity=1.0, layer="uncertainty"))
+    _expect_picture(page, 0, drawn(0, opacity=0), drawn(0, opacity=100, layer="uncertainty"))
     assert page.locator(".facts-of-model").first.inner_text() == facts, "nothing was predicted again"
 
 
@@ -256,9 +255,9 @@ def test_hiding_all_classes(
     page = open_page()
     _upload_image(page, street)
     page.get_by_role("button", name="None").click()
-    _expect_picture(page, 0, drawn(0, opacity=0.0), drawn(0))
+    _expect_picture(page, 0, drawn(0, opacity=0), drawn(0))
     page.get_by_role("button", name="All classes").click()
-    _expect_picture(page, 0, drawn(0), drawn(0, opacity=0.0))
+    _expect_picture(page, 0, drawn(0), drawn(0, opacity=0))
 
 
 def test_steps_and_draws_predict_again_and_masks_are_the_models(

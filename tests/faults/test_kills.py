@@ -26,6 +26,7 @@ checkpoint_every = 2
 log_every = 2
 precision = "fp32"
 device = "cpu"
+"model.backbone" = "compact"
 "data.source_size" = [48, 96]
 "data.target_size" = [48, 96]
 "data.crop" = [32, 64]

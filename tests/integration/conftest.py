@@ -46,7 +46,7 @@ def flags(tiny_data: Path, request: pytest.FixtureRequest, monkeypatch: pytest.M
             train demo --steps 6 --checkpoint-every 3 --log-every 2 --device cpu --threads 1 --precision fp32
             --data.source folder --data.target folder --data.source-size 64 96 --data.target-size 64 96
             --data.crop 64 64 --data.batch-size 1 --data.num-workers 0 --data.label-space camvid11
-            --model.width 16 --model.latent-channels 4 --optim.warmup-steps 2
+            --model.backbone compact --model.width 16 --model.latent-channels 4 --optim.warmup-steps 2
         """)
         roots = [
             "--data.source-root",

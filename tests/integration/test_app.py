@@ -55,7 +55,7 @@ def test_port_in_use(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "said"),
     [
         (["a", "b", "c"], "3 models given; give one, or two to compare"),
-        (["a", "--max-upload-mb", "0"], "max-upload-mb is 0"),
+        (["a", "--max-upload-mb", "0"], "max-upload-mb = 0 must be a whole number"),
         (["a", "--port", "0", "--allow-host", "*.example.org"], "allow-host is '*.example.org'"),
     ],
 )

@@ -39,6 +39,8 @@ log_every = 2
 checkpoint_every = 2
 precision = "fp32"
 device = "cpu"
+"model.backbone" = "compact"
+"data.target_look" = "camera"
 "data.source_size" = [48, 96]
 "data.target_size" = [48, 96]
 "data.crop" = [32, 64]
@@ -141,6 +143,7 @@ def test_a_run_that_fails_is_one_line_and_stops_no_other(root: Path, finished: t
 def test_results_and_tables_are_left(root: Path, finished: tuple[int, str, str]) -> None:
     results = root / "results" / "tiny"
     assert sorted(p.relative_to(results).as_posix() for p in results.rglob("*") if p.is_file()) == [
+        "report.html",
         "small/iccld-seed0.json",
         "small/minent-seed0.json",
         "tables.md",
@@ -183,8 +186,8 @@ def test_work_keeps_models_and_scenes_but_no_checkpoints(root: Path, finished: t
 
 def test_the_same_command_again_runs_nothing(root: Path, finished: tuple[int, str, str]) -> None:
     def times() -> dict[Path, int]:
-        files = (p for p in root.rglob("*") if p.is_file() and p.name != "tables.md")
-        return {p: p.stat().st_mtime_ns for p in files}
+        written = ("tables.md", "report.html")
+        return {p: p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file() and p.name not in written}
 
     before = times()
     again = start(root, "--only", "small/*")
@@ -204,7 +207,9 @@ def test_tables_alone(
     assert main(command(root, "--table")) == 0
     assert path.read_text() == text
     captured = capsys.readouterr()
-    assert captured.out == f"\n{text}\ntables: {path}\n"
+    report = path.with_name("report.html")
+    assert captured.out == f"\n{text}\ntables: {path}\nreport: {report}\n"
+    assert "Small scenes" in report.read_text()
     assert captured.err == ""
 
 
@@ -213,6 +218,7 @@ def test_tables_without_any_result(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(command(tmp_path, "--table")) == 0
     assert "No results yet." in capsys.readouterr().out
     assert (tmp_path / "results" / "tiny" / "tables.md").read_text() == "## Tiny\n\nNo results yet.\n"
+    assert "No results yet." in (tmp_path / "results" / "tiny" / "report.html").read_text()
     assert not (tmp_path / "work").exists()
 
 

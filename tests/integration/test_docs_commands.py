@@ -59,4 +59,4 @@ def test_extras_are_installed_from_the_clone() -> None:
         assert not re.search(r"pip install +(-\S+ +)*iccld\b", text), path
         named |= {extra for extra in re.findall(r"pip install '\.\[(\w+)\]'", text)}
     assert named <= extras
-    assert {"app", "onnx", "lite"} <= named
+    assert {"app", "onnx"} <= named

@@ -19,6 +19,7 @@ HEAVY = (
     "transformers",
     "lightning",
     "matplotlib",
+    "jinja2",
     "PIL",
     "diffusers",
     "tyro",

@@ -223,7 +223,10 @@ def test_folders_that_are_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
             '{"steps": "many", "seed": 0, "method": "iccld", "data": {}, "model": {}}',
             "steps = 'many' must be",
         ),
-        ('{"steps": 2, "seed": 0, "method": "iccld", "data": {}, "model": {}}', "'source' is missing"),
+        (
+            '{"steps": 2, "seed": 0, "method": "iccld", "data": {}, "model": {}}',
+            "'source' of Data is missing",
+        ),
     ):
         (tmp_path / "run.json").write_text(text)
         error = refuse(capsys, "report", str(tmp_path))

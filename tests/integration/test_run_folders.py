@@ -181,13 +181,13 @@ def test_moved_data_are_the_same_run(
     out = capsys.readouterr().out
     assert "resuming from step 1" in out
     assert (
-        f"the labeled images lie in {tmp_path}/elsewhere/moved/source/train now, before in {tmp_path}/data/source/train"
+        f"the labeled images lie in {tmp_path}/elsewhere/moved/source now, before in {tmp_path}/data/source"
         in out
     )
     stored = json.loads((tmp_path / "run" / "run.json").read_text())
     assert stored["data"]["source_root"] == "moved/source"
     recorded = json.loads((tmp_path / "run" / "data.json").read_text())
-    assert recorded["labeled"]["root"] == f"{tmp_path}/elsewhere/moved/source/train"
+    assert recorded["labeled"]["root"] == f"{tmp_path}/elsewhere/moved/source"
 
 
 def test_a_target_without_labels_is_told_at_the_start(

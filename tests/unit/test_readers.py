@@ -18,8 +18,7 @@ from iccld.errors import InputError
 from iccld.files import write_json
 from iccld.inference.candidates import read_written
 from iccld.models.storage import read_config
-from iccld.reporting.html.subject import read_settings
-from iccld.reporting.record import read_record
+from iccld.reporting.record import read_record, read_settings
 from iccld.training.tracking import _read_services, read_metrics
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {

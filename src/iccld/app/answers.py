@@ -1,39 +1,149 @@
-"""Answers kept for the page: opacity, classes and layers are drawn from them without predicting again."""
+"""The models of the page, and what they say of an image: kept, so that pictures are drawn without predicting again."""
 
 from __future__ import annotations
 
-import threading
+import dataclasses
+import io
+import json
 import time
-import uuid
-from collections import OrderedDict
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
+from PIL import Image as PillowImage
 
-from iccld.app.models import AppModel
-from iccld.errors import InputError
-from iccld.inference.rendering import Image, LabelMap
+from iccld.documents import Length, Range
+from iccld.inference.class_key import CLASSES, LEGEND, class_list, draw_legend
+from iccld.inference.exported import ExportedSegmenter
+from iccld.inference.label_ids import index_to_id
+from iccld.inference.rendering import Image, LabelMap, colorize, heat_map, overlay
+from iccld.inference.segmenter import PredictSettings, Segmenter, load_segmenter, predict_image
+from iccld.labels import IGNORE, LabelSpace
+from iccld.models.iccld import ICCLD
+from iccld.models.prediction import Prediction
 
+MAX_STEPS, MAX_DRAWS = 8, 16
 VIEW_SIDE = 1600
 """Pixels of the longer side of the pictures on the page; downloads have the image's size."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one model said of an image.
+class AppModel:
+    """A model of the page.
 
     Attributes:
-        model: which one.
-        labels: its class indices, at the image's size.
-        levels: its uncertainty, 0 to 255, at the image's size.
-        view_labels: the same, at the size of the picture on the page.
-        view_levels: the same.
-        seconds: time that predicting took.
-        steps: K.
-        draws: N.
+        name: what the page calls it.
+        segmenter: predicts.
+        shown: its classes in the colors of the page: those of the first model, where both have a class.
+        device: where it computes.
+        precision: what it computes in; see ``iccld.inference.segmenter.PredictSettings``.
+    """
+
+    name: str
+    segmenter: Segmenter
+    shown: LabelSpace
+    device: str = "cpu"
+    precision: str = "auto"
+
+    def predict(self, image: np.ndarray, steps: int, draws: int) -> Prediction:
+        """Predicts one RGB image (h, w, 3), uint8; an exported model keeps its own steps K and draws N."""
+        steps, draws = self.fixed or (steps, draws)
+        return predict_image(self.segmenter, image, PredictSettings(steps, draws, precision=self.precision))
+
+    @property
+    def fixed(self) -> tuple[int, int] | None:
+        """K and N of an exported model, None where they can be chosen."""
+        if isinstance(self.segmenter, ExportedSegmenter):
+            return self.segmenter.steps, self.segmenter.draws
+        return None
+
+    @property
+    def settings_note(self) -> str:
+        """A sentence about K and N where moving them does not do what one expects; empty otherwise."""
+        if self.fixed is not None:
+            return f"{self.name} is an exported file: K = {self.fixed[0]} and N = {self.fixed[1]} are fixed in it."
+        if isinstance(self.segmenter, ICCLD) and not self.segmenter.spec.diffusion:
+            return f"{self.name} was trained without diffusion: K and N change nothing."
+        return ""
+
+
+def load_models(
+    sources: Sequence[str], *, device: str = "auto", threads: int = 0, precision: str = "auto"
+) -> list[AppModel]:
+    """Loads the models of the page and has each predict a small gray image, so that the first visitor does not wait.
+
+    Args:
+        sources: saved models, hub ids or exported files.
+        device: see ``iccld.inference.segmenter.load_segmenter``, also for ``threads`` and errors.
+        threads: CPU threads.
+        precision: see ``iccld.inference.segmenter.PredictSettings``.
+    """
+    models: list[AppModel] = []
+    for source, name in zip(sources, short_names(sources), strict=True):
+        segmenter = load_segmenter(source, device=device, threads=threads)
+        space = segmenter.label_space
+        shown = in_colors_of(models[0].shown, space) if models else space
+        where = next(segmenter.parameters()).device.type if isinstance(segmenter, ICCLD) else device
+        model = AppModel(name, segmenter, shown, "cpu" if where == "auto" else where, precision)
+        model.predict(np.full((64, 96, 3), 128, np.uint8), 1, 1)
+        models.append(model)
+    return models
+
+
+def short_names(sources: Sequence[str]) -> list[str]:
+    """The last part of each path, or as much more of it as tells two models apart."""
+    parts = [Path(source).resolve().parts if Path(source).exists() else (source,) for source in sources]
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(p[-count:]) for p in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{p[-1]} ({index})" for index, p in enumerate(parts, start=1)]
+
+
+def in_colors_of(first: LabelSpace, space: LabelSpace) -> LabelSpace:
+    """A space whose classes have the colors of the classes of the same name in another."""
+    colors = dict(zip(first.names, first.palette, strict=True))
+    classes = tuple(dataclasses.replace(c, color=colors.get(c.name, c.color)) for c in space.classes)
+    return LabelSpace(space.name, classes)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How an answer is drawn.
+
+    Attributes:
+        opacity: weight of the layer in percent, from 0 (the image alone) to 100 (the layer alone).
+        layer: class colors, or uncertainty as heat.
+        hidden: names of classes whose pixels show the image alone.
+    """
+
+    opacity: Annotated[int, Range(0, 100)] = 50
+    layer: Literal["classes", "uncertainty"] = "classes"
+    hidden: Annotated[tuple[str, ...], Length(512)] = ()
+
+
+@dataclass(frozen=True)
+class Settings(Drawing):
+    """What a page asks for: steps K, noise draws N, and how a video is drawn.
+
+    An image is drawn when its picture is fetched.
+    """
+
+    steps: Annotated[int, Range(1, MAX_STEPS)] = 1
+    draws: Annotated[int, Range(1, MAX_DRAWS)] = 1
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one model said of an image: class indices and uncertainty, 0 to 255.
+
+    ``labels`` and ``levels`` have the image's size, ``view_labels`` and ``view_levels`` that of the page's picture.
+    ``seconds`` is the time that predicting took.
     """
 
     model: AppModel
@@ -42,29 +152,15 @@ class Answer:
     view_labels: UInt8[np.ndarray, "h2 w2"]
     view_levels: UInt8[np.ndarray, "h2 w2"]
     seconds: float
-    steps: int
-    draws: int
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What all models of the page said of an image.
-
-    Attributes:
-        name: of the image's file.
-        view: the image, at the size of the picture on the page.
-        answers: one for each model.
-    """
+    """What each model of the page said of an image; ``view`` is the image at the size of the picture on the page."""
 
     name: str
     view: Image
     answers: tuple[Answer, ...]
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the image in pixels."""
-        height, width = self.answers[0].labels.shape
-        return height, width
 
     @property
     def num_bytes(self) -> int:
@@ -72,19 +168,16 @@ class Answers:
         maps = [m for a in self.answers for m in (a.labels, a.levels, a.view_labels, a.view_levels)]
         return self.view.nbytes + sum(m.nbytes for m in maps)
 
+    def draw(self, index: int, drawing: Drawing) -> Image:
+        """Draws the answer of one model, at the size of the pictures on the page."""
+        answer = self.answers[index]
+        return compose(self.view, answer.view_labels, answer.view_levels, answer.model.shown, drawing)
+
 
 def answer_image(
     models: Sequence[AppModel], image: Image, name: str, *, steps: int, draws: int, view_side: int = VIEW_SIDE
 ) -> Answers:
-    """Asks every model about an image.
-
-    Args:
-        models: the models of the page.
-        image: RGB.
-        name: of its file.
-        steps: K, of models that let one choose.
-        draws: N, the same.
-        view_side: longer side of the pictures on the page.
+    """Asks every model about an RGB image, with K steps and N draws where a model lets one choose.
 
     Raises:
         InputError: a model cannot take the image, or memory ran out.
@@ -95,19 +188,67 @@ def answer_image(
         prediction = model.predict(image, steps, draws)
         seconds = time.perf_counter() - start
         levels = to_levels(prediction.relative_uncertainty)
-        views = (
-            _shrink(prediction.labels, view_side, cv2.INTER_NEAREST),
-            _shrink(levels, view_side, cv2.INTER_AREA),
-        )
-        answers.append(
-            Answer(model, prediction.labels, levels, *views, seconds, *model.effective(steps, draws))
-        )
+        view_labels = _shrink(prediction.labels, view_side, cv2.INTER_NEAREST)
+        view_levels = _shrink(levels, view_side, cv2.INTER_AREA)
+        answers.append(Answer(model, prediction.labels, levels, view_labels, view_levels, seconds))
     return Answers(name, _shrink(image, view_side, cv2.INTER_AREA), tuple(answers))
 
 
 def to_levels(relative_uncertainty: Float32[np.ndarray, "h w"]) -> LabelMap:
     """Relative uncertainty, from 0 to 1, in 256 levels: all that its pictures show, in a quarter of the memory."""
     return (np.clip(relative_uncertainty, 0, 1) * 255).round().astype(np.uint8)
+
+
+def compose(image: Image, labels: LabelMap, levels: LabelMap, space: LabelSpace, drawing: Drawing) -> Image:
+    """Lays a layer over an RGB image: the colors of class indices in ``space``, or levels of uncertainty, 0 to 255."""
+    table = np.full(256, IGNORE, np.uint8)
+    table[: len(space)] = [IGNORE if n in drawing.hidden else i for i, n in enumerate(space.names)]
+    visible: LabelMap = table[labels]
+    opacity = drawing.opacity / 100
+    if drawing.layer == "classes":
+        return overlay(image, visible, space, opacity=opacity)
+    heat = cv2.addWeighted(image, 1 - opacity, heat_map(levels / np.float32(255)), opacity, 0)
+    return np.where((visible != IGNORE)[..., None], heat, image)
+
+
+def pack_masks(answers: Answers) -> tuple[str, bytes]:
+    """Packs label maps, color maps and uncertainty maps at the image's size.
+
+    Of one model they are ``labels/NAME.png``, ``color/NAME.png`` and ``uncertainty/NAME.png``, as ``iccld predict``
+    names them, with ``classes.json`` and ``legend.png``; of two, each model has a folder of its own.
+
+    Returns:
+        ``NAME_masks.zip`` and what it holds.
+    """
+    stem = answers.name.rpartition(".")[0]
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:  # PNG is compressed already
+        for number, answer in enumerate(answers.answers, start=1):
+            # Numbers: the models' names may hold what no file name can.
+            prefix = f"model{number}/" if len(answers.answers) > 1 else ""
+            space = answer.model.segmenter.label_space
+            table = index_to_id(space, "train")
+            archive.writestr(f"{prefix}{CLASSES}", json.dumps(class_list(space, table), indent=2) + "\n")
+            pictures = {
+                LEGEND: draw_legend(space),
+                f"labels/{stem}.png": table[answer.labels],
+                f"color/{stem}.png": colorize(answer.labels, space),
+                f"uncertainty/{stem}.png": heat_map(answer.levels / np.float32(255)),
+            }
+            for name, picture in pictures.items():
+                archive.writestr(f"{prefix}{name}", _encode(picture, "PNG", compress_level=1))
+    return f"{stem}_masks.zip", buffer.getvalue()
+
+
+def encode_view(picture: Image) -> bytes:
+    """Encodes a picture of the page as JPEG, with all of its colors: classes keep their borders."""
+    return _encode(picture, "JPEG", quality=92, subsampling=0)
+
+
+def _encode(picture: np.ndarray, kind: str, **options: int) -> bytes:
+    buffer = io.BytesIO()
+    PillowImage.fromarray(picture).save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
 def _shrink(array: np.ndarray, side: int, interpolation: int) -> UInt8[np.ndarray, "..."]:
@@ -117,52 +258,3 @@ def _shrink(array: np.ndarray, side: int, interpolation: int) -> UInt8[np.ndarra
         return array
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return np.asarray(cv2.resize(array, size, interpolation=interpolation), np.uint8)
-
-
-class AnswerStore:
-    """Keeps the newest answers of all visitors within a limit of memory; the newest one is always kept.
-
-    Args:
-        max_bytes: of all arrays together.
-    """
-
-    def __init__(self, max_bytes: int = 2**30) -> None:
-        self.max_bytes = max_bytes
-        self._kept: OrderedDict[str, Answers] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def put(self, answers: Answers, replaces: str | None = None) -> str:
-        """Keeps answers and gives the key to them.
-
-        Args:
-            answers: new ones.
-            replaces: key of those that are no longer needed.
-        """
-        key = uuid.uuid4().hex
-        with self._lock:
-            self._kept.pop(replaces or "", None)
-            self._kept[key] = answers
-            total = sum(kept.num_bytes for kept in self._kept.values())
-            while total > self.max_bytes and len(self._kept) > 1:
-                total -= self._kept.popitem(last=False)[1].num_bytes
-        return key
-
-    def get(self, key: str | None) -> Answers:
-        """The answers of a key.
-
-        Raises:
-            InputError: they had to make room for others.
-        """
-        with self._lock:
-            if key is None or key not in self._kept:
-                raise InputError("This answer is no longer kept; upload the image again")
-            self._kept.move_to_end(key)
-            return self._kept[key]
-
-    def drop(self, key: str | None) -> None:
-        """Forgets the answers of a key, if they are still kept."""
-        with self._lock:
-            self._kept.pop(key or "", None)

@@ -15,73 +15,72 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
+import re
 import sys
 import threading
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager
-from importlib import resources
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
-from iccld.app.service import Service
+from iccld.app.answers import Drawing, Settings
+from iccld.app.service import Service, page_facts
 from iccld.app.sessions import FullError, Session
-from iccld.app.worker import Worker
+from iccld.documents import build, parse_json
 from iccld.errors import InputError, RunFailedError
 
-_PAGE = (
-    ("/", "page.html", "text/html"),
-    ("/page.css", "page.css", "text/css"),
-    ("/page.js", "page.js", "text/javascript"),
-)
 _LONGEST_SETTINGS = 64 * 1024  # bytes
 _MOST_WAITING = 2  # predictions of one page: one that runs, and the one that is to replace it
-_STALLED_SECONDS = 60
 _SWEEP_SECONDS = 15
-
-Handler = Callable[[Request, Session], Awaitable[Response]]
+_REFUSALS = (HTTPException, InputError, RunFailedError, ClientDisconnect)
 
 
 class Routes:
-    """The application.
-
-    Args:
-        service: does the work.
-
-    Attributes:
-        app: an ASGI application; ``iccld.app.guard.Guard`` goes around it.
-        ending: set when the server ends, so that no video is segmented on.
-        workers: one prediction at a time, whoever asks, and two drawings beside it.
-    """
+    """The addresses of the page; ``app`` is an ASGI application, and ``iccld.app.guard.Guard`` goes around it."""
 
     def __init__(self, service: Service) -> None:
         self._service, self._sessions = service, service.sessions
-        self.ending = threading.Event()
-        self._predicting, self._drawing = Worker("predict", 1), Worker("draw", 2)
-        self.workers = (self._predicting, self._drawing)
-        inner: list[tuple[str, str, Handler]] = [
-            ("POST", "upload", self._upload),
-            ("POST", "segment", self._segment),
-            ("GET", "picture/{index:int}", self._picture),
-            ("GET", "masks", self._masks),
-            ("GET", "clip/{index:int}", self._clip),
-            ("POST", "alive", self._alive),
-            ("POST", "clear", self._clear),
-            ("POST", "end", self._end),
+        # One prediction at a time, whoever asks, and two drawings beside it.
+        self._predicting, self._drawing = ThreadPoolExecutor(1), ThreadPoolExecutor(2)
+        self._predictions: set[Future[Any]] = set()
+        of_session = [
+            Route("/upload", self._upload, methods=["POST"]),
+            Route("/segment", self._segment, methods=["POST"], max_body_size=_LONGEST_SETTINGS),
+            Route("/picture/{index:int}", self._picture),
+            Route("/masks", self._masks),
+            Route("/clip/{index:int}", self._clip),
+            Route("/alive", self._alive, methods=["POST"]),
+            Route("/clear", self._clear, methods=["POST"]),
+            Route("/end", self._end, methods=["POST"]),
         ]
-        routes = [Route(path, _static(name, kind), methods=["GET"]) for path, name, kind in _PAGE]
-        routes.append(Route("/sessions", self._begin, methods=["POST"]))
-        for method, path, handler in inner:
-            routes.append(Route(f"/sessions/{{token}}/{path}", self._within(handler), methods=[method]))
-        self.app = Starlette(routes=routes, lifespan=self._lifespan)
+        self.app = Starlette(
+            routes=[
+                Route("/", _asset("page.html", "text/html")),
+                Route("/page.css", _asset("page.css", "text/css")),
+                Route("/page.js", _asset("page.js", "text/javascript")),
+                Route("/sessions", self._begin, methods=["POST"]),
+                Mount("/sessions/{token}", routes=of_session),
+            ],
+            exception_handlers=dict.fromkeys(_REFUSALS, _refuse),
+            lifespan=self._lifespan,
+        )
         self.app.router.redirect_slashes = False
+
+    def is_idle_within(self, seconds: float) -> bool:
+        """Takes no more work, and tells whether the prediction that runs ends within so many seconds."""
+        for executor in (self._predicting, self._drawing):
+            executor.shutdown(wait=False, cancel_futures=True)
+        return not wait(self._predictions, seconds).not_done
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -94,138 +93,114 @@ class Routes:
         yield
         sweeping.cancel()
 
-    def _within(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        """Finds the session, and turns what is refused into a status with a sentence."""
-
-        async def handle(request: Request) -> Response:
-            session = self._sessions.find(request.path_params["token"])
-            if session is None:
-                return _error(404, "This page was closed meanwhile; load it again")
-            try:
-                return await handler(request, session)
-            except FullError as error:
-                return _error(413, str(error))
-            except (InputError, RunFailedError) as error:
-                return _error(400, str(error))
-            except ClientDisconnect:
-                return Response(status_code=400)
-
-        return handle
+    def _find(self, request: Request) -> Session:
+        session = self._sessions.find(request.path_params["token"])
+        if session is None:
+            raise HTTPException(404, "This page was closed meanwhile; load it again")
+        return session
 
     async def _begin(self, request: Request) -> Response:
         try:
             session = self._sessions.begin()
         except FullError as error:
-            return _error(503, str(error))
-        return JSONResponse({"session": session.token, **self._service.describe()}, 201)
+            raise HTTPException(503, str(error)) from error
+        facts = page_facts(self._service.models, self._sessions.max_upload_bytes)
+        return JSONResponse({"session": session.token, **facts}, 201)
 
-    async def _upload(self, request: Request, session: Session) -> Response:
-        announced = request.headers.get("content-length", "0")
-        if not announced.isdecimal() or int(announced) > self._sessions.max_upload_bytes:
-            raise FullError(f"Files may have {self._sessions.max_upload_bytes / 2**20:g} MiB at most")
-        parts = request.stream()
-        with self._sessions.receive(session, request.query_params.get("name", "")) as file:
-            while True:
-                try:
-                    part = await asyncio.wait_for(anext(parts), _STALLED_SECONDS)
-                except StopAsyncIteration:
-                    break
-                except TimeoutError:
-                    return _error(408, "The file stopped arriving; upload it again")
-                file.write(part)
-            upload = file.done()
-        return JSONResponse({"name": upload.name, "kind": "video" if upload.is_video else "image"}, 201)
+    async def _upload(self, request: Request) -> Response:
+        session = self._find(request)
+        with self._sessions.receive(session, request.query_params.get("name", "")) as write:
+            async for part in request.stream():
+                write(part)
+        assert session.upload is not None
+        kind = "video" if session.upload.is_video else "image"
+        return JSONResponse({"name": session.upload.name, "kind": kind}, 201)
 
-    async def _segment(self, request: Request, session: Session) -> Response:
-        settings = self._service.read_request(await _json(request))
+    async def _segment(self, request: Request) -> Response:
+        session = self._find(request)
+        settings = build(Settings, parse_json(await request.body(), "settings"), "settings")
         if session.working >= _MOST_WAITING:
-            return _error(429, "This page waits for an answer already")
+            raise HTTPException(429, "This page waits for an answer already")
         return StreamingResponse(self._segmenting(session, settings), media_type="application/x-ndjson")
 
-    async def _segmenting(self, session: Session, settings: Any) -> AsyncIterator[str]:
+    async def _segmenting(self, session: Session, settings: Settings) -> AsyncIterator[str]:
         """Lines of JSON until the answer is there; nobody listening ends the work."""
         loop, events = asyncio.get_running_loop(), asyncio.Queue[dict[str, Any] | None]()
         abandoned = threading.Event()
 
-        def tell(event: dict[str, Any] | None) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(events.put_nowait, event)
+        def check() -> None:
+            if abandoned.is_set() or session.ended.is_set():
+                raise InputError("the page was closed")
 
         def progress(name: str, done: int, total: int) -> None:
-            if self.ending.is_set() or abandoned.is_set() or session.ended.is_set():
-                raise InputError("the page was closed")
-            tell({"progress": f"{name}: {done}/{total} frames", "done": done, "total": total})
+            check()
+            event = {"progress": f"{name}: {done}/{total} frames", "done": done, "total": total}
+            loop.call_soon_threadsafe(events.put_nowait, event)
 
         def work() -> dict[str, Any]:
-            if self.ending.is_set() or abandoned.is_set() or session.ended.is_set():
-                raise InputError("the page was closed")
+            check()
             return self._service.segment(session, settings, progress)
 
-        session.working += 1
         future = self._predicting.submit(work)
-        future.add_done_callback(lambda _: tell(None))
+        self._predictions.add(future)
+        future.add_done_callback(self._predictions.discard)
+        result = asyncio.wrap_future(future)
+        result.add_done_callback(lambda _: events.put_nowait(None))
+        session.working += 1
         try:
             while (event := await events.get()) is not None:
                 yield _line(event)
-            yield _line(_outcome(future))
+            yield _line(_outcome(result))
         finally:
             abandoned.set()
-            future.cancel()
+            result.cancel()
             session.working -= 1
 
-    async def _picture(self, request: Request, session: Session) -> Response:
-        query = request.query_params
+    async def _picture(self, request: Request) -> Response:
+        session, query, index = self._find(request), request.query_params, request.path_params["index"]
         opacity = query.get("opacity", "")
-        drawing = self._service.read_drawing(
-            int(opacity) if opacity.isascii() and opacity.isdecimal() and len(opacity) <= 3 else None,
-            query.get("layer"),
-            query.getlist("hidden"),
-        )
-        picture = await self._draw(
-            functools.partial(self._service.picture, session, request.path_params["index"], drawing)
-        )
+        asked = {
+            "opacity": int(opacity) if re.fullmatch("[0-9]{1,3}", opacity) else opacity,
+            "layer": query.get("layer", ""),
+            "hidden": query.getlist("hidden"),
+        }
+        drawing = build(Drawing, asked, "settings")
+        picture = await self._draw(lambda: self._service.picture(session, index, drawing))
         return Response(picture, media_type="image/jpeg")
 
-    async def _masks(self, request: Request, session: Session) -> Response:
-        name, content = await self._draw(functools.partial(self._service.masks, session))
+    async def _masks(self, request: Request) -> Response:
+        session = self._find(request)
+        name, content = await self._draw(lambda: self._service.masks(session))
         headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
         return Response(content, media_type="application/zip", headers=headers)
 
-    async def _clip(self, request: Request, session: Session) -> Response:
-        index = request.path_params["index"]
-        if index >= len(session.clips):
-            return _error(404, "This video is no longer kept; segment it again")
+    async def _clip(self, request: Request) -> Response:
+        session, index = self._find(request), request.path_params["index"]
+        if index >= len(session.clips) or not session.clips[index][0].exists():
+            raise HTTPException(404, "This video is no longer kept; segment it again")
         path, name = session.clips[index]
         kind = "attachment" if "download" in request.query_params else "inline"
-        try:
-            return FileResponse(
-                path,
-                media_type="video/mp4",
-                filename=name,
-                content_disposition_type=kind,
-                stat_result=path.stat(),
-            )
-        except FileNotFoundError:
-            return _error(404, "This video is no longer kept; segment it again")
+        return FileResponse(path, media_type="video/mp4", filename=name, content_disposition_type=kind)
 
-    async def _alive(self, request: Request, session: Session) -> Response:
-        return Response(status_code=204)  # finding the session was all
-
-    async def _clear(self, request: Request, session: Session) -> Response:
-        self._sessions.clear(session)
+    async def _alive(self, request: Request) -> Response:
+        self._find(request)
         return Response(status_code=204)
 
-    async def _end(self, request: Request, session: Session) -> Response:
-        self._sessions.end(session)
+    async def _clear(self, request: Request) -> Response:
+        self._find(request).clear()
+        return Response(status_code=204)
+
+    async def _end(self, request: Request) -> Response:
+        self._sessions.end(self._find(request))
         return Response(status_code=204)
 
     async def _draw(self, job: Callable[[], Any]) -> Any:
-        return await asyncio.wrap_future(self._drawing.submit(job))
+        return await asyncio.get_running_loop().run_in_executor(self._drawing, job)
 
 
-def _static(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
-    """A text of the package, read once: no path of a request ever becomes a path of a file."""
-    content = resources.files("iccld.app").joinpath("assets", name).read_bytes()
+def _asset(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
+    """Answers with a text of the package, read once: no path of a request ever becomes a path of a file."""
+    content = (Path(__file__).parent / "assets" / name).read_bytes()
 
     async def answer(request: Request) -> Response:
         return Response(content, media_type=kind)
@@ -233,22 +208,17 @@ def _static(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
     return answer
 
 
-async def _json(request: Request) -> Any:
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > _LONGEST_SETTINGS:
-            raise InputError("settings are too long")
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InputError("settings are no JSON") from error
+async def _refuse(request: Request, error: Exception) -> Response:
+    """A status with a sentence."""
+    if isinstance(error, HTTPException):
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    return JSONResponse({"error": str(error)}, 413 if isinstance(error, FullError) else 400)
 
 
-def _outcome(future: Any) -> dict[str, Any]:
-    error = future.exception()
+def _outcome(result: asyncio.Future[dict[str, Any]]) -> dict[str, Any]:
+    error = result.exception()
     if error is None:
-        return {"result": future.result()}
+        return {"result": result.result()}
     if isinstance(error, InputError | RunFailedError):
         return {"error": str(error)}
     traceback.print_exception(error, file=sys.stderr)
@@ -257,7 +227,3 @@ def _outcome(future: Any) -> dict[str, Any]:
 
 def _line(event: dict[str, Any]) -> str:
     return json.dumps(event, allow_nan=False) + "\n"
-
-
-def _error(status: int, message: str) -> Response:
-    return JSONResponse({"error": message}, status)

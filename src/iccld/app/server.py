@@ -10,17 +10,26 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from iccld.errors import InputError, how_to_install
 from iccld.exits import run_guarded
 
-if TYPE_CHECKING:
-    from iccld.app.models import AppModel
-    from iccld.app.worker import Worker
-
+SERVER_SETTINGS: dict[str, Any] = {
+    # The implementations in pure Python: the same on every machine, whatever else is installed.
+    "http": "h11",
+    "ws": "none",
+    "loop": "asyncio",
+    # Headers of proxies are not believed.
+    "proxy_headers": False,
+    "server_header": False,
+    "access_log": False,
+    "log_level": "critical",  # connections that are cut at the end are no errors
+    "limit_concurrency": 200,
+    "timeout_graceful_shutdown": 1,
+}
+"""How Uvicorn is run."""
 _DISK_FACTOR = 20  # all files of all pages, in files of the largest size
-_MOST_CONNECTIONS = 200
 _LAST_SECONDS = 2.0  # for a prediction at the end
 
 
@@ -31,9 +40,7 @@ def serve(
     port: int,
     max_upload_mb: int,
     allow_hosts: Sequence[str] = (),
-    device: str = "auto",
-    threads: int = 0,
-    precision: str = "auto",
+    **options: Any,
 ) -> None:
     """Loads models and serves their page until it is interrupted.
 
@@ -46,30 +53,40 @@ def serve(
         port: 0 takes a free one.
         max_upload_mb: larger files are refused.
         allow_hosts: further names under which the page is reached, see ``iccld.app.guard.parse_hosts``.
-        device: see ``iccld.inference.segmenter.load_segmenter``.
-        threads: the same.
-        precision: see ``iccld.inference.segmenter.PredictSettings``.
+        **options: ``device``, ``threads`` and ``precision``, see ``iccld.app.answers.load_models``.
 
     Raises:
         InputError: no such model, Starlette or Uvicorn is missing, or the port cannot be had.
         KeyboardInterrupt: Ctrl-C or SIGTERM; uploads and downloads are gone.
     """
-    _require_packages()
+    try:
+        import uvicorn
+        from starlette.applications import Starlette  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"iccld app needs starlette and uvicorn; {how_to_install('app')}") from error
     with bind(host, port) as listener:
-        from iccld.app.guard import parse_hosts
-        from iccld.app.models import load_models
+        from iccld.app.answers import load_models
+        from iccld.app.guard import Guard, parse_hosts
+        from iccld.app.routes import Routes
+        from iccld.app.service import Service
+        from iccld.app.sessions import Sessions
 
-        allowed = parse_hosts(allow_hosts, listener.getsockname()[1])
-        models = load_models(sources, device=device, threads=threads, precision=precision)
-        workers: list[Worker] = []
-        is_idle = False
+        address, port = listener.getsockname()[:2]
+        allowed = parse_hosts(allow_hosts, port)
+        models = load_models(sources, **options)
+        largest = max_upload_mb * 2**20
+        is_idle = True
         try:
             # On Windows a file that is still open cannot be removed: no reason for an error at the end.
             with tempfile.TemporaryDirectory(prefix="iccld-app-", ignore_cleanup_errors=True) as folder:
+                sessions = Sessions(Path(folder), largest, max_disk_bytes=_DISK_FACTOR * largest)
+                routes = Routes(Service(models, sessions))
+                guard = Guard(routes.app, port=port, allowed=allowed)
+                _greet(address, port)
                 try:
-                    _run(models, Path(folder), listener, max_upload_mb * 2**20, allowed, workers)
+                    uvicorn.Server(uvicorn.Config(guard, **SERVER_SETTINGS)).run(sockets=[listener])
                 finally:
-                    is_idle = all(worker.wait_idle(_LAST_SECONDS) for worker in workers)
+                    is_idle = routes.is_idle_within(_LAST_SECONDS)
         except BaseException as error:
             if is_idle:
                 raise
@@ -77,7 +94,32 @@ def serve(
             _leave(error)
 
 
+def bind(host: str, port: int) -> socket.socket:
+    """Takes a port before the models are loaded: a second program is refused from then on, and early visitors wait.
+
+    Raises:
+        InputError: it is in use, or the address is not one of this machine.
+    """
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            remedy = "end the program that uses it, or give --port another (0: any free one)"
+            raise InputError(f"port {port} is in use; {remedy}") from error
+        remedy = "give --host 127.0.0.1, or 0.0.0.0 for all networks, and --port one from 1024 to 65535"
+        raise InputError(f"cannot listen on host {host!r}, port {port} ({error}); {remedy}") from error
+
+
+def _greet(host: str, port: int) -> None:
+    address = f"[{host}]" if ":" in host else host
+    print(f"iccld app: http://{address}:{port} (Ctrl-C ends it)", flush=True)
+    if not ipaddress.ip_address(host).is_loopback:
+        print("iccld: whoever reaches this machine over the network can use the page", file=sys.stderr)
+
+
 def _leave(error: BaseException) -> None:
+    """Ends the process with the exit code of an error, whatever its threads do."""
+
     def fail() -> int:
         raise error
 
@@ -85,101 +127,3 @@ def _leave(error: BaseException) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Takes a port before the models are loaded.
-
-    Raises:
-        InputError: it is in use, or the address is not one of this machine.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    if os.name != "nt":  # where it would let two programs share a port
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        # From here on a second program is refused, and early visitors wait.
-        listener.listen()
-    except (OSError, OverflowError) as error:
-        listener.close()
-        raise InputError(_explain(host, port, error)) from error
-    return listener
-
-
-def _explain(host: str, port: int, error: Exception) -> str:
-    number = getattr(error, "errno", None)
-    if number == errno.EADDRINUSE:
-        return (
-            f"port {port} is in use; end the program that uses it, or give --port another (0: any free one)"
-        )
-    if number == errno.EACCES:
-        return f"port {port} needs more rights; give --port one from 1024 to 65535"
-    if isinstance(error, OverflowError):
-        return f"port is {port}; give one from 0 to 65535"
-    return f"cannot listen on host {host!r} ({error}); give --host 127.0.0.1, or 0.0.0.0 for all networks"
-
-
-def uvicorn_settings() -> dict[str, Any]:
-    """How Uvicorn is run."""
-    return {
-        # The implementations in pure Python: the same on every machine, whatever else is installed.
-        "http": "h11",
-        "ws": "none",
-        "loop": "asyncio",
-        # Headers of proxies are not believed.
-        "proxy_headers": False,
-        "server_header": False,
-        "access_log": False,
-        "log_level": "critical",  # connections that are cut at the end are no errors
-        "limit_concurrency": _MOST_CONNECTIONS,
-        "timeout_graceful_shutdown": 1,
-    }
-
-
-def _require_packages() -> None:
-    try:
-        import starlette  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"iccld app needs starlette and uvicorn; {how_to_install('app')}") from error
-
-
-def _run(
-    models: Sequence[AppModel],
-    folder: Path,
-    listener: socket.socket,
-    max_upload_bytes: int,
-    allowed: Sequence[str],
-    workers: list[Worker],
-) -> None:
-    import uvicorn
-
-    from iccld.app.answers import AnswerStore
-    from iccld.app.guard import Guard
-    from iccld.app.routes import Routes
-    from iccld.app.service import Service
-    from iccld.app.sessions import Sessions
-
-    store = AnswerStore()
-    sessions = Sessions(
-        folder, store.drop, max_upload_bytes=max_upload_bytes, max_disk_bytes=_DISK_FACTOR * max_upload_bytes
-    )
-    routes = Routes(Service(models, sessions, store))
-    workers += routes.workers
-    host, port = listener.getsockname()[:2]
-    address = f"[{host}]" if ":" in host else host
-    print(f"iccld app: http://{address}:{port} (Ctrl-C ends it)", flush=True)
-    if not ipaddress.ip_address(host).is_loopback:
-        print("iccld: whoever reaches this machine over the network can use the page", file=sys.stderr)
-
-    class Server(uvicorn.Server):
-        """Ends the work for open pages first."""
-
-        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            routes.ending.set()
-            sessions.end_all()
-            await super().shutdown(sockets)
-
-    config = uvicorn.Config(Guard(routes.app, port=port, allowed=allowed), **uvicorn_settings())
-    Server(config).run(sockets=[listener])

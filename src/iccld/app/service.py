@@ -1,114 +1,45 @@
-"""What a page can ask for, without HTTP: segment the upload, draw the answer, pack the masks."""
+"""What a page can ask for, without HTTP: segment the upload, draw the answer, pack the masks, and say what was found.
+
+What is said is plain text and numbers, never HTML.
+"""
 
 from __future__ import annotations
 
-import functools
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from iccld.app.answers import AnswerStore, answer_image
-from iccld.app.downloads import encode_view, pack_masks
-from iccld.app.layers import Drawing, agreement, draw, legend
-from iccld.app.models import AppModel
-from iccld.app.sessions import Session, Sessions
-from iccld.app.uploads import Upload, read_upload
-from iccld.app.video import segment_video
-from iccld.app.words import (
+import numpy as np
+
+from iccld.app.answers import (
     MAX_DRAWS,
     MAX_STEPS,
-    agreement_text,
-    clip_facts,
-    image_facts,
-    legend_facts,
-    page_facts,
+    Answer,
+    Answers,
+    AppModel,
+    Drawing,
+    Settings,
+    answer_image,
+    encode_view,
+    pack_masks,
 )
+from iccld.app.sessions import Session, Sessions
+from iccld.app.uploads import MAX_FRAMES, MAX_PIXELS, Clip, Upload, segment_video
 from iccld.errors import InputError
+from iccld.labels import IGNORE
 
 Progress = Callable[[str, int, int], None]
 """Told a model's name, frames done and frames to do; what it raises ends the work."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a page asks for.
-
-    Attributes:
-        steps: K.
-        draws: N.
-        drawing: how a video is drawn; an image is drawn when its picture is fetched.
-    """
-
-    steps: int
-    draws: int
-    drawing: Drawing
-
-
 class Service:
-    """The work behind the page.
+    """The work behind the page: one or two loaded models, and the open pages."""
 
-    Args:
-        models: one or two, loaded.
-        sessions: the open pages.
-        store: of answers.
-    """
+    def __init__(self, models: Sequence[AppModel], sessions: Sessions) -> None:
+        self.models, self.sessions = tuple(models), sessions
 
-    def __init__(self, models: Sequence[AppModel], sessions: Sessions, store: AnswerStore) -> None:
-        self.models, self.sessions, self._store = tuple(models), sessions, store
-        self._names = {name for model in models for name in model.shown.names}
-
-    def describe(self) -> dict[str, Any]:
-        """What the page needs to know before the first upload."""
-        return page_facts(self.models, self.sessions.max_upload_bytes)
-
-    # -- what comes from outside is read here -------------------------------------------------------------
-
-    def read_request(self, value: Any) -> Request:
-        """Reads the settings of a segmentation.
-
-        Raises:
-            InputError: they are not what the page sends.
-        """
-        if not isinstance(value, Mapping):
-            raise InputError("settings are no object")
-        hidden = value.get("hidden")
-        if not isinstance(hidden, list) or len(hidden) > len(self._names):
-            raise InputError("hidden is no list of class names")
-        return Request(
-            steps=_whole(value.get("steps"), "steps", 1, self._most(0, MAX_STEPS)),
-            draws=_whole(value.get("draws"), "draws", 1, self._most(1, MAX_DRAWS)),
-            drawing=self.read_drawing(value.get("opacity"), value.get("layer"), hidden),
-        )
-
-    def read_drawing(self, opacity: Any, layer: Any, hidden: Sequence[Any]) -> Drawing:
-        """Reads how an answer is drawn; class names that no model knows hide nothing.
-
-        Args:
-            opacity: percent.
-            layer: classes or uncertainty.
-            hidden: names of classes.
-
-        Raises:
-            InputError: they are not what the page sends.
-        """
-        if layer not in ("classes", "uncertainty"):
-            raise InputError("layer is not 'classes' or 'uncertainty'")
-        names = frozenset(name for name in hidden if isinstance(name, str)) & self._names
-        return Drawing(
-            _whole(opacity, "opacity", 0, 100) / 100, cast(Literal["classes", "uncertainty"], layer), names
-        )
-
-    def _most(self, index: int, maximum: int) -> int:
-        return max(maximum, *(model.effective(1, 1)[index] for model in self.models))
-
-    # -- work, off the event loop --------------------------------------------------------------------------
-
-    def segment(self, session: Session, request: Request, progress: Progress) -> dict[str, Any]:
-        """Segments the upload of a session.
-
-        Returns:
-            What the page shows of it.
+    def segment(self, session: Session, settings: Settings, progress: Progress) -> dict[str, Any]:
+        """Segments the upload of a session and gives what the page shows of it.
 
         Raises:
             InputError: there is no upload, or it cannot be segmented; the session's earlier answers are gone.
@@ -116,87 +47,164 @@ class Service:
         upload = session.upload
         if upload is None:
             raise InputError("There is no file here; choose one again")
+        work = self._clip if upload.is_video else self._image
         try:
-            shown = self._clip if upload.is_video else self._image
-            return shown(session, upload, request, progress)
+            # The address of a picture or clip ends in the answer's name, so that browsers fetch a new one.
+            return {"answer": secrets.token_hex(4), **work(session, upload, settings, progress)}
         except Exception:
-            self._forget(session)
+            session.forget()
             raise
-        finally:
-            if session.ended.is_set():  # the page was closed meanwhile
-                self._forget(session)
 
-    def _image(self, session: Session, upload: Upload, request: Request, _: Progress) -> dict[str, Any]:
-        image = read_upload(upload)
-        answers = answer_image(self.models, image, upload.name, steps=request.steps, draws=request.draws)
-        session.answers = self._store.put(answers, replaces=session.answers)
+    def _image(self, session: Session, upload: Upload, settings: Settings, _: Progress) -> dict[str, Any]:
+        image = upload.read()
+        answers = answer_image(self.models, image, upload.name, steps=settings.steps, draws=settings.draws)
+        self.sessions.keep(session, answers)
         both = answers.answers
         return {
             "kind": "image",
-            "answer": session.answers,
-            "facts": [image_facts(answer) for answer in both],
+            "facts": [image_facts(answer, (settings.steps, settings.draws)) for answer in both],
             "agreement": agreement_text(agreement(*both)) if len(both) == 2 else "",
-            "legend": legend_facts(legend(self.models, answers)),
+            "legend": legend(self.models, answers),
         }
 
-    def _clip(self, session: Session, upload: Upload, request: Request, progress: Progress) -> dict[str, Any]:
-        self._forget(session)
+    def _clip(
+        self, session: Session, upload: Upload, settings: Settings, progress: Progress
+    ) -> dict[str, Any]:
+        session.forget()
         facts = []
         stem = upload.name.rpartition(".")[0]
         for number, model in enumerate(self.models, start=1):
+
+            def tell(done: int, total: int, name: str = model.name) -> None:
+                if self.sessions.room() < 0:
+                    raise InputError("There is no room for this video; try again in some minutes")
+                progress(name, done, total)
+
             target = session.folder / f"{secrets.token_hex(8)}.mp4"
-            clip = segment_video(
-                model,
-                upload,
-                target,
-                steps=request.steps,
-                draws=request.draws,
-                drawing=request.drawing,
-                progress=functools.partial(self._check_room, progress, model.name),
-            )
+            clip = segment_video(model, upload, target, settings, tell)
             suffix = f"_model{number}" if len(self.models) > 1 else ""
             session.clips = (*session.clips, (target, f"{stem}_overlay{suffix}.mp4"))
-            facts.append(clip_facts(model, clip, model.effective(request.steps, request.draws)))
-        return {
-            "kind": "video",
-            "answer": secrets.token_hex(4),
-            "facts": facts,
-            "agreement": "",
-            "legend": legend_facts(legend(self.models)),
-        }
-
-    def _check_room(self, progress: Progress, name: str, done: int, total: int) -> None:
-        if self.sessions.room() < 0:
-            raise InputError("There is no room for this video; try again in some minutes")
-        progress(name, done, total)
+            facts.append(clip_facts(model, clip, (settings.steps, settings.draws)))
+        return {"kind": "video", "facts": facts, "agreement": "", "legend": legend(self.models)}
 
     def picture(self, session: Session, index: int, drawing: Drawing) -> bytes:
-        """Draws the answer of one model as JPEG.
-
-        Raises:
-            InputError: there is no such answer, or it had to make room for others.
-        """
-        answers = self._store.get(session.answers)
-        if not 0 <= index < len(answers.answers):
+        """Draws the answer of one model as JPEG; ``InputError`` if there is none any more."""
+        answers = _answers(session)
+        if index >= len(answers.answers):
             raise InputError("There is no such model")
-        return encode_view(draw(answers, index, drawing))
+        return encode_view(answers.draw(index, drawing))
 
     def masks(self, session: Session) -> tuple[str, bytes]:
-        """File name and content of the zip of label maps, colors and uncertainty.
-
-        Raises:
-            InputError: there is no answer, or it had to make room for others.
-        """
-        return pack_masks(self._store.get(session.answers))
-
-    def _forget(self, session: Session) -> None:
-        self._store.drop(session.answers)
-        clips, session.answers, session.clips = session.clips, None, ()
-        for path, _ in clips:
-            path.unlink(missing_ok=True)
+        """File name and content of the zip of masks; ``InputError`` if there is no answer any more."""
+        return pack_masks(_answers(session))
 
 
-def _whole(value: Any, name: str, least: int, most: int) -> int:
-    if type(value) is not int or not least <= value <= most:
-        raise InputError(f"{name} is no whole number from {least} to {most}")
-    return value
+def _answers(session: Session) -> Answers:
+    answers = session.answers
+    if answers is None:
+        raise InputError("This answer is no longer kept; upload the image again")
+    return answers
+
+
+def page_facts(models: Sequence[AppModel], max_upload_bytes: int) -> dict[str, Any]:
+    """What the page needs to know before the first upload."""
+    return {
+        "models": [{"name": model.name, "classes": len(model.shown)} for model in models],
+        "hint": (
+            f"An image of up to {MAX_PIXELS / 1e6:g} million pixels, or a video of which the first {MAX_FRAMES} frames "
+            f"are taken; {max_upload_bytes / 2**20:g} MiB at most. Files stay with this program and are gone when the "
+            "page is closed."
+        ),
+        "max_upload_bytes": max_upload_bytes,
+        "steps": _slider(models, 0, MAX_STEPS),
+        "draws": _slider(models, 1, MAX_DRAWS),
+        "settings_note": " ".join(model.settings_note for model in models if model.settings_note),
+        "legend": legend(models),
+    }
+
+
+def legend(models: Sequence[AppModel], answers: Answers | None = None) -> list[dict[str, Any]]:
+    """The classes of all models, those that occur first and the larger share before the smaller.
+
+    Args:
+        models: of the page.
+        answers: what they said; without, classes are in the order of their models and none occurs.
+
+    Returns:
+        Of each class its name, its RGB color, whether some pixel has it, and its text: ``road 41.2 %``, or
+        ``road 41.2 / 39.9 %`` for two models, with a dash for a model that does not know the class.
+    """
+    shares: list[dict[str, float]] = []
+    for index, model in enumerate(models):
+        counts: np.ndarray = np.zeros(256)
+        if answers is not None:
+            labels = answers.answers[index].labels
+            counts = np.bincount(labels.ravel(), minlength=256) / labels.size
+        shares.append({name: float(counts[i]) for i, name in enumerate(model.shown.names)})
+    colors = {c.name: c.color for model in reversed(models) for c in model.shown.classes}
+    names = dict.fromkeys(name for found in shares for name in found)
+    most = {name: max(found.get(name, 0) for found in shares) for name in names}
+    return [
+        {
+            "name": name,
+            "text": f"{name} {' / '.join(_percent(s.get(name)) for s in shares)} %" if most[name] else name,
+            "color": colors[name],
+            "occurs": most[name] > 0,
+        }
+        for name in sorted(names, key=lambda name: -most[name])
+    ]
+
+
+def agreement(first: Answer, second: Answer) -> float | None:
+    """Share of pixels, in [0, 1], that two models label alike.
+
+    Where their classes differ, the finer ones are folded into the coarser, and pixels of classes that the other
+    model does not know are left out; None if none is left.
+    """
+    fine, coarse = sorted((first, second), key=lambda answer: -len(answer.model.shown))
+    table = np.array(fine.model.shown.lut_to(coarse.model.shown), np.uint8)
+    folded = table[fine.labels]
+    known = (folded != IGNORE) & np.isin(coarse.labels, table)
+    return float((folded == coarse.labels)[known].mean()) if known.any() else None
+
+
+def agreement_text(share: float | None) -> str:
+    """How far two models agree, in words."""
+    if share is None:
+        return "The two models have no class in common."
+    return f"The two models agree on {share * 100:.1f} % of the pixels."
+
+
+def image_facts(answer: Answer, settings: tuple[int, int]) -> str:
+    """Model, time, size and settings of an answer."""
+    height, width = answer.labels.shape
+    return _facts(answer.model, f"{answer.seconds * 1000:.0f} ms", (height, width), settings)
+
+
+def clip_facts(model: AppModel, clip: Clip, settings: tuple[int, int]) -> str:
+    """The same for a video, and whether it was cut."""
+    time = f"{clip.frames} frames, {clip.seconds_per_frame * 1000:.0f} ms each"
+    cut = f"; the video goes on, but only its first {clip.frames} frames are taken" if clip.cut else ""
+    return _facts(model, time, clip.size, settings) + cut
+
+
+def _facts(model: AppModel, time: str, size: tuple[int, int], settings: tuple[int, int]) -> str:
+    steps, draws = model.fixed or settings
+    return (
+        f"{model.name}: {time} on {model.device} for {size[1]}×{size[0]} pixels, K\u00a0=\u00a0{steps}, "
+        f"N\u00a0=\u00a0{draws}"
+    )
+
+
+def _slider(models: Sequence[AppModel], index: int, maximum: int) -> dict[str, Any]:
+    """A slider of K or N; what all models have fixed is shown, but cannot be moved."""
+    fixed = [model.fixed[index] for model in models if model.fixed is not None]
+    free = len(fixed) < len(models)
+    value = 1 if free else fixed[0]
+    return {"value": value, "max": max(maximum, value), "free": free}
+
+
+def _percent(share: float | None) -> str:
+    if share is None:
+        return "–"
+    return "<0.1" if 0 < share < 0.0005 else f"{share * 100:.1f}"

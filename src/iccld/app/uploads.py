@@ -1,25 +1,26 @@
-"""What visitors hand in: where it lies, what it is called, and the limits within which it is read."""
+"""What visitors hand in: the limits within which it is read, and a clip's overlay that browsers play."""
 
 from __future__ import annotations
 
-import os
-import stat
+import time
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from jaxtyping import UInt8
-
+from iccld.app.answers import AppModel, Settings, compose, to_levels
 from iccld.data.image_files import IMAGE_SUFFIXES, image_size, read_image
 from iccld.errors import InputError
-from iccld.inference.inputs import VIDEO_SUFFIXES
+from iccld.inference.inputs import VIDEO_SUFFIXES, InputVideo
+from iccld.inference.rendering import Image
+from iccld.inference.video_source import Container
+from iccld.inference.video_writer import VideoWriter, writing_video
 
 MAX_PIXELS = 40_000_000
 """The largest image or frame: its class probabilities alone are 3 GB with 19 classes."""
-
+MAX_FRAMES = 300
 _LONGEST_NAME = 100
 
 
@@ -27,20 +28,34 @@ _LONGEST_NAME = 100
 class Upload:
     """A file that a visitor handed in.
 
-    Attributes:
-        path: where it lies; the name there is ours.
-        folder: of the visitor's session; ``path`` is directly below it.
-        name: what the visitor calls it, made safe by ``safe_name``; messages and downloads say this.
+    It lies at ``path`` under a name of ours. ``name`` is the visitor's, made safe, for messages and downloads.
     """
 
     path: Path
-    folder: Path
     name: str
 
     @property
     def is_video(self) -> bool:
         """Whether the file's name ends like a video's."""
         return self.path.suffix in VIDEO_SUFFIXES
+
+    @contextmanager
+    def opened(self) -> Iterator[Path]:
+        """Gives the path to a reader, whose ``InputError`` then has the visitor's name in place of the path."""
+        try:
+            if not self.path.exists():
+                raise InputError(f"{self.name}: is no longer here; upload it again")
+            yield self.path
+        except InputError as error:
+            said = str(error).replace(str(self.path), self.name).replace(str(self.path.parent), "")
+            raise InputError(said.replace(self.path.name, self.name)) from error
+
+    def read(self) -> Image:
+        """Reads an image, RGB; ``InputError`` if it has too many pixels or cannot be read."""
+        with self.opened() as path:
+            if path.stat().st_size:  # read_image has a sentence for an empty file
+                check_pixels(self.name, *image_size(path))
+            return read_image(path)
 
 
 def safe_name(name: str) -> str:
@@ -54,39 +69,15 @@ def safe_name(name: str) -> str:
 
 
 def suffix_of(name: str) -> str:
-    """The ending, in lower case, under which an upload is stored; only readers of that kind are tried.
-
-    Raises:
-        InputError: it is the ending of no image and no video.
-    """
+    """The ending of an image or video, in lower case; only readers of that kind are tried. Others are refused."""
     suffix = Path(name).suffix.lower()
     if suffix not in IMAGE_SUFFIXES and suffix not in VIDEO_SUFFIXES:
         raise InputError(f"{name}: is no image and no video by its name; give a PNG, a JPEG or an MP4")
     return suffix
 
 
-def read_upload(upload: Upload, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "h w 3"]:
-    """Reads an uploaded image, RGB, after a look at its size.
-
-    Args:
-        upload: the file.
-        max_pixels: height times width that is still taken.
-
-    Raises:
-        InputError: not this session's file, too many pixels, empty, truncated, damaged or no image.
-    """
-    with opened(upload) as path:
-        if path.stat().st_size:  # read_image has a sentence for an empty file
-            check_pixels(upload.name, *image_size(path), max_pixels=max_pixels)
-        return read_image(path)
-
-
 def check_pixels(name: str, height: int, width: int, *, max_pixels: int = MAX_PIXELS) -> None:
-    """Refuses images and frames that would take too much memory.
-
-    Raises:
-        InputError: more than ``max_pixels``.
-    """
+    """Refuses images and frames of more than ``max_pixels``, which would take too much memory."""
     if height * width > max_pixels:
         raise InputError(
             f"{name}: has {width}×{height} pixels, more than the {max_pixels / 1e6:g} million that are taken here; "
@@ -94,21 +85,57 @@ def check_pixels(name: str, height: int, width: int, *, max_pixels: int = MAX_PI
         )
 
 
-@contextmanager
-def opened(upload: Upload) -> Iterator[Path]:
-    """Gives the path of an upload to whoever reads it, once it is certain that it is one.
+@dataclass(frozen=True)
+class Clip:
+    """What became of a video: how many frames of which height and width, and whether it goes on beyond them."""
+
+    frames: int
+    cut: bool
+    size: tuple[int, int]
+    seconds_per_frame: float
+
+
+def segment_video(
+    model: AppModel,
+    source: Upload,
+    target: Path,
+    settings: Settings,
+    progress: Callable[[int, int], None],
+    *,
+    max_frames: int = MAX_FRAMES,
+) -> Clip:
+    """Writes the overlay of the first frames of a video as MP4, with its times and sound.
+
+    ``progress`` is told the frames done and to do after each; what it raises ends the work.
 
     Raises:
-        InputError: the file does not lie in its session's folder, is a link, or is no regular file; or what is raised
-            in the ``with`` block, with the visitor's name of the file in place of its path.
+        InputError: no picture can be decoded, or frames are too large.
     """
-    try:
-        is_regular = stat.S_ISREG(os.lstat(upload.path).st_mode)
-        if not is_regular or upload.path.resolve().parent != upload.folder.resolve():
-            raise InputError(f"{upload.name}: is not a file that was uploaded here")
-        yield upload.path
-    except FileNotFoundError as error:
-        raise InputError(f"{upload.name}: is no longer here; upload it again") from error
-    except InputError as error:
-        said = str(error).replace(str(upload.path), upload.name).replace(str(upload.folder), "")
-        raise InputError(said.replace(upload.path.name, upload.name)) from error
+    with source.opened() as path, ExitStack() as files:
+        video = files.enter_context(closing(Container(InputVideo(str(path), path.stem))))
+        check_pixels(source.name, *video.size)  # a frame of too many pixels is not even decoded
+        total = min(max_frames, video.num_frames or max_frames)
+        done, cut, spent, size = 0, False, 0.0, (0, 0)
+        writer: VideoWriter | None = None
+        for frame in video.frames():
+            if done == max_frames:
+                cut = True
+                break
+            size = (frame.image.shape[0], frame.image.shape[1])
+            check_pixels(source.name, *size)
+            start = time.perf_counter()
+            prediction = model.predict(frame.image, settings.steps, settings.draws)
+            spent += time.perf_counter() - start
+            levels = to_levels(prediction.relative_uncertainty)
+            picture = compose(frame.image, prediction.labels, levels, model.shown, settings)
+            if writer is None:
+                facts: dict[str, Any] = {
+                    "time_base": video.time_base,
+                    "rate": video.rate,
+                    "pixel_aspect": video.pixel_aspect,
+                }
+                writer = files.enter_context(writing_video(target, size, **facts, sound_of=path))
+            writer.add(picture, frame.pts, frame.duration)
+            done += 1
+            progress(done, max(total, done))
+    return Clip(done, cut, size, spent / done)

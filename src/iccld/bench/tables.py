@@ -78,11 +78,13 @@ class Column:
     """The results of one task; arguments are those of ``plan_tables``.
 
     Attributes:
+        title: of the task.
         by_seed: the results of each variant that has some, by its name.
         variants: by name, in the order of the plan.
     """
 
     def __init__(self, plan: Plan, task: Task, results: list[Result], paces: Paces | None = None) -> None:
+        self.title = task.title
         self.paces = None if paces is None else paces.get(task.name, {})
         self.by_seed: dict[str, dict[int, Result]] = {}
         self.variants: dict[str, Variant] = {}
@@ -104,6 +106,10 @@ class Column:
             *(self.scores(), self.time_to_quality(), self.predictions()),
             *(self.uncertainty(), self.selection(), self.classes()),
         ]
+
+    def mious(self) -> dict[str, list[float]]:
+        """In percent, one for each seed, by the titles of the variants."""
+        return {self.variants[name].title: [r.miou for r in results] for name, results in self.rows()}
 
     def scores(self) -> Table:
         """MIoU, gap closed, cost."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from iccld.bench.engine import Resources, outlook, run_plan
-from iccld.bench.plan import read_plan
-from iccld.bench.results import find_result, read_results
+from iccld.bench.plan import Plan, read_plan
+from iccld.bench.results import Result, find_result, read_results
 from iccld.bench.tables import plan_tables
 from iccld.commands.flags import JsonFile, Threads
 from iccld.commands.output import STDOUT, human_text, write_result
@@ -22,7 +22,7 @@ from iccld.outputs import Places
 
 @dataclass(frozen=True)
 class BenchArgs:
-    """Runs what a plan lacks and writes its tables.
+    """Runs what a plan lacks and writes its tables and a report.
 
     The same command again goes on where it was stopped. Example: iccld bench benchmarks/plans/development.toml
     --roots camvid=data/camvid --jobs 2
@@ -46,7 +46,7 @@ class BenchArgs:
     dry_run: bool = False
     """Only says which runs would be done, and in how many hours."""
     table: bool = False
-    """Only writes the tables of the results that are there."""
+    """Only writes tables and report of the results that are there."""
     json: JsonFile = None
     """Where to write the plan's results and failures."""
 
@@ -70,15 +70,21 @@ class BenchArgs:
         with human_text(self.json):
             failures = [] if self.table else run_plan(plan, runs, resources)
             results = read_results(self.results)
-            text = plan_tables(plan, results)
-            path = write_text(self.results / plan.name / "tables.md", text)
-            print(f"\n{text}\ntables: {path}")
+            self._write_tables(plan, results)
         found = {run.name: find_result(run, results) for run in runs}
         facts = {name: result.facts if result else None for name, result in found.items()}
         write_result(self.json, {"plan": plan.name, "runs": facts, "failures": failures})
         for failure in failures:
             print(f"iccld: error: {failure}", file=sys.stderr)
         return 1 if failures else 0
+
+    def _write_tables(self, plan: Plan, results: list[Result]) -> None:
+        from iccld.bench.page import plan_page
+
+        folder, text = self.results / plan.name, plan_tables(plan, results)
+        path = write_text(folder / "tables.md", text)
+        report = write_text(folder / "report.html", plan_page(plan, results))
+        print(f"\n{text}\ntables: {path}\nreport: {report}")
 
     def _resources(self) -> Resources:
         import torch

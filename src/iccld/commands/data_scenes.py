@@ -30,8 +30,8 @@ class DataScenesArgs:
 
     out: Annotated[Positional[Path], arg(metavar="OUT")]
     """Folder to write to."""
-    look: Literal["game", "camera", "both"] = "both"
-    """game is crisp and vivid, camera imitates photographs, both takes turns."""
+    look: Literal["game", "camera", "night", "both"] = "both"
+    """game is crisp and vivid, camera imitates photographs, night those by street light; both: game and camera."""
     count: Count = 100
     """Number of scenes."""
     height: Annotated[int, Range(48, 16_000)] = 512

@@ -33,7 +33,7 @@ Your own labeled source as well: add --data.source folder --data.source-root MY_
 
 @dataclass(frozen=True)
 class DemoArgs:
-    """Trains on street scenes of a "game" look with labels, and adapts to a "camera" look without.
+    """Trains on labeled street scenes of a game by day, and adapts to unlabeled photographs by night.
 
     Trains source-only, then ICCLD for as many steps, and leaves a report, a table, pictures, curves and both models.
     Example: iccld demo --out runs/demo
@@ -94,7 +94,7 @@ def _report(config: TrainConfig, data: RunData, out: Path) -> None:
     """Writes results, table, pictures and page of both models, and prints what ICCLD gains."""
     from iccld.commands.run_report import load_runs
     from iccld.reporting.curves import curves
-    from iccld.reporting.html.report import write_report
+    from iccld.reporting.report import write_report
     from iccld.reporting.tables import scores_table
 
     assert data.val is not None

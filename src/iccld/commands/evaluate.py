@@ -60,7 +60,7 @@ class EvaluateArgs:
     """Folder of the data set."""
     split: OptionalName = None
     """Part of the data set: val by default, or the only part that there is."""
-    look: Literal["game", "camera"] = "camera"
+    look: Literal["game", "camera", "night"] = "camera"
     """Of street_scenes: which rendering style."""
     predictions: OptionalFolder = None
     """Predicted label maps, to measure without a model."""
@@ -117,11 +117,11 @@ class EvaluateArgs:
         path = self._report_path()
         if path is None:
             return
-        from iccld.reporting.html.report import write_report
-        from iccld.reporting.html.subject import Subject, commit_of
+        from iccld.reporting.record import Subject, commit_of
+        from iccld.reporting.report import write_report
 
         assert record.scores is not None
-        shown = {**facts, "protocol": record.scores.protocol, "commit": commit_of(record)}
+        shown = {**facts, "protocol": record.scores.protocol, "commit": commit_of(record.environment)}
         words = [(name, "" if value is None else _words(value)) for name, value in shown.items()]
         name = Path(self.model).name if self.model else str(self.predictions)
         print(f"report: {write_report(path, [Subject(name, words, record)])}")

@@ -161,7 +161,7 @@ class RankArgs:
         from iccld.inference.rendering import heat_map
         from iccld.inference.segmenter import predict_image
         from iccld.progress import track
-        from iccld.reporting.contact_sheet import contact_sheet
+        from iccld.reporting.figures import contact_sheet
 
         def cells() -> Iterator[Any]:
             for path in track(paths, len(paths), "Contact sheet"):

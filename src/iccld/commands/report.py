@@ -42,7 +42,7 @@ class ReportArgs:
             raise InputError("there is no run to report; give the folder of a run of 'iccld train'")
         from iccld.commands.run_report import find_runs, load_runs
         from iccld.outputs import REPORT
-        from iccld.reporting.html.report import write_report
+        from iccld.reporting.report import write_report
 
         folders = list(dict.fromkeys(path for folder in self.runs for path in find_runs(folder)))
         out = self.out or (self.runs[0] / REPORT if len(self.runs) == 1 else Path(REPORT))

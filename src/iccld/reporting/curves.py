@@ -1,28 +1,22 @@
-"""Curves of training: losses and scores over the steps, for one or several runs."""
+"""Curves of training and of the adversary, from the ``metrics.csv`` of runs."""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from iccld.errors import InputError
-from iccld.reporting.canvas import FAINT_INK, FONT_SIZE, INK, new_figure, save_png
+from iccld.reporting.charts import Chart, Series, save_panels
 from iccld.training.tracking import read_metrics
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Metrics = Mapping[str, Sequence[float]]
 """Metric name → values, with the steps they were taken at under ``step``; NaN where there is none."""
 
-# Okabe and Ito's palette: told apart by color-blind readers too.
-_RUN_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_ACCURACY, _SHARE = "train/discriminator_accuracy_", "train/gradient_share_"
+_DISTANCE, _RELIEF = "train/latent_distance", "train/adversarial_relief"
 
 
 def curves(
@@ -38,42 +32,33 @@ def curves(
         path: the PNG file.
         keys: the metrics, in order; by default ``val/miou`` and everything that begins with ``train/loss``.
 
-    Returns:
-        ``path``.
-
     Raises:
         InputError: a CSV file cannot be read, or no run has any of the metrics.
     """
     tables = {name: m if isinstance(m, Mapping) else read_table(Path(m)) for name, m in runs.items()}
-    present = list(dict.fromkeys(key for table in tables.values() for key in table if key != "step"))
-    if keys is None:
-        keys = [k for k in present if k == "val/miou"] + [k for k in present if k.startswith("train/loss")]
-    shown = [key for key in keys if key in present]
-    if not shown:
+    charts = list(training_charts(tables, keys).values())
+    if not charts:
         raise InputError(f"{', '.join(runs)}: no metrics to draw; let the runs log some steps first")
-    num_columns = 2 if len(shown) == 4 else min(3, len(shown))
-    num_rows = math.ceil(len(shown) / num_columns)
-    figure = new_figure(3.4 * num_columns, 2.3 * num_rows + 0.35)
-    figure.set_layout_engine("constrained")
+    num_columns = 2 if len(charts) == 4 else min(3, len(charts))
     last_step = max(max(table["step"], default=1) for table in tables.values())
-    for place, key in enumerate(shown, start=1):
-        axes = figure.add_subplot(num_rows, num_columns, place)
-        for index, table in enumerate(tables.values()):
-            if key in table:
-                _draw_curve(axes, table["step"], table[key], _RUN_COLORS[index % len(_RUN_COLORS)])
-        # One range for all: a panel of few points still shows when they were taken.
-        axes.set_xlim(-0.015 * last_step, 1.015 * last_step)
-        _dress_axes(axes, key, is_bottom=place > len(shown) - num_columns)
-    _draw_run_legend(figure, list(tables))
-    return save_png(figure, path)
+    return save_panels(charts, path, num_columns, last_step, run_names=list(tables))
+
+
+def draw_adversary(metrics: str | os.PathLike[str], path: str | os.PathLike[str]) -> Path:
+    """Draws what the adversary did, from a run's ``metrics.csv``, to a PNG file; see ``adversary_charts``.
+
+    Raises:
+        InputError: the file cannot be read, or its run had no adversary.
+    """
+    table = read_table(Path(metrics))
+    charts = adversary_charts(table)
+    if not charts:
+        raise InputError(f"{metrics}: its run had no adversary; nothing to draw")
+    return save_panels(charts, path, 2, table["step"][-1])
 
 
 def read_table(path: Path) -> dict[str, list[float]]:
-    """Reads a run's ``metrics.csv`` as columns, NaN where a row has no figure.
-
-    Raises:
-        InputError: the file is missing or no table of numbers.
-    """
+    """Reads a run's ``metrics.csv`` as columns, NaN where a row has no figure; ``InputError`` if it cannot be read."""
     rows = read_metrics(path)
     if not rows:
         raise InputError(f"{path}: has no rows; give the metrics.csv of a run")
@@ -81,40 +66,58 @@ def read_table(path: Path) -> dict[str, list[float]]:
     return {name: [float(row.get(name, "nan")) for row in rows] for name in names}
 
 
-def _draw_curve(axes: Axes, steps: Sequence[float], values: Sequence[float], color: str) -> None:
-    """A line; one of many points is drawn faintly under its running mean."""
-    step, value = np.asarray(steps, float), np.asarray(values, float)
-    kept = np.isfinite(value)
-    step, value = step[kept], value[kept]
-    if len(value) < 30:
-        axes.plot(step, value, color=color, linewidth=1.6, marker="o", markersize=3.5)
-        return
-    axes.plot(step, value, color=color, linewidth=0.7, alpha=0.25)
-    axes.plot(step, running_mean(value, reach=max(1, len(value) // 50)), color=color, linewidth=1.6)
+def training_charts(tables: Mapping[str, Metrics], keys: Sequence[str] | None = None) -> dict[str, Chart]:
+    """The charts of ``keys``, or of mIoU and losses, by metric; each has a curve for every run with finite values.
+
+    The color of a curve is the position of its run among the tables.
+    """
+    present = dict.fromkeys(key for table in tables.values() for key in table if key != "step")
+    if keys is None:
+        keys = [k for k in present if k == "val/miou"] + [k for k in present if k.startswith("train/loss")]
+    charts = {}
+    for key in keys:
+        series = (
+            Series(name, table["step"], table[key], index)
+            for index, (name, table) in enumerate(tables.items())
+            if key in table
+        )
+        # mIoU starts at zero: half a point should not look like a cliff.
+        charts[key] = Chart(_title_of(key), _drawable(series), low=0 if key == "val/miou" else None)
+    return {key: chart for key, chart in charts.items() if chart.series}
 
 
-def running_mean(values: np.ndarray, *, reach: int) -> np.ndarray:
-    """The mean of each value and of up to ``reach`` neighbors on either side."""
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    index = np.arange(len(values))
-    first, end = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
-    return np.asarray((sums[end] - sums[first]) / (end - first))
+def adversary_charts(table: Metrics) -> list[Chart]:
+    """The charts of a run's adversary; none if the run had no adversary.
+
+    They show the discriminator's accuracy in each domain beside chance, the sliced Wasserstein distance between source
+    and target latents, the share of each loss in the gradients at the denoised latents, and the relief of the
+    adversary's weight.
+    """
+
+    def of(keys: Iterable[str], prefix: str = "") -> tuple[Series, ...]:
+        named = ((key, key.removeprefix(prefix).replace("_", " ")) for key in keys if key in table)
+        return _drawable(Series(n, table["step"], table[k], i) for i, (k, n) in enumerate(named))
+
+    accuracies = of((f"{_ACCURACY}{domain}" for domain in ("source", "mixed", "target")), _ACCURACY)
+    if not accuracies:
+        return []
+    chance = (1 / len(accuracies), "chance")
+    shares = [key for key in table if key.startswith(_SHARE) and any(value > 0 for value in table[key])]
+    charts = [
+        Chart("discriminator accuracy", accuracies, 0, 1, chance),
+        Chart("distance of source and target latents", of([_DISTANCE], "train/"), low=0),
+        Chart("share of each loss in the gradient at the latents", of(shares, _SHARE), 0, 1, stacked=True),
+        Chart("relief of the adversary (1: none)", of([_RELIEF], "train/"), 0, 1.05),
+    ]
+    return [chart for chart in charts if chart.series]
 
 
-def _dress_axes(axes: Axes, key: str, *, is_bottom: bool) -> None:
-    axes.set_title(title_of(key), fontsize=FONT_SIZE + 1, color=INK, loc="left")
-    axes.grid(color="#e6e6e6", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=FONT_SIZE - 1, labelcolor=FAINT_INK)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color("#bbbbbb")
-    if is_bottom:
-        axes.set_xlabel("step", fontsize=FONT_SIZE - 1, color=FAINT_INK)
+def _drawable(series: Iterable[Series]) -> tuple[Series, ...]:
+    return tuple(s for s in series if np.isfinite(s.values).any())
 
 
-def title_of(key: str) -> str:
-    """Turns a logged key into words: ``train/loss_seg_source`` → segmentation loss, source."""
+def _title_of(key: str) -> str:
+    """Turns a logged key into words: ``train/loss_seg_source`` becomes "segmentation loss, source"."""
     if key == "val/miou":
         return "mIoU on validation images, %"
     name = key.split("/", 1)[-1]
@@ -123,18 +126,3 @@ def title_of(key: str) -> str:
     kind, _, domain = name.removeprefix("loss_").partition("_")
     kind = "segmentation" if kind == "seg" else kind
     return f"{kind} loss, {domain.replace('_', ' ')}" if domain else f"{kind} loss"
-
-
-def _draw_run_legend(figure: Figure, names: Sequence[str]) -> None:
-    from matplotlib.lines import Line2D
-
-    colors = [_RUN_COLORS[i % len(_RUN_COLORS)] for i in range(len(names))]
-    figure.legend(
-        handles=[Line2D([], [], color=c, linewidth=2, label=n) for n, c in zip(names, colors, strict=True)],
-        loc="outside upper left",
-        ncols=len(names),
-        frameon=False,
-        fontsize=FONT_SIZE,
-        labelcolor=INK,
-        handlelength=1.4,
-    )

@@ -18,10 +18,7 @@ from iccld import __version__
 def describe_environment(threads: int, device: str, precision: str) -> dict[str, Any]:
     """All that a report says of where and how it was made: code, machine, versions, command and date.
 
-    Args:
-        threads: CPU threads of torch.
-        device: cpu, cuda or mps.
-        precision: bf16 or fp32.
+    ``threads`` are those of torch, ``device`` is cpu, cuda or mps, and ``precision`` bf16 or fp32.
     """
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -37,12 +34,7 @@ def describe_environment(threads: int, device: str, precision: str) -> dict[str,
 
 
 def resumed_environment(first: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """What a report says of a run that goes on: where it was begun, and each time it was resumed.
-
-    Args:
-        first: of the run so far; empty if unknown.
-        now: of this process, see ``describe_environment``.
-    """
+    """Adds to the environment of a run so far, which may be empty, that it is resumed in that of this process."""
     entry = {key: now[key] for key in ("date", "command", "commit", "changed")}
     return {**first, "resumed": [*first.get("resumed", []), entry]}
 
@@ -75,21 +67,13 @@ def describe_machine(threads: int, device: str) -> dict[str, Any]:
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    facts = {
-        "cpu": name,
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "device": device,
-        "torch": torch.__version__,
-    }
-    if device == "cuda":
-        facts["gpu"] = torch.cuda.get_device_name()
-    return facts
+    facts = {"cpu": name, "cores": os.cpu_count(), "threads": threads, "device": device}
+    gpu = {"gpu": torch.cuda.get_device_name()} if device == "cuda" else {}
+    return {**facts, "torch": torch.__version__, **gpu}
 
 
 def describe_code() -> dict[str, Any]:
     """The commit of this package's checkout, and whether files differ from it; nulls outside of one."""
-    nothing = {"commit": None, "changed": None}
 
     def git(*words: str) -> str | None:
         command = ["git", "-C", str(Path(__file__).parent), *words]
@@ -100,6 +84,6 @@ def describe_code() -> dict[str, Any]:
 
     # An installed package may lie inside the user's own repository, whose commit says nothing about it.
     if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
-        return nothing
+        return {"commit": None, "changed": None}
     commit, changes = git("rev-parse", "--short", "HEAD"), git("status", "--porcelain", "--", "..")
     return {"commit": commit, "changed": None if changes is None else bool(changes)}

@@ -7,7 +7,6 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
@@ -55,11 +54,11 @@ def draw_examples(
     space: LabelSpace,
     settings: PredictSettings | None = None,
 ) -> tuple[Example, ...]:
-    """Predicts the chosen images and draws their panels.
+    """Predicts the chosen images and draws their panels; truth and errors where a choice was measured.
 
     Args:
         model: its answers are folded into ``space``.
-        dataset: truth and errors are drawn where a choice was measured.
+        dataset: holds the images.
         choices: which images.
         space: of the protocol, or of the model where nothing is measured.
         settings: how to predict; as it was measured, so that pictures and scores agree.
@@ -95,35 +94,20 @@ def error_map(answer: UInt8[np.ndarray, "h w"], truth: UInt8[np.ndarray, "h w"])
 
 def photo_uri(image: UInt8[np.ndarray, "h w 3"]) -> str:
     """A picture as a small JPEG in a data URI."""
-    height, width = _small(image.shape[0], image.shape[1])
-    if (height, width) != image.shape[:2]:
-        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-    return _uri(Image.fromarray(image), "jpeg")
+    return _uri(Image.fromarray(image), Image.Resampling.BOX, "JPEG", quality=_QUALITY)
 
 
 def labels_uri(labels: UInt8[np.ndarray, "h w"], palette: Sequence[tuple[int, int, int]]) -> str:
     """A label map as a small PNG with a palette in a data URI; values beyond the palette are black."""
-    height, width = _small(labels.shape[0], labels.shape[1])
-    if (height, width) != labels.shape:
-        labels = np.asarray(
-            cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8
-        )
     picture = Image.fromarray(labels)
     colors = np.zeros((256, 3), np.uint8)
     colors[: len(palette)] = palette
     picture.putpalette(colors.tobytes())
-    return _uri(picture, "png")
+    return _uri(picture, Image.Resampling.NEAREST, "PNG", optimize=True)
 
 
-def _small(height: int, width: int) -> tuple[int, int]:
-    factor = min(1.0, _LONGEST_SIDE / max(height, width))
-    return max(1, round(height * factor)), max(1, round(width * factor))
-
-
-def _uri(picture: Image.Image, kind: str) -> str:
+def _uri(picture: Image.Image, method: Image.Resampling, kind: str, **options: int) -> str:
+    picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), method)
     data = io.BytesIO()
-    if kind == "jpeg":
-        picture.save(data, format="JPEG", quality=_QUALITY)
-    else:
-        picture.save(data, format="PNG", optimize=True)
-    return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
+    picture.save(data, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"

@@ -1,28 +1,35 @@
-"""Figures as PNG files: grids of images, truths and predictions; ``curves`` of training."""
+"""Sheets of pictures as PNG files: images, label maps and uncertainty in rows, with captions and a legend."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
+from jaxtyping import UInt8
 
-from iccld.inference.rendering import colorize
+from iccld.inference.rendering import colorize, heat_map
 from iccld.labels import LabelSpace
-from iccld.reporting.canvas import FONT_SIZE, INK, new_figure, save_png
-from iccld.reporting.curves import curves
+from iccld.reporting.charts import DPI, FONT_SIZE, INK, new_figure, save_png
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Panel = np.ndarray | None
 """An RGB image (uint8, h w 3), a label map (integers, h w), an uncertainty map (floats in [0, 1], h w), or
 None for an empty place."""
-__all__ = ["Panel", "curves", "prediction_grid"]
+Picture = UInt8[np.ndarray, "_ _ 3"]
+"""RGB; pictures of one sheet may differ in size."""
+Color = tuple[int, int, int]
+
+_EDGE, _GAP, _HEADING = 10, 8, 38  # pixels
+_LINE = round(FONT_SIZE * 1.3 * DPI / 72)  # pixels from one line of a caption to the next
 
 
 def prediction_grid(
@@ -41,119 +48,156 @@ def prediction_grid(
         path: the PNG file.
         label_space: names and colors of the label maps; other values, 255 among them, are black.
         panel_width: inches.
-
-    Returns:
-        ``path``.
     """
     assert rows
-    assert all(len(row) == len(columns) for row in rows), "every row has one panel per column"
-    gap, title, edge = 0.05, 0.26, 0.06
-    heights = [panel_width * _aspect(row) for row in rows]
-    width = 2 * edge + len(columns) * panel_width + (len(columns) - 1) * gap
-    entries = _legend_entries(rows, label_space)
-    has_heat = any(_is_heat(panel) for row in rows for panel in row)
-    bar = 1.9 if has_heat else 0.0
-    legend_height, legend_columns = legend_size(entries, width - 2 * edge - bar)
-    legend_height = max(legend_height, 0.42 if has_heat else 0.0)
-    height = title + sum(heights) + gap * (len(rows) - 1) + 2 * edge + legend_height
-    figure = new_figure(width, height)
-    top = height - title
-    for row, row_height in zip(rows, heights, strict=True):
-        for column, panel in enumerate(row):
-            if panel is not None:
-                left = edge + column * (panel_width + gap)
-                box = (left / width, (top - row_height) / height, panel_width / width, row_height / height)
-                _draw_panel(figure.add_axes(box), panel, label_space)
-        top -= row_height + gap
-    for column, text in enumerate(columns):
-        center = edge + column * (panel_width + gap) + panel_width / 2
-        figure.text(
-            center / width,
-            1 - title / 2 / height,
-            text,
-            ha="center",
-            va="center",
-            size=FONT_SIZE + 1,
-            color=INK,
-        )
-    if entries:
-        draw_legend(figure, entries, legend_columns, edge / width, (edge + legend_height - 0.06) / height)
-    if has_heat:
-        _draw_heat_scale(figure, width, height, edge, legend_height)
-    return save_png(figure, path)
-
-
-# -- panels ------------------------------------------------------------------------------------------
-
-
-def _is_heat(panel: Panel) -> bool:
-    return panel is not None and panel.ndim == 2 and panel.dtype.kind == "f"
-
-
-def _is_labels(panel: Panel) -> bool:
-    return panel is not None and panel.ndim == 2 and panel.dtype.kind in "iu"
-
-
-def _aspect(row: Sequence[Panel]) -> float:
-    """Height over width of a row's panels."""
-    shapes = {panel.shape[:2] for panel in row if panel is not None}
-    assert len(shapes) == 1, f"the panels of a row differ in size: {sorted(shapes)}"
-    height, width = shapes.pop()
-    return float(height / width)
-
-
-def _draw_panel(axes: Axes, panel: np.ndarray, space: LabelSpace) -> None:
-    axes.set_axis_off()
-    if _is_heat(panel):
-        axes.imshow(panel, cmap="magma", vmin=0, vmax=1, aspect="auto")
-    else:
-        axes.imshow(colorize(panel.astype(np.uint8), space) if _is_labels(panel) else panel, aspect="auto")
-
-
-# -- legends -----------------------------------------------------------------------------------------
-
-
-def _legend_entries(
-    rows: Sequence[Sequence[Panel]], space: LabelSpace
-) -> list[tuple[str, tuple[float, float, float]]]:
-    """Names and colors of the classes in the label maps, then what black stands for if there is any."""
     found: set[int] = set()
+    heat: list[tuple[str, Color]] = []
+    cells: list[tuple[Picture | None, str]] = []
+    cell_width = round(panel_width * DPI)
     for row in rows:
+        assert len(row) == len(columns), "every row has one panel per column"
+        shapes = {panel.shape[:2] for panel in row if panel is not None}
+        assert len(shapes) == 1, f"the panels of a row differ in size: {sorted(shapes)}"
         for panel in row:
-            if panel is not None and _is_labels(panel):
-                found.update(int(value) for value in np.unique(panel))
-    entries = [
-        (c.name, (c.color[0] / 255, c.color[1] / 255, c.color[2] / 255))
-        for index, c in enumerate(space.classes)
-        if index in found
-    ]
-    return [*entries, ("not labeled", (0.0, 0.0, 0.0))] if found - set(range(len(space))) else entries
+            picture = panel
+            if panel is not None and panel.ndim == 2 and panel.dtype.kind == "f":
+                picture = heat_map(panel.astype(np.float32))
+                heat = [("sure", (0, 0, 0)), ("uncertain", (252, 253, 191))]
+            elif panel is not None and panel.ndim == 2:
+                found.update(np.unique(panel).tolist())
+                picture = colorize(panel.astype(np.uint8), label_space)
+            cells.append((None if picture is None else scaled(picture, cell_width), ""))
+    entries = [(c.name, c.color) for index, c in enumerate(label_space.classes) if index in found]
+    entries += [("not labeled", (0, 0, 0))] if found - set(range(len(label_space))) else []
+    return draw_page(cells, path, len(columns), cell_width, headings=columns, entries=entries + heat)
 
 
-def legend_size(entries: Sequence[tuple[str, object]], width: float) -> tuple[float, int]:
-    """Height in inches and number of columns of a legend that fits the width."""
-    if not entries:
-        return 0.0, 1
-    longest = max(len(name) for name, _ in entries)
-    most = max(1, min(len(entries), int(width / (0.34 + 0.062 * longest))))
-    num_rows = math.ceil(len(entries) / most)
+def contact_sheet(
+    cells: Iterable[Picture],
+    captions: Iterable[str],
+    path: str | os.PathLike[str],
+    *,
+    columns: int = 3,
+    cell_width: int = 480,
+    rows_per_page: int = 8,
+) -> list[Path]:
+    """Draws pictures in rows, each with its caption below.
+
+    Pages are drawn one after the other, so that ``cells`` may be made on the way and few are in memory.
+
+    Args:
+        cells: RGB pictures of any size; each is scaled to the width of a cell. Pages hold them from left to right and
+            from top to bottom.
+        captions: one for each, of one or more lines; lines that are too long lose their middle.
+        path: the PNG file; further pages are called ``NAME_2.png`` and on. Those of an earlier, longer sheet are
+            removed.
+        columns: pictures in a row.
+        cell_width: pixels.
+        rows_per_page: rows of pictures on a page.
+
+    Returns:
+        The pages.
+    """
+    path = Path(path)
+    pages: list[Path] = []
+    pairs = ((scaled(cell, cell_width), text) for cell, text in zip(cells, captions, strict=True))
+    while page := list(islice(pairs, columns * rows_per_page)):
+        target = _page_path(path, len(pages) + 1)
+        draw_page(page, target, min(columns, len(page)) if not pages else columns, cell_width)
+        pages.append(target)
+    number = len(pages) + 1
+    while (stale := _page_path(path, number)).exists():
+        stale.unlink()
+        number += 1
+    return pages
+
+
+def scaled(picture: Picture, width: int) -> Picture:
+    """Scales a picture to a width in pixels; its shape stays."""
+    height = max(1, round(picture.shape[0] * width / picture.shape[1]))
+    method = cv2.INTER_AREA if width < picture.shape[1] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=method), dtype=np.uint8)
+
+
+def draw_page(
+    cells: Sequence[tuple[Picture | None, str]],
+    path: str | os.PathLike[str],
+    columns: int,
+    cell_width: int,
+    *,
+    headings: Sequence[str] = (),
+    entries: Sequence[tuple[str, Color]] = (),
+) -> Path:
+    """Draws one page of cells: pictures as wide as a cell, in pixels, or None for an empty place, and their captions.
+
+    ``headings`` stand above the columns, from the first one on; ``entries`` are the names and colors of the legend.
+    """
+    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    picture_heights = [max(0 if p is None else p.shape[0] for p, _ in row) for row in rows]
+    num_lines = [max(len(text.splitlines()) for _, text in row) for row in rows]
+    steps = [h + (n and n * _LINE + 6) + _GAP for h, n in zip(picture_heights, num_lines, strict=True)]
+    width = 2 * _EDGE + columns * cell_width + (columns - 1) * _GAP
+    legend_height, legend_columns = _legend_size([name for name, _ in entries], width - 2 * _EDGE)
+    top = _EDGE + (_HEADING if headings else 0)
+    height = top + sum(steps) - _GAP + _EDGE + legend_height
+    canvas = np.full((height, width, 3), 255, np.uint8)
+    figure = new_figure(width / DPI, height / DPI)
+    for column, text in enumerate(headings):
+        left = _EDGE + column * (cell_width + _GAP)
+        figure.text(left / width, 1 - _EDGE / height, text, va="top", size=FONT_SIZE + 1, color=INK)
+    with warnings.catch_warnings():
+        # The font lacks many scripts; file names in them show boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        for row, step in zip(rows, steps, strict=True):
+            for column, (picture, text) in enumerate(row):
+                left, bottom = _EDGE + column * (cell_width + _GAP), top
+                if picture is not None:
+                    bottom = top + picture.shape[0]
+                    canvas[top:bottom, left : left + cell_width] = picture
+                for index, line in enumerate(text.splitlines()):
+                    _write(figure, line, left / width, 1 - (bottom + 4 + index * _LINE) / height, cell_width)
+            top += step
+        if entries:
+            _draw_legend(figure, entries, legend_columns, _EDGE / width, legend_height / height)
+        figure.figimage(canvas, 0, 0)
+        return save_png(figure, path)
+
+
+def _page_path(path: Path, number: int) -> Path:
+    return path if number == 1 else path.with_stem(f"{path.stem}_{number}")
+
+
+def _write(figure: Figure, line: str, x: float, y: float, longest: float) -> None:
+    """Writes a line, without its middle where it is longer than so many pixels: the ends of file names tell more."""
+    # File names may hold dollar signs, which would otherwise start a formula.
+    text = figure.text(x, y, line, ha="left", va="top", size=FONT_SIZE, color=INK, parse_math=False)
+    kept = len(line)
+    while kept > 1 and (width := text.get_window_extent().width) > longest:
+        kept = max(1, min(kept - 1, int(kept * longest / width)))
+        head = (kept - 1) // 3
+        text.set_text(f"{line[:head]}…{line[len(line) - (kept - 1 - head) :]}")
+
+
+def _legend_size(names: Sequence[str], width: float) -> tuple[int, int]:
+    """Height in pixels and number of columns of a legend that fits the width."""
+    if not names:
+        return 0, 1
+    most = max(1, min(len(names), int(width / DPI / (0.34 + 0.062 * max(map(len, names))))))
+    num_rows = math.ceil(len(names) / most)
     # As few columns as that many rows allow, so that the last column is not left short.
-    return 0.08 + 0.16 * num_rows, math.ceil(len(entries) / num_rows)
+    return round((0.12 + 0.16 * num_rows) * DPI), math.ceil(len(names) / num_rows)
 
 
-def draw_legend(
-    figure: Figure,
-    entries: Sequence[tuple[str, tuple[float, float, float]]],
-    num_columns: int,
-    left: float,
-    top: float,
+def _draw_legend(
+    figure: Figure, entries: Sequence[tuple[str, Color]], num_columns: int, left: float, top: float
 ) -> None:
-    """Draws names beside their colors; ``left`` and ``top`` are shares of the figure's size."""
+    """Draws names beside their colors, with its corner at shares of the figure's size."""
     from matplotlib.patches import Patch
 
     figure.legend(
         handles=[
-            Patch(facecolor=color, edgecolor="#00000040", linewidth=0.5, label=n) for n, color in entries
+            Patch(facecolor=(r / 255, g / 255, b / 255), edgecolor="#00000040", linewidth=0.5, label=name)
+            for name, (r, g, b) in entries
         ],
         loc="upper left",
         bbox_to_anchor=(left, top),
@@ -162,26 +206,6 @@ def draw_legend(
         fontsize=FONT_SIZE - 1,
         labelcolor=INK,
         handlelength=1.1,
-        handleheight=1.1,
-        handletextpad=0.5,
-        columnspacing=1.2,
-        labelspacing=0.35,
-        borderpad=0,
         borderaxespad=0,
+        labelspacing=0.35,
     )
-
-
-def _draw_heat_scale(figure: Figure, width: float, height: float, edge: float, legend_height: float) -> None:
-    """A small bar at the lower right that says what the colors of the uncertainty mean."""
-    length, thickness = 1.7, 0.1
-    left, bottom = width - edge - length, edge + legend_height - 0.08 - thickness
-    axes = figure.add_axes((left / width, bottom / height, length / width, thickness / height))
-    axes.imshow(np.linspace(0, 1, 256)[None], cmap="magma", aspect="auto", extent=(0, 1, 0, 1))
-    axes.set_yticks([])
-    axes.set_xticks([0, 1], ["sure", "uncertain"])
-    axes.tick_params(length=0, pad=2, labelsize=FONT_SIZE - 1, labelcolor=INK)
-    first, last = axes.get_xticklabels()
-    first.set_horizontalalignment("left")
-    last.set_horizontalalignment("right")
-    for spine in axes.spines.values():
-        spine.set_visible(False)

@@ -1,18 +1,20 @@
-"""``report.json``: what a report shows of a run beside its settings and metrics, measured once and kept with it."""
+"""What a report is about: a run's folder as it stands, or one evaluation; and ``report.json``, what was measured."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from iccld.documents import Length, Range, build, read_json, reason
 from iccld.errors import InputError
 from iccld.escaping import shortened
-from iccld.files import write_json
+from iccld.files import write_json, write_text
 from iccld.inference.trust import Trust
 from iccld.metrics import Scores
+from iccld.reporting.curves import read_table
+from iccld.reporting.templates import render
 
 RECORD = "report.json"
 _LARGEST_RECORD = 64_000_000
@@ -37,7 +39,7 @@ class Calibration:
 
     @classmethod
     def of(cls, trust: Trust) -> Calibration:
-        """Reads what was gathered."""
+        """Takes what an evaluation gathered."""
         bins = trust.reliability
         pixels = [int(n) for n in bins.pixels.tolist()]
 
@@ -90,8 +92,8 @@ class Record:
     scores: Scores | None = None
     no_scores: str = ""
     calibration: Calibration | None = None
-    examples: tuple[Example, ...] = ()
-    legend: tuple[tuple[str, tuple[int, int, int]], ...] = ()
+    examples: Annotated[tuple[Example, ...], Length(1000)] = ()
+    legend: Annotated[tuple[tuple[str, tuple[_Channel, _Channel, _Channel]], ...], Length(254)] = ()
 
     def write(self, folder: Path) -> Path:
         """Writes the file of a run's folder."""
@@ -105,34 +107,166 @@ def has_findings(record: Record) -> bool:
 
 
 def read_record(folder: Path) -> Record | None:
-    """Reads the record of a run's folder; None where there is none.
-
-    Raises:
-        InputError: the file is no such record.
-    """
+    """Reads the record of a run's folder; None where there is none, and ``InputError`` if the file is another one."""
     path = folder / RECORD
     if not path.exists():
         return None
     try:
         value = read_json(path, limit=_LARGEST_RECORD, longest_text=_LARGEST_RECORD)
-        content = build(_Content, value, "record")
-        scores = None if content.scores is None else Scores.from_json(content.scores)
+        if not isinstance(value, dict) or "scores" not in value:
+            raise InputError("it has no scores")
+        scores = None if value["scores"] is None else Scores.from_json(value["scores"])
+        return replace(build(Record, value | {"scores": None}, "record"), scores=scores)
     except InputError as error:
         raise InputError(
             f"{path}: is no record of a report ({reason(error, path)}); remove it, and 'iccld report' measures again"
         ) from error
-    return Record(**{**vars(content), "scores": scores})
+
+
+def write_readme(folder: Path, *, command: str) -> Path:
+    """Writes ``README.txt``: what each file of a run's folder is for, and the command that trains it."""
+    return write_text(folder / "README.txt", render("run_readme.txt.j2", run=str(folder), command=command))
 
 
 @dataclass(frozen=True)
-class _Content:
-    """A record as it is written."""
+class Subject:
+    """A run or an evaluation.
 
-    environment: Mapping[str, Any]
-    measured_on: str
-    scores: Mapping[str, Any] | None
-    no_scores: str
-    calibration: Calibration | None
-    examples: Annotated[tuple[Example, ...], Length(1000)]
-    legend: Annotated[tuple[tuple[str, tuple[_Channel, _Channel, _Channel]], ...], Length(254)]
-    step: int | None = None
+    Attributes:
+        name: tells it from the others on the page.
+        facts: names and values for the headline, in order.
+        record: what was measured.
+        table: the columns of ``metrics.csv``; empty for an evaluation.
+        unfinished: how far an unfinished run is; empty otherwise.
+        method: of a run.
+    """
+
+    name: str
+    facts: Sequence[tuple[str, str]]
+    record: Record
+    table: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    unfinished: str = ""
+    method: str = ""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The data of a run, as its settings name them."""
+
+    source: str
+    source_split: str
+    source_look: str
+    target: str
+    target_split: str
+    target_look: str
+
+    def name_of(self, domain: str, note: str = "") -> str:
+        """Names the data set of a domain, source or target; a note follows the look of generated scenes."""
+        name = str(getattr(self, domain))
+        return f"{name}, {getattr(self, f'{domain}_look')} look{note}" if name == "street_scenes" else name
+
+
+@dataclass(frozen=True)
+class _Model:
+    backbone: str
+    diffusion: bool
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What a report takes from ``run.json``."""
+
+    steps: int
+    seed: int
+    method: str
+    data: Data
+    model: _Model
+    preset: str = ""
+
+
+def comparable(subjects: Sequence[Subject]) -> bool:
+    """Whether all that have scores were measured on the same images by the same protocol."""
+    return len({(s.record.scores.measure, s.record.measured_on) for s in subjects if s.record.scores}) <= 1
+
+
+def is_run(folder: Path) -> bool:
+    """Whether ``iccld train`` began a run in a folder."""
+    return (folder / "run.json").is_file()
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The settings of a run, as ``run.json`` has them.
+
+    Raises:
+        InputError: there are none, or they cannot be read.
+    """
+    path = folder / "run.json"
+    if not path.exists():
+        what = "holds no run.json" if folder.is_dir() else "no such folder"
+        raise InputError(f"{folder}: {what}; give the folder of a run of 'iccld train'")
+    try:
+        settings: dict[str, Any] = read_json(path)
+        build(_Settings, settings, "settings", others=True)
+    except InputError as error:
+        raise InputError(
+            f"{path}: cannot be read ({reason(error, path)}); give the folder of a run"
+        ) from error
+    return settings
+
+
+def read_run(folder: Path, *, name: str | None = None, record: Record | None = None) -> Subject:
+    """Reads a run's folder, finished or not.
+
+    Args:
+        folder: of the run.
+        name: on the page; the folder's if not given.
+        record: instead of the one in the folder.
+
+    Raises:
+        InputError: no run, or one that has logged nothing yet.
+    """
+    settings = build(_Settings, read_settings(folder), "settings", others=True)
+    if not (folder / "metrics.csv").is_file():
+        raise InputError(f"{folder}: holds no metrics.csv; let the run go on for some steps")
+    table = read_table(folder / "metrics.csv")
+    record = record or read_record(folder) or Record()
+    last = int(table["step"][-1])
+    finished = last >= settings.steps and (folder / "model.safetensors").is_file()
+    if has_findings(record) and record.step not in (None, last):
+        # Figures of a shorter run beside curves that went on would be taken for those of the last step.
+        words = f"those of step {record.step} were measured before the run went on"
+        record = Record(record.environment, no_scores=words)
+    return Subject(
+        name or folder.resolve().name,
+        _facts(settings, record, last, finished),
+        record,
+        table,
+        "" if finished else f"{last} of {settings.steps} steps",
+        settings.method,
+    )
+
+
+def commit_of(environment: Mapping[str, Any]) -> str:
+    """The commit of an environment, or of a time that a run was resumed, in words; empty if unknown."""
+    commit = environment.get("commit")
+    return f"{commit}{' with changes' if environment.get('changed') else ''}" if commit else ""
+
+
+def _facts(settings: _Settings, record: Record, step: int, finished: bool) -> list[tuple[str, str]]:
+    data, model = settings.data, settings.model
+    source = f"{data.name_of('source')}, {data.source_split}"
+    target = f"{data.name_of('target')}, {data.target_split}"
+    return [
+        ("method", settings.method),
+        ("preset", settings.preset),
+        ("labeled data", target if settings.method == "oracle" else source),
+        ("target", "not used" if settings.method == "source_only" else target),
+        ("measured on", record.measured_on),
+        ("protocol", record.scores.protocol if record.scores else ""),
+        ("seed", str(settings.seed)),
+        ("steps", f"{step} of {settings.steps}"),
+        ("weights", f"EMA teacher of the last step, {step}; no label chose it" if finished else ""),
+        ("backbone", f"{model.backbone}{'' if model.diffusion else ', no diffusion'}"),
+        ("commit", commit_of(record.environment) or ("unknown" if record.environment else "")),
+        ("date", str(record.environment.get("date", ""))),
+    ]

@@ -1,33 +1,103 @@
-"""The files of a model as they are published: weights, configuration without paths of one machine, card."""
+"""The files of a model as they are published: weights, configuration without paths of one machine, and the card.
+
+The card, README.md, says what the model was trained on, what was measured, and what it is not for. Every figure comes
+from the run's own files; what they do not hold is said to be not measured.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from iccld.documents import build
 from iccld.errors import InputError
 from iccld.files import read_bounded, write_atomic, write_json, write_text
+from iccld.labels import LabelSpace, protocol_of
 from iccld.models.hub import check_repo_id
 from iccld.models.iccld import ICCLD
 from iccld.models.storage import CONFIG, WEIGHTS, find_model, read_config
-from iccld.reporting.model_card import model_card
+from iccld.reporting.record import Data
+from iccld.reporting.templates import render
 from iccld.training.tracking import read_metrics
 
 _CARD = "README.md"
 _FOLDERS = ("source_root", "target_root", "scene_cache", "cache")
 
 
-def write_release(source: str, repo_id: str, *, license: str | None = None) -> Callable[[Path], list[str]]:
-    """Makes ready what is published of a model.
+@dataclass(frozen=True)
+class _Data(Data):
+    val_split: str
+    crop: tuple[int, int]
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class _Model:
+    pretrained: str
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What the card takes from the record of a training."""
+
+    method: str
+    preset: str
+    step: int
+    steps: int
+    seed: int
+    weights: str
+    data: _Data
+    model: _Model
+
+
+def model_card(
+    config: Mapping[str, Any], rows: Sequence[Mapping[str, str]], *, repo_id: str, license: str | None = None
+) -> str:
+    """Writes the card: Markdown with YAML front matter, in which names are text, never markup.
 
     Args:
-        source: folder of a saved model, or a hub id.
-        repo_id: where it will lie.
-        license: of the weights; None if none is stated.
+        config: of the model: its ``config.json``.
+        rows: of the run's ``metrics.csv``; empty where it is not there.
+        repo_id: where the model will lie.
+        license: identifier of the weights' license, as the hub has it; None if there is none yet.
+
+    Raises:
+        InputError: what is recorded of the training is incomplete or of other types.
+    """
+    from markupsafe import Markup
+
+    space = LabelSpace.from_dict(config["label_space"])
+    recorded = config.get("training")
+    training = build(_Training, recorded, "training", others=True) if recorded else None
+    return render(
+        "model_card.md.j2",
+        repo_id=repo_id,
+        code_id=Markup(repo_id),  # code of Markdown shows an escape; the identifier was checked
+        space=space,
+        protocol=protocol_of(space),
+        training=training,
+        source=training and training.data.name_of("source", " (generated)"),
+        target=training and training.data.name_of("target", " (generated)"),
+        backbone=config["model"]["backbone"],
+        figures=_figures(training, rows) if training else {},
+        license=license,
+    )
+
+
+def _figures(training: _Training, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
+    """The evaluation of the weights themselves: of the step at which they were saved."""
+    step = str(training.step)
+    row: Mapping[str, str] = next((r for r in rows if r.get("step") == step and "val/miou" in r), {})
+    return {k.removeprefix("val/"): float(v) for k, v in row.items() if k.startswith("val/")}
+
+
+def write_release(source: str, repo_id: str, *, license: str | None = None) -> Callable[[Path], list[str]]:
+    """Makes ready what is published of a model, a folder or hub id, under a name on the hub.
 
     Returns:
         A function that writes the files to a folder and gives their names. It refuses a folder that holds files of
@@ -41,10 +111,7 @@ def write_release(source: str, repo_id: str, *, license: str | None = None) -> C
     folder = find_model(source)
     config, metrics = _without_paths(read_config(folder)), folder / "metrics.csv"
     card = model_card(
-        config,
-        read_metrics(metrics) if metrics.is_file() else [],
-        repo_id=repo_id,
-        license=license,
+        config, read_metrics(metrics) if metrics.is_file() else [], repo_id=repo_id, license=license
     )
 
     def write(out: Path) -> list[str]:
@@ -64,9 +131,7 @@ def _refuse_to_overwrite(model: Path, out: Path) -> None:
     earlier = card.is_file() and b"library_name: iccld" in read_bounded(card, 1_000_000)
     there = [name for name in (WEIGHTS, CONFIG, _CARD) if (out / name).exists()]
     if there and not earlier:
-        raise InputError(
-            f"{out / there[0]}: is there already and is of no earlier card; choose another folder"
-        )
+        raise InputError(f"{out / there[0]}: exists and is of no earlier release; choose another folder")
 
 
 def _without_paths(value: Any, name: str = "") -> Any:

@@ -1,19 +1,14 @@
-"""Tables of scores: plain text, markdown, and colored in a terminal."""
+"""Tables of scores: aligned text and Markdown."""
 
 from __future__ import annotations
 
-import math
-import os
-import sys
+import io
 from collections.abc import Mapping, Sequence
-from typing import TextIO, cast
 
 from iccld.errors import InputError
-from iccld.escaping import DrawingStream, in_markdown, visible
+from iccld.escaping import in_markdown, visible
 from iccld.metrics import Scores
-
-_ABSENT = "–"
-_TOTALS = ("mIoU", "pixel accuracy")
+from iccld.reporting.templates import number, signed
 
 
 def scores_table(scores: Mapping[str, Scores], *, markdown: bool = False) -> str:
@@ -36,60 +31,52 @@ def scores_table(scores: Mapping[str, Scores], *, markdown: bool = False) -> str
             f"protocols {', '.join(protocols)}" if len(protocols) > 1 else f"other classes of {protocols[0]}"
         )
         raise InputError(f"scores of {which} cannot share a table; make one for each")
-    columns = [_column(s) for s in scores.values()]
+    columns = [{**s.iou, "mIoU": s.miou, "pixel accuracy": s.pixel_accuracy} for s in scores.values()]
     headings = ["class", *scores]
-    if len(columns) > 1:
-        headings.append("gain")
     rows = []
     for name in columns[0]:
         values = [column.get(name) for column in columns]
-        cells = [name, *(_percent(v) for v in values)]
-        rows.append([*cells, _gain(values[0], values[-1])] if len(values) > 1 else cells)
-    return _markdown(headings, rows) if markdown else _plain(headings, rows)
+        rows.append([name, *(number(v) for v in values)])
+        if len(columns) > 1:
+            has_both = values[0] is not None and values[-1] is not None
+            rows[-1].append(signed(values[-1] - values[0] if has_both else None))  # type: ignore[operator]
+    if len(columns) > 1:
+        headings.append("gain")
+    if markdown:
+        return _markdown(headings, rows)
+    return _text(headings, rows, num_totals=2)
 
 
 def print_scores(scores: Scores) -> None:
-    """Prints IoU and accuracy of each class and the means: colored in a terminal, aligned text elsewhere."""
-    headings = ["class", "IoU %", "accuracy %"]
-    rows = [[n, _percent(v), _percent(scores.accuracy[n])] for n, v in scores.iou.items()]
-    means = ["mean", _percent(scores.miou), _percent(scores.mean_accuracy)]
+    """Prints IoU and accuracy of each class and the means as aligned text."""
+    rows = [[n, number(v), number(scores.accuracy[n])] for n, v in scores.iou.items()]
+    rows.append(["mean", number(scores.miou), number(scores.mean_accuracy)])
+    table = _text(["class", "IoU %", "accuracy %"], rows, num_totals=1)
     images = f"{scores.num_images} image{'' if scores.num_images == 1 else 's'}"
     closing = (
-        f"mIoU {_percent(scores.miou)} %, pixel accuracy {_percent(scores.pixel_accuracy)} % "
-        f"({scores.protocol}, {images})"
+        f"mIoU {number(scores.miou)} %, pixel accuracy {number(scores.pixel_accuracy)} % "
+        f"({visible(scores.protocol)}, {images})"
     )
-    if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
-        _print_rich(headings, rows, means, closing)
-    else:
-        print(_plain(headings, [*rows, means], num_totals=1), closing, sep="\n")
+    print(table, closing, sep="\n")
 
 
-def _column(scores: Scores) -> dict[str, float | None]:
-    return {**scores.iou, **dict(zip(_TOTALS, (scores.miou, scores.pixel_accuracy), strict=True))}
+def _text(headings: Sequence[str], rows: Sequence[Sequence[str]], *, num_totals: int) -> str:
+    """An aligned table whose last rows are totals."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
-
-def _percent(value: float | None) -> str:
-    return _ABSENT if value is None or math.isnan(value) else f"{value:.1f}"
-
-
-def _gain(first: float | None, last: float | None) -> str:
-    if first is None or last is None or math.isnan(first) or math.isnan(last):
-        return _ABSENT
-    # Rounding before the sign keeps "-0.0" out.
-    return f"{round(last - first, 1) + 0.0:+.1f}"
-
-
-def _plain(headings: Sequence[str], rows: Sequence[Sequence[str]], *, num_totals: int = len(_TOTALS)) -> str:
-    headings, rows = [visible(h) for h in headings], [[visible(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in (headings, *rows)) for i in range(len(headings))]
-
-    def line(row: Sequence[str]) -> str:
-        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
-        return "  ".join(cells).rstrip()
-
-    rule = "  ".join("─" * width for width in widths)
-    body, totals = rows[:-num_totals], rows[-num_totals:]
-    return "\n".join([line(headings), rule, *map(line, body), rule, *map(line, totals)])
+    table = Table(box=box.SIMPLE, show_edge=False, show_footer=True, pad_edge=False)
+    totals = zip(*rows[-num_totals:], strict=True)
+    for index, (heading, total) in enumerate(zip(headings, totals, strict=True)):
+        footer = Text("\n".join(map(visible, total)))
+        table.add_column(Text(visible(heading)), footer=footer, justify="right" if index else "left")
+    for row in rows[:-num_totals]:
+        table.add_row(*(Text(visible(cell)) for cell in row))
+    stream = io.StringIO()
+    Console(file=stream, width=10_000, color_system=None).print(table)
+    return stream.getvalue().rstrip("\n")
 
 
 def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -97,25 +84,6 @@ def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return "| " + " | ".join(row) + " |"
 
     headings, rows = [in_markdown(h) for h in headings], [[in_markdown(cell) for cell in row] for row in rows]
-    body, totals = rows[: -len(_TOTALS)], rows[-len(_TOTALS) :]
-    bold = [[f"**{cell}**" for cell in row] for row in totals]
+    body, bold = rows[:-2], [[f"**{cell}**" for cell in row] for row in rows[-2:]]
     rule = "|---|" + "---:|" * (len(headings) - 1)
     return "\n".join([line(headings), rule, *map(line, body), *map(line, bold)])
-
-
-def _print_rich(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], means: Sequence[str], closing: str
-) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
-    for index, (heading, mean) in enumerate(zip(headings, means, strict=True)):
-        table.add_column(heading, footer=mean, justify="right" if index else "left")
-    for row in rows:
-        table.add_row(*(Text(visible(cell)) for cell in row))
-    console = Console(highlight=False, file=cast(TextIO, DrawingStream("stdout")))
-    console.print(table)
-    console.print(visible(closing), style="bold", markup=False)

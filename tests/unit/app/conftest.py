@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iccld.app.answers import AnswerStore
-from iccld.app.models import AppModel
+from iccld.app.answers import AppModel
 from iccld.app.service import Service
 from iccld.app.sessions import Sessions
 from iccld.app.uploads import Upload
@@ -52,7 +51,7 @@ def make_model() -> Callable[..., AppModel]:
 @pytest.fixture
 def make_upload() -> Callable[..., Upload]:
     """An upload of a file where it lies."""
-    return lambda path, name="": Upload(path, path.parent, name or path.name)
+    return lambda path, name="": Upload(path, name or path.name)
 
 
 class Client:
@@ -106,17 +105,16 @@ def serve(make_model: Callable[..., AppModel], tmp_path: Path) -> Callable[..., 
 
         from iccld.app.guard import Guard
         from iccld.app.routes import Routes
-        from iccld.app.server import bind, uvicorn_settings
+        from iccld.app.server import SERVER_SETTINGS, bind
 
         root = tmp_path / "sessions"
         root.mkdir()
-        store = AnswerStore()
         sizes = {"max_upload_bytes": 2**20, "max_disk_bytes": 2**22} | limits
-        service = Service(models or [make_model()], Sessions(root, store.drop, **sizes), store)
+        service = Service(models or [make_model()], Sessions(root, **sizes))
         with bind("127.0.0.1", 0) as listener:
             port = listener.getsockname()[1]
             guard = Guard(Routes(service).app, port=port, allowed=allowed)
-            server = uvicorn.Server(uvicorn.Config(guard, **uvicorn_settings()))
+            server = uvicorn.Server(uvicorn.Config(guard, **SERVER_SETTINGS))
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
             thread.start()
             try:

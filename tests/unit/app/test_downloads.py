@@ -8,9 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from iccld.app.answers import answer_image
-from iccld.app.downloads import encode_view, pack_masks
-from iccld.app.models import AppModel
+from iccld.app.answers import AppModel, answer_image, encode_view, pack_masks
 from iccld.inference.label_ids import index_to_id
 from iccld.inference.rendering import colorize, heat_map
 from iccld.labels import CAMVID11, CITYSCAPES19

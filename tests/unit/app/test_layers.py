@@ -5,9 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from iccld.app.answers import Answers, answer_image
-from iccld.app.layers import Drawing, agreement, compose, draw, legend
-from iccld.app.models import AppModel
+from iccld.app.answers import Answers, AppModel, Drawing, answer_image, compose
+from iccld.app.service import agreement, legend
 from iccld.inference.rendering import heat_map
 from iccld.labels import CAMVID11, CITYSCAPES19, LabelSpace
 
@@ -24,23 +23,23 @@ def _compose(**drawing: object) -> np.ndarray:
 
 def test_opacity_goes_from_the_image_to_the_colors() -> None:
     colors = np.array(CITYSCAPES19.palette, np.uint8)[LABELS]
-    np.testing.assert_array_equal(_compose(opacity=0.0), IMAGE)
-    np.testing.assert_array_equal(_compose(opacity=1.0), colors)
+    np.testing.assert_array_equal(_compose(opacity=0), IMAGE)
+    np.testing.assert_array_equal(_compose(opacity=100), colors)
     half = (IMAGE.astype(float) + colors) / 2
-    np.testing.assert_allclose(_compose(opacity=0.5), half, atol=0.51)
+    np.testing.assert_allclose(_compose(opacity=50), half, atol=0.51)
 
 
 def test_hidden_classes_show_the_image_in_either_layer() -> None:
     for layer in ("classes", "uncertainty"):
-        hidden = _compose(opacity=1.0, layer=layer, hidden=frozenset(["road"]))
+        hidden = _compose(opacity=100, layer=layer, hidden=("road",))
         np.testing.assert_array_equal(hidden[0], IMAGE[0])
-        np.testing.assert_array_equal(hidden[1], _compose(opacity=1.0, layer=layer)[1])
+        np.testing.assert_array_equal(hidden[1], _compose(opacity=100, layer=layer)[1])
         assert (hidden[1] != IMAGE[1]).any()
 
 
 def test_uncertainty_is_the_heat_that_predict_writes() -> None:
     np.testing.assert_array_equal(
-        _compose(opacity=1.0, layer="uncertainty"), heat_map(LEVELS.astype(np.float32) / 255)
+        _compose(opacity=100, layer="uncertainty"), heat_map(LEVELS.astype(np.float32) / 255)
     )
 
 
@@ -52,7 +51,7 @@ def _answers(models: list[AppModel], red: np.ndarray) -> Answers:
 def test_drawing_asks_no_model_again(make_model: Make) -> None:
     model = make_model()
     answers = _answers([model], LABELS)
-    pictures = [draw(answers, 0, Drawing(opacity)) for opacity in (0.2, 0.9)]
+    pictures = [answers.draw(0, Drawing(opacity)) for opacity in (20, 90)]
     assert (pictures[0] != pictures[1]).any()
     assert len(model.segmenter.calls) == 1
 
@@ -60,25 +59,25 @@ def test_drawing_asks_no_model_again(make_model: Make) -> None:
 def test_legend_has_what_occurs_first_with_its_share(make_model: Make) -> None:
     models = [make_model()]
     entries = legend(models, _answers(models, LABELS))
-    assert [(e.name, e.shares) for e in entries[:3]] == [("road", (0.5,)), ("sky", (0.25,)), ("car", (0.25,))]
-    assert [e.text for e in entries[:4]] == ["road 50.0 %", "sky 25.0 %", "car 25.0 %", "sidewalk"]
-    assert entries[0].color == CITYSCAPES19.palette[ROAD]
-    assert [e.occurs for e in entries] == [True] * 3 + [False] * 16
-    assert [e.name for e in legend(models)] == list(CITYSCAPES19.names), "before the first answer"
+    assert [e["name"] for e in entries[:3]] == ["road", "sky", "car"]
+    assert [e["text"] for e in entries[:4]] == ["road 50.0 %", "sky 25.0 %", "car 25.0 %", "sidewalk"]
+    assert entries[0]["color"] == CITYSCAPES19.palette[ROAD]
+    assert [e["occurs"] for e in entries] == [True] * 3 + [False] * 16
+    assert [e["name"] for e in legend(models)] == list(CITYSCAPES19.names), "before the first answer"
 
 
 def test_tiny_shares_are_not_called_none(make_model: Make) -> None:
     models, labels = [make_model()], np.zeros((100, 100))
     labels[0, 0] = CAR
-    assert legend(models, _answers(models, labels))[1].text == "car <0.1 %"
+    assert legend(models, _answers(models, labels))[1]["text"] == "car <0.1 %"
 
 
 def test_legend_of_two_models_with_different_classes(make_model: Make) -> None:
     models = [make_model(), make_model(CAMVID11, "other")]
-    entries = {e.name: e for e in legend(models, _answers(models, np.zeros((4, 4))))}
+    entries = {e["name"]: e["text"] for e in legend(models, _answers(models, np.zeros((4, 4))))}
     first = CAMVID11.names[0]
-    assert entries["road"].shares == (1.0, 1.0 if first == "road" else 0.0)
-    assert entries["terrain"].shares == (0.0, None)
+    assert entries["road"] == f"road 100.0 / {100 if first == 'road' else 0:.1f} %"
+    assert entries["terrain"] == "terrain", "a class without a pixel has no shares"
     assert set(entries) == set(CITYSCAPES19.names) | set(CAMVID11.names)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from iccld.app.models import AppModel, in_colors_of, load_models, short_names
+from iccld.app.answers import AppModel, in_colors_of, load_models, short_names
 from iccld.inference.exported import ExportedSegmenter, Facts
 from iccld.labels import CITYSCAPES19, LabelSpace
 from iccld.models.iccld import ICCLD
@@ -24,7 +24,7 @@ def _exported() -> AppModel:
 
 def test_exported_models_keep_their_settings() -> None:
     model = _exported()
-    assert model.effective(1, 1) == model.fixed == (4, 2)
+    assert model.fixed == (4, 2)
     assert model.predict(np.zeros((40, 50, 3), np.uint8), 1, 1).labels.shape == (40, 50)
     assert model.settings_note == "m.onnx is an exported file: K = 4 and N = 2 are fixed in it."
 
@@ -41,7 +41,6 @@ def test_loading(saved: Path) -> None:
     model, same = load_models([str(saved), str(saved)], device="cpu")
     assert (model.name, model.device, model.fixed) == ("plain (1)", "cpu", None)
     assert same.name == "plain (2)"
-    assert model.effective(3, 2) == (3, 2)
     assert model.settings_note == "plain (1) was trained without diffusion: K and N change nothing."
 
 

@@ -15,10 +15,6 @@ def test_free_port_is_taken_and_then_in_use() -> None:
     bind("127.0.0.1", port).close()
 
 
-@pytest.mark.parametrize(
-    ("host", "port", "said"),
-    [("127.0.0.1", 70000, "port is 70000"), ("192.0.2.1", 0, r"cannot listen on host '192\.0\.2\.1'")],
-)
-def test_addresses_that_cannot_be_had(host: str, port: int, said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        bind(host, port)
+def test_addresses_that_cannot_be_had() -> None:
+    with pytest.raises(InputError, match=r"cannot listen on host '192\.0\.2\.1', port 0"):
+        bind("192.0.2.1", 0)

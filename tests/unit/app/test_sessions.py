@@ -1,10 +1,12 @@
 from __future__ import annotations
 
-import os
+import contextlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from iccld.app.answers import Answers
 from iccld.app.sessions import FullError, Session, Sessions
 from iccld.errors import InputError
 
@@ -22,21 +24,36 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def forgotten() -> list[str | None]:
-    return []
+def sessions(tmp_path: Path, clock: Clock) -> Sessions:
+    limits = {"max_upload_bytes": 100, "max_disk_bytes": 250, "max_answer_bytes": 3000}
+    return Sessions(tmp_path, **limits, max_sessions=3, clock=clock)
 
 
-@pytest.fixture
-def sessions(tmp_path: Path, clock: Clock, forgotten: list[str | None]) -> Sessions:
-    return Sessions(
-        tmp_path, forgotten.append, max_upload_bytes=100, max_disk_bytes=250, max_sessions=3, clock=clock
-    )
+def _store(sessions: Sessions, session: Session, *parts: bytes, name: str = "a.png") -> None:
+    with sessions.receive(session, name) as write:
+        for part in parts:
+            write(part)
 
 
-def _store(sessions: Sessions, session: Session, content: bytes, name: str = "a.png") -> None:
-    with sessions.receive(session, name) as file:
-        file.write(content)
-        file.done()
+def _answers(size: int) -> Answers:
+    return Answers("a.png", np.zeros((size, 1, 3), np.uint8), ())
+
+
+def test_answers_of_the_page_that_was_silent_longest_make_room(sessions: Sessions, clock: Clock) -> None:
+    first, second, third = (sessions.begin() for _ in range(3))
+    for session in (first, second):
+        sessions.keep(session, _answers(500))
+    clock.now = 1
+    sessions.find(first.token)
+    sessions.keep(third, _answers(500))
+    assert first.answers is not None
+    assert second.answers is None
+    sessions.keep(third, _answers(5000))
+    assert third.answers is not None, "the newest are kept, whatever their size"
+    assert first.answers is None
+    sessions.keep(third, _answers(500))
+    sessions.keep(first, _answers(500))
+    assert third.answers is not None, "new answers of a page replace its old ones"
 
 
 def test_a_session_is_found_by_its_token_alone(sessions: Sessions) -> None:
@@ -52,7 +69,7 @@ def test_a_session_is_found_by_its_token_alone(sessions: Sessions) -> None:
 def test_an_upload_replaces_what_was_there(sessions: Sessions) -> None:
     session = sessions.begin()
     _store(sessions, session, b"first")
-    _store(sessions, session, b"second", "../../etc/b.JPG")
+    _store(sessions, session, b"second", name="../../etc/b.JPG")
     assert session.upload is not None
     assert [path.read_bytes() for path in session.folder.iterdir()] == [b"second"]
     assert session.upload.name == "b.JPG"
@@ -65,16 +82,14 @@ def test_an_upload_replaces_what_was_there(sessions: Sessions) -> None:
 def test_what_is_no_image_by_name_is_not_taken(sessions: Sessions, name: str) -> None:
     session = sessions.begin()
     with pytest.raises(InputError, match="is no image and no video by its name"):
-        sessions.receive(session, name)
+        _store(sessions, session, b"x", name=name)
     assert not list(session.folder.iterdir())
 
 
 def test_limits_hold_for_what_arrives(sessions: Sessions) -> None:
     first, second, third = sessions.begin(), sessions.begin(), sessions.begin()
-    with sessions.receive(first, "a.png") as file:
-        file.write(bytes(90))
-        with pytest.raises(FullError, match="larger than"):
-            file.write(bytes(11))
+    with pytest.raises(FullError, match="larger than"):
+        _store(sessions, first, bytes(90), bytes(11))
     assert not list(first.folder.iterdir()), "half a file is removed"
     assert first.upload is None
     _store(sessions, first, bytes(100))
@@ -87,16 +102,18 @@ def test_limits_hold_for_what_arrives(sessions: Sessions) -> None:
 
 def test_a_file_that_stops_arriving_is_removed(sessions: Sessions) -> None:
     session = sessions.begin()
-    with sessions.receive(session, "a.png") as file:
-        file.write(b"half")
+    with contextlib.suppress(ConnectionError), sessions.receive(session, "a.png") as write:
+        write(b"half")
+        raise ConnectionError
+    assert session.upload is None
     assert not list(session.folder.iterdir())
 
 
-def test_silent_sessions_end(sessions: Sessions, clock: Clock, forgotten: list[str | None]) -> None:
+def test_silent_sessions_end(sessions: Sessions, clock: Clock) -> None:
     silent, alive, busy = sessions.begin(), sessions.begin(), sessions.begin()
-    silent.answers, busy.working = "key", 1
+    busy.working = 1
     _store(sessions, silent, b"x")
-    silent.answers = "key"
+    sessions.keep(silent, _answers(10))
     clock.now = 500
     sessions.find(alive.token)
     clock.now = 601
@@ -104,7 +121,7 @@ def test_silent_sessions_end(sessions: Sessions, clock: Clock, forgotten: list[s
     assert sessions.find(silent.token) is None
     assert silent.ended.is_set()
     assert not silent.folder.exists()
-    assert forgotten[-1] == "key"
+    assert silent.answers is None
     assert sessions.find(alive.token) is alive
     assert sessions.find(busy.token) is busy
 
@@ -117,10 +134,3 @@ def test_too_many_pages(sessions: Sessions, clock: Clock) -> None:
     sessions.find(first.token)
     sessions.begin()  # the silent ones gave way
     assert len(sessions) == 2
-
-
-def test_everything_goes_at_the_end(sessions: Sessions, tmp_path: Path) -> None:
-    for _ in range(3):
-        _store(sessions, sessions.begin(), b"x")
-    sessions.end_all()
-    assert os.listdir(tmp_path) == []

@@ -8,10 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from iccld.app.layers import Drawing
-from iccld.app.models import AppModel
-from iccld.app.uploads import Upload, check_pixels
-from iccld.app.video import segment_video
+from iccld.app.answers import AppModel, Settings
+from iccld.app.uploads import Upload, check_pixels, segment_video
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19
 
@@ -32,9 +30,9 @@ def _write(path: Path, *, frames: int = 6, size: tuple[int, int] = (48, 64), cod
 
 
 def _segment(model: AppModel, source: Path, target: Path, **options: object):
-    drawing = Drawing(opacity=1.0)
-    upload = Upload(source, source.parent, source.name)
-    return segment_video(model, upload, target, steps=1, draws=1, drawing=drawing, **options)
+    progress = options.pop("progress", lambda done, total: None)
+    upload = Upload(source, source.name)
+    return segment_video(model, upload, target, Settings(opacity=100), progress, **options)
 
 
 def _decode(path: Path) -> tuple[str, float, list[np.ndarray]]:
@@ -104,6 +102,6 @@ def test_frames_of_too_many_pixels_are_not_decoded(
     make_model: Callable[..., AppModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("iccld.inference.video_source.Container.frames", lambda self: pytest.fail("decoded"))
-    monkeypatch.setattr("iccld.app.video.check_pixels", partial(check_pixels, max_pixels=1000))
+    monkeypatch.setattr("iccld.app.uploads.check_pixels", partial(check_pixels, max_pixels=1000))
     with pytest.raises(InputError, match=r"^a\.mp4: has 64×48 pixels"):
         _segment(make_model(), _write(tmp_path / "a.mp4"), tmp_path / "out.mp4")

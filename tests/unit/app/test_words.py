@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from iccld.app.models import AppModel
-from iccld.app.video import Clip
-from iccld.app.words import agreement_text, clip_facts, page_facts
+from iccld.app.answers import AppModel
+from iccld.app.service import agreement_text, clip_facts, page_facts
+from iccld.app.uploads import Clip
 from iccld.labels import CAMVID11
 
 

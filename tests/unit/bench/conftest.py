@@ -18,7 +18,7 @@ predictions = [[1, 1], [2, 1]]
 [tasks.near]
 title = "Near"
 preset = "demo"
-settings = { steps = 40, "data.crop" = [64, 96] }
+settings = { steps = 40, "data.crop" = [64, 96], "model.backbone" = "compact" }
 
 [tasks.far]
 preset = "scenes_to_camvid"

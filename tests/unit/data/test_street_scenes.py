@@ -120,6 +120,17 @@ def test_looks_differ_as_pictures(many: dict[str, list[tuple[np.ndarray, np.ndar
     assert saturation("game") > saturation("camera") + 0.03
 
 
+def test_at_night_the_sky_is_darker_than_the_road(
+    many: dict[str, list[tuple[np.ndarray, np.ndarray]]],
+) -> None:
+    def brightness(look: str, kind: int) -> float:
+        return float(np.concatenate([image[label == kind] for image, label in many[look]]).mean())
+
+    assert brightness("night", SKY) < brightness("night", ROAD)
+    for look in ("game", "camera"):
+        assert brightness(look, SKY) > brightness(look, ROAD)
+
+
 def test_camera_agrees_with_a_rotation_matrix() -> None:
     camera = Camera(200, 300, 250.0, 1.5, 0.7, 0.1, 0.0, 0.0, 0.0)
     points = np.array([[0.0, 0.0, 8.0], [2.0, 1.0, 20.0], [-3.0, 6.0, 50.0]])

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from iccld.reporting.contact_sheet import contact_sheet
+from iccld.reporting.figures import contact_sheet
 
 COLORS = [(200, 30, 30), (30, 160, 60), (40, 60, 200), (220, 200, 40), (160, 40, 180)]
 
@@ -55,5 +55,5 @@ def test_long_and_strange_names_stay_in_their_cell(tmp_path: Path):
     name = "a$very^long_name$" * 20 + "街.png"
     (file,) = contact_sheet(cells(1), [name], tmp_path / "sheet.png", columns=1, cell_width=240)
     page = pixels(file)
-    assert page.shape[1] == 240 + 32
+    assert page.shape[1] == 240 + 20
     assert (page[:, -10:] == 255).all()

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from iccld.errors import InputError
-from iccld.reporting.curves import curves, running_mean
+from iccld.reporting.charts import running_mean
+from iccld.reporting.curves import curves
 
 STEPS = list(range(0, 500, 5))
 RUN = {

@@ -17,10 +17,9 @@ from iccld.errors import InputError
 from iccld.inference.ranking import Ranked, write_ranking
 from iccld.labels import LabelSpace, custom_protocol
 from iccld.metrics import ConfusionMatrix, scores_from_confusion
-from iccld.reporting.canvas import new_figure, save_png
-from iccld.reporting.html.markup import el
-from iccld.reporting.model_card import model_card
-from iccld.reporting.run_readme import write_readme
+from iccld.reporting.charts import new_figure, save_png
+from iccld.reporting.record import write_readme
+from iccld.reporting.release import model_card
 from iccld.reporting.tables import scores_table
 
 NAMES = ["<img src=x onerror=alert(1)>", "a|b", "[x](https://evil.example)", "$\\frac{1}{0}$", "`c`", "\u202eevil",
@@ -71,11 +70,6 @@ def test_tables_of_scores() -> None:
     assert _kinds(table) == set()
     assert {row.replace("\\|", "").count("|") for row in table.splitlines()} == {5}
     assert "\u202e" not in scores_table({"a": scores})
-
-
-def test_html_shows_control_characters() -> None:
-    page = el("p", "a\x1b\u202e<b>\ud800", title='"\u202e>')
-    assert page == r'<p title="&quot;\u202e&gt;">a\x1b\u202e&lt;b&gt;\ud800</p>'
 
 
 def test_figures_set_no_formulas(tmp_path: Path) -> None:

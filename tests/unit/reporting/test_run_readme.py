@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from iccld.reporting.run_readme import write_readme
+from iccld.reporting.record import write_readme
 
 
 def test_it_fits_one_screen_and_names_what_to_type(tmp_path: Path):

@@ -99,9 +99,11 @@ function lastOne(action) {
 
 // -- segmenting -------------------------------------------------------------------------------------------
 
+// Sliders that cannot be moved show what an exported file has fixed; the server need not be told.
+const valueOf = (slider) => (slider.disabled ? 1 : Number(slider.value));
 const settings = () => ({
-  steps: Number($("#steps input").value),
-  draws: Number($("#draws input").value),
+  steps: valueOf($("#steps input")),
+  draws: valueOf($("#draws input")),
   opacity: Number($("#opacity input").value),
   layer: $("#layer input:checked").value,
   hidden: [...document.querySelectorAll("#legend input:not(:checked)")].map((box) => box.value),

@@ -9,14 +9,11 @@ import numpy as np
 import pytest
 
 from iccld.metrics import Scores
+from iccld.reporting import report as module
+from iccld.reporting.curves import adversary_charts
 from iccld.reporting.examples import labels_uri
-from iccld.reporting.html import gallery
-from iccld.reporting.html.classes import bar, class_bars
-from iccld.reporting.html.confusion import confusion_table
-from iccld.reporting.html.curves_section import adversary
-from iccld.reporting.html.report import report_page
-from iccld.reporting.html.subject import Subject
-from iccld.reporting.record import Example, Record
+from iccld.reporting.record import Example, Record, Subject
+from iccld.reporting.report import report_page
 
 Make = Callable[..., Subject]
 PIXEL = labels_uri(np.zeros((1, 1), np.uint8), ((200, 100, 0),))
@@ -55,7 +52,7 @@ def test_one_run_has_every_section(make_subject: Make):
         "ICCLD report: mine", "Training", "Classes", "Images", "Confusion", "Calibration", "Environment",
     ]  # fmt: skip
     links = [a["href"] for tag, a in page.tags if tag == "a"]
-    assert {f"#{a['id']}" for _, a in page.tags if "id" in a} == set(links)
+    assert {f"#{a['id']}" for tag, a in page.tags if tag == "section"} == set(links)
     images = [a for tag, a in page.tags if tag == "img"]
     assert len(images) == 4
     assert all(a["alt"] and str(a["src"]).startswith("data:image/") for a in images)
@@ -64,7 +61,7 @@ def test_one_run_has_every_section(make_subject: Make):
 
 
 def test_nothing_of_the_user_becomes_markup(make_subject: Make):
-    nasty = "<img src=x onerror=alert(1)>"
+    nasty = "<img src=x onerror='alert(1)'>\u202e"
     subject = make_subject(name=nasty, facts=[(nasty, nasty)])
     record = subject.record
     assert record.scores is not None
@@ -77,7 +74,8 @@ def test_nothing_of_the_user_becomes_markup(make_subject: Make):
     for subjects in ([replace(subject, record=record)], [replace(subject, record=record), make_subject()]):
         text = report_page(subjects)
         assert "<img src=x" not in text
-        assert nasty.replace("<", "&lt;").replace(">", "&gt;") in text
+        assert "\u202e" not in text
+        assert r"&lt;img src=x onerror=&#39;alert(1)&#39;&gt;\u202e" in text
 
 
 def test_several_runs_are_compared_and_then_shown_one_by_one(make_subject: Make):
@@ -121,50 +119,58 @@ def test_without_labels_the_reason_is_given(make_subject: Make):
 
 
 def test_rows_of_the_confusion_are_shares_of_the_true_class(make_subject: Make):
-    scores = make_subject(right=80).record.scores
+    subject = make_subject(right=80)
+    scores = subject.record.scores
     assert isinstance(scores, Scores)
-    text = confusion_table(scores)
-    rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', text)
+    text = report_page([subject])
+    table = text[text.index('<table class="matrix">') :]
+    rows = re.findall(
+        r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', table[: table.index("</table>")], re.DOTALL
+    )
     assert [(name, re.findall(r">(\d*)</td>", cells)) for name, cells in rows] == [
         ("road", ["80", "20"]),
         ("car", ["", "100"]),
     ]
     assert 'class="own high"' in text
     assert "no answer" not in text
-    assert "no answer" in confusion_table(replace(scores, unlabeled=(5, *scores.unlabeled[1:])))
+    gaps = replace(scores, unlabeled=(5, *scores.unlabeled[1:]))
+    assert "no answer" in report_page([replace(subject, record=replace(subject.record, scores=gaps))])
 
 
 def test_bars_have_the_length_of_their_value(make_subject: Make):
-    assert "width:12.50%" in bar(12.5, 0)
-    assert "width:0.00%" in bar(None, 0)
-    assert "left:10.00%;width:5.00%" in bar(12.5, 0, spread=2.5)
-    text = class_bars([make_subject(right=80), make_subject(right=80)])
+    text = report_page([make_subject(right=80), make_subject(right=80)])
     assert text.count("width:80.00%") == 2, "IoU of road, of both runs"
+    assert "width:0.00%" in text, "no other class is there"
     assert "<td>+0.0</td>" in text
 
 
 def test_classes_have_a_gain_between_two_runs_that_compare_alone(make_subject: Make):
     one, two, three = make_subject("one"), make_subject("two"), make_subject("three")
-    gain = ">gain</th>"
-    assert gain in class_bars([one, two])
-    assert gain not in class_bars([one, two, three])
+    assert module.class_bars([one, two])["with_gain"]
+    assert not module.class_bars([one, two, three])["with_gain"]
     elsewhere = replace(two, record=replace(two.record, measured_on="train"))
-    text = class_bars([one, elsewhere])
-    assert gain not in text
+    text = report_page([one, elsewhere])
     assert "<td>+0.0</td>" not in text
     assert 'title="two"' in text
 
 
-def test_the_adversary_is_shown_where_there_was_one():
+def test_the_adversary_is_shown_where_there_was_one(make_subject: Make):
     table = {"step": [1.0, 2.0], "train/loss": [1.0, 1.0]}
-    assert adversary(table) == ""
+    assert adversary_charts(table) == []
     for domain in ("source", "target"):
         table[f"train/discriminator_accuracy_{domain}"] = [0.5, 0.6]
-    table["train/latent_distance"] = [0.3, 0.2]
-    text = adversary(table)
-    assert "discriminator accuracy" in text
-    assert "distance of source and target latents" in text
-    assert "chance" in text
+    table |= {"train/latent_distance": [0.3, 0.2], "train/adversarial_relief": [1.0, 0.5]}
+    table |= {f"train/gradient_share_{name}": [0.5, 0.5] for name in ("seg_source", "adversarial")}
+    text = report_page([make_subject(table=table)])
+    for words in (
+        "discriminator accuracy",
+        "distance of source and target latents",
+        "share of each loss in the gradient",
+        "relief of the adversary",
+        ">chance</text>",
+        "seg source</span>",
+    ):
+        assert words in text
 
 
 def test_pages_of_many_runs_stay_small(make_subject: Make, monkeypatch: pytest.MonkeyPatch):
@@ -172,8 +178,8 @@ def test_pages_of_many_runs_stay_small(make_subject: Make, monkeypatch: pytest.M
     example = record.examples[0]
     examples = tuple(replace(example, name=f"{r}{i}", role=r) for r in ("best", "worst") for i in range(3))
     size = sum(map(len, example.panels.values()))
-    monkeypatch.setattr(gallery, "MOST_CHARACTERS", 7 * size)
-    kept = gallery.trimmed([replace(record, examples=examples), record, record])
+    monkeypatch.setattr(module, "MOST_CHARACTERS", 7 * size)
+    kept = module.trimmed([replace(record, examples=examples), record, record])
     assert [[e.name for e in r.examples] for r in kept] == [
         ["best0", "best1", "worst0"],
         ["best.png", "worst.png"],

@@ -1,0 +1,33 @@
+"""The results of a plan as one HTML page: bars of mIoU with the spread over seeds, and all tables."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+
+from iccld.bench.plan import Plan
+from iccld.bench.results import Result
+from iccld.bench.tables import Column
+from iccld.reporting.report import render_page
+
+
+def plan_page(plan: Plan, results: list[Result]) -> str:
+    """Makes the page from the results alone.
+
+    Args:
+        plan: whose results.
+        results: of this plan and others.
+    """
+    columns = [Column(plan, task, results) for task in plan.tasks.values()]
+    tasks = [column for column in columns if column.by_seed]
+    links = [(f"task{i}", task.title) for i, task in enumerate(tasks)]
+    bars = [_bars(task.mious()) for task in tasks]
+    return render_page("bench.html.j2", f"ICCLD bench: {plan.title}", tasks=tasks, links=links, bars=bars)
+
+
+def _bars(mious: Mapping[str, list[float]]) -> list[tuple[str, float, float | None]]:
+    """Name, mean and sample standard deviation of each method; one seed has no deviation."""
+    return [
+        (name, statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+        for name, values in mious.items()
+    ]

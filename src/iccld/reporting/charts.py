@@ -1,0 +1,239 @@
+"""Figures without global state, and charts of curves: as panels of a PNG file, and as SVG of a page."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from iccld.escaping import visible_lines
+from iccld.files import write_atomic
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from iccld.reporting.record import Calibration
+
+FONT_SIZE = 9.0
+INK = "#222222"
+FAINT_INK = "#8a8a8a"
+LINE = "#e0e0e0"
+DPI = 150
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#332288")
+"""Okabe and Ito's palette and two more: color-blind readers can tell them apart, too."""
+_FEW_POINTS, _MOST_POINTS = 30, 300
+# Of a chart on a page: inches, and where the axes lie in it. A layout engine would take most of the time.
+_SIZE, _PLACE = (3.9, 2.2), (0.13, 0.17, 0.85, 0.75)
+
+
+@dataclass(frozen=True)
+class Series:
+    """A curve: its name, steps and values, and the index of its color."""
+
+    name: str
+    steps: Sequence[float]
+    values: Sequence[float]
+    color: int = 0
+
+    def finite(self) -> tuple[np.ndarray, np.ndarray]:
+        """Steps and values where the value is finite."""
+        steps, values = np.asarray(self.steps, float), np.asarray(self.values, float)
+        kept = np.isfinite(values)
+        return steps[kept], values[kept]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves over the steps.
+
+    Attributes:
+        title: what the values are.
+        series: the curves.
+        low: the lower end of the axis; None for the least value.
+        high: the upper end; None for the greatest value.
+        level: a value to compare with, and its name.
+        stacked: the values are shares of a whole, and are drawn as areas on each other.
+    """
+
+    title: str
+    series: tuple[Series, ...]
+    low: float | None = None
+    high: float | None = None
+    level: tuple[float, str] | None = None
+    stacked: bool = False
+
+    def svg(self) -> Markup:
+        """Draws the chart for a page; the page itself has the title and the names of the curves."""
+        figure = new_figure(*_SIZE)
+        _draw(figure.add_axes(_PLACE), self)
+        last = [(s.name, *(part[-1] for part in s.finite())) for s in self.series]
+        told = "; ".join(f"{name}: {value:.4g} at step {step:.0f}" for name, step, value in last)
+        return to_svg(figure, f"{self.title}. {told}")
+
+
+def reliability_svg(calibration: Calibration, color: int = 0) -> Markup:
+    """Draws accuracy over confidence, with the share of the pixels in each bin as gray columns."""
+    count, total = len(calibration.pixels), sum(calibration.pixels) or 1
+    left, paint = np.arange(count) / count, COLORS[color % len(COLORS)]
+    figure = new_figure(*_SIZE)
+    axes = figure.add_axes(_PLACE)
+    axes.bar(left, [n / total for n in calibration.pixels], 1 / count, align="edge", color=LINE)
+    accuracy = [share or 0.0 for share in calibration.accuracy]
+    axes.bar(left + 0.05 / count, accuracy, 0.9 / count, align="edge", color=paint, alpha=0.55)
+    axes.plot([0, 1], [0, 1], color=FAINT_INK, linewidth=0.8, linestyle="--")
+    pairs = zip(calibration.confidence, calibration.accuracy, strict=True)
+    points = [(c, a) for c, a in pairs if c is not None and a is not None]
+    if points:
+        axes.plot(*zip(*points, strict=True), "o", color=paint, markersize=4)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    _dress(axes)
+    spoken = ", ".join(f"{c:.2f}: {a:.2f}" for c, a in points)
+    return to_svg(figure, f"Reliability diagram. Accuracy by mean confidence: {spoken}")
+
+
+def running_mean(values: np.ndarray, *, reach: int) -> np.ndarray:
+    """The mean of each value and of up to ``reach`` neighbors on either side."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    first, end = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
+    return np.asarray((sums[end] - sums[first]) / (end - first))
+
+
+def save_panels(
+    charts: Sequence[Chart],
+    path: str | os.PathLike[str],
+    num_columns: int,
+    last_step: float,
+    run_names: Sequence[str] = (),
+) -> Path:
+    """Draws each chart as a panel; names of runs stand above all panels, other names within theirs."""
+    from matplotlib.lines import Line2D
+
+    num_rows = math.ceil(len(charts) / num_columns)
+    height = 2.3 * num_rows + (0.35 if run_names else 0.0)
+    figure = new_figure(3.4 * num_columns, height)
+    figure.set_layout_engine("constrained")
+    for place, chart in enumerate(charts, start=1):
+        axes = figure.add_subplot(num_rows, num_columns, place)
+        _draw(axes, chart)
+        axes.set_title(chart.title, fontsize=FONT_SIZE + 1, color=INK, loc="left")
+        # All panels have one range: a panel of few points still shows when they were taken.
+        axes.set_xlim(-0.015 * last_step, 1.015 * last_step)
+        if place <= len(charts) - num_columns:
+            axes.set_xlabel("")
+        if len(chart.series) > 1 and not run_names:
+            axes.legend(
+                fontsize=FONT_SIZE - 1.5, labelcolor=INK, loc="best", framealpha=0.85, edgecolor="none"
+            )
+    if run_names:
+        lines = [Line2D([], [], color=COLORS[i % len(COLORS)], label=n) for i, n in enumerate(run_names)]
+        figure.legend(
+            handles=lines, loc="outside upper left", ncols=len(lines), frameon=False, labelcolor=INK
+        )
+    return save_png(figure, path)
+
+
+def _draw(axes: Axes, chart: Chart) -> None:
+    if chart.stacked:
+        values = np.nan_to_num(np.stack([np.asarray(s.values, float) for s in chart.series]))
+        kept = values.sum(axis=0) > 0
+        steps = np.asarray(chart.series[0].steps, float)[kept]
+        names = [s.name for s in chart.series]
+        colors = [COLORS[s.color % len(COLORS)] for s in chart.series]
+        axes.stackplot(steps, values[:, kept], labels=names, colors=colors, linewidth=0)
+    else:
+        for series in chart.series:
+            _draw_curve(axes, series)
+    if chart.level is not None:
+        value, name = chart.level
+        axes.axhline(value, color=FAINT_INK, linewidth=0.8, linestyle="--")
+        start = (chart.series[0].steps[0], value)
+        axes.annotate(
+            name, start, (2, 3), textcoords="offset points", fontsize=FONT_SIZE - 2, color=FAINT_INK
+        )
+    axes.set_ylim(chart.low, chart.high)
+    axes.set_xlabel("step", fontsize=FONT_SIZE - 1, color=FAINT_INK)
+    _dress(axes)
+
+
+def _draw_curve(axes: Axes, series: Series) -> None:
+    """Draws a line; one of many points is drawn faintly under its running mean."""
+    steps, values = series.finite()
+    color = COLORS[series.color % len(COLORS)]
+    if len(values) < _FEW_POINTS:
+        axes.plot(steps, values, color=color, linewidth=1.6, marker="o", markersize=3.5, label=series.name)
+        return
+    if len(values) > _MOST_POINTS:
+        parts = zip(np.array_split(steps, _MOST_POINTS), np.array_split(values, _MOST_POINTS), strict=True)
+        steps, values = np.array([[part.mean() for part in pair] for pair in parts]).T
+    axes.plot(steps, values, color=color, linewidth=0.7, alpha=0.25)
+    smooth = running_mean(values, reach=max(1, len(values) // 50))
+    axes.plot(steps, smooth, color=color, linewidth=1.6, label=series.name)
+
+
+def _dress(axes: Axes) -> None:
+    axes.grid(color=LINE, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(bottom=False, left=False, labelsize=FONT_SIZE - 1, labelcolor=FAINT_INK)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(FAINT_INK)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Makes a white figure, in inches, that belongs to no window and no global state of pyplot."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Writes a figure atomically. Its texts are shown as they are: no formulas, no control characters."""
+    _show_plain_text(figure)
+    # "Software" would put matplotlib's version, and so a needless difference, into the file.
+    return write_atomic(path, lambda t: figure.savefig(t, format="png", metadata={"Software": None}))
+
+
+def to_svg(figure: Figure, description: str) -> Markup:
+    """Makes the ``svg`` element of a page, without a background and without identifiers of its groups.
+
+    A screen reader says the description. The same figure always has the same markup. Colors are written as they were
+    set, so that the page's style sheet can replace them by those of a dark page.
+    """
+    import matplotlib
+    from markupsafe import Markup
+
+    _show_plain_text(figure)
+    stream, description = io.StringIO(), visible_lines(description)
+    # Text stays text, and identifiers depend on the description alone: charts of one page have their own.
+    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": description}
+    with matplotlib.rc_context(settings | {"font.sans-serif": ["DejaVu Sans"]}):
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
+    _, _, content = stream.getvalue().partition("<svg ")
+    content = re.sub(r'<style.*?</style>|(?<=<g) id="[^"]*"', "", content)  # several charts would share them
+    # A tenth of a point is enough, and makes the page much smaller.
+    content = re.sub(r' d="[^"]*"', lambda found: re.sub(r"(\.\d)\d+", r"\1", found[0]), content)
+    return Markup('<svg role="img" aria-label="{}" ').format(description) + Markup(content)
+
+
+def _show_plain_text(figure: Figure) -> None:
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_parse_math(False)
+        text.set_text(visible_lines(text.get_text()))

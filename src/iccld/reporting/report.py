@@ -1,0 +1,174 @@
+"""The report of one run, or of several side by side, as one HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from iccld import __version__
+from iccld.files import write_text
+from iccld.metrics import Scores
+from iccld.reporting.charts import COLORS, reliability_svg
+from iccld.reporting.curves import adversary_charts, training_charts
+from iccld.reporting.record import Example, Record, Subject, comparable
+from iccld.reporting.templates import render
+
+MOST_CHARACTERS = 3_600_000
+"""Of all pictures of a page, so that it stays below 5 MB."""
+_SHARED_SECTIONS = {"runs": "Runs", "curves": "Training", "classes": "Classes", "same": "The same images"}
+_RUN_SECTIONS = {
+    "images": "Images",
+    "confusion": "Confusion",
+    "calibration": "Calibration",
+    "adversary": "Adversary",
+    "environment": "Environment",
+}
+
+
+def write_report(path: Path, subjects: Sequence[Subject], *, title: str | None = None) -> Path:
+    """Writes the page atomically.
+
+    Args:
+        path: the HTML file.
+        subjects: one, or several to compare; gains are over the first.
+        title: of the page; made from the names if not given.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    return write_text(path, report_page(subjects, title=title))
+
+
+def report_page(subjects: Sequence[Subject], *, title: str | None = None) -> str:
+    """Makes the page; see ``write_report``."""
+    assert subjects
+    records = trimmed([s.record for s in subjects])
+    subjects = [replace(s, record=record) for s, record in zip(subjects, records, strict=True)]
+    same, records = same_images(subjects)
+    runs = [_run(replace(s, record=r), i) for i, (s, r) in enumerate(zip(subjects, records, strict=True))]
+    page: dict[str, Any] = {
+        "comparable": comparable(subjects),
+        "runs": len(subjects) > 1,
+        "curves": _charts(subjects),
+        "classes": class_bars(subjects),
+        "same": same,
+    }
+    page["sections"] = [(key, name) for key, name in _SHARED_SECTIONS.items() if page[key]]
+    page["links"] = [(f"run{i}", s.name) for i, s in enumerate(subjects)]
+    if len(runs) == 1:
+        page["links"] = runs[0]["sections"]
+    title = title or f"ICCLD report: {', '.join(s.name for s in subjects)}"
+    return render_page("report.html.j2", title, page=page, runs=runs)
+
+
+def render_page(template: str, title: str, **values: Any) -> str:
+    """Fills in a template that extends ``page.html.j2``: one file with its style, without scripts."""
+    return render(template, title=title, version=__version__, colors=COLORS, **values)
+
+
+def _run(subject: Subject, index: int) -> dict[str, Any]:
+    """What belongs to one run alone."""
+    record = subject.record
+    run = {
+        "index": index,
+        "name": subject.name,
+        "subject": subject,
+        "record": record,
+        "figures": record.calibration.figures if record.calibration else {},
+        "images": record.examples,
+        "confusion": confusion(record.scores) if record.scores else {},
+        "calibration": reliability_svg(record.calibration, index) if record.calibration else "",
+        "adversary": adversary_charts(subject.table),
+        "environment": True,
+    }
+    return run | {"sections": [(key, name) for key, name in _RUN_SECTIONS.items() if run[key]]}
+
+
+def _charts(subjects: Sequence[Subject]) -> dict[str, list[Any]]:
+    """The charts of training, the most telling ones first."""
+    charts = training_charts({s.name: s.table for s in subjects})
+    first = [k for k in charts if k in ("val/miou", "train/loss") or k.startswith("train/loss_seg")]
+    further = [chart for key, chart in charts.items() if key not in first]
+    return {"first": [charts[key] for key in first], "further": further} if charts else {}
+
+
+def class_bars(subjects: Sequence[Subject]) -> dict[str, Any]:
+    """The IoU of each class and run; runs by another protocol than the first are left out and named.
+
+    Two runs that compare have their gain; among more, a single column could not say whose it is.
+    """
+    scored = [(i, s.name, s.record.scores) for i, s in enumerate(subjects) if s.record.scores is not None]
+    if not scored:
+        return {}
+    first = scored[0][2]
+    kept = [(i, name, scores) for i, name, scores in scored if scores.measure == first.measure]
+    with_gain = len(subjects) == len(kept) == 2 and comparable(subjects)
+    colors = {name: color for s in subjects for name, color in s.record.legend}
+    rows = []
+    for name in [*first.iou, None]:
+        values = [scores.miou if name is None else scores.iou.get(name) for _, _, scores in kept]
+        gain = values[1] - values[0] if with_gain and None not in values else None  # type: ignore[operator]
+        rows.append({"name": name, "color": colors.get(name or ""), "values": values, "gain": gain})
+    return {
+        "protocol": first.protocol,
+        "runs": [(index, name) for index, name, _ in kept],
+        "others": [name for _, name, scores in scored if scores.measure != first.measure],
+        "rows": rows,
+        "with_gain": with_gain,
+    }
+
+
+def confusion(scores: Scores) -> dict[str, Any]:
+    """One row for each class that the truth holds, one column for each that was answered or is true, in percent."""
+    count = len(scores.classes)
+    truths = [sum(row) + scores.unlabeled[i] for i, row in enumerate(scores.confusion)]
+    answers = [sum(row[j] for row in scores.confusion) for j in range(count)]
+    columns = [j for j in range(count) if truths[j] or answers[j]]
+    has_gaps = any(scores.unlabeled)
+    rows = []
+    for i in (i for i in range(count) if truths[i]):
+        pixels = [(scores.confusion[i][j], i == j) for j in columns]
+        pixels += [(scores.unlabeled[i], False)] if has_gaps else []
+        rows.append((scores.classes[i], [(100 * n / truths[i], own) for n, own in pixels]))
+    head = [*(scores.classes[j] for j in columns), *(["no answer"] if has_gaps else [])]
+    return {"head": head, "rows": rows}
+
+
+def same_images(subjects: Sequence[Subject]) -> tuple[list[tuple[Example, list[Example]]], list[Record]]:
+    """The randomly drawn images that all of several runs predicted.
+
+    Returns:
+        Each image with the examples of all runs, and the records without these images.
+    """
+    records = [s.record for s in subjects]
+    if len(records) == 1:
+        return [], records
+    by_picture = [{_picture(e): e for e in r.examples if e.role == "random"} for r in records]
+    shared = [picture for picture in by_picture[0] if all(picture in found for found in by_picture)]
+    same = [(by_picture[0][picture], [found[picture] for found in by_picture]) for picture in shared]
+    rest = [replace(r, examples=tuple(e for e in r.examples if _picture(e) not in shared)) for r in records]
+    return same, rest
+
+
+def trimmed(records: Sequence[Record]) -> list[Record]:
+    """Leaves out images, of the runs with the most first, until all together fit a page."""
+    kept = [_by_turns(record.examples) for record in records]
+    while sum(len(uri) for examples in kept for e in examples for uri in e.panels.values()) > MOST_CHARACTERS:
+        max(kept, key=len).pop()
+    return [
+        replace(record, examples=tuple(e for e in record.examples if e in examples))
+        for record, examples in zip(records, kept, strict=True)
+    ]
+
+
+def _by_turns(examples: Sequence[Example]) -> list[Example]:
+    """One of each role after the other, so that every role loses its last ones first."""
+    roles = [e.role for e in examples]
+    ranks = [roles[:i].count(role) for i, role in enumerate(roles)]
+    return [examples[i] for i in sorted(range(len(examples)), key=ranks.__getitem__)]
+
+
+def _picture(example: Example) -> tuple[str | None, ...]:
+    return example.name, example.role, example.panels.get("image"), example.panels.get("truth")

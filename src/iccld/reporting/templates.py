@@ -1,0 +1,58 @@
+"""Templates of pages and texts. What is filled in is text there, never markup, unless a template made it.
+
+Texts in ``*.html.j2`` are escaped for HTML, those in ``*.md.j2`` for Markdown; control characters are always shown.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from iccld.escaping import in_markdown, visible, visible_lines
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def render(name: str, **values: Any) -> str:
+    """Fills in a template of this package; a value that it needs and does not get is an error.
+
+    Strings are escaped; ``markupsafe.Markup`` is taken as it is.
+    """
+    return _environment(name.rpartition(".j2")[0].rpartition(".")[2]).get_template(name).render(values)
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """A number, or a dash where there is none."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def signed(value: float | None, digits: int = 1) -> str:
+    """A difference with its sign, or a dash."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{round(value, digits) + 0.0:+.{digits}f}"  # rounding first keeps "-0.0" out
+
+
+@functools.cache
+def _environment(kind: str) -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    escapes = {"html": visible_lines, "md": in_markdown, "txt": visible}
+    environment = Environment(
+        loader=PackageLoader("iccld.reporting"),
+        undefined=StrictUndefined,
+        autoescape=kind == "html",
+        finalize=functools.partial(_as_text, escapes[kind]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"number": number, "signed": signed}
+    return environment
+
+
+def _as_text(escape: Callable[[str], str], value: object) -> object:
+    return escape(value) if type(value) is str else value
