@@ -21,8 +21,9 @@ _PLAY = """async (source) => {
         video.oncanplay = done;
         video.onerror = () => fail(new Error(video.error.message || "code " + video.error.code));
     });
+    const presented = new Promise((done) => { video.requestVideoFrameCallback(done); });
     video.currentTime = 0.5;
-    await new Promise((done) => { video.onseeked = done; });
+    await presented;
     const canvas = document.createElement("canvas");
     canvas.width = video.videoWidth;
     canvas.height = video.videoHeight;
