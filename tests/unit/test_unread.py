@@ -143,7 +143,7 @@ def test_every_setting_of_methods_has_another_value_here() -> None:
         ("--adaptation.threshold 0.5", "--adaptation.threshold is not read here (--method iccld)"),
         ("--method dacs --adaptation.keep 0.2", "it is read by --adaptation.weighting class"),
         ("--method minent --adaptation.fda-band 0.1", "it is read by --method fda"),
-        ("--method daformer --adaptation.feature-distance 0.1", "with a pretrained backbone"),
+        ("--method daformer --model.pretrained no --adaptation.feature-distance 0.1", "with a pretrained backbone"),
         ("--model.no-diffusion --adaptation.mixing classmix --adaptation.teacher-draws 4", "of models with diffusion"),
         ("--model.no-diffusion --adaptation.share-at-one 1", "it is read by models with diffusion"),
         ("--data.no-rare-class-sampling --data.rare-class-temperature 1", "it is read by rare-class sampling"),

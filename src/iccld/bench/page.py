@@ -19,9 +19,10 @@ def plan_page(plan: Plan, results: list[Result]) -> str:
         results: of this plan and others.
     """
     columns = [Column(plan, task, results) for task in plan.tasks.values()]
-    tasks = [column for column in columns if column.by_seed]
-    links = [(f"task{i}", task.title) for i, task in enumerate(tasks)]
-    bars = [_bars(task.mious()) for task in tasks]
+    columns = [column for column in columns if column.by_seed]
+    tasks = [{"title": column.title, "tables": column.tables()} for column in columns]
+    links = [(f"task{i}", column.title) for i, column in enumerate(columns)]
+    bars = [_bars(column.mious()) for column in columns]
     return render_page("bench.html.j2", f"ICCLD bench: {plan.title}", tasks=tasks, links=links, bars=bars)
 
 
