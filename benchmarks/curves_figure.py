@@ -14,8 +14,7 @@ from scaling_figure import dress
 
 from iccld.bench.plan import Plan, Variant, read_plan
 from iccld.bench.results import Result, read_results
-from iccld.bench.standings import learning_curve
-from iccld.bench.tables import Column
+from iccld.bench.tables import Column, learning_curve
 from iccld.reporting.charts import FAINT_INK, FONT_SIZE, INK, new_figure, save_png
 
 if TYPE_CHECKING:

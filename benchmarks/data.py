@@ -37,7 +37,7 @@ from PIL import Image
 from step_times import make_step
 from timing import WARM_UP, describe_command, seconds_of, take_turns
 
-from iccld.assembly import build_data, build_fabric, build_label_space, build_loaders, build_method
+from iccld.build import build_fabric, build_loaders, build_method
 from iccld.config import with_settings
 from iccld.data.cache import CachedDataset
 from iccld.data.datasets import FileDataset, SegmentationDataset, find_files
@@ -49,6 +49,7 @@ from iccld.files import write_json
 from iccld.labels import CITYSCAPES19, IGNORE
 from iccld.presets import get_preset
 from iccld.reporting.environment import describe_code, describe_machine
+from iccld.run_data import build_data, build_label_space
 
 CROP = (512, 512)
 SCENES_WARM_UP, SCENES_COUNTED = 24, 24

@@ -170,7 +170,7 @@ def _parts(model: ICCLD, batch: torch.Tensor, precision: str) -> dict[str, Calla
         answer = model.segment(state, noise)
 
     def project() -> object:
-        seen = features if model.neck is None else model.neck(features)
+        seen = model.neck(features)
         return model.denoiser.project(seen), model.label_decoder.project(seen)
 
     stride, size = model.label_decoder.out_stride, (batch.shape[-2], batch.shape[-1])

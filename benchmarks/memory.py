@@ -92,9 +92,10 @@ def _train(case: Case, threads: int) -> dict[str, float]:
     import torch
     from step_times import make_step, noise_config
 
-    from iccld.assembly import build_fabric, build_label_space, build_model
+    from iccld.build import build_fabric, build_model
     from iccld.commands.announcement import num_branches_of
-    from iccld.training.estimate import estimate_step
+    from iccld.run_data import build_label_space
+    from iccld.training.rehearsal import estimate_step
 
     torch.set_num_threads(threads)
     settings: dict[str, object] = {"model.width": case.width}

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iccld.compute import autocast
-from iccld.models.image_coder import build_image_coder, pyramid_channels
+from iccld.models.image_coder import build_image_coder
 from iccld.models.images import to_batch
 from iccld.models.layers import ResidualBlock, TimeEmbedding, upsample_to
 from iccld.models.transformers_backbone import MixTransformerCoder
@@ -57,7 +57,7 @@ class MapDiffusion(nn.Module):
     def __init__(self, backbone: str, num_classes: int, num_steps: int = 3, width: int = 256) -> None:
         super().__init__()
         self.coder = build_image_coder(backbone)
-        channels = {s: c for s, c in pyramid_channels(self.coder).items() if s >= 4}
+        channels = {s: c for s, c in self.coder.channels.items() if s >= 4}
         self.necks = nn.ModuleDict({str(s): nn.Conv2d(c, width, 1) for s, c in channels.items()})
         self.merge = nn.Conv2d(width * len(channels), width, 1)
         self.embedding = nn.Embedding(num_classes, width)

@@ -131,7 +131,7 @@ def _watch_all(parts: _Parts, stack: ExitStack, step: Step) -> None:
     # Parts of the student are called by several methods, not by forward alone; the inner of two calls is not counted.
     for module, methods, part in (
         (student.image_coder, ("forward",), "image coder"),
-        *([(student.neck, ("forward",), "neck")] if student.neck is not None else []),
+        *([(student.neck, ("forward",), "neck")] if student.spec.light_steps else []),
         (student.denoiser, ("project", "forward"), "denoiser"),
         (student.label_encoder, ("forward",), "label encoder"),
         (student.label_decoder, ("project", "forward"), "label decoder"),

@@ -18,13 +18,14 @@ from pathlib import Path
 import torch
 from timing import take_turns
 
-from iccld.assembly import build_discriminator, build_fabric, build_label_space, build_method, build_model
 from iccld.bench.plan import Plan, Task, read_plan
+from iccld.build import build_discriminator, build_fabric, build_method, build_model
 from iccld.config import TrainConfig, with_settings
 from iccld.files import write_json
 from iccld.labels import LabelSpace
 from iccld.presets import get_preset
 from iccld.reporting.environment import describe_code, describe_machine
+from iccld.run_data import build_label_space
 from iccld.training.update import Item, Update
 
 OUT = Path(__file__).parent / "step_times"

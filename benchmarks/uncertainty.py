@@ -32,8 +32,7 @@ from scipy.special import logsumexp
 from timing import describe_command
 
 from iccld.adaptation.mixing import class_mix_mask, transfer_color
-from iccld.assembly import build_method, build_val
-from iccld.assembly.datasets import open_training
+from iccld.build import build_method
 from iccld.config import TrainConfig, from_dict
 from iccld.files import write_json
 from iccld.inference.review import evaluate_trust
@@ -45,6 +44,7 @@ from iccld.models.prediction import Prediction, entropy
 from iccld.models.settings import PredictSettings
 from iccld.reporting.environment import describe_code, describe_machine
 from iccld.resizing import resize_image, resize_label
+from iccld.run_data import open_target, open_training
 
 
 class Committee:
@@ -90,7 +90,8 @@ class Tempered:
 def fit_temperature(model: Segmenter, config: TrainConfig, num_images: int = 64) -> float:
     """The temperature of least cross-entropy on source and mixed images of a run; target labels are not read."""
     space = model.label_space
-    labeled, target = open_training(config.data, space, build_method(config, space))
+    data = open_training(config.data, space, build_method(config, space))
+    labeled, target = data.labeled, data.target
     assert target is not None
     size = config.data.target_size or config.data.crop
     rows = []
@@ -148,7 +149,7 @@ def main() -> None:
     draws = arguments.draws
 
     def measure(name: str, model: Segmenter, run: Path, **settings: int) -> None:
-        val = build_val(_config(run))
+        val = open_target(_config(run), "val")
         scores, trust = evaluate_trust(
             model, val, protocol_of(model.label_space), PredictSettings(**settings)
         )

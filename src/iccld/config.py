@@ -140,12 +140,10 @@ class AdaptationConfig:
     """Sampling steps of the teacher."""
     teacher_draws: Count = 1
     """Noise draws of the teacher, averaged."""
-    weighting: Literal["class", "pixel", "image", "batch", "spread"] = "class"
-    """Which pseudo-labels count: the surest of each class; sure pixels; all by their image's or, as in DACS, by the
-    batch's share of sure pixels;
-    pixels by the share of the teacher's draws that agree."""
+    weighting: Literal["class", "batch"] = "class"
+    """Which pseudo-labels count: the surest of each class or, as in DACS, all by the batch's share of sure pixels."""
     threshold: Share = 0.9
-    """Probability from which the teacher counts as sure, for pixel, image and batch."""
+    """Probability from which the teacher counts as sure, for batch."""
     keep: Share = 0.5
     """Share of each class's pixels that count, for class."""
     trust: Weight = 0.0

@@ -87,8 +87,8 @@ _READERS = (
     ),
     _reader(
         "adaptation.threshold",
-        lambda c: _teaches(c) and c.adaptation.weighting in ("pixel", "image", "batch"),
-        f"--adaptation.weighting pixel, image and batch ({_TEACHERS})",
+        lambda c: _teaches(c) and c.adaptation.weighting == "batch",
+        f"--adaptation.weighting batch ({_TEACHERS})",
     ),
     _reader(
         "adaptation.keep adaptation.trust",
@@ -168,13 +168,6 @@ def refuse_unread(config: TrainConfig, chosen: Iterable[str]) -> None:
                 raise InputError(
                     f"{flag} is not read here (--method {config.method}); it is read by {reader.who}"
                 )
-
-
-def has_equal_draws(config: TrainConfig) -> bool:
-    """Whether pixels are to be weighed by the agreement of teacher's draws that cannot differ."""
-    a = config.adaptation
-    is_same = a.teacher_draws < 2 or not config.model.diffusion
-    return _teaches(config) and a.weighting == "spread" and is_same
 
 
 def typed_settings(words: Iterable[str]) -> list[str]:

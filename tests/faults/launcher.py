@@ -30,7 +30,7 @@ _HEAVY = (
     "torchmetrics",
     "tyro",
     "iccld.cli",
-    "iccld.assembly",
+    "iccld.build",
     "iccld.commands.demo",
     "iccld.commands.evaluate",
     "iccld.commands.export",

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from iccld.adaptation.source_only import SourceOnly
+from iccld.adaptation.method import SourceOnly
 from iccld.cli import main
 from iccld.config import AdaptationConfig
 from iccld.models.iccld import ICCLD
@@ -46,7 +46,7 @@ def test_a_run_leaves_a_model_and_its_record(
     captured = capsys.readouterr()
     expected = {"checkpoints", "config.json", "curves.png", "metrics.csv", "model.safetensors", "run.json"}
     expected |= {"README.txt", "report.html", "report.json"}
-    expected |= {"tensorboard", "trackers.json", "threads.json", "data.json", ".iccld.json"}
+    expected |= {"tensorboard", "threads.json", "data.json", ".iccld.json"}
     expected |= {"adversary.png"} if method == "iccld" else set()
     assert {p.name for p in out.iterdir() if p.name != "cache"} == expected
     assert sorted(p.name for p in (out / "checkpoints").iterdir()) == [

@@ -26,16 +26,16 @@ import json, os, sys
 from pathlib import Path
 from safetensors.torch import save_file
 from iccld.cli import main
-from iccld.training.checkpoint import pack_module
+from iccld.training.checkpoint import pack
 from iccld.training.loop import Trainer
 
 original, folder = Trainer.run, Path(sys.argv[1])
 
 def run(self):
     outcome = original(self)
-    tensors = pack_module("student", self.update.model) | pack_module("teacher", self.update.teacher)
+    tensors = pack({"student": self.update.model, "teacher": self.update.teacher})
     if self.update.discriminator is not None:
-        tensors |= pack_module("discriminator", self.update.discriminator)
+        tensors |= pack({"discriminator": self.update.discriminator})
     tensors = {name: value.contiguous().clone() for name, value in tensors.items()}
     save_file(tensors, folder / f"{name}-rank{os.environ['RANK']}.safetensors")
     return outcome

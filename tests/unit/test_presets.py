@@ -14,7 +14,7 @@ import torch
 
 from iccld.adaptation.losses import Adversary
 from iccld.adaptation.method import Method as MethodProtocol
-from iccld.assembly import build_discriminator, build_method, build_model
+from iccld.build import build_discriminator, build_method, build_model
 from iccld.commands import train as train_command
 from iccld.commands.presets import PresetsArgs
 from iccld.commands.train_checks import check_config

@@ -19,8 +19,7 @@ from iccld.files import write_json
 from iccld.inference.candidates import read_written
 from iccld.models.storage import read_config
 from iccld.reporting.record import read_record, read_settings
-from iccld.training.trackers import _read_state
-from iccld.training.tracking import read_metrics
+from iccld.training.tracking import _read_services, read_metrics
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a model": ("config.json", read_config),
@@ -81,10 +80,10 @@ def test_devices_and_huge_files_are_not_read(reader: str, tmp_path: Path) -> Non
     _refuse(read, tmp_path)
 
 
-@pytest.mark.parametrize("text", [b"[" * 10**5, b'{"csv": {"step": true}}', b'{"csv": 3}', b"", b"[]"])
+@pytest.mark.parametrize("text", [b"[" * 10**5, b'{"wandb": {"id": true}}', b'{"csv": 3}', b"", b"[]"])
 def test_without_knowledge_of_trackers_they_get_everything(text: bytes, tmp_path: Path) -> None:
     (tmp_path / "trackers.json").write_bytes(text)
-    assert _read_state(tmp_path / "trackers.json") == {}
+    assert _read_services(tmp_path / "trackers.json") == {}
 
 
 @pytest.mark.parametrize(

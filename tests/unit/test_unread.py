@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from iccld import assembly
+from iccld import build
 from iccld.adaptation.method import Batch
 from iccld.bench.plan import read_plan
 from iccld.cli import main
@@ -26,7 +26,7 @@ OTHER: dict[str, Any] = {
     "start": 0.9,
     "teacher_steps": 3,
     "teacher_draws": 3,
-    "weighting": "pixel",
+    "weighting": "batch",
     "threshold": 0.02,
     "keep": 0.01,
     "trust": 0.5,
@@ -66,11 +66,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "iccld, adversary": ("iccld", {"adaptation.mixing": "none"}),
     "iccld, masked": (
         "iccld",
-        {"adaptation.masked": True, "adaptation.weighting": "pixel", "adaptation.threshold": 0.3},
-    ),
-    "iccld, spread": (
-        "iccld",
-        {"adaptation.mixing": "classmix", "adaptation.weighting": "spread", "adaptation.teacher_draws": 2},
+        {"adaptation.masked": True, "adaptation.weighting": "batch", "adaptation.threshold": 0.3},
     ),
 }
 ONE_BY_ONE = ("source_only", "adaptsegnet", "fda", "dacs with diffusion", "mic", "iccld")
@@ -90,8 +86,8 @@ BASE = with_settings(
 
 def compute(config: TrainConfig, model: ICCLD, batch: Batch) -> list[float]:
     """The losses of a step in the middle of a run."""
-    method = assembly.build_method(config, CAMVID11)
-    discriminator = assembly.build_discriminator(config, method, CAMVID11)
+    method = build.build_method(config, CAMVID11)
+    discriminator = build.build_discriminator(config, method, CAMVID11)
     if not method.uses_target:
         batch = Batch(batch.images, batch.labels)
     torch.manual_seed(5)
@@ -109,7 +105,7 @@ def test_what_is_called_unread_changes_nothing_and_the_rest_does(
     monkeypatch.setattr("iccld.models.image_coder.CompactCoder", narrow)
     method, settings = VARIANTS[name]
     config = with_settings(with_method(BASE, method), settings)
-    model = assembly.build_model(config, CAMVID11)
+    model = build.build_model(config, CAMVID11)
     with torch.no_grad():
         model.label_decoder.head.weight.mul_(5)  # a teacher that is sure of some pixels
     torch.manual_seed(3)
@@ -127,7 +123,7 @@ def test_what_is_called_unread_changes_nothing_and_the_rest_does(
     for setting in names - unread if name in ONE_BY_ONE else ():
         value = OTHER[setting.removeprefix("adaptation.")]
         if attrgetter(setting)(config) == value:
-            value = {"pixel": "class", True: False}[value]
+            value = {"batch": "class", True: False}[value]
         other = with_settings(config, {setting: value})
         assert compute(other, model, batch) != expected, setting
 
@@ -146,9 +142,8 @@ def test_every_setting_of_methods_has_another_value_here() -> None:
         ("--method adaptsegnet --adaptation.adversarial-input features", "read by --method iccld with"),
         ("--adaptation.threshold 0.5", "--adaptation.threshold is not read here (--method iccld)"),
         ("--method dacs --adaptation.keep 0.2", "it is read by --adaptation.weighting class"),
-        ("--adaptation.mixing classmix --adaptation.weighting spread", "give --adaptation.teacher-draws 2 or more"),
         ("--method minent --adaptation.fda-band 0.1", "it is read by --method fda"),
-        ("--method daformer --adaptation.feature-distance 0.1", "with a pretrained backbone"),
+        ("--method daformer --model.pretrained no --adaptation.feature-distance 0.1", "with a pretrained backbone"),
         ("--model.no-diffusion --adaptation.mixing classmix --adaptation.teacher-draws 4", "of models with diffusion"),
         ("--model.no-diffusion --adaptation.share-at-one 1", "it is read by models with diffusion"),
         ("--data.no-rare-class-sampling --data.rare-class-temperature 1", "it is read by rare-class sampling"),

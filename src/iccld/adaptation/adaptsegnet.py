@@ -1,7 +1,8 @@
-"""AdaptSegNet: an adversary on the predicted class maps."""
+"""AdaptSegNet and ADVENT: an adversary on the predicted class maps, or on their entropy."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from iccld.adaptation.losses import Adversary, DomainMaps, StepResult, SupervisedLoss
-from iccld.adaptation.method import Batch, Student, probabilities
-from iccld.models.iccld import ICCLD, TimeSampling
+from iccld.adaptation.method import Batch, Method, probabilities
+from iccld.models.networks import TrainingOutput
 
 
 def output_adversary(input: Literal["probabilities", "self_information"]) -> Adversary:
@@ -20,42 +21,58 @@ def output_adversary(input: Literal["probabilities", "self_information"]) -> Adv
 
 
 @dataclass(frozen=True)
-class AdaptSegNet:
+class AdaptSegNet(Method):
     """Output-space adversary (Tsai et al. 2018, "Learning to Adapt Structured Output Space").
 
     The single-level variant, with one class map at the image's size. docs/method.md compares it with the published
     code.
-
-    Attributes:
-        supervised: the loss of source images.
-        time_sampling: how diffusion times are drawn, for a model with diffusion.
-        adversary: on class maps.
     """
 
     supervised: SupervisedLoss = field(default_factory=lambda: SupervisedLoss(0, 0))
-    time_sampling: TimeSampling = field(default_factory=TimeSampling)
-    adversary: Adversary = field(default_factory=lambda: output_adversary("probabilities"))
-    labeled_domain: str = "source"
     uses_target: bool = True
+    adversary: Adversary = field(default_factory=lambda: output_adversary("probabilities"))
 
-    def segmenter_step(
-        self, student: Student, teacher: ICCLD, discriminator: nn.Module | None, batch: Batch, step: int
-    ) -> StepResult:
-        """Computes the losses of source and target images from one pass."""
-        images, num_source = batch.images, len(batch.images)
-        if step >= self.adversary.start_step and batch.target_images is not None:
-            images = torch.cat([images, batch.target_images])
-        times, aligned = self.time_sampling(len(images))
-        coder = self.supervised.needs_label_coder
-        output = student(images, batch.labels, times, aligned, label_coder=coder, decode_all=True)
-        terms, logs = self.supervised(output, batch.labels, slice(num_source), "source")
-        if discriminator is None or len(images) == num_source:
-            return StepResult(terms, logs, denoised=output.denoised)
-        counts = (num_source, 0, len(images) - num_source)
-        seen = DomainMaps(self.maps(probabilities(output, images)), output.times, counts)
-        terms["adversarial"], more_logs, seen = self.adversary.segmenter_loss(discriminator, seen, step)
-        return StepResult(terms, logs | more_logs, seen, output.denoised)
+    def has_started(self, step: int) -> bool:
+        """As the adversary says."""
+        return step >= self.adversary.start_step
+
+    def adapt(
+        self,
+        result: StepResult,
+        output: TrainingOutput,
+        batch: Batch,
+        discriminator: nn.Module | None,
+        step: int,
+    ) -> None:
+        """Adds the adversarial loss."""
+        if discriminator is None:
+            return
+        maps, num_source = self.maps(probabilities(output, batch.images)), len(batch.images)
+        seen = DomainMaps(maps, output.times, (num_source, 0, len(maps) - num_source))
+        loss, logs, result.domain_maps = self.adversary.segmenter_loss(discriminator, seen, step)
+        result.terms["adversarial"] = loss
+        result.logs |= logs
 
     def maps(self, classes: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
         """What the discriminator sees of class probabilities."""
         return classes
+
+
+@dataclass(frozen=True)
+class Advent(AdaptSegNet):
+    """Entropy adversary (Vu et al. 2019, "ADVENT", AdvEnt): the discriminator sees −p log p of every class.
+
+    The single-level variant, as ``AdaptSegNet``.
+    """
+
+    adversary: Adversary = field(default_factory=lambda: output_adversary("self_information"))
+
+    def maps(self, classes: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
+        """Weighted self-information."""
+        return self_information(classes)
+
+
+def self_information(probabilities: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+    """Weighted self-information −p log p / log k of every class (Vu et al. 2019); its sum over k is the entropy."""
+    # The clamp keeps the slope finite where a softmax underflowed.
+    return torch.special.entr(probabilities.clamp_min(1e-30)) / math.log(max(2, probabilities.shape[1]))

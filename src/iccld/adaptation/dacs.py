@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from iccld.adaptation.losses import Adversary, StepResult, SupervisedLoss
-from iccld.adaptation.method import Batch, Student
+from iccld.adaptation.losses import StepResult, SupervisedLoss
+from iccld.adaptation.method import Batch, Method, Student
 from iccld.adaptation.self_training import LabeledImages, PseudoLabels, SelfTraining, supervised_terms
-from iccld.models.iccld import ICCLD, TimeSampling
+from iccld.models.iccld import ICCLD
 from iccld.models.networks import TrainingOutput
 
 
@@ -23,21 +23,17 @@ def published_self_training(code: Literal["dacs", "daformer"] = "dacs") -> SelfT
 
 
 @dataclass(frozen=True)
-class DACS:
+class DACS(Method):
     """Cross-domain mixed sampling (Tranheden et al. 2021, "DACS"); docs/method.md compares it with the published code.
 
     Attributes:
         supervised: the loss of all labeled branches.
-        time_sampling: how diffusion times are drawn, for a model with diffusion.
         self_training: teacher and mixing.
     """
 
     supervised: SupervisedLoss = field(default_factory=lambda: SupervisedLoss(0, 0))
-    time_sampling: TimeSampling = field(default_factory=TimeSampling)
-    self_training: SelfTraining = field(default_factory=published_self_training)
-    labeled_domain: str = "source"
     uses_target: bool = True
-    adversary: Adversary | None = None
+    self_training: SelfTraining = field(default_factory=published_self_training)
 
     def segmenter_step(
         self, student: Student, teacher: ICCLD, discriminator: nn.Module | None, batch: Batch, step: int

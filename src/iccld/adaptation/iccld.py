@@ -8,21 +8,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iccld.adaptation.losses import Adversary, DomainMaps, StepResult, SupervisedLoss
-from iccld.adaptation.method import Batch, Student
+from iccld.adaptation.losses import Adversary, DomainMaps, StepResult
+from iccld.adaptation.method import Batch, Method, Student
 from iccld.adaptation.mixing import transfer_class_color, transfer_color
 from iccld.adaptation.self_training import LabeledImages, SelfTraining, supervised_terms
 from iccld.labels import IGNORE
-from iccld.models.iccld import ICCLD, TimeSampling
+from iccld.models.iccld import ICCLD
 
 
 @dataclass(frozen=True)
-class Adaptation:
+class Adaptation(Method):
     """Inter-Coder Connected Latent Diffusion (Yu et al., arXiv 2412.16859), as docs/method.md reads it.
 
     Attributes:
-        supervised: the loss of labeled, mixed and masked images.
-        time_sampling: how diffusion times are drawn.
         self_training: pseudo-labels of the EMA teacher, mixed and masked images.
         masked: train on masked target images too (from MIC).
         color_transfer: probability that a source image takes the color statistics of a target image.
@@ -32,15 +30,12 @@ class Adaptation:
         num_domains: 3; 2 leaves the mixed domain out of the adversary.
     """
 
-    supervised: SupervisedLoss = field(default_factory=SupervisedLoss)
-    time_sampling: TimeSampling = field(default_factory=TimeSampling)
     self_training: SelfTraining = field(default_factory=lambda: SelfTraining(teacher_steps=2))
     masked: bool = False
     color_transfer: float = 1.0
     class_color_transfer: float = 0.0
     adversary: Adversary | None = field(default_factory=Adversary)
     num_domains: int = 3
-    labeled_domain: str = "source"
     uses_target: bool = True
 
     def segmenter_step(
@@ -127,14 +122,8 @@ def sliced_wasserstein(
 ) -> Float[Tensor, ""]:
     """Sliced Wasserstein-1 distance between the cells of two sets of latents (Rabin et al. 2011).
 
-    Every cell is a point in d dimensions. Points are projected on fixed random directions, where the distance
-    between two distributions is the mean distance of equal quantiles; the mean over directions is returned. In the
-    units of the latents, whose cells have a root mean square of about 1 per channel.
-
-    Args:
-        first: latents of one domain.
-        second: latents of the other.
-        num_projections: directions; always the same ones, so that figures compare and no random state moves.
+    Every cell is a point in d dimensions. Points are projected on random directions, always the same ones; the distance
+    is the mean distance of equal quantiles, in the units of the latents (a root mean square of about 1 per channel).
     """
     d = first.shape[1]
     generator = torch.Generator().manual_seed(0)

@@ -24,17 +24,16 @@ AdversaryInput = Literal["latents", "features", "probabilities", "self_informati
 _WINNING = 0.9
 
 
-def maps_to_size(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def maps_to_size(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Interpolates maps of a network to the image that they belong to, in pixels or at some stride of it.
 
-    A cell is a square of 2, 4, 8, … of the new ones. Where the image's sides are no multiple of that, the last cells
-    reach beyond it: they are cut, not squeezed into it.
+    A cell is a square of 2, 4, 8, … new ones. Cells that reach beyond the image are cut, not squeezed into it.
 
     Args:
         maps: b c h w, at the stride's size, rounded up.
         size: height and width that are wanted.
     """
-    cells = (maps.shape[2], maps.shape[3])
+    cells = maps.shape[2:]
     ratios = [-(-side // count) for side, count in zip(size, cells, strict=True)]
     factor = 1 << (max(ratios) - 1).bit_length()
     if factor > 1:
@@ -50,10 +49,9 @@ def segmentation_loss(
 ) -> Float[Tensor, ""]:
     """Cross-entropy, averaged over the pixels that have a label, each times its weight.
 
-    Logits come at the decoder's stride s. They are brought to stride 2 where they are coarser, and compared
-    with one label of every 2×2 block, at a phase drawn for each call: a quarter of the work of full
-    resolution, and no half-pixel shift to be learned. Weights scale the loss rather than being
-    normalized away, so that an unsure teacher teaches less (Tranheden et al. 2021, DACS).
+    Logits are brought to stride 2 where they are coarser, and compared with one label of every 2×2 block, at a phase
+    drawn for each call: a quarter of the work of full resolution, without a half-pixel shift. Weights scale the loss
+    and are not normalized away, so that an unsure teacher teaches less (Tranheden et al. 2021, DACS).
 
     Args:
         logits: at stride s.
@@ -87,8 +85,8 @@ def denoising_loss(
 ) -> Float[Tensor, ""]:
     """Mean squared error between predicted and true latent (the true one carries no gradient).
 
-    With weights it is the mean over the pixels of a pixel's weight times the error of its cell. Cells that reach
-    beyond the image, as its sides are padded to whole ones, count by the pixels that they have.
+    With weights it is the mean over the pixels of a pixel's weight times the error of its cell; cells that reach
+    beyond the image count by the pixels that they have.
 
     Args:
         denoised: predicted z_0.
@@ -107,12 +105,7 @@ def denoising_loss(
 
 @dataclass(frozen=True)
 class SupervisedLoss:
-    """Equation 8: segmentation, denoising and reconstruction.
-
-    Attributes:
-        denoising_weight: of the latent denoising error.
-        reconstruction_weight: of the reconstruction cross-entropy.
-    """
+    """Equation 8: segmentation, and with their weights denoising and reconstruction."""
 
     denoising_weight: float = 0.5
     reconstruction_weight: float = 0.5
@@ -136,18 +129,15 @@ class SupervisedLoss:
             output: of the pass.
             labels: of those rows.
             rows: which of the labeled images.
-            domain: for the names of the terms and the logged figures.
+            domain: for names.
             weights: of the pixels, in [0, 1].
 
         Returns:
-            The weighted terms, and the unweighted figures to log.
+            The weighted terms and the unweighted figures to log, by name.
         """
         raw = {"seg": segmentation_loss(output.logits[rows], labels, weights)}
-        shares = {
-            "seg": 1.0,
-            "denoising": self.denoising_weight,
-            "reconstruction": self.reconstruction_weight,
-        }
+        shares = {"seg": 1.0, "denoising": self.denoising_weight}
+        shares["reconstruction"] = self.reconstruction_weight
         if output.clean is not None and output.reconstruction is not None:
             # What has no label is no goal: its latent would be that of no class at all, which no answer can be.
             counted = (labels != IGNORE).float() if weights is None else weights * (labels != IGNORE)
@@ -159,12 +149,7 @@ class SupervisedLoss:
 
 
 def domain_loss(logits: Float[Tensor, "b n h w"], counts: Sequence[int]) -> Float[Tensor, ""]:
-    """Cross-entropy of the domain classifier, one domain for all patches of an image.
-
-    Args:
-        logits: over the domains; images in the order of their domains.
-        counts: images of each domain.
-    """
+    """Cross-entropy of the domain classifier; ``counts`` has the images of each domain, in the order of the rows."""
     return F.cross_entropy(logits, _domains_of_patches(logits, counts))
 
 
@@ -175,10 +160,10 @@ def _domains_of_patches(logits: Tensor, counts: Sequence[int]) -> Int[Tensor, "b
 
 @dataclass
 class DomainMaps:
-    """What the discriminator sees: n images, those of the source first, then mixed ones, then those of the target.
+    """What the discriminator sees: latents, features or class maps of source, mixed and target images, in this order.
 
     Attributes:
-        maps: latents, features or class maps.
+        maps: of all images.
         times: diffusion time of each image.
         counts: images of each domain.
     """
@@ -217,14 +202,13 @@ class Adversary:
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor], DomainMaps]:
         """Equation 10: the segmenter's loss, weighted; mixed and target images are to pass for source ones.
 
-        Where the discriminator names nine patches in ten correctly (on average over the domains) it has won: its
-        gradient then says little about what to change, and pushes all the harder. The weight is relieved in
-        proportion, down to nothing at ten in ten.
+        Where the discriminator names nine patches in ten correctly (on average over the domains) it has won, and its
+        gradient says little about what to change. From there the weight falls linearly, to 0 at ten in ten.
 
         Returns:
             The loss, figures to log, and ``seen`` without gradient for the discriminator's own step.
         """
-        # The discriminator's own weights take no part: it learns in its own step.
+        # The weights of the discriminator are trained in a step of their own.
         discriminator.requires_grad_(False)
         logits = discriminator(seen.maps, seen.times)
         discriminator.requires_grad_(True)

@@ -1,4 +1,4 @@
-"""What is done to images: target colors on source images, ClassMix, color augmentation, masks."""
+"""Changes of images: ClassMix, CutMix, masks, color augmentation, and target colors on source images."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ _FEWEST = 64
 def class_mix_mask(
     labels: Int[Tensor, "b h w"], *, of_batch: bool = False, ignored: bool = False
 ) -> Bool[Tensor, "b h w"]:
-    """Selects half of the classes of each image (Olsson et al. 2021, ClassMix), rounded up.
-
-    The code of ClassMix rounds half of an odd number down, that of DACS (Tranheden et al. 2021) and of its
-    descendants up.
+    """Selects half of the classes of each image (Olsson et al. 2021, ClassMix), rounded up as in the code of DACS.
 
     Args:
         labels: source labels.
@@ -34,7 +31,7 @@ def class_mix_mask(
     Returns:
         True where the source image is to be pasted.
     """
-    # Without a look at which classes there are, for which a GPU would be waited for.
+    # The classes are not listed, since reading their number would synchronize the GPU.
     flat = labels.flatten(1).long()
     present = torch.zeros(len(labels), IGNORE + 1, dtype=torch.bool, device=labels.device)
     present.scatter_(1, flat, torch.ones_like(flat, dtype=torch.bool))
@@ -51,13 +48,10 @@ def class_mix_mask(
 def color_jitter(
     images: Float[Tensor, "b 3 h w"], strength: float = 0.4, probability: float = 0.8
 ) -> Float[Tensor, "b 3 h w"]:
-    """Changes brightness, contrast, saturation, color balance and hue of each image at random.
+    """Changes brightness, contrast, saturation, color balance and hue of each image with a probability.
 
-    Args:
-        images: RGB in [0, 1].
-        strength: factors are drawn from [1 − strength, 1 + strength]; channel gains from a quarter of that; hues turn
-            by up to that share of a quarter turn either way.
-        probability: that an image is changed at all.
+    Factors are drawn from [1 − strength, 1 + strength], channel gains from a quarter of that range; hues turn by up to
+    that share of a quarter turn either way.
     """
     b = len(images)
 
@@ -84,13 +78,55 @@ def _turn_hue(images: Tensor, angles: Tensor) -> Tensor:
     return torch.einsum("bij,bjhw->bihw", turn, images)
 
 
+def hsv_jitter(
+    images: Float[Tensor, "b 3 h w"], strength: float = 0.25, probability: float = 0.8
+) -> Float[Tensor, "b 3 h w"]:
+    """Changes brightness, contrast, saturation and hue as the code of DACS does (kornia's ``ColorJitter``).
+
+    Each image is changed in a random order and cut to [0, 1] after each change, with the whole batch or not at all.
+
+    Args:
+        images: RGB in [0, 1].
+        strength: s. Brightness changes by up to s, contrast and saturation by factors in [1 − s, 1 + s], hues by up to
+            s of a full turn. DACS has 0.25, DAFormer and MIC have 0.2.
+        probability: that the batch is changed.
+    """
+    if float(torch.rand(())) >= probability:
+        return images
+    changed = []
+    with torch.autocast(images.device.type, enabled=False):
+        for image in images.float():
+            for kind in torch.randperm(4).tolist():
+                drawn = strength * (2 * float(torch.rand(())) - 1)
+                if kind == 0:
+                    image = (image + drawn).clamp(0, 1)
+                elif kind == 1:
+                    image = (image * (1 + drawn)).clamp(0, 1)
+                else:
+                    image = _change_hsv(image, *((1 + drawn, 0.0) if kind == 2 else (1.0, drawn)))
+            changed.append(image)
+    return torch.stack(changed).to(images.dtype)
+
+
+def _change_hsv(image: Float[Tensor, "3 h w"], saturation: float, turns: float) -> Float[Tensor, "3 h w"]:
+    """Multiplies the saturation of HSV and turns the hue, in full turns."""
+    value, largest = image.max(dim=0)
+    spread = value - image.amin(dim=0)
+    red, green, blue = image
+    # The hue in sixths of a turn; that of gray plays no part.
+    sides = torch.stack([green - blue, blue - red, red - green]) / spread.clamp_min(1e-12)
+    sixths = sides.gather(0, largest[None])[0] + 2 * largest + 6 * turns
+    saturated = (spread / value.clamp_min(1e-12) * saturation).clamp(0, 1)
+    places = (torch.tensor([5.0, 3.0, 1.0], device=image.device).view(3, 1, 1) + sixths) % 6
+    return value - value * saturated * torch.minimum(places, 4 - places).clamp(0, 1)
+
+
 def gaussian_blur(
     images: Float[Tensor, "b 3 h w"], max_sigma: float = 1.15, probability: float = 0.5
 ) -> Float[Tensor, "b 3 h w"]:
     """Blurs each image with a random standard deviation in [0.15, max_sigma] pixels, or leaves the batch alone.
 
-    Range, probability and the mirrored border are those of DACS (Tranheden et al. 2021). Its kernel of a tenth of the
-    image's side is cut at six standard deviations, beyond which nothing is left.
+    Range, probability and mirrored border are those of DACS (Tranheden et al. 2021); the kernel ends at six deviations.
     """
     if float(torch.rand(())) >= probability:
         return images
@@ -102,9 +138,8 @@ def gaussian_blur(
     offsets = torch.arange(-radius, radius + 1, device=images.device)
     kernels = torch.exp(-0.5 * (offsets / sigmas[:, None]).square())
     kernels = kernels / kernels.sum(dim=1, keepdim=True)
-    kernels = kernels.to(torch.promote_types(images.dtype, torch.float32)).repeat_interleave(3, dim=0)[
-        :, None, None
-    ]
+    kernels = kernels.to(torch.promote_types(images.dtype, torch.float32))
+    kernels = kernels.repeat_interleave(3, dim=0)[:, None, None]
     with torch.autocast(images.device.type, enabled=False):
         padded = F.pad(images.to(kernels.dtype), (radius, radius, radius, radius), mode="reflect")
         across = F.conv2d(padded.reshape(1, 3 * b, *padded.shape[2:]), kernels, groups=3 * b)
@@ -113,14 +148,7 @@ def gaussian_blur(
 
 
 def cut_mix_mask(labels: Int[Tensor, "b h w"]) -> Bool[Tensor, "b h w"]:
-    """Selects a rectangle of half of each image's area, of random shape and place (French et al. 2020, CutMix).
-
-    Args:
-        labels: give the size; their classes play no part.
-
-    Returns:
-        True where the source image is to be pasted.
-    """
+    """Selects a rectangle of half of each image's area, of random shape and place (French et al. 2020, CutMix)."""
     b, height, width = labels.shape
     mask = torch.zeros(b, height, width, dtype=torch.bool, device=labels.device)
     for index in range(b):
@@ -137,8 +165,7 @@ def mask_patches(images: Float[Tensor, "b 3 h w"], patch: int, ratio: float) -> 
 
     Args:
         images: RGB in [0, 1].
-        patch: side of the squares in pixels. Where a side of the image is no multiple of it, the nearest whole
-            number of squares is stretched over it.
+        patch: side of the squares in pixels; the nearest whole number of them is stretched over each side.
         ratio: probability of each square to be hidden, in [0, 1].
     """
     b, _, height, width = images.shape
@@ -167,15 +194,13 @@ def transfer_color(
         images: RGB in [0, 1].
         styles: images whose colors are taken, one for each image.
         probability: that an image is changed at all.
-        valid: the pixels of the images that are changed and whose colors count, all if None: padding is no color of
-            an image.
+        valid: the pixels that are changed and whose colors count (no padding); all if None.
         styles_valid: the pixels of the styles whose colors count. An image or a style without any changes nothing.
     """
-    b, _, height, width = images.shape
-    everywhere = torch.ones(b, height, width, dtype=torch.bool, device=images.device)
+    everywhere = torch.ones_like(images[:, 0], dtype=torch.bool)
     valid = everywhere if valid is None else valid
     styles_valid = everywhere if styles_valid is None else styles_valid
-    share = _draw_share(b, probability, images.device)
+    share = _draw_share(len(images), probability, images.device)
     # A floor of about one gray level keeps images of a single color from being blown up.
     return _transfer(images, valid[:, None], styles, styles_valid[:, None], share, fewest=1, floor=2e-5)
 
@@ -190,8 +215,7 @@ def transfer_class_color(
 ) -> Float[Tensor, "b 3 h w"]:
     """Gives every class of an image the color statistics of that class in another image, to a random degree.
 
-    Sky becomes that sky and road that road, where ``transfer_color`` gives the sky's part of the image's mean to
-    the road too. Classes of fewer than 64 pixels in either image keep their colors.
+    ``transfer_color`` mixes the colors of all classes. Classes of fewer than 64 pixels in either image keep theirs.
 
     Args:
         images: RGB in [0, 1].

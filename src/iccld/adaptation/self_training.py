@@ -17,9 +17,9 @@ from iccld.adaptation.mixing import (
     color_jitter,
     cut_mix_mask,
     gaussian_blur,
+    hsv_jitter,
     mask_patches,
 )
-from iccld.adaptation.published import hsv_jitter
 from iccld.models.iccld import ICCLD
 from iccld.models.networks import TrainingOutput
 
@@ -29,7 +29,7 @@ Code = Literal["iccld", "dacs", "daformer"]
 """Whose ClassMix and color augmentation: ours (classes of each image, ``color_jitter``), those of the published code
 of DACS (ignored pixels as one class more, ``hsv_jitter``), or of DAFormer's (the same, classes of the batch)."""
 
-Weighting = Literal["class", "pixel", "image", "batch", "spread"]
+Weighting = Literal["class", "batch"]
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,10 @@ class PseudoLabels:
 
     Attributes:
         weighting: ``class``: the most confident share of each class's pixels in the batch has weight 1 (class-balanced
-            self-training, Zou et al. 2018), times the class's mean confidence to the power ``trust``. ``pixel``: weight
-            1 from the threshold on. ``image``: every valid pixel has as weight the share of its image's valid pixels
-            from the threshold on. ``batch``: the same share over the whole batch, invalid pixels included, as DACS
-            (Tranheden et al. 2021) and DAFormer compute it. ``spread``: every valid pixel has weight 1; the caller
-            multiplies by the agreement of the teacher's noise draws.
-        threshold: confidence, for ``pixel``, ``image`` and ``batch``.
+            self-training, Zou et al. 2018), times the class's mean confidence to the power ``trust``. ``batch``: every
+            valid pixel has as weight the share of the batch's pixels, invalid ones included, from the threshold on, as
+            DACS (Tranheden et al. 2021) and DAFormer compute it.
+        threshold: confidence, for ``batch``.
         keep: share of a class's pixels, for ``class``; rare classes, of which the teacher is less confident, keep as
             large a share as the road.
         trust: power of a class's mean confidence, for ``class``.
@@ -67,17 +65,9 @@ class PseudoLabels:
             Labels, and weights in [0, 1].
         """
         confidence, labels = probabilities.float().max(dim=1)
-        if self.weighting == "class":
-            return labels, self._by_class(confidence, labels, valid, probabilities.shape[1])
-        if self.weighting == "spread":
-            return labels, valid.float()
-        sure = confidence >= self.threshold
-        if self.weighting == "pixel":
-            return labels, (sure & valid).float()
         if self.weighting == "batch":
-            return labels, sure.float().mean() * valid
-        share = (sure & valid).sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp_min(1)
-        return labels, share.view(-1, 1, 1) * valid
+            return labels, (confidence >= self.threshold).float().mean() * valid
+        return labels, self._by_class(confidence, labels, valid, probabilities.shape[1])
 
     def _by_class(self, confidence: Tensor, labels: Tensor, valid: Tensor, num_classes: int) -> Tensor:
         # All classes at once: reading their sizes would synchronize the GPU. Invalid pixels are one more class.
@@ -102,14 +92,7 @@ class PseudoLabels:
 
 @dataclass
 class LabeledImages:
-    """Images with labels and weights of their pixels.
-
-    Attributes:
-        domain: names the losses in logs.
-        images: RGB in [0, 1].
-        labels: 255 = ignore.
-        weights: of the pixels, in [0, 1]; None means 1.
-    """
+    """Images (RGB in [0, 1]) of a domain, which names the losses, with labels (255 = ignore) and weights of pixels."""
 
     domain: str
     images: Float[Tensor, "b 3 h w"]
@@ -122,7 +105,7 @@ class SelfTraining:
     """The EMA teacher labels target images; the student learns them mixed or masked, with augmented colors.
 
     Attributes:
-        start_step: steps of source-only training before; earlier pseudo-labels lack the rare classes.
+        start_step: steps on source alone before; earlier pseudo-labels lack the rare classes.
         teacher_steps: sampling steps of the teacher.
         teacher_draws: noise draws of the teacher, whose probabilities are averaged.
         pseudo_labels: how probabilities become labels and weights.
@@ -153,23 +136,16 @@ class SelfTraining:
         if self.teacher_draws > 1:
             features = features.repeat(self.teacher_draws)
         noise = teacher.draw_noise(features, len(images) * self.teacher_draws)
-        probabilities = teacher.segment(features, noise, self.teacher_steps)
-        draws = probabilities.unflatten(0, (len(images), self.teacher_draws))
-        full = maps_to_size(draws.mean(dim=1), (images.shape[-2], images.shape[-1]))
-        labels, weights = self.pseudo_labels(full, valid)
-        if self.pseudo_labels.weighting == "spread":
-            # Weight: the share of the draws that agree.
-            votes = (draws.argmax(dim=2) == draws.mean(dim=1).argmax(dim=1, keepdim=True)).float().mean(dim=1)
-            weights = maps_to_size(votes[:, None], (images.shape[-2], images.shape[-1]))[:, 0] * valid
-        return LabeledImages("target", images, labels, weights)
+        draws = teacher.segment(features, noise, self.teacher_steps).unflatten(0, (len(images), -1))
+        full = maps_to_size(draws.mean(dim=1), images.shape[-2:])
+        return LabeledImages("target", images, *self.pseudo_labels(full, valid))
 
     def mix(self, batch: Batch, pseudo_labeled: LabeledImages) -> LabeledImages:
         """Pastes parts of the source images on the target images, then changes colors and blurs."""
         assert pseudo_labeled.weights is not None
-        assert self.mixing != "none"
         if self.mixing == "classmix":
-            published = self.code != "iccld"
-            mask = class_mix_mask(batch.labels, of_batch=self.code == "daformer", ignored=published)
+            of_batch, ignored = self.code == "daformer", self.code != "iccld"
+            mask = class_mix_mask(batch.labels, of_batch=of_batch, ignored=ignored)
         else:
             mask = cut_mix_mask(batch.labels)
         images = self._augment(torch.where(mask[:, None], batch.images, pseudo_labeled.images))

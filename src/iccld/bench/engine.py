@@ -11,11 +11,18 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from iccld.bench.data import refuse_changed_data, root_name, with_roots
 from iccld.bench.plan import Plan, Run
-from iccld.bench.results import Result, find_result, read_results, result_path
+from iccld.bench.results import (
+    Result,
+    find_result,
+    read_results,
+    refuse_changed_data,
+    result_path,
+    root_names,
+    with_roots,
+)
 from iccld.config import to_dict
 from iccld.documents import read_json
 from iccld.escaping import undisguised, visible
@@ -30,15 +37,7 @@ _STOP_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Resources:
-    """What a bench may use.
-
-    Attributes:
-        results: folder of the JSON files.
-        work: folder of the runs.
-        jobs: worker processes at a time.
-        threads: of each.
-        roots: folders of data sets by name.
-    """
+    """Folders of results and runs, worker processes at a time, threads of each, folders of data sets by name."""
 
     results: Path
     work: Path
@@ -55,6 +54,11 @@ class _Worker:
     folder: Path
     started: float
 
+    def close(self) -> None:
+        """Closes the pipe that keeps the process alive."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
     def step(self) -> int:
         """How far it is, from the last row of its metrics."""
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -67,11 +71,6 @@ def run_plan(plan: Plan, runs: Sequence[Run], resources: Resources) -> list[str]
     """Runs what has no result yet.
 
     Ctrl-C and SIGTERM stop the workers, which save checkpoints; the same call goes on from there.
-
-    Args:
-        plan: for messages.
-        runs: wanted.
-        resources: what may be used.
 
     Returns:
         A line for each run that failed.
@@ -104,8 +103,7 @@ def run_plan(plan: Plan, runs: Sequence[Run], resources: Resources) -> list[str]
 def outlook(runs: Sequence[Run], resources: Resources) -> list[str]:
     """What ``run_plan`` would do, a line each run that has no result, and the hours that all of them take.
 
-    Hours are guessed from results of the same variant on the same task, or else of its task; where there are none of
-    the task either, only the runs are told.
+    Hours are guessed from results of the same variant on the same task, or else of its task, if there are any.
 
     Raises:
         InputError: results that cannot be read.
@@ -114,13 +112,14 @@ def outlook(runs: Sequence[Run], resources: Resources) -> list[str]:
     waiting = [run for run in runs if find_result(run, known) is None]
     clock = _Clock(known, len(runs), resources.jobs)
     lines = [f"{len(runs)} runs, {len(runs) - len(waiting)} done, {len(waiting)} to do"]
-    seconds = [clock.guess(run) for run in waiting]
-    for run, guess in zip(waiting, seconds, strict=True):
+    guesses = []
+    for run in waiting:
+        guess = clock.guess(run)
         took = "unknown time" if guess is None else f"about {format_seconds(guess)}"
         lines.append(f"{run.name}: {run.config.steps} steps, {took}")
-    guesses = [guess for guess in seconds if guess is not None]
+        guesses += [] if guess is None else [guess]
     if guesses:
-        some = "" if len(guesses) == len(seconds) else f" for {len(guesses)} of them"
+        some = "" if len(guesses) == len(waiting) else f" for {len(guesses)} of them"
         hours = sum(guesses) / 3600
         lines.append(
             f"about {hours:.1f} hours of work{some}, {hours / resources.jobs:.1f} with {resources.jobs} at a time"
@@ -133,12 +132,7 @@ def _start(run: Run, resources: Resources) -> _Worker:
     d = with_roots(run.config, resources.roots).data
     data = replace(d, scene_cache=str(resources.work / "scenes"))
     config = replace(run.config, data=data, threads=resources.threads, trackers=("csv",))
-    planned = run.config.data
-    names = [
-        root_name(kind, root, resources.roots)
-        for kind, root in ((planned.source, planned.source_root), (planned.target, planned.target_root))
-    ]
-    used = sorted({name for name in names if name is not None})
+    used = sorted({name for name in root_names(run.config, resources.roots) if name is not None})
     roots = f" --roots {' '.join(f'{name}={name.upper()}' for name in used)}" if used else ""
     job = {
         "run": run.name,
@@ -167,7 +161,7 @@ def _start(run: Run, resources: Resources) -> _Worker:
 
 def _finish(worker: _Worker, clock: _Clock) -> list[str]:
     code = worker.process.returncode
-    _close(worker)
+    worker.close()
     path = Path(read_json(worker.folder / "job.json")["result"])
     if code == 0 and path.is_file():
         clock.add(worker, read_json(path))
@@ -193,17 +187,7 @@ def _stop(workers: Sequence[_Worker]) -> None:
         for worker in workers:
             worker.process.kill()
             worker.process.wait()
-            _close(worker)
-
-
-def _close(worker: _Worker) -> None:
-    if worker.process.stdin is not None:
-        worker.process.stdin.close()
-
-
-def _draw(stream: TextIO, text: str) -> None:
-    """Writes text in place of the line that stands there."""
-    print(f"\r\x1b[2K{text}", end="", file=undisguised(stream), flush=True)
+            worker.close()
 
 
 class _Clock:
@@ -217,38 +201,35 @@ class _Clock:
             self.took[task, variant] = float(result.facts["seconds"])
         self.last = time.monotonic()
 
-    def add(self, worker: _Worker, facts: Mapping[str, object]) -> None:
-        run, seconds = worker.run, float(str(facts["seconds"]))
+    def add(self, worker: _Worker, facts: Mapping[str, Any]) -> None:
+        run, seconds = worker.run, float(facts["seconds"])
         self.took[run.task.name, run.variant.name] = seconds
-        self.line(f"{run.name}: mIoU {float(str(facts['miou'])):.2f} in {format_seconds(seconds)}")
+        self.line(f"{run.name}: mIoU {float(facts['miou']):.2f} in {format_seconds(seconds)}")
 
     def line(self, text: str) -> None:
-        """Prints a line above the live one."""
-        if self.live:
-            _draw(sys.stdout, f"{visible(text)}\n")
-        else:
-            print(text, flush=True)
+        """Prints a line, in place of the live one."""
+        self._print(text, sys.stdout, end="\n")
 
     def show(self, workers: Sequence[_Worker], waiting: Sequence[Run]) -> None:
         now = time.monotonic()
         if now - self.last < (1.0 if self.live else _LINE_SECONDS) or not workers:
             return
         self.last = now
+        left = ""
+        if self.took:
+            running = sum(max(0.0, self._expected(w.run) - (now - w.started)) for w in workers)
+            seconds = (running + sum(map(self._expected, waiting))) / self.jobs
+            left = f", about {format_seconds(seconds)} left"
         done = self.total - len(workers) - len(waiting)
-        running = ", ".join(f"{w.run.name} {w.step()}/{w.run.config.steps}" for w in workers)
-        left = self._left(workers, waiting, now)
-        text = f"{done}/{self.total} runs{left}; running {running}"
-        if self.live:
-            _draw(sys.stderr, visible(text))
-        else:
-            print(text, file=sys.stderr, flush=True)
+        steps = ", ".join(f"{w.run.name} {w.step()}/{w.run.config.steps}" for w in workers)
+        self._print(
+            f"{done}/{self.total} runs{left}; running {steps}", sys.stderr, end="" if self.live else "\n"
+        )
 
-    def _left(self, workers: Sequence[_Worker], waiting: Sequence[Run], now: float) -> str:
-        if not self.took:
-            return ""
-        running = sum(max(0.0, self._expected(w.run) - (now - w.started)) for w in workers)
-        seconds = (running + sum(map(self._expected, waiting))) / self.jobs
-        return f", about {format_seconds(seconds)} left"
+    def _print(self, text: str, stream: TextIO, *, end: str) -> None:
+        if self.live:
+            stream, text = undisguised(stream), f"\r\x1b[2K{visible(text)}"
+        print(text, end=end, file=stream, flush=True)
 
     def guess(self, run: Run) -> float | None:
         """Seconds that a run will take, by runs of its kind; None without any of its task."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from iccld.bench.plan import Plan
 from iccld.bench.results import Result
-from iccld.bench.tables import task_results
+from iccld.bench.tables import Column
 from iccld.reporting.report import render_page
 
 
@@ -18,13 +18,15 @@ def plan_page(plan: Plan, results: list[Result]) -> str:
         plan: whose results.
         results: of this plan and others.
     """
-    tasks = task_results(plan, results)
-    links = [(f"task{i}", task.title) for i, task in enumerate(tasks)]
-    bars = [_bars(task.mious) for task in tasks]
+    columns = [Column(plan, task, results) for task in plan.tasks.values()]
+    columns = [column for column in columns if column.by_seed]
+    tasks = [{"title": column.title, "tables": column.tables()} for column in columns]
+    links = [(f"task{i}", column.title) for i, column in enumerate(columns)]
+    bars = [_bars(column.mious()) for column in columns]
     return render_page("bench.html.j2", f"ICCLD bench: {plan.title}", tasks=tasks, links=links, bars=bars)
 
 
-def _bars(mious: Mapping[str, tuple[float, ...]]) -> list[tuple[str, float, float | None]]:
+def _bars(mious: Mapping[str, list[float]]) -> list[tuple[str, float, float | None]]:
     """Name, mean and sample standard deviation of each method; one seed has no deviation."""
     return [
         (name, statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)

@@ -49,21 +49,28 @@ _YOUNGER = (
 )
 
 
+_Title = Annotated[str, Length(200)]
+_Settings = Annotated[Mapping[str, Any], Length(200)]
+_Predictions = Annotated[
+    tuple[tuple[Annotated[int, Range(1, 1000)], Annotated[int, Range(1, 1000)]], ...], Length(50)
+]
+
+
 @dataclass(frozen=True)
 class Task:
     """A transfer to be learned.
 
     Attributes:
-        name: in the plan.
-        title: for tables.
         preset: the run that it starts from.
+        title: for tables.
         settings: changes to it, by dotted name.
+        name: its key in the plan.
     """
 
-    name: str
-    title: str
     preset: str
-    settings: Mapping[str, Any]
+    title: _Title = ""
+    settings: _Settings = field(default_factory=dict)
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,22 +78,20 @@ class Variant:
     """A method with its switches.
 
     Attributes:
-        name: in the plan.
-        title: for tables.
         method: as ``iccld train --method`` has it, with its recipe.
+        title: for tables.
         settings: further changes, by dotted name.
         predictions: (sampling steps, noise draws) that the trained model is measured with; the first is its score.
-        tasks: names of the tasks that it is run on.
-        published: mIoU of the method on GTA5 → Cityscapes in its paper, in percent; None where there is none.
+        tasks: names of the tasks that it is run on; all if empty.
+        name: its key in the plan.
     """
 
-    name: str
-    title: str
     method: str
-    settings: Mapping[str, Any]
-    predictions: tuple[tuple[int, int], ...]
-    tasks: tuple[str, ...]
-    published: float | None = None
+    title: _Title = ""
+    settings: _Settings = field(default_factory=dict)
+    predictions: _Predictions = ()
+    tasks: tuple[str, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,14 +126,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole bench.
+    """A whole bench: every variant, in the order of the tables, on its tasks with every seed.
 
-    Attributes:
-        name: of the plan; its results lie in a folder of that name.
-        title: for tables.
-        seeds: of every variant on every task.
-        tasks: by name.
-        variants: by name, in the order of the tables.
+    Its results lie in a folder of its name.
     """
 
     name: str
@@ -177,64 +177,34 @@ def read_plan(path: Path) -> Plan:
     return plan
 
 
-_Title = Annotated[str, Length(200)]
-_Settings = Annotated[Mapping[str, Any], Length(200)]
-_Predictions = Annotated[
-    tuple[tuple[Annotated[int, Range(1, 1000)], Annotated[int, Range(1, 1000)]], ...], Length(50)
-]
-
-
-@dataclass(frozen=True)
-class _TaskEntry:
-    preset: str
-    title: _Title | None = None
-    settings: _Settings = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _VariantEntry:
-    method: str
-    title: _Title | None = None
-    settings: _Settings = field(default_factory=dict)
-    predictions: _Predictions | None = None
-    tasks: tuple[str, ...] | None = None
-    published: Annotated[float, Range(0, 100)] | None = None
-
-
 @dataclass(frozen=True)
 class _Content:
     """A plan as it is written."""
 
     seeds: Annotated[tuple[Annotated[int, Range(0, 2**31)], ...], Length(100)]
-    tasks: Annotated[Mapping[Annotated[str, Length(100)], _TaskEntry], Length(100)]
-    variants: Annotated[Mapping[Annotated[str, Length(100)], _VariantEntry], Length(100)]
-    title: _Title | None = None
+    tasks: Annotated[Mapping[Annotated[str, Length(100)], Task], Length(100)]
+    variants: Annotated[Mapping[Annotated[str, Length(100)], Variant], Length(100)]
+    title: _Title = ""
     predictions: _Predictions = ((1, 1),)
 
 
 def _plan(content: _Content, name: str) -> Plan:
-    tasks = {
-        key: Task(key, entry.title or key, entry.preset, entry.settings)
-        for key, entry in content.tasks.items()
-    }
+    tasks = {key: replace(task, name=key, title=task.title or key) for key, task in content.tasks.items()}
     variants = {}
     for key, entry in content.variants.items():
-        predictions = content.predictions if entry.predictions is None else entry.predictions
-        of_tasks = tuple(tasks) if entry.tasks is None else entry.tasks
-        variants[key] = Variant(
-            key, entry.title or key, entry.method, entry.settings, predictions, of_tasks, entry.published
-        )
         if entry.method not in get_args(Method):
-            raise ValueError(
-                f"variant {key}: unknown method {entry.method!r}; {suggest(entry.method, get_args(Method))}"
-            )
+            known = suggest(entry.method, get_args(Method))
+            raise ValueError(f"variant {key}: unknown method {entry.method!r}; {known}")
+        predictions = entry.predictions or content.predictions
         if not predictions:
             raise ValueError(f"variant {key} measures nothing: give predictions, such as [[1, 1]]")
-        strange = set(of_tasks) - tasks.keys()
+        strange = sorted(set(entry.tasks) - tasks.keys())
         if strange:
-            raise ValueError(
-                f"variant {key} names the task {sorted(strange)[0]!r}, which the plan does not have"
-            )
+            raise ValueError(f"variant {key} names the task {strange[0]!r}, which the plan does not have")
+        of_tasks = entry.tasks or tuple(tasks)
+        variants[key] = replace(
+            entry, name=key, title=entry.title or key, predictions=predictions, tasks=of_tasks
+        )
     return Plan(name, content.title or name, content.seeds, tasks, variants)
 
 
@@ -249,8 +219,7 @@ def identity(config: TrainConfig) -> TrainConfig:
     """What a run is: the settings that change its figures, all others at fixed values.
 
     Two runs with the same identity are the same run, whatever plan they stand in and wherever the data lie. Settings
-    that the method does not read are put aside too, so that a change of one method's defaults leaves the
-    results of the others valid.
+    that the method does not read are put aside too: a change of their defaults leaves results valid.
     """
     config = with_settings(config, _NEUTRAL)
     # Where a cache lies is nobody's business; that images are resampled twice is.

@@ -1,9 +1,9 @@
-"""Results of runs: one JSON file each, found again by what the run is."""
+"""Results of runs: one JSON file each, found again by what the run is, with the data that it was measured on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,7 @@ from iccld.escaping import shortened
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run.
-
-    Attributes:
-        path: of its JSON file.
-        identity: what was run.
-        predictions: what its model was measured with.
-        facts: the file's content.
-    """
+    """A finished run: its JSON file, what was run, what its model was measured with, and the content of the file."""
 
     path: Path
     identity: TrainConfig
@@ -77,9 +70,7 @@ def read_results(folder: Path) -> list[Result]:
         InputError: a file that is no result.
     """
     results = []
-    for path in sorted(folder.rglob("*.json")):
-        if path.name.startswith("."):
-            continue
+    for path in sorted(p for p in folder.rglob("*.json") if not p.name.startswith(".")):
         try:
             facts = read_json(path)
             content = build(_Content, facts, "result", others=True)
@@ -104,3 +95,54 @@ def find_result(run: Run, results: list[Result]) -> Result | None:
 def result_path(folder: Path, run: Run) -> Path:
     """Where a run's result is written."""
     return folder / run.plan / run.task.name / f"{run.variant.name}-seed{run.seed}.json"
+
+
+def root_names(config: TrainConfig, roots: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """The names under which ``roots`` has the folders of source and target; None where it has not.
+
+    A name is the last part of the folder that the plan names, so that data sets of one kind are told apart, or else the
+    kind itself.
+    """
+    d = config.data
+    source, target = (
+        next((name for name in (root and Path(root).name, kind) if name in roots), None)
+        for kind, root in ((d.source, d.source_root), (d.target, d.target_root))
+    )
+    return source, target
+
+
+def with_roots(config: TrainConfig, roots: Mapping[str, str]) -> TrainConfig:
+    """The same run with its data sets where they lie on this machine, by the names of ``root_names``."""
+    d = config.data
+    source, target = root_names(config, roots)
+    source_root = roots[source] if source else d.source_root
+    target_root = roots[target] if target else d.target_root
+    return replace(config, data=replace(d, source_root=source_root, target_root=target_root))
+
+
+def refuse_changed_data(runs: Sequence[Run], results: list[Result], roots: Mapping[str, str]) -> None:
+    """Compares the files that results were measured on with those that are there; what is gone is not compared.
+
+    Raises:
+        InputError: names a result and the difference.
+    """
+    from iccld.build import reopen_data
+    from iccld.data.identity import first_difference
+
+    known: dict[TrainConfig, dict[str, Any]] = {}
+    for run in runs:
+        result = find_result(run, results)
+        if result is None or not isinstance(result.facts.get("data"), Mapping):
+            continue
+        # What is trained on depends on the method, and on nothing else that differs between variants.
+        config = with_roots(TrainConfig(method=run.config.method, data=run.config.data), roots)
+        if config not in known:
+            data = reopen_data(config)
+            known[config] = {} if data is None else data.describe()
+        files = {role: facts for role, facts in known[config].items() if facts["root"] is not None}
+        what = first_difference(result.facts["data"], files)
+        if what is not None:
+            raise InputError(
+                f"{result.path}: was measured on other data: {what}; give the data of then with --roots, choose "
+                "another --results, or remove this file, and it is run again"
+            )

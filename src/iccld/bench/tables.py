@@ -5,15 +5,21 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from iccld.bench.plan import Plan, Task, Variant
 from iccld.bench.results import Result, find_result
-from iccld.bench.standings import first_reached, learning_curve, rank_methods
 from iccld.escaping import in_markdown
 from iccld.progress import format_seconds
 
 _REFERENCES = ("source_only", "oracle")
-
+_SIGNALS = ("entropy", "confidence", "mutual_information", "combined")
+_CHOICES: Mapping[str, Callable[[dict[str, float]], float]] = {
+    "last step": lambda c: c["step"],
+    "least entropy": lambda c: -c["entropy"],
+    "most agreement": lambda c: c["agreement"],
+    "best by target labels (forbidden)": lambda c: c["miou"],
+}
 
 Paces = Mapping[str, Mapping[str, float]]
 """Seconds a step by task and variant, where they were measured side by side."""
@@ -21,17 +27,11 @@ Paces = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a task; without rows, there is nothing to show.
-
-    Attributes:
-        title: what it shows.
-        head: the columns' names.
-        rows: cells, the variant's title first.
-    """
+    """A table: its title, the names of the columns, and rows of cells; without rows there is nothing to show."""
 
     title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
     def markdown(self) -> str:
         """The table in Markdown, without its title; empty without rows."""
@@ -41,37 +41,8 @@ class Table:
         return "\n".join([head, f"|{'|'.join(['---'] * len(self.head))}|", *rows])
 
 
-@dataclass(frozen=True)
-class TaskResults:
-    """What a plan has of one task.
-
-    Attributes:
-        title: of the task.
-        tables: scores first.
-        mious: of each variant by its title, in percent, one for each seed.
-    """
-
-    title: str
-    tables: tuple[Table, ...]
-    mious: Mapping[str, tuple[float, ...]]
-
-
-def task_results(plan: Plan, results: list[Result], paces: Paces | None = None) -> list[TaskResults]:
-    """The tables of every task that has results; see ``plan_tables``."""
-    found = []
-    for task in plan.tasks.values():
-        column = Column(plan, task, results, paces)
-        if column.found:
-            tables = (
-                *(column.scores(), column.time_to_quality()),
-                *(column.predictions(), column.uncertainty(), column.selection(), column.classes()),
-            )
-            found.append(TaskResults(task.title, tables, column.mious()))
-    return found
-
-
 def plan_tables(plan: Plan, results: list[Result], paces: Paces | None = None) -> str:
-    """All tables of a plan: scores, selection, predictions and classes of every task.
+    """All tables of a plan, task by task.
 
     Args:
         plan: whose tables.
@@ -79,59 +50,41 @@ def plan_tables(plan: Plan, results: list[Result], paces: Paces | None = None) -
         paces: instead of the runs' own, which other work and other machines disturbed.
     """
     parts = [f"## {in_markdown(plan.title)}"]
-    for task in task_results(plan, results, paces):
-        parts += [f"### {in_markdown(task.title)}", *(table.markdown() for table in task.tables)]
-    order = published_order(plan, results)
-    if order is not None:
-        parts += [f"### {order.title}", order.markdown()]
+    for task in plan.tasks.values():
+        column = Column(plan, task, results, paces)
+        if column.by_seed:
+            parts += [f"### {in_markdown(task.title)}", *(table.markdown() for table in column.tables())]
     if len(parts) == 1:
         parts.append("No results yet.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def published_order(plan: Plan, results: list[Result]) -> Table | None:
-    """The order of the methods that have published figures, here and there; None where it cannot be told yet."""
-    published = {v.name: v.published for v in plan.variants.values() if v.published is not None}
-    columns = [Column(plan, task, results, None) for task in plan.tasks.values()]
-    mious = [
-        {name: statistics.fmean(r.miou for r in found) for name, found in column.rows()} for column in columns
-    ]
-    ranking = rank_methods(mious, published)
-    if ranking is None:
-        return None
-    rows = [
-        [plan.variants[name].title, f"{published[name]:.1f}", f"{ranking.published[name]:g}", f"{rank:.1f}"]
-        for name, rank in sorted(ranking.here.items(), key=lambda item: item[1])
-    ]
-    title = f"Order of the methods: Spearman's ρ = {ranking.correlation:.2f} with the published one"
-    return _table(title, ["method", "published mIoU", "rank there", "mean rank here"], rows)
-
-
 def overview(plan: Plan, results: list[Result]) -> Table:
     """One row a method and one column a task: mIoU with its spread over seeds; at the end the mean gap closed."""
-    columns = [Column(plan, task, results, None) for task in plan.tasks.values()]
+    columns = [Column(plan, task, results) for task in plan.tasks.values()]
     rows = []
     for variant in plan.variants.values():
-        cells = [
-            _spread([r.miou for r in column.by_seed.get(variant.name, {}).values()], 1) for column in columns
-        ]
+        found = [column.by_seed.get(variant.name, {}).values() for column in columns]
         closed = [column.gap_closed(variant.name) for column in columns]
         known = [share for share in closed if share is not None]
         whole = len(known) == len(columns) and variant.name not in _REFERENCES
-        rows.append([variant.title, *cells, f"{100 * statistics.fmean(known):.0f} %" if whole else "–"])
+        mean = f"{100 * statistics.fmean(known):.0f} %" if whole else "–"
+        rows.append([variant.title, *(_spread([r.miou for r in runs], 1) for runs in found), mean])
     rows = [row for row in rows if set(row[1:]) != {"–"}]
-    return _table("Overview", ["method", *(t.title for t in plan.tasks.values()), "mean gap closed"], rows)
+    return Table("Overview", ["method", *(t.title for t in plan.tasks.values()), "mean gap closed"], rows)
 
 
 class Column:
-    """The results of one task.
+    """The results of one task; arguments are those of ``plan_tables``.
 
     Attributes:
-        by_seed: of each variant, by its name.
+        title: of the task.
+        by_seed: the results of each variant that has some, by its name.
         variants: by name, in the order of the plan.
     """
 
-    def __init__(self, plan: Plan, task: Task, results: list[Result], paces: Paces | None) -> None:
+    def __init__(self, plan: Plan, task: Task, results: list[Result], paces: Paces | None = None) -> None:
+        self.title = task.title
         self.paces = None if paces is None else paces.get(task.name, {})
         self.by_seed: dict[str, dict[int, Result]] = {}
         self.variants: dict[str, Variant] = {}
@@ -143,52 +96,48 @@ class Column:
             if result is not None:
                 self.by_seed.setdefault(run.variant.name, {})[run.seed] = result
 
-    @property
-    def found(self) -> bool:
-        """Whether there is anything to show."""
-        return bool(self.by_seed)
+    def rows(self) -> list[tuple[str, list[Result]]]:
+        """Variants that have results, with these."""
+        return [(name, list(self.by_seed[name].values())) for name in self.variants if name in self.by_seed]
 
-    def mious(self) -> dict[str, tuple[float, ...]]:
-        """Of each variant, one for each seed."""
-        return {self.variants[name].title: tuple(r.miou for r in results) for name, results in self.rows()}
+    def tables(self) -> list[Table]:
+        """All tables of the task, scores first."""
+        return [
+            *(self.scores(), self.time_to_quality(), self.predictions()),
+            *(self.uncertainty(), self.selection(), self.classes()),
+        ]
+
+    def mious(self) -> dict[str, list[float]]:
+        """In percent, one for each seed, by the titles of the variants."""
+        return {self.variants[name].title: [r.miou for r in results] for name, results in self.rows()}
 
     def scores(self) -> Table:
         """MIoU, gap closed, cost."""
         rows = []
         for name, results in self.rows():
-            closed = self.gap_closed(name)
+            closed = None if name in _REFERENCES else self.gap_closed(name)
+            if self.paces is None:
+                pace: float | None = statistics.fmean(r.facts["seconds_per_adapting_step"] for r in results)
+            else:
+                pace = self.paces.get(name)
+            memory = statistics.fmean(r.facts["peak_gib"] for r in results)
             rows.append(
-                [
-                    self.variants[name].title,
-                    _spread([r.miou for r in results]),
-                    "–" if closed is None or name in _REFERENCES else f"{100 * closed:.0f} %",
-                    self._pace(name, results),
-                    f"{_mean(results, 'peak_gib'):.1f}",
-                    str(len(results)),
-                ]
+                [self.variants[name].title, _spread([r.miou for r in results])]
+                + ["–" if closed is None else f"{100 * closed:.0f} %"]
+                + ["–" if pace is None else f"{pace:.2f}", f"{memory:.1f}", str(len(results))]
             )
-        return _table("Scores", ["method", "mIoU", "gap closed", "s/step", "GiB", "seeds"], rows)
-
-    def _pace(self, name: str, results: Sequence[Result]) -> str:
-        if self.paces is None:
-            return f"{_mean(results, 'seconds_per_adapting_step'):.2f}"
-        return f"{self.paces[name]:.2f}" if name in self.paces else "–"
+        return Table("Scores", ["method", "mIoU", "gap closed", "s/step", "GiB", "seeds"], rows)
 
     def time_to_quality(self) -> Table:
         """When ICCLD, the first variant of that method, has what each other method has in the end."""
         curves = {name: learning_curve(results) for name, results in self.rows()}
-        own = next((name for name in curves if self.variants[name].method == "iccld"), None)
+        own = next((name for name in curves if self.variants[name].method == "iccld"), "")
         rows = []
         for name, curve in curves.items():
-            if (
-                own is None
-                or not curve
-                or not curves[own]
-                or self.variants[name].method in ("iccld", "oracle")
-            ):
+            if not curve or not curves.get(own) or self.variants[name].method in ("iccld", "oracle"):
                 continue
             end = curve[-1]
-            reached = first_reached(curves[own], end.miou)
+            reached = next((point.seconds for point in curves[own] if point.miou >= end.miou), None)
             rows.append(
                 [self.variants[name].title, f"{end.miou:.1f}", format_seconds(end.seconds)]
                 + ["never" if reached is None else format_seconds(reached)]
@@ -196,85 +145,63 @@ class Column:
             )
         title = self.variants[own].title if own else ""
         head = ["method", "mIoU at the end", "time", f"{title} has that after", "share of the time"]
-        return _table("Time to quality (training alone, mean of seeds)", head, rows)
+        return Table("Time to quality (training alone, mean of seeds)", head, rows)
 
     def predictions(self) -> Table:
         """What steps and draws do, and how far the model can be trusted."""
         rows = []
-        for name, results in self.rows():
-            for steps, draws in self.variants[name].predictions:
-                found = [_prediction(r, steps, draws) for r in results]
-
-                def spread(key: str, digits: int = 3, found: list[dict[str, float]] = found) -> str:
-                    return _spread([p[key] for p in found if p.get(key) is not None], digits)
-
-                rows.append(
-                    [self.variants[name].title, str(steps), str(draws), spread("miou", 2), spread("ece")]
-                    + [spread(f"auroc_{kind}") for kind in ("entropy", "confidence")]
-                    + [spread("auroc_mutual_information") if draws > 1 else "–"]
-                )
-        head = [
-            "method",
-            "K",
-            "N",
-            "mIoU",
-            "ECE",
-            "AUROC entropy",
-            "AUROC confidence",
-            "AUROC mutual information",
-        ]
-        return _table("Steps, draws and trust", head, rows)
+        for place, draws, found in self._predicted():
+            cells = [_spread(_known(found, "miou"), 2), _spread(_known(found, "ece"), 3)]
+            for signal in _SIGNALS[:3]:
+                told = draws > 1 or signal != "mutual_information"
+                cells.append(_spread(_known(found, f"auroc_{signal}"), 3) if told else "–")
+            rows.append([*place, *cells])
+        signals = [f"AUROC {signal.replace('_', ' ')}" for signal in _SIGNALS[:3]]
+        return Table("Steps, draws and trust", ["method", "K", "N", "mIoU", "ECE", *signals], rows)
 
     def uncertainty(self) -> Table:
         """How well each signal tells wrong pixels from right ones."""
         rows = []
+        for place, draws, found in self._predicted():
+            for signal in _SIGNALS if draws > 1 else _SIGNALS[:2]:  # one draw disagrees with nobody
+                keys = (f"auroc_{signal}", f"aurc_{signal}", f"fpr95_{signal}", "class_ece")
+                if _known(found, keys[1]):
+                    figures = [_spread(_known(found, key), 3) for key in keys]
+                    rows.append([*place, signal.replace("_", " "), *figures])
+        head = ["method", "K", "N", "signal", "AUROC", "AURC", "FPR at 95 % TPR", "class-wise ECE"]
+        return Table("Uncertainty", head, rows)
+
+    def _predicted(self) -> list[tuple[list[str], int, list[dict[str, Any]]]]:
+        """First cells of a row, draws and figures of each way to predict."""
+        found = []
         for name, results in self.rows():
             for steps, draws in self.variants[name].predictions:
-                found = [_prediction(r, steps, draws) for r in results]
-                for signal in ("entropy", "confidence", "mutual_information", "combined"):
-                    if draws == 1 and signal in ("mutual_information", "combined"):
-                        continue  # one draw disagrees with nobody
-                    figures = [
-                        [p[key] for p in found if p.get(key) is not None]
-                        for key in (f"auroc_{signal}", f"aurc_{signal}", f"fpr95_{signal}", "class_ece")
-                    ]
-                    if figures[1]:
-                        place = [self.variants[name].title, str(steps), str(draws), signal.replace("_", " ")]
-                        rows.append([*place, *(_spread(values, 3) for values in figures)])
-        head = ["method", "K", "N", "signal", "AUROC", "AURC", "FPR at 95 % TPR", "class-wise ECE"]
-        return _table("Uncertainty", head, rows)
+                figures = [
+                    next(p for p in r.facts["predictions"] if (p["steps"], p["draws"]) == (steps, draws))
+                    for r in results
+                ]
+                found.append(([self.variants[name].title, str(steps), str(draws)], draws, figures))
+        return found
 
     def selection(self) -> Table:
-        """What choosing a checkpoint would change: without labels, and by peeking at them."""
-        choices: dict[str, Callable[[dict[str, float]], float]] = {
-            "last step": lambda c: c["step"],
-            "least entropy": lambda c: -c["entropy"],
-            "most agreement": lambda c: c["agreement"],
-            "best by target labels (forbidden)": lambda c: c["miou"],
-        }
+        """What choosing a checkpoint would change: without labels, and by looking at them."""
         rows = []
         for name, results in self.rows():
             several = [r.facts["checkpoints"] for r in results if len(r.facts["checkpoints"]) > 1]
             if several:
-                row = [_spread([max(c, key=choose)["miou"] for c in several]) for choose in choices.values()]
-                rows.append([self.variants[name].title, *row])
-        return _table("Choosing a checkpoint", ["method", *choices], rows)
+                mious = ([max(c, key=choose)["miou"] for c in several] for choose in _CHOICES.values())
+                rows.append([self.variants[name].title, *map(_spread, mious)])
+        return Table("Choosing a checkpoint", ["method", *_CHOICES], rows)
 
     def classes(self) -> Table:
         """IoU of each class."""
-        names = list(next(iter(next(iter(self.by_seed.values())).values())).facts["iou"])
-        rows = []
+        rows, names = [], list[str]()
         for name, results in self.rows():
-            row = [self.variants[name].title]
-            for label in names:
-                values = [r.facts["iou"][label] for r in results if r.facts["iou"][label] is not None]
-                row.append(_spread(values, 0) if values else "–")
-            rows.append(row)
-        return _table("IoU of each class", ["method", *names], rows)
-
-    def rows(self) -> list[tuple[str, list[Result]]]:
-        """Variants that have results, with these."""
-        return [(name, list(self.by_seed[name].values())) for name in self.variants if name in self.by_seed]
+            names = names or list(results[0].facts["iou"])
+            ious = ([r.facts["iou"][label] for r in results] for label in names)
+            cells = (_spread([value for value in values if value is not None], 0) for values in ious)
+            rows.append([self.variants[name].title, *cells])
+        return Table("IoU of each class", ["method", *names], rows)
 
     def gap_closed(self, name: str) -> float | None:
         """The share of the way from source-only to oracle, from the means over the seeds that have all three runs."""
@@ -288,15 +215,27 @@ class Column:
         return (own_mean - low_mean) / (high_mean - low_mean) if high_mean != low_mean else None
 
 
-def _prediction(result: Result, steps: int, draws: int) -> dict[str, float]:
-    found: dict[str, float] = next(
-        p for p in result.facts["predictions"] if (p["steps"], p["draws"]) == (steps, draws)
-    )
-    return found
+class Point(NamedTuple):
+    """A moment of training, averaged over seeds: seconds of training, evaluations not counted, and mIoU in percent."""
+
+    seconds: float
+    miou: float
 
 
-def _mean(results: Sequence[Result], key: str) -> float:
-    return statistics.fmean(r.facts[key] for r in results)
+def learning_curve(results: Sequence[Result]) -> list[Point]:
+    """MIoU over time; empty where results do not say how long they took to their evaluations."""
+    curves = [{point["step"]: point for point in result.facts["checkpoints"]} for result in results]
+    if not curves or not all("seconds" in point for curve in curves for point in curve.values()):
+        return []
+    shared = sorted(set.intersection(*map(set, curves)))
+    return [
+        Point(*(statistics.fmean(curve[step][key] for curve in curves) for key in ("seconds", "miou")))
+        for step in shared
+    ]
+
+
+def _known(found: Sequence[Mapping[str, float | None]], key: str) -> list[float]:
+    return [value for figures in found if (value := figures.get(key)) is not None]
 
 
 def _spread(values: Sequence[float], digits: int = 2) -> str:
@@ -305,7 +244,3 @@ def _spread(values: Sequence[float], digits: int = 2) -> str:
         return "–"
     mean = f"{statistics.fmean(values):.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
-
-
-def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    return Table(title, tuple(head), tuple(tuple(row) for row in rows))

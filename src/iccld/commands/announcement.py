@@ -13,10 +13,9 @@ from iccld.files import in_bytes
 from iccld.machine import free_memory, own_memory
 
 if TYPE_CHECKING:
-    from iccld.assembly import RunData
-    from iccld.training.estimate import Estimate
+    from iccld.run_data import RunData
     from iccld.training.loop import Trainer
-    from iccld.training.rehearsal import Rehearsal
+    from iccld.training.rehearsal import Estimate, Rehearsal
 
 
 _MARGIN = 1.3
@@ -30,7 +29,7 @@ def estimate_memory(config: TrainConfig, trainer: Trainer) -> Estimate:
         InputError: it is far more than there is.
     """
     from iccld.progress import busy
-    from iccld.training.estimate import estimate_step
+    from iccld.training.rehearsal import estimate_step
 
     fabric = trainer.fabric
     with fabric.autocast(), busy("estimating memory"):
@@ -85,7 +84,7 @@ def announce(
         "model": f"{config.model.backbone}, {estimate.num_parameters / 1e6:.1f} M parameters",
         "batch": f"{d.batch_size} per branch at {d.crop[0]}×{d.crop[1]}, {of_branches}{ranks}",
         "device": f"{fabric.device}, {'bf16' if 'bf16' in str(fabric._precision.precision) else 'fp32'}",
-        "threads": rehearsal.words,
+        "threads": rehearsal.threads,
         "peak memory": f"about {estimate.peak_bytes / 2**30:.1f} GiB",
         "steps": f"{begun}{config.steps}, about {format_seconds(trainer.outlook().seconds_left())}",
     }

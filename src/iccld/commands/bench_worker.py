@@ -95,11 +95,11 @@ def _require_labels(config: TrainConfig) -> None:
     Raises:
         InputError: there are no labeled target images.
     """
-    from iccld.assembly import build_val
+    from iccld.run_data import open_target
 
     if config.data.target != "street_scenes":  # of these there always are
         try:
-            build_val(config)
+            open_target(config, "val")
         except InputError as error:
             raise InputError(
                 f"a bench measures every run, and this one cannot be measured: {error}"
@@ -166,14 +166,14 @@ def _seconds_until(step: int, paces: Mapping[int, float]) -> float:
 
 
 def _measure(config: TrainConfig, folder: Path, settings: list[tuple[int, int]]) -> list[dict[str, Any]]:
-    from iccld.assembly import build_val
     from iccld.inference.review import evaluate_trust
     from iccld.inference.segmenter import load_segmenter
     from iccld.labels import protocol_of
     from iccld.models.settings import PredictSettings
+    from iccld.run_data import open_target
 
     model = load_segmenter(str(folder), device=config.device, threads=config.threads)
-    val = build_val(config)
+    val = open_target(config, "val")
     protocol = protocol_of(model.label_space)
     measured = []
     for steps, draws in settings:

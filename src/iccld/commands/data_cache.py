@@ -66,12 +66,13 @@ def fill_caches(config: TrainConfig, preset: str, jobs: int) -> list[dict[str, A
     Raises:
         InputError: bad settings or data, nothing to keep, or no room on the disk.
     """
-    from iccld import assembly
+    from iccld.build import build_caches, build_method
     from iccld.data.cache import check_room
+    from iccld.run_data import build_label_space
 
     check_config(config)
-    method = assembly.build_method(config, assembly.build_label_space(config.data))
-    caches = assembly.build_caches(config, method)
+    method = build_method(config, build_label_space(config.data))
+    caches = build_caches(config, method)
     if not caches:
         raise InputError(
             f"preset {preset}: trains on no data set of files; generated scenes have --data.scene-cache"

@@ -19,7 +19,7 @@ from iccld.outputs import REPORT, RUN, Places, claiming, require_own
 from iccld.presets import get_preset
 
 if TYPE_CHECKING:
-    from iccld.assembly import RunData
+    from iccld.run_data import RunData
 
 _NUM_PICTURES = 6
 _SHORTEST_WATCH = 10  # steps between two measurements of mIoU
@@ -67,16 +67,17 @@ class DemoArgs:
 
 
 def _run(config: TrainConfig, out: Path) -> int:
-    from iccld import assembly
+    from iccld.build import build_fabric, build_method
+    from iccld.run_data import build_data, build_label_space
 
     print(
         "Demo: labeled scenes of a game look, unlabeled scenes of a camera look. Two runs of "
         f"{config.steps} steps: without adaptation, then with ICCLD.\n",
         flush=True,
     )
-    assembly.build_fabric(config)  # sets the threads before anything is computed
-    method = assembly.build_method(config, assembly.build_label_space(config.data))
-    data = assembly.build_data(config, method)
+    build_fabric(config)  # sets the threads before anything is computed
+    method = build_method(config, build_label_space(config.data))
+    data = build_data(config, method)
     baseline = replace(config, method="source_only")
     outcome = train(baseline, out / "source_only", preset="demo", data=replace(data, target=None))
     if outcome == "finished":

@@ -164,11 +164,11 @@ class PredictArgs:
         }
         for video in videos:
             with Interruption() as interruption:
-                stop = partial(getattr, interruption, "requested")
+                stop = partial(getattr, interruption, "signal")
                 try:
                     result = predict_video(model, video, self.out, limits=limits, stop=stop, **options)
                 except InputError as error:
-                    if interruption.requested:  # before its first frame
+                    if interruption.signal:  # before its first frame
                         return clips, interruption_by(interruption.signal)
                     failures.append(naming(video.title, error))
                     continue

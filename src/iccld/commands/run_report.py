@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from iccld import assembly
 from iccld.compute import choose_device, uses_bf16
 from iccld.config import TrainConfig, read_settings
 from iccld.errors import InputError, first_line
@@ -32,12 +31,13 @@ from iccld.reporting.record import (
     write_readme,
 )
 from iccld.reporting.report import write_report
+from iccld.run_data import open_target
 
 if TYPE_CHECKING:
-    from iccld.assembly import RunData
     from iccld.data.datasets import SegmentationDataset
     from iccld.inference.segmenter import Segmenter
     from iccld.models.iccld import ICCLD
+    from iccld.run_data import RunData
     from iccld.training.loop import Evaluate
 
 
@@ -134,7 +134,7 @@ def measure_run(folder: Path, record: Record, *, device: str, threads: int) -> R
     model = load_segmenter(str(folder), device=device, threads=threads)
     environment = dict(record.environment)
     try:
-        val = assembly.build_val(config)
+        val = open_target(config, "val")
     except InputError as error:
         return replace(_unmeasured(model, config, None, str(error), environment), step=config.steps)
     protocol = protocol_of(model.label_space)
@@ -157,7 +157,7 @@ def _unmeasured(
     """A record of predictions alone, where there are no labels to measure with."""
     space, no_scores = model.label_space, reason
     try:
-        target = target or assembly.build_target(config)
+        target = target or open_target(config, "target")
         examples = draw_examples(model, target, choose_unmeasured(len(target)), space)
     except InputError as error:
         examples, no_scores = (), f"{reason}; nor are there images to show: {error}"

@@ -26,7 +26,7 @@ from iccld.unread import changed_settings, refuse_unread, typed_settings
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-    from iccld.assembly import RunData
+    from iccld.run_data import RunData
     from iccld.training.loop import Trainer
 
 _USAGE = """\
@@ -148,29 +148,31 @@ def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None =
 
 def _train(config: TrainConfig, out: Path, preset: str, data: RunData | None) -> str:
     if is_finished(config, out):
-        from iccld.assembly import reopen_data
+        from iccld.build import reopen_data
 
         data = data or reopen_data(config)
         if data is not None:
             check_data(out, data)
         print(f"{out}: finished earlier ({config.steps} steps); nothing to do")
         return "finished"
-    from iccld import assembly
+    from iccld.build import build_fabric
     from iccld.commands.run_report import begin_record
     from iccld.machine import release_freed_memory
-    from iccld.training.trackers import require_trackers
+    from iccld.training.ranks import explaining_lost_ranks, require_equal_ranks
+    from iccld.training.tracking import require_trackers
 
     require_trackers(config.trackers)
-    fabric = assembly.build_fabric(config)
+    fabric = build_fabric(config)
     trainer, data = _build_trainer(config, out, preset, data, fabric)
-    with assembly.explaining_lost_ranks():
+    with explaining_lost_ranks():
         start = trainer.resume()
-        assembly.require_equal_ranks(fabric, config, data, start)
+        trained_on = {"labeled": data.labeled} | ({"target": data.target} if data.target else {})
+        require_equal_ranks(fabric, config, trained_on, start)
         estimate = estimate_memory(config, trainer) if fabric.is_global_zero else None
         rehearsal = trainer.rehearse()
         if estimate is not None:
             write_json(out / RUN, {"preset": preset, **to_dict(config)})
-            begin_record(out, config, start, threads=rehearsal.words)
+            begin_record(out, config, start, threads=rehearsal.threads)
             announce(config, out, preset, data, trainer, rehearsal, estimate)
         fabric.barrier()
         outcome = trainer.run()
@@ -183,30 +185,33 @@ def _train(config: TrainConfig, out: Path, preset: str, data: RunData | None) ->
 def _build_trainer(
     config: TrainConfig, out: Path, preset: str, data: RunData | None, fabric: Fabric
 ) -> tuple[Trainer, RunData]:
-    from iccld import assembly
+    from iccld import build, run_data
+    from iccld.inference.review import RunEvaluation
+    from iccld.labels import protocol_of
     from iccld.training.loop import Trainer
+    from iccld.training.rehearsal import refuse_impossible
 
     # The network first: a mistyped backbone shows before minutes of reading data.
-    space = data.label_space if data else assembly.build_label_space(config.data)
-    assembly.refuse_impossible(config, space)
-    model = assembly.build_model(config, space)
-    if fabric.is_global_zero and assembly.lacks_weights(config.model):
+    space = data.label_space if data else run_data.build_label_space(config.data)
+    refuse_impossible(config, lambda settings: build.build_model(settings, space))
+    model = build.build_model(config, space)
+    if fabric.is_global_zero and build.lacks_weights(config.model):
         print(
             f"warning: {config.model.backbone}: holds a configuration and no model.safetensors, so the backbone starts "
             "from random weights (from scratch); say --model.pretrained no if that is meant",
             file=sys.stderr,
         )
-    method = assembly.build_method(config, space)
-    data = data or assembly.build_data(config, method)
+    method = build.build_method(config, space)
+    data = data or run_data.build_data(config, method)
     if fabric.is_global_zero:
         check_data(out, data)
-    loaders = assembly.build_loaders(config, data, method, fabric, out / "cache")
-    evaluation = assembly.build_evaluation(config, data)
+    loaders = build.build_loaders(config, data, method, fabric, out / "cache")
+    evaluation = None if data.val is None else RunEvaluation(data.val, protocol_of(space))
     trainer = Trainer(
         config,
         fabric=fabric,
         model=model,
-        discriminator=assembly.build_discriminator(config, method, space),
+        discriminator=build.build_discriminator(config, method, space),
         method=method,
         loaders=loaders,
         out=out,

@@ -14,10 +14,10 @@ from iccld.documents import read_json
 from iccld.errors import InputError
 from iccld.files import write_json
 from iccld.outputs import REPORT, RUN, Places, require_own
-from iccld.unread import changed_settings, has_equal_draws
+from iccld.unread import changed_settings
 
 if TYPE_CHECKING:
-    from iccld.assembly import RunData
+    from iccld.run_data import RunData
 
 DATA = "data.json"
 """What the run's data sets are, as ``iccld.data.identity`` describes them."""
@@ -49,11 +49,6 @@ def check_config(config: TrainConfig) -> None:
         raise InputError(
             "--model.diffusion needs a label coder that learns: give --adaptation.denoising-weight or "
             "--adaptation.reconstruction-weight above 0, or --model.no-diffusion"
-        )
-    if has_equal_draws(config):
-        raise InputError(
-            "--adaptation.weighting spread weighs pixels by the agreement of the teacher's draws, and here all agree: "
-            "give --adaptation.teacher-draws 2 or more, and a model with diffusion"
         )
     if config.method in ("dacs", "daformer", "mic") and a.mixing == "none":
         raise InputError(
@@ -139,10 +134,9 @@ def check_data(out: Path, data: RunData) -> None:
     Raises:
         InputError: they differ; says how.
     """
-    from iccld.assembly import describe_run_data
     from iccld.data.identity import ROLES, first_difference
 
-    now = describe_run_data(data)
+    now = data.describe()
     path = out / DATA
     has_progress = bool(_steps_done(out)) or (out / "model.safetensors").is_file()
     before = read_json(path, remedy="choose another --out") if path.is_file() and has_progress else {}

@@ -5,16 +5,14 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iccld.models.layers import OuterConv2d, ResidualBlock, Stages, group_norm
+from iccld.models.layers import ImageCoder, OuterConv2d, ResidualBlock, Stages, group_norm
 
 
-class CompactCoder(nn.Module):
+class CompactCoder(ImageCoder):
     """Image → features at strides 2, 4, 8, 16 and 32; about 3.6 million parameters.
 
     Dense 3×3 convolutions rather than depthwise ones: that is what matrix units, on CPUs too, do best.
     """
-
-    channels: dict[int, int]
 
     def __init__(self, channels: tuple[int, int, int, int, int] = (32, 64, 128, 192, 256)) -> None:
         super().__init__()
@@ -32,14 +30,7 @@ class CompactCoder(nn.Module):
         self.norms = nn.ModuleList([group_norm(c) for c in channels])
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
-        """Computes the pyramid.
-
-        Args:
-            images: RGB in [0, 1]; height and width are multiples of 32.
-
-        Returns:
-            stride → features of that stride.
-        """
+        """Computes features by stride from RGB in [0, 1], whose height and width are multiples of 32."""
         features = self.stages(self.stem((images - 0.45) / 0.25))
         normed = [norm(f) for norm, f in zip(self.norms, features, strict=True)]
         return dict(zip(self.channels, normed, strict=True))

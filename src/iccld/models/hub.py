@@ -14,6 +14,16 @@ from iccld.escaping import drawing_on_stderr
 from iccld.progress import is_live
 
 _LOG_IN = "log in with 'hf auth login' or set HF_TOKEN"
+# By the names of classes, since errors of transport are of whichever HTTP client the hub's version is built on.
+_MEANINGS = {
+    "RevisionNotFoundError": "it has no such revision",
+    "GatedRepoError": "its owner has to grant you access",
+    "LocalTokenNotFoundError": f"there is no valid token; {_LOG_IN}",
+    "RepositoryNotFoundError": f"there is no such repository, or it is private: then {_LOG_IN}",
+    "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set",
+    "LocalEntryNotFoundError": "no connection, or HF_HUB_OFFLINE is set, and no copy in the cache",
+    **dict.fromkeys(("TransportError", "ConnectionError", "TimeoutError"), "no connection: {said}"),
+}
 
 
 def split_id(text: str) -> tuple[str, str | None] | None:
@@ -38,9 +48,8 @@ def check_repo_id(repo_id: str) -> None:
         if split_id(repo_id) != (repo_id, None):
             raise HFValidationError("it has the form user/model")
     except HFValidationError as error:
-        raise InputError(
-            f"{repo_id}: cannot be the name of a repository ({_first_line(error)}); give USER/MODEL"
-        ) from error
+        why = _without_secrets(first_line(error))
+        raise InputError(f"{repo_id}: cannot be the name of a repository ({why}); give USER/MODEL") from error
 
 
 def fetch(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
@@ -52,12 +61,12 @@ def fetch(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        with _plain_where_no_terminal():
+        with _bars_in_terminals_alone():
             return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(patterns)))
     except Exception as error:  # the hub's client raises many kinds, of its own and of others
         name = f"{repo_id}@{revision}" if revision else repo_id
         raise InputError(
-            f"{name}: no such folder, and the hub could not give a model of that id ({explain(error)}); "
+            f"{name}: no such folder, and the hub could not give a model of that id ({_explain(error)}); "
             "check the path, or the id and the connection"
         ) from error
 
@@ -84,53 +93,28 @@ def push_files(
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
         files = list(write(Path(folder)))  # first, so that its errors leave no empty repository
+        what = "nothing"
         try:
             address = str(api.create_repo(repo_id, private=private, exist_ok=True))
-        except Exception as error:
-            raise InputError(f"{repo_id}: nothing was uploaded ({explain(error, writing=True)})") from error
-        try:
-            with _plain_where_no_terminal():
+            what = "the repository is there, but nothing"
+            with _bars_in_terminals_alone():
                 api.upload_folder(repo_id=repo_id, folder_path=folder)
         except Exception as error:
-            raise InputError(
-                f"{repo_id}: the repository is there, but nothing was uploaded ({explain(error, writing=True)})"
-            ) from error
+            why = _explain(error, writing=True)
+            raise InputError(f"{repo_id}: {what} was uploaded ({why})") from error
     return address, files
 
 
-def explain(error: Exception, *, writing: bool = False) -> str:
-    """What an error of the hub's client means, in a few words.
-
-    Args:
-        error: of the client or of what it is built on.
-        writing: whether something was to be written, for which an account is needed.
-    """
-    from huggingface_hub import errors
-
+def _explain(error: Exception, *, writing: bool = False) -> str:
+    """What an error of the hub's client means, in a few words; writing needs an account."""
     status = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(error, errors.RevisionNotFoundError):
-        return "it has no such revision"
-    if isinstance(error, errors.GatedRepoError):
-        return "its owner has to grant you access"
-    if isinstance(error, errors.LocalTokenNotFoundError) or (writing and status == 401):
-        return f"there is no valid token; {_LOG_IN}"
+    if writing and status == 401:
+        return _MEANINGS["LocalTokenNotFoundError"]
     if status == 403:
         return "your account may not do this; check the name and the rights of your token"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return f"there is no such repository, or it is private: then {_LOG_IN}"
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE is set"
-    if isinstance(error, errors.LocalEntryNotFoundError):
-        return "no connection, or HF_HUB_OFFLINE is set, and no copy in the cache"
-    # Of whichever HTTP client the hub's version is built on.
-    is_transport = any(kind.__name__ == "TransportError" for kind in type(error).__mro__)
-    if is_transport or isinstance(error, ConnectionError | TimeoutError):
-        return f"no connection: {_first_line(error)}"
-    return _first_line(error)
-
-
-def _first_line(error: Exception) -> str:
-    return _without_secrets(first_line(error))
+    said = _without_secrets(first_line(error))
+    kinds = (kind.__name__ for kind in type(error).__mro__)
+    return next((_MEANINGS[kind].format(said=said) for kind in kinds if kind in _MEANINGS), said)
 
 
 def _without_secrets(text: str) -> str:
@@ -139,25 +123,20 @@ def _without_secrets(text: str) -> str:
     if len(own) >= 8:
         text = text.replace(own, "…")
     text = re.sub(r"\bhf_\w{8,}|(?<=://)[^/\s@]+(?=@)", "…", text)
-    text = re.sub(r"(?i)(\bbearer\s+|\b(?:token|key|signature)=)[^\s&'\"]+", r"\1…", text)
-    return text
+    return re.sub(r"(?i)(\bbearer\s+|\b(?:token|key|signature)=)[^\s&'\"]+", r"\1…", text)
 
 
 @contextlib.contextmanager
-def _plain_where_no_terminal() -> Iterator[None]:
-    """Keeps the client's own bars out of log files."""
-    from huggingface_hub.utils import (  # type: ignore[attr-defined]
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
+def _bars_in_terminals_alone() -> Iterator[None]:
+    """Keeps the bars of the client out of log files."""
+    from huggingface_hub import utils
 
-    if is_live() or are_progress_bars_disabled():
+    hides = not is_live() and not utils.are_progress_bars_disabled()  # type: ignore[attr-defined]
+    try:
+        if hides:
+            utils.disable_progress_bars()  # type: ignore[attr-defined]
         with drawing_on_stderr():
             yield
-        return
-    disable_progress_bars()
-    try:
-        yield
     finally:
-        enable_progress_bars()
+        if hides:
+            utils.enable_progress_bars()  # type: ignore[attr-defined]

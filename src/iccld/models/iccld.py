@@ -17,27 +17,19 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from iccld.labels import IGNORE, LabelSpace
-from iccld.models.image_coder import build_image_coder, pyramid_channels
-from iccld.models.light import ImageNeck, LightDecoder, LightDenoiser
-from iccld.models.networks import (
-    LATENT_STRIDE,
-    Denoiser,
-    ImageFeatures,
-    LabelDecoder,
-    LabelEncoder,
-    TrainingOutput,
-)
+from iccld.models.image_coder import build_image_coder
+from iccld.models.light import build_heads
+from iccld.models.networks import LATENT_STRIDE, ImageFeatures, LabelEncoder, TrainingOutput
 from iccld.models.prediction import Predictor
-from iccld.models.pretrained import ModelSpec, Pretrained
+from iccld.models.storage import ModelSpec, Pretrained
 
-_MULTIPLE = 32  # sides are padded to a multiple of the coarsest stride, and to two of its cells at least:
-_SMALLEST = (
-    64  # where one cell is left, bf16 convolutions of stride 2 give garbage on CPUs with AMX (torch 2.13)
-)
+# Sides are padded to a multiple of the coarsest stride, and to two of its cells at least: where one cell is left, bf16
+# convolutions of stride 2 give garbage on CPUs with AMX (torch 2.13).
+_MULTIPLE, _SMALLEST = 32, 64
 
 
 def signal_and_noise(time: Float[Tensor, " b"]) -> tuple[Float[Tensor, "b 1 1 1"], Float[Tensor, "b 1 1 1"]]:
-    """The scales of signal and noise at each time in [0, 1]: (alpha_t, sigma_t), with alpha² + sigma² = 1."""
+    """(alpha_t, sigma_t), the scales of signal and noise at each time in [0, 1]; alpha² + sigma² = 1."""
     angle = time * (math.pi / 2)
     alpha = torch.where(time >= 1, torch.zeros_like(angle), torch.cos(angle))
     return alpha.view(-1, 1, 1, 1), torch.sin(angle).view(-1, 1, 1, 1)
@@ -83,8 +75,7 @@ class ICCLD(Predictor, Pretrained):
         diffusion: False makes the head deterministic: no noise, one step, t = 1 (for ablation).
         reencoding: predicted latents go through label decoder and label encoder before the next sampling step.
         light_steps: what denoiser and decoder make of the image is done once an image, and steps are narrow.
-        input_height: height in pixels that images are scaled to for prediction, the one trained at; 0 takes them as
-            they are.
+        input_height: height in pixels that images are scaled to for prediction; 0 takes them as they are.
         backbone_config: a stored transformers configuration (``auto:`` and MiT backbones).
 
     Raises:
@@ -110,27 +101,12 @@ class ICCLD(Predictor, Pretrained):
         super().__init__()
         self.label_space, self.num_classes = label_space, len(label_space)
         self.image_coder = build_image_coder(backbone, pretrained=pretrained, backbone_config=backbone_config)
-        stored = getattr(self.image_coder, "backbone_config", None)
-        links = (context_links, detail_links)
-        self.spec = ModelSpec(
-            backbone, latent_channels, width, *links, diffusion, reencoding, light_steps, input_height, stored
-        )
-        channels = pyramid_channels(self.image_coder)
-        self.neck: ImageNeck | None = None
-        self.label_decoder: LabelDecoder | LightDecoder
-        self.denoiser: Denoiser | LightDenoiser
+        stored = self.image_coder.backbone_config
+        switches = (context_links, detail_links, diffusion, reencoding, light_steps)
+        self.spec = ModelSpec(backbone, latent_channels, width, *switches, input_height, stored)
         self.label_encoder = LabelEncoder(self.num_classes, latent_channels, width=16 if light_steps else 64)
-        if light_steps:
-            self.neck = ImageNeck(channels, context_links=context_links, width=width)
-            channels = self.neck.channels
-        decoder = LightDecoder if light_steps else LabelDecoder
-        self.label_decoder = decoder(
-            self.num_classes, latent_channels, channels, detail_links=detail_links, width=width
-        )
-        if light_steps:
-            self.denoiser = LightDenoiser(latent_channels, channels, width=width)
-        else:
-            self.denoiser = Denoiser(latent_channels, channels, context_links=context_links, width=width)
+        heads = build_heads(self.spec, self.num_classes, self.image_coder.channels)
+        self.neck, self.label_decoder, self.denoiser = heads
         # The layout of weights decides the order of sums, and so the last digits of answers: it is the same in training
         # and for models that are built, stored and loaded.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -149,9 +125,7 @@ class ICCLD(Predictor, Pretrained):
 
     def encode_padded(self, images: Float[Tensor, "b 3 h w"], content: tuple[int, int]) -> ImageFeatures:
         """The same for images padded to multiples of 32, 64 at least; ``content`` is their size before."""
-        features = self.image_coder(images)
-        if self.neck is not None:
-            features = self.neck(features)
+        features = self.neck(self.image_coder(images))
         context, details = self.denoiser.project(features), self.label_decoder.project(features)
         size = (images.shape[-2], images.shape[-1])
         return ImageFeatures(context, details, features[32], size, content)
@@ -212,8 +186,7 @@ class ICCLD(Predictor, Pretrained):
             raise ValueError(f"num_steps is {num_steps}; sampling needs at least 1 step")
         if not self.spec.diffusion:
             noise, num_steps = 0 * noise, 1  # a constant would suffer what ExportGraph._noise_of prevents
-        state, clean = noise, noise
-        logits = []
+        state, clean, logits = noise, noise, []
         for step in range(num_steps):
             time = noise.new_full((noise.shape[0],), 1 - step / num_steps)
             clean = self.denoise(state, time, features)
@@ -234,8 +207,8 @@ class ICCLD(Predictor, Pretrained):
     ) -> Float[Tensor, "b k h2 w2"]:
         """Samples and decodes: class probabilities at the decoder's stride.
 
-        With re-encoding every step's answer is decoded anyway, and they are averaged, the k-th with weight k: later
-        steps are better, and surer of themselves than they should be. Without, the last step alone counts.
+        With re-encoding every step is decoded anyway, and the answers are averaged, the k-th with weight k: later steps
+        are better, and surer of themselves than they should be. Without, the last step alone counts.
         """
         latent, logits = self.sample(features, noise, num_steps)
         answers = [x.softmax(dim=1) for x in (*logits, self.decode(latent, features))]
@@ -260,11 +233,10 @@ class ICCLD(Predictor, Pretrained):
             images: RGB in [0, 1]; the labeled images come first.
             labels: of the first m images, 255 = ignore.
             time: diffusion time of each image, in [0, 1]; on the CPU, as ``aligned``: they steer the pass.
-            aligned: samples whose noisy state starts from the model's own prediction; images without
-                labels are always aligned.
+            aligned: samples whose noisy state starts from the model's own prediction; unlabeled ones always do.
             label_coder: encode and reconstruct the labels; only a model without diffusion can do without.
             decode_all: give logits of all images, not of the labeled ones alone.
-            num_reconstructed: labels of how many images, from the first on, are reconstructed; None for all m.
+            num_reconstructed: how many label maps, from the first on, are reconstructed; None for all m.
             reconstruction_noise: scale of the noise that z_0 bears when it is reconstructed.
         """
         assert label_coder or not self.spec.diffusion, "diffusion noises what the label encoder gives"
@@ -293,14 +265,11 @@ class ICCLD(Predictor, Pretrained):
     ) -> Float[Tensor, "n d h w"]:
         """Equations 3 and 5: z_t, from the model's own prediction where ``aligned`` is set or labels are missing.
 
-        Plain training noises the true latent; a sampler noises its own mistakes. An aligned state starts from the
-        one-step prediction, which is where the sampler stands at that time (after Ji et al. 2023, DDP). Where t = 1
-        nothing is left of any prediction, so none is made.
+        Plain training noises the true latent, while a sampler noises its own mistakes. An aligned state starts from the
+        one-step prediction, as the sampler does (after Ji et al. 2023, DDP). At t = 1 nothing of it would be left.
         """
-        num_labeled = len(clean)
-        aligned = aligned.clone()
-        aligned[num_labeled:] = True
-        origin = torch.cat([clean, torch.zeros_like(noise[num_labeled:])])
+        aligned = aligned | (torch.arange(len(aligned)) >= len(clean))
+        origin = torch.cat([clean, torch.zeros_like(noise[len(clean) :])])
         rows = (aligned & (time < 1)).nonzero()[:, 0]
         idle, rows, time = (to_device(x, noise.device) for x in (aligned & (time >= 1), rows, time))
         origin = torch.where(idle.view(-1, 1, 1, 1), torch.zeros_like(origin), origin)

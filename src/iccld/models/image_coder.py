@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, cast
-
-from jaxtyping import Float
-from torch import Tensor, nn
+from typing import Any
 
 from iccld.errors import InputError
 from iccld.labels import suggest
 from iccld.models.compact import CompactCoder
 from iccld.models.efficientnet_lite import EfficientNetLite0Coder
+from iccld.models.layers import ImageCoder
 from iccld.models.transformers_backbone import MIT_NAMES, AutoBackboneCoder, MixTransformerCoder
 
 BACKBONE_NAMES = ("compact", "efficientnet_lite0", *MIT_NAMES)
 """Names with a meaning of their own; ``auto:<hub id or folder>`` takes any transformers AutoBackbone."""
 
 
-class ImageCoder(Protocol):
-    """What a backbone offers."""
-
-    channels: dict[int, int]
-    """stride → number of channels; strides 8, 16, 32 and at least one of 2 and 4."""
-
-    def __call__(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
-        """RGB in [0, 1] with sides that are multiples of 32 → features by stride."""
-        ...
-
-
 def build_image_coder(
     name: str, *, pretrained: bool | str = False, backbone_config: dict[str, Any] | None = None
-) -> nn.Module:
+) -> ImageCoder:
     """Builds a backbone.
 
     Args:
@@ -62,8 +49,3 @@ def build_image_coder(
     raise InputError(
         f"unknown backbone {name!r}; {suggest(name, [*BACKBONE_NAMES, 'auto:<hub id or folder>'])}"
     )
-
-
-def pyramid_channels(coder: nn.Module) -> dict[int, int]:
-    """The stride → channels table of a backbone."""
-    return cast(ImageCoder, coder).channels

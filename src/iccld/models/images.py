@@ -20,17 +20,13 @@ Images = UInt8[np.ndarray, "*b h w 3"] | Float[np.ndarray, "*b h w 3"] | Image.I
 
 
 def to_array(images: Any) -> np.ndarray:
-    """Turns what users hand over into an array; every function of the Python API that takes images calls it.
+    """Turns an array, a Pillow image, or a sequence of either into an array.
 
-    A Pillow image is turned upright as its EXIF header says and converted to 8-bit RGB, so that it is seen as
-    ``iccld.data.image_files.read_image`` sees its file: alpha is dropped, 16 bits are scaled to 8.
-
-    Args:
-        images: an array, a Pillow image, or a sequence of either.
+    A Pillow image is turned upright as its EXIF header says and converted to 8-bit RGB, as
+    ``iccld.data.image_files.read_image`` does with its file: alpha is dropped, 16 bits are scaled to 8.
 
     Raises:
-        InputError: a Pillow image that cannot be decoded, of a mode without an RGB meaning, or images of
-            different sizes.
+        InputError: a Pillow image that cannot be decoded or has no RGB meaning, or images of different sizes.
     """
     if isinstance(images, Image.Image):
         return _from_pillow(images)
@@ -63,16 +59,13 @@ def to_batch(images: Any) -> tuple[Float[Tensor, "b 3 h w"], bool]:
     if not array.flags.writeable:  # as those of Pillow are; torch shares memory and warns of it
         array = array.copy()
     if array.dtype == np.uint8:
-        batch = torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2).float() / 255
-    elif np.issubdtype(array.dtype, np.floating):
-        batch = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).permute(0, 3, 1, 2)
-        if not bool(torch.isfinite(batch).all()) or float(batch.min()) < 0 or float(batch.max()) > 1:
-            low, high = float(batch.min()), float(batch.max())
-            raise InputError(
-                f"float images range from {low:g} to {high:g}; scale them to [0, 1] or give uint8"
-            )
-    else:
+        return torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2).float() / 255, single
+    if not np.issubdtype(array.dtype, np.floating):
         raise InputError(f"images are of type {array.dtype}; give uint8, or floats in [0, 1]")
+    batch = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).permute(0, 3, 1, 2)
+    low, high = float(batch.min()), float(batch.max())  # NaN if any value is
+    if not (low >= 0 and high <= 1):
+        raise InputError(f"float images range from {low:g} to {high:g}; scale them to [0, 1] or give uint8")
     return batch, single
 
 
@@ -98,10 +91,11 @@ def _from_pillow(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     # A broken EXIF header says nothing of the orientation.
     with contextlib.suppress(OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
         image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise InputError("the Pillow image holds floats (mode F); give an array of floats in [0, 1] or uint8")
-    if image.mode == "I":
-        raise InputError("the Pillow image holds 32-bit numbers (mode I); give uint8")
+    if image.mode in ("F", "I"):
+        what = "floats" if image.mode == "F" else "32-bit numbers"
+        raise InputError(
+            f"the Pillow image holds {what} (mode {image.mode}); give an array of uint8 or floats in [0, 1]"
+        )
     if image.mode.startswith("I;16"):  # Pillow's own conversion clips 16 bits at 255
         gray = (np.asarray(image) >> 8).astype(np.uint8)
         return np.repeat(gray[..., None], 3, axis=-1)

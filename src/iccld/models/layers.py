@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +13,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-class OuterConv2d(nn.Conv2d):
-    """The first or the last convolution of the network: prediction computes it in fp32 under autocast too.
+class ImageCoder(nn.Module):
+    """A backbone: computes features by stride from RGB in [0, 1], whose height and width are multiples of 32.
 
-    Rounding the image or the logits costs more labels than all rounding in between (docs/export.md). Training keeps
-    what autocast says.
+    Attributes:
+        channels: stride → number of channels; strides 8, 16, 32 and at least one of 2 and 4.
+        backbone_config: a configuration of ``transformers`` to store with the model.
+    """
+
+    channels: dict[int, int]
+    backbone_config: dict[str, Any] | None = None
+
+
+class OuterConv2d(nn.Conv2d):
+    """The first or the last convolution of the network: prediction, not training, computes it in fp32 under autocast.
+
+    Rounding the image or the logits costs more labels than all rounding in between (docs/export.md).
     """
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h2 w2"]:
@@ -66,13 +78,9 @@ class TimeEmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Pre-activation residual block (He et al. 2016) with optional time conditioning (FiLM).
+    """Pre-activation residual block (He et al. 2016), conditioned on a time embedding (FiLM) if that has channels.
 
-    Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output; where they differ, the shortcut is a 1×1 convolution.
-        stride: spatial stride of the first convolution.
-        time_channels: size of the time embedding; 0 for none.
+    Where the numbers of channels differ, the shortcut is a 1×1 convolution.
     """
 
     def __init__(
@@ -135,12 +143,7 @@ class UNet(nn.Module):
     """The U-Net over strides 8, 16 and 32, which the context links join, with or without a latent and its time."""
 
     def __init__(
-        self,
-        image_channels: Mapping[int, int],
-        *,
-        context_links: bool,
-        width: int,
-        latent_channels: int = 0,
+        self, image_channels: Mapping[int, int], *, context_links: bool, width: int, latent_channels: int = 0
     ) -> None:
         super().__init__()
         c8, c16, c32 = width, width * 4 // 3, width * 5 // 3

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from iccld.models.layers import OuterConv2d, ResidualBlock, TimeEmbedding, UNet, group_norm, upsample_to
-from iccld.models.networks import LATENT_STRIDE, LOGIT_GAIN
+from iccld.models.networks import LATENT_STRIDE, LOGIT_GAIN, Denoiser, LabelDecoder
+from iccld.models.storage import ModelSpec
 
 
 def light_width(width: int) -> int:
@@ -20,13 +21,29 @@ def light_width(width: int) -> int:
     return max(16, width // 3)
 
 
+def build_heads(
+    spec: ModelSpec, num_classes: int, channels: Mapping[int, int]
+) -> tuple[nn.Module, LabelDecoder | LightDecoder, Denoiser | LightDenoiser]:
+    """Makes neck, label decoder and denoiser of a model; only light steps have a neck that does something.
+
+    Args:
+        spec: of the model.
+        num_classes: k.
+        channels: stride → channels of the image coder.
+    """
+    d, width = spec.latent_channels, spec.width
+    if not spec.light_steps:
+        decoder = LabelDecoder(num_classes, d, channels, detail_links=spec.detail_links, width=width)
+        return nn.Identity(), decoder, Denoiser(d, channels, context_links=spec.context_links, width=width)
+    neck = ImageNeck(channels, context_links=spec.context_links, width=width)
+    light = LightDecoder(num_classes, d, neck.channels, detail_links=spec.detail_links, width=width)
+    return neck, light, LightDenoiser(d, neck.channels, width=width)
+
+
 class ImageNeck(UNet):
     """The U-Net over the image alone: new features at stride 8 that know the coarser ones.
 
-    Args:
-        image_channels: stride → channels of the image coder.
-        context_links: False: they know the coarsest alone.
-        width: channels of the new features.
+    Arguments are those of ``UNet``.
     """
 
     def __init__(
@@ -44,10 +61,7 @@ class ImageNeck(UNet):
 class LightDenoiser(nn.Module):
     """Equation 4 in a third of the channels, on features that ``ImageNeck`` has prepared once an image.
 
-    Args:
-        latent_channels: d.
-        image_channels: stride → channels, of the neck's features at stride 8.
-        width: of the model; a step has a third of it at stride 8, at least 16, and twice as many at stride 16.
+    Arguments are those of ``Denoiser``, with the channels that the neck gives at stride 8.
     """
 
     def __init__(self, latent_channels: int, image_channels: Mapping[int, int], *, width: int = 96) -> None:
@@ -84,15 +98,8 @@ class LightDecoder(nn.Module):
 
     The *detail links* are a decoder of their own, from the neck's features at stride 8 to the finest stride, which
     ``project`` runs over the image. A latent joins its result after one convolution at stride 8 and passes pointwise
-    layers from there on, so that further steps and noise draws cost little.
-
-    Args:
-        num_classes: k.
-        latent_channels: d.
-        image_channels: stride → channels, of the neck's features at stride 8.
-        detail_links: False leaves the image out; the decoder then sees the latent alone.
-        width: channels at stride 8 on the image's side, halved at each finer stride, but at least 32; a third of it
-            join the latent, at least 16.
+    layers from there on, so that further steps and noise draws cost little. Arguments are those of ``LabelDecoder``,
+    with the channels that the neck gives at stride 8.
     """
 
     def __init__(

@@ -1,9 +1,10 @@
-"""The networks beside the image coder: denoiser U, label encoder E, label decoder D and discriminator C."""
+"""The networks beside the image coder: denoiser U, label encoder E, label decoder D and discriminators C."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -23,11 +24,8 @@ LOGIT_GAIN = 5.0
 class Denoiser(UNet):
     """Equation 4: (z_t, t; image features) → predicted z_0.
 
-    *Context links*: the image coder's features at strides 8, 16 and 32 join the U-Net at the matching
-    scales. Without them the image is known only through its coarsest features, laid over the latent grid
-    at the input.
-
-    The image side is prepared once by ``project``; each sampling step costs only the U-Net.
+    *Context links*: the image coder's features at strides 8, 16 and 32 join the U-Net at the matching scales. Without
+    them the U-Net sees only the coarsest ones, at its input. ``project`` prepares them once for all sampling steps.
 
     Args:
         latent_channels: d.
@@ -52,16 +50,7 @@ class Denoiser(UNet):
     def forward(
         self, noisy: Float[Tensor, "b d h w"], time: Float[Tensor, " b"], context: Sequence[Tensor]
     ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b c h w"]]:
-        """Predicts the clean latent.
-
-        Args:
-            noisy: z_t.
-            time: t in [0, 1].
-            context: what ``project`` gave for the same images.
-
-        Returns:
-            z_0, and the last features before it is read off.
-        """
+        """Predicts z_0 from z_t, t in [0, 1] and what ``project`` gave; gives the features that it is read off too."""
         features = self.run(context, (noisy.shape[-2], noisy.shape[-1]), self.stem(noisy), time)
         clean: Tensor = self.out(F.silu(features))
         return clean.float(), features
@@ -71,11 +60,6 @@ class LabelEncoder(nn.Module):
     """Equation 1: label map → latent z_0 at stride 8 with unit root mean square in every cell.
 
     The unit scale gives the noise a known strength and stops the encoder from hiding labels from it.
-
-    Args:
-        num_classes: k.
-        latent_channels: d.
-        width: hidden channels.
     """
 
     def __init__(self, num_classes: int, latent_channels: int, width: int = 64) -> None:
@@ -86,22 +70,17 @@ class LabelEncoder(nn.Module):
         self.block = ResidualBlock(width, width)
         self.norm = group_norm(width)
         self.out = nn.Conv2d(width, latent_channels, 1)
-        # At first a latent is the mean of its classes' codes, which are as far apart as d allows: easy to decode and
-        # a goal for the denoiser that stands still. What shape and context add is learned from there.
+        # At first a latent is the mean of its classes' codes, which are as far apart as d allows: it is easy to decode,
+        # and the goal of the denoiser hardly moves.
         nn.init.orthogonal_(self.codes.weight)
         nn.init.zeros_(self.out.weight)
         self.out.bias = nn.Parameter(torch.zeros(latent_channels))
 
     def forward(self, labels: Int[Tensor, "b h w"], stride: int = 1) -> Float[Tensor, "b d h2 w2"]:
-        """Encodes labels; anything outside 0…k−1 (255 = ignore) counts as no class at all.
-
-        Args:
-            labels: of the image's pixels, or of every ``stride``-th.
-            stride: 1, 2 or 4.
-        """
+        """Encodes labels of every ``stride``-th pixel (1, 2 or 4); those outside 0…k−1 count as no class at all."""
         classes = torch.arange(self.num_classes, device=labels.device)
-        one_hot = (labels[..., None] == classes).to(self.stem.weight.dtype)
-        shares = one_hot.movedim(-1, 1)  # channels last in memory, as the convolutions want it
+        shares = (labels[..., None] == classes).to(self.stem.weight.dtype)
+        shares = shares.movedim(-1, 1)  # channels last in memory, as the convolutions want it
         if stride < 4:
             shares = F.avg_pool2d(shares, 4 // stride)
         latent = self.codes(F.avg_pool2d(shares, 2)) + self.out(
@@ -167,13 +146,7 @@ class LabelDecoder(nn.Module):
     def forward(
         self, latent: Float[Tensor, "b d h w"], details: Sequence[Tensor], size: tuple[int, int]
     ) -> Float[Tensor, "b k h2 w2"]:
-        """Decodes a latent.
-
-        Args:
-            latent: z.
-            details: what ``project`` gave for the same images.
-            size: the height and width of the image in pixels.
-        """
+        """Decodes a latent; ``size`` is the height and width of the images in pixels."""
         x = self.stem(latent)
         for index, stride in enumerate(self.strides):
             finer = (size[0] // stride, size[1] // stride)
@@ -188,12 +161,8 @@ class LabelDecoder(nn.Module):
 class LatentDiscriminator(nn.Module):
     """A time-conditioned patch discriminator on latents (equation 9).
 
-    Each output cell sees a patch of 5×5 latent cells (40×40 pixels): layouts and contexts, not
-    whole scenes, so that differing scene statistics alone give it less to hold on to.
-
-    Args:
-        latent_channels: d.
-        width: hidden channels.
+    Each output cell sees a patch of 5×5 latent cells (40×40 pixels), not whole scenes: the statistics of scenes, which
+    differ between domains, then tell it less.
     """
 
     def __init__(self, latent_channels: int, width: int = 64) -> None:
@@ -213,6 +182,30 @@ class LatentDiscriminator(nn.Module):
         x = F.leaky_relu(x * (1 + scale) + shift, 0.2)
         logits: Tensor = self.out(F.leaky_relu(self.conv2(x), 0.2))
         return logits.float()
+
+
+class OutputDiscriminator(nn.Module):
+    """The discriminator of AdaptSegNet (Tsai et al. 2018) and ADVENT on class maps at the image's size.
+
+    Five convolutions of 4×4 cells and stride 2 end in one number for every patch: source (below 0) or target.
+    """
+
+    def __init__(self, num_classes: int, width: int = 64) -> None:
+        super().__init__()
+        widths = (num_classes, width, 2 * width, 4 * width, 8 * width, 1)
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(widths))
+
+    def forward(
+        self, maps: Float[Tensor, "b k h w"], time: Float[Tensor, " b"]
+    ) -> Float[Tensor, "b 3 h2 w2"]:
+        """Gives logits over source, mixed and target for every patch of maps of 32×32 pixels at least.
+
+        Cross-entropy on them is the published binary one: source has 0, target the network's answer, mixed −∞.
+        """
+        for conv in self.convs[:-1]:
+            maps = F.leaky_relu(conv(maps), 0.2)
+        target = self.convs[-1](maps).float()
+        return torch.cat([torch.zeros_like(target), torch.full_like(target, -torch.inf), target], dim=1)
 
 
 @dataclass
@@ -245,11 +238,10 @@ class ImageFeatures:
 
     def repeat(self, times: int) -> ImageFeatures:
         """Each image ``times`` times in a row."""
-        context, details, (coarse,) = (
-            [x.repeat_interleave(times, dim=0) for x in maps]
-            for maps in (self.context, self.details, [self.coarse])
-        )
-        return ImageFeatures(context, details, coarse, self.size, self.content)
+        maps = [self.coarse, *self.context, *self.details]
+        coarse, *links = (x.repeat_interleave(times, dim=0) for x in maps)
+        num = len(self.context)
+        return ImageFeatures(links[:num], links[num:], coarse, self.size, self.content)
 
 
 @dataclass
@@ -262,8 +254,7 @@ class TrainingOutput:
         features: the denoiser's last features, of all n images.
         coarse: the image coder's features at stride 32, of all n images.
         times: diffusion times of all n images, as they were used: 1 without diffusion.
-        reconstruction: of D(z_0 + small noise), first r images, all m unless asked for fewer; None without the label
-            coder.
+        reconstruction: of D(z_0 + small noise), first r of the labeled images; None without the label coder.
         clean: z_0 of the first m images, without gradient; None without the label coder.
     """
 

@@ -1,4 +1,4 @@
-"""Models on disk: safetensors for weights, JSON for everything else, never pickle."""
+"""Models in folders and on the hub: safetensors for weights, JSON for everything else, never pickle."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import contextlib
 import errno
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from iccld.documents import read_json
+from iccld.documents import Range, build, read_json
 from iccld.errors import InputError, first_line
+from iccld.escaping import shortened
 from iccld.files import open_regular, write_atomic, write_json
-from iccld.models.hub import fetch, split_id
+from iccld.labels import LabelSpace
+from iccld.models.hub import fetch, push_files, split_id
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 _FORMAT = "iccld"
-_FLOATS = ("F64", "F32", "F16", "BF16")
 _MOST_HEADER = 16_000_000
 _MOST_BUFFERS = 1_000_000_000
 """Bytes of tables that are computed and not stored, such as Swin's positions in a window."""
@@ -48,28 +49,11 @@ def atomic_safetensors(path: str | Path, save: Callable[[Path], object]) -> Path
     return write_atomic(path, save_or_explain)
 
 
-def save_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> Path:
-    """Writes named tensors atomically as safetensors."""
-    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    return atomic_safetensors(path, lambda temporary: save_file(plain, temporary))
-
-
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads safetensors.
-
-    Raises:
-        InputError: the file is missing, truncated or of another format.
-    """
-    with _explained(path):
-        check_header(path)
-        return load_file(path)
-
-
 def save_model(folder: str | Path, weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """Writes weights and configuration."""
-    folder = Path(folder)
-    save_tensors(folder / WEIGHTS, weights)
-    write_json(folder / CONFIG, {"format": _FORMAT, **config})
+    """Writes weights and configuration, each atomically."""
+    plain = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
+    atomic_safetensors(Path(folder) / WEIGHTS, lambda temporary: save_file(plain, temporary))
+    write_json(Path(folder) / CONFIG, {"format": _FORMAT, **config})
 
 
 def find_model(source: str | Path) -> Path:
@@ -108,58 +92,44 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def not_a_model(folder: Path, error: Exception) -> InputError:
-    """The message for a configuration that lacks something."""
-    return InputError(
-        f"{folder / CONFIG}: incomplete or of a newer version ({error}); train or copy the model again"
-    )
-
-
-def load_network(build: Callable[[], Network], folder: Path, *, num_classes: int) -> Network:
+def _load_network(make: Callable[[], Network], folder: Path, *, num_classes: int) -> Network:
     """Builds a network and loads its weights strictly.
 
     The network is first built without memory and compared with the header of the weights file, so that a
     configuration of sizes that these weights do not have takes neither memory nor time.
 
-    Args:
-        build: makes the network.
-        folder: that holds the weights.
-        num_classes: as ``config.json`` has it.
-
     Raises:
         InputError: names the first thing that does not fit; a wrong number of classes is named as such.
     """
     path = folder / WEIGHTS
-    stored = read_header(path)
-    head = stored.get("label_decoder.head.weight")
-    if head is not None and head.shape[:1] != (num_classes,):
+    stored = _read_header(path)
+    remedy = f"use the {CONFIG} that was saved with these weights"
+    _, shape = stored.get("label_decoder.head.weight", ("", (num_classes,)))
+    if shape[:1] != (num_classes,):
+        known = shape[0] if shape else 0
         raise InputError(
-            f"{path}: has weights for {head.shape[0] if head.shape else 0} classes but {CONFIG} lists {num_classes}; "
-            f"use the {CONFIG} that was saved with these weights"
+            f"{path}: has weights for {known} classes but {CONFIG} lists {num_classes}; {remedy}"
         )
-    sketch = _sketch(build, folder, len(stored))
-    own = sketch.state_dict()
-    missing = sorted(own.keys() - stored.keys())
-    unknown = sorted(stored.keys() - own.keys())
+    own = _sketch(make, folder, len(stored)).state_dict()
     both = own.keys() & stored.keys()
-    differing = sorted(k for k in both if tuple(own[k].shape) != stored[k].shape)
-    other = sorted(k for k in both if own[k].is_floating_point() != (stored[k].dtype in _FLOATS))
     for what, names in (
-        ("lacks", missing),
-        ("has an unknown", unknown),
-        ("has another shape of", differing),
-        ("has numbers of another kind in", other),
+        ("lacks", own.keys() - stored.keys()),
+        ("has an unknown", stored.keys() - own.keys()),
+        ("has another shape of", {k for k in both if tuple(own[k].shape) != stored[k][1]}),
+        (
+            "has numbers of another kind in",
+            {k for k in both if own[k].is_floating_point() != _is_float(stored[k])},
+        ),
     ):
         if names:
-            raise InputError(
-                f"{path}: {what} {names[0]} ({len(names)} such); use the {CONFIG} that was saved with these weights"
-            )
-    model = build()
-    model.load_state_dict(load_tensors(path))
+            raise InputError(f"{path}: {what} {min(names)} ({len(names)} such); {remedy}")
+    model = make()
+    with _explained(path):
+        model.load_state_dict(load_file(path))
     return model
 
 
-def _sketch(build: Callable[[], Network], folder: Path, num_tensors: int) -> Network:
+def _sketch(make: Callable[[], Network], folder: Path, num_tensors: int) -> Network:
     """Builds a network on the device ``meta``; stops as soon as it has many more parts than there are weights."""
     left, thread = 2 * num_tensors + 100, threading.get_ident()
 
@@ -172,7 +142,7 @@ def _sketch(build: Callable[[], Network], folder: Path, num_tensors: int) -> Net
     counting = nn.modules.module.register_module_parameter_registration_hook(count)
     try:
         with torch.device("meta"):
-            sketch = build()
+            sketch = make()
         size = sum(b.numel() * b.element_size() for b in sketch.buffers())
         if size > _MOST_BUFFERS + (folder / WEIGHTS).stat().st_size:
             raise InputError(f"its tables would take {size / 1e9:.3g} GB")
@@ -186,32 +156,17 @@ def _sketch(build: Callable[[], Network], folder: Path, num_tensors: int) -> Net
     return sketch
 
 
-@dataclass(frozen=True)
-class StoredTensor:
-    """What the header of a weights file says of a tensor.
-
-    Attributes:
-        dtype: as safetensors has it: ``F32``, ``BF16``, ``I64`` and others.
-        shape: its sizes.
-    """
-
-    dtype: str
-    shape: tuple[int, ...]
-
-
-def read_header(path: Path) -> dict[str, StoredTensor]:
-    """Reads the names, types and shapes of a safetensors file, not the tensors.
-
-    Raises:
-        InputError: the file is missing, truncated or of another format.
-    """
+def _read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Reads the types (``F32``, ``BF16``, ``I64`` …) and shapes of a safetensors file by name, not the tensors."""
     with _explained(path):
         check_header(path)
         with safe_open(path, framework="pt") as handle:
             slices = {key: handle.get_slice(key) for key in handle.keys()}  # noqa: SIM118 - not a mapping
-            return {
-                key: StoredTensor(part.get_dtype(), tuple(part.get_shape())) for key, part in slices.items()
-            }
+            return {key: (part.get_dtype(), tuple(part.get_shape())) for key, part in slices.items()}
+
+
+def _is_float(stored: tuple[str, tuple[int, ...]]) -> bool:
+    return stored[0] in ("F64", "F32", "F16", "BF16")
 
 
 def check_header(path: Path) -> None:
@@ -239,3 +194,86 @@ def _explained(path: Path) -> Iterator[None]:
         raise InputError(
             f"{path}: truncated or not a safetensors file ({first_line(error)}); copy or train it again"
         ) from error
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything needed to build the network again; stored in ``config.json``."""
+
+    backbone: str = "compact"
+    latent_channels: Annotated[int, Range(1, 1024)] = 16
+    width: Annotated[int, Range(1, 8192)] = 96
+    context_links: bool = True
+    detail_links: bool = True
+    diffusion: bool = True
+    reencoding: bool = True
+    light_steps: bool = False
+    input_height: Annotated[int, Range(0, 16384)] = 0
+    backbone_config: dict[str, Any] | None = None
+
+
+class Pretrained(nn.Module):
+    """A network that is stored as ``model.safetensors`` and ``config.json``.
+
+    Attributes:
+        label_space: the classes and colors that the outputs mean.
+        spec: what the network is built from.
+    """
+
+    label_space: LabelSpace
+    spec: ModelSpec
+
+    def save_pretrained(self, folder: str | Path, *, extra: Mapping[str, Any] | None = None) -> None:
+        """Writes ``model.safetensors`` and ``config.json`` (classes and palette inside), each atomically.
+
+        Args:
+            folder: made if missing.
+            extra: further facts for ``config.json``, such as how the model was trained.
+        """
+        spec = {key: value for key, value in asdict(self.spec).items() if value is not None}
+        config = {"label_space": self.label_space.to_dict(), "model": spec, **(extra or {})}
+        save_model(folder, self.state_dict(), config)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path) -> Self:
+        """Loads a model from a folder that ``save_pretrained`` wrote, or from a hub id.
+
+        Args:
+            source: a folder, ``user/model``, or ``user/model@revision`` (a branch, tag or commit).
+
+        Raises:
+            InputError: no such folder or id, a truncated file, or weights that do not fit the configuration.
+        """
+        folder = find_model(source)
+        config = read_config(folder)
+        try:
+            space, stored = LabelSpace.from_dict(config.get("label_space")), config.get("model")
+            if isinstance(stored, dict):
+                stored = {"reencoding": False, **stored}  # models stored before it existed do not know it
+            spec = build(ModelSpec, stored, "model")
+        except InputError as error:
+            raise InputError(
+                f"{folder / CONFIG}: incomplete or of a newer version ({error}); train or copy the model again"
+            ) from error
+        if spec.backbone.startswith("auto:") and spec.backbone_config is None:
+            raise InputError(
+                f"{folder / CONFIG}: has no configuration of its backbone {shortened(spec.backbone)}, which is "
+                "not fetched; save the model again where that backbone is known"
+            )
+        model = _load_network(lambda: cls(space, **vars(spec)), folder, num_classes=len(space))
+        return model.eval()
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
+        """Uploads the model to a Hugging Face repository and returns its address.
+
+        ``iccld push`` does the same for a run's folder, and writes a model card.
+
+        Raises:
+            InputError: nothing was uploaded; says why.
+        """
+
+        def write(folder: Path) -> list[str]:
+            self.save_pretrained(folder)
+            return [WEIGHTS, CONFIG]
+
+        return push_files(write, repo_id, private=private, token=token)[0]

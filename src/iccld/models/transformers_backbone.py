@@ -9,25 +9,26 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from iccld.documents import read_json
 from iccld.errors import InputError, first_line
 from iccld.escaping import drawing_on_stderr
 from iccld.models.backbone_config import BACKBONE_TYPES, MIT_TYPES, plain_config, portable
 from iccld.models.hub import fetch, split_id
-from iccld.models.layers import upsample_to
+from iccld.models.layers import ImageCoder, upsample_to
 
-# Xie et al. 2021 (SegFormer), table 6: hidden sizes and depths of MiT-B0 to B5.
-_MIT = {
-    "mit_b0": ((32, 64, 160, 256), (2, 2, 2, 2)),
-    "mit_b1": ((64, 128, 320, 512), (2, 2, 2, 2)),
-    "mit_b2": ((64, 128, 320, 512), (3, 4, 6, 3)),
-    "mit_b3": ((64, 128, 320, 512), (3, 4, 18, 3)),
-    "mit_b4": ((64, 128, 320, 512), (3, 8, 27, 3)),
-    "mit_b5": ((64, 128, 320, 512), (3, 6, 40, 3)),
+# Xie et al. 2021 (SegFormer), table 6: depths of MiT-B0 to B5. B0 is narrower than the others.
+_DEPTHS = {
+    "mit_b0": [2, 2, 2, 2],
+    "mit_b1": [2, 2, 2, 2],
+    "mit_b2": [3, 4, 6, 3],
+    "mit_b3": [3, 4, 18, 3],
+    "mit_b4": [3, 8, 27, 3],
+    "mit_b5": [3, 6, 40, 3],
 }
-MIT_NAMES = tuple(_MIT)
+_NARROW, _WIDE = [32, 64, 160, 256], [64, 128, 320, 512]
+MIT_NAMES = tuple(_DEPTHS)
 
 # Weights of these ids may be pickles, of which tensors alone are read; others must be safetensors.
 _PUBLISHED = {name: f"nvidia/{name.replace('_', '-')}" for name in MIT_NAMES}
@@ -36,20 +37,17 @@ _WEIGHTS, _PICKLE = "model.safetensors", "pytorch_model.bin"
 _FILES = ("config.json", _WEIGHTS, f"{_WEIGHTS}.index.json", "model-*-of-*.safetensors")
 _REMEDY = "give a hub id that you can reach or a local folder with config.json and model.safetensors"
 
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 
-
-class _NormalizedCoder(nn.Module):
-    """Holds the backbone's own image statistics."""
+class _NormalizedCoder(ImageCoder):
+    """Holds the image statistics of ImageNet."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
+        for name, levels in (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225))):
+            self.register_buffer(name, torch.tensor(levels).view(3, 1, 1), persistent=False)
 
 
 class MixTransformerCoder(_NormalizedCoder):
@@ -65,9 +63,6 @@ class MixTransformerCoder(_NormalizedCoder):
         InputError: the pretrained weights cannot be read.
     """
 
-    channels: dict[int, int]
-    backbone_config: dict[str, Any] | None = None
-
     def __init__(
         self, name: str, *, pretrained: bool | str = False, config: dict[str, Any] | None = None
     ) -> None:
@@ -79,14 +74,11 @@ class MixTransformerCoder(_NormalizedCoder):
         elif pretrained:
             source = pretrained if isinstance(pretrained, str) else _PUBLISHED[name]
             folder = _folder_of(source)
-            self.encoder = _load_weights(
-                SegformerModel, source, folder, _read_config(source, folder, MIT_TYPES)
-            )
+            read = _read_config(source, folder, MIT_TYPES)
+            self.encoder = _load_weights(SegformerModel, source, folder, read)
         else:
-            hidden_sizes, depths = _MIT[name]
-            self.encoder = SegformerModel(
-                SegformerConfig(hidden_sizes=list(hidden_sizes), depths=list(depths))
-            )
+            sizes = _NARROW if name == "mit_b0" else _WIDE
+            self.encoder = SegformerModel(SegformerConfig(hidden_sizes=sizes, depths=_DEPTHS[name]))
         if config is not None or pretrained:  # what was read may differ from the table above
             self.backbone_config = portable(self.encoder.config)
         self.channels = dict(zip((4, 8, 16, 32), self.encoder.config.hidden_sizes, strict=True))
@@ -112,8 +104,6 @@ class AutoBackboneCoder(_NormalizedCoder):
         InputError: the source cannot be read, or is no backbone.
     """
 
-    channels: dict[int, int]
-
     def __init__(
         self, source: str, *, pretrained: bool = False, config: dict[str, Any] | None = None
     ) -> None:
@@ -125,14 +115,15 @@ class AutoBackboneCoder(_NormalizedCoder):
             loaded = _read_config(source, folder, BACKBONE_TYPES)
         else:
             loaded = plain_config(config, BACKBONE_TYPES, f"backbone {source}")
-        patch_size = getattr(loaded, "patch_size", None)
         num_layers = getattr(loaded, "num_hidden_layers", 0)
         is_plain = not hasattr(loaded, "depths")
+        patch_size = getattr(loaded, "patch_size", None) if is_plain else None
+        self.patch_size = patch_size if isinstance(patch_size, int) else 0
         if is_plain and num_layers:
             indices = [max(1, round(num_layers * share)) for share in (0.25, 0.5, 0.75, 1.0)]
         else:
             indices = list(range(1, len(getattr(loaded, "stage_names", ()))))
-        stored = portable(loaded)
+        self.backbone_config = portable(loaded)
         try:
             loaded.out_indices = indices
             loaded.dtype = torch.float32  # whatever the checkpoint is stored in
@@ -144,8 +135,6 @@ class AutoBackboneCoder(_NormalizedCoder):
         if pretrained and config is None:
             # Not AutoBackbone itself: of a local folder it asks the hub first.
             self.backbone = _load_weights(type(self.backbone), source, folder, loaded)
-        self.backbone_config = stored
-        self.patch_size = int(patch_size) if is_plain and isinstance(patch_size, int) else 0
         channels = list(self.backbone.channels)
         if len(channels) != 4:
             raise InputError(
@@ -193,9 +182,7 @@ def _read_config(source: str, folder: Path, allowed: tuple[str, ...]) -> Any:
     value = read_json(path)
     if not isinstance(value, dict):
         raise InputError(f"{where}: {path} is no configuration of a network")
-    if (
-        folder / "adapter_config.json"
-    ).exists():  # would be loaded, and may name another network to be fetched
+    if (folder / "adapter_config.json").exists():  # it may name another network to be fetched
         raise InputError(
             f"{where}: holds an adapter (adapter_config.json); give the folder of a whole network"
         )

@@ -12,15 +12,13 @@ from typing import Any
 
 from iccld.exits import interruption_by
 
-# One event may send several signals. Linux repeats the signal that a process has asked for at the death of its parent
-# for every thread of the parent, and Ctrl-C reaches ranks from the terminal and once more from their launcher.
+# Linux repeats the signal that a process has asked for at the death of its parent for every thread of the parent, and
+# Ctrl-C reaches ranks from the terminal and once more from their launcher.
 _ONE_EVENT_SECONDS = 1.0
 
 
 class Interruption:
-    """A context in which the first SIGINT or SIGTERM is only noted, and a later one raises KeyboardInterrupt.
-
-    Signals within a second of the first are taken for the same event.
+    """A context in which the first SIGINT or SIGTERM is only noted, and one a second later raises KeyboardInterrupt.
 
     Outside of the main thread, which alone may set handlers, it notes nothing.
 
@@ -34,14 +32,9 @@ class Interruption:
         self._raises = False
         self._previous: dict[int, Any] = {}
 
-    @property
-    def requested(self) -> bool:
-        """Whether a signal has come."""
-        return bool(self.signal)
-
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
-        """A stretch in which the first signal raises too: a wait that may never end otherwise."""
+        """Makes the first signal raise too, for a wait that may never end otherwise."""
         self._raises = True
         try:
             if self.signal:
@@ -61,11 +54,9 @@ class Interruption:
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-        self._previous = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if not self.signal:
             self.signal, self._came_at = number, time.monotonic()
-        again = time.monotonic() - self._came_at > _ONE_EVENT_SECONDS
-        if again or self._raises:
+        if self._raises or time.monotonic() - self._came_at > _ONE_EVENT_SECONDS:
             raise interruption_by(number)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,20 +20,11 @@ from iccld.config import TrainConfig, to_dict
 from iccld.errors import InputError, RunFailedError
 from iccld.exits import EXIT_FAILED
 from iccld.models.iccld import ICCLD
-from iccld.training.checkpoint import (
-    Checkpoint,
-    load_newest,
-    pack_module,
-    pack_optimizer,
-    save_checkpoint,
-    unpack_module,
-    unpack_optimizer,
-)
+from iccld.training.checkpoint import PATTERN, Checkpoint, Part, load_newest, pack, save_checkpoint, unpack
+from iccld.training.display import Outlook, TrainingDisplay
 from iccld.training.interruption import Interruption
-from iccld.training.outlook import Outlook
 from iccld.training.rehearsal import Rehearsal, rehearse
-from iccld.training.trackers import RunLog
-from iccld.training.tracking import TrainingDisplay
+from iccld.training.tracking import RunLog
 from iccld.training.update import Item, Update, rate_factor
 
 MicroBatches = Callable[[int, int], Iterator[dict[str, Any]]]
@@ -42,11 +33,10 @@ MicroBatches = Callable[[int, int], Iterator[dict[str, Any]]]
 Evaluate = Callable[[ICCLD, ICCLD], dict[str, float]]
 """(teacher, student) → figures."""
 
-
 Outcome = Literal["finished", "stopped", "interrupted", "terminated"]
 """Done; at ``stop_at``; by SIGINT; by SIGTERM."""
 
-_FAILED = 1000  # greater than any signal's number
+_FAILED = 1000  # greater than the number of any signal
 
 
 class TrainingDivergedError(RunFailedError):
@@ -65,16 +55,16 @@ class Trainer:
     """Trains a model by a method and leaves a run folder that the same call resumes, bit-exactly with the same threads.
 
     Args:
-        config: the run's settings.
+        config: the settings of the run.
         fabric: launched.
         model: the student; the teacher starts as its copy.
         discriminator: None where the method has none.
         method: computes the losses.
         loaders: give the micro-batches.
-        out: the run's folder.
+        out: the folder of the run.
         evaluate: called with teacher and student at the end; None for data without labels.
         watch: the same at ``eval_every``; ``evaluate`` if None.
-        preset: name for messages and ``config.json``.
+        preset: name for ``config.json``.
     """
 
     def __init__(
@@ -104,7 +94,17 @@ class Trainer:
         """Loads the newest whole checkpoint, if any, and returns the step to go on from."""
         checkpoint = load_newest(self.out / "checkpoints")
         if checkpoint is not None:
-            self._restore(checkpoint)
+            try:
+                unpack(self._parts(), checkpoint.tensors)
+            except (RuntimeError, ValueError, KeyError) as error:
+                why = " ".join(str(error).split())[:200]
+                raise InputError(
+                    f"{self.out}: its checkpoint does not fit this configuration ({why}); choose another --out"
+                ) from error
+            self.step = self._saved_step = checkpoint.step
+            pending = {key: v for key, v in checkpoint.tensors.items() if key.startswith("pending/")}
+            device = self.fabric.device
+            self.pending = {key.removeprefix("pending/"): list(v.to(device)) for key, v in pending.items()}
         return self.step
 
     def rehearse(self) -> Rehearsal:
@@ -117,11 +117,9 @@ class Trainer:
         """What lies ahead from the current step on."""
         config = self.config
         end = min(config.steps, config.stop_at or config.steps)
-        evaluations = 0
-        if self.evaluate is not None:
-            on_the_way = range(self.step + 1, end) if config.eval_every else ()
-            evaluations = sum(step % config.eval_every == 0 for step in on_the_way) + (end == config.steps)
-        return Outlook(self.rehearse().costs, self.step, end, evaluations=evaluations)
+        on_the_way = range(self.step + 1, end) if config.eval_every else ()
+        evaluations = sum(step % config.eval_every == 0 for step in on_the_way) + (end == config.steps)
+        return Outlook(self.rehearse().costs, self.step, end, evaluations=evaluations if self.evaluate else 0)
 
     def run(self) -> Outcome:
         """Trains from the current step to the end.
@@ -132,147 +130,96 @@ class Trainer:
             RunFailedError: a process that loads images was killed. Here, and where an image cannot be read, the steps
                 that were taken are saved first.
         """
-        config, first = self.config, self.fabric.is_global_zero
-        outlook = self.outlook()
+        config, first, outlook = self.config, self.fabric.is_global_zero, self.outlook()
         self.update.set_up()
         with (
-            RunLog(config, self.out, resume_step=self.step, enabled=first) as log,
-            TrainingDisplay(config.method, self.step, outlook, enabled=first) as display,
+            RunLog(config, self.out, resume_step=self.step, enabled=first) as self.log,
+            TrainingDisplay(config.method, outlook, enabled=first) as self.display,
         ):
-            display.miou = log.miou
-            outcome = self._train(log, display, outlook.end)
-            if outcome == "finished":
-                self._finish(log, display)
-        return outcome
+            self.display.miou = self.log.miou
+            self._logged_step, self._logged_at = self.step, time.monotonic()
+            batches = self._batches(self.step, outlook.end)
+            with Interruption() as self.interruption, closing(batches):
+                self._evaluate_on_the_way()  # a run that was stopped in an evaluation lacks its row
+                while self.step < outlook.end:
+                    items, failure = self._fetch(batches)
+                    code = _FAILED if failure else self.interruption.signal
+                    late = time.monotonic() - self._saved_at >= 60 * config.checkpoint_minutes
+                    code, overdue = self._agree(code, late)
+                    if code:
+                        return self._stop(code, failure)
+                    if overdue:
+                        self.save()
+                    figures = self.update(self.step, items)
+                    self.step += 1
+                    self._log(figures)
+                    if self.step % config.checkpoint_every == 0 or self.step == outlook.end:
+                        self.save()
+                    self._evaluate_on_the_way()
+            if self.step < config.steps:
+                return "stopped"
+            self._evaluate(self.evaluate)
+            self._save_model()
+        return "finished"
 
-    def _train(self, log: RunLog, display: TrainingDisplay, end: int) -> Outcome:
-        """Takes the steps up to ``end``, or those before a signal."""
-        config, threads = self.config, self.rehearse().threads
-        last_logged, last_time, drifted = self.step, time.monotonic(), False
-        with Interruption() as interruption, closing(self._batches(self.step, end)) as batches:
-            # A run that was stopped in an evaluation lacks its row.
-            self._evaluate_on_the_way(log, display, interruption)
-            for step in range(self.step, end):
-                items, failure = self._fetch(batches, interruption)
-                overdue = time.monotonic() - self._saved_at >= 60 * config.checkpoint_minutes
-                code = _FAILED if failure else interruption.signal
-                stopped_by, choose, save = self._agree(code, drifted, overdue)
-                if stopped_by:
-                    return self._stop(stopped_by, failure, display)
-                if save and step != self._saved_step:
-                    self.save(display)
-                if choose:
-                    with display.phase("choosing threads"):
-                        threads.choose_again(step)
-                threads.follow(step)
-                begun = time.monotonic()
-                logs = self.update(step, items)
-                drifted = threads.drifts(time.monotonic() - begun)
-                self.step = step + 1
-                for name, value in logs.items():
-                    self.pending.setdefault(name, []).append(value)
-                if self.step % config.log_every == 0 or self.step == config.steps:
-                    self._check_finite()
-                    figures = {k: float(torch.stack(v).mean()) for k, v in self.pending.items()}
-                    pace = (time.monotonic() - last_time) / (self.step - last_logged)
-                    last_logged, last_time, self.pending = self.step, time.monotonic(), {}
-                    factor = rate_factor(
-                        step, config.steps, config.optim.warmup_steps, config.optim.poly_power
-                    )
-                    figures |= {"train/learning_rate_factor": factor, "train/seconds_per_step": pace}
-                    log.add(self.step, figures)
-                display.show(self.step, {"train/loss": logs["train/loss"]})
-                if self.step % config.checkpoint_every == 0 or self.step == end:
-                    self.save(display)
-                paused = time.monotonic()
-                self._evaluate_on_the_way(log, display, interruption)
-                last_time += time.monotonic() - paused
-        return "finished" if self.step >= config.steps else "stopped"
+    def _batches(self, start: int, end: int) -> Generator[Item, None, None]:
+        first, last = (step * self.config.optim.accumulation for step in (start, end))
+        labeled, target = self.loaders.labeled, self.loaders.target
+        yield from zip(labeled(first, last), target(first, last) if target else repeat(None), strict=False)
 
-    def _fetch(
-        self, batches: Iterator[Item], interruption: Interruption
-    ) -> tuple[list[Item], InputError | RunFailedError | None]:
-        """Waits for a step's micro-batches; what keeps them from coming is returned, for all ranks to hear of."""
+    def _fetch(self, batches: Iterator[Item]) -> tuple[list[Item], InputError | RunFailedError | None]:
+        """Waits for the micro-batches of a step; returns an error for all ranks to hear of."""
         try:
-            with interruption.raising():
+            with self.interruption.raising():
                 return list(islice(batches, self.config.optim.accumulation)), None
         except KeyboardInterrupt:
-            if not interruption.requested:
+            if not self.interruption.signal:
                 raise
             return [], None
         except (InputError, RunFailedError) as error:
             return [], error
 
-    def _stop(self, code: int, failure: Exception | None, display: TrainingDisplay) -> Outcome:
+    def _agree(self, *codes: int) -> list[int]:
+        """The greatest of the codes of all ranks."""
+        if self.fabric.world_size == 1:
+            return list(codes)
+        greatest: Any = self.fabric.all_reduce(
+            torch.tensor(codes, dtype=torch.int64, device=self.fabric.device), reduce_op="max"
+        )
+        return [int(code) for code in greatest.tolist()]
+
+    def _stop(self, code: int, failure: Exception | None) -> Outcome:
         """Saves, on all ranks at once, and ends."""
-        if self.step != self._saved_step:
-            self.save(display)
+        self.save()
         if failure is not None:
             raise failure
         if code == _FAILED:
             raise SystemExit(EXIT_FAILED)  # the rank that failed says why
         return "terminated" if code == signal.SIGTERM else "interrupted"
 
-    def save(self, display: TrainingDisplay) -> None:
-        """Writes a checkpoint (rank zero) of every network and optimizer.
-
-        Raises:
-            TrainingDivergedError: a loss or gradient since the last one is not finite; nothing is written.
-        """
-        self._check_finite()
-        with display.phase("saving"):
-            if self.fabric.is_global_zero:
-                self._write_checkpoint()
-            self.fabric.barrier()
-        self._saved_step, self._saved_at = self.step, time.monotonic()
-
-    def _write_checkpoint(self) -> None:
-        update = self.update
-        tensors = pack_module("student", update.model) | pack_module("teacher", update.teacher)
-        tensors |= pack_optimizer("optimizer", update.optimizer)
-        if update.discriminator is not None and update.discriminator_optimizer is not None:
-            tensors |= pack_module("discriminator", update.discriminator)
-            tensors |= pack_optimizer("discriminator_optimizer", update.discriminator_optimizer)
-        tensors |= {f"pending/{name}": torch.stack(values) for name, values in self.pending.items()}
-        folder = self.out / "checkpoints"
-        save_checkpoint(folder, Checkpoint(self.step, tensors), keep=self.config.keep_checkpoints)
-
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        update, tensors = self.update, checkpoint.tensors
-        try:
-            unpack_module("student", update.model, tensors)
-            unpack_module("teacher", update.teacher, tensors)
-            unpack_optimizer("optimizer", update.optimizer, tensors)
-            if update.discriminator is not None and update.discriminator_optimizer is not None:
-                unpack_module("discriminator", update.discriminator, tensors)
-                unpack_optimizer("discriminator_optimizer", update.discriminator_optimizer, tensors)
-        except (RuntimeError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(
-                f"{self.out}: its checkpoint does not fit this configuration ({reason}); choose another --out"
-            ) from error
-        self.step = self._saved_step = checkpoint.step
-        self.pending = {
-            key.removeprefix("pending/"): list(values.to(self.fabric.device))
-            for key, values in tensors.items()
-            if key.startswith("pending/")
-        }
-
-    def _batches(self, start: int, end: int) -> Generator[Item, None, None]:
-        per_step = self.config.optim.accumulation
-        labeled = self.loaders.labeled(start * per_step, end * per_step)
-        if self.loaders.target is None:
-            for item in labeled:
-                yield item, None
-        else:
-            yield from zip(labeled, self.loaders.target(start * per_step, end * per_step), strict=True)
+    def _log(self, figures: dict[str, Tensor]) -> None:
+        """Collects the figures of a step; every ``log_every`` steps their means become a row."""
+        config = self.config
+        for name, value in figures.items():
+            self.pending.setdefault(name, []).append(value)
+        if self.step % config.log_every == 0 or self.step == config.steps:
+            self._check_finite()
+            row = {name: float(torch.stack(values).mean()) for name, values in self.pending.items()}
+            now = time.monotonic()
+            row["train/seconds_per_step"] = (now - self._logged_at) / (self.step - self._logged_step)
+            optim = config.optim
+            factor = rate_factor(self.step - 1, config.steps, optim.warmup_steps, optim.poly_power)
+            row["train/learning_rate_factor"] = factor
+            self.log.add(self.step, row)
+            self._logged_step, self._logged_at, self.pending = self.step, now, {}
+        self.display.show(self.step, {"train/loss": figures["train/loss"]})
 
     def _check_finite(self) -> None:
         """Looks at the losses and gradients since the last look; the host waits for the device here."""
         failure = self.update.first_failure()
         if not any(self._agree(failure is not None)):
             return
-        newest = max((self.out / "checkpoints").glob("step-*.safetensors"), default=None)
+        newest = max((self.out / "checkpoints").glob(PATTERN), default=None)
         kept = f"the last good checkpoint is {newest}" if newest else "no checkpoint was written yet"
         if failure is None:
             what = f"a loss or gradient up to step {self.step} is not finite on another rank"
@@ -283,35 +230,56 @@ class Trainer:
             f"{what}; {kept}; look at these files, or lower --optim.head-lr and --optim.backbone-lr"
         )
 
-    def _agree(self, *codes: int) -> list[int]:
-        """The greatest of all ranks' codes."""
-        if self.fabric.world_size == 1:
-            return list(codes)
-        greatest: Any = self.fabric.all_reduce(
-            torch.tensor(codes, dtype=torch.int64, device=self.fabric.device), reduce_op="max"
-        )
-        return [int(code) for code in greatest.tolist()]
+    def _parts(self) -> dict[str, Part]:
+        """The networks and optimizers of the run by their names in checkpoints."""
+        update = self.update
+        parts: dict[str, Part] = {
+            "student": update.model,
+            "teacher": update.teacher,
+            "optimizer": update.optimizer,
+        }
+        if update.discriminator is not None and update.discriminator_optimizer is not None:
+            parts |= {"discriminator": update.discriminator}
+            parts |= {"discriminator_optimizer": update.discriminator_optimizer}
+        return parts
 
-    def _evaluate_on_the_way(self, log: RunLog, display: TrainingDisplay, interruption: Interruption) -> None:
-        """The evaluations of ``eval_every``; a signal ends one, and the run that goes on begins with it."""
-        if not self.config.eval_every or not 0 < self.step < self.config.steps:
+    def save(self) -> None:
+        """Writes a checkpoint (rank zero) of every network and optimizer, unless there is one of this step.
+
+        Raises:
+            TrainingDivergedError: a loss or gradient since the last one is not finite; nothing is written.
+        """
+        if self.step == self._saved_step:
             return
-        if self.step % self.config.eval_every == 0:
-            with suppress(KeyboardInterrupt), interruption.raising():
-                self._evaluate(self.watch, log, display)
+        self._check_finite()
+        with self.display.phase("saving"):
+            if self.fabric.is_global_zero:
+                tensors = pack(self._parts())
+                tensors |= {f"pending/{name}": torch.stack(values) for name, values in self.pending.items()}
+                checkpoint = Checkpoint(self.step, tensors)
+                save_checkpoint(self.out / "checkpoints", checkpoint, keep=self.config.keep_checkpoints)
+            self.fabric.barrier()
+        self._saved_step, self._saved_at = self.step, time.monotonic()
 
-    def _evaluate(self, evaluate: Evaluate | None, log: RunLog, display: TrainingDisplay) -> None:
+    def _evaluate_on_the_way(self) -> None:
+        """Evaluates at ``eval_every``; a signal ends it, and the run that goes on begins with it."""
+        every, begun = self.config.eval_every, time.monotonic()
+        if every and 0 < self.step < self.config.steps and self.step % every == 0:
+            with suppress(KeyboardInterrupt), self.interruption.raising():
+                self._evaluate(self.watch)
+        self._logged_at += time.monotonic() - begun
+
+    def _evaluate(self, evaluate: Evaluate | None) -> None:
         self._check_finite()
         try:
-            if evaluate is not None and self.fabric.is_global_zero and not log.has(self.step, "val/"):
-                with display.phase("evaluating"):
-                    log.add(self.step, evaluate(self.update.teacher_model, self.update.model))
-                    display.miou = log.miou
+            if evaluate is not None and self.fabric.is_global_zero and not self.log.has(self.step, "val/"):
+                with self.display.phase("evaluating"):
+                    self.log.add(self.step, evaluate(self.update.teacher_model, self.update.model))
+                    self.display.miou = self.log.miou
         finally:
             self.fabric.barrier()
 
-    def _finish(self, log: RunLog, display: TrainingDisplay) -> None:
-        self._evaluate(self.evaluate, log, display)
+    def _save_model(self) -> None:
         if self.fabric.is_global_zero:
             facts = {
                 "preset": self.preset,

@@ -1,88 +1,199 @@
-"""What is tried before the first step of a run: threads, and what steps and evaluations will take."""
+"""What a run will take, found before its first step: memory, threads, and the time of steps and evaluations."""
 
 from __future__ import annotations
 
-import os
+import copy
+import dataclasses
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
-from iccld.machine import release_freed_memory
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from iccld.compute import choose_device
+from iccld.config import TrainConfig
+from iccld.errors import InputError
+from iccld.files import in_bytes
+from iccld.machine import free_memory, release_freed_memory
 from iccld.models.iccld import ICCLD
-from iccld.training.outlook import Costs
-from iccld.training.run_threads import RunThreads
-from iccld.training.trial import TrialStep
+from iccld.training.display import Costs
+from iccld.training.run_threads import set_run_threads
 from iccld.training.update import Update
 
+# Fitted to benchmarks/memory.py: interpreter, torch and the kernels' scratch space on a CPU; the gradients in flight.
+_PROCESS_OVERHEAD = 490 * 2**20
+_IN_FLIGHT = 1.3
+_COPIES = 5
+"""Of the weights: student, gradients, two moments of the optimizer, teacher."""
+_LEAST_PER_PIXEL = 520
+"""Bytes that training keeps for each pixel of the batch, in bf16, by the smallest of our coders: the image, its labels
+and what the backward pass needs. Measured in fp32: 1100 (mit_b0) to 2400 (efficientnet_lite0)."""
 _WORTH_A_TRIAL = 20.0
 """Seconds of training from which on it is worth trying an evaluation too."""
 
 
-@runtime_checkable
-class Foreseeable(Protocol):
-    """An evaluation that can tell what it will take."""
+def refuse_impossible(config: TrainConfig, build_model: Callable[[TrainConfig], ICCLD]) -> None:
+    """Refuses a run that needs more memory than this process may use, before anything is allocated.
 
-    def expected_seconds(self, teacher: ICCLD, student: ICCLD) -> float:
-        """Seconds of a whole evaluation."""
-        ...
+    The estimate is from below; ``auto:`` backbones, whose size is in their files, count nothing.
+
+    Args:
+        config: of the run.
+        build_model: makes the network of a configuration.
+
+    Raises:
+        InputError: names the estimate, what is there, and the flags that matter most.
+    """
+    d, m = config.data, config.model
+    network, batch, scenes = 0, 0, 0
+    if not m.backbone.startswith("auto:"):
+        with torch.device("meta"):
+            model = build_model(dataclasses.replace(config, model=dataclasses.replace(m, pretrained="no")))
+        network = _COPIES * 4 * sum(p.numel() for p in model.parameters())
+        batch = d.batch_size * d.crop[0] * d.crop[1] * _LEAST_PER_PIXEL
+    if d.source == "street_scenes" and config.method != "oracle":  # kept in memory, colors and labels
+        scenes += 4 * d.source_count * math.prod(d.source_size or d.crop)
+    if d.target == "street_scenes":
+        scenes += 4 * (d.target_count + d.val_count) * math.prod(d.target_size or d.crop)
+    limit: float | None = free_memory()
+    if choose_device(config.device) == "cuda" and torch.cuda.is_available():
+        limit, scenes = torch.cuda.get_device_properties(0).total_memory, 0
+    total = network + batch + scenes
+    if limit is not None and total > limit:
+        size, what, flags = max(
+            (network, "network", "--model.width or --model.latent-channels"),
+            (batch, "batch", "--data.crop or --data.batch-size"),
+            (scenes, "scenes", "the counts or sizes of the scenes"),
+        )
+        raise InputError(
+            f"this run needs at least {in_bytes(total)} of memory ({in_bytes(size)} of it for the {what}), and this "
+            f"process can have {in_bytes(int(limit))}; lower {flags}"
+        )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Parameters of the student and peak memory of the process (CPU) or the device (GPU), without data."""
+
+    num_parameters: int
+    peak_bytes: int
+
+
+def estimate_step(model: ICCLD, *, batch_size: int, num_branches: int, crop: tuple[int, int]) -> Estimate:
+    """Runs one small forward and backward pass of a copy and scales what it kept to the real batch.
+
+    Call it under the autocast that training will use.
+
+    Args:
+        model: on its device; it is left as it is.
+        batch_size: images per branch.
+        num_branches: 1 for supervised training, 3 for source, mixed and target.
+        crop: height and width of the images.
+    """
+    device = next(model.parameters()).device
+    images = torch.full((num_branches, 3, *crop), 0.5, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.zeros(2 if num_branches >= 3 else 1, *crop, dtype=torch.int64, device=device)
+    times = torch.full((num_branches,), 0.5, device=device)  # where self-alignment costs a pass more
+    aligned = torch.ones(num_branches, dtype=torch.bool, device=device)
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+        output = copy.deepcopy(model)(images, labels, times, aligned)
+        loss = output.logits.float().square().mean() + output.denoised.square().mean()
+        loss = loss + output.reconstruction.float().square().mean()
+    loss.backward()
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    activations = max(0, sum(kept.values()) - weights) * batch_size
+    overhead = _PROCESS_OVERHEAD if device.type == "cpu" else 0
+    peak = _COPIES * weights + int(_IN_FLIGHT * activations) + overhead
+    return Estimate(sum(p.numel() for p in model.parameters()), peak)
+
+
+def make_trial(update: Update) -> Callable[[int], float]:
+    """Makes a training step that leaves no trace: copies of the networks compute a loss of made-up images.
+
+    Weights, running statistics, gradients and torch's random state of the run stay as they are.
+
+    Returns:
+        Computes the step of a number as the run would; gives the seconds of all its micro-batches.
+    """
+    config, method, device = update.config, update.method, update.fabric.device
+    model, discriminator = copy.deepcopy((update.model, update.discriminator))
+    model.train()
+    random = torch.Generator().manual_seed(0)
+    shape = (config.data.batch_size, *config.data.crop)
+    blocks = torch.randint(0, len(model.label_space), (shape[0], 1, 4, 8), generator=random)
+    labels = F.interpolate(blocks.float(), size=config.data.crop, mode="nearest")[:, 0].long()
+    pixels = torch.randint(0, 256, (shape[0], 3, *config.data.crop), generator=random, dtype=torch.uint8)
+    valid = torch.ones(shape, dtype=torch.bool)
+    target = {"image": pixels.flip(0), "valid": valid} if method.uses_target else None
+    batch = update.to_device({"image": pixels, "label": labels, "valid": valid}, target)
+
+    def trial(step: int) -> float:
+        start = time.monotonic()
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(0)
+            with update.fabric.autocast():
+                result = method.segmenter_step(model, update.teacher_model, discriminator, batch, step)
+            result.loss.backward()
+        model.zero_grad(set_to_none=True)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return (time.monotonic() - start) * config.optim.accumulation
+
+    return trial
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What was found.
+    """What trials before the first step found: the number of threads and why, and the costs of steps."""
 
-    Attributes:
-        threads: of the run, set.
-        words: their number and why.
-        costs: of steps and evaluations.
-    """
-
-    threads: RunThreads
-    words: str
+    threads: str
     costs: Costs
 
 
 def rehearse(update: Update, *, step: int, out: Path, evaluate: object) -> Rehearsal:
-    """Chooses the threads and times trial steps of both phases; the run's numbers do not depend on any of it.
+    """Chooses the threads and times trial steps of both phases; the figures of the run do not depend on any of it.
 
     Args:
         update: of the run, as it stands before step ``step``.
         step: where the run goes on.
         out: its folder.
-        evaluate: what measures the run; tried if it is ``Foreseeable`` and the run is long.
+        evaluate: measures the run; tried if the run is long and it can tell what it takes (``expected_seconds``).
     """
-    config = update.config
-    crop = config.data.crop
-
-    def trial() -> Callable[[], object]:
-        return partial(TrialStep(update, crop), step)
-
-    threads = RunThreads(
+    config, uses_target = update.config, update.method.uses_target
+    threads = set_run_threads(
         config.threads,
+        step,
         out,
         fabric=update.fabric,
-        num_local=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-        helpers=config.data.num_workers * (2 if update.method.uses_target else 1),
-        trial=trial,
+        helpers=config.data.num_workers * (2 if uses_target else 1),
+        make_trial=lambda: partial(make_trial(update), step),
     )
-    words = threads.begin(step)
-    attempt = TrialStep(update, crop)
-    change = round(config.adaptation.start * config.steps) if update.method.uses_target else 0
-    early = late = _timed(attempt, step)
-    if step < change < config.steps:
-        late = _timed(attempt, config.steps - 1)
-    costs = Costs(early, late, change)
+    trial = make_trial(update)
+
+    def timed(step: int) -> float:
+        trial(step)  # prepares the kernels
+        return trial(step)
+
+    change = round(config.adaptation.start * config.steps) if uses_target else 0
+    early = timed(step)
+    costs = Costs(early, timed(config.steps - 1) if step < change < config.steps else early, change)
+    foresee = getattr(evaluate, "expected_seconds", None)
     is_long = costs.of_steps(step, config.steps) > _WORTH_A_TRIAL
-    if is_long and update.fabric.is_global_zero and isinstance(evaluate, Foreseeable):
-        seconds = evaluate.expected_seconds(update.teacher_model, update.model)
-        costs = Costs(early, late, change, seconds)
-    del attempt
+    if foresee is not None and is_long and update.fabric.is_global_zero:
+        seconds = foresee(update.teacher_model, update.model)
+        costs = dataclasses.replace(costs, evaluation=seconds)
+    del trial
     release_freed_memory()
-    return Rehearsal(threads, words, costs)
-
-
-def _timed(trial: TrialStep, step: int) -> float:
-    trial(step)  # prepares the kernels
-    return trial(step)
+    return Rehearsal(threads, costs)

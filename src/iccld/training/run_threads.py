@@ -1,156 +1,98 @@
-"""The threads of a run: chosen by trial, kept with the run, and chosen anew when its steps change their pace.
+"""The threads of a run: chosen by trial before its first step, and kept with the run.
 
-Sums of floats depend in their last bits on the number of threads, so the run's folder records which number was in
-force from which step on, and a run that goes on follows that record.
+Sums of floats depend in their last bits on the number of threads. The run's folder records which number was in force
+from which step on, and a run that goes on follows that record.
 """
 
 from __future__ import annotations
 
-import sys
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 from lightning.fabric import Fabric
 
-from iccld.documents import read_json
+from iccld.documents import Range, build, read_json
 from iccld.errors import InputError
 from iccld.files import write_json
 from iccld.threads import Choice, choose_threads, most_threads, set_threads
-from iccld.training.outlook import Drift
 
-RECORD = "threads.json"
+_RECORD = "threads.json"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """From which step on how many threads.
+class _Entry:
+    """How many threads compute from a step on, and why."""
 
-    Attributes:
-        step: steps done before.
-        threads: the number.
-        why: in words.
-    """
-
-    step: int
-    threads: int
+    step: Annotated[int, Range(0, 10**12)]
+    threads: Annotated[int, Range(1, 4096)]
     why: str
 
 
-class RunThreads:
-    """Sets torch's threads for a run.
+@dataclass(frozen=True)
+class _Record:
+    chosen: tuple[_Entry, ...] = ()
+
+
+def set_run_threads(
+    threads: int,
+    step: int,
+    out: Path,
+    *,
+    fabric: Fabric,
+    helpers: int,
+    make_trial: Callable[[], Callable[[], object]],
+) -> str:
+    """Sets the threads of torch for the steps of a run from ``step`` on, and records their number.
 
     Args:
-        threads: as asked for; 0 measures.
-        out: the run's folder, whose record is followed where nothing is asked for.
+        threads: the number; 0 takes that of the record, or measures if there is none.
+        step: where the run begins or goes on.
+        out: the folder of the run.
         fabric: launched.
-        num_local: ranks that share this machine's cores.
         helpers: loader processes of this rank.
-        trial: does a step's work without a trace.
+        make_trial: gives what does the work of a step without a trace.
 
-    Attributes:
-        entries: the record.
+    Returns:
+        The number, and why it was chosen.
+
+    Raises:
+        InputError: the record cannot be read.
     """
-
-    def __init__(
-        self,
-        threads: int,
-        out: Path,
-        *,
-        fabric: Fabric,
-        num_local: int,
-        helpers: int,
-        trial: Callable[[], Callable[[], object]],
-    ) -> None:
-        found = _read(out / RECORD)
-        # What the first rank found: it may have written a record by the time that another one looks.
-        self.entries, usual = fabric.broadcast(found) if fabric.world_size > 1 else found
-        self._asked, self._path, self._fabric = threads, out / RECORD, fabric
-        self._num_local, self._helpers, self._trial = num_local, helpers, trial
-        self._measures = not threads and fabric.device.type == "cpu"
-        self._drift = Drift(usual)
-
-    def begin(self, step: int) -> str:
-        """Sets the number for the first step of this process; returns it with the reason."""
-        earlier = [entry for entry in self.entries if entry.step <= step]
-        if self._asked:
-            set_threads(self._asked)
-            self._note(step, Choice(self._asked, {}, "--threads"))
-        elif earlier:
-            set_threads(earlier[-1].threads)
-            return f"{earlier[-1].threads} (as before: {earlier[-1].why})"
-        elif self._measures:
-            self._note(step, self._choose())
-        else:
-            most = most_threads(self._num_local)
-            set_threads(most)
-            self._note(step, Choice(most, {}, f"{self._fabric.device.type} computes"))
-        entry = self.entries[-1]
-        return f"{entry.threads} ({entry.why})"
-
-    def follow(self, step: int) -> None:
-        """Before a step: sets the number that the record has from it on, if it has one."""
-        for entry in self.entries:
-            if entry.step == step and not self._asked:
-                set_threads(entry.threads)
-
-    def drifts(self, seconds: float) -> bool:
-        """After a step of so many seconds: whether it is time to choose anew."""
-        if not self._measures:
-            return False
-        usual = self._drift.usual
-        drifted = self._drift.add(seconds)
-        if self._drift.usual != usual:
-            self._write()
-        return drifted
-
-    def choose_again(self, step: int) -> None:
-        """Measures anew, for the steps from ``step`` on; a recorded choice that lies ahead is left to come."""
-        if any(entry.step > step for entry in self.entries):
-            return
-        before = self.entries[-1].threads if self.entries else 0
-        choice = self._choose()
-        if choice.threads == before:
-            return
-        self._drift = Drift()
-        self._note(step, choice)
-        if self._fabric.is_global_zero:
-            print(
-                f"threads: {choice.threads} from step {step} on, as steps have changed their pace ({choice.why})",
-                file=sys.stderr,
-            )
-
-    def _choose(self) -> Choice:
-        most = most_threads(self._num_local)
-        work = self._trial() if most > 1 else int
-        choice = choose_threads(work, most, helpers=self._helpers)
-        if self._fabric.world_size > 1:  # all measure at once, and the first decides
-            choice = self._fabric.broadcast(choice)
-            set_threads(choice.threads)
-        return choice
-
-    def _note(self, step: int, choice: Choice) -> None:
-        kept = [entry for entry in self.entries if entry.step < step]
-        if not kept or kept[-1].threads != choice.threads:
-            kept.append(Entry(step, choice.threads, choice.why))
-        self.entries = kept
-        self._write()
-
-    def _write(self) -> None:
-        if self._fabric.is_global_zero:
-            chosen = [asdict(entry) for entry in self.entries]
-            write_json(self._path, {"chosen": chosen, "seconds_per_step": self._drift.usual})
+    entries = _read(out / _RECORD)
+    if fabric.world_size > 1:  # the first rank may have written a record by the time that another one looks
+        entries = fabric.broadcast(entries)
+    earlier = [entry for entry in entries if entry.step <= step]
+    if earlier and not threads:
+        set_threads(earlier[-1].threads)
+        return f"{earlier[-1].threads} (as before: {earlier[-1].why})"
+    most = most_threads(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    if threads:
+        choice = Choice(threads, {}, "--threads")
+    elif fabric.device.type != "cpu":
+        choice = Choice(most, {}, f"{fabric.device.type} computes")
+    else:
+        choice = choose_threads(make_trial() if most > 1 else int, most, helpers=helpers)
+        if fabric.world_size > 1:  # all measure at once, and the first decides
+            choice = fabric.broadcast(choice)
+    set_threads(choice.threads)
+    entries = [entry for entry in entries if entry.step < step]
+    if not entries or entries[-1].threads != choice.threads:
+        entries.append(_Entry(step, choice.threads, choice.why))
+    if fabric.is_global_zero:
+        write_json(out / _RECORD, {"chosen": [asdict(entry) for entry in entries]})
+    return f"{choice.threads} ({choice.why})"
 
 
-def _read(path: Path) -> tuple[list[Entry], float | None]:
+def _read(path: Path) -> list[_Entry]:
     if not path.is_file():
-        return [], None
+        return []
     remedy = "remove it, and threads are chosen anew"
     value = read_json(path, remedy=remedy)
     try:
-        entries = [Entry(int(e["step"]), int(e["threads"]), str(e["why"])) for e in value["chosen"]]
-        usual = value["seconds_per_step"]
-        assert all(entry.step >= 0 and entry.threads > 0 for entry in entries)
-        return sorted(entries, key=lambda entry: entry.step), None if usual is None else float(usual)
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
-        raise InputError(f"{path}: is no record of threads ({error}); {remedy}") from error
+        record = build(_Record, value, str(path), others=True)
+    except InputError as error:
+        raise InputError(f"{error}; {remedy}") from error
+    return sorted(record.chosen, key=lambda entry: entry.step)

@@ -1,50 +1,28 @@
-"""A run's figures: ``metrics.csv``, rewritten whole and atomically, and what the terminal shows."""
+"""A run's figures: ``metrics.csv``, rewritten whole and atomically, and the trackers TensorBoard, W&B and MLflow."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
+import importlib
 import io
-import math
+import os
 import re
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import SupportsFloat
+from typing import Any, NamedTuple
 
-from iccld.errors import InputError
+from iccld.config import TrainConfig, to_dict
+from iccld.documents import build, read_json, typed
+from iccld.errors import InputError, first_line, how_to_install
 from iccld.escaping import shortened, visible
-from iccld.files import read_bounded, write_text
-from iccld.progress import format_seconds, is_live, training_bar
-from iccld.training.outlook import Outlook
+from iccld.files import read_bounded, write_json, write_text
 
-_EARLY = 0.05
-
+STATE = "trackers.json"
+"""File of the run's folder with the ids that services gave the run."""
 _LARGEST_TABLE = 200_000_000
-
-
-class MetricsLog:
-    """Rows of figures by step. Resuming drops the rows after the step that is resumed from."""
-
-    def __init__(self, path: Path, *, resume_step: int = 0) -> None:
-        self.path = path
-        self.rows: list[dict[str, str]] = []
-        if resume_step and path.is_file():
-            self.rows = [row for row in read_metrics(path) if int(row["step"]) <= resume_step]
-
-    def add(self, step: int, figures: Mapping[str, float]) -> None:
-        """Adds a row, or figures to the row of the same step, and writes the file."""
-        if not self.rows or int(self.rows[-1]["step"]) != step:
-            self.rows.append({"step": str(step)})
-        self.rows[-1] |= {key: f"{value:.6g}" for key, value in figures.items()}
-        names = ["step", *sorted({key for row in self.rows for key in row} - {"step"})]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_text(self.path, text.getvalue())
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
@@ -54,8 +32,7 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
         InputError: no such file, or no table of numbers by step.
     """
     try:
-        text = read_bounded(path, _LARGEST_TABLE).decode("utf-8")
-        table = csv.DictReader(io.StringIO(text, newline=""))
+        table = csv.DictReader(io.StringIO(read_bounded(path, _LARGEST_TABLE).decode("utf-8"), newline=""))
         if table.fieldnames and "step" not in table.fieldnames:
             raise ValueError("no column 'step'")
         rows = [{k: v for k, v in row.items() if v} for row in table]
@@ -74,83 +51,204 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-class TrainingDisplay:
-    """Shows steps, speed, loss, mIoU and time left: a bar in a terminal, a plain line now and then elsewhere.
+@dataclass(frozen=True)
+class _Service:
+    """What is kept of a service between calls: the id that it gave the run."""
+
+    id: str | None = None
+
+
+class _Tracker(NamedTuple):
+    """An open tracker: the id that a service gives the run, and what takes figures and whether the run failed."""
+
+    id: str | None
+    log: Callable[[int, Mapping[str, float]], object]
+    close: Callable[[bool], object]
+
+
+def require_trackers(names: Sequence[str]) -> None:
+    """Refuses trackers whose package is not installed.
+
+    Raises:
+        InputError: names the extra that brings it.
+    """
+    for name in ("wandb", "mlflow"):
+        try:
+            if name in names:
+                importlib.import_module(name)
+        except ImportError as error:
+            message = f"--trackers {name}: its package is not installed; {how_to_install(name)}"
+            raise InputError(message) from error
+
+
+class RunLog:
+    """A run's figures: ``metrics.csv``, always, and the trackers that were asked for.
+
+    A resumed run computes the figures of the steps since its checkpoint again. TensorBoard's files are written anew
+    from ``metrics.csv`` then; a service gets only figures that the table did not have.
+
+    Leaving the context closes the trackers.
 
     Args:
-        title: of the run.
-        start_step: where it begins.
-        outlook: where it ends, and what it takes.
-        enabled: False shows nothing, as on all ranks but the first.
+        config: of the run.
+        out: the run's folder.
+        resume_step: rows of later steps are dropped.
+        enabled: False on ranks that write nothing.
 
     Attributes:
-        miou: the last one measured, in percent, once there is one.
+        rows: of the table, the step and the figures of each as text.
+
+    Raises:
+        InputError: a tracker cannot be opened.
     """
 
-    miou: float | None = None
+    def __init__(self, config: TrainConfig, out: Path, *, resume_step: int, enabled: bool = True) -> None:
+        self.path, self._state, self._enabled = out / "metrics.csv", out / STATE, enabled
+        before = read_metrics(self.path) if self.path.is_file() else []
+        self.rows = [row for row in before if int(row["step"]) <= resume_step] if resume_step else []
+        self._sent = {(int(row["step"]), name) for row in before for name in row}
+        self._known = _read_services(self._state) if before else {}
+        self._open: dict[str, _Tracker] = {}
+        for name in dict.fromkeys(config.trackers if enabled else ()):
+            if name != "csv":
+                self._join(name, config, out)
 
-    def __init__(self, title: str, start_step: int, outlook: Outlook, *, enabled: bool = True) -> None:
-        self.title, self.outlook, self.end_step, self.enabled = title, outlook, outlook.end, enabled
-        self._bar = training_bar(title, start_step, self.end_step) if enabled and is_live() else None
-        self._interval = 0.5 if self._bar else 15.0
-        self._last_shown = self._last_step = time.monotonic()
-        self._first_line = start_step + max(3, math.ceil(_EARLY * (self.end_step - start_step)))
-        self._step = start_step
-        self._figures: list[str] = []
+    def _join(self, name: str, config: TrainConfig, out: Path) -> None:
+        """Opens a tracker; one that does not know the run gets the rows that there are."""
+        known = self._known.get(name, _Service()).id
+        try:
+            self._open[name] = _OPENERS[name](config, out, known)
+        except Exception as error:  # each service has errors of its own, and all mean the same to the user
+            raise InputError(
+                f"--trackers {name}: cannot be opened ({first_line(error)}); mend it, or leave {name} out"
+            ) from error
+        if known is None:
+            for row in self.rows:
+                self._send(name, int(row["step"]), {k: float(v) for k, v in row.items() if k != "step"})
+        tracker = self._open.get(name)
+        if tracker is not None and tracker.id is not None:
+            self._known[name] = _Service(tracker.id)
+            write_json(self._state, {key: vars(service) for key, service in self._known.items()})
 
-    def __enter__(self) -> TrainingDisplay:
-        if self._bar:
-            self._bar.start()
+    def __enter__(self) -> RunLog:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar:
-            self._bar.stop()
+        for name, tracker in list(self._open.items()):
+            self._guard(name, lambda close=tracker.close: close(kind is not None))  # type: ignore[misc]
 
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Says, in a terminal, what is done between the steps, which do not take that time."""
-        self._draw(name)
-        begun = time.monotonic()
-        yield
-        seconds = time.monotonic() - begun
-        self._last_step += seconds
-        if name == "evaluating":
-            self.outlook.evaluated(seconds)
-        self._draw()
+    @property
+    def miou(self) -> float | None:
+        """The last mIoU, in percent."""
+        values = [row["val/miou"] for row in self.rows if "val/miou" in row]
+        return float(values[-1]) if values else None
 
-    def show(self, step: int, figures: Mapping[str, SupportsFloat]) -> None:
-        """Reports that ``step`` steps are done; figures are looked at only when a line is written."""
-        now = time.monotonic()
-        self.outlook.advance(step, now - self._last_step)
-        self._step, self._last_step = step, now
-        left = self.outlook.seconds_left()
-        # The first line comes early, if the run is long enough for anybody to wait for it.
-        due = step == self.end_step or now - self._last_shown >= self._interval
-        if not self.enabled or not (due or (step == self._first_line and left > self._interval)):
+    def has(self, step: int, prefix: str) -> bool:
+        """Whether there are figures of a step whose names begin so."""
+        last = self.rows[-1] if self.rows else {}
+        return last.get("step") == str(step) and any(name.startswith(prefix) for name in last)
+
+    def add(self, step: int, figures: Mapping[str, float]) -> None:
+        """Adds a row, or figures to the row of the same step, and hands them to the trackers."""
+        if not self._enabled:
             return
-        self._last_shown = now
-        parts = [f"{name.removeprefix('train/')} {float(value):.3f}" for name, value in figures.items()]
-        self._figures = [f"{self.outlook.seconds_per_step:.2f} s/step", *parts]
-        if self._bar:
-            self._figures.insert(1, f"{format_seconds(left)} left")
-            self._draw()
-            return
-        head = [
-            f"{self.title}: step {step}/{self.end_step}",
-            self._figures[0],
-            f"{format_seconds(left)} left",
-        ]
-        print("  ".join([*head, *parts, *self._miou_text()]), file=sys.stderr, flush=True)
+        if not self.rows or int(self.rows[-1]["step"]) != step:
+            self.rows.append({"step": str(step)})
+        self.rows[-1] |= {key: f"{value:.6g}" for key, value in figures.items()}
+        names = ["step", *sorted({key for row in self.rows for key in row} - {"step"})]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self.path, text.getvalue())
+        for name, tracker in list(self._open.items()):
+            fresh = {k: v for k, v in figures.items() if tracker.id is None or (step, k) not in self._sent}
+            self._send(name, step, fresh)
 
-    def _draw(self, phase: str = "training") -> None:
-        if self._bar:
-            text = "  ".join([*self._figures, *self._miou_text()])
-            self._bar.update(
-                self._bar.task_ids[0], completed=self._step, figures=text, phase=phase, refresh=True
-            )
+    def _send(self, name: str, step: int, figures: Mapping[str, float]) -> None:
+        if figures and name in self._open:
+            self._guard(name, lambda: self._open[name].log(step, figures))
 
-    def _miou_text(self) -> list[str]:
-        return [] if self.miou is None else [f"mIoU {self.miou:.1f}"]
+    def _guard(self, name: str, work: Callable[[], object]) -> None:
+        """A service that fails does not end the training, whose figures are in ``metrics.csv``."""
+        try:
+            work()
+        except Exception as error:  # each service has errors of its own
+            del self._open[name]
+            message = f"tracker {name} failed and gets no more figures ({first_line(error)})"
+            print(f"iccld: warning: {message}; metrics.csv has all of them", file=sys.stderr)
+
+
+def _read_services(path: Path) -> dict[str, _Service]:
+    try:
+        stored = typed(dict[str, dict[str, Any]], read_json(path), str(path))
+        return {name: build(_Service, value, str(path), others=True) for name, value in stored.items()}
+    except InputError:
+        return {}  # no service was used, or it gets everything as a new run
+
+
+def _open_tensorboard(config: TrainConfig, out: Path, known: str | None) -> _Tracker:
+    from tensorboardX import SummaryWriter
+
+    for old in (out / "tensorboard").glob("events.out.tfevents.*"):
+        old.unlink()
+    writer = SummaryWriter(str(out / "tensorboard"), flush_secs=1)
+
+    def log(step: int, figures: Mapping[str, float]) -> None:
+        for name, value in figures.items():
+            writer.add_scalar(name, value, step)
+
+    return _Tracker(None, log, lambda failed: writer.close())
+
+
+def _open_wandb(config: TrainConfig, out: Path, known: str | None) -> _Tracker:
+    import wandb
+
+    project = os.environ.get("WANDB_PROJECT", "iccld")
+    run = wandb.init(
+        project=project,
+        name=_run_name(config, out),
+        dir=out,
+        id=known,
+        resume="allow",
+        config=flat_settings(config),
+    )
+    return _Tracker(
+        run.id,
+        lambda step, figures: run.log(figures, step=step),
+        lambda failed: run.finish(exit_code=int(failed)),
+    )
+
+
+def _open_mlflow(config: TrainConfig, out: Path, known: str | None) -> _Tracker:
+    import mlflow
+
+    # A database, since MLflow 3 refuses folders of files unless told otherwise.
+    default = f"sqlite:///{(out / 'mlflow.db').resolve()}"
+    mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", default))
+    mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "iccld"))
+    run = mlflow.start_run(run_id=known, run_name=_run_name(config, out))
+    if known is None:
+        mlflow.log_params(flat_settings(config))
+    return _Tracker(
+        run.info.run_id,
+        lambda step, figures: mlflow.log_metrics(dict(figures), step=step),
+        lambda failed: mlflow.end_run("FAILED" if failed else "FINISHED"),
+    )
+
+
+_OPENERS = {"tensorboard": _open_tensorboard, "wandb": _open_wandb, "mlflow": _open_mlflow}
+
+
+def _run_name(config: TrainConfig, out: Path) -> str:
+    return f"{out.name}-{config.method}-seed{config.seed}"
+
+
+def flat_settings(config: TrainConfig) -> dict[str, str]:
+    """The settings of a run by their dotted names, as text."""
+    plain = to_dict(config)
+    groups = {name: part for name, part in plain.items() if isinstance(part, dict)}
+    flat = {f"{name}.{key}": value for name, part in groups.items() for key, value in part.items()}
+    return {name: str(value) for name, value in (plain | flat).items() if name not in groups}

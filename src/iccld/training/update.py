@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.fabric import Fabric
@@ -15,23 +14,17 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from iccld.adaptation.losses import DomainMaps, StepResult
 from iccld.adaptation.method import Batch, Method
-from iccld.config import TrainConfig
+from iccld.config import OptimConfig, TrainConfig
 from iccld.models.iccld import ICCLD
-from iccld.training.optimization import build_discriminator_optimizer, build_segmenter_optimizer
 
 Item = tuple[dict[str, Any], dict[str, Any] | None]
 """What the loaders give for one micro-batch: labeled images, and unlabeled target images where they are used."""
 
 
-@dataclass(frozen=True)
-class FiniteCheck:
-    """A loss or gradient norm that has to be finite, as a device tensor; reading it would synchronize the GPU.
+class FiniteCheck(NamedTuple):
+    """A scalar ``loss`` or ``gradient`` norm that has to be finite, of a step counted from 1 and of named images.
 
-    Attributes:
-        step: number of the step, from 1.
-        what: ``loss`` or ``gradient``.
-        value: the scalar.
-        names: of the images in the micro-batch.
+    It stays on the device, since reading it would synchronize the GPU.
     """
 
     step: int
@@ -44,14 +37,7 @@ class Update:
     """The networks and optimizers of a run, and their update at every step.
 
     A call never synchronizes the GPU: metrics are device tensors, and ``first_failure`` checks later whether losses and
-    gradients were finite.
-
-    Args:
-        config: the run's settings.
-        fabric: launched.
-        model: the student; the teacher starts as its copy.
-        discriminator: None where the method has none.
-        method: computes the losses.
+    gradients were finite. Arguments are those of ``Trainer``.
     """
 
     def __init__(
@@ -95,11 +81,7 @@ class Update:
         self.model.train()
 
     def __call__(self, step: int, items: Sequence[Item]) -> dict[str, Tensor]:
-        """Updates segmenter, discriminator and teacher.
-
-        Args:
-            step: steps done before this one.
-            items: the step's micro-batches.
+        """Updates segmenter, discriminator and teacher by the micro-batches of the step after ``step`` others.
 
         Returns:
             Metrics as device tensors, each the mean over the micro-batches that have it.
@@ -114,10 +96,8 @@ class Update:
             torch.manual_seed(derive_seed(config.seed, step, micro, self.fabric.global_rank))
             batch = self.to_device(labeled, target)
             names = [*labeled["name"], *(target["name"] if target else [])]
-            with (
-                self.fabric.no_backward_sync(student, enabled=micro + 1 < len(items)),
-                self.fabric.autocast(),
-            ):
+            is_last = micro + 1 == len(items)
+            with self.fabric.no_backward_sync(student, enabled=not is_last), self.fabric.autocast():
                 result = self.method.segmenter_step(
                     student, self.teacher_model, self.discriminator, batch, step
                 )
@@ -128,7 +108,7 @@ class Update:
                 own |= self._gradient_shares(result)
             for name, value in own.items():
                 metrics.setdefault(name, []).append(value)
-            with self.fabric.no_backward_sync(student, enabled=micro + 1 < len(items)):
+            with self.fabric.no_backward_sync(student, enabled=not is_last):
                 self.fabric.backward(loss / len(items))
             if result.domain_maps is not None:
                 collected.append(result.domain_maps)
@@ -199,15 +179,35 @@ def _join(collected: Sequence[DomainMaps]) -> DomainMaps:
     """The maps of several micro-batches as those of one."""
     if len(collected) == 1:
         return collected[0]
-    maps, times = (
-        torch.cat([rows for domain in zip(*split, strict=True) for rows in domain])
-        for split in (
-            [c.maps.split(list(c.counts)) for c in collected],
-            [c.times.split(list(c.counts)) for c in collected],
-        )
-    )
-    source, mixed, target = (sum(c.counts[domain] for c in collected) for domain in range(3))
+
+    def join(parts: list[Tensor]) -> Tensor:
+        split = [part.split(list(c.counts)) for part, c in zip(parts, collected, strict=True)]
+        return torch.cat([rows for domain in zip(*split, strict=True) for rows in domain])
+
+    source, mixed, target = (sum(counts) for counts in zip(*(c.counts for c in collected), strict=True))
+    maps, times = join([c.maps for c in collected]), join([c.times for c in collected])
     return DomainMaps(maps, times, (source, mixed, target))
+
+
+def build_segmenter_optimizer(model: ICCLD, config: OptimConfig) -> torch.optim.AdamW:
+    """AdamW with a rate for the backbone and one for the rest; no decay on biases and normalization."""
+    backbone = {id(p) for p in model.image_coder.parameters()}
+    groups = []
+    for is_backbone, rate in ((True, config.backbone_lr), (False, config.head_lr)):
+        own = [p for p in model.parameters() if (id(p) in backbone) == is_backbone and p.requires_grad]
+        for decays in (True, False):
+            members = [p for p in own if (p.ndim > 1) == decays]
+            decay = config.weight_decay if decays else 0.0
+            groups.append({"params": members, "lr": rate, "peak_lr": rate, "weight_decay": decay})
+    return torch.optim.AdamW([g for g in groups if g["params"]])
+
+
+def build_discriminator_optimizer(
+    discriminator: nn.Module, rate: float, betas: tuple[float, float] = (0.5, 0.99)
+) -> torch.optim.AdamW:
+    """AdamW without decay, which is Adam."""
+    group = {"params": discriminator.parameters(), "peak_lr": rate}
+    return torch.optim.AdamW([group], lr=rate, betas=betas, weight_decay=0.0)
 
 
 def derive_seed(*parts: int) -> int:
@@ -217,16 +217,10 @@ def derive_seed(*parts: int) -> int:
 
 
 def teacher_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """The teacher's weights: the exponential moving average of the student's.
+    """The ``multi_avg_fn`` of torch's ``AveragedModel`` for the exponential moving average of the student's weights.
 
     After n updates of the student the decay is min(1 − 1/n, ``decay``), as in DACS (Tranheden et al. 2021): the plain
-    mean until the average is as long as it is to be. Otherwise the first weights would count for most.
-
-    Args:
-        decay: in [0, 1).
-
-    Returns:
-        The ``multi_avg_fn`` of torch's ``AveragedModel``, which copies the weights after the first update.
+    mean at first. Otherwise the first weights would count for most.
     """
 
     def update(averaged: Any, current: Any, num_averaged: Any) -> None:
@@ -237,14 +231,7 @@ def teacher_average(decay: float) -> Callable[[Any, Any, Any], None]:
 
 
 def rate_factor(step: int, num_steps: int, warmup_steps: int, power: float) -> float:
-    """Linear warm-up, then polynomial decay to zero at the end.
-
-    Args:
-        step: steps done before this one, from 0.
-        num_steps: of the whole run.
-        warmup_steps: length of the warm-up.
-        power: of the decay.
-    """
+    """Linear warm-up over the first steps, then polynomial decay to zero at the end; ``step`` counts from 0."""
     warmup = min(1.0, (step + 1) / max(1, warmup_steps))
     return warmup * max(0.0, 1 - step / num_steps) ** power
 

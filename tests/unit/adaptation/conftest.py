@@ -12,9 +12,8 @@ from torch import Tensor
 
 from iccld.adaptation.method import Batch
 from iccld.labels import CAMVID11
-from iccld.models.discriminator import OutputDiscriminator
 from iccld.models.iccld import ICCLD
-from iccld.models.networks import LatentDiscriminator, TrainingOutput
+from iccld.models.networks import LatentDiscriminator, OutputDiscriminator, TrainingOutput
 
 NUM_CLASSES = len(CAMVID11)
 

@@ -15,8 +15,7 @@ from iccld.adaptation.losses import (
     DomainMaps,
     domain_loss,
 )
-from iccld.models.discriminator import OutputDiscriminator
-from iccld.models.networks import LatentDiscriminator
+from iccld.models.networks import LatentDiscriminator, OutputDiscriminator
 
 
 def _maps(domains: list[int], channels: int = 8, *, apart: float = 1.0, side: int = 8) -> DomainMaps:

@@ -10,7 +10,8 @@ from scipy import stats
 from scipy.special import log_softmax
 from torch import Tensor
 
-from iccld.adaptation.advent import entropy_loss, self_information
+from iccld.adaptation.adaptsegnet import self_information
+from iccld.adaptation.fda import entropy_loss
 from iccld.adaptation.losses import (
     denoising_loss,
     domain_loss,

@@ -17,11 +17,9 @@ from iccld.adaptation.losses import (
     domain_loss,
     segmentation_loss,
 )
-from iccld.adaptation.method import Batch, Method
+from iccld.adaptation.method import Batch, Method, SourceOnly
 from iccld.adaptation.mixing import transfer_class_color
-from iccld.adaptation.oracle import Oracle
 from iccld.adaptation.self_training import PseudoLabels, SelfTraining
-from iccld.adaptation.source_only import SourceOnly
 from iccld.models.iccld import ICCLD, TimeSampling
 from iccld.models.networks import LatentDiscriminator
 
@@ -65,14 +63,14 @@ def test_terms_are_weighted_and_logs_are_not(
 
 
 def test_oracle_is_the_same_on_the_target(student: ICCLD, teacher: ICCLD, batch: Batch, seeded: Any) -> None:
-    source, target = SourceOnly(), Oracle()
+    source, target = SourceOnly(), SourceOnly(labeled_domain="target")
     assert (source.labeled_domain, target.labeled_domain) == ("source", "target")
     ours = seeded(target, student, teacher, None, batch)
     assert torch.equal(ours.loss, seeded(source, student, teacher, None, batch).loss)
     assert "train/loss_seg_target" in ours.logs
 
 
-@pytest.mark.parametrize("method", [SourceOnly(), Oracle(), Adaptation(), Adaptation(adversary=None)])
+@pytest.mark.parametrize("method", [SourceOnly(), Adaptation(), Adaptation(adversary=None)])
 def test_methods_are_methods(method: Any) -> None:
     assert isinstance(method, Method)
     assert (method.adversary is not None) == (method == Adaptation())
@@ -198,12 +196,12 @@ def test_an_unsure_teacher_teaches_only_what_is_pasted(
 ) -> None:
     """With threshold above 1 target pixels weigh nothing: their labels cannot matter."""
     assert batch.target_valid is not None
-    unsure = replace(AT_ONCE, pseudo_labels=PseudoLabels("pixel", 1.1))
+    unsure = replace(AT_ONCE, pseudo_labels=PseudoLabels("batch", 1.1))
     method = Adaptation(self_training=unsure, adversary=None, color_transfer=0.0)
     all_valid = seeded(method, student, teacher, None, batch)
     none_valid = replace(batch, target_valid=torch.zeros_like(batch.target_valid))
     assert torch.equal(all_valid.loss, seeded(method, student, teacher, None, none_valid).loss)
-    sure = replace(method, self_training=replace(AT_ONCE, pseudo_labels=PseudoLabels("pixel", 0.0)))
+    sure = replace(method, self_training=replace(AT_ONCE, pseudo_labels=PseudoLabels("batch", 0.0)))
     assert bool(seeded(sure, student, teacher, None, batch).loss > all_valid.loss)
 
 

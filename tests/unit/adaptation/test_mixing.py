@@ -11,15 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
 
+from iccld.adaptation.fda import transfer_low_frequencies
 from iccld.adaptation.mixing import (
     _turn_hue,
     class_mix_mask,
     color_jitter,
     cut_mix_mask,
     gaussian_blur,
+    hsv_jitter,
     mask_patches,
 )
-from iccld.adaptation.published import hsv_jitter, transfer_low_frequencies
 
 MEAN_COLOR = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)  # of ImageNet
 

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from iccld.adaptation.method import Batch
-from iccld.assembly import build_discriminator, build_label_space, build_method, build_model
+from iccld.build import build_discriminator, build_method, build_model
 from iccld.config import with_settings
 from iccld.models.image_coder import CompactCoder
 from iccld.presets import get_preset, with_method
+from iccld.run_data import build_label_space
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "source_only": ("source_only", {}),
@@ -27,13 +28,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "iccld",
         {"adaptation.mixing": "classmix", "adaptation.class_color_transfer": 1.0},
     ),
-    "cutmix, sure pixels": ("iccld", {"adaptation.mixing": "cutmix", "adaptation.weighting": "pixel"}),
+    "cutmix": ("iccld", {"adaptation.mixing": "cutmix"}),
     "sure batches": ("iccld", {"adaptation.mixing": "classmix", "adaptation.weighting": "batch"}),
     "masked": ("iccld", {"adaptation.masked": True, "adaptation.mask_patch": 16}),
-    "spread": (
-        "iccld",
-        {"adaptation.mixing": "classmix", "adaptation.weighting": "spread", "adaptation.teacher_draws": 3},
-    ),
+    "draws of the teacher": ("iccld", {"adaptation.mixing": "classmix", "adaptation.teacher_draws": 3}),
     "adversary": ("iccld", {"adaptation.adversarial_weight": 0.02}),
     "paper's, two domains": (
         "iccld",

@@ -16,23 +16,15 @@ def _opinions(seed: int, kept: float) -> tuple[np.ndarray, np.ndarray]:
     return probabilities, rng.random((2, 5, 7)) < kept
 
 
-@pytest.mark.parametrize("weighting", ["pixel", "image", "batch"])
 @given(seed=st.integers(0, 1000), threshold=st.sampled_from([0.0, 0.3, 0.5, 0.9]), kept=st.floats(0, 1))
-def test_threshold_equals_plain_numpy(weighting: Weighting, seed: int, threshold: float, kept: float) -> None:
+def test_threshold_equals_plain_numpy(seed: int, threshold: float, kept: float) -> None:
     probabilities, valid = _opinions(seed, kept)
-    choose = PseudoLabels(weighting, threshold)
+    choose = PseudoLabels("batch", threshold)
     labels, weights = choose(torch.from_numpy(probabilities), torch.from_numpy(valid))
     np.testing.assert_array_equal(labels.numpy(), probabilities.argmax(axis=1))
     sure = probabilities.max(axis=1) >= np.float32(threshold)
     # The codes of DACS and DAFormer count the sure pixels of the batch, valid or not, over all its pixels.
-    if weighting == "pixel":
-        shares = sure.astype(float)
-    elif weighting == "batch":
-        shares = np.full(sure.shape, sure.sum() / sure.size)
-    else:
-        counts = [(s & v).sum() / max(1, v.sum()) for s, v in zip(sure, valid, strict=True)]
-        shares = np.broadcast_to(np.reshape(counts, (2, 1, 1)), sure.shape)
-    expected = np.where(valid, shares, 0.0)
+    expected = np.where(valid, sure.sum() / sure.size, 0.0)
     np.testing.assert_allclose(weights.numpy(), expected, rtol=1e-6)
 
 
@@ -81,15 +73,7 @@ def test_equally_sure_pixels_count_from_all_over_the_image() -> None:
     assert 50 < int(weights[:, :20].sum()) < 150
 
 
-@given(seed=st.integers(0, 1000), kept=st.floats(0, 1))
-def test_spread_leaves_the_weighing_to_the_caller(seed: int, kept: float) -> None:
-    probabilities, valid = _opinions(seed, kept)
-    labels, weights = PseudoLabels("spread", 0.99)(torch.from_numpy(probabilities), torch.from_numpy(valid))
-    np.testing.assert_array_equal(labels.numpy(), probabilities.argmax(axis=1))
-    np.testing.assert_array_equal(weights.numpy(), valid.astype(np.float32))
-
-
-@pytest.mark.parametrize("weighting", ["class", "pixel", "image", "batch", "spread"])
+@pytest.mark.parametrize("weighting", ["class", "batch"])
 def test_nothing_valid_weighs_nothing(weighting: Weighting) -> None:
     probabilities = torch.full((1, 2, 3, 3), 0.5)
     _, weights = PseudoLabels(weighting, 0.1)(probabilities, torch.zeros(1, 3, 3, dtype=torch.bool))

@@ -15,20 +15,17 @@ from scipy import stats
 from scipy.special import softmax
 from torch import Tensor, nn
 
-from iccld.adaptation.adaptsegnet import AdaptSegNet
-from iccld.adaptation.advent import Advent, MinEnt
+from iccld.adaptation.adaptsegnet import AdaptSegNet, Advent
 from iccld.adaptation.dacs import DACS, published_self_training
-from iccld.adaptation.daformer import DAFormer, FeatureDistance
-from iccld.adaptation.fda import FDA
+from iccld.adaptation.daformer import MIC, DAFormer, FeatureDistance
+from iccld.adaptation.fda import FDA, MinEnt
 from iccld.adaptation.losses import Adversary
 from iccld.adaptation.method import Batch, Method
-from iccld.adaptation.mic import MIC
 from iccld.adaptation.self_training import PseudoLabels, SelfTraining
 from iccld.labels import CAMVID11
 from iccld.models.compact import CompactCoder
-from iccld.models.discriminator import OutputDiscriminator
 from iccld.models.iccld import ICCLD
-from iccld.models.networks import TrainingOutput
+from iccld.models.networks import OutputDiscriminator, TrainingOutput
 
 START = 10
 NUM_CLASSES = len(CAMVID11)

@@ -9,10 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from iccld.assembly import describe_run_data, reopen_data
-from iccld.bench.data import refuse_changed_data, with_roots
 from iccld.bench.plan import identity, read_plan
-from iccld.bench.results import Result
+from iccld.bench.results import Result, refuse_changed_data, with_roots
+from iccld.build import reopen_data
 from iccld.errors import InputError
 
 PLAN = """
@@ -38,7 +37,7 @@ def test_results_of_other_data_are_refused_and_moved_data_are_not(tmp_path: Path
     runs = read_plan(tmp_path / "plan.toml").runs()
     opened = reopen_data(with_roots(runs[0].config, {"folder": str(data)}))
     assert opened is not None
-    recorded = describe_run_data(opened)
+    recorded = opened.describe()
     assert recorded["val"]["images"] == 2
     result = Result(tmp_path / "r.json", identity(runs[0].config), ((1, 1),), {"data": recorded})
 

@@ -125,8 +125,8 @@ def test_files_that_are_no_plan(tmp_path: Path, write_plan: Write) -> None:
         ('title = "Near"', "size = 3", "tasks: 'near': unknown entry 'size'"),
         ('title = "ICCLD"', "sampling = 3", "variants: 'iccld': unknown entry 'sampling'"),
         ("seeds = [3, 1]", "", "entry 'seeds' is missing"),
-        ('preset = "demo"', "", "entry 'preset' is missing"),
-        ('method = "advent"', "", "entry 'method' is missing"),
+        ('preset = "demo"', "", "'near': entry 'preset' of Task is missing"),
+        ('method = "advent"', "", "'advent': entry 'method' of Variant is missing"),
         ("seeds = [3, 1]", "seeds = 3", "seeds = 3 must be a list"),
         ('preset = "demo"', 'preset = "dmo"', "unknown preset 'dmo'; did you mean 'demo'?"),
         ("steps = 40", "step = 40", "unknown setting 'step'"),
@@ -155,8 +155,8 @@ def test_an_unknown_method_is_refused(write_plan: Write, plan_text: str) -> None
 
 def test_a_variant_that_measures_nothing_is_refused(write_plan: Write, plan_text: str) -> None:
     """Before it is trained, not after."""
-    text = plan_text.replace("predictions = [[1, 1], [4, 1], [1, 8]]", "predictions = []")
-    assert "predictions" in refuse(write_plan(text))
+    text = plan_text.replace("predictions = [[1, 1], [2, 1]]", "predictions = []")
+    assert "measures nothing: give predictions" in refuse(write_plan(text))
 
 
 def test_a_plan_without_runs_is_refused(write_plan: Write, plan_text: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -81,7 +81,9 @@ def test_temperature_is_found_again(uncertainty: ModuleType, monkeypatch: pytest
         def label(self, index: int) -> np.ndarray:
             return labels
 
-    monkeypatch.setattr(uncertainty, "open_training", lambda *_: (Noise(), Noise()))
+    monkeypatch.setattr(
+        uncertainty, "open_training", lambda *_: SimpleNamespace(labeled=Noise(), target=Noise())
+    )
     model = Fixed(sure)
     assert uncertainty.fit_temperature(model, config, 4) == pytest.approx(2, rel=0.1)
     cooled = uncertainty.Tempered(model, 2.0).predict(None).probabilities

@@ -17,7 +17,7 @@ from torch import Tensor
 from iccld.errors import InputError
 from iccld.labels import CAMVID11
 from iccld.models.iccld import ICCLD
-from iccld.models.image_coder import BACKBONE_NAMES, build_image_coder, pyramid_channels
+from iccld.models.image_coder import BACKBONE_NAMES, build_image_coder
 from iccld.models.transformers_backbone import AutoBackboneCoder, MixTransformerCoder
 
 AUTO = ("convnextv2", "swin", "dinov2")
@@ -57,7 +57,7 @@ def test_weights_that_a_backbone_cannot_take(name: str) -> None:
 def test_mit_b0_has_the_published_size() -> None:
     """3.4 million parameters without the classification head (Xie et al. 2021, table 7: 3.7 with it)."""
     coder = build_image_coder("mit_b0")
-    assert pyramid_channels(coder) == {4: 32, 8: 64, 16: 160, 32: 256}
+    assert coder.channels == {4: 32, 8: 64, 16: 160, 32: 256}
     assert 3.2e6 < sum(p.numel() for p in coder.parameters()) < 3.7e6
 
 
@@ -66,7 +66,7 @@ def test_mit_reads_weights_from_a_folder(backbone_folders: Folders) -> None:
 
     folder = backbone_folders["segformer"]
     coder = build_image_coder("mit_b0", pretrained=str(folder)).eval()
-    assert pyramid_channels(coder) == {4: 8, 8: 16, 16: 16, 32: 24}
+    assert coder.channels == {4: 8, 8: 16, 16: 16, 32: 24}
     reference = SegformerModel.from_pretrained(folder).eval()
     assert isinstance(coder, MixTransformerCoder)
     for name, value in reference.state_dict().items():
@@ -170,7 +170,7 @@ def test_auto_strides(backbone_folders: Folders, name: str, size: tuple[int, int
     coder = build_image_coder(f"auto:{backbone_folders[name]}").eval()
     with torch.no_grad():
         features = coder(torch.rand(1, 3, *size))
-    channels = pyramid_channels(coder)
+    channels = coder.channels
     assert list(features) == [4, 8, 16, 32]
     for stride, map_ in features.items():
         assert map_.shape == (1, channels[stride], size[0] // stride, size[1] // stride)
@@ -221,4 +221,4 @@ def test_a_stored_configuration_names_no_folder(tmp_path: Path) -> None:
     coder = build_image_coder("mit_b0", pretrained=str(tmp_path))
     assert str(tmp_path) not in str(coder.backbone_config)
     again = build_image_coder("mit_b0", backbone_config=coder.backbone_config)
-    assert pyramid_channels(again) == pyramid_channels(coder)
+    assert again.channels == coder.channels

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from iccld.labels import CAMVID11
 from iccld.models.iccld import ICCLD, add_noise
-from iccld.models.image_coder import pyramid_channels
 from iccld.models.networks import TrainingOutput
 
 BACKBONES = ("compact", "efficientnet_lite0", "mit_b0", "convnextv2", "swin", "dinov2")
@@ -65,7 +64,7 @@ def _total(output: TrainingOutput) -> Tensor:
 @every_backbone
 def test_pyramid(backbone: str) -> None:
     model = _build(backbone=backbone)
-    channels = pyramid_channels(model.image_coder)
+    channels = model.image_coder.channels
     assert {8, 16, 32} <= set(channels) <= {2, 4, 8, 16, 32}
     assert 4 in channels
     with torch.no_grad():
@@ -177,7 +176,7 @@ class _Altered(nn.Module):
     def __init__(self, coder: nn.Module, strides: tuple[int, ...]) -> None:
         super().__init__()
         self.coder, self.strides = coder, strides
-        self.channels = pyramid_channels(coder)
+        self.channels = coder.channels
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         features: dict[int, Tensor] = self.coder(images)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from iccld.adaptation.losses import domain_loss
-from iccld.models.discriminator import OutputDiscriminator
 from iccld.models.layers import ResidualBlock, TimeEmbedding, group_norm, upsample_to
 from iccld.models.light import ImageNeck, LightDecoder, LightDenoiser
 from iccld.models.networks import (
@@ -19,6 +18,7 @@ from iccld.models.networks import (
     LabelDecoder,
     LabelEncoder,
     LatentDiscriminator,
+    OutputDiscriminator,
     unit_rms,
 )
 

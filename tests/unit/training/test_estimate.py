@@ -5,7 +5,7 @@ import torch
 
 from iccld.labels import CAMVID11
 from iccld.models.iccld import ICCLD
-from iccld.training.estimate import _IN_FLIGHT, _PROCESS_OVERHEAD, estimate_step
+from iccld.training.rehearsal import _IN_FLIGHT, _PROCESS_OVERHEAD, estimate_step
 
 
 def test_nothing_is_changed_and_demands_grow_with_the_batch() -> None:

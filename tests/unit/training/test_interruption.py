@@ -15,9 +15,9 @@ pytestmark = pytest.mark.signals
 def test_the_first_signal_only_asks(number: signal.Signals) -> None:
     before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     with Interruption() as interruption:
-        assert not interruption.requested
+        assert not interruption.signal
         signal.raise_signal(number)
-        assert interruption.requested
+        assert interruption.signal
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
 
 
@@ -66,10 +66,10 @@ def test_a_signal_ends_a_wait(number: signal.Signals, kind: type[BaseException],
 def test_threads_have_no_signals() -> None:
     def work() -> None:
         with Interruption() as interruption, interruption.raising():
-            seen.append(interruption.requested)
+            seen.append(interruption.signal)
 
-    seen: list[bool] = []
+    seen: list[int] = []
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert seen == [False]
+    assert seen == [0]

@@ -10,8 +10,13 @@ from iccld.config import OptimConfig
 from iccld.labels import CAMVID11
 from iccld.models.iccld import ICCLD
 from iccld.models.networks import LatentDiscriminator
-from iccld.training.optimization import build_discriminator_optimizer, build_segmenter_optimizer
-from iccld.training.update import rate_factor, set_rate, teacher_average
+from iccld.training.update import (
+    build_discriminator_optimizer,
+    build_segmenter_optimizer,
+    rate_factor,
+    set_rate,
+    teacher_average,
+)
 
 
 @given(

@@ -6,14 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from iccld.training import tracking
-from iccld.training.outlook import Costs, Outlook
-from iccld.training.tracking import MetricsLog, TrainingDisplay, read_metrics
+from iccld.config import TrainConfig
+from iccld.training import display as shown
+from iccld.training.display import Costs, Outlook, TrainingDisplay
+from iccld.training.tracking import RunLog, read_metrics
+
+
+def _log(path: Path, *, resume_step: int = 0) -> RunLog:
+    return RunLog(TrainConfig(trackers=("csv",)), path.parent, resume_step=resume_step)
 
 
 def test_rows_and_columns(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
-    log = MetricsLog(path)
+    log = _log(path)
     log.add(20, {"train/loss": 1.5, "train/a": 0.000012345678})
     log.add(40, {"train/loss": 1.25})
     log.add(40, {"val/miou": 33.3333333})
@@ -26,10 +31,10 @@ def test_rows_and_columns(tmp_path: Path) -> None:
 
 def test_resuming_drops_what_came_after(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
-    log = MetricsLog(path)
+    log = _log(path)
     for step in (10, 20, 30, 40):
         log.add(step, {"train/loss": step})
-    resumed = MetricsLog(path, resume_step=25)
+    resumed = _log(path, resume_step=25)
     resumed.add(30, {"train/loss": -1})
     assert [(row["step"], row["train/loss"]) for row in read_metrics(path)] == [
         ("10", "10"),
@@ -40,13 +45,13 @@ def test_resuming_drops_what_came_after(tmp_path: Path) -> None:
 
 def test_starting_afresh_forgets_an_old_file(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
-    MetricsLog(path).add(10, {"train/loss": 1})
-    MetricsLog(path).add(5, {"train/loss": 2})
+    _log(path).add(10, {"train/loss": 1})
+    _log(path).add(5, {"train/loss": 2})
     assert [row["step"] for row in read_metrics(path)] == ["5"]
 
 
 def test_resuming_without_a_file(tmp_path: Path) -> None:
-    log = MetricsLog(tmp_path / "metrics.csv", resume_step=10)
+    log = _log(tmp_path / "metrics.csv", resume_step=10)
     log.add(20, {"train/loss": 1})
     assert len(read_metrics(tmp_path / "metrics.csv")) == 1
 
@@ -55,8 +60,8 @@ def test_display_speaks_now_and_then_and_at_the_end(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = [100.0]
-    monkeypatch.setattr(tracking.time, "monotonic", lambda: clock[0])
-    with TrainingDisplay("iccld", 10, Outlook(Costs(), 10, 20)) as display:
+    monkeypatch.setattr(shown.time, "monotonic", lambda: clock[0])
+    with TrainingDisplay("iccld", Outlook(Costs(), 10, 20)) as display:
         for step in range(11, 21):
             clock[0] += 4
             display.show(step, {"train/loss": 0.5})
@@ -70,13 +75,13 @@ def test_display_speaks_now_and_then_and_at_the_end(
 
 
 def test_other_ranks_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
-    with TrainingDisplay("iccld", 0, Outlook(Costs(), 0, 1), enabled=False) as display:
+    with TrainingDisplay("iccld", Outlook(Costs(), 0, 1), enabled=False) as display:
         display.show(1, {"train/loss": 0.5})
     assert capsys.readouterr().err == ""
 
 
 def test_display_names_the_last_miou(capsys: pytest.CaptureFixture[str]) -> None:
-    with TrainingDisplay("iccld", 0, Outlook(Costs(), 0, 2)) as display, display.phase("evaluating"):
+    with TrainingDisplay("iccld", Outlook(Costs(), 0, 2)) as display, display.phase("evaluating"):
         display.miou = 33.26
         display.show(2, {"train/loss": 0.5})
     assert capsys.readouterr().err.endswith("loss 0.500  mIoU 33.3\n")
@@ -88,7 +93,7 @@ def test_display_in_a_terminal_shows_phase_and_figures(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    with TrainingDisplay("iccld", 0, Outlook(Costs(), 0, 4)) as display:
+    with TrainingDisplay("iccld", Outlook(Costs(), 0, 4)) as display:
         display.show(1, {"train/loss": 0.5})
         with display.phase("evaluating"):
             display.miou = 12.0

@@ -10,14 +10,13 @@ from lightning.fabric import Fabric
 
 from iccld.adaptation.iccld import Adaptation
 from iccld.adaptation.losses import Adversary
+from iccld.adaptation.method import SourceOnly
 from iccld.adaptation.self_training import SelfTraining
-from iccld.adaptation.source_only import SourceOnly
 from iccld.config import DataConfig, TrainConfig
 from iccld.labels import CAMVID11
 from iccld.models.iccld import ICCLD
 from iccld.models.networks import LatentDiscriminator
-from iccld.training.rehearsal import rehearse
-from iccld.training.trial import TrialStep
+from iccld.training.rehearsal import make_trial, rehearse
 from iccld.training.update import Update
 
 
@@ -51,7 +50,7 @@ def test_a_trial_leaves_no_trace(adapts: bool) -> None:
     else:
         update = _update(SourceOnly())
     before, random = _state(update), torch.get_rng_state()
-    trial = TrialStep(update, (64, 64))
+    trial = make_trial(update)
     assert trial(0) > 0
     assert trial(9) > 0
     assert torch.equal(torch.get_rng_state(), random)
@@ -67,7 +66,7 @@ def test_a_rehearsal_tells_what_late_steps_cost(tmp_path: Path) -> None:
     update = _update(Adaptation(self_training=SelfTraining(start_step=4), masked=True, adversary=None))
     before = copy.deepcopy(_state(update))
     rehearsal = rehearse(update, step=0, out=tmp_path, evaluate=None)
-    assert rehearsal.words == "1 (--threads)"
+    assert rehearsal.threads == "1 (--threads)"
     assert rehearsal.costs.change == 4
     assert rehearsal.costs.late > rehearsal.costs.early > 0
     assert rehearsal.costs.evaluation == 0, "a short run is not worth its trial"

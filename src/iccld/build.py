@@ -1,0 +1,267 @@
+"""The one place where a configuration becomes objects: method, networks, loaders and the engine."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from lightning_utilities.core import rank_zero
+from torch import nn
+
+from iccld.adaptation.adaptsegnet import AdaptSegNet, Advent
+from iccld.adaptation.dacs import DACS
+from iccld.adaptation.daformer import MIC, DAFormer, FeatureDistance
+from iccld.adaptation.fda import FDA, MinEnt
+from iccld.adaptation.iccld import Adaptation
+from iccld.adaptation.losses import Adversary, SupervisedLoss
+from iccld.adaptation.method import Method, SourceOnly
+from iccld.adaptation.self_training import Code, PseudoLabels, SelfTraining
+from iccld.compute import choose_device, uses_bf16
+from iccld.config import DataConfig, ModelConfig, TrainConfig
+from iccld.data.cache import CachedDataset, check_room
+from iccld.data.datasets import FileDataset, SegmentationDataset
+from iccld.data.loaders import SampleStream, StepLoader
+from iccld.data.sampling import RareClassSampler, Sampler, UniformSampler, class_counts
+from iccld.data.transforms import TrainTransform
+from iccld.errors import InputError
+from iccld.labels import CITYSCAPES19, LabelSpace
+from iccld.machine import end_with_parent, keep_freed_memory, release_freed_memory
+from iccld.models.iccld import ICCLD, TimeSampling
+from iccld.models.image_coder import build_image_coder
+from iccld.models.light import light_width
+from iccld.models.networks import LatentDiscriminator, OutputDiscriminator
+from iccld.models.transformers_backbone import offers_weights
+from iccld.run_data import RunData, build_label_space, open_data, open_training
+from iccld.threads import most_threads, set_threads
+from iccld.training.loop import Loaders, MicroBatches
+
+_PRETRAINED_BACKBONES = ("efficientnet_lite0", "mit_", "auto:")
+# The last two are names of CamVid.
+_THINGS = frozenset((*CITYSCAPES19.names[6:8], *CITYSCAPES19.names[11:], "sign", "bicyclist"))
+_PUBLISHED_CODE: Mapping[str, Code] = {"dacs": "dacs", "daformer": "daformer", "mic": "daformer"}
+
+
+def reopen_data(config: TrainConfig) -> RunData | None:
+    """Opens the data sets of a run that is over, without rendering scenes; None if they are gone."""
+    plain = replace(config, adaptation=replace(config.adaptation, feature_distance=0.0))  # loads no weights
+    try:
+        return open_data(config, build_method(plain, build_label_space(config.data)))
+    except InputError:
+        return None
+
+
+def build_method(config: TrainConfig, label_space: LabelSpace) -> Method:
+    """Makes the training method for a model of the given classes.
+
+    Raises:
+        InputError: the weights of a pretrained backbone cannot be read.
+    """
+    a = config.adaptation
+    start, warmup = round(a.start * config.steps), round(a.adversarial_warmup * config.steps)
+    self_training = SelfTraining(
+        start_step=start,
+        teacher_steps=a.teacher_steps,
+        teacher_draws=a.teacher_draws,
+        pseudo_labels=PseudoLabels(a.weighting, a.threshold, a.keep, a.trust),
+        mixing=a.mixing,
+        code=_PUBLISHED_CODE.get(config.method, "iccld"),
+        jitter=a.color_jitter,
+        mask_patch=a.mask_patch or max(1, round(min(config.data.crop) / 16)),
+        mask_ratio=a.mask_ratio,
+    )
+    common = (
+        SupervisedLoss(a.denoising_weight, a.reconstruction_weight),
+        TimeSampling(a.share_at_one, a.self_aligned),
+    )
+    match config.method:
+        case "source_only" | "oracle":
+            return SourceOnly(*common, labeled_domain="target" if config.method == "oracle" else "source")
+        case "adaptsegnet" | "advent":
+            method = AdaptSegNet(*common) if config.method == "adaptsegnet" else Advent(*common)
+            weight = a.adversarial_weight
+            known = replace(method.adversary, weight=weight, start_step=start, warmup_steps=warmup)
+            return replace(method, adversary=known)
+        case "minent":
+            return MinEnt(*common, weight=a.entropy_weight, start_step=start)
+        case "fda":
+            return FDA(*common, weight=a.entropy_weight, start_step=start, band=a.fda_band)
+        case "dacs":
+            return DACS(*common, self_training=self_training)
+        case "daformer" | "mic":
+            kind = DAFormer if config.method == "daformer" else MIC
+            distance = _build_feature_distance(config, label_space)
+            return kind(*common, self_training=self_training, feature_distance=distance)
+        case "iccld":
+            adversary = Adversary(a.adversarial_input, a.adversarial_weight, start, warmup)
+            return Adaptation(
+                *common,
+                self_training=self_training,
+                masked=a.masked,
+                color_transfer=a.color_transfer,
+                class_color_transfer=a.class_color_transfer,
+                adversary=adversary if a.adversarial_weight > 0 else None,
+                num_domains=a.adversarial_domains,
+            )
+
+
+def _build_feature_distance(config: TrainConfig, label_space: LabelSpace) -> FeatureDistance | None:
+    pretrained = pretrained_weights(config.model)
+    if not pretrained or config.adaptation.feature_distance <= 0:
+        return None
+    coder = build_image_coder(config.model.backbone, pretrained=pretrained).requires_grad_(False).eval()
+    things = tuple(i for i, name in enumerate(label_space.names) if name in _THINGS)
+    return FeatureDistance(coder, things, config.adaptation.feature_distance)
+
+
+def build_model(config: TrainConfig, label_space: LabelSpace) -> ICCLD:
+    """Makes the segmenter; its random weights depend on the seed alone."""
+    m = config.model
+    torch.manual_seed(config.seed)
+    return ICCLD(
+        label_space,
+        backbone=m.backbone,
+        pretrained=pretrained_weights(m),
+        latent_channels=m.latent_channels,
+        width=m.width,
+        context_links=m.context_links,
+        detail_links=m.detail_links,
+        diffusion=m.diffusion,
+        reencoding=m.reencoding,
+        light_steps=m.light_steps,
+        input_height=config.data.target_size[0] if config.data.target_size else 0,
+    )
+
+
+def build_discriminator(config: TrainConfig, method: Method, label_space: LabelSpace) -> nn.Module | None:
+    """Makes the discriminator if the method has an adversary."""
+    if method.adversary is None:
+        return None
+    torch.manual_seed(config.seed + 1)
+    if method.adversary.input in ("probabilities", "self_information"):
+        return OutputDiscriminator(len(label_space))
+    m = config.model
+    width = light_width(m.width) if m.light_steps else m.width
+    return LatentDiscriminator(m.latent_channels if method.adversary.input == "latents" else width)
+
+
+def pretrained_weights(m: ModelConfig) -> bool | str:
+    """Whether a coder starts from published weights, or from which.
+
+    Raises:
+        InputError: the folder or hub id of an ``auto:`` backbone cannot be read.
+    """
+    if m.pretrained != "auto":
+        return {"yes": True, "no": False}.get(m.pretrained, m.pretrained)
+    return m.backbone.startswith(_PRETRAINED_BACKBONES) and not lacks_weights(m)
+
+
+def lacks_weights(m: ModelConfig) -> bool:
+    """Whether the folder or hub id of an ``auto:`` backbone holds a configuration alone, though weights are wanted.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    kind, _, source = m.backbone.partition("auto:")
+    return m.pretrained == "auto" and not kind and bool(source) and not offers_weights(source)
+
+
+def build_loaders(config: TrainConfig, data: RunData, method: Method, fabric: Fabric, cache: Path) -> Loaders:
+    """Makes the sources of micro-batches; counts classes once where rare-class sampling needs it."""
+    d = config.data
+    sampler: Sampler = UniformSampler(len(data.labeled), config.seed)
+    if d.rare_class_sampling:
+        sampler = RareClassSampler(class_counts(data.labeled, cache), d.rare_class_temperature)
+    transform = _transform(d, method.labeled_domain)
+    streams = [SampleStream(_cached(data.labeled, d, transform), transform, sampler, config.seed, True, 0)]
+    if data.target is not None:
+        transform = replace(_transform(d, "target"), ignore_top=d.ignore_top, ignore_bottom=d.ignore_bottom)
+        sampler = UniformSampler(len(data.target), config.seed + 1)
+        streams.append(
+            SampleStream(_cached(data.target, d, transform), transform, sampler, config.seed, False, 1)
+        )
+    check_room([s.dataset for s in streams if isinstance(s.dataset, CachedDataset)])
+    labeled, *target = (_micro_batches(stream, d, fabric) for stream in streams)
+    return Loaders(labeled, target[0] if target else None)
+
+
+def build_caches(config: TrainConfig, method: Method) -> list[CachedDataset]:
+    """Opens the caches that a run trains from: those of its data sets of files.
+
+    Raises:
+        InputError: a data set cannot be opened.
+    """
+    d = config.data
+    data = open_training(d, build_label_space(d), method)
+    sets = [_cached(data.labeled, d, _transform(d, method.labeled_domain))]
+    if data.target is not None:
+        sets.append(_cached(data.target, d, _transform(d, "target")))
+    return [dataset for dataset in sets if isinstance(dataset, CachedDataset)]
+
+
+def _transform(d: DataConfig, domain: str) -> TrainTransform:
+    if domain == "target":
+        return TrainTransform(d.crop, d.scale, resize=d.target_size)
+    return TrainTransform(
+        d.crop, d.scale, resize=d.source_size, stretch=d.source_stretch, most_of_one_class=d.cat_max_ratio
+    )
+
+
+def _cached(dataset: SegmentationDataset, d: DataConfig, transform: TrainTransform) -> SegmentationDataset:
+    if d.cache is None or not isinstance(dataset, FileDataset):
+        return dataset
+    return CachedDataset(dataset, d.cache, transform.resize, stretch=transform.stretch)
+
+
+def _micro_batches(stream: SampleStream, d: DataConfig, fabric: Fabric) -> MicroBatches:
+    def batches(start: int, end: int) -> Iterator[dict[str, Any]]:
+        release_freed_memory()  # workers that are forked would hold it for as long as they live
+        ranks = {"rank": fabric.global_rank, "world_size": fabric.world_size}
+        pin = fabric.device.type == "cuda"
+        loader = StepLoader(
+            stream, d.batch_size, start, end, **ranks, num_workers=d.num_workers, pin_memory=pin
+        )
+        return iter(loader)
+
+    return batches
+
+
+def build_fabric(config: TrainConfig) -> Fabric:
+    """Makes the engine; under ``torchrun`` it joins the other ranks (gloo on CPUs, NCCL on GPUs)."""
+    device, m = choose_device(config.device), config.model
+    if device not in ("cpu", "cuda", "mps"):
+        raise InputError(f"device {device!r} is unknown; choose auto, cpu, cuda or mps")
+    if device != "cpu" and not (torch.cuda if device == "cuda" else torch.backends.mps).is_available():
+        name = (
+            "CUDA GPU here; use --device cpu, or install a CUDA build"
+            if device == "cuda"
+            else "Apple GPU here"
+        )
+        raise InputError(f"device {device}: torch sees no {name}")
+    local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    set_threads(config.threads or most_threads(local_ranks))
+    if device == "cpu":
+        keep_freed_memory()
+    # Some weights take no part then: those that feed the links that are off, the label encoder of plain heads, the
+    # mask tokens and last norms of other libraries' networks. Distributed training has to be told.
+    some_idle = not (m.context_links and m.detail_links and m.diffusion) or m.backbone.startswith("auto:")
+    strategy = "ddp_find_unused_parameters_true" if some_idle else "ddp"
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent()  # a launcher that is killed leaves no ranks behind: they save and end
+    rank_zero.log.setLevel(logging.WARNING)  # it announces bf16, and so does the command
+    fabric = Fabric(
+        accelerator="gpu" if device == "cuda" else device,
+        devices=local_ranks,
+        num_nodes=max(1, world_size // local_ranks),
+        strategy=strategy if world_size > 1 else "auto",
+        precision="bf16-mixed" if uses_bf16(device, config.precision) else "32-true",
+    )
+    fabric.launch()
+    fabric.barrier()  # the first rank has looked at the run's folder before another one writes to it
+    return fabric

@@ -1,0 +1,77 @@
+"""What the ranks of a distributed run compare before it starts, and what is said when one of them is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping
+
+import torch
+from lightning.fabric import Fabric
+
+from iccld.config import TrainConfig
+from iccld.data.datasets import SegmentationDataset
+from iccld.errors import InputError, RunFailedError
+from iccld.exits import EXIT_USAGE
+from iccld.training.tracking import flat_settings
+
+# These may differ between ranks: they name folders of one machine, or change no number.
+_LOCAL = {"device", "threads", "trackers"}
+_LOCAL |= {f"data.{name}" for name in ("source_root", "target_root", "scene_cache", "cache", "num_workers")}
+
+
+def require_equal_ranks(
+    fabric: Fabric, config: TrainConfig, data: Mapping[str, SegmentationDataset], start: int
+) -> None:
+    """Ends all ranks where one has other settings, other data or another step to start from than rank zero.
+
+    Raises:
+        InputError: on rank zero; names the difference.
+        SystemExit: on the others.
+    """
+    if fabric.world_size == 1:
+        return
+    own = {f"--{k.replace('_', '-')}": v for k, v in flat_settings(config).items() if k not in _LOCAL}
+    own |= {"start": f"step {start}"} | {f"{name} images": _digest(dataset) for name, dataset in data.items()}
+    ranks: list[Mapping[str, str]] = [{} for _ in range(fabric.world_size)]
+    torch.distributed.all_gather_object(ranks, own)
+    differing = [
+        (rank, name)
+        for rank, other in enumerate(ranks)
+        for name in {**ranks[0], **other}
+        if other.get(name) != ranks[0].get(name)
+    ]
+    if not differing:
+        return
+    fabric.barrier()  # none ends before all know
+    if not fabric.is_global_zero:
+        raise SystemExit(EXIT_USAGE)
+    rank, name = differing[0]
+    raise InputError(
+        f"rank {rank} differs from rank 0: {name} is {ranks[rank].get(name)} there and {ranks[0].get(name)} here; "
+        "start all ranks with the same command, the same data and one folder for the run that all can read"
+    )
+
+
+def _digest(dataset: SegmentationDataset) -> str:
+    names = "\n".join([*dataset.label_space.names, *(dataset.file_name(i) for i in range(len(dataset)))])
+    return f"{len(dataset)} images of {dataset.name} ({hashlib.sha256(names.encode()).hexdigest()[:8]})"
+
+
+@contextlib.contextmanager
+def explaining_lost_ranks() -> Iterator[None]:
+    """Turns the errors of a connection to a rank that is gone into one line.
+
+    Raises:
+        RunFailedError: another rank has ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        lost = isinstance(error, torch.distributed.DistError) or "/gloo/" in str(error)
+        if isinstance(error, RunFailedError) or not lost:
+            raise
+        raise RunFailedError(
+            "another rank has ended, so this one stops; its last lines say why; the same command goes on from the "
+            "last checkpoint"
+        ) from error
