@@ -83,6 +83,7 @@ class Variant:
         settings: further changes, by dotted name.
         predictions: (sampling steps, noise draws) that the trained model is measured with; the first is its score.
         tasks: names of the tasks that it is run on; all if empty.
+        published: mIoU of the method on GTA5 → Cityscapes in its paper, in percent; None where there is none.
         name: its key in the plan.
     """
 
@@ -91,6 +92,7 @@ class Variant:
     settings: _Settings = field(default_factory=dict)
     predictions: _Predictions = ()
     tasks: tuple[str, ...] = ()
+    published: Annotated[float, Range(0, 100)] | None = None
     name: str = ""
 
 

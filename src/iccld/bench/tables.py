@@ -54,6 +54,9 @@ def plan_tables(plan: Plan, results: list[Result], paces: Paces | None = None) -
         column = Column(plan, task, results, paces)
         if column.by_seed:
             parts += [f"### {in_markdown(task.title)}", *(table.markdown() for table in column.tables())]
+    order = published_order(plan, results)
+    if order.rows:
+        parts += [f"### {order.title}", order.markdown()]
     if len(parts) == 1:
         parts.append("No results yet.")
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -72,6 +75,27 @@ def overview(plan: Plan, results: list[Result]) -> Table:
         rows.append([variant.title, *(_spread([r.miou for r in runs], 1) for runs in found), mean])
     rows = [row for row in rows if set(row[1:]) != {"–"}]
     return Table("Overview", ["method", *(t.title for t in plan.tasks.values()), "mean gap closed"], rows)
+
+
+def published_order(plan: Plan, results: list[Result]) -> Table:
+    """The mean rank of the methods with published figures, and Spearman's ρ with their published order."""
+    published = {v.name: v.published for v in plan.variants.values() if v.published is not None}
+    columns = [Column(plan, task, results) for task in plan.tasks.values()]
+    whole = [dict(c.rows()) for c in columns if published.keys() <= c.by_seed.keys()]
+    if len(published) < 3 or not whole:
+        return Table("Order of the methods", [], [])
+    of_tasks = [ranks({n: statistics.fmean(r.miou for r in found[n]) for n in published}) for found in whole]
+    here = {name: statistics.fmean(ranks[name] for ranks in of_tasks) for name in published}
+    there = ranks(published)
+    ours = ranks({name: -rank for name, rank in here.items()})
+    varies = len(set(ours.values())) > 1 and len(set(there.values())) > 1
+    rho = statistics.correlation(list(ours.values()), list(there.values())) if varies else float("nan")
+    rows = [
+        [plan.variants[name].title, f"{published[name]:.1f}", f"{there[name]:g}", f"{rank:.1f}"]
+        for name, rank in sorted(here.items(), key=lambda item: item[1])
+    ]
+    title = f"Order of the methods: Spearman's ρ = {rho:.2f} with the published one"
+    return Table(title, ["method", "published mIoU", "rank there", "mean rank here"], rows)
 
 
 class Column:
@@ -232,6 +256,15 @@ def learning_curve(results: Sequence[Result]) -> list[Point]:
         Point(*(statistics.fmean(curve[step][key] for curve in curves) for key in ("seconds", "miou")))
         for step in shared
     ]
+
+
+def ranks(values: Mapping[str, float]) -> dict[str, float]:
+    """The rank of each value, the greatest first; equal ones share the mean of their ranks."""
+    ordered = sorted(values.values(), reverse=True)
+    return {
+        name: statistics.fmean(i for i, other in enumerate(ordered, 1) if other == value)
+        for name, value in values.items()
+    }
 
 
 def _known(found: Sequence[Mapping[str, float | None]], key: str) -> list[float]:

@@ -1,13 +1,24 @@
-"""Learning curves against numbers worked out by hand."""
+"""Ranks against scipy; learning curves and the published order against numbers worked out by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
 from iccld.bench.plan import Run, read_plan
 from iccld.bench.results import read_results
-from iccld.bench.tables import learning_curve, plan_tables
+from iccld.bench.tables import learning_curve, plan_tables, ranks
+
+
+@given(st.lists(st.integers(0, 9).map(float), min_size=3, max_size=9))
+def test_ranks_are_those_of_scipy(values: list[float]) -> None:
+    expected = scipy.stats.rankdata([-v for v in values])
+    assert list(ranks({str(i): v for i, v in enumerate(values)}).values()) == pytest.approx(expected)
 
 
 def _curve(*points: tuple[int, float, float]) -> list[dict[str, float]]:
@@ -20,7 +31,10 @@ def _curve(*points: tuple[int, float, float]) -> list[dict[str, float]]:
 def test_tables(
     write_plan: Callable[[str], Path], plan_text: str, tmp_path: Path, save_result: Callable[..., Path]
 ) -> None:
-    plan = read_plan(write_plan(plan_text))
+    text = plan_text.replace('method = "advent"', 'method = "advent"\npublished = 45.5')
+    text = text.replace('title = "source only"', 'title = "source only"\npublished = 36.6')
+    text = text.replace('title = "ICCLD"', 'title = "ICCLD"\npublished = 74.4')
+    plan = read_plan(write_plan(text))
     runs: dict[str, Run] = {run.name: run for run in plan.runs()}
     curves = {
         "source_only": _curve((20, 5.0, 10.0), (40, 10.0, 20.0)),
@@ -33,6 +47,9 @@ def test_tables(
     found = plan_tables(plan, results)
     assert "| source only | 20.0 | 10 s | 12 s | 120 % |" in found
     assert "| advent | 18.0 | 16 s | 6 s | 38 % |" in found
+    # Here ICCLD, source-only, ADVENT; published ICCLD, ADVENT, source-only: 1 - 6 (0 + 1 + 1) / (3 · 8).
+    assert "Spearman's ρ = 0.50 with the published one" in found
+    assert "| advent | 45.5 | 2 | 3.0 |" in found
 
 
 def test_results_that_do_not_say_how_long_they_took_have_no_curve(
