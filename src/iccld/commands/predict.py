@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -164,9 +163,10 @@ class PredictArgs:
         }
         for video in videos:
             with Interruption() as interruption:
-                stop = partial(getattr, interruption, "signal")
                 try:
-                    result = predict_video(model, video, self.out, limits=limits, stop=stop, **options)
+                    result = predict_video(
+                        model, video, self.out, limits=limits, stop=interruption.has_come, **options
+                    )
                 except InputError as error:
                     if interruption.signal:  # before its first frame
                         return clips, interruption_by(interruption.signal)

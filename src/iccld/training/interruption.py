@@ -32,6 +32,10 @@ class Interruption:
         self._raises = False
         self._previous: dict[int, Any] = {}
 
+    def has_come(self) -> bool:
+        """Whether a signal came."""
+        return self.signal != 0
+
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
         """Makes the first signal raise too, for a wait that may never end otherwise."""
