@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from street_scenes.files import label_id_table, look_of, scene_paths, seed_of
+from street_scenes.looks import LOOKS
 from street_scenes.render import LARGEST, SMALLEST, render_scene
 
 
@@ -80,7 +81,7 @@ def _arguments() -> argparse.Namespace:
     )
     side = partial(_whole, least=SMALLEST, greatest=LARGEST)
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
-    parser.add_argument("--look", choices=("game", "camera", "night", "both"), default="both")
+    parser.add_argument("--look", choices=(*LOOKS, "both"), default="both")
     parser.add_argument("--count", type=partial(_whole, least=1), default=100, help="number of scenes")
     parser.add_argument("--height", type=side, default=512, help="in pixels")
     parser.add_argument("--width", type=side, default=1024, help="in pixels")

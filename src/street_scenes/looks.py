@@ -137,7 +137,7 @@ NIGHT = replace(
     lit_windows=0.3,
 )
 
-LOOKS = {look.name: look for look in (CAMERA, GAME, NIGHT)}
+LOOKS = {look.name: look for look in (GAME, CAMERA, NIGHT)}
 
 
 def get_look(name: str) -> Look:

@@ -59,7 +59,7 @@ def render_scene(seed: int, *, look: str, height: int, width: int) -> Scene:
             f"street scene with seed {seed}, height {height}, width {width}: "
             f"give a seed of 0 or more and sizes of at least {SMALLEST} pixels"
         )
-    rng = np.random.default_rng([seed, list(LOOKS).index(look)])
+    rng = np.random.default_rng([seed, sorted(LOOKS).index(look)])
     rows, columns = height * _SUPERSAMPLING, width * _SUPERSAMPLING
     plan = street.draw_street(rng, chosen)
     camera = street.draw_camera(rng, chosen, plan, rows, columns)

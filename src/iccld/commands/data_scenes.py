@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from iccld.commands.flags import Count, JsonFile, Seed
 from iccld.commands.output import human_text, write_result
+from iccld.config import Look
 from iccld.documents import Range
 from iccld.errors import InputError
 from iccld.locks import working_in
@@ -30,7 +31,7 @@ class DataScenesArgs:
 
     out: Annotated[Positional[Path], arg(metavar="OUT")]
     """Folder to write to."""
-    look: Literal["game", "camera", "night", "both"] = "both"
+    look: Look = "both"
     """game is crisp and vivid, camera imitates photographs, night those by street light; both: game and camera."""
     count: Count = 100
     """Number of scenes."""

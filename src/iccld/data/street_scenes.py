@@ -29,8 +29,9 @@ from iccld.machine import free_memory, usable_cores
 from iccld.progress import track
 from street_scenes import LARGEST, SMALLEST, Scene, render_scene
 from street_scenes.files import label_id_table, look_of, scene_paths, seed_of
+from street_scenes.looks import LOOKS
 
-LOOK_NAMES = ("game", "camera", "night", "both")
+LOOK_NAMES = (*LOOKS, "both")
 _WORTH_FORKING = 32
 _DRAWN = 4 * 4 * 4
 """Bytes that drawing takes for each pixel of a scene, at least: four maps of floats at twice the size."""
