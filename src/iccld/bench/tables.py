@@ -50,11 +50,11 @@ def plan_tables(plan: Plan, results: list[Result], paces: Paces | None = None) -
         paces: instead of the runs' own, which other work and other machines disturbed.
     """
     parts = [f"## {in_markdown(plan.title)}"]
-    for task in plan.tasks.values():
-        column = Column(plan, task, results, paces)
+    columns = [Column(plan, task, results, paces) for task in plan.tasks.values()]
+    for column in columns:
         if column.by_seed:
-            parts += [f"### {in_markdown(task.title)}", *(table.markdown() for table in column.tables())]
-    order = published_order(plan, results)
+            parts += [f"### {in_markdown(column.title)}", *(table.markdown() for table in column.tables())]
+    order = published_order(plan, columns)
     if order.rows:
         parts += [f"### {order.title}", order.markdown()]
     if len(parts) == 1:
@@ -77,10 +77,9 @@ def overview(plan: Plan, results: list[Result]) -> Table:
     return Table("Overview", ["method", *(t.title for t in plan.tasks.values()), "mean gap closed"], rows)
 
 
-def published_order(plan: Plan, results: list[Result]) -> Table:
+def published_order(plan: Plan, columns: Sequence[Column]) -> Table:
     """The mean rank of the methods with published figures, and Spearman's ρ with their published order."""
     published = {v.name: v.published for v in plan.variants.values() if v.published is not None}
-    columns = [Column(plan, task, results) for task in plan.tasks.values()]
     whole = [dict(c.rows()) for c in columns if published.keys() <= c.by_seed.keys()]
     if len(published) < 3 or not whole:
         return Table("Order of the methods", [], [])
