@@ -143,6 +143,7 @@ class SelfTraining:
     def mix(self, batch: Batch, pseudo_labeled: LabeledImages) -> LabeledImages:
         """Pastes parts of the source images on the target images, then changes colors and blurs."""
         assert pseudo_labeled.weights is not None
+        assert self.mixing != "none"
         if self.mixing == "classmix":
             of_batch, ignored = self.code == "daformer", self.code != "iccld"
             mask = class_mix_mask(batch.labels, of_batch=of_batch, ignored=ignored)

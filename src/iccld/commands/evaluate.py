@@ -170,9 +170,16 @@ class EvaluateArgs:
         protocol = get_protocol(self.protocol, space) if self.protocol else protocol_of(space)
         split = choose_split(self.dataset, self.root, self.split, "val")
         dataset = open_dataset(
-            self.dataset, self.root, split=split, label_space=protocol.space, look=self.look,
-            count=self.limit or _NUM_SCENES, height=_SCENE_SIZE[0], width=_SCENE_SIZE[1], seed=_SCENE_SEED,
-        )  # fmt: skip
+            self.dataset,
+            self.root,
+            split=split,
+            label_space=protocol.space,
+            look=self.look,
+            count=self.limit or _NUM_SCENES,
+            height=_SCENE_SIZE[0],
+            width=_SCENE_SIZE[1],
+            seed=_SCENE_SEED,
+        )
         missing = ", ".join(missing_classes(space, protocol))
         if missing:
             print(f"iccld: warning: the model has no class for {missing} ({protocol.name})", file=sys.stderr)
@@ -184,9 +191,15 @@ class EvaluateArgs:
         record = Record(scores=scores)
         if review is not None:
             record = measured_record(
-                model, dataset, protocol, scores, review, environment=self._environment(self.device, model),
-                measured_on=f"{self.dataset} {split}, {scores.num_images} images", settings=self.settings,
-            )  # fmt: skip
+                model,
+                dataset,
+                protocol,
+                scores,
+                review,
+                environment=self._environment(self.device, model),
+                measured_on=f"{self.dataset} {split}, {scores.num_images} images",
+                settings=self.settings,
+            )
         return record, self._facts(model, split)
 
     def _environment(self, device: str, model: Segmenter | None = None) -> dict[str, Any]:

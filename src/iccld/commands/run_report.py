@@ -79,9 +79,14 @@ def finish_run(
         if isinstance(evaluation, RunEvaluation) and evaluation.last is not None:
             scores, review = evaluation.last
             record = measured_record(
-                teacher, evaluation.val, evaluation.protocol, scores, review,
-                environment=environment, measured_on=_measured_on(config, scores.num_images),
-            )  # fmt: skip
+                teacher,
+                evaluation.val,
+                evaluation.protocol,
+                scores,
+                review,
+                environment=environment,
+                measured_on=_measured_on(config, scores.num_images),
+            )
         else:
             record = _unmeasured(teacher, config, data.target, data.missing_val, environment)
         replace(record, step=config.steps).write(out)
