@@ -81,7 +81,7 @@ def parse_json(
     """
     with _parsing(f"{where}: is not JSON", remedy):
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_without_twins)
         _check_bounds(value, longest_text)
     return value
 
@@ -103,6 +103,14 @@ def read_toml(
         value = tomllib.loads(text)
         _check_bounds(value, _LONGEST_TEXT)
     return value
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object as a dict; readers that differ in which of two equal keys counts would disagree about a file."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return table
 
 
 @contextlib.contextmanager

@@ -51,6 +51,9 @@ class LabelSpace:
                 )
         if not 1 <= len(names) <= 254:
             raise InputError(f"label space {self.name!r} has {len(names)} classes; give 1 to 254")
+        colors = (c.color for c in self.classes)
+        if not all(len(color) == 3 and all(0 <= value <= 255 for value in color) for color in colors):
+            raise InputError(f"label space {self.name!r}: a color is three numbers from 0 to 255; mend it")
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
             raise InputError(f"label space {self.name!r} names {', '.join(twice)} twice; make names unique")

@@ -48,7 +48,7 @@ def _once(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-class _TinyCoder(nn.Module):
+class _TinyCoder(ImageCoder):
     """Five convolutions: what tracing takes grows with the number of layers."""
 
     def __init__(self) -> None:

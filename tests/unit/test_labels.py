@@ -103,6 +103,12 @@ def test_custom_colors() -> None:
     assert space.classes[0].train_ids == (0,)
 
 
+@pytest.mark.parametrize("color", [[1, 2], [1, 2, 256], [-1, 0, 0]])
+def test_colors_are_three_bytes(color: list[int]) -> None:
+    with pytest.raises(InputError, match="three numbers from 0 to 255"):
+        LabelSpace.from_names("one", ["road"], colors=[color])
+
+
 def test_generated_colors_are_all_different() -> None:
     space = LabelSpace.from_names("many", [f"class {i}" for i in range(254)])
     assert len(set(space.palette)) == 254

@@ -42,6 +42,7 @@ CONTENTS = {
     "null": b"null",
     "not finite": b'{"steps": NaN, "data": Infinity}',
     "surrogates": b'{"\\ud800": "\\udfff"}',
+    "twins": b'{"a": 1, "a": 1}',
     "no UTF-8": b"\xff\xfe\x00",
     "control characters": b"\x1b[2J\x00\r\n",
     "many cells": b"step,a\n1,2,3\n",

@@ -42,6 +42,7 @@ from iccld.errors import InputError, RunFailedError
 _LONGEST_SETTINGS = 64 * 1024  # bytes
 _MOST_WAITING = 2  # predictions of one page: one that runs, and the one that is to replace it
 _SWEEP_SECONDS = 15
+_STALLED_SECONDS = 60  # without a byte of an upload
 _REFUSALS = (HTTPException, InputError, RunFailedError, ClientDisconnect)
 
 
@@ -110,8 +111,12 @@ class Routes:
     async def _upload(self, request: Request) -> Response:
         session = self._find(request)
         with self._sessions.receive(session, request.query_params.get("name", "")) as write:
-            async for part in request.stream():
-                write(part)
+            parts = aiter(request.stream())
+            try:
+                while (part := await asyncio.wait_for(anext(parts, None), _STALLED_SECONDS)) is not None:
+                    write(part)
+            except TimeoutError as error:
+                raise HTTPException(408, "The file stopped arriving; upload it again") from error
         assert session.upload is not None
         kind = "video" if session.upload.is_video else "image"
         return JSONResponse({"name": session.upload.name, "kind": kind}, 201)

@@ -33,7 +33,7 @@ Your own labeled source as well: add --data.source folder --data.source-root MY_
 
 @dataclass(frozen=True)
 class DemoArgs:
-    """Trains on labeled street scenes of a game by day, and adapts to unlabeled photographs by night.
+    """Trains on labeled street scenes of a game by day, and adapts to unlabeled scenes of a camera by night.
 
     Trains source-only, then ICCLD for as many steps, and leaves a report, a table, pictures, curves and both models.
     Example: iccld demo --out runs/demo
@@ -71,7 +71,7 @@ def _run(config: TrainConfig, out: Path) -> int:
     from iccld.run_data import build_data, build_label_space
 
     print(
-        "Demo: labeled scenes of a game look, unlabeled scenes of a camera look. Two runs of "
+        "Demo: labeled scenes of a game by day, unlabeled scenes of a camera by night. Two runs of "
         f"{config.steps} steps: without adaptation, then with ICCLD.\n",
         flush=True,
     )
@@ -113,7 +113,7 @@ def _report(config: TrainConfig, data: RunData, out: Path) -> None:
     curves(runs, out / "curves.png")
     page = write_report(out / REPORT, subjects, title="ICCLD demo: source only and adapted")
     print(
-        f"\nTarget IoU in percent, {len(data.val)} unseen camera scenes, EMA teacher of step {config.steps}:\n\n"
+        f"\nTarget IoU in percent, {len(data.val)} unseen scenes by night, EMA teacher of step {config.steps}:\n\n"
         f"{scores_table(titles)}\n\nICCLD gains {gain:+.1f} points of mIoU over source-only.\n\n"
         f"pictures: {out / 'predictions.png'}, {out / 'curves.png'}\nresults:  {out / 'results.json'}\nreport:   {page}"
     )

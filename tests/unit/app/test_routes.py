@@ -243,6 +243,19 @@ def test_too_much(serve: Callable[..., Any]) -> None:
         assert sum(path.stat().st_size for path in served.root.glob("*/*")) == 9_000
 
 
+def test_an_upload_that_stalls_is_refused(
+    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iccld.app.routes._STALLED_SECONDS", 0.2)
+    with serve() as served:
+        token, port = served.client.begin().encode(), served.client.port
+        head = b"POST %s/upload?name=a.png HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 9000\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+            connection.sendall(head % (token, port) + bytes(100))
+            assert b" 408 " in connection.recv(65536)
+        assert not list(served.root.glob("*/*"))
+
+
 def test_who_leaves_ends_the_work(serve: Callable[..., Any], make_model: Make) -> None:
     """A page that is closed in the middle leaves no answer and no file."""
     model = make_model()
