@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from iccld.documents import Length, Range, build
 from iccld.errors import InputError
@@ -112,9 +112,9 @@ class LabelSpace:
         classes = []
         for index, class_name in enumerate(names):
             match = known.get(class_name)
-            red, green, blue = colors[index] if colors else match.color if match else voc_color(index + 1)
-            color = int(red), int(green), int(blue)
-            classes.append(LabelClass(class_name, color, match.train_ids if match else ()))
+            color = colors[index] if colors else match.color if match else voc_color(index + 1)
+            channels = cast("tuple[int, int, int]", tuple(map(int, color)))
+            classes.append(LabelClass(class_name, channels, match.train_ids if match else ()))
         return cls(name, tuple(classes))
 
 

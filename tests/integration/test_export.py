@@ -29,6 +29,7 @@ from iccld.inference.exported import load_exported, open_core
 from iccld.inference.segmenter import load_model
 from iccld.labels import CITYSCAPES19
 from iccld.models.iccld import ICCLD
+from iccld.models.layers import ImageCoder
 
 FORMATS = {"onnx": ".onnx", "openvino": ".xml"}
 STEPS, DRAWS, HEIGHT = 2, 2, 96

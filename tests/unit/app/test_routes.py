@@ -243,9 +243,7 @@ def test_too_much(serve: Callable[..., Any]) -> None:
         assert sum(path.stat().st_size for path in served.root.glob("*/*")) == 9_000
 
 
-def test_an_upload_that_stalls_is_refused(
-    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_upload_that_stalls_is_refused(serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iccld.app.routes._STALLED_SECONDS", 0.2)
     with serve() as served:
         token, port = served.client.begin().encode(), served.client.port
