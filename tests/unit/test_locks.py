@@ -21,9 +21,8 @@ HOLD = """
 import os, sys, time
 from iccld.locks import working_in
 with working_in(sys.argv[1]):
-    if os.fork() == 0:
-        time.sleep(30)  # as an orphaned loader would
-    print("in", flush=True)
+    if os.fork() == 0:  # an orphaned loader
+        print("in", flush=True)  # only now has the child closed its copy of the lock
     time.sleep(30)
 """
 
