@@ -10,11 +10,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from make_results import read_paces
 from scaling_figure import dress
 
 from iccld.bench.plan import Plan, Variant, read_plan
 from iccld.bench.results import Result, read_results
-from iccld.bench.tables import Column, learning_curve
+from iccld.bench.tables import Column, Point
 from iccld.reporting.charts import FAINT_INK, FONT_SIZE, INK, new_figure, save_png
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ def draw(plan: Plan, results: list[Result], path: Path) -> Path:
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
     for place, task in enumerate(tasks, start=1):
         axes = figure.add_subplot(1, len(tasks), place)
-        for index, (name, found) in enumerate(Column(plan, task, results, None).rows()):
-            _draw_curve(axes, plan.variants[name], found, _OTHERS[index % len(_OTHERS)])
+        column = Column(plan, task, results, read_paces(plan))
+        for index, name in enumerate(column.by_seed):
+            _draw_curve(axes, plan.variants[name], column.learning_curve(name), _OTHERS[index % len(_OTHERS)])
         dress(axes, task.title.split(",")[0])
         axes.set_xlabel("minutes of training on one core", fontsize=FONT_SIZE - 1, color=FAINT_INK)
         if place == 1:
@@ -52,8 +54,7 @@ def draw(plan: Plan, results: list[Result], path: Path) -> Path:
     return save_png(figure, path)
 
 
-def _draw_curve(axes: Axes, variant: Variant, results: list[Result], color: str) -> None:
-    curve = learning_curve(results)
+def _draw_curve(axes: Axes, variant: Variant, curve: list[Point], color: str) -> None:
     if not curve:
         return
     own, reference = variant.method == "iccld", variant.method in ("source_only", "oracle")

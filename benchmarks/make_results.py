@@ -14,7 +14,7 @@ from performance_tables import performance_tables
 
 from iccld.bench.plan import Plan, read_plan
 from iccld.bench.results import Result, read_results
-from iccld.bench.tables import Paces, overview, plan_tables
+from iccld.bench.tables import Pace, Paces, overview, plan_tables
 from iccld.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,7 +28,7 @@ def main() -> int:
     check = parser.parse_args().check
     plans = [read_plan(path) for path in sorted((ROOT / "benchmarks" / "plans").glob("*.toml"))]
     results = read_results(ROOT / "benchmarks" / "results")
-    paces = {plan.name: _read_paces(plan) for plan in plans}
+    paces = {plan.name: read_paces(plan) for plan in plans}
     tables = [plan_tables(plan, results, paces[plan.name]) for plan in plans]
     texts = {
         ROOT / "docs" / "results.md": "\n".join(tables) + _origin(results),
@@ -57,10 +57,13 @@ def _between_markers(document: str, text: str, path: Path) -> str:
     return f"{head}{BEGIN}\n\n{text.strip()}\n\n{END}{rest.split(END, 1)[1]}"
 
 
-def _read_paces(plan: Plan) -> Paces | None:
+def read_paces(plan: Plan) -> Paces | None:
     """What ``benchmarks/step_times.py`` measured; None where it was not run: the runs' own have to do."""
     path = ROOT / "benchmarks" / "step_times" / f"{plan.name}.json"
-    return json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.is_file() else None
+    if not path.is_file():
+        return None
+    seconds = json.loads(path.read_text(encoding="utf-8"))["seconds"]
+    return {task: {name: Pace(**pace) for name, pace in found.items()} for task, found in seconds.items()}
 
 
 def _summary(plans: list[Plan], results: list[Result]) -> str:

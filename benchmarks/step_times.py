@@ -1,9 +1,9 @@
 """What a training step of each method costs: ``python benchmarks/step_times.py benchmarks/plans/development.toml``.
 
-Takes steps of all variants of a plan in turn within one process, on noise at the plan's sizes, with every branch of
-the method at work, and keeps the mean of each: how many samples need a second pass is drawn anew at each step. The
-first variant is what the others are compared with. ``make results`` puts the
-figures into the tables.
+Takes steps of all variants of a plan in turn within one process, on noise at the plan's sizes, before self-training
+begins and with every branch of the method at work. It keeps the means, since how many samples need a second pass is
+drawn anew at each step. The first variant is what the others are compared with. ``make results`` puts the figures into
+the tables and derives times of training from them: those of the runs were taken on several machines beside other work.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from timing import take_turns
 
 from iccld.bench.plan import Plan, Task, read_plan
+from iccld.bench.tables import Pace
 from iccld.build import build_discriminator, build_fabric, build_method, build_model
 from iccld.config import TrainConfig, with_settings
 from iccld.files import write_json
@@ -43,7 +44,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     plan = read_plan(arguments.plan)
-    seconds = {name: _measure(plan, task, arguments.repeats) for name, task in plan.tasks.items()}
+    paces = {name: _measure(plan, task, arguments.repeats) for name, task in plan.tasks.items()}
+    seconds = {task: {name: pace._asdict() for name, pace in found.items()} for task, found in paces.items()}
     facts = {
         "command": f"python benchmarks/step_times.py {arguments.plan} --threads {arguments.threads} "
         f"--repeats {arguments.repeats}",
@@ -55,15 +57,20 @@ def main() -> None:
     print(f"written: {write_json(arguments.out / f'{plan.name}.json', facts)}")
 
 
-def _measure(plan: Plan, task: Task, repeats: int) -> Mapping[str, float]:
-    steps = {run.variant.name: make_step(run.config) for run in plan.runs([f"{task.name}/*/{plan.seeds[0]}"])}
+def _measure(plan: Plan, task: Task, repeats: int) -> Mapping[str, Pace]:
+    runs = plan.runs([f"{task.name}/*/{plan.seeds[0]}"])
+    steps = {f"{r.variant.name} {on}": make_step(r.config, adapting=on) for r in runs for on in (False, True)}
     times = take_turns(steps, repeats)
     means = {name: round(statistics.fmean(values), 4) for name, values in times.items()}
+    paces = {r.variant.name: Pace(*(means[f"{r.variant.name} {on}"] for on in (False, True))) for r in runs}
     print(task.title)
-    first = next(iter(means.values()))
-    for name, mean in means.items():
-        print(f"{plan.variants[name].title:>60}: {1e3 * mean:7.1f} ms  {mean / first:5.2f} × the first")
-    return means
+    first = next(iter(paces.values())).adapting
+    for name, pace in paces.items():
+        print(
+            f"{plan.variants[name].title:>60}: {1e3 * pace.warmup:7.1f} ms, then {1e3 * pace.adapting:7.1f} ms  "
+            f"{pace.adapting / first:5.2f} × the first"
+        )
+    return paces
 
 
 def noise_config(
@@ -106,15 +113,16 @@ class Step:
         self.index += 1
 
 
-def make_step(config: TrainConfig, space: LabelSpace | None = None) -> Step:
+def make_step(config: TrainConfig, space: LabelSpace | None = None, *, adapting: bool = True) -> Step:
     """Makes networks and noise at the sizes of a configuration, with every branch of its method at work.
 
     Args:
         config: of the run.
         space: classes of the model; the configuration's if None.
+        adapting: a step of self-training, not one before it begins.
     """
-    at_once, never = replace(config.adaptation, start=0.0), sys.maxsize
-    config = replace(config, adaptation=at_once, log_every=never, threads=torch.get_num_threads())
+    adaptation, never = replace(config.adaptation, start=0.0 if adapting else 1.0), sys.maxsize
+    config = replace(config, adaptation=adaptation, log_every=never, threads=torch.get_num_threads())
     space = space or build_label_space(config.data)
     torch.manual_seed(config.seed)
     method = build_method(config, space)

@@ -21,8 +21,16 @@ _CHOICES: Mapping[str, Callable[[dict[str, float]], float]] = {
     "best by target labels (forbidden)": lambda c: c["miou"],
 }
 
-Paces = Mapping[str, Mapping[str, float]]
-"""Seconds a step by task and variant, where they were measured side by side."""
+
+class Pace(NamedTuple):
+    """Seconds a step before self-training begins, and from then on."""
+
+    warmup: float
+    adapting: float
+
+
+Paces = Mapping[str, Mapping[str, Pace]]
+"""By task and variant, where they were measured side by side."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +137,10 @@ class Column:
             *(self.scores(), self.time_to_quality(), self.predictions()),
             *(self.uncertainty(), self.selection(), self.classes()),
         ]
+
+    def learning_curve(self, name: str) -> list[Point]:
+        """MIoU of a variant over time; empty where its results do not say how long they took to their evaluations."""
+        return learning_curve(list(self.by_seed[name].values()), (self.paces or {}).get(name))
 
     def mious(self) -> dict[str, list[float]]:
         """In percent, one for each seed, by the titles of the variants."""
@@ -245,9 +257,20 @@ class Point(NamedTuple):
     miou: float
 
 
-def learning_curve(results: Sequence[Result]) -> list[Point]:
-    """MIoU over time; empty where results do not say how long they took to their evaluations."""
-    curves = [{point["step"]: point for point in result.facts["checkpoints"]} for result in results]
+def learning_curve(results: Sequence[Result], pace: Pace | None = None) -> list[Point]:
+    """MIoU over time; empty where results do not say how long they took to their evaluations.
+
+    Args:
+        results: of one variant, by seed.
+        pace: gives the time; the runs' own times if None.
+    """
+    curves = [
+        {
+            int(point["step"]): point | _time(result, point["step"], pace)
+            for point in result.facts["checkpoints"]
+        }
+        for result in results
+    ]
     if not curves or not all("seconds" in point for curve in curves for point in curve.values()):
         return []
     shared = sorted(set.intersection(*map(set, curves)))
@@ -255,6 +278,14 @@ def learning_curve(results: Sequence[Result]) -> list[Point]:
         Point(*(statistics.fmean(curve[step][key] for curve in curves) for key in ("seconds", "miou")))
         for step in shared
     ]
+
+
+def _time(result: Result, step: int, pace: Pace | None) -> dict[str, float]:
+    if pace is None:
+        return {}
+    config = result.identity
+    early = min(step, round(config.adaptation.start * config.steps))
+    return {"seconds": early * pace.warmup + (step - early) * pace.adapting}
 
 
 def ranks(values: Mapping[str, float]) -> dict[str, float]:

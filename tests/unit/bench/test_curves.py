@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from iccld.bench.plan import Run, read_plan
 from iccld.bench.results import read_results
-from iccld.bench.tables import learning_curve, plan_tables, ranks
+from iccld.bench.tables import Pace, learning_curve, plan_tables, ranks
 
 
 @given(st.lists(st.integers(0, 9).map(float), min_size=3, max_size=9))
@@ -50,6 +50,17 @@ def test_tables(
     # Here ICCLD, source-only, ADVENT; published ICCLD, ADVENT, source-only: 1 - 6 (0 + 1 + 1) / (3 · 8).
     assert "Spearman's ρ = 0.50 with the published one" in found
     assert "| advent | 45.5 | 2 | 3.0 |" in found
+
+
+def test_paces_measured_side_by_side_give_the_time(
+    runs: dict[str, Run], tmp_path: Path, save_result: Callable[..., Path]
+) -> None:
+    run = runs["near/iccld/3"]
+    early = round(run.config.adaptation.start * run.config.steps)
+    save_result(run, miou=20.0, checkpoints=_curve((early // 2, 1.0, 10.0), (early + 2, 2.0, 20.0)))
+    found = learning_curve(read_results(tmp_path / "results"), Pace(warmup=2.0, adapting=3.0))
+    assert early > 1
+    assert [point.seconds for point in found] == [early // 2 * 2.0, early * 2.0 + 2 * 3.0]
 
 
 def test_results_that_do_not_say_how_long_they_took_have_no_curve(
