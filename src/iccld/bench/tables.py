@@ -154,7 +154,7 @@ class Column:
             if self.paces is None:
                 pace: float | None = statistics.fmean(r.facts["seconds_per_adapting_step"] for r in results)
             else:
-                pace = self.paces.get(name)
+                pace = self.paces[name].adapting if name in self.paces else None
             memory = statistics.fmean(r.facts["peak_gib"] for r in results)
             rows.append(
                 [self.variants[name].title, _spread([r.miou for r in results])]
@@ -165,7 +165,7 @@ class Column:
 
     def time_to_quality(self) -> Table:
         """When ICCLD, the first variant of that method, has what each other method has in the end."""
-        curves = {name: learning_curve(results) for name, results in self.rows()}
+        curves = {name: self.learning_curve(name) for name in self.by_seed}
         own = next((name for name in curves if self.variants[name].method == "iccld"), "")
         rows = []
         for name, curve in curves.items():

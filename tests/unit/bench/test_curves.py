@@ -47,6 +47,10 @@ def test_tables(
     found = plan_tables(plan, results)
     assert "| source only | 20.0 | 10 s | 12 s | 120 % |" in found
     assert "| advent | 18.0 | 16 s | 6 s | 38 % |" in found
+    # Side by side ADVENT takes half a second a step all the time, and ICCLD one second before step 16 of 40.
+    paces = {"near": {"advent": Pace(0.5, 0.5), "iccld": Pace(1.0, 2.0)}}
+    assert runs["near/iccld/3"].config.adaptation.start == 0.4
+    assert "| advent | 18.0 | 20 s | 24 s | 120 % |" in plan_tables(plan, results, paces)
     # Here ICCLD, source-only, ADVENT; published ICCLD, ADVENT, source-only: 1 - 6 (0 + 1 + 1) / (3 · 8).
     assert "Spearman's ρ = 0.50 with the published one" in found
     assert "| advent | 45.5 | 2 | 3.0 |" in found

@@ -10,7 +10,7 @@ import pytest
 
 from iccld.bench.plan import Plan, Run, read_plan
 from iccld.bench.results import read_results
-from iccld.bench.tables import Column, overview, plan_tables
+from iccld.bench.tables import Column, Pace, overview, plan_tables
 
 Save = Callable[..., Path]
 Cells = list[list[str]]
@@ -85,7 +85,9 @@ def test_scores(
     results = read_results(tmp_path / "results")
     assert cells(Column(plan, plan.tasks["near"], results, None).scores().markdown()) == expected
     # Paces that were measured side by side take the place of the runs' own.
-    paced = cells(Column(plan, plan.tasks["near"], results, {"near": {"advent": 0.777}}).scores().markdown())
+    paced = cells(
+        Column(plan, plan.tasks["near"], results, {"near": {"advent": Pace(0.5, 0.777)}}).scores().markdown()
+    )
     assert [row[3] for row in paced[1:]] == ["–", "0.78", "–", "–"]
 
 
