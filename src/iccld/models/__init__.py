@@ -1,1 +1,1 @@
-"""Networks: image coders, label coder, denoiser, discriminator and the model that joins them."""
+"""Networks: image coders, label coder, denoiser, discriminators and the model that combines them."""

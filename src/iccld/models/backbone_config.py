@@ -1,7 +1,8 @@
-"""Configurations of transformers' networks, from a stored model or a backbone's own folder: plain values alone.
+"""Configurations of ``transformers`` networks, from a stored model or a backbone folder, reduced to plain values.
 
-A configuration of ``transformers`` can name code to run, other configurations, and weights to fetch. None of that is
-passed on: only networks of a list of types are built, from keys that the type itself knows, with bounded values.
+A configuration of ``transformers`` can refer to code to run, to other configurations and to weights to download. This
+module drops or refuses all such references. Only networks of the listed types are built, from the keys that the type
+itself defines, with bounded values.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ BACKBONE_TYPES = (
     "swinv2",
     "vitdet",
 )
-"""Types of AutoBackbone that give four stages, or one map that the others are made of."""
+"""AutoBackbone types with feature maps of four stages, or with maps of one stride (plain vision transformers)."""
 MIT_TYPES = ("segformer",)
 
-# What makes transformers run code of a folder, fetch something or read weights of another form.
+# These keys make transformers run code from the folder, download something or read weights in another format.
 _FORBIDDEN = (
     "auto_map",
     "backbone",
@@ -47,7 +48,7 @@ _FORBIDDEN = (
     "use_pretrained_backbone",
     "use_timm_backbone",
 )
-# Of every configuration, and derived from the others: they change nothing of a network that we build.
+# These keys exist in every configuration and are derived from other keys. They do not change the networks built here.
 _DERIVED = ("stage_names", "out_features", "out_indices", "_out_features", "_out_indices")
 _LARGEST = 1 << 16
 _MOST_PARTS = 256
@@ -55,20 +56,20 @@ _COUNTS = re.compile(r"depth|layers|stages|blocks|levels|experts|registers?_toke
 
 
 def plain_config(value: Mapping[str, Any], allowed: tuple[str, ...], where: str) -> Any:
-    """Makes a configuration of ``transformers`` of what was read.
+    """Builds a ``transformers`` configuration object from the values of a ``config.json``.
 
-    Keys that the type does not know are left out.
+    Keys that the network type does not define are dropped.
 
     Args:
-        value: as in a ``config.json``.
-        allowed: types of networks.
-        where: begins messages.
+        value: Content of the ``config.json``.
+        allowed: Network types that are accepted as ``model_type``.
+        where: Text at the start of error messages.
 
     Returns:
-        The configuration object.
+        The configuration object of the network type.
 
     Raises:
-        InputError: another type, a key that names code or something to be fetched, or a value out of bounds.
+        InputError: The network type is not allowed, a key refers to code or to a download, or a value is out of bounds.
     """
     for key in _FORBIDDEN:
         if value.get(key):
@@ -92,18 +93,24 @@ def plain_config(value: Mapping[str, Any], allowed: tuple[str, ...], where: str)
     plain = {key: _checked(key, value[key], where) for key in value if key in keys}
     try:
         return CONFIG_MAPPING[kind](**plain)
-    except Exception as error:  # each type checks its values in its own way
+    except Exception as error:  # configuration classes raise many kinds of exceptions
         raise InputError(f"{where}: its configuration cannot be used ({first_line(error)})") from error
 
 
 def portable(config: Any) -> dict[str, Any]:
-    """A configuration to store with a model, which ``plain_config`` reads: all values, no folder of this machine."""
+    """Returns the values of a configuration to store with a model, without paths of this machine.
+
+    ``plain_config`` reads these values.
+    """
     keys, stored = own_keys(type(config)), config.to_dict()
     return {"model_type": config.model_type} | {key: stored[key] for key in stored if key in keys}
 
 
 def own_keys(kind: Any) -> frozenset[str]:
-    """The keys that describe networks of a type, without those that every configuration has."""
+    """Returns the configuration keys that describe networks of a type.
+
+    Keys that all configurations share and derived keys are excluded.
+    """
     from transformers import PreTrainedConfig
 
     return frozenset(kind().to_dict()) - frozenset(PreTrainedConfig().to_dict()) - frozenset(_DERIVED)
@@ -113,7 +120,7 @@ def _checked(key: str, value: Any, where: str, depth: int = 0) -> Any:
     most = _MOST_PARTS if _COUNTS.search(key) else _LARGEST
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, int | float) and -most <= value <= most:  # not NaN either
+    if isinstance(value, int | float) and -most <= value <= most:  # false for NaN too
         return value
     if isinstance(value, str) and re.fullmatch(r"[\w.-]{1,64}", value):
         return value

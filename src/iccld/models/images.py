@@ -1,4 +1,4 @@
-"""What users hand over as images: arrays and Pillow images become one float batch."""
+"""Conversion of user input (arrays and Pillow images) to one float batch."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from torch import Tensor
 from iccld.errors import InputError
 
 Images = UInt8[np.ndarray, "*b h w 3"] | Float[np.ndarray, "*b h w 3"] | Image.Image | Sequence[Image.Image]
-"""RGB arrays, uint8 or float in [0, 1], with or without a batch axis; a Pillow image, or several of one size."""
+"""RGB arrays, uint8 or float in [0, 1], with or without a batch axis, or one or more Pillow images of equal size."""
 
 
 def to_array(images: Any) -> np.ndarray:
-    """Turns an array, a Pillow image, or a sequence of either into an array.
+    """Converts an array, a Pillow image, or a sequence of either to one array.
 
-    A Pillow image is turned upright as its EXIF header says and converted to 8-bit RGB, as
-    ``iccld.data.image_files.read_image`` does with its file: alpha is dropped, 16 bits are scaled to 8.
+    Pillow images are rotated upright according to their EXIF orientation and converted to 8-bit RGB: alpha is dropped
+    and 16 bits are scaled to 8. ``iccld.data.image_files.read_image`` treats image files in the same way.
 
     Raises:
-        InputError: a Pillow image that cannot be decoded or has no RGB meaning, or images of different sizes.
+        InputError: A Pillow image cannot be decoded or converted to RGB, or the images differ in size.
     """
     if isinstance(images, Image.Image):
         return _from_pillow(images)
@@ -43,10 +43,10 @@ def to_array(images: Any) -> np.ndarray:
 
 
 def to_batch(images: Any) -> tuple[Float[Tensor, "b 3 h w"], bool]:
-    """Turns what users hand over into a float batch in [0, 1]; tells whether a batch axis was added.
+    """Converts user input to a float batch in [0, 1], and returns whether a batch axis was added.
 
     Raises:
-        InputError: wrong shape, type or range.
+        InputError: The input has a wrong shape, dtype or range.
     """
     array = to_array(images)
     if array.ndim not in (3, 4) or array.shape[-1] != 3 or array.size == 0:
@@ -56,24 +56,24 @@ def to_batch(images: Any) -> tuple[Float[Tensor, "b 3 h w"], bool]:
     single = array.ndim == 3
     if single:
         array = array[None]
-    if not array.flags.writeable:  # as those of Pillow are; torch shares memory and warns of it
+    if not array.flags.writeable:  # torch shares the memory and warns about read-only arrays, as from Pillow
         array = array.copy()
     if array.dtype == np.uint8:
         return torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2).float() / 255, single
     if not np.issubdtype(array.dtype, np.floating):
         raise InputError(f"images are of type {array.dtype}; give uint8, or floats in [0, 1]")
     batch = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).permute(0, 3, 1, 2)
-    low, high = float(batch.min()), float(batch.max())  # NaN if any value is
+    low, high = float(batch.min()), float(batch.max())  # NaN if any pixel is NaN
     if not (low >= 0 and high <= 1):
         raise InputError(f"float images range from {low:g} to {high:g}; scale them to [0, 1] or give uint8")
     return batch, single
 
 
 def to_bytes(image: Any) -> UInt8[np.ndarray, "h w 3"]:
-    """Turns one image that users hand over into 8-bit RGB.
+    """Converts one input image to 8-bit RGB.
 
     Raises:
-        InputError: as of ``to_batch``; or several images.
+        InputError: The input has a wrong shape, dtype or range, or holds several images.
     """
     array = to_array(image)
     if array.ndim != 3:
@@ -88,7 +88,7 @@ def _from_pillow(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
         image.load()
     except (OSError, SyntaxError, ValueError, TypeError) as error:
         raise InputError(f"the Pillow image cannot be decoded ({error}); replace it") from error
-    # A broken EXIF header says nothing of the orientation.
+    # A broken EXIF header gives no orientation.
     with contextlib.suppress(OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
         image = ImageOps.exif_transpose(image)
     if image.mode in ("F", "I"):

@@ -1,4 +1,4 @@
-"""Building blocks that several networks share."""
+"""Layers and blocks that several networks share."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 
 class ImageCoder(nn.Module):
-    """A backbone: computes features by stride from RGB in [0, 1], whose height and width are multiples of 32.
+    """Base class of backbones, which compute features by stride.
+
+    The input is RGB in [0, 1] with height and width that are multiples of 32.
 
     Attributes:
-        channels: stride → number of channels; strides 8, 16, 32 and at least one of 2 and 4.
-        backbone_config: a configuration of ``transformers`` to store with the model.
+        channels: Number of channels by stride: strides 8, 16 and 32, and at least one of 2 and 4.
+        backbone_config: Configuration of ``transformers`` to store with the model, if the backbone has one.
     """
 
     channels: dict[int, int]
@@ -26,28 +28,28 @@ class ImageCoder(nn.Module):
 
 
 class OuterConv2d(nn.Conv2d):
-    """The first or the last convolution of the network: prediction, not training, computes it in fp32 under autocast.
+    """First or last convolution of the network. In prediction it runs in fp32 even under autocast, in training not.
 
-    Rounding the image or the logits costs more labels than all rounding in between (docs/export.md).
+    Rounding of the image or of the logits changes more labels than all rounding in between (docs/export.md).
     """
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h2 w2"]:
-        """Convolves."""
+        """Returns the convolution of the input."""
         with full_precision(x):
             return super().forward(x.float() if torch.is_inference_mode_enabled() else x)
 
 
 def full_precision(x: Tensor) -> torch.autocast | contextlib.nullcontext[None]:
-    """In prediction, a context without autocast; elsewhere one that changes nothing."""
+    """Returns a context that disables autocast in prediction and does nothing in training."""
     if torch.is_inference_mode_enabled():
         return torch.autocast(x.device.type, enabled=False)
     return contextlib.nullcontext()
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Group normalization with groups of about 16 channels.
+    """Returns a group normalization with about 16 channels per group.
 
-    It keeps no running statistics, so ranks cannot diverge and resuming is exact.
+    Group normalization has no running statistics, so ranks cannot diverge and resuming is exact.
     """
     groups = max(1, channels // 16)
     while channels % groups:
@@ -56,13 +58,13 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoidal embedding of the diffusion time followed by a small perceptron."""
+    """Sinusoidal embedding of the diffusion time, followed by a small MLP."""
 
     frequencies: Tensor
 
     def __init__(self, channels: int, num_frequencies: int = 16) -> None:
         super().__init__()
-        # On a named device: the sketch of a network, on "meta", would load torch's compiler for this.
+        # The device is explicit. Otherwise a network built on the device "meta" would import torch's compiler here.
         exponents = torch.linspace(0, math.log(100.0), num_frequencies, device="cpu")
         frequencies = torch.exp(exponents) * math.pi
         self.register_buffer("frequencies", frequencies, persistent=False)
@@ -71,16 +73,17 @@ class TimeEmbedding(nn.Module):
         )
 
     def forward(self, time: Float[Tensor, " b"]) -> Float[Tensor, "b c"]:
-        """Embeds times in [0, 1]."""
+        """Returns the embeddings of times in [0, 1]."""
         angles = time.float()[:, None] * self.frequencies
         embedded: Tensor = self.mlp(torch.cat([angles.sin(), angles.cos()], dim=1))
         return embedded
 
 
 class ResidualBlock(nn.Module):
-    """Pre-activation residual block (He et al. 2016), conditioned on a time embedding (FiLM) if that has channels.
+    """Pre-activation residual block (He et al. 2016), optionally conditioned on a time embedding by FiLM.
 
-    Where the numbers of channels differ, the shortcut is a 1×1 convolution.
+    The block is conditioned if ``time_channels`` is greater than 0.
+    If the numbers of input and output channels differ, the shortcut is a 1×1 convolution.
     """
 
     def __init__(
@@ -91,7 +94,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
         self.norm2 = group_norm(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)  # every block starts as its shortcut: deep stacks train at once
+        nn.init.zeros_(self.conv2.weight)  # blocks start as their shortcut, so that deep stacks train well
         self.conv2.bias = nn.Parameter(torch.zeros(out_channels))
         self.stride = stride
         self.film = nn.Linear(time_channels, 2 * out_channels) if time_channels else None
@@ -104,7 +107,7 @@ class ResidualBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b e"] | None = None
     ) -> Float[Tensor, "b k h2 w2"]:
-        """Runs the block."""
+        """Returns the output of the block. The output size is the input size divided by the stride, rounded up."""
         residual = self.conv1(F.silu(self.norm1(x)))
         residual = self.norm2(residual)
         if self.film is not None and time is not None:
@@ -118,18 +121,18 @@ class ResidualBlock(nn.Module):
 
 
 def upsample_to(x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c h2 w2"]:
-    """Bilinear interpolation to a size in cells (corners not aligned)."""
-    # An exported graph takes all sizes: it may not depend on two of them being equal in the example it was traced with.
+    """Interpolates maps bilinearly to a height and width in cells, without aligned corners."""
+    # An exported graph must work for all sizes, even if two of them are equal in the example used for tracing.
     if not torch.compiler.is_exporting() and x.shape[-2:] == size:
         return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
 class Stages(nn.ModuleList):
-    """Stages of an image coder, one after another."""
+    """Consecutive stages of an image coder."""
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b c2 h2 w2"]]:
-        """The input and what each stage makes of it."""
+        """Returns a list with the input and the output of each stage."""
         features = [x]
         for stage in self:
             features.append(stage(features[-1]))
@@ -140,7 +143,14 @@ CONTEXT_STRIDES = (8, 16, 32)
 
 
 class UNet(nn.Module):
-    """The U-Net over strides 8, 16 and 32, which the context links join, with or without a latent and its time."""
+    """U-Net over strides 8, 16 and 32 that the context links enter, optionally with a latent and its diffusion time.
+
+    Args:
+        image_channels: Number of channels of the image coder by stride.
+        context_links: Whether features enter at strides 8, 16 and 32. ``False`` uses only stride 32, at the input.
+        width: Number of channels at stride 8. Strides 16 and 32 have 4/3 and 5/3 times as many.
+        latent_channels: Number of channels of the latent. 0 means no latent and no time.
+    """
 
     def __init__(
         self, image_channels: Mapping[int, int], *, context_links: bool, width: int, latent_channels: int = 0
@@ -167,13 +177,20 @@ class UNet(nn.Module):
         self.norm = group_norm(c8)
 
     def project(self, features: Mapping[int, Tensor]) -> list[Tensor]:
-        """Prepares the context links of a batch once, however many steps are taken with them."""
+        """Projects the features for the context links once per batch, for any number of sampling steps."""
         return [link(features[s]) for link, s in zip(self.links, self.link_strides, strict=True)]
 
     def run(
         self, links: Sequence[Tensor], size8: tuple[int, int], latent: Tensor | None, time: Tensor | None
     ) -> Tensor:
-        """Links and, if there is one, the latent after its stem and its diffusion time → features at stride 8."""
+        """Returns features at stride 8.
+
+        Args:
+            links: Projected features from ``project``.
+            size8: Height and width in cells at stride 8.
+            latent: Latent after ``stem``. ``None`` runs the U-Net on the image alone.
+            time: Diffusion time in [0, 1], or ``None`` without a latent.
+        """
         time = None if time is None else self.time(time)
         x8 = links[0] if self.context_links else upsample_to(links[0], size8)
         x8 = self.in8(x8 if latent is None else latent + x8, time)
