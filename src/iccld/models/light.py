@@ -1,6 +1,6 @@
-"""Light steps: denoiser and decoder work on the image once, and a sampling step is a few narrow layers.
+"""Light steps: most of the work is done once per image, and a sampling step is only a few narrow layers.
 
-``ImageNeck`` runs the U-Net over the image alone; ``LightDenoiser`` and ``LightDecoder`` read the result.
+``ImageNeck`` runs the U-Net on the image alone. ``LightDenoiser`` and ``LightDecoder`` use the features of the neck.
 """
 
 from __future__ import annotations
@@ -17,19 +17,24 @@ from iccld.models.storage import ModelSpec
 
 
 def light_width(width: int) -> int:
-    """Channels of what a light sampling step does at stride 8 and finer, in a model of some width."""
+    """Returns the number of channels of light sampling steps at stride 8 and finer, for a model of width ``width``."""
     return max(16, width // 3)
 
 
 def build_heads(
     spec: ModelSpec, num_classes: int, channels: Mapping[int, int]
 ) -> tuple[nn.Module, LabelDecoder | LightDecoder, Denoiser | LightDenoiser]:
-    """Makes neck, label decoder and denoiser of a model; only light steps have a neck that does something.
+    """Builds the neck, the label decoder and the denoiser of a model.
+
+    Without light steps, the neck is the identity.
 
     Args:
-        spec: of the model.
-        num_classes: k.
-        channels: stride → channels of the image coder.
+        spec: Specification of the model.
+        num_classes: Number k of classes.
+        channels: Number of channels of the image coder by stride.
+
+    Returns:
+        Neck, label decoder and denoiser.
     """
     d, width = spec.latent_channels, spec.width
     if not spec.light_steps:
@@ -41,7 +46,7 @@ def build_heads(
 
 
 class ImageNeck(UNet):
-    """The U-Net over the image alone: new features at stride 8 that know the coarser ones.
+    """U-Net on the image alone: computes new features at stride 8 that combine strides 8, 16 and 32.
 
     Arguments are those of ``UNet``.
     """
@@ -53,15 +58,15 @@ class ImageNeck(UNet):
         self.channels = {**image_channels, 8: width}
 
     def forward(self, features: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        """The image coder's features by stride, with new ones at stride 8."""
+        """Returns the image coder's features by stride, with stride 8 replaced by the new features."""
         size8 = (features[8].shape[-2], features[8].shape[-1])
         return {**features, 8: F.silu(self.run(self.project(features), size8, None, None))}
 
 
 class LightDenoiser(nn.Module):
-    """Equation 4 in a third of the channels, on features that ``ImageNeck`` has prepared once an image.
+    """Denoiser of equation 4 with a third of the channels, on features that ``ImageNeck`` computes once per image.
 
-    Arguments are those of ``Denoiser``, with the channels that the neck gives at stride 8.
+    Arguments are those of ``Denoiser``, with the neck's number of channels at stride 8.
     """
 
     def __init__(self, latent_channels: int, image_channels: Mapping[int, int], *, width: int = 96) -> None:
@@ -79,13 +84,13 @@ class LightDenoiser(nn.Module):
         self.out = nn.Conv2d(c8, latent_channels, 3, padding=1)
 
     def project(self, features: Mapping[int, Tensor]) -> list[Tensor]:
-        """Prepares the context of a batch once, however many steps are taken with it."""
+        """Projects the features of a batch once, for any number of sampling steps."""
         return [self.context8(features[8]), self.context16(features[8])]
 
     def forward(
         self, noisy: Float[Tensor, "b d h w"], time: Float[Tensor, " b"], context: Sequence[Tensor]
     ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b c h w"]]:
-        """Predicts the clean latent; arguments and result as ``Denoiser.forward``."""
+        """Predicts the clean latent. Arguments and results are those of ``Denoiser.forward``."""
         t = self.time(time)
         x8 = self.stem(noisy) + context[0]
         x16 = self.middle(self.down16(x8, t) + context[1], t)
@@ -94,12 +99,12 @@ class LightDenoiser(nn.Module):
 
 
 class LightDecoder(nn.Module):
-    """Equation 7 with the convolutions moved to where they are done once an image.
+    """Label decoder of equation 7 that runs its convolutions over image features once per image.
 
-    The *detail links* are a decoder of their own, from the neck's features at stride 8 to the finest stride, which
-    ``project`` runs over the image. A latent joins its result after one convolution at stride 8 and passes pointwise
-    layers from there on, so that further steps and noise draws cost little. Arguments are those of ``LabelDecoder``,
-    with the channels that the neck gives at stride 8.
+    The *detail links* are a decoder of their own, from the neck's features at stride 8 to the finest stride.
+    ``project`` runs this decoder once per image. Each latent passes one convolution at stride 8, is added to the
+    decoded image features, and then passes pointwise layers only. Further sampling steps and noise draws are therefore
+    cheap. Arguments are those of ``LabelDecoder``, with the neck's number of channels at stride 8.
     """
 
     def __init__(
@@ -133,7 +138,7 @@ class LightDecoder(nn.Module):
         self.head = OuterConv2d(channels, num_classes, 1)
 
     def project(self, features: Mapping[int, Tensor]) -> list[Tensor]:
-        """Runs the image's side of a batch once, however many latents are decoded with it."""
+        """Decodes the image features of a batch once, for any number of latents."""
         if not self.detail_links:
             return []
         x = features[LATENT_STRIDE]
@@ -147,11 +152,11 @@ class LightDecoder(nn.Module):
     def forward(
         self, latent: Float[Tensor, "b d h w"], details: Sequence[Tensor], size: tuple[int, int]
     ) -> Float[Tensor, "b k h2 w2"]:
-        """Decodes a latent; arguments as ``LabelDecoder.forward``."""
+        """Decodes a latent to logits. Arguments are those of ``LabelDecoder.forward``."""
         x = upsample_to(self.stem(latent), (size[0] // self.out_stride, size[1] // self.out_stride))
         if self.detail_links:
             x = x + details[0]
-        # Not SiLU: on CPUs its exponentials would be a tenth of a step.
+        # ReLU instead of SiLU, whose exponentials would cost a tenth of a step on CPUs.
         x = x + self.mix(F.relu(self.norm1(x)))
         logits: Tensor = self.head(F.relu(self.norm2(x)))
         return LOGIT_GAIN * logits

@@ -1,4 +1,4 @@
-"""The networks beside the image coder: denoiser U, label encoder E, label decoder D and discriminators C."""
+"""All networks except the image coder: denoiser U, label encoder E, label decoder D and discriminators C."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from iccld.models.layers import OuterConv2d, ResidualBlock, TimeEmbedding, UNet,
 NUM_DOMAINS = 3  # source, mixed, target
 LATENT_STRIDE = 8
 
-# The head's inputs are normalized, so sure answers need weights of order one, which Adam reaches only after about
-# one over the learning rate steps. With the gain, reconstruction is as good after 40 steps as without after 200.
+# The inputs of the head are normalized, so confident logits need weights of order one. Adam reaches such weights only
+# after about 1 / learning rate steps. With the gain, reconstruction is as good after 40 steps as without it after 200.
 LOGIT_GAIN = 5.0
 
 
 class Denoiser(UNet):
-    """Equation 4: (z_t, t; image features) → predicted z_0.
+    """Denoiser of equation 4: predicts z_0 from z_t, t and image features.
 
-    *Context links*: the image coder's features at strides 8, 16 and 32 join the U-Net at the matching scales. Without
-    them the U-Net sees only the coarsest ones, at its input. ``project`` prepares them once for all sampling steps.
+    *Context links*: the image coder's features at strides 8, 16 and 32 enter the U-Net at the matching scales. Without
+    these links, only the features at stride 32 enter, at the input. ``project`` prepares the features once for all
+    sampling steps.
 
     Args:
-        latent_channels: d.
-        image_channels: stride → channels of the image coder.
-        context_links: False leaves the links out.
-        width: channels at stride 8; 4/3 and 5/3 of it at strides 16 and 32.
+        latent_channels: Number d of latent channels.
+        image_channels: Number of channels of the image coder by stride.
+        context_links: Whether the context links are used.
+        width: Number of channels at stride 8. Strides 16 and 32 have 4/3 and 5/3 times as many.
     """
 
     def __init__(
@@ -50,16 +51,25 @@ class Denoiser(UNet):
     def forward(
         self, noisy: Float[Tensor, "b d h w"], time: Float[Tensor, " b"], context: Sequence[Tensor]
     ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b c h w"]]:
-        """Predicts z_0 from z_t, t in [0, 1] and what ``project`` gave; gives the features that it is read off too."""
+        """Predicts z_0 from z_t.
+
+        Args:
+            noisy: Noisy latents z_t.
+            time: Diffusion times t in [0, 1].
+            context: Projected image features from ``project``.
+
+        Returns:
+            The predicted z_0, and the features before the last convolution.
+        """
         features = self.run(context, (noisy.shape[-2], noisy.shape[-1]), self.stem(noisy), time)
         clean: Tensor = self.out(F.silu(features))
         return clean.float(), features
 
 
 class LabelEncoder(nn.Module):
-    """Equation 1: label map → latent z_0 at stride 8 with unit root mean square in every cell.
+    """Label encoder of equation 1: maps label maps to latents z_0 at stride 8 with unit root mean square in every cell.
 
-    The unit scale gives the noise a known strength and stops the encoder from hiding labels from it.
+    With the unit scale, the noise has a known strength, and the encoder cannot make latents large to escape the noise.
     """
 
     def __init__(self, num_classes: int, latent_channels: int, width: int = 64) -> None:
@@ -70,17 +80,20 @@ class LabelEncoder(nn.Module):
         self.block = ResidualBlock(width, width)
         self.norm = group_norm(width)
         self.out = nn.Conv2d(width, latent_channels, 1)
-        # At first a latent is the mean of its classes' codes, which are as far apart as d allows: it is easy to decode,
-        # and the goal of the denoiser hardly moves.
+        # At initialization, a latent is the mean of the codes of its classes, and the codes are as far apart as d
+        # allows. Such latents are easy to decode, and the denoiser's target changes little during training.
         nn.init.orthogonal_(self.codes.weight)
         nn.init.zeros_(self.out.weight)
         self.out.bias = nn.Parameter(torch.zeros(latent_channels))
 
     def forward(self, labels: Int[Tensor, "b h w"], stride: int = 1) -> Float[Tensor, "b d h2 w2"]:
-        """Encodes labels of every ``stride``-th pixel (1, 2 or 4); those outside 0…k−1 count as no class at all."""
+        """Encodes label maps that contain every ``stride``-th pixel (``stride`` is 1, 2 or 4).
+
+        Labels outside 0…k−1 count as no class.
+        """
         classes = torch.arange(self.num_classes, device=labels.device)
         shares = (labels[..., None] == classes).to(self.stem.weight.dtype)
-        shares = shares.movedim(-1, 1)  # channels last in memory, as the convolutions want it
+        shares = shares.movedim(-1, 1)  # channels-last in memory, like the convolutions
         if stride < 4:
             shares = F.avg_pool2d(shares, 4 // stride)
         latent = self.codes(F.avg_pool2d(shares, 2)) + self.out(
@@ -90,22 +103,22 @@ class LabelEncoder(nn.Module):
 
 
 def unit_rms(latent: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
-    """Scales every cell's vector to root mean square 1."""
+    """Scales the vector of every latent cell to root mean square 1."""
     return latent * torch.rsqrt(latent.square().mean(dim=1, keepdim=True) + 1e-6)
 
 
 class LabelDecoder(nn.Module):
-    """Equation 7: latent at stride 8 → logits at the finest stride of the image coder.
+    """Label decoder of equation 7: maps latents at stride 8 to logits at the finest stride of the image coder.
 
-    *Detail links*: features of the image coder at strides 4 and 2 (where the backbone has them) join at the
-    matching scale, so that thin things survive the coarse latent grid.
+    *Detail links*: features of the image coder at strides 4 and 2 (if the backbone has them) are added at the matching
+    scale, so that thin objects survive the coarse latent grid.
 
     Args:
-        num_classes: k.
-        latent_channels: d.
-        image_channels: stride → channels of the image coder.
-        detail_links: False leaves the links out; the decoder then sees the latent alone.
-        width: channels at stride 8; halved at each finer stride, but at least 32.
+        num_classes: Number k of classes.
+        latent_channels: Number d of latent channels.
+        image_channels: Number of channels of the image coder by stride.
+        detail_links: Whether the detail links are used. ``False`` decodes the latent alone.
+        width: Number of channels at stride 8. The number is halved at each finer stride, but is at least 32.
     """
 
     def __init__(
@@ -138,7 +151,7 @@ class LabelDecoder(nn.Module):
         self.head = OuterConv2d(channels, num_classes, 1)
 
     def project(self, features: Mapping[int, Tensor]) -> list[Tensor]:
-        """Prepares the detail links of a batch once, however many latents are decoded with them."""
+        """Projects the features for the detail links once per batch, for any number of latents."""
         if not self.detail_links:
             return []
         return [link(features[s]) for link, s in zip(self.links, self.strides, strict=True)]
@@ -146,7 +159,13 @@ class LabelDecoder(nn.Module):
     def forward(
         self, latent: Float[Tensor, "b d h w"], details: Sequence[Tensor], size: tuple[int, int]
     ) -> Float[Tensor, "b k h2 w2"]:
-        """Decodes a latent; ``size`` is the height and width of the images in pixels."""
+        """Decodes latents to logits.
+
+        Args:
+            latent: Latents at stride 8.
+            details: Projected image features from ``project``.
+            size: Height and width of the padded images in pixels.
+        """
         x = self.stem(latent)
         for index, stride in enumerate(self.strides):
             finer = (size[0] // stride, size[1] // stride)
@@ -159,10 +178,10 @@ class LabelDecoder(nn.Module):
 
 
 class LatentDiscriminator(nn.Module):
-    """A time-conditioned patch discriminator on latents (equation 9).
+    """Patch discriminator on latents, conditioned on the diffusion time (equation 9).
 
-    Each output cell sees a patch of 5×5 latent cells (40×40 pixels), not whole scenes: the statistics of scenes, which
-    differ between domains, then tell it less.
+    Each output cell has a receptive field of 5×5 latent cells (40×40 pixels) instead of a whole scene. The statistics
+    of whole scenes differ between domains, and a small field gives less access to these statistics.
     """
 
     def __init__(self, latent_channels: int, width: int = 64) -> None:
@@ -176,7 +195,7 @@ class LatentDiscriminator(nn.Module):
     def forward(
         self, latent: Float[Tensor, "b d h w"], time: Float[Tensor, " b"]
     ) -> Float[Tensor, "b 3 h2 w2"]:
-        """Gives logits over source, mixed and target for every patch."""
+        """Returns logits over source, mixed and target for every patch."""
         x = self.conv1(latent)
         scale, shift = self.film(self.time(time))[:, :, None, None].chunk(2, dim=1)
         x = F.leaky_relu(x * (1 + scale) + shift, 0.2)
@@ -185,9 +204,9 @@ class LatentDiscriminator(nn.Module):
 
 
 class OutputDiscriminator(nn.Module):
-    """The discriminator of AdaptSegNet (Tsai et al. 2018) and ADVENT on class maps at the image's size.
+    """Discriminator of AdaptSegNet (Tsai et al. 2018) and ADVENT on class maps at the image's size.
 
-    Five convolutions of 4×4 cells and stride 2 end in one number for every patch: source (below 0) or target.
+    Five 4×4 convolutions of stride 2 give one value per patch: negative for source, positive for target.
     """
 
     def __init__(self, num_classes: int, width: int = 64) -> None:
@@ -198,9 +217,10 @@ class OutputDiscriminator(nn.Module):
     def forward(
         self, maps: Float[Tensor, "b k h w"], time: Float[Tensor, " b"]
     ) -> Float[Tensor, "b 3 h2 w2"]:
-        """Gives logits over source, mixed and target for every patch of maps of 32×32 pixels at least.
+        """Returns logits over source, mixed and target for every patch of maps of at least 32×32 pixels.
 
-        Cross-entropy on them is the published binary one: source has 0, target the network's answer, mixed −∞.
+        The source logit is 0, the target logit is the output of the network and the mixed logit is −∞. Cross-entropy on
+        these logits equals the published binary cross-entropy.
         """
         for conv in self.convs[:-1]:
             maps = F.leaky_relu(conv(maps), 0.2)
@@ -213,11 +233,11 @@ class ImageFeatures:
     """Image features of a batch, projected for the denoiser (context) and the label decoder (details).
 
     Attributes:
-        context: the context links.
-        details: the detail links.
-        coarse: the image coder's own features at stride 32.
-        size: padded height and width in pixels.
-        content: height and width of the images themselves.
+        context: Projected features for the context links.
+        details: Projected features for the detail links.
+        coarse: Features of the image coder at stride 32, without projection.
+        size: Height and width of the padded images in pixels.
+        content: Height and width of the images before padding, in pixels.
     """
 
     context: list[Tensor]
@@ -232,12 +252,12 @@ class ImageFeatures:
         return self.size[0] // LATENT_STRIDE, self.size[1] // LATENT_STRIDE
 
     def take(self, rows: slice | Tensor) -> ImageFeatures:
-        """The features of some of the images; rows may repeat."""
+        """Returns the features of the images at ``rows``, which may contain duplicates."""
         context, details = ([x[rows] for x in links] for links in (self.context, self.details))
         return ImageFeatures(context, details, self.coarse[rows], self.size, self.content)
 
     def repeat(self, times: int) -> ImageFeatures:
-        """Each image ``times`` times in a row."""
+        """Returns features with each image repeated ``times`` times in a row."""
         maps = [self.coarse, *self.context, *self.details]
         coarse, *links = (x.repeat_interleave(times, dim=0) for x in maps)
         num = len(self.context)
@@ -246,16 +266,16 @@ class ImageFeatures:
 
 @dataclass
 class TrainingOutput:
-    """What one training pass gives; n images of which the first m are labeled.
+    """Output of one training pass over n images, of which the first m are labeled.
 
     Attributes:
-        logits: of D(z_hat_0), first m images (all n if asked for), at the decoder's stride.
-        denoised: z_hat_0 of all n images.
-        features: the denoiser's last features, of all n images.
-        coarse: the image coder's features at stride 32, of all n images.
-        times: diffusion times of all n images, as they were used: 1 without diffusion.
-        reconstruction: of D(z_0 + small noise), first r of the labeled images; None without the label coder.
-        clean: z_0 of the first m images, without gradient; None without the label coder.
+        logits: Logits D(z_hat_0) of the first m images (or of all n if requested), at the decoder's stride.
+        denoised: Predicted latents z_hat_0 of all n images.
+        features: Last features of the denoiser, of all n images.
+        coarse: Features of the image coder at stride 32, of all n images.
+        times: Diffusion times used for all n images. Without diffusion all times are 1.
+        reconstruction: Logits D(z_0 + small noise) of the first r labeled images. ``None`` without the label coder.
+        clean: Latents z_0 of the first m images, without gradient. ``None`` without the label coder.
     """
 
     logits: Float[Tensor, "_ k h w"]

@@ -1,4 +1,4 @@
-"""Prediction: whole images or sliding windows, several noise draws, and the uncertainty they give."""
+"""Prediction on whole images or sliding windows, with several noise draws and the resulting uncertainty."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from iccld.models.settings import PredictSettings, check_memory
 from iccld.resizing import base_size, resize_images
 
 Maps = tuple[Float[Tensor, "b k _ _"], Float[Tensor, "b m _ _"]]
-"""Class probabilities, and maps of the same size that go with them: the draws' disagreement, or what else says how
-sure they are."""
+"""Class probabilities and further maps of the same size with a confidence measure, such as the mutual information."""
 
 _MAX_SCALED_PIXELS = 64_000_000
-"""Of an image that was made larger for the model; one that has more by itself is taken."""
+"""Largest number of pixels of an image after upscaling to the model's height. Images that are larger before scaling are
+accepted."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A segmentation; arrays have a leading batch axis if the images had one.
+    """Result of segmentation. Arrays have a leading batch axis if the input had one.
 
     Attributes:
-        labels: most probable class, an index into the model's label space.
-        probabilities: of every class, averaged over the draws; they add up to 1.
-        mutual_information: in nats, the part of the uncertainty that comes from disagreement between draws (0 with
-            one draw): the entropy of the draws' mean less the mean of their entropies, interpolated like the
-            probabilities. It never exceeds the uncertainty.
+        labels: Index of the most probable class in the model's label space, for every pixel.
+        probabilities: Probabilities of the classes, averaged over the draws. They sum to 1.
+        mutual_information: Part of the uncertainty in nats that is due to disagreement between draws (0 with one draw):
+            entropy of the mean over the draws, minus the mean of the entropies. Interpolated like the probabilities, it
+            never exceeds the uncertainty.
     """
 
     labels: UInt8[np.ndarray, "*b h w"]
@@ -46,15 +46,15 @@ class Prediction:
 
     @cached_property
     def uncertainty(self) -> Float32[np.ndarray, "*b h w"]:
-        """Entropy of the probabilities in nats, from 0 (sure) to log k (clueless)."""
+        """Entropy of the probabilities in nats, from 0 (certain) to log k (uniform)."""
         probabilities = self.probabilities
-        if not probabilities.flags.writeable:  # torch shares memory and warns of it
+        if not probabilities.flags.writeable:  # torch shares the memory and warns about read-only arrays
             probabilities = probabilities.copy()
         return cast(Any, entropy(torch.from_numpy(probabilities)).numpy())
 
     @property
     def relative_uncertainty(self) -> Float32[np.ndarray, "*b h w"]:
-        """Uncertainty divided by its maximum, log k: 0 sure, 1 clueless, whatever the number of classes."""
+        """Uncertainty divided by its maximum log k: 0 is certain and 1 is uniform, for any number of classes."""
         return self.uncertainty / np.float32(self._most)
 
     @property
@@ -63,7 +63,7 @@ class Prediction:
         return self.mutual_information / np.float32(self._most)
 
     def of_image(self, index: int) -> Prediction:
-        """What was predicted for one image of a batch."""
+        """Returns the prediction of one image of a batch."""
         return Prediction(self.labels[index], self.probabilities[index], self.mutual_information[index])
 
     @property
@@ -72,7 +72,7 @@ class Prediction:
 
 
 class Predicting:
-    """``predict`` with its settings as keyword arguments: the same for models and exported files."""
+    """Mixin with ``predict``, whose settings are keyword arguments, for models and for exported files."""
 
     def predict(
         self,
@@ -89,22 +89,26 @@ class Predicting:
         """Segments images of any size.
 
         Args:
-            images: RGB, uint8 or float in [0, 1], ``(h, w, 3)`` or ``(b, h, w, 3)``; or a Pillow image, which is
-                turned upright, or several of one size.
-            steps: K, sampling steps; 1 if None, of an exported file its own.
-            draws: N, noise draws whose probabilities are averaged; 1 if None, of an exported file its own.
-            seed: of the noise; the same seed gives the same answer.
-            window: height and width of a sliding window in pixels of the scaled image; None takes it whole.
-            overlap: share of the window that neighbors have in common, in [0, 0.99].
-            precision: bf16, fp32, or auto: bf16 where the device is fast at it, of an exported file its own.
-            input_height: height that images are scaled to before; None for the model's own, 0 for none.
+            images: RGB images, uint8 or float in [0, 1], of shape ``(h, w, 3)`` or ``(b, h, w, 3)``. Also a Pillow
+                image, which is rotated upright according to EXIF, or several Pillow images of equal size.
+            steps: Number K of sampling steps. ``None`` means 1, or the number stored in an exported file.
+            draws: Number N of noise draws whose probabilities are averaged. ``None`` means 1, or the number stored in
+                an exported file.
+            seed: Seed of the noise. The same seed gives the same result.
+            window: Height and width of a sliding window in pixels of the scaled image. ``None`` processes the image as
+                a whole.
+            overlap: Fraction of a window that neighboring windows share, in [0, 0.99].
+            precision: ``bf16``, ``fp32`` or ``auto``. ``auto`` is bf16 on devices with fast bf16, or the precision of
+                an exported file.
+            input_height: Height in pixels to which images are scaled before. ``None`` uses the model's own height, 0
+                disables scaling.
 
         Returns:
-            Labels, probabilities and uncertainty at the size of the images; with a batch axis if they had one.
+            Labels, probabilities and uncertainty at the size of the images, with a batch axis if the images had one.
 
         Raises:
-            InputError: an array of another shape, type or range, a setting out of range, or one that an exported
-                file does not have.
+            InputError: An array has a wrong shape, dtype or range, a setting is out of range, or an exported file does
+                not support a setting.
         """
         settings = PredictSettings(
             steps, draws, seed, window, overlap, None, input_height, cast(Any, precision)
@@ -118,10 +122,10 @@ class Predicting:
 
 
 class Predictor(Predicting, nn.Module):
-    """``predict`` for a network that encodes images and segments them from noise."""
+    """Base class with ``predict`` for networks that encode images and segment them from noise."""
 
     def _predict(self, batch: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> Prediction:
-        model: Any = self  # what the network's own class adds
+        model: Any = self  # has attributes of the subclass
         size = (batch.shape[-2], batch.shape[-1])
         check_memory(len(batch), size, len(model.label_space))
         height = model.spec.input_height if settings.input_height is None else settings.input_height
@@ -130,7 +134,7 @@ class Predictor(Predicting, nn.Module):
         self.eval()
         try:
             with torch.inference_mode(), torch.random.fork_rng(devices=[]):
-                # The CPU's generator alone: fork_rng restores no other.
+                # fork_rng restores only the CPU generator, so only this generator is seeded.
                 torch.default_generator.manual_seed(settings.seed)
                 seen = (batch.shape[-2], batch.shape[-1])
                 return _summarize(*_predict_maps(model, batch, settings), seen, size)
@@ -139,7 +143,10 @@ class Predictor(Predicting, nn.Module):
 
 
 def _predict_maps(model: Any, batch: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> tuple[Maps, int]:
-    """Maps of a batch, and their stride: the decoder's, or 1 of windows, which are averaged at full resolution."""
+    """Returns the maps of a batch and their stride.
+
+    The stride is that of the decoder, or 1 for windows, which are averaged at full resolution.
+    """
     stride = model.label_decoder.out_stride
 
     def whole(images: Tensor) -> Maps:
@@ -155,16 +162,16 @@ def _predict_maps(model: Any, batch: Float[Tensor, "b 3 h w"], settings: Predict
 
 
 def _predict_whole(model: Any, images: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> Maps:
-    """Class probabilities of images that the model sees at once; all but the network computes in fp32."""
+    """Returns the maps of images without windows. All computations outside the network run in fp32."""
     steps, draws = settings.steps or 1, settings.draws or 1
-    # CPUs take image by image, for what they take draw by draw for.
+    # CPUs process one image at a time for the same reason as one draw at a time (see average_draws).
     parts = images.split(1 if images.device.type == "cpu" else len(images))
     noise: Tensor | None = None
     maps: list[Maps] = []
     for part in parts:
         with autocast(images.device.type, settings.precision):
             state = model.encode(part)
-            if noise is None:  # of all images, so that it does not depend on the parts
+            if noise is None:  # drawn for all images, so independent of the split
                 noise = model.draw_noise(state, draws * len(images))
             own, noise = noise.tensor_split([draws * len(part)])
             maps.append(average_draws(model, state, own, steps, draws))
@@ -173,7 +180,7 @@ def _predict_whole(model: Any, images: Float[Tensor, "b 3 h w"], settings: Predi
 
 
 def _to_input_height(batch: Float[Tensor, "b 3 h w"], height: int) -> Float[Tensor, "b 3 h2 w2"]:
-    """Scales images to the height that the model was trained at, so that things have the size it knows."""
+    """Scales images to the height of the model's training images, so that objects have the size seen in training."""
     if height <= 0 or batch.shape[-2] == height:
         return batch
     size = (batch.shape[-2], batch.shape[-1])
@@ -183,10 +190,10 @@ def _to_input_height(batch: Float[Tensor, "b 3 h w"], height: int) -> Float[Tens
 
 
 def check_scaled(size: tuple[int, int], scaled: tuple[int, int]) -> None:
-    """Refuses a thin image (height, width) that would become huge at the height that the model was trained at.
+    """Checks that an image does not become too large when scaled to the model's height. Sizes are (height, width).
 
     Raises:
-        InputError: the scaled image has far too many pixels, and more than the image.
+        InputError: The scaled image has more pixels than the limit and more than the original image.
     """
     if scaled[0] * scaled[1] > max(_MAX_SCALED_PIXELS, size[0] * size[1]):
         raise InputError(
@@ -196,15 +203,26 @@ def check_scaled(size: tuple[int, int], scaled: tuple[int, int]) -> None:
 
 
 def entropy(probabilities: Float[Tensor, "*b k h w"]) -> Float[Tensor, "*b h w"]:
-    """Entropy over the classes in nats, in [0, log k]."""
+    """Returns the entropy over the classes in nats, in [0, log k]."""
     raw = torch.special.entr(probabilities).sum(dim=-3)
     return raw.clamp(0.0, math.log(probabilities.shape[-3]))
 
 
 def average_draws(model: Any, state: Any, noise: Float[Tensor, "n d h2 w2"], steps: int, draws: int) -> Maps:
-    """Class probabilities of b encoded images, averaged over draws × b noises, those of an image side by side."""
-    # CPUs take draw by draw: a draw's maps stay in the cache, which saves a quarter of the time, and all of them need
-    # not be in memory. GPUs want large batches, and graphs no loop.
+    """Averages class probabilities of b encoded images over noise draws.
+
+    Args:
+        model: Network with ``segment``.
+        state: Encoded images.
+        noise: Noise of b × draws samples. The samples of one image are consecutive.
+        steps: Number of sampling steps.
+        draws: Number of noise draws per image.
+
+    Returns:
+        The mean probabilities and the mutual information in nats.
+    """
+    # CPUs process one draw at a time. The maps of one draw fit into the cache, which saves a quarter of the time, and
+    # less memory is needed. GPUs are faster with large batches. Exported graphs must not contain a loop.
     at_once = 1 if noise.device.type == "cpu" and not torch.compiler.is_exporting() else draws
     repeated = state.repeat(at_once) if at_once > 1 else state
     by_image = noise.unflatten(0, (-1, draws))
@@ -226,7 +244,10 @@ def predict_windows(
     window: tuple[int, int],
     overlap: float,
 ) -> Maps:
-    """Averages overlapping windows at full resolution; ``predict`` gives the maps of a window at its size."""
+    """Averages the maps of overlapping windows at full resolution.
+
+    ``predict`` returns the maps of a window at the size of the window.
+    """
     height, width = batch.shape[-2:]
     total, num_classes = None, 0
     counts = torch.zeros(height, width, device=batch.device)
@@ -245,9 +266,10 @@ def predict_windows(
 
 
 def window_positions(size: tuple[int, int], window: tuple[int, int], overlap: float) -> list[tuple[int, int]]:
-    """Top-left corners of windows (height, width) that cover an image, evenly spaced, flush with its borders.
+    """Returns the top-left corners of evenly spaced windows (height, width) that cover an image up to its borders.
 
-    Neighbors share at least ``overlap`` of a window; a window larger than the image covers it whole.
+    Neighboring windows share at least the fraction ``overlap`` of a window. A window larger than the image covers it
+    completely.
     """
     axes = []
     for side, extent in zip(size, window, strict=True):
@@ -258,14 +280,22 @@ def window_positions(size: tuple[int, int], window: tuple[int, int], overlap: fl
 
 
 def to_pixels(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, int] | None = None) -> Maps:
-    """Interpolates maps at a stride of the image that the model saw, whose height and width are ``seen``, to pixels.
+    """Interpolates maps to pixels.
 
-    Cells at the right and bottom border may reach beyond the image. ``size`` is the height and width of the answer, of
-    which that image is a scaled copy; None where it is no copy.
+    Maps are on the grid of the image that the model received. Cells at the right and bottom border may extend beyond
+    this image.
+
+    Args:
+        maps: Maps at stride ``stride``.
+        stride: Number of pixels per cell.
+        seen: Height and width of the image that the model received.
+        size: Height and width of the result, if the model received a scaled copy of an image of this size. ``None``
+            means ``seen``.
     """
     covered = (maps[0].shape[-2] * stride, maps[0].shape[-1] * stride)
     if torch.compiler.is_exporting():
-        # OpenVINO interpolates in bf16 where it can, and rounds the softmax before it too.
+        # _resample avoids interpolation nodes, which OpenVINO runs in bf16 if possible, together with the softmax
+        # before.
         probabilities, others = (_resample(m, stride, seen, size or seen) for m in maps)
     elif size is None:
         probabilities, others = (upsample_to(m, covered)[..., : seen[0], : seen[1]] for m in maps)
@@ -277,7 +307,10 @@ def to_pixels(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, i
 
 
 def _resample(maps: Tensor, stride: int, seen: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Bilinear interpolation where the last cells reach beyond the image: the scale is no quotient of the sizes."""
+    """Interpolates maps bilinearly by the scale ``target * stride / extent`` along each axis.
+
+    The last cells may extend beyond the image, so the scale can differ from the ratio of the map sizes.
+    """
     for axis, (extent, target) in enumerate(zip(seen, size, strict=True), start=2):
         centers = torch.arange(target, device=maps.device) + 0.5
         last = maps.shape[axis] - 1
@@ -292,7 +325,10 @@ def _resample(maps: Tensor, stride: int, seen: tuple[int, int], size: tuple[int,
 
 
 def _summarize(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, int]) -> Prediction:
-    """Interpolates probabilities (not logits: they are fewer numbers to exponentiate) and finds the labels."""
+    """Interpolates the maps to pixels, takes the most probable labels and returns all as NumPy arrays.
+
+    Probabilities are interpolated instead of logits, because the softmax then has fewer values to exponentiate.
+    """
     full, information = to_pixels(maps, stride, seen, None if size == seen else size)
     labels = full.max(dim=1).indices.to(torch.uint8)  # argmax takes four times as long on CPUs
     arrays = (labels, full, information[:, 0])

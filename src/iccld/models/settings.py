@@ -1,4 +1,4 @@
-"""Settings of prediction: the one place of their defaults and limits; and the memory that a prediction needs."""
+"""Settings of prediction with their defaults and limits, and a check of the memory that a prediction needs."""
 
 from __future__ import annotations
 
@@ -23,28 +23,31 @@ _Side = Annotated[int, Range(1, 65_535)]
 
 @dataclass(frozen=True)
 class PredictSettings:
-    """How images are predicted, by models and exported files alike.
+    """Settings of prediction, for models and for exported files.
 
     Raises:
-        InputError: a value is of another type or out of range; the message names the setting.
+        InputError: A value has a wrong type or is out of range. The message names the setting.
     """
 
     steps: Steps | None = None
-    """Denoising steps K: 1 by default, or what an exported model was made with."""
+    """Number K of denoising steps. The default is 1, or the number stored in an exported model."""
     draws: Draws | None = None
-    """Noise draws N whose probabilities are averaged: 1 by default, or what an exported model was made with."""
+    """Number N of noise draws whose probabilities are averaged. The default is 1, or the number stored in an exported
+    model."""
     seed: Annotated[int, Range(0, 2**62)] = 0
-    """Seed of the noise; exported models have noise of their own."""
+    """Seed of the noise. Exported models contain fixed noise instead."""
     window: tuple[_WindowSide, _WindowSide] | None = None
-    """Height and width of a sliding window in pixels. By default each image is taken whole."""
+    """Height and width of a sliding window in pixels. By default, each image is processed as a whole."""
     overlap: Annotated[float, Range(0, 0.99)] = 0.25
-    """Share of a window that the next one covers again."""
+    """Fraction of a window that neighboring windows share."""
     resize: tuple[_Side, _Side] | None = None
-    """Height and width that the model sees; answers have the image's size. By default the image's own."""
+    """Height and width of the model's input. Results have the size of the image. By default, the input has the size of
+    the image."""
     input_height: InputHeight | None = None
-    """Height that images are scaled to, 0 for none. By default the model's own; none with --resize."""
+    """Height in pixels to which images are scaled, 0 for no scaling. The default is the model's own height, or 0 with
+    --resize."""
     precision: Precision = "auto"
-    """fp32, bf16, or auto: bf16 where the device is fast at it, and for an exported file its own."""
+    """fp32, bf16 or auto. auto is bf16 on devices with fast bf16, or the precision of an exported file."""
 
     def __post_init__(self) -> None:
         for name, kind in _kinds().items():
@@ -55,12 +58,15 @@ class PredictSettings:
             object.__setattr__(self, "input_height", 0)
 
     def of_model(self) -> dict[str, Any]:
-        """What ``predict`` of a model takes as keyword arguments: all but ``resize``, which is done before."""
+        """Returns the keyword arguments for ``predict`` of a model.
+
+        These are all settings except ``resize``, which is applied before.
+        """
         return {name: value for name, value in dataclasses.asdict(self).items() if name != "resize"}
 
 
 def _plain(value: Any) -> Any:
-    """Turns numbers of NumPy into Python's own."""
+    """Converts NumPy numbers, also inside sequences, to Python numbers."""
     if isinstance(value, (tuple, list)):
         return tuple(map(_plain, value))
     if isinstance(value, bool) or not isinstance(value, Real):
@@ -70,24 +76,24 @@ def _plain(value: Any) -> Any:
 
 @cache
 def _kinds() -> dict[str, Any]:
-    """The types of the fields, without None."""
+    """Returns the types of the fields, without ``None``."""
     hints = get_type_hints(PredictSettings, include_extras=True)
     return {n: get_args(h)[0] if type(None) in get_args(h) else h for n, h in hints.items()}
 
 
 def check_memory(batch: int, size: tuple[int, int], num_classes: int) -> None:
-    """Refuses images whose answers cannot fit into memory: taking them could end the process instead.
+    """Checks that predictions fit into free memory, because the system could otherwise kill the process.
 
-    The answer to an image is class probabilities and two maps at its size in single precision, and once more while
-    they are interpolated: with 19 classes 168 bytes a pixel, where 163 to 220 were measured.
+    A prediction holds class probabilities and two maps at the image's size in fp32, and a second copy during
+    interpolation. With 19 classes this is 168 bytes per pixel, while 163 to 220 bytes were measured.
 
     Args:
-        batch: number of images.
-        size: height and width in pixels of the answers.
-        num_classes: k.
+        batch: Number of images.
+        size: Height and width of the predictions in pixels.
+        num_classes: Number k of classes.
 
     Raises:
-        InputError: tells what they would need.
+        InputError: The predictions need more memory than is free. The message gives both amounts.
     """
     needed = batch * size[0] * size[1] * 8 * (num_classes + 2)
     free = free_memory()
