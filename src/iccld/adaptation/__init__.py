@@ -1,1 +1,1 @@
-"""Adaptation methods: one file each. They know networks and losses, but no loop, no device and no disk."""
+"""Adaptation methods, one file each. They depend on networks and losses, but not on training loop, device or files."""

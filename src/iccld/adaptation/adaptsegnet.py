@@ -1,4 +1,4 @@
-"""AdaptSegNet and ADVENT: an adversary on the predicted class maps, or on their entropy."""
+"""AdaptSegNet and ADVENT: an adversary on predicted class probabilities, or on their self-information."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from iccld.models.networks import TrainingOutput
 
 
 def output_adversary(input: Literal["probabilities", "self_information"]) -> Adversary:
-    """The adversary on class maps as AdaptSegNet and ADVENT have it, from the first step on."""
+    """Returns the adversary on class maps with the settings of AdaptSegNet and ADVENT, active from the first step."""
     return Adversary(input, weight=0.001, warmup_steps=0, relieve=False, betas=(0.9, 0.99))
 
 
 @dataclass(frozen=True)
 class AdaptSegNet(Method):
-    """Output-space adversary (Tsai et al. 2018, "Learning to Adapt Structured Output Space").
+    """Method with an output-space adversary (Tsai et al. 2018, "Learning to Adapt Structured Output Space").
 
-    The single-level variant, with one class map at the image's size. docs/method.md compares it with the published
-    code.
+    This is the single-level variant, with one class map at the image's size. docs/method.md compares it with the
+    published code.
     """
 
     supervised: SupervisedLoss = field(default_factory=lambda: SupervisedLoss(0, 0))
@@ -33,7 +33,7 @@ class AdaptSegNet(Method):
     adversary: Adversary = field(default_factory=lambda: output_adversary("probabilities"))
 
     def has_started(self, step: int) -> bool:
-        """As the adversary says."""
+        """Returns whether the adversary is active at a step."""
         return step >= self.adversary.start_step
 
     def adapt(
@@ -44,7 +44,7 @@ class AdaptSegNet(Method):
         discriminator: nn.Module | None,
         step: int,
     ) -> None:
-        """Adds the adversarial loss."""
+        """Adds the adversarial loss to ``result``."""
         if discriminator is None:
             return
         maps, num_source = self.maps(probabilities(output, batch.images)), len(batch.images)
@@ -54,25 +54,28 @@ class AdaptSegNet(Method):
         result.logs |= logs
 
     def maps(self, classes: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
-        """What the discriminator sees of class probabilities."""
+        """Returns the input of the discriminator for class probabilities."""
         return classes
 
 
 @dataclass(frozen=True)
 class Advent(AdaptSegNet):
-    """Entropy adversary (Vu et al. 2019, "ADVENT", AdvEnt): the discriminator sees −p log p of every class.
+    """Method with an entropy adversary (Vu et al. 2019, "ADVENT", AdvEnt).
 
-    The single-level variant, as ``AdaptSegNet``.
+    The input of the discriminator is −p log p of every class. Like ``AdaptSegNet``, this is the single-level variant.
     """
 
     adversary: Adversary = field(default_factory=lambda: output_adversary("self_information"))
 
     def maps(self, classes: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
-        """Weighted self-information."""
+        """Returns the weighted self-information of class probabilities."""
         return self_information(classes)
 
 
 def self_information(probabilities: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
-    """Weighted self-information −p log p / log k of every class (Vu et al. 2019); its sum over k is the entropy."""
-    # The clamp keeps the slope finite where a softmax underflowed.
+    """Returns the weighted self-information −p log p / log k of every class (Vu et al. 2019).
+
+    The sum over the k classes is the entropy in [0, 1].
+    """
+    # The clamp keeps the gradient finite where the softmax underflows.
     return torch.special.entr(probabilities.clamp_min(1e-30)) / math.log(max(2, probabilities.shape[1]))

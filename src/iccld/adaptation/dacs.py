@@ -16,7 +16,7 @@ from iccld.models.networks import TrainingOutput
 
 
 def published_self_training(code: Literal["dacs", "daformer"] = "dacs") -> SelfTraining:
-    """Self-training as the published code of DACS or of DAFormer has it, from the first step on."""
+    """Returns self-training as in the published code of DACS or DAFormer, active from the first step."""
     jitter = 0.25 if code == "dacs" else 0.2
     labels = PseudoLabels("batch", threshold=0.968)
     return SelfTraining(start_step=0, pseudo_labels=labels, code=code, jitter=jitter)
@@ -24,11 +24,11 @@ def published_self_training(code: Literal["dacs", "daformer"] = "dacs") -> SelfT
 
 @dataclass(frozen=True)
 class DACS(Method):
-    """Cross-domain mixed sampling (Tranheden et al. 2021, "DACS"); docs/method.md compares it with the published code.
+    """Cross-domain mixed sampling (Tranheden et al. 2021, "DACS"). docs/method.md compares it with the published code.
 
     Attributes:
-        supervised: the loss of all labeled branches.
-        self_training: teacher and mixing.
+        supervised: Loss of all labeled branches.
+        self_training: Pseudo-labels of the teacher and mixing of images.
     """
 
     supervised: SupervisedLoss = field(default_factory=lambda: SupervisedLoss(0, 0))
@@ -38,7 +38,7 @@ class DACS(Method):
     def segmenter_step(
         self, student: Student, teacher: ICCLD, discriminator: nn.Module | None, batch: Batch, step: int
     ) -> StepResult:
-        """Computes the losses of all branches from one pass."""
+        """Computes the losses of all branches in one forward pass of the student."""
         branches = [LabeledImages("source", batch.images, batch.labels)]
         if step >= self.self_training.start_step and batch.target_images is not None:
             branches += self.target_branches(batch, self.self_training.label_target(teacher, batch))
@@ -53,9 +53,9 @@ class DACS(Method):
         return StepResult(terms, logs, denoised=output.denoised)
 
     def target_branches(self, batch: Batch, pseudo_labeled: LabeledImages) -> list[LabeledImages]:
-        """The branches that learn from the teacher."""
+        """Returns the branches that are trained on pseudo-labels."""
         return [self.self_training.mix(batch, pseudo_labeled)]
 
     def extra_terms(self, output: TrainingOutput, batch: Batch) -> dict[str, Tensor]:
-        """Further weighted losses of descendants."""
+        """Returns further weighted loss terms by name. Subclasses override this method."""
         return {}

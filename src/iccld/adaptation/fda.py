@@ -1,4 +1,4 @@
-"""MinEnt and FDA: target predictions are made sure; FDA gives source images the low frequencies of target images."""
+"""MinEnt minimizes the entropy on the target. FDA also gives source images low frequencies of target images."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from iccld.models.networks import TrainingOutput
 
 @dataclass(frozen=True)
 class MinEnt(Method):
-    """Entropy minimization on the target (Vu et al. 2019, "ADVENT", MinEnt).
+    """Method that minimizes the entropy of target predictions (Vu et al. 2019, "ADVENT", MinEnt).
 
     Attributes:
-        weight: of the target's mean entropy (normalized by log k).
-        start_step: steps on source alone.
+        weight: Weight of the mean target entropy, which is divided by log k.
+        start_step: Number of steps on source images alone before.
     """
 
     supervised: SupervisedLoss = field(default_factory=lambda: SupervisedLoss(0, 0))
@@ -30,7 +30,7 @@ class MinEnt(Method):
     start_step: int = 0
 
     def has_started(self, step: int) -> bool:
-        """From ``start_step`` on."""
+        """Returns whether ``step`` is at or after ``start_step``."""
         return step >= self.start_step
 
     def adapt(
@@ -41,17 +41,17 @@ class MinEnt(Method):
         discriminator: nn.Module | None,
         step: int,
     ) -> None:
-        """Adds the entropy."""
+        """Adds the entropy loss of the target images to ``result``."""
         entropy = self.penalty(self.predictions(output, batch)[len(batch.images) :])
         result.terms["entropy_target"] = self.weight * entropy
         result.logs["train/loss_entropy_target"] = entropy.detach()
 
     def predictions(self, output: TrainingOutput, batch: Batch) -> Float[Tensor, "n k h2 w2"]:
-        """The class probabilities whose entropy counts: those at the images' size."""
+        """Returns the class probabilities whose entropy is minimized, at the images' size."""
         return probabilities(output, batch.images)
 
     def penalty(self, classes: Float[Tensor, "n k h w"]) -> Float[Tensor, ""]:
-        """The target's mean entropy in [0, 1]."""
+        """Returns the mean entropy of the target predictions, in [0, 1]."""
         return entropy_loss(classes)
 
 
@@ -59,14 +59,14 @@ class MinEnt(Method):
 class FDA(MinEnt):
     """Fourier domain adaptation (Yang & Soatto 2020, "FDA").
 
-    One band β, with neither the mean of three networks nor a second round on labels made offline. docs/method.md
-    compares it with the published code.
+    There is one band β, without the mean of three networks and without a second round on stored pseudo-labels.
+    docs/method.md compares this method with the published code.
 
     Attributes:
-        weight: of the entropy term (paper: 0.005).
-        band: β, half the side of the swapped square of low frequencies as a share of the image's shorter side
-            (paper: 0.01, 0.05, 0.09).
-        charbonnier: η, the power that spares what is nearly sure already (paper: 2).
+        weight: Weight of the entropy term (paper: 0.005).
+        band: Half side β of the replaced square of low frequencies, as a fraction of the image's shorter side (paper:
+            0.01, 0.05, 0.09).
+        charbonnier: Power η of the penalty, which gives little loss to confident predictions (paper: 2).
     """
 
     weight: float = 0.005
@@ -76,28 +76,28 @@ class FDA(MinEnt):
     def segmenter_step(
         self, student: Student, teacher: ICCLD, discriminator: nn.Module | None, batch: Batch, step: int
     ) -> StepResult:
-        """Restyles the source images, then computes the losses."""
+        """Gives the source images the low frequencies of the target images, then computes the losses."""
         if batch.target_images is not None:
             restyled = transfer_low_frequencies(batch.images, batch.target_images, self.band)
             batch = replace(batch, images=restyled)
         return super().segmenter_step(student, teacher, discriminator, batch, step)
 
     def predictions(self, output: TrainingOutput, batch: Batch) -> Float[Tensor, "n k h2 w2"]:
-        """Those of the network's own stride."""
+        """Returns the class probabilities whose entropy is minimized, at the network's own stride."""
         return output.logits.softmax(dim=1)
 
     def penalty(self, classes: Float[Tensor, "n k h w"]) -> Float[Tensor, ""]:
-        """Entropy under the Charbonnier penalty."""
+        """Returns the mean entropy under the Charbonnier penalty."""
         return entropy_loss(classes, self.charbonnier)
 
 
 def entropy_loss(probabilities: Float[Tensor, "b k h w"], charbonnier: float = 0.0) -> Float[Tensor, ""]:
-    """Mean entropy in [0, 1] of predictions (Vu et al. 2019).
+    """Returns the mean entropy of predictions in [0, 1] (Vu et al. 2019).
 
     Args:
-        probabilities: of the classes.
-        charbonnier: η > 0 gives (H² + 10⁻⁸)^η instead, which spares what is nearly sure (Yang & Soatto 2020; their
-            paper has 0.001² in place of the 10⁻⁸ of their code).
+        probabilities: Class probabilities.
+        charbonnier: Power η. If η > 0, the result is the mean of (H² + 10⁻⁸)^η, which gives little loss to confident
+            predictions (Yang & Soatto 2020; their paper has 0.001² instead of the 10⁻⁸ of their code).
     """
     entropy = self_information(probabilities).sum(dim=1)
     return ((entropy.square() + 1e-8) ** charbonnier if charbonnier > 0 else entropy).mean()
@@ -106,14 +106,15 @@ def entropy_loss(probabilities: Float[Tensor, "b k h w"], charbonnier: float = 0
 def transfer_low_frequencies(
     images: Float[Tensor, "b 3 h w"], styles: Float[Tensor, "b 3 h w"], band: float
 ) -> Float[Tensor, "b 3 h w"]:
-    """Gives images the low-frequency amplitudes of others; phases stay (Yang & Soatto 2020, FDA).
+    """Replaces the low-frequency amplitudes of images by those of style images, and keeps the phases (FDA).
 
-    Levels may leave [0, 1] and are not cut, as in the published code: cutting would change amplitudes and phases again.
+    Source: Yang & Soatto 2020. As in the published code, values outside [0, 1] are not clipped, because clipping would
+    change amplitudes and phases again.
 
     Args:
-        images: RGB in [0, 1].
-        styles: images whose amplitudes are taken, one for each image, of the same size.
-        band: half the side of the square of low frequencies, as a share of the shorter side.
+        images: RGB images in [0, 1].
+        styles: Images with the new amplitudes, one per image, of the same size.
+        band: Half side of the square of low frequencies, as a fraction of the shorter image side.
     """
     height, width = images.shape[-2:]
     reach = int(min(height, width) * band)

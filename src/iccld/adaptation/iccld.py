@@ -18,16 +18,16 @@ from iccld.models.iccld import ICCLD
 
 @dataclass(frozen=True)
 class Adaptation(Method):
-    """Inter-Coder Connected Latent Diffusion (Yu et al., arXiv 2412.16859), as docs/method.md reads it.
+    """Inter-Coder Connected Latent Diffusion (Yu et al., arXiv 2412.16859), as described in docs/method.md.
 
     Attributes:
-        self_training: pseudo-labels of the EMA teacher, mixed and masked images.
-        masked: train on masked target images too (from MIC).
-        color_transfer: probability that a source image takes the color statistics of a target image.
-        class_color_transfer: probability that each class of a source image then takes the color statistics of the
-            pixels with that pseudo-label in a target image.
-        adversary: None removes the target branch.
-        num_domains: 3; 2 leaves the mixed domain out of the adversary.
+        self_training: Pseudo-labels of the EMA teacher, and mixed and masked images.
+        masked: Whether masked target images are also used in training (from MIC).
+        color_transfer: Probability that a source image gets the color statistics of a target image.
+        class_color_transfer: Probability that each class of a source image then gets the color statistics of the pixels
+            with the same pseudo-label in a target image.
+        adversary: Adversarial loss. ``None`` removes the target branch.
+        num_domains: Number of domains of the adversary: 3, or 2 without the mixed domain.
     """
 
     self_training: SelfTraining = field(default_factory=lambda: SelfTraining(teacher_steps=2))
@@ -41,7 +41,7 @@ class Adaptation(Method):
     def segmenter_step(
         self, student: Student, teacher: ICCLD, discriminator: nn.Module | None, batch: Batch, step: int
     ) -> StepResult:
-        """Computes the losses of all branches from one forward pass of the student over all images."""
+        """Computes the losses of all branches in one forward pass of the student over all images."""
         adapting = step >= self.self_training.start_step and batch.target_images is not None
         pseudo_labeled = None
         if adapting and (self.self_training.mixing != "none" or self.masked):
@@ -56,12 +56,12 @@ class Adaptation(Method):
             if self.masked:
                 branches.append(self.self_training.mask(pseudo_labeled))
         images, labels = [branch.images for branch in branches], [branch.labels for branch in branches]
-        # The target branch has no labels; half of the batch is enough for the discriminator (docs/log.md).
+        # The target branch has no labels. Half of the target batch is enough for the discriminator (docs/log.md).
         aligning = adapting and self.adversary is not None and discriminator is not None
         if aligning and batch.target_images is not None:
             images.append(batch.target_images[: (len(batch.target_images) + 1) // 2])
 
-        # Equations 1 to 7. The label coder is trained by the reconstruction of the source's labels alone.
+        # Equations 1 to 7. The label coder is trained only by the reconstruction of the source labels.
         times, aligned = self.time_sampling(sum(map(len, images)))
         output = student(
             torch.cat(images),
@@ -76,7 +76,7 @@ class Adaptation(Method):
         if not aligning or self.adversary is None or discriminator is None:
             return StepResult(terms, logs, denoised=output.denoised)
 
-        # Equation 10; the training loop trains the discriminator on the same maps by equation 9.
+        # Equation 10. The training loop trains the discriminator on the same maps by equation 9.
         num_source, num_target = len(images[0]), len(images[-1])
         num_mixed = len(output.denoised) - num_source - num_target
         maps = (output.denoised if self.adversary.input == "latents" else output.features).float()
@@ -92,7 +92,7 @@ class Adaptation(Method):
         return StepResult(terms, logs | more_logs, domain_maps, output.denoised)
 
     def _transfer_colors(self, batch: Batch, pseudo_labeled: LabeledImages | None, num_classes: int) -> Batch:
-        """Source images take the colors of target images: of the whole image, then class by class."""
+        """Returns the batch with target colors on the source images, first of the whole image, then class by class."""
         if batch.target_images is None:
             return batch
         images = batch.images
@@ -120,10 +120,10 @@ class Adaptation(Method):
 def sliced_wasserstein(
     first: Float[Tensor, "n d h w"], second: Float[Tensor, "m d h2 w2"], num_projections: int = 32
 ) -> Float[Tensor, ""]:
-    """Sliced Wasserstein-1 distance between the cells of two sets of latents (Rabin et al. 2011).
+    """Returns the sliced Wasserstein-1 distance between the cells of two sets of latents (Rabin et al. 2011).
 
-    Every cell is a point in d dimensions. Points are projected on random directions, always the same ones; the distance
-    is the mean distance of equal quantiles, in the units of the latents (a root mean square of about 1 per channel).
+    Every cell is a point in d dimensions. The points are projected on fixed random directions. The distance is the mean
+    absolute difference of equal quantiles, in units of the latents (root mean square of about 1 per channel).
     """
     d = first.shape[1]
     generator = torch.Generator().manual_seed(0)
@@ -133,7 +133,8 @@ def sliced_wasserstein(
         points = [x.float().movedim(1, -1).reshape(-1, d) @ directions for x in (first, second)]
     sorted_points = [p.sort(dim=0).values for p in points]
     num = min(len(p) for p in sorted_points)
-    # Quantiles at the middle of equal shares; where one set is larger, its nearest points stand for them.
+    # The quantiles are the centers of ``num`` equal intervals of [0, 1]. For the larger set, the nearest points are
+    # used.
     middles = (torch.arange(num, device=first.device) + 0.5) / num
     quantiles = [p[(middles * len(p)).long()] for p in sorted_points]
     return (quantiles[0] - quantiles[1]).abs().mean()

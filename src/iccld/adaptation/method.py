@@ -1,4 +1,4 @@
-"""What the training loop asks of a method, and training without adaptation."""
+"""The interface between the training loop and a method, and training without adaptation."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from iccld.models.iccld import ICCLD, TimeSampling
 from iccld.models.networks import TrainingOutput
 
 Student = Callable[..., TrainingOutput]
-"""The segmenter's training pass (``ICCLD.forward``), wrapped for distributed training or not."""
+"""Training pass of the segmenter (``ICCLD.forward``), which may be wrapped for distributed training."""
 
 
 @dataclass
 class Batch:
-    """What the loaders give for one micro-batch, on the device.
+    """One micro-batch from the loaders, on the device.
 
     Attributes:
-        images: labeled images, RGB in [0, 1].
-        labels: their labels, 255 = ignore.
-        target_images: unlabeled images, for methods that use the target.
-        target_valid: pixels of these that may get a pseudo-label.
-        valid: pixels of the labeled images that are no padding; None where none is.
+        images: Labeled RGB images in [0, 1].
+        labels: Label maps of ``images``, 255 = ignore.
+        target_images: Unlabeled RGB images in [0, 1], for methods that use the target.
+        target_valid: Mask of the target pixels that may get a pseudo-label.
+        valid: Mask of the pixels of ``images`` that are not padding. ``None`` without padding.
     """
 
     images: Float[Tensor, "b 3 h w"]
@@ -37,22 +37,24 @@ class Batch:
 
 
 def probabilities(output: TrainingOutput, images: Float[Tensor, "m 3 h w"]) -> Float[Tensor, "n k h w"]:
-    """Class probabilities at the size of images, of logits that are interpolated to it first."""
+    """Interpolates logits to the size of the images, and returns class probabilities."""
     return maps_to_size(output.logits.float(), images.shape[-2:]).softmax(dim=1)
 
 
 @dataclass(frozen=True)
 class Method:
-    """A training method: equation 8 on labeled images, and what descendants add for unlabeled target images.
+    """Training method with a supervised loss on labeled images (equation 8).
 
-    Randomness comes from torch's global generator, which the loop seeds at each step.
+    Subclasses add losses for unlabeled target images.
+
+    Random numbers come from torch's global generator, which the training loop seeds at each step.
 
     Attributes:
-        supervised: the loss of labeled images.
-        time_sampling: how diffusion times are drawn, for a model with diffusion.
-        labeled_domain: whose labels are trained on: ``source`` or, for the oracle, ``target``.
-        uses_target: whether batches need unlabeled target images.
-        adversary: None where there is none.
+        supervised: Loss of labeled images.
+        time_sampling: Distribution of the diffusion times, for a model with diffusion.
+        labeled_domain: Domain whose labels are used: ``source`` or, for the oracle, ``target``.
+        uses_target: Whether batches need unlabeled target images.
+        adversary: Adversarial loss, or ``None`` for methods without an adversary.
     """
 
     supervised: SupervisedLoss = field(default_factory=SupervisedLoss)
@@ -64,7 +66,7 @@ class Method:
     def segmenter_step(
         self, student: Student, teacher: ICCLD, discriminator: nn.Module | None, batch: Batch, step: int
     ) -> StepResult:
-        """Computes the segmenter's losses of one micro-batch, of all images in one pass."""
+        """Computes the segmenter's losses of one micro-batch in a single pass over all images."""
         images, num_labeled = batch.images, len(batch.images)
         if self.uses_target and batch.target_images is not None and self.has_started(step):
             images = torch.cat([images, batch.target_images])
@@ -78,7 +80,7 @@ class Method:
         return result
 
     def has_started(self, step: int) -> bool:
-        """Whether target images take part in a step."""
+        """Returns whether target images are used at a step."""
         return True
 
     def adapt(
@@ -89,8 +91,11 @@ class Method:
         discriminator: nn.Module | None,
         step: int,
     ) -> None:
-        """Adds the losses of the target images, whose rows follow those of the source images, to ``result``."""
+        """Adds the losses of the target images to ``result``.
+
+        In ``output``, the rows of the target images follow the rows of the source images.
+        """
 
 
 class SourceOnly(Method):
-    """Supervised training without any adaptation: the baseline, or on the target's labels the oracle."""
+    """Supervised training without adaptation: the baseline, or the oracle if trained on the target's labels."""

@@ -1,4 +1,4 @@
-"""Models in folders and on the hub: safetensors for weights, JSON for everything else, never pickle."""
+"""Model files in folders and on the hub: safetensors for weights and JSON for everything else, never pickle."""
 
 from __future__ import annotations
 
@@ -27,22 +27,25 @@ CONFIG = "config.json"
 _FORMAT = "iccld"
 _MOST_HEADER = 16_000_000
 _MOST_BUFFERS = 1_000_000_000
-"""Bytes of tables that are computed and not stored, such as Swin's positions in a window."""
+"""Largest size in bytes of buffers that are computed instead of stored, such as Swin's relative positions in a
+window."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def atomic_safetensors(path: str | Path, save: Callable[[Path], object]) -> Path:
-    """Writes a safetensors file atomically; ``save`` writes it to the path it is given.
+    """Writes a safetensors file atomically.
+
+    ``save`` writes the file to the temporary path in its argument.
 
     Raises:
-        InputError: the disk is full or the folder cannot be written.
+        InputError: The disk is full or the folder is not writable.
     """
 
     def save_or_explain(temporary: Path) -> None:
         try:
             save(temporary)
-        except SafetensorError as error:  # safetensors hides the system's error number in its text
+        except SafetensorError as error:  # safetensors gives the error number only in the text
             code = errno.ENOSPC if "os error 28" in str(error) or "No space" in str(error) else errno.EIO
             raise OSError(code, str(error)) from error
 
@@ -50,17 +53,17 @@ def atomic_safetensors(path: str | Path, save: Callable[[Path], object]) -> Path
 
 
 def save_model(folder: str | Path, weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """Writes weights and configuration, each atomically."""
+    """Writes the weights and the configuration of a model to a folder, each atomically."""
     plain = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
     atomic_safetensors(Path(folder) / WEIGHTS, lambda temporary: save_file(plain, temporary))
     write_json(Path(folder) / CONFIG, {"format": _FORMAT, **config})
 
 
 def find_model(source: str | Path) -> Path:
-    """Finds the folder of a model: a local one, or a download of a hub repository (``user/model[@revision]``).
+    """Returns the folder of a model, after downloading it if ``source`` is a hub id (``user/model[@revision]``).
 
     Raises:
-        InputError: neither exists.
+        InputError: Neither the folder nor the hub model exists.
     """
     folder = Path(source)
     if folder.is_dir():
@@ -76,10 +79,10 @@ def find_model(source: str | Path) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Reads ``config.json``.
+    """Returns the content of a model's ``config.json``.
 
     Raises:
-        InputError: missing, broken, or not of an ICCLD model.
+        InputError: The file is missing, broken or not the configuration of an ICCLD model.
     """
     path = folder / CONFIG
     if not path.exists():
@@ -95,11 +98,12 @@ def read_config(folder: Path) -> dict[str, Any]:
 def _load_network(make: Callable[[], Network], folder: Path, *, num_classes: int) -> Network:
     """Builds a network and loads its weights strictly.
 
-    The network is first built without memory and compared with the header of the weights file, so that a
-    configuration of sizes that these weights do not have takes neither memory nor time.
+    The network is first built without memory and compared with the header of the weights file. A configuration with
+    sizes that do not match the weights therefore costs neither memory nor time.
 
     Raises:
-        InputError: names the first thing that does not fit; a wrong number of classes is named as such.
+        InputError: The weights do not fit. The message names the first mismatch, and a wrong number of classes
+            explicitly.
     """
     path = folder / WEIGHTS
     stored = _read_header(path)
@@ -130,7 +134,11 @@ def _load_network(make: Callable[[], Network], folder: Path, *, num_classes: int
 
 
 def _sketch(make: Callable[[], Network], folder: Path, num_tensors: int) -> Network:
-    """Builds a network on the device ``meta``; stops as soon as it has many more parts than there are weights."""
+    """Builds a network on the device ``meta``, without memory for its weights.
+
+    Raises:
+        InputError: The network has far more parameters than the weights file has tensors, or it cannot be built.
+    """
     left, thread = 2 * num_tensors + 100, threading.get_ident()
 
     def count(module: nn.Module, name: str, parameter: object) -> None:
@@ -146,7 +154,7 @@ def _sketch(make: Callable[[], Network], folder: Path, num_tensors: int) -> Netw
         size = sum(b.numel() * b.element_size() for b in sketch.buffers())
         if size > _MOST_BUFFERS + (folder / WEIGHTS).stat().st_size:
             raise InputError(f"its tables would take {size / 1e9:.3g} GB")
-    except Exception as error:  # sizes that do not go together fail in many ways
+    except Exception as error:  # inconsistent sizes raise many kinds of exceptions
         raise InputError(
             f"{folder / CONFIG}: describes no network that fits its weights ({first_line(error)}); "
             f"use the {CONFIG} that was saved with them"
@@ -157,7 +165,7 @@ def _sketch(make: Callable[[], Network], folder: Path, num_tensors: int) -> Netw
 
 
 def _read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Reads the types (``F32``, ``BF16``, ``I64`` …) and shapes of a safetensors file by name, not the tensors."""
+    """Returns dtype (``F32``, ``BF16``, ``I64`` …) and shape by tensor name from the header of a safetensors file."""
     with _explained(path):
         check_header(path)
         with safe_open(path, framework="pt") as handle:
@@ -170,11 +178,11 @@ def _is_float(stored: tuple[str, tuple[int, ...]]) -> bool:
 
 
 def check_header(path: Path) -> None:
-    """Refuses what is no regular file, and a header of more bytes than any of ours.
+    """Checks that a path is a regular file whose safetensors header does not exceed the size limit.
 
     Raises:
-        InputError: no regular file.
-        SafetensorError: such a header.
+        InputError: The path is not a regular file.
+        SafetensorError: The header is too large.
     """
     with open_regular(path) as handle:
         size = int.from_bytes(handle.read(8), "little")
@@ -198,7 +206,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Everything needed to build the network again; stored in ``config.json``."""
+    """Specification from which a network can be built again. It is stored in ``config.json``."""
 
     backbone: str = "compact"
     latent_channels: Annotated[int, Range(1, 1024)] = 16
@@ -213,22 +221,22 @@ class ModelSpec:
 
 
 class Pretrained(nn.Module):
-    """A network that is stored as ``model.safetensors`` and ``config.json``.
+    """Base class of networks that are stored as ``model.safetensors`` and ``config.json``.
 
     Attributes:
-        label_space: the classes and colors that the outputs mean.
-        spec: what the network is built from.
+        label_space: Classes and colors of the outputs.
+        spec: Specification from which the network is built.
     """
 
     label_space: LabelSpace
     spec: ModelSpec
 
     def save_pretrained(self, folder: str | Path, *, extra: Mapping[str, Any] | None = None) -> None:
-        """Writes ``model.safetensors`` and ``config.json`` (classes and palette inside), each atomically.
+        """Writes ``model.safetensors`` and ``config.json`` (which contains classes and colors), each atomically.
 
         Args:
-            folder: made if missing.
-            extra: further facts for ``config.json``, such as how the model was trained.
+            folder: Folder for the files. It is created if missing.
+            extra: Further entries for ``config.json``, such as the training settings.
         """
         spec = {key: value for key, value in asdict(self.spec).items() if value is not None}
         config = {"label_space": self.label_space.to_dict(), "model": spec, **(extra or {})}
@@ -239,17 +247,21 @@ class Pretrained(nn.Module):
         """Loads a model from a folder that ``save_pretrained`` wrote, or from a hub id.
 
         Args:
-            source: a folder, ``user/model``, or ``user/model@revision`` (a branch, tag or commit).
+            source: Folder, ``user/model``, or ``user/model@revision`` (a branch, tag or commit).
+
+        Returns:
+            The model in evaluation mode.
 
         Raises:
-            InputError: no such folder or id, a truncated file, or weights that do not fit the configuration.
+            InputError: The folder or id does not exist, a file is truncated, or the weights do not fit the
+                configuration.
         """
         folder = find_model(source)
         config = read_config(folder)
         try:
             space, stored = LabelSpace.from_dict(config.get("label_space")), config.get("model")
             if isinstance(stored, dict):
-                stored = {"reencoding": False, **stored}  # models stored before it existed do not know it
+                stored = {"reencoding": False, **stored}  # models from before this setting lack it
             spec = build(ModelSpec, stored, "model")
         except InputError as error:
             raise InputError(
@@ -264,12 +276,12 @@ class Pretrained(nn.Module):
         return model.eval()
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
-        """Uploads the model to a Hugging Face repository and returns its address.
+        """Uploads the model to a Hugging Face repository and returns the URL of the repository.
 
-        ``iccld push`` does the same for a run's folder, and writes a model card.
+        ``iccld push`` uploads a run's folder in the same way, and also writes a model card.
 
         Raises:
-            InputError: nothing was uploaded; says why.
+            InputError: Nothing was uploaded. The message gives the reason.
         """
 
         def write(folder: Path) -> list[str]:

@@ -30,7 +30,7 @@ _DEPTHS = {
 _NARROW, _WIDE = [32, 64, 160, 256], [64, 128, 320, 512]
 MIT_NAMES = tuple(_DEPTHS)
 
-# Weights of these ids may be pickles, of which tensors alone are read; others must be safetensors.
+# Weights of these ids may be pickle files, which are read with tensors only. All other weights must be safetensors.
 _PUBLISHED = {name: f"nvidia/{name.replace('_', '-')}" for name in MIT_NAMES}
 
 _WEIGHTS, _PICKLE = "model.safetensors", "pytorch_model.bin"
@@ -39,7 +39,7 @@ _REMEDY = "give a hub id that you can reach or a local folder with config.json a
 
 
 class _NormalizedCoder(ImageCoder):
-    """Holds the image statistics of ImageNet."""
+    """Base class of coders whose inputs are normalized with ImageNet's mean and standard deviation."""
 
     mean: Tensor
     std: Tensor
@@ -51,16 +51,16 @@ class _NormalizedCoder(ImageCoder):
 
 
 class MixTransformerCoder(_NormalizedCoder):
-    """SegFormer's Mix Transformer: features at strides 4, 8, 16 and 32.
+    """SegFormer's Mix Transformer with features at strides 4, 8, 16 and 32.
 
     Args:
-        name: ``mit_b0`` … ``mit_b5``.
-        pretrained: False builds it with random weights; True reads ``nvidia/<name>`` (ImageNet) from the hub; a
-            string names another hub id or a local folder.
-        config: a stored configuration to build it from, with random weights.
+        name: Name of the backbone, ``mit_b0`` … ``mit_b5``.
+        pretrained: ``False`` gives random weights, ``True`` loads ``nvidia/<name>`` (ImageNet) from the hub. A string
+            is another hub id or local folder.
+        config: Stored configuration from which the backbone is built with random weights.
 
     Raises:
-        InputError: the pretrained weights cannot be read.
+        InputError: The pretrained weights cannot be read.
     """
 
     def __init__(
@@ -79,29 +79,31 @@ class MixTransformerCoder(_NormalizedCoder):
         else:
             sizes = _NARROW if name == "mit_b0" else _WIDE
             self.encoder = SegformerModel(SegformerConfig(hidden_sizes=sizes, depths=_DEPTHS[name]))
-        if config is not None or pretrained:  # what was read may differ from the table above
+        if config is not None or pretrained:  # the configuration may differ from the table above
             self.backbone_config = portable(self.encoder.config)
         self.channels = dict(zip((4, 8, 16, 32), self.encoder.config.hidden_sizes, strict=True))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
-        """Computes the pyramid of RGB images in [0, 1] whose sides are multiples of 32."""
+        """Returns the feature pyramid of RGB images in [0, 1] with sides that are multiples of 32."""
         outputs = self.encoder((images - self.mean) / self.std, output_hidden_states=True)
         return dict(zip(self.channels, outputs.hidden_states, strict=True))
 
 
 class AutoBackboneCoder(_NormalizedCoder):
-    """Any ``transformers`` AutoBackbone: ConvNeXt V2, Swin, DINOv2, DINOv3 and others.
+    """Any ``transformers`` AutoBackbone, such as ConvNeXt V2, Swin, DINOv2 and DINOv3.
 
-    Backbones with several strides give their own pyramid. Plain vision transformers have one stride: the maps
-    of four of their layers are resampled to strides 4, 8, 16 and 32 (a simple feature pyramid, Li et al. 2022);
-    the image is resized so that one patch covers 16 of its pixels.
+    Backbones with several strides return their own pyramid. Plain vision transformers have a single stride. For these,
+    the maps of four layers are resampled to strides 4, 8, 16 and 32 (a simple feature pyramid, Li et al. 2022), and the
+    image is resized so that one patch covers 16 pixels of the original image.
 
     Args:
-        source: a hub id or a local folder that holds at least ``config.json``.
-        pretrained: True reads the weights too, False builds random ones from the configuration.
+        source: Hub id or local folder that contains at least ``config.json``.
+        pretrained: Whether the weights are loaded. ``False`` gives random weights.
+        config: Stored configuration from which the backbone is built with random weights, instead of that of
+            ``source``.
 
     Raises:
-        InputError: the source cannot be read, or is no backbone.
+        InputError: The source cannot be read, or is not a supported backbone.
     """
 
     def __init__(
@@ -126,14 +128,14 @@ class AutoBackboneCoder(_NormalizedCoder):
         self.backbone_config = portable(loaded)
         try:
             loaded.out_indices = indices
-            loaded.dtype = torch.float32  # whatever the checkpoint is stored in
+            loaded.dtype = torch.float32  # independent of the checkpoint's dtype
             self.backbone = AutoBackbone.from_config(loaded, trust_remote_code=False)
-        except Exception as error:  # each network checks its sizes in its own way
+        except Exception as error:  # networks raise many kinds of exceptions for wrong sizes
             raise InputError(
                 f"backbone {source}: cannot be built of its configuration ({first_line(error)})"
             ) from error
         if pretrained and config is None:
-            # Not AutoBackbone itself: of a local folder it asks the hub first.
+            # The concrete class is used, because AutoBackbone queries the hub even for a local folder.
             self.backbone = _load_weights(type(self.backbone), source, folder, loaded)
         channels = list(self.backbone.channels)
         if len(channels) != 4:
@@ -143,7 +145,7 @@ class AutoBackboneCoder(_NormalizedCoder):
         self.channels = dict(zip((4, 8, 16, 32), channels, strict=True))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
-        """Computes the pyramid of RGB images in [0, 1] whose sides are multiples of 32."""
+        """Returns the feature pyramid of RGB images in [0, 1] with sides that are multiples of 32."""
         height, width = images.shape[-2:]
         x = (images - self.mean) / self.std
         if self.patch_size and self.patch_size != 16:
@@ -155,17 +157,17 @@ class AutoBackboneCoder(_NormalizedCoder):
 
 
 def offers_weights(source: str) -> bool:
-    """Whether a folder or hub id of a backbone holds weights beside its configuration.
+    """Returns whether the folder or hub id of a backbone contains weights in addition to its configuration.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: The folder or hub id cannot be read.
     """
     folder = _folder_of(source)
     return any((folder / name).exists() for name in (_WEIGHTS, f"{_WEIGHTS}.index.json"))
 
 
 def _folder_of(source: str) -> Path:
-    """The folder itself, or a download of what is needed of a hub id: configuration and weights, no code."""
+    """Returns a local folder, or downloads configuration and weights (no code) of a hub id and returns their folder."""
     if Path(source).is_dir():
         return Path(source)
     found = split_id(source)
@@ -175,14 +177,14 @@ def _folder_of(source: str) -> Path:
 
 
 def _read_config(source: str, folder: Path, allowed: tuple[str, ...]) -> Any:
-    """Reads ``config.json`` of a folder; no code is run."""
+    """Reads the ``config.json`` of a folder, without running any code."""
     where, path = f"backbone {source}", folder / "config.json"
     if not path.exists():
         raise InputError(f"{where}: cannot be read (it has no config.json); {_REMEDY}")
     value = read_json(path)
     if not isinstance(value, dict):
         raise InputError(f"{where}: {path} is no configuration of a network")
-    if (folder / "adapter_config.json").exists():  # it may name another network to be fetched
+    if (folder / "adapter_config.json").exists():  # the adapter may refer to another network to download
         raise InputError(
             f"{where}: holds an adapter (adapter_config.json); give the folder of a whole network"
         )
@@ -190,9 +192,9 @@ def _read_config(source: str, folder: Path, allowed: tuple[str, ...]) -> Any:
 
 
 def _load_weights(kind: Any, source: str, folder: Path, config: Any) -> Any:
-    """Loads a network in fp32; one that finds hardly any of its weights in the source is of another kind."""
+    """Loads a network in fp32, and checks that at least half of its weights are in the source."""
     with warnings.catch_warnings(), drawing_on_stderr():
-        warnings.simplefilter("ignore")  # heads that a backbone does not use
+        warnings.simplefilter("ignore")  # warnings about unused heads
         try:
             model, report = kind.from_pretrained(
                 folder,
@@ -204,7 +206,7 @@ def _load_weights(kind: Any, source: str, folder: Path, config: Any) -> Any:
                 use_safetensors=None if source in _PUBLISHED.values() else True,
                 weights_only=True,
             )
-        except Exception as error:  # hub, files and tensors fail in many ways; all mean the same
+        except Exception as error:  # hub, files and tensors raise many kinds of exceptions
             raise InputError(f"backbone {source}: cannot be read ({first_line(error)}); {_REMEDY}") from error
     missing, total = len(report["missing_keys"]), len(model.state_dict())
     if 2 * missing > total:
