@@ -18,20 +18,20 @@ DOMAINS = ("source", "mixed", "target")
 SOURCE, MIXED, TARGET = range(3)
 
 AdversaryInput = Literal["latents", "features", "probabilities", "self_information"]
-"""What a discriminator sees: ẑ₀, the denoiser's last features, or the class maps of output-space methods."""
+"""Input of a discriminator: ẑ₀, the denoiser's last features, or the class maps of output-space methods."""
 
-# From this share of correct patches on the discriminator counts as winning, and the adversarial loss is relieved.
+# At or above this accuracy the discriminator counts as winning, and the weight of the adversarial loss is reduced.
 _WINNING = 0.9
 
 
 def maps_to_size(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Interpolates maps of a network to the image that they belong to, in pixels or at some stride of it.
+    """Interpolates a network's maps to the size of their image, in pixels or at a finer stride.
 
-    A cell is a square of 2, 4, 8, … new ones. Cells that reach beyond the image are cut, not squeezed into it.
+    The factor is a power of two. Cells that extend beyond the image are cropped, not squeezed into the image.
 
     Args:
-        maps: b c h w, at the stride's size, rounded up.
-        size: height and width that are wanted.
+        maps: Maps of shape (b, c, h, w), where h and w are the image size divided by the stride, rounded up.
+        size: Height and width of the result.
     """
     cells = maps.shape[2:]
     ratios = [-(-side // count) for side, count in zip(size, cells, strict=True)]
@@ -47,16 +47,17 @@ def segmentation_loss(
     labels: Int[Tensor, "b h2 w2"],
     weights: Float[Tensor, "b h2 w2"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy, averaged over the pixels that have a label, each times its weight.
+    """Returns the weighted cross-entropy, divided by the number of labeled pixels.
 
-    Logits are brought to stride 2 where they are coarser, and compared with one label of every 2×2 block, at a phase
-    drawn for each call: a quarter of the work of full resolution, without a half-pixel shift. Weights scale the loss
-    and are not normalized away, so that an unsure teacher teaches less (Tranheden et al. 2021, DACS).
+    Logits coarser than stride 2 are interpolated to stride 2. They are compared with one label of every 2×2 block. Its
+    position in the block is drawn for each call. This costs a quarter of the work at full resolution and avoids a
+    half-pixel shift. The sum of the weights does not normalize the loss, so low weights reduce the loss (Tranheden et
+    al. 2021, DACS).
 
     Args:
-        logits: at stride s.
-        labels: at full resolution, 255 = ignore.
-        weights: in [0, 1], at full resolution; None means 1.
+        logits: Logits at some stride.
+        labels: Label maps at full resolution, 255 = ignore.
+        weights: Pixel weights in [0, 1] at full resolution. ``None`` means 1.
     """
     height, width = labels.shape[-2:]
     half = (-(-height // 2), -(-width // 2))
@@ -83,16 +84,16 @@ def denoising_loss(
     weights: Float[Tensor, "b h2 w2"] | None = None,
     stride: int = 8,
 ) -> Float[Tensor, ""]:
-    """Mean squared error between predicted and true latent (the true one carries no gradient).
+    """Returns the mean squared error between predicted and true latents, without gradient for the true latents.
 
-    With weights it is the mean over the pixels of a pixel's weight times the error of its cell; cells that reach
-    beyond the image count by the pixels that they have.
+    With weights, the error of a pixel is the error of its cell, and the loss is the mean over pixels of weight times
+    error. A cell that extends beyond the image therefore counts by its number of pixels inside the image.
 
     Args:
-        denoised: predicted z_0.
-        clean: z_0.
-        weights: of the pixels; None means 1 for all cells.
-        stride: side of a latent cell in pixels.
+        denoised: Predicted latents z_0.
+        clean: True latents z_0.
+        weights: Pixel weights. ``None`` means 1 for all cells.
+        stride: Side of a latent cell in pixels.
     """
     errors = (denoised.float() - clean.detach().float()).square().mean(dim=1)
     if weights is None:
@@ -105,14 +106,14 @@ def denoising_loss(
 
 @dataclass(frozen=True)
 class SupervisedLoss:
-    """Equation 8: segmentation, and with their weights denoising and reconstruction."""
+    """Weighted sum of segmentation, denoising and reconstruction losses (equation 8)."""
 
     denoising_weight: float = 0.5
     reconstruction_weight: float = 0.5
 
     @property
     def needs_label_coder(self) -> bool:
-        """Whether the training pass has to encode labels; without, this is plain cross-entropy."""
+        """Whether the training pass has to encode labels. If not, the loss is plain cross-entropy."""
         return self.denoising_weight > 0 or self.reconstruction_weight > 0
 
     def __call__(
@@ -126,20 +127,21 @@ class SupervisedLoss:
         """Computes the losses of some rows of a training pass.
 
         Args:
-            output: of the pass.
-            labels: of those rows.
-            rows: which of the labeled images.
-            domain: for names.
-            weights: of the pixels, in [0, 1].
+            output: Output of the training pass.
+            labels: Label maps of these rows.
+            rows: Rows of the labeled images.
+            domain: Name of the domain, a suffix of the names of the losses.
+            weights: Pixel weights in [0, 1].
 
         Returns:
-            The weighted terms and the unweighted figures to log, by name.
+            The weighted loss terms and the unweighted metrics, both by name.
         """
         raw = {"seg": segmentation_loss(output.logits[rows], labels, weights)}
         shares = {"seg": 1.0, "denoising": self.denoising_weight}
         shares["reconstruction"] = self.reconstruction_weight
         if output.clean is not None and output.reconstruction is not None:
-            # What has no label is no goal: its latent would be that of no class at all, which no answer can be.
+            # Pixels without a label are excluded. Their latent would encode "no class", which no prediction can
+            # produce.
             counted = (labels != IGNORE).float() if weights is None else weights * (labels != IGNORE)
             raw["denoising"] = denoising_loss(output.denoised[rows], output.clean[rows], counted)
             if len(output.reconstruction[rows]):
@@ -149,7 +151,10 @@ class SupervisedLoss:
 
 
 def domain_loss(logits: Float[Tensor, "b n h w"], counts: Sequence[int]) -> Float[Tensor, ""]:
-    """Cross-entropy of the domain classifier; ``counts`` has the images of each domain, in the order of the rows."""
+    """Returns the cross-entropy of the domain classifier.
+
+    ``counts`` gives the number of images of each domain, in the order of the rows.
+    """
     return F.cross_entropy(logits, _domains_of_patches(logits, counts))
 
 
@@ -160,12 +165,12 @@ def _domains_of_patches(logits: Tensor, counts: Sequence[int]) -> Int[Tensor, "b
 
 @dataclass
 class DomainMaps:
-    """What the discriminator sees: latents, features or class maps of source, mixed and target images, in this order.
+    """Input of the discriminator: latents, features or class maps of source, mixed and target images, in this order.
 
     Attributes:
-        maps: of all images.
-        times: diffusion time of each image.
-        counts: images of each domain.
+        maps: Maps of all images.
+        times: Diffusion time of each image.
+        counts: Number of images of each domain.
     """
 
     maps: Float[Tensor, "n c h w"]
@@ -175,15 +180,15 @@ class DomainMaps:
 
 @dataclass(frozen=True)
 class Adversary:
-    """Equations 9 and 10.
+    """Adversarial loss of the segmenter (equation 10) and loss of the discriminator (equation 9).
 
     Attributes:
-        input: what the discriminator sees.
-        weight: of the adversarial loss when fully warmed up.
-        start_step: the first step with an adversary.
-        warmup_steps: over which the weight rises linearly.
-        relieve: lower the weight while the discriminator wins outright.
-        betas: of the discriminator's optimizer; AdaptSegNet and ADVENT have 0.9 and 0.99.
+        input: Kind of the discriminator's input.
+        weight: Weight of the adversarial loss after warm-up.
+        start_step: First step with an adversary.
+        warmup_steps: Number of steps over which the weight rises linearly.
+        relieve: Whether the weight is reduced while the discriminator's accuracy is above 0.9.
+        betas: Betas of the discriminator's Adam optimizer. AdaptSegNet and ADVENT use 0.9 and 0.99.
     """
 
     input: AdversaryInput = "latents"
@@ -194,21 +199,21 @@ class Adversary:
     betas: tuple[float, float] = (0.5, 0.99)
 
     def ramp(self, step: int) -> float:
-        """Share of the weight at a step, in [0, 1]."""
+        """Returns the fraction of the weight at a step, in [0, 1]."""
         return min(1.0, max(0, step - self.start_step + 1) / max(1, self.warmup_steps))
 
     def segmenter_loss(
         self, discriminator: nn.Module, seen: DomainMaps, step: int
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor], DomainMaps]:
-        """Equation 10: the segmenter's loss, weighted; mixed and target images are to pass for source ones.
+        """Returns the weighted adversarial loss, which makes mixed and target maps look like source maps (equation 10).
 
-        Where the discriminator names nine patches in ten correctly (on average over the domains) it has won, and its
-        gradient says little about what to change. From there the weight falls linearly, to 0 at ten in ten.
+        If the discriminator classifies more than nine of ten patches correctly (mean over the domains), its gradient
+        contains little information. The weight then falls linearly with the accuracy, to 0 at ten of ten.
 
         Returns:
-            The loss, figures to log, and ``seen`` without gradient for the discriminator's own step.
+            The loss, metrics, and ``seen`` without gradient for the discriminator's own step.
         """
-        # The weights of the discriminator are trained in a step of their own.
+        # The weights of the discriminator are trained in a separate step.
         discriminator.requires_grad_(False)
         logits = discriminator(seen.maps, seen.times)
         discriminator.requires_grad_(True)
@@ -225,7 +230,7 @@ class Adversary:
     def discriminator_loss(
         self, discriminator: nn.Module, seen: DomainMaps
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Equation 9: the discriminator's loss, and its accuracy on each domain."""
+        """Returns the loss of the discriminator (equation 9), and metrics with its accuracy on each domain."""
         logits = discriminator(seen.maps, seen.times)
         loss = domain_loss(logits, seen.counts)
         logs = {"train/loss_discriminator": loss.detach()}
@@ -235,7 +240,7 @@ class Adversary:
 
 
 def _accuracies(logits: Tensor, counts: Sequence[int]) -> dict[str, Tensor]:
-    """Share of correctly named patches of each domain that is present."""
+    """Returns the fraction of correctly classified patches of each domain that has images."""
     right = logits.argmax(dim=1) == _domains_of_patches(logits, counts)
     of_domains = right.float().mean(dim=(1, 2)).split(list(counts))
     return {name: hits.mean() for name, hits in zip(DOMAINS, of_domains, strict=True) if len(hits)}
@@ -243,13 +248,14 @@ def _accuracies(logits: Tensor, counts: Sequence[int]) -> dict[str, Tensor]:
 
 @dataclass
 class StepResult:
-    """What a method computed for one micro-batch.
+    """Losses and metrics that a method computed for one micro-batch.
 
     Attributes:
-        terms: the segmenter's losses by name, each with its weight; they are summed.
-        logs: figures to log, without gradient.
-        domain_maps: what the discriminator is trained on, without gradient.
-        denoised: the latents that all terms but reconstruction pass through, to measure each term's pull there.
+        terms: Weighted loss terms of the segmenter by name. Their sum is the loss.
+        logs: Metrics by name, without gradient.
+        domain_maps: Training input of the discriminator, without gradient.
+        denoised: Latents on which all terms except reconstruction depend. The gradient norm of each term is measured at
+            these latents.
     """
 
     terms: dict[str, Float[Tensor, ""]]
@@ -259,5 +265,5 @@ class StepResult:
 
     @property
     def loss(self) -> Float[Tensor, ""]:
-        """The sum of the terms."""
+        """Sum of the loss terms."""
         return torch.stack(list(self.terms.values())).sum()

@@ -1,4 +1,4 @@
-"""Changes of images: ClassMix, CutMix, masks, color augmentation, and target colors on source images."""
+"""Image operations: ClassMix, CutMix, masks, color augmentation, and color transfer from target to source images."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from iccld.labels import IGNORE
 
 _MEAN_COLOR = (0.485, 0.456, 0.406)
 _FEWEST = 64
-"""Pixels of a class from which on its colors are known."""
+"""Minimum number of pixels of a class for color statistics."""
 
 
 def class_mix_mask(
     labels: Int[Tensor, "b h w"], *, of_batch: bool = False, ignored: bool = False
 ) -> Bool[Tensor, "b h w"]:
-    """Selects half of the classes of each image (Olsson et al. 2021, ClassMix), rounded up as in the code of DACS.
+    """Selects half of the classes of each image, rounded up as in the code of DACS (Olsson et al. 2021, ClassMix).
 
     Args:
-        labels: source labels.
-        of_batch: draw each image's classes from those of the whole batch, as DAFormer's code does: an image may then
-            give more or less than half of its own.
-        ignored: take the ignored pixels (255) for one class more, as the codes of DACS and DAFormer do; otherwise
-            they are never selected.
+        labels: Source label maps.
+        of_batch: Whether the classes are drawn from those of the whole batch, as in DAFormer's code. More or less than
+            half of an image's own classes may then be selected.
+        ignored: Whether the ignored pixels (255) count as an additional class, as in the code of DACS and DAFormer.
+            ``False`` never selects these pixels.
 
     Returns:
-        True where the source image is to be pasted.
+        Mask that is True where the source image is to be pasted.
     """
-    # The classes are not listed, since reading their number would synchronize the GPU.
+    # No list of classes is built, since reading its length would synchronize the GPU.
     flat = labels.flatten(1).long()
     present = torch.zeros(len(labels), IGNORE + 1, dtype=torch.bool, device=labels.device)
     present.scatter_(1, flat, torch.ones_like(flat, dtype=torch.bool))
@@ -48,10 +48,10 @@ def class_mix_mask(
 def color_jitter(
     images: Float[Tensor, "b 3 h w"], strength: float = 0.4, probability: float = 0.8
 ) -> Float[Tensor, "b 3 h w"]:
-    """Changes brightness, contrast, saturation, color balance and hue of each image with a probability.
+    """Changes brightness, contrast, saturation, color balance and hue of images, each image with a given probability.
 
-    Factors are drawn from [1 − strength, 1 + strength], channel gains from a quarter of that range; hues turn by up to
-    that share of a quarter turn either way.
+    The factors are drawn from [1 − strength, 1 + strength], and the channel gains from [1 − strength / 4, 1 + strength
+    / 4]. Hues are rotated by up to ± strength times a quarter turn.
     """
     b = len(images)
 
@@ -70,7 +70,7 @@ def color_jitter(
 
 
 def _turn_hue(images: Tensor, angles: Tensor) -> Tensor:
-    """Turns colors about the gray axis (Rodrigues' formula for the axis (1, 1, 1) / √3)."""
+    """Rotates colors about the gray axis (Rodrigues' formula for the axis (1, 1, 1) / √3)."""
     cosine, sine = angles.cos().view(-1, 1, 1), angles.sin().view(-1, 1, 1)
     eye = torch.eye(3, device=images.device)
     axis = eye.roll(-1, dims=1) - eye.roll(1, dims=1)
@@ -81,15 +81,16 @@ def _turn_hue(images: Tensor, angles: Tensor) -> Tensor:
 def hsv_jitter(
     images: Float[Tensor, "b 3 h w"], strength: float = 0.25, probability: float = 0.8
 ) -> Float[Tensor, "b 3 h w"]:
-    """Changes brightness, contrast, saturation and hue as the code of DACS does (kornia's ``ColorJitter``).
+    """Changes brightness, contrast, saturation and hue as in the code of DACS (kornia's ``ColorJitter``).
 
-    Each image is changed in a random order and cut to [0, 1] after each change, with the whole batch or not at all.
+    The changes have a random order for each image, and values are clipped to [0, 1] after each change. Either the whole
+    batch is changed or no image.
 
     Args:
-        images: RGB in [0, 1].
-        strength: s. Brightness changes by up to s, contrast and saturation by factors in [1 − s, 1 + s], hues by up to
-            s of a full turn. DACS has 0.25, DAFormer and MIC have 0.2.
-        probability: that the batch is changed.
+        images: RGB images in [0, 1].
+        strength: Strength s. Brightness changes by up to ± s, contrast and saturation by factors in [1 − s, 1 + s],
+            hues by up to ± s full turns. DACS uses 0.25, DAFormer and MIC use 0.2.
+        probability: Probability that the batch is changed.
     """
     if float(torch.rand(())) >= probability:
         return images
@@ -109,11 +110,11 @@ def hsv_jitter(
 
 
 def _change_hsv(image: Float[Tensor, "3 h w"], saturation: float, turns: float) -> Float[Tensor, "3 h w"]:
-    """Multiplies the saturation of HSV and turns the hue, in full turns."""
+    """Multiplies the HSV saturation by a factor and rotates the hue by a number of full turns."""
     value, largest = image.max(dim=0)
     spread = value - image.amin(dim=0)
     red, green, blue = image
-    # The hue in sixths of a turn; that of gray plays no part.
+    # The hue is in sixths of a turn. The hue of gray pixels has no effect.
     sides = torch.stack([green - blue, blue - red, red - green]) / spread.clamp_min(1e-12)
     sixths = sides.gather(0, largest[None])[0] + 2 * largest + 6 * turns
     saturated = (spread / value.clamp_min(1e-12) * saturation).clamp(0, 1)
@@ -124,9 +125,10 @@ def _change_hsv(image: Float[Tensor, "3 h w"], saturation: float, turns: float) 
 def gaussian_blur(
     images: Float[Tensor, "b 3 h w"], max_sigma: float = 1.15, probability: float = 0.5
 ) -> Float[Tensor, "b 3 h w"]:
-    """Blurs each image with a random standard deviation in [0.15, max_sigma] pixels, or leaves the batch alone.
+    """Blurs all images of the batch with a given probability, each with a random standard deviation.
 
-    Range, probability and mirrored border are those of DACS (Tranheden et al. 2021); the kernel ends at six deviations.
+    The standard deviation is in [0.15, max_sigma] pixels. Range, probability and mirrored border are those of DACS
+    (Tranheden et al. 2021). The kernel is cut at six ``max_sigma``.
     """
     if float(torch.rand(())) >= probability:
         return images
@@ -148,11 +150,11 @@ def gaussian_blur(
 
 
 def cut_mix_mask(labels: Int[Tensor, "b h w"]) -> Bool[Tensor, "b h w"]:
-    """Selects a rectangle of half of each image's area, of random shape and place (French et al. 2020, CutMix)."""
+    """Selects a rectangle of half of each image's area, with random shape and position (French et al. 2020, CutMix)."""
     b, height, width = labels.shape
     mask = torch.zeros(b, height, width, dtype=torch.bool, device=labels.device)
     for index in range(b):
-        tall = float(torch.exp(torch.rand(()) * math.log(0.5)))  # share of the height, in [0.5, 1]
+        tall = float(torch.exp(torch.rand(()) * math.log(0.5)))  # fraction of the height, in [0.5, 1]
         h, w = round(tall * height), round(0.5 / tall * width)
         top = int(torch.randint(0, height - h + 1, ()))
         left = int(torch.randint(0, width - w + 1, ()))
@@ -161,12 +163,14 @@ def cut_mix_mask(labels: Int[Tensor, "b h w"]) -> Bool[Tensor, "b h w"]:
 
 
 def mask_patches(images: Float[Tensor, "b 3 h w"], patch: int, ratio: float) -> Float[Tensor, "b 3 h w"]:
-    """Hides squares of a grid at random (Hoyer et al. 2023, MIC) behind ImageNet's mean color, 0 to the networks.
+    """Hides random squares of a grid (Hoyer et al. 2023, MIC).
+
+    Hidden pixels get ImageNet's mean color, which is 0 after ImageNet normalization.
 
     Args:
-        images: RGB in [0, 1].
-        patch: side of the squares in pixels; the nearest whole number of them is stretched over each side.
-        ratio: probability of each square to be hidden, in [0, 1].
+        images: RGB images in [0, 1].
+        patch: Side of the squares in pixels. The squares are stretched so that a whole number of them covers each side.
+        ratio: Probability that a square is hidden, in [0, 1].
     """
     b, _, height, width = images.shape
     rows, columns = (max(1, round(side / patch)) for side in (height, width))
@@ -185,23 +189,24 @@ def transfer_color(
     valid: Bool[Tensor, "b h w"] | None = None,
     styles_valid: Bool[Tensor, "b h w"] | None = None,
 ) -> Float[Tensor, "b 3 h w"]:
-    """Gives images the color statistics of others, to a random degree.
+    """Moves the color statistics of images towards those of style images, to a random degree.
 
-    Mean and covariance of the colors move towards those of the style image by the linear Monge-Kantorovich map
-    (Pitié & Kokaram 2007), by a share drawn from [0.5, 1] for each image.
+    Mean and covariance of the colors change by the linear Monge-Kantorovich map (Pitié & Kokaram 2007). The degree is
+    drawn from [0.5, 1] for each image.
 
     Args:
-        images: RGB in [0, 1].
-        styles: images whose colors are taken, one for each image.
-        probability: that an image is changed at all.
-        valid: the pixels that are changed and whose colors count (no padding); all if None.
-        styles_valid: the pixels of the styles whose colors count. An image or a style without any changes nothing.
+        images: RGB images in [0, 1].
+        styles: Images with the new colors, one per image.
+        probability: Probability that an image is changed.
+        valid: Mask of the pixels (no padding) that are changed and used for statistics. ``None`` means all.
+        styles_valid: Mask of the style pixels that are used for statistics. ``None`` means all. If an image or its
+            style has no such pixel, the image is not changed.
     """
     everywhere = torch.ones_like(images[:, 0], dtype=torch.bool)
     valid = everywhere if valid is None else valid
     styles_valid = everywhere if styles_valid is None else styles_valid
     share = _draw_share(len(images), probability, images.device)
-    # A floor of about one gray level keeps images of a single color from being blown up.
+    # A floor of about one gray level limits the contrast gain of images with a single color.
     return _transfer(images, valid[:, None], styles, styles_valid[:, None], share, fewest=1, floor=2e-5)
 
 
@@ -213,22 +218,24 @@ def transfer_class_color(
     num_classes: int,
     probability: float = 1.0,
 ) -> Float[Tensor, "b 3 h w"]:
-    """Gives every class of an image the color statistics of that class in another image, to a random degree.
+    """Moves the color statistics of every class of an image towards those of the same class in a style image.
 
-    ``transfer_color`` mixes the colors of all classes. Classes of fewer than 64 pixels in either image keep theirs.
+    The degree is random. In contrast, ``transfer_color`` uses the statistics of all classes together. A class with
+    fewer than 64 pixels in either image is not changed.
 
     Args:
-        images: RGB in [0, 1].
-        labels: their classes; from ``num_classes`` on (255 = ignore), pixels are not changed.
-        styles: images whose colors are taken, one for each image.
-        style_labels: theirs; pixels from ``num_classes`` on do not count.
-        num_classes: k.
-        probability: that an image is changed at all.
+        images: RGB images in [0, 1].
+        labels: Label maps of ``images``. Pixels with labels ≥ ``num_classes`` (255 = ignore) are not changed.
+        styles: Images with the new colors, one per image.
+        style_labels: Label maps of ``styles``. Pixels with labels ≥ ``num_classes`` are not used.
+        num_classes: Number k of classes.
+        probability: Probability that an image is changed.
     """
     classes = torch.arange(num_classes, device=images.device).view(1, -1, 1, 1)
     share = _draw_share(len(images), probability, images.device)
     masks, style_masks = labels[:, None] == classes, style_labels[:, None] == classes
-    # Within a class colors differ little: a higher floor, of eight gray levels, keeps noise from being made contrast.
+    # Colors within a class differ little. A higher floor, of eight gray levels, avoids that noise is amplified to
+    # contrast.
     return _transfer(images, masks, styles, style_masks, share, fewest=_FEWEST, floor=1e-3)
 
 
@@ -246,7 +253,7 @@ def _transfer(
     fewest: int,
     floor: float,
 ) -> Float[Tensor, "b 3 h w"]:
-    """Moves the colors of each of r disjoint regions towards those of the same region of the style."""
+    """Moves the colors of each of r disjoint regions towards those of the same region of the style image."""
     enough = (masks.sum(dim=(2, 3)) >= fewest) & (style_masks.sum(dim=(2, 3)) >= fewest)
     shares = share.view(-1, 1, 1, 1) * enough[..., None, None]
     with torch.autocast(images.device.type, enabled=False):
@@ -269,11 +276,11 @@ def _transfer(
 
 
 def _color_statistics(images: Tensor, masks: Tensor, floor: float) -> tuple[Tensor, Tensor]:
-    """Mean (b r 3) and covariance (b r 3 3) of the colors of each region."""
+    """Returns mean (b r 3) and covariance (b r 3 3) of the colors of each region."""
     pixels, counted = images.float().flatten(2), masks.flatten(2).float()
     num = counted.sum(dim=2)[..., None].clamp_min(1)
     mean = counted @ pixels.mT / num
-    # Centered by the image's mean, so that the difference of large squares is not taken.
+    # Centering by the image's mean avoids cancellation between large squares.
     around = pixels.mean(dim=2, keepdim=True)
     squares = ((pixels - around)[:, :, None] * (pixels - around)[:, None]).flatten(1, 2)
     second = (counted @ squares.mT / num).unflatten(2, (3, 3))
@@ -283,7 +290,7 @@ def _color_statistics(images: Tensor, masks: Tensor, floor: float) -> tuple[Tens
 
 
 def _root(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Square root and its inverse of symmetric positive matrices."""
+    """Returns the square root of symmetric positive definite matrices, and its inverse."""
     values, vectors = torch.linalg.eigh(matrices)
     roots = values.clamp_min(1e-12).sqrt()[..., None, :]
     return (vectors * roots) @ vectors.mT, (vectors / roots) @ vectors.mT

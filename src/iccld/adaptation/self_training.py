@@ -26,25 +26,27 @@ from iccld.models.networks import TrainingOutput
 Mixing = Literal["classmix", "cutmix", "none"]
 
 Code = Literal["iccld", "dacs", "daformer"]
-"""Whose ClassMix and color augmentation: ours (classes of each image, ``color_jitter``), those of the published code
-of DACS (ignored pixels as one class more, ``hsv_jitter``), or of DAFormer's (the same, classes of the batch)."""
+"""Variant of ClassMix and color augmentation.  ``iccld``: classes of each image, ``color_jitter``. ``dacs``: as in the
+published code of DACS, with ignored pixels as an additional class and ``hsv_jitter``. ``daformer``: as in DAFormer's
+code, which is like ``dacs`` but with the classes of the batch."""
 
 Weighting = Literal["class", "batch"]
 
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """Turns the teacher's probabilities into labels and weights.
+    """Conversion of the teacher's probabilities to labels and pixel weights.
 
     Attributes:
-        weighting: ``class``: the most confident share of each class's pixels in the batch has weight 1 (class-balanced
-            self-training, Zou et al. 2018), times the class's mean confidence to the power ``trust``. ``batch``: every
-            valid pixel has as weight the share of the batch's pixels, invalid ones included, from the threshold on, as
-            DACS (Tranheden et al. 2021) and DAFormer compute it.
-        threshold: confidence, for ``batch``.
-        keep: share of a class's pixels, for ``class``; rare classes, of which the teacher is less confident, keep as
-            large a share as the road.
-        trust: power of a class's mean confidence, for ``class``.
+        weighting: Rule for the weights. With ``class``, the most confident fraction ``keep`` of each class's pixels in
+            the batch has weight 1 (class-balanced self-training, Zou et al. 2018), times the class's mean confidence to
+            the power ``trust``. With ``batch``, the weight of every valid pixel is the fraction of the batch's pixels,
+            including invalid pixels, with confidence at or above ``threshold``, as in DACS (Tranheden et al. 2021) and
+            DAFormer.
+        threshold: Confidence threshold for ``batch``.
+        keep: Fraction of each class's pixels for ``class``. Rare classes, with lower confidence, keep the same fraction
+            as frequent classes.
+        trust: Exponent of a class's mean confidence for ``class``.
     """
 
     weighting: Weighting = "class"
@@ -58,8 +60,9 @@ class PseudoLabels:
         """Labels every pixel with its most probable class.
 
         Args:
-            probabilities: the teacher's, at the resolution wanted.
-            valid: pixels that may get a pseudo-label; the others (padding, the ego vehicle, borders) have weight 0.
+            probabilities: Class probabilities of the teacher at the resolution of the result.
+            valid: Mask of the pixels that may get a pseudo-label. All other pixels (padding, ego vehicle, borders) have
+                weight 0.
 
         Returns:
             Labels, and weights in [0, 1].
@@ -70,11 +73,12 @@ class PseudoLabels:
         return labels, self._by_class(confidence, labels, valid, probabilities.shape[1])
 
     def _by_class(self, confidence: Tensor, labels: Tensor, valid: Tensor, num_classes: int) -> Tensor:
-        # All classes at once: reading their sizes would synchronize the GPU. Invalid pixels are one more class.
+        # All classes are processed at once, since reading their sizes would synchronize the GPU. Invalid pixels form an
+        # additional class.
         classes = torch.where(valid, labels, num_classes).flatten()
         sure = confidence.flatten()
-        # Sort by class, then by confidence. Ties are in random order: a saturated teacher's pixels would otherwise be
-        # kept from the top of the image down.
+        # Sorted by class, then by confidence. Ties are in random order. With a saturated teacher, pixels at the top of
+        # the image would otherwise be preferred.
         order = torch.randperm(len(sure), device=sure.device)
         order = order[sure[order].argsort(descending=True, stable=True)]
         order = order[classes[order].argsort(stable=True)]
@@ -92,7 +96,10 @@ class PseudoLabels:
 
 @dataclass
 class LabeledImages:
-    """Images (RGB in [0, 1]) of a domain, which names the losses, with labels (255 = ignore) and weights of pixels."""
+    """Images with labels and pixel weights from one domain, whose name becomes part of the names of the losses.
+
+    Images are RGB in [0, 1]. The label 255 means ignore.
+    """
 
     domain: str
     images: Float[Tensor, "b 3 h w"]
@@ -102,18 +109,18 @@ class LabeledImages:
 
 @dataclass(frozen=True)
 class SelfTraining:
-    """The EMA teacher labels target images; the student learns them mixed or masked, with augmented colors.
+    """Self-training with pseudo-labels of the EMA teacher on mixed or masked target images with augmented colors.
 
     Attributes:
-        start_step: steps on source alone before; earlier pseudo-labels lack the rare classes.
-        teacher_steps: sampling steps of the teacher.
-        teacher_draws: noise draws of the teacher, whose probabilities are averaged.
-        pseudo_labels: how probabilities become labels and weights.
-        mixing: how source images are pasted on target images.
-        code: whose ClassMix and color augmentation.
-        jitter: strength of the color augmentation of mixed and masked images.
-        mask_patch: side of the squares hidden from masked images, in pixels.
-        mask_ratio: share of them that is hidden.
+        start_step: Number of steps on source images alone before. Earlier pseudo-labels lack the rare classes.
+        teacher_steps: Number of sampling steps of the teacher.
+        teacher_draws: Number of noise draws of the teacher, whose probabilities are averaged.
+        pseudo_labels: Conversion of probabilities to labels and weights.
+        mixing: Method by which source images are pasted on target images.
+        code: Variant of ClassMix and color augmentation.
+        jitter: Strength of the color augmentation of mixed and masked images.
+        mask_patch: Side of the hidden squares in masked images, in pixels.
+        mask_ratio: Fraction of the squares that is hidden.
     """
 
     start_step: int = 300
@@ -128,7 +135,7 @@ class SelfTraining:
 
     @torch.no_grad()
     def label_target(self, teacher: ICCLD, batch: Batch) -> LabeledImages:
-        """Pseudo-labels of the target images, by the teacher."""
+        """Returns the target images with pseudo-labels of the teacher."""
         images, valid = batch.target_images, batch.target_valid
         assert images is not None
         assert valid is not None
@@ -154,7 +161,7 @@ class SelfTraining:
         return LabeledImages("mixed", images, labels, pseudo_labeled.weights.masked_fill(mask, 1.0))
 
     def mask(self, pseudo_labeled: LabeledImages) -> LabeledImages:
-        """Hides squares of the target images: the student has to label them from context (Hoyer et al. 2023)."""
+        """Hides squares of the target images, which the student has to label from context (Hoyer et al. 2023)."""
         images = mask_patches(self._augment(pseudo_labeled.images), self.mask_patch, self.mask_ratio)
         return LabeledImages("masked", images, pseudo_labeled.labels, pseudo_labeled.weights)
 
@@ -166,7 +173,10 @@ class SelfTraining:
 def supervised_terms(
     supervised: SupervisedLoss, output: TrainingOutput, branches: Sequence[LabeledImages]
 ) -> tuple[dict[str, Float[Tensor, ""]], dict[str, Tensor]]:
-    """Equation 8 for every branch; the branches are the rows of one forward pass, in this order."""
+    """Returns the losses (equation 8) and metrics of every branch.
+
+    The branches are consecutive rows of one forward pass, in the given order.
+    """
     terms: dict[str, Tensor] = {}
     logs: dict[str, Tensor] = {}
     first = 0
