@@ -26,7 +26,7 @@ from iccld.models.networks import TrainingOutput
 Mixing = Literal["classmix", "cutmix", "none"]
 
 Code = Literal["iccld", "dacs", "daformer"]
-"""Variant of ClassMix and color augmentation.  ``iccld``: classes of each image, ``color_jitter``. ``dacs``: as in the
+"""Variant of ClassMix and color augmentation. ``iccld``: classes of each image, ``color_jitter``. ``dacs``: as in the
 published code of DACS, with ignored pixels as an additional class and ``hsv_jitter``. ``daformer``: as in DAFormer's
 code, which is like ``dacs`` but with the classes of the batch."""
 

@@ -1,1 +1,1 @@
-"""Training: one loop for all methods, exact checkpoints, tracking."""
+"""Training: one loop for all methods, exact checkpoints, and tracking of metrics."""

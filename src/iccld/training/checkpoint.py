@@ -1,4 +1,7 @@
-"""Checkpoints: one atomic safetensors file each, rotated; a damaged newest one falls back to the one before."""
+"""Checkpoints as safetensors files that are written atomically, with only the newest files kept.
+
+If the newest checkpoint is damaged, the one before it is loaded.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ _HEADER = "iccld"
 
 
 class Checkpoint(NamedTuple):
-    """The state of a run after ``step`` steps: tensors of all networks and optimizers by flat names."""
+    """State of a run after ``step`` steps: tensors of all networks and optimizers, by flat names."""
 
     step: int
     tensors: dict[str, Tensor]
@@ -30,18 +33,19 @@ class Checkpoint(NamedTuple):
 
 @dataclass(frozen=True)
 class _Header:
-    """The JSON in the header of the file."""
+    """JSON content of the file's header."""
 
     step: Annotated[int, Range(0, 10**12)]
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
-    """Writes a checkpoint atomically, then removes all but the newest ``keep``.
+    """Writes a checkpoint atomically, then removes all checkpoints but the newest ``keep``.
 
     Raises:
-        InputError: the disk is full or the folder cannot be written; older checkpoints stay.
+        InputError: The disk is full or the folder is not writable. Older checkpoints are not removed.
     """
-    # One entry: safetensors writes several in random order, and equal runs would differ in their bytes.
+    # The header has a single entry, because safetensors writes several entries in random order. Files of equal runs
+    # would then differ in their bytes.
     header = {_HEADER: json.dumps({"step": checkpoint.step})}
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in checkpoint.tensors.items()}
     path = folder / f"step-{checkpoint.step:08d}.safetensors"
@@ -52,7 +56,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
-    """Reads the newest checkpoint that is whole; warns on stderr of every damaged one it passes over."""
+    """Returns the newest checkpoint that is not damaged, or ``None`` if there is no such checkpoint.
+
+    Every damaged checkpoint is skipped with a warning on stderr.
+    """
     for path in sorted(folder.glob(PATTERN), reverse=True):
         try:
             check_header(path)
@@ -70,7 +77,7 @@ Part = nn.Module | torch.optim.Optimizer
 
 
 def pack(parts: Mapping[str, Part]) -> dict[str, Tensor]:
-    """Gives flat tensors of networks (parameters and buffers) and optimizers (their state, without settings)."""
+    """Returns networks (parameters and buffers) and optimizers (state without settings) as tensors with flat names."""
     packed: dict[str, Tensor] = {}
     for name, part in parts.items():
         if isinstance(part, nn.Module):
@@ -84,10 +91,10 @@ def pack(parts: Mapping[str, Part]) -> dict[str, Tensor]:
 
 
 def unpack(parts: Mapping[str, Part], tensors: Mapping[str, Tensor]) -> None:
-    """Loads what ``pack`` gave, strictly.
+    """Loads tensors from ``pack`` into networks and optimizers, strictly.
 
     Raises:
-        RuntimeError, ValueError, KeyError: the tensors are not those of these parts.
+        RuntimeError, ValueError, KeyError: The tensors do not fit these networks and optimizers.
     """
     for name, part in parts.items():
         own = {k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")}

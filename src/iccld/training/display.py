@@ -1,4 +1,4 @@
-"""What the terminal shows of a run, with the time that is left."""
+"""Terminal output of a run: progress, metrics and the remaining time."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import SupportsFloat
 from iccld.progress import format_seconds, is_live, training_bar
 
 _WINDOW = 20
-"""Steps whose pace counts."""
+"""Number of last steps from which the pace is computed."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What a step before (``early``) and after (``late``) step ``change`` and an evaluation take, in seconds."""
+    """Seconds per step before (``early``) and from (``late``) step ``change``, and seconds per evaluation."""
 
     early: float = 1.0
     late: float = 1.0
@@ -28,13 +28,22 @@ class Costs:
     evaluation: float = 0.0
 
     def of_steps(self, start: int, end: int) -> float:
-        """Seconds of the steps from ``start`` to before ``end``."""
+        """Returns the seconds of the steps from ``start`` (included) to ``end`` (excluded)."""
         early = max(0, min(end, self.change) - start)
         return early * self.early + (end - start - early) * self.late
 
 
 class Outlook:
-    """The time left: the costs of steps and evaluations to come, the former scaled by the pace of the last steps."""
+    """Estimate of the remaining time: the expected costs of the remaining steps and evaluations.
+
+    The costs of steps are scaled by the pace of the last steps.
+
+    Args:
+        costs: Expected costs in seconds.
+        start: Step at which the run starts or resumes.
+        end: Step at which the run ends.
+        evaluations: Number of evaluations up to the end.
+    """
 
     def __init__(self, costs: Costs, start: int, end: int, *, evaluations: int = 0) -> None:
         self.costs, self.start, self.end, self.evaluations = costs, start, end, evaluations
@@ -43,38 +52,40 @@ class Outlook:
         self._recent: deque[tuple[float, float]] = deque(maxlen=_WINDOW)  # seconds, expected seconds
 
     def advance(self, seconds: float) -> None:
-        """Notes that a step took so long; evaluations and checkpoints are not counted."""
+        """Records the duration of a step in seconds, without evaluations and checkpoints."""
         if self._step == self.start + 1:
-            self._recent.clear()  # the first step prepared kernels and loaders
+            self._recent.clear()  # the first step includes preparation of kernels and loaders
         self._recent.append((seconds, self.costs.of_steps(self._step, self._step + 1)))
         self._step += 1
 
     def evaluated(self, seconds: float) -> None:
-        """Notes that an evaluation took so long."""
+        """Records the duration of an evaluation in seconds."""
         self.evaluation_seconds, self.evaluations = seconds, max(0, self.evaluations - 1)
 
     @property
     def seconds_per_step(self) -> float:
-        """Mean of the last steps."""
+        """Mean duration of the last steps in seconds."""
         return sum(seconds for seconds, _ in self._recent) / max(1, len(self._recent))
 
     def seconds_left(self) -> float:
-        """Estimates the rest of the run."""
+        """Returns the estimated remaining time of the run in seconds."""
         spent, expected = (sum(values) for values in zip((0.0, 0.0), *self._recent, strict=True))
         steps = self.costs.of_steps(self._step, self.end) * (spent / expected if expected else 1.0)
         return steps + self.evaluations * self.evaluation_seconds
 
 
 class TrainingDisplay:
-    """Shows steps, speed, loss, mIoU and time left: a bar in a terminal, a plain line now and then elsewhere.
+    """Display of steps, speed, loss, mIoU and remaining time on stderr.
+
+    In a terminal, the display is a progress bar. Otherwise, it prints a plain line at intervals.
 
     Args:
-        title: of the run.
-        outlook: where it begins and ends, and what it takes.
-        enabled: False shows nothing, as on all ranks but the first.
+        title: Title of the run.
+        outlook: Estimate of the remaining time, with the first and the last step.
+        enabled: Whether anything is shown. ``False`` is for all ranks except the first.
 
     Attributes:
-        miou: the last one measured, in percent, once there is one.
+        miou: Last evaluated mIoU in percent, or ``None`` before the first evaluation.
     """
 
     miou: float | None = None
@@ -102,7 +113,7 @@ class TrainingDisplay:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Says, in a terminal, what is done between the steps, which do not take that time."""
+        """Shows the name of work between steps in a terminal, and excludes its duration from the time of the steps."""
         self._draw(name)
         begun = time.monotonic()
         yield
@@ -113,12 +124,12 @@ class TrainingDisplay:
         self._draw()
 
     def show(self, step: int, figures: Mapping[str, SupportsFloat]) -> None:
-        """Reports that ``step`` steps are done; figures are read only when a line is written."""
+        """Shows that ``step`` steps are finished. Metrics are read from the device only if output is written."""
         now = time.monotonic()
         self.outlook.advance(now - self._last_step)
         self._step, self._last_step = step, now
         left = self.outlook.seconds_left()
-        # The first line comes early, if the run is long enough for anybody to wait for it.
+        # The first line is printed early, if the rest of the run is longer than the interval.
         due = step == self.outlook.end or now - self._last_shown >= self._interval
         if not self.enabled or not (due or (step == self._first_line and left > self._interval)):
             return

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the step in hand is finished and saved; a second signal, a second later, stops at once."""
+"""Ctrl-C and SIGTERM: the first signal ends the run after the current step, a second signal ends it immediately."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from typing import Any
 
 from iccld.exits import interruption_by
 
-# Linux repeats the signal that a process has asked for at the death of its parent for every thread of the parent, and
-# Ctrl-C reaches ranks from the terminal and once more from their launcher.
+# One event can cause several signals. Linux sends the parent-death signal once for every thread of the parent, and
+# Ctrl-C reaches ranks from the terminal and again from their launcher. All signals within this time are one event.
 _ONE_EVENT_SECONDS = 1.0
 
 
 class Interruption:
-    """A context in which the first SIGINT or SIGTERM is only noted, and one a second later raises KeyboardInterrupt.
+    """Context in which the first SIGINT or SIGTERM is only recorded.
 
-    Outside of the main thread, which alone may set handlers, it notes nothing.
+    A signal more than a second later raises ``KeyboardInterrupt``. Only the main thread can set signal handlers, so in
+    other threads no signal is recorded.
 
     Attributes:
-        signal: the first one that came; 0 before.
+        signal: Number of the first signal, or 0 before any signal.
     """
 
     def __init__(self) -> None:
@@ -33,12 +34,12 @@ class Interruption:
         self._previous: dict[int, Any] = {}
 
     def has_come(self) -> bool:
-        """Whether a signal came."""
+        """Returns whether a signal was received."""
         return self.signal != 0
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
-        """Makes the first signal raise too, for a wait that may never end otherwise."""
+        """Makes already the first signal raise ``KeyboardInterrupt``, for waits that might never end."""
         self._raises = True
         try:
             if self.signal:

@@ -1,4 +1,4 @@
-"""The training loop: one for all methods. It owns steps, evaluations, checkpoints and signals."""
+"""The training loop of all methods: steps, evaluations, checkpoints and signals."""
 
 from __future__ import annotations
 
@@ -28,43 +28,46 @@ from iccld.training.tracking import RunLog
 from iccld.training.update import Item, Update, rate_factor
 
 MicroBatches = Callable[[int, int], Iterator[dict[str, Any]]]
-"""(first micro-batch, end) → loader items; the same numbers always give the same items."""
+"""Function of the first micro-batch and the end (excluded) that yields loader items. Equal arguments yield equal
+items."""
 
 Evaluate = Callable[[ICCLD, ICCLD], dict[str, float]]
-"""(teacher, student) → figures."""
+"""Function of teacher and student that returns metrics by name."""
 
 Outcome = Literal["finished", "stopped", "interrupted", "terminated"]
-"""Done; at ``stop_at``; by SIGINT; by SIGTERM."""
+"""End of a run: all steps done, stopped at ``stop_at``, ended by SIGINT, or ended by SIGTERM."""
 
-_FAILED = 1000  # greater than the number of any signal
+_FAILED = 1000  # greater than any signal number
 
 
 class TrainingDivergedError(RunFailedError):
-    """The loss is no longer a finite number."""
+    """Error that a loss or gradient is no longer finite."""
 
 
 @dataclass
 class Loaders:
-    """Sources of micro-batches: labeled ones, and unlabeled target ones where the method uses them."""
+    """Sources of micro-batches: labeled images, and unlabeled target images if the method uses them."""
 
     labeled: MicroBatches
     target: MicroBatches | None
 
 
 class Trainer:
-    """Trains a model by a method and leaves a run folder that the same call resumes, bit-exactly with the same threads.
+    """Training of a model by a method, with results in a run folder.
+
+    The same call resumes the run from this folder, bit-exactly with the same number of threads.
 
     Args:
-        config: the settings of the run.
-        fabric: launched.
-        model: the student; the teacher starts as its copy.
-        discriminator: None where the method has none.
-        method: computes the losses.
-        loaders: give the micro-batches.
-        out: the folder of the run.
-        evaluate: called with teacher and student at the end; None for data without labels.
-        watch: the same at ``eval_every``; ``evaluate`` if None.
-        preset: name for ``config.json``.
+        config: Settings of the run.
+        fabric: Launched Fabric.
+        model: Student. The teacher starts as a copy of the student.
+        discriminator: Discriminator, or ``None`` for methods without one.
+        method: Method that computes the losses.
+        loaders: Sources of micro-batches.
+        out: Folder of the run.
+        evaluate: Evaluation of teacher and student at the end, or ``None`` for data without labels.
+        watch: Evaluation every ``eval_every`` steps. ``None`` means ``evaluate``.
+        preset: Name of the preset in ``config.json``.
     """
 
     def __init__(
@@ -88,10 +91,14 @@ class Trainer:
         self.rehearsal: Rehearsal | None = None
         self.step = self._saved_step = 0
         self._saved_at = time.monotonic()
-        self.pending: dict[str, list[Tensor]] = {}  # figures since the last row of metrics.csv
+        self.pending: dict[str, list[Tensor]] = {}  # metrics since the last row of metrics.csv
 
     def resume(self) -> int:
-        """Loads the newest whole checkpoint, if any, and returns the step to go on from."""
+        """Loads the newest undamaged checkpoint, if there is one, and returns the step at which training continues.
+
+        Raises:
+            InputError: The checkpoint does not fit the configuration.
+        """
         checkpoint = load_newest(self.out / "checkpoints")
         if checkpoint is not None:
             try:
@@ -108,13 +115,16 @@ class Trainer:
         return self.step
 
     def rehearse(self) -> Rehearsal:
-        """Chooses the threads and measures what steps take; after ``resume``, on all ranks, at most once."""
+        """Chooses the number of threads and measures the duration of steps, once.
+
+        This method has to be called on all ranks, after ``resume``.
+        """
         if self.rehearsal is None:
             self.rehearsal = rehearse(self.update, step=self.step, out=self.out, evaluate=self.evaluate)
         return self.rehearsal
 
     def outlook(self) -> Outlook:
-        """What lies ahead from the current step on."""
+        """Returns the estimate of the remaining time from the current step to the end."""
         config = self.config
         end = min(config.steps, config.stop_at or config.steps)
         on_the_way = range(self.step + 1, end) if config.eval_every else ()
@@ -122,13 +132,13 @@ class Trainer:
         return Outlook(self.rehearse().costs, self.step, end, evaluations=evaluations if self.evaluate else 0)
 
     def run(self) -> Outcome:
-        """Trains from the current step to the end.
+        """Trains from the current step to the end, and writes checkpoints, metrics and the model to the run folder.
 
         Raises:
-            TrainingDivergedError: a loss is not finite; the last checkpoint stays.
-            InputError: a tracker cannot be opened, or an image cannot be read.
-            RunFailedError: a process that loads images was killed. Here, and where an image cannot be read, the steps
-                that were taken are saved first.
+            TrainingDivergedError: A loss or gradient is not finite. The last checkpoint is kept.
+            InputError: A tracker cannot be opened, or an image cannot be read.
+            RunFailedError: A process that loads images was killed. In this case, and if an image cannot be read, a
+                checkpoint of the finished steps is saved first.
         """
         config, first, outlook = self.config, self.fabric.is_global_zero, self.outlook()
         self.update.set_up()
@@ -140,7 +150,7 @@ class Trainer:
             self._logged_step, self._logged_at = self.step, time.monotonic()
             batches = self._batches(self.step, outlook.end)
             with Interruption() as self.interruption, closing(batches):
-                self._evaluate_on_the_way()  # a run that was stopped in an evaluation lacks its row
+                self._evaluate_on_the_way()  # needed if the run was stopped during an evaluation
                 while self.step < outlook.end:
                     items, failure = self._fetch(batches)
                     code = _FAILED if failure else self.interruption.signal
@@ -168,7 +178,10 @@ class Trainer:
         yield from zip(labeled(first, last), target(first, last) if target else repeat(None), strict=False)
 
     def _fetch(self, batches: Iterator[Item]) -> tuple[list[Item], InputError | RunFailedError | None]:
-        """Waits for the micro-batches of a step; returns an error for all ranks to hear of."""
+        """Waits for the micro-batches of a step, and returns them with an error or ``None``.
+
+        An error is returned instead of raised, so that all ranks can be notified.
+        """
         try:
             with self.interruption.raising():
                 return list(islice(batches, self.config.optim.accumulation)), None
@@ -180,7 +193,7 @@ class Trainer:
             return [], error
 
     def _agree(self, *codes: int) -> list[int]:
-        """The greatest of the codes of all ranks."""
+        """Returns the element-wise maximum of the codes over all ranks."""
         if self.fabric.world_size == 1:
             return list(codes)
         greatest: Any = self.fabric.all_reduce(
@@ -189,16 +202,16 @@ class Trainer:
         return [int(code) for code in greatest.tolist()]
 
     def _stop(self, code: int, failure: Exception | None) -> Outcome:
-        """Saves, on all ranks at once, and ends."""
+        """Saves a checkpoint on all ranks at once, and ends the run by returning the outcome or raising the failure."""
         self.save()
         if failure is not None:
             raise failure
         if code == _FAILED:
-            raise SystemExit(EXIT_FAILED)  # the rank that failed says why
+            raise SystemExit(EXIT_FAILED)  # the failed rank reports the reason
         return "terminated" if code == signal.SIGTERM else "interrupted"
 
     def _log(self, figures: dict[str, Tensor]) -> None:
-        """Collects the figures of a step; every ``log_every`` steps their means become a row."""
+        """Collects the metrics of a step. Every ``log_every`` steps, the means are written as a row."""
         config = self.config
         for name, value in figures.items():
             self.pending.setdefault(name, []).append(value)
@@ -215,7 +228,11 @@ class Trainer:
         self.display.show(self.step, {"train/loss": figures["train/loss"]})
 
     def _check_finite(self) -> None:
-        """Looks at the losses and gradients since the last look; the host waits for the device here."""
+        """Checks the losses and gradients since the last check, which synchronizes the GPU.
+
+        Raises:
+            TrainingDivergedError: A loss or gradient is not finite on some rank.
+        """
         failure = self.update.first_failure()
         if not any(self._agree(failure is not None)):
             return
@@ -231,7 +248,7 @@ class Trainer:
         )
 
     def _parts(self) -> dict[str, Part]:
-        """The networks and optimizers of the run by their names in checkpoints."""
+        """Returns the networks and optimizers of the run by their names in checkpoints."""
         update = self.update
         parts: dict[str, Part] = {
             "student": update.model,
@@ -244,10 +261,10 @@ class Trainer:
         return parts
 
     def save(self) -> None:
-        """Writes a checkpoint (rank zero) of every network and optimizer, unless there is one of this step.
+        """Writes a checkpoint of all networks and optimizers on rank zero, unless the current step is already saved.
 
         Raises:
-            TrainingDivergedError: a loss or gradient since the last one is not finite; nothing is written.
+            TrainingDivergedError: A loss or gradient since the last checkpoint is not finite. Nothing is written.
         """
         if self.step == self._saved_step:
             return
@@ -262,7 +279,10 @@ class Trainer:
         self._saved_step, self._saved_at = self.step, time.monotonic()
 
     def _evaluate_on_the_way(self) -> None:
-        """Evaluates at ``eval_every``; a signal ends it, and the run that goes on begins with it."""
+        """Evaluates every ``eval_every`` steps.
+
+        A signal interrupts the evaluation, and a resumed run starts with this evaluation.
+        """
         every, begun = self.config.eval_every, time.monotonic()
         if every and 0 < self.step < self.config.steps and self.step % every == 0:
             with suppress(KeyboardInterrupt), self.interruption.raising():

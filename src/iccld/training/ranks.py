@@ -1,4 +1,4 @@
-"""What the ranks of a distributed run compare before it starts, and what is said when one of them is gone."""
+"""Checks of distributed runs: equal settings on all ranks before the start, and an error message for lost ranks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from iccld.errors import InputError, RunFailedError
 from iccld.exits import EXIT_USAGE
 from iccld.training.tracking import flat_settings
 
-# These may differ between ranks: they name folders of one machine, or change no number.
+# These settings may differ between ranks. They are folders of one machine or do not affect the results.
 _LOCAL = {"device", "threads", "trackers"}
 _LOCAL |= {f"data.{name}" for name in ("source_root", "target_root", "scene_cache", "cache", "num_workers")}
 
@@ -23,11 +23,17 @@ _LOCAL |= {f"data.{name}" for name in ("source_root", "target_root", "scene_cach
 def require_equal_ranks(
     fabric: Fabric, config: TrainConfig, data: Mapping[str, SegmentationDataset], start: int
 ) -> None:
-    """Ends all ranks where one has other settings, other data or another step to start from than rank zero.
+    """Checks that all ranks have the settings, data and first step of rank zero, and ends all ranks otherwise.
+
+    Args:
+        fabric: Launched Fabric.
+        config: Settings of this rank.
+        data: Data sets of this rank by name.
+        start: First step of this rank.
 
     Raises:
-        InputError: on rank zero; names the difference.
-        SystemExit: on the others.
+        InputError: Ranks differ. Raised on rank zero. The message names the first difference.
+        SystemExit: Ranks differ. Raised on all other ranks.
     """
     if fabric.world_size == 1:
         return
@@ -43,7 +49,7 @@ def require_equal_ranks(
     ]
     if not differing:
         return
-    fabric.barrier()  # none ends before all know
+    fabric.barrier()  # no rank ends before all ranks have the result
     if not fabric.is_global_zero:
         raise SystemExit(EXIT_USAGE)
     rank, name = differing[0]
@@ -60,10 +66,10 @@ def _digest(dataset: SegmentationDataset) -> str:
 
 @contextlib.contextmanager
 def explaining_lost_ranks() -> Iterator[None]:
-    """Turns the errors of a connection to a rank that is gone into one line.
+    """Replaces connection errors to a rank that has ended by a one-line error.
 
     Raises:
-        RunFailedError: another rank has ended.
+        RunFailedError: Another rank has ended.
     """
     try:
         yield

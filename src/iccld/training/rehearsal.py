@@ -1,4 +1,4 @@
-"""What a run will take, found before its first step: memory, threads, and the time of steps and evaluations."""
+"""Estimates before the first step of a run: memory, number of threads, and duration of steps and evaluations."""
 
 from __future__ import annotations
 
@@ -25,29 +25,32 @@ from iccld.training.display import Costs
 from iccld.training.run_threads import set_run_threads
 from iccld.training.update import Update
 
-# Fitted to benchmarks/memory.py: interpreter, torch and the kernels' scratch space on a CPU; the gradients in flight.
+# Fitted to results of benchmarks/memory.py. ``_PROCESS_OVERHEAD`` is the memory in bytes of interpreter, torch and
+# scratch space of CPU kernels. ``_IN_FLIGHT`` is a factor for gradients during the backward pass.
 _PROCESS_OVERHEAD = 490 * 2**20
 _IN_FLIGHT = 1.3
 _COPIES = 5
-"""Of the weights: student, gradients, two moments of the optimizer, teacher."""
+"""Number of copies of the weights: student, gradients, two moments of the optimizer, teacher."""
 _LEAST_PER_PIXEL = 520
-"""Bytes that training keeps for each pixel of the batch, in bf16, by the smallest of our coders: the image, its labels
-and what the backward pass needs. Measured in fp32: 1100 (mit_b0) to 2400 (efficientnet_lite0)."""
+"""Bytes kept in training per pixel of the batch, in bf16, with the smallest coder: the image, its labels and the
+activations for the backward pass. Values measured in fp32 are 1100 (mit_b0) to 2400 (efficientnet_lite0)."""
 _WORTH_A_TRIAL = 20.0
-"""Seconds of training from which on it is worth trying an evaluation too."""
+"""Minimum expected duration of training, in seconds, for a trial evaluation."""
 
 
 def refuse_impossible(config: TrainConfig, build_model: Callable[[TrainConfig], ICCLD]) -> None:
-    """Refuses a run that needs more memory than this process may use, before anything is allocated.
+    """Checks before any allocation that a run does not need more memory than this process may use.
 
-    The estimate is from below; ``auto:`` backbones, whose size is in their files, count nothing.
+    The estimate is a lower bound. For ``auto:`` backbones, whose size is given only in their files, network and batch
+    are not counted.
 
     Args:
-        config: of the run.
-        build_model: makes the network of a configuration.
+        config: Settings of the run.
+        build_model: Function that builds the network of a configuration.
 
     Raises:
-        InputError: names the estimate, what is there, and the flags that matter most.
+        InputError: The run needs too much memory. The message gives the estimate, the available memory and the flags
+            with the largest effect.
     """
     d, m = config.data, config.model
     network, batch, scenes = 0, 0, 0
@@ -56,7 +59,7 @@ def refuse_impossible(config: TrainConfig, build_model: Callable[[TrainConfig], 
             model = build_model(dataclasses.replace(config, model=dataclasses.replace(m, pretrained="no")))
         network = _COPIES * 4 * sum(p.numel() for p in model.parameters())
         batch = d.batch_size * d.crop[0] * d.crop[1] * _LEAST_PER_PIXEL
-    if d.source == "street_scenes" and config.method != "oracle":  # kept in memory, colors and labels
+    if d.source == "street_scenes" and config.method != "oracle":  # in memory: colors and labels
         scenes += 4 * d.source_count * math.prod(d.source_size or d.crop)
     if d.target == "street_scenes":
         scenes += 4 * (d.target_count + d.val_count) * math.prod(d.target_size or d.crop)
@@ -78,28 +81,32 @@ def refuse_impossible(config: TrainConfig, build_model: Callable[[TrainConfig], 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Parameters of the student and peak memory of the process (CPU) or the device (GPU), without data."""
+    """Number of parameters of the student, and peak memory in bytes.
+
+    The memory is that of the process (CPU) or of the device (GPU), without data sets.
+    """
 
     num_parameters: int
     peak_bytes: int
 
 
 def estimate_step(model: ICCLD, *, batch_size: int, num_branches: int, crop: tuple[int, int]) -> Estimate:
-    """Runs one small forward and backward pass of a copy and scales what it kept to the real batch.
+    """Estimates the memory of a training step from a small forward and backward pass of a copy of the model.
 
-    Call it under the autocast that training will use.
+    The memory kept by the small pass is scaled to the real batch. The function must be called under the autocast of
+    training.
 
     Args:
-        model: on its device; it is left as it is.
-        batch_size: images per branch.
-        num_branches: 1 for supervised training, 3 for source, mixed and target.
-        crop: height and width of the images.
+        model: Model on its device. It is not changed.
+        batch_size: Number of images per branch.
+        num_branches: Number of branches: 1 for supervised training, 3 for source, mixed and target.
+        crop: Height and width of the images.
     """
     device = next(model.parameters()).device
     images = torch.full((num_branches, 3, *crop), 0.5, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(2 if num_branches >= 3 else 1, *crop, dtype=torch.int64, device=device)
-    times = torch.full((num_branches,), 0.5, device=device)  # where self-alignment costs a pass more
+    times = torch.full((num_branches,), 0.5, device=device)  # t < 1: self-alignment needs another pass
     aligned = torch.ones(num_branches, dtype=torch.bool, device=device)
     kept: dict[int, int] = {}
 
@@ -120,12 +127,13 @@ def estimate_step(model: ICCLD, *, batch_size: int, num_branches: int, crop: tup
 
 
 def make_trial(update: Update) -> Callable[[int], float]:
-    """Makes a training step that leaves no trace: copies of the networks compute a loss of made-up images.
+    """Returns a function that runs one training step on synthetic images without side effects on the run.
 
-    Weights, running statistics, gradients and torch's random state of the run stay as they are.
+    The step uses copies of the networks. Weights, running statistics, gradients and torch's random state of the run do
+    not change.
 
     Returns:
-        Computes the step of a number as the run would; gives the seconds of all its micro-batches.
+        Function of the step number that runs this step, and returns the duration of all its micro-batches in seconds.
     """
     config, method, device = update.config, update.method, update.fabric.device
     model, discriminator = copy.deepcopy((update.model, update.discriminator))
@@ -156,20 +164,23 @@ def make_trial(update: Update) -> Callable[[int], float]:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What trials before the first step found: the number of threads and why, and the costs of steps."""
+    """Result of the trials before the first step: the number of threads with the reason, and the costs of steps."""
 
     threads: str
     costs: Costs
 
 
 def rehearse(update: Update, *, step: int, out: Path, evaluate: object) -> Rehearsal:
-    """Chooses the threads and times trial steps of both phases; the figures of the run do not depend on any of it.
+    """Chooses the number of threads and times trial steps of both phases.
+
+    The trials do not change the weights and random state of the run.
 
     Args:
-        update: of the run, as it stands before step ``step``.
-        step: where the run goes on.
-        out: its folder.
-        evaluate: measures the run; tried if the run is long and it can tell what it takes (``expected_seconds``).
+        update: Update of the run before step ``step``.
+        step: Step at which the run starts or resumes.
+        out: Folder of the run.
+        evaluate: Evaluation of the run. If the run is long and the evaluation has ``expected_seconds``, the duration of
+            the evaluation is estimated too.
     """
     config, uses_target = update.config, update.method.uses_target
     threads = set_run_threads(
@@ -183,7 +194,7 @@ def rehearse(update: Update, *, step: int, out: Path, evaluate: object) -> Rehea
     trial = make_trial(update)
 
     def timed(step: int) -> float:
-        trial(step)  # prepares the kernels
+        trial(step)  # warm-up of the kernels
         return trial(step)
 
     change = round(config.adaptation.start * config.steps) if uses_target else 0

@@ -1,7 +1,7 @@
-"""The threads of a run: chosen by trial before its first step, and kept with the run.
+"""Number of threads of a run: chosen by a trial before the first step, and stored in the run's folder.
 
-Sums of floats depend in their last bits on the number of threads. The run's folder records which number was in force
-from which step on, and a run that goes on follows that record.
+The last bits of floating-point sums depend on the number of threads. The run's folder records the number of threads and
+the step from which each number was used. A resumed run uses the recorded number.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _RECORD = "threads.json"
 
 @dataclass(frozen=True)
 class _Entry:
-    """How many threads compute from a step on, and why."""
+    """Number of threads from a step on, with the reason for this number."""
 
     step: Annotated[int, Range(0, 10**12)]
     threads: Annotated[int, Range(1, 4096)]
@@ -45,24 +45,24 @@ def set_run_threads(
     helpers: int,
     make_trial: Callable[[], Callable[[], object]],
 ) -> str:
-    """Sets the threads of torch for the steps of a run from ``step`` on, and records their number.
+    """Sets torch's number of threads for the steps of a run from ``step`` on, and records the number.
 
     Args:
-        threads: the number; 0 takes that of the record, or measures if there is none.
-        step: where the run begins or goes on.
-        out: the folder of the run.
-        fabric: launched.
-        helpers: loader processes of this rank.
-        make_trial: gives what does the work of a step without a trace.
+        threads: Number of threads. 0 uses the recorded number, or measures if there is no record.
+        step: Step at which the run starts or resumes.
+        out: Folder of the run.
+        fabric: Launched Fabric.
+        helpers: Number of loader processes of this rank.
+        make_trial: Function that returns a function with the work of one step, without side effects.
 
     Returns:
-        The number, and why it was chosen.
+        The number of threads and the reason, as text.
 
     Raises:
-        InputError: the record cannot be read.
+        InputError: The record cannot be read.
     """
     entries = _read(out / _RECORD)
-    if fabric.world_size > 1:  # the first rank may have written a record by the time that another one looks
+    if fabric.world_size > 1:  # all ranks must use the record as it was before rank zero writes to it
         entries = fabric.broadcast(entries)
     earlier = [entry for entry in entries if entry.step <= step]
     if earlier and not threads:
@@ -75,7 +75,7 @@ def set_run_threads(
         choice = Choice(most, {}, f"{fabric.device.type} computes")
     else:
         choice = choose_threads(make_trial() if most > 1 else int, most, helpers=helpers)
-        if fabric.world_size > 1:  # all measure at once, and the first decides
+        if fabric.world_size > 1:  # all ranks measure at once, and rank zero decides
             choice = fabric.broadcast(choice)
     set_threads(choice.threads)
     entries = [entry for entry in entries if entry.step < step]

@@ -1,4 +1,4 @@
-"""A run's figures: ``metrics.csv``, rewritten whole and atomically, and the trackers TensorBoard, W&B and MLflow."""
+"""Metrics of a run: ``metrics.csv``, rewritten atomically as a whole, and the trackers TensorBoard, W&B and MLflow."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from iccld.escaping import shortened, visible
 from iccld.files import read_bounded, write_json, write_text
 
 STATE = "trackers.json"
-"""File of the run's folder with the ids that services gave the run."""
+"""Name of the file in the run's folder with the run ids of the tracking services."""
 _LARGEST_TABLE = 200_000_000
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
-    """Reads ``metrics.csv``; figures that a row lacks are left out.
+    """Reads the rows of ``metrics.csv``, without empty cells.
 
     Raises:
-        InputError: no such file, or no table of numbers by step.
+        InputError: The file is missing, or is not a table of numbers by step.
     """
     try:
         table = csv.DictReader(io.StringIO(read_bounded(path, _LARGEST_TABLE).decode("utf-8"), newline=""))
@@ -53,13 +53,16 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
 
 @dataclass(frozen=True)
 class _Service:
-    """What is kept of a service between calls: the id that it gave the run."""
+    """Stored state of a tracking service: the run id that the service assigned."""
 
     id: str | None = None
 
 
 class _Tracker(NamedTuple):
-    """An open tracker: the id that a service gives the run, and what takes figures and whether the run failed."""
+    """Open tracker: the run id at the service, a function that logs metrics, and a function that closes the tracker.
+
+    The argument of ``close`` is whether the run failed. The id is ``None`` for a tracker without a service.
+    """
 
     id: str | None
     log: Callable[[int, Mapping[str, float]], object]
@@ -67,10 +70,10 @@ class _Tracker(NamedTuple):
 
 
 def require_trackers(names: Sequence[str]) -> None:
-    """Refuses trackers whose package is not installed.
+    """Checks that the packages of the trackers are installed.
 
     Raises:
-        InputError: names the extra that brings it.
+        InputError: A package is missing. The message names the extra that contains the package.
     """
     for name in ("wandb", "mlflow"):
         try:
@@ -82,24 +85,24 @@ def require_trackers(names: Sequence[str]) -> None:
 
 
 class RunLog:
-    """A run's figures: ``metrics.csv``, always, and the trackers that were asked for.
+    """Log of a run's metrics: ``metrics.csv``, which is always written, and the requested trackers.
 
-    A resumed run computes the figures of the steps since its checkpoint again. TensorBoard's files are written anew
-    from ``metrics.csv`` then; a service gets only figures that the table did not have.
+    A resumed run repeats the steps since its checkpoint, and logs their metrics again. TensorBoard's files are then
+    rewritten from ``metrics.csv``. A service gets only metrics that the table did not contain.
 
-    Leaving the context closes the trackers.
+    At the exit of the context, the trackers are closed.
 
     Args:
-        config: of the run.
-        out: the run's folder.
-        resume_step: rows of later steps are dropped.
-        enabled: False on ranks that write nothing.
+        config: Settings of the run.
+        out: Folder of the run.
+        resume_step: Step at which the run resumes. Rows of later steps are dropped.
+        enabled: Whether this rank writes anything.
 
     Attributes:
-        rows: of the table, the step and the figures of each as text.
+        rows: Rows of the table: the step and the metrics by name, all as text.
 
     Raises:
-        InputError: a tracker cannot be opened.
+        InputError: A tracker cannot be opened.
     """
 
     def __init__(self, config: TrainConfig, out: Path, *, resume_step: int, enabled: bool = True) -> None:
@@ -114,11 +117,11 @@ class RunLog:
                 self._join(name, config, out)
 
     def _join(self, name: str, config: TrainConfig, out: Path) -> None:
-        """Opens a tracker; one that does not know the run gets the rows that there are."""
+        """Opens a tracker. If the service has no id for this run yet, all existing rows are sent."""
         known = self._known.get(name, _Service()).id
         try:
             self._open[name] = _OPENERS[name](config, out, known)
-        except Exception as error:  # each service has errors of its own, and all mean the same to the user
+        except Exception as error:  # services raise many kinds of exceptions
             raise InputError(
                 f"--trackers {name}: cannot be opened ({first_line(error)}); mend it, or leave {name} out"
             ) from error
@@ -141,17 +144,17 @@ class RunLog:
 
     @property
     def miou(self) -> float | None:
-        """The last mIoU, in percent."""
+        """Last evaluated mIoU in percent, or ``None`` before the first evaluation."""
         values = [row["val/miou"] for row in self.rows if "val/miou" in row]
         return float(values[-1]) if values else None
 
     def has(self, step: int, prefix: str) -> bool:
-        """Whether there are figures of a step whose names begin so."""
+        """Returns whether the last row is of this step and has metrics whose names start with ``prefix``."""
         last = self.rows[-1] if self.rows else {}
         return last.get("step") == str(step) and any(name.startswith(prefix) for name in last)
 
     def add(self, step: int, figures: Mapping[str, float]) -> None:
-        """Adds a row, or figures to the row of the same step, and hands them to the trackers."""
+        """Adds metrics to the row of a step, writes the table, and sends the metrics to the trackers."""
         if not self._enabled:
             return
         if not self.rows or int(self.rows[-1]["step"]) != step:
@@ -172,7 +175,10 @@ class RunLog:
             self._guard(name, lambda: self._open[name].log(step, figures))
 
     def _guard(self, name: str, work: Callable[[], object]) -> None:
-        """A service that fails does not end the training, whose figures are in ``metrics.csv``."""
+        """Runs ``work`` of a tracker. If it fails, the tracker is dropped with a warning, and training continues.
+
+        All metrics are also in ``metrics.csv``.
+        """
         try:
             work()
         except Exception as error:  # each service has errors of its own
@@ -186,7 +192,7 @@ def _read_services(path: Path) -> dict[str, _Service]:
         stored = typed(dict[str, dict[str, Any]], read_json(path), str(path))
         return {name: build(_Service, value, str(path), others=True) for name, value in stored.items()}
     except InputError:
-        return {}  # no service was used, or it gets everything as a new run
+        return {}  # without stored ids, services get all metrics as a new run
 
 
 def _open_tensorboard(config: TrainConfig, out: Path, known: str | None) -> _Tracker:
@@ -225,7 +231,7 @@ def _open_wandb(config: TrainConfig, out: Path, known: str | None) -> _Tracker:
 def _open_mlflow(config: TrainConfig, out: Path, known: str | None) -> _Tracker:
     import mlflow
 
-    # A database, since MLflow 3 refuses folders of files unless told otherwise.
+    # The default is a database, because MLflow 3 refuses folders of files by default.
     default = f"sqlite:///{(out / 'mlflow.db').resolve()}"
     mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", default))
     mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "iccld"))
@@ -247,7 +253,7 @@ def _run_name(config: TrainConfig, out: Path) -> str:
 
 
 def flat_settings(config: TrainConfig) -> dict[str, str]:
-    """The settings of a run by their dotted names, as text."""
+    """Returns the settings of a run as text, by their dotted names."""
     plain = to_dict(config)
     groups = {name: part for name, part in plain.items() if isinstance(part, dict)}
     flat = {f"{name}.{key}": value for name, part in groups.items() for key, value in part.items()}

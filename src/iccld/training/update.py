@@ -1,4 +1,4 @@
-"""One update: segmenter, EMA teacher and, where there is one, discriminator, from one step's micro-batches."""
+"""One training step: updates segmenter, EMA teacher and discriminator (if any) from the step's micro-batches."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from iccld.config import OptimConfig, TrainConfig
 from iccld.models.iccld import ICCLD
 
 Item = tuple[dict[str, Any], dict[str, Any] | None]
-"""What the loaders give for one micro-batch: labeled images, and unlabeled target images where they are used."""
+"""Loader output for one micro-batch: labeled images, and unlabeled target images if they are used."""
 
 
 class FiniteCheck(NamedTuple):
-    """A scalar ``loss`` or ``gradient`` norm that has to be finite, of a step counted from 1 and of named images.
+    """Scalar that must be finite: a ``loss`` or a ``gradient`` norm, with its step (counted from 1) and image names.
 
-    It stays on the device, since reading it would synchronize the GPU.
+    The value stays on the device, because reading it would synchronize the GPU.
     """
 
     step: int
@@ -34,9 +34,9 @@ class FiniteCheck(NamedTuple):
 
 
 class Update:
-    """The networks and optimizers of a run, and their update at every step.
+    """Networks and optimizers of a run, with their update at every step.
 
-    A call never synchronizes the GPU: metrics are device tensors, and ``first_failure`` checks later whether losses and
+    A call never synchronizes the GPU. Metrics are device tensors, and ``first_failure`` checks later whether losses and
     gradients were finite. Arguments are those of ``Trainer``.
     """
 
@@ -50,12 +50,13 @@ class Update:
         method: Method,
     ) -> None:
         self.config, self.fabric, self.method = config, fabric, method
-        # On the device before a checkpoint is loaded: an optimizer's state is loaded to the device of its weights.
+        # The model is moved before a checkpoint is loaded, because optimizer states are loaded to the device of their
+        # weights.
         self.model = model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = teacher_average(config.adaptation.teacher_decay)
         self.teacher: AveragedModel = AveragedModel(self.model, multi_avg_fn=average)
         self.teacher.requires_grad_(False).eval().to(fabric.device)
-        self.teacher.n_averaged = self.teacher.n_averaged.cpu()  # read in every update
+        self.teacher.n_averaged = self.teacher.n_averaged.cpu()  # read in every update, so kept on the CPU
         self.discriminator = discriminator.to(fabric.device) if discriminator is not None else None
         self.optimizer = build_segmenter_optimizer(self.model, config.optim)
         self.discriminator_optimizer: torch.optim.AdamW | None = None
@@ -68,23 +69,30 @@ class Update:
 
     @property
     def teacher_model(self) -> ICCLD:
-        """The EMA teacher, which a run saves and evaluates."""
+        """EMA teacher, which is the model that a run saves and evaluates."""
         teacher = self.teacher.module
         assert isinstance(teacher, ICCLD)
         return teacher
 
     def set_up(self) -> None:
-        """Hands networks and optimizers to Fabric; once, after a checkpoint was loaded and before the first call."""
+        """Sets up networks and optimizers with Fabric.
+
+        This method has to be called once, after a checkpoint is loaded and before the first update.
+        """
         self._wrapped = [*self.fabric.setup(self.model, self.optimizer)]
         if self.discriminator is not None and self.discriminator_optimizer is not None:
             self._wrapped += self.fabric.setup(self.discriminator, self.discriminator_optimizer)
         self.model.train()
 
     def __call__(self, step: int, items: Sequence[Item]) -> dict[str, Tensor]:
-        """Updates segmenter, discriminator and teacher by the micro-batches of the step after ``step`` others.
+        """Updates segmenter, discriminator and teacher with the micro-batches of one step.
+
+        Args:
+            step: Number of steps before this one.
+            items: Micro-batches of the step.
 
         Returns:
-            Metrics as device tensors, each the mean over the micro-batches that have it.
+            Metrics as device tensors, each averaged over the micro-batches that have this metric.
         """
         config = self.config
         student, optimizer = self._wrapped[:2]
@@ -138,7 +146,10 @@ class Update:
         return logs
 
     def first_failure(self) -> FiniteCheck | None:
-        """The first loss or gradient norm since the last call that is not finite; synchronizes the GPU."""
+        """Returns the first loss or gradient norm since the last call that is not finite, or ``None``.
+
+        This call synchronizes the GPU.
+        """
         checks, self._checks = self._checks, []
         if not checks:
             return None
@@ -146,9 +157,10 @@ class Update:
         return next((check for check, good in zip(checks, finite, strict=True) if not good), None)
 
     def _gradient_shares(self, result: StepResult) -> dict[str, Tensor]:
-        """Each loss's share of the sum of gradient norms at the denoised latents.
+        """Returns the gradient norm of each loss at the denoised latents, as a fraction of the sum over the losses.
 
-        All losses but reconstruction have a gradient there, and it costs passes through the decoder alone.
+        Losses that do not depend on these latents, such as reconstruction, are left out. The cost is only backward
+        passes through the decoder.
         """
         denoised, norms = result.denoised, {}
         if denoised is None:
@@ -161,7 +173,7 @@ class Update:
         return {f"train/gradient_share_{name}": norm / total for name, norm in norms.items()}
 
     def to_device(self, labeled: dict[str, Any], target: dict[str, Any] | None) -> Batch:
-        """Brings a micro-batch to the device, images in [0, 1]."""
+        """Copies a micro-batch to the device, and scales images to [0, 1]."""
 
         def image(item: dict[str, Any]) -> Tensor:
             pixels: Tensor = self.fabric.to_device(item["image"])
@@ -176,7 +188,7 @@ class Update:
 
 
 def _join(collected: Sequence[DomainMaps]) -> DomainMaps:
-    """The maps of several micro-batches as those of one."""
+    """Concatenates the maps of several micro-batches, ordered by domain."""
     if len(collected) == 1:
         return collected[0]
 
@@ -190,7 +202,10 @@ def _join(collected: Sequence[DomainMaps]) -> DomainMaps:
 
 
 def build_segmenter_optimizer(model: ICCLD, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW with a rate for the backbone and one for the rest; no decay on biases and normalization."""
+    """Builds AdamW with separate learning rates for the backbone and the rest of the model.
+
+    Biases and normalization parameters have no weight decay.
+    """
     backbone = {id(p) for p in model.image_coder.parameters()}
     groups = []
     for is_backbone, rate in ((True, config.backbone_lr), (False, config.head_lr)):
@@ -205,22 +220,22 @@ def build_segmenter_optimizer(model: ICCLD, config: OptimConfig) -> torch.optim.
 def build_discriminator_optimizer(
     discriminator: nn.Module, rate: float, betas: tuple[float, float] = (0.5, 0.99)
 ) -> torch.optim.AdamW:
-    """AdamW without decay, which is Adam."""
+    """Builds AdamW without weight decay, which equals Adam."""
     group = {"params": discriminator.parameters(), "peak_lr": rate}
     return torch.optim.AdamW([group], lr=rate, betas=betas, weight_decay=0.0)
 
 
 def derive_seed(*parts: int) -> int:
-    """A seed for torch that depends on every part and on nothing else."""
+    """Returns a torch seed that depends only on the given numbers."""
     digest = hashlib.sha256(json.dumps(parts).encode()).digest()
     return int.from_bytes(digest[:7], "big")
 
 
 def teacher_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """The ``multi_avg_fn`` of torch's ``AveragedModel`` for the exponential moving average of the student's weights.
+    """Returns the ``multi_avg_fn`` of torch's ``AveragedModel`` for the moving average of the student's weights.
 
-    After n updates of the student the decay is min(1 − 1/n, ``decay``), as in DACS (Tranheden et al. 2021): the plain
-    mean at first. Otherwise the first weights would count for most.
+    After n updates of the student, the decay is min(1 − 1/n, ``decay``), as in DACS (Tranheden et al. 2021). The
+    average is therefore a plain mean at first. With a constant decay, the initial weights would dominate.
     """
 
     def update(averaged: Any, current: Any, num_averaged: Any) -> None:
@@ -231,12 +246,15 @@ def teacher_average(decay: float) -> Callable[[Any, Any, Any], None]:
 
 
 def rate_factor(step: int, num_steps: int, warmup_steps: int, power: float) -> float:
-    """Linear warm-up over the first steps, then polynomial decay to zero at the end; ``step`` counts from 0."""
+    """Returns the factor of the learning rate: linear warm-up, multiplied by polynomial decay to zero at the end.
+
+    ``step`` counts from 0.
+    """
     warmup = min(1.0, (step + 1) / max(1, warmup_steps))
     return warmup * max(0.0, 1 - step / num_steps) ** power
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Sets every group's rate to ``factor`` times its peak."""
+    """Sets the learning rate of every parameter group to ``factor`` times the peak rate."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
