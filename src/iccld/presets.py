@@ -1,6 +1,6 @@
-"""Named runs. Each says the command, the hardware it is meant for and what to expect, or "not run here".
+"""Presets: named configurations of runs, each with its command, hardware and expected result or "not run here".
 
-Presets and the recipes of rivals are tables of ``presets.toml``.
+Presets and the recipes of the other methods are tables in ``presets.toml``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from iccld.labels import suggest
 
 @dataclass(frozen=True)
 class Preset:
-    """A named configuration: what it is for, and the measured target mIoU with its source or "not run here"."""
+    """Named configuration with its purpose, command and hardware.
+
+    ``expected`` is the measured target mIoU with its source, or "not run here".
+    """
 
     summary: str
     command: str
@@ -44,19 +47,20 @@ def _read(tables: Mapping[str, Any]) -> tuple[dict[str, Preset], dict[str, Mappi
 
 PRESETS: Mapping[str, Preset]
 RECIPES: Mapping[str, Mapping[str, Any]]
-"""What makes a rival the method of its published code, on top of any preset: values by dotted name of the setting."""
+"""Settings by dotted name that turn a preset into the published recipe of another method."""
 PRESETS, RECIPES = _read(tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")))
 
 _GTA5_SIZE = (704, 1280)
 _STRETCHED_GTA5 = ("adaptsegnet", "advent", "minent", "fda", "dacs")
-"""Methods whose code brings GTA5's 1914×1052 pixels to 1280×720; DAFormer's and MIC's keep the shape: 1280×704."""
+"""Methods whose published code resizes GTA5's 1914×1052 pixels to 1280×720. DAFormer's and MIC's code keeps the aspect
+ratio: 1280×704."""
 
 _ORACLE = {"data.rare_class_sampling": False}
-"""Uniform sampling of the target's labels unless asked for otherwise: all measured figures of the oracle have it."""
+"""Settings of the oracle: uniform sampling of target images, with which all reported oracle results were obtained."""
 
 
 def with_method(config: TrainConfig, method: str) -> TrainConfig:
-    """The same run by another method; a rival brings its recipe."""
+    """Returns the configuration for another method, including the recipe of this method."""
     settings = {"method": method, **(_ORACLE if method == "oracle" else RECIPES.get(method, {}))}
     if config.data.source == "gta5" and config.data.source_size == _GTA5_SIZE and method in _STRETCHED_GTA5:
         settings["data.source_size"] = (720, 1280)
@@ -64,10 +68,10 @@ def with_method(config: TrainConfig, method: str) -> TrainConfig:
 
 
 def get_preset(name: str) -> Preset:
-    """Finds a preset.
+    """Returns a preset by name.
 
     Raises:
-        InputError: no such preset; suggests the nearest.
+        InputError: The preset does not exist. The message suggests the most similar name.
     """
     if name not in PRESETS:
         raise InputError(f"unknown preset {name!r}; {suggest(name, list(PRESETS))}")

@@ -1,4 +1,4 @@
-"""The data sets of a run, opened as its configuration says."""
+"""The data sets of a run, opened according to its configuration."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from iccld.labels import LabelSpace, get_label_space
 
 Role = Literal["source", "target", "val"]
 
-_SEEDS: Mapping[Role, int] = {"source": 1, "target": 2, "val": 3}  # scenes of the three sets never coincide
+_SEEDS: Mapping[Role, int] = {"source": 1, "target": 2, "val": 3}  # the three sets have different scenes
 
 
 @dataclass
 class RunData:
-    """The data sets of a run.
+    """Data sets of a run.
 
     Attributes:
-        label_space: classes of the model.
-        labeled: images and labels to train on: the source, or the target for the oracle.
-        target: unlabeled images; None where the method uses none.
-        val: labeled target images to measure on; None where there are none, for the reason in ``missing_val``.
+        label_space: Classes of the model.
+        labeled: Images and labels for training: the source, or the target for the oracle.
+        target: Unlabeled target images, or ``None`` if the method does not use them.
+        val: Labeled target images for evaluation, or ``None`` if there are none.
+        missing_val: Reason why ``val`` is ``None``.
     """
 
     label_space: LabelSpace
@@ -38,20 +39,20 @@ class RunData:
     missing_val: str = ""
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        """Describes the data sets by role, as ``iccld.data.identity`` does.
+        """Returns descriptions of the data sets by role, as in ``iccld.data.identity``.
 
         Raises:
-            InputError: a file is gone.
+            InputError: A file is missing.
         """
         sets = {"labeled": self.labeled, "target": self.target, "val": self.val}
         return {role: describe_data(dataset) for role, dataset in sets.items() if dataset is not None}
 
 
 def build_label_space(d: DataConfig) -> LabelSpace:
-    """Finds the classes of the model: a built-in label space, or those of the source data set.
+    """Returns the classes of the model: a built-in label space, or the label space of the source data set.
 
     Raises:
-        InputError: no such space, or the source data set cannot be opened.
+        InputError: The label space does not exist, or the source data set cannot be opened.
     """
     if d.label_space == "source":
         return _open(d, "source", None).label_space
@@ -61,10 +62,10 @@ def build_label_space(d: DataConfig) -> LabelSpace:
 def build_data(config: TrainConfig, method: Method) -> RunData:
     """Opens the data sets and renders scenes.
 
-    Warns on stderr, once a run, if images that the run is measured on are among those that it is trained on.
+    If evaluation images are also training images, a warning is printed on stderr, once per run.
 
     Raises:
-        InputError: a data set is missing or unusable, or a validation split that is named does not exist.
+        InputError: A data set is missing or unusable, or an explicitly configured validation split does not exist.
     """
     data = open_data(config, method)
     for dataset, use in (
@@ -88,11 +89,11 @@ def open_data(config: TrainConfig, method: Method) -> RunData:
     """Opens the data sets without rendering scenes.
 
     Raises:
-        InputError: see ``build_data``.
+        InputError: A data set is missing or unusable, or an explicitly configured validation split does not exist.
     """
     d = config.data
     data = open_training(d, build_label_space(d), method)
-    if d.val_split != DataConfig.val_split:  # only the split of the usual name may be missing
+    if d.val_split != DataConfig.val_split:  # only the default split may be missing
         _open(d, "val", data.label_space, needs_labels=False)
     try:
         data.val = _open(d, "val", data.label_space)
@@ -102,10 +103,10 @@ def open_data(config: TrainConfig, method: Method) -> RunData:
 
 
 def open_training(d: DataConfig, space: LabelSpace, method: Method) -> RunData:
-    """Opens what a method trains on: labeled images and, if it uses them, unlabeled ones of the target.
+    """Opens the training data of a method: labeled images and, if the method uses them, unlabeled target images.
 
     Raises:
-        InputError: a data set is missing or unusable.
+        InputError: A data set is missing or unusable.
     """
     labeled = _open(d, "source" if method.labeled_domain == "source" else "target", space)
     target = _open(d, "target", space, needs_labels=False) if method.uses_target else None
@@ -113,10 +114,10 @@ def open_training(d: DataConfig, space: LabelSpace, method: Method) -> RunData:
 
 
 def open_target(config: TrainConfig, role: Role) -> SegmentationDataset:
-    """Opens and renders the labeled images that a run is measured on (``val``) or those it adapts to (``target``).
+    """Opens and renders the labeled evaluation images (``val``) or the unlabeled target images (``target``) of a run.
 
     Raises:
-        InputError: they are missing or, for ``val``, have no labels.
+        InputError: The images are missing or, for ``val``, have no labels.
     """
     dataset = _open(config.data, role, build_label_space(config.data), needs_labels=role == "val")
     _render(dataset)
@@ -144,6 +145,6 @@ def _open(
 
 
 def _render(dataset: SegmentationDataset | None) -> None:
-    prepare = getattr(dataset, "prepare", None)  # only street scenes have it
+    prepare = getattr(dataset, "prepare", None)  # only street scenes have this method
     if prepare is not None:
         prepare()

@@ -1,1 +1,1 @@
-"""The bench: methods × seeds × tasks from a plan, run in worker processes, kept as JSON and shown as tables."""
+"""The bench: trains methods × seeds × tasks of a plan in worker processes, with results as JSON files and tables."""

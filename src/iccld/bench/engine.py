@@ -1,4 +1,7 @@
-"""Runs what a plan lacks, in worker processes that share the cores; killed at any time, it goes on where it was."""
+"""Execution of a plan: trains all runs without a result in worker processes that share the cores.
+
+If the bench is killed at any time, the same call resumes the runs from their checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +35,20 @@ from iccld.progress import format_seconds
 _POLL_SECONDS = 0.5
 _LINE_SECONDS = 30.0
 _STOP_SECONDS = 120.0
-"""For a worker that was asked to stop: the step in hand, and a checkpoint."""
+"""Maximum wait in seconds after SIGTERM for a worker process to finish its step and save a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """Folders of results and runs, worker processes at a time, threads of each, folders of data sets by name."""
+    """Folders and compute of a bench.
+
+    Attributes:
+        results: Folder of the results.
+        work: Folder of the runs.
+        jobs: Number of worker processes at a time.
+        threads: Number of threads per worker process.
+        roots: Folders of data sets by name.
+    """
 
     results: Path
     work: Path
@@ -55,12 +66,12 @@ class _Worker:
     started: float
 
     def close(self) -> None:
-        """Closes the pipe that keeps the process alive."""
+        """Closes the pipe to the worker process, without which the process ends."""
         if self.process.stdin is not None:
             self.process.stdin.close()
 
     def step(self) -> int:
-        """How far it is, from the last row of its metrics."""
+        """Returns the last step in ``metrics.csv``, or 0 if there is no row yet."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             lines = (self.folder / "metrics.csv").read_text(encoding="utf-8").splitlines()
             return int(lines[-1].split(",")[0])
@@ -68,16 +79,22 @@ class _Worker:
 
 
 def run_plan(plan: Plan, runs: Sequence[Run], resources: Resources) -> list[str]:
-    """Runs what has no result yet.
+    """Runs all trainings that have no result yet, and prints progress.
 
-    Ctrl-C and SIGTERM stop the workers, which save checkpoints; the same call goes on from there.
+    Ctrl-C and SIGTERM stop the worker processes, which save checkpoints. The same call then resumes from these
+    checkpoints.
+
+    Args:
+        plan: Plan of the runs.
+        runs: Runs to execute.
+        resources: Folders and compute of the bench.
 
     Returns:
-        A line for each run that failed.
+        One line for each run that failed.
 
     Raises:
-        KeyboardInterrupt: it was stopped.
-        InputError: results that cannot be read or were measured on other data, or files that cannot be written.
+        KeyboardInterrupt: The bench was stopped.
+        InputError: Results cannot be read or belong to other data, or files cannot be written.
     """
     known = read_results(resources.results)
     refuse_changed_data(runs, known, resources.roots)
@@ -101,12 +118,13 @@ def run_plan(plan: Plan, runs: Sequence[Run], resources: Resources) -> list[str]
 
 
 def outlook(runs: Sequence[Run], resources: Resources) -> list[str]:
-    """What ``run_plan`` would do, a line each run that has no result, and the hours that all of them take.
+    """Returns one line for each run that ``run_plan`` would execute, and a line with the total duration in hours.
 
-    Hours are guessed from results of the same variant on the same task, or else of its task, if there are any.
+    The duration is estimated from results of the same variant on the same task. If there are none, results of other
+    variants on this task are used.
 
     Raises:
-        InputError: results that cannot be read.
+        InputError: Results cannot be read.
     """
     known = read_results(resources.results)
     waiting = [run for run in runs if find_result(run, known) is None]
@@ -147,7 +165,7 @@ def _start(run: Run, resources: Resources) -> _Worker:
     log = folder / "log.txt"
     environment = os.environ | {"OMP_NUM_THREADS": str(resources.threads)}
     with open(log, "ab") as output:
-        # The worker ends when its standard input does: none outlives a bench that was killed.
+        # A worker process ends when its standard input is closed, so that no worker survives a killed bench.
         process = subprocess.Popen(
             [sys.executable, "-m", "iccld.commands.bench_worker", str(folder / "job.json")],
             stdin=subprocess.PIPE,
@@ -183,7 +201,7 @@ def _stop(workers: Sequence[_Worker]) -> None:
         for worker in workers:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 worker.process.wait(max(0.0, deadline - time.monotonic()))
-    finally:  # also at a second signal
+    finally:  # also after a second signal
         for worker in workers:
             worker.process.kill()
             worker.process.wait()
@@ -191,7 +209,7 @@ def _stop(workers: Sequence[_Worker]) -> None:
 
 
 class _Clock:
-    """Progress and the time left, from how long runs of each kind took."""
+    """Display of progress and remaining time, estimated from the durations of similar runs."""
 
     def __init__(self, known: Sequence[Result], total: int, jobs: int) -> None:
         self.total, self.jobs, self.live = total, jobs, sys.stderr.isatty()
@@ -207,7 +225,7 @@ class _Clock:
         self.line(f"{run.name}: mIoU {float(facts['miou']):.2f} in {format_seconds(seconds)}")
 
     def line(self, text: str) -> None:
-        """Prints a line, in place of the live one."""
+        """Prints a line, which replaces the live line in a terminal."""
         self._print(text, sys.stdout, end="\n")
 
     def show(self, workers: Sequence[_Worker], waiting: Sequence[Run]) -> None:
@@ -232,7 +250,7 @@ class _Clock:
         print(text, end=end, file=stream, flush=True)
 
     def guess(self, run: Run) -> float | None:
-        """Seconds that a run will take, by runs of its kind; None without any of its task."""
+        """Returns the expected duration of a run in seconds, or ``None`` if no run of its task has a result."""
         return self._expected(run) if any(task == run.task.name for task, _ in self.took) else None
 
     def _expected(self, run: Run) -> float:

@@ -1,4 +1,4 @@
-"""The results of a plan as one HTML page: bars of mIoU with the spread over seeds, and all tables."""
+"""Results of a plan as one HTML page: bars of mIoU with the spread over seeds, and all tables."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from iccld.reporting.report import render_page
 
 
 def plan_page(plan: Plan, results: list[Result]) -> str:
-    """Makes the page from the results alone.
+    """Returns the HTML page of a plan.
 
     Args:
-        plan: whose results.
-        results: of this plan and others.
+        plan: Plan whose results are shown.
+        results: Results of this plan and possibly of other plans.
     """
     columns = [Column(plan, task, results) for task in plan.tasks.values()]
     columns = [column for column in columns if column.by_seed]
@@ -27,7 +27,7 @@ def plan_page(plan: Plan, results: list[Result]) -> str:
 
 
 def _bars(mious: Mapping[str, list[float]]) -> list[tuple[str, float, float | None]]:
-    """Name, mean and sample standard deviation of each method; one seed has no deviation."""
+    """Returns name, mean and sample standard deviation of each method. With one seed, the deviation is ``None``."""
     return [
         (name, statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
         for name, values in mious.items()

@@ -1,4 +1,4 @@
-"""Plans: which methods and switches are run on which tasks with which seeds. A plan is a small TOML file."""
+"""Plans of the bench: small TOML files with methods and switches, tasks, and seeds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from iccld.labels import suggest
 from iccld.presets import get_preset, with_method
 from iccld.unread import refuse_unread, unread_settings
 
-# What changes no figure, or only where files lie, is no part of what a run is.
+# Fixed values of settings that are not part of a run's identity, because they do not change results or only name
+# folders.
 _NEUTRAL = {
     "checkpoint_every": 500,
     "checkpoint_minutes": 10.0,
@@ -36,10 +37,11 @@ _NEUTRAL = {
     "data.target_root": None,
 }
 
-# The values that older records stand for where they do not name a setting.
+# Values of settings that are missing in older records.
 _DEFAULTS = from_dict({"adaptation": {}})
 
-# Settings younger than folders that are there: a run that was interrupted is to be found again.
+# Settings that are newer than existing run folders. At their default, they are left out of the folder's name, so that
+# interrupted runs are still found.
 _YOUNGER = (
     ("data", "cache"),
     ("data", "source_stretch"),
@@ -58,13 +60,13 @@ _Predictions = Annotated[
 
 @dataclass(frozen=True)
 class Task:
-    """A transfer to be learned.
+    """Adaptation task: a source and a target with their settings.
 
     Attributes:
-        preset: the run that it starts from.
-        title: for tables.
-        settings: changes to it, by dotted name.
-        name: its key in the plan.
+        preset: Name of the preset that the task starts from.
+        title: Title in tables.
+        settings: Changes to the preset, by dotted name.
+        name: Key of the task in the plan.
     """
 
     preset: str
@@ -75,16 +77,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Variant:
-    """A method with its switches.
+    """Method with its settings.
 
     Attributes:
-        method: as ``iccld train --method`` has it, with its recipe.
-        title: for tables.
-        settings: further changes, by dotted name.
-        predictions: (sampling steps, noise draws) that the trained model is measured with; the first is its score.
-        tasks: names of the tasks that it is run on; all if empty.
-        published: mIoU of the method on GTA5 → Cityscapes in its paper, in percent; None where there is none.
-        name: its key in the plan.
+        method: Method name as in ``iccld train --method``, which includes the recipe.
+        title: Title in tables.
+        settings: Further changes, by dotted name.
+        predictions: Pairs (sampling steps, noise draws) with which the trained model is evaluated. The first pair gives
+            the score.
+        tasks: Names of the tasks for this variant. Empty means all tasks.
+        published: Published mIoU of the method on GTA5 → Cityscapes in percent, or ``None`` if there is no such value.
+        name: Key of the variant in the plan.
     """
 
     method: str
@@ -98,7 +101,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Run:
-    """One training of a plan."""
+    """One training of a plan: a variant on a task with a seed."""
 
     plan: str
     task: Task
@@ -108,14 +111,15 @@ class Run:
 
     @property
     def name(self) -> str:
-        """``task/variant/seed``."""
+        """Name of the run, ``task/variant/seed``."""
         return f"{self.task.name}/{self.variant.name}/{self.seed}"
 
     @property
     def folder(self) -> str:
-        """Where it trains, below the work folder: another name as soon as a setting changes."""
+        """Folder of the run below the work folder. The name changes with every change of a setting."""
         plain = to_dict(identity(self.config))
-        # Younger than folders that are there: a run that was interrupted is to be found again.
+        # These settings are newer than existing run folders. Without them in the name, interrupted runs are still
+        # found.
         del plain["trackers"], plain["checkpoint_minutes"], plain["eval_images"]
         fresh = to_dict(_DEFAULTS)
         for group, name in _YOUNGER:
@@ -130,7 +134,7 @@ class Run:
 class Plan:
     """A whole bench: every variant, in the order of the tables, on its tasks with every seed.
 
-    Its results lie in a folder of its name.
+    The results are in a folder with the name of the plan.
     """
 
     name: str
@@ -140,13 +144,13 @@ class Plan:
     variants: Mapping[str, Variant]
 
     def runs(self, only: Sequence[str] = ()) -> list[Run]:
-        """All runs, seed by seed, so that an unfinished bench has whole columns.
+        """Returns all runs, ordered by seed, so that an unfinished bench has complete columns for the first seeds.
 
         Args:
-            only: patterns of ``task/variant/seed``, as in the shell; none takes all.
+            only: Shell glob patterns for ``task/variant/seed``. Empty means all runs.
 
         Raises:
-            InputError: a pattern that no run fits.
+            InputError: A pattern does not match any run.
         """
         runs = [
             Run(self.name, task, variant, seed, _config(task, variant, seed))
@@ -164,10 +168,10 @@ class Plan:
 
 
 def read_plan(path: Path) -> Plan:
-    """Reads a plan.
+    """Reads a plan from a TOML file.
 
     Raises:
-        InputError: no such file, no TOML, or a part that is missing, unknown or cannot work.
+        InputError: The file is missing or not TOML, or a part of the plan is missing, unknown or invalid.
     """
     content = build(_Content, read_toml(path), str(path), thing="entry")
     try:
@@ -181,7 +185,7 @@ def read_plan(path: Path) -> Plan:
 
 @dataclass(frozen=True)
 class _Content:
-    """A plan as it is written."""
+    """Content of a plan file."""
 
     seeds: Annotated[tuple[Annotated[int, Range(0, 2**31)], ...], Length(100)]
     tasks: Annotated[Mapping[Annotated[str, Length(100)], Task], Length(100)]
@@ -218,13 +222,13 @@ def _config(task: Task, variant: Variant, seed: int) -> TrainConfig:
 
 
 def identity(config: TrainConfig) -> TrainConfig:
-    """What a run is: the settings that change its figures, all others at fixed values.
+    """Returns the identity of a run: its settings, with fixed values for all settings that do not change results.
 
-    Two runs with the same identity are the same run, whatever plan they stand in and wherever the data lie. Settings
-    that the method does not read are put aside too: a change of their defaults leaves results valid.
+    Runs with equal identity are the same run, independent of their plan and of the location of the data. Settings that
+    the method does not read get default values too, so results stay valid if such a default changes.
     """
     config = with_settings(config, _NEUTRAL)
-    # Where a cache lies is nobody's business; that images are resampled twice is.
+    # The location of a cache does not matter. But images from a cache can be resampled twice, which changes results.
     used = "used" if cache_changes_images(config.data) else None
     config = replace(config, data=replace(config.data, cache=used))
     return with_settings(config, {name: attrgetter(name)(_DEFAULTS) for name in unread_settings(config)})

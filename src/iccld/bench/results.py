@@ -1,4 +1,4 @@
-"""Results of runs: one JSON file each, found again by what the run is, with the data that it was measured on."""
+"""Results of runs: one JSON file per run, found by the run's identity, with a description of the data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from iccld.escaping import shortened
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: its JSON file, what was run, what its model was measured with, and the content of the file."""
+    """Result of a finished run.
+
+    Attributes:
+        path: Path of the JSON file.
+        identity: Settings that determine the result.
+        predictions: Pairs (sampling steps, noise draws) with which the model was evaluated.
+        facts: Content of the JSON file.
+    """
 
     path: Path
     identity: TrainConfig
@@ -25,7 +32,7 @@ class Result:
 
     @property
     def miou(self) -> float:
-        """Of the last step, in percent."""
+        """Validation mIoU after the last step, in percent."""
         return float(self.facts["miou"])
 
 
@@ -46,7 +53,7 @@ class _Checkpoint:
 
 @dataclass(frozen=True)
 class _Content:
-    """What tables and clock take from a file."""
+    """Entries of a result file that tables and time estimates use."""
 
     run: str
     miou: float
@@ -64,10 +71,10 @@ class _Content:
 
 
 def read_results(folder: Path) -> list[Result]:
-    """Reads every result below a folder; none if it does not exist.
+    """Reads all results below a folder. The list is empty if the folder does not exist.
 
     Raises:
-        InputError: a file that is no result.
+        InputError: A file is not a result of a bench.
     """
     results = []
     for path in sorted(p for p in folder.rglob("*.json") if not p.name.startswith(".")):
@@ -84,7 +91,10 @@ def read_results(folder: Path) -> list[Result]:
 
 
 def find_result(run: Run, results: list[Result]) -> Result | None:
-    """The result of a run, whichever plan it was run for."""
+    """Returns the result with the identity and the predictions of a run, or ``None``.
+
+    The result may come from a different plan.
+    """
     wanted = identity(run.config)
     for result in results:
         if result.identity == wanted and set(run.variant.predictions) <= set(result.predictions):
@@ -93,15 +103,15 @@ def find_result(run: Run, results: list[Result]) -> Result | None:
 
 
 def result_path(folder: Path, run: Run) -> Path:
-    """Where a run's result is written."""
+    """Returns the path of a run's result file."""
     return folder / run.plan / run.task.name / f"{run.variant.name}-seed{run.seed}.json"
 
 
 def root_names(config: TrainConfig, roots: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """The names under which ``roots`` has the folders of source and target; None where it has not.
+    """Returns the names of the source and target folders in ``roots``, each ``None`` if not in ``roots``.
 
-    A name is the last part of the folder that the plan names, so that data sets of one kind are told apart, or else the
-    kind itself.
+    The name is the last part of the folder path in the plan, which distinguishes data sets of the same kind. If
+    ``roots`` does not have this name, the kind of data set is the name.
     """
     d = config.data
     source, target = (
@@ -112,7 +122,7 @@ def root_names(config: TrainConfig, roots: Mapping[str, str]) -> tuple[str | Non
 
 
 def with_roots(config: TrainConfig, roots: Mapping[str, str]) -> TrainConfig:
-    """The same run with its data sets where they lie on this machine, by the names of ``root_names``."""
+    """Returns the configuration with the data folders of this machine, by the names from ``root_names``."""
     d = config.data
     source, target = root_names(config, roots)
     source_root = roots[source] if source else d.source_root
@@ -121,10 +131,10 @@ def with_roots(config: TrainConfig, roots: Mapping[str, str]) -> TrainConfig:
 
 
 def refuse_changed_data(runs: Sequence[Run], results: list[Result], roots: Mapping[str, str]) -> None:
-    """Compares the files that results were measured on with those that are there; what is gone is not compared.
+    """Checks that results belong to the present data files. Missing data sets are skipped.
 
     Raises:
-        InputError: names a result and the difference.
+        InputError: The data of a result differ. The message names the result and the difference.
     """
     from iccld.build import reopen_data
     from iccld.data.identity import first_difference
@@ -134,7 +144,7 @@ def refuse_changed_data(runs: Sequence[Run], results: list[Result], roots: Mappi
         result = find_result(run, results)
         if result is None or not isinstance(result.facts.get("data"), Mapping):
             continue
-        # What is trained on depends on the method, and on nothing else that differs between variants.
+        # Of all settings that differ between variants, only the method affects the training data.
         config = with_roots(TrainConfig(method=run.config.method, data=run.config.data), roots)
         if config not in known:
             data = reopen_data(config)

@@ -1,4 +1,4 @@
-"""Tables of a bench, in Markdown: made from the results alone, never typed."""
+"""Markdown tables of a bench, generated only from the results."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ _CHOICES: Mapping[str, Callable[[dict[str, float]], float]] = {
 
 
 class Pace(NamedTuple):
-    """Seconds a step before self-training begins, and from then on."""
+    """Duration of a step in seconds, before self-training starts (``warmup``) and after (``adapting``)."""
 
     warmup: float
     adapting: float
 
 
 Paces = Mapping[str, Mapping[str, Pace]]
-"""By task and variant, where they were measured side by side."""
+"""Paces by task and variant, measured side by side."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its title, the names of the columns, and rows of cells; without rows there is nothing to show."""
+    """Table with title, column names and rows of cells. A table without rows is not shown."""
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
 
     def markdown(self) -> str:
-        """The table in Markdown, without its title; empty without rows."""
+        """Returns the table in Markdown without its title, or an empty string if there are no rows."""
         if not self.rows:
             return ""
         head, *rows = (f"| {' | '.join(map(in_markdown, row))} |" for row in (self.head, *self.rows))
@@ -50,12 +50,12 @@ class Table:
 
 
 def plan_tables(plan: Plan, results: list[Result], paces: Paces | None = None) -> str:
-    """All tables of a plan, task by task.
+    """Returns all tables of a plan in Markdown, task by task.
 
     Args:
-        plan: whose tables.
-        results: of this plan and others.
-        paces: instead of the runs' own, which other work and other machines disturbed.
+        plan: Plan of the tables.
+        results: Results of this plan and possibly of other plans.
+        paces: Step durations that replace those of the runs, which other work and other machines can disturb.
     """
     parts = [f"## {in_markdown(plan.title)}"]
     columns = [Column(plan, task, results, paces) for task in plan.tasks.values()]
@@ -71,7 +71,10 @@ def plan_tables(plan: Plan, results: list[Result], paces: Paces | None = None) -
 
 
 def overview(plan: Plan, results: list[Result]) -> Table:
-    """One row a method and one column a task: mIoU with its spread over seeds; at the end the mean gap closed."""
+    """Returns the overview table, with one row per method and one column per task.
+
+    The cells are mIoU with its spread over seeds. The last column is the mean gap closed.
+    """
     columns = [Column(plan, task, results) for task in plan.tasks.values()]
     rows = []
     for variant in plan.variants.values():
@@ -86,7 +89,7 @@ def overview(plan: Plan, results: list[Result]) -> Table:
 
 
 def published_order(plan: Plan, columns: Sequence[Column]) -> Table:
-    """The mean rank of the methods with published figures, and Spearman's ρ with their published order."""
+    """Returns the mean ranks of all methods with a published mIoU, and Spearman's ρ with the published order."""
     published = {v.name: v.published for v in plan.variants.values() if v.published is not None}
     whole = [dict(c.rows()) for c in columns if published.keys() <= c.by_seed.keys()]
     if len(published) < 3 or not whole:
@@ -106,12 +109,12 @@ def published_order(plan: Plan, columns: Sequence[Column]) -> Table:
 
 
 class Column:
-    """The results of one task; arguments are those of ``plan_tables``.
+    """Results of one task. Arguments are those of ``plan_tables``.
 
     Attributes:
-        title: of the task.
-        by_seed: the results of each variant that has some, by its name.
-        variants: by name, in the order of the plan.
+        title: Title of the task.
+        by_seed: Results by seed, for the name of each variant with results.
+        variants: Variants by name, in the order of the plan.
     """
 
     def __init__(self, plan: Plan, task: Task, results: list[Result], paces: Paces | None = None) -> None:
@@ -128,26 +131,26 @@ class Column:
                 self.by_seed.setdefault(run.variant.name, {})[run.seed] = result
 
     def rows(self) -> list[tuple[str, list[Result]]]:
-        """Variants that have results, with these."""
+        """Returns the names of the variants with results, each with its results."""
         return [(name, list(self.by_seed[name].values())) for name in self.variants if name in self.by_seed]
 
     def tables(self) -> list[Table]:
-        """All tables of the task, scores first."""
+        """Returns all tables of the task, with the scores first."""
         return [
             *(self.scores(), self.time_to_quality(), self.predictions()),
             *(self.uncertainty(), self.selection(), self.classes()),
         ]
 
     def learning_curve(self, name: str) -> list[Point]:
-        """MIoU of a variant over time; empty where its results do not say how long they took to their evaluations."""
+        """Returns the mIoU of a variant over time, or an empty list if its results contain no times of evaluations."""
         return learning_curve(list(self.by_seed[name].values()), (self.paces or {}).get(name))
 
     def mious(self) -> dict[str, list[float]]:
-        """In percent, one for each seed, by the titles of the variants."""
+        """Returns mIoU in percent for each seed, by the titles of the variants."""
         return {self.variants[name].title: [r.miou for r in results] for name, results in self.rows()}
 
     def scores(self) -> Table:
-        """MIoU, gap closed, cost."""
+        """Returns the table of mIoU, gap closed and cost."""
         rows = []
         for name, results in self.rows():
             closed = None if name in _REFERENCES else self.gap_closed(name)
@@ -164,7 +167,10 @@ class Column:
         return Table("Scores", ["method", "mIoU", "gap closed", "s/step", "GiB", "seeds"], rows)
 
     def time_to_quality(self) -> Table:
-        """When ICCLD, the first variant of that method, has what each other method has in the end."""
+        """Returns the table of training times after which ICCLD reaches the final mIoU of each other method.
+
+        ICCLD stands for the first variant with this method.
+        """
         curves = {name: self.learning_curve(name) for name in self.by_seed}
         own = next((name for name in curves if self.variants[name].method == "iccld"), "")
         rows = []
@@ -183,7 +189,7 @@ class Column:
         return Table("Time to quality (training alone, mean of seeds)", head, rows)
 
     def predictions(self) -> Table:
-        """What steps and draws do, and how far the model can be trusted."""
+        """Returns the table of mIoU, calibration error and AUROC by numbers of steps and draws."""
         rows = []
         for place, draws, found in self._predicted():
             cells = [_spread(_known(found, "miou"), 2), _spread(_known(found, "ece"), 3)]
@@ -195,10 +201,10 @@ class Column:
         return Table("Steps, draws and trust", ["method", "K", "N", "mIoU", "ECE", *signals], rows)
 
     def uncertainty(self) -> Table:
-        """How well each signal tells wrong pixels from right ones."""
+        """Returns the table of how well each signal separates wrong pixels from correct pixels."""
         rows = []
         for place, draws, found in self._predicted():
-            for signal in _SIGNALS if draws > 1 else _SIGNALS[:2]:  # one draw disagrees with nobody
+            for signal in _SIGNALS if draws > 1 else _SIGNALS[:2]:  # mutual information needs two draws
                 keys = (f"auroc_{signal}", f"aurc_{signal}", f"fpr95_{signal}", "class_ece")
                 if _known(found, keys[1]):
                     figures = [_spread(_known(found, key), 3) for key in keys]
@@ -207,7 +213,7 @@ class Column:
         return Table("Uncertainty", head, rows)
 
     def _predicted(self) -> list[tuple[list[str], int, list[dict[str, Any]]]]:
-        """First cells of a row, draws and figures of each way to predict."""
+        """Returns first cells, number of draws and metrics per seed, for each variant and pair of steps and draws."""
         found = []
         for name, results in self.rows():
             for steps, draws in self.variants[name].predictions:
@@ -219,7 +225,7 @@ class Column:
         return found
 
     def selection(self) -> Table:
-        """What choosing a checkpoint would change: without labels, and by looking at them."""
+        """Returns the table of mIoU with different rules for selecting a checkpoint, including by target labels."""
         rows = []
         for name, results in self.rows():
             several = [r.facts["checkpoints"] for r in results if len(r.facts["checkpoints"]) > 1]
@@ -229,7 +235,7 @@ class Column:
         return Table("Choosing a checkpoint", ["method", *_CHOICES], rows)
 
     def classes(self) -> Table:
-        """IoU of each class."""
+        """Returns the table of the IoU of each class."""
         rows, names = [], list[str]()
         for name, results in self.rows():
             names = names or list(results[0].facts["iou"])
@@ -239,7 +245,10 @@ class Column:
         return Table("IoU of each class", ["method", *names], rows)
 
     def gap_closed(self, name: str) -> float | None:
-        """The share of the way from source-only to oracle, from the means over the seeds that have all three runs."""
+        """Returns the gain over source-only as a fraction of the oracle's gain, or ``None`` if unknown.
+
+        The means are over the seeds for which all three runs have results.
+        """
         low, high, own = (self.by_seed.get(n, {}) for n in (*_REFERENCES, name))
         shared = [s for s in own if s in low and s in high]
         if not shared:
@@ -251,18 +260,18 @@ class Column:
 
 
 class Point(NamedTuple):
-    """A moment of training, averaged over seeds: seconds of training, evaluations not counted, and mIoU in percent."""
+    """Point of a learning curve: training time in seconds without evaluations and mIoU in percent, means over seeds."""
 
     seconds: float
     miou: float
 
 
 def learning_curve(results: Sequence[Result], pace: Pace | None = None) -> list[Point]:
-    """MIoU over time; empty where results do not say how long they took to their evaluations.
+    """Returns mIoU over training time, or an empty list if the results contain no times of evaluations.
 
     Args:
-        results: of one variant, by seed.
-        pace: gives the time; the runs' own times if None.
+        results: Results of one variant, one per seed.
+        pace: Step durations that determine the time. ``None`` uses the times of the runs.
     """
     curves = [
         {
@@ -289,7 +298,7 @@ def _time(result: Result, step: int, pace: Pace | None) -> dict[str, float]:
 
 
 def ranks(values: Mapping[str, float]) -> dict[str, float]:
-    """The rank of each value, the greatest first; equal ones share the mean of their ranks."""
+    """Returns the rank of each value, with rank 1 for the largest value and mean ranks for ties."""
     ordered = sorted(values.values(), reverse=True)
     return {
         name: statistics.fmean(i for i, other in enumerate(ordered, 1) if other == value)
@@ -302,7 +311,7 @@ def _known(found: Sequence[Mapping[str, float | None]], key: str) -> list[float]
 
 
 def _spread(values: Sequence[float], digits: int = 2) -> str:
-    """Mean ± sample standard deviation."""
+    """Returns mean ± sample standard deviation as text."""
     if not values:
         return "–"
     mean = f"{statistics.fmean(values):.{digits}f}"
