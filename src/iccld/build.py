@@ -1,4 +1,4 @@
-"""The one place where a configuration becomes objects: method, networks, loaders and the engine."""
+"""Builds the objects of a run from its configuration: method, networks, loaders and the Fabric engine."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ from iccld.threads import most_threads, set_threads
 from iccld.training.loop import Loaders, MicroBatches
 
 _PRETRAINED_BACKBONES = ("efficientnet_lite0", "mit_", "auto:")
-# The last two are names of CamVid.
+# The last two names are classes of CamVid.
 _THINGS = frozenset((*CITYSCAPES19.names[6:8], *CITYSCAPES19.names[11:], "sign", "bicyclist"))
 _PUBLISHED_CODE: Mapping[str, Code] = {"dacs": "dacs", "daformer": "daformer", "mic": "daformer"}
 
 
 def reopen_data(config: TrainConfig) -> RunData | None:
-    """Opens the data sets of a run that is over, without rendering scenes; None if they are gone."""
+    """Opens the data sets of a finished run without rendering scenes, or returns ``None`` if they are missing."""
     plain = replace(config, adaptation=replace(config.adaptation, feature_distance=0.0))  # loads no weights
     try:
         return open_data(config, build_method(plain, build_label_space(config.data)))
@@ -57,10 +57,10 @@ def reopen_data(config: TrainConfig) -> RunData | None:
 
 
 def build_method(config: TrainConfig, label_space: LabelSpace) -> Method:
-    """Makes the training method for a model of the given classes.
+    """Builds the training method for a model with the given classes.
 
     Raises:
-        InputError: the weights of a pretrained backbone cannot be read.
+        InputError: The weights of a pretrained backbone cannot be read.
     """
     a = config.adaptation
     start, warmup = round(a.start * config.steps), round(a.adversarial_warmup * config.steps)
@@ -120,7 +120,7 @@ def _build_feature_distance(config: TrainConfig, label_space: LabelSpace) -> Fea
 
 
 def build_model(config: TrainConfig, label_space: LabelSpace) -> ICCLD:
-    """Makes the segmenter; its random weights depend on the seed alone."""
+    """Builds the segmenter. Its random weights depend only on the seed."""
     m = config.model
     torch.manual_seed(config.seed)
     return ICCLD(
@@ -139,7 +139,7 @@ def build_model(config: TrainConfig, label_space: LabelSpace) -> ICCLD:
 
 
 def build_discriminator(config: TrainConfig, method: Method, label_space: LabelSpace) -> nn.Module | None:
-    """Makes the discriminator if the method has an adversary."""
+    """Builds the discriminator, or returns ``None`` if the method has no adversary."""
     if method.adversary is None:
         return None
     torch.manual_seed(config.seed + 1)
@@ -151,10 +151,10 @@ def build_discriminator(config: TrainConfig, method: Method, label_space: LabelS
 
 
 def pretrained_weights(m: ModelConfig) -> bool | str:
-    """Whether a coder starts from published weights, or from which.
+    """Returns whether the image coder starts from published weights, or the source of its weights.
 
     Raises:
-        InputError: the folder or hub id of an ``auto:`` backbone cannot be read.
+        InputError: The folder or hub id of an ``auto:`` backbone cannot be read.
     """
     if m.pretrained != "auto":
         return {"yes": True, "no": False}.get(m.pretrained, m.pretrained)
@@ -162,17 +162,25 @@ def pretrained_weights(m: ModelConfig) -> bool | str:
 
 
 def lacks_weights(m: ModelConfig) -> bool:
-    """Whether the folder or hub id of an ``auto:`` backbone holds a configuration alone, though weights are wanted.
+    """Returns whether pretrained weights are set to ``auto`` but the ``auto:`` backbone has only a configuration.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: The folder or hub id of the backbone cannot be read.
     """
     kind, _, source = m.backbone.partition("auto:")
     return m.pretrained == "auto" and not kind and bool(source) and not offers_weights(source)
 
 
 def build_loaders(config: TrainConfig, data: RunData, method: Method, fabric: Fabric, cache: Path) -> Loaders:
-    """Makes the sources of micro-batches; counts classes once where rare-class sampling needs it."""
+    """Builds the sources of micro-batches. For rare-class sampling, the classes of the images are counted first.
+
+    Args:
+        config: Settings of the run.
+        data: Data sets of the run.
+        method: Method of the run.
+        fabric: Launched Fabric.
+        cache: Location of the cached class counts.
+    """
     d = config.data
     sampler: Sampler = UniformSampler(len(data.labeled), config.seed)
     if d.rare_class_sampling:
@@ -191,10 +199,10 @@ def build_loaders(config: TrainConfig, data: RunData, method: Method, fabric: Fa
 
 
 def build_caches(config: TrainConfig, method: Method) -> list[CachedDataset]:
-    """Opens the caches that a run trains from: those of its data sets of files.
+    """Opens the image caches of a run, for data sets of files.
 
     Raises:
-        InputError: a data set cannot be opened.
+        InputError: A data set cannot be opened.
     """
     d = config.data
     data = open_training(d, build_label_space(d), method)
@@ -220,7 +228,7 @@ def _cached(dataset: SegmentationDataset, d: DataConfig, transform: TrainTransfo
 
 def _micro_batches(stream: SampleStream, d: DataConfig, fabric: Fabric) -> MicroBatches:
     def batches(start: int, end: int) -> Iterator[dict[str, Any]]:
-        release_freed_memory()  # workers that are forked would hold it for as long as they live
+        release_freed_memory()  # forked workers would keep this memory as long as they run
         ranks = {"rank": fabric.global_rank, "world_size": fabric.world_size}
         pin = fabric.device.type == "cuda"
         loader = StepLoader(
@@ -232,7 +240,11 @@ def _micro_batches(stream: SampleStream, d: DataConfig, fabric: Fabric) -> Micro
 
 
 def build_fabric(config: TrainConfig) -> Fabric:
-    """Makes the engine; under ``torchrun`` it joins the other ranks (gloo on CPUs, NCCL on GPUs)."""
+    """Builds and launches the Fabric engine. Under ``torchrun``, it joins the other ranks (gloo on CPUs, NCCL on GPUs).
+
+    Raises:
+        InputError: The device is unknown or not available.
+    """
     device, m = choose_device(config.device), config.model
     if device not in ("cpu", "cuda", "mps"):
         raise InputError(f"device {device!r} is unknown; choose auto, cpu, cuda or mps")
@@ -248,13 +260,13 @@ def build_fabric(config: TrainConfig) -> Fabric:
     set_threads(config.threads or most_threads(local_ranks))
     if device == "cpu":
         keep_freed_memory()
-    # Some weights take no part then: those that feed the links that are off, the label encoder of plain heads, the
-    # mask tokens and last norms of other libraries' networks. Distributed training has to be told.
+    # Some weights are unused in these cases: links that are off, the label encoder of deterministic heads, and mask
+    # tokens and last norms of networks from other libraries. DDP needs a special mode for unused weights.
     some_idle = not (m.context_links and m.detail_links and m.diffusion) or m.backbone.startswith("auto:")
     strategy = "ddp_find_unused_parameters_true" if some_idle else "ddp"
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        end_with_parent()  # a launcher that is killed leaves no ranks behind: they save and end
-    rank_zero.log.setLevel(logging.WARNING)  # it announces bf16, and so does the command
+        end_with_parent()  # if the launcher is killed, the ranks save and end
+    rank_zero.log.setLevel(logging.WARNING)  # Lightning would report bf16 again after the command
     fabric = Fabric(
         accelerator="gpu" if device == "cuda" else device,
         devices=local_ranks,
@@ -263,5 +275,5 @@ def build_fabric(config: TrainConfig) -> Fabric:
         precision="bf16-mixed" if uses_bf16(device, config.precision) else "32-true",
     )
     fabric.launch()
-    fabric.barrier()  # the first rank has looked at the run's folder before another one writes to it
+    fabric.barrier()  # rank zero checks the run's folder before other ranks write to it
     return fabric

@@ -1,4 +1,4 @@
-"""Everything a run can be told, as frozen dataclasses. Each field is a flag of ``iccld train``."""
+"""Settings of a run as frozen dataclasses. Each field is a flag of ``iccld train``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Whole = Annotated[int, Range(0, 10**9)]
 Count = Annotated[int, Range(1, 10**9)]
 Seed = Annotated[int, Range(0, 2**62)]
 Side = Annotated[int, Range(32, 2**16)]
-"""In pixels."""
+"""Side of an image or crop in pixels."""
 Share = Annotated[float, Range(0, 1)]
 Weight = Annotated[float, Range(0, 1e30)]
 Positive = Annotated[float, Range(1e-12, 1e30)]
@@ -41,180 +41,188 @@ class DataConfig:
     source: str = "street_scenes"
     """Labeled data set: gta5, synthia, cityscapes, camvid, folder or street_scenes."""
     source_root: str | None = None
-    """Its folder (street_scenes needs none)."""
+    """Folder of the source data set (not needed for street_scenes)."""
     source_split: str = "train"
     source_look: Look = "game"
-    """Of street_scenes: which rendering style."""
+    """Rendering style of street_scenes."""
     source_count: Count = 400
-    """Of street_scenes: how many scenes to render."""
+    """Number of scenes to render for street_scenes."""
     scene_cache: str | None = None
-    """Of street_scenes: folder that keeps rendered scenes for further runs; None renders them each time."""
+    """Folder in which rendered street_scenes are kept for further runs. By default, each run renders its scenes."""
     cache: str | None = None
-    """Of data sets of files: folder that keeps training images decoded and resized for further epochs and runs
-    (`iccld data cache`); None decodes them each time."""
+    """Folder in which decoded and resized training images are kept for further epochs and runs (`iccld data cache`),
+    for all data sets except street_scenes. By default, images are decoded each time."""
     source_size: tuple[Side, Side] | None = None
-    """Height and width that street_scenes are rendered at. Source images of files are scaled to that height before
-    cropping and keep their shape, unless they are stretched; None keeps their size."""
+    """Height and width at which street_scenes are rendered. Images of other data sets are scaled to this height before
+    cropping, with the same aspect ratio unless --data.source-stretch is set. By default, they keep their size."""
     source_stretch: bool = False
-    """Bring source images of files to exactly that height and width, whatever their shape."""
+    """Scale source images from files to exactly the height and width of --data.source-size, even if the aspect ratio
+    changes."""
     target: str = "street_scenes"
-    """Unlabeled data set; the same choices."""
+    """Unlabeled data set, with the same choices as for the source."""
     target_root: str | None = None
     target_split: str = "train"
     target_look: Look = "camera"
     target_count: Count = 400
     target_size: tuple[Side, Side] | None = None
-    """The same for target images, which always keep their shape: evaluation, prediction and exported models scale
-    images to that height too."""
+    """Height and width for target images, as for source images, but the aspect ratio is always kept. Evaluation,
+    prediction and exported models scale images to this height too."""
     val_split: str = "val"
-    """Split of the target data set to evaluate on when the run ends; skipped where it has no labels."""
+    """Split of the target data set for evaluation at the end of the run. If the split has no labels, there is no
+    evaluation."""
     val_count: Count = 100
-    """Of street_scenes: how many scenes to evaluate on."""
+    """Number of scenes for evaluation on street_scenes."""
     label_space: str = "cityscapes19"
-    """Classes of the model: cityscapes19, synthia16, camvid11, or 'source' for those of the source data set."""
+    """Classes of the model: cityscapes19, synthia16, camvid11, or 'source' for the classes of the source data set."""
     crop: tuple[Side, Side] = (128, 256)
     """Height and width of training crops in pixels."""
     scale: tuple[Positive, Positive] = (1.0, 1.0)
-    """Range of random rescaling before the crop."""
+    """Range of the factor of random rescaling before the crop."""
     batch_size: Count = 4
-    """Source images, and as many target images, per rank and micro-batch."""
+    """Number of source images, and also of target images, per rank and micro-batch."""
     num_workers: Annotated[int, Range(0, 1024)] = 1
-    """Loader processes per data set."""
+    """Number of loader processes per data set."""
     rare_class_sampling: bool = True
-    """Draw source images so that rare classes are seen more often (Hoyer et al. 2022, DAFormer)."""
+    """Sample source images so that rare classes are more frequent (Hoyer et al. 2022, DAFormer)."""
     rare_class_temperature: Positive = 0.1
-    """Low: rare classes only; high: uniform over classes."""
+    """Temperature of rare-class sampling. A low value samples only rare classes, a high value samples classes
+    uniformly."""
     cat_max_ratio: Annotated[float, Range(1e-12, 1)] = 1.0
-    """Share of a source crop's labeled pixels that one class may have; crops with more are drawn again, ten times at
-    most (MMSegmentation, DAFormer: 0.75). 1 takes any crop."""
+    """Maximum fraction of a source crop's labeled pixels that one class may have. A crop with a larger fraction is
+    replaced, at most ten times (MMSegmentation, DAFormer: 0.75). 1 accepts every crop."""
     ignore_top: Share = 0.0
-    """Share of target images' rows, from the top, whose pseudo-labels are ignored."""
+    """Fraction of the rows of target images, at the top, in which pseudo-labels are ignored."""
     ignore_bottom: Share = 0.0
-    """Share of target images' rows, from the bottom (ego vehicle), whose pseudo-labels are ignored."""
+    """Fraction of the rows of target images, at the bottom (ego vehicle), in which pseudo-labels are ignored."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network."""
+    """Network architecture."""
 
     backbone: str = "compact"
-    """compact, efficientnet_lite0, mit_b0 … mit_b5, or auto:<hub id or folder>."""
+    """Backbone: compact, efficientnet_lite0, mit_b0 … mit_b5, or auto:<hub id or folder>."""
     pretrained: str = "auto"
-    """auto (yes, where the backbone has published weights), yes, no, or a hub id or folder (MiT)."""
+    """Weights of the backbone: auto (published weights if there are any), yes, no, or a hub id or folder (MiT)."""
     latent_channels: Annotated[int, Range(1, 10**5)] = 16
     width: Annotated[int, Range(1, 10**6)] = 96
     context_links: bool = True
     detail_links: bool = True
     diffusion: bool = True
     reencoding: bool = True
-    """Between sampling steps, predicted latents go through label decoder and label encoder."""
+    """Decode predicted latents to labels and encode them again between sampling steps."""
     light_steps: bool = False
-    """Denoiser and decoder work on the image once, and each sampling step or noise draw is narrow."""
+    """Do most of the work of denoiser and decoder once per image, so that sampling steps and noise draws are cheap."""
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Optimization."""
+    """Optimizer and learning rates."""
 
     head_lr: Weight = 6e-4
-    """Peak learning rate of everything but the backbone."""
+    """Peak learning rate of all parameters except the backbone."""
     backbone_lr: Weight = 6e-4
     """Peak learning rate of the image coder."""
     weight_decay: Weight = 0.01
     warmup_steps: Whole = 100
     poly_power: Weight = 1.0
-    """Learning rate falls as (1 − progress) to this power."""
+    """Exponent of the decay of the learning rate, which is (1 − progress) to this power."""
     grad_clip: Positive = 1.0
     accumulation: Count = 1
-    """Micro-batches per step."""
+    """Number of micro-batches per step."""
 
 
 @dataclass(frozen=True)
 class AdaptationConfig:
-    """The method."""
+    """Adaptation method and losses."""
 
     start: Share = 0.4
-    """Share of the steps on source alone before target and mixed branches begin."""
+    """Fraction of the steps on source images alone, before target and mixed branches start."""
     teacher_decay: Share = 0.99
     teacher_steps: Count = 1
-    """Sampling steps of the teacher."""
+    """Number of sampling steps of the teacher."""
     teacher_draws: Count = 1
-    """Noise draws of the teacher, averaged."""
+    """Number of noise draws of the teacher, whose probabilities are averaged."""
     weighting: Literal["class", "batch"] = "class"
-    """Which pseudo-labels count: the surest of each class or, as in DACS, all by the batch's share of sure pixels."""
+    """Weights of pseudo-labels. class: the most confident pixels of each class. batch: all pixels, weighted with the
+    fraction of confident pixels in the batch, as in DACS."""
     threshold: Share = 0.9
-    """Probability from which the teacher counts as sure, for batch."""
+    """Minimum probability of a confident pixel, for the weighting 'batch'."""
     keep: Share = 0.5
-    """Share of each class's pixels that count, for class."""
+    """Fraction of each class's pixels that get weight, for the weighting 'class'."""
     trust: Weight = 0.0
-    """Power of a class's mean probability in the weight of its pixels, for class."""
+    """Exponent of a class's mean probability in the weight of its pixels, for the weighting 'class'."""
     mixing: Literal["classmix", "cutmix", "none"] = "classmix"
-    """How source is pasted on target images, which are then learned with the teacher's labels."""
+    """Method by which source images are pasted on target images. The mixed images are trained with the teacher's
+    labels."""
     color_jitter: Weight = 0.4
-    """Strength of the color changes of mixed and masked images."""
+    """Strength of the color augmentation of mixed and masked images."""
     masked: bool = False
-    """Learn masked target images too (Hoyer et al. 2023, MIC); method mic always does."""
+    """Train on masked target images too (Hoyer et al. 2023, MIC). The method mic always does so."""
     mask_patch: Whole = 0
-    """Side of the hidden squares in pixels; 0 for a sixteenth of the crop's shorter side, as MIC has it."""
+    """Side of the hidden squares in pixels. 0 means a sixteenth of the crop's shorter side, as in MIC."""
     mask_ratio: Share = 0.7
-    """Share of the image that is hidden."""
+    """Fraction of the image that is hidden."""
     color_transfer: Share = 1.0
-    """Share of source images that take the color statistics of a target image, to a random degree."""
+    """Fraction of source images that get the color statistics of a target image, to a random degree."""
     class_color_transfer: Share = 0.5
-    """Share of source images whose classes then take, one by one, the color statistics that the teacher's labels give
-    them in that image."""
+    """Fraction of source images in which each class then gets the color statistics of the same class in the target
+    image, by the teacher's labels."""
     share_at_one: Share = 0.6
-    """Share of samples trained at t = 1."""
+    """Fraction of the training samples with diffusion time t = 1 (pure noise)."""
     self_aligned: Share = 0.7
-    """Share of labeled samples whose noisy state starts from the model's own prediction."""
+    """Fraction of the labeled samples whose noisy state starts from the model's own prediction."""
     denoising_weight: Weight = 0.5
     reconstruction_weight: Weight = 0.5
     adversarial_weight: Weight = 0.02
-    """Of the adversary; 0 switches it off."""
+    """Weight of the adversarial loss. 0 disables the adversary."""
     adversarial_input: Literal["latents", "features"] = "latents"
-    """What the adversary aligns: the denoised latents, or the denoiser's last features."""
+    """Features that the adversary aligns: the denoised latents, or the denoiser's last features."""
     adversarial_domains: Literal[2, 3] = 3
-    """3: source, mixed and target; 2: mixed images are kept from the adversary."""
+    """Domains of the adversary. 3: source, mixed and target. 2: source and target."""
     adversarial_warmup: Share = 0.2
-    """Share of the steps over which that weight rises."""
+    """Fraction of the steps over which the adversarial weight rises."""
     discriminator_lr: Weight = 1e-3
     entropy_weight: Weight = 0.001
-    """Of the target's entropy, for minent and fda."""
+    """Weight of the target's entropy, for minent and fda."""
     fda_band: Share = 0.05
-    """Of fda: half the side of the swapped square of low frequencies, as a share of the shorter side."""
+    """Half side of the replaced square of low frequencies for fda, as a fraction of the shorter image side."""
     feature_distance: Weight = 0.005
-    """Of daformer and mic: weight of the distance to the pretrained features; idle from scratch."""
+    """Weight of the distance to pretrained features for daformer and mic. It has no effect without pretrained
+    weights."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A run."""
+    """Settings of a run."""
 
     steps: Count = 1500
     seed: Seed = 0
     method: Method = "iccld"
-    """iccld; source_only (no adaptation); oracle (trains on the target's own labels); or a rival: adaptsegnet, advent,
-    minent, fda, dacs, daformer, mic."""
+    """iccld, source_only (no adaptation), oracle (trained on the target's own labels), or another published method:
+    adaptsegnet, advent, minent, fda, dacs, daformer, mic."""
     checkpoint_every: Count = 500
-    """Save a checkpoint every so many steps."""
+    """Number of steps between checkpoints."""
     checkpoint_minutes: Positive = 10.0
-    """Save one also when the last is so many minutes old."""
+    """Save a checkpoint also if the last checkpoint is this many minutes old."""
     keep_checkpoints: Count = 2
     log_every: Count = 20
     eval_every: Whole = 0
-    """Evaluate every so many steps (to watch, never to select); 0: at the end only."""
+    """Number of steps between evaluations during training (for monitoring, never for selection). 0 evaluates only at
+    the end."""
     eval_images: Whole = 0
-    """These evaluations take so many validation images, at even distances; 0: all, as at the end."""
+    """Number of validation images, evenly spaced, for evaluations during training. 0 uses all images, as at the end."""
     trackers: tuple[Tracker, ...] = ("csv", "tensorboard")
-    """Where figures go: csv (metrics.csv, written always), tensorboard (files in RUN/tensorboard), wandb, mlflow."""
+    """Trackers of metrics: csv (metrics.csv, always written), tensorboard (files in RUN/tensorboard), wandb, mlflow."""
     stop_at: Count | None = None
-    """Stop after this step as if interrupted; the same command without it goes on to the end."""
+    """Stop after this step as if interrupted. The same command without this flag continues to the end."""
     device: str = "auto"
-    """auto, cpu, cuda or mps."""
+    """Device: auto, cpu, cuda or mps."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """auto: bf16 where the processor or GPU computes in it, else fp32."""
+    """Floating-point precision. auto uses bf16 if the processor or GPU supports it, otherwise fp32."""
     threads: Annotated[int, Range(0, 4096)] = 0
-    """CPU threads per process; 0: the fastest number in a trial before the first step. A run that goes on keeps it."""
+    """Number of CPU threads per process. 0 uses the fastest number in a trial before the first step. A resumed run
+    keeps its number."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -222,28 +230,28 @@ class TrainConfig:
 
 
 _BEFORE = {"class_color_transfer": 0.0}
-"""Values of settings of the adaptation that older records do not name, where the default is another one."""
+"""Values of adaptation settings that are missing in older records, where they differ from the defaults."""
 
 
 def cache_changes_images(d: DataConfig) -> bool:
-    """Whether a run with ``data.cache`` sees other pixels than without: images are resized, then scaled at random."""
+    """Returns whether a cache changes training images, because they are resized before random scaling."""
     files = ((d.source, d.source_size), (d.target, d.target_size))
     resized = any(name != "street_scenes" and size is not None for name, size in files)
     return d.cache is not None and tuple(d.scale) != (1.0, 1.0) and resized
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
-    """Plain values for JSON; ``from_dict`` reads them back."""
+    """Returns the settings as plain values for JSON. ``from_dict`` reads these values."""
     return asdict(config, dict_factory=_with_lists)
 
 
 def from_dict(value: object, where: str = "settings") -> TrainConfig:
-    """Reads what ``to_dict`` wrote.
+    """Returns settings from the values of ``to_dict``.
 
-    Missing settings take their default, or the value that stands for what runs did before the setting existed.
+    A missing setting gets its default, or the value that matches runs from before the setting existed.
 
     Raises:
-        InputError: an unknown setting, or a value of another type. The message begins with ``where``.
+        InputError: A setting is unknown, or a value has a wrong type. The message starts with ``where``.
     """
     if isinstance(value, Mapping) and isinstance(value.get("adaptation"), Mapping):
         value = {**value, "adaptation": _BEFORE | value["adaptation"]}
@@ -251,10 +259,10 @@ def from_dict(value: object, where: str = "settings") -> TrainConfig:
 
 
 def read_settings(path: Path, *, remedy: str) -> TrainConfig:
-    """Reads the ``run.json`` of a run.
+    """Reads the settings of a run from its ``run.json``.
 
     Raises:
-        InputError: it cannot be read; the message ends with ``remedy``.
+        InputError: The file cannot be read. The message ends with ``remedy``.
     """
     try:
         stored = read_json(path)
@@ -266,14 +274,14 @@ def read_settings(path: Path, *, remedy: str) -> TrainConfig:
 
 
 def with_settings(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
-    """A copy with some settings replaced.
+    """Returns a copy of the settings with some values replaced.
 
     Args:
-        config: is left as it is.
-        settings: values by dotted name, as the flags have it: ``{"steps": 10, "data.batch_size": 2}``.
+        config: Original settings, which are not changed.
+        settings: Values by dotted names, as in the flags: ``{"steps": 10, "data.batch_size": 2}``.
 
     Raises:
-        ValueError: no such setting, or a value of another type.
+        ValueError: A setting is unknown, or a value has a wrong type.
     """
     plain = to_dict(config)
     for name, value in settings.items():

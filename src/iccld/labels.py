@@ -1,8 +1,8 @@
-"""Label spaces and evaluation protocols: names, colors and how one space folds into another. No torch here.
+"""Label spaces and evaluation protocols: class names, colors and conversion between label spaces, without torch.
 
-A *label space* says what the integers of a label map or the channels of a model mean. The common tongue
-is the 19 Cityscapes trainIds; every class of another street space lists the trainIds that it covers, so that
-any two spaces can be translated. The built-in spaces are tables of ``labels.toml``.
+A *label space* defines the meaning of the integers in a label map and of the channels of a model. The reference space
+is the 19 Cityscapes trainIds. Every class of another street space lists the trainIds that it covers, so labels of any
+two spaces can be converted. The built-in spaces are tables in ``labels.toml``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from iccld.errors import InputError
 from iccld.escaping import has_unseen, shortened
 
 IGNORE = 255
-"""The label of pixels that no loss and no metric counts."""
+"""Label of pixels that are excluded from all losses and metrics."""
 
 
 _Channel = Annotated[int, Range(0, 255)]
@@ -27,7 +27,7 @@ _Channel = Annotated[int, Range(0, 255)]
 
 @dataclass(frozen=True)
 class LabelClass:
-    """One class: a name, an RGB color and the Cityscapes trainIds it covers (canonical one first)."""
+    """One class: a name, an RGB color, and the Cityscapes trainIds that it covers, with the canonical trainId first."""
 
     name: Annotated[str, Length(200)]
     color: tuple[_Channel, _Channel, _Channel]
@@ -36,7 +36,7 @@ class LabelClass:
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """An ordered set of classes; a class's index is its label value, 255 is ignored."""
+    """Ordered set of classes. The index of a class is its label value, and 255 is ignored."""
 
     name: Annotated[str, Length(200)]
     classes: Annotated[tuple[LabelClass, ...], Length(254)]
@@ -63,19 +63,19 @@ class LabelSpace:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The class names in label order."""
+        """Class names in label order."""
         return tuple(c.name for c in self.classes)
 
     @property
     def palette(self) -> tuple[tuple[int, int, int], ...]:
-        """The RGB colors in label order, each 0 to 255."""
+        """RGB colors in label order, each channel from 0 to 255."""
         return tuple(c.color for c in self.classes)
 
     def lut_to(self, other: LabelSpace) -> tuple[int, ...]:
-        """Builds the 256-entry table that turns labels of this space into labels of ``other``.
+        """Returns the table of 256 entries that converts labels of this space to labels of ``other``.
 
-        A class goes to the class of the same name, else to the class that covers its canonical trainId,
-        else to 255 (ignore).
+        A class is mapped to the class with the same name. If there is none, it is mapped to the class that covers its
+        canonical trainId. If there is none either, it is mapped to 255 (ignore).
         """
         by_name = {c.name: i for i, c in enumerate(other.classes)}
         by_train_id = {t: i for i, c in reversed(list(enumerate(other.classes))) for t in c.train_ids}
@@ -88,7 +88,7 @@ class LabelSpace:
         return tuple(table)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; ``from_dict`` reads them back."""
+        """Returns the label space as plain values for JSON. ``from_dict`` reads these values."""
         classes = [
             {"name": c.name, "color": list(c.color), "train_ids": list(c.train_ids)} for c in self.classes
         ]
@@ -96,10 +96,10 @@ class LabelSpace:
 
     @classmethod
     def from_dict(cls, value: object) -> LabelSpace:
-        """Reads what ``to_dict`` wrote.
+        """Returns a label space from the values of ``to_dict``.
 
         Raises:
-            InputError: a part is missing, unknown, or has another type or range.
+            InputError: An entry is missing, unknown, or has a wrong type or range.
         """
         return build(cls, value, "label_space")
 
@@ -107,7 +107,11 @@ class LabelSpace:
     def from_names(
         cls, name: str, names: Sequence[str], colors: Sequence[Sequence[int]] | None = None
     ) -> LabelSpace:
-        """Makes a custom space; classes with a Cityscapes name keep its trainId, so that spaces translate."""
+        """Builds a custom label space from class names.
+
+        A class with a Cityscapes name gets the trainId of Cityscapes, so that labels can be converted. Without
+        ``colors``, such a class also gets the color of Cityscapes, and all other classes get VOC colors.
+        """
         known = {c.name: c for c in CITYSCAPES19.classes}
         classes = []
         for index, class_name in enumerate(names):
@@ -119,7 +123,7 @@ class LabelSpace:
 
 
 def voc_color(index: int) -> tuple[int, int, int]:
-    """The PASCAL VOC color of a class: bits of the index spread over the channels; 0 is black."""
+    """Returns the PASCAL VOC color of a class: the bits of the index distributed over the channels. 0 is black."""
     red, green, blue = (
         sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)
     )
@@ -159,10 +163,10 @@ LABEL_SPACES: Mapping[str, LabelSpace] = {s.name: s for s in (CITYSCAPES19, SYNT
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a figure is made: the space confusions are counted in, and the classes whose IoU is averaged.
+    """Evaluation protocol: the label space of the confusion matrix, and the classes whose IoU is averaged.
 
-    The Synthia protocols count in all 19 classes and average 16 or 13 of them, as the published
-    figures do: a car taken for a truck is still an error of *car*.
+    The Synthia protocols count confusions of all 19 classes and average 16 or 13 of them, as in published results. A
+    car predicted as a truck is therefore still an error of *car*.
     """
 
     name: str
@@ -171,12 +175,12 @@ class Protocol:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the averaged classes."""
+        """Names of the averaged classes."""
         return tuple(self.space.names[i] for i in self.evaluated)
 
 
 def custom_protocol(space: LabelSpace) -> Protocol:
-    """The protocol that counts and averages every class of a space."""
+    """Returns the protocol that counts and averages every class of a label space."""
     return _protocol(f"custom:{space.name}", space)
 
 
@@ -196,10 +200,10 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 
 def get_protocol(name: str, space: LabelSpace | None = None) -> Protocol:
-    """Finds a protocol by name; ``custom`` averages every class of ``space``.
+    """Returns a protocol by name. The name ``custom`` averages every class of ``space``.
 
     Raises:
-        InputError: no such protocol, or ``custom`` without a space.
+        InputError: The protocol does not exist, or ``custom`` is used without a space.
     """
     if name == "custom":
         if space is None:
@@ -213,9 +217,9 @@ def get_protocol(name: str, space: LabelSpace | None = None) -> Protocol:
 
 
 def protocol_of(space: LabelSpace) -> Protocol:
-    """The protocol that measures a label space: that of the built-in space with the same classes, else all classes.
+    """Returns the protocol of the built-in label space with the same classes, otherwise the custom protocol.
 
-    What the space is called and how it is colored does not matter: names of classes and their trainIds, in order, do.
+    Class names and their trainIds must be equal and in the same order. The space's name and colors may differ.
     """
     for name, known in LABEL_SPACES.items():
         if [(c.name, c.train_ids) for c in known.classes] == [(c.name, c.train_ids) for c in space.classes]:
@@ -224,10 +228,10 @@ def protocol_of(space: LabelSpace) -> Protocol:
 
 
 def get_label_space(name: str) -> LabelSpace:
-    """Finds a built-in label space by name.
+    """Returns a built-in label space by name.
 
     Raises:
-        InputError: no such space.
+        InputError: The label space does not exist.
     """
     if name not in LABEL_SPACES:
         raise InputError(f"unknown label space {name!r}; {suggest(name, list(LABEL_SPACES))}")
@@ -235,7 +239,7 @@ def get_label_space(name: str) -> LabelSpace:
 
 
 def suggest(word: str, known: Sequence[str]) -> str:
-    """Words a hint: the nearest known word if one is near, and all of them."""
+    """Returns a hint for an unknown word: the most similar known word, if there is one, and all known words."""
     import difflib
 
     near = difflib.get_close_matches(re.sub(r"[-\s]", "_", word.lower()), known, n=1, cutoff=0.5)
