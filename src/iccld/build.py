@@ -266,7 +266,7 @@ def build_fabric(config: TrainConfig) -> Fabric:
     strategy = "ddp_find_unused_parameters_true" if some_idle else "ddp"
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent()  # if the launcher is killed, the ranks save and end
-    rank_zero.log.setLevel(logging.WARNING)  # Lightning would report bf16 again after the command
+    rank_zero.log.setLevel(logging.WARNING)  # Lightning reports bf16 here, and the command reports it too
     fabric = Fabric(
         accelerator="gpu" if device == "cuda" else device,
         devices=local_ranks,

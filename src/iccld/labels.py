@@ -148,7 +148,7 @@ def _train_id_of_id(table: Mapping[str, Sequence[int]]) -> dict[int, int]:
 CITYSCAPES19 = _built_in("cityscapes19", {name: (i,) for i, name in enumerate(_TABLES["cityscapes19"])})
 
 _NOT_IN_SYNTHIA = (9, 14, 16)  # terrain, truck, train
-_NOT_IN_SYNTHIA13 = (3, 4, 5, *_NOT_IN_SYNTHIA)  # and wall, fence, pole
+_NOT_IN_SYNTHIA13 = (3, 4, 5, *_NOT_IN_SYNTHIA)  # also wall, fence, pole
 
 SYNTHIA16 = LabelSpace(
     "synthia16", tuple(c for i, c in enumerate(CITYSCAPES19.classes) if i not in _NOT_IN_SYNTHIA)

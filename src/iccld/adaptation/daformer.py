@@ -48,7 +48,7 @@ class FeatureDistance:
         shares = F.avg_pool2d((labels[:, None] == things).float(), 32)
         cells = shares.amax(dim=1) >= self.share
         difference = output.coarse[: len(images)].float() - expected
-        # 1e-6 avoids an infinite gradient of the root: the distance is zero at the first step.
+        # The distance is zero at the first step. 1e-6 avoids an infinite gradient of the square root.
         distances = (difference.square().sum(dim=1) + 1e-6).sqrt()
         mean: Tensor = self.weight * (distances * cells).sum() / cells.sum().clamp_min(1)
         return mean

@@ -20,7 +20,7 @@ SOURCE, MIXED, TARGET = range(3)
 AdversaryInput = Literal["latents", "features", "probabilities", "self_information"]
 """Input of a discriminator: ẑ₀, the denoiser's last features, or the class maps of output-space methods."""
 
-# At or above this accuracy the discriminator counts as winning, and the weight of the adversarial loss is reduced.
+# Accuracy above which the discriminator counts as winning. The weight of the adversarial loss is then reduced.
 _WINNING = 0.9
 
 

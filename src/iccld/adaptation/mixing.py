@@ -234,8 +234,8 @@ def transfer_class_color(
     classes = torch.arange(num_classes, device=images.device).view(1, -1, 1, 1)
     share = _draw_share(len(images), probability, images.device)
     masks, style_masks = labels[:, None] == classes, style_labels[:, None] == classes
-    # Colors within a class differ little. A higher floor, of eight gray levels, avoids that noise is amplified to
-    # contrast.
+    # Colors within a class differ little, so noise could be amplified. The higher floor, of eight gray levels, prevents
+    # this.
     return _transfer(images, masks, styles, style_masks, share, fewest=_FEWEST, floor=1e-3)
 
 

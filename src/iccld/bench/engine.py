@@ -201,7 +201,7 @@ def _stop(workers: Sequence[_Worker]) -> None:
         for worker in workers:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 worker.process.wait(max(0.0, deadline - time.monotonic()))
-    finally:  # also after a second signal
+    finally:  # also if a second signal interrupts the wait
         for worker in workers:
             worker.process.kill()
             worker.process.wait()

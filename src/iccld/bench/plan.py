@@ -228,7 +228,8 @@ def identity(config: TrainConfig) -> TrainConfig:
     the method does not read get default values too, so results stay valid if such a default changes.
     """
     config = with_settings(config, _NEUTRAL)
-    # The location of a cache does not matter. But images from a cache can be resampled twice, which changes results.
+    # The location of a cache does not change results. Random scaling of images from a cache can, because these images
+    # were already resized.
     used = "used" if cache_changes_images(config.data) else None
     config = replace(config, data=replace(config.data, cache=used))
     return with_settings(config, {name: attrgetter(name)(_DEFAULTS) for name in unread_settings(config)})

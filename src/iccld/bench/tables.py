@@ -204,7 +204,7 @@ class Column:
         """Returns the table of how well each signal separates wrong pixels from correct pixels."""
         rows = []
         for place, draws, found in self._predicted():
-            for signal in _SIGNALS if draws > 1 else _SIGNALS[:2]:  # mutual information needs two draws
+            for signal in _SIGNALS if draws > 1 else _SIGNALS[:2]:  # the other signals need two draws
                 keys = (f"auroc_{signal}", f"aurc_{signal}", f"fpr95_{signal}", "class_ece")
                 if _known(found, keys[1]):
                     figures = [_spread(_known(found, key), 3) for key in keys]

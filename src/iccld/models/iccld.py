@@ -183,11 +183,11 @@ class ICCLD(Predictor, Pretrained):
             The re-encoded latents, and the logits at the decoder's stride.
         """
         logits = self.label_decoder(latent, features.details, features.size)
-        labels = logits.max(dim=1).indices  # argmax takes four times as long on CPUs
+        labels = logits.max(dim=1).indices  # max, because argmax takes four times as long on CPUs
         height, width = self._decoded_size(features)
         rows, columns = (torch.arange(side, device=labels.device) for side in labels.shape[-2:])
         inside = (rows[:, None] < height) & (columns < width)
-        labels = labels.where(inside, IGNORE)  # padded labels are ignored in training too
+        labels = labels.where(inside, IGNORE)  # labels of the padding are ignored in training too
         encoded: Tensor = self.label_encoder(labels, self.label_decoder.out_stride)
         return encoded, logits[..., :height, :width].float()
 
@@ -215,8 +215,8 @@ class ICCLD(Predictor, Pretrained):
             if step + 1 == num_steps:
                 break
             if self.spec.reencoding:
-                # The state uses the initial noise. The noise implied by the state would contain the changes of earlier
-                # re-encodings.
+                # The next state uses the initial noise. Noise computed from the state would also contain the changes by
+                # earlier re-encodings.
                 origin, answer = self.reencode(clean, features)
                 logits.append(answer)
                 state = add_noise(origin, noise, time - 1 / num_steps)
@@ -314,7 +314,7 @@ class ICCLD(Predictor, Pretrained):
     def _decoded_size(self, features: ImageFeatures) -> tuple[int, int]:
         """Returns the height and width of the images at the decoder's stride, rounded up."""
         stride = self.label_decoder.out_stride
-        # -(-a // b) would be wrong here: exported graphs round negative quotients towards zero.
+        # -(-a // b) would be wrong, because exported graphs round negative quotients towards zero.
         height, width = ((side + stride - 1) // stride for side in features.content)
         return height, width
 

@@ -56,7 +56,7 @@ def to_batch(images: Any) -> tuple[Float[Tensor, "b 3 h w"], bool]:
     single = array.ndim == 3
     if single:
         array = array[None]
-    if not array.flags.writeable:  # torch shares the memory and warns about read-only arrays, as from Pillow
+    if not array.flags.writeable:  # torch would share read-only memory and warn about it
         array = array.copy()
     if array.dtype == np.uint8:
         return torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2).float() / 255, single

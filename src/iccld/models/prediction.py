@@ -48,7 +48,7 @@ class Prediction:
     def uncertainty(self) -> Float32[np.ndarray, "*b h w"]:
         """Entropy of the probabilities in nats, from 0 (certain) to log k (uniform)."""
         probabilities = self.probabilities
-        if not probabilities.flags.writeable:  # torch shares the memory and warns about read-only arrays
+        if not probabilities.flags.writeable:  # torch would share read-only memory and warn about it
             probabilities = probabilities.copy()
         return cast(Any, entropy(torch.from_numpy(probabilities)).numpy())
 
@@ -125,7 +125,7 @@ class Predictor(Predicting, nn.Module):
     """Base class with ``predict`` for networks that encode images and segment them from noise."""
 
     def _predict(self, batch: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> Prediction:
-        model: Any = self  # has attributes of the subclass
+        model: Any = self  # Any, because subclasses define the attributes
         size = (batch.shape[-2], batch.shape[-1])
         check_memory(len(batch), size, len(model.label_space))
         height = model.spec.input_height if settings.input_height is None else settings.input_height
@@ -134,7 +134,7 @@ class Predictor(Predicting, nn.Module):
         self.eval()
         try:
             with torch.inference_mode(), torch.random.fork_rng(devices=[]):
-                # fork_rng restores only the CPU generator, so only this generator is seeded.
+                # Without devices, fork_rng restores only the CPU generator, so only this generator is seeded.
                 torch.default_generator.manual_seed(settings.seed)
                 seen = (batch.shape[-2], batch.shape[-1])
                 return _summarize(*_predict_maps(model, batch, settings), seen, size)
@@ -164,7 +164,7 @@ def _predict_maps(model: Any, batch: Float[Tensor, "b 3 h w"], settings: Predict
 def _predict_whole(model: Any, images: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> Maps:
     """Returns the maps of images without windows. All computations outside the network run in fp32."""
     steps, draws = settings.steps or 1, settings.draws or 1
-    # CPUs process one image at a time for the same reason as one draw at a time (see average_draws).
+    # CPUs process one image at a time, for the reasons given in average_draws.
     parts = images.split(1 if images.device.type == "cpu" else len(images))
     noise: Tensor | None = None
     maps: list[Maps] = []
@@ -294,8 +294,8 @@ def to_pixels(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, i
     """
     covered = (maps[0].shape[-2] * stride, maps[0].shape[-1] * stride)
     if torch.compiler.is_exporting():
-        # _resample avoids interpolation nodes, which OpenVINO runs in bf16 if possible, together with the softmax
-        # before.
+        # _resample avoids interpolation nodes. OpenVINO runs these nodes in bf16 if possible, and then also rounds the
+        # softmax before them.
         probabilities, others = (_resample(m, stride, seen, size or seen) for m in maps)
     elif size is None:
         probabilities, others = (upsample_to(m, covered)[..., : seen[0], : seen[1]] for m in maps)
@@ -330,6 +330,6 @@ def _summarize(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, 
     Probabilities are interpolated instead of logits, because the softmax then has fewer values to exponentiate.
     """
     full, information = to_pixels(maps, stride, seen, None if size == seen else size)
-    labels = full.max(dim=1).indices.to(torch.uint8)  # argmax takes four times as long on CPUs
+    labels = full.max(dim=1).indices.to(torch.uint8)  # max, because argmax takes four times as long on CPUs
     arrays = (labels, full, information[:, 0])
     return Prediction(*(cast(Any, array.cpu().numpy()) for array in arrays))

@@ -45,7 +45,7 @@ def atomic_safetensors(path: str | Path, save: Callable[[Path], object]) -> Path
     def save_or_explain(temporary: Path) -> None:
         try:
             save(temporary)
-        except SafetensorError as error:  # safetensors gives the error number only in the text
+        except SafetensorError as error:  # safetensors gives the error number only in its message
             code = errno.ENOSPC if "os error 28" in str(error) or "No space" in str(error) else errno.EIO
             raise OSError(code, str(error)) from error
 

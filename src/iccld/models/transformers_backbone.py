@@ -30,7 +30,7 @@ _DEPTHS = {
 _NARROW, _WIDE = [32, 64, 160, 256], [64, 128, 320, 512]
 MIT_NAMES = tuple(_DEPTHS)
 
-# Weights of these ids may be pickle files, which are read with tensors only. All other weights must be safetensors.
+# Weights of these ids may be pickle files, from which only tensors are loaded. All other weights must be safetensors.
 _PUBLISHED = {name: f"nvidia/{name.replace('_', '-')}" for name in MIT_NAMES}
 
 _WEIGHTS, _PICKLE = "model.safetensors", "pytorch_model.bin"

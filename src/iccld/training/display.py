@@ -20,7 +20,14 @@ _WINDOW = 20
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds per step before (``early``) and from (``late``) step ``change``, and seconds per evaluation."""
+    """Expected durations of steps and evaluations of a run, in seconds.
+
+    Attributes:
+        early: Seconds per step before step ``change``.
+        late: Seconds per step from step ``change`` on.
+        change: First step with the duration ``late``.
+        evaluation: Seconds per evaluation.
+    """
 
     early: float = 1.0
     late: float = 1.0

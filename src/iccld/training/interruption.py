@@ -39,7 +39,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
-        """Makes already the first signal raise ``KeyboardInterrupt``, for waits that might never end."""
+        """Makes the first signal raise ``KeyboardInterrupt`` too, for waits that might never end."""
         self._raises = True
         try:
             if self.signal:

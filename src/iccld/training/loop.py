@@ -41,7 +41,7 @@ _FAILED = 1000  # greater than any signal number
 
 
 class TrainingDivergedError(RunFailedError):
-    """Error that a loss or gradient is no longer finite."""
+    """Error for a loss or gradient that is no longer finite."""
 
 
 @dataclass
@@ -53,9 +53,9 @@ class Loaders:
 
 
 class Trainer:
-    """Training of a model by a method, with results in a run folder.
+    """Training run of a model with a method, whose results are written to a folder.
 
-    The same call resumes the run from this folder, bit-exactly with the same number of threads.
+    The same call resumes the run from this folder. With the same number of threads, resuming is bit-exact.
 
     Args:
         config: Settings of the run.

@@ -49,7 +49,7 @@ def require_equal_ranks(
     ]
     if not differing:
         return
-    fabric.barrier()  # no rank ends before all ranks have the result
+    fabric.barrier()  # no rank ends before all ranks have compared
     if not fabric.is_global_zero:
         raise SystemExit(EXIT_USAGE)
     rank, name = differing[0]

@@ -121,7 +121,7 @@ class RunLog:
         known = self._known.get(name, _Service()).id
         try:
             self._open[name] = _OPENERS[name](config, out, known)
-        except Exception as error:  # services raise many kinds of exceptions
+        except Exception as error:  # services raise many kinds of exceptions, but the remedy is the same
             raise InputError(
                 f"--trackers {name}: cannot be opened ({first_line(error)}); mend it, or leave {name} out"
             ) from error
@@ -181,7 +181,7 @@ class RunLog:
         """
         try:
             work()
-        except Exception as error:  # each service has errors of its own
+        except Exception as error:  # services raise many kinds of exceptions
             del self._open[name]
             message = f"tracker {name} failed and gets no more figures ({first_line(error)})"
             print(f"iccld: warning: {message}; metrics.csv has all of them", file=sys.stderr)
