@@ -234,7 +234,7 @@ _BEFORE = {"class_color_transfer": 0.0}
 
 
 def cache_changes_images(d: DataConfig) -> bool:
-    """Returns whether a cache changes training images, because they are resized before random scaling."""
+    """Returns whether a cache changes training images, by resizing images before random scaling."""
     files = ((d.source, d.source_size), (d.target, d.target_size))
     resized = any(name != "street_scenes" and size is not None for name, size in files)
     return d.cache is not None and tuple(d.scale) != (1.0, 1.0) and resized

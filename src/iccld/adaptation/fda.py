@@ -21,7 +21,7 @@ class MinEnt(Method):
 
     Attributes:
         weight: Weight of the mean target entropy, which is divided by log k.
-        start_step: Number of steps on source images alone before.
+        start_step: Number of steps on source images alone before the entropy loss starts.
     """
 
     supervised: SupervisedLoss = field(default_factory=lambda: SupervisedLoss(0, 0))

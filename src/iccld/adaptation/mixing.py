@@ -128,7 +128,7 @@ def gaussian_blur(
     """Blurs all images of the batch with a given probability, each with a random standard deviation.
 
     The standard deviation is in [0.15, max_sigma] pixels. Range, probability and mirrored border are those of DACS
-    (Tranheden et al. 2021). The kernel is cut at six ``max_sigma``.
+    (Tranheden et al. 2021). The kernel extends to 6 × ``max_sigma`` pixels.
     """
     if float(torch.rand(())) >= probability:
         return images

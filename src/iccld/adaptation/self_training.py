@@ -112,7 +112,8 @@ class SelfTraining:
     """Self-training with pseudo-labels of the EMA teacher on mixed or masked target images with augmented colors.
 
     Attributes:
-        start_step: Number of steps on source images alone before. Earlier pseudo-labels lack the rare classes.
+        start_step: Number of steps on source images alone before self-training. Earlier pseudo-labels lack the rare
+            classes.
         teacher_steps: Number of sampling steps of the teacher.
         teacher_draws: Number of noise draws of the teacher, whose probabilities are averaged.
         pseudo_labels: Conversion of probabilities to labels and weights.

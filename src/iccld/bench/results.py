@@ -32,7 +32,7 @@ class Result:
 
     @property
     def miou(self) -> float:
-        """Validation mIoU after the last step, in percent."""
+        """Mean IoU after the last step, in percent."""
         return float(self.facts["miou"])
 
 

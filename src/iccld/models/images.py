@@ -88,7 +88,7 @@ def _from_pillow(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
         image.load()
     except (OSError, SyntaxError, ValueError, TypeError) as error:
         raise InputError(f"the Pillow image cannot be decoded ({error}); replace it") from error
-    # A broken EXIF header gives no orientation.
+    # The orientation in a broken EXIF header is ignored.
     with contextlib.suppress(OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
         image = ImageOps.exif_transpose(image)
     if image.mode in ("F", "I"):

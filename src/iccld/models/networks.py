@@ -87,13 +87,13 @@ class LabelEncoder(nn.Module):
         self.out.bias = nn.Parameter(torch.zeros(latent_channels))
 
     def forward(self, labels: Int[Tensor, "b h w"], stride: int = 1) -> Float[Tensor, "b d h2 w2"]:
-        """Encodes label maps that contain every ``stride``-th pixel (``stride`` is 1, 2 or 4).
+        """Encodes label maps that are subsampled by ``stride`` (1, 2 or 4).
 
         Labels outside 0…k−1 count as no class.
         """
         classes = torch.arange(self.num_classes, device=labels.device)
         shares = (labels[..., None] == classes).to(self.stem.weight.dtype)
-        shares = shares.movedim(-1, 1)  # channels-last in memory, like the convolutions
+        shares = shares.movedim(-1, 1)  # channels-last in memory, like the weights of the convolutions
         if stride < 4:
             shares = F.avg_pool2d(shares, 4 // stride)
         latent = self.codes(F.avg_pool2d(shares, 2)) + self.out(
