@@ -54,10 +54,9 @@ class DataConfig:
     for all data sets except street_scenes. By default, images are decoded each time."""
     source_size: tuple[Side, Side] | None = None
     """Height and width at which street_scenes are rendered. Images of other data sets are scaled to this height before
-    cropping, with the same aspect ratio unless --data.source-stretch is set. By default, they keep their size."""
+    cropping, with the same aspect ratio unless stretching is on. By default, they keep their size."""
     source_stretch: bool = False
-    """Scale source images from files to exactly the height and width of --data.source-size, even if the aspect ratio
-    changes."""
+    """Stretch source images from files to exactly the given height and width, even if the aspect ratio changes."""
     target: str = "street_scenes"
     """Unlabeled data set, with the same choices as for the source."""
     target_root: str | None = None

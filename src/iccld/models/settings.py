@@ -44,8 +44,8 @@ class PredictSettings:
     """Height and width of the model's input. Results have the size of the image. By default, the input has the size of
     the image."""
     input_height: InputHeight | None = None
-    """Height in pixels to which images are scaled, 0 for no scaling. The default is the model's own height, or 0 with
-    --resize."""
+    """Height in pixels to which images are scaled, 0 for no scaling. The default is the model's own height, or 0 if the
+    size of the model's input is set."""
     precision: Precision = "auto"
     """fp32, bf16 or auto. auto is bf16 on devices with fast bf16, or the precision of an exported file."""
 
