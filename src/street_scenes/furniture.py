@@ -42,7 +42,7 @@ def pole(stage: Stage, lateral: float, along: float, high: float, width: float, 
 
 
 def metal(rng: np.random.Generator) -> np.ndarray:
-    """Draws the albedo of metal poles and boxes: dark paint or bare gray metal."""
+    """Returns a random albedo of metal poles and boxes: dark paint or bare gray metal."""
     if chance(rng, 0.45):
         return paint.hsv(rng.uniform(80, 220), rng.uniform(0, 0.3), rng.uniform(0.08, 0.25))
     return paint.hsv(210, 0.04, rng.uniform(0.4, 0.75))

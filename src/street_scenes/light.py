@@ -54,7 +54,7 @@ class Light:
 
 
 def draw_light(rng: np.random.Generator, look: Look) -> Light:
-    """Draws weather and sun position at random, from the distributions of a look."""
+    """Draws the light of a scene (weather and sun position) at random, from the distributions of a look."""
     azimuth = rng.uniform(0, 2 * np.pi)
     elevation = np.deg2rad(rng.uniform(12, 60))
     up, flat = np.sin(elevation), np.cos(elevation)
@@ -91,7 +91,7 @@ def draw_light(rng: np.random.Generator, look: Look) -> Light:
 
 
 def _street_light(rng: np.random.Generator, to_sun: np.ndarray, openness: float, haze: float) -> Light:
-    """Draws the light of a night scene: warm or white lamps as ambient light, and a dark sky with a glowing horizon."""
+    """Returns a random light for a night scene: street lamps as ambient light, and a dark sky with a faint glow."""
     lamps = hsv(rng.uniform(20, 45), rng.uniform(0.05, 0.6), 1.0) * np.float32(rng.uniform(0.5, 1.0))
     zenith = hsv(rng.uniform(215, 255), rng.uniform(0.2, 0.7), 1.0) * rng.uniform(0.003, 0.015)
     horizon = zenith + hsv(rng.uniform(15, 45), rng.uniform(0.2, 0.6), 1.0) * rng.uniform(0.0, 0.03)
