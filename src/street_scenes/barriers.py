@@ -14,7 +14,7 @@ WALL, FENCE, VEGETATION = 3, 4, 8
 
 
 def enclose(stage: Stage) -> None:
-    """Queues walls, fences, railings and hedges along the back edges of the sidewalks."""
+    """Queues walls, fences, railings and hedges along the back edges of the sidewalks for painting."""
     rng = stage.rng
     for side in stage.street.sides:
         color = paint.wall(rng)[0] if side.bound == "wall" else metal(rng)

@@ -52,7 +52,7 @@ def _height(stage: Stage, town: bool) -> float:
 
 
 def _set_back(stage: Stage, side: Side, near: float, far: float) -> None:
-    """Queues a long, low building behind a green area or a parking lot."""
+    """Queues a long, low building behind a green area or a parking lot for painting."""
     rng = stage.rng
     wall = side.back + rng.uniform(12, 40)
     style = facades.draw_style(rng, chance(rng, 0.5), _saturation(stage), stage.look.lit_windows)

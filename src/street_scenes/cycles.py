@@ -134,7 +134,7 @@ def motorcycle(rng: np.random.Generator, view: float) -> list[Limb]:
 
 
 def ride(stage: Stage) -> None:
-    """Queues cyclists and motorcyclists on the road, and parked cycles on the sidewalks."""
+    """Queues cyclists and motorcyclists on the road, and parked cycles on the sidewalks, for painting."""
     rng, street, look = stage.rng, stage.street, stage.look
     for _ in range(int(rng.poisson(look.cyclists))):
         view = float(rng.choice([-1.0, 1.0])) if chance(rng, 0.18) else float(rng.normal(0, 0.06))

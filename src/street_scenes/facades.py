@@ -132,7 +132,7 @@ def _wall(rng: np.random.Generator, style: Style, rows: int, columns: int, scale
     stains = noise.crop(rng, "cloud", rows, columns, scale / 12)
     fine = noise.crop(rng, "grain", rows, columns, 1.0)
     tone = 1 + 0.1 * stains + 0.05 * fine
-    if scale > 4:  # vertical streaks from rain
+    if scale > 4:  # vertical streaks, as from rain
         tone += 0.05 * noise.crop(rng, "mottle", rows, columns, (scale / 3, scale / 16))
     if style.brick and scale > 9:
         course = max(2, round(0.09 * scale))

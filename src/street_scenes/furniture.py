@@ -49,7 +49,7 @@ def metal(rng: np.random.Generator) -> np.ndarray:
 
 
 def lamp(stage: Stage, side: Side, along: float, high: float, color: np.ndarray, arm: float) -> None:
-    """Queues a street lamp with an arm over the road, sometimes with a banner."""
+    """Queues a street lamp with an arm over the road, sometimes with a banner, for painting."""
     rng = stage.rng
     lateral = side.sign * (side.edge + 0.4 if chance(rng, 0.7) else side.back - 0.2)
     banner = paint.sign(rng) if chance(rng, 0.06) else None
@@ -75,7 +75,7 @@ def lamp(stage: Stage, side: Side, along: float, high: float, color: np.ndarray,
 
 
 def signal(stage: Stage, lateral: float, along: float, low: float) -> None:
-    """Queues a traffic light on a pole. Some traffic lights are seen from behind, without lamps."""
+    """Queues a traffic light on a pole for painting. Some traffic lights are seen from behind, without lamps."""
     rng = stage.rng
     color, state, back = metal(rng), int(rng.integers(3)), chance(rng, 0.35)
     board = chance(rng, 0.4)
@@ -102,7 +102,7 @@ def signal(stage: Stage, lateral: float, along: float, low: float) -> None:
 
 
 def sign(stage: Stage, lateral: float, along: float) -> None:
-    """Queues a traffic sign on a pole: round, triangular, rectangular, or the gray back of a sign."""
+    """Queues a traffic sign on a pole for painting: round, triangular, rectangular, or the gray back of a sign."""
     rng = stage.rng
     low, size = rng.uniform(1.7, 2.6), rng.uniform(0.28, 0.45)
     kind, color = rng.random(), metal(rng)
@@ -138,7 +138,7 @@ def sign(stage: Stage, lateral: float, along: float) -> None:
 
 
 def shop_sign(stage: Stage, side: Side, along: float) -> None:
-    """Queues a shop sign that sticks out from a facade."""
+    """Queues a shop sign that sticks out from a facade for painting."""
     rng = stage.rng
     wall = side.back + side.front
     low, size, tone = rng.uniform(2.6, 4.2), rng.uniform(0.5, 1.0), paint.sign(rng)
@@ -157,7 +157,7 @@ def shop_sign(stage: Stage, side: Side, along: float) -> None:
 
 
 def bollard(stage: Stage, lateral: float, along: float) -> None:
-    """Queues a bollard, which is labeled as a pole, or a bin, which is unlabeled (255)."""
+    """Queues a bollard (labeled as a pole) or a bin (unlabeled, 255) for painting."""
     rng = stage.rng
     color, bin_, high = metal(rng), chance(rng, 0.25), rng.uniform(0.7, 1.1)
 
@@ -171,7 +171,7 @@ def bollard(stage: Stage, lateral: float, along: float) -> None:
 
 
 def furnish(stage: Stage) -> None:
-    """Queues all street furniture of a scene."""
+    """Queues all street furniture of a scene for painting."""
     rng, street = stage.rng, stage.street
     clutter(stage)
     steel, high, arm = metal(rng), rng.uniform(5, 10.5), rng.uniform(0.4, 2.2)
@@ -203,7 +203,7 @@ def furnish(stage: Stage) -> None:
 
 
 def clutter(stage: Stage) -> None:
-    """Queues unlabeled objects (255): telephone boxes, cabinets, letter boxes, boards and sacks."""
+    """Queues unlabeled objects (255) for painting: telephone boxes, cabinets, letter boxes, boards and sacks."""
     rng = stage.rng
     for side in stage.street.sides:
         for _ in range(int(rng.poisson(0.9))):

@@ -45,7 +45,7 @@ class Model:
     mirrors: np.ndarray | None = None
 
     def quads(self) -> np.ndarray:
-        """Returns the corners of the strips in vehicle coordinates, (n - 1, 4, 3)."""
+        """Returns the corners of the strips in vehicle coordinates, (number of strips, 4, 3)."""
         count = len(self.profile) - 1
         ones = np.ones(count)
         return self._part(np.arange(count), -ones, ones, 0 * ones, ones)
@@ -58,7 +58,7 @@ class Model:
     def _part(
         self, index: np.ndarray, left: np.ndarray, right: np.ndarray, start: np.ndarray, end: np.ndarray
     ) -> np.ndarray:
-        """Returns the corners of rectangles on strips, (k, 4, 3). The arguments are columns of ``Patch``, (k,) each."""
+        """Returns the corners of k rectangles on strips, (k, 4, 3). Arguments are as in ``Patch``, (k,) each."""
         first, way = self.profile[index], self.profile[index + 1] - self.profile[index]
         corners = []
         for across, along in ((left, start), (left, end), (right, end), (right, start)):

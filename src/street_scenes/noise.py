@@ -22,7 +22,7 @@ def tile(kind: str, variant: int = 0) -> Float32[np.ndarray, "size size"]:
 
     Args:
         kind: ``grain`` (nearly white noise, slope 0.35), ``mottle`` (stains, 1) or ``cloud`` (smooth, 1.75).
-        variant: Index of one of several independent tiles.
+        variant: Index of the tile, among independent tiles of the same kind.
     """
     rng = np.random.default_rng([variant, sorted(_SLOPES).index(kind)])
     spectrum = np.fft.rfft2(rng.standard_normal((SIZE, SIZE)))

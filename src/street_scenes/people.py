@@ -140,7 +140,7 @@ def ground_shadow(stage: Stage, lateral: float, along: float, half: float) -> No
 
 
 def stand(stage: Stage, lateral: float, along: float) -> None:
-    """Queues a pedestrian with random clothes and pose."""
+    """Queues a pedestrian with random clothes and pose for painting."""
     rng = stage.rng
     sideways = float(rng.choice([-1.0, 1.0])) * (1.0 if chance(rng, 0.35) else rng.uniform(0, 0.5))
     stride = rng.uniform(0.4, 1.1) if chance(rng, 0.75) else 0.1
@@ -156,7 +156,7 @@ def stand(stage: Stage, lateral: float, along: float) -> None:
 
 
 def populate(stage: Stage) -> None:
-    """Queues pedestrians, alone and in groups, mostly on the sidewalks."""
+    """Queues pedestrians, alone and in groups, mostly on the sidewalks, for painting."""
     rng, street = stage.rng, stage.street
     town = street.kind in ("town", "lot")
     crowd = rng.uniform(0.3, 1.9)
@@ -173,7 +173,7 @@ def populate(stage: Stage) -> None:
 
 
 def queue_limbs(stage: Stage, parts: list[tuple[list[Limb], int]], lateral: float, along: float) -> None:
-    """Queues lists of limbs, each with a trainId, as one object (for example a rider and a bicycle)."""
+    """Queues lists of limbs, each with a trainId, as one object for painting, for example a rider and a bicycle."""
     lit = 1.0 if chance(stage.rng, 0.6) else 0.3
 
     def paint_it() -> None:

@@ -157,7 +157,7 @@ def soften(plane: np.ndarray, step: float, blur: float) -> None:
 
 
 def plant(stage: Stage, kind: str, lateral: float, along: float, high: float, color: np.ndarray) -> None:
-    """Queues a tree or bush, unless the position is too close to the camera.
+    """Queues a tree or bush for painting, unless the position is too close to the camera.
 
     Args:
         stage: Scene to paint on.
@@ -214,7 +214,7 @@ def paint_tree(
 
 
 def plant_trees(stage: Stage) -> None:
-    """Queues trees and bushes along the curbs, in gardens and on green stretches."""
+    """Queues trees and bushes along the curbs, in gardens and on green stretches, for painting."""
     rng, street = stage.rng, stage.street
     bark, leaves = paint.bark(rng), paint.leaves(rng)
     saturation = float(rng.uniform(*stage.look.saturation))

@@ -199,7 +199,7 @@ class Placed:
 
 
 def place(stage: Stage, kind: str, lateral: float, along: float, heading: float) -> None:
-    """Queues a vehicle, except for parts too close to the camera.
+    """Queues a vehicle for painting, except for parts too close to the camera.
 
     Args:
         stage: Scene to paint on.
@@ -233,7 +233,7 @@ def place(stage: Stage, kind: str, lateral: float, along: float, heading: float)
 
 
 def park(stage: Stage) -> None:
-    """Queues parked vehicles along the curbs and in parking lots."""
+    """Queues parked vehicles along the curbs and in parking lots for painting."""
     rng = stage.rng
     for side in stage.street.sides:
         if side.parked:
@@ -253,7 +253,7 @@ def park(stage: Stage) -> None:
 
 
 def _rows(stage: Stage, side: Side, near: float, far: float) -> None:
-    """Queues one or two rows of parked cars in a parking lot between two depths in meters."""
+    """Queues one or two rows of parked cars in a parking lot between two depths in meters for painting."""
     rng = stage.rng
     crosswise = chance(rng, 0.7)
     for row in range(int(rng.integers(1, 3))):
@@ -273,7 +273,7 @@ def _rows(stage: Stage, side: Side, near: float, far: float) -> None:
 
 
 def drive(stage: Stage) -> None:
-    """Queues moving vehicles. One in ten vehicles is rotated, as during a turn."""
+    """Queues moving vehicles for painting. One in ten vehicles is rotated, as during a turn."""
     rng, street = stage.rng, stage.street
     spots: list[tuple[float, float]] = []
     for _ in range(int(rng.poisson(stage.look.traffic))):
