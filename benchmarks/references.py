@@ -36,7 +36,7 @@ class SegFormer(nn.Module):
         self.network = SegformerForSemanticSegmentation(config)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images → logits at stride 4."""
+        """Returns the logits of images at stride 4."""
         logits: Tensor = self.network(images).logits
         return logits
 
@@ -69,7 +69,7 @@ class MapDiffusion(nn.Module):
         self.num_steps, self.width = num_steps, width
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images → logits at stride 4."""
+        """Returns the logits of images at stride 4."""
         features = self.coder(images)
         size = (features[4].shape[-2], features[4].shape[-1])
         merged = self.merge(

@@ -49,7 +49,7 @@ def metal(rng: np.random.Generator) -> np.ndarray:
 
 
 def lamp(stage: Stage, side: Side, along: float, high: float, color: np.ndarray, arm: float) -> None:
-    """Queues a street lamp with an arm over the road, sometimes with a banner, for painting."""
+    """Queues a street lamp with an arm over the road, sometimes with a banner, for painting. Lengths are in meters."""
     rng = stage.rng
     lateral = side.sign * (side.edge + 0.4 if chance(rng, 0.7) else side.back - 0.2)
     banner = paint.sign(rng) if chance(rng, 0.06) else None

@@ -25,9 +25,10 @@ def hsv(hue: float, saturation: float, value: float) -> np.ndarray:
 
 
 def vary(rng: np.random.Generator, color: np.ndarray, amount: float = 0.12) -> np.ndarray:
-    """Changes the brightness at random by a factor with a log-standard deviation of ``amount``.
+    """Multiplies a color by a random log-normal factor, and each channel by a further random factor.
 
-    Each channel changes by another random factor with a quarter of this deviation.
+    The logarithm of the common factor has the standard deviation ``amount``. For a channel's factor, the standard
+    deviation is a quarter of ``amount``.
     """
     factor = np.exp(amount * rng.standard_normal() + 0.25 * amount * rng.standard_normal(3))
     return np.clip(color * factor, 0.002, 0.95).astype(np.float32)
