@@ -1,7 +1,7 @@
-"""Draws mIoU over training time of every method of a plan, a panel for each task.
+"""Draws mIoU over training time for every method of a plan, with one panel per task.
 
-``python benchmarks/curves_figure.py benchmarks/plans/development.toml --out curves.png`` takes the results from
-benchmarks/results. Time is that of training alone on one core, without evaluations; lines are means over seeds.
+``python benchmarks/curves_figure.py benchmarks/plans/development.toml --out curves.png`` reads the results from
+benchmarks/results. The time is the training time on one core, without evaluations. The lines are means over seeds.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ _OTHERS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7f7f7f", "#3
 
 
 def draw(plan: Plan, results: list[Result], path: Path) -> Path:
-    """Draws the curves of a plan.
+    """Draws the learning curves of a plan and writes a PNG file.
 
     Args:
-        plan: whose tasks and variants.
-        results: of this plan and others; runs whose results lack times are left out.
-        path: the PNG file.
+        plan: Plan with the tasks and variants.
+        results: Results of this plan and of other plans. Runs without times are left out.
+        path: Path of the PNG file.
+
+    Returns:
+        The path of the PNG file.
     """
     tasks = list(plan.tasks.values())
     figure = new_figure(4.4 * len(tasks), 4.4)
@@ -70,7 +73,7 @@ def _draw_curve(axes: Axes, variant: Variant, curve: list[Point], color: str) ->
 
 
 def _entries(panels: list[Axes]) -> tuple[list[Artist], list[str]]:
-    """Each name once, however many panels have it."""
+    """Returns the lines and names of the legend, each name once, even if several panels have the name."""
     entries: dict[str, Artist] = {}
     for axes in panels:
         for line, name in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -79,7 +82,7 @@ def _entries(panels: list[Axes]) -> tuple[list[Artist], list[str]]:
 
 
 def main() -> None:
-    """Draws the figure."""
+    """Draws the figure and prints the path of the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("plan", type=Path)
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")

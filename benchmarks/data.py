@@ -1,21 +1,21 @@
-"""How fast training data comes: ``python benchmarks/data.py --json out.json``.
+"""Speed of loading training data: ``python benchmarks/data.py --json out.json``.
 
-Makes a few images each of GTA5, SYNTHIA and Cityscapes in their real sizes and file formats
-(``benchmarks/full_size.py``) in a temporary folder and times, on one core and in turn within one process, images per
-second for reading alone (image and label map decoded) and for a whole training sample: decoded, resized to the usual
-base size, cropped at random to 512×512, flipped, its label map in trainIds. Three ways:
+Writes a few images of GTA5, SYNTHIA and Cityscapes in the real sizes and file formats (``benchmarks/full_size.py``) to
+a temporary folder. Then measures images per second on one core, with all ways in turn within one process. "Reading"
+decodes the image and the label map. "Sample" makes a whole training sample: decoded, resized to the usual base size,
+cropped at random to 512×512 and flipped, with the label map in trainIds. Three ways are compared:
 
-- ICCLD: ``iccld.data.loaders.SampleStream`` as training has it, checks of the files and validity mask included. Its
-  images are uint8; they are normalized on the device.
-- The same from the cache (``--data.cache``), filled before.
-- PIL and numpy, as AdaptSegNet's and ADVENT's data sets do it: bicubic resizing, label maps resized and then
-  translated class by class into a float map, images as float32 in BGR order without their mean; with the crop and
-  flip that later recipes (DACS, DAFormer) add. SYNTHIA's 16-bit label maps, which PIL cannot read, are read by OpenCV.
+- ICCLD: ``iccld.data.loaders.SampleStream`` as in training, including the checks of the files and the validity mask.
+  The images are uint8. They are normalized on the device.
+- ICCLD with the cache (``--data.cache``), which is filled beforehand.
+- PIL and numpy, as in the data sets of AdaptSegNet and ADVENT: bicubic resizing, label maps that are resized and then
+  mapped class by class to a float map, and images as float32 in BGR order with the mean subtracted. The crop and the
+  flip of later recipes (DACS, DAFormer) are added. PIL cannot read SYNTHIA's 16-bit label maps, so OpenCV reads them.
 
-Also times the rendering of street scenes at the demo's size, and how long a training step of the demo waits for its
-loaders with one worker each.
+Also measures the rendering of street scenes at the demo's size, and the time that a training step of the demo waits
+for the data loaders with one worker process each.
 
-Bars: three times as fast as PIL and numpy, 30 scenes/s after warm-up, 5 % of a step.
+Bars: 3 times as fast as PIL and numpy, 30 scenes/s after warm-up, at most 5 % of a training step spent waiting.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ Work = Callable[[], object]
 
 
 def main() -> None:
-    """Measures, prints tables and, if asked, writes JSON."""
+    """Measures the speeds and prints tables. With ``--json``, writes a JSON file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def _measure_files(name: str, arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Images per second of each way, reading alone and whole samples; and the files' sizes."""
+    """Measures the images per second of each way, for reading and for samples, and the mean file size of an image."""
     kind = full_size.DATA_SETS[name]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -116,7 +116,7 @@ def _measure_files(name: str, arguments: argparse.Namespace) -> dict[str, dict[s
 
 
 def _each(do: Callable[[int], object], count: int) -> Work:
-    """Does something with every image once; all ways see the same images in a round."""
+    """Returns a function that calls ``do`` once for each image. In a round, all ways process the same images."""
     epoch = iter(range(sys.maxsize))
 
     def run() -> None:
@@ -197,11 +197,11 @@ WAYS: Mapping[str, Callable[[FileDataset, full_size.DataSet], tuple[Callable[[in
     CACHED: _cached,
     PEERS: _peers,
 }
-"""Name → what makes the two timed functions of an image's number: reading alone, and the whole sample."""
+"""Way → factory of the two functions that are timed, reading and sample. Both accept the number of an image."""
 
 
 def _measure_scenes(look: str) -> dict[str, float]:
-    """Scenes per second on one core at the demo's size; what the first ones draw is kept for the later ones."""
+    """Measures scenes per second on one core at the demo's size. The first scenes are slower: they fill caches."""
     scenes = StreetScenes(look, count=SCENES_WARM_UP + SCENES_COUNTED, height=128, width=256)
     seconds = [seconds_of(lambda i=i: scenes.image(i)) for i in range(len(scenes))]  # type: ignore[misc]
     first, rest = seconds[:SCENES_WARM_UP], seconds[SCENES_WARM_UP:]
@@ -215,7 +215,10 @@ def _measure_scenes(look: str) -> dict[str, float]:
 
 
 def _measure_waiting(steps: int) -> dict[str, float]:
-    """How long the demo's steps take, and how long they wait for source and target, a worker each."""
+    """Measures the time of the demo's training steps, and the waiting time for source and target data.
+
+    Source and target have one worker process each.
+    """
     counts = {"data.source_count": 48, "data.target_count": 48, "data.val_count": 1}
     settings = {"threads": 1, "data.num_workers": 1, **counts}
     config = with_settings(get_preset("demo").config, settings)
@@ -248,7 +251,7 @@ def _ratios(
     scenes: Mapping[str, Mapping[str, float]],
     waiting: Mapping[str, float],
 ) -> dict[str, tuple[float, str]]:
-    """Name → the ratio and the bar that it is held against."""
+    """Returns name → (ratio, bar of the ratio)."""
     ratios = {}
     for part, bar in (("sample", "≥ 3"), ("reading", "–")):
         for name, rows in rates.items():

@@ -1,10 +1,10 @@
-"""Share of labels in which exported models agree with torch in fp32.
+"""Fraction of pixels in which exported models agree with torch in fp32.
 
-``python benchmarks/export_agreement.py MODEL IMAGES --json out.json`` takes a model's folder and a folder of images,
-of which it takes some at even distances. It exports the model and compares, pixel by pixel, the labels that each
-runtime gives with those that torch gives in fp32 with the noise of the exported files: for free and for fixed sizes,
-for fp32 and bf16, with this package and, of OpenVINO, with no setting at all ("plain"). Beside them are torch's own
-bf16 and the network compiled by ``torch.compile``.
+``python benchmarks/export_agreement.py MODEL IMAGES --json out.json`` reads a model's folder and evenly spaced images
+of a folder. The script exports the model and compares the labels of each runtime, pixel by pixel, with the labels of
+torch in fp32 and with the noise of the exported files. Compared are free and fixed input sizes, fp32 and bf16. OpenVINO
+is also run with default settings ("plain"). Torch in bf16 and the network compiled by ``torch.compile`` are compared
+too.
 
 Bars: 99.9 % in fp32, 99.5 % in bf16.
 """
@@ -35,11 +35,11 @@ from iccld.reporting.environment import describe_code, describe_machine
 BARS = {"fp32": 99.9, "bf16": 99.5}
 
 Run = Callable[[np.ndarray], np.ndarray]
-"""Images b h w 3 → labels b h w."""
+"""Function of images, (b, h, w, 3), uint8, that returns label maps, (b, h, w)."""
 
 
 def main() -> None:
-    """Measures, prints a table and, if asked, writes JSON."""
+    """Measures the agreement and prints a table. With ``--json``, writes a JSON file."""
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
     model = load_model(str(arguments.model), device="cpu")
@@ -126,7 +126,7 @@ def _measure(
 
 
 def _by_size(path: Path, name: str, threads: int) -> Run:
-    """Opens a file anew, with its sizes fixed, for every size that comes."""
+    """Returns a function that opens the exported file once for each input size, with the size fixed."""
     opened: dict[tuple[int, ...], Run] = {}
 
     def run(batch: np.ndarray) -> np.ndarray:
@@ -162,7 +162,7 @@ def _fixed_openvino(path: Path, shape: Sequence[int], precision: str, threads: i
 
 
 def _share(run: Run, images: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:
-    """Percent of all pixels, to four places."""
+    """Returns the percentage of pixels whose label is as ``wanted``, rounded to four decimals."""
     equal = total = 0
     for image, labels in zip(images, wanted, strict=True):
         equal += int((run(image) == labels).sum())

@@ -1,7 +1,7 @@
-"""Made-up copies of GTA5, SYNTHIA and Cityscapes in their real sizes and file formats, for ``benchmarks/data.py``.
+"""Imitations of GTA5, SYNTHIA and Cityscapes in the real sizes and file formats, for ``benchmarks/data.py``.
 
-The pictures are rendered street scenes, scaled up and given a sensor's noise, so that a PNG takes about as long to
-read as one of the real data sets: they come to about 2 MB.
+The pictures are rendered street scenes, upscaled and with added sensor noise. The noise makes a PNG file about 2 MB
+large, so that decoding takes about as long as for a file of the real data sets.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from iccld.data.street_scenes import StreetScenes
 from iccld.labels import CITYSCAPES_ID_TO_TRAIN_ID, IGNORE, SYNTHIA_ID_TO_TRAIN_ID
 
 NOISE = 1.1
-"""Standard deviation of the sensor's noise, which the channels of a pixel share; it decides the size of the files."""
+"""Standard deviation of the sensor noise in gray levels. The channels of a pixel have the same noise. The noise
+determines the size of the files."""
 SYNTHIA_CAR = 8
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set as it is published, and how it is trained on.
+    """The format of a data set as it is published, and the image size in training.
 
     Attributes:
-        look: of the scenes.
-        size: height and width of the files.
-        base: height and width that images are brought to.
-        ids: raw id of the label files → trainId.
-        write: writes image, label map of raw ids and number into a folder.
+        look: Look of the rendered scenes.
+        size: Height and width of the files in pixels.
+        base: Height and width in pixels to which images are resized in training.
+        ids: Raw id of the label files → trainId.
+        write: Function that writes a file pair, given root folder, number, image, and label map of raw ids.
     """
 
     look: str
@@ -42,12 +43,12 @@ class DataSet:
 
 
 def write_files(root: Path, kind: DataSet, count: int) -> None:
-    """Writes images and label maps in the tree of the data set.
+    """Writes images and label maps in the folder layout of a data set.
 
     Args:
-        root: the data set's folder.
-        kind: which data set.
-        count: images.
+        root: Folder of the data set.
+        kind: Format of the data set.
+        count: Number of images.
     """
     height, width = kind.size
     scenes = StreetScenes(kind.look, count=count, height=height // 2, width=width // 2)
@@ -68,7 +69,7 @@ def _noisy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _save(path: Path, array: np.ndarray, palette: list[int] | None = None) -> None:
-    """By Pillow, whose filters and compression are those of most published files."""
+    """Writes a PNG file with Pillow, whose filters and compression are used in most published files."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(array)
     if palette is not None:
@@ -87,7 +88,7 @@ def _write_synthia(root: Path, number: int, image: np.ndarray, ids: np.ndarray) 
     path = root / "GT" / "LABELS" / f"{number:07d}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     instances = cv2.connectedComponents((ids == SYNTHIA_CAR).astype(np.uint8))[1]
-    # OpenCV orders channels blue, green, red: nothing, instance, class.
+    # OpenCV orders channels as blue (empty), green (instance), red (class).
     channels = np.stack([np.zeros_like(ids), instances, ids], axis=2).astype(np.uint16)
     assert cv2.imwrite(str(path), channels), path
 

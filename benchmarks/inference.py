@@ -1,14 +1,18 @@
-"""What a prediction costs: ``python benchmarks/inference.py --threads 1 --json out.json``.
+"""Prediction time: ``python benchmarks/inference.py --threads 1 --json out.json``.
 
-Times, in turn within one process, on random weights and random images: the image coder alone; ``ICCLD.predict``
-(uint8 images in, labels, probabilities and uncertainty out) with one, two and four sampling steps and with eight
-noise draws; and, with a MiT backbone, SegFormer and a three-step stand-in for DDP with the same one
-(``benchmarks/references.py``). ``--engines`` adds the exported model on ONNX Runtime and OpenVINO, and the network
-compiled by ``torch.compile`` in fp32, and how far their labels agree with torch's in fp32. ``--light-steps`` takes
-the model with light steps.
+Measures in turn within one process, with random weights and random images:
 
-Bars: one step at most 0.6 of SegFormer and twice the image coder alone, a further step at most 5 % of the first, eight
-draws at most 1.4 of one, the best engine at least 3 times as fast as torch in fp32 with 99.9 % of the labels.
+- the image coder alone;
+- ``ICCLD.predict``, from uint8 images to labels, probabilities and uncertainty, with one, two and four sampling steps
+  and with eight noise draws;
+- with a MiT backbone: SegFormer and a three-step substitute for DDP, same backbone (``benchmarks/references.py``);
+- with ``--engines``: the exported model on ONNX Runtime and OpenVINO, and the network compiled by ``torch.compile``,
+  in fp32, with the fraction of labels that agree with torch in fp32.
+
+``--light-steps`` selects the model with light steps.
+
+Bars: one step at most 0.6 times SegFormer and 2 times the image coder, a further step at most 5 % of the first, eight
+draws at most 1.4 times one draw, the best engine at least 3 times as fast as torch in fp32 with 99.9 % equal labels.
 """
 
 from __future__ import annotations
@@ -44,7 +48,7 @@ ENGINES = ("onnx", "openvino", "compiled")
 
 
 def main() -> None:
-    """Measures, prints a table and, if asked, writes JSON."""
+    """Measures the times and prints a table. With ``--json``, writes a JSON file."""
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -113,7 +117,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _open(engine: str, graph: ExportGraph, folder: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
-    """What gives the labels of images by an engine."""
+    """Returns a function that predicts the label maps of images with an engine."""
     if engine == "compiled":
         compiled = torch.compile(graph, dynamic=False)
 
@@ -137,7 +141,7 @@ def _work(model: ICCLD, images: np.ndarray, precision: str) -> dict[str, Callabl
             return model.image_coder(batch)
 
     work: dict[str, Callable[[], object]] = {"image coder": code}
-    if device.type == "cpu":  # elsewhere parts overlap
+    if device.type == "cpu":  # On a GPU, parts overlap in time.
         work |= _parts(model, batch, precision)
     for steps in STEPS:
         name = f"predict, K = {steps}"
@@ -154,7 +158,7 @@ def _work(model: ICCLD, images: np.ndarray, precision: str) -> dict[str, Callabl
 
 
 def _parts(model: ICCLD, batch: torch.Tensor, precision: str) -> dict[str, Callable[[], object]]:
-    """What a prediction is made of, after the image coder."""
+    """Returns the parts of a prediction after the image coder, each as a function to time."""
 
     def timed(do: Callable[[], object]) -> Callable[[], object]:
         def run() -> object:
@@ -185,7 +189,7 @@ def _parts(model: ICCLD, batch: torch.Tensor, precision: str) -> dict[str, Calla
 
 
 def _ratios(medians: Mapping[str, float]) -> dict[str, tuple[float, str]]:
-    """Name → the ratio and the bar that it is held against."""
+    """Returns name → (ratio, bar of the ratio)."""
     first, last = medians[f"predict, K = {STEPS[0]}"], medians[f"predict, K = {STEPS[-1]}"]
     ratios = {
         "one step / image coder": (first / medians["image coder"], "≤ 2"),

@@ -1,8 +1,10 @@
 """Peak memory of prediction: ``python benchmarks/inference_memory.py --json FILE``.
 
-Each case is a process of its own that builds a network with random weights, predicts one image of noise in fp32, and
-reports the peak of its resident memory, Python and torch included. Bars: ICCLD no more than SegFormer with the same
-backbone (``benchmarks/references.py``), and 2048×1024 pixels by sliding window within 1.5 GiB.
+Each case runs in a separate process. The process builds a network with random weights, predicts one image of noise in
+fp32, and reports the peak of its resident memory, including Python and torch.
+
+Bars: ICCLD needs no more memory than SegFormer with the same backbone (``benchmarks/references.py``), and at most
+1.5 GiB for 2048×1024 pixels with a sliding window.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ WINDOW_BAR = 1.5
 
 @dataclass(frozen=True)
 class Case:
-    """What is predicted: backbone, network, height and width in pixels, draws, by sliding window or not."""
+    """A case to measure: backbone, network, height and width in pixels, noise draws, and use of a sliding window."""
 
     backbone: str
     network: str
@@ -34,7 +36,7 @@ class Case:
 
     @property
     def title(self) -> str:
-        """The row's name."""
+        """Returns the name of the case in the table."""
         extras = (f", {self.draws} draws" if self.draws > 1 else "") + (
             ", sliding window" if self.window else ""
         )
@@ -42,7 +44,7 @@ class Case:
 
 
 def cases(backbone: str) -> list[Case]:
-    """The rows of a backbone; the first is what the others are compared with."""
+    """Returns the cases of a backbone. The first case, SegFormer, is the reference for the other cases."""
     light = Case(backbone, "ICCLD with light steps")
     return [
         Case(backbone, "SegFormer"),
@@ -55,7 +57,7 @@ def cases(backbone: str) -> list[Case]:
 
 
 def main() -> None:
-    """Measures every case, prints a table and, if asked, writes JSON."""
+    """Measures every case and prints a table. With ``--json``, writes a JSON file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,8 +1,9 @@
-"""What this machine can do at best: ``python benchmarks/limits.py --threads 1``.
+"""Peak performance of this machine: ``python benchmarks/limits.py --threads 1``.
 
-Measures, the fastest of several repeats each: matrix products and 3×3 convolutions in fp32 and bf16 (FLOP/s, a
-multiply and an add count as two), copying memory (bytes read and written per second), and decoding PNG and JPEG
-(megapixels per second on one core). Other benchmarks quote their utilization against the file that this writes.
+Measures matrix products and 3×3 convolutions in fp32 and bf16 (FLOP/s, where a multiplication and an addition count as
+two), memory copies (bytes read and written per second), and the decoding of PNG and JPEG (megapixels per second on one
+core). The fastest of several repeats counts. Other benchmarks compute their utilization from the file that this script
+writes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def main() -> None:
-    """Measures, prints a table and writes JSON."""
+    """Measures the limits, prints a table and writes a JSON file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -53,12 +54,15 @@ def main() -> None:
 
 @torch.inference_mode()
 def measure_peaks(precision: str, repeats: int, device: str = "cpu") -> dict[str, float]:
-    """GFLOP/s of matrix products and of 3×3 convolutions.
+    """Measures the GFLOP/s of matrix products and of 3×3 convolutions.
 
     Args:
-        precision: fp32 or bf16.
-        repeats: of each; the fastest counts.
-        device: cpu or cuda.
+        precision: Precision, ``fp32`` or ``bf16``.
+        repeats: Number of repeats, of which the fastest counts.
+        device: Device, ``cpu`` or ``cuda``.
+
+    Returns:
+        Name of the operation → GFLOP/s.
     """
     figures = {f"matmul_{precision}_gflops": _matmul(precision, repeats, device)}
     for channels in (64, 256):
@@ -67,13 +71,13 @@ def measure_peaks(precision: str, repeats: int, device: str = "cpu") -> dict[str
 
 
 def _matmul(precision: str, repeats: int, device: str) -> float:
-    size = 8192 if device == "cuda" else 1024  # a GPU needs more to be busy
+    size = 8192 if device == "cuda" else 1024  # A GPU is fully used only with large matrices.
     a, b = (torch.randn(size, size, device=device).to(PRECISIONS[precision]) for _ in "ab")
     return 2 * size**3 / fastest(lambda: a @ b, repeats, device) / 1e9
 
 
 def _conv(precision: str, channels: int, repeats: int, device: str) -> float:
-    height, width = 8192 // channels, 64  # about the same work for every number of channels squared
+    height, width = 8192 // channels, 64  # the work grows linearly with the channels
     batch = 128 if device == "cuda" else 4
     x, weight = (
         torch.randn(shape, device=device)
@@ -92,7 +96,10 @@ def _copy(repeats: int, megabytes: int = 256) -> float:
 
 
 def _decode(kind: str, repeats: int) -> float:
-    """Of a street scene in Cityscapes' size: noise would be harder to decode than any photograph."""
+    """Measures the megapixels per second of decoding a street scene in the size of Cityscapes.
+
+    A street scene is used because noise would be slower to decode than a photograph.
+    """
     image = StreetScenes("camera", count=1, height=512, width=1024).image(0)
     image = cv2.resize(image, (2048, 1024), interpolation=cv2.INTER_CUBIC)
     cv2.setNumThreads(1)

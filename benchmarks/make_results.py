@@ -1,6 +1,7 @@
-"""Writes the tables of docs (results, backbones, performance) and README.md from benchmarks: ``make results``.
+"""Writes the tables in docs (results, backbones, performance) and README.md from benchmark results: ``make results``.
 
-No figure between the markers is typed: run it after a bench, or to see whether the documents are up to date.
+All numbers between the markers are generated. Run the script after a bench. With ``--check``, the script only checks
+whether the documents are up to date.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ BEGIN, END = "<!-- results: begin (make results) -->", "<!-- results: end -->"
 
 
 def main() -> int:
-    """Rewrites the documents; with ``--check`` only says whether they would change (exit code 1)."""
+    """Rewrites the documents. With ``--check``, changes no file and returns 1 if a document is not up to date."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; fail if something would change")
     check = parser.parse_args().check
@@ -58,7 +59,11 @@ def _between_markers(document: str, text: str, path: Path) -> str:
 
 
 def read_paces(plan: Plan) -> Paces | None:
-    """What ``benchmarks/step_times.py`` measured; None where it was not run: the runs' own have to do."""
+    """Reads the step times that ``benchmarks/step_times.py`` measured for a plan.
+
+    Returns:
+        Task → variant → step times, or ``None`` without measurements. Tables then use the step times of the runs.
+    """
     path = ROOT / "benchmarks" / "step_times" / f"{plan.name}.json"
     if not path.is_file():
         return None
@@ -67,14 +72,14 @@ def read_paces(plan: Plan) -> Paces | None:
 
 
 def _summary(plans: list[Plan], results: list[Result]) -> str:
-    """The methods side by side on the reported pairs."""
+    """Returns the table that compares the methods on the reported pairs."""
     tables = [overview(plan, results) for plan in plans if plan.name == "pairs"]
     rows = "\n\n".join(table.markdown() for table in tables)
     return rows or "The reported pairs have not been run yet."
 
 
 def _memory() -> str:
-    """What ``benchmarks/memory.py`` measured."""
+    """Returns the table of the memory that ``benchmarks/memory.py`` measured."""
     path = ROOT / "benchmarks" / "memory.json"
     if not path.is_file():
         return "Not measured yet."
@@ -99,7 +104,7 @@ def _memory() -> str:
 
 
 def _origin(results: list[Result]) -> str:
-    """Which commits and machines the results come from."""
+    """Returns a sentence on the commits and machines of the results."""
     if not results:
         return ""
     commits = sorted({f"{r.facts['commit']}{' with changes' if r.facts['changed'] else ''}" for r in results})
@@ -112,7 +117,8 @@ def _origin(results: list[Result]) -> str:
 
 def _machine(result: Result) -> str:
     m = result.facts["machine"]
-    precision = m.get("precision", "bf16")  # the first results do not say: both their processors have it
+    # The first results lack the precision. Both processors of these results support bf16.
+    precision = m.get("precision", "bf16")
     return f"{m.get('gpu', m['cpu'])}, {m['threads']} of {m['cores']} cores a run, {precision}, torch {m['torch']}"
 
 

@@ -1,8 +1,8 @@
-"""Peak memory of training, predicted and measured: ``python benchmarks/memory.py --json FILE``.
+"""Predicted and measured peak memory of training: ``python benchmarks/memory.py --json FILE``.
 
-For each backbone and crop a process of its own predicts what `iccld train` would announce, takes a few steps on noise
-with random weights, and reports the peak of its resident memory. The data loaders, processes of their own,
-are not counted.
+Each case runs in a separate process. The process computes the memory that ``iccld train`` would announce, takes a few
+training steps on noise with random weights, and reports the peak of its resident memory. Data loaders are not counted,
+because they run in worker processes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STEPS = 3
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained: backbone, crop in pixels, batch, mixed domain and adversary or not, denoiser width."""
+    """A case to measure: backbone, crop in pixels, batch size, mixed domain with adversary or not, denoiser width."""
 
     backbone: str
     crop: tuple[int, int]
@@ -33,7 +33,7 @@ class Case:
 
     @property
     def title(self) -> str:
-        """The row's name."""
+        """Returns the name of the case in the table."""
         return f"{self.backbone}, {self.crop[0]}×{self.crop[1]}, batch {self.batch_size}" + (
             ", mixed domain and adversary" if self.paper else ""
         )
@@ -54,7 +54,7 @@ CASES = (
 
 
 def main() -> None:
-    """Measures every case, prints a table and, if asked, writes JSON."""
+    """Measures every case and prints a table. With ``--json``, writes a JSON file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

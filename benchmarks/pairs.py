@@ -1,12 +1,14 @@
-"""Folders that describe CARLA for the pairs of the bench: ``python benchmarks/pairs.py --carla DIR --out data/pairs``.
+"""Data set folders of CARLA for the bench's pairs: ``python benchmarks/pairs.py --carla DIR --out data/pairs``.
 
-Writes ``dataset.toml`` and lists of names; no frame is copied. They point at CARLA's own folder, which lies outside of
-theirs, so give ``--follow-outside`` with the commands that read them.
+Writes ``dataset.toml`` files and lists of frame names. Frames are not copied: the files refer to CARLA's own folder.
+CARLA's folder lies outside of the written folders, so commands that read the written folders need
+``--follow-outside``.
 
-- ``carla_camvid``: the source of CARLA → CamVid, in CamVid's classes less bicyclist: CARLA labels no riders.
-- ``carla_idd``: the source of CARLA → IDD-Lite, in the seven classes of IDD-Lite.
-- ``carla_target``: the target of the development pair. The drive is cut into blocks of consecutive frames, and every
-  fifth block is held out as ``val``: frames that follow each other are nearly equal.
+- ``carla_camvid``: source of CARLA → CamVid, with the classes of CamVid except bicyclist, because CARLA does not label
+  riders.
+- ``carla_idd``: source of CARLA → IDD-Lite, with the seven classes of IDD-Lite.
+- ``carla_target``: target of the development pair. The drive is divided into blocks of consecutive frames, and every
+  fifth block is held out as ``val``. Single frames cannot be held out, because consecutive frames are nearly equal.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ IDD = {
 
 
 def main() -> int:
-    """Writes the folders."""
+    """Writes the folders and prints the paths of the written files."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -45,10 +47,17 @@ def main() -> int:
 
 
 def write_pairs(carla: Path, out: Path) -> list[Path]:
-    """Writes the three ``dataset.toml``.
+    """Writes the ``dataset.toml`` files of the three folders and the lists of frame names.
+
+    Args:
+        carla: CARLA's folder, with ``images`` and ``labels``.
+        out: Folder for the three folders.
+
+    Returns:
+        The paths of the ``dataset.toml`` files.
 
     Raises:
-        InputError: no frames in ``carla/images``.
+        InputError: ``carla/images`` has no JPEG files.
     """
     frames = sorted(path.stem for path in (carla / "images").glob("*.jpg"))
     if not frames:
@@ -77,7 +86,7 @@ def write_pairs(carla: Path, out: Path) -> list[Path]:
 
 
 def split_blocks(frames: Sequence[str]) -> Mapping[str, list[str]]:
-    """Train and val: blocks of ``BLOCK`` frames in their order, of which every ``HELD_OUT``-th is val."""
+    """Splits frames into ``train`` and ``val``: every ``HELD_OUT``-th block of ``BLOCK`` frames is ``val``."""
     splits: dict[str, list[str]] = {"train": [], "val": []}
     for index, frame in enumerate(frames):
         held_out = index // BLOCK % HELD_OUT == HELD_OUT - 1

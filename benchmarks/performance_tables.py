@@ -13,7 +13,7 @@ Facts = Mapping[str, Any]
 
 
 def performance_tables() -> str:
-    """All sections in order; what was not measured says so."""
+    """Returns all sections in Markdown. A section without measurements has the text "Not run here."."""
     parts = []
     for name, (title, render) in SECTIONS.items():
         path = FOLDER / f"{name}.json"

@@ -1,4 +1,4 @@
-"""Cases that are measured in a process of their own each, so that one's memory is not another's."""
+"""Measurement of benchmark cases in separate processes, so that the memory of one case does not affect another case."""
 
 from __future__ import annotations
 
@@ -15,34 +15,37 @@ _GIB = 2**30
 
 
 def run_case(script: str, case: Mapping[str, Any], *, threads: int, num_ranks: int = 1) -> dict[str, Any]:
-    """Runs ``python SCRIPT --threads N --case JSON`` and reads the last line of JSON that it prints.
+    """Runs ``python SCRIPT --threads N --case JSON`` and parses the last line of JSON that the script prints.
 
     Args:
-        script: the benchmark's own file.
-        case: what it is to measure.
-        threads: CPU threads of each process.
-        num_ranks: more than one start as ``torchrun`` starts them.
+        script: Path of the benchmark's script.
+        case: Fields of the case to measure.
+        threads: Number of CPU threads per process.
+        num_ranks: Number of ranks. With more than one rank, the script is started by ``torchrun``.
+
+    Returns:
+        The parsed JSON object.
 
     Raises:
-        subprocess.CalledProcessError: the process failed, or the system ended it for its memory.
+        subprocess.CalledProcessError: The process failed, or the system killed the process for lack of memory.
     """
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_ranks)]
     command = [sys.executable, *(launcher if num_ranks > 1 else []), script]
     command += ["--threads", str(threads), "--case", json.dumps(case)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
-    lines = [line for line in output.splitlines() if line.startswith("{")]  # the launcher speaks too
+    lines = [line for line in output.splitlines() if line.startswith("{")]  # the launcher prints too
     result: dict[str, Any] = json.loads(lines[-1])
     return result
 
 
 def peak_gib() -> float:
-    """The most resident memory that this process has had, in GiB."""
+    """Returns the peak resident memory of this process in GiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10 / _GIB
 
 
 def available_gib() -> float | None:
-    """Memory that is free or can be freed, in GiB; None where the system does not say (it is no Linux)."""
+    """Returns the available memory in GiB, or ``None`` if the amount is unknown (on systems other than Linux)."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) * 2**10 / _GIB for line in lines if line.startswith("MemAvailable"))

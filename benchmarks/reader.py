@@ -1,7 +1,7 @@
-"""Prints comments and docstrings drawn at random, with their code: ``python benchmarks/reader.py --seed N``.
+"""Prints a random sample of comments and docstrings with the code: ``python benchmarks/reader.py --seed N``.
 
-Give the output to a reader who knows segmentation and not this project, and ask which of the texts need a second look.
-Aim: at most 3 of 60, three times in a row with new seeds.
+Give the output to a reader who knows segmentation but not this project, and ask which texts are unclear at first
+reading. The aim is at most 3 of 60 texts, three times in a row with new seeds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CONTEXT = 12  # lines of code shown after a text
 
 @dataclass(frozen=True)
 class Text:
-    """A comment or docstring: where it stands, and its first and last line, counted from 1."""
+    """A comment or docstring: the file, and the numbers of the first and last line, counted from 1."""
 
     path: Path
     first: int
@@ -28,7 +28,7 @@ class Text:
 
 
 def main() -> None:
-    """Prints the texts, numbered."""
+    """Prints the sampled texts with numbers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=60)
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def find(path: Path) -> Iterator[Text]:
-    """All docstrings of a file, and its comments; comments on consecutive lines are one text."""
+    """Yields the docstrings and comments of a file. Comments on consecutive lines are one text."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):

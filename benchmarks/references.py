@@ -1,4 +1,4 @@
-"""Networks that predictions are timed beside, with random weights: SegFormer, and a stand-in for DDP."""
+"""Reference networks with random weights for timing: SegFormer, and a substitute for DDP."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _SEGFORMER_WIDTH = 768
 
 
 class SegFormer(nn.Module):
-    """``transformers``' SegFormer with the decoder that its authors give a backbone (Xie et al. 2021).
+    """SegFormer from ``transformers``, with the decoder width of the paper for the backbone (Xie et al. 2021).
 
     Args:
-        backbone: mit_b0 to mit_b5.
-        num_classes: k.
+        backbone: Name of the backbone, ``mit_b0`` to ``mit_b5``.
+        num_classes: Number of classes k.
     """
 
     def __init__(self, backbone: str, num_classes: int) -> None:
@@ -36,22 +36,23 @@ class SegFormer(nn.Module):
         self.network = SegformerForSemanticSegmentation(config)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images → logits at stride 4."""
+        """Returns the logits of images at stride 4."""
         logits: Tensor = self.network(images).logits
         return logits
 
 
 class MapDiffusion(nn.Module):
-    """A stand-in for DDP (Ji et al. 2023): diffusion on the label map at stride 4, which each step decodes whole.
+    """A substitute for DDP (Ji et al. 2023): diffusion on the label map at stride 4, decoded to logits in each step.
 
-    Features of strides 4 to 32 are brought to 256 channels at stride 4, as DDP's neck does. Each step joins them with
-    the noisy map's embedding and passes two residual blocks of 256 channels, where DDP has six layers of deformable
-    attention.
+    As in DDP's neck, features of strides 4 to 32 are projected to 256 channels at stride 4. Each step concatenates the
+    features with the embedding of the noisy label map and applies two residual blocks of 256 channels. DDP has six
+    layers of deformable attention instead.
 
     Args:
-        backbone: any of this package.
-        num_classes: k.
-        num_steps: of sampling.
+        backbone: Name of a backbone of this package.
+        num_classes: Number of classes k.
+        num_steps: Number of sampling steps.
+        width: Number of channels.
     """
 
     def __init__(self, backbone: str, num_classes: int, num_steps: int = 3, width: int = 256) -> None:
@@ -68,7 +69,7 @@ class MapDiffusion(nn.Module):
         self.num_steps, self.width = num_steps, width
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images → logits at stride 4."""
+        """Returns the logits of images at stride 4."""
         features = self.coder(images)
         size = (features[4].shape[-2], features[4].shape[-1])
         merged = self.merge(
@@ -88,10 +89,18 @@ class MapDiffusion(nn.Module):
 
 
 def segment(network: nn.Module, images: np.ndarray, precision: str) -> np.ndarray:
-    """uint8 images (b, h, w, 3) → labels at their size, as SegFormer's own code does: logits up, then argmax.
+    """Predicts label maps at the size of the images: logits are upsampled, then argmax, as in SegFormer's own code.
 
-    In torch's usual layout of memory, in which SegFormer is faster on CPUs than with channels last (1.69 against 1.93 s
-    for MiT-B0 and one image of 512×1024, fp32, one thread).
+    The memory layout is torch's default, in which SegFormer is faster on CPUs than in channels-last (1.69 s instead of
+    1.93 s for MiT-B0 and one image of 512×1024, fp32, one thread).
+
+    Args:
+        network: Network that returns logits.
+        images: uint8 images, (b, h, w, 3).
+        precision: Precision of the autocast.
+
+    Returns:
+        uint8 label maps, (b, h, w).
     """
     with torch.inference_mode():
         device = next(network.parameters()).device

@@ -1,15 +1,16 @@
-"""How a training step grows: ``python benchmarks/scaling.py --json FILE --plot FILE.png``.
+"""Scaling of a training step: ``python benchmarks/scaling.py --json FILE --plot FILE.png``.
 
-Takes steps of ICCLD as it is by default, with the compact coder, random weights and noise, each case in a process of
-its own, and keeps the median time and the peak of resident memory above that of a process that has only imported
-everything. Grown are the pixels, the batch, the classes, and the ranks of distributed training, one core each.
-Exponents are fitted by least squares to the logarithms. As what every step costs flattens them at small sizes, the one
-between the two largest sizes stands beside.
+Takes training steps of ICCLD with default settings, the compact coder, random weights and noise images. Each case runs
+in a separate process. Measured are the median time, and the peak resident memory minus the memory of a process that has
+only imported all modules. Four series increase the pixels, the batch size, the classes, or the ranks of distributed
+training with one core per rank. Exponents are fitted by least squares to the logarithms. At small sizes, the constant
+cost of a step lowers the exponent. Therefore the exponent between the two largest sizes is reported too.
 
-So that cases differ in nothing but their size, every labeled sample takes the second pass of self-alignment here, which
-otherwise is drawn by chance; ranks, which wait for each other's draws, draw as in training.
+In training, a random selection of labeled samples takes the second pass of self-aligned denoising. Here all labeled
+samples take the second pass, so that cases differ only in size. In the series of ranks, the selection is random as in
+training, because ranks wait for each other.
 
-Bars: time grows with pixels to the power of 1.05 at most; two ranks do 1.8 times the images of one.
+Bars: time grows with an exponent of at most 1.05 in the pixels; two ranks process at least 1.8 times the images of one.
 """
 
 from __future__ import annotations
@@ -35,20 +36,20 @@ from iccld.reporting.environment import describe_code, describe_machine
 
 SERIES = ("pixels", "batch", "classes", "ranks")
 STEEPEST, LEAST_OF_TWO = 1.05, 1.8
-_ROOM = 1.15  # a case is expected to need at most so many times what the one before lets expect
+_ROOM = 1.15  # safety factor on the memory extrapolated from the previous case
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained.
+    """A case to measure.
 
     Attributes:
-        height: of the image in pixels; it is twice as wide.
-        batch: images of each domain.
-        classes: of the model.
-        ranks: processes.
-        repeats: steps that are timed.
-        alike: every labeled sample takes the second pass.
+        height: Height of the image in pixels. The width is twice the height.
+        batch: Number of images of each domain.
+        classes: Number of classes of the model.
+        ranks: Number of processes in distributed training.
+        repeats: Number of timed steps.
+        alike: Whether all labeled samples take the second pass of self-aligned denoising.
     """
 
     height: int
@@ -60,7 +61,7 @@ class Case:
 
 
 def main() -> None:
-    """Measures every series, prints a table and, if asked, writes JSON and a picture."""
+    """Measures every series and prints tables. With ``--json`` and ``--plot``, writes a JSON file and a figure."""
     arguments = _arguments()
     if arguments.case is not None:
         result = _train(Case(**json.loads(arguments.case)), arguments.threads)
@@ -131,7 +132,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _cases(series: str, arguments: argparse.Namespace) -> list[tuple[int, str, Case]]:
-    """The sizes of a series, with their titles."""
+    """Returns the cases of a series as (size, title, case)."""
     height, repeats = arguments.height, arguments.repeats
     match series:
         case "pixels":
@@ -149,7 +150,7 @@ def _cases(series: str, arguments: argparse.Namespace) -> list[tuple[int, str, C
 
 
 def _measure(series: str, arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """Figures of a series' cases, and which were left out and why."""
+    """Measures the cases of a series. Returns the measurements, and the cases that were left out with the reasons."""
     rows: list[dict[str, Any]] = []
     left_out: list[dict[str, str]] = []
     print(f"{series:<22}{'s a step':>10}{'images/s':>10}{'GiB above':>11}{'GiB empty':>11}")
@@ -174,20 +175,21 @@ def _measure(series: str, arguments: argparse.Namespace) -> tuple[list[dict[str,
 
 
 def _why_not(case: Case, rows: list[dict[str, Any]], size: int) -> str:
-    """Why a case cannot be tried: cores or memory that are not there; empty if it can."""
+    """Returns the reason why a case cannot run (too few cores or too little memory), or an empty text."""
     if case.ranks > len(_cores()):
         return f"it needs {case.ranks} cores"
     available = available_gib()
     if not rows or available is None:
         return ""
     last = rows[-1]
-    # In proportion: what does not grow is then counted too often, and a little too much is expected.
+    # All memory above the empty process is assumed to grow in proportion to the size. This overestimates slightly,
+    # because a part of the memory is constant.
     needed = _ROOM * (last["empty_gib"] + last["gib"] * size / last["size"])
     return f"it needs about {needed:.1f} GiB, {available:.1f} are free" if needed > available else ""
 
 
 def _cores() -> list[int]:
-    """Cores that this process may use."""
+    """Returns the numbers of the CPU cores that this process may use."""
     return (
         sorted(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
@@ -196,7 +198,7 @@ def _cores() -> list[int]:
 
 
 def _train(case: Case, threads: int) -> dict[str, float]:
-    """Takes the steps of a case in this process, one rank of it."""
+    """Measures a case in this process, which is one of the case's ranks."""
     cores, rank = _cores(), int(os.environ.get("LOCAL_RANK", "0"))
     if not case.alike and threads == 1 and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {cores[rank % len(cores)]})  # before torch starts threads, which inherit it
@@ -220,7 +222,7 @@ def _train(case: Case, threads: int) -> dict[str, float]:
         step()
         times.append(time.perf_counter() - start)
     fabric.barrier()
-    # Ranks draw how much they have to do: a median would forget the steps in which one waits for another.
+    # The work of a rank is random. A median would ignore the steps in which one rank waits for another.
     seconds = statistics.median(times) if case.alike else statistics.fmean(times)
     return {
         "seconds": round(seconds, 4),
@@ -231,7 +233,7 @@ def _train(case: Case, threads: int) -> dict[str, float]:
 
 
 def _exponent(cases: list[dict[str, Any]], key: str) -> float:
-    """The slope of the logarithm of a figure over that of the size, by least squares."""
+    """Returns the exponent of a quantity in the size: the least-squares slope of the logarithms."""
     x, y = ([math.log(case[name]) for case in cases] for name in ("size", key))
     return round(statistics.linear_regression(x, y).slope, 4)
 
@@ -239,7 +241,7 @@ def _exponent(cases: list[dict[str, Any]], key: str) -> float:
 def _bars(
     rows: Mapping[str, list[dict[str, Any]]], exponents: Mapping[str, Mapping[str, float]]
 ) -> dict[str, tuple[float, str]]:
-    """What is held against a bar: name → value and bar."""
+    """Returns name → (value, bar of the value)."""
     bars = {}
     if "pixels" in exponents:
         bars["exponent of time in pixels"] = (exponents["pixels"]["time"], f"≤ {STEEPEST}")

@@ -1,4 +1,4 @@
-"""The picture of ``benchmarks/scaling.py``: a panel for each thing that grows, on logarithmic axes."""
+"""The figure of ``benchmarks/scaling.py``: one panel per series, on logarithmic axes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from iccld.reporting.charts import FAINT_INK, FONT_SIZE, INK, new_figure, save_p
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_TIME, _MEMORY = "#0072B2", "#D55E00"  # of Okabe and Ito's palette: told apart by color-blind readers too
+_TIME, _MEMORY = "#0072B2", "#D55E00"  # palette of Okabe and Ito, for color-blind readers
 _X_LABELS = {
     "pixels": "height × width of the image in pixels",
     "batch": "images in the batch",
@@ -22,12 +22,15 @@ _X_LABELS = {
 def draw(
     rows: Mapping[str, Sequence[Mapping[str, Any]]], exponents: Mapping[str, Mapping[str, float]], path: Path
 ) -> Path:
-    """Draws time and memory, or images per second over ranks, of each series.
+    """Draws time and memory over the size of each series, or images per second over ranks, and writes a PNG file.
 
     Args:
-        rows: series → its cases, as ``scaling.py`` writes them.
-        exponents: series → fitted exponents of time and memory.
-        path: the PNG file.
+        rows: Series → measured cases, as ``scaling.py`` writes them.
+        exponents: Series → fitted exponents of time and memory.
+        path: Path of the PNG file.
+
+    Returns:
+        The path of the PNG file.
     """
     columns = min(2, len(rows))
     lines = -(-len(rows) // columns)
@@ -58,7 +61,7 @@ def _draw_growth(
         side.set_yscale("log")
         side.set_ylabel(label, fontsize=FONT_SIZE - 1, color=color)
         _mark(side, [case[key] for case in cases], color)
-    # The image's sides say more than its number of pixels.
+    # Height and width are easier to read than the number of pixels.
     names = [case["title"] if series == "pixels" else str(case["size"]) for case in cases]
     axes.set_xticks(sizes, names)
     axes.set_xticks([], minor=True)
@@ -71,7 +74,7 @@ def _draw_growth(
 
 
 def _mark(axes: Axes, values: Sequence[float], color: str) -> None:
-    """Room above and below, and ticks at round numbers: a series may lie between two powers of ten."""
+    """Sets limits with a margin, and ticks at round numbers, as a series may lie between two powers of ten."""
     low, high = min(values) / 1.6, max(values) * 1.6
     axes.set_ylim(low, high)
     marks = (1, 2, 5) if high / low > 10 else (1, 1.5, 2, 3, 4, 5, 7)
@@ -107,7 +110,7 @@ def _draw_ranks(axes: Axes, cases: Sequence[Mapping[str, Any]]) -> None:
 
 
 def dress(axes: Axes, title: str) -> None:
-    """The look of a panel: its title, a faint grid and one line below."""
+    """Styles a panel: the title, a faint grid and one line at the bottom."""
     axes.set_title(title, fontsize=FONT_SIZE, color=INK, loc="left")
     axes.tick_params(which="both", length=0, labelsize=FONT_SIZE - 1)
     if title:

@@ -1,8 +1,9 @@
-"""What starting costs: ``python benchmarks/startup.py --json out.json``.
+"""Startup time: ``python benchmarks/startup.py --json out.json``.
 
-Times whole processes in turn: ``iccld predict`` of one 128×256 image with a model of random weights, ``iccld --help``,
-and what they are compared with, ``python -c "import torch, transformers"``. Bar: predicting takes at most 1.5 times
-that import.
+Times whole processes in turn: ``iccld predict`` for one 128×256 image with a model of random weights, ``iccld --help``,
+and as reference ``python -c "import torch, transformers"``.
+
+Bar: the prediction takes at most 1.5 times the import.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ REFERENCE = "import torch, transformers"
 
 
 def main() -> None:
-    """Measures, prints a table and, if asked, writes JSON."""
+    """Measures the times and prints a table. With ``--json``, writes a JSON file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -78,7 +79,7 @@ def main() -> None:
 
 
 def _measure(commands: Mapping[str, Sequence[str]], repeats: int) -> dict[str, float]:
-    """Median seconds of each process; they take turns, after a round that warms the disk's cache."""
+    """Returns the median seconds of each process. Processes run in turn, after a round that fills the disk's cache."""
     run = partial(subprocess.run, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     times = take_turns({name: partial(run, words) for name, words in commands.items()}, repeats, warm_up=1)
     return {name: statistics.median(values) for name, values in times.items()}

@@ -1,4 +1,4 @@
-"""Where a training step's time and arithmetic go: by part of the step, and by kind of operator."""
+"""Time and floating-point operations of a training step, by part of the step and by kind of operator."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from iccld.adaptation.losses import Adversary
 
 _OPTIMIZER, _LOSSES = "optimizer and EMA", "losses"
 
-# The first that fits an operator's name is its kind. What runs inside optimizer, teacher's average or a loss is told by
-# where it runs, not by its name.
+# Kinds of operators with patterns. The first matching pattern gives the kind of an operator. Operators in the
+# optimizer, in the teacher's average and in a loss get the kind of the enclosing part instead.
 _KINDS = (
     ("convolution, backward", r"convolution_?backward"),
     ("convolution, forward", r"conv"),
@@ -47,14 +47,14 @@ _KINDS = (
 
 @dataclass
 class _Part:
-    """Seconds and floating-point operations of one part of a step."""
+    """Time in seconds and floating-point operations of one part of a step."""
 
     seconds: float = 0.0
     flops: int = 0
 
 
 class _Parts:
-    """Watches the outermost of the wrapped calls, so that each moment belongs to one part."""
+    """Measurement of the parts of a step. Nested calls count for the outermost part, so that parts do not overlap."""
 
     def __init__(self, device: str) -> None:
         self.parts: defaultdict[str, _Part] = defaultdict(_Part)
@@ -62,7 +62,7 @@ class _Parts:
         self._device, self._busy = device, False
 
     def watch(self, stack: ExitStack, owner: Any, method: str, part: str) -> None:
-        """Counts calls of ``owner.method`` as a part of the step until the stack is left."""
+        """Wraps ``owner.method``, so that calls count as a part of the step until ``stack`` is closed."""
         original = getattr(owner, method)
 
         @wraps(original)
@@ -92,7 +92,10 @@ class _Parts:
 
 
 def count_flops(step: Step, repeats: int) -> int:
-    """Floating-point operations of the next steps in convolutions and products, a multiply and an add being two."""
+    """Counts the floating-point operations of the next steps in convolutions and matrix products.
+
+    A multiplication and an addition count as two.
+    """
     with FlopCounterMode(display=False) as counter:
         for _ in range(repeats):
             step()
@@ -100,7 +103,10 @@ def count_flops(step: Step, repeats: int) -> int:
 
 
 def measure_parts(step: Step, repeats: int, device: str) -> list[dict[str, Any]]:
-    """Milliseconds, GFLOP and GFLOP/s of each part of a step, means of the same few steps; the last is the rest."""
+    """Measures milliseconds, GFLOP and GFLOP/s of each part of a step, as means over the same steps.
+
+    The last row is the rest of the step.
+    """
     first, parts, total = step.index, _Parts(device), _Part()
     with ExitStack() as stack:
         _watch_all(parts, stack, step)
@@ -128,7 +134,7 @@ def measure_parts(step: Step, repeats: int, device: str) -> list[dict[str, Any]]
 def _watch_all(parts: _Parts, stack: ExitStack, step: Step) -> None:
     update, student, teacher = step.update, step.update.model, step.update.teacher_model
     parts.watch(stack, update, "to_device", "batch to device")
-    # Parts of the student are called by several methods, not by forward alone; the inner of two calls is not counted.
+    # The student calls its parts by several methods, not only by ``forward``. A nested call is not counted twice.
     for module, methods, part in (
         (student.image_coder, ("forward",), "image coder"),
         *([(student.neck, ("forward",), "neck")] if student.spec.light_steps else []),
@@ -149,7 +155,10 @@ def _watch_all(parts: _Parts, stack: ExitStack, step: Step) -> None:
 
 
 def profile_kinds(step: Step, device: str) -> dict[str, float]:
-    """Share of each kind of operator in the time of one step, by the profiler: of the device where there is a GPU."""
+    """Returns the fraction of a step's time per kind of operator, measured by the profiler.
+
+    With ``cuda``, the time is that of the GPU.
+    """
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])
     with ExitStack() as stack:
         _watch_all(_Parts(device), stack, step)
@@ -178,5 +187,5 @@ def _kind(event: Any) -> str:
             return _OPTIMIZER
         place = place.cpu_parent
     if "::" not in event.name or "evaluate_function" in event.name:
-        return "interpreter and autograd"  # a part's own time between its operators, which have events of their own
+        return "interpreter and autograd"  # time outside of operators, because operators have separate events
     return next((kind for kind, names in _KINDS if re.search(names, event.name.lower())), "other")

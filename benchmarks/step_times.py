@@ -1,9 +1,11 @@
-"""What a training step of each method costs: ``python benchmarks/step_times.py benchmarks/plans/development.toml``.
+"""Time of a training step per method: ``python benchmarks/step_times.py benchmarks/plans/development.toml``.
 
-Takes steps of all variants of a plan in turn within one process, on noise at the plan's sizes, before self-training
-begins and with every branch of the method at work. It keeps the means, since how many samples need a second pass is
-drawn anew at each step. The first variant is what the others are compared with. ``make results`` puts the figures into
-the tables and derives times of training from them: those of the runs were taken on several machines beside other work.
+Takes training steps of all variants of a plan in turn within one process, on noise at the plan's sizes. Measured are
+steps before self-training, and steps with all branches of the method. Means are reported instead of medians, because
+the number of samples with a second pass is random in each step. The first variant is the reference of the comparison.
+
+``make results`` writes the step times to the tables and derives training times. The runs' own times are only a
+fallback, because the runs took place on several machines with other work.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ OUT = Path(__file__).parent / "step_times"
 
 
 def main() -> None:
-    """Measures every task of a plan, prints tables and writes JSON."""
+    """Measures every task of a plan, prints tables and writes a JSON file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -76,13 +78,13 @@ def _measure(plan: Plan, task: Task, repeats: int) -> Mapping[str, Pace]:
 def noise_config(
     backbone: str, crop: tuple[int, int], batch_size: int, settings: Mapping[str, object] | None = None
 ) -> TrainConfig:
-    """A run of the demo's settings with a backbone of random weights, 19 classes and images of some size.
+    """Returns the demo's configuration, changed to random weights, 19 classes and a given image size.
 
     Args:
-        backbone: as ``iccld train`` has it.
-        crop: height and width in pixels.
-        batch_size: images of each domain.
-        settings: further changes, by dotted name.
+        backbone: Name of the backbone, as in ``iccld train``.
+        crop: Height and width in pixels.
+        batch_size: Number of images of each domain.
+        settings: Further changes: dotted name → value.
     """
     sizes = {
         "model.backbone": backbone,
@@ -95,11 +97,11 @@ def noise_config(
 
 
 class Step:
-    """One update of segmenter, teacher and, where there is one, discriminator: what the training loop does.
+    """A callable that takes a training step on fixed images: an update of segmenter, teacher and any discriminator.
 
     Attributes:
-        update: what is called.
-        index: of the next call, which draws its random numbers from it; the same index gives the same draws.
+        update: Update of the training loop, which the step calls.
+        index: Index of the next step, which seeds random numbers. The same index gives the same random numbers.
     """
 
     def __init__(self, update: Update, items: Sequence[Item]) -> None:
@@ -107,19 +109,19 @@ class Step:
         self._items = items
 
     def __call__(self) -> None:
-        """Takes a step after the adversary's warm-up, at a rate of nearly nothing: noise teaches nothing."""
+        """Takes a step after the adversary's warm-up, with a learning rate near zero, since the images are noise."""
         self.update(self.update.config.steps - 1 + self.index, self._items)
         self.update.first_failure()
         self.index += 1
 
 
 def make_step(config: TrainConfig, space: LabelSpace | None = None, *, adapting: bool = True) -> Step:
-    """Makes networks and noise at the sizes of a configuration, with every branch of its method at work.
+    """Builds networks and noise images at the sizes of a configuration, and returns a step to call.
 
     Args:
-        config: of the run.
-        space: classes of the model; the configuration's if None.
-        adapting: a step of self-training, not one before it begins.
+        config: Configuration of the run.
+        space: Classes of the model. If ``None``, the classes of the configuration.
+        adapting: Whether self-training with all branches of the method has begun.
     """
     adaptation, never = replace(config.adaptation, start=0.0 if adapting else 1.0), sys.maxsize
     config = replace(config, adaptation=adaptation, log_every=never, threads=torch.get_num_threads())

@@ -1,11 +1,11 @@
-"""Whether the number of threads that is chosen is a good one: ``python benchmarks/threads.py --json FILE``.
+"""Check of the default number of threads: ``python benchmarks/threads.py --json FILE``.
 
-Trains the demo for some steps, and predicts some images, with the threads that are chosen by default, with one and
-with two, in turn: while nothing else runs, and beside one and two processes that keep a core busy each. Each run is a
-process of its own. ETA is what the first line of progress (at 5 % of the steps) of the default says is left, over what
-was left.
+Trains the demo for some steps and predicts some images, in turn with the default number of threads, with one thread and
+with two threads. The measurement is repeated on an idle machine, and beside one and two processes that keep a core busy
+each. Each run is a separate process. ETA is a ratio: the remaining time in the first progress line (at 5 % of the
+steps), with default threads, divided by the actual remaining time.
 
-Bars: by default at most 1.1 times the time of the better of one and two threads; the ETA within 30 %.
+Bars: the default takes at most 1.1 times the time of the better of one and two threads; the ETA is within 30 % of 1.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LEFT = re.compile(r"step (\d+)/\d+ .*?  (?:(\d+):)?(?:(\d+):)?(\d+)(?: s)? left
 
 @contextlib.contextmanager
 def busy(number: int) -> Iterator[None]:
-    """So many processes that never rest."""
+    """Runs processes that keep a core busy each, until the context is left."""
     processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
     try:
         yield
@@ -48,7 +48,17 @@ def busy(number: int) -> Iterator[None]:
 
 
 def train(threads: int, steps: int, folder: Path, words: list[str]) -> dict[str, Any]:
-    """One run: seconds of its steps, chosen threads, and how far off its first ETA was."""
+    """Runs one training of the demo in a process.
+
+    Args:
+        threads: Number of threads, 0 for the default.
+        steps: Number of training steps.
+        folder: Folder for the run and the cache of scenes.
+        words: Further flags of ``iccld train``.
+
+    Returns:
+        Seconds of the steps and of the whole command, chosen threads, and the first ETA divided by the actual time.
+    """
     out = folder / "run"
     command = [
         sys.executable,
@@ -98,7 +108,7 @@ def train(threads: int, steps: int, folder: Path, words: list[str]) -> dict[str,
 
 
 def predict(threads: int, images: int) -> dict[str, Any]:
-    """One process: seconds of so many predictions, after the first."""
+    """Runs predictions in a process, and returns the seconds of all predictions after the first, and the threads."""
     words = [sys.executable, __file__, "--case", str(threads), "--images", str(images)]
     done = subprocess.run(words, env=_environment(), stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -129,7 +139,14 @@ def _environment() -> dict[str, str]:
 
 
 def measure(kind: str, beside: int, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """All modes of one situation, in turn."""
+    """Measures all numbers of threads in turn, beside a number of busy processes.
+
+    Args:
+        kind: Work to measure, ``train`` or ``predict``.
+        beside: Number of busy processes.
+        options: Flags of the command.
+        folder: Folder for the runs.
+    """
     runs: dict[int, list[dict[str, Any]]] = {mode: [] for mode in MODES}
     with busy(beside):
         for round_number in range(options.rounds):
@@ -155,7 +172,7 @@ def measure(kind: str, beside: int, options: argparse.Namespace, folder: Path) -
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Markdown."""
+    """Returns the results as a Markdown table."""
     lines = ["| work | busy processes | default s | 1 thread s | 2 threads s | chosen | ratio | ETA / time |"]
     lines += ["|---|---|---|---|---|---|---|---|"]
     for r in results:
@@ -170,7 +187,7 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def main() -> int:
-    """Measures and prints; the exit code tells whether the bars hold."""
+    """Measures the times and prints a table. Returns 0 if the bars are met, otherwise 1."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=60, help="of each training")
     parser.add_argument("--images", type=int, default=30, help="of each prediction")

@@ -1,4 +1,4 @@
-"""How the benchmarks take times: pieces of work in turn, so that a busy moment of the machine hits all alike."""
+"""Timing for the benchmarks: tasks run in turn, so that other load on the machine affects all tasks equally."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WARM_UP = 2
 
 
 def describe_command(script: str) -> str:
-    """The command that is running, for the figures' origin; where they are written to is no part of it."""
+    """Returns the running command without the output files, to state the origin of measurements."""
     words = sys.argv[1:]
     kept = [w for i, w in enumerate(words) if not {w, *words[max(0, i - 1) : i]} & {"--json", "--plot"}]
     return " ".join(["python", f"benchmarks/{script}", *kept])
@@ -21,13 +21,13 @@ def describe_command(script: str) -> str:
 def take_turns(
     work: Mapping[str, Callable[[], object]], repeats: int, *, warm_up: int = WARM_UP, device: str = "cpu"
 ) -> dict[str, list[float]]:
-    """Seconds of each repeat of each piece of work.
+    """Times several tasks in turn and returns the seconds of each repeat of each task.
 
     Args:
-        work: what is done, by name.
-        repeats: rounds that count.
-        warm_up: rounds before them that do not.
-        device: whose queue has to be empty before the clock is read.
+        work: Name → function to time.
+        repeats: Number of timed rounds.
+        warm_up: Number of rounds before, which are not timed.
+        device: Device whose queue must be empty before the clock is read, ``cpu`` or ``cuda``.
     """
     times: dict[str, list[float]] = {name: [] for name in work}
     for repeat in range(warm_up + repeats):
@@ -39,12 +39,12 @@ def take_turns(
 
 
 def fastest(work: Callable[[], object], repeats: int, device: str = "cpu") -> float:
-    """Seconds of the fastest repeat, the first ones aside."""
+    """Returns the seconds of the fastest repeat after the warm-up."""
     return min(take_turns({"": work}, repeats, device=device)[""])
 
 
 def seconds_of(work: Callable[[], object], device: str = "cpu") -> float:
-    """Seconds that one call takes, with all that it has put into the device's queue."""
+    """Returns the seconds of one call, including the work that the call puts into the device's queue."""
     start = time.perf_counter()
     work()
     synchronize(device)
@@ -52,6 +52,6 @@ def seconds_of(work: Callable[[], object], device: str = "cpu") -> float:
 
 
 def synchronize(device: str) -> None:
-    """Waits until a GPU has done what it was told; other devices are never behind."""
+    """Waits until a GPU has finished all queued work. Other devices work synchronously."""
     if device == "cuda":
         torch.cuda.synchronize()

@@ -1,11 +1,12 @@
-"""What a training step costs and how well it uses the machine: ``python benchmarks/train_step.py --json FILE``.
+"""Time and hardware utilization of a training step: ``python benchmarks/train_step.py --json FILE``.
 
-Takes steps of several methods in turn within one process, on noise and random weights, with every branch at work, and
-compares their means with source-only training of a deterministic head: how many samples need a second pass is drawn
-anew at each step. Then counts the floating-point operations of the same steps, holds them against what convolutions
-and matrix products reach on this machine (``benchmarks/limits.py``), and tells where ICCLD's time goes.
+Takes training steps of several methods in turn within one process, with noise images, random weights and all branches
+of each method. Mean times are compared with source-only training of a deterministic head. Means are used instead of
+medians, because the number of samples with a second pass is random in each step. Then the floating-point operations of
+the same steps are counted. The rate of operations is compared with the peak of convolutions and matrix products on this
+machine (``benchmarks/limits.py``). Finally, the parts of the steps are measured.
 
-Bars: ICCLD at most 3 times source-only and no slower than MIC; 35 % of the machine's peak.
+Bars: ICCLD takes at most 3 times source-only and is not slower than MIC; utilization of at least 35 % of the peak.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ MOST, LEAST_OF_PEAK = 3.0, 0.35
 
 
 def main() -> None:
-    """Measures, prints tables and, if asked, writes JSON."""
+    """Measures the steps and prints tables. With ``--json``, writes a JSON file."""
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
     steps = {name: _make(name, arguments) for name in VARIANTS}
@@ -120,7 +121,7 @@ def _make(name: str, arguments: argparse.Namespace) -> Step:
 
 
 def _show_times(means: Mapping[str, float]) -> dict[str, tuple[float, str]]:
-    """Prints the times; gives the ratios that have a bar."""
+    """Prints the times and returns name → (ratio, bar of the ratio)."""
     first, ours = means[SOURCE_ONLY], means[ICCLD]
     for name, seconds in means.items():
         print(f"{name:>48}: {1e3 * seconds:9.1f} ms  {seconds / first:5.2f} × {SOURCE_ONLY}")
@@ -137,7 +138,7 @@ def _show_times(means: Mapping[str, float]) -> dict[str, tuple[float, str]]:
 
 
 def _peaks(arguments: argparse.Namespace) -> tuple[dict[str, float], str]:
-    """GFLOP/s of convolutions and products in the run's precision, and where they are from."""
+    """Returns the peak GFLOP/s of convolutions and matrix products in the run's precision, and the origin."""
     try:
         facts = json.loads(arguments.limits.read_text(encoding="utf-8"))
     except OSError:
@@ -150,14 +151,17 @@ def _peaks(arguments: argparse.Namespace) -> tuple[dict[str, float], str]:
             if name.startswith(marks) and f"_{arguments.precision}_" in name
         }
         return figures, arguments.limits.name
-    # Another machine's peak, or another number of threads, would say nothing of this run.
+    # A peak of another machine or of another number of threads is not comparable with this run.
     return limits.measure_peaks(arguments.precision, 10, arguments.device), "measured in this run"
 
 
 def _utilization(
     steps: Mapping[str, Step], means: Mapping[str, float], peak: float, repeats: int
 ) -> dict[str, dict[str, float]]:
-    """GFLOP of a step, forward, backward and teacher, of the very steps that were timed, and what they come to."""
+    """Returns the GFLOP per step, the GFLOP/s and the fraction of the peak, for the same steps that were timed.
+
+    Forward pass, backward pass and teacher are counted.
+    """
     rows = {}
     for name, step in steps.items():
         step.index = WARM_UP

@@ -1,17 +1,17 @@
-"""Whether uncertainty finds wrong pixels: the diffusion's draws against dropout and an ensemble.
+"""Detection of wrong pixels by uncertainty: noise draws of ICCLD compared with dropout and an ensemble.
 
-``python benchmarks/uncertainty.py --diffusion RUN... --deterministic RUN... --json out.json`` takes finished runs of
-one pair, one folder for each seed, of ICCLD and of the same with a deterministic head. All are measured on the runs'
-own validation split, in turn:
+``python benchmarks/uncertainty.py --diffusion RUN... --deterministic RUN... --json out.json`` reads finished runs of
+one pair, one folder per seed: runs of ICCLD, and runs of ICCLD with a deterministic head. All are evaluated on the
+validation split of the run:
 
-- each run with one draw, and ICCLD with several draws of noise;
-- each deterministic run with dropout before the denoiser's and the decoder's last layers at prediction alone
-  (Loquercio et al. 2020 show that this needs no other training), several passes averaged (Gal & Ghahramani 2016);
-- the mean of all deterministic runs' probabilities (Lakshminarayanan et al. 2017);
-- ICCLD's first answer after temperature scaling (Guo et al. 2017). The temperature is fitted without target labels, on
-  source images in target colors and on the parts of them that ClassMix pastes on target images.
+- each run with one noise draw, and ICCLD with several noise draws;
+- each deterministic run with dropout before the last layers of denoiser and decoder, at prediction only, averaged over
+  several passes (Gal & Ghahramani 2016). Loquercio et al. 2020 show that this does not require other training;
+- the mean of the probabilities of all deterministic runs (Lakshminarayanan et al. 2017);
+- ICCLD with one draw after temperature scaling (Guo et al. 2017). The temperature is fitted without target labels, on
+  source images in target colors and on the parts that ClassMix pastes on target images.
 
-Figures are those of ``iccld.inference.review.evaluate_trust``, with their mean and standard deviation over seeds.
+The metrics are those of ``iccld.inference.review.evaluate_trust``, with mean and standard deviation over seeds.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ from iccld.run_data import open_target, open_training
 
 
 class Committee:
-    """Several answers to one image, averaged: a segmenter of segmenters."""
+    """A segmenter that averages the probabilities of several segmenters."""
 
     def __init__(self, members: Sequence[Segmenter]) -> None:
         self.members = members
 
     @property
     def label_space(self) -> LabelSpace:
-        """That of the members."""
+        """Returns the label space of the members."""
         return self.members[0].label_space
 
     def predict(self, images: Images, *, seed: int = 0, **settings: Any) -> Prediction:
-        """The mean of the members' probabilities; their disagreement is the mutual information."""
+        """Predicts with the mean probabilities of the members. The members' disagreement is the mutual information."""
         answers = [m.predict(images, seed=seed + i, **settings) for i, m in enumerate(self.members)]
         mean = np.asarray(np.mean([a.probabilities for a in answers], axis=0, dtype=np.float32))
         total = entropy(torch.from_numpy(mean)).numpy()
@@ -69,18 +69,18 @@ class Committee:
 
 
 class Tempered:
-    """A segmenter with its probabilities to the power 1/T: temperature scaling, for one step and one draw."""
+    """A segmenter with temperature scaling: probabilities are raised to the power 1/T. For one step and one draw."""
 
     def __init__(self, model: Segmenter, temperature: float) -> None:
         self.model, self.temperature = model, temperature
 
     @property
     def label_space(self) -> LabelSpace:
-        """That of the model."""
+        """Returns the label space of the model."""
         return self.model.label_space
 
     def predict(self, images: Images, **settings: Any) -> Prediction:
-        """The same answer, less sure (T > 1) or surer."""
+        """Predicts the same labels as the model, with lower (T > 1) or higher (T < 1) confidence."""
         answer = self.model.predict(images, **settings)
         powers = np.maximum(answer.probabilities, 1e-12) ** np.float32(1 / self.temperature)
         probabilities = powers / powers.sum(axis=-3, keepdims=True)
@@ -88,7 +88,15 @@ class Tempered:
 
 
 def fit_temperature(model: Segmenter, config: TrainConfig, num_images: int = 64) -> float:
-    """The temperature of least cross-entropy on source and mixed images of a run; target labels are not read."""
+    """Returns the temperature with the least cross-entropy on source and mixed images of a run.
+
+    Target labels are not read.
+
+    Args:
+        model: Segmenter to calibrate.
+        config: Configuration of the run, with the data sets.
+        num_images: Number of image pairs.
+    """
     space = model.label_space
     data = open_training(config.data, space, build_method(config, space))
     labeled, target = data.labeled, data.target
@@ -127,7 +135,7 @@ def fit_temperature(model: Segmenter, config: TrainConfig, num_images: int = 64)
 
 @contextmanager
 def dropout(model: ICCLD, share: float) -> Iterator[ICCLD]:
-    """Drops that share of the channels that the last layers of denoiser and decoder see."""
+    """Drops a fraction of the input channels of the last layers of denoiser and decoder, until the context is left."""
 
     def drop(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         return (F.dropout2d(inputs[0], share), *inputs[1:])
@@ -142,7 +150,7 @@ def dropout(model: ICCLD, share: float) -> Iterator[ICCLD]:
 
 
 def main() -> None:
-    """Measures, prints a table and, if asked, writes JSON."""
+    """Evaluates all variants and prints a table. With ``--json``, writes a JSON file."""
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
     rows: dict[str, list[dict[str, float]]] = {}

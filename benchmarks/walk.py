@@ -1,9 +1,9 @@
-"""The way of one training update through the files of the package: ``python benchmarks/walk.py``.
+"""Trace of one training update through the files of the package: ``python benchmarks/walk.py``.
 
-Takes one update of ICCLD, from the batch on the device to the optimizer's step, with every branch at work, and follows
-its calls (``sys.setprofile``). Prints the files in the order of the first visit with the calls that they receive from
-other files, and the calls themselves. A call counts as a switch where the calling function of this package, library
-functions in between left aside, stands in another file. The last line sums up.
+Traces one update of ICCLD with all branches (``sys.setprofile``), from the batch on the device to the optimizer's step.
+Prints the files in the order of the first call. For each file, prints the calls from other files. A call counts as a
+switch if the calling function of this package is in another file. Library functions in between are ignored. The last
+line prints the sums.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ ROOT = Path(iccld.__file__).resolve().parent
 
 
 def walk(action: Callable[[], object]) -> tuple[list[str], Counter[tuple[str, str, str]]]:
-    """Follows the calls of an action.
+    """Traces the calls of an action.
+
+    Args:
+        action: Function to trace.
 
     Returns:
-        The files of this package that it enters, in order, and how often a function (its name comes third) of one
-        (second) was called from another (first).
+        Files of this package in the order of the first call, and the number of calls between files. A key of the
+        number is (calling file, called file, name of the called function).
     """
     files: dict[str, None] = {}
     calls: Counter[tuple[str, str, str]] = Counter()
@@ -58,14 +61,14 @@ def _file_of(frame: FrameType) -> str | None:
 
 
 def main() -> None:
-    """Prints files, calls and the sums."""
+    """Prints the files, the calls and the sums."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.parse_args()
     torch.set_num_threads(1)
     step = make_step(noise_config("compact", (64, 64), 2))
-    step()  # what is done once
+    step()  # The first step includes work that is done only once.
     files, calls = walk(step)
     for file in files:
         entered = sum(count for (_, there, _), count in calls.items() if there == file)

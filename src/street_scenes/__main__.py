@@ -1,4 +1,4 @@
-"""``street-scenes OUT``: writes scenes and their labels, laid out like Cityscapes."""
+"""The command ``street-scenes OUT``: writes scenes and their labels in the folder layout of Cityscapes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ from street_scenes.render import LARGEST, SMALLEST, render_scene
 
 
 def main() -> int:
-    """Renders what is not there yet; 0 when done, 2 for a mistake in flags or folder, 130 after Ctrl-C."""
+    """Renders the scenes that are missing in the folder.
+
+    Returns:
+        The exit code: 0 on success, 2 if a file cannot be written, 130 after Ctrl-C. Wrong flags exit with 2.
+    """
     a = _arguments()
     wanted = [(index, look_of(a.look, index)) for index in range(a.count)]
     missing = [
@@ -63,7 +67,7 @@ def _write_scene(job: tuple[int, str], *, out: Path, split: str, seed: int, heig
 
 
 def _write_png(path: Path, picture: np.ndarray) -> None:
-    """Writes a whole file or none: a picture that is there is complete."""
+    """Writes a PNG file atomically, so that an existing file is always complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with temporary.open("wb") as file:

@@ -1,4 +1,4 @@
-"""What stands along the back of a pavement: walls, fences, railings and hedges."""
+"""Walls, fences, railings and hedges along the back edges of the sidewalks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WALL, FENCE, VEGETATION = 3, 4, 8
 
 
 def enclose(stage: Stage) -> None:
-    """Queues walls, fences, railings and hedges at the back of the pavements."""
+    """Queues walls, fences, railings and hedges along the back edges of the sidewalks for painting."""
     rng = stage.rng
     for side in stage.street.sides:
         color = paint.wall(rng)[0] if side.bound == "wall" else metal(rng)
@@ -37,7 +37,7 @@ def enclose(stage: Stage) -> None:
                             color,
                             side.bound,
                         )
-        if chance(rng, 0.08):  # railings at the kerb
+        if chance(rng, 0.08):  # railings at the curb
             start = rng.uniform(3, 25)
             for near in np.arange(start, start + rng.uniform(5, 25), 5.0):
                 _stretch(stage, side.sign * (side.edge + 0.3), near, near + 5, 1.05, metal(rng), "railing")
@@ -66,7 +66,8 @@ def _stretch(
             top, left = int(rng.integers(256 - size)), int(rng.integers(256 - size))
             texture = part[top : top + size, left : left + size, None] * color * light
             texture *= np.linspace(1.25, 0.6, size, dtype=np.float32)[:, None, None]
-            for along in (far - 0.5, middle, near + 0.5) if near < 30 else (middle,):  # its outline is ragged
+            # Bushes in front of the hedge give the hedge a ragged outline.
+            for along in (far - 0.5, middle, near + 0.5) if near < 30 else (middle,):
                 if along > 2.5:
                     variant, size_up = int(rng.integers(trees.VARIANTS)), high * rng.uniform(1.02, 1.22)
                     trees.paint_tree(
@@ -87,7 +88,7 @@ def _stretch(
 
 
 def _rails(stage: Stage, x: float, near: float, far: float, high: float, color: np.ndarray) -> None:
-    """See-through railings; like annotators do, the label takes in what shows between the bars."""
+    """Paints railings. As in hand-labeled data sets, the label also covers the gaps between the bars."""
     camera, canvas, middle = stage.camera, stage.canvas, (near + far) / 2
     scale = camera.scale(middle)
     for level in (0.12, high):

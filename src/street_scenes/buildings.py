@@ -1,4 +1,4 @@
-"""Houses beside the street, roofs, gable ends, low walls and the backdrop far away."""
+"""Houses along the street with roofs and end walls, and the distant backdrop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BUILDING = 2
 
 
 def build_houses(stage: Stage) -> None:
-    """Queues the houses of every block."""
+    """Queues the houses of every block for painting."""
     rng, street = stage.rng, stage.street
     town = street.kind in ("town", "lot")
     for side in street.sides:
@@ -52,7 +52,7 @@ def _height(stage: Stage, town: bool) -> float:
 
 
 def _set_back(stage: Stage, side: Side, near: float, far: float) -> None:
-    """A long low building behind a green or a car park."""
+    """Queues a long, low building behind a green area or a parking lot for painting."""
     rng = stage.rng
     wall = side.back + rng.uniform(12, 40)
     style = facades.draw_style(rng, chance(rng, 0.5), _saturation(stage), stage.look.lit_windows)
@@ -106,7 +106,7 @@ def _paint_house(
     front_light = stage.light.on(normal, lit)
     end_light = stage.light.on(np.array([0.0, 0.0, -1.0]), lit)
     middle = (start + far) / 2
-    # the roof first: eaves hide its lower edge
+    # The roof is painted first, because the facade must hide the roof's lower edge.
     ridge = height + rise
     if kind == "eaves":
         slope = np.array([[x - sign * 0.3, height, start], [x + sign * 4, ridge, start], [x + sign * 4, ridge, far],
@@ -137,9 +137,9 @@ def _paint_front(
     normal: np.ndarray,
     lit: float,
 ) -> None:
-    """The wall along the street, from as near as the camera sees it."""
+    """Paints the facade along the street, from the depth at which the facade enters the picture."""
     camera, (near, far) = stage.camera, reach
-    # Where the wall enters the picture, with a margin for bends.
+    # Depth at which the facade enters the picture, reduced by 30 % as a margin for bends.
     edge = max(0.5 * camera.columns / camera.focal - sign * camera.yaw, 0.1)
     entry = 0.7 * abs(x - camera.lateral) / edge
     start = min(max(near, NEAREST, entry), far - 0.5) if abs(camera.bend) < 0.006 else max(near, NEAREST)
@@ -162,7 +162,7 @@ def _paint_front(
 
 
 def _corners(sign: int, x: float, near: float, far: float, height: float) -> np.ndarray:
-    """Corners of a front, top left first as seen from the street."""
+    """Returns the facade's corners in meters, (4, 3), clockwise as seen from the street, top left first."""
     first, last = (far, near) if sign > 0 else (near, far)
     return np.array([[x, height, first], [x, height, last], [x, 0.0, last], [x, 0.0, first]])
 
@@ -172,7 +172,10 @@ def _lit(stage: Stage, sign: int, wall: float) -> float:
 
 
 def _front_light(stage: Stage, rows: int, height: float, lit: float, normal: np.ndarray) -> np.ndarray:
-    """Light per row of a front: darker towards the street, and the shadow of the houses opposite."""
+    """Returns the light on each texture row of a facade, (rows, 1, 3), float32.
+
+    Lower rows receive less light from the sky. In a town, the opposite houses shade the facade up to a random height.
+    """
     level = np.linspace(height, 0, rows, dtype=np.float32)
     sky = 0.72 + 0.28 * np.clip(level / 9, 0, 1)
     to_sun = stage.light.to_sun
@@ -187,7 +190,7 @@ def _front_light(stage: Stage, rows: int, height: float, lit: float, normal: np.
 def _dormers(
     stage: Stage, x: float, sign: int, reach: tuple[float, float], height: float, style: facades.Style
 ) -> None:
-    """Windows in the roof."""
+    """Paints dormer windows on the roof."""
     light = stage.light.on(np.array([-float(sign), 0.0, 0.0]))
     step = stage.rng.uniform(2.5, 5)
     for middle in np.arange(reach[0] + 1.2, reach[1] - 0.8, step):
@@ -219,7 +222,7 @@ def _end_wall(
     light: np.ndarray,
     kind: str,
 ) -> None:
-    """The wall that faces the camera."""
+    """Paints the end wall of a house, which faces the camera."""
     top = [[(x + deep) / 2, ridge, near]] if kind == "eaves" else []
     outline = np.array([[x, 0, near], [x, height, near], *top, [deep, height, near], [deep, 0, near]])
     pixels = stage.camera.project(outline)
@@ -237,7 +240,12 @@ def _end_wall(
 
 
 def paint_backdrop(stage: Stage, horizon: int) -> None:
-    """Paints what closes the view: far houses and woods along the horizon."""
+    """Paints the backdrop: distant houses and woods along the horizon.
+
+    Args:
+        stage: Scene to paint on.
+        horizon: Row of the horizon in pixels.
+    """
     rng, canvas, camera = stage.rng, stage.canvas, stage.camera
     columns = camera.columns
     if horizon <= 4:
@@ -275,7 +283,7 @@ def paint_backdrop(stage: Stage, horizon: int) -> None:
 def _silhouette(
     stage: Stage, left: int, bottom: int, high: np.ndarray, color: np.ndarray, label: int, depth: float
 ) -> None:
-    """Fills columns from a height down to a row."""
+    """Fills each column of pixels from the row ``bottom`` up to the column's height in ``high`` (pixels)."""
     canvas = stage.canvas
     top = max(0, bottom - int(high.max()) - 2)
     rows = np.arange(top, bottom + 1)

@@ -1,8 +1,8 @@
-"""A pinhole camera over a street: metres to pixels, and rows of the picture back to depths on the ground.
+"""A pinhole camera above a street: projects meters to pixels, and maps picture rows to depths on the ground.
 
-Street coordinates are (lateral, up, along) in metres: lateral is measured from the middle of the road to the
-right, up from the ground, along from the camera forwards. Bends and hills are part of the projection, so that
-whatever is placed beside the road follows it.
+Street coordinates are (lateral, up, along) in meters. ``lateral`` points from the middle of the road to the right,
+``up`` from the ground upwards, and ``along`` from the camera forwards (the depth). Bends and hills are part of the
+projection. Therefore all objects beside the road follow the road.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ import numpy as np
 from jaxtyping import Float32
 
 NEAREST = 0.6
-"""Points nearer than this (metres) are moved to it before they are projected."""
+"""Least depth in meters. Nearer points are projected as if they were at this depth."""
 
 _STRAIGHT_FROM = 150.0
 
 
 def _curve(along: np.ndarray, curvature: float) -> np.ndarray:
-    """A parabola that goes on as a straight line behind 150 m."""
+    """Returns the offset of a curved road: a parabola in the depth, continued by its tangent beyond 150 m."""
     near = np.clip(along, None, _STRAIGHT_FROM)
     return curvature * (0.5 * near * near + _STRAIGHT_FROM * (np.maximum(along, near) - near))
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Where the camera stands and how it looks.
+    """A pinhole camera with its pose relative to the road.
 
     Attributes:
-        rows: height of the picture in pixels.
-        columns: width of the picture in pixels.
-        focal: focal length in pixels.
-        height: metres above the road.
-        lateral: metres right of the middle of the road.
-        pitch: radians, positive looks down.
-        yaw: lateral drift of the road per metre of depth.
-        bend: curvature of the road, 1/m, positive to the right.
-        hill: curvature of its profile, 1/m, positive climbs.
+        rows: Height of the picture in pixels.
+        columns: Width of the picture in pixels.
+        focal: Focal length in pixels.
+        height: Height above the road in meters.
+        lateral: Position in meters to the right of the middle of the road.
+        pitch: Angle in radians, positive downwards.
+        yaw: Lateral shift of the road in meters per meter of depth, positive to the right.
+        bend: Horizontal curvature of the road in 1/m, positive to the right.
+        hill: Vertical curvature of the road in 1/m, positive upwards.
     """
 
     rows: int
@@ -52,7 +52,7 @@ class Camera:
     hill: float
 
     def project(self, points: np.ndarray) -> Float32[np.ndarray, "n 2"]:
-        """Projects (n, 3) street points to (n, 2) pixels (column, row)."""
+        """Projects points in street coordinates, (n, 3) in meters, to pixels, (n, 2) as (column, row)."""
         along = np.maximum(points[:, 2], NEAREST)
         near = np.minimum(along, _STRAIGHT_FROM)
         arc = 0.5 * near * near + _STRAIGHT_FROM * (along - near)
@@ -66,15 +66,19 @@ class Camera:
         return pixels
 
     def offset(self, along: np.ndarray) -> np.ndarray:
-        """Lateral shift of the road's middle at some depths, in metres."""
+        """Returns the lateral shift of the road's middle in meters at the given depths in meters."""
         return _curve(along, self.bend) + self.yaw * along
 
     def scale(self, along: float) -> float:
-        """Pixels per metre at a depth."""
+        """Returns the number of pixels per meter at a depth in meters."""
         return self.focal / max(along, NEAREST)
 
     def ground(self) -> tuple[int, np.ndarray]:
-        """Finds the row where the ground begins and the depth (metres) seen in that row and each below it."""
+        """Finds the horizon and the depths of the ground.
+
+        Returns:
+            The row of the horizon, and the ground's depth in meters in each row from the horizon down.
+        """
         along = np.geomspace(NEAREST, 600.0, 500)
         points = np.stack([np.full_like(along, self.lateral), np.zeros_like(along), along], axis=1)
         rows = self.project(points)[:, 1].astype(np.float64)
@@ -85,7 +89,7 @@ class Camera:
         return horizon, np.interp(wanted, visible[keep][::-1], along[keep][::-1])
 
     def columns_to_lateral(self, along: np.ndarray) -> Float32[np.ndarray, "rows columns"]:
-        """The lateral street coordinate of each pixel on the ground, given the depth of each row."""
+        """Returns the lateral street coordinate in meters of each ground pixel, given the depth in meters per row."""
         up = _curve(along, self.hill) - self.height
         depth = np.maximum(along * np.cos(self.pitch) - up * np.sin(self.pitch), 0.3)
         column = (np.arange(self.columns) + 0.5 - self.columns / 2) / self.focal

@@ -1,4 +1,4 @@
-"""The picture being painted: linear light and labels, with the few ways to put something on both."""
+"""The canvas: colors in linear light and the label map, with the drawing operations that change both."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _SHIFT = 4
 _FAR = 6000.0
 
 Color = np.ndarray
-"""Linear RGB, three float values; 1 is about the brightness of a white sky."""
+"""Linear RGB as three float values. The brightness of a white sky is about 1."""
 
 
 def _fixed(points: np.ndarray) -> np.ndarray:
-    """Pixels as fixed-point integers that OpenCV can take, however far outside."""
+    """Returns pixels as fixed-point integers for OpenCV. Points far outside the canvas are clipped."""
     return (_bounded(points) * (1 << _SHIFT)).astype(np.int32)
 
 
@@ -26,19 +26,19 @@ def _bounded(points: np.ndarray) -> np.ndarray:
 
 
 class Canvas:
-    """Linear-light colours and trainIds of the same size, painted from the back to the front."""
+    """A picture in linear light and a label map of trainIds of the same size, painted from back to front."""
 
     def __init__(
         self, rows: int, columns: int, haze: Color, density: float, rng: np.random.Generator
     ) -> None:
-        """Starts black and unlabelled.
+        """Creates a black canvas without labels (255).
 
         Args:
-            rows: height in pixels.
-            columns: width in pixels.
-            haze: color that far things fade into.
-            density: extinction per metre.
-            rng: chooses the texture of surfaces.
+            rows: Height in pixels.
+            columns: Width in pixels.
+            haze: Color of the haze, into which distant objects fade.
+            density: Extinction coefficient of the haze in 1/m.
+            rng: Random generator for the texture of surfaces.
         """
         self.color = np.zeros((rows, columns, 3), np.float32)
         self.label = np.full((rows, columns), 255, np.uint8)
@@ -48,24 +48,31 @@ class Canvas:
         self.rng = rng
 
     def clear(self, depth: float) -> float:
-        """The share of light that reaches the camera from a depth."""
+        """Returns the fraction of an object's light that passes the haze, given the object's depth in meters."""
         return math.exp(-self.density * max(depth, 0.0))
 
     def tint(self, color: Color, depth: float) -> Color:
-        """Fades a color (or a picture) into the haze."""
+        """Blends a color or a picture with the haze for a depth in meters."""
         share = self.clear(depth)
         return np.asarray(color, np.float32) * np.float32(share) + self.haze * np.float32(1.0 - share)
 
     def tone(self, color: Color, depth: float, gain: float = 1.0) -> tuple[float, float, float]:
-        """Fades one color into the haze; plain numbers, as OpenCV wants them."""
+        """Blends a color with the haze, scales the result by ``gain``, and returns Python floats for OpenCV."""
         share = self.clear(depth)
         red, green, blue = color.tolist()
         haze, share, rest = self._haze, share * gain, (1.0 - share) * gain
         return red * share + haze[0] * rest, green * share + haze[1] * rest, blue * share + haze[2] * rest
 
     def window(self, points: np.ndarray) -> tuple[int, int, int, int] | None:
-        """The part of the canvas (left, top, right, bottom) that points span, or None if outside."""
-        # Bounded, so that what projects very far outside still fits OpenCV's integers.
+        """Returns the bounding box of pixels on the canvas, widened by about one pixel.
+
+        Args:
+            points: Pixels (column, row), (n, 2).
+
+        Returns:
+            (left, top, right, bottom), or ``None`` if the bounding box lies outside the canvas.
+        """
+        # Points far outside the canvas would overflow OpenCV's integers.
         x0, y0, wide, high = cv2.boundingRect(_bounded(points))
         x1, y1 = x0 + wide, y0 + high
         rows, columns = self.label.shape
@@ -76,7 +83,7 @@ class Canvas:
         return (left, top, right, bottom) if right > left and bottom > top else None
 
     def seen(self, points: np.ndarray) -> bool:
-        """Whether any of the bounding box of pixels lies on the canvas."""
+        """Checks whether the bounding box of pixels overlaps the canvas."""
         return self.window(points) is not None
 
     def fill(
@@ -90,16 +97,16 @@ class Canvas:
         grain: float = 0.0,
         kind: str = "mottle",
     ) -> None:
-        """Fills a polygon.
+        """Fills a polygon with a color and a label.
 
         Args:
-            points: (n, 2) pixels.
-            color: linear RGB before haze.
-            label: trainId, or None to leave the labels as they are.
-            depth: metres, for the haze.
-            gradient: brightness at the top and at the bottom of the polygon.
-            grain: relative amplitude of a random texture.
-            kind: of the texture, see ``street_scenes.noise``.
+            points: Corners in pixels, (n, 2).
+            color: Linear RGB before haze.
+            label: TrainId of the polygon, or ``None`` to keep the labels.
+            depth: Depth in meters, for the haze.
+            gradient: Factors on the brightness at the top and at the bottom of the polygon.
+            grain: Relative amplitude of a random texture.
+            kind: Kind of noise in the texture, see ``street_scenes.noise.tile``.
         """
         window = self.window(points)
         if window is None:
@@ -126,7 +133,7 @@ class Canvas:
         cv2.copyTo(patch, mask, self.color[top:bottom, left:right])
 
     def mark(self, points: np.ndarray, label: int) -> None:
-        """Labels a polygon and leaves its colours."""
+        """Labels a polygon without a change of colors."""
         cv2.fillPoly(self.label, [_fixed(points)], label, shift=_SHIFT)
 
     def stroke(
@@ -138,7 +145,11 @@ class Canvas:
         depth: float,
         closed: bool = False,
     ) -> None:
-        """Draws a line; one thinner than a pixel is blended, and labelled from half a pixel on."""
+        """Draws a line through pixels.
+
+        A line thinner than 0.9 pixels is blended with the background. A line thinner than half a pixel is not labeled,
+        and a line thinner than 0.08 pixels is not drawn.
+        """
         window = self.window(points)
         if window is None or thickness < 0.08:
             return
@@ -155,13 +166,20 @@ class Canvas:
         self.blend(left, top, mask, np.array(tone, np.float32))
 
     def blend(self, left: int, top: int, alpha: np.ndarray, color: np.ndarray) -> None:
-        """Mixes a color or a picture into a window with the given opacity; the window must lie inside."""
+        """Blends a color or a picture into a window of the canvas.
+
+        Args:
+            left: First column of the window.
+            top: First row of the window.
+            alpha: Opacity in [0, 1], (h, w). The window has this size and must lie inside the canvas.
+            color: Linear RGB, (3,) or (h, w, 3).
+        """
         part = self.color[top : top + alpha.shape[0], left : left + alpha.shape[1]]
         part += alpha[:, :, None] * (color - part)
 
     @staticmethod
     def mask(points: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
-        """The polygon's pixels (1, others 0) inside a window (left, top, right, bottom)."""
+        """Returns a binary mask of a polygon, uint8, cropped to a window (left, top, right, bottom)."""
         left, top, right, bottom = window
         mask = np.zeros((bottom - top, right - left), np.uint8)
         cv2.fillPoly(mask, [_fixed(points)], 1, shift=_SHIFT, offset=(-left << _SHIFT, -top << _SHIFT))
@@ -169,12 +187,19 @@ class Canvas:
 
     @staticmethod
     def soften(mask: np.ndarray, reach: float) -> np.ndarray:
-        """A mask as float32 with an edge blurred over about ``reach`` pixels."""
+        """Returns a mask as float32, blurred by a box filter with a radius of ``reach`` pixels (at most 40)."""
         size = 2 * min(round(reach), 40) + 1
         return np.asarray(cv2.blur(mask.astype(np.float32), (size, size)), np.float32)
 
     def warp(self, texture: np.ndarray, quad: np.ndarray, label: int, depth: float) -> None:
-        """Projects a texture onto a quadrilateral (top left, top right, bottom right, bottom left; pixels)."""
+        """Projects a texture onto a quadrilateral and labels the quadrilateral.
+
+        Args:
+            texture: Linear RGB before haze, (h, w, 3).
+            quad: Corners in pixels, (4, 2): top left, top right, bottom right, bottom left.
+            label: TrainId of the quadrilateral.
+            depth: Depth in meters, for the haze.
+        """
         quad = np.clip(np.asarray(quad, np.float32), -_FAR * 4, _FAR * 4)
         window = self.window(quad)
         if window is None:
@@ -205,16 +230,16 @@ class Canvas:
         depth: float,
         threshold: float = 0.3,
     ) -> None:
-        """Pastes a cut-out.
+        """Pastes a sprite, scaled to a box.
 
         Args:
-            alpha: opacity 0 to 255, uint8.
-            shade: brightness, 128 is neutral, uint8, same size.
-            box: left, top, right, bottom in pixels.
-            color: linear RGB that the shade multiplies.
-            label: trainId where the smoothed opacity exceeds ``threshold``.
-            depth: metres, for the haze.
-            threshold: see ``label``.
+            alpha: Opacity from 0 to 255, (h, w), uint8.
+            shade: Brightness with 128 as neutral, (h, w), uint8.
+            box: Box (left, top, right, bottom) in pixels.
+            color: Linear RGB before haze, multiplied by the shade.
+            label: TrainId of the pixels whose smoothed opacity exceeds ``threshold``.
+            depth: Depth in meters, for the haze.
+            threshold: Least smoothed opacity of labeled pixels, in [0, 1].
         """
         rows, columns = self.label.shape
         left, top, right, bottom = (round(v) for v in box)

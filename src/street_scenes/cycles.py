@@ -1,4 +1,4 @@
-"""Bicycles and motorcycles, ridden and parked, from the side, behind or in front."""
+"""Bicycles and motorcycles, ridden or parked, in views from the side, from behind or from the front."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ def _ring(x: float, y: float, radius: float, squeeze: float, width: float) -> li
 
 
 def bicycle(rng: np.random.Generator, view: float) -> list[Limb]:
-    """Limbs of a bicycle; view is 1 or -1 from the side (the sign is the way it goes), near 0 from behind."""
+    """Builds a bicycle as a list of limbs.
+
+    Args:
+        rng: Random generator for colors and details.
+        view: Direction of travel: 1 to the right, -1 to the left. Below 0.3 in absolute value, the bicycle is seen
+            from behind or from the front.
+    """
     frame, r = paint.sign(rng) * 0.7, 0.34
     if abs(view) < 0.3:
         limbs: list[Limb] = [
@@ -49,7 +55,13 @@ def bicycle(rng: np.random.Generator, view: float) -> list[Limb]:
 
 
 def rider(rng: np.random.Generator, view: float, seat: float = 0.92) -> list[Limb]:
-    """Limbs of somebody who rides a cycle."""
+    """Builds a person who rides a bicycle or a motorcycle, as a list of limbs.
+
+    Args:
+        rng: Random generator for clothes and details.
+        view: Direction of travel, as in ``bicycle``.
+        seat: Height of the seat in meters.
+    """
     bright = chance(rng, 0.25)
     top = paint.hsv(rng.uniform(50, 75), 0.8, 0.9) if bright else paint.cloth(rng)
     legs, face = paint.cloth(rng), paint.skin(rng)
@@ -90,7 +102,7 @@ def rider(rng: np.random.Generator, view: float, seat: float = 0.92) -> list[Lim
 
 
 def motorcycle(rng: np.random.Generator, view: float) -> list[Limb]:
-    """Limbs of a motorcycle or a scooter."""
+    """Builds a motorcycle as a list of limbs. ``view`` is the direction of travel, as in ``bicycle``."""
     body = paint.sign(rng)
     if abs(view) < 0.3:
         limbs: list[Limb] = [
@@ -122,7 +134,7 @@ def motorcycle(rng: np.random.Generator, view: float) -> list[Limb]:
 
 
 def ride(stage: Stage) -> None:
-    """Queues cyclists on the road, motorcyclists, and parked cycles on the pavements."""
+    """Queues cyclists and motorcyclists on the road, and parked cycles on the sidewalks, for painting."""
     rng, street, look = stage.rng, stage.street, stage.look
     for _ in range(int(rng.poisson(look.cyclists))):
         view = float(rng.choice([-1.0, 1.0])) if chance(rng, 0.18) else float(rng.normal(0, 0.06))

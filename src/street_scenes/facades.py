@@ -1,4 +1,4 @@
-"""Textures of house fronts: brick or render, windows, doors, shop fronts, in metres from the ground up."""
+"""Facade textures: brick or plastered walls, windows, doors and shop fronts."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from street_scenes.looks import chance, pick
 
 @dataclass(frozen=True)
 class Style:
-    """How a house looks.
+    """The style of a house. Albedos are linear RGB, (3,).
 
     Attributes:
-        wall: albedo of the wall.
-        brick: whether bricks show.
-        trim: albedo of frames, sills and cornices.
-        glass: albedo of window panes.
-        floor: height of a floor, metres.
-        bay: distance of windows, metres.
-        window: width and height of windows as shares of bay and floor.
-        ground: ``shop``, ``house``, ``office`` or ``blank``.
-        ribbon: whether windows join to horizontal bands.
-        lit: share of windows with light behind them.
+        wall: Albedo of the wall.
+        brick: Whether brick courses are visible.
+        trim: Albedo of frames, sills and cornices.
+        glass: Albedo of window panes.
+        floor: Height of a floor in meters.
+        bay: Horizontal distance between the centers of windows in meters.
+        window: Width of windows as a fraction of ``bay``, and height as a fraction of ``floor``.
+        ground: Kind of ground floor: ``shop``, ``house``, ``office`` or ``blank``.
+        ribbon: Whether the windows of a floor form one horizontal band.
+        lit: Fraction of windows with light behind the panes.
     """
 
     wall: np.ndarray
@@ -41,7 +41,14 @@ class Style:
 
 
 def draw_style(rng: np.random.Generator, town: bool, saturation: float, lit: float = 0.0) -> Style:
-    """Draws a house's style."""
+    """Draws the style of a house at random.
+
+    Args:
+        rng: Random generator.
+        town: Whether the house stands in a town, where most ground floors are shops.
+        saturation: Factor on the color saturation of the wall.
+        lit: Fraction of windows with light behind the panes.
+    """
     wall, brick = paint.wall(rng)
     trim = (
         paint.hsv(45, 0.05, rng.uniform(0.7, 0.95))
@@ -62,14 +69,17 @@ def draw_style(rng: np.random.Generator, town: bool, saturation: float, lit: flo
 
 
 def texture(rng: np.random.Generator, style: Style, width: float, height: float, scale: float) -> np.ndarray:
-    """Paints a front as albedos, float32 (rows, columns, 3), the street level at the bottom.
+    """Paints the texture of a facade.
 
     Args:
-        rng: chooses details.
-        style: what house.
-        width: metres.
-        height: metres.
-        scale: pixels per metre.
+        rng: Random generator for details.
+        style: Style of the house.
+        width: Width of the facade in meters.
+        height: Height of the facade in meters.
+        scale: Resolution in pixels per meter.
+
+    Returns:
+        Albedos, (rows, columns, 3), float32. The last row is at street level.
     """
     rows, columns = max(4, round(height * scale)), max(4, round(width * scale))
     picture = _wall(rng, style, rows, columns, scale)
@@ -94,14 +104,14 @@ def texture(rng: np.random.Generator, style: Style, width: float, height: float,
         picture[max(0, row) : row + thick] *= np.float32(rng.uniform(0.6, 1.4))
     if scale > 3:
         _details(rng, style, picture, scale)
-    if chance(rng, 0.4):  # a drain pipe
+    if chance(rng, 0.4):  # downspout
         at = int(rng.integers(columns))
         picture[: rows - 1, at : at + max(1, round(0.1 * scale))] *= np.float32(0.45)
     return picture
 
 
 def _details(rng: np.random.Generator, style: Style, picture: np.ndarray, scale: float) -> None:
-    """What else hangs on a wall: pilasters at its ends, boxes, plates, vents, stains below sills."""
+    """Paints details on a facade in place: pilasters at both ends, and boxes, plates, vents and stains."""
     rows, columns = picture.shape[:2]
     if chance(rng, 0.35):
         wide = max(1, round(rng.uniform(0.15, 0.5) * scale))
@@ -122,7 +132,7 @@ def _wall(rng: np.random.Generator, style: Style, rows: int, columns: int, scale
     stains = noise.crop(rng, "cloud", rows, columns, scale / 12)
     fine = noise.crop(rng, "grain", rows, columns, 1.0)
     tone = 1 + 0.1 * stains + 0.05 * fine
-    if scale > 4:  # rain leaves streaks
+    if scale > 4:  # vertical streaks, as from rain
         tone += 0.05 * noise.crop(rng, "mottle", rows, columns, (scale / 3, scale / 16))
     if style.brick and scale > 9:
         course = max(2, round(0.09 * scale))
@@ -134,7 +144,7 @@ def _wall(rng: np.random.Generator, style: Style, rows: int, columns: int, scale
 
 
 def _windows(rng: np.random.Generator, style: Style, part: np.ndarray, floors: int, bays: int) -> None:
-    """Windows on a grid: one cell is painted, repeated, and every pane given its own reflection."""
+    """Paints a grid of windows in place: one cell is drawn and repeated, with a random reflection in each window."""
     rows, columns = part.shape[:2]
     high, wide = rows // floors, columns // bays
     if high < 4 or wide < 3:
@@ -147,7 +157,7 @@ def _windows(rng: np.random.Generator, style: Style, part: np.ndarray, floors: i
     bottom = round(high * (0.55 + style.window[1] / 2))
     if right - left < 2 or bottom - top < 2:
         return
-    cell = np.full((high, wide), 0, np.uint8)  # 0 wall, 1 frame, 2 pane, 3 sill, 4 shadow
+    cell = np.full((high, wide), 0, np.uint8)  # 0 wall, 1 frame, 2 pane, 3 sill
     frame = max(1, round(0.045 * high)) if high >= 9 else 0
     if chance(rng, 0.6):
         cell[bottom : bottom + frame, max(0, left - frame) : right + frame] = 3
@@ -195,7 +205,7 @@ def _doors(rng: np.random.Generator, style: Style, part: np.ndarray, bays: int, 
 
 
 def _shop(rng: np.random.Generator, style: Style, part: np.ndarray, scale: float) -> None:
-    """Shop fronts side by side: a board with letters, panes, pillars, a doorway."""
+    """Paints a row of shop fronts in place, each with a lettered board, panes, posts and sometimes a doorway."""
     rows, columns = part.shape[:2]
     at = 0
     while at < columns:
@@ -222,10 +232,10 @@ def _shop(rng: np.random.Generator, style: Style, part: np.ndarray, scale: float
             step = max(3, round(rng.uniform(0.9, 2.4) * scale))
             posts = (np.arange(wide) % step) < max(1, round(0.07 * scale))
             cv2.copyTo(view.astype(np.float32), np.repeat(~posts[None], len(pane), 0).astype(np.uint8), pane)
-            if chance(rng, 0.5) and step * 2 < wide:  # the doorway is deeper and darker
+            if chance(rng, 0.5) and step * 2 < wide:  # recessed, darker doorway
                 start = step * int(rng.integers(0, max(1, wide // step - 1)))
                 shop[board + 1 :, start : start + step] *= np.float32(rng.uniform(0.25, 0.7))
-        if chance(rng, 0.2):  # an awning
+        if chance(rng, 0.2):  # awning
             shop[board : board + max(1, rows // 7)] = paint.sign(rng)
         at += wide + max(0, round(0.15 * scale))
 

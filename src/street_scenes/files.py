@@ -1,4 +1,4 @@
-"""Where the files of a scene lie: the layout of Cityscapes."""
+"""File paths, label ids and seeds of a set of scenes, in the layout of Cityscapes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 
 
 
 def label_id_table() -> np.ndarray:
-    """The 256-entry table from trainIds to Cityscapes ids; 255 becomes 0 (``unlabeled``)."""
+    """Returns a lookup table from trainIds to Cityscapes ids, (256,), uint8. 255 becomes 0 (``unlabeled``)."""
     table = np.zeros(256, np.uint8)
     table[: len(_LABEL_IDS)] = _LABEL_IDS
     return table
 
 
 def scene_paths(out: Path, split: str, look: str, index: int) -> tuple[Path, Path]:
-    """Image and label file of a scene below a folder."""
+    """Returns the paths of a scene's image and label file below the folder ``out``."""
     stem = f"{look}_{index:06d}_000000"
     return (
         out / "leftImg8bit" / split / look / f"{stem}_leftImg8bit.png",
@@ -27,10 +27,10 @@ def scene_paths(out: Path, split: str, look: str, index: int) -> tuple[Path, Pat
 
 
 def look_of(look: str, index: int) -> str:
-    """The look of one scene of a set; ``both`` takes turns."""
+    """Returns the look of a scene in a set. With ``both``, even indices are ``game`` and odd indices ``camera``."""
     return ("game", "camera")[index % 2] if look == "both" else look
 
 
 def seed_of(seed: int, index: int) -> int:
-    """The seed of one scene of a set: sets of different seeds share no scene."""
+    """Returns the seed of a scene in a set. Sets with different seeds have different scenes."""
     return seed * 10_000_019 + index

@@ -1,4 +1,4 @@
-"""Lamps, signals, signs, bollards, bins, banners and other things on the pavement."""
+"""Street furniture: lamps, traffic lights, signs, bollards, bins and other objects on the sidewalk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ POLE, LIGHT, SIGN, VOID = 5, 6, 7, 255
 
 
 def _flat(stage: Stage, lateral: float, along: float, outline: np.ndarray) -> np.ndarray:
-    """Pixels of a (right, up) outline in metres that faces the camera."""
+    """Projects an outline that faces the camera, (n, 2) as (right, up) in meters, to pixels, (n, 2)."""
     points = np.stack([outline[:, 0] + lateral, outline[:, 1], np.full(len(outline), along)], axis=1)
     return stage.camera.project(points)
 
@@ -29,7 +29,7 @@ def _disc(radius: float, up: float, corners: int = 14, turn: float = 0.0) -> np.
 
 
 def pole(stage: Stage, lateral: float, along: float, high: float, width: float, color: np.ndarray) -> None:
-    """Paints an upright post, lit from one side."""
+    """Paints a vertical pole, darker on the right side. Lengths are in meters."""
     light = stage.light.on((0.3, 0.1, -0.9))
     foot, top = stage.camera.project(np.array([[lateral, 0, along], [lateral, high, along]]))
     thick = max(width * stage.camera.scale(along), 0.35)
@@ -42,14 +42,14 @@ def pole(stage: Stage, lateral: float, along: float, high: float, width: float, 
 
 
 def metal(rng: np.random.Generator) -> np.ndarray:
-    """Paint of posts and boxes: dark green or black, or bare grey."""
+    """Returns a random albedo of metal poles and boxes: dark paint or bare gray metal."""
     if chance(rng, 0.45):
         return paint.hsv(rng.uniform(80, 220), rng.uniform(0, 0.3), rng.uniform(0.08, 0.25))
     return paint.hsv(210, 0.04, rng.uniform(0.4, 0.75))
 
 
 def lamp(stage: Stage, side: Side, along: float, high: float, color: np.ndarray, arm: float) -> None:
-    """Queues a street lamp with an arm over the road."""
+    """Queues a street lamp with an arm over the road, sometimes with a banner, for painting. Lengths are in meters."""
     rng = stage.rng
     lateral = side.sign * (side.edge + 0.4 if chance(rng, 0.7) else side.back - 0.2)
     banner = paint.sign(rng) if chance(rng, 0.06) else None
@@ -75,7 +75,7 @@ def lamp(stage: Stage, side: Side, along: float, high: float, color: np.ndarray,
 
 
 def signal(stage: Stage, lateral: float, along: float, low: float) -> None:
-    """Queues a traffic light on its post; some show their back."""
+    """Queues a traffic light on a pole for painting. Some traffic lights are seen from behind, without lamps."""
     rng = stage.rng
     color, state, back = metal(rng), int(rng.integers(3)), chance(rng, 0.35)
     board = chance(rng, 0.4)
@@ -102,7 +102,7 @@ def signal(stage: Stage, lateral: float, along: float, low: float) -> None:
 
 
 def sign(stage: Stage, lateral: float, along: float) -> None:
-    """Queues a traffic sign on a post: round, triangular, rectangular, or its grey back."""
+    """Queues a traffic sign on a pole for painting: round, triangular, rectangular, or the gray back of a sign."""
     rng = stage.rng
     low, size = rng.uniform(1.7, 2.6), rng.uniform(0.28, 0.45)
     kind, color = rng.random(), metal(rng)
@@ -138,7 +138,7 @@ def sign(stage: Stage, lateral: float, along: float) -> None:
 
 
 def shop_sign(stage: Stage, side: Side, along: float) -> None:
-    """Queues a board that sticks out from a front."""
+    """Queues a shop sign that sticks out from a facade for painting."""
     rng = stage.rng
     wall = side.back + side.front
     low, size, tone = rng.uniform(2.6, 4.2), rng.uniform(0.5, 1.0), paint.sign(rng)
@@ -157,7 +157,7 @@ def shop_sign(stage: Stage, side: Side, along: float) -> None:
 
 
 def bollard(stage: Stage, lateral: float, along: float) -> None:
-    """Queues a bollard (a pole) or a bin (not one of the classes)."""
+    """Queues a bollard (labeled as a pole) or a bin (unlabeled, 255) for painting."""
     rng = stage.rng
     color, bin_, high = metal(rng), chance(rng, 0.25), rng.uniform(0.7, 1.1)
 
@@ -171,7 +171,7 @@ def bollard(stage: Stage, lateral: float, along: float) -> None:
 
 
 def furnish(stage: Stage) -> None:
-    """Queues all street furniture."""
+    """Queues all street furniture of a scene for painting."""
     rng, street = stage.rng, stage.street
     clutter(stage)
     steel, high, arm = metal(rng), rng.uniform(5, 10.5), rng.uniform(0.4, 2.2)
@@ -203,7 +203,7 @@ def furnish(stage: Stage) -> None:
 
 
 def clutter(stage: Stage) -> None:
-    """Queues things that belong to no class: cabinets, telephone boxes, letter boxes, boards, sacks."""
+    """Queues unlabeled objects (255) for painting: telephone boxes, cabinets, letter boxes, boards and sacks."""
     rng = stage.rng
     for side in stage.street.sides:
         for _ in range(int(rng.poisson(0.9))):

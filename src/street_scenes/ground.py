@@ -1,4 +1,4 @@
-"""The ground: a plan drawn in metres at three resolutions, looked at through the camera."""
+"""The ground: a top-down plan in meters at three resolutions, projected into the picture."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ GRAIN = np.array([0.09, 0.05, 0.09, 0.2, 0.05, 0.22, 0.09, 0.08, 0.2], np.float3
 
 
 class Plan:
-    """A bird's view in metres, in three resolutions: material, white and yellow paint, sunlight, tone."""
+    """A top-down plan of the ground at three resolutions, as uint8 arrays of shape (depth, width).
+
+    ``material`` has indices of ``MATERIALS``. ``paint`` has four planes: white paint, yellow paint, sunlight (each 0
+    to 255) and tone (brightness, 128 is neutral). Both have one array per resolution, listed in ``levels``.
+    """
 
     def __init__(self, focal: float) -> None:
-        """Chooses the resolutions for a focal length in pixels."""
+        """Creates an asphalt plan whose resolutions suit a focal length in pixels."""
         finest = float(np.clip(15.0 / focal, 0.012, 0.04))
         middle = float(np.clip(40.0 / focal, 0.05, 0.1))
-        # (half width, nearest, farthest, metres per pixel)
+        # (half width, least depth, greatest depth, size of a pixel), in meters
         self.levels = (
             (9.0, 0.5, 17.0, finest),
             (26.0, 15.0, 56.0, middle),
@@ -38,11 +42,17 @@ class Plan:
             self.paint.append(planes)
 
     def draw(self, points: np.ndarray, plane: int | None, value: int) -> None:
-        """Fills a polygon of (lateral, along) points: in the material, or in a plane."""
+        """Fills a polygon with a value.
+
+        Args:
+            points: Corners (lateral, along) in meters, (n, 2).
+            plane: Index of a plane of ``paint``, or ``None`` for ``material``.
+            value: Value to fill with, 0 to 255.
+        """
         self.draw_many(np.asarray(points, np.float32)[None], plane, value)
 
     def draw_many(self, shapes: np.ndarray, plane: int | None, value: int) -> None:
-        """Fills (n, corners, 2) polygons."""
+        """Fills several polygons, (n, corners, 2), with a value, as ``draw`` does."""
         start, end = float(shapes[:, :, 1].min()), float(shapes[:, :, 1].max())
         for index, (half, near, far, step) in enumerate(self.levels):
             if end < near or start > far:
@@ -50,23 +60,23 @@ class Plan:
             pixels = (shapes * [1 / step, -1 / step] + [half / step - 0.5, far / step - 0.5]) * 16
             fixed = np.minimum(np.maximum(pixels, -64000), 64000).astype(np.int32)
             target = self.material[index] if plane is None else self.paint[index][plane]
-            # One call for many that do not overlap: polygons drawn together count as one with holes.
+            # ``fillPoly`` applies the even-odd rule to the polygons of one call: an overlap of two stays unfilled.
             cv2.fillPoly(
                 target, list(fixed), value, lineType=cv2.LINE_8 if plane is None else cv2.LINE_AA, shift=4
             )
 
     def box(self, left: float, right: float, near: float, far: float, plane: int | None, value: int) -> None:
-        """Fills a rectangle."""
+        """Fills a rectangle, given in meters, with a value, as ``draw`` does."""
         self.draw(np.array([[left, near], [right, near], [right, far], [left, far]]), plane, value)
 
     def boxes(self, edges: list[tuple[float, float, float, float]], plane: int, value: int) -> None:
-        """Fills rectangles (left, right, near, far) that do not overlap."""
+        """Fills rectangles (left, right, near, far) in meters with a value. Rectangles must not overlap."""
         if edges:
             sides = np.array(edges, np.float32)
             self.draw_many(sides[:, [[0, 2], [1, 2], [1, 3], [0, 3]]], plane, value)
 
     def line(self, points: np.ndarray, width: float, plane: int, value: int) -> None:
-        """Draws a line of a width in metres along (lateral, along) points."""
+        """Draws a line through (lateral, along) points, (n, 2). Points and ``width`` are in meters."""
         points = np.asarray(points, np.float32)
         way = np.gradient(points, axis=0)
         side = np.stack([-way[:, 1], way[:, 0]], axis=1)
@@ -75,7 +85,7 @@ class Plan:
 
 
 def draw_plan(stage: Stage) -> Plan:
-    """Draws road, pavements, verges and side streets (markings and shadows are added by others)."""
+    """Draws road, sidewalks, grass strips and side streets. The module ``markings`` adds markings and shadows."""
     rng, street = stage.rng, stage.street
     plan = Plan(stage.camera.focal)
     for side in street.sides:
@@ -106,7 +116,7 @@ def draw_plan(stage: Stage) -> Plan:
         wide = rng.uniform(0.5, 1.0)
         plan.box(-wide, wide, *street.island, None, 4)
         plan.box(-wide + 0.15, wide - 0.15, street.island[0] + 0.15, street.island[1] - 0.15, None, paved)
-    for side in street.sides:  # the gutter is dark
+    for side in street.sides:  # dark gutter
         plan.line(np.array([[side.sign * side.edge, -5.0], [side.sign * side.edge, 80.0]]), 0.12, 3, 80)
     return plan
 
@@ -117,7 +127,7 @@ def _strip(plan: Plan, side: Side, inner: float, outer: float, block: Block, mat
 
 
 def _joints(rng: np.random.Generator, plan: Plan, side: Side) -> None:
-    """Joints between slabs, near the camera only."""
+    """Draws the joints between the slabs of a sidewalk, up to a depth of 30 m."""
     tone, step = int(rng.integers(70, 120)), rng.uniform(0.4, 0.95)
     lines = side.sign * np.arange(side.edge + 0.2, side.back, step * rng.uniform(0.8, 1.5))
     plan.boxes([(x - 0.01, x + 0.01, 0.5, 30.0) for x in lines], 3, tone)
@@ -126,7 +136,7 @@ def _joints(rng: np.random.Generator, plan: Plan, side: Side) -> None:
 
 
 def _side_street(rng: np.random.Generator, plan: Plan, side: Side, block: Block) -> None:
-    """A side street with its pavements and rounded corners."""
+    """Draws a side street with sidewalks and rounded corners."""
     walk, radius = rng.uniform(0.8, 2.0), rng.uniform(1.0, 4.0)
     near, far = block.near + walk, block.far - walk
     _strip(plan, side, side.edge, 90.0, block, 1)
@@ -169,7 +179,7 @@ def _palette(stage: Stage) -> np.ndarray:
 
 
 def paint_ground(stage: Stage, plan: Plan) -> int:
-    """Paints the ground through the camera; returns the row where it begins."""
+    """Paints the projected plan on the canvas and returns the row of the horizon."""
     camera, canvas, rng = stage.camera, stage.canvas, stage.rng
     horizon, along = camera.ground()
     lateral = camera.columns_to_lateral(along)
@@ -221,7 +231,7 @@ def _light_ground(
     factor: np.ndarray,
     material: np.ndarray,
 ) -> None:
-    """Multiplies by sun and sky and adds the sheen that roads have towards the horizon."""
+    """Lights the ground in place: multiplies albedos by sun and sky, and sometimes adds a sheen at grazing angles."""
     rng, light = stage.rng, stage.light
     sunny = light.sun * max(0.0, float(light.to_sun[1]))
     color *= light.ambient * light.openness + lit[:, :, None].astype(np.float32) * (sunny / 255).astype(

@@ -1,4 +1,4 @@
-"""Sun and sky of a scene: how bright a surface is, and the picture of the sky itself."""
+"""Light of a scene: the light of sun and sky on surfaces, and the picture of the sky."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ SKY = 10
 
 @dataclass(frozen=True)
 class Light:
-    """Light of a scene, linear RGB.
+    """The light of a scene. Colors and irradiances are linear RGB, (3,).
 
     Attributes:
-        sun: irradiance of a surface that faces the sun, zero under clouds.
-        ambient: irradiance of a surface that sees the whole sky.
-        to_sun: unit vector (lateral, up, along).
-        zenith: color of the sky overhead.
-        horizon: color of the sky low down.
-        clouds: cover, 0 to 1.
-        cloud_color: color of lit clouds.
-        density: extinction of the haze per metre.
-        openness: how much of the sky the street sees, 0 to 1; narrow streets are darker.
+        sun: Irradiance on a surface that faces the sun. Low under an overcast sky, zero at night.
+        ambient: Irradiance from the whole sky on an unoccluded horizontal surface.
+        to_sun: Unit vector (lateral, up, along) toward the sun.
+        zenith: Color of the sky overhead.
+        horizon: Color of the sky at the horizon.
+        clouds: Cloud cover in [0, 1].
+        cloud_color: Color of lit clouds.
+        density: Extinction coefficient of the haze in 1/m.
+        openness: Fraction of the sky that is visible from the street, in [0, 1].
     """
 
     sun: np.ndarray
@@ -41,11 +41,11 @@ class Light:
     openness: float
 
     def on(self, normal: tuple[float, float, float] | np.ndarray, lit: float = 1.0) -> np.ndarray:
-        """Light on a surface.
+        """Returns the irradiance on a surface, linear RGB, (3,).
 
         Args:
-            normal: unit normal (lateral, up, along).
-            lit: share of the sun that is not blocked.
+            normal: Unit normal (lateral, up, along) of the surface.
+            lit: Fraction of the sunlight that reaches the surface, in [0, 1].
         """
         normal = np.asarray(normal, np.float32)
         facing = max(0.0, float(normal @ self.to_sun))
@@ -54,7 +54,7 @@ class Light:
 
 
 def draw_light(rng: np.random.Generator, look: Look) -> Light:
-    """Draws the weather and the time of day."""
+    """Draws the light of a scene (weather and sun position) at random, from the distributions of a look."""
     azimuth = rng.uniform(0, 2 * np.pi)
     elevation = np.deg2rad(rng.uniform(12, 60))
     up, flat = np.sin(elevation), np.cos(elevation)
@@ -91,7 +91,7 @@ def draw_light(rng: np.random.Generator, look: Look) -> Light:
 
 
 def _street_light(rng: np.random.Generator, to_sun: np.ndarray, openness: float, haze: float) -> Light:
-    """Lamps light the street from above, warm or white; the sky is dark, with the glow of the town low down."""
+    """Returns a random light for a night scene: street lamps as ambient light, and a dark sky with a faint glow."""
     lamps = hsv(rng.uniform(20, 45), rng.uniform(0.05, 0.6), 1.0) * np.float32(rng.uniform(0.5, 1.0))
     zenith = hsv(rng.uniform(215, 255), rng.uniform(0.2, 0.7), 1.0) * rng.uniform(0.003, 0.015)
     horizon = zenith + hsv(rng.uniform(15, 45), rng.uniform(0.2, 0.6), 1.0) * rng.uniform(0.0, 0.03)
@@ -101,7 +101,17 @@ def _street_light(rng: np.random.Generator, to_sun: np.ndarray, openness: float,
 
 
 def sky_picture(rng: np.random.Generator, light: Light, camera: Camera, rows: int) -> np.ndarray:
-    """Paints the top ``rows`` rows of the picture as sky: a gradient, clouds and the glow around the sun."""
+    """Paints the sky: a gradient, clouds and the glow around the sun.
+
+    Args:
+        rng: Random generator.
+        light: Light of the scene.
+        camera: Camera of the scene.
+        rows: Number of rows from the top of the picture down to the horizon.
+
+    Returns:
+        Linear RGB, (rows, columns, 3), float32.
+    """
     columns = camera.columns
     if rows <= 0:
         return np.zeros((0, columns, 3), np.float32)

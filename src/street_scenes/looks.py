@@ -1,4 +1,4 @@
-"""What sets the looks apart: distributions of camera, light, palette, traffic and optics."""
+"""The looks of scenes, as distributions of camera, light, colors, traffic and optics."""
 
 from __future__ import annotations
 
@@ -11,34 +11,37 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Look:
-    """Distributions a scene is drawn from; a pair is the ends of a uniform distribution.
+    """The distributions from which scenes of a look are drawn.
+
+    A pair of numbers gives the ends of a uniform distribution, except for ``horizon`` and ``key``.
 
     Attributes:
         name: ``game``, ``camera`` or ``night``.
-        focal: focal length over the square root of the picture's area.
-        horizon: mean and deviation of the horizon's row over the picture's height.
-        height: of the camera, metres.
-        left_traffic: chance that the traffic keeps to the left.
-        overcast: chance of a covered sky.
-        kinds: weights of the kinds of place, see ``street_scenes.street.KINDS``.
-        saturation: factor on the saturation of all paint.
-        bare: chance that a place's trees have no leaves.
-        traffic: mean number of moving vehicles.
-        people: mean number of pedestrians.
-        cyclists: mean number of cyclists.
-        lane: width of a lane, metres.
-        floors: least and most floors of a house in town.
-        key: mean picture brightness (linear) that the exposure aims at, a range drawn on a log scale.
-        sky_weight: how much the sky counts for the exposure.
-        blur: deviation of the lens blur over the picture's height.
-        noise: strength of the sensor noise.
-        quality: JPEG quality.
-        contrast: strength of the tone curve's S.
-        distortion: radial lens distortion.
-        detail: amount of sharpening.
-        grade: strength of a color grade, from 0 for none to 1.
-        photographed: whether the picture has a lens's faults.
-        lit_windows: share of windows with light behind them; 0 by day.
+        focal: Focal length divided by the square root of the picture's area.
+        horizon: Mean and standard deviation of the horizon's row divided by the picture's height.
+        height: Height of the camera in meters.
+        left_traffic: Probability that traffic keeps to the left.
+        overcast: Probability of an overcast sky.
+        kinds: Weights of the kinds of place in ``street_scenes.street.KINDS``.
+        saturation: Factor on the color saturation of surfaces.
+        bare: Probability that street trees have no leaves.
+        traffic: Mean number of moving vehicles, before overlapping vehicles are skipped.
+        people: Mean number of pedestrian groups, before the random scaling per scene.
+        cyclists: Mean number of cyclists on the road.
+        lane: Width of a lane in meters.
+        floors: Least and greatest number of floors of a house in a town.
+        key: Target of the exposure: geometric mean of the linear brightness outside the sky. The pair gives the ends
+            of a log-uniform distribution.
+        sky_weight: Weight of the sky in the exposure, in [0, 1].
+        blur: Standard deviation of the lens blur divided by the picture's height.
+        noise: Strength of the sensor noise.
+        quality: JPEG quality. From 97, the picture is not compressed.
+        contrast: Strength of the S-shaped tone curve.
+        distortion: Coefficient of the radial lens distortion.
+        detail: Strength of the sharpening.
+        grade: Strength of the color grade, from 0 (no color grade) to 1.
+        photographed: Whether the picture imitates a photograph, with flaws of a lens.
+        lit_windows: Fraction of windows with light behind the panes, 0 by day.
     """
 
     name: str
@@ -69,7 +72,7 @@ class Look:
 
     @property
     def is_dark(self) -> bool:
-        """Whether street lamps light the scene instead of sun and sky."""
+        """Returns whether street lamps light the scene, instead of sun and sky."""
         return self.lit_windows > 0
 
 
@@ -141,10 +144,10 @@ LOOKS = {look.name: look for look in (GAME, CAMERA, NIGHT)}
 
 
 def get_look(name: str) -> Look:
-    """Finds a look by name.
+    """Returns the look with a name.
 
     Raises:
-        ValueError: no such look.
+        ValueError: There is no look with this name.
     """
     if name not in LOOKS:
         raise ValueError(f"unknown look {name!r} of the street scenes; choose from {', '.join(LOOKS)}")
@@ -152,16 +155,16 @@ def get_look(name: str) -> Look:
 
 
 def uniform(rng: np.random.Generator, ends: Range) -> float:
-    """Draws between the ends of a range."""
+    """Draws a number uniformly between the ends of a range."""
     return ends[0] + (ends[1] - ends[0]) * float(rng.random())
 
 
 def chance(rng: np.random.Generator, probability: float) -> bool:
-    """True with the given probability."""
+    """Returns ``True`` with the given probability."""
     return bool(rng.random() < probability)
 
 
 def pick(rng: np.random.Generator, weights: tuple[float, ...]) -> int:
-    """Draws an index with the given weights."""
+    """Draws an index with probabilities proportional to the weights."""
     edges = np.cumsum(weights)
     return int(min(np.searchsorted(edges, rng.random() * edges[-1], side="right"), len(weights) - 1))

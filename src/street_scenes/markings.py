@@ -1,4 +1,4 @@
-"""Paint and dirt on the road: lanes, arrows, crossings, hatching, covers, patches, cracks; and shadows."""
+"""Road markings, dirt and damage on the road, and cast shadows, drawn on the ground plan."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WHITE, YELLOW, LIT, TONE = 0, 1, 2, 3
 
 
 def paint_markings(stage: Stage, plan: Plan) -> None:
-    """Draws what is painted on the road."""
+    """Draws road markings (lines, arrows, crossings, hatching, letters), and dirt and damage of the asphalt."""
     rng, street = stage.rng, stage.street
     left, right = street.sides
     middle = YELLOW if not street.keeps_left and chance(rng, 0.5) else WHITE
@@ -112,7 +112,7 @@ def _crossing(rng: np.random.Generator, plan: Plan, left: float, right: float, a
 
 
 def _hatching(rng: np.random.Generator, plan: Plan, left: float, right: float) -> None:
-    """A yellow box junction or white hatching."""
+    """Draws crosshatching across the road: a yellow box junction or white hatching."""
     plane = YELLOW if chance(rng, 0.6) else WHITE
     near, size = rng.uniform(2, 25), rng.uniform(6, 14)
     step = rng.uniform(1.6, 2.6)
@@ -127,7 +127,7 @@ def _hatching(rng: np.random.Generator, plan: Plan, left: float, right: float) -
 
 
 def _letters(rng: np.random.Generator, plan: Plan, lateral: float, along: float) -> None:
-    """Strokes that look like words painted on the road."""
+    """Draws random strokes that imitate words painted on the road."""
     for index in range(int(rng.integers(3, 6))):
         x = lateral - 1.2 + index * 0.62
         for _ in range(int(rng.integers(2, 5))):
@@ -137,11 +137,11 @@ def _letters(rng: np.random.Generator, plan: Plan, lateral: float, along: float)
 
 
 def _dirt(rng: np.random.Generator, plan: Plan, left: float, right: float) -> None:
-    for _ in range(int(rng.integers(0, 7))):  # patches of newer or older asphalt
+    for _ in range(int(rng.integers(0, 7))):  # repaired patches of asphalt
         x, z = rng.uniform(-left, right), 2 + 30 * rng.random() ** 1.5
         w, d = rng.uniform(0.4, 3.0), rng.uniform(0.6, 9.0)
         plan.box(x, min(x + w, right), z, z + d, TONE, int(rng.normal(125, 22)))
-    for _ in range(int(rng.integers(0, 5))):  # covers and drains
+    for _ in range(int(rng.integers(0, 5))):  # manhole covers and drains
         x, z, size = rng.uniform(-left, right), rng.uniform(2, 25), rng.uniform(0.25, 0.4)
         angle = np.linspace(0, 2 * np.pi, 4 if chance(rng, 0.4) else 13)[:-1]
         plan.draw(
@@ -161,7 +161,7 @@ def _dirt(rng: np.random.Generator, plan: Plan, left: float, right: float) -> No
 
 
 def cast_shadows(stage: Stage, plan: Plan) -> None:
-    """Darkens the ground where houses and trees block the sun."""
+    """Darkens the sunlight plane of the plan where houses and trees block the sun."""
     rng, light, street = stage.rng, stage.light, stage.street
     if float(light.sun[0]) < 0.05:
         return

@@ -1,4 +1,4 @@
-"""Shapes of vehicles: a side profile drawn across the width, with panes, lamps and wheels laid on it."""
+"""Shapes of vehicles: a side profile extruded across the width, with panes, lamps and wheels on the surface."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from street_scenes.looks import chance
 TRUCK, BUS, TRAIN, CAR = 14, 15, 16, 13
 
 Patch = tuple[int, float, float, float, float, np.ndarray, float]
-"""Strip number; left, right (-1 to 1); start, end along the strip (0 to 1); color; gloss."""
+"""A rectangle on a strip of a vehicle: index of the strip; left and right edge, as fractions of the strip's half width
+(-1 to 1); start and end along the strip (0 to 1); albedo; gloss."""
 
 
 @dataclass
 class Model:
-    """A vehicle in its own coordinates, metres: right, up, forwards.
+    """The shape of a vehicle in vehicle coordinates: (right, up, forwards) in meters.
 
     Attributes:
-        label: trainId.
-        width: metres.
-        profile: (n, 3) outline seen from the side, from the rear's bottom over the roof to the front's:
-            forwards, up, and width as a share of the vehicle's.
-        strips: (n - 1) albedo of the strip between two points of the profile.
-        gloss: (n - 1) share of the sky that a strip mirrors.
-        sides: polygons on either side: (m, 3) points like the profile's, albedo, gloss.
-        patches: panes, lamps, plates on strips.
-        wheels: forwards position and radius of the wheels.
-        mirrors: (forwards, up) of the wing mirrors, if any.
+        label: TrainId of the vehicle.
+        width: Width of the vehicle in meters.
+        profile: Outline seen from the side, (n, 3), from the bottom of the rear over the roof to the bottom of the
+            front. A point has a forwards position and a height in meters, and a width as a fraction of ``width``.
+        strips: Albedos of the n - 1 strips between neighboring points of the profile.
+        gloss: Reflectance of each strip for the light of the sky, in [0, 1].
+        sides: Polygons on the left and right side: points as in ``profile``, (m, 3), albedo and gloss.
+        patches: Panes, lamps and license plates on strips.
+        wheels: Forwards position of the center and radius of the wheels on one side, in meters.
+        mirrors: Position (forwards, up) of the wing mirrors in meters, or ``None`` for no mirrors.
     """
 
     label: int
@@ -44,20 +45,20 @@ class Model:
     mirrors: np.ndarray | None = None
 
     def quads(self) -> np.ndarray:
-        """Corners of the strips, (n - 1, 4, 3) in the vehicle's coordinates."""
+        """Returns the corners of the strips in vehicle coordinates, (number of strips, 4, 3)."""
         count = len(self.profile) - 1
         ones = np.ones(count)
         return self._part(np.arange(count), -ones, ones, 0 * ones, ones)
 
     def patch_quads(self) -> np.ndarray:
-        """Corners of the patches, (n, 4, 3) in the vehicle's coordinates."""
+        """Returns the corners of the patches in vehicle coordinates, (number of patches, 4, 3)."""
         numbers = np.array([patch[:5] for patch in self.patches], np.float64).reshape(-1, 5)
         return self._part(numbers[:, 0].astype(int), *numbers[:, 1:].T)
 
     def _part(
         self, index: np.ndarray, left: np.ndarray, right: np.ndarray, start: np.ndarray, end: np.ndarray
     ) -> np.ndarray:
-        """Parts of strips between shares of the width and of the way along the profile."""
+        """Returns the corners of k rectangles on strips, (k, 4, 3). Arguments are as in ``Patch``, (k,) each."""
         first, way = self.profile[index], self.profile[index + 1] - self.profile[index]
         corners = []
         for across, along in ((left, start), (left, end), (right, end), (right, start)):
@@ -76,7 +77,7 @@ def _shrink(points: np.ndarray, amount: float) -> np.ndarray:
 
 
 def car(rng: np.random.Generator, color: np.ndarray) -> Model:
-    """A hatchback, saloon, estate, off-roader or people carrier."""
+    """Builds a car: a sedan, a hatchback, a station wagon, or a taller car such as an SUV or a minivan."""
     kind = rng.random()
     saloon, tall = kind < 0.3, kind > 0.72
     length, width = rng.uniform(3.6, 4.8), rng.uniform(1.62, 1.88)
@@ -162,7 +163,17 @@ def box(
     color: np.ndarray,
     floor: float = 0.3,
 ) -> Model:
-    """A box on wheels with a raked front: the base of vans, buses, trucks and trams."""
+    """Builds a box on wheels with an inclined front, from which vans, buses, trucks and trams are made.
+
+    Args:
+        rng: Random generator for proportions.
+        label: TrainId of the vehicle.
+        length: Length in meters.
+        width: Width in meters.
+        high: Height in meters.
+        color: Albedo of the body, (3,).
+        floor: Height of the body's lower edge in meters.
+    """
     nose = rng.uniform(0.02, 0.06) if length > 6 else rng.uniform(0.06, 0.16)
     shoulder = rng.uniform(0.35, 0.5)
     profile = np.array([
@@ -198,7 +209,7 @@ def _band(length: float, start: float, end: float, low: float, high: float) -> n
 
 
 def van(rng: np.random.Generator, color: np.ndarray) -> Model:
-    """A delivery van; Cityscapes counts it as a car."""
+    """Builds a delivery van, labeled as a car, as in Cityscapes."""
     length, high = rng.uniform(4.2, 5.9), rng.uniform(1.8, 2.6)
     model = box(rng, CAR, length, rng.uniform(1.75, 2.0), high, color, 0.25)
     glass = _dark(rng)
@@ -214,7 +225,7 @@ def van(rng: np.random.Generator, color: np.ndarray) -> Model:
 
 
 def bus(rng: np.random.Generator, color: np.ndarray, label: int = BUS) -> Model:
-    """A bus with one or two decks, or (with another label and length) a tram."""
+    """Builds a bus with one or two decks. With the label of a train, builds a longer vehicle without wheels, a tram."""
     double = label == BUS and chance(rng, 0.3)
     length = rng.uniform(9, 12.5) if label == BUS else rng.uniform(14, 26)
     high = rng.uniform(4.1, 4.4) if double else rng.uniform(2.8, 3.4)
@@ -237,7 +248,7 @@ def bus(rng: np.random.Generator, color: np.ndarray, label: int = BUS) -> Model:
 
 
 def truck(rng: np.random.Generator, color: np.ndarray) -> list[tuple[Model, float]]:
-    """A cab and a body behind it: models and their positions forwards."""
+    """Builds a truck as a cab and a body, each with the forwards position of the center in meters."""
     width = rng.uniform(2.2, 2.55)
     cab = box(rng, TRUCK, rng.uniform(1.9, 2.4), width * 0.95, rng.uniform(2.4, 3.1), color, 0.45)
     cab.sides.append((_band(2.0, -0.1, 0.4, 1.5, 2.2), _dark(rng), 0.14))

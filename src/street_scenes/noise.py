@@ -1,4 +1,4 @@
-"""Tileable noise, made once per process from fixed seeds and cropped at random afterwards."""
+"""Tileable noise textures: generated once per process from fixed seeds, then cropped at random."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import numpy as np
 from jaxtyping import Float32
 
 SIZE = 512
-"""Side of a noise tile in pixels; tiles repeat without a seam."""
+"""Height and width of a noise tile in pixels. Tiles repeat without visible borders."""
 
 _SLOPES = {"grain": 0.35, "mottle": 1.0, "cloud": 1.75}
 
 
 @lru_cache(maxsize=16)
 def tile(kind: str, variant: int = 0) -> Float32[np.ndarray, "size size"]:
-    """Makes a tile of noise with zero mean, unit deviation and amplitude falling as ``1 / f**slope``.
+    """Generates a tile of noise with zero mean and unit standard deviation, clipped at ±3.
+
+    The amplitude at the frequency f is proportional to ``f**-slope``.
 
     Args:
-        kind: ``grain`` (nearly white), ``mottle`` (stains) or ``cloud`` (smooth).
-        variant: which of several independent tiles.
+        kind: ``grain`` (nearly white noise, slope 0.35), ``mottle`` (stains, 1) or ``cloud`` (smooth, 1.75).
+        variant: Index of the tile, among independent tiles of the same kind.
     """
     rng = np.random.default_rng([variant, sorted(_SLOPES).index(kind)])
     spectrum = np.fft.rfft2(rng.standard_normal((SIZE, SIZE)))
@@ -42,14 +44,14 @@ def crop(
     width: int,
     scale: float | tuple[float, float] = 1.0,
 ) -> Float32[np.ndarray, "height width"]:
-    """Cuts a random window out of a tile and stretches it.
+    """Crops a random window from a random tile and resizes the window.
 
     Args:
-        rng: chooses tile and position.
-        kind: see ``tile``.
-        height: rows of the result.
-        width: columns of the result.
-        scale: output pixels per tile pixel, one number or (vertical, horizontal).
+        rng: Random generator for tile and position.
+        kind: Kind of noise, as in ``tile``.
+        height: Height of the result in pixels.
+        width: Width of the result in pixels.
+        scale: Output pixels per tile pixel: one number, or (vertical, horizontal).
     """
     vertical, horizontal = scale if isinstance(scale, tuple) else (scale, scale)
     rows = max(2, min(SIZE, int(np.ceil(height / vertical)) + 1))
@@ -72,5 +74,12 @@ def crop(
 
 
 def sample(kind: str, variant: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Looks a tile up at tile coordinates (float32, within 32 000), repeating it without end (bilinear)."""
+    """Samples a tile bilinearly, with repetition of the tile in both directions.
+
+    Args:
+        kind: Kind of noise, as in ``tile``.
+        variant: Index of the tile.
+        x: Columns in tile pixels, float32, below 32,000 in absolute value.
+        y: Rows in tile pixels, float32, with the same limit and shape as ``x``.
+    """
     return np.asarray(cv2.remap(tile(kind, variant), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP))

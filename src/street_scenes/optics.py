@@ -1,4 +1,4 @@
-"""From linear light to a picture: lens, sensor, exposure, tone, sharpening and compression."""
+"""Conversion of linear light to a picture: lens, exposure, sensor noise, tone, sharpening and compression."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CAST_OFFSET = np.array([0.34, 0.08, 0.26], np.float32)
 def distort(
     rng: np.random.Generator, look: Look, color: np.ndarray, label: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rolls the camera a little and bends the picture like a lens; the labels follow."""
+    """Rolls the camera slightly and applies radial lens distortion, to the picture and the labels alike."""
     strength, roll = uniform(rng, look.distortion), float(rng.normal(0, 0.012))
     rows, columns = label.shape
     y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
@@ -37,7 +37,7 @@ def distort(
 
 
 def bonnet(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.ndarray) -> None:
-    """Lets the camera's own car show at the bottom, now and then; its pixels belong to no class."""
+    """Paints the hood of the ego vehicle at the bottom of some photographs, in place, labeled as 255."""
     if not look.photographed or not chance(rng, 0.07):
         return
     rows, columns = label.shape
@@ -54,7 +54,7 @@ def bonnet(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.nd
 
 
 def halve(color: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Averages 2 x 2 pixels and lets them vote on the label."""
+    """Halves the resolution: averages the colors of 2×2 pixels, and keeps the most frequent label of the four."""
     rows, columns = label.shape
     small = cv2.resize(color, (columns // 2, rows // 2), interpolation=cv2.INTER_AREA)
     a, b, c, d = label[::2, ::2], label[::2, 1::2], label[1::2, ::2], label[1::2, 1::2]
@@ -63,7 +63,17 @@ def halve(color: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def develop(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Turns linear light (float32) into an 8-bit RGB picture."""
+    """Converts linear light to an RGB picture.
+
+    Args:
+        rng: Random generator.
+        look: Look of the scene.
+        color: Linear RGB, (h, w, 3), float32.
+        label: Label map of trainIds, (h, w), in which the exposure finds the sky.
+
+    Returns:
+        The picture, (h, w, 3), uint8.
+    """
     rows, columns = label.shape
     color = _lens(rng, look, color)
     color = color * _exposure(rng, look, color, label)
@@ -91,7 +101,7 @@ def develop(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.n
 
 
 def _lens(rng: np.random.Generator, look: Look, color: np.ndarray) -> np.ndarray:
-    """Blur, glare, fringes of color and dark corners."""
+    """Applies the flaws of a lens: blur, glare, chromatic aberration and vignetting."""
     rows, columns = color.shape[:2]
     deviation = uniform(rng, look.blur) * rows
     if deviation > 0.3:
@@ -124,14 +134,17 @@ def _lens(rng: np.random.Generator, look: Look, color: np.ndarray) -> np.ndarray
 
 
 def _exposure(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Gains per channel: automatic exposure that heeds the sky more or less, and white balance."""
+    """Returns the gain of each channel, (3,): automatic exposure times a random white balance.
+
+    The exposure is computed from the ground and, with a random weight, from the sky.
+    """
     bright = color.mean(axis=2)
     sky = label == SKY
     ground = float(np.exp(np.log(bright[~sky] + 0.01).mean())) if (~sky).any() else 0.2
     above = float(bright[sky].mean()) if sky.any() else ground
     weight = uniform(rng, look.sky_weight)
     key = float(np.exp(uniform(rng, (float(np.log(look.key[0])), float(np.log(look.key[1]))))))
-    # Exposed for the sky: the street is dark.
+    # Some photographs are exposed for the sky, with a dark street.
     if look.photographed and not look.is_dark and chance(rng, 0.13):
         key, weight = key * rng.uniform(0.25, 0.6), 0.35
     gain = (key / ground) ** (1 - weight) * (0.75 / max(above, 0.05)) ** weight
@@ -142,7 +155,7 @@ def _exposure(rng: np.random.Generator, look: Look, color: np.ndarray, label: np
 
 
 def _tone(rng: np.random.Generator, look: Look, color: np.ndarray) -> np.ndarray:
-    """A tone curve: gamma with a soft or hard shoulder, contrast, saturation."""
+    """Applies a random tone curve (soft or hard shoulder, gamma, contrast) and a random saturation."""
     color = np.maximum(color, 0)
     shoulder = np.float32(rng.uniform(0.0, 0.35))
     color = color * (1 + shoulder * color * 0.3) / (1 + shoulder * color)
@@ -158,10 +171,10 @@ def _tone(rng: np.random.Generator, look: Look, color: np.ndarray) -> np.ndarray
 
 
 def _grade(look: Look, picture: np.ndarray) -> np.ndarray:
-    """A renderer's color grade: washed out and cast in violet.
+    """Applies the color grade of a renderer: pale colors with a violet cast.
 
-    It makes most of the distance between the looks, and a kind that adaptation can bridge: shapes stay, and colors
-    change linearly.
+    The color grade is the largest difference between the looks. Adaptation can bridge this difference, because shapes
+    stay the same and colors change linearly.
     """
     strength = np.float32(look.grade)
     if strength == 0:

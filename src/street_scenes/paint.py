@@ -1,4 +1,4 @@
-"""Colours as albedos: drawn from wide but plausible distributions, in linear RGB."""
+"""Random albedos of surfaces in linear RGB, (3,), float32, and conversions of colors."""
 
 from __future__ import annotations
 
@@ -14,35 +14,39 @@ def _linear(value: float) -> float:
 
 
 def linear(red: float, green: float, blue: float) -> np.ndarray:
-    """Turns sRGB values (0 to 255) into linear RGB (0 to 1)."""
+    """Converts sRGB values (0 to 255) to linear RGB (0 to 1)."""
     return np.array([_linear(red / 255), _linear(green / 255), _linear(blue / 255)], np.float32)
 
 
 def hsv(hue: float, saturation: float, value: float) -> np.ndarray:
-    """Linear RGB of an sRGB color given as hue in degrees and saturation, value in 0 to 1."""
+    """Converts an sRGB color to linear RGB, given hue in degrees, and saturation and value in [0, 1]."""
     red, green, blue = colorsys.hsv_to_rgb(hue / 360.0 % 1.0, saturation, value)
     return np.array([_linear(red), _linear(green), _linear(blue)], np.float32)
 
 
 def vary(rng: np.random.Generator, color: np.ndarray, amount: float = 0.12) -> np.ndarray:
-    """Changes brightness by about ``amount`` and each channel by a fifth of that."""
+    """Multiplies a color by a random log-normal factor, and each channel by a further random factor.
+
+    The logarithm of the common factor has the standard deviation ``amount``. For a channel's factor, the standard
+    deviation is a quarter of ``amount``.
+    """
     factor = np.exp(amount * rng.standard_normal() + 0.25 * amount * rng.standard_normal(3))
     return np.clip(color * factor, 0.002, 0.95).astype(np.float32)
 
 
 def saturate(color: np.ndarray, amount: float) -> np.ndarray:
-    """Moves a color away from (above 1) or towards (below 1) grey of the same brightness."""
+    """Multiplies the saturation of a color by ``amount`` at the same brightness."""
     grey = float(color @ np.array([0.21, 0.72, 0.07], np.float32))
     return np.clip(grey + (color - grey) * amount, 0.002, 0.95).astype(np.float32)
 
 
 def car(rng: np.random.Generator) -> np.ndarray:
-    """Body paint of a car."""
+    """Returns a random albedo of a car's paint."""
     kind = pick(rng, (0.24, 0.22, 0.12, 0.14, 0.14, 0.06, 0.08))
     if kind == 0:
         return hsv(220, 0.05, rng.uniform(0.55, 0.78))  # silver
     if kind == 1:
-        return hsv(230, 0.15 * rng.random(), rng.uniform(0.06, 0.25))  # black, dark grey
+        return hsv(230, 0.15 * rng.random(), rng.uniform(0.06, 0.25))  # black, dark gray
     if kind == 2:
         return hsv(60, 0.04, rng.uniform(0.82, 0.95))  # white
     if kind == 3:
@@ -55,25 +59,25 @@ def car(rng: np.random.Generator) -> np.ndarray:
 
 
 def cloth(rng: np.random.Generator) -> np.ndarray:
-    """A piece of clothing: mostly dark and dull, now and then bright."""
+    """Returns a random albedo of clothes: mostly dark and pale, sometimes bright."""
     if chance(rng, 0.72):
         return hsv(rng.uniform(0, 360), rng.uniform(0.0, 0.35), rng.uniform(0.06, 0.4))
     return hsv(rng.uniform(0, 360), rng.uniform(0.1, 0.9), rng.uniform(0.35, 0.95))
 
 
 def skin(rng: np.random.Generator) -> np.ndarray:
-    """Skin of a face or a hand."""
+    """Returns a random albedo of skin."""
     return hsv(rng.uniform(12, 26), rng.uniform(0.25, 0.55), rng.uniform(0.4, 0.9))
 
 
 def wall(rng: np.random.Generator) -> tuple[np.ndarray, bool]:
-    """A wall's color and whether it is of brick."""
+    """Returns a random albedo of a wall, and whether the wall is made of bricks."""
     kind = pick(rng, (0.22, 0.2, 0.14, 0.16, 0.14, 0.14))
     if kind == 0:  # red brick
         return hsv(rng.uniform(4, 18), rng.uniform(0.3, 0.6), rng.uniform(0.3, 0.55)), True
     if kind == 1:  # yellow or brown brick
         return hsv(rng.uniform(24, 42), rng.uniform(0.2, 0.45), rng.uniform(0.4, 0.75)), True
-    if kind == 2:  # white or cream render
+    if kind == 2:  # white or cream plaster
         return hsv(rng.uniform(30, 60), rng.uniform(0.0, 0.2), rng.uniform(0.75, 0.95)), False
     if kind == 3:  # concrete, stone
         return hsv(rng.uniform(25, 60), rng.uniform(0.03, 0.2), rng.uniform(0.35, 0.7)), False
@@ -83,7 +87,7 @@ def wall(rng: np.random.Generator) -> tuple[np.ndarray, bool]:
 
 
 def sign(rng: np.random.Generator) -> np.ndarray:
-    """A painted board: strong colours, also white and black."""
+    """Returns a random albedo of a painted board: a saturated color, or near white or black."""
     kind = pick(rng, (0.65, 0.2, 0.15))
     if kind == 0:
         return hsv(rng.uniform(0, 360), rng.uniform(0.5, 0.95), rng.uniform(0.3, 0.85))
@@ -91,17 +95,17 @@ def sign(rng: np.random.Generator) -> np.ndarray:
 
 
 def leaves(rng: np.random.Generator) -> np.ndarray:
-    """Foliage in leaf: greens, olive, some autumn colours."""
+    """Returns a random albedo of leaves: green or olive, sometimes autumn colors."""
     if chance(rng, 0.1):
         return hsv(rng.uniform(20, 50), rng.uniform(0.4, 0.75), rng.uniform(0.3, 0.55))
     return hsv(rng.uniform(55, 125), rng.uniform(0.2, 0.65), rng.uniform(0.26, 0.6))
 
 
 def bark(rng: np.random.Generator) -> np.ndarray:
-    """Trunks and twigs: brown, grey, greenish, sometimes pale in the sun."""
+    """Returns a random albedo of trunks and twigs: brown, gray or greenish, dark or pale."""
     return hsv(rng.uniform(18, 60), rng.uniform(0.08, 0.4), rng.uniform(0.16, 0.48))
 
 
 def grass(rng: np.random.Generator) -> np.ndarray:
-    """Mown grass from fresh to dry."""
+    """Returns a random albedo of mown grass, from fresh to dry."""
     return hsv(rng.uniform(50, 105), rng.uniform(0.3, 0.65), rng.uniform(0.28, 0.55))

@@ -1,4 +1,4 @@
-"""Pedestrians and riders: jointed figures of tapered limbs, facing any way."""
+"""Pedestrians, as figures made of limbs (tapered capsules), and the painting of limbs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ PERSON, RIDER, BICYCLE, MOTORCYCLE = 11, 12, 18, 17
 _HALF = np.linspace(0, np.pi, 6)
 
 Limb = tuple[tuple[float, float], tuple[float, float], float, float, np.ndarray]
-"""From (right, up), to (right, up), radius there and there (metres), albedo."""
+"""A tapered capsule: first end (right, up), second end (right, up), radius at each end (all in meters), albedo."""
 
 
 def outlines(limbs: list[Limb]) -> np.ndarray:
-    """Outlines (n, 12, 2) in metres of tapered capsules."""
+    """Returns the outlines of n limbs as polygons, (n, 12, 2) as (right, up) in meters."""
     numbers = np.array([[*start, *end, first, last] for start, end, first, last, _ in limbs])
     start, end, first, last = (
         numbers[:, None, 0:2],
@@ -33,13 +33,13 @@ def outlines(limbs: list[Limb]) -> np.ndarray:
 
 
 def figure(rng: np.random.Generator, *, sideways: float, stride: float, size: float) -> list[Limb]:
-    """Limbs of a standing or walking person, back to front, feet at height 0.
+    """Builds a standing or walking person as a list of limbs, in painting order, with feet at height 0.
 
     Args:
-        rng: clothes and small changes of the pose.
-        sideways: 0 seen from the front or behind, 1 from the side; the sign is the way walked.
-        stride: length of the step, 0 to 1.
-        size: body height in metres.
+        rng: Random generator for clothes and details of the pose.
+        sideways: Walking direction: 1 to the right, -1 to the left, 0 toward the camera or away.
+        stride: Relative length of the step, from 0 (standing) to about 1.
+        size: Body height in meters.
     """
     trousers, top, shoes = paint.cloth(rng), paint.cloth(rng), paint.hsv(20, 0.3, rng.uniform(0.05, 0.3))
     face, hair = (
@@ -110,7 +110,16 @@ def _head(
 def paint_limbs(
     stage: Stage, limbs: list[Limb], lateral: float, along: float, label: int, lit: float = 1.0
 ) -> None:
-    """Paints limbs standing upright at a place, turned to the camera."""
+    """Paints limbs as a flat figure that faces the camera.
+
+    Args:
+        stage: Scene to paint on.
+        limbs: Limbs in painting order.
+        lateral: Lateral street coordinate in meters.
+        along: Depth in meters.
+        label: TrainId of the limbs.
+        lit: Fraction of the sunlight that reaches the limbs, in [0, 1].
+    """
     camera, canvas, light = stage.camera, stage.canvas, stage.light
     foot = camera.project(np.array([[lateral, 0.0, along]]))[0]
     scale = camera.scale(along)
@@ -123,7 +132,7 @@ def paint_limbs(
 
 
 def ground_shadow(stage: Stage, lateral: float, along: float, half: float) -> None:
-    """Darkens the ground under somebody's feet."""
+    """Darkens the ground under a figure, over a width of twice ``half`` (meters)."""
     ring = np.array(
         [[lateral + x, 0.0, along + z] for x, z in ((-half, -0.2), (half, -0.2), (half, 0.25), (-half, 0.25))]
     )
@@ -131,7 +140,7 @@ def ground_shadow(stage: Stage, lateral: float, along: float, half: float) -> No
 
 
 def stand(stage: Stage, lateral: float, along: float) -> None:
-    """Queues a pedestrian."""
+    """Queues a pedestrian with random clothes and pose for painting."""
     rng = stage.rng
     sideways = float(rng.choice([-1.0, 1.0])) * (1.0 if chance(rng, 0.35) else rng.uniform(0, 0.5))
     stride = rng.uniform(0.4, 1.1) if chance(rng, 0.75) else 0.1
@@ -147,7 +156,7 @@ def stand(stage: Stage, lateral: float, along: float) -> None:
 
 
 def populate(stage: Stage) -> None:
-    """Queues pedestrians, alone and in groups, mostly on the pavements."""
+    """Queues pedestrians, alone and in groups, mostly on the sidewalks, for painting."""
     rng, street = stage.rng, stage.street
     town = street.kind in ("town", "lot")
     crowd = rng.uniform(0.3, 1.9)
@@ -164,7 +173,7 @@ def populate(stage: Stage) -> None:
 
 
 def queue_limbs(stage: Stage, parts: list[tuple[list[Limb], int]], lateral: float, along: float) -> None:
-    """Queues several groups of limbs with their labels as one thing."""
+    """Queues lists of limbs, each with a trainId, as one object for painting, for example a rider and a bicycle."""
     lit = 1.0 if chance(stage.rng, 0.6) else 0.3
 
     def paint_it() -> None:

@@ -1,7 +1,7 @@
-"""Draws a street scene and its labels from a seed, with all 19 Cityscapes classes.
+"""Rendering of a street scene and its labels from a seed, with the 19 classes of Cityscapes.
 
-``game`` is crisp and vivid like a video game, ``camera`` imitates photographs by day and ``night`` by street light.
-They differ in palette, texture, light, noise, optics, camera geometry and statistics.
+The look ``game`` is sharp and vivid like a video game, ``camera`` imitates photographs by day, and ``night``
+photographs by street light. The looks differ in colors, light, noise, optics, camera geometry and traffic.
 """
 
 from __future__ import annotations
@@ -30,28 +30,29 @@ from street_scenes.street import Stage
 SMALLEST = 48
 """Least height and width of a scene in pixels."""
 LARGEST = 16_000
-"""Greatest: a scene is drawn at twice its size, and OpenCV warps no side of 32,767 pixels."""
+"""Greatest height and width of a scene in pixels. A scene is painted at twice this size, and OpenCV cannot warp images
+with a side of 32,767 pixels."""
 
 _SUPERSAMPLING = 2
 
 Scene = tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]
-"""A picture (RGB) and its labels (Cityscapes trainIds, 255 for none of the classes)."""
+"""A picture (RGB) and the label map of the picture (Cityscapes trainIds, 255 for unlabeled pixels)."""
 
 
 def render_scene(seed: int, *, look: str, height: int, width: int) -> Scene:
-    """Renders one scene.
+    """Renders one scene. The same arguments give the same pixels.
 
     Args:
-        seed: 0 or greater; the same arguments give the same bytes.
-        look: ``game``, ``camera`` or ``night``.
-        height: of the picture in pixels, at least 48.
-        width: of the picture in pixels, at least 48.
+        seed: Seed of the random generator, 0 or greater.
+        look: Name of the look: ``game``, ``camera`` or ``night``.
+        height: Height of the picture in pixels, at least 48.
+        width: Width of the picture in pixels, at least 48.
 
     Returns:
-        The RGB picture and its Cityscapes trainIds (255: none of the classes).
+        The RGB picture, and the label map of Cityscapes trainIds (255 for unlabeled pixels).
 
     Raises:
-        ValueError: a bad seed, look or size.
+        ValueError: The seed is negative, the look is unknown, or the picture is too small.
     """
     chosen = get_look(look)
     if seed < 0 or min(height, width) < SMALLEST:

@@ -1,4 +1,4 @@
-"""The plan of a street: its cross-section, what stands along either side, and the traffic's habits."""
+"""The layout of a street: lanes, sidewalks and blocks of each side, the camera, and the queue of painting jobs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from street_scenes.light import Light
 from street_scenes.looks import Look, chance, pick, uniform
 
 KINDS = ("town", "suburb", "open", "avenue", "lot")
-"""Kinds of place: terraces and shops; houses behind gardens; verges and trees; an avenue; a car park."""
+"""Kinds of place, in this order: rows of houses with shops, houses behind gardens, wide strips of grass, a road with
+trees, a road beside parking lots."""
 
 END = 120.0
-"""Nothing but the backdrop stands farther away than this (metres)."""
+"""Greatest depth in meters at which a block or a house begins."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A stretch of one side: ``houses``, ``green``, ``lot`` (paved) or ``gap`` (a side street)."""
+    """A stretch of one side of the street, between two depths in meters.
+
+    The kind is ``houses``, ``green`` (grass and trees), ``lot`` (a parking lot) or ``gap`` (a side street).
+    """
 
     near: float
     far: float
@@ -30,18 +34,18 @@ class Block:
 
 @dataclass
 class Side:
-    """One side of the street; distances from the middle of the road are positive on either side.
+    """One side of the street. Lengths are in meters and positive on both sides.
 
     Attributes:
-        sign: -1 left, 1 right.
-        edge: distance of the kerb.
-        verge: width of a strip of grass behind the kerb.
-        walk: width of the pavement.
-        front: distance from the pavement to the houses.
-        bound: what stands behind the pavement: ``none``, ``wall``, ``fence``, ``railing`` or ``hedge``.
-        parked: share of the kerb with parked vehicles.
-        trees: mean distance of street trees in metres, 0 for none.
-        blocks: what stands along it.
+        sign: Sign of the lateral coordinates: -1 on the left side, 1 on the right side.
+        edge: Distance from the middle of the road to the curb.
+        verge: Width of the strip of grass between curb and houses, 0 for no strip.
+        walk: Width of the sidewalk.
+        front: Distance from the back of the sidewalk to the facades.
+        bound: Boundary behind the sidewalk: ``none``, ``wall``, ``fence``, ``railing`` or ``hedge``.
+        parked: Probability that a parking space at the curb is occupied.
+        trees: Typical distance between street trees, 0 for no trees.
+        blocks: Stretches along the side, ordered by depth.
     """
 
     sign: int
@@ -56,17 +60,27 @@ class Side:
 
     @property
     def back(self) -> float:
-        """Distance of the pavement's back edge."""
+        """Returns the distance from the middle of the road to the back of the sidewalk in meters."""
         return self.edge + self.verge + self.walk
 
     def kind_at(self, along: float) -> str:
-        """What stands beside a point."""
+        """Returns the kind of block at a depth in meters."""
         return next((b.kind for b in self.blocks if b.near <= along < b.far), "green")
 
 
 @dataclass
 class Street:
-    """A street to be painted: its kind, its lanes and its two sides."""
+    """The layout of a street.
+
+    Attributes:
+        kind: Kind of place, one of ``KINDS``.
+        lane: Width of a lane in meters.
+        lanes: Number of lanes.
+        keeps_left: Whether traffic keeps to the left.
+        bare: Whether trees have no leaves.
+        island: Least and greatest depth of a traffic island in meters, or ``None`` for no island.
+        sides: The left and the right side.
+    """
 
     kind: str
     lane: float
@@ -78,13 +92,23 @@ class Street:
 
     @property
     def own(self) -> int:
-        """Side of the road (-1 or 1) on which the camera drives."""
+        """Returns the side of the road on which the camera drives: -1 for left, 1 for right."""
         return -1 if self.keeps_left else 1
 
 
 @dataclass
 class Stage:
-    """All that painters share: randomness, plan, camera, light and the list of things still to be painted."""
+    """The state of a scene that all painting functions share.
+
+    Attributes:
+        rng: Random generator of the scene.
+        look: Look of the scene.
+        street: Layout of the street.
+        camera: Camera of the scene.
+        light: Light of the scene.
+        canvas: Canvas to paint on.
+        items: Queue of painting jobs: depth in meters and callback.
+    """
 
     rng: np.random.Generator
     look: Look
@@ -95,11 +119,11 @@ class Stage:
     items: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
 
     def add(self, depth: float, paint: Callable[[], None]) -> None:
-        """Queues something for painting; deeper things are painted first."""
+        """Queues a callback that paints an object at a depth in meters."""
         self.items.append((depth, paint))
 
     def paint(self) -> None:
-        """Paints everything queued, back to front."""
+        """Paints all queued objects from back to front."""
         for _, paint in sorted(self.items, key=lambda item: -item[0]):
             paint()
 
@@ -155,7 +179,7 @@ def _side(rng: np.random.Generator, look: Look, kind: str, sign: int, edge: floa
 
 
 def draw_street(rng: np.random.Generator, look: Look) -> Street:
-    """Draws the plan of a street."""
+    """Draws the layout of a street at random, from the distributions of a look."""
     kind = KINDS[pick(rng, look.kinds)]
     lane = uniform(rng, look.lane)
     lanes = 2 if chance(rng, 0.8) else (3 if chance(rng, 0.5) else 4)
@@ -173,7 +197,10 @@ def draw_street(rng: np.random.Generator, look: Look) -> Street:
 
 
 def draw_camera(rng: np.random.Generator, look: Look, street: Street, rows: int, columns: int) -> Camera:
-    """Draws how the camera looks along a street; extreme formats keep a sane field of view."""
+    """Draws the pose and the focal length of the camera at random, from the distributions of a look.
+
+    The focal length is limited, so that very wide or very tall pictures keep a realistic field of view.
+    """
     focal = uniform(rng, look.focal) * np.sqrt(rows * columns)
     focal = float(np.clip(focal, 0.55 * max(rows, columns), 2.4 * min(rows, columns)))
     horizon = float(np.clip(rng.normal(*look.horizon), 0.3, 0.64))

@@ -1,4 +1,7 @@
-"""Trees, bushes and hedges: cut-outs grown once per process, then coloured, mirrored and stretched."""
+"""Trees and bushes as sprites, and the texture of hedges.
+
+A sprite is generated once per process. For each tree, the sprite is colored, mirrored and stretched.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ Sprite = tuple[np.ndarray, np.ndarray]
 
 @lru_cache(maxsize=320)
 def sprite(kind: str, variant: int, level: int = 0) -> Sprite:
-    """Grows a cut-out: opacity and brightness (128 is neutral), uint8.
+    """Generates the sprite of a tree or bush: opacity and brightness (128 is neutral), (h, w), uint8.
 
     Args:
-        kind: ``bare``, ``leafy``, ``conifer`` or ``bush``.
-        variant: which of the individuals.
-        level: halves the size this many times.
+        kind: Kind of plant: ``bare``, ``leafy``, ``conifer`` or ``bush``.
+        variant: Index of the plant, the seed of the random generator.
+        level: Number of times that the size is halved (mipmap level).
     """
     if level:
         alpha, shade = sprite(kind, variant, level - 1)
@@ -39,7 +42,7 @@ def sprite(kind: str, variant: int, level: int = 0) -> Sprite:
 
 
 def _bare(rng: np.random.Generator) -> Sprite:
-    """Branches that fork into ever thinner ones, down to a haze of twigs."""
+    """Draws a tree without leaves: branches that fork repeatedly, down to thin twigs."""
     alpha = np.zeros((SIDE, 2 * SIDE), np.uint8)
     shade = np.full((SIDE, 2 * SIDE), 118, np.uint8)
     spread, upright = rng.uniform(0.4, 0.8), rng.uniform(0.0, 0.16)
@@ -73,7 +76,7 @@ def _bare(rng: np.random.Generator) -> Sprite:
 
 
 def _crown(rng: np.random.Generator, kind: str, count: int) -> np.ndarray:
-    """Places of leaves (right, up), each within about -0.5 to 0.5 and 0 to 1."""
+    """Returns random positions of leaves, (count, 2): right in about [-0.5, 0.5] and up in about [0, 1]."""
     if kind == "conifer":
         up = rng.random(count) ** 1.4
         reach = (1 - up) * rng.uniform(0.2, 0.34) * (0.7 + 0.3 * np.sin(up * 40))
@@ -90,7 +93,7 @@ def _crown(rng: np.random.Generator, kind: str, count: int) -> np.ndarray:
 
 
 def _foliage(rng: np.random.Generator, kind: str) -> Sprite:
-    """Thousands of leaf clusters, lit from above, over a trunk and a few branches."""
+    """Draws thousands of leaf clusters, lit from above, over a trunk and a few branches (bushes have no trunk)."""
     alpha = np.zeros((SIDE, SIDE), np.uint8)
     shade = np.full((SIDE, SIDE), 90, np.uint8)
     bottom = SIDE * 0.98
@@ -107,7 +110,7 @@ def _foliage(rng: np.random.Generator, kind: str) -> Sprite:
     top, bulk = y.min(), np.ptp(y) + 1
     lump = np.sin(x / 23 + rng.uniform(0, 6)) * np.sin(y / 19 + rng.uniform(0, 6))
     tones = 155 - 80 * (y - top) / bulk - 30 * (x / SIDE - 0.5) + 28 * lump + rng.normal(0, 24, len(x))
-    # Everything is drawn and clipped at once: thousands of calls with one number each took as long as the painting.
+    # Random numbers are drawn in one call: thousands of calls for one number each took as long as the painting.
     draws = rng.uniform((18, 12, 0), (64, 42, 180), (len(x), 3))
     sizes, turns = draws[:, :2].astype(np.int64).tolist(), draws[:, 2].tolist()
     places = (np.stack([x, y], axis=1) * 8).astype(np.int64).tolist()
@@ -126,7 +129,7 @@ def _trim(alpha: np.ndarray, shade: np.ndarray) -> Sprite:
 
 @lru_cache(maxsize=4)
 def leaf_texture(variant: int) -> np.ndarray:
-    """A tile (256, 256) of leaves, brightness around 1, for hedges and woods."""
+    """Generates a texture of leaves for hedges, (256, 256), float32, with a brightness of about 1."""
     rng = np.random.default_rng([variant, 77])
     shade = np.full((320, 320), 70, np.uint8)
     for _ in range(5200):
@@ -140,7 +143,13 @@ def leaf_texture(variant: int) -> np.ndarray:
 
 
 def soften(plane: np.ndarray, step: float, blur: float) -> None:
-    """Blurs a plane of the plan by a deviation in metres, in place."""
+    """Blurs a plane of the ground plan in place with a box filter.
+
+    Args:
+        plane: Plane of the plan, (h, w), uint8.
+        step: Size of a pixel in meters.
+        blur: Approximate standard deviation of the blur in meters.
+    """
     deviation = blur / step
     if deviation > 0.4:
         size = min(2 * round(2 * deviation) + 1, 31)
@@ -148,7 +157,16 @@ def soften(plane: np.ndarray, step: float, blur: float) -> None:
 
 
 def plant(stage: Stage, kind: str, lateral: float, along: float, high: float, color: np.ndarray) -> None:
-    """Queues a tree (or a bush) of a height in metres."""
+    """Queues a tree or bush for painting, unless the position is too close to the camera.
+
+    Args:
+        stage: Scene to paint on.
+        kind: Kind of plant, as in ``sprite``.
+        lateral: Lateral street coordinate in meters.
+        along: Depth in meters.
+        high: Height of the plant in meters.
+        color: Albedo, (3,).
+    """
     if (along < 3.5 and abs(lateral - stage.camera.lateral) < 3.0) or along < 1.2:
         return
     variant, flip = int(stage.rng.integers(VARIANTS)), chance(stage.rng, 0.5)
@@ -167,7 +185,19 @@ def paint_tree(
     high: float,
     color: np.ndarray,
 ) -> None:
-    """Paints one cut-out that stands on the ground."""
+    """Paints the sprite of a tree or bush that stands on the ground.
+
+    Args:
+        stage: Scene to paint on.
+        kind: Kind of plant, as in ``sprite``.
+        variant: Index of the sprite.
+        flip: Whether the sprite is mirrored.
+        stretch: Factor on the sprite's width.
+        lateral: Lateral street coordinate in meters.
+        along: Depth in meters.
+        high: Height of the plant in meters.
+        color: Albedo, (3,).
+    """
     foot, top = stage.camera.project(np.array([[lateral, -0.05, along], [lateral, high, along]]))
     tall = float(foot[1] - top[1])
     level = int(np.clip(np.log2(SIDE / max(tall, 4.0)), 0, 5))
@@ -177,14 +207,14 @@ def paint_tree(
         alpha, shade = alpha[:, ::-1], shade[:, ::-1]
     light = stage.light
     facing = light.on((0.0, 0.55, -0.6)) * 0.85
-    if stage.rng.random() < 0.25:  # a tree in the shade of a house
+    if stage.rng.random() < 0.25:  # in the shade of a house
         facing = facing * np.float32(stage.rng.uniform(0.35, 0.7))
     box = (float(foot[0]) - wide / 2, float(top[1]), float(foot[0]) + wide / 2, float(foot[1]))
     stage.canvas.sprite(alpha, shade, box, color * facing, VEGETATION, along)
 
 
 def plant_trees(stage: Stage) -> None:
-    """Queues the street's trees: along the kerbs, in gardens and in green stretches."""
+    """Queues trees and bushes along the curbs, in gardens and on green stretches, for painting."""
     rng, street = stage.rng, stage.street
     bark, leaves = paint.bark(rng), paint.leaves(rng)
     saturation = float(rng.uniform(*stage.look.saturation))

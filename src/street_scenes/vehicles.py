@@ -1,4 +1,4 @@
-"""Painting vehicles from their models, parking them and letting them drive."""
+"""Painting of vehicle models, and placement of parked and moving vehicles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ _CIRCLE = np.linspace(0, 2 * np.pi, 17)[:-1]
 
 
 def to_street(local: np.ndarray, lateral: float, along: float, heading: float) -> np.ndarray:
-    """Turns vehicle coordinates (right, up, forwards) into street coordinates; heading 0 drives away."""
+    """Transforms points from vehicle coordinates (right, up, forwards) to street coordinates (lateral, up, along).
+
+    Args:
+        local: Points in vehicle coordinates in meters, (n, 3).
+        lateral: Lateral street coordinate of the vehicle in meters.
+        along: Depth of the vehicle in meters.
+        heading: Direction of travel in radians: 0 away from the camera, positive to the right.
+    """
     sine, cosine = np.sin(heading), np.cos(heading)
     return np.stack(
         [
@@ -27,7 +34,14 @@ def to_street(local: np.ndarray, lateral: float, along: float, heading: float) -
 
 
 def shadow(stage: Stage, pixels: np.ndarray, scale: float, strength: float) -> None:
-    """Darkens the ground under something; the outline and the scale (pixels per metre) are in pixels."""
+    """Darkens the ground under an object.
+
+    Args:
+        stage: Scene to paint on.
+        pixels: Outline of the shadow in pixels, (n, 2).
+        scale: Pixels per meter at the object, which set the blur of the shadow's edge.
+        strength: Fraction of the light that is removed, in [0, 1].
+    """
     canvas = stage.canvas
     window = canvas.window(pixels)
     if window is None:
@@ -38,10 +52,18 @@ def shadow(stage: Stage, pixels: np.ndarray, scale: float, strength: float) -> N
 
 
 class Placed:
-    """A model at a place in the street."""
+    """A vehicle model at a position in the street, which can be painted."""
 
     def __init__(self, stage: Stage, model: Model, lateral: float, along: float, heading: float) -> None:
-        """Remembers the place and finds the camera in the vehicle's own coordinates."""
+        """Stores the position and computes the camera position in vehicle coordinates.
+
+        Args:
+            stage: Scene to paint on.
+            model: Shape of the vehicle.
+            lateral: Lateral street coordinate in meters.
+            along: Depth in meters.
+            heading: Direction of travel in radians: 0 away from the camera, positive to the right.
+        """
         self.stage, self.model = stage, model
         self.lateral, self.along, self.heading = lateral, along, heading
         self.scale = stage.camera.scale(along)
@@ -56,18 +78,26 @@ class Placed:
         )
 
     def pixels(self, local: np.ndarray) -> np.ndarray:
-        """Projects (..., 3) points in the vehicle's coordinates."""
+        """Projects points in vehicle coordinates, (..., 3), to pixels, (..., 2)."""
         street = local.reshape(-1, 3) @ self.turn + np.array([self.lateral, 0.0, self.along])
         return self.stage.camera.project(street).reshape(*local.shape[:-1], 2)
 
     def light(self, normal: np.ndarray) -> np.ndarray:
-        """Light on a surface with a normal in the vehicle's coordinates."""
+        """Returns the irradiance on a surface whose normal is given in vehicle coordinates."""
         return self.stage.light.on(normal @ self.turn)
 
     def fill(
         self, pixels: np.ndarray, albedo: np.ndarray, gloss: float, light: np.ndarray, up: float
     ) -> None:
-        """Paints a polygon with diffuse light and the mirrored sky."""
+        """Paints a polygon with diffuse light and the reflection of the sky.
+
+        Args:
+            pixels: Corners in pixels, (n, 2).
+            albedo: Linear RGB, (3,).
+            gloss: Reflectance for the light of the sky, in [0, 1].
+            light: Irradiance on the polygon, linear RGB, (3,).
+            up: Vertical component of the unit normal.
+        """
         stage = self.stage
         mirrored = stage.light.horizon * (gloss * stage.light.openness * (0.55 + 0.6 * max(up, 0.0)))
         glass = gloss >= 0.06 and float(albedo.max()) < 0.09
@@ -78,7 +108,7 @@ class Placed:
         )
 
     def paint(self) -> None:
-        """Paints shadow, wheels and body."""
+        """Paints the vehicle: shadow, wheels, mirrors and body."""
         model = self.model
         half, ends = model.width / 2, (model.profile[:, 0].min() - 0.15, model.profile[:, 0].max() + 0.15)
         base = np.array(
@@ -140,7 +170,7 @@ class Placed:
                 self.stage.canvas.fill(self.pixels(circle), albedo * light, model.label, self.along)
 
     def _mirrors(self, spot: np.ndarray) -> None:
-        """Wing mirrors at a (forwards, up) place."""
+        """Paints wing mirrors on both sides, at a position (forwards, up) in meters."""
         light = self.light(np.array([0.0, 0.0, -1.0]))
         half, (forwards, up) = self.model.width / 2, spot
         for side in (-1, 1):
@@ -155,7 +185,7 @@ class Placed:
             self.stage.canvas.fill(self.pixels(np.array(corners)), color, self.model.label, self.along)
 
     def _tyres(self) -> None:
-        """The tyres seen from the front or the rear, under the body."""
+        """Paints the tires under the body, as seen from the front or the rear."""
         half, corners = self.model.width / 2, []
         for place, radius in self.model.wheels:
             for end in (place - radius * 0.8, place + radius * 0.8):
@@ -169,7 +199,15 @@ class Placed:
 
 
 def place(stage: Stage, kind: str, lateral: float, along: float, heading: float) -> None:
-    """Queues a vehicle: ``car``, ``van``, ``bus``, ``truck`` or ``tram``."""
+    """Queues a vehicle for painting, except for parts too close to the camera.
+
+    Args:
+        stage: Scene to paint on.
+        kind: Kind of vehicle: ``car``, ``van``, ``bus``, ``truck`` or ``tram``.
+        lateral: Lateral street coordinate in meters.
+        along: Depth in meters.
+        heading: Direction of travel in radians: 0 away from the camera, positive to the right.
+    """
     rng = stage.rng
     color = paint.saturate(paint.car(rng), float(rng.uniform(*stage.look.saturation)))
     parts: list[tuple[Model, float]]
@@ -195,7 +233,7 @@ def place(stage: Stage, kind: str, lateral: float, along: float, heading: float)
 
 
 def park(stage: Stage) -> None:
-    """Queues parked vehicles along the kerbs and on paved stretches."""
+    """Queues parked vehicles along the curbs and in parking lots for painting."""
     rng = stage.rng
     for side in stage.street.sides:
         if side.parked:
@@ -215,7 +253,7 @@ def park(stage: Stage) -> None:
 
 
 def _rows(stage: Stage, side: Side, near: float, far: float) -> None:
-    """Rows of cars on a car park beside the road."""
+    """Queues one or two rows of parked cars in a parking lot between two depths in meters for painting."""
     rng = stage.rng
     crosswise = chance(rng, 0.7)
     for row in range(int(rng.integers(1, 3))):
@@ -235,7 +273,7 @@ def _rows(stage: Stage, side: Side, near: float, far: float) -> None:
 
 
 def drive(stage: Stage) -> None:
-    """Queues moving traffic and, now and then, vehicles that turn or stand across."""
+    """Queues moving vehicles for painting. One in ten vehicles is rotated, as during a turn."""
     rng, street = stage.rng, stage.street
     spots: list[tuple[float, float]] = []
     for _ in range(int(rng.poisson(stage.look.traffic))):

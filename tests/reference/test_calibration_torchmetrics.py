@@ -1,4 +1,4 @@
-"""The calibration error against torchmetrics."""
+"""Comparison of the calibration error with torchmetrics."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_calibration_error_of_classes(
 
 @pytest.mark.parametrize("ends", [False, True])
 def test_calibration_error_over_the_whole_range(ends: bool) -> None:
-    """Confidences of one class alone reach from 0 to 1; the ends belong to the outer bins."""
+    """Confidences of a single class range from 0 to 1. The values 0 and 1 belong to the outer bins."""
     rng = np.random.default_rng(0)
     confidence = torch.from_numpy(rng.random(3000).astype(np.float32))
     if ends:

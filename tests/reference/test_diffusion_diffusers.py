@@ -1,4 +1,4 @@
-"""Our schedule and sampler against DDIM as the diffusers library has it."""
+"""Comparison of schedule and sampler with DDIM of the diffusers library."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from iccld.models.iccld import ICCLD, signal_and_noise
 from iccld.models.networks import ImageFeatures
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # what other people's modules deprecate is not our concern
+    warnings.simplefilter("ignore")  # deprecations in modules of other libraries
     from diffusers import DDIMScheduler
 
 GRID = 1000
 
 
 def _scheduler(num_steps: int) -> DDIMScheduler:
-    """DDIM over a fine grid of our schedule: index i stands for t = (i + 1) / GRID."""
+    """Builds DDIM on a fine grid of ICCLD's schedule, where the index i means t = (i + 1) / GRID."""
     times = torch.arange(0, GRID + 1, dtype=torch.float64) / GRID
     alpha, _ = signal_and_noise(times)
     alpha_bar = alpha.flatten().square()
@@ -35,7 +35,7 @@ def _scheduler(num_steps: int) -> DDIMScheduler:
         timestep_spacing="trailing",
         set_alpha_to_one=True,
     )
-    # The library multiplies a thousand float32 factors up; the numbers that it means are these.
+    # The library multiplies a thousand float32 factors. The exact products replace the library's rounded products.
     torch.testing.assert_close(scheduler.alphas_cumprod, alpha_bar[1:].float(), atol=1e-4, rtol=0)
     scheduler.alphas_cumprod = alpha_bar[1:]
     scheduler.set_timesteps(num_steps)

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 against a second, hand-written forward pass, and against what ImageNet says of a photograph."""
+"""Comparison of EfficientNet-Lite0 with an independent forward pass, and the ImageNet class of a photograph."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BLOCKS = (
     "r4_k5_s22_e6_i112_o192",
     "r1_k3_s11_e6_i192_o320",
 )
-# TensorFlow's SAME at stride 2 on even sides: one pixel more at the right and the bottom.
+# TensorFlow's SAME padding at stride 2 for even sizes: one pixel more at the right and at the bottom.
 _STRIDE_2_PADS = {3: (0, 1, 0, 1), 5: (1, 2, 1, 2)}
 
 _MILITARY_UNIFORM = 652
@@ -63,7 +63,7 @@ def _convolve(x: Tensor, weight: Tensor, stride: int, groups: int = 1) -> Tensor
 
 
 def _reference(stored: dict[str, Tensor], images: Tensor) -> dict[int, Tensor]:
-    """Features before every change of stride and at the end, by stride."""
+    """Returns stride → the last features at this stride."""
     x = (images * 255 - 127) / 128
     x = _norm(_convolve(x, stored["_conv_stem.weight"], 2), stored, "_bn0").clamp(0, 6)
     index, stride, features = 0, 2, {}
@@ -129,7 +129,7 @@ def test_training_leaves_the_statistics_alone(coder: EfficientNetLite0Coder) -> 
 def test_the_features_know_a_uniform_when_they_see_one(
     coder: EfficientNetLite0Coder, stored: dict[str, Tensor]
 ) -> None:
-    """Our stride-32 features under the stored classifier: input scale, colour order and padding have to be right."""
+    """The stored classifier works on our stride-32 features only if input scale, color order and padding are right."""
     path = Path(matplotlib.get_data_path(), "sample_data", "grace_hopper.jpg")
     photograph = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
     side = min(photograph.shape[:2])

@@ -1,4 +1,4 @@
-"""Our id tables and the decoding of label files against the Cityscapes scripts' own table."""
+"""Comparison of id tables and decoded label files with the table of the Cityscapes scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scores against two independent witnesses: cityscapesscripts and torchmetrics."""
+"""Comparison of the scores with two independent implementations: cityscapesscripts and torchmetrics."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TO_ID[[t for t in CITYSCAPES_ID_TO_TRAIN_ID.values() if t != IGNORE]] = [
 def test_id_table_is_the_official_one():
     from cityscapesscripts.helpers.labels import labels
 
-    ours = {i: t for i, t in CITYSCAPES_ID_TO_TRAIN_ID.items() if i != 34}  # 34 is only in GTA5
+    ours = {i: t for i, t in CITYSCAPES_ID_TO_TRAIN_ID.items() if i != 34}  # only GTA5 has the id 34
     assert {e.id: e.trainId for e in labels if e.id >= 0} == ours
 
 
@@ -50,7 +50,7 @@ def test_counts_and_scores_equal_the_official_ones(
 ):
     rng = np.random.default_rng(seed)
     folder = tmp_path_factory.mktemp("pair")
-    # A random subset of the 34 ids, ignored ones among them, leaves classes absent from truth or prediction.
+    # A random subset of the 34 ids, including ignored ids: some classes are absent from truth or prediction.
     present = rng.choice(34, num_ids, replace=False).astype(np.uint8)
     predicted = rng.choice(34, num_ids, replace=False).astype(np.uint8)
     official.args.evalInstLevelScore = False

@@ -1,4 +1,4 @@
-"""A small student with whatever else a step needs."""
+"""Fixtures of training steps: small students, teachers, discriminators and a batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NUM_CLASSES = len(CAMVID11)
 
 
 class _Recorder:
-    """A student that remembers what it was asked and what it said."""
+    """A wrapper of a student that stores the arguments and the output of the call."""
 
     def __init__(self, student: ICCLD) -> None:
         self.student = student
@@ -53,7 +53,7 @@ def student() -> ICCLD:
 
 @pytest.fixture(scope="module")
 def plain() -> ICCLD:
-    """A student with a deterministic head, as the rivals have."""
+    """A student with a deterministic head, as in the published methods."""
     torch.manual_seed(0)
     return ICCLD(CAMVID11, latent_channels=8, width=32, diffusion=False)
 
@@ -86,7 +86,8 @@ def batch() -> Batch:
     images, targets = torch.rand(2, 2, 3, 64, 64, generator=generator)
     labels = torch.randint(0, NUM_CLASSES, (2, 8, 8), generator=generator)
     labels = labels.repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)
-    labels[:, :, :8] = 255  # in whole blocks, so that every phase of a 2×2 block sees the same labels
+    # Labels are constant in 8×8 blocks, so that all phases of a 2×2 block have equal labels.
+    labels[:, :, :8] = 255
     valid = torch.ones(2, 64, 64, dtype=torch.bool)
     valid[:, 60:] = False
     return Batch(images, labels, targets, valid)
@@ -100,7 +101,7 @@ def _clean_gradients(student: ICCLD, plain: ICCLD) -> None:
 
 @pytest.fixture
 def undisguised(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mixed and masked images keep their colors and stay sharp."""
+    """Disables blur and color changes of mixed and masked images."""
     monkeypatch.setattr("iccld.adaptation.self_training.gaussian_blur", lambda images: images)
     for name in ("color_jitter", "hsv_jitter"):
         monkeypatch.setattr(f"iccld.adaptation.self_training.{name}", lambda images, strength: images)
@@ -108,7 +109,7 @@ def undisguised(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def opinion() -> Callable[[ICCLD, Tensor, Tensor], list[int]]:
-    """Fixes what a teacher says of each pixel and how sure it is; gives the list of the steps it is asked for."""
+    """Replaces a teacher's prediction by given labels and confidences. Returns the list of requested sampling steps."""
 
     def fix(teacher: ICCLD, labels: Tensor, confidence: Tensor) -> list[int]:
         rest = torch.log((1 - confidence) / (NUM_CLASSES - 1))
@@ -128,7 +129,7 @@ def opinion() -> Callable[[ICCLD, Tensor, Tensor], list[int]]:
 
 @pytest.fixture
 def seeded() -> Callable[..., Any]:
-    """Takes a step from a fixed state of the random numbers."""
+    """Takes a training step with a fixed random seed."""
 
     def take(
         method: Any, student: Any, teacher: ICCLD, discriminator: Any, batch: Batch, step: int = 0

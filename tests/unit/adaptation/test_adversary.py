@@ -1,4 +1,4 @@
-"""The discriminator's game, with maps and discriminators made for the purpose."""
+"""Tests of adversarial training, with synthetic latents and discriminators."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from iccld.models.networks import LatentDiscriminator, OutputDiscriminator
 
 
 def _maps(domains: list[int], channels: int = 8, *, apart: float = 1.0, side: int = 8) -> DomainMaps:
-    """Maps that differ by domain; domains are in their order."""
+    """Returns latents whose mean differs by domain. ``domains`` must be sorted."""
     assert domains == sorted(domains)
     torch.manual_seed(0)
     index = torch.tensor(domains)
@@ -30,7 +30,7 @@ def _maps(domains: list[int], channels: int = 8, *, apart: float = 1.0, side: in
 
 
 class _Names(nn.Module):
-    """A discriminator that names given shares of each image's 100 patches rightly, and else the next domain."""
+    """A discriminator that classifies a given fraction of each image's 100 patches correctly, the rest wrongly."""
 
     def __init__(self, domains: list[int], shares: list[float]) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class _Names(nn.Module):
         ([SOURCE, TARGET], [0.98, 0.98], 0.2),
         ([SOURCE, TARGET], [1.0, 1.0], 0.0),
         ([SOURCE, MIXED, TARGET], [1.0, 0.94, 1.0], 0.2),
-        # Domains count alike, however many images each has: 0.98 of all patches, 0.9 of the domains'.
+        # Domains have equal weight: the accuracy is 0.98 over patches, but 0.9 as the mean over domains.
         ([SOURCE] * 9 + [TARGET], [1.0] * 9 + [0.8], 1.0),
         ([SOURCE] * 9 + [TARGET], [1.0] * 9 + [0.9], 0.5),
     ],
@@ -91,10 +91,10 @@ def test_without_warmup_the_weight_is_there_at_once() -> None:
 
 @pytest.mark.parametrize("kind", [LatentDiscriminator, OutputDiscriminator])
 def test_who_learns_from_what(kind: type[nn.Module]) -> None:
-    """The segmenter from ``segmenter_loss`` alone, the discriminator from ``discriminator_loss`` alone."""
+    """``segmenter_loss`` gives gradients to the segmenter only, ``discriminator_loss`` to the discriminator only."""
     torch.manual_seed(1)
     discriminator, seen = kind(8, width=16), _maps([SOURCE, MIXED, TARGET], apart=0.1, side=32)
-    if kind is OutputDiscriminator:  # which knows no mixed images
+    if kind is OutputDiscriminator:  # has no mixed domain
         seen.counts = (1, 0, 2)
     leaf = seen.maps.requires_grad_()
     loss, logs, kept = Adversary(warmup_steps=0).segmenter_loss(discriminator, seen, step=0)
@@ -118,7 +118,7 @@ def test_who_learns_from_what(kind: type[nn.Module]) -> None:
 
 
 def test_fooling_turns_the_answer_towards_source() -> None:
-    """Maps that follow the gradient end up being taken for source."""
+    """Optimized latents are classified as source."""
     torch.manual_seed(1)
     discriminator, seen = LatentDiscriminator(8, width=16), _maps([SOURCE, TARGET])
     leaf = seen.maps.requires_grad_()

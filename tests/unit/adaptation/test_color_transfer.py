@@ -1,4 +1,4 @@
-"""Color transfer against statistics by numpy and square roots by scipy."""
+"""Comparison of color transfer with statistics of numpy and matrix square roots of scipy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_color_transfer_goes_at_least_half_way_to_the_style() -> None:
 @given(seed=st.integers(0, 1000))
 def test_full_color_transfer_gives_the_styles_mean_and_covariance(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    mixing, style_mixing = 0.06 * np.eye(3) + rng.normal(0, 0.01, (2, 3, 3))  # no flat directions
+    mixing, style_mixing = 0.06 * np.eye(3) + rng.normal(0, 0.01, (2, 3, 3))  # well-conditioned covariances
     images = torch.from_numpy(0.5 + np.einsum("ij,jhw->ihw", mixing, rng.normal(size=(3, 20, 20)))[None])
     styles = torch.from_numpy(
         0.4 + np.einsum("ij,jhw->ihw", style_mixing, rng.normal(size=(3, 20, 20)))[None]
@@ -41,7 +41,7 @@ def test_full_color_transfer_gives_the_styles_mean_and_covariance(seed: int) -> 
         changed = transfer_color(images.float(), styles.float(), probability=1.0)[0].flatten(1).numpy()
     expected = styles[0].flatten(1).numpy()
     np.testing.assert_allclose(changed.mean(axis=1), expected.mean(axis=1), atol=2e-3)
-    # Up to the floor that keeps flat images from being blown up, 2e-5, and what clamping to [0, 1] cuts.
+    # The tolerance covers the floor of 2e-5 that prevents amplification of flat images, and clamping to [0, 1].
     np.testing.assert_allclose(np.cov(changed), np.cov(expected), atol=2e-4)
 
 
@@ -52,7 +52,7 @@ def test_full_color_transfer_gives_the_styles_mean_and_covariance(seed: int) -> 
     dtype=st.sampled_from(["fp32", "bf16"]),
 )
 def test_padding_is_no_color_of_an_image(seed: int, rows: int, columns: int, dtype: str) -> None:
-    """Padded images and styles give what the same without padding give."""
+    """Padding of images and styles does not change the result."""
     generator = torch.Generator().manual_seed(seed)
     image, style = (0.2 + 0.6 * torch.rand(1, 3, 12, 14, generator=generator) for _ in range(2))
     h, w = 12 - rows, 14 - columns
@@ -92,7 +92,7 @@ def test_color_transfer_stays_in_range(seed: int) -> None:
 
 
 def _expected(image: np.ndarray, style: np.ndarray, share: float) -> np.ndarray:
-    """The Monge-Kantorovich map of pixels (n, 3) to a style's, by a share of the way."""
+    """Maps pixels (n, 3) to the colors of a style by a Monge-Kantorovich map with the strength ``share``."""
     covariance, style_covariance = (np.cov(x.T, bias=True) + 1e-3 * np.eye(3) for x in (image, style))
     root = scipy.linalg.sqrtm(covariance).real
     inverse = np.linalg.inv(root)
@@ -107,7 +107,7 @@ def _expected(image: np.ndarray, style: np.ndarray, share: float) -> np.ndarray:
 def test_each_class_takes_the_colors_of_its_own(seed: int) -> None:
     rng = np.random.default_rng(seed)
     labels, style_labels = rng.choice([0, 1, 2, 255], size=(2, 1, 24, 20))
-    style_labels[0][style_labels[0] == 1] = 2  # the style has none of class 1
+    style_labels[0][style_labels[0] == 1] = 2  # the style has no pixels of class 1
     images, styles = rng.uniform(0, 1, (2, 1, 3, 24, 20)) * rng.uniform(0.2, 1, (2, 1, 3, 1, 1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("iccld.adaptation.mixing.torch.rand", lambda *shape, **_: torch.full(shape, 0.4))

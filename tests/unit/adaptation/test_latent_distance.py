@@ -1,4 +1,4 @@
-"""The distance between the latents of two domains."""
+"""Tests of the distance between the latents of two domains."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _cells(latents: Tensor) -> np.ndarray:
 
 
 def _scipys(first: Tensor, second: Tensor, num: int) -> float:
-    """On the same directions."""
+    """Returns scipy's distance, averaged over the same random directions."""
     drawn = torch.randn(first.shape[1], num, generator=torch.Generator().manual_seed(0)).double().numpy()
     directions = drawn / np.linalg.norm(drawn, axis=0)
     one, other = _cells(first) @ directions, _cells(second) @ directions

@@ -33,7 +33,7 @@ def _labels(height: int, width: int, *, ignored: float = 0.2, seed: int = 0) -> 
 
 
 def _cross_entropy(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
-    """Sum of weighted −log p over the labeled pixels, divided by how many these are."""
+    """Returns the weighted sum of −log p over the labeled pixels, divided by the number of these pixels."""
     log_p = log_softmax(logits.astype(np.float64), axis=1)
     total, count = 0.0, 0
     for image, row, column in np.argwhere(labels != 255):
@@ -43,7 +43,7 @@ def _cross_entropy(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) 
 
 
 def _values(logits: Tensor, labels: Tensor, weights: Tensor | None) -> set[float]:
-    """The values over many draws of the phase."""
+    """Returns the loss values over many random draws of the phase."""
     torch.manual_seed(0)
     return {round(float(segmentation_loss(logits, labels, weights)), 5) for _ in range(40)}
 
@@ -72,10 +72,10 @@ def test_coarser_logits_are_interpolated_to_stride_2(size: tuple[int, int]) -> N
     half = (-(-height // 2), -(-width // 2))
     labels = _labels(*half).repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)[:, :height, :width]
     logits = _logits(-(-height // 4), -(-width // 4))
-    # Cells of four pixels that reach beyond the image are cut, not squeezed into it.
+    # Cells of four pixels that extend beyond the image are cropped, not resized.
     fine = F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)
     fine = fine[..., : half[0], : half[1]]
-    if height % 2 == 0:  # then every phase sees the same labels, and full resolution would not differ
+    if height % 2 == 0:  # then all phases have equal labels, and the loss at full resolution is the same
         full = fine.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
         expected = F.cross_entropy(full, labels, ignore_index=255)
         assert _values(logits, labels, None) == {round(float(expected), 5)}
@@ -153,7 +153,7 @@ def test_denoising_weights_are_averaged_over_latent_cells() -> None:
 def test_denoising_weights_of_padded_images_stay_in_place(
     size: tuple[int, int], padded: int, seed: int
 ) -> None:
-    """Every pixel of the image counts by its weight times the error of the cell that it lies in."""
+    """Each pixel contributes its weight times the error of the pixel's cell."""
     generator = torch.Generator().manual_seed(seed)
     cells = [-(-side // 8) + padded for side in size]
     ours, truth = torch.randn(2, 2, 3, *cells, generator=generator)
@@ -234,7 +234,7 @@ def test_entropy_is_0_when_sure_and_1_when_all_classes_are_alike(classes: int) -
 
 
 def test_a_charbonnier_penalty_spares_what_is_nearly_sure() -> None:
-    """Beside what is unsure, that is: its share of the gradient shrinks with the power."""
+    """The gradient of a confident pixel, relative to that of an uncertain pixel, shrinks with the power."""
 
     def pulls(power: float) -> float:
         logits = torch.tensor([[4.0, 0.0], [0.5, 0.0]]).T.reshape(1, 2, 1, 2).requires_grad_()

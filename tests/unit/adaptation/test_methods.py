@@ -1,4 +1,4 @@
-"""Supervised training and ICCLD."""
+"""Tests of supervised training and of ICCLD."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_classes_take_colors_where_the_teacher_is_sure(
     shown = recorder.asked[0][:2]
     sure = answer.labels.where(half > 0, 255)
     expected = transfer_class_color(batch.images, batch.labels, answer.images, sure, len(teacher.label_space))
-    # The degree is drawn anew each time, but it is the same pixels that change.
+    # The strength of the transfer is random in each call, but the changed pixels are the same.
     assert not torch.equal(shown, batch.images)
     assert torch.equal(shown != batch.images, expected != batch.images)
 
@@ -194,7 +194,7 @@ def test_the_distance_of_the_domains_is_logged(
 def test_an_unsure_teacher_teaches_only_what_is_pasted(
     student: ICCLD, teacher: ICCLD, batch: Batch, seeded: Any
 ) -> None:
-    """With threshold above 1 target pixels weigh nothing: their labels cannot matter."""
+    """With a threshold above 1, target pixels have zero weight, so that their labels have no effect."""
     assert batch.target_valid is not None
     unsure = replace(AT_ONCE, pseudo_labels=PseudoLabels("batch", 1.1))
     method = Adaptation(self_training=unsure, adversary=None, color_transfer=0.0)
@@ -208,7 +208,7 @@ def test_an_unsure_teacher_teaches_only_what_is_pasted(
 def test_the_teacher_gets_no_gradient(
     student: ICCLD, batch: Batch, discriminator: LatentDiscriminator, seeded: Any
 ) -> None:
-    teacher = deepcopy(student).eval()  # even one whose weights could take some
+    teacher = deepcopy(student).eval()  # with weights that require gradients
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     method = Adaptation(self_training=AT_ONCE, masked=True)
     seeded(method, student, teacher, discriminator, batch).loss.backward()
@@ -236,7 +236,7 @@ def test_adversarys_gradient_reaches_the_student_and_not_the_discriminator(
     for part in (student.image_coder, student.denoiser):
         assert sum(float(p.grad.abs().sum()) for p in part.parameters() if p.grad is not None) > 0
     assert not any(p.grad is not None and bool(p.grad.any()) for p in student.label_encoder.parameters())
-    # The last features come before the layer that reads the latent off.
+    # The features are the input of the layer that outputs the latent.
     reads_latent = student.denoiser.out.weight.grad
     assert (reads_latent is not None and bool(reads_latent.any())) == (seen == "latents")
 
@@ -262,7 +262,7 @@ def test_adversarial_loss_is_equation_10(
 
 
 def test_the_adversary_can_be_fooled(student: ICCLD, teacher: ICCLD, batch: Batch, seeded: Any) -> None:
-    """A few steps against a fixed discriminator make target latents pass for source ones."""
+    """A few steps against a fixed discriminator lower the adversarial loss."""
     torch.manual_seed(4)
     pupil, discriminator = deepcopy(student), LatentDiscriminator(8, width=16)
     method = Adaptation(self_training=replace(AT_ONCE, mixing="none"), adversary=FULL, color_transfer=0.0)

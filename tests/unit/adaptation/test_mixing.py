@@ -45,7 +45,7 @@ def test_half_of_the_classes_whole_and_never_ignore(seed: int, classes: list[int
 
 
 def _published_choice(labels: np.ndarray, pool: np.ndarray) -> tuple[set[int], int]:
-    """Classes to choose from and how many are chosen, as DACS and DAFormer write it: (n + n mod 2) / 2 of n."""
+    """Returns the n classes to choose from, and how many DACS and DAFormer choose: (n + n mod 2) / 2."""
     classes = set(np.unique(pool).tolist())
     return classes, (len(classes) + len(classes) % 2) // 2
 
@@ -67,7 +67,7 @@ def test_published_codes_take_ignored_pixels_for_a_class(seed: int, num: int, of
 
 
 def test_every_class_of_the_batch_is_drawn_for_every_image() -> None:
-    """DAFormer draws from all classes of the batch: an image with one class is pasted whole or not at all."""
+    """DAFormer draws from all classes of the batch: an image with one class is pasted as a whole or not at all."""
     torch.manual_seed(0)
     labels = torch.tensor([0, 1, 2, 3]).view(4, 1, 1).expand(4, 2, 2)
     shares = torch.stack([class_mix_mask(labels, of_batch=True).float().mean(dim=(1, 2)) for _ in range(300)])
@@ -126,7 +126,7 @@ def test_jitter_changes_brightness_contrast_and_saturation() -> None:
 
 
 def test_blur_is_that_of_dacs() -> None:
-    """kornia's Gaussian with a kernel of a tenth of the image's side, by scipy."""
+    """The reference is scipy's Gaussian with the kernel of kornia in DACS, a tenth of the image's side."""
     image = torch.rand(2, 3, 200, 150, dtype=torch.float64)
     for seed in range(4):
         torch.manual_seed(seed)
@@ -150,7 +150,7 @@ def test_small_images_are_blurred_as_far_as_they_reach(size: tuple[int, int]) ->
 
 @pytest.mark.parametrize("change", [gaussian_blur, color_jitter, hsv_jitter])
 def test_images_are_changed_in_fp32_under_autocast(change: Any) -> None:
-    """In bf16 a blurred image had some hundred values, up to two of 255 levels off."""
+    """A blur in bf16 would leave about a hundred gray levels, with errors of up to 2 of 255."""
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(1)
     plain = change(images, probability=1.0)
@@ -166,7 +166,7 @@ def test_images_are_changed_in_fp32_under_autocast(change: Any) -> None:
 
 
 def _kornias(image: np.ndarray, order: list[int], draws: dict[int, float]) -> np.ndarray:
-    """Brightness added, contrast and saturation multiplied, hue turned; pixel by pixel, by the standard library."""
+    """Adds brightness, multiplies contrast and saturation, and rotates the hue, in Python for each pixel."""
     out = image.astype(np.float64)
     for kind in order:
         drawn = draws[kind]
@@ -236,7 +236,7 @@ def test_cutmix_selects_a_rectangle_of_half_the_area(seed: int, height: int, wid
         rows, columns = (np.flatnonzero(mask.numpy().any(axis=axis)) for axis in (1, 0))
         tall, wide = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
         assert int(mask.sum()) == tall * wide, "full, within its bounds"
-        # Both sides are rounded to whole pixels.
+        # Height and width are rounded to whole pixels.
         assert abs(tall * wide - 0.5 * height * width) <= 0.5 * (height + width) + 0.25
         assert tall >= height // 2
         assert wide >= width // 2
@@ -280,7 +280,7 @@ def test_masks_hide_whole_squares_of_a_grid(
     masked = mask_patches(images, patch, ratio)
     hidden = (masked == MEAN_COLOR).all(dim=1)
     assert torch.equal(masked, torch.where(hidden[:, None], MEAN_COLOR, images)), "the rest is left alone"
-    # MIC draws a grid of round(side / patch) squares and brings it to the image's size by nearest neighbors.
+    # MIC draws a grid of round(side / patch) squares, and resizes the grid with nearest-neighbor interpolation.
     rows, columns = (max(1, round(side / patch)) for side in size)
     grid = np.arange(rows * columns, dtype=np.float32).reshape(rows, columns)
     of_pixel = F.interpolate(torch.from_numpy(grid)[None, None], size=size)[0, 0]
@@ -339,7 +339,7 @@ def test_phases_stay_and_amplitudes_are_the_styles_in_the_band(seed: int, band: 
 
 
 def test_low_frequencies_are_not_cut_to_the_range_of_images() -> None:
-    """The published code feeds what comes out of the inverse transform to the network as it is."""
+    """The published code does not clip the result of the inverse transform."""
     images, styles = torch.rand(2, 2, 3, 12, 16, generator=torch.Generator().manual_seed(0))
     style = (styles > 0.5).float()
     changed = transfer_low_frequencies(images, style, 0.4)

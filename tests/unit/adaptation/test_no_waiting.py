@@ -1,6 +1,6 @@
-"""A training step never looks at what the device has computed: a GPU would be waited for, and its queue run dry.
+"""Test that a training step never reads values from the device, because each read is a GPU sync.
 
-Networks and batches lie on torch's ``meta`` device, which knows shapes alone: whatever reads a value there fails.
+Networks and batches are on torch's ``meta`` device, whose tensors have shapes but no values: reading a value fails.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_step_never_waits_for_the_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # meta knows none
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # meta has no autocast
     narrow = partial(CompactCoder, channels=(8, 12, 16, 24, 32))
     monkeypatch.setattr("iccld.models.image_coder.CompactCoder", narrow)
     method_name, settings = CASES[name]

@@ -23,7 +23,7 @@ def test_threshold_equals_plain_numpy(seed: int, threshold: float, kept: float) 
     labels, weights = choose(torch.from_numpy(probabilities), torch.from_numpy(valid))
     np.testing.assert_array_equal(labels.numpy(), probabilities.argmax(axis=1))
     sure = probabilities.max(axis=1) >= np.float32(threshold)
-    # The codes of DACS and DAFormer count the sure pixels of the batch, valid or not, over all its pixels.
+    # DACS and DAFormer count the confident pixels among all pixels of the batch, valid or not.
     expected = np.where(valid, sure.sum() / sure.size, 0.0)
     np.testing.assert_allclose(weights.numpy(), expected, rtol=1e-6)
 
@@ -55,7 +55,7 @@ def test_classes_keep_their_surest_share(seed: int, keep: float, kept: float) ->
     keep=st.floats(0, 1), sizes=st.lists(st.integers(0, 40), min_size=3, max_size=3), seed=st.integers(0, 99)
 )
 def test_a_saturated_teacher_keeps_no_more_than_its_share(keep: float, sizes: list[int], seed: int) -> None:
-    """All pixels are equally sure: which count is drawn, from all over the image."""
+    """All pixels are equally confident, so the pixels to keep are drawn at random."""
     torch.manual_seed(seed)
     labels = torch.repeat_interleave(torch.arange(3), torch.tensor(sizes))
     probabilities = torch.nn.functional.one_hot(labels, 3).float().T.reshape(1, 3, 1, -1)

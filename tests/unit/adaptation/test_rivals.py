@@ -1,4 +1,4 @@
-"""The published methods that ICCLD is compared with, each as it is meant to run: with a deterministic head."""
+"""Tests of the published methods that ICCLD is compared with. Each method runs with a deterministic head."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from iccld.models.networks import OutputDiscriminator, TrainingOutput
 
 START = 10
 NUM_CLASSES = len(CAMVID11)
-# A threshold that an untrained teacher passes, so that its labels count.
+# A threshold of 0, so that the pseudo-labels of an untrained teacher have weight.
 TAUGHT = replace(published_self_training(), start_step=START, pseudo_labels=PseudoLabels("batch", 0.0))
 
 
@@ -37,7 +37,7 @@ MEAN_COLOR = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)  # of ImageNet
 
 
 def _distance(*things: int, share: float = 0.75) -> FeatureDistance:
-    """From a network that no student started as."""
+    """Returns the distance to a network with random weights that differ from the student's."""
     torch.manual_seed(9)
     return FeatureDistance(CompactCoder().requires_grad_(False).eval(), things, share=share)
 
@@ -57,7 +57,7 @@ MAKE: dict[str, Callable[[], Any]] = {
     ),
     "mic": lambda: MIC(self_training=TAUGHT, feature_distance=_distance(*range(NUM_CLASSES), share=0.0)),
 }
-# What each adds to the cross-entropy on source, once it has begun.
+# Loss terms of each method after its start, besides the cross-entropy on source images.
 TERMS = {
     "adaptsegnet": {"adversarial"},
     "advent": {"adversarial"},
@@ -75,18 +75,18 @@ def _opposed(name: str, discriminator: OutputDiscriminator) -> OutputDiscriminat
 
 
 def _logits(model: ICCLD, images: Tensor) -> Tensor:
-    """A prediction, by the parts that predicting uses."""
+    """Returns the logits of a prediction, computed by separate calls of the model's parts."""
     state = model.encode(images)
     return model.decode(model.sample(state, torch.zeros(len(images), 8, *state.latent_size))[0], state)
 
 
 def _cross_entropy(model: ICCLD, images: Tensor, labels: Tensor) -> Tensor:
-    """Plain cross-entropy at the decoder's stride of 2; labels come in whole 2×2 blocks."""
+    """Returns the cross-entropy at the decoder's stride 2. Labels must be constant in 2×2 blocks."""
     return F.cross_entropy(_logits(model, images), labels[:, ::2, ::2], ignore_index=255)
 
 
 def _at_image_size(logits: Tensor) -> np.ndarray:
-    """Probabilities of logits that were interpolated to 64×64 pixels, at the centers of pixels."""
+    """Returns the probabilities of logits that are interpolated bilinearly to 64×64 pixels."""
     values = logits.detach().double().numpy()
     size = values.shape[-1]
     places = (np.arange(64) + 0.5) * size / 64 - 0.5
@@ -113,7 +113,7 @@ def test_a_step(
     batch: Batch,
     seeded: Any,
 ) -> None:
-    """Terms by name, finite; gradients where they belong."""
+    """Checks names and values of the loss terms, and which networks get gradients."""
     method, discriminator = MAKE[name](), _opposed(name, output_discriminator)
     assert isinstance(method, Method)
     assert (method.labeled_domain, method.uses_target) == ("source", True)
@@ -179,7 +179,7 @@ def test_source_labels_alone_are_given(
     batch: Batch,
     seeded: Any,
 ) -> None:
-    """There is no room for target labels in a batch, and what is learned on target images is the teacher's."""
+    """A batch has no field for target labels, and labels of target images come from the teacher."""
     assert {f.name for f in fields(Batch)} == {
         "images", "labels", "target_images", "target_valid", "valid"
     }  # fmt: skip
@@ -223,7 +223,7 @@ def test_what_the_discriminator_sees(
         entropy = stats.entropy(p, axis=1) / np.log(NUM_CLASSES)
         np.testing.assert_allclose(result.domain_maps.maps.sum(dim=1).numpy(), entropy, atol=1e-5)
 
-    # Equation 10 on the target alone; the discriminator learns from it without touching the segmenter.
+    # Equation 10 for target images only. The discriminator's loss must not give gradients to the segmenter.
     said = output_discriminator(result.domain_maps.maps[2:], result.domain_maps.times[2:])
     plain_loss = -said.log_softmax(dim=1)[:, 0].mean()
     expected_term = 0.1 * result.logs["train/adversarial_relief"] * plain_loss
@@ -271,7 +271,7 @@ def test_following_the_entropy_makes_target_predictions_surer(
 
 
 def _fourier(batch: Batch, band: float) -> Tensor:
-    """The transfer of FDA in plain numpy, with the spectrum's center shifted to the middle as its authors do."""
+    """Returns the result of FDA's transfer in numpy, with the spectrum centered as in the published code."""
     assert batch.target_images is not None
     source, style = (
         np.fft.fftshift(np.fft.fft2(x.double().numpy()), axes=(-2, -1))
@@ -325,7 +325,7 @@ def test_self_training_branches(
     opinion: Any,
     seeded: Any,
 ) -> None:
-    """Mixed and masked images; both with the teacher's labels, weighted by its sureness."""
+    """Mixed and masked images have the teacher's labels, weighted by the teacher's confidence."""
     assert batch.target_images is not None
     labels = torch.randint(0, NUM_CLASSES, (2, 8, 8), generator=torch.Generator().manual_seed(5))
     labels = labels.repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)
@@ -385,7 +385,7 @@ def _output(coarse: Tensor) -> TrainingOutput:
 
 
 def _things(batch: Batch, share: float) -> Batch:
-    """Of the first image the top left cell shows things on some share of its pixels; no other cell does."""
+    """Labels a fraction of the pixels in the top left cell of the first image as a thing class, and no other pixels."""
     labels = torch.full_like(batch.labels, 7)
     labels[0, : round(32 * share), :32] = 3
     return replace(batch, labels=labels)
@@ -427,7 +427,7 @@ def test_distances_are_averaged_over_cells(batch: Batch) -> None:
     coarse = expected + torch.randn(expected.shape, generator=torch.Generator().manual_seed(0))
     norms = (coarse - expected).norm(dim=1)
     mean = np.mean([float(norms[0, 0, 0]), *norms[1].flatten().tolist()])
-    # Rows after the source images are of other branches, and not looked at.
+    # Rows after the source images belong to other branches and are ignored.
     more = torch.cat([coarse, torch.full_like(coarse, 99.0)])
     assert float(distance(_output(more), given)) == pytest.approx(mean, rel=1e-4)
 

@@ -1,4 +1,4 @@
-"""The teacher's labels, and the disguises in which the student learns them."""
+"""Tests of the teacher's pseudo-labels, and of the augmentations of the student's images."""
 
 from __future__ import annotations
 
@@ -57,7 +57,10 @@ def test_mixed_images_labels_and_weights_belong_together(teacher: ICCLD, batch: 
 
 
 def _draws(teacher: ICCLD, num_draws: int) -> tuple[np.ndarray, list[Tensor], list[Tensor]]:
-    """Fixes the teacher's answer to each draw; gives the probabilities (image, draw, class, row, column)."""
+    """Replaces the teacher's prediction of each noise draw by fixed probabilities.
+
+    Returns the probabilities (image, draw, class, row, column), and lists of the features and noises of the calls.
+    """
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.full(NUM_CLASSES, 0.3), size=(2, num_draws, 64, 64)).astype(np.float32)
     probabilities = np.moveaxis(probabilities, -1, 2) * 0.98 + 0.02 / NUM_CLASSES
@@ -85,7 +88,7 @@ def test_the_teachers_draws_are_averaged(num_draws: int, teacher: ICCLD, batch: 
     assert taught.weights is not None
     expected = (mean.max(axis=1) >= threshold).mean() * batch.target_valid.numpy()
     np.testing.assert_allclose(taught.weights.numpy(), expected, atol=0.01)
-    # Each image has its draws in a row, and every draw its own noise.
+    # The draws of an image are consecutive, and each draw has different noise.
     ((coarse,), (noise,)) = features, noises
     for image in range(2):
         rows = coarse[image * num_draws : (image + 1) * num_draws]
@@ -95,7 +98,7 @@ def test_the_teachers_draws_are_averaged(num_draws: int, teacher: ICCLD, batch: 
     assert len(noise.flatten(1).unique(dim=0)) == 2 * num_draws
 
 
-# -- the disguises --------------------------------------------------------------------------------------
+# -- augmentations --------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("undisguised")
@@ -113,7 +116,7 @@ def test_cutmix_pastes_a_rectangle(batch: Batch) -> None:
 
 @pytest.mark.usefixtures("undisguised")
 def test_masked_images_keep_the_teachers_labels(batch: Batch) -> None:
-    """What is hidden has to be labeled too: from its context."""
+    """Hidden pixels keep their labels, because the student must label them from context."""
     assert batch.target_images is not None
     taught = _taught(batch)
     torch.manual_seed(3)

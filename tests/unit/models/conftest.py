@@ -13,7 +13,7 @@ from iccld.models.iccld import ICCLD
 
 @pytest.fixture(scope="session")
 def backbone_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Small ``transformers`` networks with random weights, as their save_pretrained writes them."""
+    """Folders of small ``transformers`` networks with random weights, written by ``save_pretrained``."""
     from transformers import (
         ConvNextV2Backbone,
         ConvNextV2Config,
@@ -58,14 +58,14 @@ def backbone_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
     }
     root = tmp_path_factory.mktemp("backbones")
     for name, network in networks.items():
-        with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+        with contextlib.redirect_stderr(io.StringIO()):  # hides the progress bar
             network.save_pretrained(root / name)
     return {name: root / name for name in networks}
 
 
 @pytest.fixture
 def backbone(request: pytest.FixtureRequest) -> str:
-    """Turns an indirect parameter into the name to ask for; the last three stand for ``auto:`` and a folder."""
+    """Converts an indirect parameter to a backbone name. Three architectures become ``auto:`` and a folder."""
     name: str = request.param
     if name in ("convnextv2", "swin", "dinov2"):
         folders: dict[str, Path] = request.getfixturevalue("backbone_folders")
@@ -75,7 +75,7 @@ def backbone(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def model() -> ICCLD:
-    """A small model in which no weight is zero; not to be changed."""
+    """A small model without zero weights. Tests must not change it, because tests share it."""
     torch.manual_seed(0)
     small = ICCLD(LabelSpace.from_names("five", ("road", "sky", "car", "tree house", "person")), width=32)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Choosing a backbone, and the weights that transformers' networks start from."""
+"""Tests of the choice of a backbone, and of the pretrained weights of ``transformers`` networks."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_weights_that_a_backbone_cannot_take(name: str) -> None:
 
 
 def test_mit_b0_has_the_published_size() -> None:
-    """3.4 million parameters without the classification head (Xie et al. 2021, table 7: 3.7 with it)."""
+    """3.4 million parameters without the classification head, 3.7 with the head (Xie et al. 2021, table 7)."""
     coder = build_image_coder("mit_b0")
     assert coder.channels == {4: 32, 8: 64, 16: 160, 32: 256}
     assert 3.2e6 < sum(p.numel() for p in coder.parameters()) < 3.7e6
@@ -104,7 +104,7 @@ def test_model_with_mit_of_another_shape_reloads(backbone_folders: Folders, tmp_
 
 
 def test_weights_of_another_architecture(backbone_folders: Folders) -> None:
-    """Else the network would keep its random weights, and nobody would notice."""
+    """Without an error, the network would silently keep its random weights."""
     message = _refusal("mit_b0", pretrained=str(backbone_folders["convnextv2"]))
     assert "is no supported backbone but of the type 'convnextv2'" in message
 
@@ -177,7 +177,7 @@ def test_auto_strides(backbone_folders: Folders, name: str, size: tuple[int, int
 
 
 def test_vit_patches_of_14_cover_16_pixels(backbone_folders: Folders) -> None:
-    """The network sees the image at 14/16 of its size, so that its cells lie on the stride-16 grid."""
+    """The image is resized to 14/16, so that the network's cells lie on the stride-16 grid of the original image."""
     coder = build_image_coder(f"auto:{backbone_folders['dinov2']}", pretrained=True).eval()
     assert isinstance(coder, AutoBackboneCoder)
     seen: list[tuple[int, ...]] = []

@@ -1,4 +1,4 @@
-"""The model as a whole: every backbone, the switches, the training pass."""
+"""Tests of the whole model: all backbones, the switches and the training pass."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from iccld.models.networks import TrainingOutput
 BACKBONES = ("compact", "efficientnet_lite0", "mit_b0", "convnextv2", "swin", "dinov2")
 every_backbone = pytest.mark.parametrize("backbone", BACKBONES, indirect=True)
 
-# Parameters of transformers' networks that take no part in a backbone's features.
+# Parameters of ``transformers`` networks that do not affect the features of a backbone.
 IDLE = {"swin.layernorm.weight", "swin.layernorm.bias", "embeddings.mask_token"}
 
 
 def _build(**settings: Any) -> ICCLD:
-    """A small model in which no weight is zero, so that layers that start as zeros hide nothing."""
+    """Builds a small model without zero weights, because layers with zero initialization would hide errors."""
     torch.manual_seed(0)
     model = ICCLD(CAMVID11, **{"width": 32, **settings})
     with torch.no_grad():
@@ -50,7 +50,7 @@ def _train_pass(model: ICCLD, num_labeled: int = 2, num: int = 2, **settings: An
 
 
 def _total(output: TrainingOutput) -> Tensor:
-    """A loss that depends on everything a pass gives."""
+    """Returns a loss that depends on all outputs of a training pass."""
     return (
         output.logits.square().mean()
         + output.reconstruction.square().mean()
@@ -86,7 +86,7 @@ def test_the_image_matters_at_every_stride(backbone: str) -> None:
 
 @every_backbone
 def test_every_weight_learns(backbone: str) -> None:
-    """Also what distributed training asks for: a weight without gradient stops it."""
+    """Distributed training fails if a weight has no gradient."""
     model = _build(backbone=backbone).train()
     _total(_train_pass(model)).backward()
     for name, parameter in model.named_parameters():
@@ -106,7 +106,7 @@ def test_every_weight_learns_with_light_steps() -> None:
 
 
 def test_light_steps_run_the_unet_once_an_image() -> None:
-    """However many steps and draws are taken with it."""
+    """The U-Net runs once, for any number of steps and draws."""
     model = _build(light_steps=True)
     seen = {"neck.middle": 0, "label_decoder.blocks.0": 0, "denoiser.middle": 0}
 
@@ -139,7 +139,7 @@ def test_light_steps_are_saved_and_loaded(tmp_path: Path) -> None:
 
 
 def test_a_light_step_costs_little_beside_the_image() -> None:
-    """In multiply-adds; the usual denoiser costs more than half of the image side."""
+    """A second light step adds less than 12 % FLOPs to a pass with one step, a second usual step more than 30 %."""
     from torch.utils.flop_counter import FlopCounterMode
 
     shares = {}
@@ -240,7 +240,7 @@ def test_a_reencoded_latent_is_that_of_the_labels_answered() -> None:
 
 
 def test_padding_is_reencoded_as_no_class() -> None:
-    """As the label encoder sees it in training."""
+    """In training, padding is labeled as no class too."""
     model = _build()
     with torch.no_grad():
         state = model.encode(_images()[..., :50, :70])
@@ -323,7 +323,7 @@ def test_training_pass_shapes() -> None:
 
 @pytest.mark.parametrize("known", [None, 1])
 def test_training_pass_is_the_equations(known: int | None) -> None:
-    """Once more with the parts called one by one."""
+    """Computes the training pass again, with separate calls of the parts."""
     model = _build()
     times, aligned = torch.tensor([0.4, 0.7, 0.6]), torch.tensor([False, True, False])
     images, labels = _images(3), _labels(2)
@@ -334,7 +334,7 @@ def test_training_pass_is_the_equations(known: int | None) -> None:
         state = model.encode(images)
         clean = model.encode_labels(labels)
         noise = torch.randn(3, 16, 8, 12)
-        some = state.take(slice(1, 3))  # the aligned one, and the one without a label
+        some = state.take(slice(1, 3))  # the self-aligned sample, and the sample without a label
         own = model.denoiser(noise[1:], torch.ones(2), some.context)[0]
         start = torch.cat([clean[:1], model.reencode(own, some)[0]])
         noisy = add_noise(start, noise, times)
@@ -379,7 +379,7 @@ def test_a_deterministic_head_trains_without_the_label_coder(decode_all: bool) -
     model = _build(diffusion=False).train()
     with torch.no_grad():
         full = _train_pass(model, num=3, decode_all=decode_all)
-    model.label_encoder = nn.Identity()  # which would give no latent
+    model.label_encoder = nn.Identity()  # must not be called: it gives no latent
     output = _train_pass(model, num=3, decode_all=decode_all, label_coder=False)
     assert (output.clean, output.reconstruction) == (None, None)
     assert len(output.logits) == (3 if decode_all else 2)
@@ -403,7 +403,7 @@ def test_diffusion_needs_the_label_coder() -> None:
 
 
 def test_segmentation_does_not_teach_the_label_encoder() -> None:
-    """Only the reconstruction does: else denoiser and encoder could agree on an empty latent."""
+    """Only the reconstruction trains the label encoder. Otherwise the latent could collapse to a constant."""
     model = _build().train()
     output = _train_pass(model)
     (output.logits.square().mean() + output.denoised.square().mean()).backward(retain_graph=True)

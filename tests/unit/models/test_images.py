@@ -1,4 +1,4 @@
-"""What users hand over as images: Pillow images are seen as their files are, whoever is asked."""
+"""Tests of images as input: a Pillow image is predicted like the file of the image, in all interfaces."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_denoiser_knows_the_time(links: bool, light: bool) -> None:
     early, late = (denoiser(noisy, torch.full((2,), t), context)[0] for t in (0.2, 0.9))
     assert early.shape == noisy.shape
     assert not torch.allclose(early, late, atol=1e-3)
-    # Each image by itself: neither the other image of the batch nor its time has a part in it.
+    # The result for an image does not depend on the other image of the batch or on the other time.
     alone = denoiser(noisy[:1], torch.tensor([0.2]), [c[:1] for c in context])[0]
     torch.testing.assert_close(denoiser(noisy, torch.tensor([0.2, 0.9]), context)[0][:1], alone)
 
@@ -136,7 +136,7 @@ def test_discriminator_of_class_maps_sees_patches_and_no_time() -> None:
     assert maps.grad is not None
     assert not bool(maps.grad[1].any()), "images are judged one by one"
     rows, columns = (maps.grad[0].abs().sum(dim=0) > 0).nonzero().T
-    # Five 4×4 kernels at stride 2.
+    # Receptive field of five 4×4 kernels at stride 2.
     assert int(rows.max() - rows.min()) + 1 == int(columns.max() - columns.min()) + 1 == 94
 
 

@@ -51,7 +51,7 @@ def test_shapes_types_and_ranges(model: ICCLD, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", [(8, 8), (33, 31), (100, 20)])
 def test_narrow_images_in_bf16(model: ICCLD, size: tuple[int, int]) -> None:
-    """On AMX processors a stride-2 convolution that ends in one column reads memory that is not its own."""
+    """On AMX processors, a stride-2 convolution with an output of one column reads memory out of bounds."""
     images = np.stack([_image(*size)] * 2)
     for _ in range(3):
         rubbish = [
@@ -65,13 +65,12 @@ def test_narrow_images_in_bf16(model: ICCLD, size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("size", [(70, 101), (65, 64), (95, 35)])
 def test_odd_sizes_are_cut_out_of_the_padded_image(model: ICCLD, size: tuple[int, int]) -> None:
     image = _image(*size)
-    padding = [(0, -side % 32) for side in size]  # sides of at least 64 in all
+    padding = [(0, -side % 32) for side in size]  # to multiples of 32, here at least 64
     padded = np.pad(image, [*padding, (0, 0)], mode="edge")
     whole = model.predict(padded, precision="fp32")
     part = model.predict(image, precision="fp32")
-    height, width = (
-        side - 1 for side in size
-    )  # the outermost pixels have no cell beyond to interpolate with
+    # Without padding, the last row and column have no next cell to interpolate with.
+    height, width = (side - 1 for side in size)
     for field in FIELDS[1:]:
         ours, expected = getattr(part, field), getattr(whole, field)
         np.testing.assert_allclose(ours[..., :height, :width], expected[..., :height, :width], atol=1e-5)
@@ -143,7 +142,7 @@ def test_training_mode_comes_back_after_an_error(model: ICCLD, monkeypatch: pyte
 
 
 def test_other_devices_random_state_is_left_alone(model: ICCLD, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch.manual_seed would seed every GPU, and fork_rng(devices=[]) would not restore them."""
+    """``torch.manual_seed`` would seed all GPUs, and ``fork_rng(devices=[])`` would not restore their states."""
 
     def refuse(seed: int) -> None:
         raise AssertionError("seeds the GPUs")
@@ -225,7 +224,7 @@ def test_draws_of_several_images_are_told_apart(model: ICCLD) -> None:
     batch = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).float() / 255
     with torch.no_grad():
         torch.manual_seed(5)
-        noise = model.draw_noise(model.encode(batch), 6)  # three of the first image, then three of the second
+        noise = model.draw_noise(model.encode(batch), 6)  # three draws per image, image by image
         for index in range(2):
             state = model.encode(batch[index : index + 1])
             each = [model.segment(state, n[None], 1) for n in noise[3 * index : 3 * index + 3]]
@@ -304,7 +303,7 @@ def test_where_one_window_lies_its_answer_stands(model: ICCLD) -> None:
     np.testing.assert_allclose(windowed.probabilities[..., :48], left.probabilities[..., :48], atol=1e-5)
 
 
-# -- models that know the height they were trained at ----------------------------------------------
+# -- models with a stored training height ----------------------------------------------------------
 
 
 def test_images_are_scaled_to_the_height_trained_at(model: ICCLD) -> None:

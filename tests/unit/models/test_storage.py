@@ -26,7 +26,7 @@ def saved(model: ICCLD, tmp_path: Path) -> Path:
 
 
 def _refusal(source: str | Path) -> str:
-    """The one line with which loading is refused."""
+    """Returns the error message of loading."""
     with pytest.raises(InputError) as caught:
         ICCLD.from_pretrained(source)
     message = str(caught.value)

@@ -1,4 +1,4 @@
-"""Models and backbones of strangers: nothing is run, nothing is fetched, nothing is built beyond the weights."""
+"""Tests of untrusted models and backbones: no code is run, no file is downloaded, no oversized network is built."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CODE = {
 
 @pytest.fixture(autouse=True)
 def connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
-    """The hub may be asked, and no address can be: every attempt is listed, and none is expected."""
+    """Removes offline mode and blocks the network. Records connection attempts and prompts, and expects none."""
     asked: list[object] = []
 
     def refuse(*words: object, **more: object) -> None:
@@ -58,7 +58,7 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
 
 @pytest.fixture(scope="module")
 def stored(backbone_folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with a backbone of transformers."""
+    """The folder of a model with a backbone of ``transformers``."""
     folder = tmp_path_factory.mktemp("stored")
     ICCLD(CAMVID11, backbone=f"auto:{backbone_folders['convnextv2']}", width=16).save_pretrained(folder)
     return folder
@@ -66,13 +66,13 @@ def stored(backbone_folders: Folders, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def strange(stored: Path, tmp_path: Path) -> Path:
-    """A copy of it to be changed."""
+    """A copy of the model's folder, which tests may change."""
     return Path(shutil.copytree(stored, tmp_path / "strange"))
 
 
 @pytest.fixture
 def evil(backbone_folders: Folders, tmp_path: Path) -> Path:
-    """A folder whose code leaves a mark when it is run."""
+    """The folder of a backbone with Python code that writes a file when the code is run."""
     folder = Path(shutil.copytree(backbone_folders["convnextv2"], tmp_path / "evil"))
     (folder / "modeling_evil.py").write_text(
         f"open({str(tmp_path / 'ran')!r}, 'w').write('x')\nclass Evil: ...\n"
@@ -169,7 +169,7 @@ def test_pickles_and_adapters_of_a_folder_are_not_read(evil: Path, tmp_path: Pat
 
 
 def test_weights_of_another_architecture(backbone_folders: Folders, tmp_path: Path) -> None:
-    """Else the network would keep its random weights, and nobody would notice."""
+    """Without an error, the network would silently keep its random weights."""
     shutil.copy(backbone_folders["segformer"] / "config.json", tmp_path)
     shutil.copy(backbone_folders["convnextv2"] / "model.safetensors", tmp_path)
     with pytest.raises(InputError, match="another architecture"):

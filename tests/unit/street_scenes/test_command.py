@@ -1,4 +1,4 @@
-"""``street-scenes``: the package alone, and its command against ``iccld data scenes``."""
+"""Tests of the package ``street_scenes`` without ``iccld``, and of its command against ``iccld data scenes``."""
 
 from __future__ import annotations
 

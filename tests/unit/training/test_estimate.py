@@ -26,7 +26,7 @@ def test_nothing_is_changed_and_demands_grow_with_the_batch() -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_activations_are_those_that_autograd_keeps(batch_size: int) -> None:
-    """Against a count of the tensors that a real pass of that size saves."""
+    """Compares the estimate with the tensors that autograd saves in a real pass of this size."""
     torch.manual_seed(0)
     model = ICCLD(CAMVID11, width=32)
     kept: dict[int, int] = {}

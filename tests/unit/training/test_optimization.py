@@ -84,7 +84,7 @@ def test_discriminators_optimizer() -> None:
 
 @pytest.mark.parametrize("decay", [0.0, 0.6, 0.99])
 def test_the_teacher_is_the_mean_at_first_and_then_a_moving_average(decay: float) -> None:
-    """DACS after update i, from 0: α = min(1 − 1/(i + 1), decay), teacher ← α · teacher + (1 − α) · student."""
+    """As in DACS, after update i ≥ 0: α = min(1 − 1/(i + 1), decay), teacher ← α · teacher + (1 − α) · student."""
     student = torch.nn.Linear(3, 2)
     teacher = AveragedModel(student, multi_avg_fn=teacher_average(decay))
     expected = student.weight.detach().double()

@@ -7,7 +7,7 @@ from iccld.training.display import Costs, Outlook
 
 def test_time_left_is_the_pace_of_the_last_steps() -> None:
     outlook = Outlook(Costs(), 0, 100)
-    outlook.advance(30.0)  # prepares everything
+    outlook.advance(30.0)  # the first step includes preparation
     assert outlook.seconds_left() == pytest.approx(99 * 30)
     for _ in range(2, 6):
         outlook.advance(2.0)

@@ -21,7 +21,7 @@ def _one_thread():
 
 @pytest.fixture
 def choices(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """What trials will find, one after another."""
+    """Replaces trials of thread numbers. Returns a list to fill with the results of the next trials."""
     numbers: list[int] = []
 
     def choose(work: object, most: int, *, helpers: int) -> Choice:

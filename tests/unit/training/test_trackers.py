@@ -1,4 +1,4 @@
-"""Trackers get the figures of metrics.csv, each once, however often a run is stopped."""
+"""Tests that trackers receive each row of metrics.csv once, even if a run is stopped and resumed several times."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_other_ranks_write_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("resume", [0, 10, 15, 20, 30])
 def test_resumed_event_files_have_each_figure_once(resume: int, tmp_path: Path, read_events: Read) -> None:
-    """Stopped after step 30, its last checkpoint being that of the step ``resume``."""
+    """The run is stopped after step 30. The last checkpoint is that of step ``resume``."""
     _run(tmp_path, (10, 20, 30), "tensorboard", last=30)
     with RunLog(_config("tensorboard"), tmp_path, resume_step=resume) as log:
         for step in (10, 20, 30, 40):
@@ -99,7 +99,7 @@ def test_a_tracker_that_joins_later_gets_the_earlier_steps(tmp_path: Path, read_
 
 
 class _Service:
-    """Stands for the clients of W&B and MLflow: keeps what it is given, by the run's id."""
+    """A substitute for the clients of W&B and MLflow, which stores logged metrics by run id."""
 
     def __init__(self) -> None:
         self.runs: dict[str, Figures] = {}
@@ -154,7 +154,7 @@ class _Service:
 
 @pytest.fixture(params=["wandb", "mlflow"])
 def service(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[str, _Service]:
-    """A service's name and what stands for its package."""
+    """The name of a service, and the substitute for the service's client."""
     fake = _Service()
     monkeypatch.setitem(sys.modules, request.param, fake)  # type: ignore[misc]
     return request.param, fake

@@ -28,7 +28,7 @@ def test_seeds_differ_by_every_part_and_by_nothing_else() -> None:
         assert torch.initial_seed() == seed
 
 
-# -- who pulls how hard -----------------------------------------------------------------------------
+# -- gradient shares --------------------------------------------------------------------------------
 
 
 def _shares(terms: dict[str, Tensor], denoised: Tensor | None) -> dict[str, float]:
@@ -50,12 +50,12 @@ def test_gradient_shares_are_those_of_the_norms() -> None:
         }
     )
     assert weight.grad is None, "they must not add to the gradients of the step"
-    sum(terms.values()).backward()  # the graph is still there
+    sum(terms.values()).backward()  # the graph must not be freed
     assert torch.equal(weight.grad, torch.full_like(weight, 2 * (3 - 1)))
 
 
 def test_terms_that_do_not_pass_the_latents_have_no_share() -> None:
-    """The reconstruction, and distances between image features."""
+    """Examples are the reconstruction loss and distances between image features."""
     weight = torch.ones(1, 2, 4, 4, requires_grad=True)
     denoised = 2 * weight
     shares = _shares({"seg": denoised.square().sum(), "aside": weight.sum()}, denoised)
@@ -71,7 +71,7 @@ def test_methods_that_do_not_tell_their_latents_have_no_shares() -> None:
 
 
 class _Told:
-    """A method whose losses are the number that a micro-batch has in its labels."""
+    """A method whose loss is the value of the first label of a micro-batch."""
 
     adversary = None
     labeled_domain = "source"
