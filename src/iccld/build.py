@@ -19,7 +19,7 @@ from iccld.adaptation.dacs import DACS
 from iccld.adaptation.daformer import MIC, DAFormer, FeatureDistance
 from iccld.adaptation.fda import FDA, MinEnt
 from iccld.adaptation.iccld import Adaptation
-from iccld.adaptation.losses import Adversary, SupervisedLoss
+from iccld.adaptation.losses import Adversary, SupervisedLoss, TimeSampling
 from iccld.adaptation.method import Method, SourceOnly
 from iccld.adaptation.self_training import Code, PseudoLabels, SelfTraining
 from iccld.compute import choose_device, uses_bf16
@@ -32,7 +32,7 @@ from iccld.data.transforms import TrainTransform
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19, LabelSpace
 from iccld.machine import end_with_parent, keep_freed_memory, release_freed_memory
-from iccld.models.iccld import ICCLD, TimeSampling
+from iccld.models.iccld import ICCLD
 from iccld.models.image_coder import build_image_coder
 from iccld.models.light import light_width
 from iccld.models.networks import LatentDiscriminator, OutputDiscriminator

@@ -16,14 +16,13 @@ from iccld.adaptation.dacs import DACS
 from iccld.adaptation.daformer import MIC, DAFormer
 from iccld.adaptation.fda import FDA, MinEnt
 from iccld.adaptation.iccld import Adaptation
-from iccld.adaptation.losses import Adversary, SupervisedLoss
+from iccld.adaptation.losses import Adversary, SupervisedLoss, TimeSampling
 from iccld.adaptation.method import Method as MethodProtocol
 from iccld.adaptation.method import SourceOnly
 from iccld.adaptation.self_training import PseudoLabels, SelfTraining
 from iccld.config import AdaptationConfig, DataConfig, Method, TrainConfig, with_settings
 from iccld.errors import InputError
 from iccld.labels import CAMVID11, CITYSCAPES19, SYNTHIA16, LabelSpace, get_label_space, protocol_of
-from iccld.models.iccld import TimeSampling
 from iccld.presets import PRESETS, with_method
 from iccld.training import rehearsal
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from iccld.adaptation.losses import TimeSampling
 from iccld.labels import CAMVID11
-from iccld.models.iccld import ICCLD, TimeSampling, add_noise, signal_and_noise
+from iccld.models.iccld import ICCLD, add_noise, signal_and_noise
 from iccld.models.networks import ImageFeatures
 
 Denoise = Callable[[Tensor, Tensor], Tensor]

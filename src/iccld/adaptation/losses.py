@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from iccld.labels import IGNORE
@@ -102,6 +102,30 @@ def denoising_loss(
     padding = (0, errors.shape[-1] * stride - width, 0, errors.shape[-2] * stride - height)
     of_cells = F.avg_pool2d(F.pad(weights.float(), padding)[:, None], stride)[:, 0]
     return (errors * of_cells).sum() * stride**2 / weights.numel()
+
+
+@dataclass(frozen=True)
+class TimeSampling:
+    """Random distribution of diffusion times in training, with extra weight on t = 1.
+
+    Prediction with one step uses t = 1 only, so a large fraction of the samples is trained at this time.
+
+    Attributes:
+        share_at_one: Fraction of the samples at t = 1. The times of the remaining samples are uniform in [0, 1).
+        self_aligned: Fraction of the labeled samples whose noisy state starts from the model's own prediction (equation
+            5).
+    """
+
+    share_at_one: float = 0.6
+    self_aligned: float = 0.7
+
+    def __call__(self, num: int) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+        """Draws ``num`` times and a mask of the self-aligned samples, both on the CPU.
+
+        They are on the CPU because control flow in the forward pass depends on them.
+        """
+        times, at_one = torch.rand(num), torch.rand(num) < self.share_at_one
+        return torch.where(at_one, torch.ones_like(times), times), torch.rand(num) < self.self_aligned
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from iccld.adaptation.losses import Adversary, StepResult, SupervisedLoss, maps_to_size
-from iccld.models.iccld import ICCLD, TimeSampling
+from iccld.adaptation.losses import Adversary, StepResult, SupervisedLoss, TimeSampling, maps_to_size
+from iccld.models.iccld import ICCLD
 from iccld.models.networks import TrainingOutput
 
 Student = Callable[..., TrainingOutput]

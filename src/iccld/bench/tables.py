@@ -5,8 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
+from iccld.bench.curves import Paces, Point, learning_curve
 from iccld.bench.plan import Plan, Task, Variant
 from iccld.bench.results import Result, find_result
 from iccld.escaping import in_markdown
@@ -20,17 +21,6 @@ _CHOICES: Mapping[str, Callable[[dict[str, float]], float]] = {
     "most agreement": lambda c: c["agreement"],
     "best by target labels (forbidden)": lambda c: c["miou"],
 }
-
-
-class Pace(NamedTuple):
-    """Duration of a step in seconds, before self-training starts (``warmup``) and after (``adapting``)."""
-
-    warmup: float
-    adapting: float
-
-
-Paces = Mapping[str, Mapping[str, Pace]]
-"""Paces by task and variant, measured side by side."""
 
 
 @dataclass(frozen=True)
@@ -257,44 +247,6 @@ class Column:
             statistics.fmean(results[s].miou for s in shared) for results in (low, high, own)
         )
         return (own_mean - low_mean) / (high_mean - low_mean) if high_mean != low_mean else None
-
-
-class Point(NamedTuple):
-    """Point of a learning curve: training time in seconds without evaluations and mIoU in percent, means over seeds."""
-
-    seconds: float
-    miou: float
-
-
-def learning_curve(results: Sequence[Result], pace: Pace | None = None) -> list[Point]:
-    """Returns mIoU over training time, or an empty list if the results contain no times of evaluations.
-
-    Args:
-        results: Results of one variant, one per seed.
-        pace: Step durations that determine the time. ``None`` uses the times of the runs.
-    """
-    curves = [
-        {
-            int(point["step"]): point | _time(result, point["step"], pace)
-            for point in result.facts["checkpoints"]
-        }
-        for result in results
-    ]
-    if not curves or not all("seconds" in point for curve in curves for point in curve.values()):
-        return []
-    shared = sorted(set.intersection(*map(set, curves)))
-    return [
-        Point(*(statistics.fmean(curve[step][key] for curve in curves) for key in ("seconds", "miou")))
-        for step in shared
-    ]
-
-
-def _time(result: Result, step: int, pace: Pace | None) -> dict[str, float]:
-    if pace is None:
-        return {}
-    config = result.identity
-    early = min(step, round(config.adaptation.start * config.steps))
-    return {"seconds": early * pace.warmup + (step - early) * pace.adapting}
 
 
 def ranks(values: Mapping[str, float]) -> dict[str, float]:

@@ -1,14 +1,12 @@
 """The ICCLD model: image coder, label coder and latent diffusion between them (docs/method.md, equations 1 to 7).
 
-Noise follows the cosine schedule without offset (Nichol & Dhariwal 2021) in continuous time: alpha = cos(pi t / 2),
-sigma = sin(pi t / 2), t in [0, 1]. At t = 1, alpha is zero, which means a zero terminal signal-to-noise ratio (Lin et
-al. 2024). Sampling can therefore start from pure noise, and a single step already gives a prediction.
+Noise follows the cosine schedule (Nichol & Dhariwal 2021) in continuous time: alpha = cos(pi t / 2), sigma = sin(pi t /
+2), t in [0, 1]. At t = 1, alpha is zero (Lin et al. 2024), so sampling starts from pure noise, and one step suffices.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -43,44 +41,18 @@ def add_noise(
     return alpha * clean + sigma * noise
 
 
-@dataclass(frozen=True)
-class TimeSampling:
-    """Random distribution of diffusion times in training, with extra weight on t = 1.
-
-    Prediction with one step uses t = 1 only, so a large fraction of the samples is trained at this time.
-
-    Attributes:
-        share_at_one: Fraction of the samples at t = 1. The times of the remaining samples are uniform in [0, 1).
-        self_aligned: Fraction of the labeled samples whose noisy state starts from the model's own prediction (equation
-            5).
-    """
-
-    share_at_one: float = 0.6
-    self_aligned: float = 0.7
-
-    def __call__(self, num: int) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-        """Draws ``num`` times and a mask of the self-aligned samples, both on the CPU.
-
-        They are on the CPU because control flow in the forward pass depends on them.
-        """
-        times, at_one = torch.rand(num), torch.rand(num) < self.share_at_one
-        return torch.where(at_one, torch.ones_like(times), times), torch.rand(num) < self.self_aligned
-
-
 class ICCLD(Predictor, Pretrained):
     """Segmentation model that diffuses label latents between an image coder and a label coder.
 
     Args:
         label_space: Classes and colors of the model outputs.
         backbone: Name from ``iccld.models.image_coder.BACKBONE_NAMES``, or ``auto:<hub id or folder>``.
-        pretrained: ``True`` loads the published weights of the backbone. A string is the hub id or folder of other
-            weights (MiT only).
+        pretrained: ``True`` loads the backbone's published weights. A string is the hub id or folder of MiT weights.
         latent_channels: Number d of channels of the label latent.
         width: Number of channels of denoiser and decoder at stride 8.
         context_links: Whether image features at strides 8, 16 and 32 enter the denoiser.
         detail_links: Whether image features at strides 2 and 4 enter the label decoder.
-        diffusion: Whether noise and sampling steps are used. ``False`` makes the head deterministic (no noise, one
-            step, t = 1) for ablations.
+        diffusion: ``False`` makes the head deterministic (no noise, one step, t = 1) for ablations.
         reencoding: Whether predicted latents are decoded and encoded again before the next sampling step (equation 6b).
         light_steps: Whether most of the work of denoiser and decoder is done once per image, so that steps are cheap.
         input_height: Height in pixels to which images are scaled for prediction. 0 keeps the size of the images.
@@ -150,10 +122,7 @@ class ICCLD(Predictor, Pretrained):
         return latent
 
     def draw_noise(self, features: ImageFeatures, num: int) -> Float[Tensor, "b d h w"]:
-        """Draws standard normal noise on the latent grid with the CPU generator.
-
-        The CPU generator gives the same noise for a seed on every device.
-        """
+        """Draws standard normal noise on the latent grid. The CPU generator makes it equal on every device."""
         height, width = (side // LATENT_STRIDE for side in features.size)
         noise = torch.randn(num, self.spec.latent_channels, height, width)
         return to_device(noise, features.coarse.device)
@@ -166,10 +135,7 @@ class ICCLD(Predictor, Pretrained):
         return clean
 
     def decode(self, latent: Float[Tensor, "b d h w"], features: ImageFeatures) -> Float[Tensor, "b k h2 w2"]:
-        """Decodes latents to logits at the decoder's stride (equation 7).
-
-        The logits are cropped to the image size divided by the stride, rounded up.
-        """
+        """Decodes latents to logits of the image at the decoder's stride (equation 7)."""
         logits = self.label_decoder(latent, features.details, features.size)
         height, width = self._decoded_size(features)
         return logits[..., :height, :width].float()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -18,10 +17,8 @@ from iccld.errors import InputError
 from iccld.models.images import Images, to_batch
 from iccld.models.layers import upsample_to
 from iccld.models.settings import PredictSettings, check_memory
+from iccld.models.windows import Maps, predict_windows
 from iccld.resizing import base_size, resize_images
-
-Maps = tuple[Float[Tensor, "b k _ _"], Float[Tensor, "b m _ _"]]
-"""Class probabilities and further maps of the same size with a confidence measure, such as the mutual information."""
 
 _MAX_SCALED_PIXELS = 64_000_000
 """Largest number of pixels of an image after upscaling to the model's height. Images that are larger before scaling are
@@ -236,47 +233,6 @@ def average_draws(model: Any, state: Any, noise: Float[Tensor, "n d h2 w2"], ste
     if draws == 1:
         return probabilities, torch.zeros_like(probabilities[:, :1])
     return probabilities, (entropy(probabilities) - entropies / draws).clamp_min(0)[:, None]
-
-
-def predict_windows(
-    predict: Callable[[Tensor], Maps],
-    batch: Float[Tensor, "b 3 h w"],
-    window: tuple[int, int],
-    overlap: float,
-) -> Maps:
-    """Averages the maps of overlapping windows at full resolution.
-
-    ``predict`` returns the maps of a window at the size of the window.
-    """
-    height, width = batch.shape[-2:]
-    total, num_classes = None, 0
-    counts = torch.zeros(height, width, device=batch.device)
-    for top, left in window_positions((height, width), window, overlap):
-        rows, columns = slice(top, top + window[0]), slice(left, left + window[1])
-        probabilities, others = predict(batch[..., rows, columns])
-        maps = torch.cat([probabilities, others], dim=1)
-        if total is None:
-            num_classes = probabilities.shape[1]
-            total = maps.new_zeros(*maps.shape[:2], height, width)
-        total[..., rows, columns] += maps
-        counts[rows, columns] += 1
-    assert total is not None
-    total /= counts
-    return total[:, :num_classes], total[:, num_classes:]
-
-
-def window_positions(size: tuple[int, int], window: tuple[int, int], overlap: float) -> list[tuple[int, int]]:
-    """Returns the top-left corners of evenly spaced windows (height, width) that cover an image up to its borders.
-
-    Neighboring windows share at least the fraction ``overlap`` of a window. A window larger than the image covers it
-    completely.
-    """
-    axes = []
-    for side, extent in zip(size, window, strict=True):
-        last = max(0, side - extent)
-        count = -(-last // max(1, int(extent * (1 - overlap)))) + 1
-        axes.append([round(i * last / (count - 1)) if count > 1 else 0 for i in range(count)])
-    return [(top, left) for top in axes[0] for left in axes[1]]
 
 
 def to_pixels(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, int] | None = None) -> Maps:

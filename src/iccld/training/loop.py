@@ -23,6 +23,7 @@ from iccld.models.iccld import ICCLD
 from iccld.training.checkpoint import PATTERN, Checkpoint, Part, load_newest, pack, save_checkpoint, unpack
 from iccld.training.display import Outlook, TrainingDisplay
 from iccld.training.interruption import Interruption
+from iccld.training.ranks import agree
 from iccld.training.rehearsal import Rehearsal, rehearse
 from iccld.training.tracking import RunLog
 from iccld.training.update import Item, Update, rate_factor
@@ -155,7 +156,7 @@ class Trainer:
                     items, failure = self._fetch(batches)
                     code = _FAILED if failure else self.interruption.signal
                     late = time.monotonic() - self._saved_at >= 60 * config.checkpoint_minutes
-                    code, overdue = self._agree(code, late)
+                    code, overdue = agree(self.fabric, code, late)
                     if code:
                         return self._stop(code, failure)
                     if overdue:
@@ -192,15 +193,6 @@ class Trainer:
         except (InputError, RunFailedError) as error:
             return [], error
 
-    def _agree(self, *codes: int) -> list[int]:
-        """Returns the element-wise maximum of the codes over all ranks."""
-        if self.fabric.world_size == 1:
-            return list(codes)
-        greatest: Any = self.fabric.all_reduce(
-            torch.tensor(codes, dtype=torch.int64, device=self.fabric.device), reduce_op="max"
-        )
-        return [int(code) for code in greatest.tolist()]
-
     def _stop(self, code: int, failure: Exception | None) -> Outcome:
         """Saves a checkpoint on all ranks at once, and ends the run by returning the outcome or raising the failure."""
         self.save()
@@ -234,7 +226,7 @@ class Trainer:
             TrainingDivergedError: A loss or gradient is not finite on some rank.
         """
         failure = self.update.first_failure()
-        if not any(self._agree(failure is not None)):
+        if not any(agree(self.fabric, failure is not None)):
             return
         newest = max((self.out / "checkpoints").glob(PATTERN), default=None)
         kept = f"the last good checkpoint is {newest}" if newest else "no checkpoint was written yet"
@@ -301,11 +293,7 @@ class Trainer:
 
     def _save_model(self) -> None:
         if self.fabric.is_global_zero:
-            facts = {
-                "preset": self.preset,
-                "step": self.step,
-                "weights": "ema_teacher",
-                **to_dict(self.config),
-            }
-            self.update.teacher_model.save_pretrained(self.out, extra={"training": facts})
+            facts = {"preset": self.preset, "step": self.step, "weights": "ema_teacher"}
+            training = facts | to_dict(self.config)
+            self.update.teacher_model.save_pretrained(self.out, extra={"training": training})
         self.fabric.barrier()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from lightning.fabric import Fabric
@@ -81,3 +82,12 @@ def explaining_lost_ranks() -> Iterator[None]:
             "another rank has ended, so this one stops; its last lines say why; the same command goes on from the "
             "last checkpoint"
         ) from error
+
+
+def agree(fabric: Fabric, *codes: int) -> list[int]:
+    """Returns the element-wise maximum of the codes over all ranks."""
+    if fabric.world_size == 1:
+        return list(codes)
+    own = torch.tensor(codes, dtype=torch.int64, device=fabric.device)
+    greatest: Any = fabric.all_reduce(own, reduce_op="max")
+    return [int(code) for code in greatest.tolist()]

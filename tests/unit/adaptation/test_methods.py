@@ -13,6 +13,7 @@ from iccld.adaptation.iccld import Adaptation, sliced_wasserstein
 from iccld.adaptation.losses import (
     Adversary,
     SupervisedLoss,
+    TimeSampling,
     denoising_loss,
     domain_loss,
     segmentation_loss,
@@ -20,7 +21,7 @@ from iccld.adaptation.losses import (
 from iccld.adaptation.method import Batch, Method, SourceOnly
 from iccld.adaptation.mixing import transfer_class_color
 from iccld.adaptation.self_training import PseudoLabels, SelfTraining
-from iccld.models.iccld import ICCLD, TimeSampling
+from iccld.models.iccld import ICCLD
 from iccld.models.networks import LatentDiscriminator
 
 AT_ONCE = SelfTraining(start_step=0, teacher_steps=2)

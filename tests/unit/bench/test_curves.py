@@ -10,9 +10,10 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iccld.bench.curves import Pace, learning_curve
 from iccld.bench.plan import Run, read_plan
 from iccld.bench.results import read_results
-from iccld.bench.tables import Pace, learning_curve, plan_tables, ranks
+from iccld.bench.tables import plan_tables, ranks
 
 
 @given(st.lists(st.integers(0, 9).map(float), min_size=3, max_size=9))

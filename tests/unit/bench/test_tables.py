@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from iccld.bench.curves import Pace
 from iccld.bench.plan import Plan, Run, read_plan
 from iccld.bench.results import read_results
-from iccld.bench.tables import Column, Pace, overview, plan_tables
+from iccld.bench.tables import Column, overview, plan_tables
 
 Save = Callable[..., Path]
 Cells = list[list[str]]
