@@ -101,7 +101,7 @@ def _paint_house(
     if not canvas.seen(camera.project(np.array(hull))):
         return
     x, deep = sign * wall, sign * (wall + 9.0)
-    lit = _lit(stage, sign, wall)
+    lit = _lit(stage)
     normal = np.array([-sign, 0.0, 0.0], np.float32)
     front_light = stage.light.on(normal, lit)
     end_light = stage.light.on(np.array([0.0, 0.0, -1.0]), lit)
@@ -167,7 +167,7 @@ def _corners(sign: int, x: float, near: float, far: float, height: float) -> np.
     return np.array([[x, height, first], [x, height, last], [x, 0.0, last], [x, 0.0, first]])
 
 
-def _lit(stage: Stage, sign: int, wall: float) -> float:
+def _lit(stage: Stage) -> float:
     return 1.0 if stage.rng.random() < 0.85 else float(stage.rng.uniform(0.0, 0.6))
 
 

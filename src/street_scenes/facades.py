@@ -219,7 +219,7 @@ def _shop(rng: np.random.Generator, style: Style, part: np.ndarray, scale: float
         )
         shop[:board] = color
         if board * 0.5 > 2:
-            _lettering(rng, shop[:board], scale)
+            _lettering(rng, shop[:board])
         pane = shop[board + 1 : rows - sill]
         if pane.shape[0] > 2 and wide > 4:
             dark = paint.hsv(rng.uniform(20, 240), rng.uniform(0, 0.3), rng.uniform(0.06, 0.35))
@@ -240,7 +240,7 @@ def _shop(rng: np.random.Generator, style: Style, part: np.ndarray, scale: float
         at += wide + max(0, round(0.15 * scale))
 
 
-def _lettering(rng: np.random.Generator, board: np.ndarray, scale: float) -> None:
+def _lettering(rng: np.random.Generator, board: np.ndarray) -> None:
     rows, columns = board.shape[:2]
     tone = paint.hsv(50, 0.1, 0.92) if float(board.mean()) < 0.35 else paint.hsv(220, 0.4, 0.15)
     high = rows * rng.uniform(0.35, 0.6)

@@ -148,7 +148,7 @@ def _blocks(rng: np.random.Generator, kind: str) -> list[Block]:
     return blocks
 
 
-def _side(rng: np.random.Generator, look: Look, kind: str, sign: int, edge: float) -> Side:
+def _side(rng: np.random.Generator, kind: str, sign: int, edge: float) -> Side:
     town = kind == "town"
     walk = rng.uniform(1.5, 5.0) if town else rng.uniform(1.2, 2.8)
     verge = 0.0 if town or chance(rng, 0.45) else rng.uniform(0.8, 5.0)
@@ -187,7 +187,7 @@ def draw_street(rng: np.random.Generator, look: Look) -> Street:
     if kind == "lot":
         half += rng.uniform(2, 9)
     edges = (half + rng.uniform(-0.4, 0.6), half + rng.uniform(-0.4, 0.6))
-    sides = (_side(rng, look, kind, -1, edges[0]), _side(rng, look, kind, 1, edges[1]))
+    sides = (_side(rng, kind, -1, edges[0]), _side(rng, kind, 1, edges[1]))
     for side in sides:
         if side.parked and chance(rng, 0.6):
             side.edge += 2.0
