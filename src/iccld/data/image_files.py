@@ -97,7 +97,7 @@ def read_label(path: str | os.PathLike[str], colors: Mapping[Color, int] | None 
 def decode_label(
     path: str | os.PathLike[str],
 ) -> tuple[RawLabel | UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "n 3"]]:
-    """Decodes a label map into the ids of the file, (h, w), or its RGB colors, (h, w, 3), and its palette if it has one.
+    """Decodes a label map into the ids of the file, (h, w), or its RGB colors, (h, w, 3), and its palette, if any.
 
     Raises:
         InputError: as of ``read_label``, whatever the colors.

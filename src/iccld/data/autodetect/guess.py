@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from iccld.data.annotations import find_annotations
 from iccld.data.autodetect.evidence import Evidence
 from iccld.data.autodetect.meaning import Meaning
 from iccld.data.description import Description
@@ -147,12 +146,3 @@ def count_pairs(root: Path, splits: Mapping[str, SplitGlobs]) -> tuple[dict[str,
         glob = entry.labels if of_split else None
         counted[name] = replace(entry, labels=glob, num_images=len(pairs), num_labels=len(of_split))
     return counted, sorted(labels)
-
-
-def why_no_labels(root: Path) -> list[str]:
-    """A sentence on annotations that are not read, where there are some."""
-    annotations = find_annotations(root)
-    if annotations is None:
-        return []
-    text = annotations.worded(annotations.example.relative_to(root).as_posix())
-    return [f"{text[0].upper()}{text[1:]}. Until then these images can be a target."]
