@@ -20,12 +20,7 @@ from iccld.labels import CITYSCAPES19
 
 @dataclass(frozen=True)
 class Survey:
-    """The files of a folder, by name alone.
-
-    Attributes:
-        root: the folder.
-        images: files with an image's ending, label maps among them, relative to ``root`` with ``/``, sorted.
-    """
+    """The image files of a folder, label maps among them, relative to it with ``/`` and sorted."""
 
     root: Path
     images: tuple[str, ...]
@@ -55,14 +50,11 @@ def survey(root: Path) -> Survey:
 
 @dataclass(frozen=True)
 class SplitGlobs:
-    """One split of the data set.
+    """One split of the data set: its globs, and what they fit.
 
     Attributes:
-        images: glob of the images.
-        labels: glob of the label maps, None if there are none.
         list: text file that names the split's images, None where folders tell the splits apart.
-        num_images: images that the glob fits (and the list names).
-        num_labels: label maps that belong to one of them.
+        num_labels: label maps that belong to one of the images.
     """
 
     images: str
