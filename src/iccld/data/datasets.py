@@ -14,9 +14,10 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from iccld.data.description import Description
 from iccld.data.image_files import RawLabel, image_size, read_image, read_label
-from iccld.data.layouts import DATASET_NAMES, FilePair, Layout, built_in, built_in_layout
-from iccld.data.own_folder import own_description, own_folder
+from iccld.data.layouts import DATASET_NAMES, FilePair, Layout, built_in, list_split
+from iccld.data.own_folder import own_description
 from iccld.data.softness import advise
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19, IGNORE, LabelSpace, suggest
@@ -184,9 +185,16 @@ def find_files(name: str, root: str | os.PathLike[str], split: str, needs_labels
     Raises:
         InputError: unknown name, or a folder is missing or empty.
     """
-    if name == "folder":
-        return own_folder(Path(root), split, needs_labels)
-    return built_in_layout(name, Path(root), split, needs_labels)
+    return list_split(describe(name, root), split, needs_labels)
+
+
+def describe(name: str, root: str | os.PathLike[str]) -> list[Description]:
+    """Describes a data set with files, once for each kind of label maps that it may have.
+
+    Raises:
+        InputError: unknown name, or there is no such folder.
+    """
+    return [own_description(Path(root))] if name == "folder" else built_in(name, Path(root))
 
 
 def list_splits(name: str, root: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -195,9 +203,7 @@ def list_splits(name: str, root: str | os.PathLike[str]) -> tuple[str, ...]:
     Raises:
         InputError: unknown name, or there is no such folder.
     """
-    if name == "street_scenes":
-        return _SCENE_SPLITS
-    return tuple((own_description(Path(root)) if name == "folder" else built_in(name, Path(root))[0]).globs)
+    return _SCENE_SPLITS if name == "street_scenes" else tuple(describe(name, root)[0].globs)
 
 
 def choose_split(name: str, root: str | os.PathLike[str] | None, split: str | None, usual: str) -> str:

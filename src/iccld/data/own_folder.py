@@ -8,34 +8,11 @@ from pathlib import Path
 
 from iccld.data.description import DESCRIPTION, Description, parse_description, read_description
 from iccld.data.image_files import is_image_name
-from iccld.data.layouts import SPLIT_WORDS, Layout, described_folder, list_images, tables
+from iccld.data.layouts import IMAGE_WORDS, LABEL_WORDS, SPLIT_WORDS, list_images
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19
 
-IMAGE_WORDS = frozenset(tables()["words"]["images"])
-"""Words, in lower case, that name folders of images."""
-LABEL_WORDS = frozenset(tables()["words"]["labels"])
-"""Words, in lower case, that name folders of label maps."""
 _MEND_IDS = "write a dataset.toml with classes and [ids] ('iccld data init' begins one)"
-
-
-def own_folder(root: Path, split: str, needs_labels: bool) -> Layout:
-    """Lists the files of a user's own folder, see ``own_description``.
-
-    Raises:
-        InputError: the folder, the split, an image or a label is missing, or the description is wrong.
-    """
-    description = own_description(root)
-    layout = described_folder(description, split, needs_labels)
-    if description.is_file or layout.stray_labels or any(pair.label for pair in layout.pairs):
-        return layout
-    for pair in layout.pairs:
-        if LABEL_WORDS.intersection(pair.name.lower().split("/")[:-1]):
-            raise InputError(
-                f"{pair.image}: seems to be a label map among the images; name the folder of the images, or let "
-                f"'iccld data init {root}' write a {DESCRIPTION}"
-            )
-    return layout
 
 
 def own_description(root: Path) -> Description:

@@ -14,8 +14,7 @@ from typing import Literal
 
 from iccld.data.autodetect.evidence import read_evidence
 from iccld.data.autodetect.guess import SplitGlobs, Survey
-from iccld.data.layouts import SPLIT_WORDS
-from iccld.data.own_folder import IMAGE_WORDS, LABEL_WORDS
+from iccld.data.layouts import IMAGE_WORDS, LABEL_WORDS, SPLIT_WORDS
 from iccld.errors import InputError
 
 Role = Literal["image", "label"]
