@@ -44,9 +44,6 @@ class CachedDataset:
         folder: the cache, which several data sets may share.
         size: base height and width in pixels; None keeps each image's own.
         stretch: whether images are brought to exactly that size or keep their shape (``iccld.resizing.base_size``).
-
-    Raises:
-        InputError: a file of the data set is gone.
     """
 
     def __init__(
@@ -80,11 +77,7 @@ class CachedDataset:
         return self._get(index, "image", self.dataset.image, resize_image)
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """The label map in the base size, read only.
-
-        Raises:
-            InputError: the file cannot be read, or the cache cannot be written.
-        """
+        """The label map in the base size, read only."""
         return self._get(index, "label", self.dataset.label, resize_label)
 
     def missing(self) -> list[int]:

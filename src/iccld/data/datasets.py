@@ -87,19 +87,11 @@ class FileDataset:
         return len(self.layout.pairs)
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Reads the RGB image.
-
-        Raises:
-            InputError: the file cannot be read.
-        """
+        """Reads the RGB image."""
         return read_image(self.layout.pairs[index].image)
 
     def raw_label(self, index: int) -> RawLabel:
-        """Reads the label map with the ids and the size of its file.
-
-        Raises:
-            InputError: the file cannot be read.
-        """
+        """Reads the label map with the ids and the size of its file."""
         assert self.has_labels, f"{self.name} was opened without labels"
         path = self.layout.pairs[index].label
         assert path is not None
@@ -180,38 +172,22 @@ def remap_table(ids: Mapping[int, int], native: LabelSpace, wanted: LabelSpace) 
 
 
 def find_files(name: str, root: str | os.PathLike[str], split: str, needs_labels: bool) -> Layout:
-    """Lists a data set's files without reading them.
-
-    Raises:
-        InputError: unknown name, or a folder is missing or empty.
-    """
+    """Lists a data set's files without reading them."""
     return list_split(describe(name, root), split, needs_labels)
 
 
 def describe(name: str, root: str | os.PathLike[str]) -> list[Description]:
-    """Describes a data set with files, once for each kind of label maps that it may have.
-
-    Raises:
-        InputError: unknown name, or there is no such folder.
-    """
+    """Describes a data set with files, once for each kind of label maps that it may have."""
     return [own_description(Path(root))] if name == "folder" else built_in(name, Path(root))
 
 
 def list_splits(name: str, root: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Lists the splits of a data set by name; GTA5's and SYNTHIA's text files are not listed.
-
-    Raises:
-        InputError: unknown name, or there is no such folder.
-    """
+    """Lists the splits of a data set by name; GTA5's and SYNTHIA's text files are not listed."""
     return _SCENE_SPLITS if name == "street_scenes" else tuple(describe(name, root)[0].globs)
 
 
 def choose_split(name: str, root: str | os.PathLike[str] | None, split: str | None, usual: str) -> str:
-    """The split that was asked for; without one ``usual``, or the only split where there is no such split.
-
-    Raises:
-        InputError: unknown name, or there is no such folder.
-    """
+    """The split that was asked for; without one ``usual``, or the only split where there is no such split."""
     if split is not None or root is None:
         return split or usual
     names = list_splits(name, root)

@@ -88,11 +88,7 @@ class _Document:
 
 
 def read_description(path: Path) -> Description:
-    """Reads and checks a ``dataset.toml``.
-
-    Raises:
-        InputError: it is missing or no TOML, or a key is unknown, missing or has a wrong value.
-    """
+    """Reads and checks a ``dataset.toml``."""
     return parse_description(path, read_toml(path))
 
 
@@ -102,9 +98,6 @@ def parse_description(path: Path, value: Mapping[str, Any]) -> Description:
     Args:
         path: where it lies, or would lie.
         value: its tables.
-
-    Raises:
-        InputError: a key is unknown, missing or has a wrong value.
     """
     document = build(_Document, value, str(path))
     try:

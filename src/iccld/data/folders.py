@@ -98,9 +98,6 @@ def files_below(
         folder: where to begin.
         wanted: tells by its name whether a file is listed.
         below: as of ``walk``.
-
-    Raises:
-        InputError: as of ``walk``; or a linked file leads out of ``below``.
     """
     for parent, folders, names in walk(folder, below):
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -68,11 +68,7 @@ class Glob:
 
 @lru_cache(maxsize=256)
 def data_glob(pattern: str) -> Glob:
-    """A glob as ``dataset.toml`` has it: with braces, and ``[`` as an ordinary character.
-
-    Raises:
-        InputError: as of ``Glob``.
-    """
+    """A glob as ``dataset.toml`` has it: with braces, and ``[`` as an ordinary character."""
     return Glob(pattern, braces=True)
 
 
@@ -81,9 +77,6 @@ def data_key(pattern: str, name: str) -> tuple[str, ...] | None:
 
     ``.*`` at the end of a glob stands for any ending of the file, which does not count for pairing. Letters with
     accents are the same in whichever of the two forms of Unicode a system writes them.
-
-    Raises:
-        InputError: as of ``Glob``.
     """
     if pattern.endswith(".*"):
         pattern, name = pattern[:-2], os.path.splitext(name)[0]

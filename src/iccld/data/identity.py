@@ -28,9 +28,6 @@ def describe_data(dataset: SegmentationDataset) -> dict[str, Any]:
     Returns:
         ``name``; ``root``, where it lies; ``images``, their number; ``classes``, their names in order; ``files``, a
         hash of the list of files and of what the numbers in label files mean.
-
-    Raises:
-        InputError: a file is gone.
     """
     digest = hashlib.sha256()
     for line in _file_list(dataset):

@@ -97,11 +97,7 @@ def read_label(path: str | os.PathLike[str], colors: Mapping[Color, int] | None 
 def decode_label(
     path: str | os.PathLike[str],
 ) -> tuple[RawLabel | UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "n 3"]]:
-    """Decodes a label map into the ids of the file, (h, w), or its RGB colors, (h, w, 3), and its palette, if any.
-
-    Raises:
-        InputError: as of ``read_label``, whatever the colors.
-    """
+    """Decodes a label map into the ids of the file, (h, w), or its RGB colors, (h, w, 3), and its palette, if any."""
     path = Path(path)
     palette: list[int] = []
     with _decoding(path, "a label map"):
@@ -136,11 +132,7 @@ def decode_label(
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Reads an image's (height, width) from its header alone, as ``read_image`` would return it.
-
-    Raises:
-        InputError: the file is missing, too large, or its header cannot be read.
-    """
+    """Reads an image's (height, width) from its header alone, as ``read_image`` would return it."""
     with open_regular(path) as file:
         return read_header(Path(path), file).size
 
@@ -157,9 +149,6 @@ def write_png(
         array: uint8, (h, w) for label maps and gray images, (h, w, 3) for RGB images.
         palette: RGB colors of the values 0, 1, … of a label map; other values are shown black. The stored
             numbers are those of ``array`` either way.
-
-    Raises:
-        InputError: the file cannot be written.
     """
     assert array.dtype == np.uint8, array.dtype
     assert array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3 and palette is None), array.shape

@@ -83,11 +83,7 @@ def meaning_keys(name: str) -> dict[str, Any]:
 
 
 def built_in(name: str, root: Path) -> list[Description]:
-    """Describes a data set of ``[builtin]`` of ``layouts.toml``, once for each kind of label maps that it may have.
-
-    Raises:
-        InputError: the name is unknown, or there is no such folder, or none of its splits.
-    """
+    """Describes a data set of ``[builtin]`` of ``layouts.toml``, once for each kind of label maps that it may have."""
     if name not in tables()["builtin"]:
         raise InputError(f"unknown data set {name!r}; {suggest(name, DATASET_NAMES)}")
     if not root.is_dir():
@@ -152,11 +148,7 @@ def list_split(descriptions: Sequence[Description], split: str, needs_labels: bo
 
 
 def described_folder(description: Description, split: str, needs_labels: bool) -> Layout:
-    """Lists the files of a split of a folder that is described.
-
-    Raises:
-        InputError: the split, an image or a label is missing, or a glob does not fit.
-    """
+    """Lists the files of a split of a folder that is described."""
     path, root, wanted = description.path, description.root, split
     found = match_split(wanted, description.globs)
     if found is None:
@@ -208,11 +200,7 @@ def _example(root: Path) -> str:
 
 
 def list_images(folder: Path, below: Path | None = None) -> list[Path]:
-    """Lists the image files under a folder, deeply, sorted, hidden ones left out.
-
-    Raises:
-        InputError: links lead out of ``below`` (by default the folder itself), or there are too many files.
-    """
+    """Lists the image files under a folder, deeply, sorted, hidden ones left out."""
     return sorted(files_below(folder, is_image_name, below))
 
 
@@ -250,9 +238,6 @@ def select_listed(pairs: Iterable[FilePair], list_file: Path, source: str) -> tu
         pairs: all that there are.
         list_file: the text file; empty lines are left out.
         source: what the images come from, for messages.
-
-    Raises:
-        InputError: the file cannot be read, is no UTF-8 text or empty, or names something else.
     """
     by_name = {pair.name: pair for pair in pairs}
     by_name |= {str(Path(name).with_suffix("")): pair for name, pair in by_name.items()}

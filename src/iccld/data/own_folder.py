@@ -23,9 +23,6 @@ def own_description(root: Path) -> Description:
     splits (``images/<split>``), or the folders of images that are named so themselves; a folder without any of these
     is one split, ``train``. Label maps lie in ``labels`` beside ``images``, have the same names and hold Cityscapes
     trainIds.
-
-    Raises:
-        InputError: there is no such folder, or the description is wrong.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the folder that holds the images")

@@ -55,9 +55,6 @@ def class_counts(
 
     Returns:
         Pixels of class k in image n, ignored pixels not counted.
-
-    Raises:
-        InputError: a label map cannot be read.
     """
     assert dataset.has_labels, f"{dataset.name} was opened without labels"
     num_classes = len(dataset.label_space)

@@ -69,9 +69,6 @@ class StreetScenes:
             seed: chooses the scenes; different seeds share none.
             label_space: labels are translated into it.
             cache: folder where ``prepare`` keeps what it rendered, for the next time; None keeps nothing.
-
-        Raises:
-            InputError: a bad look, count, size or seed.
         """
         if look not in LOOK_NAMES:
             raise InputError(f"unknown look {look!r} of the street scenes; {suggest(look, LOOK_NAMES)}")
@@ -111,11 +108,7 @@ class StreetScenes:
         return look_of(self.look, index)
 
     def require_memory(self) -> None:
-        """Refuses scenes that cannot all be kept in memory, before any is rendered.
-
-        Raises:
-            InputError: says how much they take and how much there is.
-        """
+        """Refuses scenes that cannot all be kept in memory, before any is rendered."""
         what = f"{self._count} street scenes of {self.height}x{self.width} pixels"
         _refuse_memory(self._count * self.height * self.width * 4, what, "to keep")
 
@@ -123,9 +116,6 @@ class StreetScenes:
         """Renders whatever is missing, in several processes if there is much to do, with a progress bar.
 
         With a cache, a second process waits for the first to render, and both read the same file.
-
-        Raises:
-            InputError: the cache cannot be written.
         """
         if self._cache is None:
             self._render_missing()

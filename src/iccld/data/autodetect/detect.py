@@ -44,11 +44,7 @@ class Recognized:
 
 
 def recognize(root: Path) -> Recognized:
-    """Finds out what a folder holds.
-
-    Raises:
-        InputError: it cannot be told; the message says what was looked for.
-    """
+    """Finds out what a folder holds."""
     if (root / DESCRIPTION).is_file():
         return Recognized("folder", f"a folder that is described by its {DESCRIPTION}")
     guess = guess_folder(root)

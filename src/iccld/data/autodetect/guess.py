@@ -33,11 +33,7 @@ class Survey:
 
 
 def survey(root: Path) -> Survey:
-    """Lists a folder deeply, following links; hidden files and folders are left out.
-
-    Raises:
-        InputError: it is no folder, a link leads out of it, or a name is not UTF-8.
-    """
+    """Lists a folder deeply, following links; hidden files and folders are left out."""
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the folder that holds the data set")
     images = tuple(path.relative_to(root).as_posix() for path in list_images(root))
@@ -116,9 +112,6 @@ def count_pairs(root: Path, splits: Mapping[str, SplitGlobs]) -> tuple[dict[str,
 
     Returns:
         The splits, and the label maps that belong to an image of one of them, sorted; strays tell nothing.
-
-    Raises:
-        InputError: two files have one name, a list does not fit the images, or images are label maps too.
     """
     counted: dict[str, SplitGlobs] = {}
     labels: set[Path] = set()

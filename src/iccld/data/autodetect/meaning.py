@@ -48,11 +48,7 @@ class Meaning:
 
 
 def known_meaning(name: str, root: Path) -> Meaning:
-    """Finds a meaning of ``layouts.toml`` by its name; those of Mapillary Vistas are read from ``root``.
-
-    Raises:
-        InputError: see ``mapillary``.
-    """
+    """Finds a meaning of ``layouts.toml`` by its name; those of Mapillary Vistas are read from ``root``."""
     if name.startswith("mapillary_"):
         return mapillary(root, name.removeprefix("mapillary_"))
     entry = tables()["meanings"][name]
@@ -74,11 +70,7 @@ class _MapillaryConfig:
 
 
 def mapillary(root: Path, version: str) -> Meaning:
-    """Mapillary Vistas, by the config file beside the images.
-
-    Raises:
-        InputError: there is no config file, or it cannot be read.
-    """
+    """Mapillary Vistas, by the config file beside the images."""
     config = root / f"config_{version}.json"
     config = config if config.is_file() else root / "config.json"
     if not config.is_file():
@@ -130,9 +122,6 @@ def detect_meaning(evidence: Evidence, *, says: str = "") -> Meaning:
     Args:
         evidence: of the label maps.
         says: what file names say, in lower case; ``trainid`` and ``labelid`` are believed if the ids agree.
-
-    Raises:
-        InputError: the files are no label maps.
     """
     if evidence.fault:
         raise InputError(evidence.fault)
@@ -241,11 +230,7 @@ def _by_colors(evidence: Evidence) -> Meaning:
 
 
 def rename(meaning: Meaning, names: Sequence[str]) -> Meaning:
-    """Puts the user's names in place of those that were made up.
-
-    Raises:
-        InputError: the classes are known, or there is another number of them.
-    """
+    """Puts the user's names in place of those that were made up."""
     if not meaning.is_guess:
         raise InputError(f"--classes: the labels are {meaning.text}, whose classes are known; leave it out")
     old = meaning.keys["classes"]

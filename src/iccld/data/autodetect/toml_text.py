@@ -51,9 +51,6 @@ def to_toml(guess: Guess, *, role: str | None = None, outside: bool = False) -> 
         guess: what the folder was taken for.
         role: ``source`` or ``target``, where the user says so.
         outside: whether the file will lie outside of the data set's folder, so that its paths must be whole.
-
-    Raises:
-        InputError: the folder's path cannot stand in a glob.
     """
     start = guess.root.resolve().as_posix() + "/" if outside else ""
     if re.search(r"[*?{}]", start):

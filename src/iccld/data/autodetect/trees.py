@@ -122,9 +122,6 @@ def pair_trees(survey: Survey, trees: Sequence[Tree]) -> tuple[dict[str, SplitGl
 
     Returns:
         The splits, and a sentence for each tree that was left out.
-
-    Raises:
-        InputError: a name cannot stand in a glob.
     """
     labels = [tree for tree in trees if tree.role == "label"]
     splits: dict[str, SplitGlobs] = {}
