@@ -73,7 +73,7 @@ class CachedDataset:
         return self.dataset.file_name(index)
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """The RGB image in the base size, read only. Raises as ``label`` does."""
+        """The RGB image in the base size, read only."""
         return self._get(index, "image", self.dataset.image, resize_image)
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:

@@ -27,12 +27,7 @@ class CheckReport:
     """The findings about one split of a data set.
 
     Attributes:
-        name: the data set.
-        root: its folder.
-        split: the split.
-        label_space: the classes that labels were translated into.
-        layout: the files of the split; not for JSON.
-        num_images: image files.
+        label_space: the name of the classes that labels were translated into.
         num_labels: label files that belong to an image.
         num_read: label maps that were read.
         num_judged: label maps whose pixels were judged.
@@ -42,7 +37,7 @@ class CheckReport:
         errors: what would spoil a run, a line each.
         warnings: what is worth knowing, a line each.
         files: kind of finding → the files concerned, all of them.
-        shown: name of an image → pixels of each label in its label map; of those that were read, not for JSON.
+        shown: name of an image → pixels of each label in its label map, of those that were read.
     """
 
     name: str

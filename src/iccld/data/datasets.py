@@ -154,15 +154,9 @@ class FileDataset:
 
 
 def remap_table(ids: Mapping[int, int], native: LabelSpace, wanted: LabelSpace) -> UInt8[np.ndarray, "65536"]:
-    """Builds the table from raw ids to labels of ``wanted``.
+    """Builds the table from raw ids to labels of ``wanted``, or 255 for classes that it lacks.
 
-    Args:
-        ids: raw id → label of ``native`` or 255.
-        native: the space that ``ids`` leads to.
-        wanted: the space of the result; classes that it lacks become 255.
-
-    Returns:
-        For each raw id the label, or ``UNMAPPED`` if ``ids`` does not have it.
+    ``ids`` leads from raw ids to labels of ``native`` or 255; those that it does not have become ``UNMAPPED``.
     """
     to_wanted = native.lut_to(wanted)
     table = np.full(65536, UNMAPPED, dtype=np.uint8)
@@ -237,16 +231,7 @@ def open_dataset(
             raise InputError(f"street_scenes have no split {split!r}; {suggest(split, _SCENE_SPLITS)}")
         from iccld.data.street_scenes import StreetScenes
 
-        space = label_space or CITYSCAPES19
-        scenes = StreetScenes(
-            look=look,
-            count=count,
-            height=height,
-            width=width,
-            seed=seed,
-            label_space=space,
-            cache=scene_cache,
-        )
+        scenes = StreetScenes(look, count, height, width, seed, label_space or CITYSCAPES19, scene_cache)
         scenes.require_memory()
         return scenes
     if name in DATASET_NAMES and root is None:
@@ -260,10 +245,9 @@ def open_dataset(
 
 def _refuse_foreign(layout: Layout, wanted: LabelSpace) -> None:
     """Two class lists without a common name would leave every pixel ignored."""
-    if all(label == IGNORE for label in layout.space.lut_to(wanted)):
-        own, others = (
-            ", ".join(space.names[:3]) + ", …" * (len(space) > 3) for space in (layout.space, wanted)
-        )
+    if set(layout.space.lut_to(wanted)) == {IGNORE}:
+        spaces = (layout.space, wanted)
+        own, others = (", ".join(space.names[:3]) + ", …" * (len(space) > 3) for space in spaces)
         raise InputError(
             f"{layout.root}: none of its classes ({own}) is one of {wanted.name} ({others}); "
             "give both the same names, or train with --data.label-space source"

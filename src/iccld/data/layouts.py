@@ -29,13 +29,7 @@ TRAIN_IDS: Mapping[int, int] = {**{i: i for i in range(len(CITYSCAPES19))}, IGNO
 
 @dataclass(frozen=True)
 class FilePair:
-    """An image and its label map.
-
-    Attributes:
-        name: the image's path relative to the folder of images, with ``/``.
-        image: the image file.
-        label: the label file, None if there is none.
-    """
+    """An image and its label map, if there is one, under the image's path relative to the folder of images."""
 
     name: str
     image: Path
@@ -44,12 +38,7 @@ class FilePair:
 
 @dataclass(frozen=True)
 class Layout(Description):
-    """The files of one split of a data set, with what is known of it.
-
-    Attributes:
-        pairs: all images, sorted by name.
-        stray_labels: label files that belong to no image.
-    """
+    """The files of one split of a data set: all images, sorted by name, and label files that belong to no image."""
 
     pairs: tuple[FilePair, ...] = ()
     stray_labels: tuple[Path, ...] = ()
@@ -234,10 +223,7 @@ def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Pat
 def select_listed(pairs: Iterable[FilePair], list_file: Path, source: str) -> tuple[FilePair, ...]:
     """Picks the pairs whose images a text file names, one a line, with or without ending, in its order.
 
-    Args:
-        pairs: all that there are.
-        list_file: the text file; empty lines are left out.
-        source: what the images come from, for messages.
+    ``source`` words what the images come from, for messages.
     """
     by_name = {pair.name: pair for pair in pairs}
     by_name |= {str(Path(name).with_suffix("")): pair for name, pair in by_name.items()}

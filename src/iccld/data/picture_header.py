@@ -42,7 +42,6 @@ class Header:
     """What a header says.
 
     Attributes:
-        format: of the file.
         stored: height and width of the pixels as they are stored.
         orientation: how they are to be turned, as EXIF numbers it (1 to 8).
         frames: how many pictures the file shows one after the other.

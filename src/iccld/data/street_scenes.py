@@ -40,10 +40,14 @@ _DRAWN = 4 * 4 * 4
 class StreetScenes:
     """A data set of rendered scenes; each is rendered when first asked for and kept in memory.
 
-    Attributes:
-        name: ``street_scenes``.
-        label_space: what ``label`` returns.
-        has_labels: always true.
+    Args:
+        look: one of ``LOOK_NAMES``; ``both`` takes the looks in turn.
+        count: number of scenes.
+        height: in pixels.
+        width: in pixels.
+        seed: chooses the scenes; different seeds share none.
+        label_space: labels are translated into it.
+        cache: folder where ``prepare`` keeps what it rendered, for the next time; None keeps nothing.
     """
 
     name = "street_scenes"
@@ -59,17 +63,6 @@ class StreetScenes:
         label_space: LabelSpace = CITYSCAPES19,
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Describes the scenes; nothing is rendered yet.
-
-        Args:
-            look: ``game``, ``camera``, or ``both`` in turn.
-            count: number of scenes.
-            height: in pixels.
-            width: in pixels.
-            seed: chooses the scenes; different seeds share none.
-            label_space: labels are translated into it.
-            cache: folder where ``prepare`` keeps what it rendered, for the next time; None keeps nothing.
-        """
         if look not in LOOK_NAMES:
             raise InputError(f"unknown look {look!r} of the street scenes; {suggest(look, LOOK_NAMES)}")
         if count < 1 or seed < 0:
@@ -86,7 +79,6 @@ class StreetScenes:
         self._cache = Path(cache) if cache is not None else None
 
     def __len__(self) -> int:
-        """Number of scenes."""
         return self._count
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
@@ -181,15 +173,7 @@ class StreetScenes:
 
 
 def write_scenes(scenes: StreetScenes, out: Path, split: str) -> int:
-    """Writes the scenes that are not there yet, each file whole or not at all.
-
-    Args:
-        scenes: what to write.
-        out: the folder that gets ``leftImg8bit`` and ``gtFine``.
-        split: ``train``, ``val`` or another name of a folder.
-
-    Returns:
-        How many scenes were rendered.
+    """Writes the scenes that are not there yet as Cityscapes has them, and returns how many were rendered.
 
     Raises:
         InputError: ``out`` holds scenes of other settings, or cannot be written.

@@ -27,9 +27,7 @@ class Evidence:
     """What was found in the label maps that were read.
 
     Attributes:
-        num_files: label maps there are.
-        num_read: label maps that were read.
-        num_gray: those among them that have one channel in the file.
+        num_gray: those that have one channel in the file.
         ids: id → pixels, for maps of one channel.
         rows: id → mean row of its pixels, 0 (top) to 1 (bottom).
         colors: RGB color → pixels, for maps of three channels.

@@ -65,9 +65,7 @@ class Guess:
     """What a folder was taken for.
 
     Attributes:
-        root: the folder.
         layout: its layout, as people call it.
-        splits: by name; ``train`` first where there is one.
         meaning: of the label maps; None without any.
         evidence: what the label maps that were read hold; None without any.
         builtin: name of the data set that ``iccld`` knows without a file, None if there is none.
@@ -87,12 +85,7 @@ class Guess:
     notes: tuple[str, ...] = ()
 
     def document(self, role: str | None = None, start: str = "") -> dict[str, Any]:
-        """The contents of ``dataset.toml``.
-
-        Args:
-            role: ``source`` or ``target``, where the user says so.
-            start: what the paths begin with.
-        """
+        """The contents of ``dataset.toml`` with the user's role, if any; its paths begin with ``start``."""
         splits = {
             name: {key: start + path for key, path in asdict(entry).items() if isinstance(path, str)}
             for name, entry in self.splits.items()
@@ -100,18 +93,17 @@ class Guess:
         train = splits.pop("train", {})
         keys = {} if self.meaning is None else self.meaning.keys
         role = role or self.role or ("target" if train and "labels" not in train else None)
-        value: dict[str, Any] = {"name": self.root.resolve().name, **train}
-        value |= {"resize_labels": True} if self.resize_labels else {}
-        value |= keys
-        value |= {"role": role} if role else {}
-        return value | ({"splits": splits} if splits else {})
+        sizes = {"resize_labels": True} if self.resize_labels else {}
+        more = {"role": role, "splits": splits}
+        value = {"name": self.root.resolve().name, **train, **sizes, **keys}
+        return value | {key: item for key, item in more.items() if item}
 
 
 def count_pairs(root: Path, splits: Mapping[str, SplitGlobs]) -> tuple[dict[str, SplitGlobs], list[Path]]:
     """Counts the images and label maps that globs fit, and leaves out globs of label maps that fit none.
 
     Returns:
-        The splits, and the label maps that belong to an image of one of them, sorted; strays tell nothing.
+        The splits, and the label maps that belong to an image of one of them, sorted.
     """
     counted: dict[str, SplitGlobs] = {}
     labels: set[Path] = set()
