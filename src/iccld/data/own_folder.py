@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,47 +36,39 @@ def own_description(root: Path) -> Description:
         elif word in SPLIT_WORDS and labels is None and list_images(folder, root):
             places[folder.name] = folder, None
     images, labels = _roles(root)
-    inner = [] if images is None else _folders(images)
-    if (
-        images is not None
-        and inner
-        and all(f.name.lower() in SPLIT_WORDS for f in inner)
-        and not _has_files(images)
-    ):
-        for folder in inner:
-            beside = None if labels is None else labels / folder.name
-            places[folder.name] = folder, beside if beside is not None and beside.is_dir() else None
-    elif images is not None:
-        places.setdefault("train", (images, labels))
-    splits = {name: _globs(root, *place) for name, place in (places or {"train": (root, None)}).items()}
+    if images is not None:
+        inner = _folders(images)
+        has_files = any(is_image_name(path.name) and path.is_file() for path in images.iterdir())
+        if inner and not has_files and all(folder.name.lower() in SPLIT_WORDS for folder in inner):
+            for folder in inner:
+                beside = None if labels is None else labels / folder.name
+                places[folder.name] = folder, beside if beside is not None and beside.is_dir() else None
+        else:
+            places.setdefault("train", (images, labels))
+    splits = {}
+    for name, (images, labels) in (places or {"train": (root, None)}).items():
+        folders = {"images": images} | ({} if labels is None else {"labels": labels})
+        splits[name] = {
+            key: (folder / "**/*.*").relative_to(root).as_posix() for key, folder in folders.items()
+        }
     value = {"name": "folder", "classes": CITYSCAPES19.name, "splits": splits}
     return replace(parse_description(root, value), mend_ids=_MEND_IDS, is_file=False)
-
-
-def _globs(root: Path, images: Path, labels: Path | None) -> dict[str, str]:
-    folders = {"images": images} | ({} if labels is None else {"labels": labels})
-    return {key: (folder / "**/*.*").relative_to(root).as_posix() for key, folder in folders.items()}
 
 
 def _roles(folder: Path) -> tuple[Path | None, Path | None]:
     """The folders of images and of label maps in a folder; None where there is none or several could be meant."""
     inner = {path.name.lower(): path for path in _folders(folder)}
-    labels = _only(inner, "labels", LABEL_WORDS)
-    images = _only(inner, "images", IMAGE_WORDS)
+
+    def only(usual: str, words: frozenset[str]) -> Path | None:
+        named = [inner[usual]] if usual in inner else [inner[word] for word in inner if word in words]
+        return named[0] if len(named) == 1 else None
+
+    images, labels = only("images", IMAGE_WORDS), only("labels", LABEL_WORDS)
     named_otherwise = images is not None and images.name.lower() != "images"
     if named_otherwise and labels is None and folder.name.lower() not in SPLIT_WORDS:
         images = None  # "camera" beside "lidar" is no folder of images with all else left out
     return images, labels
 
 
-def _only(inner: Mapping[str, Path], usual: str, words: frozenset[str]) -> Path | None:
-    named = [inner[usual]] if usual in inner else [path for word, path in inner.items() if word in words]
-    return named[0] if len(named) == 1 else None
-
-
 def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _has_files(folder: Path) -> bool:
-    return any(is_image_name(path.name) and path.is_file() for path in folder.iterdir())
