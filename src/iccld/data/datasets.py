@@ -132,10 +132,9 @@ class FileDataset:
             colors = sorted((self.layout.colors or {}).items())
             digest.update(json.dumps([space, colors]).encode() + self._table.tobytes())
         for pair in self.layout.pairs:
-            for path in (pair.image, pair.label if self.has_labels else None):
-                if path is not None:
-                    entry = os.stat(path)
-                    digest.update(repr((os.path.abspath(path), entry.st_size, entry.st_mtime_ns)).encode())
+            for path in filter(None, (pair.image, pair.label if self.has_labels else None)):
+                entry = file_facts(path)
+                digest.update(repr((os.path.abspath(path), entry.st_size, entry.st_mtime_ns)).encode())
         return digest.hexdigest()
 
     def _remap(self, pair: FilePair, raw: RawLabel) -> UInt8[np.ndarray, "h w"]:
@@ -151,6 +150,14 @@ class FileDataset:
                 + advise(raw, self.layout.mend_ids)
             )
         return np.asarray(label, dtype=np.uint8)
+
+
+def file_facts(path: Path) -> os.stat_result:
+    """A file's size and time."""
+    try:
+        return os.stat(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def remap_table(ids: Mapping[int, int], native: LabelSpace, wanted: LabelSpace) -> UInt8[np.ndarray, "65536"]:
@@ -212,8 +219,8 @@ def open_dataset(
     Args:
         name: one of ``DATASET_NAMES``.
         root: the folder of the data set; needed by all but ``street_scenes``.
-        split: the split, a folder of Cityscapes and CamVid; for GTA5 and SYNTHIA ``train`` or a text file of
-            image names; for ``street_scenes`` ``train``, ``val`` or ``test``, which ``seed`` tells apart.
+        split: the split; of a data set without splits ``train`` or a text file of image names; of
+            ``street_scenes`` ``train``, ``val`` or ``test``, which ``seed`` tells apart.
         label_space: the space of the labels; None keeps the data set's own (``native_space``).
         needs_labels: whether labels will be read; if not, they need not exist.
         look: ``game`` or ``camera``; this and what follows is for ``street_scenes`` alone.

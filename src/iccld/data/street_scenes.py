@@ -139,8 +139,7 @@ class StreetScenes:
         missing = [index for index in range(self._count) if index not in self._scenes]
         if missing:
             rendered = track(self.stream(missing), len(missing), f"Rendering {len(missing)} scenes")
-            for index, scene in zip(missing, rendered, strict=True):
-                self._scenes[index] = scene
+            self._scenes |= zip(missing, rendered, strict=True)
 
     def stream(self, indices: Sequence[int]) -> Iterator[Scene]:
         """Renders scenes (trainIds, not ``label_space``) one after another without keeping them.
@@ -167,8 +166,7 @@ class StreetScenes:
 
     def _scene(self, index: int) -> Scene:
         if index not in self._scenes:
-            job = (seed_of(self.seed, index), self.look_of(index))
-            self._scenes[index] = _render_job(job, height=self.height, width=self.width)
+            self._scenes[index] = next(self.stream([index]))
         return self._scenes[index]
 
 
