@@ -85,11 +85,9 @@ def data_key(pattern: str, name: str) -> tuple[str, ...] | None:
 
 
 def fixed_folders(pattern: str, magic: str) -> tuple[list[str], str]:
-    """Splits a glob into the folders before the first wildcard, and the rest.
+    """Splits a glob into the folders before the first wildcard and the rest, which is its last part without one.
 
-    Args:
-        pattern: the glob; without a wildcard the rest is its last part.
-        magic: the characters that begin a wildcard.
+    ``magic`` holds the characters that begin a wildcard.
     """
     parts = pattern.split("/")
     begins = (i for i, part in enumerate(parts) if any(character in part for character in magic))

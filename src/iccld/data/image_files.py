@@ -144,11 +144,8 @@ def write_png(
 ) -> Path:
     """Writes a gray, palette or RGB PNG atomically.
 
-    Args:
-        path: the file, ending in ``.png``.
-        array: uint8, (h, w) for label maps and gray images, (h, w, 3) for RGB images.
-        palette: RGB colors of the values 0, 1, … of a label map; other values are shown black. The stored
-            numbers are those of ``array`` either way.
+    ``palette`` holds RGB colors of the values 0, 1, … of a label map; other values are shown black. The stored
+    numbers are those of ``array`` either way.
     """
     assert array.dtype == np.uint8, array.dtype
     assert array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3 and palette is None), array.shape

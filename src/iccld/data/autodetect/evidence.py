@@ -84,10 +84,7 @@ def read_evidence(files: Sequence[Path], count: int = NUM_SAMPLES) -> Evidence:
 
 
 def _read_as_two_grays(evidence: Evidence) -> None:
-    """Reads soft maps of two gray values, one of them black, by the nearer value; others are at fault.
-
-    Where there are two values alone, whatever lies between can only be one of them.
-    """
+    """Reads soft maps of two gray values, one of them black, by the nearer value; others are at fault."""
     levels = {level for _, softness in evidence.soft for level in softness.levels if isinstance(level, int)}
     levels |= evidence.hard
     low, high = min(levels, default=0), max(levels, default=0)
