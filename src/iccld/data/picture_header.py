@@ -70,8 +70,8 @@ def read_header(path: Path, file: BufferedIOBase, *, is_label: bool = False) -> 
 
     Args:
         path: for messages.
-        file: the opened file, or its bytes. Of a JPEG file it stands at the first scan afterwards.
-        is_label: whether its numbers are ids, of which there may be other kinds than of brightness.
+        file: the opened file. Of a JPEG file it stands at the first scan afterwards.
+        is_label: whether its numbers are ids, which may be of other integers than brightness.
 
     Raises:
         InputError: the format is not one of those that are read, the picture is damaged, larger than
