@@ -17,7 +17,7 @@ import torch
 
 from iccld.adaptation.method import Batch, Method
 from iccld.data import layouts
-from iccld.data.datasets import FileDataset, SegmentationDataset, open_dataset
+from iccld.data.datasets import FileDataset, SegmentationDataset, find_files, open_dataset
 from iccld.inference.evaluation import evaluate_model
 from iccld.labels import CITYSCAPES19, PROTOCOLS
 from iccld.models import image_coder
@@ -59,7 +59,7 @@ def test_public_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layouts, "tables", lambda: {**known, **table})
     save(tmp_path / "images/10k/val/a.jpg", np.zeros((4, 4, 3), np.uint8))
     save(tmp_path / "labels/sem_seg/masks/val/a.png", np.full((4, 4), 13, np.uint8))
-    dataset = FileDataset(layouts.built_in_layout("bdd100k", tmp_path, "val", True), CITYSCAPES19)
+    dataset = FileDataset(find_files("bdd100k", tmp_path, "val", True), CITYSCAPES19)
     assert dataset.name == "bdd100k"
     assert np.unique(dataset.label(0)).tolist() == [13]
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tokenize
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -21,7 +21,7 @@ from jaxtyping import UInt8
 from iccld.data.datasets import FileDataset
 from iccld.data.image_files import image_size
 from iccld.data.workers import threaded_map
-from iccld.errors import InputError, RunFailedError
+from iccld.errors import RunFailedError
 from iccld.files import as_file_name, free_bytes, replacing
 from iccld.progress import track
 from iccld.resizing import base_size, resize_image, resize_label
@@ -44,9 +44,6 @@ class CachedDataset:
         folder: the cache, which several data sets may share.
         size: base height and width in pixels; None keeps each image's own.
         stretch: whether images are brought to exactly that size or keep their shape (``iccld.resizing.base_size``).
-
-    Raises:
-        InputError: a file of the data set is gone.
     """
 
     def __init__(
@@ -59,11 +56,7 @@ class CachedDataset:
     ) -> None:
         self.name, self.label_space, self.has_labels = dataset.name, dataset.label_space, dataset.has_labels
         self.dataset, self.size, self.stretch = dataset, size, stretch
-        try:
-            fingerprint = dataset.fingerprint()
-        except OSError as error:
-            raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
-        about = {"data set": dataset.name, "files": fingerprint, "size": size, "format": _FORMAT}
+        about = {"data set": dataset.name, "files": dataset.fingerprint(), "size": size, "format": _FORMAT}
         about |= {"stretch": stretch} if size is not None else {}
         key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
         self.folder = Path(folder) / f"{as_file_name(dataset.name)}-{key}"
@@ -76,16 +69,12 @@ class CachedDataset:
         return self.dataset.file_name(index)
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """The RGB image in the base size, read only. Raises as ``label`` does."""
-        return self._get(index, "image", self.dataset.image, resize_image)
+        """The RGB image in the base size, read only."""
+        return self._get(index, "image")
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """The label map in the base size, read only.
-
-        Raises:
-            InputError: the file cannot be read, or the cache cannot be written.
-        """
-        return self._get(index, "label", self.dataset.label, resize_label)
+        """The label map in the base size, read only."""
+        return self._get(index, "label")
 
     def missing(self) -> list[int]:
         """Indices of what has not been kept yet."""
@@ -99,10 +88,7 @@ class CachedDataset:
         return num * height * width * (4 if self.has_labels else 3)
 
     def fill(self, jobs: int) -> int:
-        """Decodes and keeps what is missing, with progress; returns the number of samples.
-
-        Args:
-            jobs: threads.
+        """Decodes and keeps what is missing in so many threads, with progress; returns the number of samples.
 
         Raises:
             InputError: a file cannot be read, or the disk has no room for the rest; what has been written stays.
@@ -126,20 +112,14 @@ class CachedDataset:
     def _path(self, index: int, kind: str) -> Path:
         return self.folder / f"{index:06d}.{kind}.npy"
 
-    def _get(
-        self,
-        index: int,
-        kind: str,
-        read: Callable[[int], np.ndarray],
-        resize: Callable[[np.ndarray, tuple[int, int]], np.ndarray],
-    ) -> np.ndarray:
-        path = self._path(index, kind)
+    def _get(self, index: int, kind: str) -> np.ndarray:
+        path, is_image = self._path(index, kind), kind == "image"
         kept = map_array(path)
-        if kept is not None and kept.dtype == np.uint8 and kept.ndim == (3 if kind == "image" else 2):
+        if kept is not None and kept.dtype == np.uint8 and kept.ndim == (3 if is_image else 2):
             return kept
-        array = read(index)
-        height, width = array.shape[:2]
-        made = resize(array, base_size((height, width), self.size, stretch=self.stretch))
+        array = self.dataset.image(index) if is_image else self.dataset.label(index)
+        size = base_size((array.shape[0], array.shape[1]), self.size, stretch=self.stretch)
+        made = resize_image(array, size) if is_image else resize_label(array, size)
         made.flags.writeable = False  # as what is read from the cache
         write_array(path, made)
         return made
@@ -166,10 +146,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 
 def check_room(caches: Sequence[CachedDataset]) -> None:
-    """Refuses caches that would fill their disk, before anything is written.
-
-    Args:
-        caches: in one folder.
+    """Refuses caches in one folder that would fill its disk, before anything is written.
 
     Raises:
         RunFailedError: what they lack needs more than is free.

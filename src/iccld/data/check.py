@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from iccld.data.check_report import CheckReport, ClassShare
-from iccld.data.datasets import UNMAPPED, find_files, list_splits, native_space, remap_table
+from iccld.data.datasets import UNMAPPED, describe, native_space, remap_table
 from iccld.data.description import Description
 from iccld.data.identity import shared_files
 from iccld.data.image_files import image_size, read_label
-from iccld.data.layouts import TRAIN_IDS, FilePair, Layout, described_folder, match_split
+from iccld.data.layouts import TRAIN_IDS, FilePair, list_split, match_split
 from iccld.data.picture_formats import is_other_picture
 from iccld.data.picture_header import check_ending
 from iccld.data.softness import REMEDY, judge
@@ -66,34 +66,24 @@ def check_dataset(
         raise InputError("street_scenes are generated and have no files to check; see 'iccld data scenes'")
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}; give the number of label maps to read, 1 or more")
-
-    def find(split: str, needs_labels: bool) -> Layout:
-        if description is not None:
-            return described_folder(description, split, needs_labels)
-        return find_files(name, root, split, needs_labels)
-
-    layout = find(split, False)
+    descriptions = describe(name, root) if description is None else [description]
+    layout = list_split(descriptions, split, False)
     space = label_space or native_space(layout)
     report = CheckReport(layout.name, str(root), split, space.name, layout, num_images=len(layout.pairs))
     sizes = _check_images(report)
     _note_other_formats(report)
-    for other in description.globs if description is not None else list_splits(name, root):
-        _check_overlap(other, find, report)
-    if images_only or (layout.role == "target" and not any(pair.label for pair in layout.pairs)):
-        return report
-    _check_pairing(find, report)
+    for other in descriptions[0].globs:
+        _check_overlap(other, descriptions, report)
     labeled = [pair for pair in layout.pairs if pair.label is not None]
+    if images_only or (layout.role == "target" and not labeled):
+        return report
+    _check_pairing(descriptions, report)
     report.num_labels = len(labeled)
     if limit is not None and limit < len(labeled):
         labeled = [labeled[i * len(labeled) // limit] for i in range(limit)]
     if labeled:
-        maps, soft = _read_labels(labeled, sizes, report)
-        _judge_labels(space, maps, soft, report)
+        _judge_labels(space, *_read_labels(labeled, sizes, report), report)
     return report
-
-
-_Find = Callable[[str, bool], Layout]
-"""Lists a split's files, given its name and whether labels are needed."""
 
 
 class _LabelMap(NamedTuple):
@@ -115,15 +105,9 @@ def _check_images(report: CheckReport) -> dict[str, tuple[int, int]]:
             sizes[pair.name] = image_size(pair.image)
         except InputError as error:
             broken[str(pair.image)] = str(error)
-    _note_broken("unreadable_images", "images", broken, report)
+    report.note_broken("unreadable_images", "images", broken)
     report.sizes = dict(Counter(f"{width}×{height}" for height, width in sizes.values()))
     return sizes
-
-
-def _note_broken(kind: str, what: str, faults: dict[str, str], report: CheckReport) -> None:
-    """Notes files that cannot be read, and says why the first cannot."""
-    remedy = f"; the first: {next(iter(faults.values()), '')}"
-    report.note(report.errors, kind, list(faults), f"{what} cannot be read", remedy)
 
 
 def _note_other_formats(report: CheckReport) -> None:
@@ -132,38 +116,36 @@ def _note_other_formats(report: CheckReport) -> None:
     folders = {file.parent for pair in pairs for file in (pair.image, pair.label) if file is not None}
     beside = (path for folder in sorted(folders) for path in sorted(folder.iterdir()))
     others = [str(path) for path in beside if is_other_picture(path.name)]
-    what = "pictures are in formats that are not read"
-    report.note(report.warnings, "other_formats", others, what, "; save them as PNG")
+    report.note("other_formats", others, "pictures are in formats that are not read", "save them as PNG")
 
 
-def _check_overlap(other: str, find: _Find, report: CheckReport) -> None:
+def _check_overlap(other: str, descriptions: Sequence[Description], report: CheckReport) -> None:
     """Notes the images that another split has too."""
     if match_split(report.split, [other]) is not None:
         return
     try:
-        pairs = find(other, False).pairs
+        pairs = list_split(descriptions, other, False).pairs
     except InputError:
         return  # its own check says why
     images = [[(pair.name, pair.image) for pair in some] for some in (report.layout.pairs, pairs)]
     lines = [name if name == twin else f"{name} is {twin}" for name, twin in shared_files(*images)]
-    what = f"of {report.num_images} images are in split {other} too"
-    report.note(report.warnings, f"also_in_{other}", lines, what)
+    report.note(f"also_in_{other}", lines, f"of {report.num_images} images are in split {other} too")
 
 
-def _check_pairing(find: _Find, report: CheckReport) -> None:
+def _check_pairing(descriptions: Sequence[Description], report: CheckReport) -> None:
     layout = report.layout
     bare = [str(pair.image) for pair in layout.pairs if pair.label is None]
-    if len(bare) == len(layout.pairs) and not layout.stray_labels:
+    if not layout.has_labels:
         try:
-            find(report.split, True)
+            list_split(descriptions, report.split, True)
         except InputError as error:  # it says which folder or which line of the description is at fault
             report.files["images_without_label"] = bare
             report.errors.append(f"there are no labels: {error} (or check it as a target with --images-only)")
             return
-    what, remedy = f"of {report.num_images} images have no label", "; add the label maps or remove the images"
-    report.note(report.errors, "images_without_label", bare, what, remedy)
+    what, remedy = f"of {report.num_images} images have no label", "add the label maps or remove the images"
+    report.note("images_without_label", bare, what, remedy, is_error=True)
     stray = [str(path) for path in layout.stray_labels]
-    report.note(report.warnings, "labels_without_image", stray, "label files belong to no image")
+    report.note("labels_without_image", stray, "label files belong to no image")
 
 
 def _read_labels(
@@ -201,11 +183,11 @@ def _read_labels(
             softness = judge(raw)
             soft |= {path: softness.text} if softness is not None else {}
     report.num_read = len(maps)
-    _note_broken("unreadable_labels", "label maps", broken, report)
-    lines, remedy = report.errors, "; replace or remove them"
-    if layout.resize_labels:
-        lines, remedy = report.warnings, f"; known of {layout.name}, they are resized"
-    report.note(lines, "sizes_disagree", unlike, "label maps differ in size from their image", remedy)
+    report.note_broken("unreadable_labels", "label maps", broken)
+    known = f"known of {layout.name}, they are resized"
+    remedy = known if layout.resize_labels else "replace or remove them"
+    what = "label maps differ in size from their image"
+    report.note("sizes_disagree", unlike, what, remedy, is_error=not layout.resize_labels)
     return maps, soft
 
 
@@ -241,33 +223,27 @@ def _judge_labels(
         lines = [
             f"id {i} ({ids[i]} pixels in {len(paths[i])} label maps, first {paths[i][0]})" for i in unknown
         ]
-        _note_unknown(lines, set(ids), soft, report)
+        hint = layout.mend_ids
+        if layout.ids == TRAIN_IDS and ids.keys() <= {*CITYSCAPES_ID_TO_TRAIN_ID, IGNORE}:
+            hint = "these look like Cityscapes labelIds, but trainIds are expected: " + hint
+        if soft:
+            report.files["soft_labels"] = list(soft)
+            hint = f"{': '.join(next(iter(soft.items())))}; {REMEDY}"
+        report.errors.append(f"no class for {report.name_files('unknown_ids', lines)}; {hint}")
     else:
         what = f"of {report.num_judged} label maps that were judged are not as they were drawn"
-        remedy = f": {next(iter(soft.values()), '')}; {REMEDY}"
-        report.note(report.warnings, "soft_labels", list(soft), what, remedy)
+        report.note("soft_labels", list(soft), what, f"{next(iter(soft.values()), '')}; {REMEDY}")
     blank = [one.path for one in maps if all(table[i] == IGNORE for i in one.counts)]
     if len(blank) < len(maps):
-        report.note(report.warnings, "labels_all_ignored", blank, "label maps are ignored as a whole")
+        report.note("labels_all_ignored", blank, "label maps are ignored as a whole")
     else:
         report.files["labels_all_ignored"] = blank
         held = ", ".join(map(str, sorted(ids)[:5]))
-        text = (
-            f"all pixels of all label maps are ignored (they hold {held}): nothing can be learned from them"
+        report.errors.append(
+            f"all pixels of all label maps are ignored (they hold {held}), so nothing can be learned from them; "
+            "use a split that has labels"
         )
-        report.errors.append(f"{text}; use a split that has labels")
     never = [c.name for c in report.classes if not c.pixels]
     if never and len(never) < len(space):
         seen = "" if report.num_read == report.num_labels else " in the label maps that were read"
         report.warnings.append(f"never seen{seen}: {', '.join(never)}")
-
-
-def _note_unknown(lines: list[str], ids: set[int], soft: dict[str, str], report: CheckReport) -> None:
-    hint = report.layout.mend_ids
-    if report.layout.ids == TRAIN_IDS and ids <= set(CITYSCAPES_ID_TO_TRAIN_ID) | {IGNORE}:
-        hint = "these look like Cityscapes labelIds, but trainIds are expected: " + hint
-    if soft:
-        report.files["soft_labels"] = list(soft)
-        path, text = next(iter(soft.items()))
-        hint = f"{path}: {text}; {REMEDY}"
-    report.errors.append(f"no class for {report.name_files('unknown_ids', lines)}; {hint}")

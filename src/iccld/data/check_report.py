@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,13 +15,7 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True)
 class ClassShare:
-    """How much of a class the label maps hold.
-
-    Attributes:
-        name: the class.
-        pixels: its pixels in all label maps that were read.
-        images: the number of label maps that have it.
-    """
+    """How much of a class there is: its pixels in all label maps that were read, and how many of them have it."""
 
     name: str
     pixels: int
@@ -32,12 +27,7 @@ class CheckReport:
     """The findings about one split of a data set.
 
     Attributes:
-        name: the data set.
-        root: its folder.
-        split: the split.
-        label_space: the classes that labels were translated into.
-        layout: the files of the split; not for JSON.
-        num_images: image files.
+        label_space: the name of the classes that labels were translated into.
         num_labels: label files that belong to an image.
         num_read: label maps that were read.
         num_judged: label maps whose pixels were judged.
@@ -47,7 +37,7 @@ class CheckReport:
         errors: what would spoil a run, a line each.
         warnings: what is worth knowing, a line each.
         files: kind of finding → the files concerned, all of them.
-        shown: name of an image → pixels of each label in its label map; of those that were read, not for JSON.
+        shown: name of an image → pixels of each label in its label map, of those that were read.
     """
 
     name: str
@@ -78,10 +68,18 @@ class CheckReport:
         more = f" and {len(files) - _EXAMPLES} more" if len(files) > _EXAMPLES else ""
         return ", ".join(files[:_EXAMPLES]) + more
 
-    def note(self, lines: list[str], kind: str, files: Sequence[str], what: str, remedy: str = "") -> None:
+    def note(
+        self, kind: str, files: Sequence[str], what: str, remedy: str = "", *, is_error: bool = False
+    ) -> None:
         """Adds a line about files, if there are any, to the errors or warnings of this report."""
         if files:
-            lines.append(f"{len(files)} {what} ({self.name_files(kind, files)}){remedy}")
+            line = f"{len(files)} {what} ({self.name_files(kind, files)})" + f"; {remedy}" * bool(remedy)
+            (self.errors if is_error else self.warnings).append(line)
+
+    def note_broken(self, kind: str, what: str, faults: Mapping[str, str]) -> None:
+        """Adds an error about files that cannot be read, with the reason for the first."""
+        first = f"the first: {next(iter(faults.values()), '')}"
+        self.note(kind, list(faults), f"{what} cannot be read", first, is_error=True)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON; ``share`` is a share of all pixels, 0 to 1."""
@@ -96,7 +94,7 @@ class CheckReport:
 
     def to_text(self) -> str:
         """The report for people."""
-        sizes = sorted(self.sizes.items(), key=lambda item: -item[1])
+        sizes = Counter(self.sizes).most_common()
         shown = ", ".join(f"{size} ({count})" for size, count in sizes[:_EXAMPLES])
         if len(sizes) > _EXAMPLES:
             shown += f" and {len(sizes) - _EXAMPLES} other sizes"
@@ -107,17 +105,14 @@ class CheckReport:
             "",
         ]
         if self.num_read:
-            lines += [*self._table(), ""]
+            total = max(1, self.num_pixels)
+            title = f"class of {self.label_space}"
+            width = max(len(title), *(len(c.name) for c in self.classes))
+            lines.append(f"  {title:<{width}}  {'share':>8}  images")
+            lines += [f"  {c.name:<{width}}  {c.pixels / total:>8.3%}  {c.images:>6}" for c in self.classes]
+            lines += [f"  {'(ignored)':<{width}}  {self.ignored_pixels / total:>8.3%}", ""]
         lines += [f"warning: {text}" for text in self.warnings]
         lines += [f"error: {text}" for text in self.errors]
         count = len(self.errors)
         verdict = f"{count} error{'s' * (count != 1)}: mend them before training" if count else "no errors"
         return "\n".join(visible(line) for line in [*lines, verdict])  # a name may hold line breaks
-
-    def _table(self) -> list[str]:
-        total = max(1, self.num_pixels)
-        title = f"class of {self.label_space}"
-        width = max(len(title), *(len(c.name) for c in self.classes))
-        rows = [f"  {c.name:<{width}}  {c.pixels / total:>8.3%}  {c.images:>6}" for c in self.classes]
-        ignored = f"  {'(ignored)':<{width}}  {self.ignored_pixels / total:>8.3%}"
-        return [f"  {title:<{width}}  {'share':>8}  images", *rows, ignored]

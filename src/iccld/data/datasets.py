@@ -14,9 +14,10 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from iccld.data.description import Description
 from iccld.data.image_files import RawLabel, image_size, read_image, read_label
-from iccld.data.layouts import DATASET_NAMES, FilePair, Layout, built_in, built_in_layout
-from iccld.data.own_folder import own_description, own_folder
+from iccld.data.layouts import DATASET_NAMES, FilePair, Layout, built_in, list_split
+from iccld.data.own_folder import own_description
 from iccld.data.softness import advise
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19, IGNORE, LabelSpace, suggest
@@ -86,19 +87,11 @@ class FileDataset:
         return len(self.layout.pairs)
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Reads the RGB image.
-
-        Raises:
-            InputError: the file cannot be read.
-        """
+        """Reads the RGB image."""
         return read_image(self.layout.pairs[index].image)
 
     def raw_label(self, index: int) -> RawLabel:
-        """Reads the label map with the ids and the size of its file.
-
-        Raises:
-            InputError: the file cannot be read.
-        """
+        """Reads the label map with the ids and the size of its file."""
         assert self.has_labels, f"{self.name} was opened without labels"
         path = self.layout.pairs[index].label
         assert path is not None
@@ -139,10 +132,9 @@ class FileDataset:
             colors = sorted((self.layout.colors or {}).items())
             digest.update(json.dumps([space, colors]).encode() + self._table.tobytes())
         for pair in self.layout.pairs:
-            for path in (pair.image, pair.label if self.has_labels else None):
-                if path is not None:
-                    entry = os.stat(path)
-                    digest.update(repr((os.path.abspath(path), entry.st_size, entry.st_mtime_ns)).encode())
+            for path in filter(None, (pair.image, pair.label if self.has_labels else None)):
+                entry = file_facts(path)
+                digest.update(repr((os.path.abspath(path), entry.st_size, entry.st_mtime_ns)).encode())
         return digest.hexdigest()
 
     def _remap(self, pair: FilePair, raw: RawLabel) -> UInt8[np.ndarray, "h w"]:
@@ -160,16 +152,18 @@ class FileDataset:
         return np.asarray(label, dtype=np.uint8)
 
 
+def file_facts(path: Path) -> os.stat_result:
+    """A file's size and time."""
+    try:
+        return os.stat(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
 def remap_table(ids: Mapping[int, int], native: LabelSpace, wanted: LabelSpace) -> UInt8[np.ndarray, "65536"]:
-    """Builds the table from raw ids to labels of ``wanted``.
+    """Builds the table from raw ids to labels of ``wanted``, or 255 for classes that it lacks.
 
-    Args:
-        ids: raw id → label of ``native`` or 255.
-        native: the space that ``ids`` leads to.
-        wanted: the space of the result; classes that it lacks become 255.
-
-    Returns:
-        For each raw id the label, or ``UNMAPPED`` if ``ids`` does not have it.
+    ``ids`` leads from raw ids to labels of ``native`` or 255; those that it does not have become ``UNMAPPED``.
     """
     to_wanted = native.lut_to(wanted)
     table = np.full(65536, UNMAPPED, dtype=np.uint8)
@@ -179,33 +173,22 @@ def remap_table(ids: Mapping[int, int], native: LabelSpace, wanted: LabelSpace) 
 
 
 def find_files(name: str, root: str | os.PathLike[str], split: str, needs_labels: bool) -> Layout:
-    """Lists a data set's files without reading them.
+    """Lists a data set's files without reading them."""
+    return list_split(describe(name, root), split, needs_labels)
 
-    Raises:
-        InputError: unknown name, or a folder is missing or empty.
-    """
-    if name == "folder":
-        return own_folder(Path(root), split, needs_labels)
-    return built_in_layout(name, Path(root), split, needs_labels)
+
+def describe(name: str, root: str | os.PathLike[str]) -> list[Description]:
+    """Describes a data set with files, once for each kind of label maps that it may have."""
+    return [own_description(Path(root))] if name == "folder" else built_in(name, Path(root))
 
 
 def list_splits(name: str, root: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Lists the splits of a data set by name; GTA5's and SYNTHIA's text files are not listed.
-
-    Raises:
-        InputError: unknown name, or there is no such folder.
-    """
-    if name == "street_scenes":
-        return _SCENE_SPLITS
-    return tuple((own_description(Path(root)) if name == "folder" else built_in(name, Path(root))[0]).globs)
+    """Lists the splits of a data set by name; GTA5's and SYNTHIA's text files are not listed."""
+    return _SCENE_SPLITS if name == "street_scenes" else tuple(describe(name, root)[0].globs)
 
 
 def choose_split(name: str, root: str | os.PathLike[str] | None, split: str | None, usual: str) -> str:
-    """The split that was asked for; without one ``usual``, or the only split where there is no such split.
-
-    Raises:
-        InputError: unknown name, or there is no such folder.
-    """
+    """The split that was asked for; without one ``usual``, or the only split where there is no such split."""
     if split is not None or root is None:
         return split or usual
     names = list_splits(name, root)
@@ -236,8 +219,8 @@ def open_dataset(
     Args:
         name: one of ``DATASET_NAMES``.
         root: the folder of the data set; needed by all but ``street_scenes``.
-        split: the split, a folder of Cityscapes and CamVid; for GTA5 and SYNTHIA ``train`` or a text file of
-            image names; for ``street_scenes`` ``train``, ``val`` or ``test``, which ``seed`` tells apart.
+        split: the split; of a data set without splits ``train`` or a text file of image names; of
+            ``street_scenes`` ``train``, ``val`` or ``test``, which ``seed`` tells apart.
         label_space: the space of the labels; None keeps the data set's own (``native_space``).
         needs_labels: whether labels will be read; if not, they need not exist.
         look: ``game`` or ``camera``; this and what follows is for ``street_scenes`` alone.
@@ -255,16 +238,7 @@ def open_dataset(
             raise InputError(f"street_scenes have no split {split!r}; {suggest(split, _SCENE_SPLITS)}")
         from iccld.data.street_scenes import StreetScenes
 
-        space = label_space or CITYSCAPES19
-        scenes = StreetScenes(
-            look=look,
-            count=count,
-            height=height,
-            width=width,
-            seed=seed,
-            label_space=space,
-            cache=scene_cache,
-        )
+        scenes = StreetScenes(look, count, height, width, seed, label_space or CITYSCAPES19, scene_cache)
         scenes.require_memory()
         return scenes
     if name in DATASET_NAMES and root is None:
@@ -278,10 +252,9 @@ def open_dataset(
 
 def _refuse_foreign(layout: Layout, wanted: LabelSpace) -> None:
     """Two class lists without a common name would leave every pixel ignored."""
-    if all(label == IGNORE for label in layout.space.lut_to(wanted)):
-        own, others = (
-            ", ".join(space.names[:3]) + ", …" * (len(space) > 3) for space in (layout.space, wanted)
-        )
+    if set(layout.space.lut_to(wanted)) == {IGNORE}:
+        spaces = (layout.space, wanted)
+        own, others = (", ".join(space.names[:3]) + ", …" * (len(space) > 3) for space in spaces)
         raise InputError(
             f"{layout.root}: none of its classes ({own}) is one of {wanted.name} ({others}); "
             "give both the same names, or train with --data.label-space source"

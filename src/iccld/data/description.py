@@ -27,13 +27,9 @@ class Description:
     """What a ``dataset.toml`` says, checked.
 
     Attributes:
-        path: the file.
-        name: the data set's name.
         globs: split → (glob of images, glob of labels or None), relative to the file's folder.
-        space: the classes.
         ids: raw id → label or 255.
         colors: RGB color → raw id for color-coded label maps, else None.
-        role: ``source``, ``target`` or None.
         lists: split → text file that names its images, for splits that are not told apart by folders.
         resize_labels: whether label maps of another size than their image are scaled instead of refused.
         mend_ids: what a user does about an id that is not in ``ids``.
@@ -88,24 +84,12 @@ class _Document:
 
 
 def read_description(path: Path) -> Description:
-    """Reads and checks a ``dataset.toml``.
-
-    Raises:
-        InputError: it is missing or no TOML, or a key is unknown, missing or has a wrong value.
-    """
+    """Reads and checks a ``dataset.toml``."""
     return parse_description(path, read_toml(path))
 
 
 def parse_description(path: Path, value: Mapping[str, Any]) -> Description:
-    """Checks the contents of a ``dataset.toml``.
-
-    Args:
-        path: where it lies, or would lie.
-        value: its tables.
-
-    Raises:
-        InputError: a key is unknown, missing or has a wrong value.
-    """
+    """Checks the tables of a ``dataset.toml`` that lies, or would lie, at ``path``."""
     document = build(_Document, value, str(path))
     try:
         return _checked(path, document, value)

@@ -92,15 +92,9 @@ def files_below(
     wanted: Callable[[str], bool],
     below: str | os.PathLike[str] | None = None,
 ) -> Iterator[Path]:
-    """Lists the files under a folder, deeply, hidden folders left out.
+    """Lists the files under a folder, deeply, whose names are wanted; hidden folders are left out.
 
-    Args:
-        folder: where to begin.
-        wanted: tells by its name whether a file is listed.
-        below: as of ``walk``.
-
-    Raises:
-        InputError: as of ``walk``; or a linked file leads out of ``below``.
+    Neither links to folders nor those to files may leave ``below``, by default ``folder``.
     """
     for parent, folders, names in walk(folder, below):
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -68,11 +68,7 @@ class Glob:
 
 @lru_cache(maxsize=256)
 def data_glob(pattern: str) -> Glob:
-    """A glob as ``dataset.toml`` has it: with braces, and ``[`` as an ordinary character.
-
-    Raises:
-        InputError: as of ``Glob``.
-    """
+    """A glob as ``dataset.toml`` has it: with braces, and ``[`` as an ordinary character."""
     return Glob(pattern, braces=True)
 
 
@@ -81,9 +77,6 @@ def data_key(pattern: str, name: str) -> tuple[str, ...] | None:
 
     ``.*`` at the end of a glob stands for any ending of the file, which does not count for pairing. Letters with
     accents are the same in whichever of the two forms of Unicode a system writes them.
-
-    Raises:
-        InputError: as of ``Glob``.
     """
     if pattern.endswith(".*"):
         pattern, name = pattern[:-2], os.path.splitext(name)[0]
@@ -92,11 +85,9 @@ def data_key(pattern: str, name: str) -> tuple[str, ...] | None:
 
 
 def fixed_folders(pattern: str, magic: str) -> tuple[list[str], str]:
-    """Splits a glob into the folders before the first wildcard, and the rest.
+    """Splits a glob into the folders before the first wildcard and the rest, which is its last part without one.
 
-    Args:
-        pattern: the glob; without a wildcard the rest is its last part.
-        magic: the characters that begin a wildcard.
+    ``magic`` holds the characters that begin a wildcard.
     """
     parts = pattern.split("/")
     begins = (i for i, part in enumerate(parts) if any(character in part for character in magic))
@@ -104,29 +95,30 @@ def fixed_folders(pattern: str, magic: str) -> tuple[list[str], str]:
     return parts[:fixed], "/".join(parts[fixed:])
 
 
-def _write_out(tokens: Sequence[_Token], pattern: str) -> list[list[_Token]]:
-    """Writes out the alternatives in braces, inner ones too."""
-    texts = [token.text for token in tokens]
-    if "{" not in texts and "}" not in texts:
-        return [list(tokens)]
-    start = texts.index("{") if "{" in texts else len(texts)
-    cuts, depth = [start], 0
-    for place in range(start, len(texts)):
-        depth += (texts[place] == "{") - (texts[place] == "}")
-        if depth == 0 or (depth == 1 and texts[place] == ","):
-            cuts.append(place)
-        if depth == 0:
-            break
-    if depth or "}" in texts[:start] or start == len(texts):
-        raise InputError(
-            f"{shortened(pattern)} has a brace without its partner; close the brace, as in *.{{jpg,png}}"
-        )
-    inner = [tokens[one + 1 : other] for one, other in itertools.pairwise(cuts)]
-    choices = [choice for part in inner for choice in _write_out(part, pattern)]
-    rests = _write_out(tokens[cuts[-1] + 1 :], pattern)
-    if len(choices) * len(rests) > _MOST_ALTERNATIVES:
-        raise InputError(f"a glob has more than {_MOST_ALTERNATIVES} alternatives in braces; use * instead")
-    return [[*tokens[:start], *choice, *rest] for choice in choices for rest in rests]
+def _write_out(tokens: list[_Token], pattern: str) -> list[list[_Token]]:
+    """Writes out the alternatives in braces, the outer ones first."""
+    written, waiting = [], [tokens]
+    while waiting:
+        each = waiting.pop()
+        texts = [token.text for token in each]
+        if "{" not in texts and "}" not in texts:
+            written.append(each)
+            continue
+        start = texts.index("{") if "{" in texts else len(texts)
+        depths = [*itertools.accumulate((text == "{") - (text == "}") for text in texts)]
+        end = depths.index(0, start) if 0 in depths[start:] else -1
+        if end < 0 or "}" in texts[:start]:
+            raise InputError(
+                f"{shortened(pattern)} has a brace without its partner; close the brace, as in *.{{jpg,png}}"
+            )
+        commas = [i for i in range(start, end) if depths[i] == 1 and texts[i] == ","]
+        parts = itertools.pairwise([start, *commas, end])
+        waiting += [[*each[:start], *each[one + 1 : other], *each[end + 1 :]] for one, other in parts][::-1]
+        if len(written) + len(waiting) > _MOST_ALTERNATIVES:
+            raise InputError(
+                f"a glob has more than {_MOST_ALTERNATIVES} alternatives in braces; use * instead"
+            )
+    return written
 
 
 def _expression(tokens: Sequence[_Token]) -> str:

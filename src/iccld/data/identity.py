@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from iccld.data.datasets import FileDataset, SegmentationDataset
+from iccld.data.datasets import FileDataset, SegmentationDataset, file_facts
 from iccld.data.street_scenes import StreetScenes, generator_digest
 from iccld.errors import InputError
 from iccld.files import open_regular
@@ -28,9 +28,6 @@ def describe_data(dataset: SegmentationDataset) -> dict[str, Any]:
     Returns:
         ``name``; ``root``, where it lies; ``images``, their number; ``classes``, their names in order; ``files``, a
         hash of the list of files and of what the numbers in label files mean.
-
-    Raises:
-        InputError: a file is gone.
     """
     digest = hashlib.sha256()
     for line in _file_list(dataset):
@@ -57,10 +54,7 @@ def _file_list(dataset: SegmentationDataset) -> Iterator[Any]:
         yield sorted(layout.ids.items()), sorted((layout.colors or {}).items()), layout.space.names
     for pair in layout.pairs:
         label = pair.label if dataset.has_labels else None
-        try:
-            sizes = [None if path is None else os.stat(path).st_size for path in (pair.image, label)]
-        except OSError as error:
-            raise InputError(f"{error.filename}: cannot be read ({error.strerror or error})") from error
+        sizes = [None if path is None else file_facts(path).st_size for path in (pair.image, label)]
         yield pair.name, None if label is None else os.path.basename(label), sizes
 
 
@@ -118,8 +112,8 @@ def shared_files(one: Sequence[tuple[str, Path]], other: Sequence[tuple[str, Pat
 
 def _size(path: Path) -> int:
     try:
-        return os.stat(path).st_size
-    except OSError:
+        return file_facts(path).st_size
+    except InputError:
         return -1
 
 

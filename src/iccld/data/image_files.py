@@ -90,62 +90,49 @@ def read_label(path: str | os.PathLike[str], colors: Mapping[Color, int] | None 
             its mask is in the alpha channel. Where colors are not listed since the map was compressed, blurred or
             scaled, the message says so.
     """
+    raw, _ = decode_label(path)
+    return raw if raw.ndim == 2 else _ids_from_colors(Path(path), raw, colors)
+
+
+def decode_label(
+    path: str | os.PathLike[str],
+) -> tuple[RawLabel | UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "n 3"]]:
+    """Decodes a label map into the ids of the file, (h, w), or its RGB colors, (h, w, 3), and its palette, if any."""
     path = Path(path)
+    palette: list[int] = []
     with _decoding(path, "a label map"):
-        data, header = _read_lossless(path)
+        data, header = read_whole(path, is_label=True)
+        if header.lossy:
+            kind = "JPEG" if header.format == "JPEG" else f"lossy {header.format}"
+            raise _refusal(path, f"a label map in {kind} has lost its exact ids; save label maps as PNG")
         # Pillow keeps 8 bits of a channel where there are several.
         if header.bits == 16 and (header.format == "PNG" or first(header.tags, SAMPLES, 1) > 2):
             raw = _decode(data, cv2.IMREAD_UNCHANGED, header.stored)
-            # OpenCV orders channels blue, green, red; an alpha channel would come fourth.
-            if raw.ndim == 3 and raw.shape[2] == 4:
-                _refuse_mask_in_alpha(path, raw[:, :, :3], raw[:, :, 3])
-            return raw if raw.ndim == 2 else np.ascontiguousarray(raw[:, :, 2])
-        with _opened_by_pillow(path, data, header) as image:
-            raw = label_pixels(path, image)
+            has_alpha = raw.ndim == 3 and raw.shape[2] == 4
+            if raw.ndim == 3:
+                raw = cv2.cvtColor(raw, cv2.COLOR_BGRA2RGBA if has_alpha else cv2.COLOR_BGR2RGB)
+        else:
+            with _opened_by_pillow(path, data, header) as image:
+                raw, has_alpha = np.asarray(image), image.mode in ("LA", "La", "RGBA", "RGBa")
+                palette = (image.getpalette("RGB") or []) if image.mode == "P" else []
+            if header.format == "PNG" and 1 < header.bits < 8 and data[25] != _PNG_PALETTE:
+                # Pillow stretches gray values of 2 and 4 bits over 0 to 255.
+                raw = raw // np.uint8(255 // ((1 << header.bits) - 1))
+        if has_alpha and alpha_tells(raw[:, :, :-1], raw[:, :, -1]):
+            remedy = "save that channel as a gray PNG (Pillow: image.getchannel('A'))"
+            text = f"its mask is in the alpha channel, which tells apart pixels of one color; {remedy}"
+            raise _refusal(path, text)
         if raw.ndim == 3:
-            return _ids_from_colors(path, raw, colors)
-        if header.format == "PNG" and 1 < header.bits < 8 and data[25] != _PNG_PALETTE:
-            # Pillow stretches gray values of 2 and 4 bits over 0 to 255.
-            raw = raw // np.uint8(255 // ((1 << header.bits) - 1))
-        if raw.dtype.kind not in "biu" or raw.min() < 0 or raw.max() > 65535:
+            is_colored = raw.dtype == np.uint8 and raw.shape[2] > 2
+            raw = np.ascontiguousarray(raw[:, :, :3] if is_colored else raw[:, :, 0])
+        if raw.min() < 0 or raw.max() > 65535:
             raise _refusal(path, f"label map holds {raw.dtype} values; save ids from 0 to 65535 as PNG")
-        return raw.astype(np.uint8 if raw.dtype.itemsize == 1 else np.uint16, copy=False)
-
-
-@contextlib.contextmanager
-def open_label(path: str | os.PathLike[str]) -> Iterator[tuple[Image.Image, Header]]:
-    """Opens the file of a label map with Pillow, for its mode, palette and colors, and tells its header.
-
-    Raises:
-        InputError: as of ``read_label``, but for what only the decoded pixels show.
-    """
-    path = Path(path)
-    with _decoding(path, "a label map"):
-        data, header = _read_lossless(path)
-        with _opened_by_pillow(path, data, header) as image:
-            yield image, header
-
-
-def label_pixels(path: Path, image: Image.Image) -> np.ndarray:
-    """Decodes an opened label map: (h, w) of one channel, (h, w, 3) of colors; alpha is dropped.
-
-    Raises:
-        InputError: the alpha channel holds what the others do not, as where a mask was saved as transparency.
-    """
-    raw = np.asarray(image)
-    if image.mode in ("LA", "La", "RGBA", "RGBa"):
-        _refuse_mask_in_alpha(path, raw[:, :, :-1], raw[:, :, -1])
-    if image.mode in ("LA", "La"):
-        return np.ascontiguousarray(raw[:, :, 0])
-    return np.ascontiguousarray(raw[:, :, :3]) if raw.ndim == 3 else raw
+        raw = raw.astype(np.uint8 if raw.dtype.itemsize == 1 else np.uint16, copy=False)
+        return raw, np.array(palette, np.uint8).reshape(-1, 3)
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Reads an image's (height, width) from its header alone, as ``read_image`` would return it.
-
-    Raises:
-        InputError: the file is missing, too large, or its header cannot be read.
-    """
+    """Reads an image's (height, width) from its header alone, as ``read_image`` would return it."""
     with open_regular(path) as file:
         return read_header(Path(path), file).size
 
@@ -157,14 +144,8 @@ def write_png(
 ) -> Path:
     """Writes a gray, palette or RGB PNG atomically.
 
-    Args:
-        path: the file, ending in ``.png``.
-        array: uint8, (h, w) for label maps and gray images, (h, w, 3) for RGB images.
-        palette: RGB colors of the values 0, 1, … of a label map; other values are shown black. The stored
-            numbers are those of ``array`` either way.
-
-    Raises:
-        InputError: the file cannot be written.
+    ``palette`` holds RGB colors of the values 0, 1, … of a label map; other values are shown black. The stored
+    numbers are those of ``array`` either way.
     """
     assert array.dtype == np.uint8, array.dtype
     assert array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3 and palette is None), array.shape
@@ -180,14 +161,6 @@ def write_png(
         image.save(buffer, "PNG")
         data = buffer.getvalue()
     return write_atomic(path, lambda temporary: temporary.write_bytes(data))
-
-
-def _read_lossless(path: Path) -> tuple[bytes, Header]:
-    data, header = read_whole(path, is_label=True)
-    if header.lossy:
-        kind = "JPEG" if header.format == "JPEG" else f"lossy {header.format}"
-        raise _refusal(path, f"a label map in {kind} has lost its exact ids; save label maps as PNG")
-    return data, header
 
 
 @contextlib.contextmanager
@@ -252,8 +225,6 @@ def _opened_by_pillow(path: Path, data: bytes, header: Header) -> Iterator[Image
 
 
 def _ids_from_colors(path: Path, raw: np.ndarray, colors: Mapping[Color, int] | None) -> RawLabel:
-    if raw.shape[2] != 3 or raw.dtype != np.uint8:
-        raise _refusal(path, f"label map has {raw.shape[2]} channels; save one channel of ids as PNG")
     if colors is None:
         if is_gray(raw) or is_red(raw):
             return np.ascontiguousarray(raw[:, :, 0])
@@ -285,11 +256,3 @@ def is_gray(rgb: UInt8[np.ndarray, "h w 3"]) -> bool:
 def is_red(rgb: UInt8[np.ndarray, "h w 3"]) -> bool:
     """Whether green and blue are 0 throughout, as where ids are kept in the red channel (CARLA)."""
     return not rgb[:, :, 1:].any()
-
-
-def _refuse_mask_in_alpha(path: Path, pixels: np.ndarray, alpha: np.ndarray) -> None:
-    if alpha_tells(pixels, alpha):
-        remedy = "save that channel as a gray PNG (Pillow: image.getchannel('A'))"
-        raise _refusal(
-            path, f"its mask is in the alpha channel, which tells apart pixels of one color; {remedy}"
-        )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from iccld.data.annotations import find_annotations
-from iccld.data.description import Description, parse_description
+from iccld.data.description import DESCRIPTION, Description, parse_description
 from iccld.data.folders import files_below, require_below
 from iccld.data.globs import data_key, fixed_folders
 from iccld.data.image_files import is_image_name
@@ -29,13 +29,7 @@ TRAIN_IDS: Mapping[int, int] = {**{i: i for i in range(len(CITYSCAPES19))}, IGNO
 
 @dataclass(frozen=True)
 class FilePair:
-    """An image and its label map.
-
-    Attributes:
-        name: the image's path relative to the folder of images, with ``/``.
-        image: the image file.
-        label: the label file, None if there is none.
-    """
+    """An image and its label map, if there is one, under the image's path relative to the folder of images."""
 
     name: str
     image: Path
@@ -44,15 +38,15 @@ class FilePair:
 
 @dataclass(frozen=True)
 class Layout(Description):
-    """The files of one split of a data set, with what is known of it.
-
-    Attributes:
-        pairs: all images, sorted by name.
-        stray_labels: label files that belong to no image.
-    """
+    """The files of one split of a data set: all images, sorted by name, and label files that belong to no image."""
 
     pairs: tuple[FilePair, ...] = ()
     stray_labels: tuple[Path, ...] = ()
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether there are label files, of images or of none."""
+        return bool(self.stray_labels) or any(pair.label for pair in self.pairs)
 
 
 @lru_cache(maxsize=1)
@@ -63,6 +57,10 @@ def tables() -> Mapping[str, Any]:
 
 SPLIT_WORDS = {word: split for split, words in tables()["words"]["splits"].items() for word in words}
 """What folders of splits are called, in lower case, and which split that is."""
+IMAGE_WORDS = frozenset(tables()["words"]["images"])
+"""Words, in lower case, that name folders of images."""
+LABEL_WORDS = frozenset(tables()["words"]["labels"])
+"""Words, in lower case, that name folders of label maps."""
 DATASET_NAMES = (*tables()["builtin"], "folder", "street_scenes")
 """What ``iccld.data.datasets.open_dataset`` knows by name."""
 
@@ -74,11 +72,7 @@ def meaning_keys(name: str) -> dict[str, Any]:
 
 
 def built_in(name: str, root: Path) -> list[Description]:
-    """Describes a data set of ``[builtin]`` of ``layouts.toml``, once for each kind of label maps that it may have.
-
-    Raises:
-        InputError: the name is unknown, or there is no such folder, or none of its splits.
-    """
+    """Describes a data set of ``[builtin]`` of ``layouts.toml``, once for each kind of label maps that it may have."""
     if name not in tables()["builtin"]:
         raise InputError(f"unknown data set {name!r}; {suggest(name, DATASET_NAMES)}")
     if not root.is_dir():
@@ -87,9 +81,9 @@ def built_in(name: str, root: Path) -> list[Description]:
     images, splits = entry["images"], ["train"]
     if "{split}" in images:
         top = root / images.partition("{split}")[0]
-        splits = sorted(path.name for path in top.iterdir()) if top.is_dir() else []
-        places = {split: fixed_folders(images.replace("{split}", split), "*")[0] for split in splits}
-        splits = [s for s, parts in places.items() if s[0] != "." and root.joinpath(*parts).is_dir()]
+        splits = sorted(path.name for path in top.iterdir() if path.name[0] != ".") if top.is_dir() else []
+        folder = "/".join(fixed_folders(images, "*")[0])
+        splits = [split for split in splits if (root / folder.replace("{split}", split)).is_dir()]
     if not splits:
         there = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
         listing = ", ".join(there[:5]) + (", …" if len(there) > 5 else "")
@@ -97,6 +91,7 @@ def built_in(name: str, root: Path) -> list[Description]:
             f"{root}: {name} has its images in {images}, but there is only {listing or 'nothing'}; "
             "docs/data.md shows the tree"
         )
+    native = get_label_space(entry["native"]) if "native" in entry else None
     found = []
     for labels, meaning in entry["labels"]:
         globs = {
@@ -105,48 +100,49 @@ def built_in(name: str, root: Path) -> list[Description]:
         }
         keys = {"name": name, "splits": globs, "resize_labels": entry.get("resize_labels", False)}
         description = parse_description(root, meaning_keys(meaning) | keys)
-        native = get_label_space(entry["native"]) if "native" in entry else None
         found.append(replace(description, mend_ids=_MEND_IDS, is_file=False, native=native))
     return found
 
 
-def built_in_layout(name: str, root: Path, split: str, needs_labels: bool) -> Layout:
-    """Lists the files of a data set of ``[builtin]``.
-
-    Labels are of the first kind that there is (Cityscapes: ``*_labelIds.png``, else ``*_labelTrainIds.png``).
+def list_split(descriptions: Sequence[Description], split: str, needs_labels: bool) -> Layout:
+    """Lists the files of a split, with labels of the first kind that is there (Cityscapes: labelIds, else trainIds).
 
     Args:
-        name: the data set.
-        root: its folder.
+        descriptions: of a data set, one for each kind of label maps that it may have.
         split: the split; for a data set without splits ``train``, or a text file of image names.
         needs_labels: whether label maps must exist.
 
     Raises:
-        InputError: the folder, the split, the list, the images or the labels are missing.
+        InputError: the split, the list, the images or the labels are missing, or a glob does not fit.
     """
-    descriptions = built_in(name, root)
-    is_list = split.endswith(".txt") and list(descriptions[0].globs) == ["train"]
+    description = descriptions[0]
+    is_list = split.endswith(".txt") and list(description.globs) == ["train"]
     wanted = "train" if is_list else split
-    for description in descriptions:
-        layout = described_folder(description, wanted, False)
-        if layout.stray_labels or any(pair.label for pair in layout.pairs):
-            break
-    else:
-        layout = described_folder(descriptions[0], wanted, needs_labels)
+    layout = described_folder(description, wanted, False)
+    for other in descriptions[1:]:
+        layout = layout if layout.has_labels else described_folder(other, wanted, False)
+    if needs_labels and not layout.has_labels:
+        described_folder(description, wanted, True)  # which says what is missing
+    for pair in () if description.is_file or layout.has_labels else layout.pairs:
+        if LABEL_WORDS.intersection(pair.name.lower().split("/")[:-1]):
+            raise InputError(
+                f"{pair.image}: seems to be a label map among the images; name the folder of the images, or let "
+                f"'iccld data init {description.root}' write a {DESCRIPTION}"
+            )
     if is_list:
-        list_file = Path(split) if Path(split).is_file() else root / split
-        layout = replace(layout, pairs=select_listed(layout.pairs, list_file, str(root)), stray_labels=())
+        list_file = Path(split) if Path(split).is_file() else description.root / split
+        pairs = select_listed(layout.pairs, list_file, str(description.root))
+        layout = replace(layout, pairs=pairs, stray_labels=())
     return layout
 
 
 def described_folder(description: Description, split: str, needs_labels: bool) -> Layout:
-    """Lists the files of a split of a folder that is described.
-
-    Raises:
-        InputError: the split, an image or a label is missing, or a glob does not fit.
-    """
-    path, root = description.path, description.root
-    split = require_split(path, split, description.globs)
+    """Lists the files of a split of a folder that is described."""
+    path, root, wanted = description.path, description.root, split
+    found = match_split(wanted, description.globs)
+    if found is None:
+        raise InputError(f"{path}: has no split {wanted!r}; {suggest(wanted, sorted(description.globs))}")
+    split = found
     image_glob, label_glob = description.globs[split]
     images = match_glob(root, image_glob)
     if not images:
@@ -165,9 +161,8 @@ def described_folder(description: Description, split: str, needs_labels: bool) -
         require_below(list_file, root)
         pairs = list(dict.fromkeys(select_listed(pairs, list_file, repr(image_glob))))
     stray = tuple(file for key, (_, file) in labels.items() if key not in images)
-    return Layout(
-        **vars(description), pairs=tuple(sorted(pairs, key=lambda pair: pair.name)), stray_labels=stray
-    )
+    pairs.sort(key=lambda pair: pair.name)
+    return Layout(**vars(description), pairs=tuple(pairs), stray_labels=stray)
 
 
 def _no_labels(description: Description, split: str) -> str:
@@ -194,11 +189,7 @@ def _example(root: Path) -> str:
 
 
 def list_images(folder: Path, below: Path | None = None) -> list[Path]:
-    """Lists the image files under a folder, deeply, sorted, hidden ones left out.
-
-    Raises:
-        InputError: links lead out of ``below`` (by default the folder itself), or there are too many files.
-    """
+    """Lists the image files under a folder, deeply, sorted, hidden ones left out."""
     return sorted(files_below(folder, is_image_name, below))
 
 
@@ -232,13 +223,7 @@ def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Pat
 def select_listed(pairs: Iterable[FilePair], list_file: Path, source: str) -> tuple[FilePair, ...]:
     """Picks the pairs whose images a text file names, one a line, with or without ending, in its order.
 
-    Args:
-        pairs: all that there are.
-        list_file: the text file; empty lines are left out.
-        source: what the images come from, for messages.
-
-    Raises:
-        InputError: the file cannot be read, is no UTF-8 text or empty, or names something else.
+    ``source`` words what the images come from, for messages.
     """
     by_name = {pair.name: pair for pair in pairs}
     by_name |= {str(Path(name).with_suffix("")): pair for name, pair in by_name.items()}
@@ -265,15 +250,3 @@ def match_split(wanted: str, names: Collection[str]) -> str | None:
         return next(iter(names))
     meant = SPLIT_WORDS.get(wanted.lower())
     return next((name for name in names if meant and SPLIT_WORDS.get(name.lower()) == meant), None)
-
-
-def require_split(where: Path, wanted: str, names: Collection[str]) -> str:
-    """Finds a split as ``match_split`` does.
-
-    Raises:
-        InputError: there is no such split; the message lists those that there are.
-    """
-    found = match_split(wanted, names)
-    if found is None:
-        raise InputError(f"{where}: has no split {wanted!r}; {suggest(wanted, sorted(names))}")
-    return found

@@ -49,11 +49,7 @@ class SampleStream:
         assert self.dataset.has_labels or not self.labeled, f"{self.dataset.name} was opened without labels"
 
     def __getitem__(self, number: int) -> Sample:
-        """Makes sample ``number``.
-
-        Raises:
-            InputError: a file cannot be read or does not fit its label.
-        """
+        """Makes sample ``number``."""
         return _as_tensors(self.arrays(number))
 
     def arrays(self, number: int) -> Sample:

@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from iccld.data.description import DESCRIPTION, Description, parse_description, read_description
 from iccld.data.image_files import is_image_name
-from iccld.data.layouts import SPLIT_WORDS, Layout, described_folder, list_images, tables
+from iccld.data.layouts import IMAGE_WORDS, LABEL_WORDS, SPLIT_WORDS, list_images
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19
 
-IMAGE_WORDS = frozenset(tables()["words"]["images"])
-"""Words, in lower case, that name folders of images."""
-LABEL_WORDS = frozenset(tables()["words"]["labels"])
-"""Words, in lower case, that name folders of label maps."""
 _MEND_IDS = "write a dataset.toml with classes and [ids] ('iccld data init' begins one)"
-
-
-def own_folder(root: Path, split: str, needs_labels: bool) -> Layout:
-    """Lists the files of a user's own folder, see ``own_description``.
-
-    Raises:
-        InputError: the folder, the split, an image or a label is missing, or the description is wrong.
-    """
-    description = own_description(root)
-    layout = described_folder(description, split, needs_labels)
-    if description.is_file or layout.stray_labels or any(pair.label for pair in layout.pairs):
-        return layout
-    for pair in layout.pairs:
-        if LABEL_WORDS.intersection(pair.name.lower().split("/")[:-1]):
-            raise InputError(
-                f"{pair.image}: seems to be a label map among the images; name the folder of the images, or let "
-                f"'iccld data init {root}' write a {DESCRIPTION}"
-            )
-    return layout
 
 
 def own_description(root: Path) -> Description:
@@ -46,9 +22,6 @@ def own_description(root: Path) -> Description:
     splits (``images/<split>``), or the folders of images that are named so themselves; a folder without any of these
     is one split, ``train``. Label maps lie in ``labels`` beside ``images``, have the same names and hold Cityscapes
     trainIds.
-
-    Raises:
-        InputError: there is no such folder, or the description is wrong.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the folder that holds the images")
@@ -63,47 +36,39 @@ def own_description(root: Path) -> Description:
         elif word in SPLIT_WORDS and labels is None and list_images(folder, root):
             places[folder.name] = folder, None
     images, labels = _roles(root)
-    inner = [] if images is None else _folders(images)
-    if (
-        images is not None
-        and inner
-        and all(f.name.lower() in SPLIT_WORDS for f in inner)
-        and not _has_files(images)
-    ):
-        for folder in inner:
-            beside = None if labels is None else labels / folder.name
-            places[folder.name] = folder, beside if beside is not None and beside.is_dir() else None
-    elif images is not None:
-        places.setdefault("train", (images, labels))
-    splits = {name: _globs(root, *place) for name, place in (places or {"train": (root, None)}).items()}
+    if images is not None:
+        inner = _folders(images)
+        has_files = any(is_image_name(path.name) and path.is_file() for path in images.iterdir())
+        if inner and not has_files and all(folder.name.lower() in SPLIT_WORDS for folder in inner):
+            for folder in inner:
+                beside = None if labels is None else labels / folder.name
+                places[folder.name] = folder, beside if beside is not None and beside.is_dir() else None
+        else:
+            places.setdefault("train", (images, labels))
+    splits = {}
+    for name, (images, labels) in (places or {"train": (root, None)}).items():
+        folders = {"images": images} | ({} if labels is None else {"labels": labels})
+        splits[name] = {
+            key: (folder / "**/*.*").relative_to(root).as_posix() for key, folder in folders.items()
+        }
     value = {"name": "folder", "classes": CITYSCAPES19.name, "splits": splits}
     return replace(parse_description(root, value), mend_ids=_MEND_IDS, is_file=False)
-
-
-def _globs(root: Path, images: Path, labels: Path | None) -> dict[str, str]:
-    folders = {"images": images} | ({} if labels is None else {"labels": labels})
-    return {key: (folder / "**/*.*").relative_to(root).as_posix() for key, folder in folders.items()}
 
 
 def _roles(folder: Path) -> tuple[Path | None, Path | None]:
     """The folders of images and of label maps in a folder; None where there is none or several could be meant."""
     inner = {path.name.lower(): path for path in _folders(folder)}
-    labels = _only(inner, "labels", LABEL_WORDS)
-    images = _only(inner, "images", IMAGE_WORDS)
+
+    def only(usual: str, words: frozenset[str]) -> Path | None:
+        named = [inner[usual]] if usual in inner else [inner[word] for word in inner if word in words]
+        return named[0] if len(named) == 1 else None
+
+    images, labels = only("images", IMAGE_WORDS), only("labels", LABEL_WORDS)
     named_otherwise = images is not None and images.name.lower() != "images"
     if named_otherwise and labels is None and folder.name.lower() not in SPLIT_WORDS:
         images = None  # "camera" beside "lidar" is no folder of images with all else left out
     return images, labels
 
 
-def _only(inner: Mapping[str, Path], usual: str, words: frozenset[str]) -> Path | None:
-    named = [inner[usual]] if usual in inner else [path for word, path in inner.items() if word in words]
-    return named[0] if len(named) == 1 else None
-
-
 def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _has_files(folder: Path) -> bool:
-    return any(is_image_name(path.name) and path.is_file() for path in folder.iterdir())

@@ -45,11 +45,7 @@ def is_other_picture(name: str) -> bool:
 
 
 def identify(path: Path, start: bytes) -> Format:
-    """Tells the format of a picture by the first 64 bytes of its file, or all if there are fewer.
-
-    Raises:
-        InputError: it is none of those that are read; the message names the path and, if it is known, the format.
-    """
+    """Tells the format of a picture by the first 64 bytes of its file, or all if there are fewer."""
     for name, pattern in _READ.items():
         if pattern.match(start):
             return name

@@ -42,7 +42,6 @@ class Header:
     """What a header says.
 
     Attributes:
-        format: of the file.
         stored: height and width of the pixels as they are stored.
         orientation: how they are to be turned, as EXIF numbers it (1 to 8).
         frames: how many pictures the file shows one after the other.
@@ -71,8 +70,8 @@ def read_header(path: Path, file: BufferedIOBase, *, is_label: bool = False) -> 
 
     Args:
         path: for messages.
-        file: the opened file, or its bytes. Of a JPEG file it stands at the first scan afterwards.
-        is_label: whether its numbers are ids, of which there may be other kinds than of brightness.
+        file: the opened file. Of a JPEG file it stands at the first scan afterwards.
+        is_label: whether its numbers are ids, which may be of other integers than brightness.
 
     Raises:
         InputError: the format is not one of those that are read, the picture is damaged, larger than
@@ -127,11 +126,7 @@ def read_whole(path: Path, *, is_label: bool = False) -> tuple[bytes, Header]:
 
 
 def check_ending(path: str | os.PathLike[str]) -> None:
-    """Checks that a PNG or JPEG file is not truncated, by its last bytes if possible; other formats pass.
-
-    Raises:
-        InputError: the file is missing, empty or cut off.
-    """
+    """Checks that a PNG or JPEG file is not truncated, by its last bytes if possible; other formats pass."""
     with open_regular(path) as file:
         end_marker = {b"\x89PN": b"IEND", _JPEG: _JPEG_END}.get(file.read(3), b"")
         size = file.seek(0, os.SEEK_END)

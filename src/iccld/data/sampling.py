@@ -20,12 +20,7 @@ _MIN_SHARE = 3000 / (1914 * 1052)
 
 
 class UniformSampler:
-    """Every image once an epoch, in an order that each epoch shuffles anew.
-
-    Args:
-        n: the number of images.
-        seed: decides the orders.
-    """
+    """Each of n images once an epoch, in an order that each epoch shuffles anew."""
 
     def __init__(self, n: int, seed: int) -> None:
         if n < 1:
@@ -54,10 +49,7 @@ def class_counts(
             its size or its time, the classes or the id table have changed.
 
     Returns:
-        Pixels of class k in image n, ignored pixels not counted.
-
-    Raises:
-        InputError: a label map cannot be read.
+        Pixels of class k in image n, without ignored ones.
     """
     assert dataset.has_labels, f"{dataset.name} was opened without labels"
     num_classes = len(dataset.label_space)

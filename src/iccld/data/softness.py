@@ -37,11 +37,10 @@ class Softness:
     """Why a label map is soft.
 
     Attributes:
-        num_values: how many values or colors it holds.
-        levels: those that fill areas: a gray value or id, or an RGB color; sorted.
+        num_values: how many ids, gray values or RGB colors it holds.
+        levels: those that fill areas, sorted.
         share: the share of the pixels that they have, 0 to 1.
-        is_ramp: whether the others lie in between, as after blurring and scaling; if not they are beside, as after
-            JPEG compression.
+        is_ramp: whether the others lie in between, as after blurring and scaling, or beside, as after JPEG compression.
     """
 
     num_values: int
@@ -81,13 +80,9 @@ def alpha_tells(pixels: Integer[np.ndarray, "h w *c"], alpha: Integer[np.ndarray
 
 
 def judge(label: Plane | Integer[np.ndarray, "h w 3"]) -> Softness | None:
-    """Judges a label map by its pixels alone; of a large one, the part with the most edges.
+    """Judges a label map by its pixels alone; None if it is hard, or if nothing can be told.
 
-    Args:
-        label: ids, gray values or colors.
-
-    Returns:
-        Why it is soft; None if it is hard, or if nothing can be told.
+    Of a large label map the part with the most edges is judged.
     """
     planes = _busiest_part(label).astype(np.int32)
     planes = planes[..., None] if planes.ndim == 2 else planes

@@ -40,10 +40,14 @@ _DRAWN = 4 * 4 * 4
 class StreetScenes:
     """A data set of rendered scenes; each is rendered when first asked for and kept in memory.
 
-    Attributes:
-        name: ``street_scenes``.
-        label_space: what ``label`` returns.
-        has_labels: always true.
+    Args:
+        look: one of ``LOOK_NAMES``; ``both`` takes the looks in turn.
+        count: number of scenes.
+        height: in pixels.
+        width: in pixels.
+        seed: chooses the scenes; different seeds share none.
+        label_space: labels are translated into it.
+        cache: folder where ``prepare`` keeps what it rendered, for the next time; None keeps nothing.
     """
 
     name = "street_scenes"
@@ -59,20 +63,6 @@ class StreetScenes:
         label_space: LabelSpace = CITYSCAPES19,
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Describes the scenes; nothing is rendered yet.
-
-        Args:
-            look: ``game``, ``camera``, or ``both`` in turn.
-            count: number of scenes.
-            height: in pixels.
-            width: in pixels.
-            seed: chooses the scenes; different seeds share none.
-            label_space: labels are translated into it.
-            cache: folder where ``prepare`` keeps what it rendered, for the next time; None keeps nothing.
-
-        Raises:
-            InputError: a bad look, count, size or seed.
-        """
         if look not in LOOK_NAMES:
             raise InputError(f"unknown look {look!r} of the street scenes; {suggest(look, LOOK_NAMES)}")
         if count < 1 or seed < 0:
@@ -89,7 +79,6 @@ class StreetScenes:
         self._cache = Path(cache) if cache is not None else None
 
     def __len__(self) -> int:
-        """Number of scenes."""
         return self._count
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
@@ -111,11 +100,7 @@ class StreetScenes:
         return look_of(self.look, index)
 
     def require_memory(self) -> None:
-        """Refuses scenes that cannot all be kept in memory, before any is rendered.
-
-        Raises:
-            InputError: says how much they take and how much there is.
-        """
+        """Refuses scenes that cannot all be kept in memory, before any is rendered."""
         what = f"{self._count} street scenes of {self.height}x{self.width} pixels"
         _refuse_memory(self._count * self.height * self.width * 4, what, "to keep")
 
@@ -123,9 +108,6 @@ class StreetScenes:
         """Renders whatever is missing, in several processes if there is much to do, with a progress bar.
 
         With a cache, a second process waits for the first to render, and both read the same file.
-
-        Raises:
-            InputError: the cache cannot be written.
         """
         if self._cache is None:
             self._render_missing()
@@ -157,8 +139,7 @@ class StreetScenes:
         missing = [index for index in range(self._count) if index not in self._scenes]
         if missing:
             rendered = track(self.stream(missing), len(missing), f"Rendering {len(missing)} scenes")
-            for index, scene in zip(missing, rendered, strict=True):
-                self._scenes[index] = scene
+            self._scenes |= zip(missing, rendered, strict=True)
 
     def stream(self, indices: Sequence[int]) -> Iterator[Scene]:
         """Renders scenes (trainIds, not ``label_space``) one after another without keeping them.
@@ -185,21 +166,12 @@ class StreetScenes:
 
     def _scene(self, index: int) -> Scene:
         if index not in self._scenes:
-            job = (seed_of(self.seed, index), self.look_of(index))
-            self._scenes[index] = _render_job(job, height=self.height, width=self.width)
+            self._scenes[index] = next(self.stream([index]))
         return self._scenes[index]
 
 
 def write_scenes(scenes: StreetScenes, out: Path, split: str) -> int:
-    """Writes the scenes that are not there yet, each file whole or not at all.
-
-    Args:
-        scenes: what to write.
-        out: the folder that gets ``leftImg8bit`` and ``gtFine``.
-        split: ``train``, ``val`` or another name of a folder.
-
-    Returns:
-        How many scenes were rendered.
+    """Writes the scenes that are not there yet as Cityscapes has them, and returns how many were rendered.
 
     Raises:
         InputError: ``out`` holds scenes of other settings, or cannot be written.

@@ -77,11 +77,7 @@ def first(page: Tags, tag: int, default: int) -> int:
 def find_fault(page: Tags, *, is_label: bool, most_pixels: int) -> str:
     """Says why the decoders read a page wrongly or not at all; empty if they read it.
 
-    Args:
-        page: its tags.
-        is_label: whether its numbers are ids. Those may be of any integers; pixels of other numbers have no fixed
-            black and white.
-        most_pixels: of a tile.
+    Numbers that are ids may be of any integers. Pixels of other numbers have no fixed black and white.
     """
     bits, kinds = set(page.get(BITS, (1,))), set(page.get(FORMAT, (1,)))
     photometric, samples = first(page, PHOTOMETRIC, 1), first(page, SAMPLES, 1)

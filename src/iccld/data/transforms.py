@@ -21,14 +21,7 @@ _CLASS_SHARE = 0.0057
 
 @dataclass(frozen=True)
 class Geometry:
-    """One draw of the random geometry.
-
-    Attributes:
-        size: (height, width) the whole image is scaled to.
-        top: first row of the crop in the scaled image.
-        left: first column of the crop in the scaled image.
-        flip: whether the crop is mirrored left to right.
-    """
+    """One draw: the (height, width) that the image is scaled to, where the crop begins, and whether it is mirrored."""
 
     size: tuple[int, int]
     top: int
@@ -78,13 +71,7 @@ class TrainTransform:
         rng: np.random.Generator,
         want: int | None = None,
     ) -> dict[str, np.ndarray]:
-        """Draws a training sample.
-
-        Args:
-            image: the full image, uint8 RGB.
-            label: its label map, None if there is none.
-            rng: the source of all randomness.
-            want: a class that the crop should show; needs a label map.
+        """Draws a training sample, with a crop that shows the class ``want`` if there is one; this needs a label map.
 
         Returns:
             ``image``, uint8 (h, w, 3); ``valid``, bool (h, w), False where there is no image or its rows are

@@ -101,3 +101,12 @@ def test_progress_counts_every_label(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sampling, "track", track)
     class_counts(open_dataset("camvid", tmp_path))
     assert seen == [(5, "counting classes of camvid")]
+
+
+def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
+    make_camvid(tmp_path)
+    data = open_dataset("camvid", tmp_path)
+    gone = tmp_path / "train/images/0001TP_000001.jpg"
+    gone.unlink()
+    with pytest.raises(InputError, match=rf"{gone.name}: cannot be read"):
+        class_counts(data, tmp_path / "cache")

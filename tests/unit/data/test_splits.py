@@ -116,6 +116,15 @@ def test_label_maps_beside_images_are_not_taken_for_images(tmp_path: Path) -> No
         open_dataset("folder", tmp_path / "deep", needs_labels=False)
 
 
+def test_a_list_of_images_is_a_split_of_a_folder_without_splits(tmp_path: Path) -> None:
+    add(tmp_path, "images/1.png", "images/2.png", "labels/1.png", "labels/2.png")
+    (tmp_path / "half.txt").write_text("2\n")
+    assert names(tmp_path, "half.txt") == names(tmp_path, str(tmp_path / "half.txt")) == ["images/2.png"]
+    (tmp_path / "half.txt").write_text("3\n")
+    with pytest.raises(InputError, match=r"half\.txt: '3' is no image of"):
+        names(tmp_path, "half.txt")
+
+
 def test_shared_images_by_link_path_and_content(tmp_path: Path) -> None:
     add(tmp_path, "train/images/1.png", "train/images/2.png", "train/images/3.png", "val/images/4.png")
     train, val = tmp_path / "train/images", tmp_path / "val/images"

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from iccld.data.annotations import find_annotations
-from iccld.data.autodetect.evidence import Evidence, read_evidence
-from iccld.data.autodetect.guess import (
-    Guess,
-    SplitGlobs,
-    Survey,
-    count_pairs,
-    survey,
-    why_no_labels,
-)
+from iccld.data.autodetect.evidence import read_evidence
+from iccld.data.autodetect.guess import Guess, SplitGlobs, Survey, count_pairs, survey
 from iccld.data.autodetect.meaning import detect_meaning, known_meaning, rename, with_doubts
 from iccld.data.autodetect.trees import find_trees, pair_trees
 from iccld.data.description import DESCRIPTION, Description, parse_description
@@ -52,11 +44,7 @@ class Recognized:
 
 
 def recognize(root: Path) -> Recognized:
-    """Finds out what a folder holds.
-
-    Raises:
-        InputError: it cannot be told; the message says what was looked for.
-    """
+    """Finds out what a folder holds."""
     if (root / DESCRIPTION).is_file():
         return Recognized("folder", f"a folder that is described by its {DESCRIPTION}")
     guess = guess_folder(root)
@@ -84,12 +72,10 @@ def guess_folder(root: Path, *, names: Sequence[str] = ()) -> Guess:
         listing = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(3))
         annotations = find_annotations(root)
         near = f"there are only other files ({listing})" if listing else "it is empty"
-        near = near if annotations is None else annotations.text
+        near = annotations.text if annotations else near
         raise InputError(f"{root}: holds no image, {near}; {_LOOKED_FOR}")
-    guess = _match_known(found)
-    if guess is None:
-        _point_below(found)
-        guess = _own_folder(found)
+    tried = (_complete(guess, *means) for guess, *means in _fits(found))
+    guess = next(filter(None, tried), None) or _own_folder(found)
     if not names:
         return guess
     if guess.meaning is None:
@@ -97,86 +83,87 @@ def guess_folder(root: Path, *, names: Sequence[str] = ()) -> Guess:
     return replace(guess, meaning=rename(guess.meaning, names))
 
 
-def _point_below(found: Survey) -> None:
-    """Says so if a public data set lies one or two folders deeper."""
+def _complete(guess: Guess, meaning: str = "", when: str = "") -> Guess | None:
+    """Counts the files of a guess and finds out what its label maps hold.
+
+    Args:
+        guess: the layout and the globs.
+        meaning: what the layout's label maps hold, empty to detect it.
+        when: the meaning that they must have by what they hold, if not empty.
+
+    Returns:
+        None if the label maps are not those that ``when`` asks for.
+    """
+    splits, labels = count_pairs(guess.root, guess.splits)
+    guess = replace(guess, splits=splits)
+    if not labels:
+        why = "There are no label maps: these images can be a target."
+        if annotations := find_annotations(guess.root):
+            text = annotations.text
+            why = f"{text[0].upper()}{text[1:]}. Until then these images can be a target."
+        return replace(guess, role="target", notes=(*guess.notes, why))
+    evidence = read_evidence(labels)
+    shown = " ".join(entry.labels or "" for entry in splits.values())
+    try:
+        says = shown.lower().replace("_", "")
+        held = detect_meaning(evidence, says=says) if when or not meaning else None
+    except InputError as error:
+        if when:
+            return None
+        raise InputError(f"{guess.root}: {shown} are no label maps that can be used: {error}") from error
+    if held is not None and when and held.keys != meaning_keys(when):
+        return None
+    if meaning:
+        held = with_doubts(known_meaning(meaning, guess.root), evidence)
+    return replace(guess, meaning=held, evidence=evidence)
+
+
+def _own_folder(found: Survey) -> Guess:
+    """Takes a folder for one of people's own, unless a public data set lies one or two folders deeper."""
     parts = [name.split("/")[:-1] for name in found.images]
     inner = {"/".join(part[:depth]) for part in parts for depth in (1, 2) if len(part) > depth}
     for folder in sorted(inner, key=lambda name: (name.count("/"), name))[:_MOST_FOLDERS]:
         start = folder + "/"
         names = tuple(name.removeprefix(start) for name in found.images if name.startswith(start))
-        place = found.root / folder
-        for layout, _, _ in _fits(Survey(place, names)):
-            if "when" not in layout:
-                text = f"{layout['title']} lies in {place}; call 'iccld data init {place}'"
+        for guess, _, when in _fits(Survey(found.root / folder, names)):
+            if not when:
+                text = f"{guess.layout} lies in {guess.root}; call 'iccld data init {guess.root}'"
                 raise InputError(f"{found.root}: {text}")
-
-
-def _own_folder(found: Survey) -> Guess:
     trees = find_trees(found)
-    label_trees = [tree for tree in trees if tree.role == "label"]
-    if len(label_trees) == len(trees):
+    images, labels = (next((t for t in trees if (t.role == "label") == is_), None) for is_ in (False, True))
+    if images is None:
         folders = ", ".join(f"{tree.base or '.'}/" for tree in trees)
         raise InputError(f"{found.root}: holds label maps ({folders}) but no images; {_LOOKED_FOR}")
-    globs, notes = pair_trees(found, trees)
-    splits, labels = count_pairs(found.root, globs)
-    if not labels and label_trees:
-        image = next(tree for tree in trees if tree.role != "label").names[0]
-        label = label_trees[0].names[0]
+    splits, notes = pair_trees(found, trees)
+    is_paired = any(entry.labels for entry in splits.values())
+    if labels is not None and not is_paired:
         raise InputError(
-            f"{found.root}: images ({image}) and label maps ({label}) do not share their names; "
+            f"{found.root}: images ({images.names[0]}) and label maps ({labels.names[0]}) do not share their names; "
             "give pairs the same name"
         )
-    if not labels:
-        notes += why_no_labels(found.root)
-        return Guess(found.root, "images without labels", splits, role="target", notes=tuple(notes))
-    evidence = read_evidence(labels)
-    shown = " ".join(entry.labels or "" for entry in splits.values())
-    try:
-        meaning = detect_meaning(evidence, says=shown.lower().replace("_", ""))
-    except InputError as error:
-        raise InputError(f"{found.root}: {shown} are no label maps that can be used: {error}") from error
-    return Guess(found.root, "images and label maps", splits, meaning, evidence, notes=tuple(notes))
+    title = "images and label maps" if is_paired else "images without labels"
+    own = _complete(Guess(found.root, title, splits, notes=tuple(notes)))
+    assert own is not None
+    return own
 
 
-def _match_known(found: Survey) -> Guess | None:
-    """Finds the public data set whose folders and names these are, None if it is none of them."""
-    for layout, splits, meaning in _fits(found):
-        counted, labels = count_pairs(found.root, splits)
-        facts = {key: layout[key] for key in ("builtin", "role", "resize_labels") if key in layout}
-        notes = tuple(layout.get("notes", ()))
-        guess = Guess(found.root, layout["title"], counted, notes=notes, **facts)
-        if not labels:
-            why = why_no_labels(found.root) or ["There are no label maps: these images can be a target."]
-            return replace(guess, role="target", notes=(*notes, *why))
-        evidence = read_evidence(labels)
-        if "when" not in layout or _holds(evidence, layout["when"]):
-            known = with_doubts(known_meaning(meaning, found.root), evidence)
-            return replace(guess, meaning=known, evidence=evidence)
-    return None
-
-
-def _fits(found: Survey) -> Iterator[tuple[Mapping[str, Any], dict[str, SplitGlobs], str]]:
-    """The layouts that fit the names, their splits, and what the label maps that there are most of hold."""
+def _fits(found: Survey) -> Iterator[tuple[Guess, str, str]]:
+    """The public data sets that the names fit, each with what its label maps hold and what they must hold."""
     for layout in tables()["layouts"]:
         folders = layout.get("splits", {split: split for split in ("train", "val", "test")})
-        images = {
-            split: matched
-            for split, folder in folders.items()
-            if (matched := found.match(layout["images"].replace("{split}", folder)))
-        }
+        images = {split: found.match(layout["images"].replace("{split}", f)) for split, f in folders.items()}
+        images = {split: matched for split, matched in images.items() if matched}
         names = [name for matched in images.values() for name in matched.values()]
         is_marked = any((found.root / mark).exists() for mark in layout.get("marks", ["."]))
         if not names or not is_marked or not all(re.search(layout.get("names", ""), name) for name in names):
             continue
-        best, pattern, meaning = 0, "", ""
-        for glob, meant in layout.get("labels", ()):
-            count = sum(
-                len(matched.keys() & found.match(glob.replace("{split}", folders[split])).keys())
-                for split, matched in images.items()
-            )
-            if count > best:
-                best, pattern, meaning = count, glob, meant
-        if not best and layout.get("needs_labels", True):
+        # Images alone are less than any pair.
+        counts = {("", ""): 0.5 * (not layout.get("needs_labels", True))}
+        for pattern, meaning in layout.get("labels", ()):
+            labels = {s: found.match(pattern.replace("{split}", folders[s])) for s in images}
+            counts[pattern, meaning] = sum(len(images[s].keys() & labels[s].keys()) for s in images)
+        pattern, meaning = max(counts, key=lambda each: counts[each])
+        if not counts[pattern, meaning]:
             continue
         splits = {}
         for split in images:
@@ -185,11 +172,7 @@ def _fits(found: Survey) -> Iterator[tuple[Mapping[str, Any], dict[str, SplitGlo
                 globs = [text.replace("{split}", folders[split]) for text in (layout["images"], pattern)]
                 splits[split] = SplitGlobs(globs[0], globs[1] or None, list_file or None)
         splits = splits or {"train": SplitGlobs(layout["images"], pattern or None)}  # the lists are missing
-        yield layout, splits, meaning
-
-
-def _holds(evidence: Evidence, meaning: str) -> bool:
-    try:
-        return detect_meaning(evidence).keys == meaning_keys(meaning)
-    except InputError:
-        return False
+        facts = {key: layout[key] for key in ("builtin", "role", "resize_labels") if key in layout}
+        notes = tuple(layout.get("notes", ()))
+        guess = Guess(found.root, layout["title"], splits, notes=notes, **facts)
+        yield guess, meaning, layout.get("when", "")

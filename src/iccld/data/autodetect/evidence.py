@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from iccld.data.image_files import Color, is_gray, is_red, label_pixels, open_label, read_label
+from iccld.data.image_files import Color, decode_label, is_gray, is_red
 from iccld.data.softness import REMEDY, Softness, judge
 from iccld.errors import InputError
 
@@ -27,9 +27,7 @@ class Evidence:
     """What was found in the label maps that were read.
 
     Attributes:
-        num_files: label maps there are.
-        num_read: label maps that were read.
-        num_gray: those among them that have one channel in the file.
+        num_gray: those that have one channel in the file.
         ids: id → pixels, for maps of one channel.
         rows: id → mean row of its pixels, 0 (top) to 1 (bottom).
         colors: RGB color → pixels, for maps of three channels.
@@ -86,10 +84,7 @@ def read_evidence(files: Sequence[Path], count: int = NUM_SAMPLES) -> Evidence:
 
 
 def _read_as_two_grays(evidence: Evidence) -> None:
-    """Reads soft maps of two gray values, one of them black, by the nearer value; others are at fault.
-
-    Where there are two values alone, whatever lies between can only be one of them.
-    """
+    """Reads soft maps of two gray values, one of them black, by the nearer value; others are at fault."""
     levels = {level for _, softness in evidence.soft for level in softness.levels if isinstance(level, int)}
     levels |= evidence.hard
     low, high = min(levels, default=0), max(levels, default=0)
@@ -107,35 +102,26 @@ def _read_as_two_grays(evidence: Evidence) -> None:
 
 def _read(path: Path, evidence: Evidence, red: Counter[int]) -> int:
     """Adds one file to the evidence, or to the maps that have red alone; returns its pixels."""
-    with open_label(path) as (image, header):
-        flat = (image.getpalette("RGB") or []) if image.mode == "P" else []
-        if image.mode not in ("RGB", "RGBA", "RGBX"):
-            evidence.num_gray += 1
-        elif header.bits != 16:  # SYNTHIA's files of 16 bits hold ids
-            rgb = label_pixels(path, image)
-            if not is_gray(rgb):
-                _judge(path, rgb, evidence)
-                if is_red(rgb):
-                    red.update(_counts(rgb[..., 0]))
-                else:
-                    packed = rgb.astype(np.uint32) @ np.array([65536, 256, 1], dtype=np.uint32)
-                    found = _counts(packed).items()
-                    evidence.colors.update({(v >> 16, v >> 8 & 255, v & 255): count for v, count in found})
-                return rgb.shape[0] * rgb.shape[1]
-    raw = read_label(path)
-    palette = np.array(flat, np.uint8).reshape(-1, 3)
+    raw, palette = decode_label(path)
+    height, width = raw.shape[:2]
+    evidence.num_gray += raw.ndim == 2
+    if raw.ndim == 3 and is_gray(raw):
+        raw = raw[:, :, 0]
     _judge(path, palette[raw] if raw.max(initial=0) < len(palette) else raw, evidence)
-    counts = _counts(raw)
-    evidence.ids.update(counts)
-    for raw_id in counts:
-        if raw_id < len(palette):
-            red_part, green, blue = palette[raw_id].tolist()
-            evidence.palette[raw_id] = (red_part, green, blue)
-    heights = np.broadcast_to((np.arange(raw.shape[0]) + 0.5)[:, None] / raw.shape[0], raw.shape)
-    sums = np.bincount(raw.ravel(), heights.ravel())
-    for raw_id in counts:
-        evidence.rows[raw_id] = evidence.rows.get(raw_id, 0.0) + float(sums[raw_id])
-    return int(raw.size)
+    if raw.ndim == 3 and is_red(raw):
+        red.update(_counts(raw[:, :, 0]))
+    elif raw.ndim == 3:
+        packed = _counts(raw.astype(np.uint32) @ np.array([65536, 256, 1], dtype=np.uint32))
+        evidence.colors.update({(v >> 16, v >> 8 & 255, v & 255): count for v, count in packed.items()})
+    else:
+        counts = _counts(raw)
+        evidence.ids.update(counts)
+        evidence.palette |= {i: (*palette[i].tolist(),) for i in counts if i < len(palette)}
+        heights = np.broadcast_to((np.arange(height) + 0.5)[:, None] / height, raw.shape)
+        sums = np.bincount(raw.ravel(), heights.ravel())
+        for raw_id in counts:
+            evidence.rows[raw_id] = evidence.rows.get(raw_id, 0.0) + float(sums[raw_id])
+    return height * width
 
 
 def _judge(path: Path, pixels: np.ndarray, evidence: Evidence) -> None:

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from iccld.data.annotations import find_annotations
 from iccld.data.autodetect.evidence import Evidence
 from iccld.data.autodetect.meaning import Meaning
 from iccld.data.description import Description
@@ -21,12 +20,7 @@ from iccld.labels import CITYSCAPES19
 
 @dataclass(frozen=True)
 class Survey:
-    """The files of a folder, by name alone.
-
-    Attributes:
-        root: the folder.
-        images: files with an image's ending, label maps among them, relative to ``root`` with ``/``, sorted.
-    """
+    """The image files of a folder, label maps among them, relative to it with ``/`` and sorted."""
 
     root: Path
     images: tuple[str, ...]
@@ -39,11 +33,7 @@ class Survey:
 
 
 def survey(root: Path) -> Survey:
-    """Lists a folder deeply, following links; hidden files and folders are left out.
-
-    Raises:
-        InputError: it is no folder, a link leads out of it, or a name is not UTF-8.
-    """
+    """Lists a folder deeply, following links; hidden files and folders are left out."""
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the folder that holds the data set")
     images = tuple(path.relative_to(root).as_posix() for path in list_images(root))
@@ -56,14 +46,11 @@ def survey(root: Path) -> Survey:
 
 @dataclass(frozen=True)
 class SplitGlobs:
-    """One split of the data set.
+    """One split of the data set: its globs, and what they fit.
 
     Attributes:
-        images: glob of the images.
-        labels: glob of the label maps, None if there are none.
         list: text file that names the split's images, None where folders tell the splits apart.
-        num_images: images that the glob fits (and the list names).
-        num_labels: label maps that belong to one of them.
+        num_labels: label maps that belong to one of the images.
     """
 
     images: str
@@ -78,9 +65,7 @@ class Guess:
     """What a folder was taken for.
 
     Attributes:
-        root: the folder.
         layout: its layout, as people call it.
-        splits: by name; ``train`` first where there is one.
         meaning: of the label maps; None without any.
         evidence: what the label maps that were read hold; None without any.
         builtin: name of the data set that ``iccld`` knows without a file, None if there is none.
@@ -100,12 +85,7 @@ class Guess:
     notes: tuple[str, ...] = ()
 
     def document(self, role: str | None = None, start: str = "") -> dict[str, Any]:
-        """The contents of ``dataset.toml``.
-
-        Args:
-            role: ``source`` or ``target``, where the user says so.
-            start: what the paths begin with.
-        """
+        """The contents of ``dataset.toml`` with the user's role, if any; its paths begin with ``start``."""
         splits = {
             name: {key: start + path for key, path in asdict(entry).items() if isinstance(path, str)}
             for name, entry in self.splits.items()
@@ -113,21 +93,17 @@ class Guess:
         train = splits.pop("train", {})
         keys = {} if self.meaning is None else self.meaning.keys
         role = role or self.role or ("target" if train and "labels" not in train else None)
-        value: dict[str, Any] = {"name": self.root.resolve().name, **train}
-        value |= {"resize_labels": True} if self.resize_labels else {}
-        value |= keys
-        value |= {"role": role} if role else {}
-        return value | ({"splits": splits} if splits else {})
+        sizes = {"resize_labels": True} if self.resize_labels else {}
+        more = {"role": role, "splits": splits}
+        value = {"name": self.root.resolve().name, **train, **sizes, **keys}
+        return value | {key: item for key, item in more.items() if item}
 
 
 def count_pairs(root: Path, splits: Mapping[str, SplitGlobs]) -> tuple[dict[str, SplitGlobs], list[Path]]:
     """Counts the images and label maps that globs fit, and leaves out globs of label maps that fit none.
 
     Returns:
-        The splits, and the label maps that belong to an image of one of them, sorted; strays tell nothing.
-
-    Raises:
-        InputError: two files have one name, a list does not fit the images, or images are label maps too.
+        The splits, and the label maps that belong to an image of one of them, sorted.
     """
     counted: dict[str, SplitGlobs] = {}
     labels: set[Path] = set()
@@ -147,12 +123,3 @@ def count_pairs(root: Path, splits: Mapping[str, SplitGlobs]) -> tuple[dict[str,
         glob = entry.labels if of_split else None
         counted[name] = replace(entry, labels=glob, num_images=len(pairs), num_labels=len(of_split))
     return counted, sorted(labels)
-
-
-def why_no_labels(root: Path) -> list[str]:
-    """A sentence on annotations that are not read, where there are some."""
-    annotations = find_annotations(root)
-    if annotations is None:
-        return []
-    text = annotations.worded(annotations.example.relative_to(root).as_posix())
-    return [f"{text[0].upper()}{text[1:]}. Until then these images can be a target."]

@@ -25,11 +25,9 @@ _OFTEN = 0.2
 
 @dataclass(frozen=True)
 class Meaning:
-    """What label maps hold.
+    """What label maps hold: one clause, and the keys of ``dataset.toml`` that say so (classes, ids, colors, …).
 
     Attributes:
-        text: one clause.
-        keys: the keys of ``dataset.toml`` that say so: classes, ids, ignore, colors and their like.
         checks: what the user should look at, a sentence each.
         is_guess: whether the names of the classes were made up here.
     """
@@ -42,17 +40,12 @@ class Meaning:
     @property
     def description(self) -> Description:
         """The keys as a data set reads them."""
-        return parse_description(
-            Path("dataset.toml"), {"name": "data", "images": "*", "labels": "*", **self.keys}
-        )
+        value = {"name": "data", "images": "*", "labels": "*", **self.keys}
+        return parse_description(Path("dataset.toml"), value)
 
 
 def known_meaning(name: str, root: Path) -> Meaning:
-    """Finds a meaning of ``layouts.toml`` by its name; those of Mapillary Vistas are read from ``root``.
-
-    Raises:
-        InputError: see ``mapillary``.
-    """
+    """Finds a meaning of ``layouts.toml`` by its name; those of Mapillary Vistas are read from ``root``."""
     if name.startswith("mapillary_"):
         return mapillary(root, name.removeprefix("mapillary_"))
     entry = tables()["meanings"][name]
@@ -74,11 +67,7 @@ class _MapillaryConfig:
 
 
 def mapillary(root: Path, version: str) -> Meaning:
-    """Mapillary Vistas, by the config file beside the images.
-
-    Raises:
-        InputError: there is no config file, or it cannot be read.
-    """
+    """Mapillary Vistas, by the config file beside the images."""
     config = root / f"config_{version}.json"
     config = config if config.is_file() else root / "config.json"
     if not config.is_file():
@@ -104,20 +93,18 @@ def mapillary(root: Path, version: str) -> Meaning:
 
 
 def _mapillary_class(title: str) -> str:
-    for pattern, name in tables()["mapillary"].items():
-        if re.fullmatch(pattern, title):
-            return str(name)
-    return title.lower()
+    names = (name for pattern, name in tables()["mapillary"].items() if re.fullmatch(pattern, title))
+    return next(names, title.lower())
 
 
 def with_doubts(meaning: Meaning, evidence: Evidence) -> Meaning:
     """Adds what speaks against the table that the names of files promise."""
     doubts = [f"Not all label maps can be used: {evidence.fault}."] if evidence.fault else []
     description = meaning.description
-    is_coded = description.colors is not None
-    if evidence.ids if is_coded else evidence.colors:
-        kinds = ("ids", "colors") if is_coded else ("RGB colors", "ids")
-        doubts.append(f"The label maps hold {kinds[0]}, where {kinds[1]} were expected.")
+    if description.colors is not None and evidence.ids:
+        doubts.append("The label maps hold ids, where colors were expected.")
+    elif description.colors is None and evidence.colors:
+        doubts.append("The label maps hold RGB colors, where ids were expected.")
     elif strange := sorted(set(evidence.ids) - set(description.ids)):
         listing = ", ".join(map(str, strange[:8]))
         doubts.append(f"Ids that {meaning.text} do not have were seen: {listing}.")
@@ -127,33 +114,28 @@ def with_doubts(meaning: Meaning, evidence: Evidence) -> Meaning:
 def detect_meaning(evidence: Evidence, *, says: str = "") -> Meaning:
     """Detects what label maps hold, from a sample.
 
-    Args:
-        evidence: of the label maps.
-        says: what file names say, in lower case; ``trainid`` and ``labelid`` are believed if the ids agree.
-
-    Raises:
-        InputError: the files are no label maps.
+    ``says`` is what file names say, in lower case; ``trainid`` and ``labelid`` are believed if the ids agree.
     """
     if evidence.fault:
         raise InputError(evidence.fault)
     if evidence.colors:
         return _by_colors(evidence)
     ids = set(evidence.ids) - {IGNORE}
-    fitting: list[tuple[Meaning, bool]] = []
+    streets: list[Meaning] = []
     for name, word, road, sky in (("train_ids", "trainid", 0, 10), ("label_ids", "labelid", 7, 23)):
         known = known_meaning(name, Path())
         labels = known.description.ids
         if ids <= labels.keys():
             if word in says or _palette_agrees(evidence, labels):
                 return known
-            fitting.append((known, len(ids) > _MANY and _has_street(evidence, road, sky)))
+            if len(ids) > _MANY and {road, sky} <= evidence.rows.keys():
+                streets += [known] * (evidence.rows[road] - evidence.rows[sky] > _RISE)
     if ids == {0} and IGNORE in evidence.ids:
         return _two_classes(evidence, "0 and 255, as black-and-white masks do", IGNORE)
     if len(ids) == 2 and 0 in ids:
         return _two_classes(evidence, f"the ids 0 and {max(ids)}", max(ids))
     check = "The ids might be your own: if so, write your classes and [ids]."
-    streets = [replace(known, checks=(check,)) for known, is_street in fitting if is_street]
-    return streets[0] if streets else _numbered(evidence, sorted(ids))
+    return replace(streets[0], checks=(check,)) if streets else _numbered(evidence, sorted(ids))
 
 
 def _palette_agrees(evidence: Evidence, labels: Mapping[int, int]) -> bool:
@@ -161,11 +143,6 @@ def _palette_agrees(evidence: Evidence, labels: Mapping[int, int]) -> bool:
     names = {c.color: label for label, c in enumerate(CITYSCAPES19.classes)}
     found = [names[color] == labels.get(i) for i, color in evidence.palette.items() if color in names]
     return len(found) > 2 and all(found)
-
-
-def _has_street(evidence: Evidence, road: int, sky: int) -> bool:
-    rows = evidence.rows
-    return road in rows and sky in rows and rows[road] - rows[sky] > _RISE
 
 
 def _two_classes(evidence: Evidence, text: str, thing: int) -> Meaning:
@@ -187,7 +164,8 @@ def _two_classes(evidence: Evidence, text: str, thing: int) -> Meaning:
     if evidence.bright:
         low = thing // 2
         keys["ids"] |= {f"1-{low}": "background", f"{low + 1}-{thing - 1}": "thing"}
-        keys["ids"] |= {f"{thing + 1}-255": "thing"} if thing < 254 else {}
+        if thing < 254:
+            keys["ids"][f"{thing + 1}-255"] = "thing"
         path, softness = evidence.soft[0]
         checks.append(
             f"{len(evidence.soft)} of {evidence.num_read} label maps are not as they were drawn ({path.name}: "
@@ -206,10 +184,9 @@ def _numbered(evidence: Evidence, ids: Sequence[int]) -> Meaning:
     is_plain = list(ids) == list(range(len(ids)))
     if not is_plain:
         keys["ids"] = {str(i): f"class_{i}" for i in ids}
-    colors = [list(evidence.palette.get(i, (0, 0, 0))) for i in ids]
-    is_colorful = any(len(set(color)) > 1 for color in colors)
-    if is_colorful and len({*map(tuple, colors)}) == len(colors):
-        keys["colors"] = colors
+    colors = [evidence.palette.get(i, (0, 0, 0)) for i in ids]
+    if len({*colors}) == len(colors) and any(len(set(color)) > 1 for color in colors):
+        keys["colors"] = [list(color) for color in colors]
     place = "classes" if is_plain else "classes and [ids]"
     checks = [f"The files do not name their classes: write the names in {place}."]
     if ids[-1] < len(CITYSCAPES19) and len(ids) > _MANY:
@@ -241,11 +218,7 @@ def _by_colors(evidence: Evidence) -> Meaning:
 
 
 def rename(meaning: Meaning, names: Sequence[str]) -> Meaning:
-    """Puts the user's names in place of those that were made up.
-
-    Raises:
-        InputError: the classes are known, or there is another number of them.
-    """
+    """Puts the user's names in place of those that were made up."""
     if not meaning.is_guess:
         raise InputError(f"--classes: the labels are {meaning.text}, whose classes are known; leave it out")
     old = meaning.keys["classes"]

@@ -29,15 +29,12 @@ def sections(guess: Guess) -> dict[str, list[str]]:
         kinds = f"{_count(len(evidence.ids), 'id')}: {ids}"
         if evidence.colors:
             kinds = _count(len(evidence.colors), "color")
-        seen.append(
-            f"{evidence.num_read} of {_count(evidence.num_files, 'label map')} were read, with {kinds}"
-        )
+        num = f"{evidence.num_read} of {_count(evidence.num_files, 'label map')}"
+        seen.append(f"{num} were read, with {kinds}")
         checks += guess.meaning.checks
         if evidence.num_read < evidence.num_files:
-            kind = "colors" if evidence.colors else "ids"
-            checks.append(
-                f"Not every label map was read: 'iccld data check' reads all and names {kind} that are missing."
-            )
+            all_of_them = "'iccld data check' reads all and names ids or colors that are missing"
+            checks.append(f"Not every label map was read: {all_of_them}.")
     bare = [f"{s} of {n}" for n, e in guess.splits.items() if (s := e.num_images - e.num_labels) and e.labels]
     if bare:
         checks.append(f"Some images have no label map: {', '.join(bare)}.")
@@ -45,15 +42,9 @@ def sections(guess: Guess) -> dict[str, list[str]]:
 
 
 def to_toml(guess: Guess, *, role: str | None = None, outside: bool = False) -> str:
-    """Words the file.
+    """Words the file, with the user's role if there is one.
 
-    Args:
-        guess: what the folder was taken for.
-        role: ``source`` or ``target``, where the user says so.
-        outside: whether the file will lie outside of the data set's folder, so that its paths must be whole.
-
-    Raises:
-        InputError: the folder's path cannot stand in a glob.
+    ``outside`` says that the file will lie outside of the data set's folder, so that its paths must be whole.
     """
     start = guess.root.resolve().as_posix() + "/" if outside else ""
     if re.search(r"[*?{}]", start):

@@ -8,13 +8,13 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
 from iccld.data.autodetect.evidence import read_evidence
 from iccld.data.autodetect.guess import SplitGlobs, Survey
-from iccld.data.layouts import SPLIT_WORDS
-from iccld.data.own_folder import IMAGE_WORDS, LABEL_WORDS
+from iccld.data.layouts import IMAGE_WORDS, LABEL_WORDS, SPLIT_WORDS
 from iccld.errors import InputError
 
 Role = Literal["image", "label"]
@@ -30,14 +30,7 @@ _MOSTLY = 0.6
 
 @dataclass(frozen=True)
 class Tree:
-    """Files of one role in one folder.
-
-    Attributes:
-        base: the folder, empty for the data set's own.
-        split: the split that its path names, None if it names none.
-        role: what its path or its files' names say.
-        names: relative to the data set's folder.
-    """
+    """Files of one role in one folder, relative to the data set's own; its path names the split, or none."""
 
     base: str
     split: str | None
@@ -47,7 +40,7 @@ class Tree:
     @property
     def stems(self) -> list[str]:
         """The names below ``base``, without endings, letters with accents in one form."""
-        start = len(self.base) + 1 if self.base else 0
+        start = len(self.base) + bool(self.base)
         return [unicodedata.normalize("NFC", os.path.splitext(name)[0][start:]) for name in self.names]
 
 
@@ -61,20 +54,16 @@ def find_trees(survey: Survey) -> list[Tree]:
     Files whose folders say nothing are one tree: of the only folder that holds them, else of the whole.
     """
     groups: defaultdict[_Place, list[str]] = defaultdict(list)
-    silent: list[str] = []
     for name in survey.images:
         folder, _, file = name.rpartition("/")
         base, split, role = _place(folder)
         words = re.split(r"[^a-z0-9]+", os.path.splitext(file)[0].lower())
         if len(words) > 1 and words[-1] in LABEL_WORDS:
             role = "label"
-        if role is None and split is None:
-            silent.append(name)
-        else:
-            groups[base, split, role].append(name)
-    tops = {name.split("/")[0] if "/" in name else "" for name in silent}
-    if silent:
-        groups[tops.pop() if len(tops) == 1 else "", None, None] += silent
+        groups[base, split, role].append(name)
+    if silent := groups.pop(("", None, None), []):
+        tops = {name.rpartition("/")[0].partition("/")[0] for name in silent}
+        groups[tops.pop() if len(tops) == 1 else "", None, None] = silent
     if not any(role == "label" for _, _, role in groups):
         groups = _told_by_content(survey, groups)
     return [Tree(*place, tuple(names)) for place, names in groups.items()]
@@ -82,7 +71,7 @@ def find_trees(survey: Survey) -> list[Tree]:
 
 def _place(folder: str) -> _Place:
     """The base, split and role of a folder, by the words in its path; the last word that tells wins."""
-    parts = folder.split("/") if folder else []
+    parts = folder.split("/")
     split: str | None = None
     role: Role | None = None
     end = 0
@@ -105,8 +94,8 @@ def _told_by_content(
     untold: defaultdict[tuple[str, str | None, str], list[str]] = defaultdict(list)
     for (base, split, role), names in groups.items():
         for name in names if role is None else ():
-            inner = name.removeprefix(f"{base}/" if base else "").split("/")[:-1]
-            folder = "/".join(filter(None, (base, *inner[:1])))
+            inner = name.removeprefix(base).strip("/").rpartition("/")[0].partition("/")[0]
+            folder = "/".join(filter(None, (base, inner)))
             untold[folder, split, os.path.splitext(name)[1]].append(name)
     if not 1 < len(untold) + bool(told) <= _MOST_GROUPS:
         return groups
@@ -123,9 +112,8 @@ def _told_by_content(
 
 def _hold_masks(files: Sequence[Path]) -> bool:
     evidence = read_evidence(files, _FEW)
-    if evidence.soft and evidence.num_read:
-        kinds = [softness for _, softness in evidence.soft]
-        return all(0 < len(s.levels) <= _MOST_CLASSES and s.share > _MOSTLY for s in kinds)
+    if evidence.soft:
+        return all(0 < len(s.levels) <= _MOST_CLASSES and s.share > _MOSTLY for _, s in evidence.soft)
     return not evidence.fault and 0 < len(evidence.colors or evidence.ids) <= _MOST_CLASSES
 
 
@@ -134,9 +122,6 @@ def pair_trees(survey: Survey, trees: Sequence[Tree]) -> tuple[dict[str, SplitGl
 
     Returns:
         The splits, and a sentence for each tree that was left out.
-
-    Raises:
-        InputError: a name cannot stand in a glob.
     """
     labels = [tree for tree in trees if tree.role == "label"]
     splits: dict[str, SplitGlobs] = {}
@@ -203,9 +188,8 @@ def _common_affix(stems: Sequence[str]) -> tuple[str, str]:
 
 
 def _common_start(names: Collection[str]) -> str:
-    first, last = min(names), max(names)  # all others lie between them
-    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
-    return first[:same]
+    letters = zip(min(names), max(names), strict=False)  # all others lie between them
+    return "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], letters))
 
 
 def _glob(tree: Tree, names: Sequence[str], affix: tuple[str, str], deep: bool) -> str:
