@@ -97,7 +97,7 @@ class FileDataset:
         return read_label(path, self.layout.colors)
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """Reads the label map in ``label_space``. If ``layout.resize_labels``, it is resized to the image's size.
+        """Reads the label map in ``label_space``. With ``layout.resize_labels``, it is resized to the image's size.
 
         Raises:
             InputError: The file cannot be read, differs in size from its image, or contains an unknown id.

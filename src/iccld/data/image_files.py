@@ -78,7 +78,7 @@ def read_label(path: str | os.PathLike[str], colors: Mapping[Color, int] | None 
     """Reads a label map as the raw ids of the file, shape (h, w), uint8 or uint16.
 
     Palette files give the palette indices. 16-bit files with several channels give the red channel, which holds the
-    class in SYNTHIA. RGB files with equal channels, or with values in the red channel alone, give the red channel.
+    class in SYNTHIA. Without ``colors``, RGB files with equal channels or with red alone give the red channel.
 
     Args:
         path: Label file in a lossless format.

@@ -30,7 +30,7 @@ class UniformSampler:
         self._order: tuple[int, Int64[np.ndarray, " n"]] | None = None
 
     def draw(self, rng: np.random.Generator, number: int = 0) -> tuple[int, None]:
-        """Returns (index of the ``number % n``-th image of epoch ``number // n``, ``None``). ``rng`` is not used."""
+        """Returns (image index, ``None``) for sample ``number``, in epoch ``number // n``. ``rng`` is not used."""
         epoch, place = divmod(number, self.n)
         if self._order is None or self._order[0] != epoch:
             source = np.random.SeedSequence(self.seed, spawn_key=(epoch,))
@@ -119,4 +119,4 @@ class RareClassSampler:
 
 
 Sampler = UniformSampler | RareClassSampler
-"""Either sampler. ``draw`` returns the index of the sample's image, and the class that the crop should show, if any."""
+"""Any of the samplers. ``draw`` returns (image index, class that the crop should show or ``None``)."""

@@ -157,7 +157,7 @@ def _is_alone(index: Plane) -> Bool[np.ndarray, "h w"]:
 def _likeness(
     planes: Int32[np.ndarray, "h w c"], area: Bool[np.ndarray, "h w"], tolerance: Int32[np.ndarray, " c"]
 ) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
-    """Returns two masks: values between the values of the areas on opposite sides, and values close to one of them."""
+    """Returns two masks: values between those of the areas on opposite sides, and values close to that of an area."""
     sides = [np.rot90(_last_seen(np.rot90(planes, k), np.rot90(area, k)), -k) for k in range(4)]
     ramp, near = np.zeros(area.shape, bool), np.zeros(area.shape, bool)
     for one, other in ((sides[0], sides[2]), (sides[1], sides[3])):

@@ -53,7 +53,7 @@ def _read_page(file: BufferedIOBase, place: int, order: str) -> tuple[Tags, int]
     total = 0
     for tag, kind, number, value in struct.iter_unpack(order + "HHI4s", block):
         total += number * _SIZES.get(kind, 0)
-        if not REDUCED <= tag <= FORMAT or kind not in _TYPES:  # outside of the needed tags
+        if not REDUCED <= tag <= FORMAT or kind not in _TYPES:  # not needed
             continue
         form = f"{order}{min(number, _MOST_VALUES)}{_TYPES[kind]}"
         length = struct.calcsize(form)

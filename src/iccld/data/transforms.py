@@ -71,7 +71,7 @@ class TrainTransform:
         rng: np.random.Generator,
         want: int | None = None,
     ) -> dict[str, np.ndarray]:
-        """Draws a training sample. With ``want``, a crop that shows this class is searched, which needs a label map.
+        """Draws a training sample. With a label map, ``want`` may be a class that the crop shows if possible.
 
         Returns:
             ``image``, uint8 (h, w, 3); ``valid``, bool (h, w), ``False`` outside the image and in ignored rows; with a
@@ -118,7 +118,7 @@ class TrainTransform:
     def _search(
         self, label: UInt8[np.ndarray, "h w"], first: Geometry, rng: np.random.Generator, want: int
     ) -> Geometry:
-        """Draws up to ten crops and returns the first with enough pixels of class ``want``, else that with the most."""
+        """Draws up to ten crops. Returns the first with enough pixels of class ``want``, else the one with the most."""
         enough = _CLASS_SHARE * self.crop[0] * self.crop[1]
         scaled: dict[tuple[int, int], np.ndarray] = {}  # without random scale, all tries have one size
         geometry = best = first

@@ -39,7 +39,7 @@ _GRACE_SECONDS = 2.0
 
 
 class WorkerDiedError(RuntimeError):
-    """Error of a worker that could not start or ended early. The message is the cause, as ``was killed by SIGKILL``."""
+    """Raised if a worker cannot start or ends early. The message is the cause, such as ``was killed by SIGKILL``."""
 
 
 def ordered_map(work: Callable[[J], R], jobs: Iterable[J], num_workers: int) -> Iterator[R]:
@@ -204,7 +204,7 @@ def _post(connection: Connection, outbox: SimpleQueue[object]) -> None:
         while True:
             connection.send(outbox.get())
     except OSError:
-        pass  # the pipe is closed, which also ends the main thread
+        pass  # the pipe is closed, which also ends the worker's main thread
     except BaseException:
         traceback.print_exc()
         os._exit(1)  # otherwise, the parent process would wait forever for the result

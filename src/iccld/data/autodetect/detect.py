@@ -148,7 +148,7 @@ def _own_folder(found: Survey) -> Guess:
 
 
 def _fits(found: Survey) -> Iterator[tuple[Guess, str, str]]:
-    """Yields a guess for each public data set whose file names fit, its meaning, and the meaning to be detected."""
+    """Yields (guess, meaning, meaning that must be detected) for each public data set whose file names fit."""
     for layout in tables()["layouts"]:
         folders = layout.get("splits", {split: split for split in ("train", "val", "test")})
         images = {split: found.match(layout["images"].replace("{split}", f)) for split, f in folders.items()}
@@ -171,7 +171,7 @@ def _fits(found: Survey) -> Iterator[tuple[Guess, str, str]]:
             if not list_file or (found.root / list_file).is_file():
                 globs = [text.replace("{split}", folders[split]) for text in (layout["images"], pattern)]
                 splits[split] = SplitGlobs(globs[0], globs[1] or None, list_file or None)
-        splits = splits or {"train": SplitGlobs(layout["images"], pattern or None)}  # no list files
+        splits = splits or {"train": SplitGlobs(layout["images"], pattern or None)}  # lists are missing
         facts = {key: layout[key] for key in ("builtin", "role", "resize_labels") if key in layout}
         notes = tuple(layout.get("notes", ()))
         guess = Guess(found.root, layout["title"], splits, notes=notes, **facts)

@@ -134,7 +134,7 @@ def _judge(path: Path, pixels: np.ndarray, evidence: Evidence) -> None:
 
 
 def _counts(values: np.ndarray) -> dict[int, int]:
-    """Returns value → number of pixels. It adds the lengths of runs, since sorting all pixels would be slow."""
+    """Returns value → number of pixels. Adds the lengths of runs, since sorting all pixels would be slow."""
     flat = values.ravel()
     ends = np.flatnonzero(np.append(flat[1:] != flat[:-1], True))
     found, places = np.unique(flat[ends], return_inverse=True)

@@ -26,7 +26,7 @@ class Survey:
     images: tuple[str, ...]
 
     def match(self, glob: str) -> dict[tuple[str, ...], str]:
-        """Returns the image files that match a ``dataset.toml`` pattern, as texts of the wildcards → file."""
+        """Returns wildcard texts → file, for the image files that match a glob pattern of ``dataset.toml``."""
         fixed = re.split(r"[*?{]", glob, maxsplit=1)[0]
         keys = ((data_key(glob, name), name) for name in self.images if name.startswith(fixed))
         return {key: name for key, name in keys if key is not None}
@@ -85,7 +85,7 @@ class Guess:
     notes: tuple[str, ...] = ()
 
     def document(self, role: str | None = None, start: str = "") -> dict[str, Any]:
-        """Returns the contents of ``dataset.toml``. ``role`` is the user's role, and ``start`` begins all paths."""
+        """Returns the keys of ``dataset.toml``. ``role`` replaces the guessed role. ``start`` precedes all paths."""
         splits = {
             name: {key: start + path for key, path in asdict(entry).items() if isinstance(path, str)}
             for name, entry in self.splits.items()

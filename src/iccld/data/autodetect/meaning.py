@@ -39,7 +39,7 @@ class Meaning:
 
     @property
     def description(self) -> Description:
-        """Description with the keys, as it is read from a ``dataset.toml``."""
+        """Description of a data set whose ``dataset.toml`` has these keys."""
         value = {"name": "data", "images": "*", "labels": "*", **self.keys}
         return parse_description(Path("dataset.toml"), value)
 

@@ -49,7 +49,7 @@ _Place = tuple[str, str | None, Role | None]
 
 
 def find_trees(survey: Survey) -> list[Tree]:
-    """Groups the image files into trees by the words in their paths. Without a label word, file contents are used too.
+    """Groups the image files into trees by words in their paths. If no path has a label word, files are read too.
 
     Files in folders without a known word are one tree. If these files share a top folder, this folder is the base.
     """
@@ -142,7 +142,7 @@ def pair_trees(survey: Survey, trees: Sequence[Tree]) -> tuple[dict[str, SplitGl
 
 
 def _pair(survey: Survey, images: Tree, near: Sequence[Tree]) -> SplitGlobs:
-    """Returns the glob patterns, with one of the label trees, that pair the most images."""
+    """Returns the glob patterns for ``images`` and one of the label trees that pair the most images."""
     deep = any("/" in stem for stem in images.stems)
     best = SplitGlobs(_glob(images, images.names, ("", ""), deep), num_images=len(images.names))
     for tree in near:
@@ -188,7 +188,7 @@ def _common_affix(stems: Sequence[str]) -> tuple[str, str]:
 
 
 def _common_start(names: Collection[str]) -> str:
-    letters = zip(min(names), max(names), strict=False)  # first and last in sorted order
+    letters = zip(min(names), max(names), strict=False)  # their common start is that of all names
     return "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], letters))
 
 
