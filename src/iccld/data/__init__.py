@@ -1,5 +1,5 @@
-"""Data sets, label maps and images on disk, and the streams of training samples made from them.
+"""Data sets, label maps and images on disk, and streams of training samples.
 
-Whatever is wrong with a file, folder or setting that the user gave is an ``iccld.errors.InputError`` in one line. The
-docstrings name these errors only where the cause is not plain from what a function reads.
+An invalid file, folder or setting raises ``iccld.errors.InputError`` with a message of one line. A docstring lists
+this error only if the cause is not obvious.
 """

@@ -1,4 +1,4 @@
-"""Annotations that are no label maps: which format they are, and how they become label maps."""
+"""Detects annotations in formats other than label maps, with advice on how to convert them to label maps."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ _FORMATS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
     ((".h5",), "", "HDF5", f"read them with h5py, and {_SAVE}"),
     ((".svg",), "", "SVG", f"render them without anti-aliasing, and {_SAVE}"),
 )
-"""Endings, words that all stand in the beginning of the file, title, remedy."""
+"""Extensions, words that must all occur at the beginning of the file, title of the format, advice on conversion."""
 _YOLO_LINE = re.compile(r"\s*\d{1,4}(\s+(-?0\.0\d*|0(\.\d*)?|1(\.0\d*)?)){4,}\s*")
-"""A class and coordinates that are shares of the image: four of a box, more of a polygon."""
+"""A class and coordinates as fractions of the image size: four for a box, more for a polygon."""
 
 
 class Annotations(NamedTuple):
-    """A format that was recognized: what it is called, the first of its files, and a clause with the remedy."""
+    """A detected annotation format: its title, its first file, and a clause for messages with advice on conversion."""
 
     title: str
     example: Path
@@ -70,9 +70,9 @@ class Annotations(NamedTuple):
 
 
 def find_annotations(folder: Path) -> Annotations | None:
-    """Looks for annotations in formats other than label maps, by endings and the beginnings of a few files.
+    """Returns the first annotation format in a folder, detected by extensions and the beginnings of a few files.
 
-    Files that cannot be read or are none of the formats are passed over.
+    Files that cannot be read or have another format are skipped. Without a known format, ``None`` is returned.
     """
     looked: Counter[str] = Counter()
     for path in islice(files_below(folder, lambda name: not name.startswith(".")), _MOST_FILES):
@@ -87,7 +87,7 @@ def find_annotations(folder: Path) -> Annotations | None:
 
 
 def _recognize(path: Path, *, is_read: bool) -> tuple[str, str] | None:
-    """The title and remedy of a file's format."""
+    """Returns title and advice for a file's format, or ``None``. With ``is_read``, the file's beginning is read too."""
     name = path.name.lower()
     formats = [(words, title, remedy) for ends, words, title, remedy in _FORMATS if name.endswith(ends)]
     is_yolo = name.endswith(".txt")

@@ -1,8 +1,7 @@
-"""Decoded and resized training data on disk, for epochs and runs after the first.
+"""Cache of decoded and resized training data on disk, for later epochs and runs.
 
-Decoding a PNG of two megapixels and making it smaller takes far longer than cutting a crop out of it. The cache keeps
-what comes out, one plain ``.npy`` file an image and one a label map, and maps it into memory: of a crop only its rows
-are read.
+Decoding and resizing a PNG of two megapixels takes far longer than cutting a crop. The cache stores each resized image
+and label map in an uncompressed ``.npy`` file. Files are mapped into memory, so only the rows of the crop are read.
 """
 
 from __future__ import annotations
@@ -27,23 +26,24 @@ from iccld.progress import track
 from iccld.resizing import base_size, resize_image, resize_label
 
 _FORMAT = 2
-"""Part of every key: to be raised when decoding, resizing or the files' form changes."""
+"""Version number in every key. It must be raised if decoding, resizing or the file format changes."""
 
 
 class CachedDataset:
-    """A data set of files that keeps what it has decoded; images and labels come in the base size.
+    """A data set of files that stores decoded images and labels on disk, resized to the base size.
 
-    Where ``iccld.data.transforms.TrainTransform`` scales by 1, samples are the same, bit by bit, with and without the
-    cache. A random scale resamples what has been resampled to the base size before.
+    If ``iccld.data.transforms.TrainTransform`` scales by 1, samples are bitwise equal with and without the cache. With
+    a random scale, images are resampled twice: to the base size and then to the random size.
 
-    Any number of processes may read and fill one cache at once. A data set whose files, classes or base size change
-    gets another folder; a damaged file is made anew.
+    Several processes may read and fill one cache at once. If the files, classes or base size of a data set change, the
+    data set gets another folder. A damaged file is created again.
 
     Args:
-        dataset: the files.
-        folder: the cache, which several data sets may share.
-        size: base height and width in pixels; None keeps each image's own.
-        stretch: whether images are brought to exactly that size or keep their shape (``iccld.resizing.base_size``).
+        dataset: Data set that decodes the files.
+        folder: Folder of the cache, which several data sets may share.
+        size: Base height and width in pixels. ``None`` means each image's own size.
+        stretch: Whether images are resized to exactly ``size``. If not, they keep their aspect ratio
+            (``iccld.resizing.base_size``).
     """
 
     def __init__(
@@ -65,33 +65,34 @@ class CachedDataset:
         return len(self.dataset)
 
     def file_name(self, index: int) -> str:
-        """The image's path relative to the folder of images, with ``/``."""
+        """Returns the image's path relative to the image folder, with ``/``."""
         return self.dataset.file_name(index)
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """The RGB image in the base size, read only."""
+        """Returns the RGB image in the base size, as a read-only array. A missing image is decoded and stored."""
         return self._get(index, "image")
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """The label map in the base size, read only."""
+        """Returns the label map in the base size, as a read-only array. A missing map is decoded and stored."""
         return self._get(index, "label")
 
     def missing(self) -> list[int]:
-        """Indices of what has not been kept yet."""
+        """Returns the indices of samples that are not in the cache."""
         kinds = ("image", "label") if self.has_labels else ("image",)
         return [n for n in range(len(self)) if not all(os.path.isfile(self._path(n, kind)) for kind in kinds)]
 
     def bytes_for(self, num: int) -> int:
-        """About how much disk some samples take; where images keep their sizes, as if all had the first one's."""
+        """Estimates the disk space of ``num`` samples in bytes, from the base size of the first image."""
         first = image_size(self.dataset.layout.pairs[0].image) if len(self) else (0, 0)
         height, width = base_size(first, self.size, stretch=self.stretch) if min(first) else first
         return num * height * width * (4 if self.has_labels else 3)
 
     def fill(self, jobs: int) -> int:
-        """Decodes and keeps what is missing in so many threads, with progress; returns the number of samples.
+        """Decodes and stores missing samples in ``jobs`` threads, with a progress bar, and returns their number.
 
         Raises:
-            InputError: a file cannot be read, or the disk has no room for the rest; what has been written stays.
+            InputError: A file cannot be read. Samples that are already stored remain.
+            RunFailedError: The disk has not enough free space.
         """
         check_room([self])
         missing = self.missing()
@@ -102,7 +103,7 @@ class CachedDataset:
                 self.label(index)
 
         threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)  # the jobs are the parallelism
+        cv2.setNumThreads(1)  # the jobs run in parallel already
         try:
             done = threaded_map(keep, missing, jobs)
             return sum(1 for _ in track(done, len(missing), f"decoding {self.name}"))
@@ -120,13 +121,13 @@ class CachedDataset:
         array = self.dataset.image(index) if is_image else self.dataset.label(index)
         size = base_size((array.shape[0], array.shape[1]), self.size, stretch=self.stretch)
         made = resize_image(array, size) if is_image else resize_label(array, size)
-        made.flags.writeable = False  # as what is read from the cache
+        made.flags.writeable = False  # like arrays that are read from the cache
         write_array(path, made)
         return made
 
 
 def map_array(path: Path) -> np.ndarray | None:
-    """Maps a ``.npy`` file into memory, read only; None if there is none or it is damaged."""
+    """Maps a ``.npy`` file into memory as a read-only array. Returns ``None`` if it is missing or damaged."""
     try:
         return np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError):
@@ -134,11 +135,11 @@ def map_array(path: Path) -> np.ndarray | None:
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Writes a ``.npy`` file atomically. ``numpy.save`` does not say that a disk is full.
+    """Writes a ``.npy`` file atomically. ``numpy.save`` is not used, since it does not report a full disk.
 
     Raises:
-        RunFailedError: the disk is full or broken.
-        InputError: the folder cannot be written.
+        RunFailedError: The disk is full or defective.
+        InputError: The folder is not writable.
     """
     with replacing(path) as temporary, open(temporary, "wb") as handle:
         np.lib.format.write_array_header_1_0(handle, np.lib.format.header_data_from_array_1_0(array))
@@ -146,10 +147,10 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 
 def check_room(caches: Sequence[CachedDataset]) -> None:
-    """Refuses caches in one folder that would fill its disk, before anything is written.
+    """Checks that the disk has enough space for the missing samples of caches in one folder. Writes nothing.
 
     Raises:
-        RunFailedError: what they lack needs more than is free.
+        RunFailedError: The disk has not enough free space.
     """
     needed = sum(cache.bytes_for(len(cache.missing())) for cache in caches)
     if not needed:

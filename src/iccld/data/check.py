@@ -1,4 +1,4 @@
-"""Checks a data set before hours are spent on it: what is missing or does not fit, what the labels hold."""
+"""Checks a data set before training: missing or invalid files, and the ids in the label maps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from iccld.progress import track
 
 _MANY_IDS = 200
 _FEW_JUDGED = 32
-"""Label maps whose pixels are judged, spread over the set, beside some of those with ids that no class has."""
+"""Minimum number of label maps that are checked for compression and interpolation, spread over the data set."""
 _FEW_SOFT = 5
 _BINARY_MASK_TRAP = (
     "all label maps hold only 0 and 255, as black-and-white masks do; 255 means 'ignore', so the white class "
@@ -45,22 +45,22 @@ def check_dataset(
 ) -> CheckReport:
     """Checks the files of one split of a data set, with a progress bar.
 
-    Of every image the header and the end are read, of label maps everything.
+    The header and the end of each image are read. Label maps are read completely.
 
     Args:
-        name: a data set with files, see ``iccld.data.layouts.DATASET_NAMES``.
-        root: its folder.
-        split: the split.
-        label_space: the classes to count in; None for the data set's own.
-        limit: the number of label maps to read, spread evenly; None for all.
-        images_only: whether labels are left alone, as those of an unlabeled target are in training.
-        description: of a folder that has no ``dataset.toml``, what is known of it.
+        name: Data set with files, one of ``iccld.data.layouts.DATASET_NAMES``.
+        root: Folder of the data set.
+        split: Name of the split.
+        label_space: Label space in which pixels are counted. With ``None``, the data set's own label space.
+        limit: Number of label maps to read, spread evenly over the split. With ``None``, all are read.
+        images_only: Whether labels are ignored, as for an unlabeled target.
+        description: Description of a folder without ``dataset.toml``.
 
     Returns:
-        The findings; ``errors`` is empty if the data set can be trained on.
+        The findings. If ``errors`` is empty, the data set can be used for training.
 
     Raises:
-        InputError: unknown name, or a folder is missing or empty.
+        InputError: The name is unknown, or a folder is missing or empty.
     """
     if name == "street_scenes":
         raise InputError("street_scenes are generated and have no files to check; see 'iccld data scenes'")
@@ -87,7 +87,7 @@ def check_dataset(
 
 
 class _LabelMap(NamedTuple):
-    """What a label map holds: its raw ids and their pixels."""
+    """A label map that was read: the image's name, the file's path, and raw id → number of pixels."""
 
     name: str
     path: str
@@ -95,7 +95,7 @@ class _LabelMap(NamedTuple):
 
 
 def _check_images(report: CheckReport) -> dict[str, tuple[int, int]]:
-    """Reads every image's size; notes those that cannot be read."""
+    """Returns image name → (height, width) in pixels, and adds unreadable images to the report as errors."""
     sizes: dict[str, tuple[int, int]] = {}
     broken: dict[str, str] = {}
     pairs = report.layout.pairs
@@ -111,7 +111,7 @@ def _check_images(report: CheckReport) -> dict[str, tuple[int, int]]:
 
 
 def _note_other_formats(report: CheckReport) -> None:
-    """Warns of pictures beside the images and label maps that are passed over for their format."""
+    """Adds a warning about pictures in unsupported formats that lie beside the images or label maps."""
     pairs = report.layout.pairs
     folders = {file.parent for pair in pairs for file in (pair.image, pair.label) if file is not None}
     beside = (path for folder in sorted(folders) for path in sorted(folder.iterdir()))
@@ -120,13 +120,13 @@ def _note_other_formats(report: CheckReport) -> None:
 
 
 def _check_overlap(other: str, descriptions: Sequence[Description], report: CheckReport) -> None:
-    """Notes the images that another split has too."""
+    """Adds a warning about images that are also in the split ``other``."""
     if match_split(report.split, [other]) is not None:
         return
     try:
         pairs = list_split(descriptions, other, False).pairs
     except InputError:
-        return  # its own check says why
+        return  # a check of that split reports this error
     images = [[(pair.name, pair.image) for pair in some] for some in (report.layout.pairs, pairs)]
     lines = [name if name == twin else f"{name} is {twin}" for name, twin in shared_files(*images)]
     report.note(f"also_in_{other}", lines, f"of {report.num_images} images are in split {other} too")
@@ -138,7 +138,7 @@ def _check_pairing(descriptions: Sequence[Description], report: CheckReport) -> 
     if not layout.has_labels:
         try:
             list_split(descriptions, report.split, True)
-        except InputError as error:  # it says which folder or which line of the description is at fault
+        except InputError as error:  # the message names the faulty folder or key of dataset.toml
             report.files["images_without_label"] = bare
             report.errors.append(f"there are no labels: {error} (or check it as a target with --images-only)")
             return
@@ -151,17 +151,17 @@ def _check_pairing(descriptions: Sequence[Description], report: CheckReport) -> 
 def _read_labels(
     pairs: list[FilePair], sizes: dict[str, tuple[int, int]], report: CheckReport
 ) -> tuple[list[_LabelMap], dict[str, str]]:
-    """Counts the ids of label maps, and judges a few; notes those that cannot be read or have another size.
+    """Counts the ids in label maps, checks some maps for compression and interpolation, and reports faulty maps.
 
     Returns:
-        What was read, and why some are soft, by path.
+        The label maps that were read, and path → reason for each compressed or interpolated map.
     """
     layout = report.layout
     maps: list[_LabelMap] = []
     soft: dict[str, str] = {}
     broken: dict[str, str] = {}
     unlike: list[str] = []
-    # Ranges of ids take in what lies between two values.
+    # Many ids come from ranges in dataset.toml, which accept interpolated values on purpose.
     can_judge = len(layout.ids) <= _MANY_IDS and layout.colors is None
     every = max(1, len(pairs) // _FEW_JUDGED)
     for number, pair in enumerate(track(pairs, len(pairs), "reading label maps")):
@@ -194,15 +194,15 @@ def _read_labels(
 def _judge_labels(
     space: LabelSpace, maps: list[_LabelMap], soft: dict[str, str], report: CheckReport
 ) -> None:
-    """Fills in the class table and judges what the label maps hold."""
+    """Fills the report's class table, and adds errors and warnings about the ids in the label maps."""
     layout = report.layout
     table = remap_table(layout.ids, layout.space, space)
-    pixels: Counter[int] = Counter()  # by label
+    pixels: Counter[int] = Counter()  # label → number of pixels
     images: Counter[int] = Counter()
-    ids: Counter[int] = Counter()  # by raw id
+    ids: Counter[int] = Counter()  # raw id → number of pixels
     paths: defaultdict[int, list[str]] = defaultdict(list)
     for one in maps:
-        labels: Counter[int] = Counter()  # several ids may lead to one class
+        labels: Counter[int] = Counter()  # several ids may belong to one class
         for raw, count in one.counts.items():
             labels[int(table[raw])] += count
             paths[raw].append(one.path)

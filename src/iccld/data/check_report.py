@@ -1,4 +1,4 @@
-"""What a check of a data set found, as text and as JSON."""
+"""Report of the check of a data set, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True)
 class ClassShare:
-    """How much of a class there is: its pixels in all label maps that were read, and how many of them have it."""
+    """Frequency of a class in the label maps that were read: number of pixels, and number of images with the class."""
 
     name: str
     pixels: int
@@ -27,17 +27,17 @@ class CheckReport:
     """The findings about one split of a data set.
 
     Attributes:
-        label_space: the name of the classes that labels were translated into.
-        num_labels: label files that belong to an image.
-        num_read: label maps that were read.
-        num_judged: label maps whose pixels were judged.
+        label_space: Name of the label space in which pixels are counted.
+        num_labels: Number of label files that belong to an image.
+        num_read: Number of label maps that were read.
+        num_judged: Number of label maps that were checked for compression and interpolation.
         sizes: "width×height" → number of images.
-        classes: all classes, in label order.
-        ignored_pixels: pixels of the label maps that are translated to 255.
-        errors: what would spoil a run, a line each.
-        warnings: what is worth knowing, a line each.
-        files: kind of finding → the files concerned, all of them.
-        shown: name of an image → pixels of each label in its label map, of those that were read.
+        classes: All classes in label order.
+        ignored_pixels: Number of ignored pixels (255) in the label maps that were read.
+        errors: Problems that prevent training or spoil its result, one line each.
+        warnings: Other findings, one line each.
+        files: Kind of finding → all affected files.
+        shown: Image name → (label → number of pixels), for the label maps that were read.
     """
 
     name: str
@@ -59,11 +59,11 @@ class CheckReport:
 
     @property
     def num_pixels(self) -> int:
-        """All pixels of the label maps that were read, ignored ones included."""
+        """Number of pixels in the label maps that were read, including ignored pixels."""
         return self.ignored_pixels + sum(c.pixels for c in self.classes)
 
     def name_files(self, kind: str, files: Sequence[str]) -> str:
-        """Keeps the files of a finding and words the first of them, for its line."""
+        """Stores the files of a finding, and returns the names of the first files for its message."""
         self.files[kind] = list(files)
         more = f" and {len(files) - _EXAMPLES} more" if len(files) > _EXAMPLES else ""
         return ", ".join(files[:_EXAMPLES]) + more
@@ -71,18 +71,18 @@ class CheckReport:
     def note(
         self, kind: str, files: Sequence[str], what: str, remedy: str = "", *, is_error: bool = False
     ) -> None:
-        """Adds a line about files, if there are any, to the errors or warnings of this report."""
+        """Adds an error or warning about files to this report. If ``files`` is empty, nothing is added."""
         if files:
             line = f"{len(files)} {what} ({self.name_files(kind, files)})" + f"; {remedy}" * bool(remedy)
             (self.errors if is_error else self.warnings).append(line)
 
     def note_broken(self, kind: str, what: str, faults: Mapping[str, str]) -> None:
-        """Adds an error about files that cannot be read, with the reason for the first."""
+        """Adds an error about unreadable files, with the reason for the first file. ``faults`` is path → reason."""
         first = f"the first: {next(iter(faults.values()), '')}"
         self.note(kind, list(faults), f"{what} cannot be read", first, is_error=True)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for JSON; ``share`` is a share of all pixels, 0 to 1."""
+        """Returns the report as plain values for JSON. ``share`` is a fraction of all pixels, from 0 to 1."""
         total = max(1, self.num_pixels)
         other = ("layout", "num_read", "num_judged", "ignored_pixels", "shown")
         return {name: value for name, value in vars(self).items() if name not in other} | {
@@ -93,7 +93,7 @@ class CheckReport:
         }
 
     def to_text(self) -> str:
-        """The report for people."""
+        """Returns the report as text for the terminal."""
         sizes = Counter(self.sizes).most_common()
         shown = ", ".join(f"{size} ({count})" for size, count in sizes[:_EXAMPLES])
         if len(sizes) > _EXAMPLES:
@@ -115,4 +115,4 @@ class CheckReport:
         lines += [f"error: {text}" for text in self.errors]
         count = len(self.errors)
         verdict = f"{count} error{'s' * (count != 1)}: mend them before training" if count else "no errors"
-        return "\n".join(visible(line) for line in [*lines, verdict])  # a name may hold line breaks
+        return "\n".join(visible(line) for line in [*lines, verdict])  # a name may contain line breaks

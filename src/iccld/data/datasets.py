@@ -1,4 +1,4 @@
-"""Segmentation data sets: images and label maps by index, labels in the label space asked for."""
+"""Segmentation data sets: images and label maps by index, with labels in a selected label space."""
 
 from __future__ import annotations
 
@@ -26,19 +26,18 @@ from iccld.resizing import resize_label
 _SCENE_SPLITS = ("train", "val", "test")
 
 UNMAPPED = 254
-"""Stands for an id without a class in tables; no label space has so many classes that it could be a label."""
+"""Table value of an id without a class. Label spaces have at most 254 classes, so 254 is never a label."""
 
 _log = logging.getLogger(__name__)
 
 
 @runtime_checkable
 class SegmentationDataset(Protocol):
-    """What training, prediction and statistics need of a data set.
+    """Interface of a data set for training, prediction and statistics.
 
     Attributes:
-        name: the data set's name.
-        label_space: what the numbers of ``label`` mean.
-        has_labels: whether ``label`` may be called.
+        label_space: Label space of the label maps.
+        has_labels: Whether ``label`` may be called.
     """
 
     name: str
@@ -48,28 +47,28 @@ class SegmentationDataset(Protocol):
     def __len__(self) -> int: ...
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """The RGB image."""
+        """Returns the RGB image."""
         ...
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """The label map of the image, of the same size, in ``label_space``; 255 is ignored."""
+        """Returns the image's label map, of the same size, in ``label_space``, with 255 for ignored pixels."""
         ...
 
     def file_name(self, index: int) -> str:
-        """A relative name that tells the image from the others, for messages and outputs."""
+        """Returns the unique relative name of the image, for messages and output files."""
         ...
 
 
 class FileDataset:
-    """Image files, with or without label files, decoded and translated on the fly.
+    """A data set of image files, with or without label files. Files are decoded at each access.
 
     Args:
-        layout: the files and what the numbers in the label files mean.
-        label_space: the space that labels are translated into.
-        needs_labels: whether labels will be read; if not, they need not exist and are never touched.
+        layout: Files of the data set and the meaning of the label ids.
+        label_space: Label space that labels are converted to.
+        needs_labels: Whether labels will be read. If not, label files need not exist and are not opened.
 
     Raises:
-        InputError: labels are needed and an image has none, or none of the classes exists in ``label_space``.
+        InputError: Labels are needed and an image has no label map, or no class exists in ``label_space``.
     """
 
     def __init__(self, layout: Layout, label_space: LabelSpace, needs_labels: bool = True) -> None:
@@ -91,17 +90,17 @@ class FileDataset:
         return read_image(self.layout.pairs[index].image)
 
     def raw_label(self, index: int) -> RawLabel:
-        """Reads the label map with the ids and the size of its file."""
+        """Reads the label map with the raw ids and the size of the file."""
         assert self.has_labels, f"{self.name} was opened without labels"
         path = self.layout.pairs[index].label
         assert path is not None
         return read_label(path, self.layout.colors)
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """Reads the label map in ``label_space``.
+        """Reads the label map in ``label_space``. With ``layout.resize_labels``, it is resized to the image's size.
 
         Raises:
-            InputError: the file cannot be read, differs in size from its image, or holds an unknown id.
+            InputError: The file cannot be read, differs in size from its image, or contains an unknown id.
         """
         pair = self.layout.pairs[index]
         label = self._remap(pair, self.raw_label(index))
@@ -117,14 +116,14 @@ class FileDataset:
         return resize_label(label, size)
 
     def file_name(self, index: int) -> str:
-        """The image's path relative to the folder of images, with ``/``."""
+        """Returns the image's path relative to the image folder, with ``/``."""
         return self.layout.pairs[index].name
 
     def fingerprint(self) -> str:
-        """A hash that changes when the files, their sizes or times, the id table or the classes change.
+        """Returns a hash of the files' paths, sizes and times, the id table and the classes.
 
-        It is the same from whatever folder the files are named. Of a data set that was opened without labels, label
-        files, ids and classes do not count.
+        Relative and absolute paths of the same files give the same hash. If the data set was opened without labels,
+        the hash does not depend on label files, ids and classes.
         """
         digest = hashlib.sha256(repr(self.name).encode())
         if self.has_labels:
@@ -138,7 +137,7 @@ class FileDataset:
         return digest.hexdigest()
 
     def _remap(self, pair: FilePair, raw: RawLabel) -> UInt8[np.ndarray, "h w"]:
-        if raw.dtype != np.uint8 and raw.max(initial=0) < 256:  # OpenCV's table of bytes is the fast one
+        if raw.dtype != np.uint8 and raw.max(initial=0) < 256:  # cv2.LUT with bytes is faster
             raw = raw.astype(np.uint8)
         label = cv2.LUT(raw, self._table[:256]) if raw.dtype == np.uint8 else self._table[raw]
         unknown = label == UNMAPPED
@@ -153,7 +152,7 @@ class FileDataset:
 
 
 def file_facts(path: Path) -> os.stat_result:
-    """A file's size and time."""
+    """Returns the ``os.stat`` result of a file. An error is raised as ``InputError``."""
     try:
         return os.stat(path)
     except OSError as error:
@@ -161,9 +160,9 @@ def file_facts(path: Path) -> os.stat_result:
 
 
 def remap_table(ids: Mapping[int, int], native: LabelSpace, wanted: LabelSpace) -> UInt8[np.ndarray, "65536"]:
-    """Builds the table from raw ids to labels of ``wanted``, or 255 for classes that it lacks.
+    """Builds the table from raw ids to labels of ``wanted``. Classes that ``wanted`` lacks become 255.
 
-    ``ids`` leads from raw ids to labels of ``native`` or 255; those that it does not have become ``UNMAPPED``.
+    ``ids`` maps raw ids to labels of ``native`` or to 255. Ids that are not in ``ids`` become ``UNMAPPED``.
     """
     to_wanted = native.lut_to(wanted)
     table = np.full(65536, UNMAPPED, dtype=np.uint8)
@@ -173,22 +172,22 @@ def remap_table(ids: Mapping[int, int], native: LabelSpace, wanted: LabelSpace) 
 
 
 def find_files(name: str, root: str | os.PathLike[str], split: str, needs_labels: bool) -> Layout:
-    """Lists a data set's files without reading them."""
+    """Lists the image and label files of a split without opening them."""
     return list_split(describe(name, root), split, needs_labels)
 
 
 def describe(name: str, root: str | os.PathLike[str]) -> list[Description]:
-    """Describes a data set with files, once for each kind of label maps that it may have."""
+    """Returns the descriptions of a data set with files, one for each possible kind of labels."""
     return [own_description(Path(root))] if name == "folder" else built_in(name, Path(root))
 
 
 def list_splits(name: str, root: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Lists the splits of a data set by name; GTA5's and SYNTHIA's text files are not listed."""
+    """Lists the names of a data set's splits. Text files of image names (GTA5, SYNTHIA) are not listed."""
     return _SCENE_SPLITS if name == "street_scenes" else tuple(describe(name, root)[0].globs)
 
 
 def choose_split(name: str, root: str | os.PathLike[str] | None, split: str | None, usual: str) -> str:
-    """The split that was asked for; without one ``usual``, or the only split where there is no such split."""
+    """Returns ``split`` if it is given, else the only split of the data set, else ``usual``."""
     if split is not None or root is None:
         return split or usual
     names = list_splits(name, root)
@@ -196,7 +195,7 @@ def choose_split(name: str, root: str | os.PathLike[str] | None, split: str | No
 
 
 def native_space(layout: Layout) -> LabelSpace:
-    """The label space a data set has by itself: CamVid's 11 classes, an own folder's, else 19."""
+    """Returns the default label space: CamVid's 11 classes, the classes of a user's folder, or Cityscapes' 19."""
     return layout.native or layout.space
 
 
@@ -217,21 +216,21 @@ def open_dataset(
     """Opens a data set by name.
 
     Args:
-        name: one of ``DATASET_NAMES``.
-        root: the folder of the data set; needed by all but ``street_scenes``.
-        split: the split; of a data set without splits ``train`` or a text file of image names; of
-            ``street_scenes`` ``train``, ``val`` or ``test``, which ``seed`` tells apart.
-        label_space: the space of the labels; None keeps the data set's own (``native_space``).
-        needs_labels: whether labels will be read; if not, they need not exist.
-        look: ``game`` or ``camera``; this and what follows is for ``street_scenes`` alone.
-        count: the number of scenes.
-        height: of a scene, in pixels.
-        width: of a scene, in pixels.
-        seed: the seed of the scenes.
-        scene_cache: folder that keeps rendered scenes; None keeps none.
+        name: Name of the data set, one of ``DATASET_NAMES``.
+        root: Folder of the data set. Only ``street_scenes`` needs no folder.
+        split: Name of the split. A data set without splits accepts ``train`` or a text file of image names. The
+            splits ``train``, ``val`` and ``test`` of ``street_scenes`` differ only if ``seed`` differs.
+        label_space: Label space of the label maps. ``None`` means ``native_space``.
+        needs_labels: Whether labels will be read. If not, label files need not exist.
+        look: Look of the scenes, such as ``game``. This and the following parameters are for ``street_scenes`` only.
+        count: Number of scenes.
+        height: Height of a scene in pixels.
+        width: Width of a scene in pixels.
+        seed: Seed of the scenes.
+        scene_cache: Folder in which rendered scenes are stored. With ``None``, nothing is stored.
 
     Raises:
-        InputError: unknown name or split, missing or empty folders, or an image without label.
+        InputError: The name or split is unknown, a folder is missing or empty, or an image has no label map.
     """
     if name == "street_scenes":
         if split not in _SCENE_SPLITS:
@@ -251,7 +250,7 @@ def open_dataset(
 
 
 def _refuse_foreign(layout: Layout, wanted: LabelSpace) -> None:
-    """Two class lists without a common name would leave every pixel ignored."""
+    """Raises ``InputError`` if no class exists in ``wanted``, since all pixels would be ignored."""
     if set(layout.space.lut_to(wanted)) == {IGNORE}:
         spaces = (layout.space, wanted)
         own, others = (", ".join(space.names[:3]) + ", …" * (len(space) > 3) for space in spaces)

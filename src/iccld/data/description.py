@@ -1,4 +1,4 @@
-"""``dataset.toml``: how a user says what the files of an own data set are and what their numbers mean."""
+"""Reads ``dataset.toml``, in which a user describes the files of a data set and the meaning of the label ids."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _Colors = tuple[tuple[_Channel, _Channel, _Channel], ...]
 
 @dataclass(frozen=True)
 class Description:
-    """What a ``dataset.toml`` says, checked.
+    """A checked description of a data set, from a ``dataset.toml`` or a built-in layout.
 
     Attributes:
-        globs: split → (glob of images, glob of labels or None), relative to the file's folder.
-        ids: raw id → label or 255.
-        colors: RGB color → raw id for color-coded label maps, else None.
-        lists: split → text file that names its images, for splits that are not told apart by folders.
-        resize_labels: whether label maps of another size than their image are scaled instead of refused.
-        mend_ids: what a user does about an id that is not in ``ids``.
-        is_file: whether ``path`` is a file; if not, it is the data set's folder, which was described otherwise.
-        native: the label space that labels are folded into unless another is asked for; None for ``space``.
+        globs: Split → (glob pattern of images, glob pattern of labels or ``None``), relative to ``root``.
+        ids: Raw id → label, or 255 for an ignored id.
+        colors: RGB color → raw id for color-coded label maps, else ``None``.
+        lists: Split → text file of the split's image names, for splits that share a folder.
+        resize_labels: Whether label maps of another size than their image are resized instead of refused.
+        mend_ids: Advice for messages about an id that is not in ``ids``.
+        is_file: Whether ``path`` is a ``dataset.toml``. Otherwise, ``path`` is the data set's folder.
+        native: Label space that labels are converted to by default. ``None`` means ``space``.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class Description:
 
     @property
     def root(self) -> Path:
-        """The folder of the data set."""
+        """Folder of the data set."""
         return self.path.parent if self.is_file else self.path
 
 
@@ -65,7 +65,7 @@ class _Split:
 
 @dataclass(frozen=True)
 class _Document:
-    """The keys of the file; docs/data.md explains them."""
+    """The keys of a ``dataset.toml``, which docs/data.md explains."""
 
     name: str = ""
     images: str = ""
@@ -89,7 +89,7 @@ def read_description(path: Path) -> Description:
 
 
 def parse_description(path: Path, value: Mapping[str, Any]) -> Description:
-    """Checks the tables of a ``dataset.toml`` that lies, or would lie, at ``path``."""
+    """Returns the description from the tables of a ``dataset.toml``. The file at ``path`` need not exist."""
     document = build(_Document, value, str(path))
     try:
         return _checked(path, document, value)
@@ -98,7 +98,7 @@ def parse_description(path: Path, value: Mapping[str, Any]) -> Description:
 
 
 def _checked(path: Path, document: _Document, value: Mapping[str, Any]) -> Description:
-    """Raises InputError without the path."""
+    """Returns the description. Messages of ``InputError`` do not contain ``path``, so the caller adds it."""
     name = document.name or path.absolute().parent.name
     if document.role and document.role not in _ROLES:
         raise InputError(f"role is {shortened(document.role)}; {suggest(document.role[:100], _ROLES)}")
@@ -166,7 +166,7 @@ def _label(where: str, class_name: str, space: LabelSpace) -> int:
 
 
 def _span(key: str) -> range:
-    """The ids that a key of [ids] stands for: one, or those from the first to the last of ``1-127``."""
+    """Returns the ids of a key of ``[ids]``: one id, or a range such as ``1-127`` that includes both ends."""
     match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", key, re.ASCII)
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
     if not first <= last <= 65535:

@@ -1,4 +1,4 @@
-"""Walking folders: links are followed, but not out of the folder that was named, in circles or without end."""
+"""Walks folders and follows links, but not out of the named folder, not in circles, and not without a limit."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from iccld.errors import InputError
 from iccld.files import printable
 
 FOLLOW_OUTSIDE = "ICCLD_FOLLOW_OUTSIDE"
-"""The environment variable that lets links and globs lead out of the named folder if it is ``1``; the command line's
-``--follow-outside`` sets it. It belongs to the user: nothing in a data set can set it."""
+"""Environment variable. If it is ``1``, links and glob patterns may lead out of the named folder. The flag
+``--follow-outside`` sets it. Only the user can set it: the files of a data set cannot."""
 
 _MOST_ENTRIES = 5_000_000
 _MOST_DEPTH = 64
-_MOST_WAYS = 16  # to one folder: links to folders of links multiply them
+_MOST_WAYS = 16  # paths to one folder; links to folders with links multiply the paths
 
 
 def require_below(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> str:
-    """Follows the links of a path and returns where it leads.
+    """Returns the real path, with all links resolved.
 
     Raises:
-        InputError: it leads out of ``root``, and the user has not allowed that.
+        InputError: The real path is outside of ``root``, and the user has not allowed this.
     """
     real, top = os.path.realpath(path), os.path.realpath(root)
     if real == top or real.startswith(os.path.join(top, "")) or os.environ.get(FOLLOW_OUTSIDE) == "1":
@@ -37,17 +37,17 @@ def require_below(path: str | os.PathLike[str], root: str | os.PathLike[str]) ->
 def walk(
     folder: str | os.PathLike[str], below: str | os.PathLike[str] | None = None
 ) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Walks a folder as ``os.walk`` does, names sorted; linked folders are followed, as data sets often have them.
+    """Walks a folder like ``os.walk``, with sorted names, and follows links to folders, which are common in data sets.
 
-    A link to a folder that it lies in is not followed, so that loops end. Two links to one folder both are. Links to
-    files are not examined: ``files_below`` does that.
+    A link to a folder that contains the link is skipped, so that loops end. If two links lead to one folder, both are
+    followed. Links to files are not checked here, but in ``files_below``.
 
     Args:
-        folder: where to begin; nothing is yielded if it does not exist.
-        below: the folder that links must not leave; by default ``folder``.
+        folder: Folder at the start. If it does not exist, nothing is yielded.
+        below: Folder that links must not leave, by default ``folder``.
 
     Raises:
-        InputError: a linked folder leads out of ``below``, or there are too many folders or files.
+        InputError: A linked folder is outside of ``below``, or there are too many folders or files.
     """
     root = folder if below is None else below
     ways: Counter[str] = Counter()
@@ -61,7 +61,7 @@ def walk(
         try:
             with os.scandir(parent) as entries:
                 listed = sorted((entry.name, _is_folder(entry)) for entry in entries)
-        except OSError:  # it does not exist or may not be read, as with os.walk
+        except OSError:  # a missing or unreadable folder is skipped, as in os.walk
             continue
         ways[real] += 1
         entries_seen += len(listed)
@@ -92,9 +92,9 @@ def files_below(
     wanted: Callable[[str], bool],
     below: str | os.PathLike[str] | None = None,
 ) -> Iterator[Path]:
-    """Lists the files under a folder, deeply, whose names are wanted; hidden folders are left out.
+    """Yields the files of a folder and its subfolders whose names satisfy ``wanted``. Hidden folders are skipped.
 
-    Neither links to folders nor those to files may leave ``below``, by default ``folder``.
+    Links to folders and files must not leave ``below``, by default ``folder``.
     """
     for parent, folders, names in walk(folder, below):
         folders[:] = [name for name in folders if not name.startswith(".")]

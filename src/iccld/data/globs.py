@@ -1,4 +1,4 @@
-"""Matching names with globs in time that grows with the length of the name, whatever the glob."""
+"""Glob patterns for paths. The time of a match does not grow exponentially with the number of wildcards."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ _MOST_CHARACTERS = 1000
 
 
 class _Token(NamedTuple):
-    """A character, or a wildcard (``*``, ``?``, ``**/``, a set), which is the n-th of its glob."""
+    """A character or a wildcard (``*``, ``?``, ``**/``, a set). ``number`` is the index of a wildcard, else -1."""
 
     text: str
     number: int = -1
 
 
 class Glob:
-    """A glob over paths with ``/``.
+    """A glob pattern for paths with ``/``.
 
-    ``*`` stands for any part of a name, ``?`` for one character, ``**/`` for any folders or none. Where several
-    readings fit, earlier wildcards stand for as much as they can.
+    ``*`` matches any part of a name, ``?`` one character, and ``**/`` any number of folders, including zero. If several
+    matches are possible, earlier wildcards match as much text as possible.
 
     Args:
-        pattern: the glob.
-        braces: whether ``{a,b}`` stands for a or b.
-        sets: whether ``[abc]`` and ``[!abc]`` stand for one character of a set.
+        pattern: Text of the glob pattern.
+        braces: Whether ``{a,b}`` matches a or b.
+        sets: Whether ``[abc]`` and ``[!abc]`` match one character of a set.
 
     Raises:
-        InputError: it is too long, has too many alternatives in braces, or a brace without its partner.
+        InputError: The pattern is too long, has too many alternatives in braces, or has an unpaired brace.
     """
 
     def __init__(self, pattern: str, *, braces: bool = False, sets: bool = False) -> None:
@@ -54,9 +54,9 @@ class Glob:
         self._expressions = [re.compile(_expression(each), re.DOTALL) for each in alternatives]
 
     def match(self, name: str) -> tuple[str, ...] | None:
-        """Matches a whole path; returns what each wildcard stands for, in order, or None.
+        """Returns the text that each wildcard matches, in order, or ``None`` if the whole path does not match.
 
-        Wildcards of an alternative that was not taken stand for nothing.
+        Wildcards in an unused alternative give an empty text.
         """
         for expression in self._expressions:
             found = expression.fullmatch(name[::-1])
@@ -68,15 +68,15 @@ class Glob:
 
 @lru_cache(maxsize=256)
 def data_glob(pattern: str) -> Glob:
-    """A glob as ``dataset.toml`` has it: with braces, and ``[`` as an ordinary character."""
+    """Returns a glob pattern in the syntax of ``dataset.toml``: with braces, and ``[`` as an ordinary character."""
     return Glob(pattern, braces=True)
 
 
 def data_key(pattern: str, name: str) -> tuple[str, ...] | None:
-    """What the wildcards of a glob of ``dataset.toml`` stand for in a path, by which images and labels are paired.
+    """Returns the texts that wildcards of a ``dataset.toml`` pattern match, as the key for pairing images and labels.
 
-    ``.*`` at the end of a glob stands for any ending of the file, which does not count for pairing. Letters with
-    accents are the same in whichever of the two forms of Unicode a system writes them.
+    If the path does not match, ``None`` is returned. ``.*`` at the end of a pattern matches any extension, which is not
+    part of the key. The key is in Unicode form NFC, since operating systems write accented letters in two forms.
     """
     if pattern.endswith(".*"):
         pattern, name = pattern[:-2], os.path.splitext(name)[0]
@@ -85,9 +85,9 @@ def data_key(pattern: str, name: str) -> tuple[str, ...] | None:
 
 
 def fixed_folders(pattern: str, magic: str) -> tuple[list[str], str]:
-    """Splits a glob into the folders before the first wildcard and the rest, which is its last part without one.
+    """Splits a glob pattern into the folders before the first wildcard and the rest.
 
-    ``magic`` holds the characters that begin a wildcard.
+    Without a wildcard, the rest is the last part of the path. ``magic`` lists the characters that begin a wildcard.
     """
     parts = pattern.split("/")
     begins = (i for i, part in enumerate(parts) if any(character in part for character in magic))
@@ -96,7 +96,7 @@ def fixed_folders(pattern: str, magic: str) -> tuple[list[str], str]:
 
 
 def _write_out(tokens: list[_Token], pattern: str) -> list[list[_Token]]:
-    """Writes out the alternatives in braces, the outer ones first."""
+    """Expands the alternatives in braces into patterns without braces, outer braces first."""
     written, waiting = [], [tokens]
     while waiting:
         each = waiting.pop()
@@ -122,11 +122,11 @@ def _write_out(tokens: list[_Token], pattern: str) -> list[list[_Token]]:
 
 
 def _expression(tokens: Sequence[_Token]) -> str:
-    r"""A regular expression for reversed paths.
+    r"""Returns a regular expression for reversed paths.
 
-    Between two gaps (``**/`` between folders, ``*`` within a name) each block is placed as early as it fits in the
-    reversed text, which leaves the most room to the rest. So no place has to be tried again: the groups ``(?>…)``
-    keep the first one, and the time does not multiply.
+    A block of text between two gaps (``**/`` between folders, ``*`` within a name) matches at its first possible place
+    in the reversed path, which leaves the most text for the other blocks. A later place need not be tried, so the
+    atomic groups ``(?>…)`` prevent backtracking and its exponential time.
     """
     segments: list[list[list[_Token]]] = [[[]]]
     gaps: list[int] = []
@@ -147,7 +147,7 @@ def _expression(tokens: Sequence[_Token]) -> str:
 
 
 def _part(tokens: Sequence[_Token]) -> str:
-    """The expression of one reversed name."""
+    """Returns the regular expression for one reversed part of a path."""
     blocks, numbers = [""], []
     for token in reversed(tokens):
         if token.text == "*":

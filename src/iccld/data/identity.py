@@ -1,4 +1,4 @@
-"""What a data set is, wherever it lies (its classes and files), and which images two data sets share."""
+"""Compares data sets by classes and files, independent of their location, and finds images that two data sets share."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from iccld.errors import InputError
 from iccld.files import open_regular
 
 ROLES = {"labeled": "labeled images", "target": "target images", "val": "validation images"}
-"""The data sets of a run."""
+"""Role of a data set in a run → words for messages."""
 _CHUNK = 16384
 
 
 def describe_data(dataset: SegmentationDataset) -> dict[str, Any]:
-    """Describes a data set in plain values; two of the same description train the same model.
+    """Describes a data set in plain values, to find out whether a run uses the same data as before.
 
-    Files count by their names below the data set's folders and by their sizes, not by their times: a copy elsewhere is
-    the same data set. Of one that was opened without labels, label files and classes do not count.
+    Files are compared by their relative paths and sizes, not by their times, so a copy in another folder is the same
+    data set. If the data set was opened without labels, label files and classes are left out.
 
     Returns:
-        ``name``; ``root``, where it lies; ``images``, their number; ``classes``, their names in order; ``files``, a
-        hash of the list of files and of what the numbers in label files mean.
+        ``name``; ``root``, the absolute path of the folder; ``images``, the number of images; ``classes``, the class
+        names in label order; ``files``, a hash of the list of files and of the meaning of the label ids.
     """
     digest = hashlib.sha256()
     for line in _file_list(dataset):
@@ -42,7 +42,7 @@ def describe_data(dataset: SegmentationDataset) -> dict[str, Any]:
 
 
 def _file_list(dataset: SegmentationDataset) -> Iterator[Any]:
-    """Plain values that tell the images and labels of a data set from others."""
+    """Yields plain values that identify the images and labels of a data set."""
     if isinstance(dataset, StreetScenes):
         yield dataset.look, dataset.height, dataset.width, dataset.seed, generator_digest()
         return
@@ -59,9 +59,9 @@ def _file_list(dataset: SegmentationDataset) -> Iterator[Any]:
 
 
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Says how the data sets of a run differ from others, by role; None if none does that is in both.
+    """Returns a message about the first data set that differs, or ``None``. Both arguments are role → description.
 
-    Where the data lie does not count, nor does the name, which may be that of the folder.
+    Only roles in both arguments are compared. Folder and name are not compared, since the name may be the folder's.
     """
     for role, facts in now.items():
         earlier = before.get(role)
@@ -86,10 +86,10 @@ def _some(names: Any) -> str:
 
 
 def shared_images(one: SegmentationDataset, other: SegmentationDataset) -> list[str]:
-    """Names the images of ``one`` that ``other`` has too, in order; empty unless both consist of files.
+    """Returns the names of images in ``one`` that are also in ``other``. Data sets without files share no images.
 
-    The same file counts through links and other paths, and so do copies: files of one size whose beginning, middle
-    and end are the same bytes.
+    Images are the same if their files have the same size and the same bytes at the beginning, middle and end. Links
+    and copies are found in this way.
     """
     if not isinstance(one, FileDataset) or not isinstance(other, FileDataset):
         return []
@@ -98,10 +98,10 @@ def shared_images(one: SegmentationDataset, other: SegmentationDataset) -> list[
 
 
 def shared_files(one: Sequence[tuple[str, Path]], other: Sequence[tuple[str, Path]]) -> list[tuple[str, str]]:
-    """Finds the files of ``one`` that ``other`` has too, each given as (name, path).
+    """Finds the files of ``one`` that are also in ``other``. Both are sequences of (name, path).
 
     Returns:
-        The names in ``one`` and in ``other``; files that cannot be read are passed over.
+        Pairs of (name in ``one``, name in ``other``). Files that cannot be read are skipped.
     """
     sizes = {_size(path) for _, path in one} & {_size(path) for _, path in other} - {-1}
     names = {_digest(path): name for name, path in reversed(other) if _size(path) in sizes}
@@ -118,7 +118,7 @@ def _size(path: Path) -> int:
 
 
 def _digest(path: Path) -> bytes:
-    """A hash of a file's size, beginning, middle and end; empty if it cannot be read."""
+    """Returns a hash of a file's size, beginning, middle and end, or no bytes if the file cannot be read."""
     try:
         with open_regular(path) as handle:
             size = handle.seek(0, os.SEEK_END)

@@ -1,8 +1,7 @@
-"""Reading and writing of image and label files, strict about what other readers let pass in silence.
+"""Reads and writes image and label files, and refuses files that other readers misread without an error.
 
-Images come back as 8-bit RGB, whatever the file holds; label maps come back as the raw numbers of the file,
-untouched by any color, gamma or rotation rule. A truncated or damaged file is an
-``iccld.errors.InputError`` that names it.
+Images are returned as 8-bit RGB. Label maps are returned as the raw numbers of the file, without conversion of color,
+gamma or rotation. A truncated or damaged file raises ``iccld.errors.InputError`` with the file's name.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ from iccld.errors import InputError
 from iccld.files import open_regular, printable, write_atomic
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-"""The endings, in lower case, of the files that are taken for images."""
+"""File extensions of images, in lower case."""
 
 LABEL_SUFFIXES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in (".jpg", ".jpeg"))
-"""Those among them that a label map may have."""
+"""File extensions of label maps, in lower case: the extensions of images without JPEG."""
 
 Color = tuple[int, int, int]
 RawLabel = UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]
@@ -39,36 +38,36 @@ _PNG_PALETTE = 3
 _CV2_NO_MEMORY = -4  # cv::Error::StsNoMem
 _LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "LA", "La", "RGB", "RGBA", "RGBX", "RGBa")
 _WARNINGS = threading.Lock()
-"""Held while warnings are silenced, since their filters are those of the whole process."""
+"""Lock for silencing warnings, since the warning filters are global to the process."""
 
 _cv2_log: Any = cv2.utils.logging
 _LOG_LEVEL = _cv2_log.getLogLevel()
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file name ends like an image's and is not a hidden file's."""
+    """Returns whether a file has the extension of an image and is not hidden."""
     return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def is_label_name(name: str) -> bool:
-    """Whether a file name ends like a label map's and is not a hidden file's."""
+    """Returns whether a file has the extension of a label map and is not hidden."""
     return not name.startswith(".") and name.lower().endswith(LABEL_SUFFIXES)
 
 
 def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
     """Reads an image as 8-bit RGB.
 
-    Gray and palette images become RGB, alpha is dropped, 16 bits are scaled to 8, CMYK is converted, and the
-    rotation that a camera notes in the EXIF header is applied.
+    Gray, palette and CMYK images are converted to RGB, and 16 bits are scaled to 8. The alpha channel is dropped. The
+    rotation in the EXIF header is applied.
 
     Raises:
-        InputError: the file is missing, empty, truncated, damaged, too large, or no picture of a format that is
-            read: PNG, JPEG, WebP, BMP, and TIFF of integers with one page.
+        InputError: The file is missing, empty, truncated, damaged, too large, or not in a supported format. These
+            are PNG, JPEG, WebP, BMP, and TIFF with integers and one page.
     """
     path = Path(path)
     with _decoding(path, "an image"):
         data, header = read_whole(path)
-        # Versions of OpenCV differ in the formats whose orientation they see; here it is always the same.
+        # Versions of OpenCV differ in the formats whose EXIF orientation they apply. All of them apply that of TIFF.
         turn = 1 if header.format == "TIFF" else header.orientation
         flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if turn != 1 else 0)
         decoded = _decode(data, flags, header.size if header.format == "TIFF" else header.stored)
@@ -78,17 +77,17 @@ def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
 def read_label(path: str | os.PathLike[str], colors: Mapping[Color, int] | None = None) -> RawLabel:
     """Reads a label map as the raw ids of the file, shape (h, w), uint8 or uint16.
 
-    Palette files give their indices; 16-bit files with several channels give the first RGB channel (SYNTHIA
-    keeps the class there); a gray map that was saved as RGB gives its gray value, and one with red alone its red.
+    Palette files give the palette indices. 16-bit files with several channels give the red channel, which holds the
+    class in SYNTHIA. Without ``colors``, RGB files with equal channels or with red alone give the red channel.
 
     Args:
-        path: the file, in a lossless format.
-        colors: for color-coded maps, RGB color → id. A color that is not listed is an error.
+        path: Label file in a lossless format.
+        colors: RGB color → id, for color-coded maps. A color that is not listed is an error.
 
     Raises:
-        InputError: the file is missing, empty, truncated, no image, lossy, or color-coded without ``colors``, or
-            its mask is in the alpha channel. Where colors are not listed since the map was compressed, blurred or
-            scaled, the message says so.
+        InputError: The file is missing, empty, truncated, not an image, lossy, or color-coded without ``colors``, or
+            the mask is in the alpha channel. If colors are not listed because the map was compressed, blurred or
+            scaled, the message names this cause.
     """
     raw, _ = decode_label(path)
     return raw if raw.ndim == 2 else _ids_from_colors(Path(path), raw, colors)
@@ -97,7 +96,7 @@ def read_label(path: str | os.PathLike[str], colors: Mapping[Color, int] | None 
 def decode_label(
     path: str | os.PathLike[str],
 ) -> tuple[RawLabel | UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "n 3"]]:
-    """Decodes a label map into the ids of the file, (h, w), or its RGB colors, (h, w, 3), and its palette, if any."""
+    """Returns a label file's ids, (h, w), or RGB colors, (h, w, 3), and its palette, (n, 3), empty without one."""
     path = Path(path)
     palette: list[int] = []
     with _decoding(path, "a label map"):
@@ -105,7 +104,7 @@ def decode_label(
         if header.lossy:
             kind = "JPEG" if header.format == "JPEG" else f"lossy {header.format}"
             raise _refusal(path, f"a label map in {kind} has lost its exact ids; save label maps as PNG")
-        # Pillow keeps 8 bits of a channel where there are several.
+        # Pillow reduces 16-bit files with several channels to 8 bits.
         if header.bits == 16 and (header.format == "PNG" or first(header.tags, SAMPLES, 1) > 2):
             raw = _decode(data, cv2.IMREAD_UNCHANGED, header.stored)
             has_alpha = raw.ndim == 3 and raw.shape[2] == 4
@@ -116,7 +115,7 @@ def decode_label(
                 raw, has_alpha = np.asarray(image), image.mode in ("LA", "La", "RGBA", "RGBa")
                 palette = (image.getpalette("RGB") or []) if image.mode == "P" else []
             if header.format == "PNG" and 1 < header.bits < 8 and data[25] != _PNG_PALETTE:
-                # Pillow stretches gray values of 2 and 4 bits over 0 to 255.
+                # Pillow scales gray values of 2 and 4 bits to the range from 0 to 255.
                 raw = raw // np.uint8(255 // ((1 << header.bits) - 1))
         if has_alpha and alpha_tells(raw[:, :, :-1], raw[:, :, -1]):
             remedy = "save that channel as a gray PNG (Pillow: image.getchannel('A'))"
@@ -132,7 +131,7 @@ def decode_label(
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Reads an image's (height, width) from its header alone, as ``read_image`` would return it."""
+    """Returns the (height, width) of the image that ``read_image`` would return. Only the header is read."""
     with open_regular(path) as file:
         return read_header(Path(path), file).size
 
@@ -142,10 +141,10 @@ def write_png(
     array: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"],
     palette: Sequence[Color] | None = None,
 ) -> Path:
-    """Writes a gray, palette or RGB PNG atomically.
+    """Writes a gray, palette or RGB PNG atomically, and returns its path.
 
-    ``palette`` holds RGB colors of the values 0, 1, … of a label map; other values are shown black. The stored
-    numbers are those of ``array`` either way.
+    ``palette`` lists the RGB colors of the labels 0, 1, … All other labels are shown in black. The numbers in the file
+    are those of ``array``, with or without a palette.
     """
     assert array.dtype == np.uint8, array.dtype
     assert array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3 and palette is None), array.shape
@@ -165,7 +164,7 @@ def write_png(
 
 @contextlib.contextmanager
 def _decoding(path: Path, what: str) -> Iterator[None]:
-    """Words what decoders raise."""
+    """Converts exceptions of decoders to ``InputError`` with the file's name."""
     try:
         yield
     except InputError:
@@ -182,7 +181,7 @@ def _refusal(path: Path, text: str) -> InputError:
 
 
 def _upright(image: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Undoes an EXIF orientation: 5 to 8 are transposed, the others mirrored up-down, left-right or both."""
+    """Returns the upright image for an EXIF orientation from 1 to 8: transposed for 5 to 8, and then mirrored."""
     if orientation >= 5:
         image = image.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
@@ -193,7 +192,7 @@ def _upright(image: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.nd
 
 
 def _decode(data: bytes, flags: int, size: tuple[int, int]) -> np.ndarray:
-    """Decodes a picture of the given height and width without OpenCV's own chatter on stderr."""
+    """Decodes a picture of the given (height, width), without OpenCV's log messages on stderr."""
     _cv2_log.setLogLevel(_cv2_log.LOG_LEVEL_SILENT)
     try:
         decoded: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -211,14 +210,14 @@ def _decode(data: bytes, flags: int, size: tuple[int, int]) -> np.ndarray:
 @contextlib.contextmanager
 def _opened_by_pillow(path: Path, data: bytes, header: Header) -> Iterator[Image.Image]:
     with _WARNINGS, warnings.catch_warnings():
-        # Pillow warns of damaged tags, which are not needed, and of sizes that are allowed here.
+        # Pillow warns about damaged tags, which are not needed, and about large sizes, which are allowed here.
         warnings.simplefilter("ignore")
         image = Image.open(io.BytesIO(data), formats=[header.format])
         if image.size not in (header.stored, header.stored[::-1]):
             raise ValueError("it states two sizes")
         if image.mode not in _LABEL_MODES:
             raise _refusal(path, f"has {image.mode} pixels, which are no ids; save ids as PNG")
-        if header.format == "TIFF":  # whose reader warns while it decodes too
+        if header.format == "TIFF":  # Pillow's TIFF reader also warns while decoding
             image.load()
     with image:
         yield image
@@ -234,7 +233,7 @@ def _ids_from_colors(path: Path, raw: np.ndarray, colors: Mapping[Color, int] | 
     for (red, green, blue), label in colors.items():
         table[red << 16 | green << 8 | blue] = label
     ids = np.empty(raw.shape[:2], dtype=np.uint16)
-    for row, line in enumerate(raw):  # the numbers of all colors at once would need much memory
+    for row, line in enumerate(raw):  # row by row, to save memory
         packed = line @ np.array([65536, 256, 1], dtype=np.int32)
         labels = table[packed]
         if labels.min(initial=0) < 0:
@@ -249,10 +248,10 @@ def _ids_from_colors(path: Path, raw: np.ndarray, colors: Mapping[Color, int] | 
 
 
 def is_gray(rgb: UInt8[np.ndarray, "h w 3"]) -> bool:
-    """Whether all channels are the same, so that a map of ids was saved as RGB."""
+    """Returns whether all channels are equal, as in a map of ids that was saved as RGB."""
     return bool((rgb[:, :, 0] == rgb[:, :, 1]).all() and (rgb[:, :, 0] == rgb[:, :, 2]).all())
 
 
 def is_red(rgb: UInt8[np.ndarray, "h w 3"]) -> bool:
-    """Whether green and blue are 0 throughout, as where ids are kept in the red channel (CARLA)."""
+    """Returns whether green and blue are 0 everywhere, as in maps with ids in the red channel (CARLA)."""
     return not rgb[:, :, 1:].any()

@@ -1,4 +1,4 @@
-"""Which files make a data set: pairs of image and label files, as a description or a known layout tells."""
+"""Lists the files of a data set as pairs of image and label map, from a ``dataset.toml`` or a built-in layout."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from iccld.escaping import shortened
 from iccld.files import read_bounded
 from iccld.labels import CITYSCAPES19, IGNORE, get_label_space, suggest
 
-_MOST_OF_LIST = 256 << 20  # bytes of a list of images
+_MOST_OF_LIST = 256 << 20  # largest size of a list of images in bytes
 _MEND_IDS = "use the label files as they were published"
 
 TRAIN_IDS: Mapping[int, int] = {**{i: i for i in range(len(CITYSCAPES19))}, IGNORE: IGNORE}
-"""The id table of label maps that hold Cityscapes trainIds already."""
+"""Id table (raw id → label) of label maps that hold Cityscapes trainIds."""
 
 
 @dataclass(frozen=True)
 class FilePair:
-    """An image and its label map, if there is one, under the image's path relative to the folder of images."""
+    """An image and its label map, or ``None`` without one. ``name`` is the path relative to the image folder."""
 
     name: str
     image: Path
@@ -38,41 +38,41 @@ class FilePair:
 
 @dataclass(frozen=True)
 class Layout(Description):
-    """The files of one split of a data set: all images, sorted by name, and label files that belong to no image."""
+    """A description with the files of one split: pairs sorted by name, and label files without an image."""
 
     pairs: tuple[FilePair, ...] = ()
     stray_labels: tuple[Path, ...] = ()
 
     @property
     def has_labels(self) -> bool:
-        """Whether there are label files, of images or of none."""
+        """Whether there are label files, with or without an image."""
         return bool(self.stray_labels) or any(pair.label for pair in self.pairs)
 
 
 @lru_cache(maxsize=1)
 def tables() -> Mapping[str, Any]:
-    """Reads ``layouts.toml``, the public data sets that are known."""
+    """Returns the contents of ``layouts.toml``, the table of known public data sets."""
     return read_toml(Path(__file__).with_name("layouts.toml"))
 
 
 SPLIT_WORDS = {word: split for split, words in tables()["words"]["splits"].items() for word in words}
-"""What folders of splits are called, in lower case, and which split that is."""
+"""Usual folder name of a split, in lower case → name of the split."""
 IMAGE_WORDS = frozenset(tables()["words"]["images"])
-"""Words, in lower case, that name folders of images."""
+"""Usual words in the names of image folders, in lower case."""
 LABEL_WORDS = frozenset(tables()["words"]["labels"])
-"""Words, in lower case, that name folders of label maps."""
+"""Usual words in the names of label folders, in lower case."""
 DATASET_NAMES = (*tables()["builtin"], "folder", "street_scenes")
-"""What ``iccld.data.datasets.open_dataset`` knows by name."""
+"""Names that ``iccld.data.datasets.open_dataset`` accepts."""
 
 
 def meaning_keys(name: str) -> dict[str, Any]:
-    """The keys of ``dataset.toml`` for a meaning of ``layouts.toml``."""
+    """Returns the keys of ``dataset.toml`` that an entry of ``[meanings]`` in ``layouts.toml`` defines."""
     entry = tables()["meanings"][name]
     return {key: item for key, item in entry.items() if key not in ("text", "checks")}
 
 
 def built_in(name: str, root: Path) -> list[Description]:
-    """Describes a data set of ``[builtin]`` of ``layouts.toml``, once for each kind of label maps that it may have."""
+    """Returns descriptions of a data set in ``[builtin]`` of ``layouts.toml``, one for each possible kind of labels."""
     if name not in tables()["builtin"]:
         raise InputError(f"unknown data set {name!r}; {suggest(name, DATASET_NAMES)}")
     if not root.is_dir():
@@ -105,15 +105,15 @@ def built_in(name: str, root: Path) -> list[Description]:
 
 
 def list_split(descriptions: Sequence[Description], split: str, needs_labels: bool) -> Layout:
-    """Lists the files of a split, with labels of the first kind that is there (Cityscapes: labelIds, else trainIds).
+    """Lists the files of a split, with the first kind of labels that exists (Cityscapes: labelIds, then trainIds).
 
     Args:
-        descriptions: of a data set, one for each kind of label maps that it may have.
-        split: the split; for a data set without splits ``train``, or a text file of image names.
-        needs_labels: whether label maps must exist.
+        descriptions: Descriptions of one data set, one for each possible kind of labels.
+        split: Name of the split. A data set without splits accepts ``train`` or a text file of image names.
+        needs_labels: Whether missing label maps are an error.
 
     Raises:
-        InputError: the split, the list, the images or the labels are missing, or a glob does not fit.
+        InputError: The split, the list, the images or the labels are missing, or a glob pattern does not fit.
     """
     description = descriptions[0]
     is_list = split.endswith(".txt") and list(description.globs) == ["train"]
@@ -122,7 +122,7 @@ def list_split(descriptions: Sequence[Description], split: str, needs_labels: bo
     for other in descriptions[1:]:
         layout = layout if layout.has_labels else described_folder(other, wanted, False)
     if needs_labels and not layout.has_labels:
-        described_folder(description, wanted, True)  # which says what is missing
+        described_folder(description, wanted, True)  # raises the error that names the missing part
     for pair in () if description.is_file or layout.has_labels else layout.pairs:
         if LABEL_WORDS.intersection(pair.name.lower().split("/")[:-1]):
             raise InputError(
@@ -137,7 +137,7 @@ def list_split(descriptions: Sequence[Description], split: str, needs_labels: bo
 
 
 def described_folder(description: Description, split: str, needs_labels: bool) -> Layout:
-    """Lists the files of a split of a folder that is described."""
+    """Lists the files of a split of one description. With ``needs_labels``, missing labels raise ``InputError``."""
     path, root, wanted = description.path, description.root, split
     found = match_split(wanted, description.globs)
     if found is None:
@@ -166,7 +166,7 @@ def described_folder(description: Description, split: str, needs_labels: bool) -
 
 
 def _no_labels(description: Description, split: str) -> str:
-    """Says that a split has no labels, and what to do about it."""
+    """Returns an error message about a split without labels, with advice."""
     glob, found = description.globs[split][1], find_annotations(description.root)
     if glob is not None:
         fault, advice = f"labels = {glob!r} matches no file", _example(description.root)
@@ -180,7 +180,7 @@ def _no_labels(description: Description, split: str) -> str:
 
 
 def _example(root: Path) -> str:
-    """Names a file of a folder in which a glob matches nothing."""
+    """Returns a clause with an example of the folder's files, for the error message of a glob without matches."""
     files, others = list_images(root), sorted(files_below(root, is_other_picture))
     if files:
         return f"there is, for example, {files[0].relative_to(root).as_posix()}; upper and lower case count"
@@ -189,19 +189,19 @@ def _example(root: Path) -> str:
 
 
 def list_images(folder: Path, below: Path | None = None) -> list[Path]:
-    """Lists the image files under a folder, deeply, sorted, hidden ones left out."""
+    """Returns the image files of a folder and its subfolders, sorted, without hidden files."""
     return sorted(files_below(folder, is_image_name, below))
 
 
 def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Path]]:
-    """Finds the image files that a glob of ``dataset.toml`` matches.
+    """Finds the image files that match a glob pattern of ``dataset.toml``.
 
     Returns:
-        What the wildcards stood for (the key by which images and labels are paired) → (path relative to the
-        part of the pattern before the first wildcard, file).
+        Key → (path relative to the pattern's folders before the first wildcard, file). The key is the tuple of texts
+        that the wildcards match. An image and a label map with the same key are a pair.
 
     Raises:
-        InputError: the pattern or a link leads out of ``root``, or two files have one key.
+        InputError: The pattern or a link leads out of ``root``, or two files have the same key.
     """
     folders, rest = fixed_folders(pattern, "*?{")
     base = Path(root, "/" if pattern.startswith("/") else "", *folders)
@@ -221,9 +221,9 @@ def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Pat
 
 
 def select_listed(pairs: Iterable[FilePair], list_file: Path, source: str) -> tuple[FilePair, ...]:
-    """Picks the pairs whose images a text file names, one a line, with or without ending, in its order.
+    """Returns the pairs whose images a text file lists, in the order of the file.
 
-    ``source`` words what the images come from, for messages.
+    The file has one image name per line, with or without extension. ``source`` is the images' origin in messages.
     """
     by_name = {pair.name: pair for pair in pairs}
     by_name |= {str(Path(name).with_suffix("")): pair for name, pair in by_name.items()}
@@ -240,9 +240,9 @@ def select_listed(pairs: Iterable[FilePair], list_file: Path, source: str) -> tu
 
 
 def match_split(wanted: str, names: Collection[str]) -> str | None:
-    """Finds a split by its name, or by another word for the same (``val`` for ``validation``); None if there is none.
+    """Returns the name of a split that equals ``wanted`` or is a synonym (``validation`` for ``val``), else ``None``.
 
-    ``all`` is the only split that there is.
+    If there is only one split, ``all`` also stands for this split.
     """
     if wanted in names:
         return wanted

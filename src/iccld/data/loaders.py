@@ -1,4 +1,4 @@
-"""Endless streams of training samples that need no state: the sample's number decides all its randomness."""
+"""Endless streams of training samples without state: the randomness of a sample depends only on seed and number."""
 
 from __future__ import annotations
 
@@ -22,20 +22,17 @@ Sample = dict[str, Any]
 
 @dataclass(eq=False)
 class SampleStream:
-    """The training samples of a data set by global sample number, from 0 on without end.
+    """The training samples of a data set, indexed by the global sample number, from 0 without end.
 
-    ``stream[n]`` depends on the data, ``seed``, ``stream_id`` and ``n`` alone, so a run resumes exactly by
-    going on with a later n, whatever the number of processes and workers. It is a dict of ``image``, uint8
-    tensor (c, h, w); ``valid``, bool tensor (h, w), False for pixels that no loss may count; ``name``, the
-    file's name; and, if ``labeled``, ``label``, int64 tensor (h, w), 255 = ignore.
+    ``stream[n]`` depends only on the data, ``seed``, ``stream_id`` and ``n``. A run therefore resumes exactly with a
+    later n, for any number of processes and workers. A sample is a dict of ``image``, uint8 tensor (c, h, w);
+    ``valid``, bool tensor (h, w), ``False`` for pixels that are excluded from losses; ``name``, the file's name; and,
+    if ``labeled``, ``label``, int64 tensor (h, w), with 255 for ignored pixels.
 
     Attributes:
-        dataset: the images.
-        transform: the random geometry.
-        sampler: chooses the image, see ``iccld.data.sampling``.
-        seed: the run's seed.
-        labeled: whether samples have labels.
-        stream_id: tells apart the streams of a run, for example 0 for source and 1 for target.
+        transform: Random scale, crop and flip.
+        sampler: Sampler that draws the image (``iccld.data.sampling``).
+        stream_id: Number of the stream within the run, for example 0 for source and 1 for target.
     """
 
     dataset: SegmentationDataset
@@ -49,18 +46,18 @@ class SampleStream:
         assert self.dataset.has_labels or not self.labeled, f"{self.dataset.name} was opened without labels"
 
     def __getitem__(self, number: int) -> Sample:
-        """Makes sample ``number``."""
+        """Returns sample ``number`` as tensors."""
         return _as_tensors(self.arrays(number))
 
     def arrays(self, number: int) -> Sample:
-        """The same as numpy arrays, with labels of uint8: what is sent between processes."""
+        """Returns sample ``number`` as NumPy arrays, with uint8 labels, for the transfer between processes."""
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(self.stream_id, number)))
         index, want = self.sampler.draw(rng, number)
         image = self.dataset.image(index)
         label = self.dataset.label(index) if self.labeled else None
         sample: Sample = self.transform(image, label, rng, want if self.labeled else None)
         channels = np.empty((3, *self.transform.crop), dtype=np.uint8)
-        # NumPy's copy of the transposed view takes seven times as long.
+        # cv2.split is seven times as fast as NumPy's copy of the transposed view.
         cv2.split(sample["image"], list(channels))
         return sample | {"image": channels, "name": self.dataset.file_name(index)}
 
@@ -74,19 +71,18 @@ def _as_tensors(arrays: Sample) -> Sample:
 
 @dataclass(frozen=True)
 class StepLoader:
-    """One process's batches, a batch a step; iterating ends with its worker processes.
+    """The batches of one training process, one batch per step. The worker processes end with the iteration.
 
-    Slot s of rank r in step t has the sample number (t · world_size + r) · batch_size + s.
+    Item s of the batch of rank r in step t is the sample with number (t · world_size + r) · batch_size + s.
 
     Attributes:
-        stream: the samples.
-        batch_size: samples a step of this process.
-        start_step: the first step, 0 or where a resumed run goes on.
-        end_step: the step to stop before.
-        rank: this process's number.
-        world_size: the number of processes.
-        num_workers: worker processes; 0 loads in this one.
-        pin_memory: whether batches are put into pinned memory for the copy to a GPU.
+        batch_size: Number of samples per step and process.
+        start_step: First step: 0, or the step at which a resumed run continues.
+        end_step: Step before which the iteration stops.
+        rank: Rank of this process.
+        world_size: Number of training processes.
+        num_workers: Number of worker processes. With 0, samples are loaded in this process.
+        pin_memory: Whether batches are copied to pinned memory for the transfer to a GPU.
     """
 
     stream: SampleStream
@@ -107,8 +103,8 @@ class StepLoader:
         """Yields the batches.
 
         Raises:
-            InputError: a file cannot be read or does not fit its label.
-            RunFailedError: a worker process was killed or could not be started.
+            InputError: A file cannot be read, or an image and its label map do not fit.
+            RunFailedError: A worker process was killed or could not be started.
         """
         for batch in self._batches():
             tensors = _as_tensors(batch)

@@ -1,4 +1,4 @@
-"""A user's own data set: a folder described by a ``dataset.toml``, or plain folders of images and labels."""
+"""Describes a user's own data set: a folder with a ``dataset.toml``, or folders of images and labels without one."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _MEND_IDS = "write a dataset.toml with classes and [ids] ('iccld data init' begi
 
 
 def own_description(root: Path) -> Description:
-    """Describes a user's own folder.
+    """Returns the description of a user's own folder.
 
-    With a ``dataset.toml`` in it, that says what is what (docs/data.md is its reference). Without one, its splits are
-    the folders that hold a folder of images (``<split>/images``), the folders below ``images/`` that are named as
-    splits (``images/<split>``), or the folders of images that are named so themselves; a folder without any of these
-    is one split, ``train``. Label maps lie in ``labels`` beside ``images``, have the same names and hold Cityscapes
+    If the folder has a ``dataset.toml`` (see docs/data.md), this file is read. Otherwise, a split is a folder that
+    contains an image folder (``<split>/images``), a folder in ``images/`` with the name of a split
+    (``images/<split>``), or a folder of images with the name of a split. Without such folders, there is one split,
+    ``train``. Label maps lie in ``labels`` beside ``images``, have the names of the images and hold Cityscapes
     trainIds.
     """
     if not root.is_dir():
@@ -56,7 +56,7 @@ def own_description(root: Path) -> Description:
 
 
 def _roles(folder: Path) -> tuple[Path | None, Path | None]:
-    """The folders of images and of label maps in a folder; None where there is none or several could be meant."""
+    """Returns the image folder and the label folder in ``folder``. A missing or ambiguous folder is ``None``."""
     inner = {path.name.lower(): path for path in _folders(folder)}
 
     def only(usual: str, words: frozenset[str]) -> Path | None:
@@ -66,7 +66,7 @@ def _roles(folder: Path) -> tuple[Path | None, Path | None]:
     images, labels = only("images", IMAGE_WORDS), only("labels", LABEL_WORDS)
     named_otherwise = images is not None and images.name.lower() != "images"
     if named_otherwise and labels is None and folder.name.lower() not in SPLIT_WORDS:
-        images = None  # "camera" beside "lidar" is no folder of images with all else left out
+        images = None  # with "camera" beside "lidar", the images in "lidar" must not be left out
     return images, labels
 
 

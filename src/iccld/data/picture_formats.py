@@ -1,4 +1,4 @@
-"""Which format a picture has, by its first bytes; those that are not read are refused by name."""
+"""Detects a picture's format by the first bytes of the file. Error messages name unsupported formats."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OTHER_SUFFIXES = (
     ".jp2", ".j2k", ".jpf", ".jpx", ".avif", ".heic", ".heif", ".jxl", ".gif",
     ".pbm", ".pgm", ".ppm", ".pnm", ".pfm", ".exr", ".hdr", ".psd", ".tga",
 )  # fmt: skip
-"""The endings, in lower case, of pictures in formats that are not read."""
+"""File extensions of unsupported picture formats, in lower case."""
 
 _READ: dict[Format, re.Pattern[bytes]] = {
     "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
@@ -40,12 +40,12 @@ _NAMES = "PNG, JPEG, WebP, BMP and TIFF"
 
 
 def is_other_picture(name: str) -> bool:
-    """Whether a file name ends like a picture's in a format that is not read, and is not a hidden file's."""
+    """Returns whether a file has the extension of an unsupported picture format and is not hidden."""
     return not name.startswith(".") and name.lower().endswith(OTHER_SUFFIXES)
 
 
 def identify(path: Path, start: bytes) -> Format:
-    """Tells the format of a picture by the first 64 bytes of its file, or all if there are fewer."""
+    """Returns the format of a picture from ``start``, the first 64 bytes of its file."""
     for name, pattern in _READ.items():
         if pattern.match(start):
             return name

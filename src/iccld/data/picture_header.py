@@ -1,6 +1,6 @@
-"""What the header of a picture says (size, number of frames, rotation), and whether the file is whole.
+"""Reads picture headers (size, number of frames, rotation) and detects truncated and damaged files.
 
-Most headers are read here and not by the decoders, which take memory for whatever a header asks for.
+Most headers are parsed here and not by decoders, since decoders allocate as much memory as a header demands.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from iccld.errors import InputError
 from iccld.files import open_regular, printable, read_bounded
 
 MOST_PIXELS = 178_956_970
-"""Pixels of the largest picture that is read, for instance 13,377 × 13,377: half a gigabyte of RGB."""
+"""Largest number of pixels of a picture, for instance 13,377 × 13,377: half a gigabyte of RGB."""
 MOST_BYTES = 1 << 30
-"""Size of the largest picture file that is read."""
+"""Largest size of a picture file in bytes."""
 
 _MOST_EXIF = 1 << 16
-_MOST_BMP = 1 << 20  # bytes of a BMP file's header and palette
-_MOST_PARTS = 1 << 18  # chunks or segments of a file that are looked at
-_MOST_SCANNED = 5_000_000_000  # pixels that a progressive JPEG may go over, all scans together
+_MOST_BMP = 1 << 20  # bytes that are read of a BMP file, enough for header and palette
+_MOST_PARTS = 1 << 18  # chunks or segments that are read of a file
+_MOST_SCANNED = 5_000_000_000  # largest number of pixels of a JPEG, summed over its scans
 _TAIL_BYTES = 4096
 _JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _DAMAGED = "is truncated or damaged; download or copy it again"
-_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG's markers with the size
+_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG markers of segments with the picture's size
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a header says.
+    """The contents of a picture's header.
 
     Attributes:
-        stored: height and width of the pixels as they are stored.
-        orientation: how they are to be turned, as EXIF numbers it (1 to 8).
-        frames: how many pictures the file shows one after the other.
-        bits: of a channel; 8 where the format knows no other.
-        lossy: whether the exact values of the pixels are lost.
-        tags: of the first page of a TIFF file.
+        stored: Height and width in pixels, before the EXIF rotation.
+        orientation: EXIF orientation, 1 to 8.
+        frames: Number of frames of an animation or of pages of a TIFF file.
+        bits: Bits per channel, always 8 for JPEG, WebP and BMP.
+        lossy: Whether the compression changes pixel values.
+        tags: Tags of the first page of a TIFF file.
     """
 
     format: Format
@@ -60,22 +60,22 @@ class Header:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the upright picture."""
+        """Height and width in pixels, after the EXIF rotation."""
         height, width = self.stored
         return (width, height) if self.orientation >= 5 else (height, width)
 
 
 def read_header(path: Path, file: BufferedIOBase, *, is_label: bool = False) -> Header:
-    """Reads a picture's header and refuses what must not or cannot be decoded rightly.
+    """Reads a picture's header and refuses pictures that cannot be decoded safely and correctly.
 
     Args:
-        path: for messages.
-        file: the opened file. Of a JPEG file it stands at the first scan afterwards.
-        is_label: whether its numbers are ids, which may be of other integers than brightness.
+        path: Path for messages.
+        file: Opened file. After the call, a JPEG file is positioned at the first scan.
+        is_label: Whether the picture is a label map. TIFF label maps may have more integer types than images.
 
     Raises:
-        InputError: the format is not one of those that are read, the picture is damaged, larger than
-            ``MOST_PIXELS``, animated or of several pages, or a TIFF of numbers that are no image.
+        InputError: The format is not supported, or the picture is damaged, larger than ``MOST_PIXELS``, animated, of
+            several pages, or a TIFF file that ``iccld.data.tiff_header.find_fault`` refuses.
     """
     shown = printable(str(path))
     file.seek(0)
@@ -104,11 +104,11 @@ def read_header(path: Path, file: BufferedIOBase, *, is_label: bool = False) -> 
 
 
 def read_whole(path: Path, *, is_label: bool = False) -> tuple[bytes, Header]:
-    """Reads a picture's file and its header, and finds damage that decoders answer with a partly gray image.
+    """Reads a picture file and its header, and detects damage for which decoders return a partly gray image.
 
     Raises:
-        InputError: the file is missing, no regular file, larger than ``MOST_BYTES``, truncated or damaged; or its
-            header is one that ``read_header`` refuses, or that of a progressive JPEG that would take minutes.
+        InputError: The file is missing, not a regular file, larger than ``MOST_BYTES``, truncated, damaged, refused by
+            ``read_header``, or a progressive JPEG that would take minutes to decode.
     """
     shown = printable(str(path))
     data = read_bounded(path, MOST_BYTES)
@@ -119,28 +119,28 @@ def read_whole(path: Path, *, is_label: bool = False) -> tuple[bytes, Header]:
     scans = data.count(b"\xff\xda") if header.format == "JPEG" else 0
     if scans * header.stored[0] * header.stored[1] > _MOST_SCANNED:
         raise InputError(f"{shown}: is a JPEG of {scans} scans, which takes too long to decode; save it anew")
-    # Thumbnails in a JPEG's header end with the same marker.
+    # The search starts behind the JPEG header, since thumbnails in the header end with the same marker.
     if not data or (header.format == "JPEG" and data.find(_JPEG_END, file.tell()) < 0):
         raise InputError(f"{shown}: {header.format} {_DAMAGED}")
     return data, header
 
 
 def check_ending(path: str | os.PathLike[str]) -> None:
-    """Checks that a PNG or JPEG file is not truncated, by its last bytes if possible; other formats pass."""
+    """Checks that a PNG or JPEG file is not truncated, if possible from its last bytes. Other formats are accepted."""
     with open_regular(path) as file:
         end_marker = {b"\x89PN": b"IEND", _JPEG: _JPEG_END}.get(file.read(3), b"")
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _TAIL_BYTES))
-        # Much data behind the end marker are unusual but legal: then the whole file is judged.
+        # Much data behind the end marker is unusual but legal. In this case, the whole file is checked.
         is_whole = size > 0 and end_marker in file.read(_TAIL_BYTES)
     if not is_whole:
         read_whole(Path(path))
 
 
 def _needed_chunks(data: bytes) -> bytes:
-    """A PNG without texts, profiles and what else is not needed for its pixels; empty if it is not whole.
+    """Returns a PNG with only the chunks that the pixels need. If the file is truncated or damaged, returns no bytes.
 
-    Decoders unpack such chunks, which may be bombs, and print warnings of those that they do not like.
+    Decoders unpack other chunks, such as texts and profiles. These may be decompression bombs, or cause warnings.
     """
     kept = [data[:8]]
     for kind, place, length in _png_chunks(BytesIO(data)):
@@ -155,7 +155,7 @@ def _needed_chunks(data: bytes) -> bytes:
 
 
 def _png_chunks(file: BufferedIOBase) -> Iterator[tuple[bytes, int, int]]:
-    """Yields each chunk's kind, the place of its content and its length; the file stands at the content."""
+    """Yields each chunk's type, the offset of its content and its length. The file is positioned at the content."""
     file.seek(8)
     for _ in range(_MOST_PARTS):
         start = file.read(8)
@@ -173,7 +173,7 @@ def _png(file: BufferedIOBase) -> Header:
         if kind in (b"IDAT", b"IEND"):
             break
         if kind == b"IHDR":
-            if stored != (0, 0):  # decoders might believe the second
+            if stored != (0, 0):  # decoders might use the second size
                 raise ValueError("it states its size twice")
             width, height, bits = struct.unpack(">IIB", file.read(9))
             stored = (height, width)
@@ -198,7 +198,7 @@ def _jpeg(file: BufferedIOBase) -> Header:
             return Header("JPEG", stored, orientation, lossy=True)
         (length,) = struct.unpack(">H", file.read(2))
         following = file.tell() + length - 2
-        if marker in _SOF:  # libjpeg refuses a second one
+        if marker in _SOF:  # libjpeg refuses a file with two such segments
             height, width = struct.unpack(">xHH", file.read(5))
             stored = (height, width)
         elif marker == 0xE1 and orientation == 1:
@@ -229,7 +229,7 @@ def _bmp(file: BufferedIOBase) -> Header:
 def _tiff(file: BufferedIOBase) -> Header:
     pages = tiff.read_pages(file)
     page = pages[0]
-    # Overviews, thumbnails and masks repeat the first page.
+    # Reduced copies and masks of the first page do not count.
     frames = 1 + sum(not tiff.first(other, tiff.REDUCED, 0) & 0b101 for other in pages[1:])
     size = (tiff.first(page, tiff.HEIGHT, 0), tiff.first(page, tiff.WIDTH, 0))
     bits, lossy = tiff.first(page, tiff.BITS, 1), tiff.first(page, tiff.COMPRESSION, 1) in tiff.LOSSY
@@ -237,7 +237,7 @@ def _tiff(file: BufferedIOBase) -> Header:
 
 
 def _orientation(exif: bytes) -> int:
-    """The orientation that EXIF data state, 1 to 8; 1 if there is none."""
+    """Returns the orientation in EXIF data, 1 to 8, or 1 without a valid orientation."""
     try:
         pages = tiff.read_pages(BytesIO(exif.removeprefix(b"Exif\0\0")))
     except (ValueError, struct.error):

@@ -1,4 +1,4 @@
-"""Which image comes next: each once an epoch, or rare classes more often. The sample's number says it all."""
+"""Samplers that draw training images: each image once per epoch, or images with rare classes more often."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from iccld.errors import InputError
 from iccld.files import as_file_name
 from iccld.progress import track
 
-# DAFormer counts an image for a class from 3000 pixels on, in GTA5's images of 1914×1052.
+# DAFormer draws an image for a class if it has at least 3000 pixels of the class, in GTA5 images of 1914×1052.
 _MIN_SHARE = 3000 / (1914 * 1052)
 
 
 class UniformSampler:
-    """Each of n images once an epoch, in an order that each epoch shuffles anew."""
+    """Sampler that draws each of ``n`` images once per epoch, in a new random order in each epoch."""
 
     def __init__(self, n: int, seed: int) -> None:
         if n < 1:
@@ -30,7 +30,7 @@ class UniformSampler:
         self._order: tuple[int, Int64[np.ndarray, " n"]] | None = None
 
     def draw(self, rng: np.random.Generator, number: int = 0) -> tuple[int, None]:
-        """Returns the image at place ``number mod n`` of epoch ``number div n``; ``rng`` is not used."""
+        """Returns (image index, ``None``) for sample ``number``, in epoch ``number // n``. ``rng`` is not used."""
         epoch, place = divmod(number, self.n)
         if self._order is None or self._order[0] != epoch:
             source = np.random.SeedSequence(self.seed, spawn_key=(epoch,))
@@ -44,12 +44,12 @@ def class_counts(
     """Counts the pixels of each class in each label map, with a progress bar.
 
     Args:
-        dataset: a data set with labels.
-        cache_dir: a folder that keeps the counts of file-based data sets. They are counted again when a file,
-            its size or its time, the classes or the id table have changed.
+        dataset: Data set with labels.
+        cache_dir: Folder in which the counts of file-based data sets are stored. Pixels are counted again if a file,
+            a file's size or time, the classes or the id table have changed.
 
     Returns:
-        Pixels of class k in image n, without ignored ones.
+        Number of pixels of class k in image n, without ignored pixels.
     """
     assert dataset.has_labels, f"{dataset.name} was opened without labels"
     num_classes = len(dataset.label_space)
@@ -71,24 +71,24 @@ def class_counts(
 
 
 class RareClassSampler:
-    """Rare-class sampling: first a class, rare ones more often, then an image that shows it.
+    """Sampler that first draws a class, rare classes more often, and then an image that shows this class.
 
-    With f_c the share of class c among all counted pixels, P(c) = exp((1 − f_c)/T) / Σ_c' exp((1 − f_c')/T)
-    (Hoyer et al., DAFormer, CVPR 2022, eq. 10). Classes that no image has are never drawn.
+    The probability of class c is P(c) = exp((1 − f_c)/T) / Σ_c' exp((1 − f_c')/T), where f_c is the fraction of class
+    c among all counted pixels (Hoyer et al., DAFormer, CVPR 2022, eq. 10). Classes without pixels are never drawn.
 
     Args:
-        counts: pixels of class k in image n.
-        temperature: T; the smaller, the more the rarest classes are preferred.
-        min_pixels: an image shows a class if it has at least so many of its pixels; a class that no image
-            shows so well is taken from any image that has it. None asks for 0.15 % of an average image
+        counts: Number of pixels of class k in image n.
+        temperature: Temperature T. The smaller T, the more often the rarest classes are drawn.
+        min_pixels: Minimum number of pixels of a class in an image that is drawn for the class. If no image has so
+            many, all images with the class are used. ``None`` means 0.15 % of an average image's labeled pixels
             (DAFormer's 3000 pixels of a GTA5 image).
 
     Attributes:
-        probabilities: P of each class.
-        images: for each class the indices of the images that are drawn for it.
+        probabilities: Probability P of each class.
+        images: Indices of the images that are drawn for each class.
 
     Raises:
-        InputError: no image has any labeled pixel.
+        InputError: No image has a labeled pixel.
     """
 
     def __init__(
@@ -113,10 +113,10 @@ class RareClassSampler:
         ]
 
     def draw(self, rng: np.random.Generator, number: int = 0) -> tuple[int, int]:
-        """Draws an image's index and the class it was chosen for; ``number`` is not used."""
+        """Draws a class and then an image, and returns (image index, class). ``number`` is not used."""
         label = int(rng.choice(len(self.probabilities), p=self.probabilities))
         return int(rng.choice(self.images[label])), label
 
 
 Sampler = UniformSampler | RareClassSampler
-"""Chooses an image for a sample number, with the randomness of that sample alone."""
+"""Any of the samplers. ``draw`` returns (image index, class that the crop should show or ``None``)."""

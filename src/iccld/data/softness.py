@@ -1,8 +1,8 @@
-"""Judging label maps: values in flat areas, or values that JPEG, blurring or scaling have made.
+"""Detects label maps that were compressed, blurred or interpolated.
 
-A label map as it was drawn is *hard*: its values fill areas, and where two areas meet there is nothing in between. One
-that went through JPEG, a blur, anti-aliasing or scaling with interpolation is *soft*: along edges there are
-values that no class has.
+In an original label map, called *hard* in this module, values fill areas, and two areas meet without other values in
+between. A label map after JPEG compression, blurring, anti-aliasing or scaling with interpolation is called *soft*:
+along its edges are values that belong to no class.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from iccld.labels import IGNORE
 
 _MOST_PIXELS = 1 << 20
 _REACH = 16
-"""Pixels within which a soft edge has an area on both of its sides."""
+"""Maximum distance in pixels from a pixel of a soft edge to the areas on both sides."""
 _FEW_STRAYS = 0.05
-"""Pixels of thin values for each pixel at an edge; a tiny object is below it."""
+"""Minimum ratio of stray pixels (with values that fill no area) to edge pixels. A tiny object remains below it."""
 _MANY_STRAYS = 0.3
 _EXPLAINED = 0.6
-"""Share of the thin values' pixels that must look like those of a soft edge."""
+"""Minimum fraction of the stray pixels that must look like pixels of a soft edge."""
 _GRAYS = 40
-"""A range of values that is wider is one of grays or colors, in which near values are alike; ids are not."""
+"""Minimum range of gray values or colors, among which close values are similar. Close ids are not similar."""
 _THICK = 6
-"""Pixels in a row that are an area; shorter runs may be steps of an interpolated edge."""
+"""Minimum number of equal pixels in a row that form an area. Shorter runs may be steps of an interpolated edge."""
 _FEWEST_EDGES = 20
 
 Plane = Integer[np.ndarray, "h w"]
@@ -34,13 +34,14 @@ Plane = Integer[np.ndarray, "h w"]
 
 @dataclass(frozen=True)
 class Softness:
-    """Why a label map is soft.
+    """Properties of a soft label map.
 
     Attributes:
-        num_values: how many ids, gray values or RGB colors it holds.
-        levels: those that fill areas, sorted.
-        share: the share of the pixels that they have, 0 to 1.
-        is_ramp: whether the others lie in between, as after blurring and scaling, or beside, as after JPEG compression.
+        num_values: Number of different ids, gray values or RGB colors.
+        levels: Values that fill areas, sorted.
+        share: Fraction of the pixels with a value in ``levels``, from 0 to 1.
+        is_ramp: Whether most other values lie between those of adjacent areas, as after blurring and scaling.
+            Otherwise they lie close to the value of an area, as after JPEG compression.
     """
 
     num_values: int
@@ -50,7 +51,7 @@ class Softness:
 
     @property
     def text(self) -> str:
-        """One clause: what was seen, and what it comes from."""
+        """Clause for messages about the values and their probable cause."""
         shown = ", ".join(map(str, self.levels[:4])) + (", …" if len(self.levels) > 4 else "")
         flat = f"only {len(self.levels)} of its {self.num_values} values fill areas ({shown})"
         if not self.levels:
@@ -61,17 +62,17 @@ class Softness:
 
 
 REMEDY = "take the label maps as they were drawn, save them as PNG and scale them with nearest neighbor only"
-"""What is to be done about a soft label map."""
+"""Advice for messages about a soft label map."""
 
 
 def advise(label: Plane | Integer[np.ndarray, "h w 3"], otherwise: str) -> str:
-    """What to say of a label map with a value that no class has: that it is soft if it is, else ``otherwise``."""
+    """Returns advice on a label map with an unknown value: about its softness if it is soft, else ``otherwise``."""
     softness = judge(label)
     return otherwise if softness is None else f"{softness.text}; {REMEDY}"
 
 
 def alpha_tells(pixels: Integer[np.ndarray, "h w *c"], alpha: Integer[np.ndarray, "h w"]) -> bool:
-    """Whether an alpha channel tells apart pixels of one value or color, so that a mask would be lost without it."""
+    """Returns whether pixels of the same value or color differ in alpha, so that alpha may contain the mask."""
     if alpha.size == 0 or (alpha == alpha.flat[0]).all():
         return False
     values, index = _index(pixels.reshape(*alpha.shape, -1).astype(np.int32))
@@ -80,9 +81,9 @@ def alpha_tells(pixels: Integer[np.ndarray, "h w *c"], alpha: Integer[np.ndarray
 
 
 def judge(label: Plane | Integer[np.ndarray, "h w 3"]) -> Softness | None:
-    """Judges a label map by its pixels alone; None if it is hard, or if nothing can be told.
+    """Detects from the pixels whether a label map is soft. Returns ``None`` if it is hard or the pixels are ambiguous.
 
-    Of a large label map the part with the most edges is judged.
+    If the label map is large, only the part with the most edges is checked.
     """
     planes = _busiest_part(label).astype(np.int32)
     planes = planes[..., None] if planes.ndim == 2 else planes
@@ -90,7 +91,7 @@ def judge(label: Plane | Integer[np.ndarray, "h w 3"]) -> Softness | None:
     num = len(values)
     if num <= 2 or min(index.shape) < 3:
         return None
-    numbers = index.astype(np.float32)  # which OpenCV's morphology takes; exact up to 2²⁴ values
+    numbers = index.astype(np.float32)  # OpenCV's morphology needs this dtype; exact up to 2²⁴
     centers = np.pad(_is_uniform(numbers, cv2.MORPH_RECT)[1:-1, 1:-1].astype(np.uint8), 1)
     flat = cv2.dilate(centers, np.ones((3, 3), np.uint8)) > 0
     totals, filled = np.bincount(index.ravel(), minlength=num), np.bincount(index[flat], minlength=num)
@@ -115,7 +116,7 @@ def judge(label: Plane | Integer[np.ndarray, "h w 3"]) -> Softness | None:
 
 
 def _busiest_part(label: np.ndarray) -> np.ndarray:
-    """All of a label map, or the part of a large one in which the most changes."""
+    """Returns the part of a large label map with the most changes between pixels. A smaller map is returned whole."""
     height, width = label.shape[:2]
     if height * width <= _MOST_PIXELS:
         return label
@@ -131,7 +132,7 @@ def _busiest_part(label: np.ndarray) -> np.ndarray:
 
 
 def _index(planes: Int32[np.ndarray, "h w c"]) -> tuple[Int32[np.ndarray, "k c"], Int32[np.ndarray, "h w"]]:
-    """The values that occur, sorted, and for each pixel which of them it has."""
+    """Returns the distinct values, sorted, and for each pixel the index of its value."""
     base = np.array([1 << 16 * i for i in reversed(range(planes.shape[2]))], np.int64)
     packed = planes.astype(np.int64) @ base
     found, places = np.unique(packed, return_inverse=True)
@@ -140,13 +141,13 @@ def _index(planes: Int32[np.ndarray, "h w c"]) -> tuple[Int32[np.ndarray, "k c"]
 
 
 def _is_uniform(numbers: Float32[np.ndarray, "h w"], shape: int) -> Bool[np.ndarray, "h w"]:
-    """Whether the neighbors of each pixel, in a square or a cross of 3×3 pixels, have its value."""
+    """Returns whether all neighbors of each pixel, in OpenCV's 3×3 square or cross ``shape``, have its value."""
     kernel = cv2.getStructuringElement(shape, (3, 3))
     return np.asarray(cv2.erode(numbers, kernel) == cv2.dilate(numbers, kernel))
 
 
 def _is_alone(index: Plane) -> Bool[np.ndarray, "h w"]:
-    """Whether none of the eight neighbors of each pixel has its value."""
+    """Returns for each pixel whether its eight neighbors all have other values."""
     height, width = index.shape
     padded = np.pad(index, 1, constant_values=-1)
     offsets = [(dy, dx) for dy in range(3) for dx in range(3) if (dy, dx) != (1, 1)]
@@ -156,7 +157,7 @@ def _is_alone(index: Plane) -> Bool[np.ndarray, "h w"]:
 def _likeness(
     planes: Int32[np.ndarray, "h w c"], area: Bool[np.ndarray, "h w"], tolerance: Int32[np.ndarray, " c"]
 ) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
-    """Whether each pixel's value lies between those of the areas on two sides of it, and whether it is near one."""
+    """Returns two masks: values between those of the areas on opposite sides, and values close to that of an area."""
     sides = [np.rot90(_last_seen(np.rot90(planes, k), np.rot90(area, k)), -k) for k in range(4)]
     ramp, near = np.zeros(area.shape, bool), np.zeros(area.shape, bool)
     for one, other in ((sides[0], sides[2]), (sides[1], sides[3])):
@@ -170,7 +171,7 @@ def _likeness(
 
 
 def _last_seen(planes: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """Along the first axis, the value of the last area pixel before each pixel, if it is in reach; else −1."""
+    """Returns the value of the last area pixel before each pixel on the first axis, or −1 beyond ``_REACH`` pixels."""
     places = np.arange(len(area))[:, None]
     last = np.maximum.accumulate(np.where(area, places, -_REACH - 1), axis=0)
     seen = np.take_along_axis(planes, np.maximum(last, 0)[..., None], axis=0)
@@ -178,7 +179,7 @@ def _last_seen(planes: np.ndarray, area: np.ndarray) -> np.ndarray:
 
 
 def _has_small_steps(planes: Int32[np.ndarray, "h w c"]) -> bool:
-    """Whether most changes from a pixel to the next are small for the range of values."""
+    """Returns whether most changes between neighboring pixels are at most an eighth of the range of values."""
     tolerance = np.ptp(planes, axis=(0, 1)) / 8
     steps = [np.abs(np.diff(planes, axis=axis)).reshape(-1, planes.shape[2]) for axis in (0, 1)]
     changes = np.concatenate([step[step.any(axis=1)] for step in steps])
@@ -186,9 +187,9 @@ def _has_small_steps(planes: Int32[np.ndarray, "h w c"]) -> bool:
 
 
 def _passes_between(plane: Plane) -> bool:
-    """Whether areas meet by short runs of values in between, for several pairs of areas and nearly everywhere.
+    """Returns whether short, monotone runs separate nearly all areas, for at least three pairs of area values.
 
-    This finds interpolated ids, whose values in between are classes as well.
+    Such runs are a sign of interpolated ids, even if the values in the runs are ids of classes too.
     """
     through: set[tuple[int, int]] = set()
     num_through = num_direct = 0

@@ -1,7 +1,7 @@
-"""Street scenes as a data set without files: seeded, in three looks, with all 19 Cityscapes classes.
+"""Street scenes as a data set without files: rendered from a seed, in three looks, with all 19 Cityscapes classes.
 
-``game`` serves as the source of a demonstration and ``camera`` as its target; both together are a labeled source for
-real streets.
+The look ``game`` is the source of a demonstration and ``camera`` its target. Both looks together are a labeled source
+for photographs of real streets.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from street_scenes.looks import LOOKS
 LOOK_NAMES = (*LOOKS, "both")
 _WORTH_FORKING = 32
 _DRAWN = 4 * 4 * 4
-"""Bytes that drawing takes for each pixel of a scene, at least: four maps of floats at twice the size."""
+"""Minimum memory for drawing, in bytes per pixel of a scene: four float32 maps at twice the height and width."""
 
 
 class StreetScenes:
-    """A data set of rendered scenes; each is rendered when first asked for and kept in memory.
+    """A data set of rendered scenes. Each scene is rendered at its first use and kept in memory.
 
     Args:
-        look: one of ``LOOK_NAMES``; ``both`` takes the looks in turn.
-        count: number of scenes.
-        height: in pixels.
-        width: in pixels.
-        seed: chooses the scenes; different seeds share none.
-        label_space: labels are translated into it.
-        cache: folder where ``prepare`` keeps what it rendered, for the next time; None keeps nothing.
+        look: Look of the scenes, one of ``LOOK_NAMES``. ``both`` alternates between ``game`` and ``camera``.
+        count: Number of scenes.
+        height: Height of a scene in pixels.
+        width: Width of a scene in pixels.
+        seed: Seed of the scenes. Different seeds give different scenes.
+        label_space: Label space that labels are converted to.
+        cache: Folder in which ``prepare`` stores rendered scenes for later runs. With ``None``, nothing is stored.
     """
 
     name = "street_scenes"
@@ -82,37 +82,37 @@ class StreetScenes:
         return self._count
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """The RGB picture of a scene."""
+        """Returns the RGB image of a scene."""
         return np.ascontiguousarray(self._scene(index)[0])
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """The labels of a scene in ``label_space``, 255 = ignore."""
+        """Returns the label map of a scene in ``label_space``, with 255 for ignored pixels."""
         return np.asarray(self._table[self._scene(index)[1]], np.uint8)
 
     def file_name(self, index: int) -> str:
-        """A name for messages and outputs, such as ``game_000012``."""
+        """Returns the name of a scene for messages and output files, such as ``game_000012``."""
         return f"{self.look_of(index)}_{index:06d}"
 
     def look_of(self, index: int) -> str:
-        """The look of a scene."""
+        """Returns the look of a scene."""
         if not 0 <= index < self._count:
             raise IndexError(f"scene {index} of {self._count}")
         return look_of(self.look, index)
 
     def require_memory(self) -> None:
-        """Refuses scenes that cannot all be kept in memory, before any is rendered."""
+        """Raises ``InputError`` if all scenes together do not fit into memory. Nothing is rendered."""
         what = f"{self._count} street scenes of {self.height}x{self.width} pixels"
         _refuse_memory(self._count * self.height * self.width * 4, what, "to keep")
 
     def prepare(self) -> None:
-        """Renders whatever is missing, in several processes if there is much to do, with a progress bar.
+        """Renders the missing scenes with a progress bar, in several processes if there are many scenes.
 
-        With a cache, a second process waits for the first to render, and both read the same file.
+        With a cache, one process renders and writes a file while other processes wait for a lock. All read this file.
         """
         if self._cache is None:
             self._render_missing()
             return
-        from iccld.data.cache import (  # loads PyTorch, which `iccld data scenes` does without
+        from iccld.data.cache import (  # imports PyTorch, which `iccld data scenes` does not need
             map_array,
             write_array,
         )
@@ -142,15 +142,15 @@ class StreetScenes:
             self._scenes |= zip(missing, rendered, strict=True)
 
     def stream(self, indices: Sequence[int]) -> Iterator[Scene]:
-        """Renders scenes (trainIds, not ``label_space``) one after another without keeping them.
+        """Yields rendered scenes in order without keeping them. Their labels are trainIds, not ``label_space``.
 
-        Up to four processes share the work if it is long and the system can fork; the scenes are the same.
+        On Linux, up to four worker processes render many scenes. The scenes do not depend on the number of processes.
         """
         jobs = [(seed_of(self.seed, i), self.look_of(i)) for i in indices]
         work = partial(_render_job, height=self.height, width=self.width)
         workers = min(usable_cores(), 4)
         done = 0
-        # Only where forking is safe: spawned workers would import the caller's script again.
+        # Only on Linux, where forking is safe: spawned workers would import the caller's script again.
         if workers > 1 and len(jobs) >= _WORTH_FORKING and sys.platform == "linux":
             try:
                 for scene in ordered_map(work, jobs, workers):
@@ -171,13 +171,13 @@ class StreetScenes:
 
 
 def write_scenes(scenes: StreetScenes, out: Path, split: str) -> int:
-    """Writes the scenes that are not there yet as Cityscapes has them, and returns how many were rendered.
+    """Writes missing scenes to ``out`` in the layout of Cityscapes, and returns the number of rendered scenes.
 
     Raises:
-        InputError: ``out`` holds scenes of other settings, or cannot be written.
-        RunFailedError: the disk has no room for them.
+        InputError: ``out`` contains scenes with other settings, or cannot be written.
+        RunFailedError: The disk has not enough free space.
     """
-    # From below: images and labels are compressed to a quarter at most.
+    # A lower bound of one byte per pixel: PNG compression saves at most three quarters of the four bytes.
     there = out / "leftImg8bit"
     lacking = len(scenes) - (sum(1 for _ in there.rglob("*.png")) if there.is_dir() else 0)
     needed, free = lacking * scenes.height * scenes.width, free_bytes(out)
@@ -191,7 +191,7 @@ def write_scenes(scenes: StreetScenes, out: Path, split: str) -> int:
     if not about.exists():
         write_json(about, wanted)
     found = read_json(about, limit=10_000, remedy="remove the folder or choose another")
-    if found != wanted:  # scenes of two kinds would mix in one split
+    if found != wanted:  # otherwise scenes with different settings would be in one split
         held = shortened(found, 200)
         raise InputError(
             f"{about}: the folder holds scenes made with {held}, not {wanted}; choose another folder"
@@ -218,7 +218,7 @@ def _refuse_memory(needed: int, what: str, purpose: str) -> None:
 
 @cache
 def generator_digest() -> str:
-    """Names the generator's code: scenes that another version drew are not taken for this one's."""
+    """Returns a hash of the generator's code, so that stored scenes of another version are not used."""
     digest = hashlib.sha256()
     for path in sorted(Path(street_scenes.__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())

@@ -1,4 +1,4 @@
-"""The pages of a TIFF file by their tags (TIFF 6.0). EXIF data have the same form."""
+"""Reads the tags of the pages of a TIFF file (TIFF 6.0). EXIF data have the same format."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ REDUCED, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION = 254, 256, 
 SAMPLES, TILE_WIDTH, TILE_HEIGHT, FORMAT = 277, 322, 323, 339
 _TYPES = {1: "B", 3: "H", 4: "I", 13: "I"}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-_MOST_PAGES = 64  # that are looked at
-_MOST_VALUES = 64  # of one tag
-_MOST_BYTES = 64 << 20  # of the tags of one page, which Pillow reads
+_MOST_PAGES = 64  # pages that are read of a file
+_MOST_VALUES = 64  # values that are read of a tag
+_MOST_BYTES = 64 << 20  # largest total size of a page's tags in bytes, since Pillow reads all tags
 
 LOSSY = frozenset((6, 7, 33003, 33004, 33005, 34712, 34887, 34892, 50001, 50002))
-"""Compressions with loss: JPEG and its like."""
+"""Values of the tag ``COMPRESSION`` for lossy methods, such as JPEG."""
 _WHITE_IS_ZERO = 0
 _CHANNELS = {_WHITE_IS_ZERO: (1, 2), 1: (1, 2), 2: (3, 4), 3: (1,), 5: (4,), 6: (3,)}
-"""Photometric interpretations (the others: black is zero, RGB, palette, CMYK, YCbCr) and their numbers of samples."""
+"""Photometric interpretation → allowed channel counts. 1: black is 0, 2: RGB, 3: palette, 5: CMYK, 6: YCbCr."""
 _KINDS = {1: "integers", 2: "signed integers", 3: "floating-point numbers", 4: "integers"}
 
 
 def read_pages(file: BufferedIOBase) -> list[Tags]:
-    """Reads the tags of the first pages; a file has as many pages, or more than 64.
+    """Reads the tags of each page, for the first 64 pages at most.
 
     Raises:
-        ValueError: the file is damaged, or says one thing twice.
-        struct.error: the file is truncated.
+        ValueError: The file is damaged, or a page contains a tag twice.
+        struct.error: The file is truncated.
     """
     file.seek(0)
     head = file.read(8)
@@ -45,7 +45,7 @@ def read_pages(file: BufferedIOBase) -> list[Tags]:
 
 
 def _read_page(file: BufferedIOBase, place: int, order: str) -> tuple[Tags, int]:
-    """The needed tags of the page at a place of the file, and the place of the next page."""
+    """Returns the needed tags of the page at byte offset ``place``, and the next page's offset or 0."""
     file.seek(place)
     (count,) = struct.unpack(order + "H", file.read(2))
     block, tail = file.read(12 * count), file.read(4)
@@ -53,31 +53,32 @@ def _read_page(file: BufferedIOBase, place: int, order: str) -> tuple[Tags, int]
     total = 0
     for tag, kind, number, value in struct.iter_unpack(order + "HHI4s", block):
         total += number * _SIZES.get(kind, 0)
-        if not REDUCED <= tag <= FORMAT or kind not in _TYPES:  # those above lie in between
+        if not REDUCED <= tag <= FORMAT or kind not in _TYPES:  # not needed
             continue
         form = f"{order}{min(number, _MOST_VALUES)}{_TYPES[kind]}"
         length = struct.calcsize(form)
         if length > 4:
             file.seek(*struct.unpack(order + "I", value))
             value = file.read(length)
-        if tag in tags:  # decoders differ in which of the two they believe
+        if tag in tags:  # decoders differ in which of the two tags they use
             raise ValueError(f"tag {tag} is there twice")
         tags[tag] = struct.unpack(form, value[:length]) or (0,)
     if len(block) < 12 * count or total > _MOST_BYTES:
         raise ValueError("its tags are incomplete, or hold too much")
-    # The place of the next page is missing at the end of some files.
+    # Some files end before the offset of the next page.
     return tags, struct.unpack(order + "I", tail)[0] if len(tail) == 4 else 0
 
 
 def first(page: Tags, tag: int, default: int) -> int:
-    """The first value of a tag, or the one that holds where the tag is missing."""
+    """Returns the first value of a tag, or ``default`` if the page has no such tag."""
     return page[tag][0] if tag in page else default
 
 
 def find_fault(page: Tags, *, is_label: bool, most_pixels: int) -> str:
-    """Says why the decoders read a page wrongly or not at all; empty if they read it.
+    """Returns a clause that explains why decoders would misread a page, or an empty string if they read it correctly.
 
-    Numbers that are ids may be of any integers. Pixels of other numbers have no fixed black and white.
+    Label maps may hold ids of any integer type. Images must hold unsigned integers of at most 16 bits, since other
+    types have no fixed values for black and white.
     """
     bits, kinds = set(page.get(BITS, (1,))), set(page.get(FORMAT, (1,)))
     photometric, samples = first(page, PHOTOMETRIC, 1), first(page, SAMPLES, 1)

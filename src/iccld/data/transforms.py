@@ -1,4 +1,4 @@
-"""Random geometry for training samples: the same for image, label map and validity mask."""
+"""Random scale, crop and flip of training samples, the same for image, label map and validity mask."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from iccld.labels import IGNORE
 from iccld.resizing import base_size, resize_image, resize_label
 
 PADDING_COLOR = (124, 116, 104)
-"""The RGB color of pixels outside the image: the mean of ImageNet, so about zero after normalization."""
+"""RGB color of pixels outside the image: the ImageNet mean, which is about zero after normalization."""
 
 _MOST_TRIES = 10
 _CLASS_SHARE = 0.0057
-"""The share of a crop that should show a wanted class (DAFormer's rare-class sampling: 1500 of 512×512 pixels)."""
+"""Minimum fraction of a crop with the wanted class (DAFormer's rare-class sampling: 1500 of 512×512 pixels)."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """One draw: the (height, width) that the image is scaled to, where the crop begins, and whether it is mirrored."""
+    """A drawn geometry: (height, width) of the scaled image, the crop's top left corner, and whether it is mirrored."""
 
     size: tuple[int, int]
     top: int
@@ -31,21 +31,21 @@ class Geometry:
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Resize, random scale, random crop and random left-right flip.
+    """Transform of training samples: resize to a base size, random scale, random crop and random left-right flip.
 
     Args:
-        crop: (height, width) of the result.
-        scale: the range of the random scale factor, applied to the base size; (1, 1) for none.
-        flip: whether half of the samples are mirrored.
-        resize: base (height, width) that images are brought to before scaling; None keeps each image's own.
-        stretch: whether images are brought to exactly that size; otherwise they keep their shape and only the height
-            counts (see ``iccld.resizing.base_size``).
-        ignore_top: share of the full image's height, at its top, that is marked invalid.
-        ignore_bottom: the same at its bottom, for the hood of the own car (DAFormer leaves out 15 and 120 of
-            512 rows of pseudo-labels: 0.03 and 0.23).
-        most_of_one_class: the share of a crop's labeled pixels that one class may have. A crop in which one has as much
-            or more, or that shows one class alone, is drawn again, up to ten times (MMSegmentation's
-            ``cat_max_ratio``); 1 takes any crop.
+        crop: Height and width of the result in pixels.
+        scale: Range of the random scale factor, relative to the base size. (1, 1) disables random scaling.
+        flip: Whether samples are mirrored with probability 0.5.
+        resize: Base (height, width) in pixels. ``None`` means each image's own size.
+        stretch: Whether images are resized to exactly the base size. If not, they keep their aspect ratio and are
+            resized to the base height (``iccld.resizing.base_size``).
+        ignore_top: Fraction of the full image's height, at the top, that is marked as not valid.
+        ignore_bottom: Fraction at the bottom that is marked as not valid, for the hood of the own car (DAFormer ignores
+            15 and 120 of 512 rows of pseudo-labels: 0.03 and 0.23).
+        most_of_one_class: Fraction of a crop's labeled pixels that no class may reach. If a class reaches it, or if
+            the crop shows a single class, the crop is drawn again, up to ten times (MMSegmentation's
+            ``cat_max_ratio``). 1 accepts all crops.
     """
 
     crop: tuple[int, int]
@@ -71,11 +71,11 @@ class TrainTransform:
         rng: np.random.Generator,
         want: int | None = None,
     ) -> dict[str, np.ndarray]:
-        """Draws a training sample, with a crop that shows the class ``want`` if there is one; this needs a label map.
+        """Draws a training sample. With a label map, ``want`` may be a class that the crop shows if possible.
 
         Returns:
-            ``image``, uint8 (h, w, 3); ``valid``, bool (h, w), False where there is no image or its rows are
-            to be ignored; with a label map ``label``, uint8 (h, w), 255 where not valid.
+            ``image``, uint8 (h, w, 3); ``valid``, bool (h, w), ``False`` outside the image and in ignored rows; with a
+            label map also ``label``, uint8 (h, w), 255 where not valid.
         """
         height, width = image.shape[:2]
         assert label is None or label.shape == (height, width), (label.shape, image.shape)
@@ -95,7 +95,7 @@ class TrainTransform:
         return sample
 
     def draw(self, size: tuple[int, int], rng: np.random.Generator) -> Geometry:
-        """Draws the geometry for an image of the given (height, width)."""
+        """Draws the geometry for an image of the given (height, width) in pixels."""
         base_height, base_width = base_size(size, self.resize, stretch=self.stretch)
         factor = rng.uniform(*self.scale)
         height, width = max(1, round(base_height * factor)), max(1, round(base_width * factor))
@@ -105,7 +105,7 @@ class TrainTransform:
         return Geometry((height, width), top, left, self.flip and mirrored)
 
     def valid(self, geometry: Geometry) -> Bool[np.ndarray, "h w"]:
-        """The validity mask of a crop: inside the image and outside its ignored rows."""
+        """Returns the validity mask of a crop: ``True`` inside the image and outside the ignored rows."""
         height, width = geometry.size
         first = round(self.ignore_top * height) - geometry.top
         last = height - round(self.ignore_bottom * height) - geometry.top
@@ -118,9 +118,9 @@ class TrainTransform:
     def _search(
         self, label: UInt8[np.ndarray, "h w"], first: Geometry, rng: np.random.Generator, want: int
     ) -> Geometry:
-        """Of up to ten crops takes the first that shows enough of a class, else the one that shows most."""
+        """Draws up to ten crops. Returns the first with enough pixels of class ``want``, else the one with the most."""
         enough = _CLASS_SHARE * self.crop[0] * self.crop[1]
-        scaled: dict[tuple[int, int], np.ndarray] = {}  # without random scale all tries share one
+        scaled: dict[tuple[int, int], np.ndarray] = {}  # without random scale, all tries have one size
         geometry = best = first
         most = -1
         for _ in range(_MOST_TRIES):
@@ -136,7 +136,7 @@ class TrainTransform:
         return best
 
     def _draw_varied(self, label: UInt8[np.ndarray, "h w"], rng: np.random.Generator) -> Geometry:
-        """Draws crops until one is not of one class for the most part, and takes the last after ten tries."""
+        """Draws a crop again, up to ten times, while one class covers too much of it (``most_of_one_class``)."""
         size = (label.shape[0], label.shape[1])
         geometry = self.draw(size, rng)
         if self.most_of_one_class >= 1:
@@ -152,12 +152,12 @@ class TrainTransform:
     def _cut(
         self, scaled: UInt8[np.ndarray, "h w ..."], geometry: Geometry, fill: int | tuple[int, int, int]
     ) -> UInt8[np.ndarray, "h2 w2 ..."]:
-        """Crops, pads at the bottom and right where the image ends, and flips."""
+        """Crops a scaled image or label map, pads it with ``fill`` at the bottom and right, and mirrors it."""
         height, width = self.crop
         inside = scaled[geometry.top : geometry.top + height, geometry.left : geometry.left + width]
         result = np.empty((height, width, *scaled.shape[2:]), dtype=np.uint8)
         if inside.shape[:2] != (height, width):
             result[:] = fill
         result[: inside.shape[0], : inside.shape[1]] = inside
-        # A contiguous copy of the mirrored view would be the same, but numpy takes thirty times as long.
+        # cv2.flip is thirty times as fast as NumPy's contiguous copy of the mirrored view.
         return np.asarray(cv2.flip(result, 1), dtype=np.uint8) if geometry.flip else result

@@ -1,8 +1,8 @@
-"""Work in processes of its own: results come in order, and no process is waited for that has ended.
+"""Worker processes with results in order. If a worker is killed, an error is raised instead of waiting forever.
 
-Every worker has a pipe of its own and nothing else: no locks, which a killed process would keep for ever, and no
-shared memory, which containers have little of. A worker that ends closes its pipe, and its reader learns of it at
-once. The pools of Python and the loader of PyTorch share queues and locks between their workers.
+Each worker is connected by a pipe only. There are no locks, which a killed process would hold forever, and no shared
+memory, which is scarce in containers. When a worker ends, its pipe is closed, so reading from the pipe fails at once.
+In contrast, the pools of Python and the data loader of PyTorch share queues and locks between workers.
 """
 
 from __future__ import annotations
@@ -34,28 +34,29 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 _AHEAD = 2
-"""Jobs that each worker has been given at a time: while one result waits for its reader, the next is worked on."""
+"""Number of jobs per worker in progress. While one result waits to be read, the next job is computed."""
 _GRACE_SECONDS = 2.0
 
 
 class WorkerDiedError(RuntimeError):
-    """A worker could not be started or ended in the middle; the message says how, such as ``was killed by SIGKILL``."""
+    """Raised if a worker cannot start or ends early. The message is the cause, such as ``was killed by SIGKILL``."""
 
 
 def ordered_map(work: Callable[[J], R], jobs: Iterable[J], num_workers: int) -> Iterator[R]:
-    """Does jobs in worker processes and yields their results in order.
+    """Calls ``work`` for each job in worker processes and yields the results in order.
 
-    The workers ignore SIGINT and SIGTERM, which terminals and job queues send to whole groups: this process answers
-    them. They end when the iterator is closed or exhausted, and when this process ends, even if it is killed.
+    The workers ignore SIGINT and SIGTERM, which terminals and job queues send to whole process groups. Only this
+    process handles these signals. The workers end when the iterator is closed or exhausted, and when this process
+    ends, even if it is killed.
 
     Args:
-        work: what to do with a job. It reaches the workers by fork on Linux, pickled elsewhere.
-        jobs: small, picklable values.
-        num_workers: 1 or more.
+        work: Function that computes the result of a job. It is inherited by fork on Linux and pickled elsewhere.
+        jobs: Small, picklable values.
+        num_workers: Number of worker processes, at least 1.
 
     Raises:
-        WorkerDiedError: a worker could not be started, was killed or ran out of memory.
-        Exception: what ``work`` raised, with the worker's traceback as a note. It must be picklable.
+        WorkerDiedError: A worker could not be started, was killed or ran out of memory.
+        Exception: Any exception from ``work``, with the worker's traceback as a note. It must be picklable.
     """
     with _workers(work, num_workers) as workers:
         rest = iter(jobs)
@@ -73,7 +74,7 @@ def ordered_map(work: Callable[[J], R], jobs: Iterable[J], num_workers: int) -> 
 
 
 def threaded_map(work: Callable[[J], R], jobs: Iterable[J], num_threads: int) -> Iterator[R]:
-    """Does jobs in threads of this process and yields their results in order; after an error no more are begun."""
+    """Calls ``work`` for each job in threads and yields the results in order. After an error, no new job is started."""
     executor = ThreadPoolExecutor(num_threads)
     try:
         yield from executor.map(work, jobs)
@@ -82,14 +83,14 @@ def threaded_map(work: Callable[[J], R], jobs: Iterable[J], num_threads: int) ->
 
 
 class _Failure(NamedTuple):
-    """What ``work`` raised."""
+    """An exception that ``work`` raised, and its traceback as text."""
 
     error: Exception
     where: str
 
 
 class _Worker(NamedTuple):
-    """One process and the pipe to it."""
+    """A worker process and this process's end of the pipe."""
 
     process: BaseProcess
     connection: Connection
@@ -123,15 +124,15 @@ class _Worker(NamedTuple):
 
 @contextlib.contextmanager
 def _workers(work: Callable[[Any], Any], num_workers: int) -> Iterator[list[_Worker]]:
-    """Starts workers. At the end their pipes are closed, and those that do not end by themselves are killed."""
-    # Only where forking is safe: spawned workers import the caller's script again.
+    """Starts workers. At the end, closes the pipes and kills workers that do not end within ``_GRACE_SECONDS``."""
+    # Fork on Linux, where it is safe, since spawned workers import the caller's script again.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     new_process: Callable[..., BaseProcess] = context.Process
     workers: list[_Worker] = []
     owner = os.getpid()
 
     def close() -> None:
-        if os.getpid() != owner:  # a copy of the list in a process that was forked
+        if os.getpid() != owner:  # a forked process, whose copied list holds workers of its parent
             return
         for worker in workers:
             worker.connection.close()
@@ -139,15 +140,15 @@ def _workers(work: Callable[[Any], Any], num_workers: int) -> Iterator[list[_Wor
         try:
             for worker in workers:
                 worker.process.join(max(0.0, deadline - time.monotonic()))
-        finally:  # also where a signal ends the waiting
+        finally:  # also if a signal interrupts a join
             for worker in workers:
                 if worker.process.is_alive():
                     worker.process.kill()
                     worker.process.join()
 
-    # Python's own end terminates daemons politely, which they ignore, and would wait for them for ever.
+    # At exit, Python sends SIGTERM to daemon processes, which the workers ignore, and would wait for them forever.
     atexit.register(close)
-    # OpenCV's threads do not survive a fork, but what waits for them does: they are ended before.
+    # OpenCV's threads do not survive a fork, and a worker would wait for them. So the threads are ended before.
     num_threads = cv2.getNumThreads()
     cv2.setNumThreads(0)
     try:
@@ -155,12 +156,12 @@ def _workers(work: Callable[[Any], Any], num_workers: int) -> Iterator[list[_Wor
             for _ in range(num_workers):
                 ours, theirs = context.Pipe()
                 with theirs:
-                    # A forked worker inherits this process's ends of the pipes, and would keep them open.
+                    # A forked worker inherits this process's ends of the pipes and must close them.
                     inherited = [*(worker.connection for worker in workers), ours]
                     inherited = inherited if context.get_start_method() == "fork" else []
                     process = new_process(target=_serve, args=(theirs, inherited, work), daemon=True)
                     with warnings.catch_warnings():
-                        # Newer Pythons warn of forking beside threads; the workers touch nothing of those.
+                        # Newer Python versions warn about a fork beside threads. The workers do not use the threads.
                         warnings.simplefilter("ignore", DeprecationWarning)
                         process.start()
                 workers.append(_Worker(process, ours))
@@ -176,13 +177,13 @@ def _workers(work: Callable[[Any], Any], num_workers: int) -> Iterator[list[_Wor
 
 
 def _serve(connection: Connection, inherited: list[Connection], work: Callable[[Any], Any]) -> None:
-    """Works on jobs until the pipe is closed."""
+    """Receives jobs and computes their results until the pipe is closed. Runs in the worker process."""
     for other in inherited:
         other.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     end_with_parent(signal.SIGKILL if sys.platform != "win32" else signal.SIGTERM)
-    cv2.setNumThreads(0)  # the workers are the parallelism
+    cv2.setNumThreads(0)  # the worker processes run in parallel already
     outbox: SimpleQueue[object] = SimpleQueue()
     threading.Thread(target=_post, args=(connection, outbox), daemon=True).start()
     while True:
@@ -198,12 +199,12 @@ def _serve(connection: Connection, inherited: list[Connection], work: Callable[[
 
 
 def _post(connection: Connection, outbox: SimpleQueue[object]) -> None:
-    """Sends results while the next ones are worked on."""
+    """Sends results from a thread of the worker process, while the next job is computed."""
     try:
         while True:
             connection.send(outbox.get())
     except OSError:
-        pass  # nobody reads any more, and the main thread hears the same
+        pass  # the pipe is closed, which also ends the worker's main thread
     except BaseException:
         traceback.print_exc()
-        os._exit(1)  # the reader would wait for ever
+        os._exit(1)  # otherwise, the parent process would wait forever for the result

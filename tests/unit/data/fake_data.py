@@ -1,4 +1,4 @@
-"""Tiny copies of every data set, written without our own writers: real palette, 16-bit and EXIF files."""
+"""Tiny copies of each data set, with palette, 16-bit and EXIF files, written without the code of ``iccld``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def save_gray(path: Path, ids: np.ndarray) -> Path:
 
 
 def save_palette(path: Path, ids: np.ndarray) -> Path:
-    """A palette file whose colors have nothing to do with the ids."""
+    """Writes a palette file with colors that are unrelated to the ids."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(ids)
     image.putpalette([value for i in range(256) for value in (255 - i, i * 7 % 256, 3)])
@@ -44,7 +44,7 @@ def save_palette(path: Path, ids: np.ndarray) -> Path:
 
 
 def save_synthia_label(path: Path, ids: np.ndarray) -> Path:
-    """16 bits, RGB: class, instance, nothing."""
+    """Writes a 16-bit RGB file with class, instance number and 0 in the channels."""
     path.parent.mkdir(parents=True, exist_ok=True)
     instances = np.arange(ids.size, dtype=np.uint16).reshape(ids.shape) * 300
     blue_green_red = np.stack([np.zeros_like(instances), instances, ids.astype(np.uint16)], axis=2)
@@ -81,7 +81,7 @@ def make_cityscapes(root: Path, split: str = "train", kind: str = "labelIds") ->
         save_rgb(root / "leftImg8bit" / split / name, random_image(rng))
         labels[name] = random_ids(rng, choices)
         save_gray(root / "gtFine" / split / f"{frame}_gtFine_{kind}.png", labels[name])
-        # What else lies in the folders of the real data set:
+        # Further files in the folders of the real data set:
         save_rgb(root / "gtFine" / split / f"{frame}_gtFine_color.png", random_image(rng))
         save_gray(root / "gtFine" / split / f"{frame}_gtFine_instanceIds.png", labels[name])
         (root / "gtFine" / split / f"{frame}_gtFine_polygons.json").write_text("{}")
@@ -99,7 +99,7 @@ def make_camvid(root: Path, split: str = "train", count: int = 3) -> list[np.nda
 
 
 class ArrayDataset:
-    """Images and labels in memory."""
+    """A data set with images and labels in memory."""
 
     name = "arrays"
     has_labels = True

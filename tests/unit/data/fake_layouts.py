@@ -1,4 +1,4 @@
-"""Small copies of public layouts, painted from class names, so that a test knows what each pixel must be called."""
+"""Small copies of public layouts, painted from class names, so that the expected class of each pixel is known."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from fake_data import random_image, save_gray, save_palette, save_rgb, save_synthia_label
 
 Code = Mapping[str | None, int | tuple[int, int, int]]
-"""Class name → what the label files hold for it; None is unlabeled."""
+"""Class name → id or color in the label files. ``None`` is an unlabeled pixel."""
 Save = Callable[[Path, np.ndarray], Path]
 SIZE = (18, 24)
 
@@ -48,7 +48,7 @@ _CONFIG2 = [
 
 
 def paint(code: Code, seed: int) -> np.ndarray:
-    """Class names as a street has them: sky above, road below, the rest in between, in squares of 3×3 pixels."""
+    """Returns class names of a street's pixels: sky above, road below, random squares of 3×3 pixels in between."""
     rng = np.random.default_rng(seed)
     squares = rng.choice(np.array([*code, *code], dtype=object), (SIZE[0] // 3, SIZE[1] // 3))
     names = squares.repeat(3, axis=0).repeat(3, axis=1)
@@ -65,7 +65,7 @@ def encode(names: np.ndarray, code: Code) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Copy:
-    """A layout: its files by split, what label files hold, and what the guess must say."""
+    """A layout: files by split, ids or colors of the label files, and the expected guess."""
 
     layout: str
     files: Mapping[str, Sequence[tuple[str, str]]]
@@ -75,7 +75,7 @@ class Copy:
     extra: Callable[[Path], object] = field(default=lambda root: None)
 
     def write(self, root: Path) -> dict[str, dict[str, np.ndarray]]:
-        """Writes the files; returns split → image file → class names of its pixels."""
+        """Writes the files, and returns split → image file → class names of the pixels."""
         truth: dict[str, dict[str, np.ndarray]] = {}
         for split, pairs in self.files.items():
             for number, (image, label) in enumerate(pairs):
@@ -90,7 +90,7 @@ class Copy:
 def spread(
     image: str, label: str, splits: Mapping[str, str], frames: Sequence[str]
 ) -> dict[str, list[tuple[str, str]]]:
-    """Fills ``{split}`` and ``{frame}`` of two paths; ``{frame}`` may hold a folder."""
+    """Replaces ``{split}`` and ``{frame}`` in two paths. ``{frame}`` may contain a folder."""
     return {
         split: [(image.format(split=s, frame=f), label.format(split=s, frame=f)) for f in frames]
         for split, s in splits.items()
@@ -102,7 +102,7 @@ def voc_lists(root: Path) -> None:
         file = root / f"ImageSets/Segmentation/{split}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(stem + "\n")
-    save_rgb(root / "JPEGImages/2008_000001.jpg", random_image(np.random.default_rng(0)))  # has boxes only
+    save_rgb(root / "JPEGImages/2008_000001.jpg", random_image(np.random.default_rng(0)))  # boxes only
 
 
 def mapillary_config(

@@ -1,4 +1,4 @@
-"""Annotations that are no label maps are named, with what turns them into label maps."""
+"""Annotations in formats other than label maps are named, with advice on conversion."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def test_labels_of_every_format_come_out_as_classes(tmp_path: Path) -> None:
     data = _open(tmp_path / "data", name="synthia")
     cache = CachedDataset(data, tmp_path / "cache", None)
     for index in range(len(data)):
-        for _ in range(2):  # decoded, then kept
+        for _ in range(2):  # first decoded, then read from the cache
             np.testing.assert_array_equal(cache.label(index), data.label(index))
             np.testing.assert_array_equal(cache.image(index), data.image(index))
 
@@ -165,7 +165,7 @@ def test_stretched_images_are_kept_apart(root: Path) -> None:
 def test_a_random_scale_reads_from_the_cache_too(root: Path) -> None:
     transform = TrainTransform((8, 8), scale=(0.8, 1.5), resize=SIZE)
     stream = SampleStream(_cached(root), transform, UniformSampler(4, 0), 0, True, 0)
-    for number in (0, 1, 0, 1):  # decoded, then mapped
+    for number in (0, 1, 0, 1):  # first decoded, then read from the cache
         sample = stream[number]
         assert sample["image"].shape == (3, 8, 8)
         assert sample["label"].max() <= 255

@@ -174,7 +174,7 @@ def test_binary_mask_trap(tmp_path: Path, description: str) -> None:
     assert "only 0 and 255" in error
     remedy = 'ignore = [], ids = {0 = "background", 255 = "thing"}'
     assert remedy in error
-    # The remedy that the message proposes is one.
+    # The advice in the message removes the error.
     (tmp_path / "dataset.toml").write_text(
         'images = "images/*"\nlabels = "labels/*"\nclasses = ["background", "thing"]\n'
         + remedy.replace("], ", "]\n")
@@ -204,7 +204,7 @@ def test_label_maps_all_ignored(tmp_path: Path) -> None:
 
 
 def test_cityscapes_test_split_without_truth_is_noticed(tmp_path: Path) -> None:
-    """The benchmark's test split comes with label maps that hold only void."""
+    """The label maps of the benchmark's test split contain only void ids."""
     make_cityscapes(tmp_path, "test")
     for path in (tmp_path / "gtFine/test").rglob("*_labelIds.png"):
         save_gray(path, random_ids(RNG, [0, 1, 3]))

@@ -48,7 +48,7 @@ spaces = st.sampled_from(list(LABEL_SPACES.values()))
 
 
 def by_loop(raw: np.ndarray, ids: dict[int, int], space: LabelSpace) -> np.ndarray:
-    """Translates pixel by pixel, by class names and covered trainIds, without our tables."""
+    """Converts ids to labels pixel by pixel, by class names and covered trainIds, without the tested tables."""
     result = np.empty(raw.shape, dtype=np.uint8)
     for place, value in np.ndenumerate(raw):
         label = ids[int(value)]

@@ -26,7 +26,7 @@ def add(path: Path) -> Path:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A folder of pairs and, outside of it, a picture and a folder."""
+    """Returns a data set's folder, with a picture and a folder outside of it."""
     for name in ("set/images/1.png", "set/labels/1.png", "set/store/2.png", "outside/3.png"):
         add(tmp_path / name)
     return tmp_path / "set"
@@ -120,7 +120,7 @@ def test_the_flag_of_the_command_line_holds_for_that_command_alone(
 
 
 def test_links_that_multiply_are_refused(tmp_path: Path) -> None:
-    """Thirty folders, each with two links to the next one: a billion ways to the last."""
+    """Of thirty folders, each has two links to the next folder, so a billion paths lead to the last folder."""
     for level in range(30):
         (tmp_path / f"{level}").mkdir()
         for name in ("a", "b"):

@@ -36,7 +36,7 @@ def one_line(error: pytest.ExceptionInfo[InputError], path: Path) -> str:
 
 
 def raw_png(path: Path, width: int, height: int, depth: int, kind: int, rows: bytes) -> Path:
-    """A PNG written by hand: nothing between the bits of the test and those of the file."""
+    """Writes a PNG with the given rows of packed pixels, without an encoder."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -101,7 +101,7 @@ def test_exif_rotation_is_applied_and_known_from_the_header(
         exif=exif,
         **({"jpg": {"quality": 100, "subsampling": 0}, "webp": {"lossless": True}}.get(ending, {})),
     )
-    # What each orientation means, from the EXIF standard's table.
+    # The meaning of each orientation, from the table in the EXIF standard.
     turned = {
         1: image,
         2: image[:, ::-1],
@@ -196,7 +196,7 @@ def test_folder_instead_of_file(tmp_path: Path) -> None:
 def test_ending_is_judged_without_decoding(tmp_path: Path, ending: str) -> None:
     path = save_rgb(tmp_path / f"x.{ending}", random_image(RNG, (80, 120)))
     check_ending(path)
-    path.write_bytes(path.read_bytes() + bytes(10_000))  # legal, if odd
+    path.write_bytes(path.read_bytes() + bytes(10_000))  # unusual but legal
     check_ending(path)
     truncate(path, 0.3)
     with pytest.raises(InputError, match="truncated"):
@@ -235,7 +235,7 @@ def test_ids_of_few_bits_are_not_stretched(tmp_path: Path, depth: int, kind: int
     else:
         per_byte = 8 // depth
         values = list(range(2**depth))
-        packed = bytearray(b"\0")  # the row's filter
+        packed = bytearray(b"\0")  # the row's filter type: none
         for start in range(0, len(values), per_byte):
             byte = 0
             for value in (values[start : start + per_byte] + [0] * per_byte)[:per_byte]:

@@ -75,7 +75,7 @@ def test_split_folders_need_no_description(tmp_path: Path) -> None:
     raw = make_camvid(tmp_path, "val")
     data = open_dataset("folder", tmp_path, split="val")
     np.testing.assert_array_equal(data.label(2), raw[2])
-    # A wrong split must not take the label maps for images.
+    # With an unknown split, label maps must not be read as images.
     assert "no split 'test'" in refusal(
         lambda: open_dataset("folder", tmp_path, split="test", needs_labels=False)
     )
@@ -330,12 +330,12 @@ def test_a_list_names_the_images_of_a_split(tmp_path: Path) -> None:
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists/train.txt").write_text("1\n\n")
     assert "val.txt: no such file" in refusal(lambda: open_dataset("folder", tmp_path, split="val"))
-    (tmp_path / "val.txt").write_text("2.jpg\n1\n")  # with ending or without
+    (tmp_path / "val.txt").write_text("2.jpg\n1\n")  # with and without extension
     assert pairs(tmp_path) == {"images/1.jpg": "labels/1.png"}
     assert list(pairs(tmp_path, "val")) == ["images/1.jpg", "images/2.jpg"]
     data = open_dataset("folder", tmp_path)
     assert isinstance(data, FileDataset)
-    assert data.layout.stray_labels == ()  # the label of image 2 is another split's, not stray
+    assert data.layout.stray_labels == ()  # the label of image 2 belongs to another split
     (tmp_path / "val.txt").write_text("9\n")
     assert "'9' is no image of 'images/*.jpg'" in refusal(
         lambda: open_dataset("folder", tmp_path, split="val")

@@ -34,7 +34,7 @@ def refused(read: Callable[[Path], object], path: Path) -> str:
 
 
 def write_tiff(path: Path, *pages: tuple[np.ndarray, dict[int, Sequence[int]]], order: str = "<") -> Path:
-    """Writes a TIFF by hand, each page with the tags of an array and those that are given."""
+    """Writes a TIFF without an encoder. Each page has the tags of its array and the given tags."""
     data = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8)
     for index, (array, more) in enumerate(pages):
         height, width, samples = (*array.shape, 1)[:3]
@@ -163,7 +163,7 @@ def test_labels_of_other_integers_keep_their_ids(tmp_path: Path) -> None:
         path = write_tiff(tmp_path / "b.tif", (IDS.astype(kind), {}))
         np.testing.assert_array_equal(read_label(path), IDS)
         assert "integers" in refused(read_image, path) or kind is np.uint16
-    # Pillow would keep the upper 8 of the 16 bits, which are 0 here.
+    # Pillow would keep only the upper 8 bits, which are 0 here.
     several = np.stack([IDS, IDS * 0, IDS * 0], axis=2).astype(np.uint16)
     np.testing.assert_array_equal(read_label(write_tiff(tmp_path / "c.tif", (several, {}))), IDS)
 
@@ -183,7 +183,7 @@ def test_overviews_are_no_pages(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(path), COLORS)
     assert "2 pages" in refused(read_image, write_tiff(tmp_path / "b.tif", (COLORS, {}), (COLORS, {})))
     data = bytearray((tmp_path / "b.tif").read_bytes())
-    struct.pack_into("<I", data, 10 + 12 * data[8], 8)  # the first page follows itself
+    struct.pack_into("<I", data, 10 + 12 * data[8], 8)  # the first page is its own next page
     path.write_bytes(data)
     assert "64 pages" in refused(read_image, path)
 
@@ -196,7 +196,7 @@ def test_a_bilevel_mask_reads_the_same_as_image_and_label(tmp_path: Path) -> Non
 
 
 def test_a_photo_of_a_phone_with_a_second_picture_inside_is_read(tmp_path: Path) -> None:
-    """JPEG files of cameras carry previews and gain maps; the first picture is the photo."""
+    """JPEG files of cameras also contain previews and gain maps. The first picture is the photo."""
     first, second = Image.fromarray(COLORS), Image.fromarray(COLORS[::2, ::2])
     first.save(tmp_path / "a.mpo", format="MPO", save_all=True, append_images=[second])
     (tmp_path / "a.mpo").rename(tmp_path / "a.jpg")
@@ -318,7 +318,7 @@ def test_text_that_unpacks_to_much_is_not_unpacked(
     assert image_size(path) == (6, 8)
     np.testing.assert_array_equal(read_image(path)[..., 0], IDS)
     np.testing.assert_array_equal(read_label(path), IDS)
-    assert not capfd.readouterr().err  # libpng warns
+    assert not capfd.readouterr().err  # no warning of libpng
 
 
 def test_a_jpeg_of_very_many_scans_is_refused(tmp_path: Path) -> None:

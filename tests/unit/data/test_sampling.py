@@ -19,7 +19,7 @@ count_tables = arrays(
 
 @given(count_tables, st.sampled_from([0.01, 0.1, 1.0]))
 def test_probabilities_equal_the_formula(counts: np.ndarray, temperature: float) -> None:
-    """DAFormer, eq. 10 and 11, over the classes that occur."""
+    """The formula is DAFormer's eq. 10 and 11, for the classes with pixels."""
     shares = counts.sum(axis=0) / counts.sum()
     occurs = shares > 0
     expected = np.zeros(counts.shape[1])

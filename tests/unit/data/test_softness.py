@@ -1,4 +1,4 @@
-"""Label maps are judged by their pixels: as drawn, or compressed, blurred or scaled."""
+"""Compressed, blurred and interpolated label maps are detected from their pixels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIZE = (96, 128)
 
 
 def draw(seed: int, values: list[int], size: tuple[int, int] = SIZE, num: int = 10) -> np.ndarray:
-    """Circles, boxes and triangles on a ground; every value is seen."""
+    """Draws circles, boxes and triangles on a background. Each value is used for at least one shape."""
     rng = np.random.default_rng(seed)
     canvas = np.full(size, values[0], np.uint8)
     for i in range(max(num, len(values))):
@@ -96,7 +96,7 @@ def test_interpolated_ids_are_found_though_all_of_them_are_classes() -> None:
 
 def test_what_looks_soft_and_is_not() -> None:
     lines = np.zeros(SIZE, np.uint8)
-    for i in range(1, 9):  # thin lines, as of lanes
+    for i in range(1, 9):  # thin lines, like lane markings
         cv2.line(lines, (i * 14, 0), (i * 9, 95), i, 1)
     bordered = draw(0, [0, 15, 20])
     edges = cv2.morphologyEx(bordered, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
@@ -207,7 +207,7 @@ def test_ids_in_the_red_channel(tmp_path: Path) -> None:
     assert meaning is not None
     assert "color_coded" not in meaning.keys
     assert meaning.keys["ids"].keys() == {"0", "3", "5", "9"}
-    # Where other maps hold other colors, red is a color too.
+    # If other maps contain other colors, red is a color and not an id.
     write(tmp_path, [COLORS[draw(0, [0, 1])], COLORS[draw(0, [0, 2])]])
     meaning = guess_folder(tmp_path).meaning
     assert meaning is not None

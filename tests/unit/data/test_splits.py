@@ -1,4 +1,4 @@
-"""A split that does not exist is refused with those that do, whatever the data set is; folders' splits are found."""
+"""For an unknown split, the error lists the existing splits, for each data set. Splits of folders are found."""
 
 from __future__ import annotations
 
@@ -139,6 +139,6 @@ def test_shared_images_by_link_path_and_content(tmp_path: Path) -> None:
 def test_a_fifo_is_not_waited_for_and_equals_nothing(tmp_path: Path) -> None:
     pipe, empty = tmp_path / "pipe.png", tmp_path / "empty.png"
     os.mkfifo(pipe)
-    empty.touch()  # of the same size, as far as the file system says
+    empty.touch()  # has the size of the FIFO in the file system
     assert shared_files([("pipe.png", pipe)], [("empty.png", empty)]) == []
     assert shared_files([("empty.png", empty)], [("pipe.png", pipe)]) == []

@@ -267,7 +267,7 @@ class TestStreetScenes:
 
 
 class TestCache:
-    """Scenes kept in a folder; ``refuse_to_render`` shows that they come from there."""
+    """Scenes are stored in a folder. With ``refuse_to_render``, each scene must be read from this folder."""
 
     @staticmethod
     def make(folder: Path | None, **changes: object) -> StreetScenes:
@@ -345,7 +345,7 @@ class TestCache:
     def test_the_digest_follows_the_generators_code(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        digest = street_scenes.generator_digest.__wrapped__  # past what keeps it
+        digest = street_scenes.generator_digest.__wrapped__  # without functools.cache
         assert digest() == street_scenes.generator_digest()
         for path in ("render.py", "trees.py"):
             (tmp_path / path).write_text("one")
@@ -365,7 +365,7 @@ class TestCache:
             assert "\n" not in str(caught.value)
 
     def test_a_folder_that_must_not_be_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Root may write anywhere, so the lock refuses as the system would."""
+        """The lock raises the error of a read-only folder, since root may write to all folders."""
 
         def refuse(*args: object, **kwargs: object) -> object:
             raise PermissionError(13, "Permission denied")

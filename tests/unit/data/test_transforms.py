@@ -24,7 +24,7 @@ def test_crop_flip_and_padding_move_image_and_label_alike(
     size: tuple[int, int], crop: tuple[int, int], seed: int, flip: bool
 ) -> None:
     label = rng(seed).integers(0, 80, size, dtype=np.uint8)
-    image = np.stack([label, label + 80, 255 - label], axis=2)  # the label painted into the image
+    image = np.stack([label, label + 80, 255 - label], axis=2)  # an image whose colors encode the label
     sample = TrainTransform(crop, flip=flip)(image, label, rng(seed))
     valid, cut, shown = sample["valid"], sample["label"], sample["image"]
     assert shown.shape == (*crop, 3)
@@ -139,7 +139,7 @@ def test_wanted_class_takes_the_best_crop_when_none_has_enough(monkeypatch: pyte
 
 @given(seeds, st.sampled_from([0.5, 0.75, 0.9]))
 def test_crops_of_one_class_are_drawn_again(seed: int, most: float) -> None:
-    """MMSegmentation's rule, on the crops that the same draws give without it."""
+    """The expected crop follows MMSegmentation's rule, with crops from the same random draws without the rule."""
     label = np.zeros((30, 40), dtype=np.uint8)
     label[:, 14:20] = 1
     label[8:11, 30:] = IGNORE

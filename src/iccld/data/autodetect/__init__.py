@@ -1,1 +1,1 @@
-"""Detecting what the files of a folder are, for ``iccld data init`` and ``iccld data check``."""
+"""Detection of the data set in a folder, for ``iccld data init`` and ``iccld data check``."""

@@ -1,4 +1,4 @@
-"""From a folder to a guess of what it is: public layouts first, then folders of people's own."""
+"""Detects the data set in a folder: public layouts are tried first, then a user's own folder."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _MOST_FOLDERS = 30
 
 @dataclass(frozen=True)
 class Recognized:
-    """What a folder was taken for.
+    """The data set that was detected in a folder.
 
     Attributes:
-        name: the data set, one of ``iccld.data.layouts.DATASET_NAMES``.
-        text: what it was taken for, in words.
-        description: what ``iccld data init`` would write, where the folder has no description and is no data set that
-            is known by name; None otherwise.
-        notes: what was guessed and should be looked at, a sentence each.
+        name: Name of the data set, one of ``iccld.data.layouts.DATASET_NAMES``.
+        text: Clause for messages about the data set.
+        description: Description that ``iccld data init`` would write. ``None`` if the folder has a ``dataset.toml``,
+            or is a built-in data set.
+        notes: Guesses that the user should check, one sentence each.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Recognized:
 
 
 def recognize(root: Path) -> Recognized:
-    """Finds out what a folder holds."""
+    """Detects the data set in a folder."""
     if (root / DESCRIPTION).is_file():
         return Recognized("folder", f"a folder that is described by its {DESCRIPTION}")
     guess = guess_folder(root)
@@ -57,14 +57,14 @@ def recognize(root: Path) -> Recognized:
 
 
 def guess_folder(root: Path, *, names: Sequence[str] = ()) -> Guess:
-    """Guesses what a folder holds, from names, headers and a sample of its label maps.
+    """Detects the layout of a folder and the meaning of its label maps, from file names and sampled label maps.
 
     Args:
-        root: the folder.
-        names: the user's class names, in place of those that would be made up.
+        root: Folder of the data set.
+        names: Class names of the user, which replace placeholders.
 
     Raises:
-        InputError: nothing fits; the message says what was looked for and what comes nearest.
+        InputError: No layout fits. The message names the known layouts and the most similar finding.
     """
     found = survey(root)
     if not found.images:
@@ -84,15 +84,15 @@ def guess_folder(root: Path, *, names: Sequence[str] = ()) -> Guess:
 
 
 def _complete(guess: Guess, meaning: str = "", when: str = "") -> Guess | None:
-    """Counts the files of a guess and finds out what its label maps hold.
+    """Counts the files of a guess and adds the meaning of its label maps.
 
     Args:
-        guess: the layout and the globs.
-        meaning: what the layout's label maps hold, empty to detect it.
-        when: the meaning that they must have by what they hold, if not empty.
+        guess: Guess with layout and glob patterns.
+        meaning: Name of the meaning of the layout's label maps. If empty, the meaning is detected.
+        when: Name of the meaning that must be detected in the label maps. If empty, any meaning is accepted.
 
     Returns:
-        None if the label maps are not those that ``when`` asks for.
+        The completed guess, or ``None`` if another meaning than ``when`` is detected.
     """
     splits, labels = count_pairs(guess.root, guess.splits)
     guess = replace(guess, splits=splits)
@@ -119,7 +119,7 @@ def _complete(guess: Guess, meaning: str = "", when: str = "") -> Guess | None:
 
 
 def _own_folder(found: Survey) -> Guess:
-    """Takes a folder for one of people's own, unless a public data set lies one or two folders deeper."""
+    """Returns the guess for a user's own folder. A public data set one or two folders deeper is an ``InputError``."""
     parts = [name.split("/")[:-1] for name in found.images]
     inner = {"/".join(part[:depth]) for part in parts for depth in (1, 2) if len(part) > depth}
     for folder in sorted(inner, key=lambda name: (name.count("/"), name))[:_MOST_FOLDERS]:
@@ -148,7 +148,7 @@ def _own_folder(found: Survey) -> Guess:
 
 
 def _fits(found: Survey) -> Iterator[tuple[Guess, str, str]]:
-    """The public data sets that the names fit, each with what its label maps hold and what they must hold."""
+    """Yields (guess, meaning, meaning that must be detected) for each public data set whose file names fit."""
     for layout in tables()["layouts"]:
         folders = layout.get("splits", {split: split for split in ("train", "val", "test")})
         images = {split: found.match(layout["images"].replace("{split}", f)) for split, f in folders.items()}
@@ -157,7 +157,7 @@ def _fits(found: Survey) -> Iterator[tuple[Guess, str, str]]:
         is_marked = any((found.root / mark).exists() for mark in layout.get("marks", ["."]))
         if not names or not is_marked or not all(re.search(layout.get("names", ""), name) for name in names):
             continue
-        # Images alone are less than any pair.
+        # Images without labels count less than one pair.
         counts = {("", ""): 0.5 * (not layout.get("needs_labels", True))}
         for pattern, meaning in layout.get("labels", ()):
             labels = {s: found.match(pattern.replace("{split}", folders[s])) for s in images}
@@ -171,7 +171,7 @@ def _fits(found: Survey) -> Iterator[tuple[Guess, str, str]]:
             if not list_file or (found.root / list_file).is_file():
                 globs = [text.replace("{split}", folders[split]) for text in (layout["images"], pattern)]
                 splits[split] = SplitGlobs(globs[0], globs[1] or None, list_file or None)
-        splits = splits or {"train": SplitGlobs(layout["images"], pattern or None)}  # the lists are missing
+        splits = splits or {"train": SplitGlobs(layout["images"], pattern or None)}  # lists are missing
         facts = {key: layout[key] for key in ("builtin", "role", "resize_labels") if key in layout}
         notes = tuple(layout.get("notes", ()))
         guess = Guess(found.root, layout["title"], splits, notes=notes, **facts)

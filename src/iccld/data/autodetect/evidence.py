@@ -1,4 +1,4 @@
-"""What a sample of the label maps holds: ids or colors, how often and where in the image."""
+"""Statistics of sampled label maps: ids or colors, their numbers of pixels and their mean rows."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from iccld.data.softness import REMEDY, Softness, judge
 from iccld.errors import InputError
 
 NUM_SAMPLES = 64
-"""Label maps that are read; reading them takes a second or two."""
+"""Maximum number of label maps that are read, which takes one or two seconds."""
 _MOST_PIXELS = 60_000_000
 _MOST_VALUES = 254
 _FAR = 40
-"""Difference of two values from which they are black and a gray, not two ids."""
+"""Minimum difference between the two values of a black-and-gray mask. Closer values are taken for two ids."""
 
 
 @dataclass
 class Evidence:
-    """What was found in the label maps that were read.
+    """Statistics of the label maps that were read.
 
     Attributes:
-        num_gray: those that have one channel in the file.
-        ids: id → pixels, for maps of one channel.
-        rows: id → mean row of its pixels, 0 (top) to 1 (bottom).
-        colors: RGB color → pixels, for maps of three channels.
-        palette: id → color, where the files have a palette.
-        soft: the files that are soft, see ``iccld.data.softness``, and why.
-        hard: the ids of the files that are not soft.
-        bright: where soft maps were read as one of two gray values, black and another: the other; else 0.
-        fault: why a file cannot be a label map; empty if all can.
+        num_gray: Number of maps with one channel in the file.
+        ids: Id → number of pixels, for maps with one channel.
+        rows: Id → mean row of its pixels, from 0 (top) to 1 (bottom).
+        colors: RGB color → number of pixels, for maps with three channels.
+        palette: Id → RGB color, for files with a palette.
+        soft: Compressed or interpolated files, with their properties (``iccld.data.softness``).
+        hard: Ids in all other files.
+        bright: If the compressed or interpolated maps were converted to black and a second gray value, this gray
+            value. Otherwise 0.
+        fault: Reason why a file cannot be a label map. Empty if all files can.
     """
 
     num_files: int = 0
@@ -52,7 +53,7 @@ class Evidence:
 
 
 def read_evidence(files: Sequence[Path], count: int = NUM_SAMPLES) -> Evidence:
-    """Reads up to ``count`` label maps, spread at random over the files; fewer where they are huge."""
+    """Reads ``count`` label maps at most, drawn at random from ``files``. Reads fewer maps if they are large."""
     evidence = Evidence(len(files))
     red: Counter[int] = Counter()
     pixels = 0
@@ -73,7 +74,7 @@ def read_evidence(files: Sequence[Path], count: int = NUM_SAMPLES) -> Evidence:
     evidence.rows = {i: total / evidence.ids[i] for i, total in evidence.rows.items()}
     if not evidence.colors:
         evidence.ids.update(red)
-    else:  # some of the color-coded maps may show red, black or gray classes alone
+    else:  # color-coded maps with only red, black or gray classes were counted as maps of ids
         evidence.colors.update({(i, 0, 0): pixels for i, pixels in red.items()})
         if not evidence.num_gray:
             evidence.colors.update({(i, i, i): pixels for i, pixels in evidence.ids.items()})
@@ -84,7 +85,7 @@ def read_evidence(files: Sequence[Path], count: int = NUM_SAMPLES) -> Evidence:
 
 
 def _read_as_two_grays(evidence: Evidence) -> None:
-    """Reads soft maps of two gray values, one of them black, by the nearer value; others are at fault."""
+    """Converts compressed or interpolated masks of black and one gray to these two values, else sets ``fault``."""
     levels = {level for _, softness in evidence.soft for level in softness.levels if isinstance(level, int)}
     levels |= evidence.hard
     low, high = min(levels, default=0), max(levels, default=0)
@@ -101,7 +102,7 @@ def _read_as_two_grays(evidence: Evidence) -> None:
 
 
 def _read(path: Path, evidence: Evidence, red: Counter[int]) -> int:
-    """Adds one file to the evidence, or to the maps that have red alone; returns its pixels."""
+    """Adds one file to ``evidence``, or to ``red`` if only its red channel is used. Returns the number of pixels."""
     raw, palette = decode_label(path)
     height, width = raw.shape[:2]
     evidence.num_gray += raw.ndim == 2
@@ -133,7 +134,7 @@ def _judge(path: Path, pixels: np.ndarray, evidence: Evidence) -> None:
 
 
 def _counts(values: np.ndarray) -> dict[int, int]:
-    """Counts the pixels of each value, by the ends of runs, since sorting all pixels would be slow."""
+    """Returns value → number of pixels. Adds the lengths of runs, since sorting all pixels would be slow."""
     flat = values.ravel()
     ends = np.flatnonzero(np.append(flat[1:] != flat[:-1], True))
     found, places = np.unique(flat[ends], return_inverse=True)

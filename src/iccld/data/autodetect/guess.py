@@ -1,4 +1,4 @@
-"""What a folder was taken for: the common form of all guesses."""
+"""Types for the files of a folder and for the detected data set, shared by all steps of the detection."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from iccld.labels import CITYSCAPES19
 
 @dataclass(frozen=True)
 class Survey:
-    """The image files of a folder, label maps among them, relative to it with ``/`` and sorted."""
+    """The image files of a folder, including label maps, as sorted paths relative to ``root``, with ``/``."""
 
     root: Path
     images: tuple[str, ...]
 
     def match(self, glob: str) -> dict[tuple[str, ...], str]:
-        """Finds the image files that a glob of ``dataset.toml`` fits, by what its wildcards stand for."""
+        """Returns wildcard texts → file, for the image files that match a glob pattern of ``dataset.toml``."""
         fixed = re.split(r"[*?{]", glob, maxsplit=1)[0]
         keys = ((data_key(glob, name), name) for name in self.images if name.startswith(fixed))
         return {key: name for key, name in keys if key is not None}
 
 
 def survey(root: Path) -> Survey:
-    """Lists a folder deeply, following links; hidden files and folders are left out."""
+    """Lists the image files of a folder and its subfolders. Links are followed, and hidden files are skipped."""
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the folder that holds the data set")
     images = tuple(path.relative_to(root).as_posix() for path in list_images(root))
@@ -46,11 +46,11 @@ def survey(root: Path) -> Survey:
 
 @dataclass(frozen=True)
 class SplitGlobs:
-    """One split of the data set: its globs, and what they fit.
+    """The glob patterns of one split, and the numbers of matching files.
 
     Attributes:
-        list: text file that names the split's images, None where folders tell the splits apart.
-        num_labels: label maps that belong to one of the images.
+        list: Text file of the split's image names, or ``None`` if each split has its own folders.
+        num_labels: Number of label maps that belong to an image.
     """
 
     images: str
@@ -62,16 +62,16 @@ class SplitGlobs:
 
 @dataclass(frozen=True)
 class Guess:
-    """What a folder was taken for.
+    """The detected layout of a folder and the meaning of its label maps.
 
     Attributes:
-        layout: its layout, as people call it.
-        meaning: of the label maps; None without any.
-        evidence: what the label maps that were read hold; None without any.
-        builtin: name of the data set that ``iccld`` knows without a file, None if there is none.
-        resize_labels: whether some label maps are known to have another size than their image.
-        role: ``source`` or ``target`` where it is plain which.
-        notes: what else was seen, a sentence each.
+        layout: Name of the layout for messages.
+        meaning: Meaning of the label maps, or ``None`` without label maps.
+        evidence: Statistics of the label maps that were read, or ``None`` without label maps.
+        builtin: Name of the built-in data set, or ``None`` if the folder is a different data set.
+        resize_labels: Whether some label maps of the layout differ in size from their image.
+        role: ``source`` or ``target``, or ``None`` if the role is uncertain.
+        notes: Further findings, one sentence each.
     """
 
     root: Path
@@ -85,7 +85,7 @@ class Guess:
     notes: tuple[str, ...] = ()
 
     def document(self, role: str | None = None, start: str = "") -> dict[str, Any]:
-        """The contents of ``dataset.toml`` with the user's role, if any; its paths begin with ``start``."""
+        """Returns the keys of ``dataset.toml``. ``role`` replaces the guessed role. ``start`` precedes all paths."""
         splits = {
             name: {key: start + path for key, path in asdict(entry).items() if isinstance(path, str)}
             for name, entry in self.splits.items()
@@ -100,10 +100,10 @@ class Guess:
 
 
 def count_pairs(root: Path, splits: Mapping[str, SplitGlobs]) -> tuple[dict[str, SplitGlobs], list[Path]]:
-    """Counts the images and label maps that globs fit, and leaves out globs of label maps that fit none.
+    """Counts the images and label maps that match glob patterns, and removes label patterns without a match.
 
     Returns:
-        The splits, and the label maps that belong to an image of one of them, sorted.
+        The splits, and the sorted list of label maps that belong to an image.
     """
     counted: dict[str, SplitGlobs] = {}
     labels: set[Path] = set()

@@ -1,4 +1,4 @@
-"""What the numbers or colors of label maps mean: known tables, and detection from what a sample holds."""
+"""Meaning of the ids or colors in label maps, from known tables or detected from sampled label maps."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19, IGNORE
 
 _RISE = 0.1
-"""A street's road lies lower than its sky, by at least so much of the height on average."""
+"""Minimum distance between the mean rows of road (below) and sky (above), as a fraction of the image height."""
 _MANY = 4
-"""Ids beyond which a street is looked for; masks of a few classes have fewer."""
+"""A street scene is detected only above this number of ids. Masks with a few classes have fewer."""
 _OFTEN = 0.2
-"""Share of the pixels beyond which 255 is hardly a border alone."""
+"""Fraction of the pixels above which 255 is probably more than a border."""
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What label maps hold: one clause, and the keys of ``dataset.toml`` that say so (classes, ids, colors, …).
+    """The meaning of label maps: a clause for messages, and keys of ``dataset.toml`` (classes, ids, colors, …).
 
     Attributes:
-        checks: what the user should look at, a sentence each.
-        is_guess: whether the names of the classes were made up here.
+        checks: Points that the user should check, one sentence each.
+        is_guess: Whether the class names are placeholders.
     """
 
     text: str
@@ -39,13 +39,13 @@ class Meaning:
 
     @property
     def description(self) -> Description:
-        """The keys as a data set reads them."""
+        """Description of a data set whose ``dataset.toml`` has these keys."""
         value = {"name": "data", "images": "*", "labels": "*", **self.keys}
         return parse_description(Path("dataset.toml"), value)
 
 
 def known_meaning(name: str, root: Path) -> Meaning:
-    """Finds a meaning of ``layouts.toml`` by its name; those of Mapillary Vistas are read from ``root``."""
+    """Returns a meaning of ``layouts.toml`` by name. That of Mapillary Vistas is read from a file in ``root``."""
     if name.startswith("mapillary_"):
         return mapillary(root, name.removeprefix("mapillary_"))
     entry = tables()["meanings"][name]
@@ -67,7 +67,7 @@ class _MapillaryConfig:
 
 
 def mapillary(root: Path, version: str) -> Meaning:
-    """Mapillary Vistas, by the config file beside the images."""
+    """Returns the meaning of the label maps of Mapillary Vistas from the config file in ``root``."""
     config = root / f"config_{version}.json"
     config = config if config.is_file() else root / "config.json"
     if not config.is_file():
@@ -98,7 +98,7 @@ def _mapillary_class(title: str) -> str:
 
 
 def with_doubts(meaning: Meaning, evidence: Evidence) -> Meaning:
-    """Adds what speaks against the table that the names of files promise."""
+    """Returns ``meaning``, which was chosen by file names, with added checks if the sampled maps contradict it."""
     doubts = [f"Not all label maps can be used: {evidence.fault}."] if evidence.fault else []
     description = meaning.description
     if description.colors is not None and evidence.ids:
@@ -112,9 +112,10 @@ def with_doubts(meaning: Meaning, evidence: Evidence) -> Meaning:
 
 
 def detect_meaning(evidence: Evidence, *, says: str = "") -> Meaning:
-    """Detects what label maps hold, from a sample.
+    """Detects the meaning of label maps from sampled maps.
 
-    ``says`` is what file names say, in lower case; ``trainid`` and ``labelid`` are believed if the ids agree.
+    ``says`` is the glob pattern of the files in lower case. If it contains ``trainid`` or ``labelid`` and the ids fit,
+    this meaning is returned.
     """
     if evidence.fault:
         raise InputError(evidence.fault)
@@ -139,7 +140,7 @@ def detect_meaning(evidence: Evidence, *, says: str = "") -> Meaning:
 
 
 def _palette_agrees(evidence: Evidence, labels: Mapping[int, int]) -> bool:
-    """Whether at least three ids have the palette color of their Cityscapes class, and none that of another."""
+    """Returns whether at least three ids have the color of their Cityscapes class, and no id that of another class."""
     names = {c.color: label for label, c in enumerate(CITYSCAPES19.classes)}
     found = [names[color] == labels.get(i) for i, color in evidence.palette.items() if color in names]
     return len(found) > 2 and all(found)
@@ -155,7 +156,7 @@ def _two_classes(evidence: Evidence, text: str, thing: int) -> Meaning:
         'Write your own name for "thing" (in classes and [ids]), or call again with --classes NAME NAME.'
     ]
     share = evidence.ids[IGNORE] / evidence.ids.total()
-    # Beside 0 and 1 some 255 is the usual border; beside 0 and 128 it may well be a third gray.
+    # With ids 0 and 1, a few pixels of 255 are the usual border. With 0 and 128, 255 may be a third gray value.
     if thing != IGNORE and share and (thing > 1 or share > _OFTEN):
         checks.append(
             f"255 is ignored ({share:.2%} of the pixels); if it is a class, name it in classes and [ids] "
@@ -218,7 +219,7 @@ def _by_colors(evidence: Evidence) -> Meaning:
 
 
 def rename(meaning: Meaning, names: Sequence[str]) -> Meaning:
-    """Puts the user's names in place of those that were made up."""
+    """Returns ``meaning`` with the user's class names instead of the placeholders."""
     if not meaning.is_guess:
         raise InputError(f"--classes: the labels are {meaning.text}, whose classes are known; leave it out")
     old = meaning.keys["classes"]

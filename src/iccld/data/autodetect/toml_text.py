@@ -1,4 +1,4 @@
-"""A guess as the text of a ``dataset.toml``, with comments that tell what was seen and what was guessed."""
+"""Builds the text of a ``dataset.toml`` from a guess, with comments about findings and guesses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WIDTH = 100
 
 
 def sections(guess: Guess) -> dict[str, list[str]]:
-    """What people are told of a guess, as sentences: what was ``Seen`` and ``Guessed``, and ``Please check``."""
+    """Returns the messages about a guess: title (``Seen``, ``Guessed``, ``Please check``) → sentences."""
     seen, guessed, checks = [], [f"The folder was taken for {guess.layout}."], list(guess.notes)
     for name, entry in guess.splits.items():
         labels = f"{entry.num_labels} with a label map" if entry.labels else "no label maps"
@@ -42,9 +42,9 @@ def sections(guess: Guess) -> dict[str, list[str]]:
 
 
 def to_toml(guess: Guess, *, role: str | None = None, outside: bool = False) -> str:
-    """Words the file, with the user's role if there is one.
+    """Returns the text of ``dataset.toml``, with the user's role if it is given.
 
-    ``outside`` says that the file will lie outside of the data set's folder, so that its paths must be whole.
+    With ``outside``, the file will lie outside of the data set's folder, so its paths are absolute.
     """
     start = guess.root.resolve().as_posix() + "/" if outside else ""
     if re.search(r"[*?{}]", start):
@@ -72,7 +72,7 @@ def _head(guess: Guess) -> list[str]:
 
 
 def _classes(guess: Guess, names: list[str]) -> list[str]:
-    """The classes, with the share of each in comments."""
+    """Returns the lines of the class list, with each class's fraction of the pixels in a comment."""
     pixels = dict.fromkeys(range(len(names)), 0)
     if guess.meaning is not None and guess.evidence is not None:
         description, evidence = guess.meaning.description, guess.evidence
@@ -89,7 +89,7 @@ def _classes(guess: Guess, names: list[str]) -> list[str]:
 
 
 def _entry(key: str, item: Any) -> list[str]:
-    """A key and its value, over several lines if it is a long list."""
+    """Returns the lines of a key and its value. A long list has one line per item."""
     key = key if re.fullmatch(r"[\w-]+", key, re.ASCII) else _value(key)
     line = f"{key} = {_value(item)}"
     if len(line) <= _WIDTH or not isinstance(item, list):
@@ -98,7 +98,7 @@ def _entry(key: str, item: Any) -> list[str]:
 
 
 def _value(item: Any) -> str:
-    """A text, number, boolean or list as TOML has it, which is as JSON has it."""
+    """Returns a string, number, boolean or list in TOML syntax, which equals JSON syntax for these types."""
     written = json.dumps(item, ensure_ascii=False)
     return "".join(c if visible(c) == c else f"\\U{ord(c):08x}" for c in written)
 

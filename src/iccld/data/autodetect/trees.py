@@ -1,4 +1,4 @@
-"""Folders of people's own: which trees hold images, which hold label maps, and how the names pair."""
+"""Finds the images and label maps in a user's own folder, and the glob patterns that pair them by name."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from iccld.errors import InputError
 
 Role = Literal["image", "label"]
 
-# Endings of maps that are for people's eyes, or of instances: taken where there is nothing else.
+# Name endings of visualizations and instance maps, which are used only if there are no other label maps.
 _NOT_CLASSES = re.compile(r"(color|colour|vis|overlay|blend|instance|instanceids)s?$", re.IGNORECASE)
 _FEW = 4
 _MOST_CLASSES = 64
 _MOST_GROUPS = 30
 _MOSTLY = 0.6
-"""Share of the pixels that have flat values in soft label maps, and do not in photographs."""
+"""Minimum fraction of pixels in flat areas of a compressed or interpolated label map. Photographs have less."""
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Files of one role in one folder, relative to the data set's own; its path names the split, or none."""
+    """Files of one role and split below the folder ``base``, as paths relative to the data set's folder."""
 
     base: str
     split: str | None
@@ -39,19 +39,19 @@ class Tree:
 
     @property
     def stems(self) -> list[str]:
-        """The names below ``base``, without endings, letters with accents in one form."""
+        """Names below ``base`` without extensions, in Unicode form NFC."""
         start = len(self.base) + bool(self.base)
         return [unicodedata.normalize("NFC", os.path.splitext(name)[0][start:]) for name in self.names]
 
 
 _Place = tuple[str, str | None, Role | None]
-"""The base, split and role of a tree."""
+"""Base, split and role of a tree."""
 
 
 def find_trees(survey: Survey) -> list[Tree]:
-    """Sorts the image files into trees by the words in their paths, and where these say nothing by what files hold.
+    """Groups the image files into trees by words in their paths. If no path has a label word, files are read too.
 
-    Files whose folders say nothing are one tree: of the only folder that holds them, else of the whole.
+    Files in folders without a known word are one tree. If these files share a top folder, this folder is the base.
     """
     groups: defaultdict[_Place, list[str]] = defaultdict(list)
     for name in survey.images:
@@ -70,7 +70,7 @@ def find_trees(survey: Survey) -> list[Tree]:
 
 
 def _place(folder: str) -> _Place:
-    """The base, split and role of a folder, by the words in its path; the last word that tells wins."""
+    """Returns base, split and role of a folder from the words in its path. A later word overrides an earlier word."""
     parts = folder.split("/")
     split: str | None = None
     role: Role | None = None
@@ -89,7 +89,7 @@ def _place(folder: str) -> _Place:
 def _told_by_content(
     survey: Survey, groups: defaultdict[_Place, list[str]]
 ) -> defaultdict[_Place, list[str]]:
-    """Tells label maps from images by a few files of each folder and ending, where the names go together."""
+    """Separates label maps from images by the contents of a few files of each folder and extension."""
     told = defaultdict(list, {place: names for place, names in groups.items() if place[2] is not None})
     untold: defaultdict[tuple[str, str | None, str], list[str]] = defaultdict(list)
     for (base, split, role), names in groups.items():
@@ -104,7 +104,7 @@ def _told_by_content(
     for key, names in untold.items():
         stems[key in masks].update(Path(name).stem for name in names)
     if not any(mask[:end] in stems[False] for mask in stems[True] for end in range(1, len(mask) + 1)):
-        return groups  # there are none, or they are pictures in few colors among others
+        return groups  # no label maps, or only images with few colors among other images
     for (folder, split, ending), names in untold.items():
         told[folder, split, "label" if (folder, split, ending) in masks else "image"] += names
     return told
@@ -118,10 +118,10 @@ def _hold_masks(files: Sequence[Path]) -> bool:
 
 
 def pair_trees(survey: Survey, trees: Sequence[Tree]) -> tuple[dict[str, SplitGlobs], list[str]]:
-    """Pairs image trees with label trees and words them as globs, by split.
+    """Pairs image trees with label trees, and returns the pairs as glob patterns.
 
     Returns:
-        The splits, and a sentence for each tree that was left out.
+        Split → glob patterns, and a sentence for each image tree that was left out.
     """
     labels = [tree for tree in trees if tree.role == "label"]
     splits: dict[str, SplitGlobs] = {}
@@ -142,7 +142,7 @@ def pair_trees(survey: Survey, trees: Sequence[Tree]) -> tuple[dict[str, SplitGl
 
 
 def _pair(survey: Survey, images: Tree, near: Sequence[Tree]) -> SplitGlobs:
-    """Finds the label tree and the globs that pair the most images."""
+    """Returns the glob patterns for ``images`` and one of the label trees that pair the most images."""
     deep = any("/" in stem for stem in images.stems)
     best = SplitGlobs(_glob(images, images.names, ("", ""), deep), num_images=len(images.names))
     for tree in near:
@@ -161,7 +161,7 @@ def _pair(survey: Survey, images: Tree, near: Sequence[Tree]) -> SplitGlobs:
 def _affixes(
     images: Sequence[str], labels: Sequence[str]
 ) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
-    """What the names of images, and of their label maps, begin and end with; the better ways to pair first."""
+    """Yields (prefix, suffix) of the image names and of the label names. More probable pairs come first."""
     common = _common_affix(images)
     for ending in dict.fromkeys((common[1], "")):
         keys = {stem.removesuffix(ending) for stem in images}
@@ -172,13 +172,13 @@ def _affixes(
 
 
 def _rest(stem: str, keys: set[str]) -> str | None:
-    """What follows an image's name in a label map's: nothing, or a separator and more; None if it is no image's."""
+    """Returns the suffix of a label name after the longest image name in ``keys``, or ``None`` without such a name."""
     ends = [len(stem), *(match.start() for match in re.finditer(r"[_.\- ]", stem))]
     return next((stem[end:] for end in sorted(ends, reverse=True) if stem[:end] in keys), None)
 
 
 def _common_affix(stems: Sequence[str]) -> tuple[str, str]:
-    """What all names begin with (letters and a separator) and end with (a separator and letters)."""
+    """Returns the common prefix (letters and a separator) and the common suffix (a separator and letters) of names."""
     names = {stem.rpartition("/")[2] for stem in stems}
     if len(names) < 2:
         return "", ""
@@ -188,7 +188,7 @@ def _common_affix(stems: Sequence[str]) -> tuple[str, str]:
 
 
 def _common_start(names: Collection[str]) -> str:
-    letters = zip(min(names), max(names), strict=False)  # all others lie between them
+    letters = zip(min(names), max(names), strict=False)  # their common start is that of all names
     return "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], letters))
 
 

@@ -1,4 +1,4 @@
-"""Every layout that is known: guessed, written, read again, and each pixel called by its right name."""
+"""Each known layout is detected, its ``dataset.toml`` is written and read, and all pixels have the right class."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_written_file_says_what_was_seen_and_gives_every_pixel_its_class(copy: C
 
 
 def test_from_another_folder(tmp_path: Path) -> None:
-    """For data sets that cannot be written to."""
+    """A ``dataset.toml`` in another folder serves data sets in read-only folders."""
     truth = COPIES["voc"].write(tmp_path / "VOC2012")
     text = to_toml(guess_folder(tmp_path / "VOC2012"), outside=True)
     (tmp_path / "dataset.toml").write_text(text, encoding="utf-8")
@@ -61,7 +61,7 @@ def test_lists_that_do_not_fit_the_images(tmp_path: Path) -> None:
     guess = guess_folder(tmp_path)
     assert {name: entry.num_images for name, entry in guess.splits.items()} == {"train": 1}
     assert guess.evidence is not None
-    assert 200 not in guess.evidence.ids  # its image is in no list
+    assert 200 not in guess.evidence.ids  # the image with this id is not in a list
     for content, said in (
         (b"2007_1\n", "'2007_1' is no image of"),
         (b"\n", "is empty"),

@@ -1,4 +1,4 @@
-"""What ids and colors are taken for."""
+"""Detection of the meaning of ids and colors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def classes(found: Meaning) -> object:
 
 
 def rows(*ids: int) -> np.ndarray:
-    """A label map with one row for each id, from above to below."""
+    """Returns a label map with one row for each id, from top to bottom."""
     return np.repeat(np.array(ids, np.uint8)[:, None], 4, axis=1)
 
 
@@ -51,7 +51,7 @@ def pixels(*colors: Sequence[int]) -> np.ndarray:
         ((3, 7, 255), ["class_3", "class_7"], {"3": "class_3", "7": "class_7"}, None),
         ((10, 10, 2, 8, 11, 13, 0, 0), "cityscapes19", None, None),
         ((23, 23, 11, 26, 7, 7, 3), "cityscapes19", LABEL_IDS["ids"], LABEL_IDS["ignore"]),
-        # SegNet's order, or anybody's: 0 above 10 is no street with Cityscapes trainIds.
+        # With id 0 above id 10, this is not a street with Cityscapes trainIds, where 0 is road and 10 is sky.
         ((0, 0, 1, 2, 3, 8, 10, 10), [f"class_{i}" for i in (0, 1, 2, 3, 8, 10)], "own", None),
     ],
 )  # fmt: skip
@@ -76,7 +76,7 @@ def test_names_of_files_are_believed_if_the_ids_agree(tmp_path: Path) -> None:
     [
         ((0, 128, 255), "255 is ignored (33.33% of the pixels); if it is a class"),
         ((0, 1, 255), "255 is ignored (33.33%"),
-        ((0, 0, 1, 1, 1, 255), None),  # a border
+        ((0, 0, 1, 1, 1, 255), None),  # few pixels of 255 are a border
         ((0, 128), None),
         ((0, 255), None),
     ],
@@ -91,7 +91,7 @@ def test_ignored_255_beside_two_classes_is_mentioned(
 
 def test_palette_with_cityscapes_colors(tmp_path: Path) -> None:
     colors = {13: CITYSCAPES19.palette[13], 0: CITYSCAPES19.palette[0], 10: CITYSCAPES19.palette[10]}
-    image = Image.fromarray(rows(0, 13, 10, 255))  # no street: the road is above
+    image = Image.fromarray(rows(0, 13, 10, 255))  # road above sky, so the rows show no street
     image.putpalette([v for i in range(256) for v in colors.get(i, (i, 0, 1))])
     image.save(tmp_path / "0.png")
     assert classes(detect_meaning(read_evidence([tmp_path / "0.png"]))) == "cityscapes19"
@@ -107,7 +107,7 @@ def test_palette_with_other_colors_keeps_them(tmp_path: Path) -> None:
 
 
 def test_colors_of_ones_own(tmp_path: Path) -> None:
-    black = pixels((0, 0, 0), (0, 0, 0))  # a map of background alone is gray, and color-coded all the same
+    black = pixels((0, 0, 0), (0, 0, 0))  # a color-coded map with only background is gray
     found = meaning(tmp_path, black, pixels((9, 1, 1), (9, 1, 1), (200, 0, 0)))
     assert classes(found) == ["background", "class_1", "class_2"]
     assert found.keys["colors"] == [[0, 0, 0], [9, 1, 1], [200, 0, 0]]

@@ -1,4 +1,4 @@
-"""Folders of people's own: how files are told apart and paired, and what is said where nothing fits."""
+"""Users' own folders: images and label maps are separated and paired, and errors name the most similar finding."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MASK = np.array([[0, 0, 1, 2], [3, 1, 2, 0]], np.uint8)
 
 
 def fill(root: Path, images: str, labels: str = "") -> None:
-    """Writes images and label maps under names that are listed with spaces between."""
+    """Writes images and label maps. The names in both strings are separated by spaces."""
     for name in images.split():
         save_rgb(root / name, random_image(RNG, (2, 4)))
     for name in labels.split():
