@@ -1,21 +1,16 @@
-"""Where commands may write: never over or among their inputs, and never over what somebody else has written."""
+"""Where commands may write: never over or among their inputs, and never over other files."""
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import itertools
-import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from iccld.errors import InputError
-from iccld.files import printable, read_bounded, write_json
 
-CLAIM = ".iccld.json"
-"""Says which commands have written to a folder."""
 RUN = "run.json"
 """Says that a folder is a run's."""
 REPORT = "report.html"
@@ -158,69 +153,3 @@ def places_of(inputs: Iterable[str]) -> list[Path]:
             fixed = itertools.takewhile(lambda part: not glob.has_magic(part), Path(text).parts)
             places.append(Path(*fixed))
     return places
-
-
-def require_own(folder: Path, command: str, record: str, what: str, *, besides: Iterable[str] = ()) -> None:
-    """Refuses a folder that holds something, but neither the record nor the note of the command that writes there.
-
-    Args:
-        folder: may be new.
-        command: as of ``claiming``, which leaves the note.
-        record: glob of the files that say whose the folder is.
-        what: what such a folder holds, for the message.
-        besides: names that may stand there before both.
-
-    Raises:
-        InputError: it holds files of others; they stay as they are.
-    """
-    if not folder.is_dir() or any(folder.glob(record)) or command in _writers(folder):
-        return
-    allowed = set(besides)
-    found = sorted(n for n in os.listdir(folder) if not n.startswith(".") and n not in allowed)
-    if found:
-        raise InputError(
-            f"{folder}: is not empty ({printable(found[0])}) and holds no {what} ({record}); choose another folder"
-        )
-
-
-@contextlib.contextmanager
-def claiming(folder: Path, command: str, names: Iterable[str]) -> Iterator[None]:
-    """Notes that a command writes to a folder, and refuses to replace what it has not written there.
-
-    The note is a hidden file, which is removed again if nothing was written.
-
-    Args:
-        folder: may be new.
-        command: what is noted, for example ``predict``.
-        names: what the command writes directly below it.
-
-    Raises:
-        InputError: one of these is there, and the command has not been at work in this folder before.
-    """
-    path, makers = folder / CLAIM, _writers(folder)
-    if command in makers:
-        yield
-        return
-    there = next((name for name in names if os.path.lexists(folder / name)), None)
-    if there is not None:
-        raise InputError(
-            f"{folder / there}: is there already and was not written by iccld {command}; choose another folder"
-        )
-    write_json(path, {"commands": [*makers, command]})
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # the folder may be gone
-            if not makers and all(name.startswith(".iccld") for name in os.listdir(folder)):
-                path.unlink()
-
-
-def _writers(folder: Path) -> list[str]:
-    """The commands that the note of a folder names; none if there is no note, or a damaged one."""
-    path = folder / CLAIM
-    if not path.is_file():
-        return []
-    try:
-        return list(json.loads(read_bounded(path, 100_000))["commands"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return []

@@ -14,8 +14,8 @@ from iccld.commands.output import human_text, write_result
 from iccld.config import Look
 from iccld.documents import Range
 from iccld.errors import InputError
-from iccld.locks import working_in
-from iccld.outputs import Places, claiming, require_own
+from iccld.locks import claiming
+from iccld.outputs import Places
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ class DataScenesArgs:
 
         Places(files={"--json": (self.json, "json")}, folders={"OUT": self.out}).check()
         scenes = StreetScenes(self.look, self.count, self.height, self.width, self.seed)
-        require_own(self.out, "data scenes", "scenes_*.json", "scenes of iccld")
-        with working_in(self.out), claiming(self.out, "data scenes", ()):
+        with claiming(self.out, "data scenes", "scenes of iccld", record="scenes_*.json"):
             rendered = write_scenes(scenes, self.out, self.split)
         kept = self.count - rendered
         with human_text(self.json):

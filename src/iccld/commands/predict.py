@@ -22,9 +22,9 @@ from iccld.commands.output import human_text, print_failures, write_result
 from iccld.documents import Range
 from iccld.errors import InputError
 from iccld.exits import interruption_by
-from iccld.locks import working_in
+from iccld.locks import claiming
 from iccld.models.settings import PredictSettings
-from iccld.outputs import Places, claiming, places_of, require_own
+from iccld.outputs import Places, places_of
 
 if TYPE_CHECKING:
     from iccld.data.description import Description
@@ -87,8 +87,6 @@ class PredictArgs:
     def run(self) -> int:
         """Predicts; 1 if some inputs could not be."""
         from iccld.inference.inputs import find_inputs, split_inputs
-        from iccld.inference.media import OUTPUT_KINDS
-        from iccld.inference.rendering import CLASSES, LEGEND
         from iccld.inference.segmenter import load_segmenter
         from iccld.inference.video import Limits
 
@@ -98,9 +96,7 @@ class PredictArgs:
         limits = Limits(self.max_frames, self.seconds)
         ids = _read_ids(self.ids)
         images, videos = split_inputs(find_inputs(self.inputs, out=self.out))
-        require_own(self.out, "predict", CLASSES, "predictions of iccld")
-        names = (*OUTPUT_KINDS, CLASSES, LEGEND)
-        with working_in(self.out), claiming(self.out, "predict", names), human_text(self.json):
+        with claiming(self.out, "predict", "predictions of iccld"), human_text(self.json):
             model = load_segmenter(self.model, device=self.device, threads=self.threads)
             failures = self._predict_images(model, images, ids) if images else []
             done = len(images) - len(failures)

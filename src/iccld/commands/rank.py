@@ -11,9 +11,9 @@ from iccld.commands.flags import Count, Inputs, JsonFile, Model, OutFolder, Pred
 from iccld.commands.output import human_text, print_failures, write_result
 from iccld.documents import Range
 from iccld.errors import InputError
-from iccld.locks import working_in
+from iccld.locks import claiming
 from iccld.models.settings import PredictSettings
-from iccld.outputs import Places, claiming, places_of, require_own
+from iccld.outputs import Places, places_of
 
 if TYPE_CHECKING:
     from iccld.inference.candidates import Candidate
@@ -82,9 +82,8 @@ class RankArgs:
                     f"{video.title}: only files can be ranked; record it with iccld predict first"
                 )
         read_written(self.out / "frames")  # before hours of work: what lies there may not be ours
-        names = ("rank.csv", "contact_sheet.png")  # of the frames there is a record of its own
-        require_own(self.out, "rank", "rank.csv", "ranking of iccld", besides=["frames", "frames.json"])
-        with working_in(self.out), claiming(self.out, "rank", names):
+        # Of the frames there is a record of its own.
+        with claiming(self.out, "rank", "ranking of iccld", besides=["frames", "frames.json"]):
             return self._rank(images, videos)
 
     def _rank(self, images: list[InputImage], videos: list[InputVideo]) -> int:

@@ -13,13 +13,20 @@ from iccld.commands.announcement import announce, estimate_memory
 from iccld.commands.arguments import parse
 from iccld.commands.flags import JsonFile
 from iccld.commands.output import human_text, write_result
-from iccld.commands.train_checks import check_config, check_data, check_places, is_finished, is_first_rank
+from iccld.commands.train_checks import (
+    OF_THE_BENCH,
+    check_config,
+    check_data,
+    check_places,
+    is_finished,
+    is_first_rank,
+)
 from iccld.config import Method, TrainConfig, to_dict
 from iccld.errors import RunFailedError
 from iccld.exits import OUTCOMES
 from iccld.files import write_json
-from iccld.locks import working_in
-from iccld.outputs import RUN, claiming
+from iccld.locks import claiming
+from iccld.outputs import RUN
 from iccld.presets import PRESETS, get_preset, with_method
 from iccld.unread import changed_settings, refuse_unread, typed_settings
 
@@ -142,7 +149,7 @@ def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None =
     if not is_first_rank():
         return _train(config, out, preset, data)
     # Ranks work together in one folder; the first keeps other runs out.
-    with working_in(out), claiming(out, "train", ()):
+    with claiming(out, "train", "run", record=RUN, besides=OF_THE_BENCH):
         return _train(config, out, preset, data)
 
 

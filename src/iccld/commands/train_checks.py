@@ -13,7 +13,7 @@ from iccld.config import TrainConfig, cache_changes_images, read_settings
 from iccld.documents import read_json
 from iccld.errors import InputError
 from iccld.files import write_json
-from iccld.outputs import REPORT, RUN, Places, require_own
+from iccld.outputs import REPORT, RUN, Places
 from iccld.unread import changed_settings
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _FREE = {
     *("stop_at", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every", "eval_every"),
     *("eval_images", "device", "threads", "trackers", "data.num_workers", "data.scene_cache"),
 }
-_OF_THE_BENCH = ("job.json", "log.txt", "seconds.json")
+OF_THE_BENCH = ("job.json", "log.txt", "seconds.json")
 """What ``iccld bench`` puts into a run's folder before the run begins."""
 
 
@@ -75,8 +75,6 @@ def check_places(config: TrainConfig, out: Path, json: Path | None = None) -> No
         data=[root for root in (d.source_root, d.target_root) if root is not None and os.path.exists(root)],
         models=[m.pretrained, m.backbone.removeprefix("auto:")],
     ).check()
-    if is_first_rank():  # the others may find what it has begun to write
-        require_own(out, "train", RUN, "run", besides=_OF_THE_BENCH)
 
 
 def is_finished(config: TrainConfig, out: Path) -> bool:

@@ -17,7 +17,8 @@ from iccld.data.image_files import IMAGE_SUFFIXES, is_image_name
 from iccld.data.picture_formats import is_other_picture
 from iccld.errors import InputError
 from iccld.files import printable
-from iccld.outputs import CLAIM, is_inside, places_of
+from iccld.locks import CLAIM
+from iccld.outputs import is_inside, places_of
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv"),
