@@ -13,23 +13,17 @@ import torch
 
 from iccld.compute import choose_device, uses_bf16
 from iccld.config import TrainConfig, read_settings
+from iccld.documents import read_json, typed
 from iccld.errors import InputError, first_line
 from iccld.inference.evaluation import evaluate_model
 from iccld.inference.review import Review, RunEvaluation, choose_unmeasured
 from iccld.inference.segmenter import load_segmenter
 from iccld.labels import protocol_of
 from iccld.outputs import REPORT, RUN
+from iccld.reporting.curves import read_table
 from iccld.reporting.environment import describe_environment, resumed_environment
 from iccld.reporting.examples import draw_examples, measured_record
-from iccld.reporting.record import (
-    Record,
-    Subject,
-    has_findings,
-    is_run,
-    read_record,
-    read_run,
-    write_readme,
-)
+from iccld.reporting.record import Record, Subject, commit_of, has_findings, read_record, write_readme
 from iccld.reporting.report import write_report
 from iccld.run_data import open_target
 
@@ -126,11 +120,66 @@ def load_runs(folders: list[Path], *, device: str = "auto", threads: int = 0) ->
 
 def find_runs(folder: Path) -> list[Path]:
     """The runs that a folder stands for: itself, or those directly below it, as ``iccld demo`` leaves them."""
-    inner = [path for path in sorted(folder.iterdir()) if is_run(path)] if folder.is_dir() else []
-    if is_run(folder) or not inner:
+    inner = sorted(path.parent for path in folder.glob(f"*/{RUN}"))
+    if (folder / RUN).is_file() or not inner:
         return [folder]
     # The baseline first: gains are over the first.
     return sorted(inner, key=lambda path: path.name != "source_only")
+
+
+def read_run(folder: Path, *, name: str | None = None) -> Subject:
+    """Reads a run's folder, finished or not; ``name`` is for the page, the folder's if not given.
+
+    Raises:
+        InputError: no run, one that has logged nothing yet, or files that cannot be read.
+    """
+    path = folder / RUN
+    if not path.exists():
+        what = f"holds no {RUN}" if folder.is_dir() else "no such folder"
+        raise InputError(f"{folder}: {what}; give the folder of a run of 'iccld train'")
+    config = read_settings(path, remedy="give the folder of a run")
+    preset = typed(str, read_json(path).get("preset"), f"{path}: preset")
+    if not (folder / "metrics.csv").is_file():
+        raise InputError(f"{folder}: holds no metrics.csv; let the run go on for some steps")
+    table = read_table(folder / "metrics.csv")
+    record = read_record(folder) or Record()
+    last = int(table["step"][-1])
+    finished = last >= config.steps and (folder / "model.safetensors").is_file()
+    if has_findings(record) and record.step not in (None, last):
+        # Figures of a shorter run beside curves that went on would be taken for those of the last step.
+        words = f"those of step {record.step} were measured before the run went on"
+        record = Record(record.environment, no_scores=words)
+    facts = {"method": config.method, "preset": preset, **_facts(config, record)}
+    facts["steps"] = f"{last} of {config.steps}"
+    if finished:
+        facts["weights"] = f"EMA teacher of the last step, {last}; no label chose it"
+    unfinished = "" if finished else f"{last} of {config.steps} steps"
+    return Subject(
+        name or folder.resolve().name, list(facts.items()), record, table, unfinished, config.method
+    )
+
+
+def _facts(config: TrainConfig, record: Record) -> dict[str, str]:
+    """What the headline says of a run's data, model and environment."""
+    d, m = config.data, config.model
+    source = f"{_name(d.source, d.source_look)}, {d.source_split}"
+    target = f"{_name(d.target, d.target_look)}, {d.target_split}"
+    return {
+        "labeled data": target if config.method == "oracle" else source,
+        "target": "not used" if config.method == "source_only" else target,
+        "measured on": record.measured_on,
+        "protocol": record.scores.protocol if record.scores else "",
+        "seed": str(config.seed),
+        "steps": "",
+        "weights": "",
+        "backbone": m.backbone + ("" if m.diffusion else ", no diffusion"),
+        "commit": commit_of(record.environment) or ("unknown" if record.environment else ""),
+        "date": str(record.environment.get("date", "")),
+    }
+
+
+def _name(dataset: str, look: str) -> str:
+    return f"{dataset}, {look} look" if dataset == "street_scenes" else dataset
 
 
 def measure_run(folder: Path, record: Record, *, device: str, threads: int) -> Record:
@@ -176,5 +225,4 @@ def _unmeasured(
 
 def _measured_on(config: TrainConfig, num_images: int) -> str:
     d = config.data
-    look = f", {d.target_look} look" if d.target == "street_scenes" else ""
-    return f"{d.target}{look}, {d.val_split}, {num_images} images"
+    return f"{_name(d.target, d.target_look)}, {d.val_split}, {num_images} images"

@@ -21,7 +21,6 @@ from iccld.labels import LabelSpace, protocol_of
 from iccld.models.hub import check_repo_id
 from iccld.models.iccld import ICCLD
 from iccld.models.storage import CONFIG, WEIGHTS, find_model, read_config
-from iccld.reporting.record import Data
 from iccld.reporting.templates import render
 from iccld.training.tracking import read_metrics
 
@@ -30,7 +29,13 @@ _FOLDERS = ("source_root", "target_root", "scene_cache", "cache")
 
 
 @dataclass(frozen=True)
-class _Data(Data):
+class _Data:
+    source: str
+    source_split: str
+    source_look: str
+    target: str
+    target_split: str
+    target_look: str
     val_split: str
     crop: tuple[int, int]
     batch_size: int
@@ -81,12 +86,16 @@ def model_card(
         space=space,
         protocol=protocol_of(space),
         training=training,
-        source=training and training.data.name_of("source", " (generated)"),
-        target=training and training.data.name_of("target", " (generated)"),
+        source=training and _name(training.data.source, training.data.source_look),
+        target=training and _name(training.data.target, training.data.target_look),
         backbone=config["model"]["backbone"],
         figures=_figures(training, rows) if training else {},
         license=license,
     )
+
+
+def _name(dataset: str, look: str) -> str:
+    return f"{dataset}, {look} look (generated)" if dataset == "street_scenes" else dataset
 
 
 def _figures(training: _Training, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
