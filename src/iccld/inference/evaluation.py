@@ -34,14 +34,10 @@ _FEW = 32
 
 @dataclass(frozen=True)
 class Measured:
-    """One image of an evaluation.
+    """One image of an evaluation, by its index in the data set.
 
-    Attributes:
-        index: its place in the data set.
-        prediction: what the model said, in its own label space.
-        answer: the predicted classes in the protocol's space, 255 where it has none for them.
-        truth: the true classes in the protocol's space, 255 where nothing counts.
-        table: of each of the model's classes, the class in the protocol's space, 255 where there is none.
+    ``prediction`` is in the model's label space, ``answer`` and ``truth`` are classes in the protocol's space, 255
+    where it has none. ``table`` leads from the model's classes to those of the protocol.
     """
 
     index: int

@@ -43,12 +43,7 @@ _NOISE_CELLS = (64, 128)
 class ExportGraph(nn.Module):
     """Images → labels, probabilities, uncertainty and, of several draws, mutual information.
 
-    Args:
-        model: in evaluation mode, on the CPU.
-        steps: K.
-        draws: N.
-        input_height: height in pixels that images are scaled to; 0 takes them as they are.
-        seed: of the noise.
+    The model is in evaluation mode on the CPU. Images are scaled to the input height, in pixels, unless it is 0.
     """
 
     noise: Tensor
@@ -60,10 +55,7 @@ class ExportGraph(nn.Module):
         self.register_buffer("noise", torch.randn(size, generator=torch.Generator().manual_seed(seed)))
 
     def forward(self, images: UInt8[Tensor, "b h w 3"]) -> tuple[Tensor, ...]:
-        """Segments images of any size from 33×33 pixels on.
-
-        Args:
-            images: RGB, 0 to 255.
+        """Segments RGB images, 0 to 255, of any size from 33×33 pixels on.
 
         Returns:
             labels uint8 b h w, probabilities b k h w, uncertainty b h w and, of several draws, mutual information
@@ -204,9 +196,7 @@ def _convert(graph: ExportGraph, facts: dict[str, Any]) -> torch.onnx.ONNXProgra
     """Traces a graph for all sizes."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
-    logger.setLevel(
-        logging.ERROR
-    )  # the exporters warn of their own code's future and of packages that are not used
+    logger.setLevel(logging.ERROR)  # it warns of its own code's future and of packages that are not used
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -55,11 +55,6 @@ class ExportedSegmenter(Predicting):
 
     It takes images from 33×33 pixels on and the settings that it was exported with. Seeds have no effect, and windows
     need a graph that does not scale its images.
-
-    Args:
-        path: the file.
-        engine: runs the graph.
-        facts: from the file's metadata.
     """
 
     def __init__(self, path: Path, engine: Engine, facts: Facts) -> None:
@@ -69,11 +64,7 @@ class ExportedSegmenter(Predicting):
         self.precision = facts.precision
 
     def check_settings(self, settings: PredictSettings) -> None:
-        """Refuses settings that the graph does not have, as ``predict`` would at every image.
-
-        Raises:
-            InputError: names the setting and what the graph has.
-        """
+        """Refuses settings that the graph does not have, as ``predict`` would at every image."""
         for name in ("steps", "draws", "input_height", "precision"):
             asked, own = getattr(settings, name), getattr(self, name)
             if asked not in (None, "auto", own):

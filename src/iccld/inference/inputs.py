@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import math
 import os
 import re
@@ -26,20 +27,18 @@ VIDEO_SUFFIXES = (
 )
 """The endings, in lower case, of the files that are taken for videos."""
 
-_MAGIC = "*?["
 _CAMERA = re.compile(r"camera:(\d+)")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _ENDINGS = " ".join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)
+_REMEDY = "name images or videos, a glob in quotes or a folder"
 
 
 @dataclass(frozen=True)
 class InputImage:
     """An image to predict.
 
-    Attributes:
-        path: where it is.
-        name: relative path, without ending, that its outputs get: below the folder or the fixed part of the
-            glob that it was found in, the plain name for a single file.
+    ``name`` is the relative path, without ending, that its outputs get: below the folder or the fixed part of the glob
+    that it was found in, the plain name for a single file.
     """
 
     path: Path
@@ -53,12 +52,7 @@ class InputImage:
 
 @dataclass(frozen=True)
 class InputVideo:
-    """A video to predict: a file, a camera or an address.
-
-    Attributes:
-        source: path of the file, address of the stream, or ``camera:N``.
-        name: as of an image; for cameras and addresses made of them.
-    """
+    """A video to predict: the path of a file, the address of a stream, or ``camera:N``; ``name`` as of an image."""
 
     source: str
     name: str
@@ -118,7 +112,7 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
         for item in items:
             found.setdefault(os.path.realpath(item.path), item)
     if not found:
-        raise InputError("no input is given; name images or videos, a glob in quotes or a folder")
+        raise InputError(f"no input is given; {_REMEDY}")
     _refuse_clashes([item for item in found.values() if not (shared_names and isinstance(item, InputImage))])
     return list(found.values())
 
@@ -198,8 +192,8 @@ def _expand(text: str) -> Iterator[Input]:
         if not _is_input(path.name):
             raise InputError(f"{text}: is not an image or video file; name files ending in {_ENDINGS}")
         yield _make(path, path.parent)
-    elif any(character in text for character in _MAGIC):
-        folders, rest = fixed_folders(path.as_posix(), _MAGIC)
+    elif glob.has_magic(text):
+        folders, rest = fixed_folders(path.as_posix(), "*?[")
         fixed = Path("/" if path.is_absolute() else "", *folders)
         for hit in sorted(_matches(fixed, rest)):
             if hit.is_dir():
@@ -207,9 +201,7 @@ def _expand(text: str) -> Iterator[Input]:
             else:
                 yield _make(hit, fixed)
     else:
-        remedy = "name images or videos, a glob in quotes or a folder"
-        if text.isdecimal():
-            remedy = f"a camera is named camera:{text}"
+        remedy = f"a camera is named camera:{text}" if text.isdecimal() else _REMEDY
         raise InputError(f"{text}: no such file or folder; {remedy}")
 
 
@@ -220,17 +212,17 @@ def _below(folder: Path, base: Path) -> Iterator[Input]:
 
 def _matches(base: Path, pattern: str) -> Iterator[Path]:
     """The files and folders below ``base`` that a glob matches; of nested folders the outermost."""
-    glob = Glob(pattern, sets=True)
+    globbed = Glob(pattern, sets=True)
     deepest = math.inf if "**/" in pattern else pattern.count("/")
     for parent, folders, names in walk(base):
         start = os.path.relpath(parent, base).replace(os.sep, "/") + "/"
         start = "" if start == "./" else start
         shown = [name for name in folders if not name.startswith(".")]
-        taken = {name for name in shown if glob.match(start + name) is not None}
+        taken = {name for name in shown if globbed.match(start + name) is not None}
         for name in sorted(taken):
             yield Path(parent, name)
         for name in names:
-            if _is_input(name) and glob.match(start + name) is not None:
+            if _is_input(name) and globbed.match(start + name) is not None:
                 path = Path(parent, name)
                 require_below(path, base)
                 yield path

@@ -25,14 +25,10 @@ def holds_train_ids(space: LabelSpace) -> bool:
 
 
 def index_to_id(space: LabelSpace, kind: IdKind | Description) -> Table:
-    """Builds the table from class index to the number in the file; 255 stays 255 (labelIds: 0, unlabeled).
+    """The table from class index to the number in the file; 255 stays 255 (labelIds: 0, unlabeled).
 
-    Args:
-        space: the model's classes.
-        kind: which numbers, or a user's ``dataset.toml``: those of its label files.
-
-    Raises:
-        InputError: labelIds or own ids are asked for and a class has none.
+    A user's ``dataset.toml`` in place of a kind stands for the ids of its label files. ``InputError`` if labelIds or
+    own ids are asked for and a class has none.
     """
     table = np.full(256, 0 if kind == "cityscapes" else IGNORE, np.uint8)
     if isinstance(kind, Description):
@@ -69,15 +65,10 @@ def _own_ids(space: LabelSpace, description: Description) -> list[int]:
 
 
 def file_to_index(space: LabelSpace, *, label_ids: bool = False) -> UInt8[np.ndarray, "65536"]:
-    """Builds the table from the number in a file to the class index, as ``iccld.data.datasets.remap_table`` does.
+    """The table from the number in a file to the class index, as ``iccld.data.datasets.remap_table`` makes it.
 
-    Args:
-        space: the classes to fold into.
-        label_ids: the files hold Cityscapes labelIds (``*_labelIds.png``) instead of what
-            ``index_to_id`` writes by default.
-
-    Raises:
-        InputError: labelIds for classes that have no Cityscapes counterpart.
+    With ``label_ids`` the files hold Cityscapes labelIds (``*_labelIds.png``) instead of what ``index_to_id`` writes by
+    default; ``InputError`` if a class has none.
     """
     held = CITYSCAPES19 if holds_train_ids(space) else space
     if label_ids and not holds_train_ids(space):

@@ -84,11 +84,7 @@ def predict_files(
 def prepare(
     model: Segmenter, out: str | os.PathLike[str], ids: IdKind | Description, settings: PredictSettings
 ) -> Table:
-    """Checks before the first picture whether it can be predicted and written; gives the numbers of label maps.
-
-    Raises:
-        InputError: as of ``predict_files``.
-    """
+    """Checks before the first picture, as ``predict_files`` refuses; gives the numbers of the label maps."""
     check_settings(model, settings)
     table = index_to_id(model.label_space, ids)
     refuse_other_classes(out, model.label_space, table)
@@ -100,12 +96,7 @@ def draw(
 ) -> np.ndarray:
     """Makes one kind of output: the label map (h, w), or an RGB picture (h, w, 3); uint8.
 
-    Args:
-        kind: which.
-        image: RGB (h, w, 3).
-        prediction: of the image, at its size.
-        space: the classes and their colors.
-        table: number in the label map of every class index.
+    The prediction has the image's size; ``table`` gives the number in the label map of every class index.
     """
     if kind == "labels":
         return np.asarray(table[prediction.labels])

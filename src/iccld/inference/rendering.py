@@ -38,13 +38,9 @@ def colorize(labels: LabelMap, space: LabelSpace) -> Image:
 
 
 def overlay(image: Image, labels: LabelMap, space: LabelSpace, *, opacity: float = 0.5) -> Image:
-    """Lays the class colors over the image; pixels without a class show the image alone.
+    """Lays the class colors over an RGB image; pixels without a class show the image alone.
 
-    Args:
-        image: RGB.
-        labels: class indices of the same size, 255 = none.
-        space: gives the colors.
-        opacity: weight of the color, from 0 (the image alone) to 1 (the color alone).
+    ``opacity`` is the weight of the color, from 0 (the image alone) to 1 (the color alone).
     """
     assert image.shape[:2] == labels.shape, (image.shape, labels.shape)
     blended = cv2.addWeighted(image, 1 - opacity, colorize(labels, space), opacity, 0)
@@ -52,36 +48,20 @@ def overlay(image: Image, labels: LabelMap, space: LabelSpace, *, opacity: float
 
 
 def heat_map(uncertainty: Float32[np.ndarray, "h w"]) -> Image:
-    """Shows values in [0, 1] from black over violet to pale yellow (magma).
-
-    The scale is fixed, so that maps of different images and models compare.
-    """
+    """Shows values in [0, 1] from black over violet to pale yellow; maps of different images and models compare."""
     levels = (np.clip(uncertainty, 0, 1) * 255).round().astype(np.uint8)
     heat = cv2.applyColorMap(levels, cv2.COLORMAP_MAGMA)
     return np.asarray(cv2.cvtColor(heat, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def write_class_key(out: str | os.PathLike[str], space: LabelSpace, table: Table) -> None:
-    """Writes ``classes.json`` and ``legend.png`` beside predictions.
-
-    Args:
-        out: the folder that holds ``labels``, ``color`` and so on.
-        space: the model's classes.
-        table: from class index to the number in the label maps, see ``iccld.inference.label_ids.index_to_id``.
-
-    Raises:
-        InputError: a file cannot be written.
-    """
+    """Writes ``classes.json`` and ``legend.png`` beside predictions; ``table`` is that of ``index_to_id``."""
     write_json(Path(out) / CLASSES, class_list(space, table))
     write_png(Path(out) / LEGEND, draw_legend(space))
 
 
 def refuse_other_classes(out: str | os.PathLike[str], space: LabelSpace, table: Table) -> None:
-    """Refuses a folder of predictions with other classes or ids: one ``classes.json`` could not explain both.
-
-    Raises:
-        InputError: ``classes.json`` is there and says something else.
-    """
+    """Refuses a folder of predictions with other classes or ids: one ``classes.json`` could not explain both."""
     path = Path(out) / CLASSES
     if path.is_file() and read_json(path) != class_list(space, table):
         raise InputError(f"{path}: is of predictions with other classes or ids; choose another folder")

@@ -40,12 +40,7 @@ frames that are 1/15 s apart differ by 0.022 at most (100 pairs), frames of diff
 
 @dataclass(frozen=True)
 class Limits:
-    """Where to stop; bad values are refused with their name.
-
-    Attributes:
-        max_frames: number of frames, or None.
-        seconds: of the video, or None.
-    """
+    """Where to stop, in frames and seconds of the video; bad values are refused with their name."""
 
     max_frames: int | None = None
     seconds: float | None = None
@@ -119,12 +114,9 @@ class TemporalSmoothing:
 class VideoResult:
     """What became of a video.
 
-    Attributes:
-        num_frames: how many frames were predicted and written.
-        seconds: of the video that they show.
-        problem: what is wrong with the video, in a line that names it; None if nothing is.
-        stopped: whether somebody asked to stop before its end.
-        num_damaged: how many frames could not be decoded and were left out.
+    ``num_frames`` were predicted and written, and show so many ``seconds`` of it; ``num_damaged`` could not be decoded
+    and were left out. ``problem`` is a line that names the video and what is wrong with it, None if nothing is.
+    ``stopped`` tells whether somebody asked to stop before its end.
     """
 
     num_frames: int

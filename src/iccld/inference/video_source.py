@@ -73,25 +73,14 @@ class VideoSource:
 
 
 def open_video(video: InputVideo) -> VideoSource:
-    """Opens a video.
-
-    Raises:
-        InputError: it is not there, cannot be read or holds no pictures.
-    """
+    """Opens a video; ``InputError`` if it is not there, cannot be read or holds no pictures."""
     return Container(video) if video.camera is None else Camera(video.camera)
 
 
 class Container(VideoSource):
     """A file or a stream, decoded by FFmpeg. Times count from its start.
 
-    Attributes:
-        size: height and width that it announces, before it is turned; 0 if unknown.
-
-    Args:
-        video: where it is.
-
-    Raises:
-        InputError: see ``open_video``.
+    ``size`` is the height and width that it announces, before it is turned; 0 if unknown.
     """
 
     def __init__(self, video: InputVideo) -> None:
@@ -137,9 +126,7 @@ class Container(VideoSource):
         longest = int(_LONGEST / self.time_base)
         clock, due = SteadyClock(), self._start or 0
         for frame in self._decoded():
-            turns = (
-                round(frame.rotation / 90) % 4
-            )  # counterclockwise; phones note them instead of turning pixels
+            turns = round(frame.rotation / 90) % 4  # counterclockwise; phones note them and turn no pixels
             if size is None:
                 size = (frame.width, frame.height)
                 if turns % 2:
@@ -203,14 +190,7 @@ class Container(VideoSource):
 
 
 class Camera(VideoSource):
-    """A camera of this computer.
-
-    Args:
-        index: its number, from 0.
-
-    Raises:
-        InputError: no such camera, or it is in use.
-    """
+    """A camera of this computer, by its number from 0; ``InputError`` if there is none or it is in use."""
 
     def __init__(self, index: int) -> None:
         log: Any = cv2.utils.logging
@@ -252,11 +232,8 @@ class Camera(VideoSource):
 def newest(frames: Iterator[Frame], stop: Callable[[], bool]) -> Generator[Frame, None, None]:
     """Yields the newest frame of a live source; frames that came while the caller was busy are dropped.
 
-    Without this a slow model would fall behind further and further.
-
-    Args:
-        frames: read in a thread of their own.
-        stop: asked several times a second; ends the iteration, even if no frame comes any more.
+    Without this a slow model would fall behind further and further. The frames are read in a thread of their own.
+    ``stop`` is asked several times a second and ends the iteration, even if no frame comes any more.
     """
     slot: deque[Frame] = deque(maxlen=1)
     failures: list[BaseException] = []
