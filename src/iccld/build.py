@@ -57,11 +57,7 @@ def reopen_data(config: TrainConfig) -> RunData | None:
 
 
 def build_method(config: TrainConfig, label_space: LabelSpace) -> Method:
-    """Makes the training method for a model of the given classes.
-
-    Raises:
-        InputError: the weights of a pretrained backbone cannot be read.
-    """
+    """Makes the training method; ``InputError`` if the weights of a pretrained backbone cannot be read."""
     a = config.adaptation
     start, warmup = round(a.start * config.steps), round(a.adversarial_warmup * config.steps)
     self_training = SelfTraining(
@@ -151,11 +147,7 @@ def build_discriminator(config: TrainConfig, method: Method, label_space: LabelS
 
 
 def pretrained_weights(m: ModelConfig) -> bool | str:
-    """Whether a coder starts from published weights, or from which.
-
-    Raises:
-        InputError: the folder or hub id of an ``auto:`` backbone cannot be read.
-    """
+    """Whether a coder starts from published weights, or from which; errors as of ``lacks_weights``."""
     if m.pretrained != "auto":
         return {"yes": True, "no": False}.get(m.pretrained, m.pretrained)
     return m.backbone.startswith(_PRETRAINED_BACKBONES) and not lacks_weights(m)
@@ -191,11 +183,7 @@ def build_loaders(config: TrainConfig, data: RunData, method: Method, fabric: Fa
 
 
 def build_caches(config: TrainConfig, method: Method) -> list[CachedDataset]:
-    """Opens the caches that a run trains from: those of its data sets of files.
-
-    Raises:
-        InputError: a data set cannot be opened.
-    """
+    """Opens the caches that a run trains from: those of its data sets of files."""
     d = config.data
     data = open_training(d, build_label_space(d), method)
     sets = [_cached(data.labeled, d, _transform(d, method.labeled_domain))]
@@ -221,12 +209,9 @@ def _cached(dataset: SegmentationDataset, d: DataConfig, transform: TrainTransfo
 def _micro_batches(stream: SampleStream, d: DataConfig, fabric: Fabric) -> MicroBatches:
     def batches(start: int, end: int) -> Iterator[dict[str, Any]]:
         release_freed_memory()  # workers that are forked would hold it for as long as they live
-        ranks = {"rank": fabric.global_rank, "world_size": fabric.world_size}
-        pin = fabric.device.type == "cuda"
-        loader = StepLoader(
-            stream, d.batch_size, start, end, **ranks, num_workers=d.num_workers, pin_memory=pin
-        )
-        return iter(loader)
+        where = {"rank": fabric.global_rank, "world_size": fabric.world_size}
+        where |= {"num_workers": d.num_workers, "pin_memory": fabric.device.type == "cuda"}
+        return iter(StepLoader(stream, d.batch_size, start, end, **where))
 
     return batches
 
@@ -237,12 +222,8 @@ def build_fabric(config: TrainConfig) -> Fabric:
     if device not in ("cpu", "cuda", "mps"):
         raise InputError(f"device {device!r} is unknown; choose auto, cpu, cuda or mps")
     if device != "cpu" and not (torch.cuda if device == "cuda" else torch.backends.mps).is_available():
-        name = (
-            "CUDA GPU here; use --device cpu, or install a CUDA build"
-            if device == "cuda"
-            else "Apple GPU here"
-        )
-        raise InputError(f"device {device}: torch sees no {name}")
+        gpu = {"cuda": "CUDA GPU here; use --device cpu, or install a CUDA build", "mps": "Apple GPU here"}
+        raise InputError(f"device {device}: torch sees no {gpu[device]}")
     local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     set_threads(config.threads or most_threads(local_ranks))

@@ -23,9 +23,8 @@ from iccld.labels import suggest
 class Command:
     """One command: the one or two words that the user types, its line in the help, and where it lives.
 
-    The entry is ``module:object`` within ``iccld.commands``, imported when the command is asked for. The object is a
-    dataclass with ``run() -> int`` whose fields tyro turns into flags, or a function ``main(rest) -> int`` that reads
-    its own arguments.
+    The entry is ``module:object`` within ``iccld.commands``. The object is a dataclass with ``run() -> int`` whose
+    fields tyro turns into flags, or a function ``main(rest) -> int`` that reads its own arguments.
     """
 
     name: str
@@ -64,10 +63,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command.
-
-    Args:
-        argv: the words after ``iccld``; those of the process by default.
+    """Runs one command: the words after ``iccld``, those of the process by default.
 
     Returns:
         The exit code: 0 done, 1 the work or a part of it failed, 2 bad input or usage, 130 interrupted,

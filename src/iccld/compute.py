@@ -35,10 +35,5 @@ def uses_bf16(device_type: str, precision: str) -> bool:
 
 
 def autocast(device_type: str, precision: str = "auto") -> torch.autocast:
-    """The context in which a network runs.
-
-    Args:
-        device_type: cpu, cuda or mps.
-        precision: bf16, fp32, or auto: bf16 where the device is fast at it.
-    """
+    """The context in which a network runs on cpu, cuda or mps; see ``uses_bf16`` for precisions."""
     return torch.autocast(device_type, dtype=torch.bfloat16, enabled=uses_bf16(device_type, precision))

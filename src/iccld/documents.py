@@ -50,21 +50,9 @@ class Length:
     most: int
 
 
-def read_json(
-    path: str | os.PathLike[str],
-    *,
-    limit: int = 4_000_000,
-    longest_text: int = _LONGEST_TEXT,
-    remedy: str = "copy or write it again",
-) -> Any:
-    """Reads a JSON file of at most ``limit`` bytes with texts of at most ``longest_text`` characters.
-
-    Raises:
-        InputError: no such file, no JSON, or beyond the bounds. The message ends with ``remedy``.
-    """
-    return parse_json(
-        read_bounded(path, limit), printable(str(path)), longest_text=longest_text, remedy=remedy
-    )
+def read_json(path: str | os.PathLike[str], *, limit: int = 4_000_000, **options: Any) -> Any:
+    """Reads a JSON file of at most ``limit`` bytes; options and errors are those of ``parse_json``."""
+    return parse_json(read_bounded(path, limit), printable(str(path)), **options)
 
 
 def parse_json(
@@ -74,10 +62,10 @@ def parse_json(
     longest_text: int = _LONGEST_TEXT,
     remedy: str = "copy or write it again",
 ) -> Any:
-    """Reads JSON from memory: the metadata of a weights file or of a graph. ``where`` names it in messages.
+    """Reads JSON with texts of at most ``longest_text`` characters.
 
     Raises:
-        InputError: no JSON, or beyond the bounds.
+        InputError: no JSON, or beyond the bounds. The message begins with ``where`` and ends with ``remedy``.
     """
     with _parsing(f"{where}: is not JSON", remedy):
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
@@ -89,11 +77,7 @@ def parse_json(
 def read_toml(
     path: str | os.PathLike[str], *, limit: int = 1_000_000, remedy: str = "mend that line"
 ) -> dict[str, Any]:
-    """Reads a TOML file.
-
-    Raises:
-        InputError: no such file, no TOML, or beyond the bounds.
-    """
+    """Reads a TOML file; ``InputError`` if there is none, or one beyond the bounds."""
     data, where = read_bounded(path, limit), printable(str(path))
     with _parsing(f"{where}: is not valid TOML", remedy):
         text = data.decode("utf-8-sig")
@@ -149,11 +133,7 @@ def build(kind: type[T], value: object, where: str, *, thing: str = "key", other
 
 
 def typed(hint: Any, value: Any, where: str) -> Any:
-    """The value as a type has it (a list becomes a tuple where one is asked for); see ``build`` for types.
-
-    Raises:
-        InputError: it is of another type. The message begins with ``where``.
-    """
+    """The value as a type has it (a list becomes a tuple where one is asked for); types and errors as of ``build``."""
     return _Reader("key", others=False).value(hint, value, where)
 
 

@@ -40,11 +40,8 @@ def as_file_name(name: str) -> str:
 def open_regular(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
     """Opens a regular file for reading; what is found under the name instead is refused and never waited for.
 
-    Links are followed. The file is examined again once it is open, so that nobody can exchange it in between.
-
-    Raises:
-        InputError: there is no such file, it cannot be read (also later, in the ``with`` block), or it is a
-            folder, a device, a FIFO or a socket.
+    Links are followed. The file is examined again once it is open, so that nobody can exchange it in between. What
+    cannot be read, also later in the ``with`` block, is an ``InputError``.
     """
     shown = printable(str(path))
     try:
@@ -70,11 +67,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 def read_bounded(path: str | os.PathLike[str], limit: int) -> bytes:
-    """Reads a whole regular file of at most ``limit`` bytes; no more than that is ever held.
-
-    Raises:
-        InputError: as of ``open_regular``; or the file is larger, or changes while it is read.
-    """
+    """Reads a whole regular file; ``InputError`` if it has more than ``limit`` bytes, or changes while it is read."""
     shown = printable(str(path))
     with open_regular(path) as handle:
         before = os.fstat(handle.fileno())
@@ -100,11 +93,7 @@ def in_bytes(count: int) -> str:
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes that the disk of a folder, which may be new, still takes.
-
-    Raises:
-        InputError: it cannot be looked at.
-    """
+    """Bytes that the disk of a folder, which may be new, still takes."""
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
     try:
         return shutil.disk_usage(there).free
@@ -124,11 +113,10 @@ def _refuse_special(shown: str, mode: int) -> None:
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives a temporary name beside ``path`` to write to; at the end the file is synced and renamed into place.
 
-    Args:
-        path: the final name; missing parent folders are made.
+    Missing parent folders are made. After an error, what stood at ``path`` is untouched.
 
     Raises:
-        RunFailedError: the disk is full or broken. What stood at ``path`` is untouched, as after every other error.
+        RunFailedError: the disk is full or broken.
         InputError: the folder cannot be written.
     """
     path = Path(path)
@@ -157,11 +145,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 @cache
 def _host() -> str:
     """A short name of this machine and its process numbers: containers of one host may share a folder."""
+    name = platform.node()
     with contextlib.suppress(OSError):
-        return hashlib.sha256(f"{platform.node()} {os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[
-            :8
-        ]
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+        name += f" {os.readlink('/proc/self/ns/pid')}"
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 @cache
@@ -180,11 +167,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def write_atomic(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Path:
-    """Has ``write`` make a file under a temporary name and renames it into place, as ``replacing`` does.
-
-    Returns:
-        ``path``.
-    """
+    """Has ``write`` make a file under a temporary name, renames it as ``replacing`` does, and gives ``path``."""
     with replacing(path) as temporary:
         write(temporary)
     return Path(path)

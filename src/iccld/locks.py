@@ -24,15 +24,9 @@ def claiming(
 ) -> Iterator[None]:
     """Works in a folder alone, as ``working_in`` does, if it is new, empty or the command's own.
 
-    It is the command's own if an earlier call left its note there, a hidden file, or if it holds ``record``. The note
-    is removed again where nothing was written.
-
-    Args:
-        folder: to work in.
-        command: what is noted, for example ``predict``.
-        what: what such a folder holds, for the message.
-        record: glob of the files that say whose the folder is.
-        besides: names that may stand there without either.
+    It is the command's own if an earlier call left its note there, a hidden file, or if something matches the glob
+    ``record``. The names of ``besides`` may stand there without either. The note is removed again where nothing was
+    written. ``what`` such a folder holds is for the message.
 
     Raises:
         InputError: the folder holds files of others, or another process works in it.
@@ -71,11 +65,8 @@ def working_in(folder: str | os.PathLike[str], *, patience: float = 0.0) -> Iter
     """Keeps other processes of ours out of a folder; the thread that is in may enter once more.
 
     The folder and those above it are made if they are missing, and removed at the end if they are empty. The lock ends
-    with the process, however that ends.
-
-    Args:
-        folder: to work in.
-        patience: seconds to wait for a process that is at work there, as one that saves before it ends.
+    with the process, however that ends. A process that is at work there, such as one that saves before it ends, is
+    waited for as many seconds as ``patience`` says.
 
     Raises:
         InputError: another process is at work in the folder, or it cannot be written.

@@ -21,11 +21,7 @@ _LARGEST_OF_OLD = 2**25  # glibc before 2.35 takes no more
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Counts the processors that this process may keep busy: its affinity, and the quota of its control groups.
-
-    Args:
-        root: where ``proc`` and ``sys`` lie.
-    """
+    """Counts the processors that this process may keep busy: its affinity, and the quota of its control groups."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on every system
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     for group in _groups(root):
@@ -47,11 +43,7 @@ def _groups(root: Path) -> list[Path]:
 def free_memory(root: Path = Path("/")) -> int | None:
     """Bytes that this process may still take: of the machine, its control groups and its limit of addresses.
 
-    Args:
-        root: where ``proc`` and ``sys`` lie.
-
-    Returns:
-        The number of bytes; None where the system does not tell.
+    None where the system does not tell; ``proc`` and ``sys`` lie in ``root``.
     """
     found = [number << 10 for number in _numbers(root / "proc/meminfo", "MemAvailable:")]
     for group in _groups(root):

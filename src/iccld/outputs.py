@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import itertools
+import mmap
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -102,31 +103,17 @@ class Places:
 
 def _refuse_other_kind(shown: str, path: Path, kind: str) -> None:
     """Refuses to replace a file that is not of the kind that is to be written."""
-    if not path.is_file():
-        return
-    if kind == "graph":
-        if not _mentions(path, b"iccld"):
-            raise InputError(
-                f"{shown}: is there already and was not exported by iccld, so it would be lost; give another name"
-            )
+    if not path.is_file() or not path.stat().st_size:
         return
     with open(path, "rb") as file:
-        head = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if head and not head.startswith(_BEGINNINGS[kind]):
-        raise InputError(
-            f"{shown}: is there already and is no {kind.upper()} file, so it would be lost; give another name"
-        )
-
-
-def _mentions(path: Path, word: bytes) -> bool:
-    """Whether a file holds some bytes; of graphs, the metadata lie anywhere."""
-    rest = b""
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            if word in rest + chunk:
-                return True
-            rest = chunk[-len(word) :]
-    return False
+        if kind == "graph":  # its metadata lie anywhere
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                fits, what = content.find(b"iccld") >= 0, "was not exported by iccld"
+        else:
+            head = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+            fits, what = not head or head.startswith(_BEGINNINGS[kind]), f"is no {kind.upper()} file"
+    if not fits:
+        raise InputError(f"{shown}: is there already and {what}, so it would be lost; give another name")
 
 
 def is_same(one: Path, other: Path) -> bool:

@@ -24,11 +24,8 @@ _SEEDS: Mapping[Role, int] = {"source": 1, "target": 2, "val": 3}  # scenes of t
 class RunData:
     """The data sets of a run.
 
-    Attributes:
-        label_space: classes of the model.
-        labeled: images and labels to train on: the source, or the target for the oracle.
-        target: unlabeled images; None where the method uses none.
-        val: labeled target images to measure on; None where there are none, for the reason in ``missing_val``.
+    ``labeled`` is the source, or the target for the oracle; ``target`` is None where the method uses no unlabeled
+    images. ``val`` has labeled target images to measure on, None where there are none, as ``missing_val`` explains.
     """
 
     label_space: LabelSpace
@@ -38,21 +35,13 @@ class RunData:
     missing_val: str = ""
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        """Describes the data sets by role, as ``iccld.data.identity`` does.
-
-        Raises:
-            InputError: a file is gone.
-        """
+        """Describes the data sets by role, as ``iccld.data.identity`` does; ``InputError`` if a file is gone."""
         sets = {"labeled": self.labeled, "target": self.target, "val": self.val}
         return {role: describe_data(dataset) for role, dataset in sets.items() if dataset is not None}
 
 
 def build_label_space(d: DataConfig) -> LabelSpace:
-    """Finds the classes of the model: a built-in label space, or those of the source data set.
-
-    Raises:
-        InputError: no such space, or the source data set cannot be opened.
-    """
+    """Finds the classes of the model: a built-in label space, or those of the source data set."""
     if d.label_space == "source":
         return _open(d, "source", None).label_space
     return get_label_space(d.label_space)
@@ -85,11 +74,7 @@ def build_data(config: TrainConfig, method: Method) -> RunData:
 
 
 def open_data(config: TrainConfig, method: Method) -> RunData:
-    """Opens the data sets without rendering scenes.
-
-    Raises:
-        InputError: see ``build_data``.
-    """
+    """Opens the data sets without rendering scenes; errors as of ``build_data``."""
     d = config.data
     data = open_training(d, build_label_space(d), method)
     if d.val_split != DataConfig.val_split:  # only the split of the usual name may be missing
@@ -102,22 +87,14 @@ def open_data(config: TrainConfig, method: Method) -> RunData:
 
 
 def open_training(d: DataConfig, space: LabelSpace, method: Method) -> RunData:
-    """Opens what a method trains on: labeled images and, if it uses them, unlabeled ones of the target.
-
-    Raises:
-        InputError: a data set is missing or unusable.
-    """
+    """Opens what a method trains on: labeled images and, if it uses them, unlabeled ones of the target."""
     labeled = _open(d, "source" if method.labeled_domain == "source" else "target", space)
     target = _open(d, "target", space, needs_labels=False) if method.uses_target else None
     return RunData(space, labeled, target)
 
 
 def open_target(config: TrainConfig, role: Role) -> SegmentationDataset:
-    """Opens and renders the labeled images that a run is measured on (``val``) or those it adapts to (``target``).
-
-    Raises:
-        InputError: they are missing or, for ``val``, have no labels.
-    """
+    """Opens and renders the labeled images that a run is measured on (``val``) or those it adapts to (``target``)."""
     dataset = _open(config.data, role, build_label_space(config.data), needs_labels=role == "val")
     _render(dataset)
     return dataset

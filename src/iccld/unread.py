@@ -143,22 +143,13 @@ _OFF = {"adaptation.teacher_steps": 1, "adaptation.teacher_draws": 1, "data.cat_
 mistake."""
 
 
-def is_read(config: TrainConfig, setting: str) -> bool:
-    """Whether a run reads a setting, given by its dotted name, such as ``adaptation.keep``."""
-    return all(reader.reads(config) for reader in _READERS if setting in reader.settings)
-
-
 def unread_settings(config: TrainConfig) -> list[str]:
     """Dotted names of the settings that a run does not read."""
     return [name for reader in _READERS if not reader.reads(config) for name in reader.settings]
 
 
 def refuse_unread(config: TrainConfig, chosen: Iterable[str]) -> None:
-    """Refuses settings that somebody has chosen, given by their dotted names, and the run would ignore.
-
-    Raises:
-        InputError: names the first and what reads it.
-    """
+    """Refuses the first setting that somebody has chosen, given by its dotted name, and the run would ignore."""
     names = set(chosen)
     for reader in _READERS:
         for setting in () if reader.reads(config) else reader.settings:
