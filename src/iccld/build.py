@@ -209,7 +209,7 @@ def _cached(dataset: SegmentationDataset, d: DataConfig, transform: TrainTransfo
 def _micro_batches(stream: SampleStream, d: DataConfig, fabric: Fabric) -> MicroBatches:
     def batches(start: int, end: int) -> Iterator[dict[str, Any]]:
         release_freed_memory()  # workers that are forked would hold it for as long as they live
-        where = {"rank": fabric.global_rank, "world_size": fabric.world_size}
+        where: dict[str, Any] = {"rank": fabric.global_rank, "world_size": fabric.world_size}
         where |= {"num_workers": d.num_workers, "pin_memory": fabric.device.type == "cuda"}
         return iter(StepLoader(stream, d.batch_size, start, end, **where))
 

@@ -23,11 +23,7 @@ _MARGIN = 1.3
 
 
 def estimate_memory(config: TrainConfig, trainer: Trainer) -> Estimate:
-    """Estimates what the run takes, before the first step at its full size.
-
-    Raises:
-        InputError: it is far more than there is.
-    """
+    """Estimates what the run takes, before the first step at its full size; ``InputError`` if it is far too much."""
     from iccld.progress import busy
     from iccld.training.rehearsal import estimate_step
 
@@ -68,19 +64,15 @@ def announce(
     from iccld.progress import format_seconds
 
     d, fabric, start = config.data, trainer.fabric, trainer.step
-    branches = num_branches_of(config)
+    branches, target, val = num_branches_of(config), data.target, data.val
     of_branches = f"{branches} branch{'es' * (branches > 1)}"
     ranks = f", {fabric.world_size} ranks" if fabric.world_size > 1 else ""
     begun = f"{start} → " if start else ""
     rows = {
         "run": f"{preset}, method {config.method}, seed {config.seed} → {out}",
         "labeled": f"{len(data.labeled)} images of {data.labeled.name}, {len(data.label_space)} classes",
-        "target": f"{len(data.target)} images of {data.target.name}, unlabeled"
-        if data.target
-        else "not used",
-        "evaluation": f"{len(data.val)} images of {data.val.name}"
-        if data.val
-        else f"none ({data.missing_val})",
+        "target": f"{len(target)} images of {target.name}, unlabeled" if target else "not used",
+        "evaluation": f"{len(val)} images of {val.name}" if val else f"none ({data.missing_val})",
         "model": f"{config.model.backbone}, {estimate.num_parameters / 1e6:.1f} M parameters",
         "batch": f"{d.batch_size} per branch at {d.crop[0]}×{d.crop[1]}, {of_branches}{ranks}",
         "device": f"{fabric.device}, {'bf16' if 'bf16' in str(fabric._precision.precision) else 'fp32'}",

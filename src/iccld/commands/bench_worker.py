@@ -66,7 +66,7 @@ def _work(job: dict[str, Any]) -> int:
         "iou": first["iou"],
         "seconds": round(_read_seconds(folder), 1),
         **read_json(folder / "training.json"),
-        "predictions": [{k: v for k, v in p.items() if k != "iou"} for p in predictions],
+        "predictions": [_without(prediction, "iou") for prediction in predictions],
         "data": {role: _without(facts, "root") for role, facts in read_json(folder / DATA).items()},
         "settings": _portable_settings(config),
     }
@@ -90,20 +90,15 @@ def _portable_settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def _require_labels(config: TrainConfig) -> None:
-    """Refuses, before hours of training, a run that could not be measured.
-
-    Raises:
-        InputError: there are no labeled target images.
-    """
+    """Refuses, before hours of training, a run that could not be measured for want of labeled target images."""
     from iccld.run_data import open_target
 
     if config.data.target != "street_scenes":  # of these there always are
         try:
             open_target(config, "val")
         except InputError as error:
-            raise InputError(
-                f"a bench measures every run, and this one cannot be measured: {error}"
-            ) from error
+            message = f"a bench measures every run, and this one cannot be measured: {error}"
+            raise InputError(message) from error
 
 
 def _read_seconds(folder: Path) -> float:

@@ -61,7 +61,6 @@ class DataScenesArgs:
         kept = self.count - rendered
         with human_text(self.json):
             print(f"{rendered} scenes written, {kept} kept: {self.out}/ (split {self.split})")
-        write_result(
-            self.json, {"out": str(self.out), "split": self.split, "written": rendered, "kept": kept}
-        )
+        facts = {"out": str(self.out), "split": self.split, "written": rendered, "kept": kept}
+        write_result(self.json, facts)
         return 0

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from iccld.reporting.record import Record
 
 # The street scenes that a run of the presets measures itself on, and trains on none of.
-_NUM_SCENES, _SCENE_SIZE, _SCENE_SEED = 100, (128, 256), 3
+_NUM_SCENES, _SCENES = 100, {"height": 128, "width": 256, "seed": 3}
 _WAYS = (
     "call 'iccld evaluate MODEL --dataset NAME --root DIR' to measure a model, "
     "or 'iccld evaluate --predictions DIR --labels DIR --protocol NAME' to measure label maps"
@@ -169,31 +169,20 @@ class EvaluateArgs:
         space = model.label_space
         protocol = get_protocol(self.protocol, space) if self.protocol else protocol_of(space)
         split = choose_split(self.dataset, self.root, self.split, "val")
-        dataset = open_dataset(
-            self.dataset,
-            self.root,
-            split=split,
-            label_space=protocol.space,
-            look=self.look,
-            count=self.limit or _NUM_SCENES,
-            height=_SCENE_SIZE[0],
-            width=_SCENE_SIZE[1],
-            seed=_SCENE_SEED,
-        )
+        scenes: dict[str, Any] = _SCENES | {"look": self.look, "count": self.limit or _NUM_SCENES}
+        dataset = open_dataset(self.dataset, self.root, split=split, label_space=protocol.space, **scenes)
         missing = ", ".join(missing_classes(space, protocol))
         if missing:
             print(f"iccld: warning: the model has no class for {missing} ({protocol.name})", file=sys.stderr)
         review = Review(protocol) if reports else None
         indices = range(min(self.limit or len(dataset), len(dataset)))
-        scores = evaluate_model(
-            model, dataset, protocol, settings=self.settings, indices=indices, observe=review
-        )
+        how: dict[str, Any] = {"settings": self.settings, "indices": indices, "observe": review}
+        scores = evaluate_model(model, dataset, protocol, **how)
         record = Record(scores=scores)
         if review is not None:
             record = measured_record(
                 model,
                 dataset,
-                protocol,
                 scores,
                 review,
                 environment=self._environment(self.device, model),

@@ -92,7 +92,14 @@ class PredictArgs:
 
         if self.write == ():
             raise InputError("--write names nothing; give one or more of labels color overlay uncertainty")
-        self._check_places()
+        # ``find_inputs`` leaves out what lies in a folder of outputs below the inputs.
+        Places(
+            files={"--json": (self.json, "json")},
+            folders={"--out": self.out},
+            data=[*places_of(self.inputs), *places_of([self.ids])],
+            models=[self.model],
+            may_lie_in_data=True,
+        ).check()
         limits = Limits(self.max_frames, self.seconds)
         ids = _read_ids(self.ids)
         images, videos = split_inputs(find_inputs(self.inputs, out=self.out))
@@ -110,16 +117,6 @@ class PredictArgs:
         if interrupted is not None:
             raise interrupted
         return 1 if failures else 0
-
-    def _check_places(self) -> None:
-        """Refuses outputs over or around the inputs; ``find_inputs`` leaves out what lies in a folder below them."""
-        Places(
-            files={"--json": (self.json, "json")},
-            folders={"--out": self.out},
-            data=[*places_of(self.inputs), *places_of([self.ids])],
-            models=[self.model],
-            may_lie_in_data=True,
-        ).check()
 
     def _predict_images(self, model: Segmenter, images: list[Any], ids: IdKind | Description) -> list[str]:
         """Predicts images; gives a line for each that could not be."""
@@ -140,10 +137,9 @@ class PredictArgs:
         limits: Any,
         failures: list[str],
     ) -> tuple[list[dict[str, Any]], KeyboardInterrupt | None]:
-        """Predicts videos one by one until a file is stopped by Ctrl-C or SIGTERM.
+        """Predicts videos one by one; gives their facts, and Ctrl-C or SIGTERM where it stopped a file.
 
-        Returns:
-            The facts of each, and what stopped a file; a line for each that is not whole is added to the failures.
+        A line for each video that is not whole is added to the failures.
         """
         from iccld.inference.inputs import naming
         from iccld.inference.video import VIDEO_OUTPUTS, predict_video
@@ -151,30 +147,24 @@ class PredictArgs:
 
         kinds = self.write or VIDEO_OUTPUTS
         clips: list[dict[str, Any]] = []
-        options: dict[str, Any] = {
-            "write": kinds,
-            "ids": ids,
-            "settings": self.settings,
-            "smoothing": self.smoothing,
-        }
+        options: dict[str, Any] = {"write": kinds, "ids": ids, "settings": self.settings, "limits": limits}
+        options["smoothing"] = self.smoothing
         for video in videos:
             with Interruption() as interruption:
                 try:
-                    result = predict_video(
-                        model, video, self.out, limits=limits, stop=interruption.has_come, **options
-                    )
+                    result = predict_video(model, video, self.out, stop=interruption.has_come, **options)
                 except InputError as error:
                     if interruption.signal:  # before its first frame
                         return clips, interruption_by(interruption.signal)
                     failures.append(naming(video.title, error))
                     continue
-            frames = f"{result.num_frames} frame{'' if result.num_frames == 1 else 's'}"
-            of = f"{video.title}: {frames} ({result.seconds:.1f} s)"
+            count = result.num_frames
+            of = f"{video.title}: {count} frame{'' if count == 1 else 's'} ({result.seconds:.1f} s)"
             print(f"{of} predicted: {self.out}/ ({', '.join(kinds)})", flush=True)
-            facts = {"frames": result.num_frames, "damaged": result.num_damaged, "seconds": result.seconds}
+            facts = {"frames": count, "damaged": result.num_damaged, "seconds": result.seconds}
             clips.append({"video": video.title, **facts})
             if result.problem:
-                failures.append(f"{result.problem}; {result.num_frames} frames are predicted")
+                failures.append(f"{result.problem}; {count} frames are predicted")
             if result.stopped and video.is_file:
                 return clips, interruption_by(interruption.signal)
         return clips, None

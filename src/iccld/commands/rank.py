@@ -94,9 +94,8 @@ class RankArgs:
         from iccld.inference.segmenter import load_segmenter
 
         model = load_segmenter(self.model, device=self.device, threads=self.threads)
-        found, failures = scan(
-            model, images, videos, score=self.score, settings=self.settings, every=self.every
-        )
+        options: dict[str, Any] = {"score": self.score, "settings": self.settings, "every": self.every}
+        found, failures = scan(model, images, videos, **options)
         if not found:
             raise InputError(f"no frame can be ranked: {failures[0]}")
         vectors = np.stack([candidate.vector for candidate in found])
@@ -135,8 +134,7 @@ class RankArgs:
         def cells() -> Iterator[Any]:
             for path in track(paths, len(paths), "Contact sheet"):
                 image = read_image(path)
-                yield np.hstack(
-                    [image, heat_map(predict_image(model, image, self.settings).relative_uncertainty)]
-                )
+                prediction = predict_image(model, image, self.settings)
+                yield np.hstack([image, heat_map(prediction.relative_uncertainty)])
 
         return contact_sheet(cells(), captions, self.out / "contact_sheet.png", columns=2, cell_width=640)

@@ -39,7 +39,7 @@ def begin_record(out: Path, config: TrainConfig, start: int, *, threads: str) ->
     """Notes where a training runs and with which ``threads``, and explains the folder.
 
     A run that is resumed at step ``start`` stays where it was begun, with a line for each time. What was measured of it
-    stays until there is something newer, with its step.
+    stays, with its step, until there is something newer.
     """
     device = choose_device(config.device)
     precision = "bf16" if uses_bf16(device, config.precision) else "fp32"
@@ -63,23 +63,14 @@ def finish_run(
 ) -> Path | None:
     """Writes record and report of a run that has just ended; its last evaluation is not repeated.
 
-    A report is never worth a run: what goes wrong here is one line on stderr.
-
-    Returns:
-        The page, or None.
+    A report is never worth a run: what goes wrong here is one line on stderr, and there is no page.
     """
     try:
         environment = (read_record(out) or Record()).environment
         if isinstance(evaluation, RunEvaluation) and evaluation.last is not None:
-            scores, review = evaluation.last
+            found, words = evaluation.last, _measured_on(config, evaluation.last[0].num_images)
             record = measured_record(
-                teacher,
-                evaluation.val,
-                evaluation.protocol,
-                scores,
-                review,
-                environment=environment,
-                measured_on=_measured_on(config, scores.num_images),
+                teacher, evaluation.val, *found, environment=environment, measured_on=words
             )
         else:
             record = _unmeasured(teacher, config, data.target, data.missing_val, environment)
@@ -98,10 +89,7 @@ def load_runs(folders: list[Path], *, device: str = "auto", threads: int = 0) ->
     """Reads runs for a report; a finished one that was never measured for a report is measured now.
 
     Their names on the page are as short as tells them apart. ``device`` and ``threads`` (0 for automatic) are for
-    measuring.
-
-    Raises:
-        InputError: a folder is no run, has logged nothing yet, or holds files that cannot be read.
+    measuring. Errors are those of ``read_run``.
     """
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
@@ -191,13 +179,10 @@ def measure_run(folder: Path, record: Record, *, device: str, threads: int) -> R
         val = open_target(config, "val")
     except InputError as error:
         return replace(_unmeasured(model, config, None, str(error), environment), step=config.steps)
-    protocol = protocol_of(model.label_space)
-    review = Review(protocol)
-    scores = evaluate_model(model, val, protocol, observe=review)
+    review = Review(protocol_of(model.label_space))
+    scores = evaluate_model(model, val, review.protocol, observe=review)
     words = _measured_on(config, scores.num_images)
-    measured = measured_record(
-        model, val, protocol, scores, review, environment=environment, measured_on=words
-    )
+    measured = measured_record(model, val, scores, review, environment=environment, measured_on=words)
     return replace(measured, step=config.steps)
 
 
@@ -215,12 +200,8 @@ def _unmeasured(
         examples = draw_examples(model, target, choose_unmeasured(len(target)), space)
     except InputError as error:
         examples, no_scores = (), f"{reason}; nor are there images to show: {error}"
-    return Record(
-        environment=environment,
-        no_scores=no_scores,
-        examples=examples,
-        legend=tuple((c.name, c.color) for c in space.classes),
-    )
+    legend = tuple((c.name, c.color) for c in space.classes)
+    return Record(environment=environment, no_scores=no_scores, examples=examples, legend=legend)
 
 
 def _measured_on(config: TrainConfig, num_images: int) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 from iccld.commands.announcement import announce, estimate_memory
 from iccld.commands.arguments import parse
 from iccld.commands.flags import JsonFile
-from iccld.commands.output import human_text, write_result
+from iccld.commands.output import human_text, print_usage, write_result
 from iccld.commands.train_checks import (
     OF_THE_BENCH,
     check_config,
@@ -66,10 +66,8 @@ Args = TypeVar("Args", bound=TrainConfig)
 def main(rest: Sequence[str]) -> int:
     """Runs ``iccld train`` with the words after it; returns the exit code."""
     if not rest or rest[0].startswith("-"):
-        wants_help = bool(rest) and rest[0] in ("-h", "--help")
         listing = "\n".join(f"  {name:<22} {preset.summary}" for name, preset in PRESETS.items())
-        (sys.stdout if wants_help else sys.stderr).write(_USAGE.format(presets=listing))
-        return 0 if wants_help else 2
+        return print_usage(_USAGE.format(presets=listing), asked=rest[:1] in (["-h"], ["--help"]))
     name = rest[0]
     description = f"{get_preset(name).summary}. Example: {get_preset(name).command}"
     args, config = parse_run(TrainArgs, rest, prog=f"iccld train {name}", description=description)
@@ -85,13 +83,7 @@ def main(rest: Sequence[str]) -> int:
 def parse_run(
     shape: type[Args], rest: Sequence[str], *, prog: str, description: str
 ) -> tuple[Args, TrainConfig]:
-    """Reads a preset's name and flags that change its settings.
-
-    Args:
-        shape: a dataclass of settings with flags of the command's own.
-        rest: the preset, then the flags.
-        prog: the command, for messages.
-        description: for its help.
+    """Reads a preset's name and flags that change its settings; ``shape`` adds flags of the command's own.
 
     Returns:
         All flags, and the settings among them.

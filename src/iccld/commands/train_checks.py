@@ -32,11 +32,7 @@ OF_THE_BENCH = ("job.json", "log.txt", "seconds.json")
 
 
 def check_config(config: TrainConfig) -> None:
-    """Refuses settings that cannot work.
-
-    Raises:
-        InputError: names the flag and what it takes.
-    """
+    """Refuses settings that cannot work, by the flag and what it takes."""
     check_values(config)
     d, m, a = config.data, config.model, config.adaptation
     if d.ignore_top + d.ignore_bottom >= 1:
@@ -62,11 +58,7 @@ def is_first_rank() -> bool:
 
 
 def check_places(config: TrainConfig, out: Path, json: Path | None = None) -> None:
-    """Refuses a folder for the run, caches, and a file of ``--json`` that are not this run's to write to.
-
-    Raises:
-        InputError: the folder holds something else, or outputs would lie among the data.
-    """
+    """Refuses a folder for the run, caches, and a file of ``--json`` that would lie among the data, or hold them."""
     d, m = config.data, config.model
     caches = {"--data.cache": d.cache, "--data.scene-cache": d.scene_cache}
     Places(
@@ -125,12 +117,9 @@ def _steps_done(out: Path) -> int:
 
 
 def check_data(out: Path, data: RunData) -> None:
-    """Compares the data sets of a run with those that it was begun with, and records them.
+    """Compares the data sets of a run with those that it was begun with, and records them and where they lie.
 
-    Where they are the same and lie elsewhere, the new place is recorded.
-
-    Raises:
-        InputError: they differ; says how.
+    ``InputError`` says how they differ.
     """
     from iccld.data.identity import ROLES, first_difference
 
