@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import torch
+
+from iccld.machine import read_text
 
 
 @cache
@@ -14,10 +15,7 @@ def has_fast_bf16(device_type: str) -> bool:
     if device_type == "cuda":
         return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
     if device_type == "cpu":
-        try:
-            flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        except OSError:
-            return False
+        flags = read_text("/proc/cpuinfo")
         return "amx_bf16" in flags or "avx512_bf16" in flags
     return False
 

@@ -45,15 +45,8 @@ def serve(
     """Loads models and serves their page until it is interrupted.
 
     A prediction that still runs two seconds after that is not waited for: the process is ended with the exit code of
-    the interruption, once uploads and downloads are removed.
-
-    Args:
-        sources: one or two models.
-        host: address to listen on.
-        port: 0 takes a free one.
-        max_upload_mb: larger files are refused.
-        allow_hosts: further names under which the page is reached, see ``iccld.app.guard.parse_hosts``.
-        **options: ``device``, ``threads`` and ``precision``, see ``iccld.app.answers.load_models``.
+    the interruption, once uploads and downloads are removed. See ``iccld.app.guard.parse_hosts`` for ``allow_hosts``
+    and ``iccld.app.answers.load_models`` for the options; port 0 stands for a free one.
 
     Raises:
         InputError: no such model, Starlette or Uvicorn is missing, or the port cannot be had.
@@ -95,11 +88,7 @@ def serve(
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Takes a port before the models are loaded: a second program is refused from then on, and early visitors wait.
-
-    Raises:
-        InputError: it is in use, or the address is not one of this machine.
-    """
+    """Takes a port before the models are loaded: a second program is refused from then on, and early visitors wait."""
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:

@@ -39,11 +39,7 @@ class Service:
         self.models, self.sessions = tuple(models), sessions
 
     def segment(self, session: Session, settings: Settings, progress: Progress) -> dict[str, Any]:
-        """Segments the upload of a session and gives what the page shows of it.
-
-        Raises:
-            InputError: there is no upload, or it cannot be segmented; the session's earlier answers are gone.
-        """
+        """Segments the upload of a session and gives what the page shows of it; after an error it has no answers."""
         upload = session.upload
         if upload is None:
             raise InputError("There is no file here; choose one again")
@@ -126,13 +122,8 @@ def page_facts(models: Sequence[AppModel], max_upload_bytes: int) -> dict[str, A
 def legend(models: Sequence[AppModel], answers: Answers | None = None) -> list[dict[str, Any]]:
     """The classes of all models, those that occur first and the larger share before the smaller.
 
-    Args:
-        models: of the page.
-        answers: what they said; without, classes are in the order of their models and none occurs.
-
-    Returns:
-        Of each class its name, its RGB color, whether some pixel has it, and its text: ``road 41.2 %``, or
-        ``road 41.2 / 39.9 %`` for two models, with a dash for a model that does not know the class.
+    Each has its name, its RGB color, whether some pixel has it, and its text: ``road 41.2 %``, or ``road 41.2 / 39.9
+    %`` for two models, with a dash for a model that does not know the class. Without answers none occurs.
     """
     shares: list[dict[str, float]] = []
     for index, model in enumerate(models):

@@ -195,13 +195,10 @@ class EvaluateArgs:
         """Where this is measured, for the report."""
         import torch
 
-        from iccld.compute import choose_device, uses_bf16
         from iccld.reporting.environment import describe_environment
 
-        kind = choose_device(device).partition(":")[0]
-        bf16 = uses_bf16(kind, self.settings.precision)
-        precision = getattr(model, "precision", "") or ("bf16" if bf16 else "fp32")
-        return describe_environment(torch.get_num_threads(), kind, precision)
+        precision = getattr(model, "precision", self.settings.precision)
+        return describe_environment(torch.get_num_threads(), device, precision)
 
     def _facts(self, model: Segmenter, split: str) -> dict[str, Any]:
         """How the scores came about, for the JSON file."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from iccld.compute import choose_device, uses_bf16
 from iccld.config import TrainConfig, read_settings
 from iccld.documents import read_json, typed
 from iccld.errors import InputError, first_line
@@ -41,9 +40,7 @@ def begin_record(out: Path, config: TrainConfig, start: int, *, threads: str) ->
     A run that is resumed at step ``start`` stays where it was begun, with a line for each time. What was measured of it
     stays, with its step, until there is something newer.
     """
-    device = choose_device(config.device)
-    precision = "bf16" if uses_bf16(device, config.precision) else "fp32"
-    environment = describe_environment(torch.get_num_threads(), device, precision)
+    environment = describe_environment(torch.get_num_threads(), config.device, config.precision)
     environment["threads"] = threads
     record = Record(environment)
     if start:

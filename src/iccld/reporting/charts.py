@@ -55,13 +55,8 @@ class Series:
 class Chart:
     """Curves over the steps.
 
-    Attributes:
-        title: what the values are.
-        series: the curves.
-        low: the lower end of the axis; None for the least value.
-        high: the upper end; None for the greatest value.
-        level: a value to compare with, and its name.
-        stacked: the values are shares of a whole, and are drawn as areas on each other.
+    The axis goes from ``low`` to ``high``; None stands for the least and the greatest value. ``level`` is a value to
+    compare with, and its name. Values that are ``stacked`` are shares of a whole, drawn as areas on each other.
     """
 
     title: str

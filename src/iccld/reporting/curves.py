@@ -25,15 +25,10 @@ def curves(
     *,
     keys: Sequence[str] | None = None,
 ) -> Path:
-    """Draws losses and scores over the steps, one panel per metric, one color per run.
+    """Draws losses and scores over the steps to a PNG file, one panel per metric, one color per run.
 
-    Args:
-        runs: name → metrics, or the ``metrics.csv`` that they are in.
-        path: the PNG file.
-        keys: the metrics, in order; by default ``val/miou`` and everything that begins with ``train/loss``.
-
-    Raises:
-        InputError: a CSV file cannot be read, or no run has any of the metrics.
+    A run has metrics, or the ``metrics.csv`` that they are in. For ``keys`` see ``training_charts``. ``InputError`` if
+    a CSV file cannot be read, or no run has any of the metrics.
     """
     tables = {name: m if isinstance(m, Mapping) else read_table(Path(m)) for name, m in runs.items()}
     charts = list(training_charts(tables, keys).values())
@@ -45,11 +40,7 @@ def curves(
 
 
 def draw_adversary(metrics: str | os.PathLike[str], path: str | os.PathLike[str]) -> Path:
-    """Draws what the adversary did, from a run's ``metrics.csv``, to a PNG file; see ``adversary_charts``.
-
-    Raises:
-        InputError: the file cannot be read, or its run had no adversary.
-    """
+    """Draws what the adversary did, from a run's ``metrics.csv``, to a PNG file; see ``adversary_charts``."""
     table = read_table(Path(metrics))
     charts = adversary_charts(table)
     if not charts:
@@ -67,10 +58,7 @@ def read_table(path: Path) -> dict[str, list[float]]:
 
 
 def training_charts(tables: Mapping[str, Metrics], keys: Sequence[str] | None = None) -> dict[str, Chart]:
-    """The charts of ``keys``, or of mIoU and losses, by metric; each has a curve for every run with finite values.
-
-    The color of a curve is the position of its run among the tables.
-    """
+    """The charts of ``keys``, or of mIoU and losses, by metric; each has a curve for every run with finite values."""
     present = dict.fromkeys(key for table in tables.values() for key in table if key != "step")
     if keys is None:
         keys = [k for k in present if k == "val/miou"] + [k for k in present if k.startswith("train/loss")]

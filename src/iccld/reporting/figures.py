@@ -40,14 +40,10 @@ def prediction_grid(
     *,
     panel_width: float = 2.8,
 ) -> Path:
-    """Draws rows of images, label maps and uncertainty maps, with a legend of the classes that occur.
+    """Draws rows of images, label maps and uncertainty maps to a PNG file, with a legend of the classes that occur.
 
-    Args:
-        rows: one sequence of panels per image; each row's panels share one height and width.
-        columns: the titles, one per panel of a row.
-        path: the PNG file.
-        label_space: names and colors of the label maps; other values, 255 among them, are black.
-        panel_width: inches.
+    The panels of a row share one height and width, and each column has a title. Values of label maps that are none of
+    ``label_space`` are black. Panels are so many inches wide.
     """
     assert rows
     found: set[int] = set()
@@ -81,22 +77,11 @@ def contact_sheet(
     cell_width: int = 480,
     rows_per_page: int = 8,
 ) -> list[Path]:
-    """Draws pictures in rows, each with its caption below.
+    """Draws pictures, each scaled to the width of a cell in pixels, in rows with their captions below; gives the pages.
 
-    Pages are drawn one after the other, so that ``cells`` may be made on the way and few are in memory.
-
-    Args:
-        cells: RGB pictures of any size; each is scaled to the width of a cell. Pages hold them from left to right and
-            from top to bottom.
-        captions: one for each, of one or more lines; lines that are too long lose their middle.
-        path: the PNG file; further pages are called ``NAME_2.png`` and on. Those of an earlier, longer sheet are
-            removed.
-        columns: pictures in a row.
-        cell_width: pixels.
-        rows_per_page: rows of pictures on a page.
-
-    Returns:
-        The pages.
+    Pages are drawn one after the other, so that ``cells`` may be made on the way and few are in memory. Lines of
+    captions that are too long lose their middle. Further pages are called ``NAME_2.png`` and on; those of an earlier,
+    longer sheet are removed.
     """
     path = Path(path)
     pages: list[Path] = []

@@ -24,11 +24,9 @@ _Channel = Annotated[int, Range(0, 255)]
 class Calibration:
     """How far confidence can be believed.
 
-    Attributes:
-        figures: ``ece`` and ``auroc_…`` as ``iccld.inference.review.evaluate_trust`` gives them; None for NaN.
-        pixels: in each bin of confidence, bins of equal width from 0 to 1.
-        confidence: mean in each bin, None where it is empty.
-        accuracy: share of right pixels in each bin, None where it is empty.
+    ``figures`` are those of ``iccld.inference.review.evaluate_trust``, None for NaN. Bins of confidence are of equal
+    width from 0 to 1; each has its number of pixels, and its mean confidence and share of right pixels unless it is
+    empty.
     """
 
     figures: Mapping[str, float | None]
@@ -51,13 +49,9 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Example:
-    """An image with its panels.
+    """An image by its file name, why it was chosen (best, worst, random), its own mIoU in percent, and its panels.
 
-    Attributes:
-        name: the image's file name.
-        role: best, worst or random.
-        miou: its own mIoU in percent, or None.
-        panels: title → picture as a data URI.
+    ``panels`` leads from titles to pictures as data URIs.
     """
 
     name: str
@@ -72,17 +66,11 @@ class Example:
 
 @dataclass(frozen=True)
 class Record:
-    """What was measured, and where.
+    """What was measured, on which images, and where (see ``iccld.reporting.environment.describe_environment``).
 
-    Attributes:
-        environment: see ``iccld.reporting.environment.describe_environment``; empty if unknown.
-        step: of a run, the one that was measured; None before that, for an evaluation, or if unknown.
-        measured_on: the images, in words; empty before anything was measured.
-        scores: None where there are no labels, or nothing was measured yet.
-        no_scores: why there are none.
-        calibration: None without scores.
-        examples: images to look at.
-        legend: names and RGB colors of the classes in the pictures.
+    ``step`` is the one of a run that was measured; None before that, for an evaluation, or if unknown. ``scores`` and
+    ``calibration`` are None where there are no labels, as ``no_scores`` explains, or nothing was measured yet.
+    ``legend`` has names and RGB colors of the classes in the pictures.
     """
 
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -129,15 +117,10 @@ def write_readme(folder: Path, *, command: str) -> Path:
 
 @dataclass(frozen=True)
 class Subject:
-    """A run or an evaluation.
+    """A run or an evaluation, by a name that tells it from the others on the page.
 
-    Attributes:
-        name: tells it from the others on the page.
-        facts: names and values for the headline, in order.
-        record: what was measured.
-        table: the columns of ``metrics.csv``; empty for an evaluation.
-        unfinished: how far an unfinished run is; empty otherwise.
-        method: of a run.
+    ``facts`` are names and values for the headline. An evaluation has no ``table``, the columns of ``metrics.csv``, and
+    no method; ``unfinished`` says how far an unfinished run is.
     """
 
     name: str

@@ -65,11 +65,8 @@ def model_card(
 ) -> str:
     """Writes the card: Markdown with YAML front matter, in which names are text, never markup.
 
-    Args:
-        config: of the model: its ``config.json``.
-        rows: of the run's ``metrics.csv``; empty where it is not there.
-        repo_id: where the model will lie.
-        license: identifier of the weights' license, as the hub has it; None if there is none yet.
+    ``config`` is the model's ``config.json``; ``rows`` are those of the run's ``metrics.csv``, none where it is not
+    there.
 
     Raises:
         InputError: what is recorded of the training is incomplete or of other types.
