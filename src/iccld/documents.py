@@ -12,7 +12,6 @@ import difflib
 import functools
 import json
 import math
-import os
 import re
 import tomllib
 import types
@@ -22,7 +21,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from iccld.errors import InputError, first_line
 from iccld.escaping import shortened
-from iccld.files import printable, read_bounded
+from iccld.files import AnyPath, printable, read_bounded
 
 T = TypeVar("T")
 
@@ -50,7 +49,7 @@ class Length:
     most: int
 
 
-def read_json(path: str | os.PathLike[str], *, limit: int = 4_000_000, **options: Any) -> Any:
+def read_json(path: AnyPath, *, limit: int = 4_000_000, **options: Any) -> Any:
     """Reads a JSON file of at most ``limit`` bytes; options and errors are those of ``parse_json``."""
     return parse_json(read_bounded(path, limit), printable(str(path)), **options)
 
@@ -74,9 +73,7 @@ def parse_json(
     return value
 
 
-def read_toml(
-    path: str | os.PathLike[str], *, limit: int = 1_000_000, remedy: str = "mend that line"
-) -> dict[str, Any]:
+def read_toml(path: AnyPath, *, limit: int = 1_000_000, remedy: str = "mend that line") -> dict[str, Any]:
     """Reads a TOML file; ``InputError`` if there is none, or one beyond the bounds."""
     data, where = read_bounded(path, limit), printable(str(path))
     with _parsing(f"{where}: is not valid TOML", remedy):
@@ -107,7 +104,7 @@ def _parsing(problem: str, remedy: str) -> Iterator[None]:
         raise InputError(f"{problem} ({first_line(error)}); {remedy}") from error
 
 
-def reason(error: Exception, path: str | os.PathLike[str]) -> str:
+def reason(error: Exception, path: AnyPath) -> str:
     """What an error says of a file, in one line and without the file's name, which is said already."""
     return first_line(error).removeprefix(f"{printable(str(path))}: ")
 

@@ -23,6 +23,8 @@ from typing import Any
 from iccld.errors import InputError, RunFailedError
 from iccld.escaping import visible
 
+AnyPath = str | os.PathLike[str]
+
 
 def printable(name: str) -> str:
     """A file name for people and text files: bytes in it that are no UTF-8 become �, control characters escapes."""
@@ -37,7 +39,7 @@ def as_file_name(name: str) -> str:
 
 
 @contextlib.contextmanager
-def open_regular(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
+def open_regular(path: AnyPath) -> Iterator[io.BufferedReader]:
     """Opens a regular file for reading; what is found under the name instead is refused and never waited for.
 
     Links are followed. The file is examined again once it is open, so that nobody can exchange it in between. What
@@ -66,7 +68,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags)
 
 
-def read_bounded(path: str | os.PathLike[str], limit: int) -> bytes:
+def read_bounded(path: AnyPath, limit: int) -> bytes:
     """Reads a whole regular file; ``InputError`` if it has more than ``limit`` bytes, or changes while it is read."""
     shown = printable(str(path))
     with open_regular(path) as handle:
@@ -110,7 +112,7 @@ def _refuse_special(shown: str, mode: int) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: AnyPath) -> Iterator[Path]:
     """Gives a temporary name beside ``path`` to write to; at the end the file is synced and renamed into place.
 
     Missing parent folders are made. After an error, what stood at ``path`` is untouched.
@@ -166,19 +168,19 @@ def _remove_abandoned(folder: Path) -> None:
                 os.unlink(entry.path)
 
 
-def write_atomic(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Path:
+def write_atomic(path: AnyPath, write: Callable[[Path], object]) -> Path:
     """Has ``write`` make a file under a temporary name, renames it as ``replacing`` does, and gives ``path``."""
     with replacing(path) as temporary:
         write(temporary)
     return Path(path)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> Path:
+def write_text(path: AnyPath, text: str) -> Path:
     """Writes UTF-8 text atomically."""
     return write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> Path:
+def write_json(path: AnyPath, value: Any) -> Path:
     """Writes indented JSON atomically; NaN is refused, write None instead."""
     return write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from iccld.errors import InputError
-from iccld.files import printable, read_bounded, write_failure, write_json
+from iccld.files import AnyPath, printable, read_bounded, write_failure, write_json
 
 LOCK = ".iccld.lock"
 CLAIM = ".iccld.json"
@@ -38,9 +38,8 @@ def claiming(
         found = sorted(n for n in os.listdir(place) if not n.startswith(".") and n not in besides)
         if found:
             what = f"{what} ({record})" if record else what
-            raise InputError(
-                f"{folder}: is not empty ({printable(found[0])}) and holds no {what}; choose another folder"
-            )
+            first = printable(found[0])
+            raise InputError(f"{folder}: is not empty ({first}) and holds no {what}; choose another folder")
     with working_in(folder):
         if command not in makers:
             write_json(note, {"commands": [*makers, command]})
@@ -61,7 +60,7 @@ def _writers(folder: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def working_in(folder: str | os.PathLike[str], *, patience: float = 0.0) -> Iterator[None]:
+def working_in(folder: AnyPath, *, patience: float = 0.0) -> Iterator[None]:
     """Keeps other processes of ours out of a folder; the thread that is in may enter once more.
 
     The folder and those above it are made if they are missing, and removed at the end if they are empty. The lock ends

@@ -94,8 +94,7 @@ def parse_hosts(hosts: Iterable[str], port: int) -> tuple[str, ...]:
     for host in map(str.lower, hosts):
         match = _HOST.fullmatch(host)
         if match is None:
-            raise InputError(
-                f"allow-host is {host!r}; give a name or address, as seg.example.org or 192.168.1.5:7860"
-            )
+            example = "seg.example.org or 192.168.1.5:7860"
+            raise InputError(f"allow-host is {host!r}; give a name or address, as {example}")
         found += [host] if match[3] else [host, f"{host}:{port}"]
     return tuple(found)

@@ -50,7 +50,7 @@ class DataScenesArgs:
         """Renders and writes what is missing."""
         if not re.fullmatch(r"[A-Za-z0-9][\w-]*", self.split):
             raise InputError(
-                f"--split {self.split!r} cannot be a folder's name; give letters and digits, as in train"
+                f"--split {self.split!r} is no name of a folder; give letters and digits, as in train"
             )
         from iccld.data.street_scenes import StreetScenes, write_scenes
 

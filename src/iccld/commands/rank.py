@@ -78,9 +78,7 @@ class RankArgs:
         images, videos = split_inputs(find_inputs(self.inputs, out=self.out, shared_names=True))
         for video in videos:
             if not video.is_file:
-                raise InputError(
-                    f"{video.title}: only files can be ranked; record it with iccld predict first"
-                )
+                raise InputError(f"{video.title}: only files can be ranked; record it with iccld predict")
         read_written(self.out / "frames")  # before hours of work: what lies there may not be ours
         # Of the frames there is a record of its own.
         with claiming(self.out, "rank", "ranking of iccld", besides=["frames", "frames.json"]):

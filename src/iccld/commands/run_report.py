@@ -48,9 +48,8 @@ def begin_record(out: Path, config: TrainConfig, start: int, *, threads: str) ->
         with suppress(InputError):  # a record that cannot be read does not keep a run from going on
             earlier = read_record(out) or earlier
         step = start if earlier.step is None and has_findings(earlier) else earlier.step
-        record = replace(
-            earlier, environment=resumed_environment(earlier.environment, environment), step=step
-        )
+        environment = resumed_environment(earlier.environment, environment)
+        record = replace(earlier, environment=environment, step=step)
     record.write(out)
     write_readme(out, command=str(environment["command"]))
 

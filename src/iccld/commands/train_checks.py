@@ -36,9 +36,7 @@ def check_config(config: TrainConfig) -> None:
     check_values(config)
     d, m, a = config.data, config.model, config.adaptation
     if d.ignore_top + d.ignore_bottom >= 1:
-        raise InputError(
-            "--data.ignore-top and --data.ignore-bottom leave nothing; their sum must be below 1"
-        )
+        raise InputError("--data.ignore-top and --data.ignore-bottom leave nothing; give a sum below 1")
     if d.scale[0] > d.scale[1]:
         raise InputError(f"--data.scale is {d.scale[0]} {d.scale[1]}; give a range of factors, low first")
     if m.diffusion and a.denoising_weight == 0 and a.reconstruction_weight == 0:
@@ -47,9 +45,8 @@ def check_config(config: TrainConfig) -> None:
             "--adaptation.reconstruction-weight above 0, or --model.no-diffusion"
         )
     if config.method in ("dacs", "daformer", "mic") and a.mixing == "none":
-        raise InputError(
-            f"--method {config.method} learns from mixed images: give --adaptation.mixing classmix or cutmix"
-        )
+        give = "give --adaptation.mixing classmix or cutmix"
+        raise InputError(f"--method {config.method} learns from mixed images: {give}")
 
 
 def is_first_rank() -> bool:
@@ -98,9 +95,8 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
             "settings to resume"
         )
     if done > config.steps:
-        raise InputError(
-            f"{out}: has {done} steps already, more than --steps {config.steps}; choose another --out"
-        )
+        has = f"has {done} steps already, more than --steps {config.steps}"
+        raise InputError(f"{out}: {has}; choose another --out")
     if done and earlier.steps != config.steps:
         print(
             f"warning: {out} was begun for {earlier.steps} steps, now {config.steps}: "
@@ -131,9 +127,8 @@ def check_data(out: Path, data: RunData) -> None:
         raise InputError(f"{path}: is no record of data; choose another --out")
     what = first_difference(before, now)
     if what is not None:
-        raise InputError(
-            f"{out}: was begun with other data: {what}; give the data of this run, or choose another --out"
-        )
+        remedy = "give the data of this run, or choose another --out"
+        raise InputError(f"{out}: was begun with other data: {what}; {remedy}")
     for role, facts in now.items():
         earlier = before.get(role)
         if isinstance(earlier, dict) and earlier.get("root") != facts["root"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -17,7 +16,7 @@ import numpy as np
 from iccld.data.image_files import read_image, write_png
 from iccld.documents import read_json
 from iccld.errors import InputError
-from iccld.files import printable, write_failure, write_json
+from iccld.files import AnyPath, printable, write_failure, write_json
 from iccld.inference.inputs import InputImage, InputVideo, naming
 from iccld.inference.prefetch import read_ahead
 from iccld.inference.ranking import Score, frame_title, predict_and_embed, score_prediction
@@ -103,9 +102,7 @@ def scan(
     return found, failures
 
 
-def write_frames(
-    candidates: Sequence[Candidate], folder: str | os.PathLike[str], every: float
-) -> dict[Candidate, Path]:
+def write_frames(candidates: Sequence[Candidate], folder: AnyPath, every: float) -> dict[Candidate, Path]:
     """Writes frames of videos as PNG files, ``NAME_000120.png``, so that they can be labeled.
 
     What an earlier run wrote and this one does not is removed: ``FOLDER.json`` lists it. Whatever else lies in the
@@ -131,16 +128,15 @@ def write_frames(
     return places
 
 
-def read_written(folder: str | os.PathLike[str]) -> set[str]:
+def read_written(folder: AnyPath) -> set[str]:
     """Names of the frames that an earlier run wrote into a folder; ``InputError`` if their list is another file."""
     record = _record_of(Path(folder))
     if not record.exists():
         return set()
     names = read_json(record, limit=64_000_000, remedy="move it away")
     if not isinstance(names, list) or not all(isinstance(name, str) and _is_frame(name) for name in names):
-        raise InputError(
-            f"{record}: is no list of frames that iccld rank wrote; move it away, or choose another --out"
-        )
+        remedy = "move it away, or choose another --out"
+        raise InputError(f"{record}: is no list of frames that iccld rank wrote; {remedy}")
     return set(names)
 
 

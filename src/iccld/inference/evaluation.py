@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from iccld.data.description import Description
 from iccld.data.image_files import RawLabel, read_label
 from iccld.data.softness import advise
 from iccld.errors import InputError
+from iccld.files import AnyPath
 from iccld.inference.label_ids import file_to_index, holds_train_ids
 from iccld.inference.pairing import holds_label_ids, is_silent, pair_files
 from iccld.inference.prefetch import read_ahead
@@ -105,8 +105,8 @@ def evaluate_model(
 
 
 def evaluate_folders(
-    predictions_dir: str | os.PathLike[str],
-    labels_dir: str | os.PathLike[str],
+    predictions_dir: AnyPath,
+    labels_dir: AnyPath,
     protocol: Protocol,
     *,
     own: Description | None = None,

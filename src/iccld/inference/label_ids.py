@@ -38,9 +38,7 @@ def index_to_id(space: LabelSpace, kind: IdKind | Description) -> Table:
     else:
         strange = [c.name for c in space.classes if not c.train_ids]
         if strange:
-            raise InputError(
-                f"class {strange[0]!r} of {space.name} has no Cityscapes id; write '--ids index' instead"
-            )
+            raise InputError(f"class {strange[0]!r} of {space.name} has no Cityscapes id; give '--ids index'")
         to_label_id = {train_id: label_id for label_id, train_id in CITYSCAPES_ID_TO_TRAIN_ID.items()}
         train_ids = [c.train_ids[0] for c in space.classes]
         table[: len(space)] = train_ids if kind == "train" else [to_label_id[i] for i in train_ids]
@@ -49,16 +47,12 @@ def index_to_id(space: LabelSpace, kind: IdKind | Description) -> Table:
 
 def _own_ids(space: LabelSpace, description: Description) -> list[int]:
     if description.colors is not None:
-        raise InputError(
-            f"{description.path}: its label files hold colors, not ids; write '--ids index' instead"
-        )
+        raise InputError(f"{description.path}: its label files hold colors, not ids; give '--ids index'")
     first = {label: raw for raw, label in [*description.ids.items()][::-1] if label != IGNORE}
     found = [first.get(label) for label in space.lut_to(description.space)[: len(space)]]
     for name, raw in zip(space.names, found, strict=True):
         if raw is None:
-            raise InputError(
-                f"{description.path}: has no id for the model's class {name!r}; add it to classes"
-            )
+            raise InputError(f"{description.path}: has no id for the model's class {name!r}; add one")
         if raw > IGNORE:
             raise InputError(f"{description.path}: id {raw} of {name!r} does not fit into 8 bits")
     return [raw for raw in found if raw is not None]

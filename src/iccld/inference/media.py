@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -12,6 +11,7 @@ import numpy as np
 from iccld.data.description import Description
 from iccld.data.image_files import read_image, write_png
 from iccld.errors import InputError
+from iccld.files import AnyPath
 from iccld.inference.inputs import InputImage, naming
 from iccld.inference.label_ids import IdKind, Table, index_to_id
 from iccld.inference.prefetch import read_ahead
@@ -35,7 +35,7 @@ OUTPUT_KINDS: tuple[OutputKind, ...] = ("labels", "color", "overlay", "uncertain
 def predict_files(
     model: Segmenter,
     images: Sequence[InputImage],
-    out: str | os.PathLike[str],
+    out: AnyPath,
     *,
     write: Sequence[OutputKind] = OUTPUT_KINDS,
     ids: IdKind | Description = "train",
@@ -81,9 +81,7 @@ def predict_files(
     return failures
 
 
-def prepare(
-    model: Segmenter, out: str | os.PathLike[str], ids: IdKind | Description, settings: PredictSettings
-) -> Table:
+def prepare(model: Segmenter, out: AnyPath, ids: IdKind | Description, settings: PredictSettings) -> Table:
     """Checks before the first picture, as ``predict_files`` refuses; gives the numbers of the label maps."""
     check_settings(model, settings)
     table = index_to_id(model.label_space, ids)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from iccld.errors import InputError
 from iccld.escaping import in_csv
-from iccld.files import write_text
+from iccld.files import AnyPath, write_text
 from iccld.inference.segmenter import PredictSettings, Segmenter, predict_image
 from iccld.models.iccld import ICCLD
 from iccld.models.images import to_bytes
@@ -170,9 +169,7 @@ def ranking_rows(
     ]
 
 
-def write_ranking(
-    path: str | os.PathLike[str], order: Sequence[Ranked], names: Sequence[tuple[str, int | None]]
-) -> Path:
+def write_ranking(path: AnyPath, order: Sequence[Ranked], names: Sequence[tuple[str, int | None]]) -> Path:
     """Writes the rows of ``ranking_rows`` as CSV, numbers to six places."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")

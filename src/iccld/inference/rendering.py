@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from PIL import ImageDraw, ImageFont
 from iccld.data.image_files import write_png
 from iccld.documents import read_json
 from iccld.errors import InputError
-from iccld.files import write_json
+from iccld.files import AnyPath, write_json
 from iccld.inference.label_ids import Table
 from iccld.labels import LabelSpace
 
@@ -63,13 +62,13 @@ def paint_levels(levels: LabelMap) -> Image:
     return np.asarray(cv2.cvtColor(heat, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def write_class_key(out: str | os.PathLike[str], space: LabelSpace, table: Table) -> None:
+def write_class_key(out: AnyPath, space: LabelSpace, table: Table) -> None:
     """Writes ``classes.json`` and ``legend.png`` beside predictions; ``table`` is that of ``index_to_id``."""
     write_json(Path(out) / CLASSES, class_list(space, table))
     write_png(Path(out) / LEGEND, draw_legend(space))
 
 
-def refuse_other_classes(out: str | os.PathLike[str], space: LabelSpace, table: Table) -> None:
+def refuse_other_classes(out: AnyPath, space: LabelSpace, table: Table) -> None:
     """Refuses a folder of predictions with other classes or ids: one ``classes.json`` could not explain both."""
     path = Path(out) / CLASSES
     if path.is_file() and read_json(path) != class_list(space, table):

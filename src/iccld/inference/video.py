@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -20,6 +19,7 @@ from jaxtyping import Float32, UInt8
 from iccld.data.description import Description
 from iccld.data.image_files import write_png
 from iccld.errors import InputError
+from iccld.files import AnyPath
 from iccld.inference.inputs import InputVideo
 from iccld.inference.label_ids import IdKind
 from iccld.inference.media import OutputKind, draw, prepare
@@ -129,7 +129,7 @@ class VideoResult:
 def predict_video(
     model: Segmenter,
     video: InputVideo,
-    out: str | os.PathLike[str],
+    out: AnyPath,
     *,
     write: Sequence[OutputKind] = VIDEO_OUTPUTS,
     ids: IdKind | Description = "train",

@@ -93,9 +93,7 @@ class Container(VideoSource):
             self._stream = stream = self._container.streams.video[0]
             # There is no context where FFmpeg has no decoder.
             if getattr(stream.codec_context, "name", None) is None:
-                raise InputError(
-                    f"{video.title}: is encoded in a way that cannot be decoded; name another file"
-                )
+                raise InputError(f"{video.title}: has a codec that cannot be decoded; name another file")
             self.size = (stream.codec_context.height, stream.codec_context.width)
             if self.size[0] * self.size[1] > MOST_PIXELS:
                 raise InputError(
@@ -203,7 +201,7 @@ class Camera(VideoSource):
         self._title = f"camera:{index}"
         if not self._capture.isOpened():
             raise InputError(
-                f"{self._title}: no such camera, or another program uses it; see that it is plugged in"
+                f"{self._title}: no such camera, or another program uses it; plug it in, or free it"
             )
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = Fraction(rate).limit_denominator(1001) if 1 <= rate <= 1000 else Fraction(30)

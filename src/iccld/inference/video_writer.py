@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
@@ -19,7 +18,7 @@ from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
 from iccld.errors import InputError
-from iccld.files import replacing
+from iccld.files import AnyPath, replacing
 from iccld.inference.video_input import SteadyClock, container_start, open_file
 
 T = TypeVar("T")
@@ -105,9 +104,7 @@ class VideoWriter:
 
 
 @contextmanager
-def writing_video(
-    path: str | os.PathLike[str], size: tuple[int, int], **announced: Any
-) -> Iterator[VideoWriter]:
+def writing_video(path: AnyPath, size: tuple[int, int], **announced: Any) -> Iterator[VideoWriter]:
     """Writes a video that appears under its name when it is whole; arguments are those of ``VideoWriter``.
 
     Raises:

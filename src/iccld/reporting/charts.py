@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from iccld.escaping import visible_lines
-from iccld.files import write_atomic
+from iccld.files import AnyPath, write_atomic
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -106,7 +105,7 @@ def running_mean(values: np.ndarray, *, reach: int) -> np.ndarray:
 
 def save_panels(
     charts: Sequence[Chart],
-    path: str | os.PathLike[str],
+    path: AnyPath,
     num_columns: int,
     last_step: float,
     run_names: Sequence[str] = (),
@@ -195,7 +194,7 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
+def save_png(figure: Figure, path: AnyPath) -> Path:
     """Writes a figure atomically. Its texts are shown as they are: no formulas, no control characters."""
     _show_plain_text(figure)
     # "Software" would put matplotlib's version, and so a needless difference, into the file.

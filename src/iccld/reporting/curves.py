@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from iccld.errors import InputError
+from iccld.files import AnyPath
 from iccld.reporting.charts import Chart, Series, save_panels
 from iccld.training.tracking import read_metrics
 
@@ -20,8 +20,8 @@ _DISTANCE, _RELIEF = "train/latent_distance", "train/adversarial_relief"
 
 
 def curves(
-    runs: Mapping[str, Metrics | str | os.PathLike[str]],
-    path: str | os.PathLike[str],
+    runs: Mapping[str, Metrics | AnyPath],
+    path: AnyPath,
     *,
     keys: Sequence[str] | None = None,
 ) -> Path:
@@ -39,7 +39,7 @@ def curves(
     return save_panels(charts, path, num_columns, last_step, run_names=list(tables))
 
 
-def draw_adversary(metrics: str | os.PathLike[str], path: str | os.PathLike[str]) -> Path:
+def draw_adversary(metrics: AnyPath, path: AnyPath) -> Path:
     """Draws what the adversary did, from a run's ``metrics.csv``, to a PNG file; see ``adversary_charts``."""
     table = read_table(Path(metrics))
     charts = adversary_charts(table)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from iccld.files import AnyPath
 from iccld.inference.rendering import colorize, heat_map
 from iccld.labels import LabelSpace
 from iccld.reporting.charts import DPI, FONT_SIZE, INK, new_figure, save_png
@@ -35,7 +35,7 @@ _LINE = round(FONT_SIZE * 1.3 * DPI / 72)  # pixels from one line of a caption t
 def prediction_grid(
     rows: Sequence[Sequence[Panel]],
     columns: Sequence[str],
-    path: str | os.PathLike[str],
+    path: AnyPath,
     label_space: LabelSpace,
     *,
     panel_width: float = 2.8,
@@ -71,7 +71,7 @@ def prediction_grid(
 def contact_sheet(
     cells: Iterable[Picture],
     captions: Iterable[str],
-    path: str | os.PathLike[str],
+    path: AnyPath,
     *,
     columns: int = 3,
     cell_width: int = 480,
@@ -106,7 +106,7 @@ def scaled(picture: Picture, width: int) -> Picture:
 
 def draw_page(
     cells: Sequence[tuple[Picture | None, str]],
-    path: str | os.PathLike[str],
+    path: AnyPath,
     columns: int,
     cell_width: int,
     *,

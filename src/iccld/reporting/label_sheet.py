@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from iccld.data.datasets import remap_table
 from iccld.data.image_files import read_image, read_label
 from iccld.data.layouts import FilePair, Layout
 from iccld.errors import InputError
+from iccld.files import AnyPath
 from iccld.inference.rendering import overlay
 from iccld.labels import LabelSpace
 from iccld.reporting.figures import draw_page, scaled
@@ -28,7 +28,7 @@ def label_sheet(
     layout: Layout,
     space: LabelSpace,
     shown: Mapping[str, Mapping[int, int]],
-    path: str | os.PathLike[str],
+    path: AnyPath,
     *,
     title: str,
     count: int = 12,

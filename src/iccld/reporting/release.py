@@ -116,9 +116,8 @@ def write_release(source: str, repo_id: str, *, license: str | None = None) -> C
     ICCLD.from_pretrained(source)  # what cannot be loaded is not published
     folder = find_model(source)
     config, metrics = _without_paths(read_config(folder)), folder / "metrics.csv"
-    card = model_card(
-        config, read_metrics(metrics) if metrics.is_file() else [], repo_id=repo_id, license=license
-    )
+    rows = read_metrics(metrics) if metrics.is_file() else []
+    card = model_card(config, rows, repo_id=repo_id, license=license)
 
     def write(out: Path) -> list[str]:
         _refuse_to_overwrite(folder, out)

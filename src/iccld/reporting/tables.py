@@ -27,9 +27,9 @@ def scores_table(scores: Mapping[str, Scores], *, markdown: bool = False) -> str
     """
     if len({s.measure for s in scores.values()}) != 1:
         protocols = sorted({s.protocol for s in scores.values()})
-        which = (
-            f"protocols {', '.join(protocols)}" if len(protocols) > 1 else f"other classes of {protocols[0]}"
-        )
+        which = f"other classes of {protocols[0]}"
+        if len(protocols) > 1:
+            which = f"protocols {', '.join(protocols)}"
         raise InputError(f"scores of {which} cannot share a table; make one for each")
     columns = [{**s.iou, "mIoU": s.miou, "pixel accuracy": s.pixel_accuracy} for s in scores.values()]
     headings = ["class", *scores]
