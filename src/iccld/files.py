@@ -24,6 +24,8 @@ from iccld.errors import InputError, RunFailedError
 from iccld.escaping import visible
 
 AnyPath = str | os.PathLike[str]
+# A FIFO that has taken the place of a file would be waited for. Windows has none of these flags.
+_NO_WAIT = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY"))
 
 
 def printable(name: str) -> str:
@@ -48,7 +50,7 @@ def open_regular(path: AnyPath) -> Iterator[io.BufferedReader]:
     shown = printable(str(path))
     try:
         _refuse_special(shown, os.stat(path).st_mode)  # before opening, which makes some devices act
-        with open(path, "rb", opener=_open_without_waiting) as handle:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAIT)) as handle:
             _refuse_special(shown, os.fstat(handle.fileno()).st_mode)
             yield handle
     except FileNotFoundError as error:
@@ -59,13 +61,6 @@ def open_regular(path: AnyPath) -> Iterator[io.BufferedReader]:
         if isinstance(error, InputError) or "null" not in str(error):
             raise
         raise InputError(f"{shown!r}: no file has such a name") from error
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Opens a file; a FIFO that has taken its place would be waited for. Windows has none of the flags."""
-    for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY"):
-        flags |= getattr(os, name, 0)
-    return os.open(path, flags)
 
 
 def read_bounded(path: AnyPath, limit: int) -> bytes:

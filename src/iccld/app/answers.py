@@ -19,7 +19,6 @@ from PIL import Image as PillowImage
 
 from iccld.documents import Length, Range
 from iccld.inference.exported import ExportedSegmenter
-from iccld.inference.label_ids import index_to_id
 from iccld.inference.rendering import (
     CLASSES,
     LEGEND,
@@ -28,6 +27,7 @@ from iccld.inference.rendering import (
     class_list,
     colorize,
     draw_legend,
+    index_to_id,
     overlay,
     paint_levels,
     to_levels,

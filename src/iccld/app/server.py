@@ -34,18 +34,18 @@ _LAST_SECONDS = 2.0  # for a prediction at the end
 
 
 def serve(
-    sources: Sequence[str],
+    models: Sequence[str],
     *,
     host: str,
     port: int,
     max_upload_mb: int,
-    allow_hosts: Sequence[str] = (),
+    allow_host: Sequence[str] = (),
     **options: Any,
 ) -> None:
     """Loads models and serves their page until it is interrupted.
 
     A prediction that still runs two seconds after that is not waited for: the process is ended with the exit code of
-    the interruption, once uploads and downloads are removed. See ``iccld.app.guard.parse_hosts`` for ``allow_hosts``
+    the interruption, once uploads and downloads are removed. See ``iccld.app.guard.parse_hosts`` for ``allow_host``
     and ``iccld.app.answers.load_models`` for the options; port 0 stands for a free one.
 
     Raises:
@@ -65,15 +65,15 @@ def serve(
         from iccld.app.sessions import Sessions
 
         address, port = listener.getsockname()[:2]
-        allowed = parse_hosts(allow_hosts, port)
-        models = load_models(sources, **options)
+        allowed = parse_hosts(allow_host, port)
+        loaded = load_models(models, **options)
         largest = max_upload_mb * 2**20
         is_idle = True
         try:
             # On Windows a file that is still open cannot be removed: no reason for an error at the end.
             with tempfile.TemporaryDirectory(prefix="iccld-app-", ignore_cleanup_errors=True) as folder:
                 sessions = Sessions(Path(folder), largest, max_disk_bytes=_DISK_FACTOR * largest)
-                routes = Routes(Service(models, sessions))
+                routes = Routes(Service(loaded, sessions))
                 guard = Guard(routes.app, port=port, allowed=allowed)
                 _greet(address, port)
                 try:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from iccld.app.answers import AppModel, Settings, compose
 from iccld.data.image_files import IMAGE_SUFFIXES, image_size, read_image
@@ -124,12 +123,8 @@ def segment_video(
             levels = to_levels(prediction.relative_uncertainty)
             picture = compose(frame.image, prediction.labels, levels, model.shown, settings)
             if writer is None:
-                facts: dict[str, Any] = {
-                    "time_base": video.time_base,
-                    "rate": video.rate,
-                    "pixel_aspect": video.pixel_aspect,
-                }
-                writer = files.enter_context(writing_video(target, size, **facts, sound_of=path))
+                opened = writing_video(target, size, sound_of=path, **video.announced)
+                writer = files.enter_context(opened)
             writer.add(picture, frame.pts, frame.duration)
             done += 1
             progress(done, max(total, done))

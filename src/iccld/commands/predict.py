@@ -29,7 +29,7 @@ from iccld.outputs import Places, places_of
 if TYPE_CHECKING:
     from iccld.data.description import Description
     from iccld.inference.inputs import InputVideo
-    from iccld.inference.label_ids import IdKind
+    from iccld.inference.rendering import IdKind
     from iccld.inference.segmenter import Segmenter
 
 Kind = Literal["labels", "color", "overlay", "uncertainty"]
@@ -172,7 +172,7 @@ class PredictArgs:
 
 def _read_ids(ids: str) -> IdKind | Description:
     from iccld.data.description import read_description
-    from iccld.inference.label_ids import IdKind
+    from iccld.inference.rendering import IdKind
 
     kinds: dict[str, IdKind] = {kind: kind for kind in get_args(IdKind)}
     if ids in kinds:

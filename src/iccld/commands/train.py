@@ -13,14 +13,7 @@ from iccld.commands.announcement import announce, estimate_memory
 from iccld.commands.arguments import parse
 from iccld.commands.flags import JsonFile
 from iccld.commands.output import human_text, print_usage, write_result
-from iccld.commands.train_checks import (
-    OF_THE_BENCH,
-    check_config,
-    check_data,
-    check_places,
-    is_finished,
-    is_first_rank,
-)
+from iccld.commands.train_checks import check_config, check_data, check_places, is_finished, is_first_rank
 from iccld.config import Method, TrainConfig, to_dict
 from iccld.errors import RunFailedError
 from iccld.exits import OUTCOMES
@@ -61,6 +54,8 @@ class TrainArgs(TrainConfig):
 
 
 Args = TypeVar("Args", bound=TrainConfig)
+_OF_THE_BENCH = ("job.json", "log.txt", "seconds.json")
+"""What ``iccld bench`` puts into a run's folder before the run begins."""
 
 
 def main(rest: Sequence[str]) -> int:
@@ -72,9 +67,8 @@ def main(rest: Sequence[str]) -> int:
     description = f"{get_preset(name).summary}. Example: {get_preset(name).command}"
     args, config = parse_run(TrainArgs, rest, prog=f"iccld train {name}", description=description)
     out = args.out or Path("runs") / name
-    check_places(config, out, args.json)
     with human_text(args.json):
-        outcome = train(config, out, preset=name)
+        outcome = train(config, out, preset=name, json=args.json)
     if args.json is not None and is_first_rank():
         write_result(args.json, _result(config, out, name, outcome))
     return OUTCOMES[outcome]
@@ -120,14 +114,10 @@ def _result(config: TrainConfig, out: Path, preset: str, outcome: str) -> dict[s
     return {**run, "outcome": outcome, "step": int(rows[-1]["step"]) if rows else 0, "figures": last}
 
 
-def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None = None) -> str:
-    """Trains into a folder, or resumes what is there.
-
-    Args:
-        config: the settings.
-        out: the run's folder.
-        preset: where the settings came from, for messages.
-        data: data sets that are open already.
+def train(
+    config: TrainConfig, out: Path, *, preset: str, data: RunData | None = None, json: Path | None = None
+) -> str:
+    """Trains into a folder, or resumes what is there; ``data`` is open already, ``json`` will be written later.
 
     Returns:
         ``finished``, ``stopped`` (at ``stop_at``), ``interrupted`` (Ctrl-C) or ``terminated`` (SIGTERM).
@@ -137,11 +127,11 @@ def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None =
         RunFailedError: a process that loads images was killed, or another rank has ended.
     """
     check_config(config)
-    check_places(config, out)
+    check_places(config, out, json)
     if not is_first_rank():
         return _train(config, out, preset, data)
     # Ranks work together in one folder; the first keeps other runs out.
-    with claiming(out, "train", "run", record=RUN, besides=OF_THE_BENCH):
+    with claiming(out, "train", "run", record=RUN, besides=_OF_THE_BENCH):
         return _train(config, out, preset, data)
 
 

@@ -27,8 +27,6 @@ _FREE = {
     *("stop_at", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every", "eval_every"),
     *("eval_images", "device", "threads", "trackers", "data.num_workers", "data.scene_cache"),
 }
-OF_THE_BENCH = ("job.json", "log.txt", "seconds.json")
-"""What ``iccld bench`` puts into a run's folder before the run begins."""
 
 
 def check_config(config: TrainConfig) -> None:
@@ -54,7 +52,7 @@ def is_first_rank() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def check_places(config: TrainConfig, out: Path, json: Path | None = None) -> None:
+def check_places(config: TrainConfig, out: Path, json: Path | None) -> None:
     """Refuses a folder for the run, caches, and a file of ``--json`` that would lie among the data, or hold them."""
     d, m = config.data, config.model
     caches = {"--data.cache": d.cache, "--data.scene-cache": d.scene_cache}

@@ -18,9 +18,9 @@ from iccld.data.image_files import RawLabel, read_label
 from iccld.data.softness import advise
 from iccld.errors import InputError
 from iccld.files import AnyPath
-from iccld.inference.label_ids import file_to_index, holds_train_ids
 from iccld.inference.pairing import holds_label_ids, is_silent, pair_files
 from iccld.inference.prefetch import read_ahead
+from iccld.inference.rendering import file_to_index, holds_train_ids
 from iccld.inference.segmenter import PredictSettings, Segmenter, check_settings, predict_image
 from iccld.labels import CITYSCAPES19, CITYSCAPES_ID_TO_TRAIN_ID, IGNORE, LabelSpace, Protocol
 from iccld.metrics import ConfusionMatrix, Scores, scores_from_confusion

@@ -187,7 +187,7 @@ def _without_password(address: str) -> str:
 def _expand(text: str) -> Iterator[Input]:
     path = Path(text)
     if path.is_dir():
-        yield from _below(path, path)
+        yield from (_make(found, path) for found in files_below(path, _is_input, path))
     elif path.exists():
         if not _is_input(path.name):
             raise InputError(f"{text}: is not an image or video file; name files ending in {_ENDINGS}")
@@ -196,18 +196,11 @@ def _expand(text: str) -> Iterator[Input]:
         folders, rest = fixed_folders(path.as_posix(), "*?[")
         fixed = Path("/" if path.is_absolute() else "", *folders)
         for hit in sorted(_matches(fixed, rest)):
-            if hit.is_dir():
-                yield from _below(hit, fixed)
-            else:
-                yield _make(hit, fixed)
+            found = files_below(hit, _is_input, fixed) if hit.is_dir() else [hit]
+            yield from (_make(path, fixed) for path in found)
     else:
         remedy = f"a camera is named camera:{text}" if text.isdecimal() else _REMEDY
         raise InputError(f"{text}: no such file or folder; {remedy}")
-
-
-def _below(folder: Path, base: Path) -> Iterator[Input]:
-    for path in files_below(folder, _is_input, base):
-        yield _make(path, base)
 
 
 def _matches(base: Path, pattern: str) -> Iterator[Path]:

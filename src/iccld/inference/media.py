@@ -13,12 +13,14 @@ from iccld.data.image_files import read_image, write_png
 from iccld.errors import InputError
 from iccld.files import AnyPath
 from iccld.inference.inputs import InputImage, naming
-from iccld.inference.label_ids import IdKind, Table, index_to_id
 from iccld.inference.prefetch import read_ahead
 from iccld.inference.rendering import (
+    IdKind,
     Image,
+    Table,
     colorize,
     heat_map,
+    index_to_id,
     overlay,
     refuse_other_classes,
     write_class_key,

@@ -63,6 +63,11 @@ class VideoSource:
     problem: str | None = None
     num_damaged: int = 0
 
+    @property
+    def announced(self) -> dict[str, Fraction]:
+        """What a video that is made of this one announces: arguments of ``writing_video``."""
+        return {"time_base": self.time_base, "rate": self.rate, "pixel_aspect": self.pixel_aspect}
+
     def frames(self) -> Iterator[Frame]:
         """Yields the frames, once."""
         raise NotImplementedError
