@@ -147,18 +147,14 @@ def build_discriminator(config: TrainConfig, method: Method, label_space: LabelS
 
 
 def pretrained_weights(m: ModelConfig) -> bool | str:
-    """Whether a coder starts from published weights, or from which; errors as of ``lacks_weights``."""
+    """Whether a coder starts from published weights, or from which; ``InputError`` if they cannot be read."""
     if m.pretrained != "auto":
         return {"yes": True, "no": False}.get(m.pretrained, m.pretrained)
     return m.backbone.startswith(_PRETRAINED_BACKBONES) and not lacks_weights(m)
 
 
 def lacks_weights(m: ModelConfig) -> bool:
-    """Whether the folder or hub id of an ``auto:`` backbone holds a configuration alone, though weights are wanted.
-
-    Raises:
-        InputError: it cannot be read.
-    """
+    """Whether the folder or hub id of an ``auto:`` backbone holds a configuration alone, though weights are wanted."""
     kind, _, source = m.backbone.partition("auto:")
     return m.pretrained == "auto" and not kind and bool(source) and not offers_weights(source)
 

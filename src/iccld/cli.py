@@ -69,9 +69,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 the work or a part of it failed, 2 bad input or usage, 130 interrupted,
         143 terminated, 141 the reader of the output went away.
-
-    Raises:
-        SystemExit: a command's help was printed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):

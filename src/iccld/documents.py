@@ -115,15 +115,9 @@ def build(kind: type[T], value: object, where: str, *, thing: str = "key", other
     Types are bool, int, float, str, Path, None, Literal, unions, tuples, lists, mappings by text, and dataclasses of
     these. A bool is no int and a text no number. ``Annotated`` with ``Range`` and ``Length`` says what is allowed.
 
-    Args:
-        kind: the dataclass.
-        value: what was read.
-        where: begins messages: the file, or what the values are of.
-        thing: what a field is called in messages.
-        others: leave aside keys that are no fields.
-
     Raises:
-        InputError: a field is missing, unknown, or has another type or range.
+        InputError: a field is missing, has another type or range, or is unknown and ``others`` are not left aside. The
+            message begins with ``where``, the file or what the values are of, and calls a field a ``thing``.
     """
     built: T = _Reader(thing, others).table(kind, value, where)
     return built
@@ -173,12 +167,9 @@ class _Reader:
             )
             return list(items) if origin is list else tuple(items)
         if origin in (dict, Mapping):
-            return {
-                self.value(arguments[0], key, where): self.value(
-                    arguments[1], item, f"{where}: {shortened(key)}"
-                )
-                for key, item in value.items()
-            }
+            keys = [self.value(arguments[0], key, where) for key in value]
+            items = (self.value(arguments[1], v, f"{where}: {shortened(k)}") for k, v in value.items())
+            return dict(zip(keys, items, strict=True))
         return value
 
     def _choose(self, hint: Any, value: Any, where: str) -> Any:

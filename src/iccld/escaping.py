@@ -179,8 +179,6 @@ def visible_streams() -> Iterator[VisibleStream]:
         sys.stdout, sys.stderr = before
 
 
-@contextlib.contextmanager
-def drawing_on_stderr() -> Iterator[None]:
+def drawing_on_stderr() -> contextlib.AbstractContextManager[Any]:
     """Lets a library of ours draw bars on standard error; nothing else is to be printed meanwhile."""
-    with contextlib.redirect_stderr(undisguised(sys.stderr)):
-        yield
+    return contextlib.redirect_stderr(undisguised(sys.stderr))

@@ -57,8 +57,7 @@ _OUT_OF_MEMORY = (
 def run_guarded(work: Callable[[], int]) -> int:
     """Does some work and turns every way it can end into an exit code and, at most, one line on stderr.
 
-    Raises:
-        SystemExit: the work raised it, as the help of a command does when it has been printed.
+    ``SystemExit`` passes: the help of a command raises it when it has been printed.
     """
     ended: SystemExit | None = None
     with visible_streams() as output:

@@ -22,24 +22,16 @@ _OF_A_MODEL = (
     *(RUN, "config.json", "model.safetensors", "data.json", "metrics.csv", "report.json", REPORT),
     *("README.txt", "README.md", "trackers.json", "curves.png", "adversary.png"),
 )
-_BEGINNINGS = {
-    "json": (b"{", b"["),
-    "png": (b"\x89png",),
-    "html": (b"<!doctype html", b"<html"),
-}
+_BEGINNINGS = {"json": (b"{", b"["), "png": (b"\x89png",), "html": (b"<!doctype html", b"<html")}
 
 
 @dataclass
 class Places:
     """What a command reads and writes, to be checked before it begins.
 
-    Attributes:
-        files: flag → (file to write, its kind: json, png, html, or graph, an exported model).
-        folders: flag → folder to write to.
-        data: folders and files of data; nothing may be written into these folders.
-        models: folders and files of models and runs; new files may be written beside theirs.
-        own: names of a run's files that this command may replace.
-        may_lie_in_data: the folders to write to may lie below those of the data, as the command leaves them out there.
+    A flag leads to the file to write and its kind (json, png, html, or graph: an exported model), or to a folder.
+    Nothing may be written into folders of data; beside the files of models and runs new ones may be, and those named
+    ``own`` may be replaced. Folders ``may_lie_in_data`` where the command leaves them out as inputs.
     """
 
     files: dict[str, tuple[Path | None, str]] = field(default_factory=dict)

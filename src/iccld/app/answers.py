@@ -170,11 +170,7 @@ class Answers:
 def answer_image(
     models: Sequence[AppModel], image: Image, name: str, *, steps: int, draws: int, view_side: int = VIEW_SIDE
 ) -> Answers:
-    """Asks every model about an RGB image, with K steps and N draws where a model lets one choose.
-
-    Raises:
-        InputError: a model cannot take the image, or memory ran out.
-    """
+    """Asks every model about an RGB image, with K steps and N draws where a model lets one choose."""
     answers = []
     for model in models:
         start = time.perf_counter()

@@ -55,10 +55,10 @@ class Service:
         image = upload.read()
         answers = answer_image(self.models, image, upload.name, steps=settings.steps, draws=settings.draws)
         self.sessions.keep(session, answers)
-        both = answers.answers
+        both, asked = answers.answers, (settings.steps, settings.draws)
         return {
             "kind": "image",
-            "facts": [image_facts(answer, (settings.steps, settings.draws)) for answer in both],
+            "facts": [_facts(a.model, f"{a.seconds * 1000:.0f} ms", a.labels.shape, asked) for a in both],
             "agreement": agreement_text(agreement(*both)) if len(both) == 2 else "",
             "legend": legend(self.models, answers),
         }
@@ -166,20 +166,14 @@ def agreement_text(share: float | None) -> str:
     return f"The two models agree on {share * 100:.1f} % of the pixels."
 
 
-def image_facts(answer: Answer, settings: tuple[int, int]) -> str:
-    """Model, time, size and settings of an answer."""
-    height, width = answer.labels.shape
-    return _facts(answer.model, f"{answer.seconds * 1000:.0f} ms", (height, width), settings)
-
-
 def clip_facts(model: AppModel, clip: Clip, settings: tuple[int, int]) -> str:
-    """The same for a video, and whether it was cut."""
+    """Model, time, size and settings of a video, and whether it was cut."""
     time = f"{clip.frames} frames, {clip.seconds_per_frame * 1000:.0f} ms each"
     cut = f"; the video goes on, but only its first {clip.frames} frames are taken" if clip.cut else ""
     return _facts(model, time, clip.size, settings) + cut
 
 
-def _facts(model: AppModel, time: str, size: tuple[int, int], settings: tuple[int, int]) -> str:
+def _facts(model: AppModel, time: str, size: Sequence[int], settings: tuple[int, int]) -> str:
     steps, draws = model.fixed or settings
     return (
         f"{model.name}: {time} on {model.device} for {size[1]}×{size[0]} pixels, K\u00a0=\u00a0{steps}, "

@@ -98,10 +98,8 @@ class DataCheckArgs:
             description=guessed,
         )
         if guessed is not None:
-            report.warnings.append(
-                f"nothing in the folder says what it holds, this was guessed; 'iccld data init {root}' writes it down, "
-                "for you to correct and for training"
-            )
+            how = f"'iccld data init {root}' writes it down, for you to correct and for training"
+            report.warnings.append(f"nothing in the folder says what it holds, this was guessed; {how}")
             report.warnings += [f"please check: {note}" for note in known.notes]
         return known, report
 

@@ -210,10 +210,7 @@ class EvaluateArgs:
             "split": split,
             "steps": settings.steps or getattr(model, "steps", 1),
             "draws": settings.draws or getattr(model, "draws", 1),
-            "window": settings.window,
-            "overlap": settings.overlap,
-            "resize": settings.resize,
-            "precision": settings.precision,
+            **{name: getattr(settings, name) for name in ("window", "overlap", "resize", "precision")},
             **({"look": self.look} if self.dataset == "street_scenes" else {}),
         }
 

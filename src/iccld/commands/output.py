@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,9 @@ from iccld.files import write_json
 STDOUT = Path("-")
 
 
-@contextlib.contextmanager
-def human_text(target: Path | None) -> Iterator[None]:
+def human_text(target: Path | None) -> contextlib.AbstractContextManager[Any]:
     """Sends what is printed for people to stderr where ``--json -`` has standard output for itself."""
-    with contextlib.redirect_stdout(sys.stderr) if target == STDOUT else contextlib.nullcontext():
-        yield
+    return contextlib.redirect_stdout(sys.stderr) if target == STDOUT else contextlib.nullcontext()
 
 
 def write_result(target: Path | None, value: Any) -> None:

@@ -29,9 +29,8 @@ from iccld.run_data import open_target
 if TYPE_CHECKING:
     from iccld.data.datasets import SegmentationDataset
     from iccld.inference.segmenter import Segmenter
-    from iccld.models.iccld import ICCLD
     from iccld.run_data import RunData
-    from iccld.training.loop import Evaluate
+    from iccld.training.loop import Trainer
 
 
 def begin_record(out: Path, config: TrainConfig, start: int, *, threads: str) -> None:
@@ -54,13 +53,13 @@ def begin_record(out: Path, config: TrainConfig, start: int, *, threads: str) ->
     write_readme(out, command=str(environment["command"]))
 
 
-def finish_run(
-    out: Path, config: TrainConfig, teacher: ICCLD, data: RunData, evaluation: Evaluate | None
-) -> Path | None:
+def finish_run(trainer: Trainer, data: RunData) -> Path | None:
     """Writes record and report of a run that has just ended; its last evaluation is not repeated.
 
     A report is never worth a run: what goes wrong here is one line on stderr, and there is no page.
     """
+    config, out, evaluation = trainer.config, trainer.out, trainer.evaluate
+    teacher = trainer.update.teacher_model
     try:
         environment = (read_record(out) or Record()).environment
         if isinstance(evaluation, RunEvaluation) and evaluation.last is not None:

@@ -157,16 +157,16 @@ def _train(config: TrainConfig, out: Path, preset: str, data: RunData | None) ->
         start = trainer.resume()
         trained_on = {"labeled": data.labeled} | ({"target": data.target} if data.target else {})
         require_equal_ranks(fabric, config, trained_on, start)
-        estimate = estimate_memory(config, trainer) if fabric.is_global_zero else None
+        estimate = estimate_memory(trainer) if fabric.is_global_zero else None
         rehearsal = trainer.rehearse()
         if estimate is not None:
             write_json(out / RUN, {"preset": preset, **to_dict(config)})
             begin_record(out, config, start, threads=rehearsal.threads)
-            announce(config, out, preset, data, trainer, rehearsal, estimate)
+            announce(trainer, data, estimate)
         fabric.barrier()
         outcome = trainer.run()
     if fabric.is_global_zero:
-        _conclude(trainer, outcome, config, out, data)
+        _conclude(trainer, outcome, data)
     release_freed_memory()
     return outcome
 
@@ -185,11 +185,9 @@ def _build_trainer(
     refuse_impossible(config, lambda settings: build.build_model(settings, space))
     model = build.build_model(config, space)
     if fabric.is_global_zero and build.lacks_weights(config.model):
-        print(
-            f"warning: {config.model.backbone}: holds a configuration and no model.safetensors, so the backbone starts "
-            "from random weights (from scratch); say --model.pretrained no if that is meant",
-            file=sys.stderr,
-        )
+        what = "holds a configuration and no model.safetensors, so the backbone starts from random weights"
+        remedy = "(from scratch); say --model.pretrained no if that is meant"
+        print(f"warning: {config.model.backbone}: {what} {remedy}", file=sys.stderr)
     method = build.build_method(config, space)
     data = data or run_data.build_data(config, method)
     if fabric.is_global_zero:
@@ -211,7 +209,8 @@ def _build_trainer(
     return trainer, data
 
 
-def _conclude(trainer: Trainer, outcome: str, config: TrainConfig, out: Path, data: RunData) -> None:
+def _conclude(trainer: Trainer, outcome: str, data: RunData) -> None:
+    config, out = trainer.config, trainer.out
     if outcome != "finished":
         done = f"after step {trainer.step} and saved" if trainer.step else "before the first step"
         print(f"stopped {done}; run the same command again to go on", file=sys.stderr)
@@ -227,7 +226,7 @@ def _conclude(trainer: Trainer, outcome: str, config: TrainConfig, out: Path, da
     rows = read_metrics(metrics)
     if any("train/adversarial_relief" in row for row in rows):
         draw_adversary(metrics, out / "adversary.png")
-    report = finish_run(out, config, trainer.update.teacher_model, data, trainer.evaluate)
+    report = finish_run(trainer, data)
     miou = rows[-1].get("val/miou")
     if miou is not None:
         on = f"{config.data.target} {config.data.val_split}"

@@ -65,9 +65,6 @@ def scan(
 
     Returns:
         Images first, then the frames of videos; and a line for each file that cannot be read to its end.
-
-    Raises:
-        InputError: ``every`` makes no sense, or the score is the disagreement of draws and there is one draw.
     """
     settings = settings or PredictSettings()
     if not 1e-6 <= every < float("inf"):

@@ -105,11 +105,7 @@ def evaluate_model(
 
 
 def evaluate_folders(
-    predictions_dir: AnyPath,
-    labels_dir: AnyPath,
-    protocol: Protocol,
-    *,
-    own: Description | None = None,
+    predictions_dir: AnyPath, labels_dir: AnyPath, protocol: Protocol, *, own: Description | None = None
 ) -> Scores:
     """Scores a folder of predicted label maps against a folder of true ones.
 

@@ -85,18 +85,14 @@ Input = InputImage | InputVideo
 def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names: bool = False) -> list[Input]:
     """Lists the images and videos of the inputs, sorted within each; one that is named twice is listed once.
 
-    Pictures in formats that are not read (by their ending) are listed too, so that reading refuses them by name.
-
-    Args:
-        inputs: image and video files, globs (``**`` crosses folders), folders (taken with all below them),
-            ``camera:0`` and its like, and addresses such as ``rtsp://host/stream``.
-        out: files in this folder are left out, as are those in folders below an input that a command of ours has
-            written to: outputs kept beside the inputs do not become inputs.
-        shared_names: two images may have one name, since nothing is written under it.
+    Inputs are image and video files, globs (``**`` crosses folders), folders (taken with all below them), ``camera:0``
+    and its like, and addresses such as ``rtsp://host/stream``. Pictures in formats that are not read (by their ending)
+    are listed too, so that reading refuses them by name. Files in ``out`` are left out, as are those in folders below
+    an input that a command of ours has written to: outputs kept beside the inputs do not become inputs. Two images may
+    have ``shared_names`` where nothing is written under them.
 
     Raises:
-        InputError: an input does not exist, is no image or video or holds none, or two would be written to one
-            place.
+        InputError: an input does not exist, is no image or video or holds none, or two would be written to one place.
     """
     found: dict[str, Input] = {}
     for text in inputs:

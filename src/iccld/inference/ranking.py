@@ -115,9 +115,6 @@ def rank(
     Distances are Euclidean. The first ``top`` frames are chosen one by one; the rest follow by the same product, with
     their distances to those, so that a long list costs n × top distances and not n². Equals keep their order. With a
     diversity of 0 the scores' order counts alone; the larger it is, the less the scores count.
-
-    Raises:
-        InputError: diversity or top that make no sense.
     """
     if top < 1:
         raise InputError(f"top is {top}; give 1 or more")

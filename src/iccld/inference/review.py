@@ -135,10 +135,7 @@ def evenly_spaced(length: int, count: int) -> list[int]:
 
 
 def unsupervised_scores(
-    teacher: Segmenter,
-    student: Segmenter,
-    dataset: SegmentationDataset,
-    indices: Sequence[int] | None = None,
+    teacher: Segmenter, student: Segmenter, dataset: SegmentationDataset, indices: Sequence[int] | None = None
 ) -> dict[str, float]:
     """Measures what can be seen of a model on unlabeled images, for choosing a checkpoint without target labels.
 

@@ -73,13 +73,8 @@ class Limits:
 class TemporalSmoothing:
     """Exponential smoothing: mean = strength × mean + (1 − strength) × probabilities, frame by frame.
 
-    It starts anew at scene cuts, so that no scene bleeds into the next.
-
-    Args:
-        strength: from 0 (each frame alone) to below 1; the memory is about 1 / (1 − strength) frames long.
-
-    Raises:
-        InputError: another strength.
+    The strength goes from 0 (each frame alone) to below 1; the memory is about 1 / (1 − strength) frames long. It
+    starts anew at scene cuts, so that no scene bleeds into the next.
     """
 
     def __init__(self, strength: float) -> None:

@@ -29,12 +29,9 @@ _CLOCK = Fraction(1, 90_000)  # of cameras, which send no times
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame of a video.
+    """A frame of a video, RGB and upright: when it is shown (``pts``), which rises, and how long, 0 if unknown.
 
-    Attributes:
-        image: RGB, turned upright.
-        pts: when it is shown, in units of the source's time base; rises from frame to frame.
-        duration: how long, in the same units; 0 if unknown.
+    Times are in units of the source's time base.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
@@ -45,14 +42,10 @@ class Frame:
 class VideoSource:
     """An opened video.
 
-    Attributes:
-        time_base: seconds of one unit of time.
-        rate: frames a second on average, or a guess.
-        num_frames: how many there should be; None if nobody knows.
-        pixel_aspect: width over height of a pixel; known with the first frame.
-        live: frames come whether we are ready or not.
-        problem: after the last frame, what was wrong with the video; None if nothing was.
-        num_damaged: after the last frame, how many could not be decoded and were left out.
+    ``time_base`` is the seconds of one unit of time, ``rate`` the frames a second on average, or a guess.
+    ``pixel_aspect`` is width over height of a pixel, known with the first frame. Frames of a ``live`` source come
+    whether we are ready or not. After the last frame, ``problem`` says what was wrong, and ``num_damaged`` frames could
+    not be decoded.
     """
 
     time_base: Fraction = _CLOCK
@@ -154,27 +147,22 @@ class Container(VideoSource):
         self._files.close()
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except (av.FFmpegError, OSError) as error:
-                self._note(f"cannot be read to its end ({error.strerror})")
-                break
-            if packet is None:
-                break
-            try:
-                frames = packet.decode()
-            except av.EOFError:
-                break
-            except av.FFmpegError:
-                self.num_damaged += 1
-                continue
-            for frame in frames:
-                if frame.is_corrupt:  # the decoder has made up a part of it
+        try:
+            for packet in self._container.demux(self._stream):
+                try:
+                    frames = packet.decode()
+                except av.EOFError:
+                    break
+                except av.FFmpegError:
                     self.num_damaged += 1
-                else:
-                    yield frame
+                    continue
+                for frame in frames:
+                    if frame.is_corrupt:  # the decoder has made up a part of it
+                        self.num_damaged += 1
+                    else:
+                        yield frame
+        except (av.FFmpegError, OSError) as error:
+            self._note(f"cannot be read to its end ({error.strerror})")
         if self.num_damaged:
             lost = f"{self.num_damaged} frame{'' if self.num_damaged == 1 else 's'}"
             self._note(f"{lost} could not be decoded and {'is' if self.num_damaged == 1 else 'are'} left out")

@@ -105,11 +105,7 @@ class VideoWriter:
 
 @contextmanager
 def writing_video(path: AnyPath, size: tuple[int, int], **announced: Any) -> Iterator[VideoWriter]:
-    """Writes a video that appears under its name when it is whole; arguments are those of ``VideoWriter``.
-
-    Raises:
-        InputError: it cannot be written.
-    """
+    """Writes a video that appears under its name when it is whole; arguments are those of ``VideoWriter``."""
     path = Path(path)
     with replacing(path) as temporary:
         try:

@@ -104,11 +104,7 @@ def running_mean(values: np.ndarray, *, reach: int) -> np.ndarray:
 
 
 def save_panels(
-    charts: Sequence[Chart],
-    path: AnyPath,
-    num_columns: int,
-    last_step: float,
-    run_names: Sequence[str] = (),
+    charts: Sequence[Chart], path: AnyPath, num_columns: int, last_step: float, run_names: Sequence[str] = ()
 ) -> Path:
     """Draws each chart as a panel; names of runs stand above all panels, other names within theirs."""
     from matplotlib.lines import Line2D

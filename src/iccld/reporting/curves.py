@@ -20,10 +20,7 @@ _DISTANCE, _RELIEF = "train/latent_distance", "train/adversarial_relief"
 
 
 def curves(
-    runs: Mapping[str, Metrics | AnyPath],
-    path: AnyPath,
-    *,
-    keys: Sequence[str] | None = None,
+    runs: Mapping[str, Metrics | AnyPath], path: AnyPath, *, keys: Sequence[str] | None = None
 ) -> Path:
     """Draws losses and scores over the steps to a PNG file, one panel per metric, one color per run.
 

@@ -97,8 +97,8 @@ def _name(dataset: str, look: str) -> str:
 
 def _figures(training: _Training, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
     """The evaluation of the weights themselves: of the step at which they were saved."""
-    step = str(training.step)
-    row: Mapping[str, str] = next((r for r in rows if r.get("step") == step and "val/miou" in r), {})
+    measured = (r for r in rows if r.get("step") == str(training.step) and "val/miou" in r)
+    row: Mapping[str, str] = next(measured, {})
     return {k.removeprefix("val/"): float(v) for k, v in row.items() if k.startswith("val/")}
 
 
@@ -120,23 +120,18 @@ def write_release(source: str, repo_id: str, *, license: str | None = None) -> C
     card = model_card(config, rows, repo_id=repo_id, license=license)
 
     def write(out: Path) -> list[str]:
-        _refuse_to_overwrite(folder, out)
+        if out.resolve() == folder.resolve():
+            raise InputError(f"{out}: holds the model itself; choose another folder")
+        there, old = [name for name in (WEIGHTS, CONFIG, _CARD) if (out / name).exists()], out / _CARD
+        is_earlier = old.is_file() and b"library_name: iccld" in read_bounded(old, 1_000_000)
+        if there and not is_earlier:
+            raise InputError(f"{out / there[0]}: exists and is of no earlier release; choose another folder")
         write_atomic(out / WEIGHTS, lambda temporary: shutil.copyfile(folder / WEIGHTS, temporary))
         write_json(out / CONFIG, config)
         write_text(out / _CARD, card)
         return [WEIGHTS, CONFIG, _CARD]
 
     return write
-
-
-def _refuse_to_overwrite(model: Path, out: Path) -> None:
-    if out.resolve() == model.resolve():
-        raise InputError(f"{out}: holds the model itself; choose another folder")
-    card = out / _CARD
-    earlier = card.is_file() and b"library_name: iccld" in read_bounded(card, 1_000_000)
-    there = [name for name in (WEIGHTS, CONFIG, _CARD) if (out / name).exists()]
-    if there and not earlier:
-        raise InputError(f"{out / there[0]}: exists and is of no earlier release; choose another folder")
 
 
 def _without_paths(value: Any, name: str = "") -> Any:
@@ -150,11 +145,6 @@ def _without_paths(value: Any, name: str = "") -> Any:
     if name in _FOLDERS:
         return None
     kind, path = ("auto:", value[5:]) if value.startswith("auto:") else ("", value)
-    return kind + re.split(r"[/\\]", path.rstrip("/\\"))[-1] if _is_path(path) else value
-
-
-def _is_path(text: str) -> bool:
-    if re.match(r"[/~.\\]|[A-Za-z]:[/\\]", text):
-        return True
     # A hub id may look like a relative path; it is one if something is there.
-    return "/" in text and os.path.exists(text)
+    is_path = re.match(r"[/~.\\]|[A-Za-z]:[/\\]", path) or ("/" in path and os.path.exists(path))
+    return kind + re.split(r"[/\\]", path.rstrip("/\\"))[-1] if is_path else value
