@@ -117,7 +117,7 @@ def build(kind: type[T], value: object, where: str, *, thing: str = "key", other
 
     Raises:
         InputError: a field is missing, has another type or range, or is unknown and ``others`` are not left aside. The
-            message begins with ``where``, the file or what the values are of, and calls a field a ``thing``.
+            message begins with ``where`` (the file, or what the values are of) and calls a field ``thing``.
     """
     built: T = _Reader(thing, others).table(kind, value, where)
     return built

@@ -25,8 +25,8 @@ _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # of Ea
 def visible(text: str, keep: str = "") -> str:
     r"""Text in which every control character is shown as its escape, such as ``\x1b``; it is one line.
 
-    Also shown are characters without a width, those that turn the direction of writing, and lone surrogates; not those
-    to ``keep``.
+    Also shown are characters without a width, those that turn the direction of writing, and lone surrogates. Those in
+    ``keep`` stay as they are.
     """
     if _PLAIN.fullmatch(text):
         return text

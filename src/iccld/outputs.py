@@ -29,9 +29,10 @@ _BEGINNINGS = {"json": (b"{", b"["), "png": (b"\x89png",), "html": (b"<!doctype 
 class Places:
     """What a command reads and writes, to be checked before it begins.
 
-    A flag leads to the file to write and its kind (json, png, html, or graph: an exported model), or to a folder.
-    Nothing may be written into folders of data; beside the files of models and runs new ones may be, and those named
-    ``own`` may be replaced. Folders ``may_lie_in_data`` where the command leaves them out as inputs.
+    ``files`` leads from flags to the files to write and their kinds (json, png, html, or graph: an exported model),
+    ``folders`` from flags to folders. Nothing may be written among ``data``. Beside the files of ``models``, which may
+    be runs, new files may be written, and those named in ``own`` replaced. The folders ``may_lie_in_data`` where the
+    command leaves them out as inputs.
     """
 
     files: dict[str, tuple[Path | None, str]] = field(default_factory=dict)

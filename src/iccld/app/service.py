@@ -122,8 +122,8 @@ def page_facts(models: Sequence[AppModel], max_upload_bytes: int) -> dict[str, A
 def legend(models: Sequence[AppModel], answers: Answers | None = None) -> list[dict[str, Any]]:
     """The classes of all models, those that occur first and the larger share before the smaller.
 
-    Each has its name, its RGB color, whether some pixel has it, and its text: ``road 41.2 %``, or ``road 41.2 / 39.9
-    %`` for two models, with a dash for a model that does not know the class. Without answers none occurs.
+    Each has its name, its RGB color, whether some pixel has it, and its text: ``road 41.2 %``, for two models
+    ``road 41.2 / 39.9 %``, with a dash for a model that does not know the class. Without answers none occurs.
     """
     shares: list[dict[str, float]] = []
     for index, model in enumerate(models):

@@ -137,7 +137,7 @@ class PredictArgs:
         limits: Any,
         failures: list[str],
     ) -> tuple[list[dict[str, Any]], KeyboardInterrupt | None]:
-        """Predicts videos one by one; gives their facts, and Ctrl-C or SIGTERM where it stopped a file.
+        """Predicts videos one by one; gives their facts, and the interruption that stopped a file, if any.
 
         A line for each video that is not whole is added to the failures.
         """

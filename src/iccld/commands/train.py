@@ -117,7 +117,9 @@ def _result(config: TrainConfig, out: Path, preset: str, outcome: str) -> dict[s
 def train(
     config: TrainConfig, out: Path, *, preset: str, data: RunData | None = None, json: Path | None = None
 ) -> str:
-    """Trains into a folder, or resumes what is there; ``data`` is open already, ``json`` will be written later.
+    """Trains into a folder, or resumes what is there.
+
+    ``data`` are data sets that are open already. ``json`` is where the caller will write the outcome.
 
     Returns:
         ``finished``, ``stopped`` (at ``stop_at``), ``interrupted`` (Ctrl-C) or ``terminated`` (SIGTERM).

@@ -52,7 +52,7 @@ def overlay(image: Image, labels: LabelMap, space: LabelSpace, *, opacity: float
 
 
 def heat_map(uncertainty: Float32[np.ndarray, "h w"]) -> Image:
-    """Shows values in [0, 1] from black over violet to pale yellow; maps of different images and models compare."""
+    """Shows values in [0, 1] from black over violet to pale yellow, on the same scale for all images and models."""
     return paint_levels(to_levels(uncertainty))
 
 

@@ -139,8 +139,7 @@ def unsupervised_scores(
 ) -> dict[str, float]:
     """Measures what can be seen of a model on unlabeled images, for choosing a checkpoint without target labels.
 
-    The teacher is the average of the student, and would be kept. Of more than 32 images, 32 at even distances are
-    taken.
+    The teacher averages the student and is the one to keep. Of many images, 32 at even distances are taken.
 
     Returns:
         ``entropy``: mean normalized entropy of the teacher, lower is surer; ``agreement``: share of pixels,

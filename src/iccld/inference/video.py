@@ -175,9 +175,8 @@ def predict_video(
         raise InputError(f"{video.title}: was stopped before its first frame; nothing was written")
     if "labels" in write:
         _remove_later_labels(labels, count)
-    return VideoResult(
-        count, float((end - first) * source.time_base), source.problem, stop(), source.num_damaged
-    )
+    seconds = float((end - first) * source.time_base)
+    return VideoResult(count, seconds, source.problem, stop(), source.num_damaged)
 
 
 def _remove_later_labels(folder: Path, count: int) -> None:
