@@ -249,12 +249,8 @@ def build_fabric(config: TrainConfig) -> Fabric:
     if device not in ("cpu", "cuda", "mps"):
         raise InputError(f"device {device!r} is unknown; choose auto, cpu, cuda or mps")
     if device != "cpu" and not (torch.cuda if device == "cuda" else torch.backends.mps).is_available():
-        name = (
-            "CUDA GPU here; use --device cpu, or install a CUDA build"
-            if device == "cuda"
-            else "Apple GPU here"
-        )
-        raise InputError(f"device {device}: torch sees no {name}")
+        gpu = {"cuda": "CUDA GPU here; use --device cpu, or install a CUDA build", "mps": "Apple GPU here"}
+        raise InputError(f"device {device}: torch sees no {gpu[device]}")
     local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     set_threads(config.threads or most_threads(local_ranks))

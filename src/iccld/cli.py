@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from iccld import __version__
+from iccld.commands.output import print_usage
 from iccld.errors import InputError
-from iccld.exits import EXIT_USAGE, run_guarded
+from iccld.exits import run_guarded
 from iccld.labels import suggest
 
 
@@ -23,9 +24,8 @@ from iccld.labels import suggest
 class Command:
     """One command: the one or two words that the user types, its line in the help, and where it lives.
 
-    The entry is ``module:object`` within ``iccld.commands``, imported when the command is asked for. The object is a
-    dataclass with ``run() -> int`` whose fields tyro turns into flags, or a function ``main(rest) -> int`` that reads
-    its own arguments.
+    The entry is ``module:object`` within ``iccld.commands``. The object is a dataclass with ``run() -> int`` whose
+    fields tyro turns into flags, or a function ``main(rest) -> int`` that reads its own arguments.
     """
 
     name: str
@@ -64,17 +64,11 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command.
-
-    Args:
-        argv: the words after ``iccld``; those of the process by default.
+    """Runs one command: the words after ``iccld``, those of the process by default.
 
     Returns:
         The exit code: 0 done, 1 the work or a part of it failed, 2 bad input or usage, 130 interrupted,
         143 terminated, 141 the reader of the output went away.
-
-    Raises:
-        SystemExit: a command's help was printed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
@@ -117,7 +111,7 @@ def _dispatch(words: list[str]) -> int:
         print(f"iccld {__version__}")
         return 0
     if not words or words[0] in _HELP:
-        return _print_help(help_text(), words)
+        return print_usage(help_text(), asked=bool(words))
     for command in COMMANDS:
         name = command.name.split()
         if words[: len(name)] == name:
@@ -126,17 +120,11 @@ def _dispatch(words: list[str]) -> int:
     group = [command for command in COMMANDS if command.name.startswith(f"{first} ")]
     if group and (not rest or rest[0] in _HELP):
         usage = f"usage: iccld {first} COMMAND [flags]\n\n{_listing(group)}"
-        return _print_help(f"{usage}\n\nexample:\n  iccld {group[0].name} --help\n", rest)
+        return print_usage(f"{usage}\n\nexample:\n  iccld {group[0].name} --help\n", asked=bool(rest))
     known = [command.name.split()[bool(group)] for command in group or COMMANDS]
     unknown = words[: 1 + bool(group)]
     hint = suggest(unknown[-1], list(dict.fromkeys(known)))
     raise InputError(f"unknown command {' '.join(unknown)!r}; {hint}; see iccld --help")
-
-
-def _print_help(text: str, asked: Sequence[str]) -> int:
-    """Prints help: to stdout where it was asked for, else as a usage error."""
-    (sys.stdout if asked else sys.stderr).write(text)
-    return 0 if asked else EXIT_USAGE
 
 
 def _run(command: Command, rest: list[str]) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import torch
+
+from iccld.machine import read_text
 
 
 @cache
@@ -14,10 +15,7 @@ def has_fast_bf16(device_type: str) -> bool:
     if device_type == "cuda":
         return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
     if device_type == "cpu":
-        try:
-            flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        except OSError:
-            return False
+        flags = read_text("/proc/cpuinfo")
         return "amx_bf16" in flags or "avx512_bf16" in flags
     return False
 
@@ -35,10 +33,5 @@ def uses_bf16(device_type: str, precision: str) -> bool:
 
 
 def autocast(device_type: str, precision: str = "auto") -> torch.autocast:
-    """The context in which a network runs.
-
-    Args:
-        device_type: cpu, cuda or mps.
-        precision: bf16, fp32, or auto: bf16 where the device is fast at it.
-    """
+    """The context in which a network runs on cpu, cuda or mps; see ``uses_bf16`` for precisions."""
     return torch.autocast(device_type, dtype=torch.bfloat16, enabled=uses_bf16(device_type, precision))

@@ -12,7 +12,6 @@ import difflib
 import functools
 import json
 import math
-import os
 import re
 import tomllib
 import types
@@ -22,7 +21,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from iccld.errors import InputError, first_line
 from iccld.escaping import shortened
-from iccld.files import printable, read_bounded
+from iccld.files import AnyPath, printable, read_bounded
 
 T = TypeVar("T")
 
@@ -50,21 +49,9 @@ class Length:
     most: int
 
 
-def read_json(
-    path: str | os.PathLike[str],
-    *,
-    limit: int = 4_000_000,
-    longest_text: int = _LONGEST_TEXT,
-    remedy: str = "copy or write it again",
-) -> Any:
-    """Reads a JSON file of at most ``limit`` bytes with texts of at most ``longest_text`` characters.
-
-    Raises:
-        InputError: no such file, no JSON, or beyond the bounds. The message ends with ``remedy``.
-    """
-    return parse_json(
-        read_bounded(path, limit), printable(str(path)), longest_text=longest_text, remedy=remedy
-    )
+def read_json(path: AnyPath, *, limit: int = 4_000_000, **options: Any) -> Any:
+    """Reads a JSON file of at most ``limit`` bytes; options and errors are those of ``parse_json``."""
+    return parse_json(read_bounded(path, limit), printable(str(path)), **options)
 
 
 def parse_json(
@@ -74,10 +61,10 @@ def parse_json(
     longest_text: int = _LONGEST_TEXT,
     remedy: str = "copy or write it again",
 ) -> Any:
-    """Reads JSON from memory: the metadata of a weights file or of a graph. ``where`` names it in messages.
+    """Reads JSON with texts of at most ``longest_text`` characters.
 
     Raises:
-        InputError: no JSON, or beyond the bounds.
+        InputError: no JSON, or beyond the bounds. The message begins with ``where`` and ends with ``remedy``.
     """
     with _parsing(f"{where}: is not JSON", remedy):
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
@@ -86,14 +73,8 @@ def parse_json(
     return value
 
 
-def read_toml(
-    path: str | os.PathLike[str], *, limit: int = 1_000_000, remedy: str = "mend that line"
-) -> dict[str, Any]:
-    """Reads a TOML file.
-
-    Raises:
-        InputError: no such file, no TOML, or beyond the bounds.
-    """
+def read_toml(path: AnyPath, *, limit: int = 1_000_000, remedy: str = "mend that line") -> dict[str, Any]:
+    """Reads a TOML file; ``InputError`` if there is none, or one beyond the bounds."""
     data, where = read_bounded(path, limit), printable(str(path))
     with _parsing(f"{where}: is not valid TOML", remedy):
         text = data.decode("utf-8-sig")
@@ -123,7 +104,7 @@ def _parsing(problem: str, remedy: str) -> Iterator[None]:
         raise InputError(f"{problem} ({first_line(error)}); {remedy}") from error
 
 
-def reason(error: Exception, path: str | os.PathLike[str]) -> str:
+def reason(error: Exception, path: AnyPath) -> str:
     """What an error says of a file, in one line and without the file's name, which is said already."""
     return first_line(error).removeprefix(f"{printable(str(path))}: ")
 
@@ -134,26 +115,16 @@ def build(kind: type[T], value: object, where: str, *, thing: str = "key", other
     Types are bool, int, float, str, Path, None, Literal, unions, tuples, lists, mappings by text, and dataclasses of
     these. A bool is no int and a text no number. ``Annotated`` with ``Range`` and ``Length`` says what is allowed.
 
-    Args:
-        kind: the dataclass.
-        value: what was read.
-        where: begins messages: the file, or what the values are of.
-        thing: what a field is called in messages.
-        others: leave aside keys that are no fields.
-
     Raises:
-        InputError: a field is missing, unknown, or has another type or range.
+        InputError: a field is missing, has another type or range, or is unknown and ``others`` are not left aside. The
+            message begins with ``where`` (the file, or what the values are of) and calls a field ``thing``.
     """
     built: T = _Reader(thing, others).table(kind, value, where)
     return built
 
 
 def typed(hint: Any, value: Any, where: str) -> Any:
-    """The value as a type has it (a list becomes a tuple where one is asked for); see ``build`` for types.
-
-    Raises:
-        InputError: it is of another type. The message begins with ``where``.
-    """
+    """The value as a type has it (a list becomes a tuple where one is asked for); types and errors as of ``build``."""
     return _Reader("key", others=False).value(hint, value, where)
 
 
@@ -196,12 +167,9 @@ class _Reader:
             )
             return list(items) if origin is list else tuple(items)
         if origin in (dict, Mapping):
-            return {
-                self.value(arguments[0], key, where): self.value(
-                    arguments[1], item, f"{where}: {shortened(key)}"
-                )
-                for key, item in value.items()
-            }
+            keys = [self.value(arguments[0], key, where) for key in value]
+            items = (self.value(arguments[1], v, f"{where}: {shortened(k)}") for k, v in value.items())
+            return dict(zip(keys, items, strict=True))
         return value
 
     def _choose(self, hint: Any, value: Any, where: str) -> Any:

@@ -24,8 +24,7 @@ def how_to_install(extra: str) -> str:
 class RunFailedError(RuntimeError):
     """The work failed though nothing is wrong with its input: a full disk, a loss that diverged, a killed process.
 
-    The message is one line that names the cause and the remedy. The command line prints it on stderr without a
-    traceback and exits with code 1.
+    The message is one line that names the cause and the remedy; the exit code is 1.
     """
 
     def __str__(self) -> str:

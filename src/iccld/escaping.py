@@ -22,26 +22,23 @@ _PLAIN = re.compile(r"[ -~\u00a1-\u00ac\u00ae-\u05ff]*")  # without any of them,
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # of East Asian width too
 
 
-def visible(text: str) -> str:
+def visible(text: str, keep: str = "") -> str:
     r"""Text in which every control character is shown as its escape, such as ``\x1b``; it is one line.
 
-    Also shown are characters without a width, those that turn the direction of writing, and lone surrogates.
+    Also shown are characters without a width, those that turn the direction of writing, and lone surrogates. Those in
+    ``keep`` stay as they are.
     """
-    return _shown(text)
-
-
-def visible_lines(text: str) -> str:
-    """The same, with line breaks and tabs as they are."""
-    return _shown(text, keep="\n\t")
-
-
-def _shown(text: str, keep: str = "") -> str:
     if _PLAIN.fullmatch(text):
         return text
     return "".join(
         c.encode("unicode_escape").decode() if c not in keep and unicodedata.category(c) in _UNSEEN else c
         for c in text
     )
+
+
+def visible_lines(text: str) -> str:
+    """The same, with line breaks and tabs as they are."""
+    return visible(text, keep="\n\t")
 
 
 def one_line(text: str) -> str:
@@ -90,12 +87,9 @@ def in_csv(value: object) -> object:
 class VisibleStream:
     """A text stream in which control characters of what is written are shown; line breaks and tabs pass.
 
-    What the program itself draws, such as bars and colors, is written to ``raw``. After the first failure, what is
-    written is dropped, so that a full disk behind standard output does not end the work.
-
-    Args:
-        raw: the stream that is written to; None, as Python has it, where the descriptor was closed.
-        number: of the descriptor. A reader of standard output that went away still raises ``BrokenPipeError``.
+    What the program itself draws, such as bars and colors, is written to ``raw``; None stands for a descriptor
+    (``number``) that was closed. After the first failure, what is written is dropped, so that a full disk behind
+    standard output does not end the work; a reader of it that went away still raises ``BrokenPipeError``.
     """
 
     def __init__(self, raw: Any, number: int = 0) -> None:
@@ -149,11 +143,7 @@ def undisguised(stream: Any) -> Any:
 
 
 class DrawingStream:
-    """Standard output or standard error as they are when something is drawn, for a console that is made once.
-
-    Args:
-        name: ``stdout`` or ``stderr``.
-    """
+    """Standard output or standard error (``stdout`` or ``stderr``) as it is when something is drawn."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -189,8 +179,6 @@ def visible_streams() -> Iterator[VisibleStream]:
         sys.stdout, sys.stderr = before
 
 
-@contextlib.contextmanager
-def drawing_on_stderr() -> Iterator[None]:
+def drawing_on_stderr() -> contextlib.AbstractContextManager[Any]:
     """Lets a library of ours draw bars on standard error; nothing else is to be printed meanwhile."""
-    with contextlib.redirect_stderr(undisguised(sys.stderr)):
-        yield
+    return contextlib.redirect_stderr(undisguised(sys.stderr))

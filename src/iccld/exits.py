@@ -15,16 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from iccld.errors import InputError, RunFailedError
 from iccld.escaping import one_line, visible_streams
 
-EXIT_FAILED = 1
-"""The work failed, or a part of it, and what the user asked for is not why."""
-EXIT_USAGE = 2
-"""Bad input or a usage error: the user can mend it."""
-EXIT_INTERRUPTED = 130
-"""Ctrl-C (128 + SIGINT)."""
-EXIT_TERMINATED = 143
-"""SIGTERM (128 + 15)."""
-EXIT_BROKEN_PIPE = 141
-"""The reader of our output went away (128 + SIGPIPE)."""
+EXIT_FAILED = 1  # the work failed, or a part of it, and what the user asked for is not why
+EXIT_USAGE = 2  # bad input or a usage error: the user can mend it
+EXIT_INTERRUPTED = 130  # Ctrl-C (128 + SIGINT)
+EXIT_TERMINATED = 143  # SIGTERM (128 + 15)
+EXIT_BROKEN_PIPE = 141  # the reader of our output went away (128 + SIGPIPE)
 
 OUTCOMES: Mapping[str, int] = {
     "finished": 0,
@@ -62,8 +57,7 @@ _OUT_OF_MEMORY = (
 def run_guarded(work: Callable[[], int]) -> int:
     """Does some work and turns every way it can end into an exit code and, at most, one line on stderr.
 
-    Raises:
-        SystemExit: the work raised it, as the help of a command does when it has been printed.
+    ``SystemExit`` passes: the help of a command raises it when it has been printed.
     """
     ended: SystemExit | None = None
     with visible_streams() as output:
@@ -125,11 +119,11 @@ def _explain(error: Exception) -> int:
         case RunFailedError():
             return _end(EXIT_FAILED, text)
         case _ if is_out_of_memory(error):
-            return _end(
-                EXIT_FAILED,
-                f"out of memory ({text.splitlines()[0] if text else 'none left'}); ask for less at a time (smaller "
-                "images, crops, batches or networks), or use a larger machine",
+            remedy = (
+                "ask for less at a time (smaller images, crops, batches or networks), or use a larger machine"
             )
+            first = text.splitlines()[0] if text else "none left"
+            return _end(EXIT_FAILED, f"out of memory ({first}); {remedy}")
         case OSError(errno=errno.EMFILE | errno.ENFILE):
             remedy = "raise the limit (ulimit -n) and run the same command again"
             return _end(EXIT_FAILED, f"too many open files; {remedy}")
@@ -154,13 +148,12 @@ def is_out_of_memory(error: Exception) -> bool:
 def _keep_traceback() -> str:
     """Writes the traceback where a report of the fault can take it from; says where."""
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="iccld-", suffix=".txt", delete=False, encoding="utf-8"
-        ) as file:
+        number, path = tempfile.mkstemp(".txt", "iccld-")
+        with open(number, "w", encoding="utf-8") as file:
             traceback.print_exc(file=file)
     except OSError:
         return "this is a fault of iccld: run it again with ICCLD_DEBUG=1 and report the traceback"
-    return f"this is a fault of iccld: please report it with {file.name}"
+    return f"this is a fault of iccld: please report it with {path}"
 
 
 def _end(code: int, message: str) -> int:

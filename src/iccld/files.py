@@ -23,6 +23,10 @@ from typing import Any
 from iccld.errors import InputError, RunFailedError
 from iccld.escaping import visible
 
+AnyPath = str | os.PathLike[str]
+# A FIFO that has taken the place of a file would be waited for. Windows has none of these flags.
+_NO_WAIT = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY"))
+
 
 def printable(name: str) -> str:
     """A file name for people and text files: bytes in it that are no UTF-8 become �, control characters escapes."""
@@ -37,19 +41,16 @@ def as_file_name(name: str) -> str:
 
 
 @contextlib.contextmanager
-def open_regular(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
+def open_regular(path: AnyPath) -> Iterator[io.BufferedReader]:
     """Opens a regular file for reading; what is found under the name instead is refused and never waited for.
 
-    Links are followed. The file is examined again once it is open, so that nobody can exchange it in between.
-
-    Raises:
-        InputError: there is no such file, it cannot be read (also later, in the ``with`` block), or it is a
-            folder, a device, a FIFO or a socket.
+    Links are followed. The file is examined again once it is open, so that nobody can exchange it in between. What
+    cannot be read, also later in the ``with`` block, is an ``InputError``.
     """
     shown = printable(str(path))
     try:
         _refuse_special(shown, os.stat(path).st_mode)  # before opening, which makes some devices act
-        with open(path, "rb", opener=_open_without_waiting) as handle:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAIT)) as handle:
             _refuse_special(shown, os.fstat(handle.fileno()).st_mode)
             yield handle
     except FileNotFoundError as error:
@@ -62,19 +63,8 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
         raise InputError(f"{shown!r}: no file has such a name") from error
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Opens a file; a FIFO that has taken its place would be waited for. Windows has none of the flags."""
-    for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY"):
-        flags |= getattr(os, name, 0)
-    return os.open(path, flags)
-
-
-def read_bounded(path: str | os.PathLike[str], limit: int) -> bytes:
-    """Reads a whole regular file of at most ``limit`` bytes; no more than that is ever held.
-
-    Raises:
-        InputError: as of ``open_regular``; or the file is larger, or changes while it is read.
-    """
+def read_bounded(path: AnyPath, limit: int) -> bytes:
+    """Reads a whole regular file; ``InputError`` if it has more than ``limit`` bytes, or changes while it is read."""
     shown = printable(str(path))
     with open_regular(path) as handle:
         before = os.fstat(handle.fileno())
@@ -100,11 +90,7 @@ def in_bytes(count: int) -> str:
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes that the disk of a folder, which may be new, still takes.
-
-    Raises:
-        InputError: it cannot be looked at.
-    """
+    """Bytes that the disk of a folder, which may be new, still takes."""
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
     try:
         return shutil.disk_usage(there).free
@@ -121,14 +107,13 @@ def _refuse_special(shown: str, mode: int) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: AnyPath) -> Iterator[Path]:
     """Gives a temporary name beside ``path`` to write to; at the end the file is synced and renamed into place.
 
-    Args:
-        path: the final name; missing parent folders are made.
+    Missing parent folders are made. After an error, what stood at ``path`` is untouched.
 
     Raises:
-        RunFailedError: the disk is full or broken. What stood at ``path`` is untouched, as after every other error.
+        RunFailedError: the disk is full or broken.
         InputError: the folder cannot be written.
     """
     path = Path(path)
@@ -157,11 +142,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 @cache
 def _host() -> str:
     """A short name of this machine and its process numbers: containers of one host may share a folder."""
+    name = platform.node()
     with contextlib.suppress(OSError):
-        return hashlib.sha256(f"{platform.node()} {os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[
-            :8
-        ]
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+        name += f" {os.readlink('/proc/self/ns/pid')}"
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 @cache
@@ -179,23 +163,19 @@ def _remove_abandoned(folder: Path) -> None:
                 os.unlink(entry.path)
 
 
-def write_atomic(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Path:
-    """Has ``write`` make a file under a temporary name and renames it into place, as ``replacing`` does.
-
-    Returns:
-        ``path``.
-    """
+def write_atomic(path: AnyPath, write: Callable[[Path], object]) -> Path:
+    """Has ``write`` make a file under a temporary name, renames it as ``replacing`` does, and gives ``path``."""
     with replacing(path) as temporary:
         write(temporary)
     return Path(path)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> Path:
+def write_text(path: AnyPath, text: str) -> Path:
     """Writes UTF-8 text atomically."""
     return write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> Path:
+def write_json(path: AnyPath, value: Any) -> Path:
     """Writes indented JSON atomically; NaN is refused, write None instead."""
     return write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 

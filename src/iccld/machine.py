@@ -21,15 +21,11 @@ _LARGEST_OF_OLD = 2**25  # glibc before 2.35 takes no more
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Counts the processors that this process may keep busy: its affinity, and the quota of its control groups.
-
-    Args:
-        root: where ``proc`` and ``sys`` lie.
-    """
+    """Counts the processors that this process may keep busy: its affinity, and the quota of its control groups."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on every system
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     for group in _groups(root):
-        words = _read(group / "cpu.max").split()
+        words = read_text(group / "cpu.max").split()
         if len(words) == 2 and all(word.isdecimal() and int(word) for word in words):
             cores = min(cores, math.ceil(int(words[0]) / int(words[1])))
     return max(1, cores)
@@ -39,7 +35,7 @@ def _groups(root: Path) -> list[Path]:
     """The folders of the control groups (version 2) that this process is in, up to the root."""
     base = root / "sys/fs/cgroup"
     # In a container the path may be the host's: then only the mount's own root is visible.
-    paths = re.findall("^0::/?(.*)", _read(root / "proc/self/cgroup"), re.MULTILINE)
+    paths = re.findall("^0::/?(.*)", read_text(root / "proc/self/cgroup"), re.MULTILINE)
     folders = [folder for path in paths for folder in (base / path, *(base / path).parents)]
     return [folder for folder in folders if folder.is_relative_to(base)]
 
@@ -47,15 +43,11 @@ def _groups(root: Path) -> list[Path]:
 def free_memory(root: Path = Path("/")) -> int | None:
     """Bytes that this process may still take: of the machine, its control groups and its limit of addresses.
 
-    Args:
-        root: where ``proc`` and ``sys`` lie.
-
-    Returns:
-        The number of bytes; None where the system does not tell.
+    None where the system does not tell; ``proc`` and ``sys`` lie in ``root``.
     """
     found = [number << 10 for number in _numbers(root / "proc/meminfo", "MemAvailable:")]
     for group in _groups(root):
-        limit, usage = (_read(group / f"memory.{name}").strip() for name in ("max", "current"))
+        limit, usage = (read_text(group / f"memory.{name}").strip() for name in ("max", "current"))
         if limit.isdecimal() and usage.isdecimal():
             # Pages of files are given back when they are needed.
             found.append(int(limit) - int(usage) + sum(_numbers(group / "memory.stat", "inactive_file")))
@@ -71,13 +63,14 @@ def own_memory(root: Path = Path("/")) -> int:
 
 def _numbers(path: Path, name: str) -> list[int]:
     """The first number behind a name at the start of a line; none where there is no number."""
-    words = [line[len(name) :].split() for line in _read(path).splitlines() if line.startswith(name)]
+    words = [line[len(name) :].split() for line in read_text(path).splitlines() if line.startswith(name)]
     return [int(rest[0]) for rest in words if rest and rest[0].isdecimal()]
 
 
-def _read(path: Path) -> str:
+def read_text(path: str | Path) -> str:
+    """What a file of the kernel says; nothing where there is none."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 

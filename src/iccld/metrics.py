@@ -187,11 +187,7 @@ def _number_or_none(value: float) -> float | None:
 
 
 class Reliability:
-    """The expected calibration error (Guo et al. 2017) with bins of equal width.
-
-    Args:
-        num_bins: of confidence in [0, 1].
-    """
+    """The expected calibration error (Guo et al. 2017) with bins of equal width of confidence in [0, 1]."""
 
     def __init__(self, num_bins: int = 15) -> None:
         self.num_bins = num_bins
@@ -219,9 +215,6 @@ class ErrorDetection:
 
     Scores are counted in bins of their fourth root, which are fine near zero, where sure pixels crowd; pixels in the
     same bin count as ties.
-
-    Args:
-        num_bins: of the score.
     """
 
     def __init__(self, num_bins: int = 8192) -> None:

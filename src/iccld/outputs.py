@@ -1,21 +1,17 @@
-"""Where commands may write: never over or among their inputs, and never over what somebody else has written."""
+"""Where commands may write: never over or among their inputs, and never over other files."""
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import itertools
-import json
+import mmap
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from iccld.errors import InputError
-from iccld.files import printable, read_bounded, write_json
 
-CLAIM = ".iccld.json"
-"""Says which commands have written to a folder."""
 RUN = "run.json"
 """Says that a folder is a run's."""
 REPORT = "report.html"
@@ -26,24 +22,17 @@ _OF_A_MODEL = (
     *(RUN, "config.json", "model.safetensors", "data.json", "metrics.csv", "report.json", REPORT),
     *("README.txt", "README.md", "trackers.json", "curves.png", "adversary.png"),
 )
-_BEGINNINGS = {
-    "json": (b"{", b"["),
-    "png": (b"\x89png",),
-    "html": (b"<!doctype html", b"<html"),
-}
+_BEGINNINGS = {"json": (b"{", b"["), "png": (b"\x89png",), "html": (b"<!doctype html", b"<html")}
 
 
 @dataclass
 class Places:
     """What a command reads and writes, to be checked before it begins.
 
-    Attributes:
-        files: flag → (file to write, its kind: json, png, html, or graph, an exported model).
-        folders: flag → folder to write to.
-        data: folders and files of data; nothing may be written into these folders.
-        models: folders and files of models and runs; new files may be written beside theirs.
-        own: names of a run's files that this command may replace.
-        may_lie_in_data: the folders to write to may lie below those of the data, as the command leaves them out there.
+    ``files`` leads from flags to the files to write and their kinds (json, png, html, or graph: an exported model),
+    ``folders`` from flags to folders. Nothing may be written among ``data``. Beside the files of ``models``, which may
+    be runs, new files may be written, and those named in ``own`` replaced. The folders ``may_lie_in_data`` where the
+    command leaves them out as inputs.
     """
 
     files: dict[str, tuple[Path | None, str]] = field(default_factory=dict)
@@ -107,31 +96,17 @@ class Places:
 
 def _refuse_other_kind(shown: str, path: Path, kind: str) -> None:
     """Refuses to replace a file that is not of the kind that is to be written."""
-    if not path.is_file():
-        return
-    if kind == "graph":
-        if not _mentions(path, b"iccld"):
-            raise InputError(
-                f"{shown}: is there already and was not exported by iccld, so it would be lost; give another name"
-            )
+    if not path.is_file() or not path.stat().st_size:
         return
     with open(path, "rb") as file:
-        head = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if head and not head.startswith(_BEGINNINGS[kind]):
-        raise InputError(
-            f"{shown}: is there already and is no {kind.upper()} file, so it would be lost; give another name"
-        )
-
-
-def _mentions(path: Path, word: bytes) -> bool:
-    """Whether a file holds some bytes; of graphs, the metadata lie anywhere."""
-    rest = b""
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            if word in rest + chunk:
-                return True
-            rest = chunk[-len(word) :]
-    return False
+        if kind == "graph":  # its metadata lie anywhere
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                fits, what = content.find(b"iccld") >= 0, "was not exported by iccld"
+        else:
+            head = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+            fits, what = not head or head.startswith(_BEGINNINGS[kind]), f"is no {kind.upper()} file"
+    if not fits:
+        raise InputError(f"{shown}: is there already and {what}, so it would be lost; give another name")
 
 
 def is_same(one: Path, other: Path) -> bool:
@@ -158,69 +133,3 @@ def places_of(inputs: Iterable[str]) -> list[Path]:
             fixed = itertools.takewhile(lambda part: not glob.has_magic(part), Path(text).parts)
             places.append(Path(*fixed))
     return places
-
-
-def require_own(folder: Path, command: str, record: str, what: str, *, besides: Iterable[str] = ()) -> None:
-    """Refuses a folder that holds something, but neither the record nor the note of the command that writes there.
-
-    Args:
-        folder: may be new.
-        command: as of ``claiming``, which leaves the note.
-        record: glob of the files that say whose the folder is.
-        what: what such a folder holds, for the message.
-        besides: names that may stand there before both.
-
-    Raises:
-        InputError: it holds files of others; they stay as they are.
-    """
-    if not folder.is_dir() or any(folder.glob(record)) or command in _writers(folder):
-        return
-    allowed = set(besides)
-    found = sorted(n for n in os.listdir(folder) if not n.startswith(".") and n not in allowed)
-    if found:
-        raise InputError(
-            f"{folder}: is not empty ({printable(found[0])}) and holds no {what} ({record}); choose another folder"
-        )
-
-
-@contextlib.contextmanager
-def claiming(folder: Path, command: str, names: Iterable[str]) -> Iterator[None]:
-    """Notes that a command writes to a folder, and refuses to replace what it has not written there.
-
-    The note is a hidden file, which is removed again if nothing was written.
-
-    Args:
-        folder: may be new.
-        command: what is noted, for example ``predict``.
-        names: what the command writes directly below it.
-
-    Raises:
-        InputError: one of these is there, and the command has not been at work in this folder before.
-    """
-    path, makers = folder / CLAIM, _writers(folder)
-    if command in makers:
-        yield
-        return
-    there = next((name for name in names if os.path.lexists(folder / name)), None)
-    if there is not None:
-        raise InputError(
-            f"{folder / there}: is there already and was not written by iccld {command}; choose another folder"
-        )
-    write_json(path, {"commands": [*makers, command]})
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # the folder may be gone
-            if not makers and all(name.startswith(".iccld") for name in os.listdir(folder)):
-                path.unlink()
-
-
-def _writers(folder: Path) -> list[str]:
-    """The commands that the note of a folder names; none if there is no note, or a damaged one."""
-    path = folder / CLAIM
-    if not path.is_file():
-        return []
-    try:
-        return list(json.loads(read_bounded(path, 100_000))["commands"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return []

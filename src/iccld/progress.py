@@ -38,11 +38,8 @@ def is_live() -> bool:
 def track(items: Iterable[T], total: int | None, description: str, *, unit: str = "") -> Iterator[T]:
     """Passes items through while showing how far the work is and when it should end.
 
-    Args:
-        items: the work.
-        total: how many there are; None if nobody knows.
-        description: what the work is called.
-        unit: of the speed that is shown, in items a second, such as ``fps``; empty to show none.
+    ``total`` is None if nobody knows how many there are. The speed, in items a second, is shown if it has a ``unit``,
+    such as ``fps``.
     """
     description = visible(description)
     yield from (_track_live if is_live() else _track_plain)(items, total, description, unit)
@@ -52,9 +49,7 @@ def track(items: Iterable[T], total: int | None, description: str, *, unit: str 
 def busy(description: str, *, hint: str = "") -> Iterator[None]:
     """Shows that work of unknown length goes on: a spinner with the time it has taken.
 
-    Args:
-        description: of the work.
-        hint: how long it may take. Without a terminal the two are printed in one line, nothing if there is no hint.
+    Without a terminal the description is printed with a hint at how long it may take; nothing if there is no hint.
     """
     if not is_live():
         if hint:

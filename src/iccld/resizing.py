@@ -25,13 +25,10 @@ def scaled_width(height: int, width: int, target_height: int) -> int:
 def base_size(
     size: tuple[int, int], wanted: tuple[int, int] | None, *, stretch: bool = False
 ) -> tuple[int, int]:
-    """The size that a training image is brought to before it is cropped.
+    """The (height, width) that a training image is brought to before it is cropped.
 
-    Args:
-        size: its (height, width) in pixels.
-        wanted: the (height, width) of the run's settings; None keeps the image's own.
-        stretch: take both numbers as they are. Otherwise the image keeps its shape and is scaled to the height, as a
-            model scales what it predicts.
+    That of the run's settings (``wanted``) is taken as it is with ``stretch``. Otherwise the image keeps its shape and
+    is scaled to the height, as a model scales what it predicts; None keeps its own size.
     """
     if wanted is None or stretch:
         return wanted or size
@@ -41,14 +38,8 @@ def base_size(
 def resize_images(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Scales a batch of images by a triangle filter that is as wide as a new pixel where it shrinks them.
 
-    This is Pillow's ``BILINEAR`` and torch's bilinear interpolation with antialiasing.
-
-    Args:
-        images: b c h w, uint8 or floating point, of any range.
-        size: new height and width in pixels.
-
-    Returns:
-        Images of the same type; uint8 is rounded.
+    This is Pillow's ``BILINEAR`` and torch's bilinear interpolation with antialiasing. The images (b c h w, uint8 or
+    floating point) keep their type; uint8 is rounded.
     """
     if images.shape[-2:] == size:
         return images

@@ -46,11 +46,7 @@ class Choice:
 
 
 def set_threads(number: int) -> None:
-    """Sets the threads of torch; OpenCV gets none of its own, which would compete with them.
-
-    Raises:
-        InputError: more than a process can have.
-    """
+    """Sets the threads of torch; OpenCV gets none of its own, which would compete with them."""
     if not 1 <= number <= 4096:
         raise InputError(f"--threads is {number}; give 0 (automatic) or up to 4096")
     torch.set_num_threads(number)
@@ -58,11 +54,7 @@ def set_threads(number: int) -> None:
 
 
 def most_threads(num_processes: int = 1) -> int:
-    """The threads that a process could use: its share of the usable cores, or what ``OMP_NUM_THREADS`` says.
-
-    Args:
-        num_processes: how many processes of one run share the cores.
-    """
+    """The threads that each process of a run could use: its share of the cores, or ``OMP_NUM_THREADS``."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     # The launcher of ranks sets it to 1 by itself.
     if asked.isdecimal() and int(asked) and "TORCHELASTIC_RUN_ID" not in os.environ:
@@ -76,13 +68,7 @@ def choose_threads(
     """Tries one thread, half of them, all but those that helping processes need, and all, and keeps the fastest.
 
     Of numbers that are about as fast the lowest is kept. The trials take turns, so that what else the machine does
-    meets all of them.
-
-    Args:
-        work: what is tried; it should be like the work to come.
-        most: the highest number of threads.
-        helpers: processes that work beside this one.
-        budget: seconds after which no further round of trials is begun.
+    meets all of them. The work should be like the work to come. After ``budget`` seconds no further round is begun.
     """
     numbers = sorted({1, max(1, most // 2), max(1, most - helpers), most})
     if len(numbers) == 1:
@@ -116,13 +102,8 @@ def _trial(work: Callable[[], object], number: int) -> float:
 def use_threads(threads: int, device_type: str = "cpu") -> int:
     """Sets the threads for prediction and returns their number.
 
-    Args:
-        threads: the number, or 0: measured by a small piece of work, once in the life of a process, and said on
-            stderr where there was a choice.
-        device_type: where the model computes; elsewhere than on the CPU nothing is measured.
-
-    Raises:
-        InputError: a number that no process can have.
+    For 0 it is measured by a small piece of work, once in the life of a process, and said on stderr where there was a
+    choice; elsewhere than on the CPU nothing is measured.
     """
     if threads:
         set_threads(threads)

@@ -17,18 +17,14 @@ from iccld.errors import InputError
 class _Reader(NamedTuple):
     """When some settings are read, and who reads them, in words."""
 
-    settings: tuple[str, ...]
+    settings: str
     reads: Callable[[TrainConfig], bool]
     who: str
 
 
-def _reader(settings: str, reads: Callable[[TrainConfig], bool], who: str) -> _Reader:
-    return _Reader(tuple(settings.split()), reads, who)
-
-
 def _by(settings: str, *methods: str) -> _Reader:
     names = " and ".join(filter(None, (", ".join(methods[:-1]), methods[-1])))
-    return _reader(settings, lambda c: c.method in methods, f"--method {names}")
+    return _Reader(settings, lambda c: c.method in methods, f"--method {names}")
 
 
 def _teaches(c: TrainConfig) -> bool:
@@ -55,83 +51,83 @@ _READERS = (
     _by("adaptation.adversarial_weight", "iccld", "adaptsegnet", "advent"),
     _by("adaptation.entropy_weight", "minent", "fda"),
     _by("adaptation.fda_band", "fda"),
-    _reader(
+    _Reader(
         "adaptation.class_color_transfer",
         lambda c: c.method == "iccld" and _teaches(c),
         "--method iccld with --adaptation.mixing or --adaptation.masked",
     ),
-    _reader("adaptation.adversarial_warmup adaptation.discriminator_lr", _opposes, _ADVERSARIES),
-    _reader("adaptation.adversarial_input", lambda c: c.method == "iccld" and _opposes(c), _OWN_ADVERSARY),
-    _reader(
+    _Reader("adaptation.adversarial_warmup adaptation.discriminator_lr", _opposes, _ADVERSARIES),
+    _Reader("adaptation.adversarial_input", lambda c: c.method == "iccld" and _opposes(c), _OWN_ADVERSARY),
+    _Reader(
         "adaptation.adversarial_domains",
         lambda c: c.method == "iccld" and _opposes(c) and _teaches(c),
         f"{_OWN_ADVERSARY} and --adaptation.mixing or --adaptation.masked",
     ),
-    _reader(
+    _Reader(
         "adaptation.feature_distance",
         lambda c: c.method in ("daformer", "mic") and _starts_pretrained(c),
         "--method daformer and mic with a pretrained backbone",
     ),
-    _reader(
+    _Reader(
         "adaptation.start",
         lambda c: _teaches(c) or _opposes(c) or c.method in ("minent", "fda"),
         "the rivals, and by --method iccld with --adaptation.mixing, --adaptation.masked or an adversary",
     ),
-    _reader(
+    _Reader(
         "adaptation.weighting adaptation.color_jitter data.ignore_top data.ignore_bottom", _teaches, _TEACHERS
     ),
-    _reader(
+    _Reader(
         "adaptation.teacher_steps adaptation.teacher_draws",
         lambda c: _teaches(c) and c.model.diffusion,
         f"{_TEACHERS}, of models with diffusion",
     ),
-    _reader(
+    _Reader(
         "adaptation.threshold",
         lambda c: _teaches(c) and c.adaptation.weighting == "batch",
         f"--adaptation.weighting batch ({_TEACHERS})",
     ),
-    _reader(
+    _Reader(
         "adaptation.keep adaptation.trust",
         lambda c: _teaches(c) and c.adaptation.weighting == "class",
         f"--adaptation.weighting class ({_TEACHERS})",
     ),
-    _reader(
+    _Reader(
         "adaptation.mask_patch adaptation.mask_ratio",
         lambda c: c.method == "mic" or (c.method == "iccld" and c.adaptation.masked),
         "--method mic, and by iccld with --adaptation.masked",
     ),
-    _reader(
+    _Reader(
         "adaptation.share_at_one adaptation.self_aligned model.reencoding",
         lambda c: c.model.diffusion,
         "models with diffusion",
     ),
-    _reader(
+    _Reader(
         "data.rare_class_temperature",
         lambda c: c.data.rare_class_sampling,
         "rare-class sampling (--data.rare-class-sampling)",
     ),
-    _reader(
+    _Reader(
         "data.cat_max_ratio",
         lambda c: c.method != "oracle",
         "methods that learn from the source's labels, not by --method oracle",
     ),
-    _reader(
+    _Reader(
         "data.source_look data.source_count",
         lambda c: c.data.source == "street_scenes",
         "--data.source street_scenes",
     ),
-    _reader(
+    _Reader(
         "data.target_look data.target_count data.val_count",
         lambda c: c.data.target == "street_scenes",
         "--data.target street_scenes",
     ),
-    _reader("data.scene_cache", lambda c: "street_scenes" in (c.data.source, c.data.target), "street_scenes"),
-    _reader(
+    _Reader("data.scene_cache", lambda c: "street_scenes" in (c.data.source, c.data.target), "street_scenes"),
+    _Reader(
         "data.source_root data.source_split",
         lambda c: c.data.source != "street_scenes",
         "data sets of files: name it with --data.source (folder for one of your own)",
     ),
-    _reader(
+    _Reader(
         "data.target_root data.target_split data.val_split",
         lambda c: c.data.target != "street_scenes",
         "data sets of files: name it with --data.target (folder for one of your own)",
@@ -143,31 +139,21 @@ _OFF = {"adaptation.teacher_steps": 1, "adaptation.teacher_draws": 1, "data.cat_
 mistake."""
 
 
-def is_read(config: TrainConfig, setting: str) -> bool:
-    """Whether a run reads a setting, given by its dotted name, such as ``adaptation.keep``."""
-    return all(reader.reads(config) for reader in _READERS if setting in reader.settings)
-
-
 def unread_settings(config: TrainConfig) -> list[str]:
     """Dotted names of the settings that a run does not read."""
-    return [name for reader in _READERS if not reader.reads(config) for name in reader.settings]
+    return [name for reader in _READERS if not reader.reads(config) for name in reader.settings.split()]
 
 
 def refuse_unread(config: TrainConfig, chosen: Iterable[str]) -> None:
-    """Refuses settings that somebody has chosen, given by their dotted names, and the run would ignore.
-
-    Raises:
-        InputError: names the first and what reads it.
-    """
+    """Refuses the first setting that somebody has chosen, given by its dotted name, and the run would ignore."""
     names = set(chosen)
     for reader in _READERS:
-        for setting in () if reader.reads(config) else reader.settings:
+        for setting in () if reader.reads(config) else reader.settings.split():
             is_off = attrgetter(setting)(config) in (0, "none", _OFF.get(setting))
             if setting in names and not is_off:
                 flag = f"--{setting.replace('_', '-')}"
-                raise InputError(
-                    f"{flag} is not read here (--method {config.method}); it is read by {reader.who}"
-                )
+                here = f"{flag} is not read here (--method {config.method})"
+                raise InputError(f"{here}; it is read by {reader.who}")
 
 
 def typed_settings(words: Iterable[str]) -> list[str]:

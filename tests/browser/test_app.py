@@ -24,7 +24,8 @@ import torch
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
-from iccld.app.answers import Drawing, compose, to_levels
+from iccld.app.answers import Drawing, compose
+from iccld.inference.rendering import to_levels
 from iccld.labels import CITYSCAPES19
 from iccld.models.iccld import ICCLD
 from iccld.models.prediction import Prediction

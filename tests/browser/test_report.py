@@ -33,7 +33,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     scores = evaluate_model(model, scenes, protocol, observe=review)
     environment = describe_environment(1, "cpu", "fp32") | {"command": f"iccld train demo --out {LONG}"}
     record = measured_record(
-        model, scenes, protocol, scores, review, environment=environment, measured_on=f"{LONG}, val"
+        model, scenes, scores, review, environment=environment, measured_on=f"{LONG}, val"
     )
     steps = [float(s) for s in range(0, 2000, 20)]
     table = {"step": steps, "val/miou": [float("nan")] * 99 + [12.0]}

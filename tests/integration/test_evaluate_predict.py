@@ -263,7 +263,7 @@ def test_predictions_are_never_inputs_nor_over_files_of_others(
     theirs.parent.mkdir()
     theirs.write_text("theirs")
     line = refuse(capsys, "predict", model, photos / "a.png", "--out", theirs.parent)
-    assert f"{theirs}: is there already and was not written by iccld predict" in line
+    assert "theirs: is not empty (classes.json) and holds no predictions of iccld" in line
     assert os.listdir(theirs.parent) == ["classes.json"]
     assert theirs.read_text() == "theirs"
 

@@ -13,12 +13,12 @@ from iccld.compute import autocast, choose_device, has_fast_bf16, uses_bf16
     [("flags : fpu avx512_bf16 amx_tile", True), ("flags : amx_bf16", True), ("flags : avx2 avx512f", False)],
 )
 def test_processors_that_compute_in_bf16(monkeypatch: pytest.MonkeyPatch, flags: str, expected: bool) -> None:
-    monkeypatch.setattr(Path, "read_text", lambda self, encoding: flags)
+    monkeypatch.setattr(Path, "read_text", lambda self, **_: flags)
     assert has_fast_bf16.__wrapped__("cpu") is expected
 
 
 def test_unknown_processors_and_devices_compute_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Path, encoding: str) -> str:
+    def fail(self: Path, **_: str) -> str:
         raise FileNotFoundError
 
     monkeypatch.setattr(Path, "read_text", fail)

@@ -11,11 +11,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from iccld.errors import InputError, RunFailedError
-from iccld.locks import LOCK, working_in
+from iccld.locks import CLAIM, LOCK, claiming, working_in
 
 HOLD = """
 import os, sys, time
@@ -124,3 +125,54 @@ def test_a_full_disk_is_a_failure_and_leaves_nothing(tmp_path: Path, monkeypatch
     assert not (tmp_path / "out").exists()
     with working_in(tmp_path / "out"):
         pass
+
+
+def write(folder: Path, command: str, name: str, **known: Any) -> None:
+    with claiming(folder, command, "pictures", **known):
+        (folder / name).touch()
+
+
+def test_a_folder_of_others_is_refused(tmp_path: Path) -> None:
+    theirs, run, empty = (tmp_path / name for name in ("theirs", "run", "empty"))
+    for folder in (theirs, run, empty):
+        folder.mkdir()
+    (theirs / "images").mkdir()
+    (run / "run.json").touch()
+    (empty / ".DS_Store").touch()
+    for folder in (tmp_path / "new", run, empty):
+        write(folder, "train", "threads.json", record="run.json")
+    with pytest.raises(
+        InputError, match=r"theirs: is not empty \(images\) and holds no pictures \(run\.json\);"
+    ):
+        write(theirs, "train", "threads.json", record="run.json")
+    assert os.listdir(theirs) == ["images"]
+    write(theirs, "train", "threads.json", besides=["images"])
+    write(tmp_path / "new", "train", "loss.csv", record="run.json")  # its record comes later
+    with pytest.raises(
+        InputError, match=r"new: is not empty \(loss\.csv\) and holds no pictures \(scenes_\*\.json\)"
+    ):
+        write(tmp_path / "new", "data scenes", "a.png", record="scenes_*.json")
+
+
+def test_only_own_files_are_replaced(tmp_path: Path) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    write(out, "predict", "classes.json")
+    (out / "notes.txt").touch()
+    write(out, "predict", "classes.json")
+    with pytest.raises(InputError, match=r"out: is not empty \(classes\.json\) and holds no pictures;"):
+        write(out, "rank", "rank.csv")
+    other.mkdir()
+    (other / "classes.json").symlink_to("nowhere")
+    with pytest.raises(InputError, match="is not empty"):
+        write(other, "predict", "classes.json")
+    assert os.listdir(other) == ["classes.json"]
+    (other / CLAIM).write_text("damaged")
+    with pytest.raises(InputError, match="is not empty"):
+        write(other, "predict", "classes.json")
+
+
+def test_no_note_is_left_where_nothing_was_written(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ZeroDivisionError), claiming(tmp_path / "out", "predict", "pictures"):
+        raise ZeroDivisionError
+    assert os.listdir(tmp_path / "out") == []

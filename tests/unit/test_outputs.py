@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from iccld.errors import InputError
-from iccld.outputs import Places, claiming, is_inside, is_same, places_of, require_own
+from iccld.outputs import Places, is_inside, is_same, places_of
 
 
 @pytest.fixture
@@ -109,52 +108,3 @@ def test_paths_that_do_not_exist_yet(root: Path) -> None:
 def test_places_that_are_named(root: Path) -> None:
     words = ["data", "data/images/*.png", "*.png", "rtsp://host/*", "camera:0", "gone.png", "data/**/*.png"]
     assert places_of(words) == [Path("data"), Path("data/images"), Path(), Path("data")]
-
-
-def test_a_folder_of_others_is_refused(root: Path) -> None:
-    require_own(root / "new", "train", "run.json", "run")
-    require_own(root / "run", "train", "run.json", "run")
-    (root / "empty").mkdir()
-    (root / "empty" / ".DS_Store").touch()
-    require_own(root / "empty", "train", "run.json", "run")
-    with pytest.raises(InputError, match=r"data: is not empty \(images\) and holds no run \(run\.json\)"):
-        require_own(root / "data", "train", "run.json", "run")
-    require_own(root / "data", "train", "run.json", "run", besides=["images"])
-    with claiming(root / "killed", "train", ()):
-        (root / "killed" / "threads.json").touch()
-    require_own(root / "killed", "train", "run.json", "run")  # its record comes later
-    with pytest.raises(InputError, match=r"killed: is not empty \(threads\.json\) and holds no scenes"):
-        require_own(root / "killed", "data scenes", "scenes_*.json", "scenes")
-
-
-def write(folder: Path, command: str, *names: str) -> None:
-    with claiming(folder, command, names):
-        (folder / names[0]).mkdir(exist_ok=True)
-
-
-def test_only_own_files_are_replaced(root: Path) -> None:
-    out = root / "out"
-    write(out, "predict", "labels", "classes.json")
-    write(out, "predict", "labels", "classes.json")
-    (out / "rank.csv").write_text("of others")
-    with pytest.raises(InputError, match=r"rank\.csv: is there already and was not written by iccld rank"):
-        write(out, "rank", "frames", "rank.csv")
-    os.unlink(out / "rank.csv")
-    write(out, "rank", "frames", "rank.csv")
-    write(out, "predict", "labels")
-    write(root / "run", "predict", "labels")
-    (root / "other").mkdir()
-    (root / "other" / "classes.json").symlink_to("nowhere")
-    with pytest.raises(InputError, match=r"classes\.json: is there already"):
-        write(root / "other", "predict", "labels", "classes.json")
-    assert os.listdir(root / "other") == ["classes.json"]
-    (root / "other" / ".iccld.json").write_text("damaged")
-    with pytest.raises(InputError, match=r"classes\.json: is there already"):
-        write(root / "other", "predict", "labels", "classes.json")
-
-
-def test_no_note_is_left_where_nothing_was_written(root: Path) -> None:
-    (root / "out").mkdir()
-    with pytest.raises(ZeroDivisionError), claiming(root / "out", "predict", ["labels"]):
-        raise ZeroDivisionError
-    assert os.listdir(root / "out") == []

@@ -72,7 +72,7 @@ def test_facts_are_stated(name: str) -> None:
 def test_command_is_understood(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[TrainConfig, Path, str]] = []
 
-    def record(config: TrainConfig, out: Path, *, preset: str) -> str:
+    def record(config: TrainConfig, out: Path, *, preset: str, json: Path | None) -> str:
         asked.append((config, out, preset))
         return "finished"
 
@@ -179,7 +179,7 @@ def _asked(monkeypatch: pytest.MonkeyPatch, *words: str) -> TrainConfig:
     """What ``iccld train`` with these words would train."""
     asked: list[TrainConfig] = []
 
-    def record(config: TrainConfig, out: Path, *, preset: str) -> str:
+    def record(config: TrainConfig, out: Path, *, preset: str, json: Path | None) -> str:
         asked.append(config)
         return "finished"
 

@@ -10,6 +10,7 @@ import pytest
 
 from iccld.bench.plan import read_plan
 from iccld.bench.results import read_results
+from iccld.commands.run_report import read_run
 from iccld.commands.train_checks import is_finished
 from iccld.config import TrainConfig, to_dict
 from iccld.data.autodetect.meaning import mapillary
@@ -18,13 +19,13 @@ from iccld.errors import InputError
 from iccld.files import write_json
 from iccld.inference.candidates import read_written
 from iccld.models.storage import read_config
-from iccld.reporting.record import read_record, read_settings
+from iccld.reporting.record import read_record
 from iccld.training.tracking import _read_services, read_metrics
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a model": ("config.json", read_config),
     "a run to resume": ("run.json", lambda folder: is_finished(TrainConfig(), folder)),
-    "a run to report": ("run.json", read_settings),
+    "a run to report": ("run.json", read_run),
     "a report": ("report.json", read_record),
     "metrics": ("metrics.csv", lambda folder: read_metrics(folder / "metrics.csv")),
     "frames": ("frames.json", lambda folder: read_written(folder / "frames")),

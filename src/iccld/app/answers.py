@@ -14,12 +14,11 @@ from typing import Annotated, Literal
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 from PIL import Image as PillowImage
 
 from iccld.documents import Length, Range
 from iccld.inference.exported import ExportedSegmenter
-from iccld.inference.label_ids import index_to_id
 from iccld.inference.rendering import (
     CLASSES,
     LEGEND,
@@ -28,8 +27,10 @@ from iccld.inference.rendering import (
     class_list,
     colorize,
     draw_legend,
-    heat_map,
+    index_to_id,
     overlay,
+    paint_levels,
+    to_levels,
 )
 from iccld.inference.segmenter import PredictSettings, Segmenter, load_segmenter, predict_image
 from iccld.labels import IGNORE, LabelSpace
@@ -44,15 +45,7 @@ VIEW_SIDE = 1600
 
 @dataclass(frozen=True)
 class AppModel:
-    """A model of the page.
-
-    Attributes:
-        name: what the page calls it.
-        segmenter: predicts.
-        shown: its classes in the colors of the page: those of the first model, where both have a class.
-        device: where it computes.
-        precision: what it computes in; see ``iccld.models.settings.PredictSettings``.
-    """
+    """A model of the page; ``shown`` are its classes in the colors of the first model, where both have a class."""
 
     name: str
     segmenter: Segmenter
@@ -87,11 +80,7 @@ def load_models(
 ) -> list[AppModel]:
     """Loads the models of the page and has each predict a small gray image, so that the first visitor does not wait.
 
-    Args:
-        sources: saved models, hub ids or exported files.
-        device: see ``iccld.inference.segmenter.load_segmenter``, also for ``threads`` and errors.
-        threads: CPU threads.
-        precision: see ``iccld.models.settings.PredictSettings``.
+    See ``iccld.inference.segmenter.load_segmenter`` and ``iccld.models.settings.PredictSettings``.
     """
     models: list[AppModel] = []
     for source, name in zip(sources, short_names(sources), strict=True):
@@ -124,12 +113,9 @@ def in_colors_of(first: LabelSpace, space: LabelSpace) -> LabelSpace:
 
 @dataclass(frozen=True)
 class Drawing:
-    """How an answer is drawn.
+    """How an answer is drawn: class colors, or uncertainty as heat, from 0 % (the image alone) to 100 % opacity.
 
-    Attributes:
-        opacity: weight of the layer in percent, from 0 (the image alone) to 100 (the layer alone).
-        layer: class colors, or uncertainty as heat.
-        hidden: names of classes whose pixels show the image alone.
+    Pixels of the classes that are hidden, by their names, show the image alone.
     """
 
     opacity: Annotated[int, Range(0, 100)] = 50
@@ -139,10 +125,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Settings(Drawing):
-    """What a page asks for: steps K, noise draws N, and how a video is drawn.
-
-    An image is drawn when its picture is fetched.
-    """
+    """What a page asks for: steps K, noise draws N, and how a video is drawn; an image is drawn when it is fetched."""
 
     steps: Annotated[int, Range(1, MAX_STEPS)] = 1
     draws: Annotated[int, Range(1, MAX_DRAWS)] = 1
@@ -187,26 +170,16 @@ class Answers:
 def answer_image(
     models: Sequence[AppModel], image: Image, name: str, *, steps: int, draws: int, view_side: int = VIEW_SIDE
 ) -> Answers:
-    """Asks every model about an RGB image, with K steps and N draws where a model lets one choose.
-
-    Raises:
-        InputError: a model cannot take the image, or memory ran out.
-    """
+    """Asks every model about an RGB image, with K steps and N draws where a model lets one choose."""
     answers = []
     for model in models:
         start = time.perf_counter()
         prediction = model.predict(image, steps, draws)
         seconds = time.perf_counter() - start
-        levels = to_levels(prediction.relative_uncertainty)
-        view_labels = _shrink(prediction.labels, view_side, cv2.INTER_NEAREST)
-        view_levels = _shrink(levels, view_side, cv2.INTER_AREA)
-        answers.append(Answer(model, prediction.labels, levels, view_labels, view_levels, seconds))
+        labels, levels = prediction.labels, to_levels(prediction.relative_uncertainty)
+        views = _shrink(labels, view_side, cv2.INTER_NEAREST), _shrink(levels, view_side, cv2.INTER_AREA)
+        answers.append(Answer(model, labels, levels, *views, seconds))
     return Answers(name, _shrink(image, view_side, cv2.INTER_AREA), tuple(answers))
-
-
-def to_levels(relative_uncertainty: Float32[np.ndarray, "h w"]) -> LabelMap:
-    """Relative uncertainty, from 0 to 1, in 256 levels: all that its pictures show, in a quarter of the memory."""
-    return (np.clip(relative_uncertainty, 0, 1) * 255).round().astype(np.uint8)
 
 
 def compose(image: Image, labels: LabelMap, levels: LabelMap, space: LabelSpace, drawing: Drawing) -> Image:
@@ -217,7 +190,7 @@ def compose(image: Image, labels: LabelMap, levels: LabelMap, space: LabelSpace,
     opacity = drawing.opacity / 100
     if drawing.layer == "classes":
         return overlay(image, visible, space, opacity=opacity)
-    heat = cv2.addWeighted(image, 1 - opacity, heat_map(levels / np.float32(255)), opacity, 0)
+    heat = cv2.addWeighted(image, 1 - opacity, paint_levels(levels), opacity, 0)
     return np.where((visible != IGNORE)[..., None], heat, image)
 
 
@@ -243,7 +216,7 @@ def pack_masks(answers: Answers) -> tuple[str, bytes]:
                 LEGEND: draw_legend(space),
                 f"labels/{stem}.png": table[answer.labels],
                 f"color/{stem}.png": colorize(answer.labels, space),
-                f"uncertainty/{stem}.png": heat_map(answer.levels / np.float32(255)),
+                f"uncertainty/{stem}.png": paint_levels(answer.levels),
             }
             for name, picture in pictures.items():
                 archive.writestr(f"{prefix}{name}", _encode(picture, "PNG", compress_level=1))

@@ -57,9 +57,8 @@ class Guard:
             await send(message)
 
         reason = self._refusal(scope)
-        answer: ASGIApp = (
-            PlainTextResponse(f"{reason}\n", 403, {"connection": "close"}) if reason else self._inner
-        )
+        refusal = PlainTextResponse(f"{reason}\n", 403, {"connection": "close"})
+        answer: ASGIApp = refusal if reason else self._inner
         await answer(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> str:
@@ -69,9 +68,8 @@ class Guard:
         host = hosts[0].lower() if len(hosts) == 1 else ""
         # The address of this machine that the connection came in on.
         address = str((scope.get("server") or ("",))[0]).lower()
-        if host not in self._allowed and host not in self._write(
-            f"[{address}]" if ":" in address else address
-        ):
+        own = self._write(f"[{address}]" if ":" in address else address)
+        if host not in self._allowed and host not in own:
             return f"This name is not answered. Open http://127.0.0.1:{self._port}, or start the app with --allow-host."
         if origins and (len(origins) > 1 or origins[0].lower() not in (f"http://{host}", f"https://{host}")):
             return "Requests from other sites are not answered."
@@ -90,15 +88,13 @@ class Guard:
 def parse_hosts(hosts: Iterable[str], port: int) -> tuple[str, ...]:
     """Checks further names of hosts: ``NAME:PORT``, or ``NAME`` with the port listened on and, for proxies, without.
 
-    Raises:
-        InputError: one is no name or address of a host; wildcards are none.
+    ``InputError`` if one is no name or address of a host; wildcards are none.
     """
     found: list[str] = []
     for host in map(str.lower, hosts):
         match = _HOST.fullmatch(host)
         if match is None:
-            raise InputError(
-                f"allow-host is {host!r}; give a name or address, as seg.example.org or 192.168.1.5:7860"
-            )
+            example = "seg.example.org or 192.168.1.5:7860"
+            raise InputError(f"allow-host is {host!r}; give a name or address, as {example}")
         found += [host] if match[3] else [host, f"{host}:{port}"]
     return tuple(found)

@@ -60,9 +60,9 @@ class Routes:
             Route("/picture/{index:int}", self._picture),
             Route("/masks", self._masks),
             Route("/clip/{index:int}", self._clip),
-            Route("/alive", self._alive, methods=["POST"]),
-            Route("/clear", self._clear, methods=["POST"]),
-            Route("/end", self._end, methods=["POST"]),
+            Route("/alive", self._doing(lambda _: None), methods=["POST"]),
+            Route("/clear", self._doing(Session.clear), methods=["POST"]),
+            Route("/end", self._doing(self._sessions.end), methods=["POST"]),
         ]
         self.app = Starlette(
             routes=[
@@ -187,17 +187,12 @@ class Routes:
         kind = "attachment" if "download" in request.query_params else "inline"
         return FileResponse(path, media_type="video/mp4", filename=name, content_disposition_type=kind)
 
-    async def _alive(self, request: Request) -> Response:
-        self._find(request)
-        return Response(status_code=204)
+    def _doing(self, act: Callable[[Session], None]) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            act(self._find(request))
+            return Response(status_code=204)
 
-    async def _clear(self, request: Request) -> Response:
-        self._find(request).clear()
-        return Response(status_code=204)
-
-    async def _end(self, request: Request) -> Response:
-        self._sessions.end(self._find(request))
-        return Response(status_code=204)
+        return answer
 
     async def _draw(self, job: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._drawing, job)

@@ -34,26 +34,19 @@ _LAST_SECONDS = 2.0  # for a prediction at the end
 
 
 def serve(
-    sources: Sequence[str],
+    models: Sequence[str],
     *,
     host: str,
     port: int,
     max_upload_mb: int,
-    allow_hosts: Sequence[str] = (),
+    allow_host: Sequence[str] = (),
     **options: Any,
 ) -> None:
     """Loads models and serves their page until it is interrupted.
 
     A prediction that still runs two seconds after that is not waited for: the process is ended with the exit code of
-    the interruption, once uploads and downloads are removed.
-
-    Args:
-        sources: one or two models.
-        host: address to listen on.
-        port: 0 takes a free one.
-        max_upload_mb: larger files are refused.
-        allow_hosts: further names under which the page is reached, see ``iccld.app.guard.parse_hosts``.
-        **options: ``device``, ``threads`` and ``precision``, see ``iccld.app.answers.load_models``.
+    the interruption, once uploads and downloads are removed. See ``iccld.app.guard.parse_hosts`` for ``allow_host``
+    and ``iccld.app.answers.load_models`` for the options; port 0 stands for a free one.
 
     Raises:
         InputError: no such model, Starlette or Uvicorn is missing, or the port cannot be had.
@@ -72,15 +65,15 @@ def serve(
         from iccld.app.sessions import Sessions
 
         address, port = listener.getsockname()[:2]
-        allowed = parse_hosts(allow_hosts, port)
-        models = load_models(sources, **options)
+        allowed = parse_hosts(allow_host, port)
+        loaded = load_models(models, **options)
         largest = max_upload_mb * 2**20
         is_idle = True
         try:
             # On Windows a file that is still open cannot be removed: no reason for an error at the end.
             with tempfile.TemporaryDirectory(prefix="iccld-app-", ignore_cleanup_errors=True) as folder:
                 sessions = Sessions(Path(folder), largest, max_disk_bytes=_DISK_FACTOR * largest)
-                routes = Routes(Service(models, sessions))
+                routes = Routes(Service(loaded, sessions))
                 guard = Guard(routes.app, port=port, allowed=allowed)
                 _greet(address, port)
                 try:
@@ -95,11 +88,7 @@ def serve(
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Takes a port before the models are loaded: a second program is refused from then on, and early visitors wait.
-
-    Raises:
-        InputError: it is in use, or the address is not one of this machine.
-    """
+    """Takes a port before the models are loaded: a second program is refused from then on, and early visitors wait."""
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:

@@ -39,11 +39,7 @@ class Service:
         self.models, self.sessions = tuple(models), sessions
 
     def segment(self, session: Session, settings: Settings, progress: Progress) -> dict[str, Any]:
-        """Segments the upload of a session and gives what the page shows of it.
-
-        Raises:
-            InputError: there is no upload, or it cannot be segmented; the session's earlier answers are gone.
-        """
+        """Segments the upload of a session and gives what the page shows of it; after an error it has no answers."""
         upload = session.upload
         if upload is None:
             raise InputError("There is no file here; choose one again")
@@ -59,10 +55,10 @@ class Service:
         image = upload.read()
         answers = answer_image(self.models, image, upload.name, steps=settings.steps, draws=settings.draws)
         self.sessions.keep(session, answers)
-        both = answers.answers
+        both, asked = answers.answers, (settings.steps, settings.draws)
         return {
             "kind": "image",
-            "facts": [image_facts(answer, (settings.steps, settings.draws)) for answer in both],
+            "facts": [_facts(a.model, f"{a.seconds * 1000:.0f} ms", a.labels.shape, asked) for a in both],
             "agreement": agreement_text(agreement(*both)) if len(both) == 2 else "",
             "legend": legend(self.models, answers),
         }
@@ -126,13 +122,8 @@ def page_facts(models: Sequence[AppModel], max_upload_bytes: int) -> dict[str, A
 def legend(models: Sequence[AppModel], answers: Answers | None = None) -> list[dict[str, Any]]:
     """The classes of all models, those that occur first and the larger share before the smaller.
 
-    Args:
-        models: of the page.
-        answers: what they said; without, classes are in the order of their models and none occurs.
-
-    Returns:
-        Of each class its name, its RGB color, whether some pixel has it, and its text: ``road 41.2 %``, or
-        ``road 41.2 / 39.9 %`` for two models, with a dash for a model that does not know the class.
+    Each has its name, its RGB color, whether some pixel has it, and its text: ``road 41.2 %``, for two models
+    ``road 41.2 / 39.9 %``, with a dash for a model that does not know the class. Without answers none occurs.
     """
     shares: list[dict[str, float]] = []
     for index, model in enumerate(models):
@@ -175,20 +166,14 @@ def agreement_text(share: float | None) -> str:
     return f"The two models agree on {share * 100:.1f} % of the pixels."
 
 
-def image_facts(answer: Answer, settings: tuple[int, int]) -> str:
-    """Model, time, size and settings of an answer."""
-    height, width = answer.labels.shape
-    return _facts(answer.model, f"{answer.seconds * 1000:.0f} ms", (height, width), settings)
-
-
 def clip_facts(model: AppModel, clip: Clip, settings: tuple[int, int]) -> str:
-    """The same for a video, and whether it was cut."""
+    """Model, time, size and settings of a video, and whether it was cut."""
     time = f"{clip.frames} frames, {clip.seconds_per_frame * 1000:.0f} ms each"
     cut = f"; the video goes on, but only its first {clip.frames} frames are taken" if clip.cut else ""
     return _facts(model, time, clip.size, settings) + cut
 
 
-def _facts(model: AppModel, time: str, size: tuple[int, int], settings: tuple[int, int]) -> str:
+def _facts(model: AppModel, time: str, size: Sequence[int], settings: tuple[int, int]) -> str:
     steps, draws = model.fixed or settings
     return (
         f"{model.name}: {time} on {model.device} for {size[1]}×{size[0]} pixels, K\u00a0=\u00a0{steps}, "

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,15 +28,9 @@ class FullError(InputError):
 class Session:
     """What one open page has: at most one upload, the answers to it, or the clips made of it.
 
-    Attributes:
-        token: 192 random bits; whoever knows them is this page.
-        folder: that holds its files and nothing else.
-        upload: the newest file.
-        answers: what the models said of it.
-        clips: overlays of a video, one for each model, and the file name to save each under.
-        seen: when it last asked for something.
-        working: predictions that wait or run.
-        ended: set when everything here is removed; work for it stops.
+    Whoever knows the token is this page. Its folder holds its files and nothing else. Each clip has the file name to
+    save it under. ``seen`` is when it last asked for something, ``working`` counts predictions that wait or run, and
+    work stops once it has ``ended``.
     """
 
     token: str
@@ -65,15 +58,10 @@ class Session:
 
 @dataclass
 class Sessions:
-    """All open pages, and the limits on what they take together.
+    """All open pages, and the limits on what they take together, in ``root``, an empty folder that is nobody else's.
 
-    Attributes:
-        root: an empty folder that is nobody else's.
-        max_upload_bytes: of one file.
-        max_disk_bytes: of all files of all pages.
-        max_answer_bytes: memory of the answers of all pages.
-        max_sessions: pages at a time.
-        clock: seconds that only grow.
+    ``max_upload_bytes`` is of one file, ``max_disk_bytes`` of all files and ``max_answer_bytes`` of the memory of all
+    answers.
     """
 
     root: Path
@@ -133,16 +121,9 @@ class Sessions:
 
     @contextmanager
     def receive(self, session: Session, name: str) -> Iterator[Callable[[bytes], None]]:
-        """Takes a file in place of everything that a session has; the limits hold for what arrives.
+        """Takes a file in place of everything that a session has; gives a function that takes the next part.
 
         Leaving the ``with`` block by an error removes the file.
-
-        Args:
-            session: whose file it is.
-            name: what the visitor calls it.
-
-        Yields:
-            A function that takes the next part.
 
         Raises:
             InputError: the name is that of no image and no video.
@@ -178,6 +159,6 @@ class Sessions:
         """Bytes that may still be written."""
         room = self.max_disk_bytes
         for path in self.root.glob("*/*"):
-            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            with suppress(FileNotFoundError):  # removed meanwhile
                 room -= path.stat().st_size
         return room

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from iccld.app.answers import AppModel, Settings, compose, to_levels
+from iccld.app.answers import AppModel, Settings, compose
 from iccld.data.image_files import IMAGE_SUFFIXES, image_size, read_image
 from iccld.errors import InputError
 from iccld.inference.inputs import VIDEO_SUFFIXES, InputVideo
-from iccld.inference.rendering import Image
+from iccld.inference.rendering import Image, to_levels
 from iccld.inference.video_source import Container
 from iccld.inference.video_writer import VideoWriter, writing_video
 
@@ -26,10 +25,7 @@ _LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class Upload:
-    """A file that a visitor handed in.
-
-    It lies at ``path`` under a name of ours. ``name`` is the visitor's, made safe, for messages and downloads.
-    """
+    """A file that a visitor handed in, under a name of ours; ``name`` is the visitor's, made safe."""
 
     path: Path
     name: str
@@ -106,10 +102,8 @@ def segment_video(
 ) -> Clip:
     """Writes the overlay of the first frames of a video as MP4, with its times and sound.
 
-    ``progress`` is told the frames done and to do after each; what it raises ends the work.
-
-    Raises:
-        InputError: no picture can be decoded, or frames are too large.
+    ``progress`` is told the frames done and to do after each; what it raises ends the work. ``InputError``: no picture
+    can be decoded, or frames are too large.
     """
     with source.opened() as path, ExitStack() as files:
         video = files.enter_context(closing(Container(InputVideo(str(path), path.stem))))
@@ -129,12 +123,8 @@ def segment_video(
             levels = to_levels(prediction.relative_uncertainty)
             picture = compose(frame.image, prediction.labels, levels, model.shown, settings)
             if writer is None:
-                facts: dict[str, Any] = {
-                    "time_base": video.time_base,
-                    "rate": video.rate,
-                    "pixel_aspect": video.pixel_aspect,
-                }
-                writer = files.enter_context(writing_video(target, size, **facts, sound_of=path))
+                opened = writing_video(target, size, sound_of=path, **video.announced)
+                writer = files.enter_context(opened)
             writer.add(picture, frame.pts, frame.duration)
             done += 1
             progress(done, max(total, done))

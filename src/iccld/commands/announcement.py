@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iccld.config import TrainConfig
@@ -15,23 +14,19 @@ from iccld.machine import free_memory, own_memory
 if TYPE_CHECKING:
     from iccld.run_data import RunData
     from iccld.training.loop import Trainer
-    from iccld.training.rehearsal import Estimate, Rehearsal
+    from iccld.training.rehearsal import Estimate
 
 
 _MARGIN = 1.3
 """An estimate may be wrong by this factor (docs/performance.md: 15 % on CPUs)."""
 
 
-def estimate_memory(config: TrainConfig, trainer: Trainer) -> Estimate:
-    """Estimates what the run takes, before the first step at its full size.
-
-    Raises:
-        InputError: it is far more than there is.
-    """
+def estimate_memory(trainer: Trainer) -> Estimate:
+    """Estimates what the run takes, before the first step at its full size; ``InputError`` if it is far too much."""
     from iccld.progress import busy
     from iccld.training.rehearsal import estimate_step
 
-    fabric = trainer.fabric
+    config, fabric = trainer.config, trainer.fabric
     with fabric.autocast(), busy("estimating memory"):
         estimate = estimate_step(
             trainer.update.model,
@@ -55,46 +50,32 @@ def estimate_memory(config: TrainConfig, trainer: Trainer) -> Estimate:
     return estimate
 
 
-def announce(
-    config: TrainConfig,
-    out: Path,
-    preset: str,
-    data: RunData,
-    trainer: Trainer,
-    rehearsal: Rehearsal,
-    estimate: Estimate,
-) -> None:
+def announce(trainer: Trainer, data: RunData, estimate: Estimate) -> None:
     """Prints what is about to happen."""
     from iccld.progress import format_seconds
 
-    d, fabric, start = config.data, trainer.fabric, trainer.step
-    branches = num_branches_of(config)
+    config, fabric, start = trainer.config, trainer.fabric, trainer.step
+    d = config.data
+    branches, target, val = num_branches_of(config), data.target, data.val
     of_branches = f"{branches} branch{'es' * (branches > 1)}"
     ranks = f", {fabric.world_size} ranks" if fabric.world_size > 1 else ""
     begun = f"{start} → " if start else ""
     rows = {
-        "run": f"{preset}, method {config.method}, seed {config.seed} → {out}",
+        "run": f"{trainer.preset}, method {config.method}, seed {config.seed} → {trainer.out}",
         "labeled": f"{len(data.labeled)} images of {data.labeled.name}, {len(data.label_space)} classes",
-        "target": f"{len(data.target)} images of {data.target.name}, unlabeled"
-        if data.target
-        else "not used",
-        "evaluation": f"{len(data.val)} images of {data.val.name}"
-        if data.val
-        else f"none ({data.missing_val})",
+        "target": f"{len(target)} images of {target.name}, unlabeled" if target else "not used",
+        "evaluation": f"{len(val)} images of {val.name}" if val else f"none ({data.missing_val})",
         "model": f"{config.model.backbone}, {estimate.num_parameters / 1e6:.1f} M parameters",
         "batch": f"{d.batch_size} per branch at {d.crop[0]}×{d.crop[1]}, {of_branches}{ranks}",
         "device": f"{fabric.device}, {'bf16' if 'bf16' in str(fabric._precision.precision) else 'fp32'}",
-        "threads": rehearsal.threads,
+        "threads": trainer.rehearse().threads,
         "peak memory": f"about {estimate.peak_bytes / 2**30:.1f} GiB",
         "steps": f"{begun}{config.steps}, about {format_seconds(trainer.outlook().seconds_left())}",
     }
     print("\n".join(f"{name:>12}: {value}" for name, value in rows.items()), flush=True)
     if data.val is None:
-        print(
-            f"iccld: warning: nothing is evaluated in this run ({data.missing_val}); it trains and saves its model all "
-            "the same",
-            file=sys.stderr,
-        )
+        what = f"nothing is evaluated in this run ({data.missing_val}); it trains and saves its model all the same"
+        print(f"iccld: warning: {what}", file=sys.stderr)
     if start:
         print(f"resuming from step {start}", flush=True)
 

@@ -52,14 +52,5 @@ class AppArgs:
 
         if not 1 <= len(self.models) <= 2:
             raise InputError(f"{len(self.models)} models given; give one, or two to compare")
-        serve(
-            self.models,
-            host=self.host,
-            port=self.port,
-            max_upload_mb=self.max_upload_mb,
-            allow_hosts=self.allow_host,
-            device=self.device,
-            threads=self.threads,
-            precision=self.precision,
-        )
+        serve(**vars(self))
         return 0

@@ -17,16 +17,9 @@ from iccld.escaping import undisguised
 
 
 def parse(target: Any, words: Sequence[str], *, prog: str, **settings: Any) -> Any:
-    """Reads the words after a command's name.
+    """Makes an instance of a dataclass, whose fields are the flags, of the words after a command's name (``prog``).
 
-    Args:
-        target: a dataclass whose fields are the flags.
-        words: as typed.
-        prog: name of the command for help and messages.
-        **settings: further arguments of ``tyro.cli``.
-
-    Returns:
-        An instance of the dataclass.
+    Settings are further arguments of ``tyro.cli``.
 
     Raises:
         InputError: a mistake, said in one line.
@@ -54,11 +47,7 @@ def parse(target: Any, words: Sequence[str], *, prog: str, **settings: Any) -> A
 
 
 def check_values(values: Any, prefix: str = "--") -> None:
-    """Refuses values of a dataclass that are not of its fields' types, or beyond their ranges.
-
-    Raises:
-        InputError: names the flag, which begins with ``prefix``, and what it takes.
-    """
+    """Refuses values of a dataclass that are not of its fields' types, or beyond their ranges, by the flag's name."""
     for name, hint in get_type_hints(type(values), include_extras=True).items():
         value, flag = getattr(values, name), f"{prefix}{name.replace('_', '-')}"
         if dataclasses.is_dataclass(value):
@@ -93,9 +82,5 @@ def _explain(box: str) -> str:
         if not text.startswith(("For full helptext", "Argument helptext")):
             said.append(" ".join(line.strip() for line in text.splitlines() if not line.startswith(" " * 8)))
     # What PredictSettings refuses, tyro ascribes to the field of the command; users know the flag.
-    named = re.sub(
-        r"^Error parsing settings: ([a-z ]+)(?=\[| = )",
-        lambda match: f"--{match[1].replace(' ', '-')}",
-        "; ".join(said),
-    )
-    return named.rstrip(".")
+    pattern = r"^Error parsing settings: ([a-z ]+)(?=\[| = )"
+    return re.sub(pattern, lambda match: f"--{match[1].replace(' ', '-')}", "; ".join(said)).rstrip(".")

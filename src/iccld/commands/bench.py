@@ -53,9 +53,7 @@ class BenchArgs:
     def run(self) -> int:
         """Runs the bench; returns the exit code."""
         if self.json not in (None, STDOUT) and self.json.resolve().is_relative_to(self.results.resolve()):
-            raise InputError(
-                f"--json {self.json}: lies among the results, which are read from there; give another"
-            )
+            raise InputError(f"--json {self.json}: lies among the results, which are read; give another file")
         resources = self._resources()
         Places(
             files={"--json": (self.json, "json")},

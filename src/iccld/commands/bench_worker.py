@@ -23,27 +23,30 @@ from iccld.machine import end_with_parent
 
 _PATIENCE = 60.0  # seconds
 _PACE = "train/seconds_per_step"
+_OF_A_MACHINE = ("cpu", "cores", "threads", "device", "torch", "gpu", "precision")
 
 
 def main() -> int:
     """Works on the job file named on the command line; returns the exit code."""
     end_with_parent()  # of a bench that was killed no run goes on
-    return run_guarded(_work_alone)
+    return run_guarded(lambda: _work(Path(sys.argv[1])))
 
 
-def _work_alone() -> int:
-    """Keeps a second bench from training in the same folder."""
-    path = Path(sys.argv[1])
-    # The worker of a bench that was killed a moment ago may still be saving.
+def _work(path: Path) -> int:
+    # No second bench trains in this folder. The worker of one that was killed a moment ago may still be saving.
     with working_in(path.parent, patience=_PATIENCE):
-        return _work(read_json(path))
+        return _train_and_measure(read_json(path))
 
 
-def _work(job: dict[str, Any]) -> int:
+def _train_and_measure(job: dict[str, Any]) -> int:
+    import torch
+
     from iccld.commands.train import train
+    from iccld.reporting.environment import describe_environment
 
     config, folder = from_dict(job["config"]), Path(job["folder"])
-    provenance = _provenance(config)  # first: the code on disk may change while it runs
+    # First: the code on disk may change while it runs.
+    now = describe_environment(torch.get_num_threads(), config.device, config.precision)
     started = time.monotonic()
     before = _read_seconds(folder)
     _require_labels(config)
@@ -56,17 +59,16 @@ def _work(job: dict[str, Any]) -> int:
         predictions = _measure(config, folder, job["predictions"])
     finally:
         write_json(folder / "seconds.json", before + time.monotonic() - started)
-    first = predictions[0]
     facts = {
         "run": job["run"],
         "command": job["command"],
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        **provenance,
-        "miou": first["miou"],
-        "iou": first["iou"],
+        **{name: now[name] for name in ("commit", "changed")},
+        "machine": {name: now[name] for name in _OF_A_MACHINE if name in now},
+        **{name: predictions[0][name] for name in ("miou", "iou")},
         "seconds": round(_read_seconds(folder), 1),
         **read_json(folder / "training.json"),
-        "predictions": [{k: v for k, v in p.items() if k != "iou"} for p in predictions],
+        "predictions": [_without(prediction, "iou") for prediction in predictions],
         "data": {role: _without(facts, "root") for role, facts in read_json(folder / DATA).items()},
         "settings": _portable_settings(config),
     }
@@ -90,38 +92,21 @@ def _portable_settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def _require_labels(config: TrainConfig) -> None:
-    """Refuses, before hours of training, a run that could not be measured.
-
-    Raises:
-        InputError: there are no labeled target images.
-    """
+    """Refuses, before hours of training, a run that could not be measured for want of labeled target images."""
     from iccld.run_data import open_target
 
     if config.data.target != "street_scenes":  # of these there always are
         try:
             open_target(config, "val")
         except InputError as error:
-            raise InputError(
-                f"a bench measures every run, and this one cannot be measured: {error}"
-            ) from error
+            message = f"a bench measures every run, and this one cannot be measured: {error}"
+            raise InputError(message) from error
 
 
 def _read_seconds(folder: Path) -> float:
     """What earlier, interrupted calls took."""
     path = folder / "seconds.json"
     return float(typed(float, read_json(path), str(path))) if path.is_file() else 0.0
-
-
-def _provenance(config: TrainConfig) -> dict[str, Any]:
-    import torch
-
-    from iccld.compute import choose_device, uses_bf16
-    from iccld.reporting.environment import describe_code, describe_machine
-
-    device = choose_device(config.device)
-    machine = describe_machine(torch.get_num_threads(), device)
-    precision = "bf16" if uses_bf16(device, config.precision) else "fp32"
-    return {**describe_code(), "machine": {**machine, "precision": precision}}
 
 
 def _training_facts(config: TrainConfig, folder: Path) -> dict[str, Any]:

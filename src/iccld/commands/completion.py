@@ -13,6 +13,7 @@ from typing import Any, Literal
 from tyro.conf import OmitArgPrefixes, Positional
 
 from iccld.commands.data_cache import DataCacheArgs
+from iccld.commands.output import print_usage
 from iccld.commands.train import TrainArgs
 from iccld.errors import InputError
 from iccld.labels import suggest
@@ -45,8 +46,7 @@ def main(rest: Sequence[str], commands: Mapping[str, str]) -> int:
         sys.stdout.writelines(f"{answer}\n" for answer in complete(rest[1:], commands))
         return 0
     if not rest or rest[0] in ("-h", "--help"):
-        (sys.stdout if rest else sys.stderr).write(_USAGE)
-        return 0 if rest else 2
+        return print_usage(_USAGE, asked=bool(rest))
     if rest[0] not in _SHELLS:
         raise InputError(f"unknown shell {rest[0]!r}; {suggest(rest[0], _SHELLS)}")
     sys.stdout.write(Path(__file__).with_suffix(f".{rest[0]}").read_text(encoding="utf-8"))

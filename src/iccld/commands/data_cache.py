@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from iccld.commands.flags import JsonFile, Threads
-from iccld.commands.output import human_text, write_result
+from iccld.commands.output import human_text, print_usage, write_result
 from iccld.commands.train import parse_run
 from iccld.commands.train_checks import check_config
 from iccld.config import TrainConfig
@@ -39,9 +38,7 @@ class DataCacheArgs(TrainConfig):
 def main(rest: Sequence[str]) -> int:
     """Runs ``iccld data cache`` with the words after it; returns the exit code."""
     if not rest or rest[0].startswith("-"):
-        wants_help = bool(rest) and rest[0] in ("-h", "--help")
-        (sys.stdout if wants_help else sys.stderr).write(_USAGE)
-        return 0 if wants_help else 2
+        return print_usage(_USAGE, asked=rest[:1] in (["-h"], ["--help"]))
     description = "Decodes and resizes the training images of a run once, to disk. " + " ".join(
         _USAGE.split("example:\n  ")[1].split()
     )
@@ -56,12 +53,7 @@ def main(rest: Sequence[str]) -> int:
 
 
 def fill_caches(config: TrainConfig, preset: str, jobs: int) -> list[dict[str, Any]]:
-    """Decodes what the caches of a run lack, with progress; tells what was done.
-
-    Args:
-        config: of the run; ``data.cache`` is set.
-        preset: its name, for messages.
-        jobs: images decoded at once.
+    """Decodes what the caches of a run lack, so many images at once; tells what was done.
 
     Raises:
         InputError: bad settings or data, nothing to keep, or no room on the disk.
@@ -71,8 +63,7 @@ def fill_caches(config: TrainConfig, preset: str, jobs: int) -> list[dict[str, A
     from iccld.run_data import build_label_space
 
     check_config(config)
-    method = build_method(config, build_label_space(config.data))
-    caches = build_caches(config, method)
+    caches = build_caches(config, build_method(config, build_label_space(config.data)))
     if not caches:
         raise InputError(
             f"preset {preset}: trains on no data set of files; generated scenes have --data.scene-cache"
@@ -81,11 +72,8 @@ def fill_caches(config: TrainConfig, preset: str, jobs: int) -> list[dict[str, A
     done = []
     for cache in caches:
         todo = len(cache.missing())
-        size = cache.bytes_for(todo) / 1e9
-        print(
-            f"{cache.name}: {todo} of {len(cache)} images to decode, about {size:.2f} GB: {cache.folder}",
-            flush=True,
-        )
+        of = f"{cache.name}: {todo} of {len(cache)} images to decode"
+        print(f"{of}, about {cache.bytes_for(todo) / 1e9:.2f} GB: {cache.folder}", flush=True)
         facts = {"data_set": cache.name, "folder": str(cache.folder), "images": len(cache)}
         done.append(facts | {"written": cache.fill(jobs)})
     return done

@@ -15,6 +15,7 @@ from iccld.labels import get_label_space
 from iccld.outputs import Places
 
 if TYPE_CHECKING:
+    from iccld.data.autodetect.detect import Recognized
     from iccld.data.check_report import CheckReport
 
 
@@ -52,44 +53,12 @@ class DataCheckArgs:
 
     def run(self) -> int:
         """Prints the report; returns 2 if it holds errors."""
-        space = None if self.label_space is None else get_label_space(self.label_space)
         if self.sheet is not None and self.sheet.suffix.lower() != ".png":
             raise InputError(f"--sheet {self.sheet}: the sheet is a PNG file; give a name that ends in .png")
 
         root = Path(self.name) if self.root is None else self.root
         Places(files={"--json": (self.json, "json"), "--sheet": (self.sheet, "png")}, data=[root]).check()
-
-        from iccld.data.autodetect.detect import Recognized, recognize
-        from iccld.data.check import check_dataset
-        from iccld.data.datasets import list_splits
-        from iccld.data.layouts import DATASET_NAMES, match_split
-
-        if self.root is not None:
-            known = Recognized(self.name, "")
-        elif self.name in DATASET_NAMES and not root.is_dir():
-            raise InputError(f"{self.name}: needs its folder too; call 'iccld data check {self.name} FOLDER'")
-        else:
-            known = recognize(root)
-        splits = (
-            list_splits(known.name, root) if known.description is None else tuple(known.description.globs)
-        )
-        if not splits:
-            raise InputError(f"{root}: has no split of {known.name}; name the data set's own folder")
-        report = check_dataset(
-            known.name,
-            root,
-            split=self.split or match_split("train", splits) or splits[0],
-            label_space=space,
-            limit=self.limit,
-            images_only=self.images_only,
-            description=known.description,
-        )
-        if known.description is not None:
-            report.warnings.append(
-                f"nothing in the folder says what it holds, this was guessed; 'iccld data init {root}' writes it down, "
-                "for you to correct and for training"
-            )
-            report.warnings += [f"please check: {note}" for note in known.notes]
+        known, report = self._check(root)
         with human_text(self.json):
             if known.text:
                 print(f"{root}: taken for {known.text}")
@@ -100,6 +69,39 @@ class DataCheckArgs:
                 print("see the labels over the images: the same command with --sheet FILE.png")
         write_result(self.json, report.to_json() | ({"taken_for": known.text} if known.text else {}))
         return 2 if report.errors else 0
+
+    def _check(self, root: Path) -> tuple[Recognized, CheckReport]:
+        """What the folder is taken for, and what was found in it."""
+        from iccld.data.autodetect.detect import Recognized, recognize
+        from iccld.data.check import check_dataset
+        from iccld.data.datasets import list_splits
+        from iccld.data.layouts import DATASET_NAMES, match_split
+
+        space = None if self.label_space is None else get_label_space(self.label_space)
+        if self.root is not None:
+            known = Recognized(self.name, "")
+        elif self.name in DATASET_NAMES and not root.is_dir():
+            raise InputError(f"{self.name}: needs its folder too; call 'iccld data check {self.name} FOLDER'")
+        else:
+            known = recognize(root)
+        guessed = known.description
+        splits = list_splits(known.name, root) if guessed is None else tuple(guessed.globs)
+        if not splits:
+            raise InputError(f"{root}: has no split of {known.name}; name the data set's own folder")
+        report = check_dataset(
+            known.name,
+            root,
+            split=self.split or match_split("train", splits) or splits[0],
+            label_space=space,
+            limit=self.limit,
+            images_only=self.images_only,
+            description=guessed,
+        )
+        if guessed is not None:
+            how = f"'iccld data init {root}' writes it down, for you to correct and for training"
+            report.warnings.append(f"nothing in the folder says what it holds, this was guessed; {how}")
+            report.warnings += [f"please check: {note}" for note in known.notes]
+        return known, report
 
     def _draw_sheet(self, report: CheckReport) -> None:
         from iccld.data.datasets import native_space

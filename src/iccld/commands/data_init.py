@@ -60,29 +60,25 @@ class DataInitArgs:
         path = place / "dataset.toml"
         Places(files={"--json": (self.json, "json")}, data=[self.folder]).check()
         if path.exists() and not self.force and not self.dry_run:
-            raise InputError(
-                f"{path}: is there already; --force replaces it, --dry-run shows what would be written"
-            )
+            ways = "--force replaces it, --dry-run shows what would be written"
+            raise InputError(f"{path}: is there already; {ways}")
 
         from iccld.data.autodetect.detect import guess_folder
         from iccld.data.autodetect.toml_text import to_toml
 
         guess = guess_folder(self.folder, names=self.classes)
         bare = [name for name, entry in guess.splits.items() if not entry.labels]
-        if self.role == "source" and len(bare) == len(guess.splits):
-            why = " ".join(guess.notes) or "no label maps were found"
-            raise InputError(f"{self.folder}: a source needs labels to learn from: {why}")
-        if self.role == "source" and "train" in bare:
-            raise InputError(
-                f"{self.folder}: a source needs labels to learn from, but its split train has none"
-            )
+        if self.role == "source" and ("train" in bare or len(bare) == len(guess.splits)):
+            why = ", but its split train has none"
+            if len(bare) == len(guess.splits):
+                why = f": {' '.join(guess.notes) or 'no label maps were found'}"
+            raise InputError(f"{self.folder}: a source needs labels to learn from{why}")
         text = to_toml(guess, role=self.role, outside=self.out is not None)
-        if not self.dry_run:
-            write_text(path, text)
         with human_text(self.json):
             if self.dry_run:
                 print(text, end="")
             else:
+                write_text(path, text)
                 self._report(guess, path, place)
         write_result(self.json, _to_json(guess, None if self.dry_run else path))
         return 0
@@ -96,10 +92,8 @@ class DataInitArgs:
                 print(f"  {title.lower()}: {sentence}")
         print(f"written: {path}")
         if guess.builtin is not None:
-            print(
-                f"{guess.layout} is built in too: --data.source {guess.builtin} (or --data.target) works "
-                "without the file"
-            )
+            flag = f"--data.source {guess.builtin} (or --data.target)"
+            print(f"{guess.layout} is built in too: {flag} works without the file")
         split = "" if "train" in guess.splits else f" --split {next(iter(guess.splits))}"
         outside = " --follow-outside" if self.out is not None else ""
         print(f"next: iccld data check folder {shlex.quote(str(place))}{split}{outside}")

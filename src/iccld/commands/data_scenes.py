@@ -14,8 +14,8 @@ from iccld.commands.output import human_text, write_result
 from iccld.config import Look
 from iccld.documents import Range
 from iccld.errors import InputError
-from iccld.locks import working_in
-from iccld.outputs import Places, claiming, require_own
+from iccld.locks import claiming
+from iccld.outputs import Places
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,17 @@ class DataScenesArgs:
         """Renders and writes what is missing."""
         if not re.fullmatch(r"[A-Za-z0-9][\w-]*", self.split):
             raise InputError(
-                f"--split {self.split!r} cannot be a folder's name; give letters and digits, as in train"
+                f"--split {self.split!r} is no name of a folder; give letters and digits, as in train"
             )
         from iccld.data.street_scenes import StreetScenes, write_scenes
 
         Places(files={"--json": (self.json, "json")}, folders={"OUT": self.out}).check()
         scenes = StreetScenes(self.look, self.count, self.height, self.width, self.seed)
-        require_own(self.out, "data scenes", "scenes_*.json", "scenes of iccld")
-        with working_in(self.out), claiming(self.out, "data scenes", ()):
+        with claiming(self.out, "data scenes", "scenes of iccld", record="scenes_*.json"):
             rendered = write_scenes(scenes, self.out, self.split)
         kept = self.count - rendered
         with human_text(self.json):
             print(f"{rendered} scenes written, {kept} kept: {self.out}/ (split {self.split})")
-        write_result(
-            self.json, {"out": str(self.out), "split": self.split, "written": rendered, "kept": kept}
-        )
+        facts = {"out": str(self.out), "split": self.split, "written": rendered, "kept": kept}
+        write_result(self.json, facts)
         return 0

@@ -14,8 +14,8 @@ from iccld.config import TrainConfig
 from iccld.documents import read_json
 from iccld.exits import OUTCOMES
 from iccld.files import write_json, write_text
-from iccld.locks import working_in
-from iccld.outputs import REPORT, RUN, Places, claiming, require_own
+from iccld.locks import claiming
+from iccld.outputs import REPORT, RUN, Places
 from iccld.presets import get_preset
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _NUM_PICTURES = 6
 _SHORTEST_WATCH = 10  # steps between two measurements of mIoU
-_FILES = ("results.json", "table.md", "predictions.png", "curves.png", REPORT)
 _HOW_TO_GO_ON = """
 Your own unlabeled images (a folder of PNG or JPEG files), with these scenes as the labeled source:
   {program} train scenes_to_folder --data.target-root MY_IMAGES --out runs/mine
@@ -56,10 +55,8 @@ class DemoArgs:
         every = max(_SHORTEST_WATCH, steps // 4)
         config = replace(preset, seed=self.seed, threads=self.threads, steps=steps, eval_every=every)
         Places(files={"--json": (self.json, "json")}, folders={"--out": self.out}).check()
-        begun = (self.out / "source_only" / RUN).is_file()
-        require_own(self.out, "demo", f"source_only/{RUN}", "demo of iccld")
-        names = () if begun else ("source_only", "iccld", *_FILES)
-        with human_text(self.json), working_in(self.out), claiming(self.out, "demo", names):
+        record = f"source_only/{RUN}"
+        with human_text(self.json), claiming(self.out, "demo", "demo of iccld", record=record):
             code = _run(config, self.out)
         if code == 0 and self.json is not None:
             write_result(self.json, read_json(self.out / "results.json"))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from iccld.reporting.record import Record
 
 # The street scenes that a run of the presets measures itself on, and trains on none of.
-_NUM_SCENES, _SCENE_SIZE, _SCENE_SEED = 100, (128, 256), 3
+_NUM_SCENES, _SCENES = 100, {"height": 128, "width": 256, "seed": 3}
 _WAYS = (
     "call 'iccld evaluate MODEL --dataset NAME --root DIR' to measure a model, "
     "or 'iccld evaluate --predictions DIR --labels DIR --protocol NAME' to measure label maps"
@@ -169,31 +169,20 @@ class EvaluateArgs:
         space = model.label_space
         protocol = get_protocol(self.protocol, space) if self.protocol else protocol_of(space)
         split = choose_split(self.dataset, self.root, self.split, "val")
-        dataset = open_dataset(
-            self.dataset,
-            self.root,
-            split=split,
-            label_space=protocol.space,
-            look=self.look,
-            count=self.limit or _NUM_SCENES,
-            height=_SCENE_SIZE[0],
-            width=_SCENE_SIZE[1],
-            seed=_SCENE_SEED,
-        )
+        scenes: dict[str, Any] = _SCENES | {"look": self.look, "count": self.limit or _NUM_SCENES}
+        dataset = open_dataset(self.dataset, self.root, split=split, label_space=protocol.space, **scenes)
         missing = ", ".join(missing_classes(space, protocol))
         if missing:
             print(f"iccld: warning: the model has no class for {missing} ({protocol.name})", file=sys.stderr)
         review = Review(protocol) if reports else None
         indices = range(min(self.limit or len(dataset), len(dataset)))
-        scores = evaluate_model(
-            model, dataset, protocol, settings=self.settings, indices=indices, observe=review
-        )
+        how: dict[str, Any] = {"settings": self.settings, "indices": indices, "observe": review}
+        scores = evaluate_model(model, dataset, protocol, **how)
         record = Record(scores=scores)
         if review is not None:
             record = measured_record(
                 model,
                 dataset,
-                protocol,
                 scores,
                 review,
                 environment=self._environment(self.device, model),
@@ -206,13 +195,10 @@ class EvaluateArgs:
         """Where this is measured, for the report."""
         import torch
 
-        from iccld.compute import choose_device, uses_bf16
         from iccld.reporting.environment import describe_environment
 
-        kind = choose_device(device).partition(":")[0]
-        bf16 = uses_bf16(kind, self.settings.precision)
-        precision = getattr(model, "precision", "") or ("bf16" if bf16 else "fp32")
-        return describe_environment(torch.get_num_threads(), kind, precision)
+        precision = getattr(model, "precision", self.settings.precision)
+        return describe_environment(torch.get_num_threads(), device, precision)
 
     def _facts(self, model: Segmenter, split: str) -> dict[str, Any]:
         """How the scores came about, for the JSON file."""
@@ -224,10 +210,7 @@ class EvaluateArgs:
             "split": split,
             "steps": settings.steps or getattr(model, "steps", 1),
             "draws": settings.draws or getattr(model, "draws", 1),
-            "window": settings.window,
-            "overlap": settings.overlap,
-            "resize": settings.resize,
-            "precision": settings.precision,
+            **{name: getattr(settings, name) for name in ("window", "overlap", "resize", "precision")},
             **({"look": self.look} if self.dataset == "street_scenes" else {}),
         }
 

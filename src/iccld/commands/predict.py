@@ -22,14 +22,14 @@ from iccld.commands.output import human_text, print_failures, write_result
 from iccld.documents import Range
 from iccld.errors import InputError
 from iccld.exits import interruption_by
-from iccld.locks import working_in
+from iccld.locks import claiming
 from iccld.models.settings import PredictSettings
-from iccld.outputs import Places, claiming, places_of, require_own
+from iccld.outputs import Places, places_of
 
 if TYPE_CHECKING:
     from iccld.data.description import Description
     from iccld.inference.inputs import InputVideo
-    from iccld.inference.label_ids import IdKind
+    from iccld.inference.rendering import IdKind
     from iccld.inference.segmenter import Segmenter
 
 Kind = Literal["labels", "color", "overlay", "uncertainty"]
@@ -87,20 +87,23 @@ class PredictArgs:
     def run(self) -> int:
         """Predicts; 1 if some inputs could not be."""
         from iccld.inference.inputs import find_inputs, split_inputs
-        from iccld.inference.media import OUTPUT_KINDS
-        from iccld.inference.rendering import CLASSES, LEGEND
         from iccld.inference.segmenter import load_segmenter
         from iccld.inference.video import Limits
 
         if self.write == ():
             raise InputError("--write names nothing; give one or more of labels color overlay uncertainty")
-        self._check_places()
+        # ``find_inputs`` leaves out what lies in a folder of outputs below the inputs.
+        Places(
+            files={"--json": (self.json, "json")},
+            folders={"--out": self.out},
+            data=[*places_of(self.inputs), *places_of([self.ids])],
+            models=[self.model],
+            may_lie_in_data=True,
+        ).check()
         limits = Limits(self.max_frames, self.seconds)
         ids = _read_ids(self.ids)
         images, videos = split_inputs(find_inputs(self.inputs, out=self.out))
-        require_own(self.out, "predict", CLASSES, "predictions of iccld")
-        names = (*OUTPUT_KINDS, CLASSES, LEGEND)
-        with working_in(self.out), claiming(self.out, "predict", names), human_text(self.json):
+        with claiming(self.out, "predict", "predictions of iccld"), human_text(self.json):
             model = load_segmenter(self.model, device=self.device, threads=self.threads)
             failures = self._predict_images(model, images, ids) if images else []
             done = len(images) - len(failures)
@@ -114,16 +117,6 @@ class PredictArgs:
         if interrupted is not None:
             raise interrupted
         return 1 if failures else 0
-
-    def _check_places(self) -> None:
-        """Refuses outputs over or around the inputs; ``find_inputs`` leaves out what lies in a folder below them."""
-        Places(
-            files={"--json": (self.json, "json")},
-            folders={"--out": self.out},
-            data=[*places_of(self.inputs), *places_of([self.ids])],
-            models=[self.model],
-            may_lie_in_data=True,
-        ).check()
 
     def _predict_images(self, model: Segmenter, images: list[Any], ids: IdKind | Description) -> list[str]:
         """Predicts images; gives a line for each that could not be."""
@@ -144,10 +137,9 @@ class PredictArgs:
         limits: Any,
         failures: list[str],
     ) -> tuple[list[dict[str, Any]], KeyboardInterrupt | None]:
-        """Predicts videos one by one until a file is stopped by Ctrl-C or SIGTERM.
+        """Predicts videos one by one; gives their facts, and the interruption that stopped a file, if any.
 
-        Returns:
-            The facts of each, and what stopped a file; a line for each that is not whole is added to the failures.
+        A line for each video that is not whole is added to the failures.
         """
         from iccld.inference.inputs import naming
         from iccld.inference.video import VIDEO_OUTPUTS, predict_video
@@ -155,30 +147,24 @@ class PredictArgs:
 
         kinds = self.write or VIDEO_OUTPUTS
         clips: list[dict[str, Any]] = []
-        options: dict[str, Any] = {
-            "write": kinds,
-            "ids": ids,
-            "settings": self.settings,
-            "smoothing": self.smoothing,
-        }
+        options: dict[str, Any] = {"write": kinds, "ids": ids, "settings": self.settings, "limits": limits}
+        options["smoothing"] = self.smoothing
         for video in videos:
             with Interruption() as interruption:
                 try:
-                    result = predict_video(
-                        model, video, self.out, limits=limits, stop=interruption.has_come, **options
-                    )
+                    result = predict_video(model, video, self.out, stop=interruption.has_come, **options)
                 except InputError as error:
                     if interruption.signal:  # before its first frame
                         return clips, interruption_by(interruption.signal)
                     failures.append(naming(video.title, error))
                     continue
-            frames = f"{result.num_frames} frame{'' if result.num_frames == 1 else 's'}"
-            of = f"{video.title}: {frames} ({result.seconds:.1f} s)"
+            count = result.num_frames
+            of = f"{video.title}: {count} frame{'' if count == 1 else 's'} ({result.seconds:.1f} s)"
             print(f"{of} predicted: {self.out}/ ({', '.join(kinds)})", flush=True)
-            facts = {"frames": result.num_frames, "damaged": result.num_damaged, "seconds": result.seconds}
+            facts = {"frames": count, "damaged": result.num_damaged, "seconds": result.seconds}
             clips.append({"video": video.title, **facts})
             if result.problem:
-                failures.append(f"{result.problem}; {result.num_frames} frames are predicted")
+                failures.append(f"{result.problem}; {count} frames are predicted")
             if result.stopped and video.is_file:
                 return clips, interruption_by(interruption.signal)
         return clips, None
@@ -186,7 +172,7 @@ class PredictArgs:
 
 def _read_ids(ids: str) -> IdKind | Description:
     from iccld.data.description import read_description
-    from iccld.inference.label_ids import IdKind
+    from iccld.inference.rendering import IdKind
 
     kinds: dict[str, IdKind] = {kind: kind for kind in get_args(IdKind)}
     if ids in kinds:

@@ -11,9 +11,9 @@ from iccld.commands.flags import Count, Inputs, JsonFile, Model, OutFolder, Pred
 from iccld.commands.output import human_text, print_failures, write_result
 from iccld.documents import Range
 from iccld.errors import InputError
-from iccld.locks import working_in
+from iccld.locks import claiming
 from iccld.models.settings import PredictSettings
-from iccld.outputs import Places, claiming, places_of, require_own
+from iccld.outputs import Places, places_of
 
 if TYPE_CHECKING:
     from iccld.inference.candidates import Candidate
@@ -78,13 +78,10 @@ class RankArgs:
         images, videos = split_inputs(find_inputs(self.inputs, out=self.out, shared_names=True))
         for video in videos:
             if not video.is_file:
-                raise InputError(
-                    f"{video.title}: only files can be ranked; record it with iccld predict first"
-                )
+                raise InputError(f"{video.title}: only files can be ranked; record it with iccld predict")
         read_written(self.out / "frames")  # before hours of work: what lies there may not be ours
-        names = ("rank.csv", "contact_sheet.png")  # of the frames there is a record of its own
-        require_own(self.out, "rank", "rank.csv", "ranking of iccld", besides=["frames", "frames.json"])
-        with working_in(self.out), claiming(self.out, "rank", names):
+        # Of the frames there is a record of its own.
+        with claiming(self.out, "rank", "ranking of iccld", besides=["frames", "frames.json"]):
             return self._rank(images, videos)
 
     def _rank(self, images: list[InputImage], videos: list[InputVideo]) -> int:
@@ -95,9 +92,8 @@ class RankArgs:
         from iccld.inference.segmenter import load_segmenter
 
         model = load_segmenter(self.model, device=self.device, threads=self.threads)
-        found, failures = scan(
-            model, images, videos, score=self.score, settings=self.settings, every=self.every
-        )
+        options: dict[str, Any] = {"score": self.score, "settings": self.settings, "every": self.every}
+        found, failures = scan(model, images, videos, **options)
         if not found:
             raise InputError(f"no frame can be ranked: {failures[0]}")
         vectors = np.stack([candidate.vector for candidate in found])
@@ -136,8 +132,7 @@ class RankArgs:
         def cells() -> Iterator[Any]:
             for path in track(paths, len(paths), "Contact sheet"):
                 image = read_image(path)
-                yield np.hstack(
-                    [image, heat_map(predict_image(model, image, self.settings).relative_uncertainty)]
-                )
+                prediction = predict_image(model, image, self.settings)
+                yield np.hstack([image, heat_map(prediction.relative_uncertainty)])
 
         return contact_sheet(cells(), captions, self.out / "contact_sheet.png", columns=2, cell_width=640)

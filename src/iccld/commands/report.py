@@ -46,9 +46,8 @@ class ReportArgs:
 
         folders = list(dict.fromkeys(path for folder in self.runs for path in find_runs(folder)))
         out = self.out or (self.runs[0] / REPORT if len(self.runs) == 1 else Path(REPORT))
-        Places(
-            files={"--out": (out, "html"), "--json": (self.json, "json")}, models=self.runs, own=(REPORT,)
-        ).check()
+        files = {"--out": (out, "html"), "--json": (self.json, "json")}
+        Places(files=files, models=self.runs, own=(REPORT,)).check()
         subjects = load_runs(folders, device=self.device, threads=self.threads)
         page = write_report(out, subjects)
         with human_text(self.json):

@@ -11,45 +11,35 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from iccld.compute import choose_device, uses_bf16
 from iccld.config import TrainConfig, read_settings
+from iccld.documents import read_json, typed
 from iccld.errors import InputError, first_line
 from iccld.inference.evaluation import evaluate_model
 from iccld.inference.review import Review, RunEvaluation, choose_unmeasured
 from iccld.inference.segmenter import load_segmenter
 from iccld.labels import protocol_of
 from iccld.outputs import REPORT, RUN
+from iccld.reporting.curves import read_table
 from iccld.reporting.environment import describe_environment, resumed_environment
 from iccld.reporting.examples import draw_examples, measured_record
-from iccld.reporting.record import (
-    Record,
-    Subject,
-    has_findings,
-    is_run,
-    read_record,
-    read_run,
-    write_readme,
-)
+from iccld.reporting.record import Record, Subject, commit_of, has_findings, read_record, write_readme
 from iccld.reporting.report import write_report
 from iccld.run_data import open_target
 
 if TYPE_CHECKING:
     from iccld.data.datasets import SegmentationDataset
     from iccld.inference.segmenter import Segmenter
-    from iccld.models.iccld import ICCLD
     from iccld.run_data import RunData
-    from iccld.training.loop import Evaluate
+    from iccld.training.loop import Trainer
 
 
 def begin_record(out: Path, config: TrainConfig, start: int, *, threads: str) -> None:
     """Notes where a training runs and with which ``threads``, and explains the folder.
 
     A run that is resumed at step ``start`` stays where it was begun, with a line for each time. What was measured of it
-    stays until there is something newer, with its step.
+    stays, with its step, until there is something newer.
     """
-    device = choose_device(config.device)
-    precision = "bf16" if uses_bf16(device, config.precision) else "fp32"
-    environment = describe_environment(torch.get_num_threads(), device, precision)
+    environment = describe_environment(torch.get_num_threads(), config.device, config.precision)
     environment["threads"] = threads
     record = Record(environment)
     if start:
@@ -57,35 +47,25 @@ def begin_record(out: Path, config: TrainConfig, start: int, *, threads: str) ->
         with suppress(InputError):  # a record that cannot be read does not keep a run from going on
             earlier = read_record(out) or earlier
         step = start if earlier.step is None and has_findings(earlier) else earlier.step
-        record = replace(
-            earlier, environment=resumed_environment(earlier.environment, environment), step=step
-        )
+        environment = resumed_environment(earlier.environment, environment)
+        record = replace(earlier, environment=environment, step=step)
     record.write(out)
     write_readme(out, command=str(environment["command"]))
 
 
-def finish_run(
-    out: Path, config: TrainConfig, teacher: ICCLD, data: RunData, evaluation: Evaluate | None
-) -> Path | None:
+def finish_run(trainer: Trainer, data: RunData) -> Path | None:
     """Writes record and report of a run that has just ended; its last evaluation is not repeated.
 
-    A report is never worth a run: what goes wrong here is one line on stderr.
-
-    Returns:
-        The page, or None.
+    A report is never worth a run: what goes wrong here is one line on stderr, and there is no page.
     """
+    config, out, evaluation = trainer.config, trainer.out, trainer.evaluate
+    teacher = trainer.update.teacher_model
     try:
         environment = (read_record(out) or Record()).environment
         if isinstance(evaluation, RunEvaluation) and evaluation.last is not None:
-            scores, review = evaluation.last
+            found, words = evaluation.last, _measured_on(config, evaluation.last[0].num_images)
             record = measured_record(
-                teacher,
-                evaluation.val,
-                evaluation.protocol,
-                scores,
-                review,
-                environment=environment,
-                measured_on=_measured_on(config, scores.num_images),
+                teacher, evaluation.val, *found, environment=environment, measured_on=words
             )
         else:
             record = _unmeasured(teacher, config, data.target, data.missing_val, environment)
@@ -104,10 +84,7 @@ def load_runs(folders: list[Path], *, device: str = "auto", threads: int = 0) ->
     """Reads runs for a report; a finished one that was never measured for a report is measured now.
 
     Their names on the page are as short as tells them apart. ``device`` and ``threads`` (0 for automatic) are for
-    measuring.
-
-    Raises:
-        InputError: a folder is no run, has logged nothing yet, or holds files that cannot be read.
+    measuring. Errors are those of ``read_run``.
     """
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
@@ -126,11 +103,66 @@ def load_runs(folders: list[Path], *, device: str = "auto", threads: int = 0) ->
 
 def find_runs(folder: Path) -> list[Path]:
     """The runs that a folder stands for: itself, or those directly below it, as ``iccld demo`` leaves them."""
-    inner = [path for path in sorted(folder.iterdir()) if is_run(path)] if folder.is_dir() else []
-    if is_run(folder) or not inner:
+    inner = sorted(path.parent for path in folder.glob(f"*/{RUN}"))
+    if (folder / RUN).is_file() or not inner:
         return [folder]
     # The baseline first: gains are over the first.
     return sorted(inner, key=lambda path: path.name != "source_only")
+
+
+def read_run(folder: Path, *, name: str | None = None) -> Subject:
+    """Reads a run's folder, finished or not; ``name`` is for the page, the folder's if not given.
+
+    Raises:
+        InputError: no run, one that has logged nothing yet, or files that cannot be read.
+    """
+    path = folder / RUN
+    if not path.exists():
+        what = f"holds no {RUN}" if folder.is_dir() else "no such folder"
+        raise InputError(f"{folder}: {what}; give the folder of a run of 'iccld train'")
+    config = read_settings(path, remedy="give the folder of a run")
+    preset = typed(str, read_json(path).get("preset"), f"{path}: preset")
+    if not (folder / "metrics.csv").is_file():
+        raise InputError(f"{folder}: holds no metrics.csv; let the run go on for some steps")
+    table = read_table(folder / "metrics.csv")
+    record = read_record(folder) or Record()
+    last = int(table["step"][-1])
+    finished = last >= config.steps and (folder / "model.safetensors").is_file()
+    if has_findings(record) and record.step not in (None, last):
+        # Figures of a shorter run beside curves that went on would be taken for those of the last step.
+        words = f"those of step {record.step} were measured before the run went on"
+        record = Record(record.environment, no_scores=words)
+    facts = {"method": config.method, "preset": preset, **_facts(config, record)}
+    facts["steps"] = f"{last} of {config.steps}"
+    if finished:
+        facts["weights"] = f"EMA teacher of the last step, {last}; no label chose it"
+    unfinished = "" if finished else f"{last} of {config.steps} steps"
+    return Subject(
+        name or folder.resolve().name, list(facts.items()), record, table, unfinished, config.method
+    )
+
+
+def _facts(config: TrainConfig, record: Record) -> dict[str, str]:
+    """What the headline says of a run's data, model and environment."""
+    d, m = config.data, config.model
+    source = f"{_name(d.source, d.source_look)}, {d.source_split}"
+    target = f"{_name(d.target, d.target_look)}, {d.target_split}"
+    return {
+        "labeled data": target if config.method == "oracle" else source,
+        "target": "not used" if config.method == "source_only" else target,
+        "measured on": record.measured_on,
+        "protocol": record.scores.protocol if record.scores else "",
+        "seed": str(config.seed),
+        "steps": "",
+        "weights": "",
+        "backbone": m.backbone + ("" if m.diffusion else ", no diffusion"),
+        "commit": commit_of(record.environment) or ("unknown" if record.environment else ""),
+        "date": str(record.environment.get("date", "")),
+    }
+
+
+def _name(dataset: str, look: str) -> str:
+    return f"{dataset}, {look} look" if dataset == "street_scenes" else dataset
 
 
 def measure_run(folder: Path, record: Record, *, device: str, threads: int) -> Record:
@@ -142,13 +174,10 @@ def measure_run(folder: Path, record: Record, *, device: str, threads: int) -> R
         val = open_target(config, "val")
     except InputError as error:
         return replace(_unmeasured(model, config, None, str(error), environment), step=config.steps)
-    protocol = protocol_of(model.label_space)
-    review = Review(protocol)
-    scores = evaluate_model(model, val, protocol, observe=review)
+    review = Review(protocol_of(model.label_space))
+    scores = evaluate_model(model, val, review.protocol, observe=review)
     words = _measured_on(config, scores.num_images)
-    measured = measured_record(
-        model, val, protocol, scores, review, environment=environment, measured_on=words
-    )
+    measured = measured_record(model, val, scores, review, environment=environment, measured_on=words)
     return replace(measured, step=config.steps)
 
 
@@ -166,15 +195,10 @@ def _unmeasured(
         examples = draw_examples(model, target, choose_unmeasured(len(target)), space)
     except InputError as error:
         examples, no_scores = (), f"{reason}; nor are there images to show: {error}"
-    return Record(
-        environment=environment,
-        no_scores=no_scores,
-        examples=examples,
-        legend=tuple((c.name, c.color) for c in space.classes),
-    )
+    legend = tuple((c.name, c.color) for c in space.classes)
+    return Record(environment=environment, no_scores=no_scores, examples=examples, legend=legend)
 
 
 def _measured_on(config: TrainConfig, num_images: int) -> str:
     d = config.data
-    look = f", {d.target_look} look" if d.target == "street_scenes" else ""
-    return f"{d.target}{look}, {d.val_split}, {num_images} images"
+    return f"{_name(d.target, d.target_look)}, {d.val_split}, {num_images} images"

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 from iccld.commands.announcement import announce, estimate_memory
 from iccld.commands.arguments import parse
 from iccld.commands.flags import JsonFile
-from iccld.commands.output import human_text, write_result
+from iccld.commands.output import human_text, print_usage, write_result
 from iccld.commands.train_checks import check_config, check_data, check_places, is_finished, is_first_rank
 from iccld.config import Method, TrainConfig, to_dict
 from iccld.errors import RunFailedError
 from iccld.exits import OUTCOMES
 from iccld.files import write_json
-from iccld.locks import working_in
-from iccld.outputs import RUN, claiming
+from iccld.locks import claiming
+from iccld.outputs import RUN
 from iccld.presets import PRESETS, get_preset, with_method
 from iccld.unread import changed_settings, refuse_unread, typed_settings
 
@@ -54,22 +54,21 @@ class TrainArgs(TrainConfig):
 
 
 Args = TypeVar("Args", bound=TrainConfig)
+_OF_THE_BENCH = ("job.json", "log.txt", "seconds.json")
+"""What ``iccld bench`` puts into a run's folder before the run begins."""
 
 
 def main(rest: Sequence[str]) -> int:
     """Runs ``iccld train`` with the words after it; returns the exit code."""
     if not rest or rest[0].startswith("-"):
-        wants_help = bool(rest) and rest[0] in ("-h", "--help")
         listing = "\n".join(f"  {name:<22} {preset.summary}" for name, preset in PRESETS.items())
-        (sys.stdout if wants_help else sys.stderr).write(_USAGE.format(presets=listing))
-        return 0 if wants_help else 2
+        return print_usage(_USAGE.format(presets=listing), asked=rest[:1] in (["-h"], ["--help"]))
     name = rest[0]
     description = f"{get_preset(name).summary}. Example: {get_preset(name).command}"
     args, config = parse_run(TrainArgs, rest, prog=f"iccld train {name}", description=description)
     out = args.out or Path("runs") / name
-    check_places(config, out, args.json)
     with human_text(args.json):
-        outcome = train(config, out, preset=name)
+        outcome = train(config, out, preset=name, json=args.json)
     if args.json is not None and is_first_rank():
         write_result(args.json, _result(config, out, name, outcome))
     return OUTCOMES[outcome]
@@ -78,13 +77,7 @@ def main(rest: Sequence[str]) -> int:
 def parse_run(
     shape: type[Args], rest: Sequence[str], *, prog: str, description: str
 ) -> tuple[Args, TrainConfig]:
-    """Reads a preset's name and flags that change its settings.
-
-    Args:
-        shape: a dataclass of settings with flags of the command's own.
-        rest: the preset, then the flags.
-        prog: the command, for messages.
-        description: for its help.
+    """Reads a preset's name and flags that change its settings; ``shape`` adds flags of the command's own.
 
     Returns:
         All flags, and the settings among them.
@@ -121,14 +114,12 @@ def _result(config: TrainConfig, out: Path, preset: str, outcome: str) -> dict[s
     return {**run, "outcome": outcome, "step": int(rows[-1]["step"]) if rows else 0, "figures": last}
 
 
-def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None = None) -> str:
+def train(
+    config: TrainConfig, out: Path, *, preset: str, data: RunData | None = None, json: Path | None = None
+) -> str:
     """Trains into a folder, or resumes what is there.
 
-    Args:
-        config: the settings.
-        out: the run's folder.
-        preset: where the settings came from, for messages.
-        data: data sets that are open already.
+    ``data`` are data sets that are open already. ``json`` is where the caller will write the outcome.
 
     Returns:
         ``finished``, ``stopped`` (at ``stop_at``), ``interrupted`` (Ctrl-C) or ``terminated`` (SIGTERM).
@@ -138,11 +129,11 @@ def train(config: TrainConfig, out: Path, *, preset: str, data: RunData | None =
         RunFailedError: a process that loads images was killed, or another rank has ended.
     """
     check_config(config)
-    check_places(config, out)
+    check_places(config, out, json)
     if not is_first_rank():
         return _train(config, out, preset, data)
     # Ranks work together in one folder; the first keeps other runs out.
-    with working_in(out), claiming(out, "train", ()):
+    with claiming(out, "train", "run", record=RUN, besides=_OF_THE_BENCH):
         return _train(config, out, preset, data)
 
 
@@ -168,16 +159,16 @@ def _train(config: TrainConfig, out: Path, preset: str, data: RunData | None) ->
         start = trainer.resume()
         trained_on = {"labeled": data.labeled} | ({"target": data.target} if data.target else {})
         require_equal_ranks(fabric, config, trained_on, start)
-        estimate = estimate_memory(config, trainer) if fabric.is_global_zero else None
+        estimate = estimate_memory(trainer) if fabric.is_global_zero else None
         rehearsal = trainer.rehearse()
         if estimate is not None:
             write_json(out / RUN, {"preset": preset, **to_dict(config)})
             begin_record(out, config, start, threads=rehearsal.threads)
-            announce(config, out, preset, data, trainer, rehearsal, estimate)
+            announce(trainer, data, estimate)
         fabric.barrier()
         outcome = trainer.run()
     if fabric.is_global_zero:
-        _conclude(trainer, outcome, config, out, data)
+        _conclude(trainer, outcome, data)
     release_freed_memory()
     return outcome
 
@@ -196,11 +187,9 @@ def _build_trainer(
     refuse_impossible(config, lambda settings: build.build_model(settings, space))
     model = build.build_model(config, space)
     if fabric.is_global_zero and build.lacks_weights(config.model):
-        print(
-            f"warning: {config.model.backbone}: holds a configuration and no model.safetensors, so the backbone starts "
-            "from random weights (from scratch); say --model.pretrained no if that is meant",
-            file=sys.stderr,
-        )
+        what = "holds a configuration and no model.safetensors, so the backbone starts from random weights"
+        remedy = "(from scratch); say --model.pretrained no if that is meant"
+        print(f"warning: {config.model.backbone}: {what} {remedy}", file=sys.stderr)
     method = build.build_method(config, space)
     data = data or run_data.build_data(config, method)
     if fabric.is_global_zero:
@@ -222,7 +211,8 @@ def _build_trainer(
     return trainer, data
 
 
-def _conclude(trainer: Trainer, outcome: str, config: TrainConfig, out: Path, data: RunData) -> None:
+def _conclude(trainer: Trainer, outcome: str, data: RunData) -> None:
+    config, out = trainer.config, trainer.out
     if outcome != "finished":
         done = f"after step {trainer.step} and saved" if trainer.step else "before the first step"
         print(f"stopped {done}; run the same command again to go on", file=sys.stderr)
@@ -238,7 +228,7 @@ def _conclude(trainer: Trainer, outcome: str, config: TrainConfig, out: Path, da
     rows = read_metrics(metrics)
     if any("train/adversarial_relief" in row for row in rows):
         draw_adversary(metrics, out / "adversary.png")
-    report = finish_run(out, config, trainer.update.teacher_model, data, trainer.evaluate)
+    report = finish_run(trainer, data)
     miou = rows[-1].get("val/miou")
     if miou is not None:
         on = f"{config.data.target} {config.data.val_split}"

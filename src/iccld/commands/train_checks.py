@@ -13,7 +13,7 @@ from iccld.config import TrainConfig, cache_changes_images, read_settings
 from iccld.documents import read_json
 from iccld.errors import InputError
 from iccld.files import write_json
-from iccld.outputs import REPORT, RUN, Places, require_own
+from iccld.outputs import REPORT, RUN, Places
 from iccld.unread import changed_settings
 
 if TYPE_CHECKING:
@@ -27,22 +27,14 @@ _FREE = {
     *("stop_at", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every", "eval_every"),
     *("eval_images", "device", "threads", "trackers", "data.num_workers", "data.scene_cache"),
 }
-_OF_THE_BENCH = ("job.json", "log.txt", "seconds.json")
-"""What ``iccld bench`` puts into a run's folder before the run begins."""
 
 
 def check_config(config: TrainConfig) -> None:
-    """Refuses settings that cannot work.
-
-    Raises:
-        InputError: names the flag and what it takes.
-    """
+    """Refuses settings that cannot work, by the flag and what it takes."""
     check_values(config)
     d, m, a = config.data, config.model, config.adaptation
     if d.ignore_top + d.ignore_bottom >= 1:
-        raise InputError(
-            "--data.ignore-top and --data.ignore-bottom leave nothing; their sum must be below 1"
-        )
+        raise InputError("--data.ignore-top and --data.ignore-bottom leave nothing; give a sum below 1")
     if d.scale[0] > d.scale[1]:
         raise InputError(f"--data.scale is {d.scale[0]} {d.scale[1]}; give a range of factors, low first")
     if m.diffusion and a.denoising_weight == 0 and a.reconstruction_weight == 0:
@@ -51,9 +43,8 @@ def check_config(config: TrainConfig) -> None:
             "--adaptation.reconstruction-weight above 0, or --model.no-diffusion"
         )
     if config.method in ("dacs", "daformer", "mic") and a.mixing == "none":
-        raise InputError(
-            f"--method {config.method} learns from mixed images: give --adaptation.mixing classmix or cutmix"
-        )
+        give = "give --adaptation.mixing classmix or cutmix"
+        raise InputError(f"--method {config.method} learns from mixed images: {give}")
 
 
 def is_first_rank() -> bool:
@@ -61,12 +52,8 @@ def is_first_rank() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def check_places(config: TrainConfig, out: Path, json: Path | None = None) -> None:
-    """Refuses a folder for the run, caches, and a file of ``--json`` that are not this run's to write to.
-
-    Raises:
-        InputError: the folder holds something else, or outputs would lie among the data.
-    """
+def check_places(config: TrainConfig, out: Path, json: Path | None) -> None:
+    """Refuses a folder for the run, caches, and a file of ``--json`` that would lie among the data, or hold them."""
     d, m = config.data, config.model
     caches = {"--data.cache": d.cache, "--data.scene-cache": d.scene_cache}
     Places(
@@ -75,8 +62,6 @@ def check_places(config: TrainConfig, out: Path, json: Path | None = None) -> No
         data=[root for root in (d.source_root, d.target_root) if root is not None and os.path.exists(root)],
         models=[m.pretrained, m.backbone.removeprefix("auto:")],
     ).check()
-    if is_first_rank():  # the others may find what it has begun to write
-        require_own(out, "train", RUN, "run", besides=_OF_THE_BENCH)
 
 
 def is_finished(config: TrainConfig, out: Path) -> bool:
@@ -108,9 +93,8 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
             "settings to resume"
         )
     if done > config.steps:
-        raise InputError(
-            f"{out}: has {done} steps already, more than --steps {config.steps}; choose another --out"
-        )
+        has = f"has {done} steps already, more than --steps {config.steps}"
+        raise InputError(f"{out}: {has}; choose another --out")
     if done and earlier.steps != config.steps:
         print(
             f"warning: {out} was begun for {earlier.steps} steps, now {config.steps}: "
@@ -127,12 +111,9 @@ def _steps_done(out: Path) -> int:
 
 
 def check_data(out: Path, data: RunData) -> None:
-    """Compares the data sets of a run with those that it was begun with, and records them.
+    """Compares the data sets of a run with those that it was begun with, and records them and where they lie.
 
-    Where they are the same and lie elsewhere, the new place is recorded.
-
-    Raises:
-        InputError: they differ; says how.
+    ``InputError`` says how they differ.
     """
     from iccld.data.identity import ROLES, first_difference
 
@@ -144,9 +125,8 @@ def check_data(out: Path, data: RunData) -> None:
         raise InputError(f"{path}: is no record of data; choose another --out")
     what = first_difference(before, now)
     if what is not None:
-        raise InputError(
-            f"{out}: was begun with other data: {what}; give the data of this run, or choose another --out"
-        )
+        remedy = "give the data of this run, or choose another --out"
+        raise InputError(f"{out}: was begun with other data: {what}; {remedy}")
     for role, facts in now.items():
         earlier = before.get(role)
         if isinstance(earlier, dict) and earlier.get("root") != facts["root"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -15,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from iccld.data.image_files import read_image, write_png
-from iccld.documents import read_json, reason
+from iccld.documents import read_json
 from iccld.errors import InputError
-from iccld.files import printable, write_json
+from iccld.files import AnyPath, printable, write_failure, write_json
 from iccld.inference.inputs import InputImage, InputVideo, naming
 from iccld.inference.prefetch import read_ahead
 from iccld.inference.ranking import Score, frame_title, predict_and_embed, score_prediction
@@ -32,11 +31,7 @@ _FRAME = re.compile(r"_\d{6,}\.png\Z")
 class Candidate:
     """An image file, or a frame of a video by its number from 0.
 
-    Attributes:
-        item: the file.
-        frame: the frame's number; None of an image.
-        score: from 0 (sure) to 1 (clueless).
-        vector: what it looks like, of length 1.
+    Its score goes from 0 (sure) to 1 (clueless); its vector, of length 1, tells what it looks like.
     """
 
     item: InputImage | InputVideo
@@ -64,21 +59,12 @@ def scan(
     settings: PredictSettings | None = None,
     every: float = 1.0,
 ) -> tuple[list[Candidate], list[str]]:
-    """Predicts all candidates once and keeps a score and a short vector of each.
+    """Predicts all candidates once and keeps a score (see ``score_prediction``) and a short vector of each.
 
-    Args:
-        model: the model.
-        images: image files.
-        videos: video files.
-        score: see ``iccld.inference.ranking.score_prediction``.
-        settings: steps, draws and sizes.
-        every: seconds from one frame of a video to the next that is looked at.
+    ``every`` is the time, in seconds, from one frame of a video to the next that is looked at.
 
     Returns:
         Images first, then the frames of videos; and a line for each file that cannot be read to its end.
-
-    Raises:
-        InputError: ``every`` makes no sense, or the score is the disagreement of draws and there is one draw.
     """
     settings = settings or PredictSettings()
     if not 1e-6 <= every < float("inf"):
@@ -113,21 +99,14 @@ def scan(
     return found, failures
 
 
-def write_frames(
-    candidates: Sequence[Candidate], folder: str | os.PathLike[str], every: float
-) -> dict[Candidate, Path]:
+def write_frames(candidates: Sequence[Candidate], folder: AnyPath, every: float) -> dict[Candidate, Path]:
     """Writes frames of videos as PNG files, ``NAME_000120.png``, so that they can be labeled.
 
     What an earlier run wrote and this one does not is removed: ``FOLDER.json`` lists it. Whatever else lies in the
-    folder stays, also under a name like these.
-
-    Args:
-        candidates: images among them stay where they are.
-        folder: where to write.
-        every: as they were found.
+    folder stays, also under a name like these. ``every`` is the one that ``scan`` had.
 
     Returns:
-        Where every candidate is as an image.
+        Where every candidate is as an image; those that are images stay where they are.
 
     Raises:
         InputError: a file cannot be written or removed, or the list of an earlier run's frames is none.
@@ -146,23 +125,15 @@ def write_frames(
     return places
 
 
-def read_written(folder: str | os.PathLike[str]) -> set[str]:
-    """Names of the frames that an earlier run wrote into a folder.
-
-    Raises:
-        InputError: their list cannot be read, or is another file of that name.
-    """
+def read_written(folder: AnyPath) -> set[str]:
+    """Names of the frames that an earlier run wrote into a folder; ``InputError`` if their list is another file."""
     record = _record_of(Path(folder))
     if not record.exists():
         return set()
-    try:
-        names = read_json(record, limit=64_000_000)
-    except InputError as error:
-        raise InputError(f"{record}: cannot be read ({reason(error, record)}); move it away") from error
+    names = read_json(record, limit=64_000_000, remedy="move it away")
     if not isinstance(names, list) or not all(isinstance(name, str) and _is_frame(name) for name in names):
-        raise InputError(
-            f"{record}: is no list of frames that iccld rank wrote; move it away, or choose another --out"
-        )
+        remedy = "move it away, or choose another --out"
+        raise InputError(f"{record}: is no list of frames that iccld rank wrote; {remedy}")
     return set(names)
 
 
@@ -191,9 +162,7 @@ def _remove_earlier(folder: Path, names: set[str]) -> None:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            raise InputError(
-                f"{path}: an earlier run's frame that cannot be removed ({error.strerror})"
-            ) from error
+            raise write_failure(path, error) from error
     write_json(record, sorted(names))
 
 

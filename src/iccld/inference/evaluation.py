@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,9 +17,10 @@ from iccld.data.description import Description
 from iccld.data.image_files import RawLabel, read_label
 from iccld.data.softness import advise
 from iccld.errors import InputError
-from iccld.inference.label_ids import file_to_index, holds_train_ids
+from iccld.files import AnyPath
 from iccld.inference.pairing import holds_label_ids, is_silent, pair_files
 from iccld.inference.prefetch import read_ahead
+from iccld.inference.rendering import file_to_index, holds_train_ids
 from iccld.inference.segmenter import PredictSettings, Segmenter, check_settings, predict_image
 from iccld.labels import CITYSCAPES19, CITYSCAPES_ID_TO_TRAIN_ID, IGNORE, LabelSpace, Protocol
 from iccld.metrics import ConfusionMatrix, Scores, scores_from_confusion
@@ -34,14 +34,10 @@ _FEW = 32
 
 @dataclass(frozen=True)
 class Measured:
-    """One image of an evaluation.
+    """One image of an evaluation, by its index in the data set.
 
-    Attributes:
-        index: its place in the data set.
-        prediction: what the model said, in its own label space.
-        answer: the predicted classes in the protocol's space, 255 where it has none for them.
-        truth: the true classes in the protocol's space, 255 where nothing counts.
-        table: of each of the model's classes, the class in the protocol's space, 255 where there is none.
+    ``prediction`` is in the model's label space, ``answer`` and ``truth`` are classes in the protocol's space, 255
+    where it has none. ``table`` leads from the model's classes to those of the protocol.
     """
 
     index: int
@@ -109,11 +105,7 @@ def evaluate_model(
 
 
 def evaluate_folders(
-    predictions_dir: str | os.PathLike[str],
-    labels_dir: str | os.PathLike[str],
-    protocol: Protocol,
-    *,
-    own: Description | None = None,
+    predictions_dir: AnyPath, labels_dir: AnyPath, protocol: Protocol, *, own: Description | None = None
 ) -> Scores:
     """Scores a folder of predicted label maps against a folder of true ones.
 

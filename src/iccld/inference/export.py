@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import json
 import logging
-import os
 import shutil
 import tempfile
 import warnings
@@ -26,7 +25,7 @@ from torch.export import Dim, ExportedProgram
 from iccld import __version__
 from iccld.documents import typed
 from iccld.errors import InputError, how_to_install
-from iccld.files import write_atomic
+from iccld.files import AnyPath, write_atomic
 from iccld.inference.exported import FACTS, SMALLEST, SUFFIXES, Format, Precision
 from iccld.inference.precise_nodes import mark_precise
 from iccld.models.iccld import ICCLD
@@ -43,12 +42,7 @@ _NOISE_CELLS = (64, 128)
 class ExportGraph(nn.Module):
     """Images → labels, probabilities, uncertainty and, of several draws, mutual information.
 
-    Args:
-        model: in evaluation mode, on the CPU.
-        steps: K.
-        draws: N.
-        input_height: height in pixels that images are scaled to; 0 takes them as they are.
-        seed: of the noise.
+    The model is in evaluation mode on the CPU. Images are scaled to the input height, in pixels, unless it is 0.
     """
 
     noise: Tensor
@@ -60,10 +54,7 @@ class ExportGraph(nn.Module):
         self.register_buffer("noise", torch.randn(size, generator=torch.Generator().manual_seed(seed)))
 
     def forward(self, images: UInt8[Tensor, "b h w 3"]) -> tuple[Tensor, ...]:
-        """Segments images of any size from 33×33 pixels on.
-
-        Args:
-            images: RGB, 0 to 255.
+        """Segments RGB images, 0 to 255, of any size from 33×33 pixels on.
 
         Returns:
             labels uint8 b h w, probabilities b k h w, uncertainty b h w and, of several draws, mutual information
@@ -125,14 +116,13 @@ def _scale_axis(pixels: Tensor, axis: int, extent: int, target: int, padded: int
         shares, weights = shares * 256 + digit, weights - digit * total
     taps = pixels.index_select(axis, places.clamp(0, extent - 1).flatten())
     taps = taps.unflatten(axis, (padded, 2 * span + 1))
-    return (taps * (shares.float() * 2.0**-24).view(padded, 2 * span + 1, *[1] * (3 - axis))).sum(
-        dim=axis + 1
-    )
+    shares = (shares.float() * 2.0**-24).view(padded, 2 * span + 1, *[1] * (3 - axis))
+    return (taps * shares).sum(dim=axis + 1)
 
 
 def export_model(
     model: ICCLD,
-    path: str | os.PathLike[str],
+    path: AnyPath,
     format: Format,
     *,
     steps: int = 1,
@@ -167,9 +157,7 @@ def export_model(
     if path.suffix != SUFFIXES[format]:
         raise InputError(f"{path}: {format} files end with {SUFFIXES[format]}; choose such a name")
     if precision == "bf16" and format == "onnx":
-        raise InputError(
-            "ONNX Runtime computes no convolutions in bf16 on CPUs; give fp32, or export to openvino"
-        )
+        raise InputError("ONNX Runtime has no convolutions in bf16 on CPUs; give fp32, or export to openvino")
     if 0 < height < SMALLEST:
         raise InputError(f"input height is {height}; give 0 for the images' own, or {SMALLEST} or more")
     _require_packages(format)
@@ -195,18 +183,15 @@ def _require_packages(format: Format) -> None:
         try:
             importlib.import_module(package)
         except ImportError as error:
-            raise InputError(
-                f"{format} export needs the package {error.name}; {how_to_install(format)}"
-            ) from error
+            needs = f"{format} export needs the package {error.name}"
+            raise InputError(f"{needs}; {how_to_install(format)}") from error
 
 
 def _convert(graph: ExportGraph, facts: dict[str, Any]) -> torch.onnx.ONNXProgram:
     """Traces a graph for all sizes."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
-    logger.setLevel(
-        logging.ERROR
-    )  # the exporters warn of their own code's future and of packages that are not used
+    logger.setLevel(logging.ERROR)  # it warns of its own code's future and of packages that are not used
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

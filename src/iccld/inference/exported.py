@@ -56,11 +56,6 @@ class ExportedSegmenter(Predicting):
 
     It takes images from 33×33 pixels on and the settings that it was exported with. Seeds have no effect, and windows
     need a graph that does not scale its images.
-
-    Args:
-        path: the file.
-        engine: runs the graph.
-        facts: from the file's metadata.
     """
 
     def __init__(self, path: Path, engine: Engine, facts: Facts) -> None:
@@ -70,11 +65,7 @@ class ExportedSegmenter(Predicting):
         self.precision = facts.precision
 
     def check_settings(self, settings: PredictSettings) -> None:
-        """Refuses settings that the graph does not have, as ``predict`` would at every image.
-
-        Raises:
-            InputError: names the setting and what the graph has.
-        """
+        """Refuses settings that the graph does not have, as ``predict`` would at every image."""
         for name in ("steps", "draws", "input_height", "precision"):
             asked, own = getattr(settings, name), getattr(self, name)
             if asked not in (None, "auto", own):
@@ -120,9 +111,8 @@ class ExportedSegmenter(Predicting):
             answers = self._engine(np.ascontiguousarray(pixels.numpy()))
             labels, probabilities = answers["labels"], answers["probabilities"]
         except Exception as error:  # runtimes have errors of their own
-            raise InputError(
-                f"{self.path}: fails on images of {width}×{height} pixels ({_said(error)})"
-            ) from error
+            what = f"fails on images of {width}×{height} pixels"
+            raise InputError(f"{self.path}: {what} ({_said(error)})") from error
         right = (count, len(self.label_space), height, width)
         if labels.shape != (count, height, width) or probabilities.shape != right:
             raise InputError(
@@ -166,9 +156,8 @@ def load_exported(model: str, *, device: str = "auto", threads: int = 0) -> Expo
     except (InputError, MemoryError):
         raise
     except Exception as error:  # two runtimes, each with errors of its own: all mean the same to the user
-        raise InputError(
-            f"{path}: damaged, or not of this runtime ({_said(error)}); export it again"
-        ) from error
+        what = f"damaged, or not of this runtime ({_said(error)})"
+        raise InputError(f"{path}: {what}; export it again") from error
 
 
 def open_core() -> openvino.Core:
@@ -208,9 +197,8 @@ def _open_onnx(path: Path, device: str, threads: int) -> tuple[Engine, Facts]:
     wanted = known.values() if device == "auto" else [known[device]] if device in known else []
     providers = [provider for provider in wanted if provider[0] in available]
     if not providers:
-        raise InputError(
-            f"device {device!r}: ONNX Runtime has no such here ({', '.join(available)}); give auto or cpu"
-        )
+        has = f"ONNX Runtime has {', '.join(available)}"
+        raise InputError(f"device {device!r}: cannot be used here ({has}); give auto or cpu")
     data, text = read_onnx(path, FACTS)
     facts = _read_facts(path, text)
     options = onnxruntime.SessionOptions()

@@ -28,14 +28,7 @@ _LOOPS = ("Loop", "TensorIterator", "If", "ReadValue", "Assign")
 
 
 def read_onnx(path: Path, facts: str) -> tuple[bytes, str]:
-    """Reads and checks an ONNX file.
-
-    Args:
-        path: the file.
-        facts: key of the metadata that are wanted.
-
-    Returns:
-        The whole file, and the metadata, empty if there are none.
+    """Reads and checks an ONNX file; gives all of it, and its metadata of the key ``facts``, empty if there are none.
 
     Raises:
         InputError: the file cannot be read, or has weights in other files, loops, custom operations or absurd sizes.
@@ -71,13 +64,8 @@ def read_onnx(path: Path, facts: str) -> tuple[bytes, str]:
 def read_openvino(path: Path, core: openvino.Core, facts: str) -> tuple[openvino.Model, str]:
     """Reads and checks a graph of OpenVINO and its weights, a file beside it that ends with ``.bin``.
 
-    Args:
-        path: the file that ends with ``.xml``.
-        core: OpenVINO.
-        facts: key of the metadata that are wanted.
-
     Returns:
-        The graph, and the metadata, empty if there are none.
+        The graph, and its metadata of the key ``facts``, empty if there are none.
 
     Raises:
         InputError: no such graph; or one with loops, state, custom operations or absurd sizes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import math
 import os
 import re
@@ -17,7 +18,8 @@ from iccld.data.image_files import IMAGE_SUFFIXES, is_image_name
 from iccld.data.picture_formats import is_other_picture
 from iccld.errors import InputError
 from iccld.files import printable
-from iccld.outputs import CLAIM, is_inside, places_of
+from iccld.locks import CLAIM
+from iccld.outputs import is_inside, places_of
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv"),
@@ -25,20 +27,18 @@ VIDEO_SUFFIXES = (
 )
 """The endings, in lower case, of the files that are taken for videos."""
 
-_MAGIC = "*?["
 _CAMERA = re.compile(r"camera:(\d+)")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _ENDINGS = " ".join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)
+_REMEDY = "name images or videos, a glob in quotes or a folder"
 
 
 @dataclass(frozen=True)
 class InputImage:
     """An image to predict.
 
-    Attributes:
-        path: where it is.
-        name: relative path, without ending, that its outputs get: below the folder or the fixed part of the
-            glob that it was found in, the plain name for a single file.
+    ``name`` is the relative path, without ending, that its outputs get: below the folder or the fixed part of the glob
+    that it was found in, the plain name for a single file.
     """
 
     path: Path
@@ -52,12 +52,7 @@ class InputImage:
 
 @dataclass(frozen=True)
 class InputVideo:
-    """A video to predict: a file, a camera or an address.
-
-    Attributes:
-        source: path of the file, address of the stream, or ``camera:N``.
-        name: as of an image; for cameras and addresses made of them.
-    """
+    """A video to predict: the path of a file, the address of a stream, or ``camera:N``; ``name`` as of an image."""
 
     source: str
     name: str
@@ -90,18 +85,14 @@ Input = InputImage | InputVideo
 def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names: bool = False) -> list[Input]:
     """Lists the images and videos of the inputs, sorted within each; one that is named twice is listed once.
 
-    Pictures in formats that are not read (by their ending) are listed too, so that reading refuses them by name.
-
-    Args:
-        inputs: image and video files, globs (``**`` crosses folders), folders (taken with all below them),
-            ``camera:0`` and its like, and addresses such as ``rtsp://host/stream``.
-        out: files in this folder are left out, as are those in folders below an input that a command of ours has
-            written to: outputs kept beside the inputs do not become inputs.
-        shared_names: two images may have one name, since nothing is written under it.
+    Inputs are image and video files, globs (``**`` crosses folders), folders (taken with all below them), ``camera:0``
+    and its like, and addresses such as ``rtsp://host/stream``. Pictures in formats that are not read (by their ending)
+    are listed too, so that reading refuses them by name. Files in ``out`` are left out, as are those in folders below
+    an input that a command of ours has written to: outputs kept beside the inputs do not become inputs. Two images may
+    have ``shared_names`` where nothing is written under them.
 
     Raises:
-        InputError: an input does not exist, is no image or video or holds none, or two would be written to one
-            place.
+        InputError: an input does not exist, is no image or video or holds none, or two would be written to one place.
     """
     found: dict[str, Input] = {}
     for text in inputs:
@@ -117,7 +108,7 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
         for item in items:
             found.setdefault(os.path.realpath(item.path), item)
     if not found:
-        raise InputError("no input is given; name images or videos, a glob in quotes or a folder")
+        raise InputError(f"no input is given; {_REMEDY}")
     _refuse_clashes([item for item in found.values() if not (shared_names and isinstance(item, InputImage))])
     return list(found.values())
 
@@ -192,44 +183,35 @@ def _without_password(address: str) -> str:
 def _expand(text: str) -> Iterator[Input]:
     path = Path(text)
     if path.is_dir():
-        yield from _below(path, path)
+        yield from (_make(found, path) for found in files_below(path, _is_input, path))
     elif path.exists():
         if not _is_input(path.name):
             raise InputError(f"{text}: is not an image or video file; name files ending in {_ENDINGS}")
         yield _make(path, path.parent)
-    elif any(character in text for character in _MAGIC):
-        folders, rest = fixed_folders(path.as_posix(), _MAGIC)
+    elif glob.has_magic(text):
+        folders, rest = fixed_folders(path.as_posix(), "*?[")
         fixed = Path("/" if path.is_absolute() else "", *folders)
         for hit in sorted(_matches(fixed, rest)):
-            if hit.is_dir():
-                yield from _below(hit, fixed)
-            else:
-                yield _make(hit, fixed)
+            found = files_below(hit, _is_input, fixed) if hit.is_dir() else [hit]
+            yield from (_make(path, fixed) for path in found)
     else:
-        remedy = "name images or videos, a glob in quotes or a folder"
-        if text.isdecimal():
-            remedy = f"a camera is named camera:{text}"
+        remedy = f"a camera is named camera:{text}" if text.isdecimal() else _REMEDY
         raise InputError(f"{text}: no such file or folder; {remedy}")
-
-
-def _below(folder: Path, base: Path) -> Iterator[Input]:
-    for path in files_below(folder, _is_input, base):
-        yield _make(path, base)
 
 
 def _matches(base: Path, pattern: str) -> Iterator[Path]:
     """The files and folders below ``base`` that a glob matches; of nested folders the outermost."""
-    glob = Glob(pattern, sets=True)
+    globbed = Glob(pattern, sets=True)
     deepest = math.inf if "**/" in pattern else pattern.count("/")
     for parent, folders, names in walk(base):
         start = os.path.relpath(parent, base).replace(os.sep, "/") + "/"
         start = "" if start == "./" else start
         shown = [name for name in folders if not name.startswith(".")]
-        taken = {name for name in shown if glob.match(start + name) is not None}
+        taken = {name for name in shown if globbed.match(start + name) is not None}
         for name in sorted(taken):
             yield Path(parent, name)
         for name in names:
-            if _is_input(name) and glob.match(start + name) is not None:
+            if _is_input(name) and globbed.match(start + name) is not None:
                 path = Path(parent, name)
                 require_below(path, base)
                 yield path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -12,13 +11,16 @@ import numpy as np
 from iccld.data.description import Description
 from iccld.data.image_files import read_image, write_png
 from iccld.errors import InputError
+from iccld.files import AnyPath
 from iccld.inference.inputs import InputImage, naming
-from iccld.inference.label_ids import IdKind, Table, index_to_id
 from iccld.inference.prefetch import read_ahead
 from iccld.inference.rendering import (
+    IdKind,
     Image,
+    Table,
     colorize,
     heat_map,
+    index_to_id,
     overlay,
     refuse_other_classes,
     write_class_key,
@@ -35,7 +37,7 @@ OUTPUT_KINDS: tuple[OutputKind, ...] = ("labels", "color", "overlay", "uncertain
 def predict_files(
     model: Segmenter,
     images: Sequence[InputImage],
-    out: str | os.PathLike[str],
+    out: AnyPath,
     *,
     write: Sequence[OutputKind] = OUTPUT_KINDS,
     ids: IdKind | Description = "train",
@@ -81,14 +83,8 @@ def predict_files(
     return failures
 
 
-def prepare(
-    model: Segmenter, out: str | os.PathLike[str], ids: IdKind | Description, settings: PredictSettings
-) -> Table:
-    """Checks before the first picture whether it can be predicted and written; gives the numbers of label maps.
-
-    Raises:
-        InputError: as of ``predict_files``.
-    """
+def prepare(model: Segmenter, out: AnyPath, ids: IdKind | Description, settings: PredictSettings) -> Table:
+    """Checks before the first picture, as ``predict_files`` refuses; gives the numbers of the label maps."""
     check_settings(model, settings)
     table = index_to_id(model.label_space, ids)
     refuse_other_classes(out, model.label_space, table)
@@ -100,12 +96,7 @@ def draw(
 ) -> np.ndarray:
     """Makes one kind of output: the label map (h, w), or an RGB picture (h, w, 3); uint8.
 
-    Args:
-        kind: which.
-        image: RGB (h, w, 3).
-        prediction: of the image, at its size.
-        space: the classes and their colors.
-        table: number in the label map of every class index.
+    The prediction has the image's size; ``table`` gives the number in the label map of every class index.
     """
     if kind == "labels":
         return np.asarray(table[prediction.labels])

@@ -59,10 +59,8 @@ def _by_name(wanted: Iterable[str], truths: Mapping[str, Path], free: Iterable[s
     for key in free:
         name = _name(key)
         # A name that another label map has itself is that one's.
-        starts = (
-            [name[: match.start()] for match in re.finditer(r"[_.\- ]", name)] if not counts[name] else []
-        )
-        for start in {name, *starts}:
+        ends = [] if counts[name] else [match.start() for match in re.finditer(r"[_.\- ]", name)]
+        for start in {name, *(name[:end] for end in ends)}:
             named[start].append(key)
     found: dict[str, str] = {}
     for key in wanted:
@@ -91,9 +89,8 @@ def _by_key(folder: Path, *, truth: bool) -> dict[str, Path]:
     """Lists the label maps of a folder under their path without ending, sorted."""
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "no such folder"
-        raise InputError(
-            f"{folder}: {what}; give the folder of {'true' if truth else 'predicted'} label maps"
-        )
+        kind = "true" if truth else "predicted"
+        raise InputError(f"{folder}: {what}; give the folder of {kind} label maps")
     found: dict[str, Path] = {}
     for path in sorted(files_below(folder, is_label_name)):
         if truth and _OTHER_TRUTH.search(path.stem):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from iccld.errors import InputError
 from iccld.escaping import in_csv
-from iccld.files import write_text
+from iccld.files import AnyPath, write_text
 from iccld.inference.segmenter import PredictSettings, Segmenter, predict_image
 from iccld.models.iccld import ICCLD
 from iccld.models.images import to_bytes
@@ -40,13 +39,10 @@ _THUMBNAIL = (16, 8)  # width, height
 
 @dataclass(frozen=True)
 class Ranked:
-    """A frame in its place.
+    """A frame in its place, by its index in the order given, with its uncertainty from 0 (sure) to 1 (clueless).
 
-    Attributes:
-        index: which frame, in the order in which they were given.
-        score: its uncertainty, from 0 (sure) to 1 (clueless).
-        distance: to the nearest of the frames chosen before it, from 0 (the same) to 2; None for the first.
-        neighbor: that frame; None for the first.
+    ``distance`` is the one to ``neighbor``, the nearest of the frames chosen before it, from 0 (the same) to 2; the
+    first frame has neither.
     """
 
     index: int
@@ -58,11 +54,9 @@ class Ranked:
 def score_prediction(prediction: Prediction, score: Score = "entropy") -> float:
     """One number, from 0 (sure) to 1 (clueless), for an image: the mean over its pixels.
 
-    Args:
-        prediction: of one image.
-        score: ``entropy`` of the class probabilities, divided by its maximum; ``mutual_information``, the part of it
-            that comes from disagreement between draws, on the same scale; ``margin``, 1 − the lead of the most
-            probable class.
+    A pixel's score is the ``entropy`` of the class probabilities, divided by its maximum; ``mutual_information``, the
+    part of it that comes from disagreement between draws, on the same scale; or ``margin``, 1 − the lead of the most
+    probable class.
     """
     if score == "entropy":
         return float(prediction.relative_uncertainty.mean(dtype=np.float64))
@@ -113,36 +107,19 @@ def _unit(vector: Vector) -> Vector:
     return vector / length if length > 0 else vector
 
 
-def check_ranking(top: int, diversity: float) -> None:
-    """Refuses settings of ``rank`` that make no sense.
-
-    Raises:
-        InputError: one does not.
-    """
-    if top < 1:
-        raise InputError(f"top is {top}; give 1 or more")
-    if not 0 <= diversity < float("inf"):
-        raise InputError(f"diversity is {diversity}; give 0 (uncertainty alone) or more")
-
-
 def rank(
     scores: Sequence[float], embeddings: Float[np.ndarray, "n d"], *, top: int, diversity: float = 1.0
 ) -> list[Ranked]:
     """Orders frames by score × distance^diversity, where the distance is the one to the nearest frame chosen before.
 
     Distances are Euclidean. The first ``top`` frames are chosen one by one; the rest follow by the same product, with
-    their distances to those, so that a long list costs n × top distances and not n². Equals keep their order.
-
-    Args:
-        scores: n scores, 0 or more.
-        embeddings: of the frames, of length 1.
-        top: how many are chosen one by one.
-        diversity: 0 for the scores' order alone; the larger, the less the scores count.
-
-    Raises:
-        InputError: diversity or top that make no sense.
+    their distances to those, so that a long list costs n × top distances and not n². Equals keep their order. With a
+    diversity of 0 the scores' order counts alone; the larger it is, the less the scores count.
     """
-    check_ranking(top, diversity)
+    if top < 1:
+        raise InputError(f"top is {top}; give 1 or more")
+    if not 0 <= diversity < float("inf"):
+        raise InputError(f"diversity is {diversity}; give 0 (uncertainty alone) or more")
     values = np.asarray(scores, dtype=np.float64)
     vectors = embeddings.astype(np.float64)
     nearest = np.full(len(values), np.inf)
@@ -174,9 +151,7 @@ def ranking_rows(
 ) -> list[dict[str, str | int | float | None]]:
     """Lists a ranking as rows: rank, file, frame, score, distance, neighbor; None where there is none.
 
-    Args:
-        order: what ``rank`` gave.
-        names: file, and number of the frame in a video or None, of every frame in the order they were given.
+    ``names`` has the file, and the number of the frame in a video or None, of every frame in the order given.
     """
     return [
         {
@@ -191,14 +166,8 @@ def ranking_rows(
     ]
 
 
-def write_ranking(
-    path: str | os.PathLike[str], order: Sequence[Ranked], names: Sequence[tuple[str, int | None]]
-) -> Path:
-    """Writes the rows of ``ranking_rows`` as CSV, numbers to six places.
-
-    Raises:
-        InputError: it cannot be written.
-    """
+def write_ranking(path: AnyPath, order: Sequence[Ranked], names: Sequence[tuple[str, int | None]]) -> Path:
+    """Writes the rows of ``ranking_rows`` as CSV, numbers to six places."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["rank", "file", "frame", "score", "distance", "neighbor"])

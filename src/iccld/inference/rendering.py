@@ -1,11 +1,10 @@
-"""Pictures of answers, and what their numbers and colors mean: ``classes.json``, and a legend as a picture."""
+"""Pictures of answers, and what their numbers and colors mean: tables of ids, ``classes.json`` and a legend."""
 
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -13,15 +12,20 @@ from jaxtyping import Float32, UInt8
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
+from iccld.data.datasets import remap_table
+from iccld.data.description import Description
 from iccld.data.image_files import write_png
 from iccld.documents import read_json
 from iccld.errors import InputError
-from iccld.files import write_json
-from iccld.inference.label_ids import Table
-from iccld.labels import LabelSpace
+from iccld.files import AnyPath, write_json
+from iccld.labels import CITYSCAPES19, CITYSCAPES_ID_TO_TRAIN_ID, IGNORE, LabelSpace
 
 Image = UInt8[np.ndarray, "h w 3"]
 LabelMap = UInt8[np.ndarray, "h w"]
+Table = UInt8[np.ndarray, "256"]
+IdKind = Literal["train", "index", "cityscapes"]
+"""train: Cityscapes trainIds (or indices, see ``holds_train_ids``); index: the model's own class indices;
+cityscapes: Cityscapes labelIds, which the benchmark's server wants."""
 CLASSES, LEGEND = "classes.json", "legend.png"
 
 _FONT_SIZE = 16
@@ -38,13 +42,9 @@ def colorize(labels: LabelMap, space: LabelSpace) -> Image:
 
 
 def overlay(image: Image, labels: LabelMap, space: LabelSpace, *, opacity: float = 0.5) -> Image:
-    """Lays the class colors over the image; pixels without a class show the image alone.
+    """Lays the class colors over an RGB image; pixels without a class show the image alone.
 
-    Args:
-        image: RGB.
-        labels: class indices of the same size, 255 = none.
-        space: gives the colors.
-        opacity: weight of the color, from 0 (the image alone) to 1 (the color alone).
+    ``opacity`` is the weight of the color, from 0 (the image alone) to 1 (the color alone).
     """
     assert image.shape[:2] == labels.shape, (image.shape, labels.shape)
     blended = cv2.addWeighted(image, 1 - opacity, colorize(labels, space), opacity, 0)
@@ -52,36 +52,83 @@ def overlay(image: Image, labels: LabelMap, space: LabelSpace, *, opacity: float
 
 
 def heat_map(uncertainty: Float32[np.ndarray, "h w"]) -> Image:
-    """Shows values in [0, 1] from black over violet to pale yellow (magma).
+    """Shows values in [0, 1] from black over violet to pale yellow, on the same scale for all images and models."""
+    return paint_levels(to_levels(uncertainty))
 
-    The scale is fixed, so that maps of different images and models compare.
-    """
-    levels = (np.clip(uncertainty, 0, 1) * 255).round().astype(np.uint8)
+
+def to_levels(uncertainty: Float32[np.ndarray, "h w"]) -> LabelMap:
+    """Values in [0, 1] in 256 levels: all that a picture shows, in a quarter of the memory."""
+    return (np.clip(uncertainty, 0, 1) * 255).round().astype(np.uint8)
+
+
+def paint_levels(levels: LabelMap) -> Image:
+    """Shows levels from 0 to 255 in the colors of ``heat_map``."""
     heat = cv2.applyColorMap(levels, cv2.COLORMAP_MAGMA)
     return np.asarray(cv2.cvtColor(heat, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def write_class_key(out: str | os.PathLike[str], space: LabelSpace, table: Table) -> None:
-    """Writes ``classes.json`` and ``legend.png`` beside predictions.
+def holds_train_ids(space: LabelSpace) -> bool:
+    """Whether files of this space hold Cityscapes trainIds (every class has one) or its class indices."""
+    return all(c.train_ids for c in space.classes)
 
-    Args:
-        out: the folder that holds ``labels``, ``color`` and so on.
-        space: the model's classes.
-        table: from class index to the number in the label maps, see ``iccld.inference.label_ids.index_to_id``.
 
-    Raises:
-        InputError: a file cannot be written.
+def index_to_id(space: LabelSpace, kind: IdKind | Description) -> Table:
+    """The table from class index to the number in the file; 255 stays 255 (labelIds: 0, unlabeled).
+
+    A user's ``dataset.toml`` in place of a kind stands for the ids of its label files. ``InputError`` if labelIds or
+    own ids are asked for and a class has none.
     """
+    table = np.full(256, 0 if kind == "cityscapes" else IGNORE, np.uint8)
+    if isinstance(kind, Description):
+        table[: len(space)] = _own_ids(space, kind)
+    elif kind == "index" or (kind == "train" and not holds_train_ids(space)):
+        table[: len(space)] = np.arange(len(space))
+    else:
+        strange = [c.name for c in space.classes if not c.train_ids]
+        if strange:
+            raise InputError(f"class {strange[0]!r} of {space.name} has no Cityscapes id; give '--ids index'")
+        to_label_id = {train_id: label_id for label_id, train_id in CITYSCAPES_ID_TO_TRAIN_ID.items()}
+        train_ids = [c.train_ids[0] for c in space.classes]
+        table[: len(space)] = train_ids if kind == "train" else [to_label_id[i] for i in train_ids]
+    return table
+
+
+def _own_ids(space: LabelSpace, description: Description) -> list[int]:
+    if description.colors is not None:
+        raise InputError(f"{description.path}: its label files hold colors, not ids; give '--ids index'")
+    first = {label: raw for raw, label in [*description.ids.items()][::-1] if label != IGNORE}
+    found = [first.get(label) for label in space.lut_to(description.space)[: len(space)]]
+    for name, raw in zip(space.names, found, strict=True):
+        if raw is None:
+            raise InputError(f"{description.path}: has no id for the model's class {name!r}; add one")
+        if raw > IGNORE:
+            raise InputError(f"{description.path}: id {raw} of {name!r} does not fit into 8 bits")
+    return [raw for raw in found if raw is not None]
+
+
+def file_to_index(space: LabelSpace, *, label_ids: bool = False) -> UInt8[np.ndarray, "65536"]:
+    """The table from the number in a file to the class index, as ``iccld.data.datasets.remap_table`` makes it.
+
+    With ``label_ids`` the files hold Cityscapes labelIds (``*_labelIds.png``) instead of what ``index_to_id`` writes by
+    default; ``InputError`` if a class has none.
+    """
+    held = CITYSCAPES19 if holds_train_ids(space) else space
+    if label_ids and not holds_train_ids(space):
+        raise InputError(
+            f"label space {space.name} has classes without a Cityscapes id, but the files hold labelIds"
+        )
+    ids = CITYSCAPES_ID_TO_TRAIN_ID if label_ids else {index: index for index in range(len(held))}
+    return remap_table({**ids, IGNORE: IGNORE}, held, space)
+
+
+def write_class_key(out: AnyPath, space: LabelSpace, table: Table) -> None:
+    """Writes ``classes.json`` and ``legend.png`` beside predictions; ``table`` is that of ``index_to_id``."""
     write_json(Path(out) / CLASSES, class_list(space, table))
     write_png(Path(out) / LEGEND, draw_legend(space))
 
 
-def refuse_other_classes(out: str | os.PathLike[str], space: LabelSpace, table: Table) -> None:
-    """Refuses a folder of predictions with other classes or ids: one ``classes.json`` could not explain both.
-
-    Raises:
-        InputError: ``classes.json`` is there and says something else.
-    """
+def refuse_other_classes(out: AnyPath, space: LabelSpace, table: Table) -> None:
+    """Refuses a folder of predictions with other classes or ids: one ``classes.json`` could not explain both."""
     path = Path(out) / CLASSES
     if path.is_file() and read_json(path) != class_list(space, table):
         raise InputError(f"{path}: is of predictions with other classes or ids; choose another folder")

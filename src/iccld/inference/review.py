@@ -85,13 +85,7 @@ def evaluate_trust(
 
 @dataclass(frozen=True)
 class Choice:
-    """An image to be looked at.
-
-    Attributes:
-        index: its place in the data set.
-        role: why it was chosen.
-        miou: its own mIoU in percent; None where nothing was measured.
-    """
+    """An image to be looked at, why it was chosen, and its own mIoU in percent; None where nothing was measured."""
 
     index: int
     role: Role
@@ -99,11 +93,7 @@ class Choice:
 
 
 class Review:
-    """Observes an evaluation (see ``iccld.inference.evaluation.evaluate_model``) for a report.
-
-    Args:
-        protocol: the classes that are averaged.
-    """
+    """Observes an evaluation (see ``iccld.inference.evaluation.evaluate_model``) for a report."""
 
     def __init__(self, protocol: Protocol) -> None:
         self.protocol = protocol
@@ -120,9 +110,7 @@ class Review:
     def choose(self, *, each: int = 3, seed: int = 0) -> list[Choice]:
         """Chooses some random images, the same for every model, and of the others the best and worst by their own mIoU.
 
-        Args:
-            each: of every kind, where there are enough: never more than a third of the images.
-            seed: of the random ones.
+        There are ``each`` of every kind, but never more than a third of the images.
         """
         counted = [i for i in sorted(self.mious) if not math.isnan(self.mious[i])]
         num = min(each, max(1, len(counted) // 3))
@@ -147,18 +135,11 @@ def evenly_spaced(length: int, count: int) -> list[int]:
 
 
 def unsupervised_scores(
-    teacher: Segmenter,
-    student: Segmenter,
-    dataset: SegmentationDataset,
-    indices: Sequence[int] | None = None,
+    teacher: Segmenter, student: Segmenter, dataset: SegmentationDataset, indices: Sequence[int] | None = None
 ) -> dict[str, float]:
     """Measures what can be seen of a model on unlabeled images, for choosing a checkpoint without target labels.
 
-    Args:
-        teacher: the model that would be kept.
-        student: the one it averages.
-        dataset: its labels are not read.
-        indices: images, all if None; 32 at even distances are taken of more.
+    The teacher averages the student and is the one to keep. Of many images, 32 at even distances are taken.
 
     Returns:
         ``entropy``: mean normalized entropy of the teacher, lower is surer; ``agreement``: share of pixels,
@@ -178,13 +159,8 @@ def unsupervised_scores(
 class RunEvaluation:
     """Measures teacher and student of a run, and keeps what a report shows of the last time.
 
-    Beside the scores it gives what needs no labels (``unsupervised_scores``): for choosing a checkpoint,
-    scores by target labels must not be used.
-
-    Args:
-        val: labeled images.
-        protocol: what is counted and averaged.
-        indices: the images to take; all if None.
+    Beside the scores it gives what needs no labels (``unsupervised_scores``): for choosing a checkpoint, scores by
+    target labels must not be used. It takes the images of ``indices``; all if None.
     """
 
     def __init__(

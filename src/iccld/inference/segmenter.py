@@ -67,11 +67,7 @@ def load_model(model: str, *, device: str = "auto", threads: int = 0) -> ICCLD:
 
 
 def choose_device(name: str) -> torch.device:
-    """Turns ``auto`` into the best device there is, and checks that a named one can be used.
-
-    Raises:
-        InputError: no such device here.
-    """
+    """Turns ``auto`` into the best device there is; ``InputError`` if a named one cannot be used."""
     try:
         device = torch.device(best_device(name))
         torch.empty(1, device=device)
@@ -81,11 +77,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def check_settings(model: Segmenter, settings: PredictSettings) -> None:
-    """Refuses, before the first image, settings that no image could be predicted with.
-
-    Raises:
-        InputError: an exported model has other steps, draws or sizes.
-    """
+    """Refuses, before the first image, steps, draws or sizes that an exported model does not have."""
     if isinstance(model, ExportedSegmenter):
         model.check_settings(settings)
 

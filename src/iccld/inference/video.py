@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -20,10 +19,10 @@ from jaxtyping import Float32, UInt8
 from iccld.data.description import Description
 from iccld.data.image_files import write_png
 from iccld.errors import InputError
+from iccld.files import AnyPath
 from iccld.inference.inputs import InputVideo
-from iccld.inference.label_ids import IdKind
 from iccld.inference.media import OutputKind, draw, prepare
-from iccld.inference.rendering import write_class_key
+from iccld.inference.rendering import IdKind, write_class_key
 from iccld.inference.segmenter import PredictSettings, Segmenter, predict_image
 from iccld.inference.video_source import Frame, VideoSource, newest, open_video
 from iccld.inference.video_writer import VideoWriter, writing_video
@@ -40,12 +39,7 @@ frames that are 1/15 s apart differ by 0.022 at most (100 pairs), frames of diff
 
 @dataclass(frozen=True)
 class Limits:
-    """Where to stop; bad values are refused with their name.
-
-    Attributes:
-        max_frames: number of frames, or None.
-        seconds: of the video, or None.
-    """
+    """Where to stop, in frames and seconds of the video; bad values are refused with their name."""
 
     max_frames: int | None = None
     seconds: float | None = None
@@ -79,13 +73,8 @@ class Limits:
 class TemporalSmoothing:
     """Exponential smoothing: mean = strength × mean + (1 − strength) × probabilities, frame by frame.
 
-    It starts anew at scene cuts, so that no scene bleeds into the next.
-
-    Args:
-        strength: from 0 (each frame alone) to below 1; the memory is about 1 / (1 − strength) frames long.
-
-    Raises:
-        InputError: another strength.
+    The strength goes from 0 (each frame alone) to below 1; the memory is about 1 / (1 − strength) frames long. It
+    starts anew at scene cuts, so that no scene bleeds into the next.
     """
 
     def __init__(self, strength: float) -> None:
@@ -119,12 +108,9 @@ class TemporalSmoothing:
 class VideoResult:
     """What became of a video.
 
-    Attributes:
-        num_frames: how many frames were predicted and written.
-        seconds: of the video that they show.
-        problem: what is wrong with the video, in a line that names it; None if nothing is.
-        stopped: whether somebody asked to stop before its end.
-        num_damaged: how many frames could not be decoded and were left out.
+    ``num_frames`` were predicted and written, and show so many ``seconds`` of it; ``num_damaged`` could not be decoded
+    and were left out. ``problem`` is a line that names the video and what is wrong with it, None if nothing is.
+    ``stopped`` tells whether somebody asked to stop before its end.
     """
 
     num_frames: int
@@ -137,7 +123,7 @@ class VideoResult:
 def predict_video(
     model: Segmenter,
     video: InputVideo,
-    out: str | os.PathLike[str],
+    out: AnyPath,
     *,
     write: Sequence[OutputKind] = VIDEO_OUTPUTS,
     ids: IdKind | Description = "train",
@@ -150,19 +136,9 @@ def predict_video(
     """Predicts a video and writes ``out/<kind>/<name>.mp4``, and ``out/labels/<name>/000000.png`` and on.
 
     The videos have the frames' times and a file's sound. Of a live source whose frames come faster than they are
-    predicted, the newest is taken. Files appear when they are whole: at the end, or where it was stopped.
-
-    Args:
-        model: the model.
-        video: what ``iccld.inference.inputs.find_inputs`` found.
-        out: the folder to write to.
-        write: which kinds of output; a lossy video cannot hold class numbers, so ``labels`` become PNG files.
-        ids: what the numbers of the label maps mean.
-        settings: steps, draws and sizes.
-        smoothing: see ``TemporalSmoothing``; with 0 each frame is predicted as if alone.
-        limits: where to stop.
-        stop: asked before each frame.
-        open_source: opens the video.
+    predicted, the newest is taken. Files appear when they are whole: at the end, or where it was stopped; ``stop`` is
+    asked before each frame. A lossy video cannot hold class numbers, so ``labels`` become PNG files. See
+    ``TemporalSmoothing`` for ``smoothing`` and ``iccld.inference.media.predict_files`` for what else is given.
 
     Raises:
         InputError: the video cannot be opened or holds no frame, an output cannot be written, or the classes have
@@ -171,57 +147,43 @@ def predict_video(
     table = prepare(model, out, ids, settings or PredictSettings())
     limits, smooth = limits or Limits(), TemporalSmoothing(smoothing)
     count, first, end = 0, 0, 0
-    with closing(open_source(video)) as source, ExitStack() as files:
-        outputs = _Outputs(Path(out), video, source, files)
-        with closing(_frames(source, limits, stop)) as frames:
-            for frame in track(frames, limits.total(source), video.title, unit="fps"):
-                prediction = smooth(frame.image, predict_image(model, frame.image, settings))
-                for kind in write:
-                    picture = draw(kind, frame.image, prediction, model.label_space, table)
-                    outputs.add(kind, picture, count, frame)
-                if count == 0:
-                    write_class_key(out, model.label_space, table)
-                first = first if count else frame.pts
-                end = frame.pts + (frame.duration or round(1 / (source.rate * source.time_base)))
-                count += 1
+    out, sound_of = Path(out), video.path if video.is_file else None
+    labels, writers = out / "labels" / video.name, dict[OutputKind, VideoWriter]()
+    with (
+        closing(open_source(video)) as source,
+        ExitStack() as files,
+        closing(_frames(source, limits, stop)) as frames,
+    ):
+        for frame in track(frames, limits.total(source), video.title, unit="fps"):
+            prediction = smooth(frame.image, predict_image(model, frame.image, settings))
+            for kind in write:
+                picture = draw(kind, frame.image, prediction, model.label_space, table)
+                if kind == "labels":
+                    write_png(labels / f"{count:06d}.png", picture)
+                    continue
+                if kind not in writers:
+                    path, size = out / kind / f"{video.name}.mp4", (picture.shape[0], picture.shape[1])
+                    opened = writing_video(path, size, sound_of=sound_of, **source.announced)
+                    writers[kind] = files.enter_context(opened)
+                writers[kind].add(picture, frame.pts, frame.duration)
+            if count == 0:
+                write_class_key(out, model.label_space, table)
+            first = first if count else frame.pts
+            end = frame.pts + (frame.duration or round(1 / (source.rate * source.time_base)))
+            count += 1
     if count == 0:
         raise InputError(f"{video.title}: was stopped before its first frame; nothing was written")
     if "labels" in write:
-        outputs.remove_later_labels(count)
+        _remove_later_labels(labels, count)
     seconds = float((end - first) * source.time_base)
     return VideoResult(count, seconds, source.problem, stop(), source.num_damaged)
 
 
-class _Outputs:
-    """The files that are made of one video; each is opened when its first picture comes and its size is known."""
-
-    def __init__(self, out: Path, video: InputVideo, source: VideoSource, files: ExitStack) -> None:
-        self._out, self._video, self._source, self._files = out, video, source, files
-        self._labels = out / "labels" / video.name
-        self._writers: dict[OutputKind, VideoWriter] = {}
-
-    def add(self, kind: OutputKind, picture: np.ndarray, number: int, frame: Frame) -> None:
-        if kind == "labels":
-            write_png(self._labels / f"{number:06d}.png", picture)
-            return
-        if kind not in self._writers:
-            source = self._source
-            opened = writing_video(
-                self._out / kind / f"{self._video.name}.mp4",
-                (picture.shape[0], picture.shape[1]),
-                time_base=source.time_base,
-                rate=source.rate,
-                pixel_aspect=source.pixel_aspect,
-                sound_of=self._video.path if self._video.is_file else None,
-            )
-            self._writers[kind] = self._files.enter_context(opened)
-        self._writers[kind].add(picture, frame.pts, frame.duration)
-
-    def remove_later_labels(self, count: int) -> None:
-        """An earlier run over more frames left label maps that would pass for this one's."""
-        for path in self._labels.iterdir():
-            if re.fullmatch(r"\d{6,}\.png", path.name) and int(path.stem) >= count:
-                path.unlink()
+def _remove_later_labels(folder: Path, count: int) -> None:
+    """Removes label maps of an earlier run over more frames, which would pass for this one's."""
+    for path in folder.iterdir():
+        if re.fullmatch(r"\d{6,}\.png", path.name) and int(path.stem) >= count:
+            path.unlink()
 
 
 def _frames(source: VideoSource, limits: Limits, stop: Callable[[], bool]) -> Generator[Frame, None, None]:

@@ -30,11 +30,7 @@ _TIMEOUT = 10.0  # seconds that a stream may be silent
 
 @contextmanager
 def open_file(path: Path) -> Iterator[InputContainer]:
-    """Opens a video file.
-
-    Raises:
-        InputError: it is no regular file, or none of the containers that are read.
-    """
+    """Opens a video file; ``InputError`` if it is no regular file, or none of the containers that are read."""
     options = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
     with open_regular(path) as file:
         try:
@@ -50,11 +46,7 @@ def open_file(path: Path) -> Iterator[InputContainer]:
 
 @contextmanager
 def open_address(address: str, title: str) -> Iterator[InputContainer]:
-    """Opens a stream by its address; ``title`` is what messages call it.
-
-    Raises:
-        InputError: it does not answer, or with what is no video.
-    """
+    """Opens a stream, which messages call ``title``; ``InputError`` if it does not answer, or with no video."""
     scheme = address.lower().partition("://")[0]
     if scheme not in SCHEMES:
         raise InputError(f"{title}: is no address of a stream; give a path, or one of {', '.join(SCHEMES)}")
@@ -79,12 +71,7 @@ class SteadyClock:
         self._last: int | None = None
 
     def steady(self, time: int, duration: int) -> int:
-        """The next time, later than the one before.
-
-        Args:
-            time: of a frame or packet.
-            duration: of the one before; a time that falls further behind than that starts over.
-        """
+        """The next time, later than the one before; one that falls behind it by more than ``duration`` starts over."""
         time += self._offset
         if self._last is not None and time <= self._last:
             starts_over = self._last - time > duration

@@ -29,12 +29,9 @@ _CLOCK = Fraction(1, 90_000)  # of cameras, which send no times
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame of a video.
+    """A frame of a video, RGB and upright: when it is shown (``pts``), which rises, and how long, 0 if unknown.
 
-    Attributes:
-        image: RGB, turned upright.
-        pts: when it is shown, in units of the source's time base; rises from frame to frame.
-        duration: how long, in the same units; 0 if unknown.
+    Times are in units of the source's time base.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
@@ -45,14 +42,10 @@ class Frame:
 class VideoSource:
     """An opened video.
 
-    Attributes:
-        time_base: seconds of one unit of time.
-        rate: frames a second on average, or a guess.
-        num_frames: how many there should be; None if nobody knows.
-        pixel_aspect: width over height of a pixel; known with the first frame.
-        live: frames come whether we are ready or not.
-        problem: after the last frame, what was wrong with the video; None if nothing was.
-        num_damaged: after the last frame, how many could not be decoded and were left out.
+    ``time_base`` is the seconds of one unit of time, ``rate`` the frames a second on average, or a guess.
+    ``pixel_aspect`` is width over height of a pixel, known with the first frame. Frames of a ``live`` source come
+    whether we are ready or not. After the last frame, ``problem`` says what was wrong, and ``num_damaged`` frames could
+    not be decoded.
     """
 
     time_base: Fraction = _CLOCK
@@ -62,6 +55,11 @@ class VideoSource:
     live: bool = True
     problem: str | None = None
     num_damaged: int = 0
+
+    @property
+    def announced(self) -> dict[str, Fraction]:
+        """What a video that is made of this one announces: arguments of ``writing_video``."""
+        return {"time_base": self.time_base, "rate": self.rate, "pixel_aspect": self.pixel_aspect}
 
     def frames(self) -> Iterator[Frame]:
         """Yields the frames, once."""
@@ -73,25 +71,14 @@ class VideoSource:
 
 
 def open_video(video: InputVideo) -> VideoSource:
-    """Opens a video.
-
-    Raises:
-        InputError: it is not there, cannot be read or holds no pictures.
-    """
+    """Opens a video; ``InputError`` if it is not there, cannot be read or holds no pictures."""
     return Container(video) if video.camera is None else Camera(video.camera)
 
 
 class Container(VideoSource):
     """A file or a stream, decoded by FFmpeg. Times count from its start.
 
-    Attributes:
-        size: height and width that it announces, before it is turned; 0 if unknown.
-
-    Args:
-        video: where it is.
-
-    Raises:
-        InputError: see ``open_video``.
+    ``size`` is the height and width that it announces, before it is turned; 0 if unknown.
     """
 
     def __init__(self, video: InputVideo) -> None:
@@ -104,9 +91,7 @@ class Container(VideoSource):
             self._stream = stream = self._container.streams.video[0]
             # There is no context where FFmpeg has no decoder.
             if getattr(stream.codec_context, "name", None) is None:
-                raise InputError(
-                    f"{video.title}: is encoded in a way that cannot be decoded; name another file"
-                )
+                raise InputError(f"{video.title}: has a codec that cannot be decoded; name another file")
             self.size = (stream.codec_context.height, stream.codec_context.width)
             if self.size[0] * self.size[1] > MOST_PIXELS:
                 raise InputError(
@@ -137,9 +122,7 @@ class Container(VideoSource):
         longest = int(_LONGEST / self.time_base)
         clock, due = SteadyClock(), self._start or 0
         for frame in self._decoded():
-            turns = (
-                round(frame.rotation / 90) % 4
-            )  # counterclockwise; phones note them instead of turning pixels
+            turns = round(frame.rotation / 90) % 4  # counterclockwise; phones note them and turn no pixels
             if size is None:
                 size = (frame.width, frame.height)
                 if turns % 2:
@@ -164,27 +147,22 @@ class Container(VideoSource):
         self._files.close()
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except (av.FFmpegError, OSError) as error:
-                self._note(f"cannot be read to its end ({error.strerror})")
-                break
-            if packet is None:
-                break
-            try:
-                frames = packet.decode()
-            except av.EOFError:
-                break
-            except av.FFmpegError:
-                self.num_damaged += 1
-                continue
-            for frame in frames:
-                if frame.is_corrupt:  # the decoder has made up a part of it
+        try:
+            for packet in self._container.demux(self._stream):
+                try:
+                    frames = packet.decode()
+                except av.EOFError:
+                    break
+                except av.FFmpegError:
                     self.num_damaged += 1
-                else:
-                    yield frame
+                    continue
+                for frame in frames:
+                    if frame.is_corrupt:  # the decoder has made up a part of it
+                        self.num_damaged += 1
+                    else:
+                        yield frame
+        except (av.FFmpegError, OSError) as error:
+            self._note(f"cannot be read to its end ({error.strerror})")
         if self.num_damaged:
             lost = f"{self.num_damaged} frame{'' if self.num_damaged == 1 else 's'}"
             self._note(f"{lost} could not be decoded and {'is' if self.num_damaged == 1 else 'are'} left out")
@@ -203,14 +181,7 @@ class Container(VideoSource):
 
 
 class Camera(VideoSource):
-    """A camera of this computer.
-
-    Args:
-        index: its number, from 0.
-
-    Raises:
-        InputError: no such camera, or it is in use.
-    """
+    """A camera of this computer, by its number from 0; ``InputError`` if there is none or it is in use."""
 
     def __init__(self, index: int) -> None:
         log: Any = cv2.utils.logging
@@ -223,7 +194,7 @@ class Camera(VideoSource):
         self._title = f"camera:{index}"
         if not self._capture.isOpened():
             raise InputError(
-                f"{self._title}: no such camera, or another program uses it; see that it is plugged in"
+                f"{self._title}: no such camera, or another program uses it; plug it in, or free it"
             )
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = Fraction(rate).limit_denominator(1001) if 1 <= rate <= 1000 else Fraction(30)
@@ -252,11 +223,8 @@ class Camera(VideoSource):
 def newest(frames: Iterator[Frame], stop: Callable[[], bool]) -> Generator[Frame, None, None]:
     """Yields the newest frame of a live source; frames that came while the caller was busy are dropped.
 
-    Without this a slow model would fall behind further and further.
-
-    Args:
-        frames: read in a thread of their own.
-        stop: asked several times a second; ends the iteration, even if no frame comes any more.
+    Without this a slow model would fall behind further and further. The frames are read in a thread of their own.
+    ``stop`` is asked several times a second and ends the iteration, even if no frame comes any more.
     """
     slot: deque[Frame] = deque(maxlen=1)
     failures: list[BaseException] = []

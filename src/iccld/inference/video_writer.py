@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
@@ -13,13 +12,13 @@ import av
 import cv2
 import numpy as np
 from av.audio.stream import AudioStream
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
 from iccld.errors import InputError
-from iccld.files import replacing
+from iccld.files import AnyPath, replacing
 from iccld.inference.video_input import SteadyClock, container_start, open_file
 
 T = TypeVar("T")
@@ -42,21 +41,17 @@ class VideoWriter:
     """An MP4 file in the making: H.264, 4:2:0.
 
     Colors are stored for blocks of 2×2 pixels, so an odd side becomes one pixel longer by repeating the edge: the
-    formats without that limit are not played by every browser.
-
-    Args:
-        path: the file, ending in ``.mp4``.
-        size: height and width of the images.
-        time_base: seconds of one unit of the images' times.
-        rate: frames a second on average; the times decide, this is what the file announces.
-        pixel_aspect: width over height of a pixel.
-        sound_of: a file whose sound goes with the images.
+    formats without that limit are not played by every browser. ``size`` is height and width of the images,
+    ``time_base`` the seconds of one unit of their times; ``rate``, in frames a second, is only announced.
+    ``pixel_aspect`` is width over height of a pixel, and the sound of the file ``sound_of`` goes with the images.
+    Leaving ``files`` closes the file.
     """
 
     def __init__(
         self,
         path: Path,
         size: tuple[int, int],
+        files: ExitStack,
         *,
         time_base: Fraction,
         rate: Fraction,
@@ -68,7 +63,7 @@ class VideoWriter:
         self._unit, self._last = time_base, -1
         # Without the second option a file that does not start at 0 would start at a whole millisecond.
         options = {"movflags": "+faststart", "movie_timescale": str(min(self._unit.denominator, 1 << 30))}
-        self._container = av.open(f"file:{path}", "w", format="mp4", options=options)
+        self._container = files.enter_context(av.open(f"file:{path}", "w", format="mp4", options=options))
         stream = self._container.add_stream(encoder, rate=rate, options=_ENCODERS[encoder])
         assert isinstance(stream, VideoStream)
         self._stream = stream
@@ -79,15 +74,12 @@ class VideoWriter:
         context.sample_aspect_ratio = pixel_aspect
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = ColorRange.MPEG
-        self._sound = [] if sound_of is None else open_sound(sound_of, self._container)
+        self._sound = [] if sound_of is None else open_sound(sound_of, self._container, files)
 
     def add(self, image: UInt8[np.ndarray, "h w 3"], pts: int, duration: int = 0) -> None:
-        """Adds an image.
+        """Adds an RGB image, scaled where its size is another one, at a time later than that of the one before.
 
-        Args:
-            image: RGB; one of another size is scaled.
-            pts: when it is shown, in units of the time base; later than the one before.
-            duration: how long, 0 if unknown.
+        Times are in units of the time base; a duration of 0 is unknown.
         """
         height, width = self.size
         below, right = height - image.shape[0], width - image.shape[1]
@@ -106,37 +98,21 @@ class VideoWriter:
         for track in self._sound:
             track.copy_until(end)
 
-    def close(self) -> None:
-        """Ends the file; from here on it can be played."""
+    def finish(self) -> None:
+        """Writes what the encoder holds back."""
         self._container.mux(self._stream.encode(None))
-        self.abandon()
-
-    def abandon(self) -> None:
-        """Closes files without a care for what was written."""
-        for track in self._sound:
-            track.close()
-        self._container.close()
 
 
 @contextmanager
-def writing_video(
-    path: str | os.PathLike[str], size: tuple[int, int], **announced: Any
-) -> Iterator[VideoWriter]:
-    """Writes a video that appears under its name when it is whole; arguments are those of ``VideoWriter``.
-
-    Raises:
-        InputError: it cannot be written.
-    """
+def writing_video(path: AnyPath, size: tuple[int, int], **announced: Any) -> Iterator[VideoWriter]:
+    """Writes a video that appears under its name when it is whole; arguments are those of ``VideoWriter``."""
     path = Path(path)
     with replacing(path) as temporary:
         try:
-            writer = VideoWriter(temporary, size, **announced)
-            try:
+            with ExitStack() as files:
+                writer = VideoWriter(temporary, size, files, **announced)
                 yield writer
-                writer.close()
-            except BaseException:
-                writer.abandon()
-                raise
+                writer.finish()
         except av.FFmpegError as error:
             if isinstance(error, OSError):  # a full disk and its like
                 raise
@@ -153,19 +129,11 @@ def _choose_encoder() -> str:
 
 
 class SoundTrack:
-    """One track of sound on its way from a file to another.
+    """One track of sound, by its index, on its way from an opened file to another, which gets a stream for it."""
 
-    Args:
-        path: the file that it comes from.
-        index: which of its tracks.
-        output: where it goes; a stream is added.
-    """
-
-    def __init__(self, path: Path, index: int, output: OutputContainer) -> None:
-        self._files = ExitStack()
-        self._input = self._files.enter_context(open_file(path))
-        self._output = output
-        stream = self._input.streams.audio[index]
+    def __init__(self, source: InputContainer, index: int, output: OutputContainer) -> None:
+        self._input, self._output = source, output
+        stream = source.streams.audio[index]
         assert stream.time_base is not None
         self._start = container_start(self._input, stream.time_base)
         self._out: AudioStream
@@ -180,11 +148,7 @@ class SoundTrack:
         self._next = next(self._packets, None)
 
     def copy_until(self, seconds: float) -> None:
-        """Copies what is heard before that time. Sound that the file cannot take ends; the pictures go on.
-
-        Raises:
-            OSError: the disk is full, or its like.
-        """
+        """Copies what is heard before that time; sound that the file cannot take ends, a full disk is an error."""
         while self._next is not None:
             packet = self._next
             if packet.dts is not None and packet.dts * packet.time_base >= seconds:
@@ -196,10 +160,6 @@ class SoundTrack:
                 if isinstance(error, OSError):
                     raise
                 self._next = None
-
-    def close(self) -> None:
-        """Closes the file that it comes from."""
-        self._files.close()
 
     def _copied(self, stream: AudioStream) -> Iterator[Any]:
         clock = SteadyClock()
@@ -228,13 +188,14 @@ class SoundTrack:
             yield from self._out.encode(None)
 
 
-def open_sound(path: Path, output: OutputContainer) -> list[SoundTrack]:
-    """Prepares all tracks of sound of a file to be copied."""
+def open_sound(path: Path, output: OutputContainer, files: ExitStack) -> list[SoundTrack]:
+    """Prepares all tracks of sound of a file to be copied; ``files`` closes what is opened."""
     with open_file(path) as container:
         tracks = container.streams.audio
         # There is no context where FFmpeg has no decoder.
         usable = [i for i, stream in enumerate(tracks) if getattr(stream.codec_context, "name", None)]
-    return [SoundTrack(path, index, output) for index in usable]
+    # Each has a reader of its own, since tracks are not read at the same pace.
+    return [SoundTrack(files.enter_context(open_file(path)), index, output) for index in usable]
 
 
 def _until_damaged(items: Iterator[T]) -> Iterator[T]:

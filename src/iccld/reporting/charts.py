@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from iccld.escaping import visible_lines
-from iccld.files import write_atomic
+from iccld.files import AnyPath, write_atomic
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -55,13 +54,8 @@ class Series:
 class Chart:
     """Curves over the steps.
 
-    Attributes:
-        title: what the values are.
-        series: the curves.
-        low: the lower end of the axis; None for the least value.
-        high: the upper end; None for the greatest value.
-        level: a value to compare with, and its name.
-        stacked: the values are shares of a whole, and are drawn as areas on each other.
+    The axis goes from ``low`` to ``high``; None stands for the least and the greatest value. ``level`` is a value to
+    compare with, and its name. Values that are ``stacked`` are shares of a whole, drawn as areas on each other.
     """
 
     title: str
@@ -110,11 +104,7 @@ def running_mean(values: np.ndarray, *, reach: int) -> np.ndarray:
 
 
 def save_panels(
-    charts: Sequence[Chart],
-    path: str | os.PathLike[str],
-    num_columns: int,
-    last_step: float,
-    run_names: Sequence[str] = (),
+    charts: Sequence[Chart], path: AnyPath, num_columns: int, last_step: float, run_names: Sequence[str] = ()
 ) -> Path:
     """Draws each chart as a panel; names of runs stand above all panels, other names within theirs."""
     from matplotlib.lines import Line2D
@@ -200,7 +190,7 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
+def save_png(figure: Figure, path: AnyPath) -> Path:
     """Writes a figure atomically. Its texts are shown as they are: no formulas, no control characters."""
     _show_plain_text(figure)
     # "Software" would put matplotlib's version, and so a needless difference, into the file.

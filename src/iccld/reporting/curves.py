@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from iccld.errors import InputError
+from iccld.files import AnyPath
 from iccld.reporting.charts import Chart, Series, save_panels
 from iccld.training.tracking import read_metrics
 
@@ -20,20 +20,12 @@ _DISTANCE, _RELIEF = "train/latent_distance", "train/adversarial_relief"
 
 
 def curves(
-    runs: Mapping[str, Metrics | str | os.PathLike[str]],
-    path: str | os.PathLike[str],
-    *,
-    keys: Sequence[str] | None = None,
+    runs: Mapping[str, Metrics | AnyPath], path: AnyPath, *, keys: Sequence[str] | None = None
 ) -> Path:
-    """Draws losses and scores over the steps, one panel per metric, one color per run.
+    """Draws losses and scores over the steps to a PNG file, one panel per metric, one color per run.
 
-    Args:
-        runs: name → metrics, or the ``metrics.csv`` that they are in.
-        path: the PNG file.
-        keys: the metrics, in order; by default ``val/miou`` and everything that begins with ``train/loss``.
-
-    Raises:
-        InputError: a CSV file cannot be read, or no run has any of the metrics.
+    A run has metrics, or the ``metrics.csv`` that they are in. For ``keys`` see ``training_charts``. ``InputError`` if
+    a CSV file cannot be read, or no run has any of the metrics.
     """
     tables = {name: m if isinstance(m, Mapping) else read_table(Path(m)) for name, m in runs.items()}
     charts = list(training_charts(tables, keys).values())
@@ -44,12 +36,8 @@ def curves(
     return save_panels(charts, path, num_columns, last_step, run_names=list(tables))
 
 
-def draw_adversary(metrics: str | os.PathLike[str], path: str | os.PathLike[str]) -> Path:
-    """Draws what the adversary did, from a run's ``metrics.csv``, to a PNG file; see ``adversary_charts``.
-
-    Raises:
-        InputError: the file cannot be read, or its run had no adversary.
-    """
+def draw_adversary(metrics: AnyPath, path: AnyPath) -> Path:
+    """Draws what the adversary did, from a run's ``metrics.csv``, to a PNG file; see ``adversary_charts``."""
     table = read_table(Path(metrics))
     charts = adversary_charts(table)
     if not charts:
@@ -67,10 +55,7 @@ def read_table(path: Path) -> dict[str, list[float]]:
 
 
 def training_charts(tables: Mapping[str, Metrics], keys: Sequence[str] | None = None) -> dict[str, Chart]:
-    """The charts of ``keys``, or of mIoU and losses, by metric; each has a curve for every run with finite values.
-
-    The color of a curve is the position of its run among the tables.
-    """
+    """The charts of ``keys``, or of mIoU and losses, by metric; each has a curve for every run with finite values."""
     present = dict.fromkeys(key for table in tables.values() for key in table if key != "step")
     if keys is None:
         keys = [k for k in present if k == "val/miou"] + [k for k in present if k.startswith("train/loss")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -13,13 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from iccld import __version__
+from iccld.machine import read_text
 
 
 def describe_environment(threads: int, device: str, precision: str) -> dict[str, Any]:
     """All that a report says of where and how it was made: code, machine, versions, command and date.
 
-    ``threads`` are those of torch, ``device`` is cpu, cuda or mps, and ``precision`` bf16 or fp32.
+    ``threads`` are those of torch; ``device`` and ``precision`` may be auto.
     """
+    from iccld.compute import choose_device, uses_bf16
+
+    device = choose_device(device).partition(":")[0]
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": command_line(),
@@ -29,7 +34,7 @@ def describe_environment(threads: int, device: str, precision: str) -> dict[str,
         "system": f"{platform.system()} {platform.machine()}",
         **describe_machine(threads, device),
         "ranks": num_ranks(),
-        "precision": precision,
+        "precision": "bf16" if uses_bf16(device, precision) else "fp32",
     }
 
 
@@ -61,12 +66,8 @@ def describe_machine(threads: int, device: str) -> dict[str, Any]:
     """What the figures were measured on; no names of hosts or users."""
     import torch
 
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
+    model = re.search(r"^model name\s*:\s*(.*)", read_text("/proc/cpuinfo"), re.MULTILINE)
+    name = model[1].strip() if model else platform.processor() or platform.machine()
     facts = {"cpu": name, "cores": os.cpu_count(), "threads": threads, "device": device}
     gpu = {"gpu": torch.cuda.get_device_name()} if device == "cuda" else {}
     return {**facts, "torch": torch.__version__, **gpu}

@@ -15,7 +15,7 @@ from iccld.data.datasets import SegmentationDataset
 from iccld.inference.rendering import heat_map
 from iccld.inference.review import Choice, Review
 from iccld.inference.segmenter import PredictSettings, Segmenter, predict_image
-from iccld.labels import IGNORE, LabelSpace, Protocol
+from iccld.labels import IGNORE, LabelSpace
 from iccld.metrics import Scores
 from iccld.reporting.record import Calibration, Example, Record
 
@@ -28,7 +28,6 @@ _ERROR_COLORS = ((214, 219, 224), (213, 94, 0), (40, 44, 52))
 def measured_record(
     model: Segmenter,
     dataset: SegmentationDataset,
-    protocol: Protocol,
     scores: Scores,
     review: Review,
     *,
@@ -37,13 +36,14 @@ def measured_record(
     settings: PredictSettings | None = None,
 ) -> Record:
     """Puts an evaluation's findings together and draws the images to look at, predicted as they were measured."""
+    space = review.protocol.space
     return Record(
         environment=environment,
         measured_on=measured_on,
         scores=scores,
         calibration=Calibration.of(review.trust),
-        examples=draw_examples(model, dataset, review.choose(), protocol.space, settings),
-        legend=tuple((c.name, c.color) for c in protocol.space.classes),
+        examples=draw_examples(model, dataset, review.choose(), space, settings),
+        legend=tuple((c.name, c.color) for c in space.classes),
     )
 
 
@@ -56,15 +56,8 @@ def draw_examples(
 ) -> tuple[Example, ...]:
     """Predicts the chosen images and draws their panels; truth and errors where a choice was measured.
 
-    Args:
-        model: its answers are folded into ``space``.
-        dataset: holds the images.
-        choices: which images.
-        space: of the protocol, or of the model where nothing is measured.
-        settings: how to predict; as it was measured, so that pictures and scores agree.
-
-    Raises:
-        InputError: an image cannot be read.
+    Answers are folded into ``space``: that of the protocol, or of the model where nothing is measured. The settings are
+    those of the measurement, so that pictures and scores agree.
     """
     to_space = np.array(model.label_space.lut_to(space), np.uint8)
     examples = []
@@ -75,13 +68,10 @@ def draw_examples(
         panels = {"image": photo_uri(image)}
         if choice.miou is not None:
             truth = np.array(dataset.label_space.lut_to(space), np.uint8)[dataset.label(choice.index)]
-            panels |= {
-                "truth": labels_uri(truth, space.palette),
-                "prediction": labels_uri(answer, space.palette),
-                "errors": labels_uri(error_map(answer, truth), _ERROR_COLORS),
-            }
-        else:
-            panels["prediction"] = labels_uri(answer, space.palette)
+            panels["truth"] = labels_uri(truth, space.palette)
+        panels["prediction"] = labels_uri(answer, space.palette)
+        if choice.miou is not None:
+            panels["errors"] = labels_uri(error_map(answer, truth), _ERROR_COLORS)
         panels["uncertainty"] = photo_uri(heat_map(prediction.relative_uncertainty))
         examples.append(Example(dataset.file_name(choice.index), choice.role, choice.miou, panels))
     return tuple(examples)

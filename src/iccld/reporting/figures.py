@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from iccld.files import AnyPath
 from iccld.inference.rendering import colorize, heat_map
 from iccld.labels import LabelSpace
 from iccld.reporting.charts import DPI, FONT_SIZE, INK, new_figure, save_png
@@ -35,19 +35,15 @@ _LINE = round(FONT_SIZE * 1.3 * DPI / 72)  # pixels from one line of a caption t
 def prediction_grid(
     rows: Sequence[Sequence[Panel]],
     columns: Sequence[str],
-    path: str | os.PathLike[str],
+    path: AnyPath,
     label_space: LabelSpace,
     *,
     panel_width: float = 2.8,
 ) -> Path:
-    """Draws rows of images, label maps and uncertainty maps, with a legend of the classes that occur.
+    """Draws rows of images, label maps and uncertainty maps to a PNG file, with a legend of the classes that occur.
 
-    Args:
-        rows: one sequence of panels per image; each row's panels share one height and width.
-        columns: the titles, one per panel of a row.
-        path: the PNG file.
-        label_space: names and colors of the label maps; other values, 255 among them, are black.
-        panel_width: inches.
+    The panels of a row share one height and width, and each column has a title. Values of label maps that are none of
+    ``label_space`` are black. Panels are so many inches wide.
     """
     assert rows
     found: set[int] = set()
@@ -75,28 +71,17 @@ def prediction_grid(
 def contact_sheet(
     cells: Iterable[Picture],
     captions: Iterable[str],
-    path: str | os.PathLike[str],
+    path: AnyPath,
     *,
     columns: int = 3,
     cell_width: int = 480,
     rows_per_page: int = 8,
 ) -> list[Path]:
-    """Draws pictures in rows, each with its caption below.
+    """Draws pictures, each scaled to the width of a cell in pixels, in rows with their captions below; gives the pages.
 
-    Pages are drawn one after the other, so that ``cells`` may be made on the way and few are in memory.
-
-    Args:
-        cells: RGB pictures of any size; each is scaled to the width of a cell. Pages hold them from left to right and
-            from top to bottom.
-        captions: one for each, of one or more lines; lines that are too long lose their middle.
-        path: the PNG file; further pages are called ``NAME_2.png`` and on. Those of an earlier, longer sheet are
-            removed.
-        columns: pictures in a row.
-        cell_width: pixels.
-        rows_per_page: rows of pictures on a page.
-
-    Returns:
-        The pages.
+    Pages are drawn one after the other, so that ``cells`` may be made on the way and few are in memory. Lines of
+    captions that are too long lose their middle. Further pages are called ``NAME_2.png`` and on; those of an earlier,
+    longer sheet are removed.
     """
     path = Path(path)
     pages: list[Path] = []
@@ -121,7 +106,7 @@ def scaled(picture: Picture, width: int) -> Picture:
 
 def draw_page(
     cells: Sequence[tuple[Picture | None, str]],
-    path: str | os.PathLike[str],
+    path: AnyPath,
     columns: int,
     cell_width: int,
     *,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
@@ -15,9 +13,11 @@ from iccld.data.datasets import remap_table
 from iccld.data.image_files import read_image, read_label
 from iccld.data.layouts import FilePair, Layout
 from iccld.errors import InputError
+from iccld.files import AnyPath
 from iccld.inference.rendering import overlay
 from iccld.labels import LabelSpace
 from iccld.reporting.figures import draw_page, scaled
+from iccld.resizing import resize_label
 
 _COLUMNS = 4
 _CELL_WIDTH = 390  # pixels
@@ -28,24 +28,18 @@ def label_sheet(
     layout: Layout,
     space: LabelSpace,
     shown: Mapping[str, Mapping[int, int]],
-    path: str | os.PathLike[str],
+    path: AnyPath,
     *,
     title: str,
     count: int = 12,
 ) -> tuple[Path, int]:
-    """Draws images of a data set with their labels over them at half opacity, and a legend.
+    """Draws up to ``count`` images of a data set with their labels over them at half opacity, and a legend.
 
-    Args:
-        layout: the files.
-        space: the classes to show; pixels of none of them show the image alone.
-        shown: name of an image → pixels of each label, as a check counted them. Images are chosen so that
-            every class is seen. Empty for a data set without labels.
-        path: the PNG file.
-        title: the first line.
-        count: how many images at most.
+    ``shown`` leads from the name of an image to the pixels of each label, as a check counted them, and is empty for a
+    data set without labels; images are chosen so that every class of ``space`` is seen.
 
     Returns:
-        ``path`` and the number of images on it.
+        ``path``, the PNG file, and the number of images on it.
 
     Raises:
         InputError: no image can be read, or the file cannot be written.
@@ -71,10 +65,7 @@ def label_sheet(
 def choose_images(names: Sequence[str], shown: Mapping[str, Mapping[int, int]], count: int) -> list[int]:
     """Chooses images that show every class well if possible, rare classes first, and are spread over the set.
 
-    ``shown`` has the pixels of each label by name; images that it lacks are used only if it is empty.
-
-    Returns:
-        At most ``count`` indices into ``names``, ascending.
+    Images that ``shown`` lacks are used only if it is empty. The indices into ``names`` ascend.
     """
     pool = [i for i, name in enumerate(names) if name in shown] or list(range(len(names)))
     totals: Counter[int] = Counter()
@@ -103,7 +94,5 @@ def _overlay(
     if not has_label or pair.label is None:
         return image, frozenset()
     label = table[read_label(pair.label, layout.colors)]
-    size = (image.shape[1], image.shape[0])
-    small = np.asarray(cv2.resize(label, size, interpolation=cv2.INTER_NEAREST_EXACT), dtype=np.uint8)
     found = frozenset(int(value) for value in np.unique(label) if value < len(space))
-    return overlay(image, small, space, opacity=0.5), found
+    return overlay(image, resize_label(label, image.shape[:2]), space), found

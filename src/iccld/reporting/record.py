@@ -1,4 +1,4 @@
-"""What a report is about: a run's folder as it stands, or one evaluation; and ``report.json``, what was measured."""
+"""What a report is about: a run or one evaluation; and ``report.json``, what was measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from iccld.escaping import shortened
 from iccld.files import write_json, write_text
 from iccld.inference.review import Trust
 from iccld.metrics import Scores
-from iccld.reporting.curves import read_table
 from iccld.reporting.templates import render
 
 RECORD = "report.json"
@@ -25,11 +24,9 @@ _Channel = Annotated[int, Range(0, 255)]
 class Calibration:
     """How far confidence can be believed.
 
-    Attributes:
-        figures: ``ece`` and ``auroc_…`` as ``iccld.inference.review.evaluate_trust`` gives them; None for NaN.
-        pixels: in each bin of confidence, bins of equal width from 0 to 1.
-        confidence: mean in each bin, None where it is empty.
-        accuracy: share of right pixels in each bin, None where it is empty.
+    ``figures`` are those of ``iccld.inference.review.evaluate_trust``, None for NaN. Bins of confidence are of equal
+    width from 0 to 1; each has its number of pixels, and its mean confidence and share of right pixels unless it is
+    empty.
     """
 
     figures: Mapping[str, float | None]
@@ -52,13 +49,9 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Example:
-    """An image with its panels.
+    """An image by its file name, why it was chosen (best, worst, random), its own mIoU in percent, and its panels.
 
-    Attributes:
-        name: the image's file name.
-        role: best, worst or random.
-        miou: its own mIoU in percent, or None.
-        panels: title → picture as a data URI.
+    ``panels`` leads from titles to pictures as data URIs.
     """
 
     name: str
@@ -73,17 +66,11 @@ class Example:
 
 @dataclass(frozen=True)
 class Record:
-    """What was measured, and where.
+    """What was measured, on which images, and where (see ``iccld.reporting.environment.describe_environment``).
 
-    Attributes:
-        environment: see ``iccld.reporting.environment.describe_environment``; empty if unknown.
-        step: of a run, the one that was measured; None before that, for an evaluation, or if unknown.
-        measured_on: the images, in words; empty before anything was measured.
-        scores: None where there are no labels, or nothing was measured yet.
-        no_scores: why there are none.
-        calibration: None without scores.
-        examples: images to look at.
-        legend: names and RGB colors of the classes in the pictures.
+    ``step`` is the one of a run that was measured; None before that, for an evaluation, or if unknown. ``scores`` and
+    ``calibration`` are None where there are no labels, as ``no_scores`` explains, or nothing was measured yet.
+    ``legend`` has names and RGB colors of the classes in the pictures.
     """
 
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -130,15 +117,10 @@ def write_readme(folder: Path, *, command: str) -> Path:
 
 @dataclass(frozen=True)
 class Subject:
-    """A run or an evaluation.
+    """A run or an evaluation, by a name that tells it from the others on the page.
 
-    Attributes:
-        name: tells it from the others on the page.
-        facts: names and values for the headline, in order.
-        record: what was measured.
-        table: the columns of ``metrics.csv``; empty for an evaluation.
-        unfinished: how far an unfinished run is; empty otherwise.
-        method: of a run.
+    ``facts`` are names and values for the headline. An evaluation has no ``table``, the columns of ``metrics.csv``, and
+    no method; ``unfinished`` says how far an unfinished run is.
     """
 
     name: str
@@ -149,124 +131,12 @@ class Subject:
     method: str = ""
 
 
-@dataclass(frozen=True)
-class Data:
-    """The data of a run, as its settings name them."""
-
-    source: str
-    source_split: str
-    source_look: str
-    target: str
-    target_split: str
-    target_look: str
-
-    def name_of(self, domain: str, note: str = "") -> str:
-        """Names the data set of a domain, source or target; a note follows the look of generated scenes."""
-        name = str(getattr(self, domain))
-        return f"{name}, {getattr(self, f'{domain}_look')} look{note}" if name == "street_scenes" else name
-
-
-@dataclass(frozen=True)
-class _Model:
-    backbone: str
-    diffusion: bool
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """What a report takes from ``run.json``."""
-
-    steps: int
-    seed: int
-    method: str
-    data: Data
-    model: _Model
-    preset: str = ""
-
-
 def comparable(subjects: Sequence[Subject]) -> bool:
     """Whether all that have scores were measured on the same images by the same protocol."""
     return len({(s.record.scores.measure, s.record.measured_on) for s in subjects if s.record.scores}) <= 1
-
-
-def is_run(folder: Path) -> bool:
-    """Whether ``iccld train`` began a run in a folder."""
-    return (folder / "run.json").is_file()
-
-
-def read_settings(folder: Path) -> dict[str, Any]:
-    """The settings of a run, as ``run.json`` has them.
-
-    Raises:
-        InputError: there are none, or they cannot be read.
-    """
-    path = folder / "run.json"
-    if not path.exists():
-        what = "holds no run.json" if folder.is_dir() else "no such folder"
-        raise InputError(f"{folder}: {what}; give the folder of a run of 'iccld train'")
-    try:
-        settings: dict[str, Any] = read_json(path)
-        build(_Settings, settings, "settings", others=True)
-    except InputError as error:
-        raise InputError(
-            f"{path}: cannot be read ({reason(error, path)}); give the folder of a run"
-        ) from error
-    return settings
-
-
-def read_run(folder: Path, *, name: str | None = None, record: Record | None = None) -> Subject:
-    """Reads a run's folder, finished or not.
-
-    Args:
-        folder: of the run.
-        name: on the page; the folder's if not given.
-        record: instead of the one in the folder.
-
-    Raises:
-        InputError: no run, or one that has logged nothing yet.
-    """
-    settings = build(_Settings, read_settings(folder), "settings", others=True)
-    if not (folder / "metrics.csv").is_file():
-        raise InputError(f"{folder}: holds no metrics.csv; let the run go on for some steps")
-    table = read_table(folder / "metrics.csv")
-    record = record or read_record(folder) or Record()
-    last = int(table["step"][-1])
-    finished = last >= settings.steps and (folder / "model.safetensors").is_file()
-    if has_findings(record) and record.step not in (None, last):
-        # Figures of a shorter run beside curves that went on would be taken for those of the last step.
-        words = f"those of step {record.step} were measured before the run went on"
-        record = Record(record.environment, no_scores=words)
-    return Subject(
-        name or folder.resolve().name,
-        _facts(settings, record, last, finished),
-        record,
-        table,
-        "" if finished else f"{last} of {settings.steps} steps",
-        settings.method,
-    )
 
 
 def commit_of(environment: Mapping[str, Any]) -> str:
     """The commit of an environment, or of a time that a run was resumed, in words; empty if unknown."""
     commit = environment.get("commit")
     return f"{commit}{' with changes' if environment.get('changed') else ''}" if commit else ""
-
-
-def _facts(settings: _Settings, record: Record, step: int, finished: bool) -> list[tuple[str, str]]:
-    data, model = settings.data, settings.model
-    source = f"{data.name_of('source')}, {data.source_split}"
-    target = f"{data.name_of('target')}, {data.target_split}"
-    return [
-        ("method", settings.method),
-        ("preset", settings.preset),
-        ("labeled data", target if settings.method == "oracle" else source),
-        ("target", "not used" if settings.method == "source_only" else target),
-        ("measured on", record.measured_on),
-        ("protocol", record.scores.protocol if record.scores else ""),
-        ("seed", str(settings.seed)),
-        ("steps", f"{step} of {settings.steps}"),
-        ("weights", f"EMA teacher of the last step, {step}; no label chose it" if finished else ""),
-        ("backbone", f"{model.backbone}{'' if model.diffusion else ', no diffusion'}"),
-        ("commit", commit_of(record.environment) or ("unknown" if record.environment else "")),
-        ("date", str(record.environment.get("date", ""))),
-    ]

@@ -21,7 +21,6 @@ from iccld.labels import LabelSpace, protocol_of
 from iccld.models.hub import check_repo_id
 from iccld.models.iccld import ICCLD
 from iccld.models.storage import CONFIG, WEIGHTS, find_model, read_config
-from iccld.reporting.record import Data
 from iccld.reporting.templates import render
 from iccld.training.tracking import read_metrics
 
@@ -30,7 +29,13 @@ _FOLDERS = ("source_root", "target_root", "scene_cache", "cache")
 
 
 @dataclass(frozen=True)
-class _Data(Data):
+class _Data:
+    source: str
+    source_split: str
+    source_look: str
+    target: str
+    target_split: str
+    target_look: str
     val_split: str
     crop: tuple[int, int]
     batch_size: int
@@ -60,11 +65,8 @@ def model_card(
 ) -> str:
     """Writes the card: Markdown with YAML front matter, in which names are text, never markup.
 
-    Args:
-        config: of the model: its ``config.json``.
-        rows: of the run's ``metrics.csv``; empty where it is not there.
-        repo_id: where the model will lie.
-        license: identifier of the weights' license, as the hub has it; None if there is none yet.
+    ``config`` is the model's ``config.json``; ``rows`` are those of the run's ``metrics.csv``, none where it is not
+    there.
 
     Raises:
         InputError: what is recorded of the training is incomplete or of other types.
@@ -81,18 +83,22 @@ def model_card(
         space=space,
         protocol=protocol_of(space),
         training=training,
-        source=training and training.data.name_of("source", " (generated)"),
-        target=training and training.data.name_of("target", " (generated)"),
+        source=training and _name(training.data.source, training.data.source_look),
+        target=training and _name(training.data.target, training.data.target_look),
         backbone=config["model"]["backbone"],
         figures=_figures(training, rows) if training else {},
         license=license,
     )
 
 
+def _name(dataset: str, look: str) -> str:
+    return f"{dataset}, {look} look (generated)" if dataset == "street_scenes" else dataset
+
+
 def _figures(training: _Training, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
     """The evaluation of the weights themselves: of the step at which they were saved."""
-    step = str(training.step)
-    row: Mapping[str, str] = next((r for r in rows if r.get("step") == step and "val/miou" in r), {})
+    measured = (r for r in rows if r.get("step") == str(training.step) and "val/miou" in r)
+    row: Mapping[str, str] = next(measured, {})
     return {k.removeprefix("val/"): float(v) for k, v in row.items() if k.startswith("val/")}
 
 
@@ -110,28 +116,22 @@ def write_release(source: str, repo_id: str, *, license: str | None = None) -> C
     ICCLD.from_pretrained(source)  # what cannot be loaded is not published
     folder = find_model(source)
     config, metrics = _without_paths(read_config(folder)), folder / "metrics.csv"
-    card = model_card(
-        config, read_metrics(metrics) if metrics.is_file() else [], repo_id=repo_id, license=license
-    )
+    rows = read_metrics(metrics) if metrics.is_file() else []
+    card = model_card(config, rows, repo_id=repo_id, license=license)
 
     def write(out: Path) -> list[str]:
-        _refuse_to_overwrite(folder, out)
+        if out.resolve() == folder.resolve():
+            raise InputError(f"{out}: holds the model itself; choose another folder")
+        there, old = [name for name in (WEIGHTS, CONFIG, _CARD) if (out / name).exists()], out / _CARD
+        is_earlier = old.is_file() and b"library_name: iccld" in read_bounded(old, 1_000_000)
+        if there and not is_earlier:
+            raise InputError(f"{out / there[0]}: exists and is of no earlier release; choose another folder")
         write_atomic(out / WEIGHTS, lambda temporary: shutil.copyfile(folder / WEIGHTS, temporary))
         write_json(out / CONFIG, config)
         write_text(out / _CARD, card)
         return [WEIGHTS, CONFIG, _CARD]
 
     return write
-
-
-def _refuse_to_overwrite(model: Path, out: Path) -> None:
-    if out.resolve() == model.resolve():
-        raise InputError(f"{out}: holds the model itself; choose another folder")
-    card = out / _CARD
-    earlier = card.is_file() and b"library_name: iccld" in read_bounded(card, 1_000_000)
-    there = [name for name in (WEIGHTS, CONFIG, _CARD) if (out / name).exists()]
-    if there and not earlier:
-        raise InputError(f"{out / there[0]}: exists and is of no earlier release; choose another folder")
 
 
 def _without_paths(value: Any, name: str = "") -> Any:
@@ -145,11 +145,6 @@ def _without_paths(value: Any, name: str = "") -> Any:
     if name in _FOLDERS:
         return None
     kind, path = ("auto:", value[5:]) if value.startswith("auto:") else ("", value)
-    return kind + re.split(r"[/\\]", path.rstrip("/\\"))[-1] if _is_path(path) else value
-
-
-def _is_path(text: str) -> bool:
-    if re.match(r"[/~.\\]|[A-Za-z]:[/\\]", text):
-        return True
     # A hub id may look like a relative path; it is one if something is there.
-    return "/" in text and os.path.exists(text)
+    is_path = re.match(r"[/~.\\]|[A-Za-z]:[/\\]", path) or ("/" in path and os.path.exists(path))
+    return kind + re.split(r"[/\\]", path.rstrip("/\\"))[-1] if is_path else value

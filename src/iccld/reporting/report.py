@@ -28,15 +28,9 @@ _RUN_SECTIONS = {
 
 
 def write_report(path: Path, subjects: Sequence[Subject], *, title: str | None = None) -> Path:
-    """Writes the page atomically.
+    """Writes the page of one subject, or of several to compare; gains are over the first.
 
-    Args:
-        path: the HTML file.
-        subjects: one, or several to compare; gains are over the first.
-        title: of the page; made from the names if not given.
-
-    Raises:
-        InputError: the file cannot be written.
+    The title is made from the names if it is not given.
     """
     return write_text(path, report_page(subjects, title=title))
 
@@ -137,11 +131,7 @@ def confusion(scores: Scores) -> dict[str, Any]:
 
 
 def same_images(subjects: Sequence[Subject]) -> tuple[list[tuple[Example, list[Example]]], list[Record]]:
-    """The randomly drawn images that all of several runs predicted.
-
-    Returns:
-        Each image with the examples of all runs, and the records without these images.
-    """
+    """The randomly drawn images that all of several runs predicted, each with all examples; and the records without."""
     records = [s.record for s in subjects]
     if len(records) == 1:
         return [], records

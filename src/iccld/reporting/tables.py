@@ -14,22 +14,14 @@ from iccld.reporting.templates import number, signed
 def scores_table(scores: Mapping[str, Scores], *, markdown: bool = False) -> str:
     """Tabulates the IoU of each class, the mIoU and the pixel accuracy of one or more results, in percent.
 
-    Args:
-        scores: column heading → result; all of one protocol. With two or more, a last column gives the gain
-            of the last over the first in points.
-        markdown: a markdown table instead of aligned plain text.
-
-    Returns:
-        The table's lines, without a newline at the end.
-
-    Raises:
-        InputError: the results were made by different protocols.
+    ``scores`` leads from column headings to results, all of one protocol. With two or more, a last column gives the
+    gain of the last over the first in points. The lines, aligned plain text or Markdown, have no newline at the end.
     """
     if len({s.measure for s in scores.values()}) != 1:
         protocols = sorted({s.protocol for s in scores.values()})
-        which = (
-            f"protocols {', '.join(protocols)}" if len(protocols) > 1 else f"other classes of {protocols[0]}"
-        )
+        which = f"other classes of {protocols[0]}"
+        if len(protocols) > 1:
+            which = f"protocols {', '.join(protocols)}"
         raise InputError(f"scores of {which} cannot share a table; make one for each")
     columns = [{**s.iou, "mIoU": s.miou, "pixel accuracy": s.pixel_accuracy} for s in scores.values()]
     headings = ["class", *scores]

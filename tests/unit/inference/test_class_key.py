@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from iccld.inference.label_ids import index_to_id
-from iccld.inference.rendering import draw_legend, write_class_key
+from iccld.inference.rendering import draw_legend, index_to_id, write_class_key
 from iccld.labels import CAMVID11, CITYSCAPES19, LabelSpace
 
 

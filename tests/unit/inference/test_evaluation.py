@@ -11,7 +11,7 @@ import pytest
 from iccld.data.description import read_description
 from iccld.errors import InputError
 from iccld.inference.evaluation import Measured, evaluate_folders, evaluate_model, missing_classes
-from iccld.inference.label_ids import index_to_id
+from iccld.inference.rendering import index_to_id
 from iccld.labels import CAMVID11, CITYSCAPES19, PROTOCOLS, SYNTHIA16, LabelSpace, custom_protocol
 from iccld.models.settings import PredictSettings
 

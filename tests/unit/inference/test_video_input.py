@@ -4,7 +4,7 @@ import os
 import shutil
 import struct
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -123,7 +123,7 @@ def test_a_video_that_is_no_regular_file_is_refused(tmp_path: Path, kind: str) -
         pytest.raises(InputError, match=r"a pipe|a folder|a device"),
         av.open(os.devnull, "w", format="mp4") as out,
     ):
-        open_sound(path, out)
+        open_sound(path, out, ExitStack())
 
 
 @pytest.mark.parametrize(
