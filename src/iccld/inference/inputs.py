@@ -138,7 +138,7 @@ def _is_left_out(folder: Path, tops: set[Path], out: Path | None) -> bool:
 
 
 def _refuse_clashes(items: Sequence[Input]) -> None:
-    """Raises ``InputError`` if two inputs share an output: NAME.png of images, NAME.mp4 or NAME/000000.png of videos."""
+    """Raises ``InputError`` if two inputs share an output (image: NAME.png, video: NAME.mp4 and NAME/000000.png)."""
     places: dict[str, Input] = {}
     # Images of unsupported formats have no outputs.
     items = [item for item in items if isinstance(item, InputVideo) or not is_other_picture(item.path.name)]
