@@ -129,7 +129,7 @@ def choose_unmeasured(num_images: int, *, count: int = 6, seed: int = 0) -> list
 
 
 def evenly_spaced(length: int, count: int) -> list[int]:
-    """Returns evenly spaced indices below ``length``: the first index, and the last one if ``count`` is above 1."""
+    """Returns up to ``count`` evenly spaced indices below ``length``, from the first to the last index."""
     indices: list[int] = np.unique(np.linspace(0, length - 1, count).round().astype(int)).tolist()
     return indices
 
@@ -177,7 +177,7 @@ class RunEvaluation:
         return RunEvaluation(self.val, self.protocol, evenly_spaced(len(self.val), count))
 
     def expected_seconds(self, teacher: Segmenter, student: Segmenter) -> float:
-        """Estimates the seconds of a full evaluation from one image, timed after a first pass that prepares the kernels."""
+        """Estimates the seconds of a full evaluation from one image, timed after a pass that prepares the kernels."""
         one = RunEvaluation(self.val, self.protocol, [0])
         one(teacher, student)
         begun = time.monotonic()

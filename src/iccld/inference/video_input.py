@@ -71,7 +71,7 @@ class SteadyClock:
         self._last: int | None = None
 
     def steady(self, time: int, duration: int) -> int:
-        """Returns a timestamp later than the previous one; a step back of more than ``duration`` counts as a restart."""
+        """Returns a timestamp later than the previous one; a step back of over ``duration`` counts as a restart."""
         time += self._offset
         if self._last is not None and time <= self._last:
             starts_over = self._last - time > duration
