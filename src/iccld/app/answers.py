@@ -113,7 +113,7 @@ def in_colors_of(first: LabelSpace, space: LabelSpace) -> LabelSpace:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Settings for drawing a prediction as class colors or heat map, from 0 % (only the image) to 100 % opacity.
+    """Settings for drawing a prediction over its image: the layer, and the opacity in percent (0: only the image).
 
     ``hidden`` contains the names of classes whose pixels show only the image.
     """
@@ -125,7 +125,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Settings(Drawing):
-    """Settings of a page: steps K, noise draws N, and the drawing of a video. Images are drawn at a later request."""
+    """Settings of a prediction: steps K and noise draws N. The inherited drawing settings apply only to videos."""
 
     steps: Annotated[int, Range(1, MAX_STEPS)] = 1
     draws: Annotated[int, Range(1, MAX_DRAWS)] = 1
@@ -136,7 +136,7 @@ class Answer:
     """The prediction of one model for an image.
 
     ``labels`` (class indices) and ``levels`` (uncertainty from 0 to 255) have the image's size. ``view_labels`` and
-    ``view_levels`` have the size of the image on the page. ``seconds`` is the duration of the prediction.
+    ``view_levels`` are scaled to the size of the page's image. ``seconds`` is the duration of the prediction.
     """
 
     model: AppModel
@@ -149,7 +149,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """The predictions of all models of the page for an image; ``view`` is the image at the size on the page."""
+    """The predictions of all models of the page for an image; ``view`` is the image, scaled to its size on the page."""
 
     name: str
     view: Image

@@ -47,7 +47,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on or answers with status 403; adds security headers to the response."""
-        if scope["type"] != "http":  # the server opens no websockets
+        if scope["type"] != "http":  # lifespan events; the server does not accept websockets
             await self._inner(scope, receive, send)
             return
 

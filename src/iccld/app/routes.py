@@ -39,8 +39,8 @@ from iccld.app.sessions import FullError, Session
 from iccld.documents import build, parse_json
 from iccld.errors import InputError, RunFailedError
 
-_LONGEST_SETTINGS = 64 * 1024  # maximum size in bytes
-_MOST_WAITING = 2  # maximum predictions per page: one that runs, and the one that will replace it
+_LONGEST_SETTINGS = 64 * 1024  # maximum size of the settings in bytes
+_MOST_WAITING = 2  # maximum predictions per page: one that runs, and a newer one that will replace it
 _SWEEP_SECONDS = 15
 _STALLED_SECONDS = 60  # seconds without a received byte before an upload is aborted
 _REFUSALS = (HTTPException, InputError, RunFailedError, ClientDisconnect)

@@ -29,7 +29,7 @@ SERVER_SETTINGS: dict[str, Any] = {
     "timeout_graceful_shutdown": 1,
 }
 """Settings of Uvicorn."""
-_DISK_FACTOR = 20  # maximum size of all files of all pages, in files of maximum size
+_DISK_FACTOR = 20  # limit on all files of all pages, as a multiple of the largest upload
 _LAST_SECONDS = 2.0  # seconds to wait for a running prediction at shutdown
 
 

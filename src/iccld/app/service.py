@@ -123,8 +123,9 @@ def page_facts(models: Sequence[AppModel], max_upload_bytes: int) -> dict[str, A
 def legend(models: Sequence[AppModel], answers: Answers | None = None) -> list[dict[str, Any]]:
     """Returns the classes of all models in descending order of their fraction of pixels.
 
-    An entry has the class's name, its RGB color, whether the class occurs, and a text: ``road 41.2 %``, or ``road 41.2
-    / 39.9 %`` for two models, with a dash for a model without the class. Without ``answers``, no class occurs.
+    An entry has the class's name, its RGB color, whether the class occurs, and a text. With one model, the text is
+    ``road 41.2 %``. With two models, it is ``road 41.2 / 39.9 %``, and a dash stands for a model without the class.
+    Without ``answers``, no class occurs.
     """
     shares: list[dict[str, float]] = []
     for index, model in enumerate(models):

@@ -110,7 +110,7 @@ class Sessions:
                 self.end(session)
 
     def keep(self, session: Session, answers: Answers) -> None:
-        """Stores the predictions of a session. If memory is full, those of the longest silent sessions are removed."""
+        """Stores the session's predictions. If memory is full, those of the longest inactive sessions are removed."""
         session.answers = answers
         kept = [(s, a.num_bytes) for s in list(self._open.values()) if (a := s.answers) is not None]
         total = sum(size for _, size in kept)

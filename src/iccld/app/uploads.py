@@ -65,7 +65,7 @@ def safe_name(name: str) -> str:
 
 
 def suffix_of(name: str) -> str:
-    """Returns an image or video extension in lower case, which selects the reader; other extensions are refused."""
+    """Returns the extension in lower case, which selects the image or video reader; other extensions are refused."""
     suffix = Path(name).suffix.lower()
     if suffix not in IMAGE_SUFFIXES and suffix not in VIDEO_SUFFIXES:
         raise InputError(f"{name}: is no image and no video by its name; give a PNG, a JPEG or an MP4")

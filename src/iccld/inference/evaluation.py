@@ -171,7 +171,7 @@ def missing_classes(space: LabelSpace, protocol: Protocol) -> tuple[str, ...]:
 
 
 def _hold_label_ids(paths: Sequence[Path], what: str) -> bool:
-    """Detects Cityscapes labelIds in a sample of the files without an id kind in their names; prints them to stderr."""
+    """Checks for Cityscapes labelIds in a sample of files without an id kind in their names; reports them on stderr."""
     silent = [path for path in paths if is_silent(path)]
     for path in silent[:: max(1, len(silent) // _FEW)][:_FEW]:
         stored = read_label(path)

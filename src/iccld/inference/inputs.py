@@ -1,4 +1,4 @@
-"""Search for images and videos, which users name by files, glob patterns, folders, cameras and stream URLs."""
+"""Search for the input images and videos, named as files, glob patterns, folders, cameras or stream URLs."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
 
     Inputs are image and video files, glob patterns (``**`` matches any number of folders), folders (searched
     recursively), cameras such as ``camera:0``, and URLs such as ``rtsp://host/stream``. Images with the extension of an
-    unsupported format are also returned, so that an error names them when they are read. Files in ``out`` are skipped.
-    Folders below an input that an iccld command has written to are also skipped, so that outputs do not become inputs.
-    ``shared_names`` allows two images with the same ``name`` if no outputs are written for them.
+    unsupported format are also returned, so that reading them raises an error with their names. Files in ``out`` are
+    skipped. Folders below an input that an iccld command has written to are also skipped, so that outputs do not become
+    inputs. With ``shared_names``, two images may have the same ``name``, because no outputs are written for images.
 
     Raises:
         InputError: an input does not exist, is not an image or video, or contains no image or video, or two inputs have

@@ -2,9 +2,9 @@
 
 On processors with bf16 instructions, OpenVINO computes in bf16 unless the compile settings request another precision.
 ``iccld.inference.exported`` requests the precision of the file, but other programs may not. In a bf16 graph, scaling,
-normalization, softmax and the first layers must also stay in fp32. For both reasons, single nodes have the attribute
+normalization, softmax and the first layers must also stay in fp32. Therefore, single nodes have the attribute
 ``precise``. OpenVINO's CPU plugin obeys the attribute in convolutions, arithmetic, reductions and gathering. The plugin
-ignores the attribute in MatMul, interpolation, Divide and Subtract, which it replaces by other nodes (2026.4).
+loses the attribute where it replaces a node by another one: MatMul, interpolation, Divide and Subtract (2026.4).
 """
 
 from __future__ import annotations

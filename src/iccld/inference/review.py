@@ -139,11 +139,11 @@ def unsupervised_scores(
 ) -> dict[str, float]:
     """Evaluates a model on unlabeled images, so that a checkpoint can be chosen without target labels.
 
-    The teacher is the average of the student's weights and the model to keep. Up to 32 evenly spaced images are used.
+    The teacher averages the student's weights and is the model that is saved. Up to 32 evenly spaced images are used.
 
     Returns:
-        ``entropy``, the mean normalized entropy of the teacher, where lower means more certain, and ``agreement``, the
-        fraction of pixels, in [0, 1], with the same label from teacher and student, where higher means more stable.
+        ``entropy`` is the mean normalized entropy of the teacher; lower is more certain. ``agreement`` is the fraction
+        of pixels, in [0, 1], that teacher and student label alike; higher is more stable.
     """
     indices = range(len(dataset)) if indices is None else indices
     chosen = [indices[i] for i in evenly_spaced(len(indices), min(_NUM_COMPARED, len(indices)))]

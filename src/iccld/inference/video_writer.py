@@ -43,8 +43,8 @@ class VideoWriter:
     Colors are stored for blocks of 2×2 pixels, so an odd side is extended by one pixel that repeats the edge. Formats
     without this limit are not supported by every browser. ``size`` is the height and width of the images, and
     ``time_base`` the unit of timestamps in seconds. ``rate``, in frames per second, is only metadata. ``pixel_aspect``
-    is the width of a pixel divided by its height. The sound of the file ``sound_of`` is added. Leaving ``files`` closes
-    the MP4 file.
+    is the width of a pixel divided by its height. The sound of the file ``sound_of`` is added. The MP4 file is closed
+    when ``files`` is closed.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ def open_sound(path: Path, output: OutputContainer, files: ExitStack) -> list[So
     """Prepares all audio tracks of a file for copying; leaving ``files`` closes the opened files."""
     with open_file(path) as container:
         tracks = container.streams.audio
-        # There is no context where FFmpeg has no decoder.
+        # The codec context is missing if FFmpeg has no decoder.
         usable = [i for i, stream in enumerate(tracks) if getattr(stream.codec_context, "name", None)]
     # Each track has a separate reader because the tracks are read at different speeds.
     return [SoundTrack(files.enter_context(open_file(path)), index, output) for index in usable]

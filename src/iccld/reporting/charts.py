@@ -194,7 +194,7 @@ def new_figure(width: float, height: float) -> Figure:
 def save_png(figure: Figure, path: AnyPath) -> Path:
     """Writes a figure as PNG, atomically. Formulas in texts are not parsed, and control characters are made visible."""
     _show_plain_text(figure)
-    # Without this, the matplotlib version in "Software" would make equal figures differ.
+    # The entry "Software" is removed because it contains the matplotlib version, and so equal figures would differ.
     return write_atomic(path, lambda t: figure.savefig(t, format="png", metadata={"Software": None}))
 
 

@@ -154,7 +154,7 @@ def _page_path(path: Path, number: int) -> Path:
 
 
 def _write(figure: Figure, line: str, x: float, y: float, longest: float) -> None:
-    """Writes a line and cuts its middle if it is wider than ``longest`` pixels: file names differ at the ends."""
+    """Writes a line. Above ``longest`` pixels, the middle of the line is cut, because file names differ at the ends."""
     # File names may contain dollar signs, which would start a formula.
     text = figure.text(x, y, line, ha="left", va="top", size=FONT_SIZE, color=INK, parse_math=False)
     kept = len(line)

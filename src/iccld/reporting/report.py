@@ -91,7 +91,7 @@ def _charts(subjects: Sequence[Subject]) -> dict[str, list[Any]]:
 def class_bars(subjects: Sequence[Subject]) -> dict[str, Any]:
     """Returns the IoU of each class and run, and the names of runs that are left out because their protocol differs.
 
-    Two comparable runs also have gains. With more runs, a single column of gains would be ambiguous.
+    If there are exactly two runs and they are comparable, each class also has its gain.
     """
     scored = [(i, s.name, s.record.scores) for i, s in enumerate(subjects) if s.record.scores is not None]
     if not scored:
