@@ -29,8 +29,7 @@ from iccld.errors import InputError
 from iccld.labels import IGNORE
 
 Progress = Callable[[str, int, int], None]
-"""Callback that receives a model's name, the number of finished frames and of all frames. An exception in it ends the
-work."""
+"""Callback for a model's name, its finished frames and all its frames. An exception in the callback ends the work."""
 
 
 class Service:

@@ -101,7 +101,7 @@ def _scale_axis(pixels: Tensor, axis: int, extent: int, target: int, padded: int
 
     Only gathering and arithmetic are used, because runtimes name the triangle filter differently, and OpenVINO does not
     support it in ONNX files. Indices and filter weights are integers of less than 32 bits. Runtimes that compute in
-    bf16 keep such integers exact. They round MatMul, Divide and coordinates, whatever precision the file requests.
+    bf16 keep such integers exact, but round MatMul, Divide and coordinates, whatever precision the file requests.
     """
     span = (extent - 1) // target + 1  # radius of the filter in pixels, rounded up
     # Distances are integers in units of 1 / (2 × ``target``) pixels.

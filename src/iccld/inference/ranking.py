@@ -72,7 +72,7 @@ def score_prediction(prediction: Prediction, score: Score = "entropy") -> float:
 def predict_and_embed(
     model: Segmenter, image: Any, settings: PredictSettings | None = None
 ) -> tuple[Prediction, Vector]:
-    """Predicts an image and returns an embedding of unit length with it; near-duplicates have close embeddings.
+    """Returns the prediction of an image and an embedding of unit length; near-duplicates have close embeddings.
 
     For an ``ICCLD`` model, the embedding is the image coder's features at stride 32, averaged over the image. A forward
     hook reads these features at no extra cost. Exported models return no features. Their embedding consists of coarse

@@ -91,7 +91,7 @@ def _charts(subjects: Sequence[Subject]) -> dict[str, list[Any]]:
 def class_bars(subjects: Sequence[Subject]) -> dict[str, Any]:
     """Returns the IoU of each class and run, and the names of runs that are left out because their protocol differs.
 
-    If there are exactly two runs and they are comparable, each class also has its gain.
+    If exactly two runs are given and comparable, each class also has the gain of the second run.
     """
     scored = [(i, s.name, s.record.scores) for i, s in enumerate(subjects) if s.record.scores is not None]
     if not scored:
