@@ -1,5 +1,5 @@
-"""The page in the browser: a model tried on one's own images and clips.
+"""The web app: tries models on the user's images and clips in the browser.
 
-``guard`` decides whose requests are answered, ``routes`` lists all that can be asked, ``sessions`` keeps what belongs
-to one open page, ``service`` does the work, ``server`` runs them. Only ``guard``, ``routes`` and ``server`` know HTTP.
+``guard`` filters requests, ``routes`` defines the HTTP routes, ``sessions`` stores the data of each open page,
+``service`` predicts and draws, and ``server`` runs the app. Only ``guard``, ``routes`` and ``server`` use HTTP.
 """

@@ -1,4 +1,4 @@
-"""The models of the page, and what they say of an image: kept, so that pictures are drawn without predicting again."""
+"""The models of the page and their stored predictions, from which images are drawn without predicting again."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ from iccld.models.settings import Precision
 
 MAX_STEPS, MAX_DRAWS = 8, 16
 VIEW_SIDE = 1600
-"""Pixels of the longer side of the pictures on the page; downloads have the image's size."""
+"""Longer side of images on the page in pixels; downloads have the size of the original image."""
 
 
 @dataclass(frozen=True)
 class AppModel:
-    """A model of the page; ``shown`` are its classes in the colors of the first model, where both have a class."""
+    """A model of the page. In ``shown``, classes have the colors of the first model's classes of the same name."""
 
     name: str
     segmenter: Segmenter
@@ -60,14 +60,14 @@ class AppModel:
 
     @property
     def fixed(self) -> tuple[int, int] | None:
-        """K and N of an exported model, None where they can be chosen."""
+        """Steps K and draws N of an exported model; ``None`` if both can be changed."""
         if isinstance(self.segmenter, ExportedSegmenter):
             return self.segmenter.steps, self.segmenter.draws
         return None
 
     @property
     def settings_note(self) -> str:
-        """A sentence about K and N where moving them does not do what one expects; empty otherwise."""
+        """Sentence for the page if changing K and N has no effect; empty otherwise."""
         if self.fixed is not None:
             return f"{self.name} is an exported file: K = {self.fixed[0]} and N = {self.fixed[1]} are fixed in it."
         if isinstance(self.segmenter, ICCLD) and not self.segmenter.spec.diffusion:
@@ -78,9 +78,9 @@ class AppModel:
 def load_models(
     sources: Sequence[str], *, device: str = "auto", threads: int = 0, precision: Precision = "auto"
 ) -> list[AppModel]:
-    """Loads the models of the page and has each predict a small gray image, so that the first visitor does not wait.
+    """Loads the models of the page and predicts a small gray image with each, so that the first request is not slow.
 
-    See ``iccld.inference.segmenter.load_segmenter`` and ``iccld.models.settings.PredictSettings``.
+    See ``iccld.inference.segmenter.load_segmenter`` and ``iccld.models.settings.PredictSettings`` for the arguments.
     """
     models: list[AppModel] = []
     for source, name in zip(sources, short_names(sources), strict=True):
@@ -95,7 +95,7 @@ def load_models(
 
 
 def short_names(sources: Sequence[str]) -> list[str]:
-    """The last part of each path, or as much more of it as tells two models apart."""
+    """Returns the last part of each path, or more parts if they are needed to distinguish the models."""
     parts = [Path(source).resolve().parts if Path(source).exists() else (source,) for source in sources]
     for count in range(1, max(map(len, parts)) + 1):
         names = ["/".join(p[-count:]) for p in parts]
@@ -105,7 +105,7 @@ def short_names(sources: Sequence[str]) -> list[str]:
 
 
 def in_colors_of(first: LabelSpace, space: LabelSpace) -> LabelSpace:
-    """A space whose classes have the colors of the classes of the same name in another."""
+    """Returns ``space`` with the colors of the classes of the same name in ``first``."""
     colors = dict(zip(first.names, first.palette, strict=True))
     classes = tuple(dataclasses.replace(c, color=colors.get(c.name, c.color)) for c in space.classes)
     return LabelSpace(space.name, classes)
@@ -113,9 +113,9 @@ def in_colors_of(first: LabelSpace, space: LabelSpace) -> LabelSpace:
 
 @dataclass(frozen=True)
 class Drawing:
-    """How an answer is drawn: class colors, or uncertainty as heat, from 0 % (the image alone) to 100 % opacity.
+    """Settings for drawing a prediction over its image: the layer, and the opacity in percent (0: only the image).
 
-    Pixels of the classes that are hidden, by their names, show the image alone.
+    ``hidden`` contains the names of classes whose pixels show only the image.
     """
 
     opacity: Annotated[int, Range(0, 100)] = 50
@@ -125,7 +125,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Settings(Drawing):
-    """What a page asks for: steps K, noise draws N, and how a video is drawn; an image is drawn when it is fetched."""
+    """Settings of a prediction: steps K and noise draws N. The inherited drawing settings apply only to videos."""
 
     steps: Annotated[int, Range(1, MAX_STEPS)] = 1
     draws: Annotated[int, Range(1, MAX_DRAWS)] = 1
@@ -133,10 +133,10 @@ class Settings(Drawing):
 
 @dataclass(frozen=True)
 class Answer:
-    """What one model said of an image: class indices and uncertainty, 0 to 255.
+    """The prediction of one model for an image.
 
-    ``labels`` and ``levels`` have the image's size, ``view_labels`` and ``view_levels`` that of the page's picture.
-    ``seconds`` is the time that predicting took.
+    ``labels`` (class indices) and ``levels`` (uncertainty from 0 to 255) have the image's size. ``view_labels`` and
+    ``view_levels`` are scaled to the size of the page's image. ``seconds`` is the duration of the prediction.
     """
 
     model: AppModel
@@ -149,7 +149,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """What each model of the page said of an image; ``view`` is the image at the size of the picture on the page."""
+    """The predictions of all models of the page for an image; ``view`` is the image, scaled to its size on the page."""
 
     name: str
     view: Image
@@ -157,12 +157,12 @@ class Answers:
 
     @property
     def num_bytes(self) -> int:
-        """Memory of the arrays."""
+        """Memory of the arrays in bytes."""
         maps = [m for a in self.answers for m in (a.labels, a.levels, a.view_labels, a.view_levels)]
         return self.view.nbytes + sum(m.nbytes for m in maps)
 
     def draw(self, index: int, drawing: Drawing) -> Image:
-        """Draws the answer of one model, at the size of the pictures on the page."""
+        """Draws the prediction of one model at the size on the page."""
         answer = self.answers[index]
         return compose(self.view, answer.view_labels, answer.view_levels, answer.model.shown, drawing)
 
@@ -170,7 +170,7 @@ class Answers:
 def answer_image(
     models: Sequence[AppModel], image: Image, name: str, *, steps: int, draws: int, view_side: int = VIEW_SIDE
 ) -> Answers:
-    """Asks every model about an RGB image, with K steps and N draws where a model lets one choose."""
+    """Predicts an RGB image with every model; ``steps`` K and ``draws`` N do not apply to exported models."""
     answers = []
     for model in models:
         start = time.perf_counter()
@@ -183,7 +183,7 @@ def answer_image(
 
 
 def compose(image: Image, labels: LabelMap, levels: LabelMap, space: LabelSpace, drawing: Drawing) -> Image:
-    """Lays a layer over an RGB image: the colors of class indices in ``space``, or levels of uncertainty, 0 to 255."""
+    """Blends class colors of ``space`` or uncertainty levels (0 to 255) over an RGB image."""
     table = np.full(256, IGNORE, np.uint8)
     table[: len(space)] = [IGNORE if n in drawing.hidden else i for i, n in enumerate(space.names)]
     visible: LabelMap = table[labels]
@@ -195,19 +195,19 @@ def compose(image: Image, labels: LabelMap, levels: LabelMap, space: LabelSpace,
 
 
 def pack_masks(answers: Answers) -> tuple[str, bytes]:
-    """Packs label maps, color maps and uncertainty maps at the image's size.
+    """Packs label maps, color maps and uncertainty maps at the image's size into a zip file.
 
-    Of one model they are ``labels/NAME.png``, ``color/NAME.png`` and ``uncertainty/NAME.png``, as ``iccld predict``
-    names them, with ``classes.json`` and ``legend.png``; of two, each model has a folder of its own.
+    For one model, the files are ``labels/NAME.png``, ``color/NAME.png`` and ``uncertainty/NAME.png``, as ``iccld
+    predict`` names them, with ``classes.json`` and ``legend.png``. For two models, each model has its own folder.
 
     Returns:
-        ``NAME_masks.zip`` and what it holds.
+        The file name ``NAME_masks.zip`` and the content.
     """
     stem = answers.name.rpartition(".")[0]
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:  # PNG is compressed already
         for number, answer in enumerate(answers.answers, start=1):
-            # Numbers: the models' names may hold what no file name can.
+            # Folders are numbered because model names may contain characters that file names cannot.
             prefix = f"model{number}/" if len(answers.answers) > 1 else ""
             space = answer.model.segmenter.label_space
             table = index_to_id(space, "train")
@@ -224,7 +224,7 @@ def pack_masks(answers: Answers) -> tuple[str, bytes]:
 
 
 def encode_view(picture: Image) -> bytes:
-    """Encodes a picture of the page as JPEG, with all of its colors: classes keep their borders."""
+    """Encodes an image of the page as JPEG without chroma subsampling, so that class borders stay sharp."""
     return _encode(picture, "JPEG", quality=92, subsampling=0)
 
 

@@ -1,8 +1,8 @@
-"""Whose requests are answered: those of this program's own page, under a name that the program is known by.
+"""Filter for requests: only requests from the app's own page, under an allowed host name, are answered.
 
-A page of another site that the user visits can send requests to 127.0.0.1 (cross-site requests), and can let its own
-host name point there (DNS rebinding). The first is told by ``Origin`` and ``Sec-Fetch-Site``, the second by ``Host``.
-Headers of proxies (``X-Forwarded-Host`` and the like) are never looked at: anyone can send them.
+A page of another site that the user visits can send requests to 127.0.0.1 (cross-site requests), or make its own host
+name resolve to 127.0.0.1 (DNS rebinding). ``Origin`` and ``Sec-Fetch-Site`` reveal cross-site requests, and ``Host``
+reveals DNS rebinding. Proxy headers (such as ``X-Forwarded-Host``) are ignored because every client can send them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from iccld.errors import InputError
 
 _NAMES = ("127.0.0.1", "localhost", "[::1]")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_-]+(\.[a-z0-9_-]+)*)(:[0-9]{1,5})?")
-_WEB_PORT = 80  # browsers leave it out
+_WEB_PORT = 80  # default port, which browsers omit from ``Host``
 _HEADERS = {
-    # The page needs its own script and style, pictures and videos of its own, and nothing else.
+    # The page may load only content of this server, and images from data URIs.
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "media-src 'self'; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
     "cross-origin-opener-policy": "same-origin",
@@ -33,12 +33,12 @@ _HEADERS = {
 
 
 class Guard:
-    """ASGI middleware around the whole application.
+    """ASGI middleware that wraps the whole application and refuses requests from other sites.
 
-    Answered are requests whose only ``Host`` header is, with the port that is listened on, ``127.0.0.1``,
-    ``localhost``, ``[::1]`` or the address that the connection came in on, or else one of ``allowed``; and which carry
-    no ``Origin``, or that of the same host. Everything else gets 403 and reaches nothing behind this class.
-    ``allowed`` are further hosts, see ``parse_hosts``.
+    A request is passed on if its only ``Host`` header is allowed. Allowed are ``127.0.0.1``, ``localhost``, ``[::1]``
+    and the local IP address of the connection, each with the server's port, and the hosts in ``allowed`` (see
+    ``parse_hosts``). An ``Origin`` header must be of the same host. If ``Sec-Fetch-Site`` is another site, the request
+    may only open the page. All other requests get status 403 and do not reach the application.
     """
 
     def __init__(self, inner: ASGIApp, *, port: int, allowed: Iterable[str] = ()) -> None:
@@ -46,8 +46,8 @@ class Guard:
         self._allowed = frozenset(allowed) | {written for name in _NAMES for written in self._write(name)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one connection."""
-        if scope["type"] != "http":  # the server opens no websockets
+        """Passes a request on or answers with status 403; adds security headers to the response."""
+        if scope["type"] != "http":  # lifespan events; the server does not accept websockets
             await self._inner(scope, receive, send)
             return
 
@@ -62,33 +62,34 @@ class Guard:
         await answer(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> str:
-        """Why a request is not answered; empty if it is."""
+        """Returns the reason why a request is refused; empty if the request is allowed."""
         headers = Headers(scope=scope)
         hosts, origins, sites = map(headers.getlist, ("host", "origin", "sec-fetch-site"))
         host = hosts[0].lower() if len(hosts) == 1 else ""
-        # The address of this machine that the connection came in on.
+        # Local IP address of the connection.
         address = str((scope.get("server") or ("",))[0]).lower()
         own = self._write(f"[{address}]" if ":" in address else address)
         if host not in self._allowed and host not in own:
             return f"This name is not answered. Open http://127.0.0.1:{self._port}, or start the app with --allow-host."
         if origins and (len(origins) > 1 or origins[0].lower() not in (f"http://{host}", f"https://{host}")):
             return "Requests from other sites are not answered."
-        # A link from elsewhere may open the page; it may not be framed, embedded or fetched.
+        # A link on another site may open the page, but other sites must not frame, embed or fetch the page.
         opened = scope.get("method") == "GET" and headers.getlist("sec-fetch-dest") == ["document"]
         if any(site not in ("same-origin", "none") for site in sites) and not opened:
             return "Requests from other sites are not answered."
         return ""
 
     def _write(self, name: str) -> tuple[str, ...]:
-        """How browsers write a host that listens on this port."""
+        """Returns the forms in which browsers write a host with the server's port."""
         with_port = f"{name}:{self._port}"
         return (with_port, name) if self._port == _WEB_PORT else (with_port,)
 
 
 def parse_hosts(hosts: Iterable[str], port: int) -> tuple[str, ...]:
-    """Checks further names of hosts: ``NAME:PORT``, or ``NAME`` with the port listened on and, for proxies, without.
+    """Checks further host names and returns the values of the ``Host`` header that are allowed for them.
 
-    ``InputError`` if one is no name or address of a host; wildcards are none.
+    For ``NAME:PORT``, the value is the same. For ``NAME``, the values are the name with the server's port and, for
+    proxies, the name alone. ``InputError`` if a name is not a host name or IP address, for example a wildcard.
     """
     found: list[str] = []
     for host in map(str.lower, hosts):

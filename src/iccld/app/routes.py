@@ -1,15 +1,15 @@
-"""All that can be asked of the server. No address, header or body names a file of this machine.
+"""HTTP routes of the app. No URL, header or body can name a file of this machine.
 
 | method | path | answer |
 |---|---|---|
-| GET | `/`, `/page.css`, `/page.js` | the page: three texts of the package |
-| POST | `/sessions` | a new session: its token, and what the page shows before the first upload |
-| POST | `/sessions/TOKEN/upload?name=NAME` | takes the body as the session's file |
-| POST | `/sessions/TOKEN/segment` | segments it; lines of JSON: progress, then result or error |
-| GET | `/sessions/TOKEN/picture/INDEX` | JPEG of one model's answer, drawn as the query says |
+| GET | `/`, `/page.css`, `/page.js` | the page: three text files of the package |
+| POST | `/sessions` | a new session: its token, and the initial content of the page |
+| POST | `/sessions/TOKEN/upload?name=NAME` | stores the body as the session's file |
+| POST | `/sessions/TOKEN/segment` | segments the file; JSON lines: progress, then result or error |
+| GET | `/sessions/TOKEN/picture/INDEX` | JPEG of one model's prediction, drawn as the query specifies |
 | GET | `/sessions/TOKEN/masks` | zip of the masks |
 | GET | `/sessions/TOKEN/clip/INDEX` | MP4 of one model's overlay |
-| POST | `/sessions/TOKEN/alive`, `/clear`, `/end` | keeps the session, empties it, removes it |
+| POST | `/sessions/TOKEN/alive`, `/clear`, `/end` | keeps, clears or removes the session |
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from iccld.app.sessions import FullError, Session
 from iccld.documents import build, parse_json
 from iccld.errors import InputError, RunFailedError
 
-_LONGEST_SETTINGS = 64 * 1024  # bytes
-_MOST_WAITING = 2  # predictions of one page: one that runs, and the one that is to replace it
+_LONGEST_SETTINGS = 64 * 1024  # maximum size of the settings in bytes
+_MOST_WAITING = 2  # maximum predictions per page: one that runs, and a newer one that will replace it
 _SWEEP_SECONDS = 15
-_STALLED_SECONDS = 60  # without a byte of an upload
+_STALLED_SECONDS = 60  # seconds without a received byte before an upload is aborted
 _REFUSALS = (HTTPException, InputError, RunFailedError, ClientDisconnect)
 
 
 class Routes:
-    """The addresses of the page; ``app`` is an ASGI application, and ``iccld.app.guard.Guard`` goes around it."""
+    """The HTTP routes of the page. ``app`` is an ASGI application, which ``iccld.app.guard.Guard`` wraps."""
 
     def __init__(self, service: Service) -> None:
         self._service, self._sessions = service, service.sessions
-        # One prediction at a time, whoever asks, and two drawings beside it.
+        # All pages share one thread for predictions and two threads for drawing.
         self._predicting, self._drawing = ThreadPoolExecutor(1), ThreadPoolExecutor(2)
         self._predictions: set[Future[Any]] = set()
         of_session = [
@@ -78,7 +78,7 @@ class Routes:
         self.app.router.redirect_slashes = False
 
     def is_idle_within(self, seconds: float) -> bool:
-        """Takes no more work, and tells whether the prediction that runs ends within so many seconds."""
+        """Refuses new work and returns whether the running prediction ends within ``seconds``."""
         for executor in (self._predicting, self._drawing):
             executor.shutdown(wait=False, cancel_futures=True)
         return not wait(self._predictions, seconds).not_done
@@ -129,7 +129,7 @@ class Routes:
         return StreamingResponse(self._segmenting(session, settings), media_type="application/x-ndjson")
 
     async def _segmenting(self, session: Session, settings: Settings) -> AsyncIterator[str]:
-        """Lines of JSON until the answer is there; nobody listening ends the work."""
+        """Yields JSON lines with progress and result; cancels the work if the client disconnects."""
         loop, events = asyncio.get_running_loop(), asyncio.Queue[dict[str, Any] | None]()
         abandoned = threading.Event()
 
@@ -199,7 +199,7 @@ class Routes:
 
 
 def _asset(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
-    """Answers with a text of the package, read once: no path of a request ever becomes a path of a file."""
+    """Returns a handler for a text file of the package, read once, so that no URL path becomes a file path."""
     content = (Path(__file__).parent / "assets" / name).read_bytes()
 
     async def answer(request: Request) -> Response:
@@ -209,7 +209,7 @@ def _asset(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    """A status with a sentence."""
+    """Returns an error message as JSON with its HTTP status."""
     if isinstance(error, HTTPException):
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
     return JSONResponse({"error": str(error)}, 413 if isinstance(error, FullError) else 400)

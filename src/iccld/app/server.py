@@ -1,4 +1,4 @@
-"""Serving the page: one port, no word to any other machine, and nothing left behind."""
+"""Server of the page: uses one port, connects to no other machine, and removes all files at the end."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from iccld.errors import InputError, how_to_install
 from iccld.exits import run_guarded
 
 SERVER_SETTINGS: dict[str, Any] = {
-    # The implementations in pure Python: the same on every machine, whatever else is installed.
+    # Pure Python implementations behave the same on every machine, whatever packages are installed.
     "http": "h11",
     "ws": "none",
     "loop": "asyncio",
-    # Headers of proxies are not believed.
+    # Proxy headers are not trusted.
     "proxy_headers": False,
     "server_header": False,
     "access_log": False,
-    "log_level": "critical",  # connections that are cut at the end are no errors
+    "log_level": "critical",  # aborted connections at shutdown are not errors
     "limit_concurrency": 200,
     "timeout_graceful_shutdown": 1,
 }
-"""How Uvicorn is run."""
-_DISK_FACTOR = 20  # all files of all pages, in files of the largest size
-_LAST_SECONDS = 2.0  # for a prediction at the end
+"""Settings of Uvicorn."""
+_DISK_FACTOR = 20  # limit on all files of all pages, as a multiple of the largest upload
+_LAST_SECONDS = 2.0  # seconds to wait for a running prediction at shutdown
 
 
 def serve(
@@ -42,15 +42,15 @@ def serve(
     allow_host: Sequence[str] = (),
     **options: Any,
 ) -> None:
-    """Loads models and serves their page until it is interrupted.
+    """Loads models and serves their page until the process is interrupted.
 
-    A prediction that still runs two seconds after that is not waited for: the process is ended with the exit code of
-    the interruption, once uploads and downloads are removed. See ``iccld.app.guard.parse_hosts`` for ``allow_host``
-    and ``iccld.app.answers.load_models`` for the options; port 0 stands for a free one.
+    If a prediction is still running two seconds after the interruption, the process does not wait longer. The process
+    removes uploads and downloads and exits with the exit code of the interruption. See ``iccld.app.guard.parse_hosts``
+    for ``allow_host`` and ``iccld.app.answers.load_models`` for ``options``. Port 0 means any free port.
 
     Raises:
-        InputError: no such model, Starlette or Uvicorn is missing, or the port cannot be had.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; uploads and downloads are gone.
+        InputError: a model does not exist, Starlette or Uvicorn is missing, or the port is not available.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, after uploads and downloads are removed.
     """
     try:
         import uvicorn
@@ -70,7 +70,7 @@ def serve(
         largest = max_upload_mb * 2**20
         is_idle = True
         try:
-            # On Windows a file that is still open cannot be removed: no reason for an error at the end.
+            # On Windows, open files cannot be removed. This must not raise an error at the end.
             with tempfile.TemporaryDirectory(prefix="iccld-app-", ignore_cleanup_errors=True) as folder:
                 sessions = Sessions(Path(folder), largest, max_disk_bytes=_DISK_FACTOR * largest)
                 routes = Routes(Service(loaded, sessions))
@@ -83,12 +83,12 @@ def serve(
         except BaseException as error:
             if is_idle:
                 raise
-            # Native code holds the thread; an ordinary end of the interpreter would wait for it, or crash in it.
+            # The thread is still in native code. A normal exit of the interpreter would wait for the thread or crash.
             _leave(error)
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Takes a port before the models are loaded: a second program is refused from then on, and early visitors wait."""
+    """Opens the port before models are loaded, so that a second program is refused early and early visitors wait."""
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
@@ -107,7 +107,7 @@ def _greet(host: str, port: int) -> None:
 
 
 def _leave(error: BaseException) -> None:
-    """Ends the process with the exit code of an error, whatever its threads do."""
+    """Ends the process with the exit code of an error, without waiting for threads."""
 
     def fail() -> int:
         raise error

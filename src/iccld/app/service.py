@@ -1,6 +1,6 @@
-"""What a page can ask for, without HTTP: segment the upload, draw the answer, pack the masks, and say what was found.
+"""Functions of the page, without HTTP: segment the upload, draw predictions, pack masks, and describe the results.
 
-What is said is plain text and numbers, never HTML.
+Descriptions are plain text and numbers, never HTML.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from iccld.errors import InputError
 from iccld.labels import IGNORE
 
 Progress = Callable[[str, int, int], None]
-"""Told a model's name, frames done and frames to do; what it raises ends the work."""
+"""Callback for a model's name, its finished frames and all its frames. An exception in the callback ends the work."""
 
 
 class Service:
-    """The work behind the page: one or two loaded models, and the open pages."""
+    """The functions of the page for one or two loaded models and the open sessions."""
 
     def __init__(self, models: Sequence[AppModel], sessions: Sessions) -> None:
         self.models, self.sessions = tuple(models), sessions
 
     def segment(self, session: Session, settings: Settings, progress: Progress) -> dict[str, Any]:
-        """Segments the upload of a session and gives what the page shows of it; after an error it has no answers."""
+        """Segments the upload of a session and returns the content of the page; an error removes stored predictions."""
         upload = session.upload
         if upload is None:
             raise InputError("There is no file here; choose one again")
         work = self._clip if upload.is_video else self._image
         try:
-            # The address of a picture or clip ends in the answer's name, so that browsers fetch a new one.
+            # The page appends this id to the URLs of images and clips, so that browsers do not show cached ones.
             return {"answer": secrets.token_hex(4), **work(session, upload, settings, progress)}
         except Exception:
             session.forget()
@@ -84,14 +84,14 @@ class Service:
         return {"kind": "video", "facts": facts, "agreement": "", "legend": legend(self.models)}
 
     def picture(self, session: Session, index: int, drawing: Drawing) -> bytes:
-        """Draws the answer of one model as JPEG; ``InputError`` if there is none any more."""
+        """Draws the prediction of one model as JPEG; ``InputError`` if the prediction is no longer stored."""
         answers = _answers(session)
         if index >= len(answers.answers):
             raise InputError("There is no such model")
         return encode_view(answers.draw(index, drawing))
 
     def masks(self, session: Session) -> tuple[str, bytes]:
-        """File name and content of the zip of masks; ``InputError`` if there is no answer any more."""
+        """Returns file name and content of the zip of masks; ``InputError`` if the prediction is no longer stored."""
         return pack_masks(_answers(session))
 
 
@@ -103,7 +103,7 @@ def _answers(session: Session) -> Answers:
 
 
 def page_facts(models: Sequence[AppModel], max_upload_bytes: int) -> dict[str, Any]:
-    """What the page needs to know before the first upload."""
+    """Returns the content of the page before the first upload."""
     return {
         "models": [{"name": model.name, "classes": len(model.shown)} for model in models],
         "hint": (
@@ -120,10 +120,11 @@ def page_facts(models: Sequence[AppModel], max_upload_bytes: int) -> dict[str, A
 
 
 def legend(models: Sequence[AppModel], answers: Answers | None = None) -> list[dict[str, Any]]:
-    """The classes of all models, those that occur first and the larger share before the smaller.
+    """Returns the classes of all models in descending order of their fraction of pixels.
 
-    Each has its name, its RGB color, whether some pixel has it, and its text: ``road 41.2 %``, for two models
-    ``road 41.2 / 39.9 %``, with a dash for a model that does not know the class. Without answers none occurs.
+    An entry has the class's name, its RGB color, whether the class occurs, and a text. With one model, the text is
+    ``road 41.2 %``. With two models, it is ``road 41.2 / 39.9 %``, and a dash stands for a model without the class.
+    Without ``answers``, no class occurs.
     """
     shares: list[dict[str, float]] = []
     for index, model in enumerate(models):
@@ -147,10 +148,10 @@ def legend(models: Sequence[AppModel], answers: Answers | None = None) -> list[d
 
 
 def agreement(first: Answer, second: Answer) -> float | None:
-    """Share of pixels, in [0, 1], that two models label alike.
+    """Returns the fraction of pixels, in [0, 1], that two models label alike.
 
-    Where their classes differ, the finer ones are folded into the coarser, and pixels of classes that the other
-    model does not know are left out; None if none is left.
+    If the label spaces differ, the finer classes are mapped to the coarser ones. Pixels of classes that the other model
+    does not have are skipped. If no pixel is left, the result is ``None``.
     """
     fine, coarse = sorted((first, second), key=lambda answer: -len(answer.model.shown))
     table = np.array(fine.model.shown.lut_to(coarse.model.shown), np.uint8)
@@ -160,14 +161,14 @@ def agreement(first: Answer, second: Answer) -> float | None:
 
 
 def agreement_text(share: float | None) -> str:
-    """How far two models agree, in words."""
+    """Returns a sentence about the agreement of two models."""
     if share is None:
         return "The two models have no class in common."
     return f"The two models agree on {share * 100:.1f} % of the pixels."
 
 
 def clip_facts(model: AppModel, clip: Clip, settings: tuple[int, int]) -> str:
-    """Model, time, size and settings of a video, and whether it was cut."""
+    """Returns model, duration, size and settings of a predicted video as text, and whether the video was cut."""
     time = f"{clip.frames} frames, {clip.seconds_per_frame * 1000:.0f} ms each"
     cut = f"; the video goes on, but only its first {clip.frames} frames are taken" if clip.cut else ""
     return _facts(model, time, clip.size, settings) + cut
@@ -182,7 +183,7 @@ def _facts(model: AppModel, time: str, size: Sequence[int], settings: tuple[int,
 
 
 def _slider(models: Sequence[AppModel], index: int, maximum: int) -> dict[str, Any]:
-    """A slider of K or N; what all models have fixed is shown, but cannot be moved."""
+    """Returns a slider for K or N. If K or N is fixed in all models, the slider is shown but cannot be moved."""
     fixed = [model.fixed[index] for model in models if model.fixed is not None]
     free = len(fixed) < len(models)
     value = 1 if free else fixed[0]

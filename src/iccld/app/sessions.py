@@ -1,4 +1,4 @@
-"""What belongs to one open page: its file, kept apart from every other page and removed with it, and its answers."""
+"""Sessions of open pages: the uploaded file of each page, separate from other pages, and its predictions."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from iccld.app.uploads import Upload, safe_name, suffix_of
 from iccld.errors import InputError
 
 IDLE_SECONDS = 600
-"""An open page tells of itself twice a minute; one that is silent for so long is gone."""
-_GIVES_WAY_SECONDS = 120  # a silent page, when there are too many
+"""Seconds without a request before a page counts as closed. An open page sends a request twice a minute."""
+_GIVES_WAY_SECONDS = 120  # seconds without a request before a page counts as closed if too many are open
 
 
 class FullError(InputError):
-    """There is no room for another page or another file."""
+    """An error because there is no room for another page or another file."""
 
 
 @dataclass(eq=False)
 class Session:
-    """What one open page has: at most one upload, the answers to it, or the clips made of it.
+    """The data of one open page: at most one upload, and the predictions or the clips made from the upload.
 
-    Whoever knows the token is this page. Its folder holds its files and nothing else. Each clip has the file name to
-    save it under. ``seen`` is when it last asked for something, ``working`` counts predictions that wait or run, and
-    work stops once it has ``ended``.
+    Requests with the token belong to this page. ``folder`` contains only the files of this session. Each clip has a
+    path and a file name for downloads. ``seen`` is the time of the last request. ``working`` counts waiting and running
+    predictions. When ``ended`` is set, predictions stop.
     """
 
     token: str
@@ -43,13 +43,13 @@ class Session:
     ended: threading.Event = field(default_factory=threading.Event)
 
     def forget(self) -> None:
-        """Removes what was made of the upload."""
+        """Removes the predictions and clips made from the upload."""
         clips, self.answers, self.clips = self.clips, None, ()
         for path, _ in clips:
             path.unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Removes everything that the session has, and leaves it open."""
+        """Removes all data of the session, but keeps the session open."""
         self.forget()
         self.upload = None
         for path in self.folder.glob("*"):
@@ -58,10 +58,10 @@ class Session:
 
 @dataclass
 class Sessions:
-    """All open pages, and the limits on what they take together, in ``root``, an empty folder that is nobody else's.
+    """All open sessions, with limits on their files and memory.
 
-    ``max_upload_bytes`` is of one file, ``max_disk_bytes`` of all files and ``max_answer_bytes`` of the memory of all
-    answers.
+    ``root`` is an empty folder that no other code uses. ``max_upload_bytes`` limits one file, ``max_disk_bytes`` all
+    files, and ``max_answer_bytes`` the memory of all predictions.
     """
 
     root: Path
@@ -76,7 +76,7 @@ class Sessions:
         return len(self._open)
 
     def begin(self) -> Session:
-        """Opens a session, or raises ``FullError`` if too many are open."""
+        """Opens a session; ``FullError`` if too many sessions are open."""
         self.sweep()
         if len(self) >= self.max_sessions:
             self.sweep(_GIVES_WAY_SECONDS)
@@ -89,28 +89,28 @@ class Sessions:
         return session
 
     def find(self, token: str) -> Session | None:
-        """The session of a token, which is alive by that; None if there is none."""
+        """Returns the session with a token, or ``None``, and records the time of the request."""
         session = self._open.get(token)
         if session is not None:
             session.seen = self.clock()
         return session
 
     def end(self, session: Session) -> None:
-        """Removes a session and everything of it."""
+        """Ends a session and removes all its data."""
         self._open.pop(session.token, None)
         session.ended.set()
         session.answers = None
         shutil.rmtree(session.folder, ignore_errors=True)
 
     def sweep(self, idle_seconds: float = IDLE_SECONDS) -> None:
-        """Ends the sessions that were silent for so long and wait for nothing."""
+        """Ends the sessions without a request for ``idle_seconds`` and without waiting or running predictions."""
         latest = self.clock() - idle_seconds
         for session in list(self._open.values()):
             if session.seen <= latest and not session.working:
                 self.end(session)
 
     def keep(self, session: Session, answers: Answers) -> None:
-        """Keeps the answers of a session; those of pages that were silent longest make room for them."""
+        """Stores the session's predictions. If memory is full, those of the longest inactive sessions are removed."""
         session.answers = answers
         kept = [(s, a.num_bytes) for s in list(self._open.values()) if (a := s.answers) is not None]
         total = sum(size for _, size in kept)
@@ -121,12 +121,12 @@ class Sessions:
 
     @contextmanager
     def receive(self, session: Session, name: str) -> Iterator[Callable[[bytes], None]]:
-        """Takes a file in place of everything that a session has; gives a function that takes the next part.
+        """Replaces all data of a session by a new file; yields a function that writes the next part of the file.
 
-        Leaving the ``with`` block by an error removes the file.
+        If the ``with`` block ends with an error, the file is removed.
 
         Raises:
-            InputError: the name is that of no image and no video.
+            InputError: the extension is neither that of an image nor that of a video.
             FullError: the file, or all files together, would be too large.
         """
         name = safe_name(name)
@@ -156,9 +156,9 @@ class Sessions:
                 upload.path.unlink(missing_ok=True)
 
     def room(self) -> int:
-        """Bytes that may still be written."""
+        """Returns the number of bytes that may still be written."""
         room = self.max_disk_bytes
         for path in self.root.glob("*/*"):
-            with suppress(FileNotFoundError):  # removed meanwhile
+            with suppress(FileNotFoundError):  # the file was removed meanwhile
                 room -= path.stat().st_size
         return room

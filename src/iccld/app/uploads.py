@@ -1,4 +1,4 @@
-"""What visitors hand in: the limits within which it is read, and a clip's overlay that browsers play."""
+"""Uploaded files: limits for reading them, and the overlay of a clip as a video that browsers play."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from iccld.inference.video_source import Container
 from iccld.inference.video_writer import VideoWriter, writing_video
 
 MAX_PIXELS = 40_000_000
-"""The largest image or frame: its class probabilities alone are 3 GB with 19 classes."""
+"""Maximum number of pixels of an image or frame. The class probabilities alone then need 3 GB with 19 classes."""
 MAX_FRAMES = 300
 _LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A file that a visitor handed in, under a name of ours; ``name`` is the visitor's, made safe."""
+    """An uploaded file. Its ``path`` has a generated file name; ``name`` is the visitor's file name, made safe."""
 
     path: Path
     name: str
 
     @property
     def is_video(self) -> bool:
-        """Whether the file's name ends like a video's."""
+        """Whether the file has the extension of a video."""
         return self.path.suffix in VIDEO_SUFFIXES
 
     @contextmanager
     def opened(self) -> Iterator[Path]:
-        """Gives the path to a reader, whose ``InputError`` then has the visitor's name in place of the path."""
+        """Yields the path. In an ``InputError`` raised inside, the visitor's file name replaces the path."""
         try:
             if not self.path.exists():
                 raise InputError(f"{self.name}: is no longer here; upload it again")
@@ -47,15 +47,15 @@ class Upload:
             raise InputError(said.replace(self.path.name, self.name)) from error
 
     def read(self) -> Image:
-        """Reads an image, RGB; ``InputError`` if it has too many pixels or cannot be read."""
+        """Reads an RGB image; ``InputError`` if the image has too many pixels or cannot be read."""
         with self.opened() as path:
-            if path.stat().st_size:  # read_image has a sentence for an empty file
+            if path.stat().st_size:  # read_image reports empty files
                 check_pixels(self.name, *image_size(path))
             return read_image(path)
 
 
 def safe_name(name: str) -> str:
-    """The last part of a visitor's file name, without what cannot stand in a file name or on a line."""
+    """Returns the last part of a visitor's file name without characters that file names or messages cannot contain."""
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
     kept = "".join(c for c in last if c not in '<>:"|?*' and unicodedata.category(c)[0] != "C").rstrip(" .")
     stem, dot, suffix = kept.rpartition(".")
@@ -65,7 +65,7 @@ def safe_name(name: str) -> str:
 
 
 def suffix_of(name: str) -> str:
-    """The ending of an image or video, in lower case; only readers of that kind are tried. Others are refused."""
+    """Returns the extension in lower case, which selects the image or video reader; other extensions are refused."""
     suffix = Path(name).suffix.lower()
     if suffix not in IMAGE_SUFFIXES and suffix not in VIDEO_SUFFIXES:
         raise InputError(f"{name}: is no image and no video by its name; give a PNG, a JPEG or an MP4")
@@ -73,7 +73,7 @@ def suffix_of(name: str) -> str:
 
 
 def check_pixels(name: str, height: int, width: int, *, max_pixels: int = MAX_PIXELS) -> None:
-    """Refuses images and frames of more than ``max_pixels``, which would take too much memory."""
+    """Raises ``InputError`` for more than ``max_pixels`` pixels, which would need too much memory."""
     if height * width > max_pixels:
         raise InputError(
             f"{name}: has {width}×{height} pixels, more than the {max_pixels / 1e6:g} million that are taken here; "
@@ -83,7 +83,7 @@ def check_pixels(name: str, height: int, width: int, *, max_pixels: int = MAX_PI
 
 @dataclass(frozen=True)
 class Clip:
-    """What became of a video: how many frames of which height and width, and whether it goes on beyond them."""
+    """The result of a video: number of frames, whether the video was cut, and height and width of the frames."""
 
     frames: int
     cut: bool
@@ -100,14 +100,14 @@ def segment_video(
     *,
     max_frames: int = MAX_FRAMES,
 ) -> Clip:
-    """Writes the overlay of the first frames of a video as MP4, with its times and sound.
+    """Writes the overlay of the first frames of a video as MP4, with the original timestamps and sound.
 
-    ``progress`` is told the frames done and to do after each; what it raises ends the work. ``InputError``: no picture
-    can be decoded, or frames are too large.
+    ``progress`` is called after each frame with the number of finished frames and of all frames. An exception in
+    ``progress`` ends the work. ``InputError`` if no frame can be decoded, or frames are too large.
     """
     with source.opened() as path, ExitStack() as files:
         video = files.enter_context(closing(Container(InputVideo(str(path), path.stem))))
-        check_pixels(source.name, *video.size)  # a frame of too many pixels is not even decoded
+        check_pixels(source.name, *video.size)  # such frames are not even decoded
         total = min(max_frames, video.num_frames or max_frames)
         done, cut, spent, size = 0, False, 0.0, (0, 0)
         writer: VideoWriter | None = None

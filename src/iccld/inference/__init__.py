@@ -1,1 +1,1 @@
-"""Using a trained model: measuring it on data sets and predicting files."""
+"""Inference with a trained model: evaluation on data sets, prediction of files, and export."""

@@ -1,4 +1,4 @@
-"""Frames that may be labeled next: scoring all of them, and writing some of them."""
+"""Candidates for labeling: scores images and video frames, and writes video frames as PNG files."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ _FRAME = re.compile(r"_\d{6,}\.png\Z")
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image file, or a frame of a video by its number from 0.
+    """An image file or one frame of a video that may be labeled next.
 
-    Its score goes from 0 (sure) to 1 (clueless); its vector, of length 1, tells what it looks like.
+    ``frame`` counts from 0 and is ``None`` for an image file. ``score`` is the uncertainty, from 0 (certain) to 1 (most
+    uncertain). ``vector`` is an embedding of unit length; similar images have close embeddings.
     """
 
     item: InputImage | InputVideo
@@ -41,12 +42,12 @@ class Candidate:
 
     @property
     def file(self) -> str:
-        """Path of the file, as it is printed."""
+        """Path of the file or URL of the stream, as printed in messages."""
         return self.item.title
 
     @property
     def title(self) -> str:
-        """A short name for people."""
+        """Short name for display, such as ``photo.png`` or ``clip.mp4#120``."""
         return frame_title(printable(self.item.path.name), self.frame)
 
 
@@ -59,12 +60,12 @@ def scan(
     settings: PredictSettings | None = None,
     every: float = 1.0,
 ) -> tuple[list[Candidate], list[str]]:
-    """Predicts all candidates once and keeps a score (see ``score_prediction``) and a short vector of each.
+    """Predicts every candidate once and returns the candidates with their scores and embeddings.
 
-    ``every`` is the time, in seconds, from one frame of a video to the next that is looked at.
+    See ``score_prediction`` for ``score``. ``every`` is the time in seconds between two scored frames of a video.
 
     Returns:
-        Images first, then the frames of videos; and a line for each file that cannot be read to its end.
+        The candidates, images before video frames, and one message for each file that cannot be read completely.
     """
     settings = settings or PredictSettings()
     if not 1e-6 <= every < float("inf"):
@@ -100,16 +101,16 @@ def scan(
 
 
 def write_frames(candidates: Sequence[Candidate], folder: AnyPath, every: float) -> dict[Candidate, Path]:
-    """Writes frames of videos as PNG files, ``NAME_000120.png``, so that they can be labeled.
+    """Writes the video frames among the candidates as PNG files, ``NAME_000120.png``, for labeling.
 
-    What an earlier run wrote and this one does not is removed: ``FOLDER.json`` lists it. Whatever else lies in the
-    folder stays, also under a name like these. ``every`` is the one that ``scan`` had.
+    ``FOLDER.json`` lists the written frames. Frames of an earlier call that are not written again are removed. All
+    other files in the folder are kept. ``every`` must have the same value as in ``scan``.
 
     Returns:
-        Where every candidate is as an image; those that are images stay where they are.
+        The path of the image of each candidate. If the candidate is an image file, the path is that of the file itself.
 
     Raises:
-        InputError: a file cannot be written or removed, or the list of an earlier run's frames is none.
+        InputError: a file cannot be written or removed, or ``FOLDER.json`` is not a list of frames.
     """
     folder = Path(folder)
     places = {c: c.item.path if c.frame is None else folder / _frame_name(c) for c in candidates}
@@ -126,7 +127,7 @@ def write_frames(candidates: Sequence[Candidate], folder: AnyPath, every: float)
 
 
 def read_written(folder: AnyPath) -> set[str]:
-    """Names of the frames that an earlier run wrote into a folder; ``InputError`` if their list is another file."""
+    """Returns the frame names that ``FOLDER.json`` lists; ``InputError`` if the file is not such a list."""
     record = _record_of(Path(folder))
     if not record.exists():
         return set()
@@ -142,7 +143,7 @@ def _frame_name(candidate: Candidate) -> str:
 
 
 def _is_frame(name: str) -> bool:
-    """Whether it is a name that we give, within the folder."""
+    """Checks that a name has the form of a written frame and does not lead out of the folder."""
     path = PurePath(name)
     return bool(_FRAME.search(name)) and not path.is_absolute() and ".." not in path.parts
 
@@ -152,11 +153,12 @@ def _record_of(folder: Path) -> Path:
 
 
 def _remove_earlier(folder: Path, names: set[str]) -> None:
-    """Removes the frames that an earlier run wrote beside these, and lists these in place of them."""
+    """Removes earlier frames that are not in ``names``, and writes ``names`` as the new list of frames."""
     earlier, record = read_written(folder), _record_of(folder)
     if not earlier | names:
         return
-    # First the list of all that is about to be there: a run that is stopped forgets none of it.
+    # The list contains old and new frames until the old frames are removed, so that no frame is lost from the list if
+    # the run is interrupted.
     write_json(record, sorted(earlier | names))
     for path in (folder / name for name in earlier - names):
         try:
@@ -167,7 +169,7 @@ def _remove_earlier(folder: Path, names: set[str]) -> None:
 
 
 def _frames(video: InputVideo, every: float, failures: list[str]) -> Iterator[tuple[int, np.ndarray]]:
-    """Frames, with their numbers, that are the first at or after 0, every, 2 × every ... seconds."""
+    """Yields number and image of the first frame at or after each of 0, ``every``, 2 × ``every`` … seconds."""
     with closing(open_video(video)) as source:
         step = Fraction(every).limit_denominator(1_000_000)
         start, due = None, Fraction(0)

@@ -1,4 +1,4 @@
-"""Measuring: a model against a data set, or a folder of predictions against a folder of truths."""
+"""Evaluation of a model on a data set, or of a folder of predictions against a folder of true label maps."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ from iccld.progress import track
 
 LabelMap = UInt8[np.ndarray, "h w"]
 _FEW = 32
-"""Label maps that are looked at to find out which ids a folder holds."""
+"""Maximum number of label maps that are read to detect which kind of ids a folder holds."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One image of an evaluation, by its index in the data set.
+    """One evaluated image.
 
-    ``prediction`` is in the model's label space, ``answer`` and ``truth`` are classes in the protocol's space, 255
-    where it has none. ``table`` leads from the model's classes to those of the protocol.
+    ``index`` is the index in the data set. ``prediction`` is in the model's label space. ``answer`` and ``truth`` are
+    classes of the protocol's label space, with 255 for pixels without a class. ``table`` maps the model's classes to
+    the protocol's classes.
     """
 
     index: int
@@ -48,12 +49,12 @@ class Measured:
 
     @property
     def right(self) -> Bool[np.ndarray, "h w"]:
-        """Whether each pixel's answer is the truth."""
+        """Mask of the pixels where ``answer`` equals ``truth``."""
         return np.asarray(self.answer == self.truth)
 
     @property
     def counted(self) -> Bool[np.ndarray, "h w"]:
-        """Whether each pixel counts."""
+        """Mask of the pixels that are scored because they have a true class."""
         return np.asarray(self.truth != IGNORE)
 
 
@@ -66,19 +67,19 @@ def evaluate_model(
     indices: Sequence[int] | None = None,
     observe: Callable[[Measured], None] | None = None,
 ) -> Scores:
-    """Predicts the images of a labeled data set, each at its own size, and scores the answers.
+    """Predicts the images of a labeled data set, each at its own size, and returns the scores.
 
     Args:
-        model: its class indices are folded into the protocol's space by name and trainId.
-        dataset: its labels are folded in the same way.
-        protocol: what is counted and averaged.
-        settings: how the images are predicted; scores are taken at the labels' full size.
-        indices: the images to take; all if None.
-        observe: called with each image, its answer and its truth.
+        model: Model to evaluate. Its classes are mapped to the protocol's label space by name and trainId.
+        dataset: Labeled data set. Its classes are mapped in the same way.
+        protocol: Label space of the scores and the classes that are averaged.
+        settings: Prediction settings. Scores are computed at the labels' full size.
+        indices: Indices of the images to evaluate; all images if ``None``.
+        observe: Callback that is called with each evaluated image.
 
     Raises:
-        InputError: the data set has no labels, an image and its label differ in size, a file cannot be read,
-            no pixel belongs to a class of the protocol, or an exported model has other settings.
+        InputError: the data set has no labels, an image and its label map differ in size, a file cannot be read, no
+            pixel belongs to a class of the protocol, or an exported model has other settings.
     """
     settings = settings or PredictSettings()
     check_settings(model, settings)
@@ -107,24 +108,25 @@ def evaluate_model(
 def evaluate_folders(
     predictions_dir: AnyPath, labels_dir: AnyPath, protocol: Protocol, *, own: Description | None = None
 ) -> Scores:
-    """Scores a folder of predicted label maps against a folder of true ones.
+    """Scores a folder of predicted label maps against a folder of true label maps.
 
-    Files are paired by ``iccld.inference.pairing.pair_files``. They hold Cityscapes trainIds, as ``iccld predict``
-    writes them; ``*_labelIds.png`` hold Cityscapes labelIds, and so do files whose names say nothing in a folder where
-    some of them hold ids beyond trainIds; where the protocol's space has classes beyond Cityscapes, files hold its
-    class indices. All are folded into the protocol's space. Lines on stderr tell of labelIds that were recognized, of
-    predictions that no truth asks for, which are left out, and of predicted ids that the protocol has no class for.
+    Files are paired by ``iccld.inference.pairing.pair_files``. By default, files hold Cityscapes trainIds, as ``iccld
+    predict`` writes them. Files named ``*_labelIds.png`` hold Cityscapes labelIds. Files without an id kind in their
+    names also hold labelIds if a sample of them has ids above the trainIds. If the protocol has classes beyond
+    Cityscapes, files hold the protocol's class indices. All ids are mapped to the protocol's label space. Messages on
+    stderr report detected labelIds, skipped predictions without a true label map, and predicted ids without a class in
+    the protocol.
 
     Args:
-        predictions_dir: the predicted label maps.
-        labels_dir: the true ones.
-        protocol: what is counted and averaged.
-        own: a user's ``dataset.toml``: the files hold its ids or colors instead, and ``protocol`` counts in its
-            classes.
+        predictions_dir: Folder of the predicted label maps.
+        labels_dir: Folder of the true label maps.
+        protocol: Label space of the scores and the classes that are averaged.
+        own: Description from a user's ``dataset.toml``. If given, files hold the ids or colors of this description, and
+            ``protocol`` must use its classes.
 
     Raises:
-        InputError: no pair, a truth without prediction, a file that cannot be read or holds numbers that mean
-            nothing, two sizes in a pair, or no pixel that belongs to a class of the protocol.
+        InputError: no files can be paired, a true label map has no prediction, a file cannot be read or holds undefined
+            values, the sizes of a pair differ, or no pixel belongs to a class of the protocol.
     """
     pairs, unused = pair_files(Path(predictions_dir), Path(labels_dir))
     if unused:
@@ -163,13 +165,13 @@ def evaluate_folders(
 
 
 def missing_classes(space: LabelSpace, protocol: Protocol) -> tuple[str, ...]:
-    """Names the classes that a protocol averages and a model with this label space cannot predict."""
+    """Returns the names of the classes that a protocol averages but a model with this label space cannot predict."""
     reachable = set(space.lut_to(protocol.space)[: len(space)])
     return tuple(protocol.space.names[i] for i in protocol.evaluated if i not in reachable)
 
 
 def _hold_label_ids(paths: Sequence[Path], what: str) -> bool:
-    """Whether files whose names say nothing hold Cityscapes labelIds, by the ids in some of them; says so on stderr."""
+    """Checks for Cityscapes labelIds in a sample of files without an id kind in their names; reports them on stderr."""
     silent = [path for path in paths if is_silent(path)]
     for path in silent[:: max(1, len(silent) // _FEW)][:_FEW]:
         stored = read_label(path)
@@ -186,7 +188,7 @@ def _hold_label_ids(paths: Sequence[Path], what: str) -> bool:
 def _read(
     path: Path, silent_label_ids: bool, space: LabelSpace, own: Description | None
 ) -> tuple[LabelMap, RawLabel]:
-    """Reads a label map: folded into a space, and as it is stored."""
+    """Reads a label map and returns two versions: mapped to a label space, and as stored."""
     stored = read_label(path, None if own is None else own.colors)
     if own is not None:
         table, known = remap_table(own.ids, own.space, own.space), f"ids of {own.path}"

@@ -1,8 +1,8 @@
 """Export: a model with fixed numbers of steps and draws as one graph, from uint8 images to labels and uncertainty.
 
-What the graph does is what ``iccld.models.iccld.ICCLD.predict`` does, scaling and padding included, but for the
-noise: a graph has its own, the same for every image of a batch and repeated beyond 512×1024 pixels, so that an image
-always gets the same answer.
+The graph computes the same as ``iccld.models.iccld.ICCLD.predict``, including scaling and padding, except for the
+noise. The noise is stored in the graph, is the same for every image of a batch, and is repeated beyond 512×1024 pixels.
+Therefore, the same image always has the same prediction.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ _NOISE_CELLS = (64, 128)
 
 
 class ExportGraph(nn.Module):
-    """Images → labels, probabilities, uncertainty and, of several draws, mutual information.
+    """The exported network: images → labels, probabilities, uncertainty and, for several draws, mutual information.
 
-    The model is in evaluation mode on the CPU. Images are scaled to the input height, in pixels, unless it is 0.
+    The model must be in evaluation mode on the CPU. ``input_height`` is the height in pixels to which images are
+    scaled. If ``input_height`` is 0, images are not scaled.
     """
 
     noise: Tensor
@@ -54,11 +55,11 @@ class ExportGraph(nn.Module):
         self.register_buffer("noise", torch.randn(size, generator=torch.Generator().manual_seed(seed)))
 
     def forward(self, images: UInt8[Tensor, "b h w 3"]) -> tuple[Tensor, ...]:
-        """Segments RGB images, 0 to 255, of any size from 33×33 pixels on.
+        """Segments RGB images with values from 0 to 255 and at least 33×33 pixels.
 
         Returns:
-            labels uint8 b h w, probabilities b k h w, uncertainty b h w and, of several draws, mutual information
-            b h w, as ``iccld.models.prediction.Prediction`` has them.
+            Labels (uint8, b h w), probabilities (b k h w), uncertainty (b h w) and, for several draws, mutual
+            information (b h w), as in ``iccld.models.prediction.Prediction``.
         """
         size = height, width = images.shape[1], images.shape[2]
         if self.input_height:
@@ -84,26 +85,26 @@ class ExportGraph(nn.Module):
         return (labels, probabilities, *doubts)[: 3 + (self.draws > 1)]
 
     def _noise_of(self, images: Tensor, cells: tuple[int, int]) -> Float[Tensor, "n d h2 w2"]:
-        """The noise of every image, those of an image side by side."""
+        """Returns the noise for all images as one batch, in which the draws of one image are adjacent."""
         noise = self.noise
         for axis, (latent, stored) in enumerate(zip(cells, _NOISE_CELLS, strict=True), start=2):
             noise = noise.index_select(axis, torch.arange(latent) % stored)
-        # The condition never holds, and no optimizer can know. Of a graph with fixed sizes OpenVINO (2026.4) computes
-        # once what depends on constants alone, and then adds to the result in place: from the second image on the
-        # noise would not be the same.
+        # The condition is always false, but it makes the noise depend on the input. In a graph with fixed sizes,
+        # OpenVINO (2026.4) computes constant parts once and then adds to the result in place. The noise would then
+        # change from the second image on.
         never = images[:, :1, :1, :1, None].float() > 255
         return torch.where(never, torch.zeros(()), noise[None]).flatten(0, 1)
 
 
 def _scale_axis(pixels: Tensor, axis: int, extent: int, target: int, padded: int) -> Tensor:
-    """Scales one axis as ``iccld.resizing.resize_images`` does, and repeats the last pixel up to a padded size.
+    """Scales one axis like ``iccld.resizing.resize_images`` and repeats the last pixel up to the padded size.
 
-    It gathers and adds, for runtimes know the triangle filter by other names or, as OpenVINO with ONNX files, not at
-    all. Places and shares are found in whole numbers of less than 32 bits: runtimes that compute in bf16 leave those
-    alone, while they round products of matrices, quotients and coordinates whatever a file says.
+    Only gathering and arithmetic are used, because runtimes name the triangle filter differently, and OpenVINO does not
+    support it in ONNX files. Indices and filter weights are integers of less than 32 bits. Runtimes that compute in
+    bf16 keep such integers exact, but round MatMul, Divide and coordinates, whatever precision the file requests.
     """
-    span = (extent - 1) // target + 1  # the reach of the filter, rounded up
-    # Distances are in units of a pixel divided by twice the target.
+    span = (extent - 1) // target + 1  # radius of the filter in pixels, rounded up
+    # Distances are integers in units of 1 / (2 × ``target``) pixels.
     centers = ((2 * torch.arange(padded).clamp(max=target - 1) + 1) * extent - target)[:, None]
     places = (centers + 2 * target) // (2 * target) - 1 + (torch.arange(2 * span + 1) - span)
     weights = (2 * torch.sym_max(extent, target) - (2 * target * places - centers).abs()).clamp(min=0)
@@ -130,24 +131,24 @@ def export_model(
     input_height: int | None = None,
     precision: Precision = "fp32",
 ) -> Path:
-    """Writes a model as one graph for other runtimes; batch and image size stay free.
+    """Writes a model as one graph for other runtimes, with free batch size and image size.
 
     Args:
-        model: on the CPU.
-        path: the file; OpenVINO writes its weights beside it, with the ending ``.bin``.
-        format: ``onnx`` or ``openvino``.
-        steps: K, fixed in the graph.
-        draws: N, fixed in the graph.
-        input_height: height in pixels that images are scaled to, 0 for none; the model's own if None.
-        precision: what the network computes in, on every processor. With bf16, scaling, normalization, softmax and
-            the first layers are fp32 all the same. ONNX Runtime has no bf16 on CPUs: ``openvino`` alone.
+        model: Model on the CPU.
+        path: Path of the file. For OpenVINO, the weights are written to a second file with the extension ``.bin``.
+        format: Format of the file, ``onnx`` or ``openvino``.
+        steps: Number of sampling steps K, fixed in the graph.
+        draws: Number of noise draws N, fixed in the graph.
+        input_height: Height in pixels to which images are scaled; no scaling if 0, the model's height if ``None``.
+        precision: Precision of the network on every processor. With bf16, scaling, normalization, softmax and the first
+            layers still compute in fp32. Only ``openvino`` supports bf16, because ONNX Runtime does not on CPUs.
 
     Returns:
         The path.
 
     Raises:
-        InputError: a package is missing, the file's ending or the precision does not fit the format, a setting is
-            out of range, the backbone cannot be traced, or the file cannot be written.
+        InputError: a package is missing, the extension or the precision does not fit the format, a setting is out of
+            range, the backbone cannot be traced, or the file cannot be written.
     """
     path = Path(path)
     typed(Format, format, "format")
@@ -188,10 +189,10 @@ def _require_packages(format: Format) -> None:
 
 
 def _convert(graph: ExportGraph, facts: dict[str, Any]) -> torch.onnx.ONNXProgram:
-    """Traces a graph for all sizes."""
+    """Converts a graph to ONNX with free batch size and image size."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns of its own code's future and of packages that are not used
+    logger.setLevel(logging.ERROR)  # hides warnings about future exporter versions and unused packages
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -199,7 +200,7 @@ def _convert(graph: ExportGraph, facts: dict[str, Any]) -> torch.onnx.ONNXProgra
             converted = torch.onnx.export(
                 _trace(graph), (), dynamo=True, input_names=["images"], output_names=names, verbose=False
             )
-    except Exception as error:  # tracers fail in many ways; all mean the same to the user
+    except Exception as error:  # tracers raise many types of errors, with the same remedy
         reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"backbone {facts['backbone']}: cannot be exported for all sizes ({reason}); choose another backbone for "
@@ -213,8 +214,8 @@ def _convert(graph: ExportGraph, facts: dict[str, Any]) -> torch.onnx.ONNXProgra
 
 
 def _trace(graph: ExportGraph) -> ExportedProgram:
-    # Odd sizes, none a multiple of a stride, and no side that scaling or padding leaves alone: what happens to be
-    # equal in the example would be taken for equal always.
+    # The example has odd sizes that are not multiples of a stride and that scaling and padding change. If two sizes
+    # were equal by chance in the example, the tracer would treat them as always equal.
     example = torch.randint(0, 256, (2, 135, 303, 3), dtype=torch.uint8)
     sizes = (Dim("batch"), Dim("height", min=SMALLEST), Dim("width", min=SMALLEST))
     with torch.no_grad():
@@ -225,8 +226,8 @@ def _trace(graph: ExportGraph) -> ExportedProgram:
             strict=False,
             prefer_deferred_runtime_asserts_over_guards=True,
         )
-    # The tracer asserts what its shortcuts relied on in the example, such as that two sizes differ. Our code takes
-    # none that matters, and a batch of one is no error.
+    # The tracer adds assertions about the example, for instance that two sizes differ. The graph does not rely on these
+    # properties, and a batch of one image would fail the assertions.
     nodes = program.graph_module.graph
     for node in list(nodes.nodes):
         if node.target is torch.ops.aten._assert_scalar.default:
@@ -239,7 +240,7 @@ def _trace(graph: ExportGraph) -> ExportedProgram:
 def _save_openvino(converted: torch.onnx.ONNXProgram, facts: dict[str, Any], path: Path) -> Path:
     import openvino
 
-    # By way of ONNX: there the graph's sizes have been simplified.
+    # OpenVINO converts the ONNX file because the size expressions are simplified in it.
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "model.xml"
         converted.save(whole.with_suffix(".onnx"))
@@ -248,14 +249,14 @@ def _save_openvino(converted: torch.onnx.ONNXProgram, facts: dict[str, Any], pat
             graph.set_rt_info(value, key)
         mark_precise(graph, facts["precision"])
         openvino.save_model(graph, whole, compress_to_fp16=False)
-        # Weights first: a new graph never stands beside old weights for longer than a rename takes.
+        # The weights are replaced first, so that a new graph is never combined with old weights.
         for suffix in (".bin", ".xml"):
             write_atomic(path.with_suffix(suffix), partial(shutil.copyfile, whole.with_suffix(suffix)))
     return path
 
 
 def _metadata(facts: dict[str, Any]) -> dict[str, str]:
-    """What is read back, and beside it classes and palette in a form that anybody can use."""
+    """Returns the metadata of a file: all facts, and the classes and palette in a plain form for other programs."""
     classes = facts["label_space"]["classes"]
     return {
         FACTS: json.dumps(facts),

@@ -1,4 +1,4 @@
-"""Exported models in use: the same ``predict`` on ONNX Runtime or OpenVINO, without the network's code."""
+"""Inference with exported models: ``predict`` on ONNX Runtime or OpenVINO, without the network's code."""
 
 from __future__ import annotations
 
@@ -31,18 +31,19 @@ Format = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "bf16"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml"}
 REFUSED_SUFFIXES = (".pt2",)
-"""Endings of files that are known and not read: ``torch.export.load`` unpickles them."""
-FACTS = "iccld"  # key of the facts in every format's metadata
-SMALLEST = 33  # pixels a side: smaller images are padded by more than to the next multiple of 32
+"""Extensions that are refused because ``torch.export.load`` would unpickle the file."""
+FACTS = "iccld"  # metadata key of the settings, the same in every format
+SMALLEST = 33  # minimum side in pixels: ICCLD pads smaller sides to 64, not to the next multiple of 32
 
 Outputs = Mapping[str, np.ndarray]
 Engine = Callable[[np.ndarray], Outputs]
-"""uint8 images b h w 3 → labels, probabilities and, of several draws, mutual information, by name."""
+"""Function that runs a graph: images (uint8, b h w 3) → labels, probabilities and, for several draws, mutual
+information, by name."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What an exported file says of itself; an input height of 0 takes images as they are."""
+    """The settings that an exported file stores; an ``input_height`` of 0 means that images are not scaled."""
 
     label_space: LabelSpace
     steps: Steps
@@ -52,10 +53,10 @@ class Facts:
 
 
 class ExportedSegmenter(Predicting):
-    """A model that ``iccld.inference.export.export_model`` wrote.
+    """A model loaded from a file that ``iccld.inference.export.export_model`` wrote.
 
-    It takes images from 33×33 pixels on and the settings that it was exported with. Seeds have no effect, and windows
-    need a graph that does not scale its images.
+    Images must have at least 33×33 pixels, and settings must be those of the export. Seeds have no effect. Windows
+    require a graph that does not scale its images.
     """
 
     def __init__(self, path: Path, engine: Engine, facts: Facts) -> None:
@@ -65,7 +66,7 @@ class ExportedSegmenter(Predicting):
         self.precision = facts.precision
 
     def check_settings(self, settings: PredictSettings) -> None:
-        """Refuses settings that the graph does not have, as ``predict`` would at every image."""
+        """Raises ``InputError`` if the settings do not fit the graph, as ``predict`` would for every image."""
         for name in ("steps", "draws", "input_height", "precision"):
             asked, own = getattr(settings, name), getattr(self, name)
             if asked not in (None, "auto", own):
@@ -110,7 +111,7 @@ class ExportedSegmenter(Predicting):
         try:
             answers = self._engine(np.ascontiguousarray(pixels.numpy()))
             labels, probabilities = answers["labels"], answers["probabilities"]
-        except Exception as error:  # runtimes have errors of their own
+        except Exception as error:  # each runtime raises its own types of errors
             what = f"fails on images of {width}×{height} pixels"
             raise InputError(f"{self.path}: {what} ({_said(error)})") from error
         right = (count, len(self.label_space), height, width)
@@ -119,7 +120,7 @@ class ExportedSegmenter(Predicting):
                 f"{self.path}: answers with labels of {labels.shape} and probabilities of {probabilities.shape}, "
                 "which fit neither the image nor its classes; export it again"
             )
-        # One draw disagrees with nothing.
+        # With one draw, the mutual information is zero.
         information = answers.get("mutual_information", np.zeros(labels.shape, np.float32))
         return Prediction(*cast(Any, (labels, probabilities, information)))
 
@@ -129,16 +130,16 @@ class ExportedSegmenter(Predicting):
 
 
 def load_exported(model: str, *, device: str = "auto", threads: int = 0) -> ExportedSegmenter:
-    """Opens an exported file. It may come from anybody: it is checked, and nothing in it is run but its graph.
+    """Opens an exported file, which may be untrusted: the file is checked, and only its graph is executed.
 
     Args:
-        model: a file with the ending ``.onnx`` or ``.xml`` (OpenVINO).
-        device: auto and cpu; ONNX Runtime also takes cuda where its package has it.
-        threads: CPU threads; 0 takes the fastest number in a trial, once in the life of the process.
+        model: Path of a file with the extension ``.onnx`` or ``.xml`` (OpenVINO).
+        device: Device, ``auto`` or ``cpu``. ONNX Runtime also accepts ``cuda`` if the installed package supports it.
+        threads: Number of CPU threads. If 0, the fastest number is found by a trial, once per process.
 
     Raises:
-        InputError: no such file, a damaged one or one that is no exported ICCLD model, a runtime that is not
-            installed, or a device that it does not have.
+        InputError: the file does not exist, is damaged, or is not an exported ICCLD model, the runtime is not
+            installed, or the device is not available.
     """
     path = Path(model)
     if path.suffix not in _OPENERS:
@@ -155,16 +156,17 @@ def load_exported(model: str, *, device: str = "auto", threads: int = 0) -> Expo
         raise InputError(f"{path}: needs {error.name}; {how_to_install(_EXTRAS[path.suffix])}") from error
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # two runtimes, each with errors of its own: all mean the same to the user
+    except Exception as error:  # each runtime raises its own types of errors, with the same remedy
         what = f"damaged, or not of this runtime ({_said(error)})"
         raise InputError(f"{path}: {what}; export it again") from error
 
 
 def open_core() -> openvino.Core:
-    """OpenVINO with its CPU plugin loaded.
+    """Returns an OpenVINO core with its CPU plugin loaded.
 
-    The plugin asks the processor itself for its instructions, and its copy of oneDNN minds ``ONEDNN_MAX_CPU_ISA``.
-    Where the two differ it crashes (2026.4), so the variable is hidden while the plugin reads it, which it does once.
+    The plugin detects the processor's instructions itself, but its copy of oneDNN obeys ``ONEDNN_MAX_CPU_ISA``. If the
+    two differ, the plugin crashes (2026.4). The variable is therefore removed from the environment while the plugin is
+    loaded. The plugin reads the variable only once.
     """
     import openvino
 
@@ -188,7 +190,7 @@ def _read_facts(path: Path, text: str) -> Facts:
 def _open_onnx(path: Path, device: str, threads: int) -> tuple[Engine, Facts]:
     import onnxruntime
 
-    # Other providers than these two have precisions of their own.
+    # Other providers may compute in other precisions.
     known: dict[str, tuple[str, dict[str, str]]] = {
         "cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}),
         "cpu": ("CPUExecutionProvider", {}),
@@ -202,9 +204,9 @@ def _open_onnx(path: Path, device: str, threads: int) -> tuple[Engine, Facts]:
     data, text = read_onnx(path, FACTS)
     facts = _read_facts(path, text)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what fails is said by us; the rest is about its own optimizations
+    options.log_severity_level = 4  # failures are raised below; other messages concern optimizations
     options.intra_op_num_threads = threads
-    # As torch's threads (see iccld.threads): those that wait leave their processor to others.
+    # Waiting threads release their core, like torch's threads (see iccld.threads).
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(data, options, providers=providers)
     names = [output.name for output in session.get_outputs()]
@@ -220,7 +222,7 @@ def _open_openvino(path: Path, device: str, threads: int) -> tuple[Engine, Facts
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[facts.precision],
         "INFERENCE_NUM_THREADS": threads,
-        "ENABLE_CPU_PINNING": False,  # others may need the cores
+        "ENABLE_CPU_PINNING": False,  # other processes may need the cores
     }
     compiled = core.compile_model(model, "CPU", settings)
     names = [output.get_any_name() for output in compiled.outputs]

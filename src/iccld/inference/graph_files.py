@@ -1,6 +1,7 @@
-"""Exported graphs from somebody else: they are read within bounds and checked before a runtime sees them.
+"""Reading of untrusted exported graphs: files are read up to a size limit and checked before a runtime loads them.
 
-A runtime gets the bytes that were checked and no path, so a graph names no other file. Graphs without loops end.
+The runtime receives the checked bytes instead of a path, so that a graph cannot refer to other files. Loops are
+refused, so that every graph terminates.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import onnx
     import openvino
 
-_MOST_BYTES = 2**31 - 1  # protobuf's own limit
+_MOST_BYTES = 2**31 - 1  # size limit of protobuf
 _MOST_BYTES_OF_XML = 2**26
 _MOST_NODES = 50_000
 _MOST_ELEMENTS = 2**31
@@ -28,10 +29,10 @@ _LOOPS = ("Loop", "TensorIterator", "If", "ReadValue", "Assign")
 
 
 def read_onnx(path: Path, facts: str) -> tuple[bytes, str]:
-    """Reads and checks an ONNX file; gives all of it, and its metadata of the key ``facts``, empty if there are none.
+    """Reads and checks an ONNX file; returns its bytes and its metadata with the key ``facts`` (empty if missing).
 
     Raises:
-        InputError: the file cannot be read, or has weights in other files, loops, custom operations or absurd sizes.
+        InputError: the file cannot be read, or has weights in other files, loops, custom operations or excessive sizes.
     """
     import onnx
 
@@ -62,13 +63,13 @@ def read_onnx(path: Path, facts: str) -> tuple[bytes, str]:
 
 
 def read_openvino(path: Path, core: openvino.Core, facts: str) -> tuple[openvino.Model, str]:
-    """Reads and checks a graph of OpenVINO and its weights, a file beside it that ends with ``.bin``.
+    """Reads and checks an OpenVINO graph and its weights, the file of the same name with the extension ``.bin``.
 
     Returns:
-        The graph, and its metadata of the key ``facts``, empty if there are none.
+        The graph, and its metadata with the key ``facts`` (empty if missing).
 
     Raises:
-        InputError: no such graph; or one with loops, state, custom operations or absurd sizes.
+        InputError: a file cannot be read, or the graph has loops, state, custom operations or excessive sizes.
     """
     graph = read_bounded(path, _MOST_BYTES_OF_XML)
     if b"<!" in graph.replace(b"<!--", b""):
@@ -112,9 +113,9 @@ def _tensors(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> Iterato
 def _check(
     path: Path, count: int, inputs: Sequence[list[int]], inner: Iterable[list[int]], facts: str
 ) -> None:
-    """Checks what both formats have; sides that are free are -1.
+    """Checks the properties that both formats share; a size of -1 means that the size is free.
 
-    Images are the only input: any batch, height and width, or fixed ones within bounds.
+    Images must be the only input. Batch size, height and width may be free or fixed within bounds.
     """
     if count > _MOST_NODES:
         raise _refusal(path, f"has {count} operations, more than {_MOST_NODES}")

@@ -1,4 +1,4 @@
-"""Finding the images and videos that the user named, as files, globs, folders, cameras and addresses."""
+"""Search for the input images and videos, named as files, glob patterns, folders, cameras or stream URLs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv"),
     *(".flv", ".3gp", ".ogv"),
 )
-"""The endings, in lower case, of the files that are taken for videos."""
+"""Extensions of video files, in lower case."""
 
 _CAMERA = re.compile(r"camera:(\d+)")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
@@ -37,8 +37,8 @@ _REMEDY = "name images or videos, a glob in quotes or a folder"
 class InputImage:
     """An image to predict.
 
-    ``name`` is the relative path, without ending, that its outputs get: below the folder or the fixed part of the glob
-    that it was found in, the plain name for a single file.
+    ``name`` is the relative path of the outputs, without extension. The path is relative to the folder in which the
+    image was found, or to the fixed part of the glob pattern. For a single file, ``name`` is the file name.
     """
 
     path: Path
@@ -46,36 +46,36 @@ class InputImage:
 
     @property
     def title(self) -> str:
-        """What messages call it."""
+        """Path of the image, as printed in messages."""
         return printable(str(self.path))
 
 
 @dataclass(frozen=True)
 class InputVideo:
-    """A video to predict: the path of a file, the address of a stream, or ``camera:N``; ``name`` as of an image."""
+    """A video to predict: ``source`` is a path, a stream URL or ``camera:N``; see ``InputImage`` for ``name``."""
 
     source: str
     name: str
 
     @property
     def path(self) -> Path:
-        """Where the file is; meaningless for cameras and addresses."""
+        """Path of the file; meaningless for cameras and streams."""
         return Path(self.source)
 
     @property
     def camera(self) -> int | None:
-        """The number of a camera; None for files and addresses."""
+        """Number of the camera; ``None`` for files and streams."""
         match = _CAMERA.fullmatch(self.source)
         return int(match.group(1)) if match else None
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a file on disk: with an end, sound, and time to wait for us."""
+        """Whether the source is a file on disk, not a camera or a stream."""
         return self.camera is None and not _ADDRESS.match(self.source)
 
     @property
     def title(self) -> str:
-        """What messages call it: the source, without the password that an address may hold."""
+        """Source as printed in messages, without the password that a URL may contain."""
         return printable(self.source) if self.is_file else _without_password(self.source)
 
 
@@ -83,16 +83,17 @@ Input = InputImage | InputVideo
 
 
 def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names: bool = False) -> list[Input]:
-    """Lists the images and videos of the inputs, sorted within each; one that is named twice is listed once.
+    """Returns the images and videos of the inputs, sorted within each input and without duplicates.
 
-    Inputs are image and video files, globs (``**`` crosses folders), folders (taken with all below them), ``camera:0``
-    and its like, and addresses such as ``rtsp://host/stream``. Pictures in formats that are not read (by their ending)
-    are listed too, so that reading refuses them by name. Files in ``out`` are left out, as are those in folders below
-    an input that a command of ours has written to: outputs kept beside the inputs do not become inputs. Two images may
-    have ``shared_names`` where nothing is written under them.
+    Inputs are image and video files, glob patterns (``**`` matches any number of folders), folders (searched
+    recursively), cameras such as ``camera:0``, and URLs such as ``rtsp://host/stream``. Images with the extension of an
+    unsupported format are also returned, so that reading them raises an error with their names. Files in ``out`` are
+    skipped. Folders below an input that an iccld command has written to are also skipped, so that outputs do not become
+    inputs. With ``shared_names``, two images may have the same ``name``, because no outputs are written for images.
 
     Raises:
-        InputError: an input does not exist, is no image or video or holds none, or two would be written to one place.
+        InputError: an input does not exist, is not an image or video, or contains no image or video, or two inputs have
+            the same output path.
     """
     found: dict[str, Input] = {}
     for text in inputs:
@@ -114,19 +115,19 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
 
 
 def split_inputs(inputs: Sequence[Input]) -> tuple[list[InputImage], list[InputVideo]]:
-    """Images, and videos with files before cameras and addresses, which may have no end."""
+    """Returns the images, and the videos with files before cameras and streams, because these may be endless."""
     images = [item for item in inputs if isinstance(item, InputImage)]
     videos = [item for item in inputs if isinstance(item, InputVideo)]
     return images, sorted(videos, key=lambda video: not video.is_file)
 
 
 def naming(title: str, error: InputError) -> str:
-    """The message of an error, with the input's title unless it is said already."""
+    """Returns the message of an error, preceded by the title of the input unless the message contains the title."""
     return str(error) if title in str(error) else f"{title}: {error}"
 
 
 def _is_left_out(folder: Path, tops: set[Path], out: Path | None) -> bool:
-    """Whether a folder lies in ``out``, or below what the user named in one that a command of ours has written to."""
+    """Checks whether a folder lies in ``out``, or in a folder below ``tops`` that an iccld command has written to."""
     if out is not None and is_inside(folder, out):
         return True
     while folder not in tops and folder != folder.parent:
@@ -137,9 +138,9 @@ def _is_left_out(folder: Path, tops: set[Path], out: Path | None) -> bool:
 
 
 def _refuse_clashes(items: Sequence[Input]) -> None:
-    """Two inputs may not be written to one place: images to NAME.png, videos to NAME.mp4 and NAME/000000.png."""
+    """Raises ``InputError`` if two inputs share an output (image: NAME.png, video: NAME.mp4 and NAME/000000.png)."""
     places: dict[str, Input] = {}
-    # Nothing is written of pictures that cannot be read.
+    # Images of unsupported formats have no outputs.
     items = [item for item in items if isinstance(item, InputVideo) or not is_other_picture(item.path.name)]
     for item in items:
         place = f"{item.name}.{'png' if isinstance(item, InputImage) else 'mp4'}"
@@ -160,14 +161,14 @@ def _refuse_clashes(items: Sequence[Input]) -> None:
 
 
 def _stream_name(text: str) -> str:
-    """``camera_0``; for an address the last part of its path, or its host."""
+    """Returns the output name of a stream: ``camera_0``, or the last part of the URL's path, or the URL's host."""
     camera = _CAMERA.fullmatch(text)
     if camera:
         return f"camera_{camera.group(1)}"
     try:
         parts = urlsplit(text)
         names = (Path(parts.path).stem, parts.hostname or "")
-    except ValueError as error:  # its text may hold the password
+    except ValueError as error:  # the error message may contain the password
         raise InputError(
             f"{_without_password(text)}: is not an address; give one such as rtsp://host/stream"
         ) from error
@@ -176,7 +177,7 @@ def _stream_name(text: str) -> str:
 
 
 def _without_password(address: str) -> str:
-    # Passwords may hold an @ of their own: the last one before the path ends them.
+    # A password may contain @, so it ends at the last @ before the path.
     return re.sub(r"://[^/]*@", "://", address)
 
 
@@ -200,7 +201,7 @@ def _expand(text: str) -> Iterator[Input]:
 
 
 def _matches(base: Path, pattern: str) -> Iterator[Path]:
-    """The files and folders below ``base`` that a glob matches; of nested folders the outermost."""
+    """Yields the files and folders below ``base`` that match a glob pattern, without the contents of these folders."""
     globbed = Glob(pattern, sets=True)
     deepest = math.inf if "**/" in pattern else pattern.count("/")
     for parent, folders, names in walk(base):

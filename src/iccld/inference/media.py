@@ -1,4 +1,4 @@
-"""Predicting image files into a folder of label maps, color maps, overlays and uncertainty maps."""
+"""Prediction of image files: writes label maps, color maps, overlays and uncertainty maps to a folder."""
 
 from __future__ import annotations
 
@@ -43,25 +43,25 @@ def predict_files(
     ids: IdKind | Description = "train",
     settings: PredictSettings | None = None,
 ) -> list[str]:
-    """Predicts images one by one and writes ``out/<kind>/<name>.png`` for each, at the image's size.
+    """Predicts images one by one and writes ``out/<kind>/<name>.png`` for each image, at the image's size.
 
-    ``out/classes.json`` and ``out/legend.png`` say what numbers and colors mean. Existing files are replaced, each in
-    one piece. An image that cannot be read or predicted is left out, and the others are done.
+    ``out/classes.json`` and ``out/legend.png`` explain ids and colors. Existing files are replaced atomically. If an
+    image cannot be read or predicted, the image is skipped and the next one is predicted.
 
     Args:
-        model: the model.
-        images: what ``iccld.inference.inputs.find_inputs`` found.
-        out: the folder to write to.
-        write: which kinds of output.
-        ids: what the numbers of the label maps mean; a user's description: the ids of its label files.
-        settings: steps, draws and sizes.
+        model: Model that predicts the images.
+        images: Images that ``iccld.inference.inputs.find_inputs`` returned.
+        out: Folder of the outputs.
+        write: Kinds of output to write.
+        ids: Kind of ids in the label maps. A ``Description`` stands for the ids of the user's label files.
+        settings: Prediction settings: steps, draws and sizes.
 
     Returns:
-        One line for each image that was left out: its file and what is wrong with it.
+        One message for each skipped image, with the file and the reason.
 
     Raises:
-        InputError: an output cannot be written, the classes have no ids of the wanted kind, or an exported model has
-            other settings.
+        InputError: an output cannot be written, a class has no id of the requested kind, ``out`` has predictions with
+            other classes or ids, or an exported model has other settings.
     """
     settings = settings or PredictSettings()
     table = prepare(model, out, ids, settings)
@@ -84,7 +84,7 @@ def predict_files(
 
 
 def prepare(model: Segmenter, out: AnyPath, ids: IdKind | Description, settings: PredictSettings) -> Table:
-    """Checks before the first picture, as ``predict_files`` refuses; gives the numbers of the label maps."""
+    """Checks settings, ids and output folder for ``predict_files``; returns the table from class index to id."""
     check_settings(model, settings)
     table = index_to_id(model.label_space, ids)
     refuse_other_classes(out, model.label_space, table)
@@ -94,9 +94,9 @@ def prepare(model: Segmenter, out: AnyPath, ids: IdKind | Description, settings:
 def draw(
     kind: OutputKind, image: Image, prediction: Prediction, space: LabelSpace, table: Table
 ) -> np.ndarray:
-    """Makes one kind of output: the label map (h, w), or an RGB picture (h, w, 3); uint8.
+    """Draws one kind of output: the label map (h, w) or an RGB image (h, w, 3), both uint8.
 
-    The prediction has the image's size; ``table`` gives the number in the label map of every class index.
+    The prediction must have the image's size. ``table`` maps class indices to the ids in the label map.
     """
     if kind == "labels":
         return np.asarray(table[prediction.labels])

@@ -1,4 +1,4 @@
-"""Finding, for every true label map of a folder, the prediction that belongs to it."""
+"""Pairing of the true label maps of a folder with predictions."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _ENDINGS = re.compile(
     r"(_(leftImg8bit|rightImg8bit|rgb_anon|gt|gtFine|gtCoarse|pred|preds|predicted|prediction|predictions|"
     r"labels?|labelIds|labelTrainIds|trainIds))+$"
 )
-# Cityscapes keeps these beside the label maps.
+# Cityscapes stores these files beside the label maps.
 _OTHER_TRUTH = re.compile(r"_gt(Fine|Coarse)_(color|instanceIds|instanceTrainIds)$")
 
 
 def pair_files(predictions: Path, labels: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
-    """Pairs the label maps of two folders by their paths below them, or by their names where those are unique.
+    """Pairs the label maps of two folders by relative paths, or by file names if these are unique.
 
-    Endings such as ``_leftImg8bit``, ``_gtFine_labelIds``, ``_pred_labelTrainIds`` and ``_trainIds`` do not count, and
-    a prediction's name may go on after the label's with a further word (``_blend``). Where a label map is there in both
-    Cityscapes forms, ``_labelIds`` is taken.
+    Suffixes such as ``_leftImg8bit``, ``_gtFine_labelIds``, ``_pred_labelTrainIds`` and ``_trainIds`` are ignored. A
+    prediction's name may have a further word (``_blend``) after the label's name. If a label map exists in both
+    Cityscapes forms, ``_labelIds`` is used.
 
     Returns:
         The pairs (prediction, label) in the order of the label files, and the predictions without a label.
 
     Raises:
-        InputError: a folder is missing or empty, a label has no prediction, or two files claim one place.
+        InputError: a folder is missing or empty, a label map has no prediction, or two files belong to the same image.
     """
     truths = _by_key(labels, truth=True)
     answers = _by_key(predictions, truth=False)
@@ -40,7 +40,7 @@ def pair_files(predictions: Path, labels: Path) -> tuple[list[tuple[Path, Path]]
     missing = [key for key in truths if key not in chosen]
     if missing:
         count = "none" if len(missing) == len(truths) else f"{len(truths) - len(missing)}"
-        inner = predictions / "labels"  # where ``iccld predict`` puts them
+        inner = predictions / "labels"  # ``iccld predict`` writes label maps to this folder
         remedy = "predict these images too, or give the two folders that mirror each other"
         raise InputError(
             f"{truths[missing[0]]}: has no prediction {predictions / (missing[0] + '.png')} "
@@ -53,12 +53,12 @@ def pair_files(predictions: Path, labels: Path) -> tuple[list[tuple[Path, Path]]
 
 
 def _by_name(wanted: Iterable[str], truths: Mapping[str, Path], free: Iterable[str]) -> dict[str, str]:
-    """Finds predictions by the names of their files alone, as in a flat folder of what was nested by city."""
+    """Matches predictions by file name alone, for example a flat folder of predictions for labels nested by city."""
     counts = Counter(_name(key) for key in truths)
     named: dict[str, list[str]] = defaultdict(list)
     for key in free:
         name = _name(key)
-        # A name that another label map has itself is that one's.
+        # If a label map has exactly this name, the prediction belongs to that label map only.
         ends = [] if counts[name] else [match.start() for match in re.finditer(r"[_.\- ]", name)]
         for start in {name, *(name[:end] for end in ends)}:
             named[start].append(key)
@@ -76,17 +76,17 @@ def _name(key: str) -> str:
 
 
 def holds_label_ids(path: Path) -> bool:
-    """Whether a file is named as one that holds Cityscapes labelIds."""
+    """Checks whether a file name ends in ``_labelIds``, which marks Cityscapes labelIds."""
     return path.stem.endswith("_labelIds")
 
 
 def is_silent(path: Path) -> bool:
-    """Whether a file's name says neither labelIds nor trainIds."""
+    """Checks whether a file name ends in neither ``labelIds`` nor ``trainIds``."""
     return not re.search(r"(labelIds|rainIds)$", path.stem)
 
 
 def _by_key(folder: Path, *, truth: bool) -> dict[str, Path]:
-    """Lists the label maps of a folder under their path without ending, sorted."""
+    """Returns the label maps of a folder by their relative paths without extension and ignored suffixes, sorted."""
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "no such folder"
         kind = "true" if truth else "predicted"

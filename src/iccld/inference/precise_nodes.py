@@ -1,10 +1,10 @@
-"""How precisely OpenVINO is to compute a graph, noted at its nodes.
+"""Precision of OpenVINO graphs: marks the nodes that must be computed in fp32.
 
-On processors with bf16 instructions OpenVINO computes in bf16 unless it is told otherwise when a graph is compiled.
-What this package compiles is told so (``iccld.inference.exported``). For others, and to keep scaling, normalization,
-softmax and the first layers in fp32 where the rest is bf16, single nodes bear the attribute ``precise``, which
-OpenVINO's CPU plugin obeys in convolutions, arithmetic, reductions and gathering. It loses it where it replaces a node
-by another one: products of matrices, interpolation, quotients, differences (2026.4).
+On processors with bf16 instructions, OpenVINO computes in bf16 unless the compile settings request another precision.
+``iccld.inference.exported`` requests the precision of the file, but other programs may not. In a bf16 graph, scaling,
+normalization, softmax and the first layers must also stay in fp32. Therefore, single nodes have the attribute
+``precise``. OpenVINO's CPU plugin obeys the attribute in convolutions, arithmetic, reductions and gathering. The plugin
+loses the attribute where it replaces a node by another one: MatMul, interpolation, Divide and Subtract (2026.4).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _CONVOLUTIONS = ("Convolution", "GroupConvolution")
 _LAYERS = (*_CONVOLUTIONS, "MatMul")
 _EDGES = ("Constant", "Parameter", "Result")
 _ENTRY_STRIDE = 4
-"""In bf16, layers of the image coder whose input is at this stride or finer stay fp32. On 20 CamVid frames the labels
-that agree with fp32 are 98.8 % without them, 99.6 % up to stride 2 and 99.8 % up to stride 4 (docs/export.md)."""
+"""Largest input stride of the image coder's layers that stay in fp32 in a bf16 graph. On 20 CamVid frames, the labels
+that agree with fp32 are 98.8 % without such layers, 99.6 % with stride 2 and 99.8 % with stride 4 (docs/export.md)."""
 
 
 def mark_precise(graph: openvino.Model, precision: Precision) -> None:
-    """Marks the nodes of a graph that are to be computed in fp32: all, or with bf16 the first and last ones."""
+    """Marks the nodes of a graph to compute in fp32: all nodes for fp32, or only the first and last nodes for bf16."""
     nodes = {node.get_name(): node for node in graph.get_ordered_ops()}
     marked = set(nodes) if precision == "fp32" else _outside(nodes)
     for name in marked:
@@ -36,9 +36,10 @@ def mark_precise(graph: openvino.Model, precision: Precision) -> None:
 
 
 def _outside(nodes: dict[str, openvino.Node]) -> set[str]:
-    """Nodes before the network's first layers, after its last, and the first layers themselves."""
+    """Returns the names of the network's first layers and of all nodes before its first or after its last layers."""
     kind = {name: node.get_type_name() for name, node in nodes.items()}
-    # Strides of what enters and leaves a node, the coarsest one where several meet; sizes carry no pixels.
+    # Strides at the input and output of each node. If several inputs meet, the coarsest stride counts. The inputs of
+    # ShapeOf are skipped because sizes carry no pixels.
     enters, leaves, inside = dict[str, int](), dict[str, int](), dict[str, bool]()
     for name, node in nodes.items():
         values = [] if kind[name] == "ShapeOf" else node.input_values()
@@ -53,8 +54,8 @@ def _outside(nodes: dict[str, openvino.Node]) -> set[str]:
         targets = [t.get_node().get_name() for out in nodes[name].outputs() for t in out.get_target_inputs()]
         after = [t for t in targets if kind[t] != "ShapeOf"]
         last[name] = not any(kind[t] in _LAYERS or not last[t] for t in after)
-        # What meets coarser features before the next layer belongs to the decoder. In fp32, OpenVINO (2026.4) would
-        # fuse it with a sum in bf16, and give empty maps.
+        # A node whose output meets coarser features before the next layer belongs to the decoder. If the node were in
+        # fp32, OpenVINO (2026.4) would fuse it with a sum in bf16 and return empty maps.
         ahead[name] = all(enters[t] <= leaves[name] and (kind[t] in _LAYERS or ahead[t]) for t in after)
         if kind[name] not in _LAYERS and (last[name] or not inside[name]):
             marked.add(name)

@@ -1,4 +1,4 @@
-"""Reading ahead: the next files are decoded in threads while the model is busy with the present one."""
+"""Prefetching: threads read the next files while the model processes the current file."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ R = TypeVar("R")
 def read_ahead(
     items: Iterable[T], read: Callable[[T], R], *, num_threads: int = 2
 ) -> Iterator[tuple[T, Callable[[], R]]]:
-    """Yields every item, in order, with a function that gives what ``read`` made of it.
+    """Yields every item, in order, with a function that returns the result of ``read(item)``.
 
-    That function raises what ``read`` raised, so that one bad file need not end the work. At most
-    ``num_threads`` results wait in memory.
+    The function raises the error that ``read`` raised, so that the caller can skip a bad file. At most ``num_threads``
+    results wait in memory.
     """
     remaining = iter(items)
     with ThreadPoolExecutor(num_threads, thread_name_prefix="read") as threads:

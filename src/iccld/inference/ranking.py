@@ -1,9 +1,9 @@
-"""What to label next: frames that the model is unsure of, and that differ from each other.
+"""Ranking of frames for labeling: selects uncertain frames that differ from each other.
 
-Uncertainty alone picks ten copies of one difficult scene. So frames are chosen one after the other, each by its
-score times its distance to the nearest frame that was chosen before: the idea of maximal marginal relevance (Carbonell
-and Goldstein 1998, *The Use of MMR, Diversity-Based Reranking*), with the distance of the k-center rule for active
-learning (Sener and Savarese 2018, *Active Learning for Convolutional Neural Networks: A Core-Set Approach*).
+Uncertainty alone selects ten copies of one difficult scene. Therefore, frames are selected one after another by their
+score times their distance to the nearest frame selected before. The product follows maximal marginal relevance
+(Carbonell and Goldstein 1998, *The Use of MMR, Diversity-Based Reranking*). The distance follows the k-center rule for
+active learning (Sener and Savarese 2018, *Active Learning for Convolutional Neural Networks: A Core-Set Approach*).
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ Score = Literal["entropy", "mutual_information", "margin"]
 Vector = Float32[np.ndarray, " d"]
 
 _CELLS = (4, 8)
-_THUMBNAIL = (16, 8)  # width, height
+_THUMBNAIL = (16, 8)  # width and height in pixels
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """A frame in its place, by its index in the order given, with its uncertainty from 0 (sure) to 1 (clueless).
+    """One frame of a ranking.
 
-    ``distance`` is the one to ``neighbor``, the nearest of the frames chosen before it, from 0 (the same) to 2; the
-    first frame has neither.
+    ``index`` is the index in the input order, and ``score`` the uncertainty from 0 (certain) to 1 (most uncertain).
+    ``neighbor`` is the index of the nearest frame selected before, and ``distance`` the distance to this neighbor, from
+    0 (identical) to 2. For the first frame, both are ``None``.
     """
 
     index: int
@@ -52,11 +53,11 @@ class Ranked:
 
 
 def score_prediction(prediction: Prediction, score: Score = "entropy") -> float:
-    """One number, from 0 (sure) to 1 (clueless), for an image: the mean over its pixels.
+    """Returns the mean uncertainty of an image's pixels, from 0 (certain) to 1 (most uncertain).
 
-    A pixel's score is the ``entropy`` of the class probabilities, divided by its maximum; ``mutual_information``, the
-    part of it that comes from disagreement between draws, on the same scale; or ``margin``, 1 − the lead of the most
-    probable class.
+    ``entropy`` is the entropy of the class probabilities, divided by its maximum. ``mutual_information`` is the part of
+    the entropy that comes from disagreement between draws, on the same scale. ``margin`` is 1 − (highest −
+    second-highest probability).
     """
     if score == "entropy":
         return float(prediction.relative_uncertainty.mean(dtype=np.float64))
@@ -71,11 +72,11 @@ def score_prediction(prediction: Prediction, score: Score = "entropy") -> float:
 def predict_and_embed(
     model: Segmenter, image: Any, settings: PredictSettings | None = None
 ) -> tuple[Prediction, Vector]:
-    """Predicts an image and describes it by a vector of length 1; those of near-duplicates lie close together.
+    """Returns the prediction of an image and an embedding of unit length; near-duplicates have close embeddings.
 
-    The vector of a model of ours is the mean over the image of what its image coder gives at stride 32; it is caught
-    on the way, at no cost. Exported models show no features: theirs is made of coarse maps of the class probabilities
-    and a small gray copy of the image.
+    For an ``ICCLD`` model, the embedding is the image coder's features at stride 32, averaged over the image. A forward
+    hook reads these features at no extra cost. Exported models return no features. Their embedding consists of coarse
+    maps of the class probabilities and a small gray copy of the image.
     """
     image = to_bytes(image)
     if not isinstance(model, ICCLD):
@@ -91,11 +92,11 @@ def predict_and_embed(
         prediction = predict_image(model, image, settings)
     finally:
         handle.remove()
-    return prediction, _unit(torch.stack(means).mean(dim=0).cpu().numpy())  # several with sliding windows
+    return prediction, _unit(torch.stack(means).mean(dim=0).cpu().numpy())  # windows give several means
 
 
 def describe_without_features(image: UInt8[np.ndarray, "h w 3"], prediction: Prediction) -> Vector:
-    """A vector of length 1 from where the classes are and what the image looks like from afar, in equal parts."""
+    """Returns a vector of unit length from coarse class maps and a gray thumbnail of the image, with equal weights."""
     probabilities = torch.from_numpy(prediction.probabilities)[None]
     places = F.adaptive_avg_pool2d(probabilities, _CELLS).flatten().numpy()
     gray = cv2.cvtColor(cv2.resize(image, _THUMBNAIL, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
@@ -110,11 +111,12 @@ def _unit(vector: Vector) -> Vector:
 def rank(
     scores: Sequence[float], embeddings: Float[np.ndarray, "n d"], *, top: int, diversity: float = 1.0
 ) -> list[Ranked]:
-    """Orders frames by score × distance^diversity, where the distance is the one to the nearest frame chosen before.
+    """Orders frames by score × distance^diversity, where distance is the distance to the nearest frame selected before.
 
-    Distances are Euclidean. The first ``top`` frames are chosen one by one; the rest follow by the same product, with
-    their distances to those, so that a long list costs n × top distances and not n². Equals keep their order. With a
-    diversity of 0 the scores' order counts alone; the larger it is, the less the scores count.
+    Distances are Euclidean. The first ``top`` frames are selected one by one. The rest are sorted by the same product
+    with their distances to the first ``top`` frames, so that a long list needs n × top distances instead of n². Frames
+    with equal products keep their order. With ``diversity`` 0, only the scores count. A larger ``diversity`` gives the
+    scores less weight.
     """
     if top < 1:
         raise InputError(f"top is {top}; give 1 or more")
@@ -149,9 +151,9 @@ def rank(
 def ranking_rows(
     order: Sequence[Ranked], names: Sequence[tuple[str, int | None]]
 ) -> list[dict[str, str | int | float | None]]:
-    """Lists a ranking as rows: rank, file, frame, score, distance, neighbor; None where there is none.
+    """Returns a ranking as rows with rank, file, frame, score, distance and neighbor; missing values are ``None``.
 
-    ``names`` has the file, and the number of the frame in a video or None, of every frame in the order given.
+    ``names`` holds the file and the frame number in the video (``None`` for an image) of every frame, in input order.
     """
     return [
         {
@@ -167,7 +169,7 @@ def ranking_rows(
 
 
 def write_ranking(path: AnyPath, order: Sequence[Ranked], names: Sequence[tuple[str, int | None]]) -> Path:
-    """Writes the rows of ``ranking_rows`` as CSV, numbers to six places."""
+    """Writes the rows of ``ranking_rows`` as CSV, with six decimal places, and returns the path."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["rank", "file", "frame", "score", "distance", "neighbor"])
@@ -179,5 +181,5 @@ def write_ranking(path: AnyPath, order: Sequence[Ranked], names: Sequence[tuple[
 
 
 def frame_title(file: str, frame: int | None) -> str:
-    """``photo.png``, or ``clip.mp4#120`` for a frame of a video."""
+    """Returns ``photo.png`` for an image, or ``clip.mp4#120`` for a frame of a video."""
     return file if frame is None else f"{file}#{frame}"

@@ -1,4 +1,4 @@
-"""Pictures of answers, and what their numbers and colors mean: tables of ids, ``classes.json`` and a legend."""
+"""Images of predictions, and the meaning of their ids and colors: id tables, ``classes.json`` and a legend."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ Image = UInt8[np.ndarray, "h w 3"]
 LabelMap = UInt8[np.ndarray, "h w"]
 Table = UInt8[np.ndarray, "256"]
 IdKind = Literal["train", "index", "cityscapes"]
-"""train: Cityscapes trainIds (or indices, see ``holds_train_ids``); index: the model's own class indices;
-cityscapes: Cityscapes labelIds, which the benchmark's server wants."""
+"""Kind of ids in label files: Cityscapes trainIds or class indices, see ``holds_train_ids`` (``train``), the model's
+class indices (``index``), or Cityscapes labelIds, as the benchmark server requires (``cityscapes``)."""
 CLASSES, LEGEND = "classes.json", "legend.png"
 
 _FONT_SIZE = 16
-_EDGE, _SWATCH, _ROW, _GAP = 10, (28, 18), 26, 24  # pixels
+_EDGE, _SWATCH, _ROW, _GAP = 10, (28, 18), 26, 24  # margin, color box, row height and column gap in pixels
 _MOST_ROWS = 20
 _LONGEST_NAME = 40
 
 
 def colorize(labels: LabelMap, space: LabelSpace) -> Image:
-    """Paints class indices in the colors of their space; other values, 255 among them, are black."""
+    """Paints class indices in the colors of their label space. Other values, such as 255, become black."""
     table = np.zeros((256, 3), np.uint8)
     table[: len(space)] = space.palette
     return table[labels]
 
 
 def overlay(image: Image, labels: LabelMap, space: LabelSpace, *, opacity: float = 0.5) -> Image:
-    """Lays the class colors over an RGB image; pixels without a class show the image alone.
+    """Blends the class colors over an RGB image. Pixels without a class show only the image.
 
-    ``opacity`` is the weight of the color, from 0 (the image alone) to 1 (the color alone).
+    ``opacity`` is the weight of the color, from 0 (only the image) to 1 (only the color).
     """
     assert image.shape[:2] == labels.shape, (image.shape, labels.shape)
     blended = cv2.addWeighted(image, 1 - opacity, colorize(labels, space), opacity, 0)
@@ -52,31 +52,31 @@ def overlay(image: Image, labels: LabelMap, space: LabelSpace, *, opacity: float
 
 
 def heat_map(uncertainty: Float32[np.ndarray, "h w"]) -> Image:
-    """Shows values in [0, 1] from black over violet to pale yellow, on the same scale for all images and models."""
+    """Maps values in [0, 1] to colors from black over violet to pale yellow, with the same scale for all images."""
     return paint_levels(to_levels(uncertainty))
 
 
 def to_levels(uncertainty: Float32[np.ndarray, "h w"]) -> LabelMap:
-    """Values in [0, 1] in 256 levels: all that a picture shows, in a quarter of the memory."""
+    """Quantizes values in [0, 1] to 256 levels, which suffice for images and need a quarter of the memory."""
     return (np.clip(uncertainty, 0, 1) * 255).round().astype(np.uint8)
 
 
 def paint_levels(levels: LabelMap) -> Image:
-    """Shows levels from 0 to 255 in the colors of ``heat_map``."""
+    """Maps levels from 0 to 255 to the colors of ``heat_map``."""
     heat = cv2.applyColorMap(levels, cv2.COLORMAP_MAGMA)
     return np.asarray(cv2.cvtColor(heat, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def holds_train_ids(space: LabelSpace) -> bool:
-    """Whether files of this space hold Cityscapes trainIds (every class has one) or its class indices."""
+    """Checks whether every class of a space has a trainId. If so, label files hold trainIds, else class indices."""
     return all(c.train_ids for c in space.classes)
 
 
 def index_to_id(space: LabelSpace, kind: IdKind | Description) -> Table:
-    """The table from class index to the number in the file; 255 stays 255 (labelIds: 0, unlabeled).
+    """Returns the table from class index to the id in label files; 255 stays 255 (for labelIds: 0, unlabeled).
 
-    A user's ``dataset.toml`` in place of a kind stands for the ids of its label files. ``InputError`` if labelIds or
-    own ids are asked for and a class has none.
+    A user's ``Description`` stands for the ids of the user's label files. ``InputError`` if a class has no id of the
+    requested kind.
     """
     table = np.full(256, 0 if kind == "cityscapes" else IGNORE, np.uint8)
     if isinstance(kind, Description):
@@ -107,10 +107,10 @@ def _own_ids(space: LabelSpace, description: Description) -> list[int]:
 
 
 def file_to_index(space: LabelSpace, *, label_ids: bool = False) -> UInt8[np.ndarray, "65536"]:
-    """The table from the number in a file to the class index, as ``iccld.data.datasets.remap_table`` makes it.
+    """Returns the table from the id in a label file to the class index; see ``iccld.data.datasets.remap_table``.
 
-    With ``label_ids`` the files hold Cityscapes labelIds (``*_labelIds.png``) instead of what ``index_to_id`` writes by
-    default; ``InputError`` if a class has none.
+    With ``label_ids``, files hold Cityscapes labelIds (``*_labelIds.png``) instead of the default ids of
+    ``index_to_id``. In this case, ``InputError`` if a class has no Cityscapes id.
     """
     held = CITYSCAPES19 if holds_train_ids(space) else space
     if label_ids and not holds_train_ids(space):
@@ -122,20 +122,20 @@ def file_to_index(space: LabelSpace, *, label_ids: bool = False) -> UInt8[np.nda
 
 
 def write_class_key(out: AnyPath, space: LabelSpace, table: Table) -> None:
-    """Writes ``classes.json`` and ``legend.png`` beside predictions; ``table`` is that of ``index_to_id``."""
+    """Writes ``classes.json`` and ``legend.png`` beside predictions; ``table`` is the result of ``index_to_id``."""
     write_json(Path(out) / CLASSES, class_list(space, table))
     write_png(Path(out) / LEGEND, draw_legend(space))
 
 
 def refuse_other_classes(out: AnyPath, space: LabelSpace, table: Table) -> None:
-    """Refuses a folder of predictions with other classes or ids: one ``classes.json`` could not explain both."""
+    """Raises ``InputError`` if ``classes.json`` of a folder of predictions describes other classes or ids."""
     path = Path(out) / CLASSES
     if path.is_file() and read_json(path) != class_list(space, table):
         raise InputError(f"{path}: is of predictions with other classes or ids; choose another folder")
 
 
 def class_list(space: LabelSpace, table: Table) -> list[dict[str, Any]]:
-    """The classes in the model's order: ``id`` in label maps, ``name``, and ``color`` as [red, green, blue]."""
+    """Returns the classes in the model's order, each with its ``id`` in label maps, ``name`` and RGB ``color``."""
     return [
         {"id": int(table[index]), "name": c.name, "color": list(c.color)}
         for index, c in enumerate(space.classes)
@@ -143,7 +143,7 @@ def class_list(space: LabelSpace, table: Table) -> list[dict[str, Any]]:
 
 
 def draw_legend(space: LabelSpace) -> Image:
-    """Draws the classes' names beside their colors, in columns of up to twenty."""
+    """Draws the class names beside their colors, in columns of up to 20 rows."""
     font = ImageFont.load_default(_FONT_SIZE)
     names = [n if len(n) <= _LONGEST_NAME else f"{n[: _LONGEST_NAME - 1]}…" for n in space.names]
     num_columns = max(1, math.ceil(len(names) / _MOST_ROWS))

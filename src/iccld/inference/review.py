@@ -1,4 +1,4 @@
-"""What is measured beside the scores: calibration, images to look at, and figures of a run without labels."""
+"""Evaluation beyond the scores: calibration, example images for reports, and metrics without labels."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from iccld.progress import track
 
 Role = Literal["best", "worst", "random"]
 SIGNALS = ("entropy", "confidence", "mutual_information", "combined")
-"""What may tell wrong pixels: entropy, one minus the answer's probability, the draws' mutual information, and the mean
-of the last two; all in [0, 1]."""
+"""Signals for the detection of wrong pixels, all in [0, 1]: relative entropy, one minus the highest probability,
+relative mutual information of the draws, and the mean of the last two."""
 _NUM_COMPARED = 32
-"""Images on which teacher and student are compared."""
+"""Maximum number of images on which teacher and student are compared."""
 
 
 class Trust:
-    """Calibration and error detection, gathered image by image as an observer of an evaluation."""
+    """Calibration and error detection, accumulated image by image as an observer of an evaluation."""
 
     def __init__(self) -> None:
         self.reliability = Reliability()
@@ -36,7 +36,7 @@ class Trust:
         self._detections = {name: ErrorDetection() for name in SIGNALS}
 
     def __call__(self, measured: Measured) -> None:
-        """Adds the pixels of an image that count."""
+        """Adds the scored pixels of an image."""
         counted, prediction = measured.counted, measured.prediction
         confidence = torch.from_numpy(prediction.probabilities.max(axis=0)[counted])
         hits = torch.from_numpy(measured.right[counted])
@@ -53,7 +53,7 @@ class Trust:
             self._of_classes.setdefault(index, Reliability()).update(of_class, truth == index)
 
     def figures(self) -> dict[str, float]:
-        """The figures that ``evaluate_trust`` gives."""
+        """Returns the metrics that ``evaluate_trust`` describes."""
         figures = {"ece": self.reliability.expected_calibration_error}
         errors = [of_class.expected_calibration_error for of_class in self._of_classes.values()]
         figures["class_ece"] = fmean(errors) if errors else float("nan")
@@ -69,14 +69,14 @@ def evaluate_trust(
     protocol: Protocol,
     settings: PredictSettings | None = None,
 ) -> tuple[Scores, dict[str, float]]:
-    """Scores a model, its calibration and its uncertainty maps on the pixels that count; see ``evaluate_model``.
+    """Evaluates scores, calibration and uncertainty maps of a model on the scored pixels; see ``evaluate_model``.
 
     Returns:
-        The scores, and: ``ece``: expected calibration error of the answers, in [0, 1]; ``class_ece``: that of every
-        class's probability, averaged (Nixon et al. 2019);
-        ``auroc_SIGNAL``: probability that a wrong pixel has a greater signal than a right one; ``aurc_SIGNAL``: area
-        under the risk-coverage curve; ``fpr95_SIGNAL``: false positive rate at 95 % true positive rate, for every
-        signal of ``SIGNALS``.
+        The scores and the metrics. ``ece`` is the expected calibration error of the answers, in [0, 1]. ``class_ece``
+        is the calibration error of each class's probability, averaged over the classes (Nixon et al. 2019). Each signal
+        of ``SIGNALS`` has three metrics. ``auroc_SIGNAL`` is the probability that a wrong pixel has a higher signal
+        than a right pixel. ``aurc_SIGNAL`` is the area under the risk-coverage curve. ``fpr95_SIGNAL`` is the false
+        positive rate at 95 % true positive rate.
     """
     trust = Trust()
     scores = evaluate_model(model, dataset, protocol, settings=settings, observe=trust)
@@ -85,7 +85,7 @@ def evaluate_trust(
 
 @dataclass(frozen=True)
 class Choice:
-    """An image to be looked at, why it was chosen, and its own mIoU in percent; None where nothing was measured."""
+    """An image for a report, the reason for its choice, and its own mIoU in percent (``None`` if not evaluated)."""
 
     index: int
     role: Role
@@ -93,7 +93,7 @@ class Choice:
 
 
 class Review:
-    """Observes an evaluation (see ``iccld.inference.evaluation.evaluate_model``) for a report."""
+    """An observer of an evaluation (``iccld.inference.evaluation.evaluate_model``) that collects data for a report."""
 
     def __init__(self, protocol: Protocol) -> None:
         self.protocol = protocol
@@ -101,20 +101,20 @@ class Review:
         self.mious: dict[int, float] = {}
 
     def __call__(self, measured: Measured) -> None:
-        """Adds an image."""
+        """Adds an evaluated image."""
         self.trust(measured)
         confusion = ConfusionMatrix(len(self.protocol.space))
         confusion.update(torch.from_numpy(measured.answer), torch.from_numpy(measured.truth))
         self.mious[measured.index] = scores_from_confusion(confusion, self.protocol).miou
 
     def choose(self, *, each: int = 3, seed: int = 0) -> list[Choice]:
-        """Chooses some random images, the same for every model, and of the others the best and worst by their own mIoU.
+        """Selects random images, the same for every model, and from the rest the best and the worst by their own mIoU.
 
-        There are ``each`` of every kind, but never more than a third of the images.
+        Each role has ``each`` images, but never more than a third of all images.
         """
         counted = [i for i in sorted(self.mious) if not math.isnan(self.mious[i])]
         num = min(each, max(1, len(counted) // 3))
-        # Before the others and by the images alone: all models that are measured on them show the same ones.
+        # The random images are drawn first and without the scores, so that all evaluated models show the same images.
         drawn = np.random.default_rng(seed).permutation(counted)[: num if len(counted) > 2 else 0].tolist()
         order = sorted((i for i in counted if i not in drawn), key=lambda i: -self.mious[i])
         best, worst = order[:num], order[num:][::-1][:num]
@@ -123,13 +123,13 @@ class Review:
 
 
 def choose_unmeasured(num_images: int, *, count: int = 6, seed: int = 0) -> list[Choice]:
-    """Chooses random images where there are no labels to tell good from bad."""
+    """Selects random images from a data set without labels."""
     drawn = np.random.default_rng(seed).permutation(num_images)[:count]
     return [Choice(int(index), "random", None) for index in sorted(drawn)]
 
 
 def evenly_spaced(length: int, count: int) -> list[int]:
-    """Indices at even distances, the first and, of several, the last among them."""
+    """Returns up to ``count`` evenly spaced indices below ``length``, from the first to the last index."""
     indices: list[int] = np.unique(np.linspace(0, length - 1, count).round().astype(int)).tolist()
     return indices
 
@@ -137,13 +137,13 @@ def evenly_spaced(length: int, count: int) -> list[int]:
 def unsupervised_scores(
     teacher: Segmenter, student: Segmenter, dataset: SegmentationDataset, indices: Sequence[int] | None = None
 ) -> dict[str, float]:
-    """Measures what can be seen of a model on unlabeled images, for choosing a checkpoint without target labels.
+    """Evaluates a model on unlabeled images, so that a checkpoint can be chosen without target labels.
 
-    The teacher averages the student and is the one to keep. Of many images, 32 at even distances are taken.
+    The teacher averages the student's weights and is the model that is saved. Up to 32 evenly spaced images are used.
 
     Returns:
-        ``entropy``: mean normalized entropy of the teacher, lower is surer; ``agreement``: share of pixels,
-        in [0, 1], that teacher and student label alike, higher is steadier.
+        ``entropy`` is the mean normalized entropy of the teacher; lower is more certain. ``agreement`` is the fraction
+        of pixels, in [0, 1], that teacher and student label alike; higher is more stable.
     """
     indices = range(len(dataset)) if indices is None else indices
     chosen = [indices[i] for i in evenly_spaced(len(indices), min(_NUM_COMPARED, len(indices)))]
@@ -157,10 +157,10 @@ def unsupervised_scores(
 
 
 class RunEvaluation:
-    """Measures teacher and student of a run, and keeps what a report shows of the last time.
+    """A callable that evaluates teacher and student of a run and keeps the last results for the report.
 
-    Beside the scores it gives what needs no labels (``unsupervised_scores``): for choosing a checkpoint, scores by
-    target labels must not be used. It takes the images of ``indices``; all if None.
+    The metrics include ``unsupervised_scores``, because scores with target labels must not be used to choose a
+    checkpoint. The images are those of ``indices``; all images if ``None``.
     """
 
     def __init__(
@@ -171,13 +171,13 @@ class RunEvaluation:
         self.last: tuple[Scores, Review] | None = None
 
     def of_some(self, count: int) -> RunEvaluation:
-        """The same of so many images, at even distances; of all for 0 or where there are no more."""
+        """Returns an evaluation on ``count`` evenly spaced images, or on all images if ``count`` is 0 or too large."""
         if not 0 < count < len(self.val):
             return self
         return RunEvaluation(self.val, self.protocol, evenly_spaced(len(self.val), count))
 
     def expected_seconds(self, teacher: Segmenter, student: Segmenter) -> float:
-        """What a whole evaluation will take, from two of one image: the first one prepares the kernels."""
+        """Estimates the seconds of a full evaluation from one image, timed after a pass that prepares the kernels."""
         one = RunEvaluation(self.val, self.protocol, [0])
         one(teacher, student)
         begun = time.monotonic()
@@ -185,7 +185,7 @@ class RunEvaluation:
         return (time.monotonic() - begun) * len(self.val)
 
     def __call__(self, teacher: Segmenter, student: Segmenter) -> dict[str, float]:
-        """Gives the figures to log."""
+        """Evaluates the models and returns the metrics to log."""
         review = Review(self.protocol)
         scores = evaluate_model(teacher, self.val, self.protocol, indices=self.indices, observe=review)
         self.last = scores, review

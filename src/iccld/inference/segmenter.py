@@ -1,4 +1,4 @@
-"""A model ready to use: loading it, choosing its device, and predicting one image of any size."""
+"""Models for prediction: loading, device selection, and prediction of one image of any size."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ from iccld.threads import use_threads
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """What the code of this package asks of a model: of ``iccld.models.iccld.ICCLD`` or an exported file."""
+    """Interface that this package requires of a model: ``iccld.models.iccld.ICCLD`` or an exported model."""
 
     @property
     def label_space(self) -> LabelSpace:
-        """What the model's class indices mean."""
+        """Label space of the model's class indices."""
         ...
 
     def predict(self, images: Images, *args: Any, **settings: Any) -> Prediction:
-        """Predicts RGB images; settings are those of ``PredictSettings``, but ``resize``."""
+        """Predicts RGB images; ``settings`` are those of ``PredictSettings``, except ``resize``."""
         ...
 
 
 def load_segmenter(model: str, *, device: str = "auto", threads: int = 0) -> Segmenter:
-    """Loads a saved or an exported model for prediction.
+    """Loads a saved or exported model for prediction.
 
     Args:
-        model: a folder written by ``save_pretrained`` or training, a hub id, or a file of ``iccld export``.
-        device: ``auto``, or a torch device such as ``cpu`` or ``cuda:1``.
-        threads: CPU threads; 0 takes the fastest number in a trial, once in the life of the process.
+        model: Folder written by ``save_pretrained`` or training, hub id, or file written by ``iccld export``.
+        device: Device: ``auto``, or a torch device such as ``cpu`` or ``cuda:1``.
+        threads: Number of CPU threads. If 0, the fastest number is found by a trial, once per process.
 
     Raises:
-        InputError: no such model or device.
+        InputError: the model or the device is not available, or ``threads`` is negative.
     """
     if threads < 0:
         raise InputError(f"threads is {threads}; give 0 (automatic) or more")
@@ -59,7 +59,7 @@ def load_segmenter(model: str, *, device: str = "auto", threads: int = 0) -> Seg
 
 
 def load_model(model: str, *, device: str = "auto", threads: int = 0) -> ICCLD:
-    """Loads a saved model, the network itself, for prediction or export; see ``load_segmenter``."""
+    """Loads a saved model as ``ICCLD`` network, for prediction or export; see ``load_segmenter`` for the arguments."""
     target = choose_device(device)
     use_threads(threads, target.type)
     with busy(f"loading {model}"):
@@ -67,7 +67,7 @@ def load_model(model: str, *, device: str = "auto", threads: int = 0) -> ICCLD:
 
 
 def choose_device(name: str) -> torch.device:
-    """Turns ``auto`` into the best device there is; ``InputError`` if a named one cannot be used."""
+    """Returns the named device, or the best available device for ``auto``; ``InputError`` if the device is unusable."""
     try:
         device = torch.device(best_device(name))
         torch.empty(1, device=device)
@@ -77,21 +77,21 @@ def choose_device(name: str) -> torch.device:
 
 
 def check_settings(model: Segmenter, settings: PredictSettings) -> None:
-    """Refuses, before the first image, steps, draws or sizes that an exported model does not have."""
+    """Raises ``InputError``, before the first image, if an exported model has other steps, draws or sizes."""
     if isinstance(model, ExportedSegmenter):
         model.check_settings(settings)
 
 
 def predict_image(model: Segmenter, image: Any, settings: PredictSettings | None = None) -> Prediction:
-    """Predicts one image; all maps come back at its size.
+    """Predicts one image; all maps have the size of the image.
 
     Args:
-        model: the model.
-        image: RGB of shape (h, w, 3), uint8 or float in [0, 1]; or a Pillow image, which is turned upright.
-        settings: steps, draws and sizes; the defaults if None.
+        model: Model that predicts the image.
+        image: RGB image of shape (h, w, 3), uint8 or float in [0, 1], or a Pillow image, which is rotated upright.
+        settings: Prediction settings: steps, draws and sizes; the defaults if ``None``.
 
     Raises:
-        InputError: no such image, or there is not enough memory.
+        InputError: the image is invalid, or there is not enough memory.
     """
     settings = settings or PredictSettings()
     image = to_bytes(image)
@@ -111,7 +111,7 @@ def predict_image(model: Segmenter, image: Any, settings: PredictSettings | None
 
 
 def _resize_prediction(prediction: Prediction, size: tuple[int, int]) -> Prediction:
-    """Brings the maps to another size; the labels are those of the interpolated probabilities."""
+    """Resizes the maps of a prediction; the labels are computed from the interpolated probabilities."""
     probabilities = _resize_maps(prediction.probabilities, size)
     information = _resize_maps(prediction.mutual_information[None], size)[0]
     return Prediction(probabilities.argmax(0).astype(np.uint8), probabilities, information)

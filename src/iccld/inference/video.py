@@ -1,4 +1,4 @@
-"""Predicting video: frame by frame into videos of the same times and sound, and into exact label maps."""
+"""Video prediction, frame by frame: writes videos with the original timestamps and sound, and lossless label maps."""
 
 from __future__ import annotations
 
@@ -30,16 +30,15 @@ from iccld.models.prediction import Prediction
 from iccld.progress import track
 
 VIDEO_OUTPUTS: tuple[OutputKind, ...] = ("overlay",)
-"""What is written of a video unless more is asked for: a label map a frame is a lot of files."""
+"""Default outputs of a video. Label maps are not included because each frame needs a file."""
 _CUT = 0.08
-"""Mean difference of two thumbnails, of the whole range of gray, from which on they show different scenes. In CamVid,
-frames that are 1/15 s apart differ by 0.022 at most (100 pairs), frames of different drives by 0.108 at least (some
-2300 pairs)."""
+"""Threshold for scene cuts: mean difference of two gray thumbnails, as a fraction of the gray range. In CamVid, frames
+1/15 s apart differ by at most 0.022 (100 pairs), and frames of different drives by at least 0.108 (some 2300 pairs)."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Where to stop, in frames and seconds of the video; bad values are refused with their name."""
+    """Limits on the predicted frames and seconds of a video; ``InputError`` if a limit is out of range."""
 
     max_frames: int | None = None
     seconds: float | None = None
@@ -51,9 +50,9 @@ class Limits:
             raise InputError(f"seconds is {self.seconds}; give 0.000001 or more")
 
     def cut(self, frames: Iterator[Frame], time_base: Fraction) -> Iterator[Frame]:
-        """Yields the frames up to the limits; none is read that is not needed."""
+        """Yields the frames up to the limits, without reading frames that are not needed."""
         start = None
-        # What is written 0.2 means one fifth, not the nearest binary number.
+        # The value 0.2 becomes exactly one fifth instead of the nearest binary number.
         end = None if self.seconds is None else Fraction(self.seconds).limit_denominator(1_000_000)
         for count, frame in enumerate(frames, start=1):
             start = frame.pts if start is None else start
@@ -64,17 +63,17 @@ class Limits:
                 return
 
     def total(self, source: VideoSource) -> int | None:
-        """How many frames there will be; None if nobody knows."""
+        """Returns the expected number of frames; ``None`` if unknown."""
         in_time = None if self.seconds is None else max(1, round(self.seconds * source.rate))
         known = (source.num_frames, self.max_frames, in_time)
         return min((number for number in known if number is not None), default=None)
 
 
 class TemporalSmoothing:
-    """Exponential smoothing: mean = strength × mean + (1 − strength) × probabilities, frame by frame.
+    """Exponential smoothing over frames: mean = strength × mean + (1 − strength) × probabilities.
 
-    The strength goes from 0 (each frame alone) to below 1; the memory is about 1 / (1 − strength) frames long. It
-    starts anew at scene cuts, so that no scene bleeds into the next.
+    The strength is in [0, 1), and 0 means no smoothing. The memory is about 1 / (1 − strength) frames long. At a scene
+    cut, smoothing restarts, so that scenes do not mix.
     """
 
     def __init__(self, strength: float) -> None:
@@ -84,10 +83,9 @@ class TemporalSmoothing:
         self._last: tuple[np.ndarray, Float32[np.ndarray, "k h w"]] | None = None
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], prediction: Prediction) -> Prediction:
-        """Takes the next frame and its prediction; gives the smoothed one.
+        """Adds the next frame and its prediction, and returns the smoothed prediction.
 
-        Labels and uncertainty are those of the smoothed probabilities; the disagreement of the draws stays the
-        frame's own.
+        Labels and uncertainty come from the smoothed probabilities. The mutual information is that of the single frame.
         """
         if self.strength == 0:
             return prediction
@@ -106,11 +104,11 @@ class TemporalSmoothing:
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What became of a video.
+    """The result of a video prediction.
 
-    ``num_frames`` were predicted and written, and show so many ``seconds`` of it; ``num_damaged`` could not be decoded
-    and were left out. ``problem`` is a line that names the video and what is wrong with it, None if nothing is.
-    ``stopped`` tells whether somebody asked to stop before its end.
+    ``num_frames`` frames were predicted and written, which are ``seconds`` of video. ``num_damaged`` frames could not
+    be decoded and were skipped. ``problem`` is a message with the name of the video, or ``None`` without a problem.
+    ``stopped`` is true if the ``stop`` callback requested the end.
     """
 
     num_frames: int
@@ -133,16 +131,16 @@ def predict_video(
     stop: Callable[[], bool] = lambda: False,
     open_source: Callable[[InputVideo], VideoSource] = open_video,
 ) -> VideoResult:
-    """Predicts a video and writes ``out/<kind>/<name>.mp4``, and ``out/labels/<name>/000000.png`` and on.
+    """Predicts a video and writes ``out/<kind>/<name>.mp4`` and the label maps ``out/labels/<name>/000000.png`` and on.
 
-    The videos have the frames' times and a file's sound. Of a live source whose frames come faster than they are
-    predicted, the newest is taken. Files appear when they are whole: at the end, or where it was stopped; ``stop`` is
-    asked before each frame. A lossy video cannot hold class numbers, so ``labels`` become PNG files. See
-    ``TemporalSmoothing`` for ``smoothing`` and ``iccld.inference.media.predict_files`` for what else is given.
+    The MP4 files have the timestamps of the frames and the sound of the video file. If a live source delivers frames
+    faster than they are predicted, only the newest frame is predicted. An MP4 file appears when the video ends or is
+    stopped. ``stop`` is called before each frame. Lossy videos cannot store class ids, so ``labels`` are PNG files. See
+    ``TemporalSmoothing`` for ``smoothing`` and ``iccld.inference.media.predict_files`` for the other arguments.
 
     Raises:
-        InputError: the video cannot be opened or holds no frame, an output cannot be written, or the classes have
-            no ids of the wanted kind.
+        InputError: the video cannot be opened or has no frames, an output cannot be written, or a class has no id of
+            the requested kind.
     """
     table = prepare(model, out, ids, settings or PredictSettings())
     limits, smooth = limits or Limits(), TemporalSmoothing(smoothing)
@@ -180,14 +178,14 @@ def predict_video(
 
 
 def _remove_later_labels(folder: Path, count: int) -> None:
-    """Removes label maps of an earlier run over more frames, which would pass for this one's."""
+    """Removes later label maps of an earlier, longer run, which would be mistaken for results of this run."""
     for path in folder.iterdir():
         if re.fullmatch(r"\d{6,}\.png", path.name) and int(path.stem) >= count:
             path.unlink()
 
 
 def _frames(source: VideoSource, limits: Limits, stop: Callable[[], bool]) -> Generator[Frame, None, None]:
-    """The frames up to the limits; of a live source the newest ones, and the limits count none that was dropped."""
+    """Yields the frames up to the limits. Dropped frames of a live source do not count towards the limits."""
     if not source.live:
         for frame in limits.cut(source.frames(), source.time_base):
             if stop():
@@ -197,7 +195,7 @@ def _frames(source: VideoSource, limits: Limits, stop: Callable[[], bool]) -> Ge
     shown, since, first = 0.0, time.monotonic(), None
 
     def over() -> bool:
-        # A source that has fallen silent reaches the limit of time as well.
+        # The time limit also applies while a source delivers no frames.
         silent = time.monotonic() - since
         return stop() or (limits.seconds is not None and shown + silent >= limits.seconds)
 

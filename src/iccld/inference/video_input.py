@@ -1,7 +1,7 @@
-"""Opening files and streams with FFmpeg, which is told what it may read: it has far more formats than are needed.
+"""Opening of files and streams with FFmpeg, restricted to the formats and protocols that are needed.
 
-A file is opened here and handed over, so that FFmpeg never interprets its name (``concat:…``, ``http:…``, ``pipe:0``),
-and a container may not refer to other files. Streams may not refer to files of this computer.
+Python opens a file and passes the file object, so that FFmpeg never interprets a file name (``concat:…``, ``http:…``,
+``pipe:0``). A container must not refer to other files. Streams must not refer to files of this computer.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from iccld.errors import InputError
 from iccld.files import open_regular, printable
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "srt", "udp", "rtp", "tcp", "mmsh", "mmst")
-"""Kinds of addresses that are opened."""
+"""URL schemes of streams that can be opened."""
 
-# As FFmpeg names them.
+# FFmpeg's names of formats and protocols.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,asf,asf_o,flv,live_flv,ogg"
 _PROTOCOLS = ",".join(
     (*SCHEMES, "tls", "crypto", "httpproxy", "srtp", "rtmpt", "rtmpts", "rtmpe", "ffrtmphttp")
 )
-_TIMEOUT = 10.0  # seconds that a stream may be silent
+_TIMEOUT = 10.0  # seconds without data before a stream is given up
 
 
 @contextmanager
 def open_file(path: Path) -> Iterator[InputContainer]:
-    """Opens a video file; ``InputError`` if it is no regular file, or none of the containers that are read."""
+    """Opens a video file; ``InputError`` if it is not a regular file or its container is not supported."""
     options = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
     with open_regular(path) as file:
         try:
-            # Titles and their like, which we do not read, may be no UTF-8.
+            # Metadata such as titles are not used and may be invalid UTF-8.
             container = av.open(file, "r", options=options, metadata_errors="replace")
-        except (av.FFmpegError, OSError) as error:  # the file's own errors come through FFmpeg as they are
+        except (av.FFmpegError, OSError) as error:  # FFmpeg passes on errors of the file object
             raise InputError(
                 f"{printable(str(path))}: cannot be opened as a video ({error.strerror}); name another file"
             ) from error
@@ -46,7 +46,7 @@ def open_file(path: Path) -> Iterator[InputContainer]:
 
 @contextmanager
 def open_address(address: str, title: str) -> Iterator[InputContainer]:
-    """Opens a stream, which messages call ``title``; ``InputError`` if it does not answer, or with no video."""
+    """Opens a stream URL, called ``title`` in messages; ``InputError`` if it does not respond or has no video."""
     scheme = address.lower().partition("://")[0]
     if scheme not in SCHEMES:
         raise InputError(f"{title}: is no address of a stream; give a path, or one of {', '.join(SCHEMES)}")
@@ -64,14 +64,14 @@ def open_address(address: str, title: str) -> Iterator[InputContainer]:
 
 
 class SteadyClock:
-    """Makes times rise that do not: where recordings were joined or a sender began anew, they start over."""
+    """A clock that makes timestamps increase where recordings were joined or a sender restarted."""
 
     def __init__(self) -> None:
         self._offset = 0
         self._last: int | None = None
 
     def steady(self, time: int, duration: int) -> int:
-        """The next time, later than the one before; one that falls behind it by more than ``duration`` starts over."""
+        """Returns a timestamp later than the previous one; a step back of over ``duration`` counts as a restart."""
         time += self._offset
         if self._last is not None and time <= self._last:
             starts_over = self._last - time > duration
@@ -84,6 +84,6 @@ class SteadyClock:
 
 
 def container_start(container: InputContainer, time_base: Fraction) -> int:
-    """When a file's first stream starts, in units of a time base; not before 0."""
+    """Returns the start time of a file's first stream in units of ``time_base``, at least 0."""
     start = max(0, container.start_time or 0)
     return int(Fraction(start, av.time_base) / time_base)

@@ -1,4 +1,4 @@
-"""Reading video: the frames of files, streams and cameras as upright RGB images with their times."""
+"""Video reading: frames of files, streams and cameras as upright RGB images with timestamps."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from iccld.inference.inputs import InputVideo
 from iccld.inference.video_input import SteadyClock, container_start, open_address, open_file
 
 MOST_PIXELS = 1 << 26
-"""Pixels of the largest frame that is decoded, for instance 8192 × 8192."""
-_TIMEOUT = 10.0  # seconds that a source's thread is waited for
-_LONGEST = 100_000_000  # seconds of a video
-_CLOCK = Fraction(1, 90_000)  # of cameras, which send no times
+"""Maximum number of pixels of a decoded frame, for instance 8192 × 8192."""
+_TIMEOUT = 10.0  # seconds to wait for the reading thread to end
+_LONGEST = 100_000_000  # maximum timestamp in seconds; later ones are damaged
+_CLOCK = Fraction(1, 90_000)  # time base in seconds for cameras, which send no timestamps
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame of a video, RGB and upright: when it is shown (``pts``), which rises, and how long, 0 if unknown.
+    """An upright RGB frame. Its timestamp ``pts`` and display time ``duration`` are in units of the source's time base.
 
-    Times are in units of the source's time base.
+    Timestamps increase from frame to frame. A duration of 0 is unknown.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
@@ -40,12 +40,12 @@ class Frame:
 
 
 class VideoSource:
-    """An opened video.
+    """Base class of opened videos.
 
-    ``time_base`` is the seconds of one unit of time, ``rate`` the frames a second on average, or a guess.
-    ``pixel_aspect`` is width over height of a pixel, known with the first frame. Frames of a ``live`` source come
-    whether we are ready or not. After the last frame, ``problem`` says what was wrong, and ``num_damaged`` frames could
-    not be decoded.
+    ``time_base`` is the unit of timestamps in seconds. ``rate`` is the average number of frames per second, or a guess.
+    ``pixel_aspect`` is the width of a pixel divided by its height, known after the first frame. A ``live`` source
+    delivers frames even if the reader is not ready. After the last frame, ``problem`` describes errors, and
+    ``num_damaged`` is the number of frames that could not be decoded.
     """
 
     time_base: Fraction = _CLOCK
@@ -58,27 +58,27 @@ class VideoSource:
 
     @property
     def announced(self) -> dict[str, Fraction]:
-        """What a video that is made of this one announces: arguments of ``writing_video``."""
+        """Arguments of ``writing_video`` for a video that is made from this source."""
         return {"time_base": self.time_base, "rate": self.rate, "pixel_aspect": self.pixel_aspect}
 
     def frames(self) -> Iterator[Frame]:
-        """Yields the frames, once."""
+        """Yields the frames; can be called only once."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Lets go of the file or device."""
+        """Closes the file or releases the device."""
         raise NotImplementedError
 
 
 def open_video(video: InputVideo) -> VideoSource:
-    """Opens a video; ``InputError`` if it is not there, cannot be read or holds no pictures."""
+    """Opens a video; ``InputError`` if the video does not exist, cannot be read or has no frames."""
     return Container(video) if video.camera is None else Camera(video.camera)
 
 
 class Container(VideoSource):
-    """A file or a stream, decoded by FFmpeg. Times count from its start.
+    """A file or stream that FFmpeg decodes. Timestamps are relative to its start.
 
-    ``size`` is the height and width that it announces, before it is turned; 0 if unknown.
+    ``size`` is the announced height and width in pixels, before rotation; 0 if unknown.
     """
 
     def __init__(self, video: InputVideo) -> None:
@@ -89,7 +89,7 @@ class Container(VideoSource):
             if not self._container.streams.video:
                 raise InputError(f"{video.title}: holds no video; name another file")
             self._stream = stream = self._container.streams.video[0]
-            # There is no context where FFmpeg has no decoder.
+            # The codec context is missing if FFmpeg has no decoder.
             if getattr(stream.codec_context, "name", None) is None:
                 raise InputError(f"{video.title}: has a codec that cannot be decoded; name another file")
             self.size = (stream.codec_context.height, stream.codec_context.width)
@@ -98,7 +98,7 @@ class Container(VideoSource):
                     f"{video.title}: has frames of {self.size[1]}×{self.size[0]} pixels, more than can be read safely "
                     f"({MOST_PIXELS:,}); make it smaller"
                 )
-            stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # frames may grow on the way
+            stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # later frames may be larger
             stream.thread_type = "AUTO"
             self._files = files.pop_all()
         self.time_base = stream.time_base or _CLOCK
@@ -116,25 +116,25 @@ class Container(VideoSource):
         self._start = None if self.live else container_start(self._container, self.time_base)
 
     def frames(self) -> Iterator[Frame]:
-        """See ``VideoSource``. Packets that cannot be decoded are left out and noted as a problem."""
+        """Yields the frames as in ``VideoSource``. Damaged packets are skipped and reported in ``problem``."""
         size: tuple[int, int] | None = None
         last, duration, count = None, round(1 / (self.rate * self.time_base)), 0
         longest = int(_LONGEST / self.time_base)
         clock, due = SteadyClock(), self._start or 0
         for frame in self._decoded():
-            turns = round(frame.rotation / 90) % 4  # counterclockwise; phones note them and turn no pixels
+            turns = round(frame.rotation / 90) % 4  # counterclockwise; phones store the rotation as metadata
             if size is None:
                 size = (frame.width, frame.height)
                 if turns % 2:
                     self.pixel_aspect = 1 / self.pixel_aspect
             pts = due if frame.pts is None else frame.pts
             due = pts + duration
-            if self._start is None:  # a live stream's clock started long before
+            if self._start is None:  # timestamps of a live stream start at any value
                 self._start = pts
-            # A time that is years away is damaged.
+            # A timestamp that is years away from the start is damaged.
             pts = pts - self._start if abs(pts - self._start) <= longest else (last or 0) + duration
             pts = clock.steady(pts, duration)
-            # Streams may change their size on the way; the file that is written cannot.
+            # The frame size may change within a stream, but not within the written file.
             image = frame.reformat(*size, format="rgb24").to_ndarray()
             last, count = pts, count + 1
             yield Frame(np.ascontiguousarray(np.rot90(image, turns)), pts, frame.duration or 0)
@@ -157,7 +157,7 @@ class Container(VideoSource):
                     self.num_damaged += 1
                     continue
                 for frame in frames:
-                    if frame.is_corrupt:  # the decoder has made up a part of it
+                    if frame.is_corrupt:  # the decoder has guessed a part of the frame
                         self.num_damaged += 1
                     else:
                         yield frame
@@ -168,7 +168,7 @@ class Container(VideoSource):
             self._note(f"{lost} could not be decoded and {'is' if self.num_damaged == 1 else 'are'} left out")
 
     def _notice_missing(self, count: int, end: int) -> None:
-        """A file that was cut off announces more than it holds. Edited files hold more frames than they show."""
+        """Reports a file that ends before its announced duration. Edited files may declare more frames than shown."""
         seconds, declared = self._seconds, self._stream.frames
         if self.live or seconds is None or (declared and count >= declared):
             return
@@ -181,12 +181,12 @@ class Container(VideoSource):
 
 
 class Camera(VideoSource):
-    """A camera of this computer, by its number from 0; ``InputError`` if there is none or it is in use."""
+    """A camera of this computer, by its number from 0; ``InputError`` if the camera does not exist or is in use."""
 
     def __init__(self, index: int) -> None:
         log: Any = cv2.utils.logging
         level = log.getLogLevel()
-        log.setLogLevel(log.LOG_LEVEL_SILENT)  # it says nothing that the line below does not
+        log.setLogLevel(log.LOG_LEVEL_SILENT)  # the error below reports a failure
         try:
             self._capture = cv2.VideoCapture(index)
         finally:
@@ -200,7 +200,7 @@ class Camera(VideoSource):
         self.rate = Fraction(rate).limit_denominator(1001) if 1 <= rate <= 1000 else Fraction(30)
 
     def frames(self) -> Iterator[Frame]:
-        """See ``VideoSource``. The times are those at which the frames arrived."""
+        """Yields the frames as in ``VideoSource``, with their arrival times as timestamps."""
         start, last = None, -1
         while True:
             ok, picture = self._capture.read()
@@ -216,15 +216,15 @@ class Camera(VideoSource):
         self.problem = f"{self._title}: gives no more pictures"
 
     def close(self) -> None:
-        """Gives the camera back."""
+        """Releases the camera."""
         self._capture.release()
 
 
 def newest(frames: Iterator[Frame], stop: Callable[[], bool]) -> Generator[Frame, None, None]:
-    """Yields the newest frame of a live source; frames that came while the caller was busy are dropped.
+    """Yields the newest frame of a live source; drops frames that arrive while the caller is busy.
 
-    Without this a slow model would fall behind further and further. The frames are read in a thread of their own.
-    ``stop`` is asked several times a second and ends the iteration, even if no frame comes any more.
+    If no frames were dropped, a slow model would fall behind more and more. A separate thread reads the frames.
+    ``stop`` is called several times per second and ends the iteration, even if no more frames arrive.
     """
     slot: deque[Frame] = deque(maxlen=1)
     failures: list[BaseException] = []
@@ -237,7 +237,7 @@ def newest(frames: Iterator[Frame], stop: Callable[[], bool]) -> Generator[Frame
                 arrived.set()
                 if left.is_set():
                     return
-        except BaseException as error:  # it belongs to the caller
+        except BaseException as error:  # raised again in the caller's thread
             failures.append(error)
         finally:
             over.set()

@@ -1,4 +1,4 @@
-"""Writing video: RGB images, their times and a file's sound become an MP4 file that browsers play."""
+"""Video writing: RGB images with timestamps and a file's sound become an MP4 file that browsers can play."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ _ENCODERS: dict[str, dict[str, str]] = {
     "libx264": {"crf": "18", "preset": "veryfast"},
     "libopenh264": {"b": "8000000"},
 }
-"""In the order of preference; which of them there are depends on how FFmpeg was built."""
-_BT709 = 1  # in the numbering of ITU-T H.273: matrix, primaries and transfer alike
+"""FFmpeg encoders with their options, in order of preference. The FFmpeg build determines which are available."""
+_BT709 = 1  # code in ITU-T H.273, the same for matrix, primaries and transfer
 _COPIED = frozenset(("aac", "mp3", "opus", "flac"))
-"""Codecs of sound that browsers play in MP4; others are encoded anew as AAC, in mono or stereo."""
-_SAMPLES = 1024  # that AAC takes at a time
+"""Audio codecs that browsers play in MP4. Audio in another codec is encoded as AAC, in mono or stereo."""
+_SAMPLES = 1024  # audio samples per AAC frame
 _AAC_RATES = frozenset(
     (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000)
 )
 
 
 class VideoWriter:
-    """An MP4 file in the making: H.264, 4:2:0.
+    """A writer of one MP4 file with H.264 video in 4:2:0 format.
 
-    Colors are stored for blocks of 2×2 pixels, so an odd side becomes one pixel longer by repeating the edge: the
-    formats without that limit are not played by every browser. ``size`` is height and width of the images,
-    ``time_base`` the seconds of one unit of their times; ``rate``, in frames a second, is only announced.
-    ``pixel_aspect`` is width over height of a pixel, and the sound of the file ``sound_of`` goes with the images.
-    Leaving ``files`` closes the file.
+    Colors are stored for blocks of 2×2 pixels, so an odd side is extended by one pixel that repeats the edge. Formats
+    without this limit are not supported by every browser. ``size`` is the height and width of the images, and
+    ``time_base`` the unit of timestamps in seconds. ``rate``, in frames per second, is only metadata. ``pixel_aspect``
+    is the width of a pixel divided by its height. The sound of the file ``sound_of`` is added. The MP4 file is closed
+    when ``files`` is closed.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class VideoWriter:
         self.size = (size[0] + size[0] % 2, size[1] + size[1] % 2)
         encoder = _choose_encoder()
         self._unit, self._last = time_base, -1
-        # Without the second option a file that does not start at 0 would start at a whole millisecond.
+        # Without ``movie_timescale``, a start time other than 0 would be rounded to milliseconds.
         options = {"movflags": "+faststart", "movie_timescale": str(min(self._unit.denominator, 1 << 30))}
         self._container = files.enter_context(av.open(f"file:{path}", "w", format="mp4", options=options))
         stream = self._container.add_stream(encoder, rate=rate, options=_ENCODERS[encoder])
@@ -77,9 +77,9 @@ class VideoWriter:
         self._sound = [] if sound_of is None else open_sound(sound_of, self._container, files)
 
     def add(self, image: UInt8[np.ndarray, "h w 3"], pts: int, duration: int = 0) -> None:
-        """Adds an RGB image, scaled where its size is another one, at a time later than that of the one before.
+        """Adds an RGB image with a timestamp later than the previous one; an image of another size is scaled.
 
-        Times are in units of the time base; a duration of 0 is unknown.
+        ``pts`` and ``duration`` are in units of the time base. A duration of 0 is unknown.
         """
         height, width = self.size
         below, right = height - image.shape[0], width - image.shape[1]
@@ -99,13 +99,13 @@ class VideoWriter:
             track.copy_until(end)
 
     def finish(self) -> None:
-        """Writes what the encoder holds back."""
+        """Writes the frames that the encoder still holds."""
         self._container.mux(self._stream.encode(None))
 
 
 @contextmanager
 def writing_video(path: AnyPath, size: tuple[int, int], **announced: Any) -> Iterator[VideoWriter]:
-    """Writes a video that appears under its name when it is whole; arguments are those of ``VideoWriter``."""
+    """Yields a ``VideoWriter`` with the given arguments; the file appears under its name when it is complete."""
     path = Path(path)
     with replacing(path) as temporary:
         try:
@@ -114,7 +114,7 @@ def writing_video(path: AnyPath, size: tuple[int, int], **announced: Any) -> Ite
                 yield writer
                 writer.finish()
         except av.FFmpegError as error:
-            if isinstance(error, OSError):  # a full disk and its like
+            if isinstance(error, OSError):  # for example a full disk
                 raise
             raise InputError(f"{path}: cannot be written as a video ({error.strerror})") from error
 
@@ -129,7 +129,7 @@ def _choose_encoder() -> str:
 
 
 class SoundTrack:
-    """One track of sound, by its index, on its way from an opened file to another, which gets a stream for it."""
+    """An audio track, by its index, that is copied from an open file to a new stream of another file."""
 
     def __init__(self, source: InputContainer, index: int, output: OutputContainer) -> None:
         self._input, self._output = source, output
@@ -148,7 +148,7 @@ class SoundTrack:
         self._next = next(self._packets, None)
 
     def copy_until(self, seconds: float) -> None:
-        """Copies what is heard before that time; sound that the file cannot take ends, a full disk is an error."""
+        """Copies the audio before a time. The track ends at audio that cannot be written; a full disk is an error."""
         while self._next is not None:
             packet = self._next
             if packet.dts is not None and packet.dts * packet.time_base >= seconds:
@@ -164,7 +164,7 @@ class SoundTrack:
     def _copied(self, stream: AudioStream) -> Iterator[Any]:
         clock = SteadyClock()
         for packet in _until_damaged(self._input.demux(stream)):
-            if packet.dts is None or packet.pts is None:  # the empty one at the end
+            if packet.dts is None or packet.pts is None:  # the empty packet at the end
                 continue
             dts = clock.steady(packet.dts - self._start, packet.duration or 0)
             packet.pts += dts - packet.dts
@@ -189,17 +189,17 @@ class SoundTrack:
 
 
 def open_sound(path: Path, output: OutputContainer, files: ExitStack) -> list[SoundTrack]:
-    """Prepares all tracks of sound of a file to be copied; ``files`` closes what is opened."""
+    """Prepares all audio tracks of a file for copying; leaving ``files`` closes the opened files."""
     with open_file(path) as container:
         tracks = container.streams.audio
-        # There is no context where FFmpeg has no decoder.
+        # The codec context is missing if FFmpeg has no decoder.
         usable = [i for i, stream in enumerate(tracks) if getattr(stream.codec_context, "name", None)]
-    # Each has a reader of its own, since tracks are not read at the same pace.
+    # Each track has a separate reader because the tracks are read at different speeds.
     return [SoundTrack(files.enter_context(open_file(path)), index, output) for index in usable]
 
 
 def _until_damaged(items: Iterator[T]) -> Iterator[T]:
-    """Sound that cannot be read ends; that is no reason to lose the pictures."""
+    """Yields the items before the first decoding error, so that damaged sound does not end the video."""
     try:
         yield from items
     except av.FFmpegError:

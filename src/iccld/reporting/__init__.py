@@ -1,1 +1,1 @@
-"""Showing results: tables of scores, figures, the report as an HTML page, and the card of a model."""
+"""Presentation of results: tables of scores, figures, HTML reports and model cards."""

@@ -1,4 +1,4 @@
-"""Figures without global state, and charts of curves: as panels of a PNG file, and as SVG of a page."""
+"""Matplotlib figures without global state, and charts of curves as panels of a PNG file or as SVG for a page."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ FAINT_INK = "#8a8a8a"
 LINE = "#e0e0e0"
 DPI = 150
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#332288")
-"""Okabe and Ito's palette and two more: color-blind readers can tell them apart, too."""
+"""The palette of Okabe and Ito and two more colors, distinguishable for color-blind readers."""
 _FEW_POINTS, _MOST_POINTS = 30, 300
-# Of a chart on a page: inches, and where the axes lie in it. A layout engine would take most of the time.
+# Size of a chart on a page in inches, and place of its axes as fractions of the chart (left, bottom, width, height).
+# The place is fixed because a layout engine would need most of the drawing time.
 _SIZE, _PLACE = (3.9, 2.2), (0.13, 0.17, 0.85, 0.75)
 
 
 @dataclass(frozen=True)
 class Series:
-    """A curve: its name, steps and values, and the index of its color."""
+    """A curve: its name, steps and values, and the index of its color in ``COLORS``."""
 
     name: str
     steps: Sequence[float]
@@ -44,7 +45,7 @@ class Series:
     color: int = 0
 
     def finite(self) -> tuple[np.ndarray, np.ndarray]:
-        """Steps and values where the value is finite."""
+        """Returns the steps and values of the points with a finite value."""
         steps, values = np.asarray(self.steps, float), np.asarray(self.values, float)
         kept = np.isfinite(values)
         return steps[kept], values[kept]
@@ -52,10 +53,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over the steps.
+    """A chart of curves over the training steps.
 
-    The axis goes from ``low`` to ``high``; None stands for the least and the greatest value. ``level`` is a value to
-    compare with, and its name. Values that are ``stacked`` are shares of a whole, drawn as areas on each other.
+    The value axis spans ``low`` to ``high``; ``None`` means the smallest or the largest value. ``level`` is a reference
+    value with its name. If ``stacked``, the values are fractions of a whole and are drawn as stacked areas.
     """
 
     title: str
@@ -66,7 +67,7 @@ class Chart:
     stacked: bool = False
 
     def svg(self) -> Markup:
-        """Draws the chart for a page; the page itself has the title and the names of the curves."""
+        """Draws the chart as SVG for a page. The page itself contains the title and the names of the curves."""
         figure = new_figure(*_SIZE)
         _draw(figure.add_axes(_PLACE), self)
         last = [(s.name, *(part[-1] for part in s.finite())) for s in self.series]
@@ -75,7 +76,7 @@ class Chart:
 
 
 def reliability_svg(calibration: Calibration, color: int = 0) -> Markup:
-    """Draws accuracy over confidence, with the share of the pixels in each bin as gray columns."""
+    """Draws accuracy over confidence, with the fraction of the pixels in each bin as gray columns."""
     count, total = len(calibration.pixels), sum(calibration.pixels) or 1
     left, paint = np.arange(count) / count, COLORS[color % len(COLORS)]
     figure = new_figure(*_SIZE)
@@ -96,7 +97,7 @@ def reliability_svg(calibration: Calibration, color: int = 0) -> Markup:
 
 
 def running_mean(values: np.ndarray, *, reach: int) -> np.ndarray:
-    """The mean of each value and of up to ``reach`` neighbors on either side."""
+    """Returns the mean of each value and up to ``reach`` neighbors on either side."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))
     first, end = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
@@ -106,7 +107,7 @@ def running_mean(values: np.ndarray, *, reach: int) -> np.ndarray:
 def save_panels(
     charts: Sequence[Chart], path: AnyPath, num_columns: int, last_step: float, run_names: Sequence[str] = ()
 ) -> Path:
-    """Draws each chart as a panel; names of runs stand above all panels, other names within theirs."""
+    """Draws each chart as a panel of a PNG file; names of runs are above all panels, other names within a panel."""
     from matplotlib.lines import Line2D
 
     num_rows = math.ceil(len(charts) / num_columns)
@@ -117,7 +118,7 @@ def save_panels(
         axes = figure.add_subplot(num_rows, num_columns, place)
         _draw(axes, chart)
         axes.set_title(chart.title, fontsize=FONT_SIZE + 1, color=INK, loc="left")
-        # All panels have one range: a panel of few points still shows when they were taken.
+        # All panels have the same range of steps, so that panels with few points also show when the points were logged.
         axes.set_xlim(-0.015 * last_step, 1.015 * last_step)
         if place <= len(charts) - num_columns:
             axes.set_xlabel("")
@@ -157,7 +158,7 @@ def _draw(axes: Axes, chart: Chart) -> None:
 
 
 def _draw_curve(axes: Axes, series: Series) -> None:
-    """Draws a line; one of many points is drawn faintly under its running mean."""
+    """Draws a curve; the raw values of a curve with many points are drawn faintly under their running mean."""
     steps, values = series.finite()
     color = COLORS[series.color % len(COLORS)]
     if len(values) < _FEW_POINTS:
@@ -181,7 +182,7 @@ def _dress(axes: Axes) -> None:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Makes a white figure, in inches, that belongs to no window and no global state of pyplot."""
+    """Creates a white figure, with sizes in inches, without a window and without global pyplot state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -191,31 +192,31 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_png(figure: Figure, path: AnyPath) -> Path:
-    """Writes a figure atomically. Its texts are shown as they are: no formulas, no control characters."""
+    """Writes a figure as PNG, atomically. Formulas in texts are not parsed, and control characters are made visible."""
     _show_plain_text(figure)
-    # "Software" would put matplotlib's version, and so a needless difference, into the file.
+    # The entry "Software" is removed because it contains the matplotlib version, and so equal figures would differ.
     return write_atomic(path, lambda t: figure.savefig(t, format="png", metadata={"Software": None}))
 
 
 def to_svg(figure: Figure, description: str) -> Markup:
-    """Makes the ``svg`` element of a page, without a background and without identifiers of its groups.
+    """Returns a figure as ``svg`` element for a page, without a background and without ids of its groups.
 
-    A screen reader says the description. The same figure always has the same markup. Colors are written as they were
-    set, so that the page's style sheet can replace them by those of a dark page.
+    Screen readers read the description aloud. The same figure always has the same markup. Colors are kept unchanged, so
+    that the page's style sheet can replace them on a dark page.
     """
     import matplotlib
     from markupsafe import Markup
 
     _show_plain_text(figure)
     stream, description = io.StringIO(), visible_lines(description)
-    # Text stays text, and identifiers depend on the description alone: charts of one page have their own.
+    # Text is kept as text. Ids are derived from the description, so that charts of one page have different ids.
     settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": description}
     with matplotlib.rc_context(settings | {"font.sans-serif": ["DejaVu Sans"]}):
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
     _, _, content = stream.getvalue().partition("<svg ")
-    content = re.sub(r'<style.*?</style>|(?<=<g) id="[^"]*"', "", content)  # several charts would share them
-    # A tenth of a point is enough, and makes the page much smaller.
+    content = re.sub(r'<style.*?</style>|(?<=<g) id="[^"]*"', "", content)  # ids must be unique on a page
+    # One decimal place, in points, is precise enough and makes the page much smaller.
     content = re.sub(r' d="[^"]*"', lambda found: re.sub(r"(\.\d)\d+", r"\1", found[0]), content)
     return Markup('<svg role="img" aria-label="{}" ').format(description) + Markup(content)
 

@@ -13,7 +13,7 @@ from iccld.reporting.charts import Chart, Series, save_panels
 from iccld.training.tracking import read_metrics
 
 Metrics = Mapping[str, Sequence[float]]
-"""Metric name → values, with the steps they were taken at under ``step``; NaN where there is none."""
+"""Mapping from metric names to values. ``step`` contains the steps of the values. A missing value is NaN."""
 
 _ACCURACY, _SHARE = "train/discriminator_accuracy_", "train/gradient_share_"
 _DISTANCE, _RELIEF = "train/latent_distance", "train/adversarial_relief"
@@ -22,10 +22,10 @@ _DISTANCE, _RELIEF = "train/latent_distance", "train/adversarial_relief"
 def curves(
     runs: Mapping[str, Metrics | AnyPath], path: AnyPath, *, keys: Sequence[str] | None = None
 ) -> Path:
-    """Draws losses and scores over the steps to a PNG file, one panel per metric, one color per run.
+    """Draws losses and scores over the steps to a PNG file, with one panel per metric and one color per run.
 
-    A run has metrics, or the ``metrics.csv`` that they are in. For ``keys`` see ``training_charts``. ``InputError`` if
-    a CSV file cannot be read, or no run has any of the metrics.
+    ``runs`` maps names to metrics or to the path of a ``metrics.csv``. See ``training_charts`` for ``keys``.
+    ``InputError`` if a CSV file cannot be read, or no run has any of the metrics.
     """
     tables = {name: m if isinstance(m, Mapping) else read_table(Path(m)) for name, m in runs.items()}
     charts = list(training_charts(tables, keys).values())
@@ -37,7 +37,7 @@ def curves(
 
 
 def draw_adversary(metrics: AnyPath, path: AnyPath) -> Path:
-    """Draws what the adversary did, from a run's ``metrics.csv``, to a PNG file; see ``adversary_charts``."""
+    """Draws the adversary's metrics in a run's ``metrics.csv`` to a PNG file; see ``adversary_charts``."""
     table = read_table(Path(metrics))
     charts = adversary_charts(table)
     if not charts:
@@ -46,7 +46,7 @@ def draw_adversary(metrics: AnyPath, path: AnyPath) -> Path:
 
 
 def read_table(path: Path) -> dict[str, list[float]]:
-    """Reads a run's ``metrics.csv`` as columns, NaN where a row has no figure; ``InputError`` if it cannot be read."""
+    """Reads a run's ``metrics.csv`` as columns, with NaN for missing values; ``InputError`` if it cannot be read."""
     rows = read_metrics(path)
     if not rows:
         raise InputError(f"{path}: has no rows; give the metrics.csv of a run")
@@ -55,7 +55,7 @@ def read_table(path: Path) -> dict[str, list[float]]:
 
 
 def training_charts(tables: Mapping[str, Metrics], keys: Sequence[str] | None = None) -> dict[str, Chart]:
-    """The charts of ``keys``, or of mIoU and losses, by metric; each has a curve for every run with finite values."""
+    """Returns a chart for each metric of ``keys``, by default mIoU and losses. Runs with finite values have a curve."""
     present = dict.fromkeys(key for table in tables.values() for key in table if key != "step")
     if keys is None:
         keys = [k for k in present if k == "val/miou"] + [k for k in present if k.startswith("train/loss")]
@@ -66,17 +66,17 @@ def training_charts(tables: Mapping[str, Metrics], keys: Sequence[str] | None = 
             for index, (name, table) in enumerate(tables.items())
             if key in table
         )
-        # mIoU starts at zero: half a point should not look like a cliff.
+        # The mIoU axis starts at zero, so that a change of half a point does not appear large.
         charts[key] = Chart(_title_of(key), _drawable(series), low=0 if key == "val/miou" else None)
     return {key: chart for key, chart in charts.items() if chart.series}
 
 
 def adversary_charts(table: Metrics) -> list[Chart]:
-    """The charts of a run's adversary; none if the run had no adversary.
+    """Returns the charts of a run's adversary, or an empty list if the run had no adversary.
 
-    They show the discriminator's accuracy in each domain beside chance, the sliced Wasserstein distance between source
-    and target latents, the share of each loss in the gradients at the denoised latents, and the relief of the
-    adversary's weight.
+    The charts show the discriminator's accuracy in each domain with the chance level, the sliced Wasserstein distance
+    between source and target latents, the fraction of each loss in the gradients at the denoised latents, and the
+    relief of the adversary's weight.
     """
 
     def of(keys: Iterable[str], prefix: str = "") -> tuple[Series, ...]:
@@ -102,7 +102,7 @@ def _drawable(series: Iterable[Series]) -> tuple[Series, ...]:
 
 
 def _title_of(key: str) -> str:
-    """Turns a logged key into words: ``train/loss_seg_source`` becomes "segmentation loss, source"."""
+    """Returns a title for a logged metric: ``train/loss_seg_source`` becomes "segmentation loss, source"."""
     if key == "val/miou":
         return "mIoU on validation images, %"
     name = key.split("/", 1)[-1]

@@ -1,4 +1,4 @@
-"""Where figures come from: the commit, the machine, the versions and the command line."""
+"""Environment of results: the commit, the machine, the versions and the command line."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from iccld.machine import read_text
 
 
 def describe_environment(threads: int, device: str, precision: str) -> dict[str, Any]:
-    """All that a report says of where and how it was made: code, machine, versions, command and date.
+    """Returns the environment for a report: code, machine, versions, command and date.
 
-    ``threads`` are those of torch; ``device`` and ``precision`` may be auto.
+    ``threads`` is the number of torch's threads. ``device`` and ``precision`` may be ``auto``.
     """
     from iccld.compute import choose_device, uses_bf16
 
@@ -39,19 +39,19 @@ def describe_environment(threads: int, device: str, precision: str) -> dict[str,
 
 
 def resumed_environment(first: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Adds to the environment of a run so far, which may be empty, that it is resumed in that of this process."""
+    """Returns ``first``, the environment of a run (may be empty), with an entry that it was resumed in ``now``."""
     entry = {key: now[key] for key in ("date", "command", "commit", "changed")}
     return {**first, "resumed": [*first.get("resumed", []), entry]}
 
 
 def num_ranks() -> int:
-    """Processes that train together: what ``torchrun`` says, or 1."""
+    """Returns the number of processes that train together: ``WORLD_SIZE`` of ``torchrun``, or 1."""
     value = os.environ.get("WORLD_SIZE", "")
     return int(value) if value.isdecimal() else 1
 
 
 def command_line() -> str:
-    """The command of this process, or of all of its ranks, as the user would type it again."""
+    """Returns the command that starts this process, or all of its ranks, again."""
     program = Path(sys.argv[0])
     is_package = program.name == "__main__.py"
     name = program.parent.name if is_package else program.name
@@ -63,7 +63,7 @@ def command_line() -> str:
 
 
 def describe_machine(threads: int, device: str) -> dict[str, Any]:
-    """What the figures were measured on; no names of hosts or users."""
+    """Returns processor, threads, device, torch version and GPU; no names of hosts or users."""
     import torch
 
     model = re.search(r"^model name\s*:\s*(.*)", read_text("/proc/cpuinfo"), re.MULTILINE)
@@ -74,7 +74,7 @@ def describe_machine(threads: int, device: str) -> dict[str, Any]:
 
 
 def describe_code() -> dict[str, Any]:
-    """The commit of this package's checkout, and whether files differ from it; nulls outside of one."""
+    """Returns the commit of this package's checkout and whether files differ from it; ``None`` without a checkout."""
 
     def git(*words: str) -> str | None:
         command = ["git", "-C", str(Path(__file__).parent), *words]
@@ -83,7 +83,7 @@ def describe_code() -> dict[str, Any]:
         except (OSError, subprocess.CalledProcessError):
             return None
 
-    # An installed package may lie inside the user's own repository, whose commit says nothing about it.
+    # An installed package may lie inside the user's own repository, whose commit does not describe the package.
     if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return {"commit": None, "changed": None}
     commit, changes = git("rev-parse", "--short", "HEAD"), git("status", "--porcelain", "--", "..")

@@ -1,4 +1,4 @@
-"""Pictures for a report: image, truth, prediction, errors and uncertainty, small and as data URIs."""
+"""Example images for a report: image, truth, prediction, errors and uncertainty as small data URIs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from iccld.reporting.record import Calibration, Example, Record
 
 _LONGEST_SIDE = 320
 _QUALITY = 82
-# Right, wrong, not counted: told apart by color-blind readers and on light and dark pages.
+# Colors of right, wrong and unscored pixels, distinguishable for color-blind readers and on light and dark pages.
 _ERROR_COLORS = ((214, 219, 224), (213, 94, 0), (40, 44, 52))
 
 
@@ -35,7 +35,7 @@ def measured_record(
     measured_on: str,
     settings: PredictSettings | None = None,
 ) -> Record:
-    """Puts an evaluation's findings together and draws the images to look at, predicted as they were measured."""
+    """Builds the record of an evaluation and draws the example images, predicted with the same settings."""
     space = review.protocol.space
     return Record(
         environment=environment,
@@ -54,10 +54,10 @@ def draw_examples(
     space: LabelSpace,
     settings: PredictSettings | None = None,
 ) -> tuple[Example, ...]:
-    """Predicts the chosen images and draws their panels; truth and errors where a choice was measured.
+    """Predicts the chosen images and draws their panels, with truth and errors for evaluated images.
 
-    Answers are folded into ``space``: that of the protocol, or of the model where nothing is measured. The settings are
-    those of the measurement, so that pictures and scores agree.
+    Classes are mapped to ``space``, the label space of the protocol, or of the model if nothing is evaluated.
+    ``settings`` are those of the evaluation, so that images and scores agree.
     """
     to_space = np.array(model.label_space.lut_to(space), np.uint8)
     examples = []
@@ -78,17 +78,17 @@ def draw_examples(
 
 
 def error_map(answer: UInt8[np.ndarray, "h w"], truth: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """Tells right (0), wrong (1) and uncounted (2) pixels apart."""
+    """Returns 0 for right, 1 for wrong and 2 for unscored pixels."""
     return np.where(truth == IGNORE, 2, answer != truth).astype(np.uint8)
 
 
 def photo_uri(image: UInt8[np.ndarray, "h w 3"]) -> str:
-    """A picture as a small JPEG in a data URI."""
+    """Encodes an image as a small JPEG in a data URI."""
     return _uri(Image.fromarray(image), Image.Resampling.BOX, "JPEG", quality=_QUALITY)
 
 
 def labels_uri(labels: UInt8[np.ndarray, "h w"], palette: Sequence[tuple[int, int, int]]) -> str:
-    """A label map as a small PNG with a palette in a data URI; values beyond the palette are black."""
+    """Encodes a label map as a small PNG with a palette in a data URI. Values beyond the palette are black."""
     picture = Image.fromarray(labels)
     colors = np.zeros((256, 3), np.uint8)
     colors[: len(palette)] = palette

@@ -1,4 +1,4 @@
-"""Sheets of pictures as PNG files: images, label maps and uncertainty in rows, with captions and a legend."""
+"""Sheets of pictures as PNG files: images, label maps and uncertainty maps in rows, with captions and a legend."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Panel = np.ndarray | None
-"""An RGB image (uint8, h w 3), a label map (integers, h w), an uncertainty map (floats in [0, 1], h w), or
-None for an empty place."""
+"""An RGB image (uint8, h w 3), a label map (integers, h w), an uncertainty map (floats in [0, 1], h w), or ``None`` for
+an empty cell."""
 Picture = UInt8[np.ndarray, "_ _ 3"]
-"""RGB; pictures of one sheet may differ in size."""
+"""An RGB image; the pictures of one sheet may differ in size."""
 Color = tuple[int, int, int]
 
-_EDGE, _GAP, _HEADING = 10, 8, 38  # pixels
-_LINE = round(FONT_SIZE * 1.3 * DPI / 72)  # pixels from one line of a caption to the next
+_EDGE, _GAP, _HEADING = 10, 8, 38  # margin, gap between cells and height of headings in pixels
+_LINE = round(FONT_SIZE * 1.3 * DPI / 72)  # line height of captions in pixels
 
 
 def prediction_grid(
@@ -42,8 +42,8 @@ def prediction_grid(
 ) -> Path:
     """Draws rows of images, label maps and uncertainty maps to a PNG file, with a legend of the classes that occur.
 
-    The panels of a row share one height and width, and each column has a title. Values of label maps that are none of
-    ``label_space`` are black. Panels are so many inches wide.
+    The panels of a row must have the same height and width. ``columns`` are the titles of the columns. Label values
+    outside ``label_space`` are black. ``panel_width`` is in inches.
     """
     assert rows
     found: set[int] = set()
@@ -77,11 +77,11 @@ def contact_sheet(
     cell_width: int = 480,
     rows_per_page: int = 8,
 ) -> list[Path]:
-    """Draws pictures, each scaled to the width of a cell in pixels, in rows with their captions below; gives the pages.
+    """Draws rows of pictures with captions below on one or more pages, and returns the paths of the pages.
 
-    Pages are drawn one after the other, so that ``cells`` may be made on the way and few are in memory. Lines of
-    captions that are too long lose their middle. Further pages are called ``NAME_2.png`` and on; those of an earlier,
-    longer sheet are removed.
+    Pictures are scaled to ``cell_width`` pixels. ``cells`` may be a generator: pages are drawn one by one, so that few
+    pictures are in memory. The middle of caption lines that are too long is removed. Further pages are called
+    ``NAME_2.png`` and so on. Pages of an earlier, longer sheet are removed.
     """
     path = Path(path)
     pages: list[Path] = []
@@ -98,7 +98,7 @@ def contact_sheet(
 
 
 def scaled(picture: Picture, width: int) -> Picture:
-    """Scales a picture to a width in pixels; its shape stays."""
+    """Scales a picture to a width in pixels and keeps its aspect ratio."""
     height = max(1, round(picture.shape[0] * width / picture.shape[1]))
     method = cv2.INTER_AREA if width < picture.shape[1] else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(picture, (width, height), interpolation=method), dtype=np.uint8)
@@ -113,9 +113,10 @@ def draw_page(
     headings: Sequence[str] = (),
     entries: Sequence[tuple[str, Color]] = (),
 ) -> Path:
-    """Draws one page of cells: pictures as wide as a cell, in pixels, or None for an empty place, and their captions.
+    """Draws one page of cells, each with a caption and a picture of the cell's width (``None`` for an empty cell).
 
-    ``headings`` stand above the columns, from the first one on; ``entries`` are the names and colors of the legend.
+    ``headings`` are the titles of the columns, from the first column on. ``entries`` are the names and colors of the
+    legend. ``cell_width`` is in pixels.
     """
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
     picture_heights = [max(0 if p is None else p.shape[0] for p, _ in row) for row in rows]
@@ -131,7 +132,7 @@ def draw_page(
         left = _EDGE + column * (cell_width + _GAP)
         figure.text(left / width, 1 - _EDGE / height, text, va="top", size=FONT_SIZE + 1, color=INK)
     with warnings.catch_warnings():
-        # The font lacks many scripts; file names in them show boxes.
+        # The font lacks many scripts. Characters of these scripts in file names are drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         for row, step in zip(rows, steps, strict=True):
             for column, (picture, text) in enumerate(row):
@@ -153,8 +154,8 @@ def _page_path(path: Path, number: int) -> Path:
 
 
 def _write(figure: Figure, line: str, x: float, y: float, longest: float) -> None:
-    """Writes a line, without its middle where it is longer than so many pixels: the ends of file names tell more."""
-    # File names may hold dollar signs, which would otherwise start a formula.
+    """Writes a line. Above ``longest`` pixels, the middle of the line is cut, because file names differ at the ends."""
+    # File names may contain dollar signs, which would start a formula.
     text = figure.text(x, y, line, ha="left", va="top", size=FONT_SIZE, color=INK, parse_math=False)
     kept = len(line)
     while kept > 1 and (width := text.get_window_extent().width) > longest:
@@ -164,19 +165,19 @@ def _write(figure: Figure, line: str, x: float, y: float, longest: float) -> Non
 
 
 def _legend_size(names: Sequence[str], width: float) -> tuple[int, int]:
-    """Height in pixels and number of columns of a legend that fits the width."""
+    """Returns the height in pixels and the number of columns of a legend that fits a width in pixels."""
     if not names:
         return 0, 1
     most = max(1, min(len(names), int(width / DPI / (0.34 + 0.062 * max(map(len, names))))))
     num_rows = math.ceil(len(names) / most)
-    # As few columns as that many rows allow, so that the last column is not left short.
+    # The number of columns is the smallest for this number of rows, so that the last column is not short.
     return round((0.12 + 0.16 * num_rows) * DPI), math.ceil(len(names) / num_rows)
 
 
 def _draw_legend(
     figure: Figure, entries: Sequence[tuple[str, Color]], num_columns: int, left: float, top: float
 ) -> None:
-    """Draws names beside their colors, with its corner at shares of the figure's size."""
+    """Draws names beside their colors; ``left`` and ``top`` are its corner as fractions of the figure's size."""
     from matplotlib.patches import Patch
 
     figure.legend(

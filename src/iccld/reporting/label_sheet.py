@@ -1,4 +1,4 @@
-"""A sheet of images with their labels laid over them: whether the numbers mean what somebody thought."""
+"""Label sheets: images with overlaid labels, which show whether label ids have the intended meaning."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from iccld.reporting.figures import draw_page, scaled
 from iccld.resizing import resize_label
 
 _COLUMNS = 4
-_CELL_WIDTH = 390  # pixels
-_WELL_SEEN = 0.25  # share of the pixels that a class has where it is seen best
+_CELL_WIDTH = 390  # width of a picture in pixels
+_WELL_SEEN = 0.25  # minimum pixels of a visible class, as a fraction of the class's pixels in its best image
 
 
 def label_sheet(
@@ -33,13 +33,13 @@ def label_sheet(
     title: str,
     count: int = 12,
 ) -> tuple[Path, int]:
-    """Draws up to ``count`` images of a data set with their labels over them at half opacity, and a legend.
+    """Draws up to ``count`` images of a data set with their labels at half opacity and a legend to a PNG file.
 
-    ``shown`` leads from the name of an image to the pixels of each label, as a check counted them, and is empty for a
-    data set without labels; images are chosen so that every class of ``space`` is seen.
+    ``shown`` maps the name of an image to the pixel counts of its labels, as a check counted them. ``shown`` is empty
+    for a data set without labels. The images are chosen so that every class of ``space`` is visible.
 
     Returns:
-        ``path``, the PNG file, and the number of images on it.
+        ``path``, the PNG file, and the number of images on the sheet.
 
     Raises:
         InputError: no image can be read, or the file cannot be written.
@@ -52,7 +52,7 @@ def label_sheet(
         try:
             picture, found = _overlay(pair, layout, space, table, has_label=pair.name in shown)
         except InputError:
-            continue  # the check has named the file already
+            continue  # the check has already reported this file
         cells.append((picture, pair.name))
         seen |= found
     if not cells:
@@ -63,9 +63,9 @@ def label_sheet(
 
 
 def choose_images(names: Sequence[str], shown: Mapping[str, Mapping[int, int]], count: int) -> list[int]:
-    """Chooses images that show every class well if possible, rare classes first, and are spread over the set.
+    """Selects images that show every class well if possible, rare classes first, and that are spread over the data set.
 
-    Images that ``shown`` lacks are used only if it is empty. The indices into ``names`` ascend.
+    Images that are not in ``shown`` are used only if ``shown`` is empty. The returned indices into ``names`` ascend.
     """
     pool = [i for i, name in enumerate(names) if name in shown] or list(range(len(names)))
     totals: Counter[int] = Counter()
@@ -82,14 +82,14 @@ def choose_images(names: Sequence[str], shown: Mapping[str, Mapping[int, int]], 
     while rest and len(chosen) < count:
         ends = chosen or [-1, len(names)]
         rest.sort(key=lambda i: min(abs(i - other) for other in ends))
-        chosen.append(rest.pop())  # the farthest
+        chosen.append(rest.pop())  # the image farthest from the chosen images
     return sorted(chosen)
 
 
 def _overlay(
     pair: FilePair, layout: Layout, space: LabelSpace, table: np.ndarray, *, has_label: bool
 ) -> tuple[UInt8[np.ndarray, "h w 3"], frozenset[int]]:
-    """The image, with its labels over it, at the width of a cell; and the classes that are in it."""
+    """Returns the image with overlaid labels, scaled to the width of a cell, and the set of its classes."""
     image = scaled(read_image(pair.image), _CELL_WIDTH)
     if not has_label or pair.label is None:
         return image, frozenset()

@@ -1,4 +1,4 @@
-"""What a report is about: a run or one evaluation; and ``report.json``, what was measured."""
+"""Contents of a report: runs and evaluations, and the file ``report.json`` with the results of an evaluation."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _Channel = Annotated[int, Range(0, 255)]
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far confidence can be believed.
+    """The calibration of a model's confidence.
 
-    ``figures`` are those of ``iccld.inference.review.evaluate_trust``, None for NaN. Bins of confidence are of equal
-    width from 0 to 1; each has its number of pixels, and its mean confidence and share of right pixels unless it is
-    empty.
+    ``figures`` are the metrics of ``iccld.inference.review.evaluate_trust``, ``None`` for NaN. The bins of confidence
+    have equal widths from 0 to 1. ``pixels``, ``confidence`` and ``accuracy`` are the number of pixels, the mean
+    confidence and the fraction of right pixels of each bin. In empty bins, the last two are ``None``.
     """
 
     figures: Mapping[str, float | None]
@@ -36,7 +36,7 @@ class Calibration:
 
     @classmethod
     def of(cls, trust: Trust) -> Calibration:
-        """Takes what an evaluation gathered."""
+        """Builds the calibration from the accumulated data of an evaluation."""
         bins = trust.reliability
         pixels = [int(n) for n in bins.pixels.tolist()]
 
@@ -49,9 +49,9 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Example:
-    """An image by its file name, why it was chosen (best, worst, random), its own mIoU in percent, and its panels.
+    """An image by its file name, the reason for its choice (best, worst, random), its own mIoU in percent, and panels.
 
-    ``panels`` leads from titles to pictures as data URIs.
+    ``panels`` maps titles to pictures as data URIs.
     """
 
     name: str
@@ -66,11 +66,11 @@ class Example:
 
 @dataclass(frozen=True)
 class Record:
-    """What was measured, on which images, and where (see ``iccld.reporting.environment.describe_environment``).
+    """Results of an evaluation, its images, and its environment (``iccld.reporting.environment.describe_environment``).
 
-    ``step`` is the one of a run that was measured; None before that, for an evaluation, or if unknown. ``scores`` and
-    ``calibration`` are None where there are no labels, as ``no_scores`` explains, or nothing was measured yet.
-    ``legend`` has names and RGB colors of the classes in the pictures.
+    ``step`` is the evaluated step of a run; ``None`` before the first evaluation, without a run, or if unknown.
+    ``scores`` and ``calibration`` are ``None`` before the first evaluation or without labels; ``no_scores`` explains
+    missing labels. ``legend`` contains the names and RGB colors of the classes in the pictures.
     """
 
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -83,18 +83,18 @@ class Record:
     legend: Annotated[tuple[tuple[str, tuple[_Channel, _Channel, _Channel]], ...], Length(254)] = ()
 
     def write(self, folder: Path) -> Path:
-        """Writes the file of a run's folder."""
+        """Writes ``report.json`` to a run's folder and returns its path."""
         plain = asdict(self) | {"scores": None if self.scores is None else self.scores.to_json()}
         return write_json(folder / RECORD, plain)
 
 
 def has_findings(record: Record) -> bool:
-    """Whether anything was measured or predicted yet."""
+    """Checks whether a record has scores or example images."""
     return record.scores is not None or bool(record.examples)
 
 
 def read_record(folder: Path) -> Record | None:
-    """Reads the record of a run's folder; None where there is none, and ``InputError`` if the file is another one."""
+    """Reads ``report.json`` of a run's folder; ``None`` if it is missing, ``InputError`` if it is not a record."""
     path = folder / RECORD
     if not path.exists():
         return None
@@ -111,16 +111,16 @@ def read_record(folder: Path) -> Record | None:
 
 
 def write_readme(folder: Path, *, command: str) -> Path:
-    """Writes ``README.txt``: what each file of a run's folder is for, and the command that trains it."""
+    """Writes ``README.txt``: the purpose of each file of a run's folder, and the command that trains the run."""
     return write_text(folder / "README.txt", render("run_readme.txt.j2", run=str(folder), command=command))
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A run or an evaluation, by a name that tells it from the others on the page.
+    """A run or an evaluation, with a name that is unique on the page.
 
-    ``facts`` are names and values for the headline. An evaluation has no ``table``, the columns of ``metrics.csv``, and
-    no method; ``unfinished`` says how far an unfinished run is.
+    ``facts`` are names and values for the headline. ``table`` contains the columns of ``metrics.csv``. ``table`` and
+    ``method`` are empty for an evaluation. ``unfinished`` is the progress of an unfinished run as text.
     """
 
     name: str
@@ -132,11 +132,11 @@ class Subject:
 
 
 def comparable(subjects: Sequence[Subject]) -> bool:
-    """Whether all that have scores were measured on the same images by the same protocol."""
+    """Checks whether all subjects with scores were evaluated on the same images by the same protocol."""
     return len({(s.record.scores.measure, s.record.measured_on) for s in subjects if s.record.scores}) <= 1
 
 
 def commit_of(environment: Mapping[str, Any]) -> str:
-    """The commit of an environment, or of a time that a run was resumed, in words; empty if unknown."""
+    """Returns the commit of an environment, or of an entry for a resumed run, as text; empty if unknown."""
     commit = environment.get("commit")
     return f"{commit}{' with changes' if environment.get('changed') else ''}" if commit else ""

@@ -1,7 +1,7 @@
-"""The files of a model as they are published: weights, configuration without paths of one machine, and the card.
+"""The files of a published model: weights, configuration without local paths, and the model card.
 
-The card, README.md, says what the model was trained on, what was measured, and what it is not for. Every figure comes
-from the run's own files; what they do not hold is said to be not measured.
+The card, README.md, describes the training data, the evaluation and the limits of use. All metrics come from the run's
+own files. Metrics that these files do not contain are listed as not measured.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _Model:
 
 @dataclass(frozen=True)
 class _Training:
-    """What the card takes from the record of a training."""
+    """The fields of the training record that the card contains."""
 
     method: str
     preset: str
@@ -63,13 +63,13 @@ class _Training:
 def model_card(
     config: Mapping[str, Any], rows: Sequence[Mapping[str, str]], *, repo_id: str, license: str | None = None
 ) -> str:
-    """Writes the card: Markdown with YAML front matter, in which names are text, never markup.
+    """Returns the card: Markdown with YAML front matter, in which names are escaped and never become markup.
 
-    ``config`` is the model's ``config.json``; ``rows`` are those of the run's ``metrics.csv``, none where it is not
-    there.
+    ``config`` is the model's ``config.json``. ``rows`` are the rows of the run's ``metrics.csv``, empty if the file is
+    missing.
 
     Raises:
-        InputError: what is recorded of the training is incomplete or of other types.
+        InputError: the training record is incomplete or has values of wrong types.
     """
     from markupsafe import Markup
 
@@ -79,7 +79,7 @@ def model_card(
     return render(
         "model_card.md.j2",
         repo_id=repo_id,
-        code_id=Markup(repo_id),  # code of Markdown shows an escape; the identifier was checked
+        code_id=Markup(repo_id),  # the id is valid, and an escape would be visible in Markdown code
         space=space,
         protocol=protocol_of(space),
         training=training,
@@ -96,24 +96,24 @@ def _name(dataset: str, look: str) -> str:
 
 
 def _figures(training: _Training, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
-    """The evaluation of the weights themselves: of the step at which they were saved."""
+    """Returns the metrics of the evaluation at the step at which the weights were saved."""
     measured = (r for r in rows if r.get("step") == str(training.step) and "val/miou" in r)
     row: Mapping[str, str] = next(measured, {})
     return {k.removeprefix("val/"): float(v) for k, v in row.items() if k.startswith("val/")}
 
 
 def write_release(source: str, repo_id: str, *, license: str | None = None) -> Callable[[Path], list[str]]:
-    """Makes ready what is published of a model, a folder or hub id, under a name on the hub.
+    """Prepares the publication of a model, given as a folder or hub id, under the hub id ``repo_id``.
 
     Returns:
-        A function that writes the files to a folder and gives their names. It refuses a folder that holds files of
-        these names which are no earlier release.
+        A function that writes the files to a folder and returns their names. The function raises ``InputError`` if the
+        folder contains files of these names that are not an earlier release.
 
     Raises:
-        InputError: there is no such model, it cannot be loaded, or no repository has such a name.
+        InputError: the model does not exist or cannot be loaded, or ``repo_id`` is not a valid hub id.
     """
     check_repo_id(repo_id)
-    ICCLD.from_pretrained(source)  # what cannot be loaded is not published
+    ICCLD.from_pretrained(source)  # raises an error if the model cannot be loaded
     folder = find_model(source)
     config, metrics = _without_paths(read_config(folder)), folder / "metrics.csv"
     rows = read_metrics(metrics) if metrics.is_file() else []
@@ -135,7 +135,7 @@ def write_release(source: str, repo_id: str, *, license: str | None = None) -> C
 
 
 def _without_paths(value: Any, name: str = "") -> Any:
-    """The same settings without folders of this machine; of other paths the last part is left."""
+    """Returns the settings without folders of this machine; of other local paths, only the last part is kept."""
     if isinstance(value, dict):
         return {key: _without_paths(item, key) for key, item in value.items()}
     if isinstance(value, list):
@@ -145,6 +145,6 @@ def _without_paths(value: Any, name: str = "") -> Any:
     if name in _FOLDERS:
         return None
     kind, path = ("auto:", value[5:]) if value.startswith("auto:") else ("", value)
-    # A hub id may look like a relative path; it is one if something is there.
+    # A hub id can have the form of a relative path. If a file exists there, the value is a path.
     is_path = re.match(r"[/~.\\]|[A-Za-z]:[/\\]", path) or ("/" in path and os.path.exists(path))
     return kind + re.split(r"[/\\]", path.rstrip("/\\"))[-1] if is_path else value

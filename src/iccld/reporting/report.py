@@ -1,4 +1,4 @@
-"""The report of one run, or of several side by side, as one HTML file."""
+"""The report of one run, or of several runs side by side, as one HTML file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from iccld.reporting.record import Example, Record, Subject, comparable
 from iccld.reporting.templates import render
 
 MOST_CHARACTERS = 3_600_000
-"""Of all pictures of a page, so that it stays below 5 MB."""
+"""Maximum number of characters of all pictures on a page, so that the page stays below 5 MB."""
 _SHARED_SECTIONS = {"runs": "Runs", "curves": "Training", "classes": "Classes", "same": "The same images"}
 _RUN_SECTIONS = {
     "images": "Images",
@@ -28,15 +28,15 @@ _RUN_SECTIONS = {
 
 
 def write_report(path: Path, subjects: Sequence[Subject], *, title: str | None = None) -> Path:
-    """Writes the page of one subject, or of several to compare; gains are over the first.
+    """Writes the page of one subject, or of several subjects with their gains over the first, and returns the path.
 
-    The title is made from the names if it is not given.
+    By default, the title is made from the names of the subjects.
     """
     return write_text(path, report_page(subjects, title=title))
 
 
 def report_page(subjects: Sequence[Subject], *, title: str | None = None) -> str:
-    """Makes the page; see ``write_report``."""
+    """Returns the HTML of the page; see ``write_report``."""
     assert subjects
     records = trimmed([s.record for s in subjects])
     subjects = [replace(s, record=record) for s, record in zip(subjects, records, strict=True)]
@@ -58,12 +58,12 @@ def report_page(subjects: Sequence[Subject], *, title: str | None = None) -> str
 
 
 def render_page(template: str, title: str, **values: Any) -> str:
-    """Fills in a template that extends ``page.html.j2``: one file with its style, without scripts."""
+    """Renders a template that extends ``page.html.j2`` as one HTML file with its style and without scripts."""
     return render(template, title=title, version=__version__, colors=COLORS, **values)
 
 
 def _run(subject: Subject, index: int) -> dict[str, Any]:
-    """What belongs to one run alone."""
+    """Returns the template values of one run."""
     record = subject.record
     run = {
         "index": index,
@@ -81,7 +81,7 @@ def _run(subject: Subject, index: int) -> dict[str, Any]:
 
 
 def _charts(subjects: Sequence[Subject]) -> dict[str, list[Any]]:
-    """The charts of training, the most telling ones first."""
+    """Returns the training charts, with the most informative ones under ``first`` and the rest under ``further``."""
     charts = training_charts({s.name: s.table for s in subjects})
     first = [k for k in charts if k in ("val/miou", "train/loss") or k.startswith("train/loss_seg")]
     further = [chart for key, chart in charts.items() if key not in first]
@@ -89,9 +89,9 @@ def _charts(subjects: Sequence[Subject]) -> dict[str, list[Any]]:
 
 
 def class_bars(subjects: Sequence[Subject]) -> dict[str, Any]:
-    """The IoU of each class and run; runs by another protocol than the first are left out and named.
+    """Returns the IoU of each class and run, and the names of runs that are left out because their protocol differs.
 
-    Two runs that compare have their gain; among more, a single column could not say whose it is.
+    If exactly two runs are given and comparable, each class also has the gain of the second run.
     """
     scored = [(i, s.name, s.record.scores) for i, s in enumerate(subjects) if s.record.scores is not None]
     if not scored:
@@ -115,7 +115,7 @@ def class_bars(subjects: Sequence[Subject]) -> dict[str, Any]:
 
 
 def confusion(scores: Scores) -> dict[str, Any]:
-    """One row for each class that the truth holds, one column for each that was answered or is true, in percent."""
+    """Returns the confusion in percent: one row per class in the truth, one column per class in truth or answers."""
     count = len(scores.classes)
     truths = [sum(row) + scores.unlabeled[i] for i, row in enumerate(scores.confusion)]
     answers = [sum(row[j] for row in scores.confusion) for j in range(count)]
@@ -131,7 +131,7 @@ def confusion(scores: Scores) -> dict[str, Any]:
 
 
 def same_images(subjects: Sequence[Subject]) -> tuple[list[tuple[Example, list[Example]]], list[Record]]:
-    """The randomly drawn images that all of several runs predicted, each with all examples; and the records without."""
+    """Returns the random images that all runs predicted, with their examples, and the records without these images."""
     records = [s.record for s in subjects]
     if len(records) == 1:
         return [], records
@@ -143,7 +143,7 @@ def same_images(subjects: Sequence[Subject]) -> tuple[list[tuple[Example, list[E
 
 
 def trimmed(records: Sequence[Record]) -> list[Record]:
-    """Leaves out images, of the runs with the most first, until all together fit a page."""
+    """Removes images, from the run with the most images first, until all images fit on one page."""
     kept = [_by_turns(record.examples) for record in records]
     while sum(len(uri) for examples in kept for e in examples for uri in e.panels.values()) > MOST_CHARACTERS:
         max(kept, key=len).pop()
@@ -154,7 +154,7 @@ def trimmed(records: Sequence[Record]) -> list[Record]:
 
 
 def _by_turns(examples: Sequence[Example]) -> list[Example]:
-    """One of each role after the other, so that every role loses its last ones first."""
+    """Orders examples in turns of their roles, so that removal from the end affects every role."""
     roles = [e.role for e in examples]
     ranks = [roles[:i].count(role) for i, role in enumerate(roles)]
     return [examples[i] for i in sorted(range(len(examples)), key=ranks.__getitem__)]

@@ -1,4 +1,4 @@
-"""Tables of scores: aligned text and Markdown."""
+"""Tables of scores as aligned text and as Markdown."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from iccld.reporting.templates import number, signed
 
 
 def scores_table(scores: Mapping[str, Scores], *, markdown: bool = False) -> str:
-    """Tabulates the IoU of each class, the mIoU and the pixel accuracy of one or more results, in percent.
+    """Returns a table of class IoU, mIoU and pixel accuracy of one or more results, in percent.
 
-    ``scores`` leads from column headings to results, all of one protocol. With two or more, a last column gives the
-    gain of the last over the first in points. The lines, aligned plain text or Markdown, have no newline at the end.
+    ``scores`` maps column headings to results of the same protocol. With two or more results, a last column contains
+    the gain of the last result over the first in points. The table has no newline at the end.
     """
     if len({s.measure for s in scores.values()}) != 1:
         protocols = sorted({s.protocol for s in scores.values()})
@@ -53,7 +53,7 @@ def print_scores(scores: Scores) -> None:
 
 
 def _text(headings: Sequence[str], rows: Sequence[Sequence[str]], *, num_totals: int) -> str:
-    """An aligned table whose last rows are totals."""
+    """Returns an aligned table whose last ``num_totals`` rows are totals."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

@@ -1,6 +1,6 @@
-"""Templates of pages and texts. What is filled in is text there, never markup, unless a template made it.
+"""Templates of pages and texts. Inserted values are escaped unless a template created them as markup.
 
-Texts in ``*.html.j2`` are escaped for HTML, those in ``*.md.j2`` for Markdown; control characters are always shown.
+Values in ``*.html.j2`` are escaped for HTML, those in ``*.md.j2`` for Markdown. Control characters are made visible.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 
 def render(name: str, **values: Any) -> str:
-    """Fills in a template of this package; a value that it needs and does not get is an error.
+    """Renders a template of this package; a missing value raises an error.
 
-    Strings are escaped; ``markupsafe.Markup`` is taken as it is.
+    Strings are escaped. ``markupsafe.Markup`` is inserted unchanged.
     """
     return _environment(name.rpartition(".j2")[0].rpartition(".")[2]).get_template(name).render(values)
 
 
 def number(value: float | None, digits: int = 1) -> str:
-    """A number, or a dash where there is none."""
+    """Formats a number; a missing or infinite number becomes a dash."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
 def signed(value: float | None, digits: int = 1) -> str:
-    """A difference with its sign, or a dash."""
+    """Formats a difference with its sign; a missing or infinite difference becomes a dash."""
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{round(value, digits) + 0.0:+.{digits}f}"  # rounding first keeps "-0.0" out
+    return f"{round(value, digits) + 0.0:+.{digits}f}"  # rounding first avoids "-0.0"
 
 
 @functools.cache
