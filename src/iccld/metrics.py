@@ -1,9 +1,8 @@
 """Metrics computed from counts: IoU, mIoU and accuracies in percent, calibration error, and detection of errors.
 
-The counts are exactly those of the Cityscapes benchmark (cityscapesscripts ``evalPixelLevelSemanticLabeling``). Pixels
-with the true label 255 are not counted. A class that occurs neither in the labels nor in the predictions has no IoU,
-and the mIoU is the mean over the classes with an IoU. Calibration and detection are counted in histograms, so that
-data sets of any size need only a few kilobytes.
+The counts equal those of the Cityscapes benchmark (cityscapesscripts ``evalPixelLevelSemanticLabeling``). Pixels with
+the true label 255 are not counted. A class that is neither in the labels nor in the predictions has no IoU, and mIoU is
+the mean of the other IoUs. Calibration and detection need only histograms of a few kilobytes for any data set.
 """
 
 from __future__ import annotations

@@ -40,8 +40,7 @@ class DataCheckArgs:
     split: OptionalName = None
     """Split of the data set. The default is train, or the first split if there is no split train."""
     label_space: OptionalName = None
-    """Label space in which pixels are counted: cityscapes19, synthia16 or camvid11. The default is the data set's own
-    label space."""
+    """Classes to count: cityscapes19, synthia16 or camvid11. The default is the data set's own classes."""
     limit: OptionalCount = None
     """Maximum number of label maps to read, evenly spaced. By default, all label maps are read."""
     images_only: bool = False

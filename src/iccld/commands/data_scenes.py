@@ -32,8 +32,7 @@ class DataScenesArgs:
     out: Annotated[Positional[Path], arg(metavar="OUT")]
     """Output folder."""
     look: Look = "both"
-    """Rendering style: game (crisp and vivid), camera (like photographs), night (like photographs by street light),
-    or both (game and camera)."""
+    """Style: game (crisp and vivid), camera (like photos), night (camera by street light), or both (game and camera)."""
     count: Count = 100
     """Number of scenes."""
     height: Annotated[int, Range(48, 16_000)] = 512
@@ -41,7 +40,7 @@ class DataScenesArgs:
     width: Annotated[int, Range(48, 16_000)] = 1024
     """Width of the images in pixels."""
     seed: Seed = 0
-    """Seed of the scenes. Different seeds give different scenes."""
+    """Seed of the scenes. Two different seeds have no scene in common."""
     split: str = "train"
     """Name of the split's folder, such as train or val."""
     json: JsonFile = None
