@@ -205,7 +205,7 @@ def _is_fixed(hint: Any) -> bool:
 
 
 def _fits(hint: Any, value: Any, limits: Sequence[Any]) -> bool:
-    """Returns whether a value has a type, which is not a union. Items of lists and tables are not checked."""
+    """Returns whether a value has the type ``hint``, which must not be a union. Items of lists are not checked."""
     origin = get_origin(hint) or hint
     if origin is Any:
         return True

@@ -68,7 +68,7 @@ def read_bounded(path: AnyPath, limit: int) -> bytes:
     shown = printable(str(path))
     with open_regular(path) as handle:
         before = os.fstat(handle.fileno())
-        # Files of the kernel report size 0.
+        # Files of the kernel report size 0 although they have content.
         data = handle.read(min(limit, before.st_size or 1 << 16) + 1) if before.st_size <= limit else b""
         after = os.fstat(handle.fileno())
     if max(before.st_size, len(data)) > limit:
@@ -135,7 +135,7 @@ def replacing(path: AnyPath) -> Iterator[Path]:
     except OSError as error:
         raise write_failure(path, error) from error
     finally:
-        with contextlib.suppress(OSError):  # no file, or an error that is raised already
+        with contextlib.suppress(OSError):  # renamed already, or never created
             temporary.unlink()
 
 

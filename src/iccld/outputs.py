@@ -118,7 +118,7 @@ def is_same(one: Path, other: Path) -> bool:
 
 
 def is_inside(path: Path, folder: Path) -> bool:
-    """Returns whether a path, after following links, is a folder or lies below the folder. Neither need exist."""
+    """Returns whether a path is a folder or lies below it, after following links. Both paths may be missing."""
     real = Path(os.path.realpath(path))
     return any(is_same(parent, folder) for parent in (real, *real.parents))
 

@@ -97,7 +97,7 @@ def _bars(*columns: Any, transient: bool) -> Progress:
         def start(self) -> None:
             super().start()
             for name in ("stdout", "stderr"):
-                if isinstance(getattr(sys, name), FileProxy):  # rich removes this proxy at the end
+                if isinstance(getattr(sys, name), FileProxy):  # this proxy of rich escapes nothing
                     setattr(sys, name, VisibleStream(getattr(sys, name)))
 
     return Bars(*columns, console=_console(), transient=transient)

@@ -32,7 +32,7 @@ class DataScenesArgs:
     out: Annotated[Positional[Path], arg(metavar="OUT")]
     """Output folder."""
     look: Look = "both"
-    """Style: game (crisp and vivid), camera (like photos), night (camera by street light), or both (game and camera)."""
+    """Style: game (crisp, vivid), camera (like photos), night (camera by street light), or both (game and camera)."""
     count: Count = 100
     """Number of scenes."""
     height: Annotated[int, Range(48, 16_000)] = 512

@@ -39,7 +39,7 @@ Kind = Literal["labels", "color", "overlay", "uncertainty"]
 class PredictArgs:
     """Segments images and videos, and writes label maps, colors, overlays and uncertainty maps.
 
-    Folders are searched with their subfolders, which the output folder repeats. Put glob patterns in quotes:
+    Folders are read with all subfolders, and the output has the same subfolders. Put glob patterns in quotes:
       iccld predict MODEL photos 'drive/**/*.jpg' --out predictions
       iccld predict MODEL clip.mp4 --smoothing 0.7 --out predictions
       iccld predict MODEL camera:0 --seconds 60 --out predictions

@@ -86,7 +86,7 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
         free |= {"data.source_root", "data.target_root"}
     differing = [name for name in changed_settings(earlier, config) if name not in free]
     if differing:
-        name = min(differing, key=lambda name: name != "method")  # the method changes other settings
+        name = min(differing, key=lambda name: name != "method")  # the method, if it differs
         was, now = attrgetter(name)(earlier), attrgetter(name)(config)
         raise InputError(
             f"{out}: holds a run with other settings ({name} was {was}, now {now}); choose another --out, or the same "
