@@ -117,7 +117,7 @@ def build(kind: type[T], value: object, where: str, *, thing: str = "key", other
 
     Raises:
         InputError: A field is missing, has a wrong type or range, or is unknown. If ``others`` is true, unknown fields
-            are ignored. The message starts with ``where`` (the file or object) and calls a field ``thing``.
+            are ignored. The message starts with ``where`` (the file or object). ``thing`` is the word for a field.
     """
     built: T = _Reader(thing, others).table(kind, value, where)
     return built

@@ -86,7 +86,7 @@ def keep_freed_memory() -> None:
     library = _glibc()
     if library is None or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return
-    # If the first setting is rejected, the other settings would only turn off glibc's own adaptation and do harm.
+    # If this setting is rejected, the other settings would only turn off glibc's own adaptation, which is worse.
     if any(library.mallopt(_MMAP_THRESHOLD, size) for size in (_LARGEST, _LARGEST_OF_OLD)):
         library.mallopt(_TRIM_THRESHOLD, _LARGEST)
         library.mallopt(_TOP_PAD, 64 * 2**20)

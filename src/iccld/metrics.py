@@ -72,7 +72,7 @@ class Scores:
         classes: Names of the rows of ``confusion``.
         iou: Intersection over union by class name, in label order, for the classes that the protocol averages.
             ``None`` if a class occurs neither in the labels nor in the predictions.
-        accuracy: Fraction of correct pixels among the true pixels of each such class. ``None`` if there are no pixels.
+        accuracy: Fraction of correct pixels among the true pixels of each averaged class, or ``None`` without pixels.
         miou: Mean of the IoUs that are not ``None``, or NaN if there are none.
         pixel_accuracy: Fraction of correct pixels among pixels whose true class the protocol averages, or NaN.
         mean_accuracy: Mean of the accuracies that are not ``None``, or NaN.

@@ -20,8 +20,8 @@ class AppArgs:
       iccld app runs/mine
       iccld app runs/mine runs/other        (two models side by side)
 
-    By default (see --host), only browsers on this machine can open the page. The page exchanges no data with other
-    machines. Uploads are stored in a temporary folder and removed when the page is closed.
+    By default (see --host), only browsers on this machine can open the page. The page loads nothing from other servers
+    and sends nothing to them. Uploads are stored in a temporary folder and removed when the page is closed.
 
     The command needs the extra app. Install it in a clone: pip install '.[app]'.
     """

@@ -92,7 +92,7 @@ def _portable_settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def _require_labels(config: TrainConfig) -> None:
-    """Raises ``InputError`` before hours of training if there are no labeled target images for the evaluation."""
+    """Raises ``InputError`` before hours of training if labeled target images for the evaluation are missing."""
     from iccld.run_data import open_target
 
     if config.data.target != "street_scenes":  # scenes always have labels

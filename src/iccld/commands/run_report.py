@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def begin_record(out: Path, config: TrainConfig, start: int, *, threads: str) -> None:
-    """Writes the record of a run with its environment and its choice of ``threads``, and the README of its folder.
+    """Writes the environment of a run, including the text ``threads``, to the run's record, and writes the README.
 
     If the run is resumed at step ``start``, the environment of its first call is kept, and a line is added for each
     further call. Earlier scores are kept with their step until they are replaced by newer scores.
@@ -82,7 +82,7 @@ def finish_run(trainer: Trainer, data: RunData) -> Path | None:
 
 
 def load_runs(folders: list[Path], *, device: str = "auto", threads: int = 0) -> list[Subject]:
-    """Reads runs for a report. A finished run without findings for a report is evaluated first.
+    """Reads runs for a report. A finished run that has not been evaluated for a report is evaluated first.
 
     The names on the page are the folders' names, or their paths if two names are equal. ``device`` and ``threads``
     (0 means automatic) are for the evaluation. Errors are those of ``read_run``.

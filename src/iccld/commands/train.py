@@ -97,7 +97,7 @@ def parse_run(
 
 
 def _with_recipe(config: TrainConfig, rest: Sequence[str]) -> TrainConfig:
-    """Returns the settings with the recipe of the method among the flags, because a recipe changes other defaults."""
+    """Returns the settings with the recipe of the method in ``rest``, which changes the defaults of other flags."""
     words = [word for flag in rest for word in flag.split("=", 1)]
     named = [after for word, after in pairwise(words) if word == "--method"]
     return with_method(config, named[-1]) if named and named[-1] in get_args(Method) else config
@@ -221,7 +221,7 @@ def _conclude(trainer: Trainer, outcome: str, data: RunData) -> None:
     from iccld.reporting.curves import curves, draw_adversary
     from iccld.training.tracking import read_metrics
 
-    if not (out / RUN).is_file():  # no files are written to a folder that is not a run any more
+    if not (out / RUN).is_file():  # the folder is not a run, so nothing is written to it
         raise RunFailedError(f"{out}: was removed or emptied during the run; run the same command again")
     metrics = out / "metrics.csv"
     curves({config.method: metrics}, out / "curves.png")

@@ -101,7 +101,7 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
             "learning rate and start of the adaptation follow the new length from here on",
             file=sys.stderr,
         )
-    # The report is written last. Without a report, a killed run still has to write figures.
+    # The report is written last. If it is missing, the run was killed before all of its images were written.
     return done >= config.steps and has_model and (out / REPORT).is_file()
 
 
