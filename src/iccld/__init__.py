@@ -1,7 +1,7 @@
 """ICCLD: inter-coder connected latent diffusion for unsupervised domain-adaptive semantic segmentation.
 
-``from iccld import ICCLD`` gives the model. It is fetched on first use, so that ``import iccld`` stays
-light: no torch, no numpy.
+``from iccld import ICCLD`` imports the model class. The class is loaded at first use, so that ``import iccld``
+loads neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Threads that wait for each other sleep instead of spinning: where other programs use the same processors, spinning
-# makes every step many times slower. OpenMP reads this when it is loaded, that is, with torch.
+# With this policy, waiting OpenMP threads sleep instead of spinning. If other programs use the same processors,
+# spinning makes every step many times slower. OpenMP reads the variable when torch is imported.
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
@@ -27,7 +27,7 @@ _HOMES = {"ICCLD": "iccld.models.iccld", "Prediction": "iccld.models.prediction"
 
 
 def __getattr__(name: str) -> object:
-    """Loads a public name from its module when it is first asked for."""
+    """Imports a public object from its module at first access, and returns the object."""
     if name not in _HOMES:
         raise AttributeError(f"module 'iccld' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

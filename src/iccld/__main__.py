@@ -1,4 +1,4 @@
-"""``python -m iccld`` is the same as ``iccld``."""
+"""Entry point of ``python -m iccld``, which is the same as ``iccld``."""
 
 from __future__ import annotations
 

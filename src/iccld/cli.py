@@ -1,6 +1,6 @@
-"""The command line: finds the command, runs it, and turns every way it can end into an exit code.
+"""Command line: finds the command, runs it, and returns an exit code.
 
-Only the command that was asked for is imported, so that ``iccld --help`` answers at once.
+Only the module of the given command is imported, so that ``iccld --help`` is fast.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from iccld.labels import suggest
 
 @dataclass(frozen=True)
 class Command:
-    """One command: the one or two words that the user types, its line in the help, and where it lives.
+    """Command with its name of one or two words, its line in the help, and its entry point.
 
-    The entry is ``module:object`` within ``iccld.commands``. The object is a dataclass with ``run() -> int`` whose
-    fields tyro turns into flags, or a function ``main(rest) -> int`` that reads its own arguments.
+    The entry point is ``module:object`` within ``iccld.commands``. The object is a dataclass with ``run() -> int``
+    whose fields tyro turns into flags, or a function ``main(rest) -> int`` that parses the remaining words itself.
     """
 
     name: str
@@ -64,20 +64,20 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command: the words after ``iccld``, those of the process by default.
+    """Runs one command. ``argv`` contains the words after ``iccld``, by default those of the process.
 
     Returns:
-        The exit code: 0 done, 1 the work or a part of it failed, 2 bad input or usage, 130 interrupted,
-        143 terminated, 141 the reader of the output went away.
+        The exit code: 0 for success, 1 if the work or a part of it failed, 2 for bad input or usage, 130 if
+        interrupted, 143 if terminated, 141 if the reader of the output closed the pipe.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
-        # A file or pipe on Windows may know no "→": a question mark is better than a traceback.
-        with contextlib.suppress(AttributeError):  # None, or what another program put there
+        # On Windows, the encoding of a file or pipe may lack "→". A question mark is better than a traceback.
+        with contextlib.suppress(AttributeError):  # ``None``, or a replacement without this method
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     before = os.environ.get(_VARIABLE)
     if _FOLLOW_OUTSIDE in words:
-        os.environ[_VARIABLE] = "1"  # read by iccld.data.folders; child processes inherit it
+        os.environ[_VARIABLE] = "1"  # read by iccld.data.folders, also in child processes
     try:
         return run_guarded(lambda: _dispatch([word for word in words if word != _FOLLOW_OUTSIDE]))
     finally:
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def help_text() -> str:
-    """The text of ``iccld --help``."""
+    """Returns the text of ``iccld --help``."""
     return (
         "usage: iccld COMMAND [flags]\n\n"
         "Semantic segmentation of real streets, learned from labeled synthetic ones.\n\n"
@@ -130,7 +130,7 @@ def _dispatch(words: list[str]) -> int:
 def _run(command: Command, rest: list[str]) -> int:
     module_name, _, object_name = command.entry.partition(":")
     target = getattr(importlib.import_module(f"iccld.commands.{module_name}"), object_name)
-    if command.name == "completion":  # the one command that has to know the others
+    if command.name == "completion":  # this command completes all commands
         return int(target(rest, {command.name: command.entry for command in COMMANDS}))
     if not isinstance(target, type):
         return int(target(rest))

@@ -1,4 +1,4 @@
-"""Which number format a device computes in at speed."""
+"""Choice of the device and of the floating-point precision."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from iccld.machine import read_text
 
 @cache
 def has_fast_bf16(device_type: str) -> bool:
-    """Tells whether bf16 is faster than fp32: CUDA from Ampere on, CPUs with AMX or AVX-512 BF16."""
+    """Returns whether bf16 is faster than fp32: on CUDA from Ampere on, and on CPUs with AMX or AVX-512 BF16."""
     if device_type == "cuda":
         return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
     if device_type == "cpu":
@@ -21,17 +21,17 @@ def has_fast_bf16(device_type: str) -> bool:
 
 
 def choose_device(device: str) -> str:
-    """What ``auto`` means here: the first of cuda, mps and cpu that there is; any other name is itself."""
+    """Returns the first available device of cuda, mps and cpu for ``auto``, otherwise the given device."""
     if device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def uses_bf16(device_type: str, precision: str) -> bool:
-    """Whether a precision (bf16, fp32, or auto: bf16 where the device is fast at it) means bf16."""
+    """Returns whether a precision means bf16. ``auto`` means bf16 on devices with fast bf16, otherwise fp32."""
     return precision == "bf16" or (precision == "auto" and has_fast_bf16(device_type))
 
 
 def autocast(device_type: str, precision: str = "auto") -> torch.autocast:
-    """The context in which a network runs on cpu, cuda or mps; see ``uses_bf16`` for precisions."""
+    """Returns the autocast context of a network on cpu, cuda or mps. See ``uses_bf16`` for the precisions."""
     return torch.autocast(device_type, dtype=torch.bfloat16, enabled=uses_bf16(device_type, precision))

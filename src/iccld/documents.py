@@ -1,7 +1,7 @@
-"""Reading configurations and records, within bounds: JSON, TOML, and typed values out of them.
+"""Bounded reading of configurations and records: JSON, TOML and typed values.
 
-Whatever is read may be damaged or made by somebody else. Bytes, depth, digits and lengths are limited, and every value
-has a type and a range. What does not fit is refused in one line that names file, key, value and what is allowed.
+Files may be damaged or untrusted. Bytes, nesting depth, digits and lengths are therefore limited, and every value is
+checked against a type and a range. An error is one line with the file, the key, the value and the allowed values.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MANY = 100_000
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """Allowed numbers, both ends included; for ``typing.Annotated``."""
+    """Allowed range of a number, including both ends, for ``typing.Annotated``."""
 
     low: float
     high: float
@@ -44,13 +44,13 @@ _ANY_NUMBER = Range(-_LARGEST, _LARGEST - 1)
 
 @dataclasses.dataclass(frozen=True)
 class Length:
-    """Most characters of a text, or entries of a list or table; for ``typing.Annotated``."""
+    """Maximum number of characters of a text, or of entries of a list or table, for ``typing.Annotated``."""
 
     most: int
 
 
 def read_json(path: AnyPath, *, limit: int = 4_000_000, **options: Any) -> Any:
-    """Reads a JSON file of at most ``limit`` bytes; options and errors are those of ``parse_json``."""
+    """Reads a JSON file of at most ``limit`` bytes. Options and errors are those of ``parse_json``."""
     return parse_json(read_bounded(path, limit), printable(str(path)), **options)
 
 
@@ -61,10 +61,10 @@ def parse_json(
     longest_text: int = _LONGEST_TEXT,
     remedy: str = "copy or write it again",
 ) -> Any:
-    """Reads JSON with texts of at most ``longest_text`` characters.
+    """Parses JSON whose texts have at most ``longest_text`` characters.
 
     Raises:
-        InputError: no JSON, or beyond the bounds. The message begins with ``where`` and ends with ``remedy``.
+        InputError: The data are not JSON or exceed a bound. The message starts with ``where`` and ends with ``remedy``.
     """
     with _parsing(f"{where}: is not JSON", remedy):
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
@@ -74,11 +74,11 @@ def parse_json(
 
 
 def read_toml(path: AnyPath, *, limit: int = 1_000_000, remedy: str = "mend that line") -> dict[str, Any]:
-    """Reads a TOML file; ``InputError`` if there is none, or one beyond the bounds."""
+    """Reads a TOML file. A file that is missing, invalid or beyond the bounds raises ``InputError``."""
     data, where = read_bounded(path, limit), printable(str(path))
     with _parsing(f"{where}: is not valid TOML", remedy):
         text = data.decode("utf-8-sig")
-        # Python's reader takes quadratic time for the parts of a key.
+        # The time of Python's TOML parser is quadratic in the number of parts of a key.
         if any(part.count(".") > 200 for part in re.split(r"[=,\n]", text)):
             raise ValueError("a key of more than 200 parts")
         value = tomllib.loads(text)
@@ -87,7 +87,7 @@ def read_toml(path: AnyPath, *, limit: int = 1_000_000, remedy: str = "mend that
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object as a dict; readers that differ in which of two equal keys counts would disagree about a file."""
+    """Returns a JSON object as a dict. Duplicate keys are rejected, because parsers use different ones of them."""
     table = dict(pairs)
     if len(table) < len(pairs):
         raise ValueError("a key stands twice in one object")
@@ -105,32 +105,32 @@ def _parsing(problem: str, remedy: str) -> Iterator[None]:
 
 
 def reason(error: Exception, path: AnyPath) -> str:
-    """What an error says of a file, in one line and without the file's name, which is said already."""
+    """Returns the message of an error in one line, without the file's name, which the caller's message contains."""
     return first_line(error).removeprefix(f"{printable(str(path))}: ")
 
 
 def build(kind: type[T], value: object, where: str, *, thing: str = "key", others: bool = False) -> T:
-    """Makes a dataclass of plain values, by the types of its fields; fields with a default may be left out.
+    """Builds a dataclass from plain values by the types of its fields. Fields with a default may be missing.
 
-    Types are bool, int, float, str, Path, None, Literal, unions, tuples, lists, mappings by text, and dataclasses of
-    these. A bool is no int and a text no number. ``Annotated`` with ``Range`` and ``Length`` says what is allowed.
+    The types may be bool, int, float, str, Path, ``None``, Literal, unions, tuples, lists, mappings with text keys, and
+    dataclasses of these. A bool is not accepted as an int. ``Annotated`` with ``Range`` or ``Length`` limits values.
 
     Raises:
-        InputError: a field is missing, has another type or range, or is unknown and ``others`` are not left aside. The
-            message begins with ``where`` (the file, or what the values are of) and calls a field ``thing``.
+        InputError: A field is missing, has a wrong type or range, or is unknown. If ``others`` is true, unknown fields
+            are ignored. The message starts with ``where`` (the file or object). ``thing`` is the word for a field.
     """
     built: T = _Reader(thing, others).table(kind, value, where)
     return built
 
 
 def typed(hint: Any, value: Any, where: str) -> Any:
-    """The value as a type has it (a list becomes a tuple where one is asked for); types and errors as of ``build``."""
+    """Returns a value after checking its type as ``build`` does. For a tuple type, a list becomes a tuple."""
     return _Reader("key", others=False).value(hint, value, where)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Reader:
-    """How tables are read: what a field is called, and whether other keys are left aside."""
+    """Reader of tables, with the word for a field in messages, and whether unknown keys are ignored."""
 
     thing: str
     others: bool
@@ -178,7 +178,7 @@ class _Reader:
             try:
                 return self.value(choice, value, where)
             except InputError as error:
-                # Of a choice of tables, the one that was meant says what is wrong with it.
+                # For a table, the error of the dataclass is more precise than a list of the allowed types.
                 if isinstance(value, Mapping) and dataclasses.is_dataclass(choice):
                     refusal = error
         raise refusal or InputError(f"{where} = {shortened(value)} must be {_words(hint)}")
@@ -186,14 +186,14 @@ class _Reader:
 
 @functools.cache
 def _fields(kind: Any) -> tuple[dict[str, Any], list[str]]:
-    """The types of a dataclass's fields by name, and the names of those without a default."""
+    """Returns the types of a dataclass's fields by name, and the names of the fields without a default."""
     fields, hints = dataclasses.fields(kind), get_type_hints(kind, include_extras=True)
     required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
     return {f.name: hints[f.name] for f in fields}, required
 
 
 def _split(hint: Any) -> tuple[Any, Sequence[Any]]:
-    """A type without its annotations, and these."""
+    """Returns a type without its annotations, and the annotations."""
     if get_origin(hint) is Annotated:
         plain, *annotations = get_args(hint)
         return plain, annotations
@@ -205,7 +205,7 @@ def _is_fixed(hint: Any) -> bool:
 
 
 def _fits(hint: Any, value: Any, limits: Sequence[Any]) -> bool:
-    """Whether a value is of a type that is no union; items of lists and tables are not looked at."""
+    """Returns whether a value has the type ``hint``, which must not be a union. Items of lists are not checked."""
     origin = get_origin(hint) or hint
     if origin is Any:
         return True
@@ -227,7 +227,7 @@ def _fits(hint: Any, value: Any, limits: Sequence[Any]) -> bool:
 
 
 def _words(hint: Any) -> str:
-    """What a type allows, in words."""
+    """Returns a description of the values that a type allows, for messages."""
     hint, limits = _split(hint)
     origin, arguments = get_origin(hint), get_args(hint)
     span = next((_span(x) for x in limits if isinstance(x, Range)), "")
@@ -252,7 +252,7 @@ def _span(limit: Range) -> str:
 
 
 def _check_bounds(value: Any, longest_text: int, depth: int = _DEPTH) -> None:
-    """Refuses depth, digits, lengths and characters that nothing of ours has; ValueError says which."""
+    """Checks nesting depth, digits, lengths and characters. ``ValueError`` names the first violation."""
     if isinstance(value, dict):
         for key in value:
             _check_bounds(key, _LONGEST_KEY)

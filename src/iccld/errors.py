@@ -1,4 +1,4 @@
-"""The errors that end a command with one line instead of a traceback."""
+"""Errors that end a command with one line instead of a traceback."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from iccld.escaping import one_line
 
 
 class InputError(ValueError):
-    """Bad input: the message is one line that names the file, what is wrong and what to do.
+    """Error for bad input. The message is one line that names the file, the problem and the remedy.
 
-    The command line prints it on stderr without a traceback and exits with code 2. Names of files and classes may be
-    parts of it: control characters are shown as escapes, so that it is safe to print.
+    The command line prints the message on stderr without a traceback and exits with code 2. The message may contain
+    names of files and classes. Its control characters are escaped, so that the message is safe to print.
     """
 
     def __str__(self) -> str:
@@ -17,14 +17,14 @@ class InputError(ValueError):
 
 
 def how_to_install(extra: str) -> str:
-    """Says how an extra of this project is installed: it is on no package index, so the words name the clone."""
+    """Returns how to install an extra: from the clone, because this project is not on a package index."""
     return f"run in the clone of iccld: pip install '.[{extra}]'"
 
 
 class RunFailedError(RuntimeError):
-    """The work failed though nothing is wrong with its input: a full disk, a loss that diverged, a killed process.
+    """Error for a failure with valid input: a full disk, a loss that diverged, a killed process.
 
-    The message is one line that names the cause and the remedy; the exit code is 1.
+    The message is one line that names the cause and the remedy. The exit code is 1.
     """
 
     def __str__(self) -> str:
@@ -32,5 +32,5 @@ class RunFailedError(RuntimeError):
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message that says something; the kind of the error if none does."""
+    """Returns the first line of an error's message that is not blank, or the error's class name if there is none."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

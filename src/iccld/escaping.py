@@ -1,7 +1,7 @@
-"""Text of others where it leaves: names of classes and files come from models, data sets and folders of strangers.
+"""Escaping of untrusted text in outputs: names of classes and files come from models, data sets and folders of others.
 
-Control characters act on a terminal, ``<`` on a page, ``|`` on a table in Markdown, ``=`` on a spreadsheet. Every
-exit has its function here; none of them changes ordinary names.
+Control characters act on a terminal, ``<`` on an HTML page, ``|`` on a Markdown table, and ``=`` on a spreadsheet.
+Each kind of output has a function in this module. Ordinary names stay unchanged.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any, TextIO, cast
 
-# Control characters and lone surrogates, characters that are not seen or turn the direction of writing, and the
-# separators of lines and paragraphs.
+# Unicode categories of control characters, invisible and bidirectional format characters, lone surrogates, and line
+# and paragraph separators.
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
-_PLAIN = re.compile(r"[ -~\u00a1-\u00ac\u00ae-\u05ff]*")  # without any of them, which most text is
-_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # of East Asian width too
+_PLAIN = re.compile(r"[ -~\u00a1-\u00ac\u00ae-\u05ff]*")  # fast check, which most texts pass
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # also full-width forms
 
 
 def visible(text: str, keep: str = "") -> str:
-    r"""Text in which every control character is shown as its escape, such as ``\x1b``; it is one line.
+    r"""Returns a text as one line, with every control character replaced by its escape, such as ``\x1b``.
 
-    Also shown are characters without a width, those that turn the direction of writing, and lone surrogates. Those in
-    ``keep`` stay as they are.
+    Zero-width characters, bidirectional control characters and lone surrogates are escaped too. Characters in ``keep``
+    stay unchanged.
     """
     if _PLAIN.fullmatch(text):
         return text
@@ -37,24 +37,24 @@ def visible(text: str, keep: str = "") -> str:
 
 
 def visible_lines(text: str) -> str:
-    """The same, with line breaks and tabs as they are."""
+    """Returns a text escaped as by ``visible``, but with unchanged line breaks and tabs."""
     return visible(text, keep="\n\t")
 
 
 def one_line(text: str) -> str:
-    """A message in one line: its lines are joined, and control characters shown."""
+    """Returns a message as one line. Its lines are joined, and control characters are escaped."""
     return visible(" ".join(part.strip() for part in text.split("\n") if part.strip()))
 
 
 def has_unseen(text: str) -> bool:
-    """Whether a text holds control characters, lone surrogates or separators of lines."""
+    """Returns whether a text contains control characters, lone surrogates, or line or paragraph separators."""
     return any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
 
 
 def shortened(value: object, length: int = 60) -> str:
-    """A value as Python writes it, for messages: in one line, and cut where it is long."""
+    """Returns the ``repr`` of a value for messages: in one line, and cut to ``length`` characters if it is longer."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**length:
-        return "a number of very many digits"  # writing all of them is refused by Python
+        return "a number of very many digits"  # Python refuses to print very large integers
     if isinstance(value, str | bytes):
         value = value[: length + 1]
     elif isinstance(value, list | tuple) and len(value) > length:
@@ -67,17 +67,17 @@ def shortened(value: object, length: int = 60) -> str:
 
 
 def in_markdown(text: str) -> str:
-    """Plain text within a paragraph, heading or table cell: no markup, no HTML, no link, no mention of a user."""
+    """Escapes text for a Markdown paragraph, heading or cell: no markup, HTML, link or mention of a user remains."""
     text = visible(text)
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*\[\]|~$])", r"\\\1", text)
-    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # within a word it means nothing
-    # Addresses and mentions become links without any markup.
+    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # inside a word, _ is not markup
+    # URLs and mentions become links without any markup.
     return text.replace("://", "&#58;//").replace("www.", "www&#46;").replace("@", "&#64;")
 
 
 def in_csv(value: object) -> object:
-    """A cell for a table that a spreadsheet may open: a path that it would take for a formula begins with ``./``."""
+    """Returns a cell of a CSV file. A path that a spreadsheet would read as a formula gets the prefix ``./``."""
     if not isinstance(value, str):
         return value
     text = visible(value)
@@ -85,11 +85,11 @@ def in_csv(value: object) -> object:
 
 
 class VisibleStream:
-    """A text stream in which control characters of what is written are shown; line breaks and tabs pass.
+    """Text stream that escapes all control characters except line breaks and tabs.
 
-    What the program itself draws, such as bars and colors, is written to ``raw``; None stands for a descriptor
-    (``number``) that was closed. After the first failure, what is written is dropped, so that a full disk behind
-    standard output does not end the work; a reader of it that went away still raises ``BrokenPipeError``.
+    The program's own progress bars and colors are written to ``raw``. If ``raw`` is ``None``, the descriptor
+    ``number`` was closed. After the first failure, further text is dropped, so that a full disk behind standard output
+    does not end the work. If the reader of standard output closed the pipe, ``BrokenPipeError`` is still raised.
     """
 
     def __init__(self, raw: Any, number: int = 0) -> None:
@@ -98,7 +98,7 @@ class VisibleStream:
         self.raw = open(number, "w", encoding="utf-8", closefd=False) if raw is None else raw  # noqa: SIM115
 
     def write(self, text: str) -> int:
-        """Writes text; returns its length."""
+        """Writes a text and returns its length."""
         if self._is_closed and text:
             self.failure = OSError(errno.EBADF, "it is closed")
         with self._noticing_failures():
@@ -106,12 +106,12 @@ class VisibleStream:
         return len(text)
 
     def writelines(self, lines: Any) -> None:
-        """Writes pieces of text."""
+        """Writes several texts."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Writes what is held back."""
+        """Writes buffered text."""
         with self._noticing_failures():
             self.raw.flush()
 
@@ -124,7 +124,7 @@ class VisibleStream:
             yield
         except OSError as error:
             self.failure = self.failure or error
-            # What the stream holds back is written once more when the interpreter ends: let it go nowhere.
+            # The interpreter writes buffered text again when it exits. The null device then accepts the text.
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self.raw.fileno())
             if self._is_output and isinstance(error, BrokenPipeError):
@@ -132,18 +132,18 @@ class VisibleStream:
 
 
 def undisguised(stream: Any) -> Any:
-    """The stream below a ``VisibleStream``, for what the program itself draws; any other stream itself."""
+    """Returns the stream below all wrappers, for the program's own bars. Any other stream is returned unchanged."""
     while True:
         if isinstance(stream, VisibleStream):
             stream = stream.raw
-        elif hasattr(type(stream), "rich_proxied_file"):  # what rich puts there while a bar is drawn
+        elif hasattr(type(stream), "rich_proxied_file"):  # rich's wrapper while a bar is drawn
             stream = stream.rich_proxied_file
         else:
             return stream
 
 
 class DrawingStream:
-    """Standard output or standard error (``stdout`` or ``stderr``) as it is when something is drawn."""
+    """Unwrapped standard output or error (``stdout`` or ``stderr``), which is looked up anew at each access."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -154,13 +154,13 @@ class DrawingStream:
 
 @contextlib.contextmanager
 def visible_streams() -> Iterator[VisibleStream]:
-    """Makes everything that is printed visible: names of files and classes cannot act on the terminal.
+    """Escapes control characters in all printed text, so that names of files and classes cannot act on the terminal.
 
-    Descriptors that are closed are opened to nowhere: a file that is opened later must not take their numbers, or what
-    libraries print would be written into that file.
+    Closed standard descriptors are opened on the null device. Otherwise a file that is opened later could get the
+    number of such a descriptor, and libraries would print into this file.
 
     Yields:
-        Standard output; its ``failure`` says why it could not be written.
+        Standard output, whose ``failure`` is the first error of writing.
     """
     for number in range(3):
         try:
@@ -180,5 +180,5 @@ def visible_streams() -> Iterator[VisibleStream]:
 
 
 def drawing_on_stderr() -> contextlib.AbstractContextManager[Any]:
-    """Lets a library of ours draw bars on standard error; nothing else is to be printed meanwhile."""
+    """Returns a context in which a library can draw bars on standard error. Nothing else may be printed in it."""
     return contextlib.redirect_stderr(undisguised(sys.stderr))

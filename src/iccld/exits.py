@@ -1,4 +1,4 @@
-"""How a process of ours ends: exit codes, and one line on stderr instead of a traceback."""
+"""End of a process: exit codes, and one line on stderr instead of a traceback."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from iccld.errors import InputError, RunFailedError
 from iccld.escaping import one_line, visible_streams
 
-EXIT_FAILED = 1  # the work failed, or a part of it, and what the user asked for is not why
-EXIT_USAGE = 2  # bad input or a usage error: the user can mend it
+EXIT_FAILED = 1  # the work or a part of it failed, and the user's input is not the cause
+EXIT_USAGE = 2  # bad input or usage, which the user can correct
 EXIT_INTERRUPTED = 130  # Ctrl-C (128 + SIGINT)
 EXIT_TERMINATED = 143  # SIGTERM (128 + 15)
-EXIT_BROKEN_PIPE = 141  # the reader of our output went away (128 + SIGPIPE)
+EXIT_BROKEN_PIPE = 141  # the reader of the output closed the pipe (128 + SIGPIPE)
 
 OUTCOMES: Mapping[str, int] = {
     "finished": 0,
@@ -27,15 +27,15 @@ OUTCOMES: Mapping[str, int] = {
     "interrupted": EXIT_INTERRUPTED,
     "terminated": EXIT_TERMINATED,
 }
-"""The exit code of each way a training can end: done, at ``--stop-at``, by Ctrl-C, by SIGTERM."""
+"""Exit codes by the outcome of a training: completed, stopped at ``stop_at``, ended by Ctrl-C, ended by SIGTERM."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived. Whatever cleans up after Ctrl-C does so after this too."""
+    """Exception for SIGTERM. As a subclass of ``KeyboardInterrupt``, it causes the same cleanup as Ctrl-C."""
 
 
 def interruption_by(number: int) -> KeyboardInterrupt:
-    """The exception that stands for a signal: SIGTERM, or SIGINT for all others."""
+    """Returns the exception for a signal: ``Terminated`` for SIGTERM, otherwise ``KeyboardInterrupt``."""
     return Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
 
 
@@ -43,8 +43,8 @@ _MISTAKES = (
     *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP),
     *(errno.ENAMETOOLONG, errno.EROFS, errno.EEXIST),
 )
-"""What the system says of a file that the user named wrongly or may not use."""
-# How torch, its GPU back ends, OpenCV and C++ say that memory is gone, where they raise no MemoryError.
+"""Error numbers for a file that the user named wrongly or may not use."""
+# Out-of-memory messages of torch, its GPU backends, OpenCV and C++ in errors other than ``MemoryError``.
 _OUT_OF_MEMORY = (
     "DefaultCPUAllocator",
     "out of memory",
@@ -55,9 +55,9 @@ _OUT_OF_MEMORY = (
 
 
 def run_guarded(work: Callable[[], int]) -> int:
-    """Does some work and turns every way it can end into an exit code and, at most, one line on stderr.
+    """Runs ``work`` and returns its exit code. An error becomes an exit code and one line on stderr.
 
-    ``SystemExit`` passes: the help of a command raises it when it has been printed.
+    ``SystemExit``, which the help of a command raises after printing, is raised again.
     """
     ended: SystemExit | None = None
     with visible_streams() as output:
@@ -77,7 +77,7 @@ def _run(work: Callable[[], int]) -> int:
     try:
         with _sigterm_raises():
             code = work()
-        sys.stdout.flush()  # here, where a broken pipe is still caught
+        sys.stdout.flush()  # inside the try block, which catches a broken pipe
         return code
     except Terminated:
         print("iccld: terminated", file=sys.stderr)
@@ -95,9 +95,9 @@ def _run(work: Callable[[], int]) -> int:
 
 @contextlib.contextmanager
 def _sigterm_raises() -> Iterator[None]:
-    """Lets SIGTERM end the work as Ctrl-C does, so that ``finally`` blocks clean up."""
+    """Raises ``Terminated`` at SIGTERM, so that ``finally`` blocks clean up as after Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
+        yield  # only the main thread may set signal handlers
         return
 
     def end(number: int, frame: object) -> None:
@@ -111,7 +111,7 @@ def _sigterm_raises() -> Iterator[None]:
 
 
 def _explain(error: Exception) -> int:
-    """Says in one line what happened; gives the exit code."""
+    """Prints one line about an error and returns the exit code."""
     text = str(error)
     match error:
         case InputError():
@@ -137,16 +137,16 @@ def _explain(error: Exception) -> int:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that there is not enough memory, in the words of whatever library."""
+    """Returns whether an error of Python or of any library means lack of memory."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    # torch's class by its name, so that torch is not loaded here.
+    # torch's class is compared by name, so that torch is not imported here.
     known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return known or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _keep_traceback() -> str:
-    """Writes the traceback where a report of the fault can take it from; says where."""
+    """Writes the traceback to a temporary file for a bug report, and returns a message that asks for the report."""
     try:
         number, path = tempfile.mkstemp(".txt", "iccld-")
         with open(number, "w", encoding="utf-8") as file:

@@ -1,6 +1,6 @@
-"""Reading regular files up to a limit of bytes, and atomic writing.
+"""Reading of regular files up to a limit of bytes, and atomic writing of files.
 
-A reader sees the old file or the whole new one, never a part.
+During a write, other processes read either the old file or the complete new file.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from iccld.errors import InputError, RunFailedError
 from iccld.escaping import visible
 
 AnyPath = str | os.PathLike[str]
-# A FIFO that has taken the place of a file would be waited for. Windows has none of these flags.
+# Without these flags, opening a FIFO that has replaced a file would block. Windows lacks the flags.
 _NO_WAIT = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY"))
 
 
 def printable(name: str) -> str:
-    """A file name for people and text files: bytes in it that are no UTF-8 become �, control characters escapes."""
-    with contextlib.suppress(UnicodeEncodeError):  # no name of a file
+    """Returns a file name for printing: bytes that are not UTF-8 become �, and control characters become escapes."""
+    with contextlib.suppress(UnicodeEncodeError):  # the text cannot be a file name
         name = os.fsencode(name).decode("utf-8", "replace")
     return visible(name)
 
 
 def as_file_name(name: str) -> str:
-    """Part of a file's name that every file system takes: all but plain letters, digits and - become _."""
+    """Returns a name that is valid on every file system: all characters but ASCII letters, digits and - become _."""
     return re.sub(r"[^A-Za-z0-9-]", "_", name)
 
 
 @contextlib.contextmanager
 def open_regular(path: AnyPath) -> Iterator[io.BufferedReader]:
-    """Opens a regular file for reading; what is found under the name instead is refused and never waited for.
+    """Opens a regular file for reading. Any other kind of file, such as a pipe, is rejected without blocking.
 
-    Links are followed. The file is examined again once it is open, so that nobody can exchange it in between. What
-    cannot be read, also later in the ``with`` block, is an ``InputError``.
+    Links are followed. The file is checked again after opening, because it could be replaced in between. An error of
+    opening or reading, also later in the ``with`` block, raises ``InputError``.
     """
     shown = printable(str(path))
     try:
-        _refuse_special(shown, os.stat(path).st_mode)  # before opening, which makes some devices act
+        _refuse_special(shown, os.stat(path).st_mode)  # first, because opening can trigger a device
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAIT)) as handle:
             _refuse_special(shown, os.fstat(handle.fileno()).st_mode)
             yield handle
@@ -64,11 +64,11 @@ def open_regular(path: AnyPath) -> Iterator[io.BufferedReader]:
 
 
 def read_bounded(path: AnyPath, limit: int) -> bytes:
-    """Reads a whole regular file; ``InputError`` if it has more than ``limit`` bytes, or changes while it is read."""
+    """Reads a regular file. A file with more than ``limit`` bytes, or with changes meanwhile, raises ``InputError``."""
     shown = printable(str(path))
     with open_regular(path) as handle:
         before = os.fstat(handle.fileno())
-        # The kernel's own files announce no size.
+        # Files of the kernel report size 0 although they have content.
         data = handle.read(min(limit, before.st_size or 1 << 16) + 1) if before.st_size <= limit else b""
         after = os.fstat(handle.fileno())
     if max(before.st_size, len(data)) > limit:
@@ -80,7 +80,7 @@ def read_bounded(path: AnyPath, limit: int) -> bytes:
 
 
 def in_bytes(count: int) -> str:
-    """Words a number of bytes: 512 bytes, 64 KB, 1.5 GB."""
+    """Formats a number of bytes: 512 bytes, 64 KB, 1.5 GB."""
     size, unit = float(count), "bytes"
     for larger in ("KB", "MB", "GB", "TB"):
         if size < 1000:
@@ -90,7 +90,7 @@ def in_bytes(count: int) -> str:
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes that the disk of a folder, which may be new, still takes."""
+    """Returns the number of free bytes on the disk of a folder, which need not exist."""
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
     try:
         return shutil.disk_usage(there).free
@@ -108,17 +108,17 @@ def _refuse_special(shown: str, mode: int) -> None:
 
 @contextlib.contextmanager
 def replacing(path: AnyPath) -> Iterator[Path]:
-    """Gives a temporary name beside ``path`` to write to; at the end the file is synced and renamed into place.
+    """Yields a temporary path beside ``path``. At the end, the temporary file is synced and renamed to ``path``.
 
-    Missing parent folders are made. After an error, what stood at ``path`` is untouched.
+    Missing parent folders are created. After an error, an existing file at ``path`` is unchanged.
 
     Raises:
-        RunFailedError: the disk is full or broken.
-        InputError: the folder cannot be written.
+        RunFailedError: The disk is full or broken.
+        InputError: The folder cannot be written.
     """
     path = Path(path)
-    # The suffix stays last: image writers choose their format by it.
-    # A process id alone tells neither threads apart nor two machines that write to one shared folder.
+    # The suffix stays last, because image writers choose the format by the suffix. A process id alone would not be
+    # unique, because several threads or several machines may write to one shared folder.
     writer = f"{_host()}-{os.getpid()}-{os.urandom(4).hex()}"
     temporary = path.with_name(f".{path.stem}.{writer}.tmp{path.suffix}")
     try:
@@ -128,20 +128,20 @@ def replacing(path: AnyPath) -> Iterator[Path]:
         mode = temporary.stat().st_mode & 0o777
         temporary.unlink()
         yield temporary
-        temporary.chmod(mode)  # some writers make files that only their owner may read
+        temporary.chmod(mode)  # some writers create files that only the owner may read
         with open(temporary, "rb+") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     except OSError as error:
         raise write_failure(path, error) from error
     finally:
-        with contextlib.suppress(OSError):  # nothing there, or the parent is no folder: already explained
+        with contextlib.suppress(OSError):  # renamed already, or never created
             temporary.unlink()
 
 
 @cache
 def _host() -> str:
-    """A short name of this machine and its process numbers: containers of one host may share a folder."""
+    """Returns a short id of the machine and its process namespace. Containers of one host may share a folder."""
     name = platform.node()
     with contextlib.suppress(OSError):
         name += f" {os.readlink('/proc/self/ns/pid')}"
@@ -150,12 +150,12 @@ def _host() -> str:
 
 @cache
 def _remove_abandoned(folder: Path) -> None:
-    """Removes temporary files whose writer was killed; once per folder, since listing it takes time."""
-    if os.name != "posix":  # elsewhere there is no harmless way to ask whether a process lives
+    """Removes temporary files of killed processes, only once per folder, because listing a folder takes time."""
+    if os.name != "posix":  # other systems have no harmless check of whether a process is running
         return
     for entry in os.scandir(folder):
         match = re.fullmatch(rf"\..*\.{_host()}-([0-9]+)-[0-9a-f]{{8}}\.tmp(\..*)?", entry.name, re.DOTALL)
-        with contextlib.suppress(OSError):  # the process or the file belongs to somebody else
+        with contextlib.suppress(OSError):  # the process or the file belongs to another user
             try:
                 if match:
                     os.kill(int(match[1]), 0)
@@ -164,7 +164,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def write_atomic(path: AnyPath, write: Callable[[Path], object]) -> Path:
-    """Has ``write`` make a file under a temporary name, renames it as ``replacing`` does, and gives ``path``."""
+    """Calls ``write`` with a temporary path, renames the file as ``replacing`` does, and returns ``path``."""
     with replacing(path) as temporary:
         write(temporary)
     return Path(path)
@@ -176,12 +176,12 @@ def write_text(path: AnyPath, text: str) -> Path:
 
 
 def write_json(path: AnyPath, value: Any) -> Path:
-    """Writes indented JSON atomically; NaN is refused, write None instead."""
+    """Writes indented JSON atomically. NaN raises ``ValueError`` and must be replaced by ``None`` before."""
     return write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def write_failure(path: Path, error: OSError) -> InputError | RunFailedError:
-    """What to raise where the system refused to write a file or folder."""
+    """Returns the error to raise after a failed attempt to write a file or folder."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = "free some space and run the same command again"
         return RunFailedError(f"{path}: cannot be written, the disk is full; {remedy}")

@@ -1,4 +1,4 @@
-"""Folders that a command writes to: one process at a time, and no files of others among its own."""
+"""Locks of output folders: one process at a time writes to a folder, which must not contain unrelated files."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from iccld.files import AnyPath, printable, read_bounded, write_failure, write_j
 
 LOCK = ".iccld.lock"
 CLAIM = ".iccld.json"
-"""Says which commands have written to a folder."""
+"""Name of the hidden file in a folder that lists the commands that have written to the folder."""
 
 
 @contextlib.contextmanager
 def claiming(
     folder: Path, command: str, what: str, *, record: str | None = None, besides: Collection[str] = ()
 ) -> Iterator[None]:
-    """Works in a folder alone, as ``working_in`` does, if it is new, empty or the command's own.
+    """Locks a folder as ``working_in`` does. The folder must be new, empty or the command's own.
 
-    It is the command's own if an earlier call left its note there, a hidden file, or if something matches the glob
-    ``record``. The names of ``besides`` may stand there without either. The note is removed again where nothing was
-    written. ``what`` such a folder holds is for the message.
+    A folder is the command's own if its hidden note ``.iccld.json`` lists the command, or if a file matches the glob
+    pattern ``record``. Hidden files and files named in ``besides`` are always allowed. If nothing is written into a new
+    folder, the note is removed at the end. ``what`` is the word for the usual content of the folder in the message.
 
     Raises:
-        InputError: the folder holds files of others, or another process works in it.
+        InputError: The folder contains other files, or another process works in the folder.
     """
-    place = Path(os.path.realpath(folder))  # it may be written as FOLDER/new/..
+    place = Path(os.path.realpath(folder))  # the path may be FOLDER/new/..
     note, makers = place / CLAIM, _writers(place)
     is_own = command in makers or (record is not None and any(place.glob(record)))
     if place.is_dir() and not is_own:
@@ -46,13 +46,13 @@ def claiming(
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):  # the folder may be gone
+            with contextlib.suppress(OSError):  # the folder may have been removed
                 if not makers and all(name.startswith(".iccld") for name in os.listdir(place)):
                     note.unlink()
 
 
 def _writers(folder: Path) -> list[str]:
-    """The commands that the note of a folder names; none if there is no note, or a damaged one."""
+    """Returns the commands in the note of a folder, or an empty list if the note is missing or damaged."""
     try:
         return list(json.loads(read_bounded(folder / CLAIM, 100_000))["commands"])
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -61,15 +61,15 @@ def _writers(folder: Path) -> list[str]:
 
 @contextlib.contextmanager
 def working_in(folder: AnyPath, *, patience: float = 0.0) -> Iterator[None]:
-    """Keeps other processes of ours out of a folder; the thread that is in may enter once more.
+    """Locks a folder against other processes of this program. The thread that holds the lock may lock it again.
 
-    The folder and those above it are made if they are missing, and removed at the end if they are empty. The lock ends
-    with the process, however that ends. A process that is at work there, such as one that saves before it ends, is
-    waited for as many seconds as ``patience`` says.
+    The folder and its parents are created if they are missing, and removed at the end if they are empty. The lock is
+    released when the process ends, even if the process is killed. If another process holds the lock, for example while
+    it saves before it ends, the call waits for at most ``patience`` seconds.
 
     Raises:
-        InputError: another process is at work in the folder, or it cannot be written.
-        RunFailedError: the disk is full.
+        InputError: Another process works in the folder, or the folder cannot be written.
+        RunFailedError: The disk is full.
     """
     from filelock import FileLock, Timeout
 
@@ -98,7 +98,7 @@ def working_in(folder: AnyPath, *, patience: float = 0.0) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _removing_empty(folders: list[Path]) -> Iterator[None]:
-    """Removes folders at the end, inner ones first, until one of them holds something."""
+    """Removes empty folders at the end, inner folders first, up to the first folder that is not empty."""
     try:
         yield
     finally:
@@ -109,7 +109,7 @@ def _removing_empty(folders: list[Path]) -> Iterator[None]:
 
 def _sign(path: Path) -> None:
     since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    with contextlib.suppress(OSError):  # it is for messages alone
+    with contextlib.suppress(OSError):  # the text is only used in messages
         path.write_text(f"process {os.getpid()} on {platform.node()} since {since}", encoding="utf-8")
 
 

@@ -1,9 +1,8 @@
-"""Scores made from counts: IoU, mIoU and accuracies in percent, calibration error, detection of errors.
+"""Metrics computed from counts: IoU, mIoU and accuracies in percent, calibration error, and detection of errors.
 
-The counting follows the Cityscapes benchmark (cityscapesscripts ``evalPixelLevelSemanticLabeling``) and
-equals it exactly: pixels whose truth is 255 are not counted at all, a class that neither the truth nor the
-prediction holds has no IoU, and the mean runs over the classes that have one. Calibration and detection are counted in
-histograms, so that data sets of any size take the same few kilobytes.
+The counts equal those of the Cityscapes benchmark (cityscapesscripts ``evalPixelLevelSemanticLabeling``). Pixels with
+the true label 255 are not counted. A class that is neither in the labels nor in the predictions has no IoU, and mIoU is
+the mean of the other IoUs. Calibration and detection need only histograms of a few kilobytes for any data set.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ from iccld.labels import IGNORE, Protocol
 
 
 class ConfusionMatrix:
-    """Counts pixels by true class (row) and predicted class (column).
+    """Pixel counts by true class (row) and predicted class (column).
 
-    ``counts`` has one column more than rows: the last holds the pixels that the prediction left unlabeled
-    (255). They miss their true class and accuse no other. It is an ordinary int64 tensor of fixed shape, so
-    ranks are joined by summing it (``counts`` may be assigned).
+    ``counts`` has one column more than rows. The last column counts pixels that the prediction left unlabeled (255).
+    These pixels are false negatives of their true class, and not false positives of any class. ``counts`` is an int64
+    tensor of fixed shape. To combine ranks, sum the tensors and assign the sum to ``counts``.
 
     Args:
-        num_classes: k, the number of classes of the label space that both maps are in.
-        device: where the counts live; updates come from the same device.
+        num_classes: Number k of classes of the label space.
+        device: Device of the counts, to which ``update`` copies its pixels.
     """
 
     def __init__(self, num_classes: int, device: torch.device | str = "cpu") -> None:
@@ -42,11 +41,11 @@ class ConfusionMatrix:
         )
 
     def update(self, prediction: Integer[Tensor, "..."], target: Integer[Tensor, "..."]) -> None:
-        """Adds the pixels of one prediction and its truth.
+        """Adds the pixels of one prediction and its labels.
 
         Args:
-            prediction: class indices in [0, k), or 255 where there is no answer; any integer type.
-            target: true class indices in [0, k), or 255 where the pixel is not to be counted; same shape.
+            prediction: Class indices in [0, k), or 255 for unlabeled pixels, of any integer dtype.
+            target: True class indices in [0, k), or 255 for pixels that are not counted, of the same shape.
         """
         assert prediction.shape == target.shape, (prediction.shape, target.shape)
         num_columns = self.num_classes + 1
@@ -54,7 +53,7 @@ class ConfusionMatrix:
         truth = target[counted].to(self.counts.device, torch.int64)
         answer = prediction[counted].to(self.counts.device, torch.int64)
         answer = torch.where(answer == IGNORE, self.num_classes, answer)
-        # Without this a stray label would be counted in a neighboring row.
+        # Without this check, an invalid label would be counted in a neighboring row.
         for name, values, end in (("target", truth, self.num_classes), ("prediction", answer, num_columns)):
             assert bool(((values >= 0) & (values < end)).all()), f"{name} holds labels beyond the classes"
         pairs = torch.bincount(truth * num_columns + answer, minlength=self.counts.numel())
@@ -66,20 +65,20 @@ _Count = Annotated[int, Range(0, 2**62)]
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of one evaluation; every share is in percent, 0 to 100.
+    """Scores of one evaluation. All fractions are in percent, from 0 to 100.
 
     Attributes:
-        protocol: the name of the protocol.
-        classes: the names of the rows of ``confusion``.
-        iou: intersection over union by name, in label order, of the classes that the protocol averages; None
-            where neither truth nor prediction holds the class.
-        accuracy: the share of each such class's true pixels that were found; None where the truth holds none.
-        miou: the mean of the IoUs that are not None; NaN if there is none.
-        pixel_accuracy: the share of right pixels among those whose true class the protocol averages, or NaN.
-        mean_accuracy: the mean of the accuracies that are not None, or NaN.
-        confusion: pixels by true class (row) and predicted class (column).
-        unlabeled: for each true class, the pixels that the prediction left unlabeled.
-        num_images: how many images were counted.
+        protocol: Name of the protocol.
+        classes: Names of the rows of ``confusion``.
+        iou: Intersection over union by class name, in label order, for the classes that the protocol averages.
+            ``None`` if a class occurs neither in the labels nor in the predictions.
+        accuracy: Fraction of correct pixels among the true pixels of each averaged class, or ``None`` without pixels.
+        miou: Mean of the IoUs that are not ``None``, or NaN if there are none.
+        pixel_accuracy: Fraction of correct pixels among pixels whose true class the protocol averages, or NaN.
+        mean_accuracy: Mean of the accuracies that are not ``None``, or NaN.
+        confusion: Pixel counts by true class (row) and predicted class (column).
+        unlabeled: Number of pixels that the prediction left unlabeled, by true class.
+        num_images: Number of evaluated images.
     """
 
     protocol: str
@@ -95,14 +94,14 @@ class Scores:
 
     @property
     def measure(self) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-        """What scores must have in common to be compared: the protocol's name, its classes, and those it averages."""
+        """Protocol name, classes and averaged classes, which must be equal in scores that are compared."""
         return self.protocol, tuple(self.classes), tuple(self.iou)
 
     def to_json(self, **extra: Any) -> dict[str, Any]:
-        """Plain values for a JSON file; NaN becomes null.
+        """Returns plain values for a JSON file. NaN becomes null.
 
         Args:
-            **extra: further fields, such as the model's path, placed after the scores and before the counts.
+            **extra: Further fields, such as the model's path, placed between the scores and the counts.
         """
         return {
             "miou": _number_or_none(self.miou),
@@ -120,10 +119,10 @@ class Scores:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Scores:
-        """Reads what ``to_json`` wrote; further fields are left aside.
+        """Builds scores from the values of ``to_json``. Further fields are ignored.
 
         Raises:
-            InputError: a field is missing or of another type.
+            InputError: A field is missing or has a wrong type.
         """
         means = ("miou", "pixel_accuracy", "mean_accuracy")
         undefined = [name for name in means if isinstance(value, Mapping) and value.get(name, 0) is None]
@@ -138,15 +137,16 @@ class Scores:
 def scores_from_confusion(
     confusion: ConfusionMatrix | Int64[Tensor, "k columns"], protocol: Protocol, *, num_images: int = 0
 ) -> Scores:
-    """Makes the scores of a protocol out of confusion counts.
+    """Computes the scores of a protocol from confusion counts.
 
-    With tp, fp, fn of a class: IoU = tp / (tp + fp + fn), accuracy = tp / (tp + fn). False positives come
-    only from pixels whose truth is a class of the protocol's space (Cordts et al. 2016, section 4.1).
+    With the true positives tp, false positives fp and false negatives fn of a class, IoU = tp / (tp + fp + fn) and
+    accuracy = tp / (tp + fn). Only pixels whose true class is in the protocol's label space can be false positives
+    (Cordts et al. 2016, section 4.1).
 
     Args:
-        confusion: counts in ``protocol.space``; a tensor may be k×k, or k×(k+1) with the unlabeled ones last.
-        protocol: which classes are averaged.
-        num_images: how many images went in; passed on.
+        confusion: Counts in ``protocol.space``. The shape of a tensor is k×k, or k×(k+1) with unlabeled pixels last.
+        protocol: Protocol that defines the averaged classes.
+        num_images: Number of evaluated images, which is stored in the scores.
     """
     counts = (confusion.counts if isinstance(confusion, ConfusionMatrix) else confusion).cpu()
     num_classes = len(protocol.space)
@@ -187,7 +187,7 @@ def _number_or_none(value: float) -> float | None:
 
 
 class Reliability:
-    """The expected calibration error (Guo et al. 2017) with bins of equal width of confidence in [0, 1]."""
+    """Counts for the expected calibration error (Guo et al. 2017), in bins of equal width of confidence in [0, 1]."""
 
     def __init__(self, num_bins: int = 15) -> None:
         self.num_bins = num_bins
@@ -196,8 +196,8 @@ class Reliability:
         self.right = torch.zeros(num_bins, dtype=torch.float64)
 
     def update(self, confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"]) -> None:
-        """Adds pixels: the probability of the class answered, and whether it was the true one."""
-        # A bin holds its upper end, as in the paper.
+        """Adds pixels: the probability of each predicted class, and whether the prediction is right."""
+        # A bin includes its upper end, as in the paper.
         bins = (confidence.double() * self.num_bins).ceil().long().sub(1).clamp(0, self.num_bins - 1)
         count = torch.bincount(bins, minlength=self.num_bins)
         self.pixels += count
@@ -206,15 +206,15 @@ class Reliability:
 
     @property
     def expected_calibration_error(self) -> float:
-        """Mean distance of confidence and accuracy over the pixels, in [0, 1]; NaN without pixels."""
+        """Mean absolute difference of confidence and accuracy per bin, weighted by pixels, in [0, 1], or NaN."""
         return float((self.confidence - self.right).abs().sum() / self.pixels.sum())
 
 
 class ErrorDetection:
-    """How well a score ranks wrong pixels above right ones.
+    """Counts of right and wrong pixels by an uncertainty score, for metrics of the detection of wrong pixels.
 
-    Scores are counted in bins of their fourth root, which are fine near zero, where sure pixels crowd; pixels in the
-    same bin count as ties.
+    The bins have equal width in the fourth root of the score. They are therefore narrow near zero, where most scores
+    are. Pixels in the same bin count as ties.
     """
 
     def __init__(self, num_bins: int = 8192) -> None:
@@ -222,7 +222,7 @@ class ErrorDetection:
         self.wrong = torch.zeros(num_bins, dtype=torch.float64)
 
     def update(self, score: Float[Tensor, " n"], right: Bool[Tensor, " n"]) -> None:
-        """Adds pixels: their score in [0, 1], and whether the answer was right."""
+        """Adds pixels: scores in [0, 1], and whether the predictions are right."""
         num_bins = len(self.right)
         bins = (score.double().clamp(0, 1) ** 0.25 * num_bins).long().clamp(max=num_bins - 1)
         self.right += torch.bincount(bins[right], minlength=num_bins)
@@ -230,17 +230,17 @@ class ErrorDetection:
 
     @property
     def auroc(self) -> float:
-        """Probability that a wrong pixel scores above a right one, ties counting half; NaN where all are one kind."""
+        """Probability that a wrong pixel scores above a right pixel (a tie counts half). NaN if one kind is missing."""
         below = self.right.cumsum(0) - self.right
         wins = (self.wrong * (below + self.right / 2)).sum()
         return float(wins / (self.wrong.sum() * self.right.sum()))
 
     @property
     def aurc(self) -> float:
-        """Area under the risk-coverage curve (Geifman et al. 2019), in [0, 1]; NaN without pixels.
+        """Area under the risk-coverage curve (Geifman et al. 2019), in [0, 1], or NaN without pixels.
 
-        The mean error rate of the surest pixels over all numbers of them that may be kept. Pixels of a bin are kept
-        at once.
+        This is the error rate of the n pixels with the lowest scores, averaged over all n. Pixels in the same bin are
+        added together.
         """
         pixels = self.right + self.wrong
         risk = self.wrong.cumsum(0) / pixels.cumsum(0).clamp_min(1.0)
@@ -248,9 +248,9 @@ class ErrorDetection:
 
     @property
     def fpr95(self) -> float:
-        """Share of right pixels among those that are called wrong when 95 % of the wrong ones are; NaN as ``auroc``.
+        """False positive rate at a true positive rate of 95 %, in [0, 1], where wrong pixels are the positives.
 
-        In [0, 1]: the false positive rate at a true positive rate of 95 %, wrong pixels being the positives.
+        This is the fraction of right pixels above the score that detects 95 % of the wrong pixels. NaN as ``auroc``.
         """
         found = self.wrong.flip(0).cumsum(0) / self.wrong.sum()
         called = self.right.flip(0).cumsum(0) / self.right.sum()

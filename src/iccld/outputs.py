@@ -1,4 +1,4 @@
-"""Where commands may write: never over or among their inputs, and never over other files."""
+"""Checks of output paths: commands must not write over or among their inputs, nor over unrelated files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from iccld.errors import InputError
 
 RUN = "run.json"
-"""Says that a folder is a run's."""
+"""Name of the file that marks a folder as a run."""
 REPORT = "report.html"
-"""The page of a run, the last file that training writes."""
+"""Name of a run's report, which is the last file that training writes."""
 
-# What belongs to a run or a stored model, beside run.json and config.json.
+# Names of the files of a run or a saved model, which other outputs must not replace.
 _OF_A_MODEL = (
     *(RUN, "config.json", "model.safetensors", "data.json", "metrics.csv", "report.json", REPORT),
     *("README.txt", "README.md", "trackers.json", "curves.png", "adversary.png"),
@@ -27,12 +27,12 @@ _BEGINNINGS = {"json": (b"{", b"["), "png": (b"\x89png",), "html": (b"<!doctype 
 
 @dataclass
 class Places:
-    """What a command reads and writes, to be checked before it begins.
+    """Input and output paths of a command, for a check before the command writes anything.
 
-    ``files`` leads from flags to the files to write and their kinds (json, png, html, or graph: an exported model),
-    ``folders`` from flags to folders. Nothing may be written among ``data``. Beside the files of ``models``, which may
-    be runs, new files may be written, and those named in ``own`` replaced. The folders ``may_lie_in_data`` where the
-    command leaves them out as inputs.
+    ``files`` maps flags to the files to write and their kinds (json, png, html, or graph for an exported model).
+    ``folders`` maps flags to output folders. Nothing may be written into the inputs ``data``. In the folders of
+    ``models``, which may be runs, new files may be written, and files named in ``own`` may be replaced. Set
+    ``may_lie_in_data`` if output folders may lie in the data, because the command skips them as inputs.
     """
 
     files: dict[str, tuple[Path | None, str]] = field(default_factory=dict)
@@ -43,11 +43,11 @@ class Places:
     may_lie_in_data: bool = False
 
     def check(self) -> None:
-        """Compares everything as the file system sees it: links, ``..`` and other spellings are followed.
+        """Checks all outputs. Paths are compared after following links and resolving ``..``.
 
         Raises:
-            InputError: an output would replace an input, lie among the data or hold them, two outputs are one file,
-                or a file is there that was not written by such a command.
+            InputError: An output would replace an input, lie among the data or contain the data, two outputs are the
+                same file, or an existing file is not of the kind that the command writes.
         """
         data = [Path(path) for path in self.data if path is not None]
         seen: dict[str, Path] = {}
@@ -95,11 +95,11 @@ class Places:
 
 
 def _refuse_other_kind(shown: str, path: Path, kind: str) -> None:
-    """Refuses to replace a file that is not of the kind that is to be written."""
+    """Raises ``InputError`` if an existing file is not of the kind that the command writes."""
     if not path.is_file() or not path.stat().st_size:
         return
     with open(path, "rb") as file:
-        if kind == "graph":  # its metadata lie anywhere
+        if kind == "graph":  # the metadata may be anywhere in the file
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 fits, what = content.find(b"iccld") >= 0, "was not exported by iccld"
         else:
@@ -110,7 +110,7 @@ def _refuse_other_kind(shown: str, path: Path, kind: str) -> None:
 
 
 def is_same(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file or folder, which need not exist."""
+    """Returns whether two paths lead to the same file or folder, which need not exist."""
     try:
         return os.path.samefile(one, other)
     except OSError:
@@ -118,13 +118,13 @@ def is_same(one: Path, other: Path) -> bool:
 
 
 def is_inside(path: Path, folder: Path) -> bool:
-    """Whether a path is a folder or lies below it, links followed; neither need exist."""
+    """Returns whether a path is a folder or lies below it, after following links. Both paths may be missing."""
     real = Path(os.path.realpath(path))
     return any(is_same(parent, folder) for parent in (real, *real.parents))
 
 
 def places_of(inputs: Iterable[str]) -> list[Path]:
-    """The files and folders that a user names as inputs; of a glob, the folder before its first wildcard."""
+    """Returns the existing paths among a user's inputs. A glob pattern gives the folder before its first wildcard."""
     places = []
     for text in inputs:
         if os.path.exists(text):

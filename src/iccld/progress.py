@@ -1,4 +1,4 @@
-"""Progress for long work: a live bar in a terminal, a plain line now and then elsewhere. Always on stderr."""
+"""Progress display on stderr: a live bar in a terminal, otherwise a plain line about every ten seconds."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def format_seconds(seconds: float) -> str:
 
 
 def is_live() -> bool:
-    """Tells whether stderr is a terminal in which lines can be drawn again."""
+    """Returns whether stderr is a terminal in which lines can be redrawn."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def track(items: Iterable[T], total: int | None, description: str, *, unit: str = "") -> Iterator[T]:
-    """Passes items through while showing how far the work is and when it should end.
+    """Yields the items and shows the progress and the estimated remaining time.
 
-    ``total`` is None if nobody knows how many there are. The speed, in items a second, is shown if it has a ``unit``,
-    such as ``fps``.
+    ``total`` is the number of items, or ``None`` if it is unknown. If ``unit`` is given, such as ``fps``, the speed in
+    items per second is shown with this unit.
     """
     description = visible(description)
     yield from (_track_live if is_live() else _track_plain)(items, total, description, unit)
@@ -47,9 +47,10 @@ def track(items: Iterable[T], total: int | None, description: str, *, unit: str 
 
 @contextlib.contextmanager
 def busy(description: str, *, hint: str = "") -> Iterator[None]:
-    """Shows that work of unknown length goes on: a spinner with the time it has taken.
+    """Shows a spinner with the elapsed time during work of unknown duration.
 
-    Without a terminal the description is printed with a hint at how long it may take; nothing if there is no hint.
+    Without a terminal, the description is printed with ``hint``, such as the expected duration. If there is no hint
+    either, nothing is printed.
     """
     if not is_live():
         if hint:
@@ -64,7 +65,7 @@ def busy(description: str, *, hint: str = "") -> Iterator[None]:
 
 
 def training_bar(title: str, start: int, end: int) -> Progress:
-    """The bar of a training run, not yet started; its task has the fields ``phase`` and ``figures``."""
+    """Returns the bar of a training run, not yet started. The bar's task has the fields ``phase`` and ``figures``."""
     from rich.progress import BarColumn, MofNCompleteColumn
 
     columns = (_text("description"), _text("fields[phase]"), BarColumn(bar_width=20), MofNCompleteColumn())
@@ -81,14 +82,14 @@ def _text(field: str) -> ProgressColumn:
 
 @cache
 def _console() -> Console:
-    """One for all bars: an evaluation's is then drawn below that of the training."""
+    """Returns the single console of all bars, so that the bar of an evaluation appears below that of the training."""
     from rich.console import Console
 
     return Console(file=cast(TextIO, DrawingStream("stderr")))
 
 
 def _bars(*columns: Any, transient: bool) -> Progress:
-    """Bars; what is printed meanwhile goes above them, and has its control characters shown there too."""
+    """Returns bars. Text that is printed meanwhile appears above the bars, with escaped control characters."""
     from rich.file_proxy import FileProxy
     from rich.progress import Progress
 
@@ -96,7 +97,7 @@ def _bars(*columns: Any, transient: bool) -> Progress:
         def start(self) -> None:
             super().start()
             for name in ("stdout", "stderr"):
-                if isinstance(getattr(sys, name), FileProxy):  # which obeys them; taken away at the end
+                if isinstance(getattr(sys, name), FileProxy):  # this proxy of rich escapes nothing
                     setattr(sys, name, VisibleStream(getattr(sys, name)))
 
     return Bars(*columns, console=_console(), transient=transient)

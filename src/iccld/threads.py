@@ -1,7 +1,7 @@
-"""How many threads this process computes with: measured, since other programs may want the same processors.
+"""Number of CPU threads, which is chosen by a trial because other programs may use the same processors.
 
-A thread that has no processor of its own keeps all others waiting at the end of every operation: two threads on two
-busy cores are several times slower than one (docs/performance.md).
+A thread without a free processor delays all other threads at the end of every operation. Two threads on two busy cores
+are several times slower than one thread (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _HOPELESS = 2.0
 
 @dataclass(frozen=True)
 class Choice:
-    """A number of threads, the seconds of the trial by number of threads, or the reason why there was none."""
+    """Number of threads with the trial's seconds by number of threads, or with the reason why there was no trial."""
 
     threads: int
     seconds: Mapping[int, float]
@@ -36,7 +36,7 @@ class Choice:
 
     @property
     def why(self) -> str:
-        """In words, such as ``a trial took 0.41 s with 1 thread, 0.29 s with 2``."""
+        """Reason for the number in words, such as ``a trial took 0.41 s with 1 thread, 0.29 s with 2``."""
         if not self.seconds:
             return self.reason
         return "a trial took " + ", ".join(
@@ -46,7 +46,7 @@ class Choice:
 
 
 def set_threads(number: int) -> None:
-    """Sets the threads of torch; OpenCV gets none of its own, which would compete with them."""
+    """Sets the number of threads of torch, and disables threads of OpenCV, which would compete with torch."""
     if not 1 <= number <= 4096:
         raise InputError(f"--threads is {number}; give 0 (automatic) or up to 4096")
     torch.set_num_threads(number)
@@ -54,9 +54,9 @@ def set_threads(number: int) -> None:
 
 
 def most_threads(num_processes: int = 1) -> int:
-    """The threads that each process of a run could use: its share of the cores, or ``OMP_NUM_THREADS``."""
+    """Returns the maximum number of threads per process: ``OMP_NUM_THREADS``, or the cores divided by processes."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    # The launcher of ranks sets it to 1 by itself.
+    # torchrun sets the variable to 1 even if the user has not set it.
     if asked.isdecimal() and int(asked) and "TORCHELASTIC_RUN_ID" not in os.environ:
         return int(asked)
     return max(1, usable_cores() // num_processes)
@@ -65,17 +65,18 @@ def most_threads(num_processes: int = 1) -> int:
 def choose_threads(
     work: Callable[[], object], most: int, *, helpers: int = 0, budget: float = 10.0
 ) -> Choice:
-    """Tries one thread, half of them, all but those that helping processes need, and all, and keeps the fastest.
+    """Measures ``work`` with 1, ``most // 2``, ``most - helpers`` and ``most`` threads, and sets the fastest number.
 
-    Of numbers that are about as fast the lowest is kept. The trials take turns, so that what else the machine does
-    meets all of them. The work should be like the work to come. After ``budget`` seconds no further round is begun.
+    Of numbers with about the same speed, the lowest is used. The trials alternate, so that other load on the machine
+    affects all numbers. ``work`` should resemble the later work. ``helpers`` is the number of threads that helper
+    processes need. After ``budget`` seconds, no further round starts.
     """
     numbers = sorted({1, max(1, most // 2), max(1, most - helpers), most})
     if len(numbers) == 1:
         set_threads(most)
         return Choice(most, {}, _why_not(most))
     start = time.monotonic()
-    for number in numbers:  # the first time prepares the kernels for this number
+    for number in numbers:  # not timed, because it prepares the kernels
         _trial(work, number)
     times = {number: [_trial(work, number)] for number in numbers}
     means = {number: seconds for number, (seconds,) in times.items()}
@@ -100,10 +101,10 @@ def _trial(work: Callable[[], object], number: int) -> float:
 
 
 def use_threads(threads: int, device_type: str = "cpu") -> int:
-    """Sets the threads for prediction and returns their number.
+    """Sets the number of threads for prediction and returns the number.
 
-    For 0 it is measured by a small piece of work, once in the life of a process, and said on stderr where there was a
-    choice; elsewhere than on the CPU nothing is measured.
+    If ``threads`` is 0 on a CPU, a short trial determines the number once per process and prints it on stderr. Other
+    devices need no trial.
     """
     if threads:
         set_threads(threads)
@@ -125,7 +126,7 @@ def _for_prediction(most: int) -> Choice:
 
 
 def _small_work() -> Callable[[], object]:
-    """Some convolutions, with gaps between them in which threads wait for each other, as in a network."""
+    """Returns a function that computes some convolutions, between which threads wait for each other as in a network."""
     image = torch.full((1, 32, 64, 128), 0.5).contiguous(memory_format=torch.channels_last)
     weight = torch.full((32, 32, 3, 3), 0.01).contiguous(memory_format=torch.channels_last)
 

@@ -1,7 +1,7 @@
-"""Which settings a run does not read: those of other methods, of parts that are off, of other data sets.
+"""Settings that a run does not read: settings of other methods, of disabled parts, or of other data sets.
 
-The table says when each setting is read; what it does not name is read by every run. A test compares it with what
-methods compute.
+The table defines when a setting is read. Settings that are not in the table are read by every run. A test compares the
+table with the behavior of the methods.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from iccld.errors import InputError
 
 
 class _Reader(NamedTuple):
-    """When some settings are read, and who reads them, in words."""
+    """Settings, the condition under which a run reads them, and a description of their readers for messages."""
 
     settings: str
     reads: Callable[[TrainConfig], bool]
@@ -135,17 +135,17 @@ _READERS = (
 )
 
 _OFF = {"adaptation.teacher_steps": 1, "adaptation.teacher_draws": 1, "data.cat_max_ratio": 1.0}
-"""Values by which a run does without something, beside 0, False and none: where it is not there anyway, they are no
-mistake."""
+"""Values that turn something off, in addition to 0, ``False`` and ``"none"``. They are accepted even if a run does not
+read the setting."""
 
 
 def unread_settings(config: TrainConfig) -> list[str]:
-    """Dotted names of the settings that a run does not read."""
+    """Returns the dotted names of the settings that a run does not read."""
     return [name for reader in _READERS if not reader.reads(config) for name in reader.settings.split()]
 
 
 def refuse_unread(config: TrainConfig, chosen: Iterable[str]) -> None:
-    """Refuses the first setting that somebody has chosen, given by its dotted name, and the run would ignore."""
+    """Raises ``InputError`` for the first setting in ``chosen`` (dotted names) that the run would ignore."""
     names = set(chosen)
     for reader in _READERS:
         for setting in () if reader.reads(config) else reader.settings.split():
@@ -157,13 +157,13 @@ def refuse_unread(config: TrainConfig, chosen: Iterable[str]) -> None:
 
 
 def typed_settings(words: Iterable[str]) -> list[str]:
-    """Dotted names of the settings whose flags stand among the words of a command line."""
+    """Returns the dotted names of the settings whose flags are among the words of a command line."""
     names = [word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
     return [*names, *(name.replace(".no_", ".") for name in names)]
 
 
 def changed_settings(config: TrainConfig, default: TrainConfig) -> list[str]:
-    """Dotted names of the settings in which two configurations differ."""
+    """Returns the dotted names of the settings in which two configurations differ."""
     changed = []
     for name in TrainConfig.__dataclass_fields__:
         inner = getattr(getattr(config, name), "__dataclass_fields__", ())

@@ -1,4 +1,4 @@
-"""What ``iccld train`` says before the first step."""
+"""Memory estimate and summary of a run, which ``iccld train`` prints before the first step."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 _MARGIN = 1.3
-"""An estimate may be wrong by this factor (docs/performance.md: 15 % on CPUs)."""
+"""Factor by which the memory estimate may be too high (docs/performance.md: an error of 15 % on CPUs)."""
 
 
 def estimate_memory(trainer: Trainer) -> Estimate:
-    """Estimates what the run takes, before the first step at its full size; ``InputError`` if it is far too much."""
+    """Estimates the peak memory of a training step. Far too little available memory raises ``InputError``."""
     from iccld.progress import busy
     from iccld.training.rehearsal import estimate_step
 
@@ -40,7 +40,7 @@ def estimate_memory(trainer: Trainer) -> Estimate:
         limit: float = torch.cuda.get_device_properties(fabric.device).total_memory
     else:
         free = free_memory()
-        # What the process has taken already is part of the estimate.
+        # The estimate includes the memory that the process already uses.
         limit = math.inf if free is None else free + own_memory()
     if estimate.peak_bytes > _MARGIN * limit:
         raise InputError(
@@ -51,7 +51,7 @@ def estimate_memory(trainer: Trainer) -> Estimate:
 
 
 def announce(trainer: Trainer, data: RunData, estimate: Estimate) -> None:
-    """Prints what is about to happen."""
+    """Prints a summary of the run, and a warning on stderr if the run has no evaluation images."""
     from iccld.progress import format_seconds
 
     config, fabric, start = trainer.config, trainer.fabric, trainer.step
@@ -81,7 +81,7 @@ def announce(trainer: Trainer, data: RunData, estimate: Estimate) -> None:
 
 
 def num_branches_of(config: TrainConfig) -> int:
-    """How many batches of images go through the student in a step, once the adaptation has started."""
+    """Returns the number of image batches that the student processes per step after the start of the adaptation."""
     a = config.adaptation
     if config.method == "iccld":
         return 1 + (a.mixing != "none") + a.masked + (a.adversarial_weight > 0)

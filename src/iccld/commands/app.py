@@ -1,4 +1,4 @@
-"""``iccld app``: a page in the browser to try a model on."""
+"""``iccld app``: serves a page on which a model can be tried in the browser."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from iccld.models.settings import Precision
 
 @dataclass(frozen=True)
 class AppArgs:
-    """Shows a page in the browser: drop an image or a video, see classes and uncertainty, download the masks.
+    """Serves a page for the browser: upload an image or a video, view classes and uncertainty, download the masks.
 
       iccld app runs/mine
       iccld app runs/mine runs/other        (two models side by side)
 
-    The page listens on this machine alone, unless --host says otherwise. It loads nothing from and sends nothing to
-    other machines. Uploads lie in a temporary folder; they are removed when the page is closed.
+    By default (see --host), only browsers on this machine can open the page. The page loads nothing from other servers
+    and sends nothing to them. Uploads are stored in a temporary folder and removed when the page is closed.
 
-    Needs the extra app; in a clone: pip install '.[app]'.
+    The command needs the extra app. Install it in a clone: pip install '.[app]'.
     """
 
     models: Annotated[
         Positional[tuple[str, ...]], arg(metavar="MODEL [MODEL2]", help_behavior_hint="(required)")
     ]
-    """Folders of saved models, hub ids, or exported files: one, or two to be compared."""
+    """Folders of saved models, hub ids, or exported files. Give one model, or two models to compare."""
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 lets other machines in."""
+    """Host address to listen on. 0.0.0.0 allows access from other machines."""
     port: Annotated[int, Range(0, 65535)] = 7860
-    """Port to listen on; 0 for any free one."""
+    """Port to listen on. 0 uses any free port."""
     allow_host: Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="")] = ()
-    """Further names or addresses, also with a port, under which browsers reach the page: of a proxy in front of it, or
-    of this machine in the network. All others are refused."""
+    """Further host names or addresses (optionally with a port) in the page's URL, such as that of a proxy or of this
+    machine in the network. Requests with other host names are rejected."""
     max_upload_mb: Annotated[int, Range(1, 10**6)] = 50
-    """Largest file that is taken, in MiB."""
+    """Maximum size of an uploaded file in MiB."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1, ..."""
+    """Device: auto, cpu, cuda, cuda:1, ..."""
     precision: Precision = "auto"
-    """fp32, bf16, or auto: bf16 where the device is fast at it, and for an exported file its own."""
+    """fp32, bf16 or auto. auto is bf16 on devices with fast bf16, or the precision of an exported file."""
     threads: Threads = 0
-    """CPU threads; 0 for automatic."""
+    """Number of CPU threads. 0 means automatic."""
 
     def run(self) -> int:
-        """Serves until interrupted."""
+        """Serves the page until interrupted, and returns the exit code."""
         from iccld.app.server import serve
 
         if not 1 <= len(self.models) <= 2:

@@ -1,4 +1,4 @@
-"""Reading flags: ``--help`` as tyro prints it, mistakes in one line instead of tyro's boxes."""
+"""Parsing of flags with tyro. The help is printed by tyro, and errors are one line instead of tyro's boxes."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from iccld.escaping import undisguised
 
 
 def parse(target: Any, words: Sequence[str], *, prog: str, **settings: Any) -> Any:
-    """Makes an instance of a dataclass, whose fields are the flags, of the words after a command's name (``prog``).
+    """Builds an instance of a dataclass, whose fields are flags, from the words after the command ``prog``.
 
-    Settings are further arguments of ``tyro.cli``.
+    ``settings`` are further arguments of ``tyro.cli``.
 
     Raises:
-        InputError: a mistake, said in one line.
-        SystemExit: help was asked for and printed.
+        InputError: The words contain an error. The message is one line.
+        SystemExit: Help was requested and has been printed.
     """
     import tyro
 
     said = io.StringIO()
     is_help = not {"-h", "--help"}.isdisjoint(words)
-    # Without help, standard output only tells tyro which form its boxes have.
+    # Without help, tyro uses standard output only to choose the style of its boxes.
     output = undisguised(sys.stdout) if is_help else io.TextIOWrapper(io.BytesIO(), "utf-8")
     try:
         with (
@@ -47,7 +47,7 @@ def parse(target: Any, words: Sequence[str], *, prog: str, **settings: Any) -> A
 
 
 def check_values(values: Any, prefix: str = "--") -> None:
-    """Refuses values of a dataclass that are not of its fields' types, or beyond their ranges, by the flag's name."""
+    """Raises ``InputError`` with the flag's name if a field of a dataclass has a wrong type or range."""
     for name, hint in get_type_hints(type(values), include_extras=True).items():
         value, flag = getattr(values, name), f"{prefix}{name.replace('_', '-')}"
         if dataclasses.is_dataclass(value):
@@ -61,7 +61,7 @@ def check_values(values: Any, prefix: str = "--") -> None:
 
 @contextlib.contextmanager
 def _wide_boxes() -> Iterator[None]:
-    """Makes tyro's boxes so wide that no word of a message is broken in two."""
+    """Makes tyro's boxes so wide that no word of a message is split."""
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "1000"
     try:
@@ -73,7 +73,7 @@ def _wide_boxes() -> Iterator[None]:
 
 
 def _explain(box: str) -> str:
-    """What a box of tyro's says, without the help of flags."""
+    """Returns the message in a box of tyro as one line, without the help texts of flags."""
     lines = [re.sub(r"^│ ?| *│$", "", line) for line in box.splitlines() if not line.startswith(("╭", "╰"))]
     sections = re.split(r"^─+$", "\n".join(lines), flags=re.MULTILINE)
     said = []
@@ -81,6 +81,6 @@ def _explain(box: str) -> str:
         text = section.strip("\n").partition("\n\n")[0]
         if not text.startswith(("For full helptext", "Argument helptext")):
             said.append(" ".join(line.strip() for line in text.splitlines() if not line.startswith(" " * 8)))
-    # What PredictSettings refuses, tyro ascribes to the field of the command; users know the flag.
+    # For errors of PredictSettings, tyro names the field of the command. Users need the name of the flag.
     pattern = r"^Error parsing settings: ([a-z ]+)(?=\[| = )"
     return re.sub(pattern, lambda match: f"--{match[1].replace(' ', '-')}", "; ".join(said)).rstrip(".")

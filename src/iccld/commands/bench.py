@@ -1,4 +1,4 @@
-"""``iccld bench PLAN``: methods × seeds × tasks, side by side."""
+"""``iccld bench PLAN``: compares methods over seeds and tasks."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ from iccld.outputs import Places
 
 @dataclass(frozen=True)
 class BenchArgs:
-    """Runs what a plan lacks and writes its tables and a report.
+    """Runs the missing runs of a plan, and writes tables and a report of all results.
 
-    The same command again goes on where it was stopped. Example: iccld bench benchmarks/plans/development.toml
+    The same command again continues a stopped bench. Example: iccld bench benchmarks/plans/development.toml
     --roots camvid=data/camvid --jobs 2
     """
 
     plan: Positional[Path]
-    """TOML file with tasks, variants and seeds; benchmarks/plans has examples."""
+    """TOML file with tasks, variants and seeds. Examples are in benchmarks/plans."""
     results: Path = Path("benchmarks/results")
-    """Folder of the results, one JSON file a run."""
+    """Folder of the results, with one JSON file per run."""
     work: Path = Path("runs/bench")
-    """Folder for the runs themselves and rendered scenes."""
+    """Folder of the runs and of rendered scenes."""
     jobs: Threads = 0
-    """Worker processes at a time; 0: one for each core, or one where there is a GPU."""
+    """Number of parallel worker processes. 0 means one per core, or a single process if there is a GPU."""
     threads: Threads = 0
-    """CPU threads of each; 0: the cores divided by the jobs."""
+    """Number of CPU threads per worker process. 0 divides the cores by the worker processes."""
     only: tuple[str, ...] = ()
-    """Patterns of TASK/VARIANT/SEED, such as '*/iccld/*'; none runs all."""
+    """Glob patterns for TASK/VARIANT/SEED, such as '*/iccld/*'. By default, all runs are selected."""
     roots: tuple[str, ...] = ()
-    """Folders of data sets, such as camvid=data/camvid. The name is the data set's kind, or the last part of the folder
-    that the plan names."""
+    """Folders of data sets as NAME=FOLDER, such as camvid=data/camvid. NAME is the kind of the data set, or the last
+    part of the folder in the plan."""
     dry_run: bool = False
-    """Only says which runs would be done, and in how many hours."""
+    """Only print the missing runs and their expected duration in hours."""
     table: bool = False
-    """Only writes tables and report of the results that are there."""
+    """Only write the tables and the report of existing results."""
     json: JsonFile = None
-    """Where to write the plan's results and failures."""
+    """JSON file for the plan's results and failures."""
 
     def run(self) -> int:
-        """Runs the bench; returns the exit code."""
+        """Runs the bench and returns the exit code."""
         if self.json not in (None, STDOUT) and self.json.resolve().is_relative_to(self.results.resolve()):
             raise InputError(f"--json {self.json}: lies among the results, which are read; give another file")
         resources = self._resources()

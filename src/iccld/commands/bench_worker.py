@@ -1,4 +1,4 @@
-"""One run of a bench in its own process: trains, measures, writes its result. Started by ``iccld bench``."""
+"""Worker process of ``iccld bench``: trains and evaluates one run, and writes its result."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from iccld.files import write_json
 from iccld.locks import working_in
 from iccld.machine import end_with_parent
 
-_PATIENCE = 60.0  # seconds
+_PATIENCE = 60.0  # seconds to wait for the lock of the run's folder
 _PACE = "train/seconds_per_step"
 _OF_A_MACHINE = ("cpu", "cores", "threads", "device", "torch", "gpu", "precision")
 
 
 def main() -> int:
-    """Works on the job file named on the command line; returns the exit code."""
-    end_with_parent()  # of a bench that was killed no run goes on
+    """Executes the job in the file named on the command line and returns the exit code."""
+    end_with_parent()  # if the bench is killed, its runs end too
     return run_guarded(lambda: _work(Path(sys.argv[1])))
 
 
 def _work(path: Path) -> int:
-    # No second bench trains in this folder. The worker of one that was killed a moment ago may still be saving.
+    # The lock excludes a second bench. The worker of a bench that was just killed may still be saving.
     with working_in(path.parent, patience=_PATIENCE):
         return _train_and_measure(read_json(path))
 
@@ -45,7 +45,7 @@ def _train_and_measure(job: dict[str, Any]) -> int:
     from iccld.reporting.environment import describe_environment
 
     config, folder = from_dict(job["config"]), Path(job["folder"])
-    # First: the code on disk may change while it runs.
+    # Read before training, because the code on disk may change during the run.
     now = describe_environment(torch.get_num_threads(), config.device, config.precision)
     started = time.monotonic()
     before = _read_seconds(folder)
@@ -74,7 +74,7 @@ def _train_and_measure(job: dict[str, Any]) -> int:
     }
     write_json(job["result"], facts)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    for name in ("seconds.json", "training.json"):  # a run that is done again starts its clock anew
+    for name in ("seconds.json", "training.json"):  # a repeated run must count its time from zero
         (folder / name).unlink()
     return 0
 
@@ -84,7 +84,7 @@ def _without(facts: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _portable_settings(config: TrainConfig) -> dict[str, Any]:
-    """The settings without folders and threads of this machine, which mean nothing on another."""
+    """Returns the settings without folders, threads and device, which are specific to this machine."""
     settings = to_dict(config) | {"threads": 0, "device": "auto"}
     nowhere = dict.fromkeys(("source_root", "target_root", "scene_cache"))
     settings["data"] |= nowhere | {"cache": identity(config).data.cache}
@@ -92,10 +92,10 @@ def _portable_settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def _require_labels(config: TrainConfig) -> None:
-    """Refuses, before hours of training, a run that could not be measured for want of labeled target images."""
+    """Raises ``InputError`` before hours of training if labeled target images for the evaluation are missing."""
     from iccld.run_data import open_target
 
-    if config.data.target != "street_scenes":  # of these there always are
+    if config.data.target != "street_scenes":  # scenes always have labels
         try:
             open_target(config, "val")
         except InputError as error:
@@ -104,7 +104,7 @@ def _require_labels(config: TrainConfig) -> None:
 
 
 def _read_seconds(folder: Path) -> float:
-    """What earlier, interrupted calls took."""
+    """Returns the duration of earlier, interrupted calls in seconds."""
     path = folder / "seconds.json"
     return float(typed(float, read_json(path), str(path))) if path.is_file() else 0.0
 
@@ -124,13 +124,13 @@ def _training_facts(config: TrainConfig, folder: Path) -> dict[str, Any]:
         for r in rows
         if "val/miou" in r
     ]
-    # Only of the training process: loaders are counted where their memory is not shared.
+    # Peak memory of the training process only, without its loader processes.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if choose_device(config.device) == "cuda":
         peak = torch.cuda.max_memory_allocated()
     return {
         "seconds_per_step": round(sum(paces.values()) / len(paces), 4),
-        # The fastest stretch: what else the machine does only adds to it.
+        # The fastest interval, because other load on the machine can only slow down training.
         "seconds_per_adapting_step": round(min(adapting or paces.values()), 4),
         "peak_gib": round(peak / 2**30, 3),
         "checkpoints": checkpoints,
@@ -141,7 +141,7 @@ def _training_facts(config: TrainConfig, folder: Path) -> dict[str, Any]:
 
 
 def _seconds_until(step: int, paces: Mapping[int, float]) -> float:
-    """Seconds of training up to a step, without evaluations, from the seconds per step logged at some steps."""
+    """Returns the seconds of training up to a step, without evaluations, from the logged seconds per step."""
     seconds, last = 0.0, 0
     for logged, pace in paces.items():
         end = min(step, logged)

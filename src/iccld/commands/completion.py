@@ -1,4 +1,4 @@
-"""``iccld completion``: a script for bash, zsh or fish, and the answers that it asks for."""
+"""``iccld completion``: prints completion scripts for bash, zsh and fish, and the completions that they request."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ example:
   iccld completion fish > ~/.config/fish/completions/iccld.fish
 """
 
-# The scripts lie beside this file. Each asks `iccld completion --words …` with the words so far, the last one being
-# completed. No answer means files.
+# The scripts are next to this file. Each script calls `iccld completion --words …` with the words so far, of which the
+# last word is completed. If there is no output, the shell completes file names.
 _SHELLS = ("bash", "zsh", "fish")
 _RUNS = {"train": TrainArgs, "data cache": DataCacheArgs}
-"""Commands that take a preset and read their flags after it."""
+"""Commands that accept a preset, followed by flags."""
 
 
 def main(rest: Sequence[str], commands: Mapping[str, str]) -> int:
-    """Runs ``iccld completion`` with the words after it; returns the exit code.
+    """Runs ``iccld completion`` with the words after it and returns the exit code.
 
-    ``commands`` has what ``iccld`` knows: name → ``module:object`` within ``iccld.commands``.
+    ``commands`` maps the names of all commands to their ``module:object`` within ``iccld.commands``.
     """
     if rest and rest[0] == "--words":
         sys.stdout.writelines(f"{answer}\n" for answer in complete(rest[1:], commands))
@@ -54,7 +54,7 @@ def main(rest: Sequence[str], commands: Mapping[str, str]) -> int:
 
 
 def complete(words: Sequence[str], commands: Mapping[str, str]) -> list[str]:
-    """What the last of the words after ``iccld`` may become, sorted; nothing where a file may stand."""
+    """Returns the sorted completions of the last word after ``iccld``, or an empty list if it may be a file name."""
     *before, last = words or ("",)
     answers: list[str] = [] if before else ["--help", "--version"]
     for name, entry in commands.items():
@@ -81,7 +81,7 @@ def _in_command(name: str, entry: str, before: Sequence[str], last: str) -> Sequ
 
 
 def flags_of(kind: Any, prefix: str = "") -> dict[str, tuple[str, ...]]:
-    """The flags that tyro makes of a dataclass, each with the values to choose from."""
+    """Returns the flags that tyro makes from a dataclass, each with its allowed values if these are a fixed set."""
     flags: dict[str, tuple[str, ...]] = {}
     for name, hint in typing.get_type_hints(kind, include_extras=True).items():
         name, annotations = name.replace("_", "-"), getattr(hint, "__metadata__", ())

@@ -1,4 +1,4 @@
-"""``iccld data cache PRESET``: decodes and resizes the training images of a run once, to disk."""
+"""``iccld data cache PRESET``: decodes and resizes the training images of a run once and stores them on disk."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ example:
 
 @dataclass(frozen=True)
 class DataCacheArgs(TrainConfig):
-    """Flags of ``iccld data cache``: those of the run, and these."""
+    """Flags of ``iccld data cache``: the flags of the run, the number of processes and the JSON file."""
 
     jobs: Threads = 0
-    """Images decoded at once; 0: as many as there are cores."""
+    """Number of images that are decoded in parallel. 0 means one per core."""
     json: JsonFile = None
-    """Where to write what was done."""
+    """JSON file for the folder and the number of images of each cache."""
 
 
 def main(rest: Sequence[str]) -> int:
-    """Runs ``iccld data cache`` with the words after it; returns the exit code."""
+    """Runs ``iccld data cache`` with the words after it and returns the exit code."""
     if not rest or rest[0].startswith("-"):
         return print_usage(_USAGE, asked=rest[:1] in (["-h"], ["--help"]))
     description = "Decodes and resizes the training images of a run once, to disk. " + " ".join(
@@ -53,10 +53,10 @@ def main(rest: Sequence[str]) -> int:
 
 
 def fill_caches(config: TrainConfig, preset: str, jobs: int) -> list[dict[str, Any]]:
-    """Decodes what the caches of a run lack, so many images at once; tells what was done.
+    """Decodes the missing images of a run's caches, ``jobs`` at a time, and returns a summary of each cache.
 
     Raises:
-        InputError: bad settings or data, nothing to keep, or no room on the disk.
+        InputError: Settings or data are invalid, there is nothing to cache, or the disk has too little space.
     """
     from iccld.build import build_caches, build_method
     from iccld.data.cache import check_room
@@ -68,7 +68,7 @@ def fill_caches(config: TrainConfig, preset: str, jobs: int) -> list[dict[str, A
         raise InputError(
             f"preset {preset}: trains on no data set of files; generated scenes have --data.scene-cache"
         )
-    check_room(caches)  # of both: the second is not to be refused after an hour of the first
+    check_room(caches)  # of all caches, before an hour is spent on the first cache
     done = []
     for cache in caches:
         todo = len(cache.missing())

@@ -1,4 +1,4 @@
-"""``iccld data check``: finds what would spoil a run in a data set's files."""
+"""``iccld data check``: finds errors in the files of a data set that would spoil a run."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataCheckArgs:
-    """Checks a data set's files, sizes and labels, and prints how much of each class there is.
+    """Checks a data set's files, sizes and labels, and prints the frequency of each class.
 
     Example: iccld data check datasets/mine --sheet mine.png
 
     Example: iccld data check camvid datasets/camvid --split val
 
-    Given a folder alone, it finds out what the folder holds and says so, as 'iccld data init' does.
+    If only a folder is given, its layout and labels are detected as by 'iccld data init', and printed.
 
-    Exits with 2 if something would spoil a run: labels are missing or unreadable, have another size than
-    their image, hold ids without a class, or are all ignored.
+    The exit code is 2 if there are errors that would spoil a run: labels that are missing or unreadable, differ in
+    size from their image, contain ids without a class, or are all ignored.
     """
 
     name: Annotated[Positional[str], arg(metavar="[NAME]")]
-    """Data set: gta5, synthia, cityscapes, camvid or folder; found out where the folder is given alone."""
+    """Data set: gta5, synthia, cityscapes, camvid or folder. If only the folder is given, the data set is detected."""
     root: Annotated[Positional[Path | None], arg(metavar="FOLDER", help_behavior_hint="")] = None
-    """Its folder."""
+    """Folder of the data set."""
     split: OptionalName = None
-    """Part of the data set: train by default, or the first one that there is."""
+    """Split of the data set. The default is train, or the first split if there is no split train."""
     label_space: OptionalName = None
-    """Classes to count in: cityscapes19, synthia16 or camvid11. By default the data set's own."""
+    """Classes to count: cityscapes19, synthia16 or camvid11. The default is the data set's own classes."""
     limit: OptionalCount = None
-    """Read only so many label maps, spread evenly. By default all."""
+    """Maximum number of label maps to read, evenly spaced. By default, all label maps are read."""
     images_only: bool = False
-    """Check only images, as for a target without labels."""
+    """Check only the images, for a target without labels."""
     json: JsonFile = None
-    """Where to write the report with all files concerned."""
+    """JSON file for the report, with the names of all affected files."""
     sheet: OptionalFile = None
-    """Where to draw some images with their labels laid over them, as a PNG file: every class is seen there if
-    possible. Look at it before you train."""
+    """PNG file for some images with overlaid labels, which contain every class if possible. Look at it before
+    training."""
 
     def run(self) -> int:
-        """Prints the report; returns 2 if it holds errors."""
+        """Prints the report and returns the exit code, which is 2 if there are errors."""
         if self.sheet is not None and self.sheet.suffix.lower() != ".png":
             raise InputError(f"--sheet {self.sheet}: the sheet is a PNG file; give a name that ends in .png")
 
@@ -71,7 +71,7 @@ class DataCheckArgs:
         return 2 if report.errors else 0
 
     def _check(self, root: Path) -> tuple[Recognized, CheckReport]:
-        """What the folder is taken for, and what was found in it."""
+        """Returns the detected data set, and the report of the check."""
         from iccld.data.autodetect.detect import Recognized, recognize
         from iccld.data.check import check_dataset
         from iccld.data.datasets import list_splits

@@ -1,4 +1,4 @@
-"""``iccld data init``: look at a folder and write its ``dataset.toml``."""
+"""``iccld data init``: detects the data set in a folder and writes its ``dataset.toml``."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ ClassNames = Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hin
 
 @dataclass(frozen=True)
 class DataInitArgs:
-    """Looks at a folder, guesses what its files are, and writes that down as FOLDER/dataset.toml.
+    """Detects the layout and the labels of a data set in a folder, and writes them to FOLDER/dataset.toml.
 
     Example: iccld data init datasets/mine
 
     Example: iccld data init datasets/masks --classes background road
 
-    It knows Cityscapes, GTA5, SYNTHIA, CamVid, Pascal VOC, BDD100K, Mapillary Vistas, IDD and ACDC, and folders
-    of your own: images/ with labels/ of the same names (trainIds, labelIds, your ids, black-and-white
-    masks, colors), or images alone. Comments in the file tell what was seen, what was guessed and what to
-    check. Only names, headers and a few label maps are read.
+    The command detects Cityscapes, GTA5, SYNTHIA, CamVid, Pascal VOC, BDD100K, Mapillary Vistas, IDD and ACDC. It
+    also detects your own folders: images/ with labels/ of the same names (trainIds, labelIds, your ids,
+    black-and-white masks, colors), or images alone. Comments in the file explain what was found, what was guessed
+    and what to check. Only names, headers and a few label maps are read.
     """
 
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
     """Folder of the data set."""
     role: OptionalRole = None
-    """What the data set is for: source has labels to learn from, target needs none."""
+    """Role of the data set: source (labels for training are required) or target (no labels are required)."""
     classes: ClassNames = ()
-    """Your names for the classes that the files do not name, in the order of their ids."""
+    """Names of the classes that the files do not name, in the order of their ids."""
     out: OptionalFolder = None
-    """Another folder for dataset.toml, where FOLDER cannot be written to."""
+    """Another folder for dataset.toml, in case FOLDER is read-only."""
     force: bool = False
-    """Replace a dataset.toml that is there."""
+    """Replace an existing dataset.toml."""
     dry_run: bool = False
     """Print the file instead of writing it."""
     json: JsonFile = None
-    """Where to write what was found: layout, splits, classes, notes."""
+    """JSON file for the detected layout, splits, classes and notes."""
 
     def run(self) -> int:
-        """Guesses, writes the file and says what to do next."""
+        """Detects the data set, writes or prints the file, and returns the exit code."""
         place = self.out or self.folder
         path = place / "dataset.toml"
         Places(files={"--json": (self.json, "json")}, data=[self.folder]).check()
@@ -100,7 +100,7 @@ class DataInitArgs:
 
 
 def _to_json(guess: Guess, path: Path | None) -> dict[str, Any]:
-    """What was found; ``file`` is None where none was written, ``label_maps`` where there are none."""
+    """Returns the findings. ``file`` is ``None`` if no file was written, ``label_maps`` if there are no label maps."""
     from iccld.data.autodetect.toml_text import sections
 
     classes = guess.meaning.keys["classes"] if guess.meaning is not None else None

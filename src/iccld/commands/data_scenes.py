@@ -1,4 +1,4 @@
-"""``iccld data scenes``: write generated street scenes to disk."""
+"""``iccld data scenes``: writes generated street scenes to disk."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from iccld.outputs import Places
 
 @dataclass(frozen=True)
 class DataScenesArgs:
-    """Writes generated street scenes with labels, laid out like Cityscapes.
+    """Writes generated street scenes with labels in the layout of Cityscapes.
 
     Example: iccld data scenes datasets/scenes --look game --count 500
 
-    The images are OUT/leftImg8bit/SPLIT/LOOK/*_leftImg8bit.png, the labels (Cityscapes labelIds)
-    OUT/gtFine/SPLIT/LOOK/*_gtFine_labelIds.png. Scenes that are there already are kept: the same command
-    with a greater --count adds to them, and an interrupted one goes on where it was.
+    Images are written to OUT/leftImg8bit/SPLIT/LOOK/*_leftImg8bit.png. Labels (Cityscapes labelIds) are written
+    to OUT/gtFine/SPLIT/LOOK/*_gtFine_labelIds.png. Existing scenes are kept. Therefore, the same command with a
+    greater --count adds scenes, and the same command after an interruption writes the missing scenes.
     """
 
     out: Annotated[Positional[Path], arg(metavar="OUT")]
-    """Folder to write to."""
+    """Output folder."""
     look: Look = "both"
-    """game is crisp and vivid, camera imitates photographs, night those by street light; both: game and camera."""
+    """Style: game (crisp, vivid), camera (like photos), night (camera by street light), or both (game and camera)."""
     count: Count = 100
     """Number of scenes."""
     height: Annotated[int, Range(48, 16_000)] = 512
-    """Height in pixels."""
+    """Height of the images in pixels."""
     width: Annotated[int, Range(48, 16_000)] = 1024
-    """Width in pixels."""
+    """Width of the images in pixels."""
     seed: Seed = 0
-    """Chooses the scenes; two seeds share none."""
+    """Seed of the scenes. Two different seeds have no scene in common."""
     split: str = "train"
     """Name of the split's folder, such as train or val."""
     json: JsonFile = None
-    """Where to write what was done."""
+    """JSON file for the numbers of written and kept scenes."""
 
     def run(self) -> int:
-        """Renders and writes what is missing."""
+        """Renders and writes the missing scenes, and returns the exit code."""
         if not re.fullmatch(r"[A-Za-z0-9][\w-]*", self.split):
             raise InputError(
                 f"--split {self.split!r} is no name of a folder; give letters and digits, as in train"

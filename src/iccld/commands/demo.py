@@ -1,4 +1,4 @@
-"""``iccld demo``: a segmenter learns a domain it has no labels for, in one command and without any download."""
+"""``iccld demo``: adapts a segmenter to a domain without labels, in one command and without a download."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from iccld.run_data import RunData
 
 _NUM_PICTURES = 6
-_SHORTEST_WATCH = 10  # steps between two measurements of mIoU
+_SHORTEST_WATCH = 10  # minimum number of steps between two evaluations
 _HOW_TO_GO_ON = """
 Your own unlabeled images (a folder of PNG or JPEG files), with these scenes as the labeled source:
   {program} train scenes_to_folder --data.target-root MY_IMAGES --out runs/mine
@@ -32,24 +32,24 @@ Your own labeled source as well: add --data.source folder --data.source-root MY_
 
 @dataclass(frozen=True)
 class DemoArgs:
-    """Trains on labeled street scenes of a game by day, and adapts to unlabeled scenes of a camera by night.
+    """Trains on labeled day scenes in the style of a game, and adapts to unlabeled night scenes in the style of photos.
 
-    Trains source-only, then ICCLD for as many steps, and leaves a report, a table, pictures, curves and both models.
+    Trains source-only, then ICCLD for equally many steps. Writes a report, a table, images, curves and both models.
     Example: iccld demo --out runs/demo
     """
 
     out: Path = Path("runs/demo")
-    """Folder for the results; the same command again resumes what is there."""
+    """Folder of the results. The same command again resumes an interrupted demo."""
     steps: OptionalCount = None
-    """Training steps of each of the two runs; the preset's if not given."""
+    """Number of training steps of each of the two runs. The default is that of the preset demo."""
     seed: Seed = 0
     threads: Threads = 0
-    """CPU threads; 0: all cores."""
+    """Number of CPU threads. 0 means automatic."""
     json: JsonFile = None
-    """Where to write the results, beside OUT/results.json."""
+    """JSON file for a copy of OUT/results.json."""
 
     def run(self) -> int:
-        """Runs the demo; returns the exit code."""
+        """Runs the demo and returns the exit code."""
         preset = get_preset("demo").config
         steps = self.steps or preset.steps
         every = max(_SHORTEST_WATCH, steps // 4)
@@ -72,7 +72,7 @@ def _run(config: TrainConfig, out: Path) -> int:
         f"{config.steps} steps: without adaptation, then with ICCLD.\n",
         flush=True,
     )
-    build_fabric(config)  # sets the threads before anything is computed
+    build_fabric(config)  # sets the number of threads before any computation
     method = build_method(config, build_label_space(config.data))
     data = build_data(config, method)
     baseline = replace(config, method="source_only")
@@ -88,7 +88,7 @@ def _run(config: TrainConfig, out: Path) -> int:
 
 
 def _report(config: TrainConfig, data: RunData, out: Path) -> None:
-    """Writes results, table, pictures and page of both models, and prints what ICCLD gains."""
+    """Writes results, table, images and report of both models, and prints the gain of ICCLD."""
     from iccld.commands.run_report import load_runs
     from iccld.reporting.curves import curves
     from iccld.reporting.report import write_report

@@ -1,4 +1,4 @@
-"""``iccld evaluate``: mIoU and per-class IoU of a model, or of a folder of predictions."""
+"""``iccld evaluate``: evaluates mIoU and per-class IoU of a model, or of a folder of predicted label maps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from iccld.inference.segmenter import Segmenter
     from iccld.reporting.record import Record
 
-# The street scenes that a run of the presets measures itself on, and trains on none of.
+# The evaluation scenes of the presets with street scenes. No run is trained on them.
 _NUM_SCENES, _SCENES = 100, {"height": 128, "width": 256, "seed": 3}
 _WAYS = (
     "call 'iccld evaluate MODEL --dataset NAME --root DIR' to measure a model, "
@@ -37,16 +37,16 @@ _WAYS = (
 
 @dataclass(frozen=True)
 class EvaluateArgs:
-    """Measures mIoU and per-class IoU, as the Cityscapes benchmark defines them.
+    """Evaluates mIoU and per-class IoU, as defined by the Cityscapes benchmark.
 
-    Of a model, on a labeled data set:
+    For a model, on a labeled data set:
       iccld evaluate MODEL --dataset camvid --root DIR --split val --report scores.html
 
-    Of label maps that 'iccld predict' or another program wrote:
+    For label maps that 'iccld predict' or another program wrote:
       iccld evaluate --predictions DIR --labels DIR --protocol cityscapes19 --json scores.json
 
-    Label maps are PNG files of Cityscapes trainIds with 255 for unlabeled; files named *_labelIds.png hold
-    Cityscapes labelIds. They are paired by their path, Cityscapes endings aside.
+    Label maps are PNG files of Cityscapes trainIds, with 255 for unlabeled pixels. Files named *_labelIds.png
+    contain Cityscapes labelIds. Predictions and labels are paired by path, without suffixes of Cityscapes names.
     """
 
     model: OptionalModel = None
@@ -56,31 +56,30 @@ class EvaluateArgs:
     root: OptionalFolder = None
     """Folder of the data set."""
     split: OptionalName = None
-    """Part of the data set: val by default, or the only part that there is."""
+    """Split of the data set. The default is val, or the only split."""
     look: Literal["game", "camera", "night"] = "camera"
-    """Of street_scenes: which rendering style."""
+    """Rendering style of street_scenes."""
     predictions: OptionalFolder = None
-    """Predicted label maps, to measure without a model."""
+    """Folder of predicted label maps, for an evaluation without a model."""
     labels: OptionalFolder = None
-    """True label maps for --predictions."""
+    """Folder of the true label maps for the predicted label maps."""
     protocol: OptionalName = None
-    """Classes to count and average: cityscapes19, synthia16, synthia13, camvid11, or custom for all classes
-    of the model. By default the one that fits the model's classes. For --predictions it may be a dataset.toml:
-    the label maps hold its ids, and all of its classes count."""
+    """Protocol: cityscapes19, synthia16, synthia13, camvid11, custom (all classes of the model), or for predicted label
+    maps a dataset.toml (all of its classes, by its ids). The default is the protocol of the model's classes."""
     json: JsonFile = None
-    """Where to write the scores and the confusion counts."""
+    """JSON file for the scores and the confusion counts."""
     report: OptionalFile = None
-    """Where to write a page with classes, confusion, images and calibration; beside --json if that is given."""
+    """HTML file for a report with classes, confusion, images and calibration, by default next to the JSON file."""
     settings: Prediction = field(default_factory=PredictSettings)
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1, ..."""
+    """Device: auto, cpu, cuda, cuda:1, ..."""
     threads: Threads = 0
-    """CPU threads; 0 for automatic."""
+    """Number of CPU threads. 0 means automatic."""
     limit: OptionalCount = None
-    """Only the first N images. Of street_scenes: how many to render, 100 by default."""
+    """Evaluate only the first N images. For street_scenes, N scenes are rendered (100 by default)."""
 
     def run(self) -> int:
-        """Measures, prints a table and writes the JSON."""
+        """Evaluates, prints a table, writes the JSON file and the report, and returns the exit code."""
         page = self.report
         if page is None and self.json is not None and self.json != STDOUT:
             page = self.json.with_suffix(".html")
@@ -100,7 +99,7 @@ class EvaluateArgs:
 
             assert record.scores is not None
             print_scores(record.scores)
-        # The figures first: a report that cannot be written does not cost them.
+        # The JSON file comes first, so that no scores are lost if the report cannot be written.
         write_result(self.json, record.scores.to_json(**facts))
         if page is not None:
             with human_text(self.json):
@@ -154,7 +153,7 @@ class EvaluateArgs:
 
     def _evaluate_model(self, *, reports: bool) -> tuple[Record, dict[str, Any]]:
         if self.protocol is not None and self.protocol != "custom":
-            get_protocol(self.protocol)  # a typing error shows before the model is loaded
+            get_protocol(self.protocol)  # reports a mistyped name before the model is loaded
 
         from iccld.data.datasets import choose_split, open_dataset
         from iccld.inference.evaluation import evaluate_model, missing_classes
@@ -192,7 +191,7 @@ class EvaluateArgs:
         return record, self._facts(model, split)
 
     def _environment(self, device: str, model: Segmenter | None = None) -> dict[str, Any]:
-        """Where this is measured, for the report."""
+        """Returns a description of the machine and the software for the report."""
         import torch
 
         from iccld.reporting.environment import describe_environment
@@ -201,7 +200,7 @@ class EvaluateArgs:
         return describe_environment(torch.get_num_threads(), device, precision)
 
     def _facts(self, model: Segmenter, split: str) -> dict[str, Any]:
-        """How the scores came about, for the JSON file."""
+        """Returns the settings of the evaluation for the JSON file."""
         settings = self.settings
         return {
             "model": self.model,

@@ -1,4 +1,4 @@
-"""``iccld export``: a model as one graph for ONNX Runtime or OpenVINO."""
+"""``iccld export``: writes a model as one graph for ONNX Runtime or OpenVINO."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ class ExportArgs:
       iccld export MODEL --format onnx --out model.onnx
       iccld predict model.onnx photos --out predictions
 
-    The graph takes uint8 RGB images (batch, height, width, 3) of any size from 33×33 pixels on, scales and
-    normalizes them itself, and gives labels, class probabilities and uncertainty at their size. Classes, colors and
-    settings are in its metadata. 'iccld predict' and 'iccld evaluate' take the file like any model.
+    The input is a batch of uint8 RGB images (batch, height, width, 3) of at least 33×33 pixels. The graph scales
+    and normalizes the images. The outputs are labels, class probabilities and uncertainty at the size of the images.
+    The metadata contain classes, colors and settings. 'iccld predict' and 'iccld evaluate' accept the file as a model.
 
-    Writing takes a minute or two. OpenVINO writes two files, FILE.xml and FILE.bin.
+    The export takes one or two minutes. OpenVINO writes two files, FILE.xml and FILE.bin.
     """
 
     model: Model
     """Folder of a saved model, or a hub id (user/model or user/model@revision)."""
     format: Literal["onnx", "openvino"] = "onnx"
-    """onnx (.onnx; in the clone: pip install '.[onnx]') or openvino (.xml; '.[openvino]')."""
+    """Format: onnx (.onnx, in a clone: pip install '.[onnx]') or openvino (.xml, pip install '.[openvino]')."""
     out: OptionalFile = None
-    """The file to write. By default model.onnx or model.xml in the model's folder, or here for a hub id."""
+    """File to write, by default model.onnx or model.xml in the model's folder (for hub ids, in the current folder)."""
     steps: Steps = 1
-    """Denoising steps K, fixed in the graph."""
+    """Number K of denoising steps, fixed in the graph."""
     draws: Draws = 1
-    """Noise draws N whose probabilities are averaged, fixed in the graph."""
+    """Number N of noise draws whose probabilities are averaged, fixed in the graph."""
     input_height: InputHeight | None = None
-    """Height that images are scaled to; 0 takes them as they are. By default the model's own, the one trained at."""
+    """Height in pixels to which images are scaled, 0 for no scaling. The default is the height in training."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """What the network computes in, on every processor. bf16 is for openvino alone; scaling, normalization, softmax
-    and the first layers stay fp32."""
+    """Precision of the network on every processor. bf16 requires openvino, and keeps fp32 for scaling, normalization,
+    softmax and the first layers."""
     json: JsonFile = None
-    """Where to write what was exported."""
+    """JSON file for the path, size and settings of the exported model."""
 
     def run(self) -> int:
-        """Exports and says how to go on."""
+        """Exports the model, prints the next command, and returns the exit code."""
         from iccld.inference.export import export_model
         from iccld.inference.exported import SUFFIXES
         from iccld.inference.segmenter import load_model

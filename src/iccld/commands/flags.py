@@ -1,4 +1,4 @@
-"""Types of flags that several commands share: how they are shown in ``--help``."""
+"""Types of flags that several commands share, with their form in ``--help``."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from iccld.documents import Range
 from iccld.models.settings import PredictSettings
 
 Model = Annotated[Positional[str], arg(metavar="MODEL")]
-"""A required model."""
+"""Required model."""
 OptionalModel = Annotated[Positional[str | None], arg(metavar="[MODEL]", help_behavior_hint="")]
 Inputs = Annotated[Positional[tuple[str, ...]], arg(metavar="INPUT...", help_behavior_hint="(required)")]
-"""One or more files, globs or folders."""
+"""One or more files, glob patterns or folders."""
 Runs = Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...", help_behavior_hint="(required)")]
 """One or more folders of runs."""
 OutFolder = Annotated[Path, arg(metavar="DIR")]
 OptionalFolder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
 OptionalFile = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
 JsonFile = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(- for standard output)")]
-"""Where a result goes as JSON; see ``iccld.commands.output``."""
+"""File for a result as JSON. See ``iccld.commands.output``."""
 OptionalName = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 Count = Annotated[int, Range(1, 10**9)]
 OptionalCount = Annotated[Count | None, arg(metavar="N", help_behavior_hint="")]
@@ -29,7 +29,7 @@ OptionalSeconds = Annotated[
     Annotated[float, Range(1e-12, 1e9)] | None, arg(metavar="S", help_behavior_hint="")
 ]
 Threads = Annotated[int, Range(0, 4096)]
-"""0 for automatic."""
+"""Number of threads or processes. 0 means automatic."""
 Seed = Annotated[int, Range(0, 2**62)]
 Prediction = Annotated[PredictSettings, OmitArgPrefixes]
-"""The flags of every command that predicts."""
+"""Flags of all commands that predict."""

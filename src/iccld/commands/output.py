@@ -1,6 +1,6 @@
-"""What commands print: results as ``--json`` says, help, and what could not be done.
+"""Output of commands: results for ``--json``, help texts, and lists of failures.
 
-``--json -`` has standard output for itself: nothing else is then printed there.
+With ``--json -``, standard output contains nothing but the JSON.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ STDOUT = Path("-")
 
 
 def human_text(target: Path | None) -> contextlib.AbstractContextManager[Any]:
-    """Sends what is printed for people to stderr where ``--json -`` has standard output for itself."""
+    """Returns a context in which printed text goes to stderr if ``--json -`` uses standard output for the JSON."""
     return contextlib.redirect_stdout(sys.stderr) if target == STDOUT else contextlib.nullcontext()
 
 
 def write_result(target: Path | None, value: Any) -> None:
-    """Writes a result as JSON to a file, to standard output or, if there is no target, not at all."""
+    """Writes a result as JSON to a file or to standard output. Without a target, nothing is written."""
     if target == STDOUT:
         print(json.dumps(value, indent=2, allow_nan=False))
     elif target is not None:
@@ -33,12 +33,12 @@ def write_result(target: Path | None, value: Any) -> None:
 
 
 def print_usage(text: str, *, asked: bool) -> int:
-    """Prints help on standard output where it was asked for, else as a usage error; gives the exit code."""
+    """Prints help on standard output if requested, otherwise on stderr as a usage error. Returns the exit code."""
     (sys.stdout if asked else sys.stderr).write(text)
     return 0 if asked else EXIT_USAGE
 
 
 def print_failures(headline: str, failures: Sequence[str]) -> None:
-    """Lists on stderr what could not be done, a line each, below a headline; nothing if there is nothing."""
+    """Prints a headline and one line per failure on stderr. Without failures, nothing is printed."""
     if failures:
         print("\n  ".join([f"iccld: {headline}:", *map(one_line, failures)]), file=sys.stderr)

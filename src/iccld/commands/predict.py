@@ -1,4 +1,4 @@
-"""``iccld predict``: segment images and video."""
+"""``iccld predict``: segments images and videos."""
 
 from __future__ import annotations
 
@@ -37,62 +37,62 @@ Kind = Literal["labels", "color", "overlay", "uncertainty"]
 
 @dataclass(frozen=True)
 class PredictArgs:
-    """Segments images and video: label maps, colors, overlays and uncertainty maps.
+    """Segments images and videos, and writes label maps, colors, overlays and uncertainty maps.
 
-    Folders are taken with all images and videos below them, and their structure is kept. Put globs in quotes:
+    Folders are read with all subfolders, and the output has the same subfolders. Put glob patterns in quotes:
       iccld predict MODEL photos 'drive/**/*.jpg' --out predictions
       iccld predict MODEL clip.mp4 --smoothing 0.7 --out predictions
       iccld predict MODEL camera:0 --seconds 60 --out predictions
       iccld predict MODEL rtsp://192.168.1.20/stream --out predictions
 
-    For each image, PNG files of its size are written to DIR/labels, DIR/color, DIR/overlay and
-    DIR/uncertainty. DIR/classes.json has the id, name and color of each class, and DIR/legend.png shows
-    them. The uncertainty is the entropy of the class probabilities divided by its maximum: black
-    is sure (0), pale yellow clueless (1), on the same scale for every image.
+    For each image, PNG files of the same size are written to DIR/labels, DIR/color, DIR/overlay and
+    DIR/uncertainty. DIR/classes.json contains the id, name and color of each class, and DIR/legend.png shows the
+    classes. The uncertainty is the entropy of the class probabilities divided by its maximum. It is drawn from
+    black (0) to pale yellow (1), on the same scale for every image.
 
-    For clip.mp4, DIR/overlay/clip.mp4 is written: same frames, times and sound. --write color and uncertainty make
-    such videos too, --write labels makes DIR/labels/clip/000000.png and on. Ctrl-C ends a video; what was written
-    until then can be played.
+    For clip.mp4, DIR/overlay/clip.mp4 is written with the same frames, timestamps and sound. Such videos are also
+    written for color and uncertainty, if requested by --write. For labels, the files are
+    DIR/labels/clip/000000.png and so on. After Ctrl-C, the part of a video written so far is playable.
 
-    Files that cannot be read are listed at the end; the others are done, and the exit code is 1.
+    Files that cannot be read are skipped and listed at the end, and the exit code is 1.
     """
 
     model: Model
     """Folder of a saved model, a hub id (user/model or user/model@revision), or an exported file."""
     inputs: Inputs
-    """Images, videos, globs, folders, cameras (camera:0) or addresses (rtsp://…, http://…)."""
+    """Images, videos, glob patterns, folders, cameras (camera:0) or URLs (rtsp://…, http://…)."""
     out: OutFolder
-    """Folder to write to. Files that an earlier call wrote there are replaced, others never."""
+    """Output folder. Only files that an earlier call wrote to the folder are replaced."""
     write: Annotated[tuple[Kind, ...] | None, arg(metavar="KIND...", help_behavior_hint="")] = None
-    """What to write: one or more of labels, color, overlay and uncertainty. By default all four of images and the
-    overlay of videos."""
+    """Kinds of output: one or more of labels, color, overlay and uncertainty. The default is all four for images and
+    overlay for videos."""
     smoothing: Annotated[float, Range(0, 0.999999)] = 0.0
-    """Of video: from 0, each frame alone, to below 1, where a frame counts little beside those before it. Starts anew
-    at scene cuts."""
+    """Strength of exponential smoothing over the frames of a video, from 0 (no smoothing) to below 1. Smoothing
+    restarts at scene cuts."""
     max_frames: OptionalCount = None
-    """Stop each video after so many frames."""
+    """Stop each video after N frames."""
     seconds: OptionalSeconds = None
-    """Stop each video after so many seconds of it."""
+    """Stop each video after S seconds of the video."""
     ids: Annotated[str, arg(metavar="train|index|cityscapes|FILE")] = "train"
-    """Numbers in the label maps: train for Cityscapes trainIds (class indices if a class has none), index for
-    the model's class indices, cityscapes for Cityscapes labelIds, or a dataset.toml for the ids of its labels."""
+    """Ids in the label maps: train (Cityscapes trainIds, or class indices if any class has no trainId), index (class
+    indices of the model), cityscapes (Cityscapes labelIds), or a dataset.toml for the ids of its labels."""
     settings: Prediction = field(default_factory=PredictSettings)
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1, ..."""
+    """Device: auto, cpu, cuda, cuda:1, ..."""
     threads: Threads = 0
-    """CPU threads; 0 for automatic."""
+    """Number of CPU threads. 0 means automatic."""
     json: JsonFile = None
-    """Where to write what was predicted and what failed."""
+    """JSON file for a summary of predictions and failures."""
 
     def run(self) -> int:
-        """Predicts; 1 if some inputs could not be."""
+        """Predicts all inputs and returns the exit code, which is 1 if some inputs failed."""
         from iccld.inference.inputs import find_inputs, split_inputs
         from iccld.inference.segmenter import load_segmenter
         from iccld.inference.video import Limits
 
         if self.write == ():
             raise InputError("--write names nothing; give one or more of labels color overlay uncertainty")
-        # ``find_inputs`` leaves out what lies in a folder of outputs below the inputs.
+        # The output folder may lie in an input folder, because ``find_inputs`` skips its files.
         Places(
             files={"--json": (self.json, "json")},
             folders={"--out": self.out},
@@ -119,7 +119,7 @@ class PredictArgs:
         return 1 if failures else 0
 
     def _predict_images(self, model: Segmenter, images: list[Any], ids: IdKind | Description) -> list[str]:
-        """Predicts images; gives a line for each that could not be."""
+        """Predicts images and returns one line for each failure."""
         from iccld.inference.media import OUTPUT_KINDS, predict_files
 
         kinds = self.write or OUTPUT_KINDS
@@ -137,9 +137,9 @@ class PredictArgs:
         limits: Any,
         failures: list[str],
     ) -> tuple[list[dict[str, Any]], KeyboardInterrupt | None]:
-        """Predicts videos one by one; gives their facts, and the interruption that stopped a file, if any.
+        """Predicts videos one by one. Returns facts about each, and the interruption that stopped a file, if any.
 
-        A line for each video that is not whole is added to the failures.
+        For each incomplete video, a line is added to ``failures``.
         """
         from iccld.inference.inputs import naming
         from iccld.inference.video import VIDEO_OUTPUTS, predict_video
@@ -154,7 +154,7 @@ class PredictArgs:
                 try:
                     result = predict_video(model, video, self.out, stop=interruption.has_come, **options)
                 except InputError as error:
-                    if interruption.signal:  # before its first frame
+                    if interruption.signal:  # before the video's first frame
                         return clips, interruption_by(interruption.signal)
                     failures.append(naming(video.title, error))
                     continue

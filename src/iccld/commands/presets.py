@@ -1,4 +1,4 @@
-"""``iccld presets``: lists the named runs, or shows one in full."""
+"""``iccld presets``: lists the presets, or prints the settings of one preset."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from iccld.presets import PRESETS, get_preset
 
 @dataclass(frozen=True)
 class PresetsArgs:
-    """Lists the named runs with command, hardware and expected score. Example: iccld presets scenes_to_camvid."""
+    """Lists the presets with command, hardware and expected score. Example: iccld presets scenes_to_camvid."""
 
     name: Positional[str | None] = None
-    """Shows this preset's settings in full."""
+    """Preset whose settings are printed in full."""
     json: bool = False
-    """Prints JSON; --json - says the same."""
+    """Print JSON. A hyphen after this flag has no effect, as other commands accept one."""
 
     def run(self) -> int:
-        """Prints; returns the exit code."""
+        """Prints the presets and returns the exit code."""
         facts = ("command", "hardware", "expected")
         if self.name is not None and not (self.json and self.name == "-"):
             print(json.dumps(to_dict(get_preset(self.name).config), indent=2))

@@ -1,4 +1,4 @@
-"""``iccld push``: a model and its card to the hub."""
+"""``iccld push``: uploads a model and its card to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ class PushArgs:
       iccld push runs/mine me/streets --private --license cc-by-nc-4.0
       iccld push runs/mine me/streets --folder card        # look first: nothing is sent
 
-    The card states data, protocol, settings, limits and the figures that the run's own files hold. Of the settings, the
-    folders of your machine are left out. Log in with 'hf auth login' or set HF_TOKEN.
+    The card contains data, protocol, settings, limits and the metrics in the run's files. The card's settings do not
+    contain folders of your machine. Log in with 'hf auth login' or set HF_TOKEN.
     """
 
     model: Model
     """Folder of a saved model, or a hub id."""
     repo: Annotated[Positional[str], arg(metavar="REPO")]
-    """Repository, such as me/streets; made if it is not there."""
+    """Repository, such as me/streets. A missing repository is created."""
     private: bool = False
-    """Makes a new repository private."""
+    """Make a new repository private."""
     folder: OptionalFolder = None
-    """Writes the same files here instead; needs no network and no account."""
+    """Write the same files to this folder instead of uploading them. This requires neither network nor account."""
     license: OptionalName = None
-    """License of the weights, as the hub names it (cc-by-nc-4.0, apache-2.0). By default the card says that none is
-    stated: the training data may bind you."""
+    """License of the weights by its name on the hub, such as cc-by-nc-4.0 or apache-2.0. By default, the card states no
+    license, because the training data may restrict your choice."""
     json: JsonFile = None
-    """Where to write what was done."""
+    """JSON file for the URL and the list of files."""
 
     def run(self) -> int:
-        """Writes or uploads the files."""
+        """Writes or uploads the files and returns the exit code."""
         from iccld.models.hub import check_repo_id, push_files
         from iccld.reporting.release import write_release
 

@@ -1,4 +1,4 @@
-"""``iccld rank``: which unlabeled frames to label next."""
+"""``iccld rank``: ranks unlabeled frames for labeling."""
 
 from __future__ import annotations
 
@@ -24,47 +24,47 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RankArgs:
-    """Orders unlabeled frames by what to label next: frames that the model is unsure of, each unlike the others.
+    """Ranks unlabeled frames for labeling. The first frames are uncertain and different from each other.
 
       iccld rank MODEL photos --out next --top 30
       iccld rank MODEL 'drives/*.mp4' --every 0.5 --out next
 
-    DIR/rank.csv lists every frame: rank, file, frame, score, distance to the nearest frame chosen before, that
-    neighbor. DIR/contact_sheet.png shows the first ones: image, uncertainty, score. Those that come from videos are
-    written to DIR/frames as PNG, ready to be labeled.
+    DIR/rank.csv lists every frame with rank, file, frame, score, distance to the nearest frame chosen before, and
+    this nearest frame. DIR/contact_sheet.png shows the first frames with image, uncertainty and score. First frames
+    that come from videos are written to DIR/frames as PNG files for labeling.
 
-    The score is the mean uncertainty of the pixels. Frames are chosen one after the other by score × distance to
-    what is chosen already, so that near-duplicates do not fill the list; --diversity 0 orders by the score alone.
+    The score is the mean uncertainty of the pixels. Frames are chosen one by one by score × distance to the frames
+    chosen before, so that near-duplicates do not fill the list. With --diversity 0, only the score counts.
 
-    Files that cannot be read are listed at the end; the others are done, and the exit code is 1.
+    Files that cannot be read are skipped and listed at the end, and the exit code is 1.
     """
 
     model: Model
     """Folder of a saved model, a hub id, or an exported file."""
     inputs: Inputs
-    """Images, videos, globs or folders."""
+    """Images, videos, glob patterns or folders."""
     out: OutFolder
-    """Folder to write to. Files that an earlier call wrote there are replaced, others never."""
+    """Output folder. Only files that an earlier call wrote to the folder are replaced."""
     top: Count = 50
-    """How many are chosen one by one and shown. The others follow in the list, by their scores and their distances to
-    those."""
+    """Number of frames that are chosen one by one and shown. All other frames follow in the list, by score and distance
+    to the chosen frames."""
     diversity: Annotated[float, Range(0, 1e9)] = 1.0
-    """Weight of the distance: 0 for uncertainty alone; the larger, the less the uncertainty counts."""
+    """Weight of the distance relative to the uncertainty. With 0, only the uncertainty counts."""
     score: Literal["entropy", "mutual_information", "margin"] = "entropy"
-    """Uncertainty of a pixel: entropy of the class probabilities, mutual_information (disagreement between --draws)
-    or margin (1 − lead of the first class over the second)."""
+    """Uncertainty of a pixel: entropy (of the class probabilities), mutual_information (disagreement between noise
+    draws) or margin (1 − difference of the two highest probabilities)."""
     every: Annotated[float, Range(1e-6, 1e9)] = 1.0
-    """Of videos: seconds from one frame to the next that is looked at."""
+    """Interval in seconds between the ranked frames of a video."""
     settings: Prediction = field(default_factory=PredictSettings)
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1, ..."""
+    """Device: auto, cpu, cuda, cuda:1, ..."""
     threads: Threads = 0
-    """CPU threads; 0 for automatic."""
+    """Number of CPU threads. 0 means automatic."""
     json: JsonFile = None
-    """Where to write the ranking with the sheets and the files that could not be read."""
+    """JSON file for the ranking, the paths of the sheets, and the files that could not be read."""
 
     def run(self) -> int:
-        """Ranks; 1 if some files could not be read."""
+        """Ranks the frames and returns the exit code, which is 1 if some files could not be read."""
         from iccld.inference.candidates import read_written
         from iccld.inference.inputs import find_inputs, split_inputs
 
@@ -79,8 +79,8 @@ class RankArgs:
         for video in videos:
             if not video.is_file:
                 raise InputError(f"{video.title}: only files can be ranked; record it with iccld predict")
-        read_written(self.out / "frames")  # before hours of work: what lies there may not be ours
-        # Of the frames there is a record of its own.
+        read_written(self.out / "frames")  # fails before hours of work if frames.json is another file
+        # The frames are checked separately, by frames.json.
         with claiming(self.out, "rank", "ranking of iccld", besides=["frames", "frames.json"]):
             return self._rank(images, videos)
 
@@ -120,7 +120,7 @@ class RankArgs:
         return text
 
     def _draw_sheet(self, model: Segmenter, paths: Sequence[Path], captions: Sequence[str]) -> list[Path]:
-        """Draws every image beside its uncertainty, predicted once more: maps of all frames would fill the memory."""
+        """Draws images beside their uncertainty maps, which are predicted again to save memory. Returns the files."""
         import numpy as np
 
         from iccld.data.image_files import read_image

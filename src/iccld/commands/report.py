@@ -1,4 +1,4 @@
-"""``iccld report RUN…``: one HTML page of a run, or of several side by side."""
+"""``iccld report RUN…``: writes one HTML page of a run, or of several runs side by side."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from iccld.outputs import Places
 
 @dataclass(frozen=True)
 class ReportArgs:
-    """Writes a page that explains a run, or compares several: scores, curves, classes, images, calibration.
+    """Writes an HTML page about one or several runs: scores, curves, classes, images and calibration.
 
-    Of one run, into its folder; again after a training that was stopped:
+    For one run, the page is written to the run's folder. The run may be unfinished:
       iccld report runs/mine
 
-    Of several, side by side; gains are over the first:
+    For several runs, the page compares the runs. Gains are relative to the first run:
       iccld report runs/source_only runs/iccld --out comparison.html
 
-    A folder that holds runs, as 'iccld demo' leaves it, stands for all of them. The page is one file: it loads
-    nothing and can be sent as it is.
+    A folder that contains runs, such as the output of 'iccld demo', stands for all of these runs. The page is a
+    single file that needs no other files and no network.
     """
 
     runs: Runs
-    """Folders of 'iccld train' or 'iccld demo'."""
+    """Output folders of 'iccld train' or 'iccld demo'."""
     out: OptionalFile = None
-    """The HTML file; report.html in the folder given, or in the current one for several."""
+    """HTML file to write, by default report.html in the given folder (for several folders, in the current folder)."""
     device: str = "auto"
-    """Where a run without a record is measured: auto, cpu, cuda, cuda:1, ..."""
+    """Device for the evaluation of a finished run that has no scores yet: auto, cpu, cuda, cuda:1, ..."""
     threads: Threads = 0
-    """CPU threads for that; 0 for automatic."""
+    """Number of CPU threads for this evaluation. 0 means automatic."""
     json: JsonFile = None
-    """Where to write the page's path and the runs' names."""
+    """JSON file for the path of the page and the names of the runs."""
 
     def run(self) -> int:
-        """Reads the runs and writes the page."""
+        """Reads the runs, writes the page, and returns the exit code."""
         if not self.runs:
             raise InputError("there is no run to report; give the folder of a run of 'iccld train'")
         from iccld.commands.run_report import find_runs, load_runs

@@ -1,4 +1,4 @@
-"""What training and ``iccld report`` put into a run's folder for its report: the record, the page, the README."""
+"""Report files in a run's folder, written by training and ``iccld report``: the record, the page and the README."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 
 
 def begin_record(out: Path, config: TrainConfig, start: int, *, threads: str) -> None:
-    """Notes where a training runs and with which ``threads``, and explains the folder.
+    """Writes the environment of a run, including the text ``threads``, to the run's record, and writes the README.
 
-    A run that is resumed at step ``start`` stays where it was begun, with a line for each time. What was measured of it
-    stays, with its step, until there is something newer.
+    If the run is resumed at step ``start``, the environment of its first call is kept, and a line is added for each
+    further call. Earlier scores are kept with their step until they are replaced by newer scores.
     """
     environment = describe_environment(torch.get_num_threads(), config.device, config.precision)
     environment["threads"] = threads
     record = Record(environment)
     if start:
         earlier = Record()
-        with suppress(InputError):  # a record that cannot be read does not keep a run from going on
+        with suppress(InputError):  # an unreadable record must not stop a run
             earlier = read_record(out) or earlier
         step = start if earlier.step is None and has_findings(earlier) else earlier.step
         environment = resumed_environment(earlier.environment, environment)
@@ -54,9 +54,10 @@ def begin_record(out: Path, config: TrainConfig, start: int, *, threads: str) ->
 
 
 def finish_run(trainer: Trainer, data: RunData) -> Path | None:
-    """Writes record and report of a run that has just ended; its last evaluation is not repeated.
+    """Writes the record and the report of a run that has just finished, from the run's last evaluation.
 
-    A report is never worth a run: what goes wrong here is one line on stderr, and there is no page.
+    Returns the path of the page. An error here must not fail the run. It is therefore printed as one line on stderr,
+    and ``None`` is returned.
     """
     config, out, evaluation = trainer.config, trainer.out, trainer.evaluate
     teacher = trainer.update.teacher_model
@@ -81,10 +82,10 @@ def finish_run(trainer: Trainer, data: RunData) -> Path | None:
 
 
 def load_runs(folders: list[Path], *, device: str = "auto", threads: int = 0) -> list[Subject]:
-    """Reads runs for a report; a finished one that was never measured for a report is measured now.
+    """Reads runs for a report. A finished run that has not been evaluated for a report is evaluated first.
 
-    Their names on the page are as short as tells them apart. ``device`` and ``threads`` (0 for automatic) are for
-    measuring. Errors are those of ``read_run``.
+    The names on the page are the folders' names, or their paths if two names are equal. ``device`` and ``threads``
+    (0 means automatic) are for the evaluation. Errors are those of ``read_run``.
     """
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
@@ -102,19 +103,19 @@ def load_runs(folders: list[Path], *, device: str = "auto", threads: int = 0) ->
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """The runs that a folder stands for: itself, or those directly below it, as ``iccld demo`` leaves them."""
+    """Returns the runs of a folder: the folder itself, or the runs directly below it, as written by ``iccld demo``."""
     inner = sorted(path.parent for path in folder.glob(f"*/{RUN}"))
     if (folder / RUN).is_file() or not inner:
         return [folder]
-    # The baseline first: gains are over the first.
+    # The baseline comes first, because gains are relative to the first run.
     return sorted(inner, key=lambda path: path.name != "source_only")
 
 
 def read_run(folder: Path, *, name: str | None = None) -> Subject:
-    """Reads a run's folder, finished or not; ``name`` is for the page, the folder's if not given.
+    """Reads the folder of a finished or unfinished run. ``name`` is the name on the page, by default the folder's name.
 
     Raises:
-        InputError: no run, one that has logged nothing yet, or files that cannot be read.
+        InputError: The folder contains no run, the run has logged nothing yet, or files cannot be read.
     """
     path = folder / RUN
     if not path.exists():
@@ -129,7 +130,7 @@ def read_run(folder: Path, *, name: str | None = None) -> Subject:
     last = int(table["step"][-1])
     finished = last >= config.steps and (folder / "model.safetensors").is_file()
     if has_findings(record) and record.step not in (None, last):
-        # Figures of a shorter run beside curves that went on would be taken for those of the last step.
+        # Scores of an earlier step beside longer curves would be mistaken for scores of the last step.
         words = f"those of step {record.step} were measured before the run went on"
         record = Record(record.environment, no_scores=words)
     facts = {"method": config.method, "preset": preset, **_facts(config, record)}
@@ -143,7 +144,7 @@ def read_run(folder: Path, *, name: str | None = None) -> Subject:
 
 
 def _facts(config: TrainConfig, record: Record) -> dict[str, str]:
-    """What the headline says of a run's data, model and environment."""
+    """Returns the data, model and environment of a run for the headline of the report."""
     d, m = config.data, config.model
     source = f"{_name(d.source, d.source_look)}, {d.source_split}"
     target = f"{_name(d.target, d.target_look)}, {d.target_split}"
@@ -166,7 +167,7 @@ def _name(dataset: str, look: str) -> str:
 
 
 def measure_run(folder: Path, record: Record, *, device: str, threads: int) -> Record:
-    """Measures a finished run's model on the images that the run was measured on."""
+    """Evaluates the model of a finished run on the run's evaluation images and returns the record."""
     config = read_settings(folder / RUN, remedy="give the folder of a run")
     model = load_segmenter(str(folder), device=device, threads=threads)
     environment = dict(record.environment)
@@ -188,7 +189,7 @@ def _unmeasured(
     reason: str,
     environment: Mapping[str, Any],
 ) -> Record:
-    """A record of predictions alone, where there are no labels to measure with."""
+    """Returns a record with example predictions and without scores, for a run without labeled evaluation images."""
     space, no_scores = model.label_space, reason
     try:
         target = target or open_target(config, "target")

@@ -1,4 +1,4 @@
-"""``iccld train PRESET``: trains a named run; every setting of it can be changed by a flag."""
+"""``iccld train PRESET``: trains a preset. Every setting can be changed by a flag."""
 
 from __future__ import annotations
 
@@ -45,21 +45,21 @@ example:
 
 @dataclass(frozen=True)
 class TrainArgs(TrainConfig):
-    """Flags of ``iccld train``: the run's folder, then every setting."""
+    """Flags of ``iccld train``: the run's folder, the JSON file, and every setting."""
 
     out: Path | None = None
-    """The run's folder; runs/PRESET if not given."""
+    """Folder of the run. The default is runs/PRESET."""
     json: JsonFile = None
-    """Where to write how it ended and the last figures."""
+    """JSON file for the outcome and the last metrics."""
 
 
 Args = TypeVar("Args", bound=TrainConfig)
 _OF_THE_BENCH = ("job.json", "log.txt", "seconds.json")
-"""What ``iccld bench`` puts into a run's folder before the run begins."""
+"""Files that ``iccld bench`` writes into a run's folder before the run starts."""
 
 
 def main(rest: Sequence[str]) -> int:
-    """Runs ``iccld train`` with the words after it; returns the exit code."""
+    """Runs ``iccld train`` with the words after it and returns the exit code."""
     if not rest or rest[0].startswith("-"):
         listing = "\n".join(f"  {name:<22} {preset.summary}" for name, preset in PRESETS.items())
         return print_usage(_USAGE.format(presets=listing), asked=rest[:1] in (["-h"], ["--help"]))
@@ -77,13 +77,13 @@ def main(rest: Sequence[str]) -> int:
 def parse_run(
     shape: type[Args], rest: Sequence[str], *, prog: str, description: str
 ) -> tuple[Args, TrainConfig]:
-    """Reads a preset's name and flags that change its settings; ``shape`` adds flags of the command's own.
+    """Parses the name of a preset and flags that change its settings. ``shape`` is the dataclass of all flags.
 
     Returns:
-        All flags, and the settings among them.
+        All flags, and the settings among the flags.
 
     Raises:
-        InputError: no such preset, a flag that cannot be read, or one that the run would ignore.
+        InputError: The preset does not exist, or a flag is invalid or would be ignored by the run.
     """
     import tyro
 
@@ -97,14 +97,14 @@ def parse_run(
 
 
 def _with_recipe(config: TrainConfig, rest: Sequence[str]) -> TrainConfig:
-    """A rival's recipe changes the defaults of the other flags, so the method is looked for first."""
+    """Returns the settings with the recipe of the method in ``rest``, which changes the defaults of other flags."""
     words = [word for flag in rest for word in flag.split("=", 1)]
     named = [after for word, after in pairwise(words) if word == "--method"]
     return with_method(config, named[-1]) if named and named[-1] in get_args(Method) else config
 
 
 def _result(config: TrainConfig, out: Path, preset: str, outcome: str) -> dict[str, Any]:
-    """What a run came to, for ``--json``."""
+    """Returns the outcome of a run for the JSON file."""
     from iccld.training.tracking import read_metrics
 
     path = out / "metrics.csv"
@@ -117,22 +117,22 @@ def _result(config: TrainConfig, out: Path, preset: str, outcome: str) -> dict[s
 def train(
     config: TrainConfig, out: Path, *, preset: str, data: RunData | None = None, json: Path | None = None
 ) -> str:
-    """Trains into a folder, or resumes what is there.
+    """Trains a run in a folder, or resumes the run in the folder.
 
-    ``data`` are data sets that are open already. ``json`` is where the caller will write the outcome.
+    ``data`` contains data sets that are already open. ``json`` is the file to which the caller will write the outcome.
 
     Returns:
         ``finished``, ``stopped`` (at ``stop_at``), ``interrupted`` (Ctrl-C) or ``terminated`` (SIGTERM).
 
     Raises:
-        InputError: bad data or settings, another run in the folder, a loss that is not finite, a full disk.
-        RunFailedError: a process that loads images was killed, or another rank has ended.
+        InputError: Data or settings are invalid, or the folder contains another run.
+        RunFailedError: A loss is not finite, the disk is full, a loader process was killed, or another rank has ended.
     """
     check_config(config)
     check_places(config, out, json)
     if not is_first_rank():
         return _train(config, out, preset, data)
-    # Ranks work together in one folder; the first keeps other runs out.
+    # All ranks write to one folder. The first rank locks the folder against other runs.
     with claiming(out, "train", "run", record=RUN, besides=_OF_THE_BENCH):
         return _train(config, out, preset, data)
 
@@ -182,7 +182,7 @@ def _build_trainer(
     from iccld.training.loop import Trainer
     from iccld.training.rehearsal import refuse_impossible
 
-    # The network first: a mistyped backbone shows before minutes of reading data.
+    # The network is built first, so that a mistyped backbone is reported before data are read for minutes.
     space = data.label_space if data else run_data.build_label_space(config.data)
     refuse_impossible(config, lambda settings: build.build_model(settings, space))
     model = build.build_model(config, space)
@@ -221,7 +221,7 @@ def _conclude(trainer: Trainer, outcome: str, data: RunData) -> None:
     from iccld.reporting.curves import curves, draw_adversary
     from iccld.training.tracking import read_metrics
 
-    if not (out / RUN).is_file():  # nothing is written into a folder that is no run any more
+    if not (out / RUN).is_file():  # the folder is not a run, so nothing is written to it
         raise RunFailedError(f"{out}: was removed or emptied during the run; run the same command again")
     metrics = out / "metrics.csv"
     curves({config.method: metrics}, out / "curves.png")

@@ -1,4 +1,4 @@
-"""Whether a run can begin or go on: its settings, its places, and what an earlier call left in its folder."""
+"""Checks before a run starts or resumes: its settings, its paths, and the earlier run in its folder."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from iccld.run_data import RunData
 
 DATA = "data.json"
-"""What the run's data sets are, as ``iccld.data.identity`` describes them."""
+"""Name of the file with descriptions of a run's data sets, as in ``iccld.data.identity``."""
 
-# May differ between the calls of one run: none of them changes a number.
+# Settings that may differ between the calls of one run, because they do not change its results.
 _FREE = {
     *("stop_at", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every", "eval_every"),
     *("eval_images", "device", "threads", "trackers", "data.num_workers", "data.scene_cache"),
@@ -30,7 +30,7 @@ _FREE = {
 
 
 def check_config(config: TrainConfig) -> None:
-    """Refuses settings that cannot work, by the flag and what it takes."""
+    """Raises ``InputError`` for invalid settings. The message names the flag and the allowed values."""
     check_values(config)
     d, m, a = config.data, config.model, config.adaptation
     if d.ignore_top + d.ignore_bottom >= 1:
@@ -48,12 +48,12 @@ def check_config(config: TrainConfig) -> None:
 
 
 def is_first_rank() -> bool:
-    """Whether this process is the only one of its run, or the first that ``torchrun`` has started."""
+    """Returns whether this process is the only process of its run, or the first rank of ``torchrun``."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def check_places(config: TrainConfig, out: Path, json: Path | None) -> None:
-    """Refuses a folder for the run, caches, and a file of ``--json`` that would lie among the data, or hold them."""
+    """Raises ``InputError`` if the run's folder, a cache or the JSON file lies among the data or contains the data."""
     d, m = config.data, config.model
     caches = {"--data.cache": d.cache, "--data.scene-cache": d.scene_cache}
     Places(
@@ -65,12 +65,12 @@ def check_places(config: TrainConfig, out: Path, json: Path | None) -> None:
 
 
 def is_finished(config: TrainConfig, out: Path) -> bool:
-    """Checks that a folder's earlier run, if any, had the same settings; tells whether it is finished already.
+    """Checks that an earlier run in a folder has the same settings, and returns whether it is finished.
 
-    A run that has saved nothing yet may begin anew with others.
+    If the earlier run has saved nothing yet, its settings are not checked.
 
     Raises:
-        InputError: it had others, or more steps than are asked for.
+        InputError: The earlier run has other settings, or more steps than requested.
     """
     if not (out / RUN).exists():
         return False
@@ -82,11 +82,11 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
     free = _FREE | {"steps"}
     if cache_changes_images(config.data) == cache_changes_images(earlier.data):
         free.add("data.cache")
-    if (out / DATA).is_file():  # it says what lies in these folders
+    if (out / DATA).is_file():  # the file identifies the data
         free |= {"data.source_root", "data.target_root"}
     differing = [name for name in changed_settings(earlier, config) if name not in free]
     if differing:
-        name = min(differing, key=lambda name: name != "method")  # others differ with the method
+        name = min(differing, key=lambda name: name != "method")  # the method, if it differs
         was, now = attrgetter(name)(earlier), attrgetter(name)(config)
         raise InputError(
             f"{out}: holds a run with other settings ({name} was {was}, now {now}); choose another --out, or the same "
@@ -101,7 +101,7 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
             "learning rate and start of the adaptation follow the new length from here on",
             file=sys.stderr,
         )
-    # The report comes last: a run that was killed before it still has pictures to draw.
+    # The report is written last. If it is missing, the run was killed before all of its images were written.
     return done >= config.steps and has_model and (out / REPORT).is_file()
 
 
@@ -111,9 +111,9 @@ def _steps_done(out: Path) -> int:
 
 
 def check_data(out: Path, data: RunData) -> None:
-    """Compares the data sets of a run with those that it was begun with, and records them and where they lie.
+    """Checks that a run has the same data sets as at its start, and writes their descriptions and folders to a file.
 
-    ``InputError`` says how they differ.
+    If the data sets differ, ``InputError`` names the first difference. Changed folders are printed.
     """
     from iccld.data.identity import ROLES, first_difference
 
