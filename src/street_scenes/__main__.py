@@ -18,6 +18,12 @@ from street_scenes.looks import LOOKS
 from street_scenes.render import LARGEST, SMALLEST, render_scene
 
 
+def _usable_cores() -> int:
+    """Returns the number of processors that the process may use, by its affinity."""
+    affinity = getattr(os, "sched_getaffinity", None)  # missing on some systems
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def main() -> int:
     """Renders the scenes that are missing in the folder.
 
@@ -91,7 +97,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--width", type=side, default=1024, help="in pixels")
     parser.add_argument("--seed", type=_whole, default=0, help="chooses the scenes; two seeds share none")
     parser.add_argument("--split", type=_folder_name, default="train", help="name of the split's folder")
-    parser.add_argument("--processes", type=partial(_whole, least=1), default=os.cpu_count() or 1)
+    parser.add_argument("--processes", type=partial(_whole, least=1), default=_usable_cores())
     return parser.parse_args()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from iccld.commands.flags import JsonFile, Threads
 from iccld.commands.output import STDOUT, human_text, write_result
 from iccld.errors import InputError
 from iccld.files import write_text
+from iccld.machine import usable_cores
 from iccld.outputs import Places
 
 
@@ -87,7 +87,7 @@ class BenchArgs:
     def _resources(self) -> Resources:
         import torch
 
-        cores = os.cpu_count() or 1
+        cores = usable_cores()
         jobs = self.jobs or (1 if torch.cuda.is_available() else cores)
         roots = {}
         for entry in self.roots:

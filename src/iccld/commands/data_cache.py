@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from iccld.commands.train import parse_run
 from iccld.commands.train_checks import check_config
 from iccld.config import TrainConfig
 from iccld.errors import InputError
+from iccld.machine import usable_cores
 
 _USAGE = """\
 usage: iccld data cache PRESET --data.cache FOLDER [flags of iccld train PRESET]
@@ -46,7 +46,7 @@ def main(rest: Sequence[str]) -> int:
     if config.data.cache is None:
         raise InputError("--data.cache is missing; give the folder that is to keep the decoded images")
     with human_text(args.json):
-        done = fill_caches(config, rest[0], args.jobs or os.cpu_count() or 1)
+        done = fill_caches(config, rest[0], args.jobs or usable_cores())
         print(f"train with the same flags: iccld train {rest[0]} … --data.cache {config.data.cache}")
     write_result(args.json, {"caches": done})
     return 0
