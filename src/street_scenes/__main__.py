@@ -19,16 +19,17 @@ from street_scenes.render import LARGEST, SMALLEST, render_scene
 
 
 def _usable_cores() -> int:
-    """Returns the number of processors that the process may use, by its affinity."""
-    affinity = getattr(os, "sched_getaffinity", None)  # missing on some systems
+    """Returns the number of CPU cores on which this process may run, according to its CPU affinity."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not available on every operating system
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def main() -> int:
-    """Renders the scenes that are missing in the folder.
+    """Runs the command: renders all scenes whose files are missing in the output folder.
 
     Returns:
-        The exit code: 0 on success, 2 if a file cannot be written, 130 after Ctrl-C. Wrong flags exit with 2.
+        The exit code: 0 on success, 2 if a file cannot be written, 130 after Ctrl-C. If a flag is invalid,
+        the process exits with 2.
     """
     a = _arguments()
     wanted = [(index, look_of(a.look, index)) for index in range(a.count)]
@@ -73,7 +74,7 @@ def _write_scene(job: tuple[int, str], *, out: Path, split: str, seed: int, heig
 
 
 def _write_png(path: Path, picture: np.ndarray) -> None:
-    """Writes a PNG file atomically, so that an existing file is always complete."""
+    """Writes a PNG file atomically, so that a file at ``path`` is never incomplete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with temporary.open("wb") as file:

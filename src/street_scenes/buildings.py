@@ -1,4 +1,4 @@
-"""Houses along the street with roofs and end walls, and the distant backdrop."""
+"""Houses beside the street, and a backdrop of distant houses and woods."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BUILDING = 2
 
 
 def build_houses(stage: Stage) -> None:
-    """Queues the houses of every block for painting."""
+    """Adds the houses on both sides of the street to the objects to paint."""
     rng, street = stage.rng, stage.street
     town = street.kind in ("town", "lot")
     for side in street.sides:
@@ -52,7 +52,7 @@ def _height(stage: Stage, town: bool) -> float:
 
 
 def _set_back(stage: Stage, side: Side, near: float, far: float) -> None:
-    """Queues a long, low building behind a green area or a parking lot for painting."""
+    """Adds a long, low building to the objects to paint. The building stands behind a green area or a parking lot."""
     rng = stage.rng
     wall = side.back + rng.uniform(12, 40)
     style = facades.draw_style(rng, chance(rng, 0.5), _saturation(stage), stage.look.lit_windows)
@@ -137,9 +137,10 @@ def _paint_front(
     normal: np.ndarray,
     lit: float,
 ) -> None:
-    """Paints the facade along the street, from the depth at which the facade enters the picture."""
+    """Paints the facade that faces the street. The part that is too near to be in the field of view is left out."""
     camera, (near, far) = stage.camera, reach
-    # Depth at which the facade enters the picture, reduced by 30 % as a margin for bends.
+    # The facade is painted from the depth at which the facade enters the picture. A bend of the road can reduce this
+    # depth. Therefore 30 % are subtracted as a margin.
     edge = max(0.5 * camera.columns / camera.focal - sign * camera.yaw, 0.1)
     entry = 0.7 * abs(x - camera.lateral) / edge
     start = min(max(near, NEAREST, entry), far - 0.5) if abs(camera.bend) < 0.006 else max(near, NEAREST)
@@ -162,7 +163,10 @@ def _paint_front(
 
 
 def _corners(sign: int, x: float, near: float, far: float, height: float) -> np.ndarray:
-    """Returns the facade's corners in meters, (4, 3), clockwise as seen from the street, top left first."""
+    """Returns the corners of a facade in street coordinates (meters), (4, 3).
+
+    The corners are in clockwise order as seen from the street. The first corner is at the top left.
+    """
     first, last = (far, near) if sign > 0 else (near, far)
     return np.array([[x, height, first], [x, height, last], [x, 0.0, last], [x, 0.0, first]])
 
@@ -172,7 +176,7 @@ def _lit(stage: Stage) -> float:
 
 
 def _front_light(stage: Stage, rows: int, height: float, lit: float, normal: np.ndarray) -> np.ndarray:
-    """Returns the light on each texture row of a facade, (rows, 1, 3), float32.
+    """Returns the irradiance on each row of a facade's texture, (rows, 1, 3), float32.
 
     Lower rows receive less light from the sky. In a town, the opposite houses shade the facade up to a random height.
     """
@@ -190,7 +194,7 @@ def _front_light(stage: Stage, rows: int, height: float, lit: float, normal: np.
 def _dormers(
     stage: Stage, x: float, sign: int, reach: tuple[float, float], height: float, style: facades.Style
 ) -> None:
-    """Paints dormer windows on the roof."""
+    """Paints a row of dormer windows on a roof."""
     light = stage.light.on(np.array([-float(sign), 0.0, 0.0]))
     step = stage.rng.uniform(2.5, 5)
     for middle in np.arange(reach[0] + 1.2, reach[1] - 0.8, step):
@@ -222,7 +226,7 @@ def _end_wall(
     light: np.ndarray,
     kind: str,
 ) -> None:
-    """Paints the end wall of a house, which faces the camera."""
+    """Paints the wall at the near end of a house. This wall faces the camera."""
     top = [[(x + deep) / 2, ridge, near]] if kind == "eaves" else []
     outline = np.array([[x, 0, near], [x, height, near], *top, [deep, height, near], [deep, 0, near]])
     pixels = stage.camera.project(outline)
@@ -283,7 +287,10 @@ def paint_backdrop(stage: Stage, horizon: int) -> None:
 def _silhouette(
     stage: Stage, left: int, bottom: int, high: np.ndarray, color: np.ndarray, label: int, depth: float
 ) -> None:
-    """Fills each column of pixels from the row ``bottom`` up to the column's height in ``high`` (pixels)."""
+    """Paints and labels a silhouette: each pixel column is filled from the row ``bottom`` upwards.
+
+    ``high`` gives the height of each column in pixels.
+    """
     canvas = stage.canvas
     top = max(0, bottom - int(high.max()) - 2)
     rows = np.arange(top, bottom + 1)

@@ -1,6 +1,6 @@
-"""A pinhole camera above a street: projects meters to pixels, and maps picture rows to depths on the ground.
+"""A pinhole camera above a street: projects street coordinates to pixels, and computes the depth of the ground per row.
 
-Street coordinates are (lateral, up, along) in meters. ``lateral`` points from the middle of the road to the right,
+Street coordinates are (lateral, up, along) in meters. ``lateral`` points from the road's centerline to the right,
 ``up`` from the ground upwards, and ``along`` from the camera forwards (the depth). Bends and hills are part of the
 projection. Therefore all objects beside the road follow the road.
 """
@@ -20,7 +20,10 @@ _STRAIGHT_FROM = 150.0
 
 
 def _curve(along: np.ndarray, curvature: float) -> np.ndarray:
-    """Returns the offset of a curved road: a parabola in the depth, continued by its tangent beyond 150 m."""
+    """Returns the shift of a curved road relative to a straight road, in meters, at the given depths in meters.
+
+    The shift is ½ · curvature · depth². Beyond 150 m, the shift is extrapolated linearly.
+    """
     near = np.clip(along, None, _STRAIGHT_FROM)
     return curvature * (0.5 * near * near + _STRAIGHT_FROM * (np.maximum(along, near) - near))
 
@@ -33,10 +36,11 @@ class Camera:
         rows: Height of the picture in pixels.
         columns: Width of the picture in pixels.
         focal: Focal length in pixels.
-        height: Height above the road in meters.
-        lateral: Position in meters to the right of the middle of the road.
-        pitch: Angle in radians, positive downwards.
-        yaw: Lateral shift of the road in meters per meter of depth, positive to the right.
+        height: Height of the camera above the road in meters.
+        lateral: Distance of the camera from the road's centerline in meters, positive to the right.
+        pitch: Pitch angle of the camera in radians, positive if the camera is tilted downwards.
+        yaw: Yaw of the camera, given as the lateral shift of the road in meters per meter of depth. Positive if the road
+            shifts to the right.
         bend: Horizontal curvature of the road in 1/m, positive to the right.
         hill: Vertical curvature of the road in 1/m, positive upwards.
     """
@@ -66,18 +70,21 @@ class Camera:
         return pixels
 
     def offset(self, along: np.ndarray) -> np.ndarray:
-        """Returns the lateral shift of the road's middle in meters at the given depths in meters."""
+        """Returns the lateral shift of the road's centerline that bend and yaw cause at the given depths.
+
+        All lengths are in meters.
+        """
         return _curve(along, self.bend) + self.yaw * along
 
     def scale(self, along: float) -> float:
-        """Returns the number of pixels per meter at a depth in meters."""
+        """Returns the image scale in pixels per meter at the given depth in meters."""
         return self.focal / max(along, NEAREST)
 
     def ground(self) -> tuple[int, np.ndarray]:
-        """Finds the horizon and the depths of the ground.
+        """Computes the row of the horizon and the depth of the ground in each row below the horizon.
 
         Returns:
-            The row of the horizon, and the ground's depth in meters in each row from the horizon down.
+            The row of the horizon in pixels, and the depths in meters from the horizon's row down to the last row.
         """
         along = np.geomspace(NEAREST, 600.0, 500)
         points = np.stack([np.full_like(along, self.lateral), np.zeros_like(along), along], axis=1)
@@ -89,7 +96,11 @@ class Camera:
         return horizon, np.interp(wanted, visible[keep][::-1], along[keep][::-1])
 
     def columns_to_lateral(self, along: np.ndarray) -> Float32[np.ndarray, "rows columns"]:
-        """Returns the lateral street coordinate in meters of each ground pixel, given the depth in meters per row."""
+        """Returns the lateral street coordinate of each ground pixel in meters.
+
+        Args:
+            along: Depth of the ground in each row, in meters, as from ``ground``.
+        """
         up = _curve(along, self.hill) - self.height
         depth = np.maximum(along * np.cos(self.pitch) - up * np.sin(self.pitch), 0.3)
         column = (np.arange(self.columns) + 0.5 - self.columns / 2) / self.focal

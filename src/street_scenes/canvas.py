@@ -1,4 +1,4 @@
-"""The canvas: colors in linear light and the label map, with the drawing operations that change both."""
+"""The canvas: an image in linear light with its label map, and the operations that draw on both."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _SHIFT = 4
 _FAR = 6000.0
 
 Color = np.ndarray
-"""Linear RGB as three float values. The brightness of a white sky is about 1."""
+"""Linear RGB values, (3,). A white sky has a brightness of about 1."""
 
 
 def _fixed(points: np.ndarray) -> np.ndarray:
-    """Returns pixels as fixed-point integers for OpenCV. Points far outside the canvas are clipped."""
+    """Converts pixel coordinates to fixed-point integers for OpenCV. Points far outside the canvas are clipped."""
     return (_bounded(points) * (1 << _SHIFT)).astype(np.int32)
 
 
@@ -31,14 +31,14 @@ class Canvas:
     def __init__(
         self, rows: int, columns: int, haze: Color, density: float, rng: np.random.Generator
     ) -> None:
-        """Creates a black canvas without labels (255).
+        """Creates a black canvas on which all pixels are unlabeled (255).
 
         Args:
             rows: Height in pixels.
             columns: Width in pixels.
             haze: Color of the haze, into which distant objects fade.
             density: Extinction coefficient of the haze in 1/m.
-            rng: Random generator for the texture of surfaces.
+            rng: Random generator for the noise texture of filled polygons.
         """
         self.color = np.zeros((rows, columns, 3), np.float32)
         self.label = np.full((rows, columns), 255, np.uint8)
@@ -52,22 +52,29 @@ class Canvas:
         return math.exp(-self.density * max(depth, 0.0))
 
     def tint(self, color: Color, depth: float) -> Color:
-        """Blends a color or a picture with the haze for a depth in meters."""
+        """Blends the color of an object with the haze, given the object's depth in meters.
+
+        ``color`` can also be a picture, (h, w, 3).
+        """
         share = self.clear(depth)
         return np.asarray(color, np.float32) * np.float32(share) + self.haze * np.float32(1.0 - share)
 
     def tone(self, color: Color, depth: float, gain: float = 1.0) -> tuple[float, float, float]:
-        """Blends a color with the haze, scales the result by ``gain``, and returns Python floats for OpenCV."""
+        """Blends a color with the haze, as ``tint`` does, and multiplies the result by ``gain``.
+
+        Returns:
+            RGB as Python floats, which OpenCV needs as a drawing color.
+        """
         share = self.clear(depth)
         red, green, blue = color.tolist()
         haze, share, rest = self._haze, share * gain, (1.0 - share) * gain
         return red * share + haze[0] * rest, green * share + haze[1] * rest, blue * share + haze[2] * rest
 
     def window(self, points: np.ndarray) -> tuple[int, int, int, int] | None:
-        """Returns the bounding box of pixels on the canvas, widened by about one pixel.
+        """Returns the bounding box of the given points, widened by about one pixel and cropped to the canvas.
 
         Args:
-            points: Pixels (column, row), (n, 2).
+            points: Points (column, row) in pixels, (n, 2).
 
         Returns:
             (left, top, right, bottom), or ``None`` if the bounding box lies outside the canvas.
@@ -83,7 +90,7 @@ class Canvas:
         return (left, top, right, bottom) if right > left and bottom > top else None
 
     def seen(self, points: np.ndarray) -> bool:
-        """Checks whether the bounding box of pixels overlaps the canvas."""
+        """Checks whether the bounding box of the given points (pixels) overlaps the canvas."""
         return self.window(points) is not None
 
     def fill(
@@ -102,11 +109,11 @@ class Canvas:
         Args:
             points: Corners in pixels, (n, 2).
             color: Linear RGB before haze.
-            label: TrainId of the polygon, or ``None`` to keep the labels.
-            depth: Depth in meters, for the haze.
-            gradient: Factors on the brightness at the top and at the bottom of the polygon.
-            grain: Relative amplitude of a random texture.
-            kind: Kind of noise in the texture, see ``street_scenes.noise.tile``.
+            label: TrainId of the polygon, or ``None`` to leave the label map unchanged.
+            depth: Depth of the polygon in meters, for the haze.
+            gradient: Brightness factors at the top and at the bottom of the polygon, interpolated in between.
+            grain: Relative amplitude of a noise texture on the polygon.
+            kind: Kind of noise, as in ``street_scenes.noise.tile``.
         """
         window = self.window(points)
         if window is None:
@@ -133,7 +140,7 @@ class Canvas:
         cv2.copyTo(patch, mask, self.color[top:bottom, left:right])
 
     def mark(self, points: np.ndarray, label: int) -> None:
-        """Labels a polygon without a change of colors."""
+        """Labels a polygon, given by its corners in pixels, and leaves the colors unchanged."""
         cv2.fillPoly(self.label, [_fixed(points)], label, shift=_SHIFT)
 
     def stroke(
@@ -145,10 +152,18 @@ class Canvas:
         depth: float,
         closed: bool = False,
     ) -> None:
-        """Draws a line through pixels.
+        """Draws a polyline.
 
         A line thinner than 0.9 pixels is blended with the background. A line thinner than half a pixel is not labeled,
         and a line thinner than 0.08 pixels is not drawn.
+
+        Args:
+            points: Points of the polyline in pixels, (n, 2).
+            thickness: Thickness in pixels.
+            color: Linear RGB before haze.
+            label: TrainId of the line, or ``None`` to leave the label map unchanged.
+            depth: Depth of the line in meters, for the haze.
+            closed: Whether the last point is connected to the first point.
         """
         window = self.window(points)
         if window is None or thickness < 0.08:
@@ -166,12 +181,12 @@ class Canvas:
         self.blend(left, top, mask, np.array(tone, np.float32))
 
     def blend(self, left: int, top: int, alpha: np.ndarray, color: np.ndarray) -> None:
-        """Blends a color or a picture into a window of the canvas.
+        """Blends a color or a picture into a rectangular window of the canvas. Labels do not change.
 
         Args:
             left: First column of the window.
             top: First row of the window.
-            alpha: Opacity in [0, 1], (h, w). The window has this size and must lie inside the canvas.
+            alpha: Opacity in [0, 1], (h, w). The window also has h rows and w columns. It must lie inside the canvas.
             color: Linear RGB, (3,) or (h, w, 3).
         """
         part = self.color[top : top + alpha.shape[0], left : left + alpha.shape[1]]
@@ -179,7 +194,15 @@ class Canvas:
 
     @staticmethod
     def mask(points: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
-        """Returns a binary mask of a polygon, uint8, cropped to a window (left, top, right, bottom)."""
+        """Returns a binary mask of a polygon, cropped to a window of the canvas.
+
+        Args:
+            points: Corners of the polygon in pixels, (n, 2).
+            window: Window (left, top, right, bottom) in pixels.
+
+        Returns:
+            1 inside the polygon and 0 outside, (h, w), uint8.
+        """
         left, top, right, bottom = window
         mask = np.zeros((bottom - top, right - left), np.uint8)
         cv2.fillPoly(mask, [_fixed(points)], 1, shift=_SHIFT, offset=(-left << _SHIFT, -top << _SHIFT))
@@ -187,7 +210,10 @@ class Canvas:
 
     @staticmethod
     def soften(mask: np.ndarray, reach: float) -> np.ndarray:
-        """Returns a mask as float32, blurred by a box filter with a radius of ``reach`` pixels (at most 40)."""
+        """Blurs a mask with a box filter and returns the result as float32.
+
+        ``reach`` is the radius of the box filter in pixels. Radii above 40 pixels are reduced to 40.
+        """
         size = 2 * min(round(reach), 40) + 1
         return np.asarray(cv2.blur(mask.astype(np.float32), (size, size)), np.float32)
 
@@ -198,7 +224,7 @@ class Canvas:
             texture: Linear RGB before haze, (h, w, 3).
             quad: Corners in pixels, (4, 2): top left, top right, bottom right, bottom left.
             label: TrainId of the quadrilateral.
-            depth: Depth in meters, for the haze.
+            depth: Depth of the quadrilateral in meters, for the haze.
         """
         quad = np.clip(np.asarray(quad, np.float32), -_FAR * 4, _FAR * 4)
         window = self.window(quad)
@@ -230,16 +256,16 @@ class Canvas:
         depth: float,
         threshold: float = 0.3,
     ) -> None:
-        """Pastes a sprite, scaled to a box.
+        """Pastes a sprite (a small picture with opacity) on the canvas, scaled to the size of a box.
 
         Args:
-            alpha: Opacity from 0 to 255, (h, w), uint8.
-            shade: Brightness with 128 as neutral, (h, w), uint8.
-            box: Box (left, top, right, bottom) in pixels.
-            color: Linear RGB before haze, multiplied by the shade.
-            label: TrainId of the pixels whose smoothed opacity exceeds ``threshold``.
-            depth: Depth in meters, for the haze.
-            threshold: Least smoothed opacity of labeled pixels, in [0, 1].
+            alpha: Opacity of the sprite from 0 to 255, (h, w), uint8.
+            shade: Brightness of the sprite, (h, w), uint8. 128 stands for a factor of 1 on ``color``.
+            box: Box (left, top, right, bottom) in pixels. Parts outside the canvas are cropped.
+            color: Linear RGB before haze.
+            label: TrainId of the sprite.
+            depth: Depth of the sprite in meters, for the haze.
+            threshold: Opacity in [0, 1] above which a pixel is labeled. The opacity is smoothed before the comparison.
         """
         rows, columns = self.label.shape
         left, top, right, bottom = (round(v) for v in box)

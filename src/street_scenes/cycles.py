@@ -21,12 +21,12 @@ def _ring(x: float, y: float, radius: float, squeeze: float, width: float) -> li
 
 
 def bicycle(rng: np.random.Generator, view: float) -> list[Limb]:
-    """Builds a bicycle as a list of limbs.
+    """Builds a bicycle as a list of tapered capsules (``Limb``).
 
     Args:
         rng: Random generator for colors and details.
-        view: Direction of travel: 1 to the right, -1 to the left. Below 0.3 in absolute value, the bicycle is seen
-            from behind or from the front.
+        view: Direction of travel in the picture, from -1 (to the left) to 1 (to the right). If the absolute value is
+            below 0.3, the bicycle is seen from behind or from the front.
     """
     frame, r = paint.sign(rng) * 0.7, 0.34
     if abs(view) < 0.3:
@@ -55,7 +55,7 @@ def bicycle(rng: np.random.Generator, view: float) -> list[Limb]:
 
 
 def rider(rng: np.random.Generator, view: float, seat: float = 0.92) -> list[Limb]:
-    """Builds a person who rides a bicycle or a motorcycle, as a list of limbs.
+    """Builds the rider of a bicycle or a motorcycle as a list of tapered capsules (``Limb``).
 
     Args:
         rng: Random generator for clothes and details.
@@ -102,7 +102,7 @@ def rider(rng: np.random.Generator, view: float, seat: float = 0.92) -> list[Lim
 
 
 def motorcycle(rng: np.random.Generator, view: float) -> list[Limb]:
-    """Builds a motorcycle as a list of limbs. ``view`` is the direction of travel, as in ``bicycle``."""
+    """Builds a motorcycle as a list of tapered capsules (``Limb``). ``view`` has the same values as in ``bicycle``."""
     body = paint.sign(rng)
     if abs(view) < 0.3:
         limbs: list[Limb] = [
@@ -134,7 +134,7 @@ def motorcycle(rng: np.random.Generator, view: float) -> list[Limb]:
 
 
 def ride(stage: Stage) -> None:
-    """Queues cyclists and motorcyclists on the road, and parked cycles on the sidewalks, for painting."""
+    """Adds cyclists and motorcyclists on the road, and parked cycles on the sidewalks, to the objects to paint."""
     rng, street, look = stage.rng, stage.street, stage.look
     for _ in range(int(rng.poisson(look.cyclists))):
         view = float(rng.choice([-1.0, 1.0])) if chance(rng, 0.18) else float(rng.normal(0, 0.06))

@@ -13,19 +13,19 @@ from street_scenes.looks import chance, pick
 
 @dataclass(frozen=True)
 class Style:
-    """The style of a house. Albedos are linear RGB, (3,).
+    """The style of a house's facade. Albedos are linear RGB, (3,).
 
     Attributes:
         wall: Albedo of the wall.
-        brick: Whether brick courses are visible.
+        brick: Whether the wall is made of bricks.
         trim: Albedo of frames, sills and cornices.
         glass: Albedo of window panes.
         floor: Height of a floor in meters.
         bay: Horizontal distance between the centers of windows in meters.
-        window: Width of windows as a fraction of ``bay``, and height as a fraction of ``floor``.
+        window: Width of a window as a fraction of ``bay``, and height of a window as a fraction of ``floor``.
         ground: Kind of ground floor: ``shop``, ``house``, ``office`` or ``blank``.
         ribbon: Whether the windows of a floor form one horizontal band.
-        lit: Fraction of windows with light behind the panes.
+        lit: Fraction of windows that are lit from inside.
     """
 
     wall: np.ndarray
@@ -41,13 +41,13 @@ class Style:
 
 
 def draw_style(rng: np.random.Generator, town: bool, saturation: float, lit: float = 0.0) -> Style:
-    """Draws the style of a house at random.
+    """Samples the style of a house's facade.
 
     Args:
         rng: Random generator.
         town: Whether the house stands in a town, where most ground floors are shops.
         saturation: Factor on the color saturation of the wall.
-        lit: Fraction of windows with light behind the panes.
+        lit: Fraction of windows that are lit from inside.
     """
     wall, brick = paint.wall(rng)
     trim = (
@@ -69,10 +69,10 @@ def draw_style(rng: np.random.Generator, town: bool, saturation: float, lit: flo
 
 
 def texture(rng: np.random.Generator, style: Style, width: float, height: float, scale: float) -> np.ndarray:
-    """Paints the texture of a facade.
+    """Generates the texture of a facade.
 
     Args:
-        rng: Random generator for details.
+        rng: Random generator for the details of the facade.
         style: Style of the house.
         width: Width of the facade in meters.
         height: Height of the facade in meters.
@@ -111,7 +111,7 @@ def texture(rng: np.random.Generator, style: Style, width: float, height: float,
 
 
 def _details(rng: np.random.Generator, style: Style, picture: np.ndarray, scale: float) -> None:
-    """Paints details on a facade in place: pilasters at both ends, and boxes, plates, vents and stains."""
+    """Paints small details on a facade in place: pilasters at both ends, boxes, plates, vents and stains."""
     rows, columns = picture.shape[:2]
     if chance(rng, 0.35):
         wide = max(1, round(rng.uniform(0.15, 0.5) * scale))
@@ -144,7 +144,10 @@ def _wall(rng: np.random.Generator, style: Style, rows: int, columns: int, scale
 
 
 def _windows(rng: np.random.Generator, style: Style, part: np.ndarray, floors: int, bays: int) -> None:
-    """Paints a grid of windows in place: one cell is drawn and repeated, with a random reflection in each window."""
+    """Paints a grid of windows on a part of a facade, in place.
+
+    All windows have the same shape. The brightness of the panes differs at random.
+    """
     rows, columns = part.shape[:2]
     high, wide = rows // floors, columns // bays
     if high < 4 or wide < 3:
@@ -205,7 +208,10 @@ def _doors(rng: np.random.Generator, style: Style, part: np.ndarray, bays: int, 
 
 
 def _shop(rng: np.random.Generator, style: Style, part: np.ndarray, scale: float) -> None:
-    """Paints a row of shop fronts in place, each with a lettered board, panes, posts and sometimes a doorway."""
+    """Paints a row of shop fronts on the ground floor of a facade, in place.
+
+    A shop front consists of a sign and of window panes between posts. Some shop fronts have a doorway or an awning.
+    """
     rows, columns = part.shape[:2]
     at = 0
     while at < columns:

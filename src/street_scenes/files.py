@@ -11,14 +11,14 @@ _LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 
 
 
 def label_id_table() -> np.ndarray:
-    """Returns a lookup table from trainIds to Cityscapes ids, (256,), uint8. 255 becomes 0 (``unlabeled``)."""
+    """Returns a lookup table from trainIds to Cityscapes ids, (256,), uint8. Unlabeled pixels (255) get the id 0."""
     table = np.zeros(256, np.uint8)
     table[: len(_LABEL_IDS)] = _LABEL_IDS
     return table
 
 
 def scene_paths(out: Path, split: str, look: str, index: int) -> tuple[Path, Path]:
-    """Returns the paths of a scene's image and label file below the folder ``out``."""
+    """Returns the paths of the image file and the label file of a scene in the folder ``out``."""
     stem = f"{look}_{index:06d}_000000"
     return (
         out / "leftImg8bit" / split / look / f"{stem}_leftImg8bit.png",
@@ -27,10 +27,16 @@ def scene_paths(out: Path, split: str, look: str, index: int) -> tuple[Path, Pat
 
 
 def look_of(look: str, index: int) -> str:
-    """Returns the look of a scene in a set. With ``both``, even indices are ``game`` and odd indices ``camera``."""
+    """Returns the name of the look in which the scene with the given index is rendered.
+
+    If ``look`` is ``both``, scenes with an even index get ``game`` and scenes with an odd index get ``camera``.
+    """
     return ("game", "camera")[index % 2] if look == "both" else look
 
 
 def seed_of(seed: int, index: int) -> int:
-    """Returns the seed of a scene in a set. Sets with different seeds have different scenes."""
+    """Returns the seed of the scene with the given index.
+
+    If two sets of scenes have different values of ``seed`` and at most 10,000,019 scenes, the sets share no scene.
+    """
     return seed * 10_000_019 + index
