@@ -39,8 +39,8 @@ class Camera:
         height: Height of the camera above the road in meters.
         lateral: Distance of the camera from the road's centerline in meters, positive to the right.
         pitch: Pitch angle of the camera in radians, positive if the camera is tilted downwards.
-        yaw: Yaw of the camera, given as the lateral shift of the road in meters per meter of depth. Positive if the road
-            shifts to the right.
+        yaw: Yaw of the camera, given as the lateral shift of the road in meters per meter of depth (positive to the
+            right).
         bend: Horizontal curvature of the road in 1/m, positive to the right.
         hill: Vertical curvature of the road in 1/m, positive upwards.
     """

@@ -14,7 +14,10 @@ POLE, LIGHT, SIGN, VOID = 5, 6, 7, 255
 
 
 def _flat(stage: Stage, lateral: float, along: float, outline: np.ndarray) -> np.ndarray:
-    """Projects an outline that faces the camera, (n, 2) as (right, up) in meters, to pixels, (n, 2)."""
+    """Projects a flat outline that faces the camera to pixels, (n, 2).
+
+    ``outline`` has points (right, up) in meters, (n, 2), relative to the position (``lateral``, ``along``).
+    """
     points = np.stack([outline[:, 0] + lateral, outline[:, 1], np.full(len(outline), along)], axis=1)
     return stage.camera.project(points)
 
@@ -29,7 +32,7 @@ def _disc(radius: float, up: float, corners: int = 14, turn: float = 0.0) -> np.
 
 
 def pole(stage: Stage, lateral: float, along: float, high: float, width: float, color: np.ndarray) -> None:
-    """Paints a vertical pole, darker on the right side. Lengths are in meters."""
+    """Paints a vertical pole that stands on the ground. All lengths are in meters."""
     light = stage.light.on((0.3, 0.1, -0.9))
     foot, top = stage.camera.project(np.array([[lateral, 0, along], [lateral, high, along]]))
     thick = max(width * stage.camera.scale(along), 0.35)
@@ -42,14 +45,17 @@ def pole(stage: Stage, lateral: float, along: float, high: float, width: float, 
 
 
 def metal(rng: np.random.Generator) -> np.ndarray:
-    """Returns a random albedo of metal poles and boxes: dark paint or bare gray metal."""
+    """Returns a random albedo for metal poles and boxes: dark paint or bare gray metal."""
     if chance(rng, 0.45):
         return paint.hsv(rng.uniform(80, 220), rng.uniform(0, 0.3), rng.uniform(0.08, 0.25))
     return paint.hsv(210, 0.04, rng.uniform(0.4, 0.75))
 
 
 def lamp(stage: Stage, side: Side, along: float, high: float, color: np.ndarray, arm: float) -> None:
-    """Queues a street lamp with an arm over the road, sometimes with a banner, for painting. Lengths are in meters."""
+    """Adds a street lamp to the objects to paint. All lengths are in meters.
+
+    The lamp has an arm of the length ``arm`` over the road. Some lamps carry a banner.
+    """
     rng = stage.rng
     lateral = side.sign * (side.edge + 0.4 if chance(rng, 0.7) else side.back - 0.2)
     banner = paint.sign(rng) if chance(rng, 0.06) else None
@@ -75,7 +81,10 @@ def lamp(stage: Stage, side: Side, along: float, high: float, color: np.ndarray,
 
 
 def signal(stage: Stage, lateral: float, along: float, low: float) -> None:
-    """Queues a traffic light on a pole for painting. Some traffic lights are seen from behind, without lamps."""
+    """Adds a traffic light on a pole to the objects to paint. Some traffic lights are seen from behind.
+
+    ``low`` is the height of the traffic light's lower edge in meters.
+    """
     rng = stage.rng
     color, state, back = metal(rng), int(rng.integers(3)), chance(rng, 0.35)
     board = chance(rng, 0.4)
@@ -102,7 +111,10 @@ def signal(stage: Stage, lateral: float, along: float, low: float) -> None:
 
 
 def sign(stage: Stage, lateral: float, along: float) -> None:
-    """Queues a traffic sign on a pole for painting: round, triangular, rectangular, or the gray back of a sign."""
+    """Adds a traffic sign on a pole to the objects to paint.
+
+    The sign is round, triangular, rectangular or seen from behind.
+    """
     rng = stage.rng
     low, size = rng.uniform(1.7, 2.6), rng.uniform(0.28, 0.45)
     kind, color = rng.random(), metal(rng)
@@ -138,7 +150,7 @@ def sign(stage: Stage, lateral: float, along: float) -> None:
 
 
 def shop_sign(stage: Stage, side: Side, along: float) -> None:
-    """Queues a shop sign that sticks out from a facade for painting."""
+    """Adds a shop sign to the objects to paint. The sign sticks out from a facade."""
     rng = stage.rng
     wall = side.back + side.front
     low, size, tone = rng.uniform(2.6, 4.2), rng.uniform(0.5, 1.0), paint.sign(rng)
@@ -157,7 +169,7 @@ def shop_sign(stage: Stage, side: Side, along: float) -> None:
 
 
 def bollard(stage: Stage, lateral: float, along: float) -> None:
-    """Queues a bollard (labeled as a pole) or a bin (unlabeled, 255) for painting."""
+    """Adds a bollard (labeled as a pole) or a bin (unlabeled, 255) to the objects to paint."""
     rng = stage.rng
     color, bin_, high = metal(rng), chance(rng, 0.25), rng.uniform(0.7, 1.1)
 
@@ -171,7 +183,7 @@ def bollard(stage: Stage, lateral: float, along: float) -> None:
 
 
 def furnish(stage: Stage) -> None:
-    """Queues all street furniture of a scene for painting."""
+    """Adds all street furniture of a scene to the objects to paint."""
     rng, street = stage.rng, stage.street
     clutter(stage)
     steel, high, arm = metal(rng), rng.uniform(5, 10.5), rng.uniform(0.4, 2.2)
@@ -203,7 +215,7 @@ def furnish(stage: Stage) -> None:
 
 
 def clutter(stage: Stage) -> None:
-    """Queues unlabeled objects (255) for painting: telephone boxes, cabinets, letter boxes, boards and sacks."""
+    """Adds telephone boxes, cabinets, letter boxes, boards and sacks to the objects to paint, all unlabeled (255)."""
     rng = stage.rng
     for side in stage.street.sides:
         for _ in range(int(rng.poisson(0.9))):

@@ -1,4 +1,4 @@
-"""The ground: a top-down plan in meters at three resolutions, projected into the picture."""
+"""The ground of a scene: a top-down plan in meters at three resolutions, which is projected into the picture."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ GRAIN = np.array([0.09, 0.05, 0.09, 0.2, 0.05, 0.22, 0.09, 0.08, 0.2], np.float3
 class Plan:
     """A top-down plan of the ground at three resolutions, as uint8 arrays of shape (depth, width).
 
-    ``material`` has indices of ``MATERIALS``. ``paint`` has four planes: white paint, yellow paint, sunlight (each 0
-    to 255) and tone (brightness, 128 is neutral). Both have one array per resolution, listed in ``levels``.
+    ``material`` holds an index into ``MATERIALS`` for each pixel. ``paint`` has four channels: white paint, yellow
+    paint, sunlight (each 0 to 255) and tone (brightness, 128 stands for a factor of 1). Both attributes are lists with
+    one array per resolution. ``levels`` lists the extent and the pixel size of each resolution.
     """
 
     def __init__(self, focal: float) -> None:
-        """Creates an asphalt plan whose resolutions suit a focal length in pixels."""
+        """Creates a plan covered with asphalt. The pixel sizes depend on the camera's focal length in pixels."""
         finest = float(np.clip(15.0 / focal, 0.012, 0.04))
         middle = float(np.clip(40.0 / focal, 0.05, 0.1))
-        # (half width, least depth, greatest depth, size of a pixel), in meters
+        # per resolution: half of the width, least depth, greatest depth, size of a pixel (all in meters)
         self.levels = (
             (9.0, 0.5, 17.0, finest),
             (26.0, 15.0, 56.0, middle),
@@ -46,13 +47,13 @@ class Plan:
 
         Args:
             points: Corners (lateral, along) in meters, (n, 2).
-            plane: Index of a plane of ``paint``, or ``None`` for ``material``.
-            value: Value to fill with, 0 to 255.
+            plane: Index of a channel of ``paint``, or ``None`` for ``material``.
+            value: New value of the pixels, 0 to 255.
         """
         self.draw_many(np.asarray(points, np.float32)[None], plane, value)
 
     def draw_many(self, shapes: np.ndarray, plane: int | None, value: int) -> None:
-        """Fills several polygons, (n, corners, 2), with a value, as ``draw`` does."""
+        """Fills n polygons with a value, as ``draw`` does. ``shapes`` holds the corners, (n, corners, 2)."""
         start, end = float(shapes[:, :, 1].min()), float(shapes[:, :, 1].max())
         for index, (half, near, far, step) in enumerate(self.levels):
             if end < near or start > far:
@@ -60,23 +61,27 @@ class Plan:
             pixels = (shapes * [1 / step, -1 / step] + [half / step - 0.5, far / step - 0.5]) * 16
             fixed = np.minimum(np.maximum(pixels, -64000), 64000).astype(np.int32)
             target = self.material[index] if plane is None else self.paint[index][plane]
-            # ``fillPoly`` applies the even-odd rule to the polygons of one call: an overlap of two stays unfilled.
+            # ``fillPoly`` applies the even-odd rule to all polygons of a call.
+            # Therefore an overlap of two polygons stays unfilled.
             cv2.fillPoly(
                 target, list(fixed), value, lineType=cv2.LINE_8 if plane is None else cv2.LINE_AA, shift=4
             )
 
     def box(self, left: float, right: float, near: float, far: float, plane: int | None, value: int) -> None:
-        """Fills a rectangle, given in meters, with a value, as ``draw`` does."""
+        """Fills a rectangle with a value, as ``draw`` does. The edges of the rectangle are in meters."""
         self.draw(np.array([[left, near], [right, near], [right, far], [left, far]]), plane, value)
 
     def boxes(self, edges: list[tuple[float, float, float, float]], plane: int, value: int) -> None:
-        """Fills rectangles (left, right, near, far) in meters with a value. Rectangles must not overlap."""
+        """Fills several rectangles with a value, as ``draw`` does.
+
+        ``edges`` holds (left, right, near, far) of each rectangle in meters. The rectangles must not overlap.
+        """
         if edges:
             sides = np.array(edges, np.float32)
             self.draw_many(sides[:, [[0, 2], [1, 2], [1, 3], [0, 3]]], plane, value)
 
     def line(self, points: np.ndarray, width: float, plane: int, value: int) -> None:
-        """Draws a line through (lateral, along) points, (n, 2). Points and ``width`` are in meters."""
+        """Draws a polyline through the points (lateral, along), (n, 2). Points and ``width`` are in meters."""
         points = np.asarray(points, np.float32)
         way = np.gradient(points, axis=0)
         side = np.stack([-way[:, 1], way[:, 0]], axis=1)
@@ -85,7 +90,10 @@ class Plan:
 
 
 def draw_plan(stage: Stage) -> Plan:
-    """Draws road, sidewalks, grass strips and side streets. The module ``markings`` adds markings and shadows."""
+    """Draws road, sidewalks, grass strips and side streets on a new ground plan.
+
+    The module ``markings`` adds road markings and shadows to the plan.
+    """
     rng, street = stage.rng, stage.street
     plan = Plan(stage.camera.focal)
     for side in street.sides:
@@ -127,7 +135,7 @@ def _strip(plan: Plan, side: Side, inner: float, outer: float, block: Block, mat
 
 
 def _joints(rng: np.random.Generator, plan: Plan, side: Side) -> None:
-    """Draws the joints between the slabs of a sidewalk, up to a depth of 30 m."""
+    """Draws the joints between the paving slabs of a sidewalk, up to a depth of 30 m."""
     tone, step = int(rng.integers(70, 120)), rng.uniform(0.4, 0.95)
     lines = side.sign * np.arange(side.edge + 0.2, side.back, step * rng.uniform(0.8, 1.5))
     plan.boxes([(x - 0.01, x + 0.01, 0.5, 30.0) for x in lines], 3, tone)
@@ -179,7 +187,7 @@ def _palette(stage: Stage) -> np.ndarray:
 
 
 def paint_ground(stage: Stage, plan: Plan) -> int:
-    """Paints the projected plan on the canvas and returns the row of the horizon."""
+    """Projects the ground plan to the canvas, lights and labels the ground, and returns the row of the horizon."""
     camera, canvas, rng = stage.camera, stage.canvas, stage.rng
     horizon, along = camera.ground()
     lateral = camera.columns_to_lateral(along)
@@ -231,7 +239,10 @@ def _light_ground(
     factor: np.ndarray,
     material: np.ndarray,
 ) -> None:
-    """Lights the ground in place: multiplies albedos by sun and sky, and sometimes adds a sheen at grazing angles."""
+    """Multiplies the ground's albedos ``color`` by the irradiance from sun and sky, in place.
+
+    In three of four scenes, reflected light of the sky is added at grazing angles, as on a smooth or wet road.
+    """
     rng, light = stage.rng, stage.light
     sunny = light.sun * max(0.0, float(light.to_sun[1]))
     color *= light.ambient * light.openness + lit[:, :, None].astype(np.float32) * (sunny / 255).astype(

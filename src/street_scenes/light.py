@@ -1,4 +1,4 @@
-"""Light of a scene: the light of sun and sky on surfaces, and the picture of the sky."""
+"""Light of a scene: the irradiance from sun and sky on surfaces, and the painting of the sky."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ class Light:
     """The light of a scene. Colors and irradiances are linear RGB, (3,).
 
     Attributes:
-        sun: Irradiance on a surface that faces the sun. Low under an overcast sky, zero at night.
-        ambient: Irradiance from the whole sky on an unoccluded horizontal surface.
+        sun: Irradiance from the sun on a surface that faces the sun. It is low under an overcast sky and zero at night.
+        ambient: Irradiance from the whole sky on an unoccluded horizontal surface. At night, street lamps replace the
+            sky.
         to_sun: Unit vector (lateral, up, along) toward the sun.
         zenith: Color of the sky overhead.
         horizon: Color of the sky at the horizon.
         clouds: Cloud cover in [0, 1].
-        cloud_color: Color of lit clouds.
+        cloud_color: Color of the clouds.
         density: Extinction coefficient of the haze in 1/m.
         openness: Fraction of the sky that is visible from the street, in [0, 1].
     """
@@ -54,7 +55,7 @@ class Light:
 
 
 def draw_light(rng: np.random.Generator, look: Look) -> Light:
-    """Draws the light of a scene (weather and sun position) at random, from the distributions of a look."""
+    """Samples the light of a scene (weather and position of the sun) from the distributions of a look."""
     azimuth = rng.uniform(0, 2 * np.pi)
     elevation = np.deg2rad(rng.uniform(12, 60))
     up, flat = np.sin(elevation), np.cos(elevation)
@@ -91,7 +92,7 @@ def draw_light(rng: np.random.Generator, look: Look) -> Light:
 
 
 def _street_light(rng: np.random.Generator, to_sun: np.ndarray, openness: float, haze: float) -> Light:
-    """Returns a random light for a night scene: street lamps as ambient light, and a dark sky with a faint glow."""
+    """Samples the light of a night scene: ambient light from street lamps, and a dark sky with a faint glow."""
     lamps = hsv(rng.uniform(20, 45), rng.uniform(0.05, 0.6), 1.0) * np.float32(rng.uniform(0.5, 1.0))
     zenith = hsv(rng.uniform(215, 255), rng.uniform(0.2, 0.7), 1.0) * rng.uniform(0.003, 0.015)
     horizon = zenith + hsv(rng.uniform(15, 45), rng.uniform(0.2, 0.6), 1.0) * rng.uniform(0.0, 0.03)

@@ -1,4 +1,4 @@
-"""The looks of scenes, as distributions of camera, light, colors, traffic and optics."""
+"""The looks of scenes. A look is a set of distributions for camera, light, colors, traffic and optics."""
 
 from __future__ import annotations
 
@@ -11,37 +11,39 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Look:
-    """The distributions from which scenes of a look are drawn.
+    """The distributions from which the parameters of a scene are sampled.
 
-    A pair of numbers gives the ends of a uniform distribution, except for ``horizon`` and ``key``.
+    A pair of numbers gives the ends of a uniform distribution. For ``horizon`` and ``key``, see below.
 
     Attributes:
-        name: ``game``, ``camera`` or ``night``.
-        focal: Focal length divided by the square root of the picture's area.
-        horizon: Mean and standard deviation of the horizon's row divided by the picture's height.
+        name: Name of the look: ``game``, ``camera`` or ``night``.
+        focal: Focal length in pixels, divided by the square root of the number of pixels in the picture.
+        horizon: Row of the horizon divided by the picture's height. The pair gives the mean and the standard deviation
+            of a normal distribution.
         height: Height of the camera in meters.
         left_traffic: Probability that traffic keeps to the left.
         overcast: Probability of an overcast sky.
-        kinds: Weights of the kinds of place in ``street_scenes.street.KINDS``.
+        kinds: Relative frequencies of the kinds of place in ``street_scenes.street.KINDS``.
         saturation: Factor on the color saturation of surfaces.
         bare: Probability that street trees have no leaves.
-        traffic: Mean number of moving vehicles, before overlapping vehicles are skipped.
-        people: Mean number of pedestrian groups, before the random scaling per scene.
+        traffic: Mean number of moving vehicles. Vehicles that would overlap are skipped after this number is sampled.
+        people: Mean number of pedestrian groups, which is multiplied by a random factor for each scene.
         cyclists: Mean number of cyclists on the road.
         lane: Width of a lane in meters.
         floors: Least and greatest number of floors of a house in a town.
-        key: Target of the exposure: geometric mean of the linear brightness outside the sky. The pair gives the ends
-            of a log-uniform distribution.
-        sky_weight: Weight of the sky in the exposure, in [0, 1].
+        key: Geometric mean of the linear brightness outside the sky after exposure, if ``sky_weight`` is 0. The pair
+            gives the ends of a log-uniform distribution.
+        sky_weight: Weight of the sky in the exposure, from 0 (exposure for the pixels outside the sky) to 1 (exposure
+            for the sky).
         blur: Standard deviation of the lens blur divided by the picture's height.
         noise: Strength of the sensor noise.
-        quality: JPEG quality. From 97, the picture is not compressed.
+        quality: JPEG quality. If the sampled quality is 97 or more, the picture is not compressed.
         contrast: Strength of the S-shaped tone curve.
         distortion: Coefficient of the radial lens distortion.
         detail: Strength of the sharpening.
         grade: Strength of the color grade, from 0 (no color grade) to 1.
-        photographed: Whether the picture imitates a photograph, with flaws of a lens.
-        lit_windows: Fraction of windows with light behind the panes, 0 by day.
+        photographed: Whether the picture imitates a photograph, with lens flaws such as vignetting.
+        lit_windows: Fraction of windows that are lit from inside, 0 by day.
     """
 
     name: str
@@ -72,7 +74,7 @@ class Look:
 
     @property
     def is_dark(self) -> bool:
-        """Returns whether street lamps light the scene, instead of sun and sky."""
+        """Returns whether the scene is lit by street lamps instead of sun and sky."""
         return self.lit_windows > 0
 
 
@@ -144,10 +146,10 @@ LOOKS = {look.name: look for look in (GAME, CAMERA, NIGHT)}
 
 
 def get_look(name: str) -> Look:
-    """Returns the look with a name.
+    """Returns the look with the given name.
 
     Raises:
-        ValueError: There is no look with this name.
+        ValueError: No look has this name.
     """
     if name not in LOOKS:
         raise ValueError(f"unknown look {name!r} of the street scenes; choose from {', '.join(LOOKS)}")
@@ -155,7 +157,7 @@ def get_look(name: str) -> Look:
 
 
 def uniform(rng: np.random.Generator, ends: Range) -> float:
-    """Draws a number uniformly between the ends of a range."""
+    """Samples a number uniformly between the two ends of a range."""
     return ends[0] + (ends[1] - ends[0]) * float(rng.random())
 
 
@@ -165,6 +167,6 @@ def chance(rng: np.random.Generator, probability: float) -> bool:
 
 
 def pick(rng: np.random.Generator, weights: tuple[float, ...]) -> int:
-    """Draws an index with probabilities proportional to the weights."""
+    """Samples an index from 0 to n - 1 with probabilities proportional to the n weights."""
     edges = np.cumsum(weights)
     return int(min(np.searchsorted(edges, rng.random() * edges[-1], side="right"), len(weights) - 1))

@@ -1,4 +1,4 @@
-"""Road markings, dirt and damage on the road, and cast shadows, drawn on the ground plan."""
+"""Drawing of road markings, dirt, damage and cast shadows on the ground plan."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ WHITE, YELLOW, LIT, TONE = 0, 1, 2, 3
 
 
 def paint_markings(stage: Stage, plan: Plan) -> None:
-    """Draws road markings (lines, arrows, crossings, hatching, letters), and dirt and damage of the asphalt."""
+    """Draws road markings, dirt and damaged asphalt on the ground plan.
+
+    The road markings are lines, arrows, crossings, hatching and letters.
+    """
     rng, street = stage.rng, stage.street
     left, right = street.sides
     middle = YELLOW if not street.keeps_left and chance(rng, 0.5) else WHITE
@@ -112,7 +115,7 @@ def _crossing(rng: np.random.Generator, plan: Plan, left: float, right: float, a
 
 
 def _hatching(rng: np.random.Generator, plan: Plan, left: float, right: float) -> None:
-    """Draws crosshatching across the road: a yellow box junction or white hatching."""
+    """Draws crosshatching over the full width of the road: a yellow box junction or white hatching."""
     plane = YELLOW if chance(rng, 0.6) else WHITE
     near, size = rng.uniform(2, 25), rng.uniform(6, 14)
     step = rng.uniform(1.6, 2.6)
@@ -161,7 +164,7 @@ def _dirt(rng: np.random.Generator, plan: Plan, left: float, right: float) -> No
 
 
 def cast_shadows(stage: Stage, plan: Plan) -> None:
-    """Darkens the sunlight plane of the plan where houses and trees block the sun."""
+    """Darkens the sunlight channel of the ground plan where houses and trees cast shadows."""
     rng, light, street = stage.rng, stage.light, stage.street
     if float(light.sun[0]) < 0.05:
         return

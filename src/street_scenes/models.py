@@ -1,4 +1,4 @@
-"""Shapes of vehicles: a side profile extruded across the width, with panes, lamps and wheels on the surface."""
+"""Shapes of vehicles. A shape is a side profile, extruded across the width, with panes, lamps and wheels."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from street_scenes.looks import chance
 TRUCK, BUS, TRAIN, CAR = 14, 15, 16, 13
 
 Patch = tuple[int, float, float, float, float, np.ndarray, float]
-"""A rectangle on a strip of a vehicle: index of the strip; left and right edge, as fractions of the strip's half width
-(-1 to 1); start and end along the strip (0 to 1); albedo; gloss."""
+"""A rectangle on a strip of a vehicle's body, as a tuple of seven entries: index of the strip; left edge and right edge
+as fractions of the strip's half width (-1 to 1); start and end along the strip (0 at the strip's first profile point, 1
+at the second); albedo; gloss."""
 
 
 @dataclass
 class Model:
-    """The shape of a vehicle in vehicle coordinates: (right, up, forwards) in meters.
+    """The shape of a vehicle. Vehicle coordinates are (right, up, forwards) in meters.
 
     Attributes:
         label: TrainId of the vehicle.
         width: Width of the vehicle in meters.
-        profile: Outline seen from the side, (n, 3), from the bottom of the rear over the roof to the bottom of the
-            front. A point has a forwards position and a height in meters, and a width as a fraction of ``width``.
-        strips: Albedos of the n - 1 strips between neighboring points of the profile.
+        profile: Points of the outline seen from the side, (n, 3), from the bottom of the rear over the roof to the
+            bottom of the front. A point has a forwards position in meters, a height in meters, and a width as a
+            fraction of ``width``.
+        strips: Albedos of the n - 1 strips of the body. A strip lies between two neighboring points of the profile.
         gloss: Reflectance of each strip for the light of the sky, in [0, 1].
-        sides: Polygons on the left and right side: points as in ``profile``, (m, 3), albedo and gloss.
+        sides: Polygons on the left and right side, each with points as in ``profile``, (m, 3), an albedo and a gloss.
         patches: Panes, lamps and license plates on strips.
-        wheels: Forwards position of the center and radius of the wheels on one side, in meters.
+        wheels: Forwards position of the center and radius of each wheel on one side, in meters.
         mirrors: Position (forwards, up) of the wing mirrors in meters, or ``None`` for no mirrors.
     """
 
@@ -58,7 +60,10 @@ class Model:
     def _part(
         self, index: np.ndarray, left: np.ndarray, right: np.ndarray, start: np.ndarray, end: np.ndarray
     ) -> np.ndarray:
-        """Returns the corners of k rectangles on strips, (k, 4, 3). Arguments are as in ``Patch``, (k,) each."""
+        """Returns the corners of k rectangles on strips, (k, 4, 3).
+
+        The arguments are the first five entries of ``Patch``. Each argument is an array, (k,).
+        """
         first, way = self.profile[index], self.profile[index + 1] - self.profile[index]
         corners = []
         for across, along in ((left, start), (left, end), (right, end), (right, start)):
@@ -77,7 +82,7 @@ def _shrink(points: np.ndarray, amount: float) -> np.ndarray:
 
 
 def car(rng: np.random.Generator, color: np.ndarray) -> Model:
-    """Builds a car: a sedan, a hatchback, a station wagon, or a taller car such as an SUV or a minivan."""
+    """Builds the shape of a car: a sedan, a hatchback, a station wagon, or a taller car such as an SUV or a minivan."""
     kind = rng.random()
     saloon, tall = kind < 0.3, kind > 0.72
     length, width = rng.uniform(3.6, 4.8), rng.uniform(1.62, 1.88)
@@ -163,10 +168,10 @@ def box(
     color: np.ndarray,
     floor: float = 0.3,
 ) -> Model:
-    """Builds a box on wheels with an inclined front, from which vans, buses, trucks and trams are made.
+    """Builds a box-shaped vehicle with an inclined front. Vans, buses, trucks and trams are made from such boxes.
 
     Args:
-        rng: Random generator for proportions.
+        rng: Random generator for the proportions of the vehicle.
         label: TrainId of the vehicle.
         length: Length in meters.
         width: Width in meters.
@@ -209,7 +214,7 @@ def _band(length: float, start: float, end: float, low: float, high: float) -> n
 
 
 def van(rng: np.random.Generator, color: np.ndarray) -> Model:
-    """Builds a delivery van, labeled as a car, as in Cityscapes."""
+    """Builds a delivery van. As in Cityscapes, the van is labeled as a car."""
     length, high = rng.uniform(4.2, 5.9), rng.uniform(1.8, 2.6)
     model = box(rng, CAR, length, rng.uniform(1.75, 2.0), high, color, 0.25)
     glass = _dark(rng)
@@ -225,7 +230,10 @@ def van(rng: np.random.Generator, color: np.ndarray) -> Model:
 
 
 def bus(rng: np.random.Generator, color: np.ndarray, label: int = BUS) -> Model:
-    """Builds a bus with one or two decks. With the label of a train, builds a longer vehicle without wheels, a tram."""
+    """Builds a bus with one or two decks, or a tram if ``label`` is ``TRAIN``.
+
+    A tram is longer than a bus and has no visible wheels.
+    """
     double = label == BUS and chance(rng, 0.3)
     length = rng.uniform(9, 12.5) if label == BUS else rng.uniform(14, 26)
     high = rng.uniform(4.1, 4.4) if double else rng.uniform(2.8, 3.4)
@@ -248,7 +256,11 @@ def bus(rng: np.random.Generator, color: np.ndarray, label: int = BUS) -> Model:
 
 
 def truck(rng: np.random.Generator, color: np.ndarray) -> list[tuple[Model, float]]:
-    """Builds a truck as a cab and a body, each with the forwards position of the center in meters."""
+    """Builds a truck from two parts, a cab and a body.
+
+    Returns:
+        The shape of each part with the forwards position of the part's center in meters.
+    """
     width = rng.uniform(2.2, 2.55)
     cab = box(rng, TRUCK, rng.uniform(1.9, 2.4), width * 0.95, rng.uniform(2.4, 3.1), color, 0.45)
     cab.sides.append((_band(2.0, -0.1, 0.4, 1.5, 2.2), _dark(rng), 0.14))

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 SIZE = 512
-"""Height and width of a noise tile in pixels. Tiles repeat without visible borders."""
+"""Height and width of a noise tile in pixels. A tile can be repeated without visible borders."""
 
 _SLOPES = {"grain": 0.35, "mottle": 1.0, "cloud": 1.75}
 
@@ -22,7 +22,7 @@ def tile(kind: str, variant: int = 0) -> Float32[np.ndarray, "size size"]:
 
     Args:
         kind: ``grain`` (nearly white noise, slope 0.35), ``mottle`` (stains, 1) or ``cloud`` (smooth, 1.75).
-        variant: Index of the tile, among independent tiles of the same kind.
+        variant: Index of the tile. Tiles of the same kind with different indices are independent.
     """
     rng = np.random.default_rng([variant, sorted(_SLOPES).index(kind)])
     spectrum = np.fft.rfft2(rng.standard_normal((SIZE, SIZE)))
@@ -47,7 +47,7 @@ def crop(
     """Crops a random window from a random tile and resizes the window.
 
     Args:
-        rng: Random generator for tile and position.
+        rng: Random generator for the choice of the tile and the position of the window.
         kind: Kind of noise, as in ``tile``.
         height: Height of the result in pixels.
         width: Width of the result in pixels.
@@ -74,12 +74,12 @@ def crop(
 
 
 def sample(kind: str, variant: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Samples a tile bilinearly, with repetition of the tile in both directions.
+    """Samples a tile at the given positions with bilinear interpolation. The tile is repeated in both directions.
 
     Args:
         kind: Kind of noise, as in ``tile``.
         variant: Index of the tile.
-        x: Columns in tile pixels, float32, below 32,000 in absolute value.
-        y: Rows in tile pixels, float32, with the same limit and shape as ``x``.
+        x: Column of each position in tile pixels, float32, below 32,000 in absolute value.
+        y: Row of each position in tile pixels, float32, with the same limit and shape as ``x``.
     """
     return np.asarray(cv2.remap(tile(kind, variant), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP))

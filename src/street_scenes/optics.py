@@ -1,4 +1,4 @@
-"""Conversion of linear light to a picture: lens, exposure, sensor noise, tone, sharpening and compression."""
+"""Conversion of linear light to a picture: lens, exposure, sensor noise, tone curve, sharpening and compression."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ _CAST_OFFSET = np.array([0.34, 0.08, 0.26], np.float32)
 def distort(
     rng: np.random.Generator, look: Look, color: np.ndarray, label: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rolls the camera slightly and applies radial lens distortion, to the picture and the labels alike."""
+    """Rotates picture and label map by a small random angle and applies the same radial lens distortion to both.
+
+    Returns:
+        The distorted picture and the distorted label map.
+    """
     strength, roll = uniform(rng, look.distortion), float(rng.normal(0, 0.012))
     rows, columns = label.shape
     y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
@@ -37,7 +41,10 @@ def distort(
 
 
 def bonnet(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.ndarray) -> None:
-    """Paints the hood of the ego vehicle at the bottom of some photographs, in place, labeled as 255."""
+    """Paints the hood of the ego vehicle at the bottom of the picture, in place, and labels the hood as 255.
+
+    Only some scenes get a hood. If the look does not imitate photographs, no scene gets a hood.
+    """
     if not look.photographed or not chance(rng, 0.07):
         return
     rows, columns = label.shape
@@ -54,7 +61,10 @@ def bonnet(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.nd
 
 
 def halve(color: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Halves the resolution: averages the colors of 2×2 pixels, and keeps the most frequent label of the four."""
+    """Halves the resolution of the picture and the label map.
+
+    A new pixel gets the mean color and the most frequent label of 2×2 old pixels.
+    """
     rows, columns = label.shape
     small = cv2.resize(color, (columns // 2, rows // 2), interpolation=cv2.INTER_AREA)
     a, b, c, d = label[::2, ::2], label[::2, 1::2], label[1::2, ::2], label[1::2, 1::2]
@@ -63,13 +73,13 @@ def halve(color: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def develop(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Converts linear light to an RGB picture.
+    """Converts linear light to an RGB picture, as a camera or a game would show the scene.
 
     Args:
         rng: Random generator.
         look: Look of the scene.
         color: Linear RGB, (h, w, 3), float32.
-        label: Label map of trainIds, (h, w), in which the exposure finds the sky.
+        label: Label map of trainIds, (h, w). The automatic exposure needs the pixels of the sky.
 
     Returns:
         The picture, (h, w, 3), uint8.
@@ -134,9 +144,9 @@ def _lens(rng: np.random.Generator, look: Look, color: np.ndarray) -> np.ndarray
 
 
 def _exposure(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Returns the gain of each channel, (3,): automatic exposure times a random white balance.
+    """Returns a gain for each color channel, (3,): the automatic exposure times a random white balance.
 
-    The exposure is computed from the ground and, with a random weight, from the sky.
+    The exposure depends on the brightness of the sky, with a random weight, and on the brightness of all other pixels.
     """
     bright = color.mean(axis=2)
     sky = label == SKY
@@ -144,7 +154,7 @@ def _exposure(rng: np.random.Generator, look: Look, color: np.ndarray, label: np
     above = float(bright[sky].mean()) if sky.any() else ground
     weight = uniform(rng, look.sky_weight)
     key = float(np.exp(uniform(rng, (float(np.log(look.key[0])), float(np.log(look.key[1]))))))
-    # Some photographs are exposed for the sky, with a dark street.
+    # In some photographs, the exposure follows the bright sky, so that the street is dark.
     if look.photographed and not look.is_dark and chance(rng, 0.13):
         key, weight = key * rng.uniform(0.25, 0.6), 0.35
     gain = (key / ground) ** (1 - weight) * (0.75 / max(above, 0.05)) ** weight
@@ -155,7 +165,7 @@ def _exposure(rng: np.random.Generator, look: Look, color: np.ndarray, label: np
 
 
 def _tone(rng: np.random.Generator, look: Look, color: np.ndarray) -> np.ndarray:
-    """Applies a random tone curve (soft or hard shoulder, gamma, contrast) and a random saturation."""
+    """Applies a random tone curve (highlight compression, gamma and contrast) and a random saturation."""
     color = np.maximum(color, 0)
     shoulder = np.float32(rng.uniform(0.0, 0.35))
     color = color * (1 + shoulder * color * 0.3) / (1 + shoulder * color)
@@ -173,8 +183,8 @@ def _tone(rng: np.random.Generator, look: Look, color: np.ndarray) -> np.ndarray
 def _grade(look: Look, picture: np.ndarray) -> np.ndarray:
     """Applies the color grade of a renderer: pale colors with a violet cast.
 
-    The color grade is the largest difference between the looks. Adaptation can bridge this difference, because shapes
-    stay the same and colors change linearly.
+    The color grade is the largest difference between the looks. Domain adaptation can bridge this difference, because
+    the grade leaves shapes unchanged and is an affine function of the colors.
     """
     strength = np.float32(look.grade)
     if strength == 0:

@@ -1,4 +1,4 @@
-"""Random albedos of surfaces in linear RGB, (3,), float32, and conversions of colors."""
+"""Random albedos of surfaces and color conversions. All colors are linear RGB, (3,), float32."""
 
 from __future__ import annotations
 
@@ -19,29 +19,32 @@ def linear(red: float, green: float, blue: float) -> np.ndarray:
 
 
 def hsv(hue: float, saturation: float, value: float) -> np.ndarray:
-    """Converts an sRGB color to linear RGB, given hue in degrees, and saturation and value in [0, 1]."""
+    """Converts an sRGB color in HSV form to linear RGB.
+
+    ``hue`` is in degrees. ``saturation`` and ``value`` are in [0, 1].
+    """
     red, green, blue = colorsys.hsv_to_rgb(hue / 360.0 % 1.0, saturation, value)
     return np.array([_linear(red), _linear(green), _linear(blue)], np.float32)
 
 
 def vary(rng: np.random.Generator, color: np.ndarray, amount: float = 0.12) -> np.ndarray:
-    """Multiplies a color by a random log-normal factor, and each channel by a further random factor.
+    """Multiplies a color by a random factor, and each channel by one more random factor.
 
-    The logarithm of the common factor has the standard deviation ``amount``. For a channel's factor, the standard
-    deviation is a quarter of ``amount``.
+    All factors are log-normal. The logarithm of the common factor has the standard deviation ``amount``. The logarithm
+    of a channel's factor has a quarter of this standard deviation.
     """
     factor = np.exp(amount * rng.standard_normal() + 0.25 * amount * rng.standard_normal(3))
     return np.clip(color * factor, 0.002, 0.95).astype(np.float32)
 
 
 def saturate(color: np.ndarray, amount: float) -> np.ndarray:
-    """Multiplies the saturation of a color by ``amount`` at the same brightness."""
+    """Multiplies the saturation of a color by ``amount`` and keeps the brightness."""
     grey = float(color @ np.array([0.21, 0.72, 0.07], np.float32))
     return np.clip(grey + (color - grey) * amount, 0.002, 0.95).astype(np.float32)
 
 
 def car(rng: np.random.Generator) -> np.ndarray:
-    """Returns a random albedo of a car's paint."""
+    """Returns a random albedo for the paint of a car."""
     kind = pick(rng, (0.24, 0.22, 0.12, 0.14, 0.14, 0.06, 0.08))
     if kind == 0:
         return hsv(220, 0.05, rng.uniform(0.55, 0.78))  # silver
@@ -59,19 +62,19 @@ def car(rng: np.random.Generator) -> np.ndarray:
 
 
 def cloth(rng: np.random.Generator) -> np.ndarray:
-    """Returns a random albedo of clothes: mostly dark and pale, sometimes bright."""
+    """Returns a random albedo for clothes: mostly dark and weakly saturated, sometimes bright."""
     if chance(rng, 0.72):
         return hsv(rng.uniform(0, 360), rng.uniform(0.0, 0.35), rng.uniform(0.06, 0.4))
     return hsv(rng.uniform(0, 360), rng.uniform(0.1, 0.9), rng.uniform(0.35, 0.95))
 
 
 def skin(rng: np.random.Generator) -> np.ndarray:
-    """Returns a random albedo of skin."""
+    """Returns a random albedo for skin."""
     return hsv(rng.uniform(12, 26), rng.uniform(0.25, 0.55), rng.uniform(0.4, 0.9))
 
 
 def wall(rng: np.random.Generator) -> tuple[np.ndarray, bool]:
-    """Returns a random albedo of a wall, and whether the wall is made of bricks."""
+    """Returns a random albedo for a wall, and whether the wall is made of bricks."""
     kind = pick(rng, (0.22, 0.2, 0.14, 0.16, 0.14, 0.14))
     if kind == 0:  # red brick
         return hsv(rng.uniform(4, 18), rng.uniform(0.3, 0.6), rng.uniform(0.3, 0.55)), True
@@ -87,7 +90,7 @@ def wall(rng: np.random.Generator) -> tuple[np.ndarray, bool]:
 
 
 def sign(rng: np.random.Generator) -> np.ndarray:
-    """Returns a random albedo of a painted board: a saturated color, or near white or black."""
+    """Returns a random albedo for a sign or a painted surface: a saturated color, near white or near black."""
     kind = pick(rng, (0.65, 0.2, 0.15))
     if kind == 0:
         return hsv(rng.uniform(0, 360), rng.uniform(0.5, 0.95), rng.uniform(0.3, 0.85))
@@ -95,17 +98,17 @@ def sign(rng: np.random.Generator) -> np.ndarray:
 
 
 def leaves(rng: np.random.Generator) -> np.ndarray:
-    """Returns a random albedo of leaves: green or olive, sometimes autumn colors."""
+    """Returns a random albedo for leaves: green or olive, sometimes an autumn color."""
     if chance(rng, 0.1):
         return hsv(rng.uniform(20, 50), rng.uniform(0.4, 0.75), rng.uniform(0.3, 0.55))
     return hsv(rng.uniform(55, 125), rng.uniform(0.2, 0.65), rng.uniform(0.26, 0.6))
 
 
 def bark(rng: np.random.Generator) -> np.ndarray:
-    """Returns a random albedo of trunks and twigs: brown, gray or greenish, dark or pale."""
+    """Returns a random albedo for trunks and twigs: brown, gray or greenish, dark or pale."""
     return hsv(rng.uniform(18, 60), rng.uniform(0.08, 0.4), rng.uniform(0.16, 0.48))
 
 
 def grass(rng: np.random.Generator) -> np.ndarray:
-    """Returns a random albedo of mown grass, from fresh to dry."""
+    """Returns a random albedo for mown grass, from fresh green to dry."""
     return hsv(rng.uniform(50, 105), rng.uniform(0.3, 0.65), rng.uniform(0.28, 0.55))

@@ -1,4 +1,4 @@
-"""Pedestrians, as figures made of limbs (tapered capsules), and the painting of limbs."""
+"""Pedestrians as figures made of tapered capsules, and the painting of such figures."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ PERSON, RIDER, BICYCLE, MOTORCYCLE = 11, 12, 18, 17
 _HALF = np.linspace(0, np.pi, 6)
 
 Limb = tuple[tuple[float, float], tuple[float, float], float, float, np.ndarray]
-"""A tapered capsule: first end (right, up), second end (right, up), radius at each end (all in meters), albedo."""
+"""A tapered capsule, as a tuple of five entries: first end (right, up), second end (right, up), radius at the first
+end, radius at the second end, albedo. All lengths are in meters."""
 
 
 def outlines(limbs: list[Limb]) -> np.ndarray:
-    """Returns the outlines of n limbs as polygons, (n, 12, 2) as (right, up) in meters."""
+    """Returns the outlines of n limbs as polygons with 12 corners (right, up) in meters, (n, 12, 2)."""
     numbers = np.array([[*start, *end, first, last] for start, end, first, last, _ in limbs])
     start, end, first, last = (
         numbers[:, None, 0:2],
@@ -33,11 +34,14 @@ def outlines(limbs: list[Limb]) -> np.ndarray:
 
 
 def figure(rng: np.random.Generator, *, sideways: float, stride: float, size: float) -> list[Limb]:
-    """Builds a standing or walking person as a list of limbs, in painting order, with feet at height 0.
+    """Builds a standing or walking person as a list of tapered capsules (``Limb``), in painting order.
+
+    The feet are at height 0.
 
     Args:
         rng: Random generator for clothes and details of the pose.
-        sideways: Walking direction: 1 to the right, -1 to the left, 0 toward the camera or away.
+        sideways: Walking direction in the picture, from -1 (to the left) to 1 (to the right). At 0, the person walks
+            toward the camera or away from the camera.
         stride: Relative length of the step, from 0 (standing) to about 1.
         size: Body height in meters.
     """
@@ -132,7 +136,7 @@ def paint_limbs(
 
 
 def ground_shadow(stage: Stage, lateral: float, along: float, half: float) -> None:
-    """Darkens the ground under a figure, over a width of twice ``half`` (meters)."""
+    """Paints the shadow under a figure. ``half`` is half of the shadow's width in meters."""
     ring = np.array(
         [[lateral + x, 0.0, along + z] for x, z in ((-half, -0.2), (half, -0.2), (half, 0.25), (-half, 0.25))]
     )
@@ -140,7 +144,7 @@ def ground_shadow(stage: Stage, lateral: float, along: float, half: float) -> No
 
 
 def stand(stage: Stage, lateral: float, along: float) -> None:
-    """Queues a pedestrian with random clothes and pose for painting."""
+    """Adds a pedestrian with random clothes and a random pose to the objects to paint."""
     rng = stage.rng
     sideways = float(rng.choice([-1.0, 1.0])) * (1.0 if chance(rng, 0.35) else rng.uniform(0, 0.5))
     stride = rng.uniform(0.4, 1.1) if chance(rng, 0.75) else 0.1
@@ -156,7 +160,7 @@ def stand(stage: Stage, lateral: float, along: float) -> None:
 
 
 def populate(stage: Stage) -> None:
-    """Queues pedestrians, alone and in groups, mostly on the sidewalks, for painting."""
+    """Adds pedestrians, alone and in groups, to the objects to paint. Most pedestrians are on the sidewalks."""
     rng, street = stage.rng, stage.street
     town = street.kind in ("town", "lot")
     crowd = rng.uniform(0.3, 1.9)
@@ -173,7 +177,10 @@ def populate(stage: Stage) -> None:
 
 
 def queue_limbs(stage: Stage, parts: list[tuple[list[Limb], int]], lateral: float, along: float) -> None:
-    """Queues lists of limbs, each with a trainId, as one object for painting, for example a rider and a bicycle."""
+    """Adds one object made of several lists of limbs to the objects to paint, for example a rider on a bicycle.
+
+    ``parts`` holds the lists of limbs in painting order, each with a trainId.
+    """
     lit = 1.0 if chance(stage.rng, 0.6) else 0.3
 
     def paint_it() -> None:

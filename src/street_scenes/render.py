@@ -1,7 +1,8 @@
-"""Rendering of a street scene and its labels from a seed, with the 19 classes of Cityscapes.
+"""Rendering of a street scene with its label map from a seed. The labels are the 19 classes of Cityscapes.
 
-The look ``game`` is sharp and vivid like a video game, ``camera`` imitates photographs by day, and ``night``
-photographs by street light. The looks differ in colors, light, noise, optics, camera geometry and traffic.
+The look ``game`` is sharp and vivid like a video game. The look ``camera`` imitates photographs by day. The look
+``night`` imitates photographs under street lamps. The looks differ in colors, light, noise, optics, camera geometry and
+traffic.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ from street_scenes.street import Stage
 SMALLEST = 48
 """Least height and width of a scene in pixels."""
 LARGEST = 16_000
-"""Greatest height and width of a scene in pixels. A scene is painted at twice this size, and OpenCV cannot warp images
-with a side of 32,767 pixels."""
+"""Greatest height and width of a scene in pixels. Scenes are painted at twice their size, and OpenCV cannot warp
+images with sides of 32,767 or more pixels."""
 
 _SUPERSAMPLING = 2
 
 Scene = tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]
-"""A picture (RGB) and the label map of the picture (Cityscapes trainIds, 255 for unlabeled pixels)."""
+"""An RGB picture with its label map of Cityscapes trainIds (255 for unlabeled pixels)."""
 
 
 def render_scene(seed: int, *, look: str, height: int, width: int) -> Scene:
-    """Renders one scene. The same arguments give the same pixels.
+    """Renders one scene. The same arguments always give the same pixels.
 
     Args:
         seed: Seed of the random generator, 0 or greater.
@@ -49,7 +50,8 @@ def render_scene(seed: int, *, look: str, height: int, width: int) -> Scene:
         width: Width of the picture in pixels, at least 48.
 
     Returns:
-        The RGB picture, and the label map of Cityscapes trainIds (255 for unlabeled pixels).
+        The RGB picture, (h, w, 3), uint8, and the label map of Cityscapes trainIds, (h, w), uint8. Unlabeled pixels
+        have the value 255.
 
     Raises:
         ValueError: The seed is negative, the look is unknown, or the picture is too small.

@@ -1,4 +1,4 @@
-"""The layout of a street: lanes, sidewalks and blocks of each side, the camera, and the queue of painting jobs."""
+"""The layout of a street (lanes, sidewalks, blocks), the pose of the camera, and the list of objects to paint."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from street_scenes.light import Light
 from street_scenes.looks import Look, chance, pick, uniform
 
 KINDS = ("town", "suburb", "open", "avenue", "lot")
-"""Kinds of place, in this order: rows of houses with shops, houses behind gardens, wide strips of grass, a road with
-trees, a road beside parking lots."""
+"""Kinds of place. In this order, the names stand for: rows of houses with shops, houses behind gardens,
+wide strips of grass, a road with trees, a road beside parking lots."""
 
 END = 120.0
 """Greatest depth in meters at which a block or a house begins."""
@@ -38,14 +38,14 @@ class Side:
 
     Attributes:
         sign: Sign of the lateral coordinates: -1 on the left side, 1 on the right side.
-        edge: Distance from the middle of the road to the curb.
+        edge: Distance from the road's centerline to the curb.
         verge: Width of the strip of grass between curb and houses, 0 for no strip.
         walk: Width of the sidewalk.
-        front: Distance from the back of the sidewalk to the facades.
-        bound: Boundary behind the sidewalk: ``none``, ``wall``, ``fence``, ``railing`` or ``hedge``.
+        front: Distance from the back edge of the sidewalk to the facades.
+        bound: Kind of boundary behind the sidewalk: ``none``, ``wall``, ``fence``, ``railing`` or ``hedge``.
         parked: Probability that a parking space at the curb is occupied.
         trees: Typical distance between street trees, 0 for no trees.
-        blocks: Stretches along the side, ordered by depth.
+        blocks: Blocks along the side, ordered by depth.
     """
 
     sign: int
@@ -60,11 +60,11 @@ class Side:
 
     @property
     def back(self) -> float:
-        """Returns the distance from the middle of the road to the back of the sidewalk in meters."""
+        """Returns the distance in meters from the road's centerline to the back edge of the sidewalk."""
         return self.edge + self.verge + self.walk
 
     def kind_at(self, along: float) -> str:
-        """Returns the kind of block at a depth in meters."""
+        """Returns the kind of the block at the given depth in meters, ``green`` if no block is there."""
         return next((b.kind for b in self.blocks if b.near <= along < b.far), "green")
 
 
@@ -75,11 +75,11 @@ class Street:
     Attributes:
         kind: Kind of place, one of ``KINDS``.
         lane: Width of a lane in meters.
-        lanes: Number of lanes.
+        lanes: Number of lanes in both directions together.
         keeps_left: Whether traffic keeps to the left.
-        bare: Whether trees have no leaves.
+        bare: Whether street trees have no leaves.
         island: Least and greatest depth of a traffic island in meters, or ``None`` for no island.
-        sides: The left and the right side.
+        sides: Left side and right side of the street.
     """
 
     kind: str
@@ -92,7 +92,7 @@ class Street:
 
     @property
     def own(self) -> int:
-        """Returns the side of the road on which the camera drives: -1 for left, 1 for right."""
+        """Returns the side of the road on which the ego vehicle drives: -1 for left, 1 for right."""
         return -1 if self.keeps_left else 1
 
 
@@ -107,7 +107,7 @@ class Stage:
         camera: Camera of the scene.
         light: Light of the scene.
         canvas: Canvas to paint on.
-        items: Queue of painting jobs: depth in meters and callback.
+        items: Objects to paint. Each object has a depth in meters and a callback that paints the object.
     """
 
     rng: np.random.Generator
@@ -119,11 +119,16 @@ class Stage:
     items: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
 
     def add(self, depth: float, paint: Callable[[], None]) -> None:
-        """Queues a callback that paints an object at a depth in meters."""
+        """Adds an object to the objects to paint.
+
+        Args:
+            depth: Depth of the object in meters.
+            paint: Callback that paints the object.
+        """
         self.items.append((depth, paint))
 
     def paint(self) -> None:
-        """Paints all queued objects from back to front."""
+        """Paints all added objects from back to front."""
         for _, paint in sorted(self.items, key=lambda item: -item[0]):
             paint()
 
@@ -179,7 +184,7 @@ def _side(rng: np.random.Generator, kind: str, sign: int, edge: float) -> Side:
 
 
 def draw_street(rng: np.random.Generator, look: Look) -> Street:
-    """Draws the layout of a street at random, from the distributions of a look."""
+    """Samples the layout of a street from the distributions of a look."""
     kind = KINDS[pick(rng, look.kinds)]
     lane = uniform(rng, look.lane)
     lanes = 2 if chance(rng, 0.8) else (3 if chance(rng, 0.5) else 4)
@@ -197,9 +202,10 @@ def draw_street(rng: np.random.Generator, look: Look) -> Street:
 
 
 def draw_camera(rng: np.random.Generator, look: Look, street: Street, rows: int, columns: int) -> Camera:
-    """Draws the pose and the focal length of the camera at random, from the distributions of a look.
+    """Samples the pose and the focal length of the camera from the distributions of a look.
 
-    The focal length is limited, so that very wide or very tall pictures keep a realistic field of view.
+    ``rows`` and ``columns`` are the size of the picture in pixels. The focal length is limited, so that very wide or
+    very tall pictures keep a realistic field of view.
     """
     focal = uniform(rng, look.focal) * np.sqrt(rows * columns)
     focal = float(np.clip(focal, 0.55 * max(rows, columns), 2.4 * min(rows, columns)))

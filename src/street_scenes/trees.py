@@ -1,6 +1,7 @@
 """Trees and bushes as sprites, and the texture of hedges.
 
-A sprite is generated once per process. For each tree, the sprite is colored, mirrored and stretched.
+A sprite is a small picture of a plant with opacity. Each sprite is generated once per process. For each plant in a
+scene, a sprite is colored, stretched and possibly mirrored.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ Sprite = tuple[np.ndarray, np.ndarray]
 
 @lru_cache(maxsize=320)
 def sprite(kind: str, variant: int, level: int = 0) -> Sprite:
-    """Generates the sprite of a tree or bush: opacity and brightness (128 is neutral), (h, w), uint8.
+    """Generates the sprite of a tree or bush.
 
     Args:
         kind: Kind of plant: ``bare``, ``leafy``, ``conifer`` or ``bush``.
         variant: Index of the plant, the seed of the random generator.
-        level: Number of times that the size is halved (mipmap level).
+        level: Mipmap level: number of times that the size is halved.
+
+    Returns:
+        Opacity, and brightness (128 stands for a factor of 1 on the color). Both are (h, w), uint8.
     """
     if level:
         alpha, shade = sprite(kind, variant, level - 1)
@@ -42,7 +46,7 @@ def sprite(kind: str, variant: int, level: int = 0) -> Sprite:
 
 
 def _bare(rng: np.random.Generator) -> Sprite:
-    """Draws a tree without leaves: branches that fork repeatedly, down to thin twigs."""
+    """Draws a tree without leaves. The branches fork repeatedly, down to thin twigs."""
     alpha = np.zeros((SIDE, 2 * SIDE), np.uint8)
     shade = np.full((SIDE, 2 * SIDE), 118, np.uint8)
     spread, upright = rng.uniform(0.4, 0.8), rng.uniform(0.0, 0.16)
@@ -76,7 +80,10 @@ def _bare(rng: np.random.Generator) -> Sprite:
 
 
 def _crown(rng: np.random.Generator, kind: str, count: int) -> np.ndarray:
-    """Returns random positions of leaves, (count, 2): right in about [-0.5, 0.5] and up in about [0, 1]."""
+    """Returns random positions (right, up) of leaves in the crown of a plant, (count, 2).
+
+    ``right`` is in about [-0.5, 0.5] and ``up`` in about [0, 1].
+    """
     if kind == "conifer":
         up = rng.random(count) ** 1.4
         reach = (1 - up) * rng.uniform(0.2, 0.34) * (0.7 + 0.3 * np.sin(up * 40))
@@ -93,7 +100,7 @@ def _crown(rng: np.random.Generator, kind: str, count: int) -> np.ndarray:
 
 
 def _foliage(rng: np.random.Generator, kind: str) -> Sprite:
-    """Draws thousands of leaf clusters, lit from above, over a trunk and a few branches (bushes have no trunk)."""
+    """Draws thousands of leaf clusters, brighter at the top. Trees also get a trunk and a few branches."""
     alpha = np.zeros((SIDE, SIDE), np.uint8)
     shade = np.full((SIDE, SIDE), 90, np.uint8)
     bottom = SIDE * 0.98
@@ -110,7 +117,7 @@ def _foliage(rng: np.random.Generator, kind: str) -> Sprite:
     top, bulk = y.min(), np.ptp(y) + 1
     lump = np.sin(x / 23 + rng.uniform(0, 6)) * np.sin(y / 19 + rng.uniform(0, 6))
     tones = 155 - 80 * (y - top) / bulk - 30 * (x / SIDE - 0.5) + 28 * lump + rng.normal(0, 24, len(x))
-    # Random numbers are drawn in one call: thousands of calls for one number each took as long as the painting.
+    # All random numbers are drawn in one call. Thousands of calls for one number each took as long as the painting.
     draws = rng.uniform((18, 12, 0), (64, 42, 180), (len(x), 3))
     sizes, turns = draws[:, :2].astype(np.int64).tolist(), draws[:, 2].tolist()
     places = (np.stack([x, y], axis=1) * 8).astype(np.int64).tolist()
@@ -129,7 +136,7 @@ def _trim(alpha: np.ndarray, shade: np.ndarray) -> Sprite:
 
 @lru_cache(maxsize=4)
 def leaf_texture(variant: int) -> np.ndarray:
-    """Generates a texture of leaves for hedges, (256, 256), float32, with a brightness of about 1."""
+    """Generates a brightness texture of leaves for hedges, (256, 256), float32, with values around 1."""
     rng = np.random.default_rng([variant, 77])
     shade = np.full((320, 320), 70, np.uint8)
     for _ in range(5200):
@@ -143,11 +150,11 @@ def leaf_texture(variant: int) -> np.ndarray:
 
 
 def soften(plane: np.ndarray, step: float, blur: float) -> None:
-    """Blurs a plane of the ground plan in place with a box filter.
+    """Blurs one channel of the ground plan with a box filter, in place.
 
     Args:
-        plane: Plane of the plan, (h, w), uint8.
-        step: Size of a pixel in meters.
+        plane: Channel of the ground plan, (h, w), uint8.
+        step: Size of a pixel of the ground plan in meters.
         blur: Approximate standard deviation of the blur in meters.
     """
     deviation = blur / step
@@ -157,7 +164,7 @@ def soften(plane: np.ndarray, step: float, blur: float) -> None:
 
 
 def plant(stage: Stage, kind: str, lateral: float, along: float, high: float, color: np.ndarray) -> None:
-    """Queues a tree or bush for painting, unless the position is too close to the camera.
+    """Adds a tree or bush to the objects to paint, unless the position is too close to the camera.
 
     Args:
         stage: Scene to paint on.
@@ -207,14 +214,14 @@ def paint_tree(
         alpha, shade = alpha[:, ::-1], shade[:, ::-1]
     light = stage.light
     facing = light.on((0.0, 0.55, -0.6)) * 0.85
-    if stage.rng.random() < 0.25:  # in the shade of a house
+    if stage.rng.random() < 0.25:  # the tree stands in the shade of a house
         facing = facing * np.float32(stage.rng.uniform(0.35, 0.7))
     box = (float(foot[0]) - wide / 2, float(top[1]), float(foot[0]) + wide / 2, float(foot[1]))
     stage.canvas.sprite(alpha, shade, box, color * facing, VEGETATION, along)
 
 
 def plant_trees(stage: Stage) -> None:
-    """Queues trees and bushes along the curbs, in gardens and on green stretches, for painting."""
+    """Adds trees and bushes along the curbs, in gardens and in green areas to the objects to paint."""
     rng, street = stage.rng, stage.street
     bark, leaves = paint.bark(rng), paint.leaves(rng)
     saturation = float(rng.uniform(*stage.look.saturation))

@@ -1,4 +1,4 @@
-"""Painting of vehicle models, and placement of parked and moving vehicles."""
+"""Placement and painting of parked and moving vehicles."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def shadow(stage: Stage, pixels: np.ndarray, scale: float, strength: float) -> N
     Args:
         stage: Scene to paint on.
         pixels: Outline of the shadow in pixels, (n, 2).
-        scale: Pixels per meter at the object, which set the blur of the shadow's edge.
-        strength: Fraction of the light that is removed, in [0, 1].
+        scale: Image scale at the object in pixels per meter. The shadow's edge is blurred in proportion to the scale.
+        strength: Fraction of the light that the shadow removes, in [0, 1].
     """
     canvas = stage.canvas
     window = canvas.window(pixels)
@@ -52,7 +52,7 @@ def shadow(stage: Stage, pixels: np.ndarray, scale: float, strength: float) -> N
 
 
 class Placed:
-    """A vehicle model at a position in the street, which can be painted."""
+    """A vehicle model with a position and a direction of travel in the street."""
 
     def __init__(self, stage: Stage, model: Model, lateral: float, along: float, heading: float) -> None:
         """Stores the position and computes the camera position in vehicle coordinates.
@@ -89,14 +89,14 @@ class Placed:
     def fill(
         self, pixels: np.ndarray, albedo: np.ndarray, gloss: float, light: np.ndarray, up: float
     ) -> None:
-        """Paints a polygon with diffuse light and the reflection of the sky.
+        """Paints a polygon of the vehicle with diffuse reflection and with the mirror reflection of the sky.
 
         Args:
             pixels: Corners in pixels, (n, 2).
-            albedo: Linear RGB, (3,).
+            albedo: Albedo of the polygon, linear RGB, (3,).
             gloss: Reflectance for the light of the sky, in [0, 1].
             light: Irradiance on the polygon, linear RGB, (3,).
-            up: Vertical component of the unit normal.
+            up: Vertical component of the polygon's unit normal.
         """
         stage = self.stage
         mirrored = stage.light.horizon * (gloss * stage.light.openness * (0.55 + 0.6 * max(up, 0.0)))
@@ -108,7 +108,7 @@ class Placed:
         )
 
     def paint(self) -> None:
-        """Paints the vehicle: shadow, wheels, mirrors and body."""
+        """Paints the vehicle with shadow, wheels, mirrors and body."""
         model = self.model
         half, ends = model.width / 2, (model.profile[:, 0].min() - 0.15, model.profile[:, 0].max() + 0.15)
         base = np.array(
@@ -170,7 +170,7 @@ class Placed:
                 self.stage.canvas.fill(self.pixels(circle), albedo * light, model.label, self.along)
 
     def _mirrors(self, spot: np.ndarray) -> None:
-        """Paints wing mirrors on both sides, at a position (forwards, up) in meters."""
+        """Paints the wing mirrors on both sides. ``spot`` is the mirrors' position (forwards, up) in meters."""
         light = self.light(np.array([0.0, 0.0, -1.0]))
         half, (forwards, up) = self.model.width / 2, spot
         for side in (-1, 1):
@@ -199,7 +199,7 @@ class Placed:
 
 
 def place(stage: Stage, kind: str, lateral: float, along: float, heading: float) -> None:
-    """Queues a vehicle for painting, except for parts too close to the camera.
+    """Adds a vehicle to the objects to paint. Parts of the vehicle too close to the camera are left out.
 
     Args:
         stage: Scene to paint on.
@@ -233,7 +233,7 @@ def place(stage: Stage, kind: str, lateral: float, along: float, heading: float)
 
 
 def park(stage: Stage) -> None:
-    """Queues parked vehicles along the curbs and in parking lots for painting."""
+    """Adds parked vehicles to the objects to paint, along the curbs and in parking lots."""
     rng = stage.rng
     for side in stage.street.sides:
         if side.parked:
@@ -253,7 +253,10 @@ def park(stage: Stage) -> None:
 
 
 def _rows(stage: Stage, side: Side, near: float, far: float) -> None:
-    """Queues one or two rows of parked cars in a parking lot between two depths in meters for painting."""
+    """Adds one or two rows of parked cars to the objects to paint.
+
+    The cars stand in a parking lot between the depths ``near`` and ``far`` in meters.
+    """
     rng = stage.rng
     crosswise = chance(rng, 0.7)
     for row in range(int(rng.integers(1, 3))):
@@ -273,7 +276,7 @@ def _rows(stage: Stage, side: Side, near: float, far: float) -> None:
 
 
 def drive(stage: Stage) -> None:
-    """Queues moving vehicles for painting. One in ten vehicles is rotated, as during a turn."""
+    """Adds moving vehicles to the objects to paint. About one in ten vehicles is rotated, as during a turn."""
     rng, street = stage.rng, stage.street
     spots: list[tuple[float, float]] = []
     for _ in range(int(rng.poisson(stage.look.traffic))):
