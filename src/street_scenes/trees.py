@@ -221,7 +221,7 @@ def paint_tree(
 
 
 def plant_trees(stage: Stage) -> None:
-    """Adds trees and bushes along the curbs, in gardens and in green areas to the objects to paint."""
+    """Adds trees and bushes to the objects to paint, along the curbs, in gardens and in green areas."""
     rng, street = stage.rng, stage.street
     bark, leaves = paint.bark(rng), paint.leaves(rng)
     saturation = float(rng.uniform(*stage.look.saturation))
