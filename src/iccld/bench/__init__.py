@@ -1,1 +1,1 @@
-"""The bench: trains methods × seeds × tasks of a plan in worker processes, with results as JSON files and tables."""
+"""The bench: trains every method of a plan on every task with every seed, and writes results as JSON and tables."""

@@ -10,29 +10,33 @@ from iccld.bench.results import Result
 
 
 class Pace(NamedTuple):
-    """Duration of a step in seconds, before self-training starts (``warmup``) and after (``adapting``)."""
+    """Duration of a training step in seconds: ``warmup`` before self-training starts, ``adapting`` afterwards."""
 
     warmup: float
     adapting: float
 
 
 Paces = Mapping[str, Mapping[str, Pace]]
-"""Paces by task and variant, measured side by side."""
+"""Task name → variant name → durations of a training step."""
 
 
 class Point(NamedTuple):
-    """Point of a learning curve: training time in seconds without evaluations and mIoU in percent, means over seeds."""
+    """Point of a learning curve, averaged over seeds: training time in seconds without evaluations, mIoU in percent."""
 
     seconds: float
     miou: float
 
 
 def learning_curve(results: Sequence[Result], pace: Pace | None = None) -> list[Point]:
-    """Returns mIoU over training time, or an empty list if the results contain no times of evaluations.
+    """Returns the learning curve of a variant: mIoU over training time, averaged over seeds.
+
+    The points are the steps at which the runs of all seeds were evaluated. If ``pace`` is ``None`` and a result does
+    not contain training times, the list is empty.
 
     Args:
         results: Results of one variant, one per seed.
-        pace: Step durations that determine the time. ``None`` uses the times of the runs.
+        pace: Step durations from which training times are computed. With ``None``, training times are those in the
+            results.
     """
     curves = [
         {

@@ -1,4 +1,4 @@
-"""Execution of a plan: trains all runs without a result in worker processes that share the cores.
+"""Execution of a plan: trains all runs that have no result yet, in worker processes that share the CPU cores.
 
 If the bench is killed at any time, the same call resumes the runs from their checkpoints.
 """
@@ -43,11 +43,11 @@ class Resources:
     """Folders and compute of a bench.
 
     Attributes:
-        results: Folder of the results.
-        work: Folder of the runs.
+        results: Folder of the result files.
+        work: Folder that contains one folder per run.
         jobs: Number of worker processes at a time.
         threads: Number of threads per worker process.
-        roots: Folders of data sets by name.
+        roots: Name of a data set → its folder (``iccld.bench.results.root_names``).
     """
 
     results: Path
@@ -66,7 +66,7 @@ class _Worker:
     started: float
 
     def close(self) -> None:
-        """Closes the pipe to the worker process, without which the process ends."""
+        """Closes the standard input of the worker process, which then ends."""
         if self.process.stdin is not None:
             self.process.stdin.close()
 
@@ -79,7 +79,7 @@ class _Worker:
 
 
 def run_plan(plan: Plan, runs: Sequence[Run], resources: Resources) -> list[str]:
-    """Runs all trainings that have no result yet, and prints progress.
+    """Trains all runs that have no result yet, and prints progress.
 
     Ctrl-C and SIGTERM stop the worker processes, which save checkpoints. The same call then resumes from these
     checkpoints.
@@ -165,7 +165,7 @@ def _start(run: Run, resources: Resources) -> _Worker:
     log = folder / "log.txt"
     environment = os.environ | {"OMP_NUM_THREADS": str(resources.threads)}
     with open(log, "ab") as output:
-        # A worker process ends when its standard input is closed, so that no worker survives a killed bench.
+        # If the bench is killed, the system closes this pipe. A worker process ends when its pipe is closed.
         process = subprocess.Popen(
             [sys.executable, "-m", "iccld.commands.bench_worker", str(folder / "job.json")],
             stdin=subprocess.PIPE,
@@ -225,7 +225,7 @@ class _Clock:
         self.line(f"{run.name}: mIoU {float(facts['miou']):.2f} in {format_seconds(seconds)}")
 
     def line(self, text: str) -> None:
-        """Prints a line, which replaces the live line in a terminal."""
+        """Prints a line to standard output. In a terminal, this line replaces the progress line."""
         self._print(text, sys.stdout, end="\n")
 
     def show(self, workers: Sequence[_Worker], waiting: Sequence[Run]) -> None:
@@ -250,7 +250,7 @@ class _Clock:
         print(text, end=end, file=stream, flush=True)
 
     def guess(self, run: Run) -> float | None:
-        """Returns the expected duration of a run in seconds, or ``None`` if no run of its task has a result."""
+        """Returns the expected duration of a run in seconds, or ``None`` if no run on the same task has a result."""
         return self._expected(run) if any(task == run.task.name for task, _ in self.took) else None
 
     def _expected(self, run: Run) -> float:

@@ -27,7 +27,7 @@ def plan_page(plan: Plan, results: list[Result]) -> str:
 
 
 def _bars(mious: Mapping[str, list[float]]) -> list[tuple[str, float, float | None]]:
-    """Returns name, mean and sample standard deviation of each method. With one seed, the deviation is ``None``."""
+    """Returns (title, mean mIoU, sample standard deviation) per method. With one seed, the deviation is ``None``."""
     return [
         (name, statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
         for name, values in mious.items()

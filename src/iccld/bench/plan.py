@@ -1,4 +1,4 @@
-"""Plans of the bench: small TOML files with methods and switches, tasks, and seeds."""
+"""Plans of the bench: TOML files that list methods with their settings, tasks and seeds."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from iccld.labels import suggest
 from iccld.presets import get_preset, with_method
 from iccld.unread import refuse_unread, unread_settings
 
-# Fixed values of settings that are not part of a run's identity, because they do not change results or only name
-# folders.
+# Settings that do not change results, or only name folders. ``identity`` sets them to these values, so that two runs
+# that differ only in these settings count as the same run.
 _NEUTRAL = {
     "checkpoint_every": 500,
     "checkpoint_minutes": 10.0,
@@ -37,11 +37,11 @@ _NEUTRAL = {
     "data.target_root": None,
 }
 
-# Values of settings that are missing in older records.
+# Default of each setting. For settings that were added later, the value that matches the results of older runs.
 _DEFAULTS = from_dict({"adaptation": {}})
 
-# Settings that are newer than existing run folders. At their default, they are left out of the folder's name, so that
-# interrupted runs are still found.
+# Settings that were added after run folders had been written. At its default, such a setting is left out of the hash in
+# the folder's name, so that interrupted older runs are still found.
 _YOUNGER = (
     ("data", "cache"),
     ("data", "source_stretch"),
@@ -60,13 +60,13 @@ _Predictions = Annotated[
 
 @dataclass(frozen=True)
 class Task:
-    """Adaptation task: a source and a target with their settings.
+    """Adaptation task: a source and a target data set with their settings.
 
     Attributes:
-        preset: Name of the preset that the task starts from.
+        preset: Name of the preset whose settings the task changes.
         title: Title in tables.
-        settings: Changes to the preset, by dotted name.
-        name: Key of the task in the plan.
+        settings: Dotted name of a setting → value that replaces the preset's value.
+        name: Name of the task, which is the task's key in the plan file.
     """
 
     preset: str
@@ -77,17 +77,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Variant:
-    """Method with its settings.
+    """Method with its settings: one row of the tables.
 
     Attributes:
-        method: Method name as in ``iccld train --method``, which includes the recipe.
+        method: Method name as in ``iccld train --method``. The method's own settings (recipe) are applied too.
         title: Title in tables.
-        settings: Further changes, by dotted name.
+        settings: Dotted name of a setting → value that replaces the method's value.
         predictions: Pairs (sampling steps, noise draws) with which the trained model is evaluated. The first pair gives
-            the score.
-        tasks: Names of the tasks for this variant. Empty means all tasks.
+            the mIoU of the run.
+        tasks: Names of the tasks on which this variant is trained. Empty means all tasks.
         published: Published mIoU of the method on GTA5 → Cityscapes in percent, or ``None`` if there is no such value.
-        name: Key of the variant in the plan.
+        name: Name of the variant, which is the variant's key in the plan file.
     """
 
     method: str
@@ -116,10 +116,10 @@ class Run:
 
     @property
     def folder(self) -> str:
-        """Folder of the run below the work folder. The name changes with every change of a setting."""
+        """Folder of the run, relative to the work folder. The name ends with a hash of settings that change results."""
         plain = to_dict(identity(self.config))
-        # These settings are newer than existing run folders. Without them in the name, interrupted runs are still
-        # found.
+        # These settings were added after run folders had been written. They are left out of the hash, so that
+        # interrupted older runs are still found.
         del plain["trackers"], plain["checkpoint_minutes"], plain["eval_images"]
         fresh = to_dict(_DEFAULTS)
         for group, name in _YOUNGER:
@@ -132,9 +132,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole bench: every variant, in the order of the tables, on its tasks with every seed.
+    """A plan: every variant is trained on its tasks with every seed. Tables list the variants in the plan's order.
 
-    The results are in a folder with the name of the plan.
+    Results are stored in a folder that has the plan's name.
     """
 
     name: str
@@ -144,7 +144,7 @@ class Plan:
     variants: Mapping[str, Variant]
 
     def runs(self, only: Sequence[str] = ()) -> list[Run]:
-        """Returns all runs, ordered by seed, so that an unfinished bench has complete columns for the first seeds.
+        """Returns all runs, ordered by seed, so that an unfinished bench has the results of all methods for some seeds.
 
         Args:
             only: Shell glob patterns for ``task/variant/seed``. Empty means all runs.
@@ -224,12 +224,12 @@ def _config(task: Task, variant: Variant, seed: int) -> TrainConfig:
 def identity(config: TrainConfig) -> TrainConfig:
     """Returns the identity of a run: its settings, with fixed values for all settings that do not change results.
 
-    Runs with equal identity are the same run, independent of their plan and of the location of the data. Settings that
-    the method does not read get default values too, so results stay valid if such a default changes.
+    Runs with equal identity count as the same run, even if their plans or the folders of their data differ. Settings
+    that the method does not read get default values too. A result therefore stays valid if such a default changes.
     """
     config = with_settings(config, _NEUTRAL)
-    # The location of a cache does not change results. Random scaling of images from a cache can, because these images
-    # were already resized.
+    # The folder of a cache does not change results. The use of a cache changes results if images are scaled randomly,
+    # because cached images were already resized.
     used = "used" if cache_changes_images(config.data) else None
     config = replace(config, data=replace(config.data, cache=used))
     return with_settings(config, {name: attrgetter(name)(_DEFAULTS) for name in unread_settings(config)})

@@ -1,4 +1,4 @@
-"""Results of runs: one JSON file per run, found by the run's identity, with a description of the data."""
+"""Reads the results of runs, one JSON file per run, finds results by the run's identity, and checks their data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Result:
 
     Attributes:
         path: Path of the JSON file.
-        identity: Settings that determine the result.
+        identity: Settings that determine the result (``iccld.bench.plan.identity``).
         predictions: Pairs (sampling steps, noise draws) with which the model was evaluated.
         facts: Content of the JSON file.
     """
@@ -71,7 +71,7 @@ class _Content:
 
 
 def read_results(folder: Path) -> list[Result]:
-    """Reads all results below a folder. The list is empty if the folder does not exist.
+    """Reads all result files below a folder. If the folder does not exist, returns an empty list.
 
     Raises:
         InputError: A file is not a result of a bench.
@@ -91,9 +91,10 @@ def read_results(folder: Path) -> list[Result]:
 
 
 def find_result(run: Run, results: list[Result]) -> Result | None:
-    """Returns the result with the identity and the predictions of a run, or ``None``.
+    """Returns the result of a run, or ``None`` if there is no such result.
 
-    The result may come from a different plan.
+    A result belongs to the run if it has the run's identity and contains all predictions of the run's variant. The
+    result may come from a different plan.
     """
     wanted = identity(run.config)
     for result in results:
@@ -108,10 +109,10 @@ def result_path(folder: Path, run: Run) -> Path:
 
 
 def root_names(config: TrainConfig, roots: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """Returns the names of the source and target folders in ``roots``, each ``None`` if not in ``roots``.
+    """Returns the keys of ``roots`` for the source and the target of a configuration. A missing key is ``None``.
 
-    The name is the last part of the folder path in the plan, which distinguishes data sets of the same kind. If
-    ``roots`` does not have this name, the kind of data set is the name.
+    ``roots`` maps the name of a data set to its folder on this machine. The name is the last part of the folder's path
+    in the configuration. If ``roots`` does not contain this name, the name is the type of data set, such as ``gta5``.
     """
     d = config.data
     source, target = (
@@ -122,7 +123,11 @@ def root_names(config: TrainConfig, roots: Mapping[str, str]) -> tuple[str | Non
 
 
 def with_roots(config: TrainConfig, roots: Mapping[str, str]) -> TrainConfig:
-    """Returns the configuration with the data folders of this machine, by the names from ``root_names``."""
+    """Returns the configuration with the folders of source and target replaced by folders of this machine.
+
+    ``roots`` maps the name of a data set to its folder (``root_names``). If ``roots`` does not contain a data set, the
+    data set's folder in the configuration stays unchanged.
+    """
     d = config.data
     source, target = root_names(config, roots)
     source_root = roots[source] if source else d.source_root
@@ -131,10 +136,12 @@ def with_roots(config: TrainConfig, roots: Mapping[str, str]) -> TrainConfig:
 
 
 def refuse_changed_data(runs: Sequence[Run], results: list[Result], roots: Mapping[str, str]) -> None:
-    """Checks that results belong to the present data files. Missing data sets are skipped.
+    """Checks that the results of ``runs`` were computed from the data files that are now on disk.
+
+    Data sets that cannot be found are skipped. ``roots`` maps the name of a data set to its folder.
 
     Raises:
-        InputError: The data of a result differ. The message names the result and the difference.
+        InputError: The data files of a result have changed. The message names the result file and the difference.
     """
     from iccld.build import reopen_data
     from iccld.data.identity import first_difference

@@ -45,7 +45,7 @@ def plan_tables(plan: Plan, results: list[Result], paces: Paces | None = None) -
     Args:
         plan: Plan of the tables.
         results: Results of this plan and possibly of other plans.
-        paces: Step durations that replace those of the runs, which other work and other machines can disturb.
+        paces: Step durations to use instead of those in the results, which other processes may have increased.
     """
     parts = [f"## {in_markdown(plan.title)}"]
     columns = [Column(plan, task, results, paces) for task in plan.tasks.values()]
@@ -63,7 +63,8 @@ def plan_tables(plan: Plan, results: list[Result], paces: Paces | None = None) -
 def overview(plan: Plan, results: list[Result]) -> Table:
     """Returns the overview table, with one row per method and one column per task.
 
-    The cells are mIoU with its spread over seeds. The last column is the mean gap closed.
+    A cell contains the mean mIoU in percent and its sample standard deviation over seeds. The last column contains the
+    gap closed (``Column.gap_closed``), averaged over all tasks.
     """
     columns = [Column(plan, task, results) for task in plan.tasks.values()]
     rows = []
@@ -79,7 +80,11 @@ def overview(plan: Plan, results: list[Result]) -> Table:
 
 
 def published_order(plan: Plan, columns: Sequence[Column]) -> Table:
-    """Returns the mean ranks of all methods with a published mIoU, and Spearman's ρ with the published order."""
+    """Returns the table of published ranks and of mean ranks in this bench, for methods with a published mIoU.
+
+    The title contains Spearman's ρ of the two rankings. If there are fewer than three such methods, or no task has
+    results of all of them, the table has no rows.
+    """
     published = {v.name: v.published for v in plan.variants.values() if v.published is not None}
     whole = [dict(c.rows()) for c in columns if published.keys() <= c.by_seed.keys()]
     if len(published) < 3 or not whole:
@@ -99,12 +104,12 @@ def published_order(plan: Plan, columns: Sequence[Column]) -> Table:
 
 
 class Column:
-    """Results of one task. Arguments are those of ``plan_tables``.
+    """Results of one task, from which the task's tables are built. The arguments are explained in ``plan_tables``.
 
     Attributes:
         title: Title of the task.
-        by_seed: Results by seed, for the name of each variant with results.
-        variants: Variants by name, in the order of the plan.
+        by_seed: Variant name → (seed → result), for variants with results.
+        variants: Variant name → variant, in the order of the plan.
     """
 
     def __init__(self, plan: Plan, task: Task, results: list[Result], paces: Paces | None = None) -> None:
@@ -121,26 +126,26 @@ class Column:
                 self.by_seed.setdefault(run.variant.name, {})[run.seed] = result
 
     def rows(self) -> list[tuple[str, list[Result]]]:
-        """Returns the names of the variants with results, each with its results."""
+        """Returns (variant name, results of all seeds) for each variant that has results."""
         return [(name, list(self.by_seed[name].values())) for name in self.variants if name in self.by_seed]
 
     def tables(self) -> list[Table]:
-        """Returns all tables of the task, with the scores first."""
+        """Returns all tables of the task. The first table contains the mIoU of each method."""
         return [
             *(self.scores(), self.time_to_quality(), self.predictions()),
             *(self.uncertainty(), self.selection(), self.classes()),
         ]
 
     def learning_curve(self, name: str) -> list[Point]:
-        """Returns the mIoU of a variant over time, or an empty list if its results contain no times of evaluations."""
+        """Returns a variant's mIoU over training time, or an empty list if its training times are unknown."""
         return learning_curve(list(self.by_seed[name].values()), (self.paces or {}).get(name))
 
     def mious(self) -> dict[str, list[float]]:
-        """Returns mIoU in percent for each seed, by the titles of the variants."""
+        """Returns variant title → mIoU of each seed in percent, for each variant that has results."""
         return {self.variants[name].title: [r.miou for r in results] for name, results in self.rows()}
 
     def scores(self) -> Table:
-        """Returns the table of mIoU, gap closed and cost."""
+        """Returns the table of mIoU, gap closed, seconds per step and peak memory."""
         rows = []
         for name, results in self.rows():
             closed = None if name in _REFERENCES else self.gap_closed(name)
@@ -159,7 +164,7 @@ class Column:
     def time_to_quality(self) -> Table:
         """Returns the table of training times after which ICCLD reaches the final mIoU of each other method.
 
-        ICCLD stands for the first variant with this method.
+        If several variants use ICCLD, the first one is compared.
         """
         curves = {name: self.learning_curve(name) for name in self.by_seed}
         own = next((name for name in curves if self.variants[name].method == "iccld"), "")
@@ -179,7 +184,7 @@ class Column:
         return Table("Time to quality (training alone, mean of seeds)", head, rows)
 
     def predictions(self) -> Table:
-        """Returns the table of mIoU, calibration error and AUROC by numbers of steps and draws."""
+        """Returns the table of mIoU, calibration error and AUROC for each number of sampling steps and noise draws."""
         rows = []
         for place, draws, found in self._predicted():
             cells = [_spread(_known(found, "miou"), 2), _spread(_known(found, "ece"), 3)]
@@ -191,7 +196,7 @@ class Column:
         return Table("Steps, draws and trust", ["method", "K", "N", "mIoU", "ECE", *signals], rows)
 
     def uncertainty(self) -> Table:
-        """Returns the table of how well each signal separates wrong pixels from correct pixels."""
+        """Returns the table of metrics for each uncertainty signal: how well it separates wrong from correct pixels."""
         rows = []
         for place, draws, found in self._predicted():
             for signal in _SIGNALS if draws > 1 else _SIGNALS[:2]:  # the other signals need two draws
@@ -203,7 +208,7 @@ class Column:
         return Table("Uncertainty", head, rows)
 
     def _predicted(self) -> list[tuple[list[str], int, list[dict[str, Any]]]]:
-        """Returns first cells, number of draws and metrics per seed, for each variant and pair of steps and draws."""
+        """Returns (first cells, noise draws, metrics of each seed) for each variant and each of its predictions."""
         found = []
         for name, results in self.rows():
             for steps, draws in self.variants[name].predictions:
@@ -215,7 +220,7 @@ class Column:
         return found
 
     def selection(self) -> Table:
-        """Returns the table of mIoU with different rules for selecting a checkpoint, including by target labels."""
+        """Returns the table of mIoU for each rule that selects a checkpoint. One of the rules uses target labels."""
         rows = []
         for name, results in self.rows():
             several = [r.facts["checkpoints"] for r in results if len(r.facts["checkpoints"]) > 1]
@@ -225,7 +230,7 @@ class Column:
         return Table("Choosing a checkpoint", ["method", *_CHOICES], rows)
 
     def classes(self) -> Table:
-        """Returns the table of the IoU of each class."""
+        """Returns the table of the IoU of each class, in percent."""
         rows, names = [], list[str]()
         for name, results in self.rows():
             names = names or list(results[0].facts["iou"])
@@ -235,9 +240,10 @@ class Column:
         return Table("IoU of each class", ["method", *names], rows)
 
     def gap_closed(self, name: str) -> float | None:
-        """Returns the gain over source-only as a fraction of the oracle's gain, or ``None`` if unknown.
+        """Returns a variant's gain in mIoU over source-only, divided by the oracle's gain over source-only.
 
-        The means are over the seeds for which all three runs have results.
+        The gains are means over the seeds for which source-only, oracle and the variant have results. If there is no
+        such seed, or the oracle's gain is zero, ``None`` is returned.
         """
         low, high, own = (self.by_seed.get(n, {}) for n in (*_REFERENCES, name))
         shared = [s for s in own if s in low and s in high]
@@ -263,7 +269,7 @@ def _known(found: Sequence[Mapping[str, float | None]], key: str) -> list[float]
 
 
 def _spread(values: Sequence[float], digits: int = 2) -> str:
-    """Returns mean ± sample standard deviation as text."""
+    """Returns mean ± sample standard deviation as text, or a dash if there are no values."""
     if not values:
         return "–"
     mean = f"{statistics.fmean(values):.{digits}f}"

@@ -56,9 +56,9 @@ _FORMATS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
     ((".h5",), "", "HDF5", f"read them with h5py, and {_SAVE}"),
     ((".svg",), "", "SVG", f"render them without anti-aliasing, and {_SAVE}"),
 )
-"""Extensions, words that must all occur at the beginning of the file, title of the format, advice on conversion."""
+"""(Extensions, words that must all occur at the beginning of the file, title, advice on conversion) per format."""
 _YOLO_LINE = re.compile(r"\s*\d{1,4}(\s+(-?0\.0\d*|0(\.\d*)?|1(\.0\d*)?)){4,}\s*")
-"""A class and coordinates as fractions of the image size: four for a box, more for a polygon."""
+"""Line of a YOLO file: class and coordinates as fractions of the image size, four for a box, more for a polygon."""
 
 
 class Annotations(NamedTuple):

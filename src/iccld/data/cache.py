@@ -26,7 +26,7 @@ from iccld.progress import track
 from iccld.resizing import base_size, resize_image, resize_label
 
 _FORMAT = 2
-"""Version number in every key. It must be raised if decoding, resizing or the file format changes."""
+"""Version of the cached files. Must be raised if decoding, resizing or the file format changes."""
 
 
 class CachedDataset:
@@ -103,7 +103,7 @@ class CachedDataset:
                 self.label(index)
 
         threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)  # the jobs run in parallel already
+        cv2.setNumThreads(1)  # decoding already runs in parallel
         try:
             done = threaded_map(keep, missing, jobs)
             return sum(1 for _ in track(done, len(missing), f"decoding {self.name}"))
@@ -127,7 +127,7 @@ class CachedDataset:
 
 
 def map_array(path: Path) -> np.ndarray | None:
-    """Maps a ``.npy`` file into memory as a read-only array. Returns ``None`` if it is missing or damaged."""
+    """Maps a ``.npy`` file into memory as a read-only array. Returns ``None`` if the file is missing or damaged."""
     try:
         return np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError):

@@ -1,4 +1,4 @@
-"""Checks a data set before training: missing or invalid files, and the ids in the label maps."""
+"""Checks a data set before training: finds missing and invalid files, and ids without a class in label maps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from iccld.progress import track
 
 _MANY_IDS = 200
 _FEW_JUDGED = 32
-"""Minimum number of label maps that are checked for compression and interpolation, spread over the data set."""
+"""Minimum number of label maps to check for compression and interpolation, if the data set has so many."""
 _FEW_SOFT = 5
 _BINARY_MASK_TRAP = (
     "all label maps hold only 0 and 255, as black-and-white masks do; 255 means 'ignore', so the white class "
@@ -48,13 +48,14 @@ def check_dataset(
     The header and the end of each image are read. Label maps are read completely.
 
     Args:
-        name: Data set with files, one of ``iccld.data.layouts.DATASET_NAMES``.
+        name: Name of the data set, one of ``iccld.data.layouts.DATASET_NAMES`` except ``street_scenes``.
         root: Folder of the data set.
         split: Name of the split.
         label_space: Label space in which pixels are counted. With ``None``, the data set's own label space.
-        limit: Number of label maps to read, spread evenly over the split. With ``None``, all are read.
-        images_only: Whether labels are ignored, as for an unlabeled target.
-        description: Description of a folder without ``dataset.toml``.
+        limit: Maximum number of label maps to read, spread evenly over the split. With ``None``, all are read.
+        images_only: Whether label maps are not checked, as for an unlabeled target.
+        description: Description of the data set, for a folder without ``dataset.toml``. With ``None``, the
+            description is determined from ``name`` and ``root``.
 
     Returns:
         The findings. If ``errors`` is empty, the data set can be used for training.
@@ -87,7 +88,7 @@ def check_dataset(
 
 
 class _LabelMap(NamedTuple):
-    """A label map that was read: the image's name, the file's path, and raw id → number of pixels."""
+    """A label map that was read: name of the image, path of the label file, and raw id → number of pixels."""
 
     name: str
     path: str
@@ -111,7 +112,7 @@ def _check_images(report: CheckReport) -> dict[str, tuple[int, int]]:
 
 
 def _note_other_formats(report: CheckReport) -> None:
-    """Adds a warning about pictures in unsupported formats that lie beside the images or label maps."""
+    """Adds a warning about pictures in unsupported formats in the folders of the images and label maps."""
     pairs = report.layout.pairs
     folders = {file.parent for pair in pairs for file in (pair.image, pair.label) if file is not None}
     beside = (path for folder in sorted(folders) for path in sorted(folder.iterdir()))
@@ -120,13 +121,13 @@ def _note_other_formats(report: CheckReport) -> None:
 
 
 def _check_overlap(other: str, descriptions: Sequence[Description], report: CheckReport) -> None:
-    """Adds a warning about images that are also in the split ``other``."""
+    """Adds a warning about images of the checked split that are also in the split ``other``."""
     if match_split(report.split, [other]) is not None:
         return
     try:
         pairs = list_split(descriptions, other, False).pairs
     except InputError:
-        return  # a check of that split reports this error
+        return  # reported when the split ``other`` itself is checked
     images = [[(pair.name, pair.image) for pair in some] for some in (report.layout.pairs, pairs)]
     lines = [name if name == twin else f"{name} is {twin}" for name, twin in shared_files(*images)]
     report.note(f"also_in_{other}", lines, f"of {report.num_images} images are in split {other} too")
@@ -151,17 +152,18 @@ def _check_pairing(descriptions: Sequence[Description], report: CheckReport) -> 
 def _read_labels(
     pairs: list[FilePair], sizes: dict[str, tuple[int, int]], report: CheckReport
 ) -> tuple[list[_LabelMap], dict[str, str]]:
-    """Counts the ids in label maps, checks some maps for compression and interpolation, and reports faulty maps.
+    """Reads label maps, checks some of them for compression and interpolation, and adds errors to the report.
 
     Returns:
-        The label maps that were read, and path → reason for each compressed or interpolated map.
+        The label maps that were read with their ids, and path → reason for each compressed or interpolated map.
     """
     layout = report.layout
     maps: list[_LabelMap] = []
     soft: dict[str, str] = {}
     broken: dict[str, str] = {}
     unlike: list[str] = []
-    # Many ids come from ranges in dataset.toml, which accept interpolated values on purpose.
+    # If a data set has many ids, dataset.toml has ranges of ids, which accept interpolated values on purpose. In this
+    # case, label maps are not checked for interpolation.
     can_judge = len(layout.ids) <= _MANY_IDS and layout.colors is None
     every = max(1, len(pairs) // _FEW_JUDGED)
     for number, pair in enumerate(track(pairs, len(pairs), "reading label maps")):

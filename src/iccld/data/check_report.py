@@ -1,4 +1,4 @@
-"""Report of the check of a data set, as text and as JSON."""
+"""The report that a check of a data set fills, with output as text and as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True)
 class ClassShare:
-    """Frequency of a class in the label maps that were read: number of pixels, and number of images with the class."""
+    """Frequency of a class in the label maps that were read: number of pixels, and number of maps with the class."""
 
     name: str
     pixels: int
@@ -27,16 +27,16 @@ class CheckReport:
     """The findings about one split of a data set.
 
     Attributes:
-        label_space: Name of the label space in which pixels are counted.
+        label_space: Name of the label space (set of classes) in which pixels are counted.
         num_labels: Number of label files that belong to an image.
         num_read: Number of label maps that were read.
         num_judged: Number of label maps that were checked for compression and interpolation.
         sizes: "width×height" → number of images.
         classes: All classes in label order.
         ignored_pixels: Number of ignored pixels (255) in the label maps that were read.
-        errors: Problems that prevent training or spoil its result, one line each.
+        errors: Problems that prevent training or make its result useless, one line each.
         warnings: Other findings, one line each.
-        files: Kind of finding → all affected files.
+        files: Kind of finding, such as ``unreadable_images`` → all affected files.
         shown: Image name → (label → number of pixels), for the label maps that were read.
     """
 
@@ -63,7 +63,7 @@ class CheckReport:
         return self.ignored_pixels + sum(c.pixels for c in self.classes)
 
     def name_files(self, kind: str, files: Sequence[str]) -> str:
-        """Stores the files of a finding, and returns the names of the first files for its message."""
+        """Stores the files of a finding under ``kind``, and returns the names of the first files for a message."""
         self.files[kind] = list(files)
         more = f" and {len(files) - _EXAMPLES} more" if len(files) > _EXAMPLES else ""
         return ", ".join(files[:_EXAMPLES]) + more
@@ -71,18 +71,18 @@ class CheckReport:
     def note(
         self, kind: str, files: Sequence[str], what: str, remedy: str = "", *, is_error: bool = False
     ) -> None:
-        """Adds an error or warning about files to this report. If ``files`` is empty, nothing is added."""
+        """Adds an error or a warning about ``files`` to this report. If ``files`` is empty, nothing is added."""
         if files:
             line = f"{len(files)} {what} ({self.name_files(kind, files)})" + f"; {remedy}" * bool(remedy)
             (self.errors if is_error else self.warnings).append(line)
 
     def note_broken(self, kind: str, what: str, faults: Mapping[str, str]) -> None:
-        """Adds an error about unreadable files, with the reason for the first file. ``faults`` is path → reason."""
+        """Adds an error about unreadable files. ``faults`` is path → reason. The error contains the first reason."""
         first = f"the first: {next(iter(faults.values()), '')}"
         self.note(kind, list(faults), f"{what} cannot be read", first, is_error=True)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the report as plain values for JSON. ``share`` is a fraction of all pixels, from 0 to 1."""
+        """Returns the report as a dict for JSON. The ``share`` of a class is its fraction of all pixels, 0 to 1."""
         total = max(1, self.num_pixels)
         other = ("layout", "num_read", "num_judged", "ignored_pixels", "shown")
         return {name: value for name, value in vars(self).items() if name not in other} | {

@@ -1,4 +1,4 @@
-"""Segmentation data sets: images and label maps by index, with labels in a selected label space."""
+"""Segmentation data sets: images and label maps by index. Label maps have the classes of a given label space."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from iccld.resizing import resize_label
 _SCENE_SPLITS = ("train", "val", "test")
 
 UNMAPPED = 254
-"""Table value of an id without a class. Label spaces have at most 254 classes, so 254 is never a label."""
+"""Value in id tables for ids without a class. Label spaces have at most 254 classes, so no label is 254."""
 
 _log = logging.getLogger(__name__)
 
@@ -63,12 +63,12 @@ class FileDataset:
     """A data set of image files, with or without label files. Files are decoded at each access.
 
     Args:
-        layout: Files of the data set and the meaning of the label ids.
+        layout: Files of the data set and the classes of the raw ids.
         label_space: Label space that labels are converted to.
         needs_labels: Whether labels will be read. If not, label files need not exist and are not opened.
 
     Raises:
-        InputError: Labels are needed and an image has no label map, or no class exists in ``label_space``.
+        InputError: Labels are needed, and an image has no label map or ``label_space`` has none of the classes.
     """
 
     def __init__(self, layout: Layout, label_space: LabelSpace, needs_labels: bool = True) -> None:
@@ -97,7 +97,7 @@ class FileDataset:
         return read_label(path, self.layout.colors)
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """Reads the label map in ``label_space``. With ``layout.resize_labels``, it is resized to the image's size.
+        """Reads the label map in ``label_space``. With ``layout.resize_labels``, resizes the map to the image size.
 
         Raises:
             InputError: The file cannot be read, differs in size from its image, or contains an unknown id.
@@ -120,7 +120,7 @@ class FileDataset:
         return self.layout.pairs[index].name
 
     def fingerprint(self) -> str:
-        """Returns a hash of the files' paths, sizes and times, the id table and the classes.
+        """Returns a hash of the files' paths, sizes and modification times, the id table and the classes.
 
         Relative and absolute paths of the same files give the same hash. If the data set was opened without labels,
         the hash does not depend on label files, ids and classes.
@@ -160,7 +160,7 @@ def file_facts(path: Path) -> os.stat_result:
 
 
 def remap_table(ids: Mapping[int, int], native: LabelSpace, wanted: LabelSpace) -> UInt8[np.ndarray, "65536"]:
-    """Builds the table from raw ids to labels of ``wanted``. Classes that ``wanted`` lacks become 255.
+    """Builds a table from raw ids to labels of ``wanted``. Ids of classes that ``wanted`` lacks become 255.
 
     ``ids`` maps raw ids to labels of ``native`` or to 255. Ids that are not in ``ids`` become ``UNMAPPED``.
     """
@@ -177,17 +177,17 @@ def find_files(name: str, root: str | os.PathLike[str], split: str, needs_labels
 
 
 def describe(name: str, root: str | os.PathLike[str]) -> list[Description]:
-    """Returns the descriptions of a data set with files, one for each possible kind of labels."""
+    """Returns the descriptions of a data set with files, one for each label encoding that the data set may have."""
     return [own_description(Path(root))] if name == "folder" else built_in(name, Path(root))
 
 
 def list_splits(name: str, root: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Lists the names of a data set's splits. Text files of image names (GTA5, SYNTHIA) are not listed."""
+    """Lists the names of a data set's splits. Text files with image names, as in GTA5 and SYNTHIA, are not listed."""
     return _SCENE_SPLITS if name == "street_scenes" else tuple(describe(name, root)[0].globs)
 
 
 def choose_split(name: str, root: str | os.PathLike[str] | None, split: str | None, usual: str) -> str:
-    """Returns ``split`` if it is given, else the only split of the data set, else ``usual``."""
+    """Returns ``split`` if given. Otherwise, returns the data set's split if there is only one, or else ``usual``."""
     if split is not None or root is None:
         return split or usual
     names = list_splits(name, root)
@@ -250,7 +250,7 @@ def open_dataset(
 
 
 def _refuse_foreign(layout: Layout, wanted: LabelSpace) -> None:
-    """Raises ``InputError`` if no class exists in ``wanted``, since all pixels would be ignored."""
+    """Raises ``InputError`` if ``wanted`` has none of the data set's classes. All pixels would then be ignored."""
     if set(layout.space.lut_to(wanted)) == {IGNORE}:
         spaces = (layout.space, wanted)
         own, others = (", ".join(space.names[:3]) + ", …" * (len(space) > 3) for space in spaces)

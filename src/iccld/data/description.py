@@ -1,4 +1,4 @@
-"""Reads ``dataset.toml``, in which a user describes the files of a data set and the meaning of the label ids."""
+"""Reads ``dataset.toml``, in which a user lists the files of a data set, its classes, and their ids or colors."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ class Description:
 
     Attributes:
         globs: Split → (glob pattern of images, glob pattern of labels or ``None``), relative to ``root``.
+        space: Label space of the data set's own classes.
         ids: Raw id → label, or 255 for an ignored id.
-        colors: RGB color → raw id for color-coded label maps, else ``None``.
-        lists: Split → text file of the split's image names, for splits that share a folder.
-        resize_labels: Whether label maps of another size than their image are resized instead of refused.
+        colors: RGB color → raw id, for color-coded label maps. ``None`` for label maps of ids.
+        role: ``source``, ``target`` or ``None``.
+        lists: Split → text file with the names of the split's images, for splits that share a folder.
+        resize_labels: Whether a label map that differs in size from its image is resized. If not, it is refused.
         mend_ids: Advice for messages about an id that is not in ``ids``.
         is_file: Whether ``path`` is a ``dataset.toml``. Otherwise, ``path`` is the data set's folder.
         native: Label space that labels are converted to by default. ``None`` means ``space``.
@@ -89,7 +91,7 @@ def read_description(path: Path) -> Description:
 
 
 def parse_description(path: Path, value: Mapping[str, Any]) -> Description:
-    """Returns the description from the tables of a ``dataset.toml``. The file at ``path`` need not exist."""
+    """Builds a description from the parsed content of a ``dataset.toml``. The file at ``path`` need not exist."""
     document = build(_Document, value, str(path))
     try:
         return _checked(path, document, value)
@@ -98,7 +100,7 @@ def parse_description(path: Path, value: Mapping[str, Any]) -> Description:
 
 
 def _checked(path: Path, document: _Document, value: Mapping[str, Any]) -> Description:
-    """Returns the description. Messages of ``InputError`` do not contain ``path``, so the caller adds it."""
+    """Checks a document and builds the description. The caller adds ``path`` to the messages of ``InputError``."""
     name = document.name or path.absolute().parent.name
     if document.role and document.role not in _ROLES:
         raise InputError(f"role is {shortened(document.role)}; {suggest(document.role[:100], _ROLES)}")

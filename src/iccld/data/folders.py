@@ -1,4 +1,4 @@
-"""Walks folders and follows links, but not out of the named folder, not in circles, and not without a limit."""
+"""Lists the files in folders. Links are followed, but not out of the given folder and not in endless loops."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from iccld.errors import InputError
 from iccld.files import printable
 
 FOLLOW_OUTSIDE = "ICCLD_FOLLOW_OUTSIDE"
-"""Environment variable. If it is ``1``, links and glob patterns may lead out of the named folder. The flag
-``--follow-outside`` sets it. Only the user can set it: the files of a data set cannot."""
+"""Environment variable. If its value is ``1``, links and glob patterns may lead out of the given folder. The flag
+``--follow-outside`` sets the variable. Files of a data set cannot set the variable."""
 
 _MOST_ENTRIES = 5_000_000
 _MOST_DEPTH = 64
-_MOST_WAYS = 16  # paths to one folder; links to folders with links multiply the paths
+_MOST_WAYS = 16  # largest number of paths to one folder; nested links multiply the paths
 
 
 def require_below(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> str:
     """Returns the real path, with all links resolved.
 
     Raises:
-        InputError: The real path is outside of ``root``, and the user has not allowed this.
+        InputError: The real path is outside of ``root``, and ``--follow-outside`` is not set.
     """
     real, top = os.path.realpath(path), os.path.realpath(root)
     if real == top or real.startswith(os.path.join(top, "")) or os.environ.get(FOLLOW_OUTSIDE) == "1":
@@ -37,10 +37,10 @@ def require_below(path: str | os.PathLike[str], root: str | os.PathLike[str]) ->
 def walk(
     folder: str | os.PathLike[str], below: str | os.PathLike[str] | None = None
 ) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Walks a folder like ``os.walk``, with sorted names, and follows links to folders, which are common in data sets.
+    """Walks a folder like ``os.walk``, with sorted names. Follows links to folders, which are common in data sets.
 
     A link to a folder that contains the link is skipped, so that loops end. If two links lead to one folder, both are
-    followed. Links to files are not checked here, but in ``files_below``.
+    followed. Links to files are checked in ``files_below``, not here.
 
     Args:
         folder: Folder at the start. If it does not exist, nothing is yielded.
@@ -83,7 +83,7 @@ def walk(
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself
+    except OSError:  # raised for a link to itself
         return False
 
 
@@ -92,9 +92,9 @@ def files_below(
     wanted: Callable[[str], bool],
     below: str | os.PathLike[str] | None = None,
 ) -> Iterator[Path]:
-    """Yields the files of a folder and its subfolders whose names satisfy ``wanted``. Hidden folders are skipped.
+    """Yields files of a folder and its subfolders, if ``wanted`` is true for the name. Hidden folders are skipped.
 
-    Links to folders and files must not leave ``below``, by default ``folder``.
+    Raises ``InputError`` if a link leads out of the folder ``below``, by default ``folder``.
     """
     for parent, folders, names in walk(folder, below):
         folders[:] = [name for name in folders if not name.startswith(".")]

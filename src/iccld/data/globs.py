@@ -1,4 +1,4 @@
-"""Glob patterns for paths. The time of a match does not grow exponentially with the number of wildcards."""
+"""Glob patterns for paths. Matching time does not grow exponentially with the number of wildcards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_CHARACTERS = 1000
 
 
 class _Token(NamedTuple):
-    """A character or a wildcard (``*``, ``?``, ``**/``, a set). ``number`` is the index of a wildcard, else -1."""
+    """A character or a wildcard of a pattern. ``number`` is the index of the wildcard, or -1 for a character."""
 
     text: str
     number: int = -1
@@ -54,9 +54,10 @@ class Glob:
         self._expressions = [re.compile(_expression(each), re.DOTALL) for each in alternatives]
 
     def match(self, name: str) -> tuple[str, ...] | None:
-        """Returns the text that each wildcard matches, in order, or ``None`` if the whole path does not match.
+        """Matches a whole path. Returns the texts that the wildcards match, or ``None`` if the path does not match.
 
-        Wildcards in an unused alternative give an empty text.
+        The texts are in the order of the wildcards. Of the alternatives in braces, one matches. Wildcards in the other
+        alternatives give empty texts.
         """
         for expression in self._expressions:
             found = expression.fullmatch(name[::-1])
@@ -68,15 +69,16 @@ class Glob:
 
 @lru_cache(maxsize=256)
 def data_glob(pattern: str) -> Glob:
-    """Returns a glob pattern in the syntax of ``dataset.toml``: with braces, and ``[`` as an ordinary character."""
+    """Parses a glob pattern of ``dataset.toml``: braces list alternatives, and ``[`` is an ordinary character."""
     return Glob(pattern, braces=True)
 
 
 def data_key(pattern: str, name: str) -> tuple[str, ...] | None:
-    """Returns the texts that wildcards of a ``dataset.toml`` pattern match, as the key for pairing images and labels.
+    """Returns the key of a path: the texts that the wildcards of a ``dataset.toml`` pattern match in the path.
 
-    If the path does not match, ``None`` is returned. ``.*`` at the end of a pattern matches any extension, which is not
-    part of the key. The key is in Unicode form NFC, since operating systems write accented letters in two forms.
+    An image and a label map with equal keys are a pair. If the path does not match, ``None`` is returned. ``.*`` at the
+    end of a pattern matches any extension, which is not part of the key. The key is in Unicode form NFC, since
+    operating systems write accented letters in two forms.
     """
     if pattern.endswith(".*"):
         pattern, name = pattern[:-2], os.path.splitext(name)[0]
@@ -87,7 +89,7 @@ def data_key(pattern: str, name: str) -> tuple[str, ...] | None:
 def fixed_folders(pattern: str, magic: str) -> tuple[list[str], str]:
     """Splits a glob pattern into the folders before the first wildcard and the rest.
 
-    Without a wildcard, the rest is the last part of the path. ``magic`` lists the characters that begin a wildcard.
+    Without a wildcard, the rest is the last name in the path. ``magic`` lists the characters that begin a wildcard.
     """
     parts = pattern.split("/")
     begins = (i for i, part in enumerate(parts) if any(character in part for character in magic))
@@ -96,7 +98,7 @@ def fixed_folders(pattern: str, magic: str) -> tuple[list[str], str]:
 
 
 def _write_out(tokens: list[_Token], pattern: str) -> list[list[_Token]]:
-    """Expands the alternatives in braces into patterns without braces, outer braces first."""
+    """Returns one pattern without braces for each combination of alternatives in braces."""
     written, waiting = [], [tokens]
     while waiting:
         each = waiting.pop()
@@ -122,11 +124,11 @@ def _write_out(tokens: list[_Token], pattern: str) -> list[list[_Token]]:
 
 
 def _expression(tokens: Sequence[_Token]) -> str:
-    r"""Returns a regular expression for reversed paths.
+    r"""Returns a regular expression for paths whose characters are in reverse order.
 
-    A block of text between two gaps (``**/`` between folders, ``*`` within a name) matches at its first possible place
-    in the reversed path, which leaves the most text for the other blocks. A later place need not be tried, so the
-    atomic groups ``(?>…)`` prevent backtracking and its exponential time.
+    The pattern between two wildcards ``**/``, or between two ``*`` in a name, is matched at its first possible place.
+    This place leaves the most text for the rest of the pattern, so other places need not be tried. Atomic groups
+    ``(?>…)`` prevent such tries (backtracking), which would take exponential time.
     """
     segments: list[list[list[_Token]]] = [[[]]]
     gaps: list[int] = []
@@ -147,7 +149,7 @@ def _expression(tokens: Sequence[_Token]) -> str:
 
 
 def _part(tokens: Sequence[_Token]) -> str:
-    """Returns the regular expression for one reversed part of a path."""
+    """Returns the regular expression for one folder or file name whose characters are in reverse order."""
     blocks, numbers = [""], []
     for token in reversed(tokens):
         if token.text == "*":

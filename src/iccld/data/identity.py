@@ -20,14 +20,14 @@ _CHUNK = 16384
 
 
 def describe_data(dataset: SegmentationDataset) -> dict[str, Any]:
-    """Describes a data set in plain values, to find out whether a run uses the same data as before.
+    """Returns a description of a data set for JSON, which shows whether a run uses the same data as before.
 
     Files are compared by their relative paths and sizes, not by their times, so a copy in another folder is the same
     data set. If the data set was opened without labels, label files and classes are left out.
 
     Returns:
         ``name``; ``root``, the absolute path of the folder; ``images``, the number of images; ``classes``, the class
-        names in label order; ``files``, a hash of the list of files and of the meaning of the label ids.
+        names in label order; ``files``, a hash of the list of files and of the classes of ids and colors.
     """
     digest = hashlib.sha256()
     for line in _file_list(dataset):
@@ -59,9 +59,10 @@ def _file_list(dataset: SegmentationDataset) -> Iterator[Any]:
 
 
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Returns a message about the first data set that differs, or ``None``. Both arguments are role → description.
+    """Returns a message about the first data set that differs, or ``None`` if all data sets are equal.
 
-    Only roles in both arguments are compared. Folder and name are not compared, since the name may be the folder's.
+    Both arguments are role → result of ``describe_data``. Only roles in both arguments are compared. The same data set
+    may lie in another folder and have this folder's name. Folder and name are therefore not compared.
     """
     for role, facts in now.items():
         earlier = before.get(role)

@@ -1,4 +1,4 @@
-"""Reads and writes image and label files, and refuses files that other readers misread without an error.
+"""Reads and writes image and label files. Files that decoders would misread without an error are refused.
 
 Images are returned as 8-bit RGB. Label maps are returned as the raw numbers of the file, without conversion of color,
 gamma or rotation. A truncated or damaged file raises ``iccld.errors.InputError`` with the file's name.
@@ -67,7 +67,8 @@ def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
     path = Path(path)
     with _decoding(path, "an image"):
         data, header = read_whole(path)
-        # Versions of OpenCV differ in the formats whose EXIF orientation they apply. All of them apply that of TIFF.
+        # All versions of OpenCV rotate TIFF images by EXIF. For other formats, only some versions rotate images, so
+        # the rotation is done here.
         turn = 1 if header.format == "TIFF" else header.orientation
         flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if turn != 1 else 0)
         decoded = _decode(data, flags, header.size if header.format == "TIFF" else header.stored)
@@ -86,7 +87,7 @@ def read_label(path: str | os.PathLike[str], colors: Mapping[Color, int] | None 
 
     Raises:
         InputError: The file is missing, empty, truncated, not an image, lossy, or color-coded without ``colors``, or
-            the mask is in the alpha channel. If colors are not listed because the map was compressed, blurred or
+            the mask is in the alpha channel. If a color is not listed because the map was compressed, blurred or
             scaled, the message names this cause.
     """
     raw, _ = decode_label(path)
@@ -96,7 +97,11 @@ def read_label(path: str | os.PathLike[str], colors: Mapping[Color, int] | None 
 def decode_label(
     path: str | os.PathLike[str],
 ) -> tuple[RawLabel | UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "n 3"]]:
-    """Returns a label file's ids, (h, w), or RGB colors, (h, w, 3), and its palette, (n, 3), empty without one."""
+    """Reads a label file and returns (array, palette).
+
+    The array contains ids, (h, w), or RGB colors, (h, w, 3). The palette contains the RGB colors of a palette file,
+    (n, 3). For other files, the palette is empty.
+    """
     path = Path(path)
     palette: list[int] = []
     with _decoding(path, "a label map"):
@@ -104,7 +109,7 @@ def decode_label(
         if header.lossy:
             kind = "JPEG" if header.format == "JPEG" else f"lossy {header.format}"
             raise _refusal(path, f"a label map in {kind} has lost its exact ids; save label maps as PNG")
-        # Pillow reduces 16-bit files with several channels to 8 bits.
+        # Pillow reduces 16-bit files with several channels to 8 bits, so OpenCV decodes these files.
         if header.bits == 16 and (header.format == "PNG" or first(header.tags, SAMPLES, 1) > 2):
             raw = _decode(data, cv2.IMREAD_UNCHANGED, header.stored)
             has_alpha = raw.ndim == 3 and raw.shape[2] == 4
@@ -115,7 +120,7 @@ def decode_label(
                 raw, has_alpha = np.asarray(image), image.mode in ("LA", "La", "RGBA", "RGBa")
                 palette = (image.getpalette("RGB") or []) if image.mode == "P" else []
             if header.format == "PNG" and 1 < header.bits < 8 and data[25] != _PNG_PALETTE:
-                # Pillow scales gray values of 2 and 4 bits to the range from 0 to 255.
+                # Pillow scales gray values of 2 and 4 bits to the range from 0 to 255. The scaling is undone here.
                 raw = raw // np.uint8(255 // ((1 << header.bits) - 1))
         if has_alpha and alpha_tells(raw[:, :, :-1], raw[:, :, -1]):
             remedy = "save that channel as a gray PNG (Pillow: image.getchannel('A'))"
@@ -181,7 +186,7 @@ def _refusal(path: Path, text: str) -> InputError:
 
 
 def _upright(image: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Returns the upright image for an EXIF orientation from 1 to 8: transposed for 5 to 8, and then mirrored."""
+    """Returns ``image`` rotated and mirrored as its EXIF ``orientation`` (1 to 8) requires."""
     if orientation >= 5:
         image = image.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
@@ -192,7 +197,7 @@ def _upright(image: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.nd
 
 
 def _decode(data: bytes, flags: int, size: tuple[int, int]) -> np.ndarray:
-    """Decodes a picture of the given (height, width), without OpenCV's log messages on stderr."""
+    """Decodes a picture and checks its (height, width). OpenCV's log messages are suppressed."""
     _cv2_log.setLogLevel(_cv2_log.LOG_LEVEL_SILENT)
     try:
         decoded: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)

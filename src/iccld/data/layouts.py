@@ -20,7 +20,7 @@ from iccld.escaping import shortened
 from iccld.files import read_bounded
 from iccld.labels import CITYSCAPES19, IGNORE, get_label_space, suggest
 
-_MOST_OF_LIST = 256 << 20  # largest size of a list of images in bytes
+_MOST_OF_LIST = 256 << 20  # largest size in bytes of a text file with image names
 _MEND_IDS = "use the label files as they were published"
 
 TRAIN_IDS: Mapping[int, int] = {**{i: i for i in range(len(CITYSCAPES19))}, IGNORE: IGNORE}
@@ -29,7 +29,7 @@ TRAIN_IDS: Mapping[int, int] = {**{i: i for i in range(len(CITYSCAPES19))}, IGNO
 
 @dataclass(frozen=True)
 class FilePair:
-    """An image and its label map, or ``None`` without one. ``name`` is the path relative to the image folder."""
+    """An image and its label map, ``None`` if unlabeled. ``name`` is the image's path relative to the image folder."""
 
     name: str
     image: Path
@@ -38,7 +38,7 @@ class FilePair:
 
 @dataclass(frozen=True)
 class Layout(Description):
-    """A description with the files of one split: pairs sorted by name, and label files without an image."""
+    """A description of a data set with the files of one split. ``stray_labels`` are label files without an image."""
 
     pairs: tuple[FilePair, ...] = ()
     stray_labels: tuple[Path, ...] = ()
@@ -56,7 +56,7 @@ def tables() -> Mapping[str, Any]:
 
 
 SPLIT_WORDS = {word: split for split, words in tables()["words"]["splits"].items() for word in words}
-"""Usual folder name of a split, in lower case → name of the split."""
+"""Usual folder name of a split, in lower case → name of the split, for example ``validation`` → ``val``."""
 IMAGE_WORDS = frozenset(tables()["words"]["images"])
 """Usual words in the names of image folders, in lower case."""
 LABEL_WORDS = frozenset(tables()["words"]["labels"])
@@ -66,13 +66,13 @@ DATASET_NAMES = (*tables()["builtin"], "folder", "street_scenes")
 
 
 def meaning_keys(name: str) -> dict[str, Any]:
-    """Returns the keys of ``dataset.toml`` that an entry of ``[meanings]`` in ``layouts.toml`` defines."""
+    """Returns the keys of ``dataset.toml`` for a label encoding, an entry of ``[meanings]`` in ``layouts.toml``."""
     entry = tables()["meanings"][name]
     return {key: item for key, item in entry.items() if key not in ("text", "checks")}
 
 
 def built_in(name: str, root: Path) -> list[Description]:
-    """Returns descriptions of a data set in ``[builtin]`` of ``layouts.toml``, one for each possible kind of labels."""
+    """Returns the descriptions of a built-in data set, one for each label encoding that the data set may have."""
     if name not in tables()["builtin"]:
         raise InputError(f"unknown data set {name!r}; {suggest(name, DATASET_NAMES)}")
     if not root.is_dir():
@@ -105,15 +105,18 @@ def built_in(name: str, root: Path) -> list[Description]:
 
 
 def list_split(descriptions: Sequence[Description], split: str, needs_labels: bool) -> Layout:
-    """Lists the files of a split, with the first kind of labels that exists (Cityscapes: labelIds, then trainIds).
+    """Lists the images and label maps of a split.
+
+    A data set may have label maps in several encodings (Cityscapes: labelIds and trainIds). The first description for
+    which label maps exist is used.
 
     Args:
-        descriptions: Descriptions of one data set, one for each possible kind of labels.
+        descriptions: Descriptions of one data set, one for each label encoding that the data set may have.
         split: Name of the split. A data set without splits accepts ``train`` or a text file of image names.
         needs_labels: Whether missing label maps are an error.
 
     Raises:
-        InputError: The split, the list, the images or the labels are missing, or a glob pattern does not fit.
+        InputError: The split, its text file, its images or needed label maps are missing, or a glob pattern is invalid.
     """
     description = descriptions[0]
     is_list = split.endswith(".txt") and list(description.globs) == ["train"]
@@ -137,7 +140,7 @@ def list_split(descriptions: Sequence[Description], split: str, needs_labels: bo
 
 
 def described_folder(description: Description, split: str, needs_labels: bool) -> Layout:
-    """Lists the files of a split of one description. With ``needs_labels``, missing labels raise ``InputError``."""
+    """Lists a split's files by one description. Raises ``InputError`` if images or needed label maps are missing."""
     path, root, wanted = description.path, description.root, split
     found = match_split(wanted, description.globs)
     if found is None:
@@ -180,7 +183,7 @@ def _no_labels(description: Description, split: str) -> str:
 
 
 def _example(root: Path) -> str:
-    """Returns a clause with an example of the folder's files, for the error message of a glob without matches."""
+    """Returns a clause that names an image in the folder, for the error message about a glob without matches."""
     files, others = list_images(root), sorted(files_below(root, is_other_picture))
     if files:
         return f"there is, for example, {files[0].relative_to(root).as_posix()}; upper and lower case count"
@@ -197,8 +200,8 @@ def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Pat
     """Finds the image files that match a glob pattern of ``dataset.toml``.
 
     Returns:
-        Key → (path relative to the pattern's folders before the first wildcard, file). The key is the tuple of texts
-        that the wildcards match. An image and a label map with the same key are a pair.
+        Key → (name, file). The key is the tuple of texts that the wildcards match. An image and a label map with the
+        same key are a pair. The name is the path relative to the folder in front of the first wildcard.
 
     Raises:
         InputError: The pattern or a link leads out of ``root``, or two files have the same key.
@@ -221,9 +224,10 @@ def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Pat
 
 
 def select_listed(pairs: Iterable[FilePair], list_file: Path, source: str) -> tuple[FilePair, ...]:
-    """Returns the pairs whose images a text file lists, in the order of the file.
+    """Returns the pairs whose images are listed in a text file, in the order of the text file.
 
-    The file has one image name per line, with or without extension. ``source`` is the images' origin in messages.
+    The text file contains one image name per line, with or without extension. ``source`` names the origin of
+    ``pairs`` in error messages.
     """
     by_name = {pair.name: pair for pair in pairs}
     by_name |= {str(Path(name).with_suffix("")): pair for name, pair in by_name.items()}

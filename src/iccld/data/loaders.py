@@ -1,4 +1,4 @@
-"""Endless streams of training samples without state: the randomness of a sample depends only on seed and number."""
+"""Endless streams of training samples without state. A sample is determined by the seed and the sample's number."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ Sample = dict[str, Any]
 class SampleStream:
     """The training samples of a data set, indexed by the global sample number, from 0 without end.
 
-    ``stream[n]`` depends only on the data, ``seed``, ``stream_id`` and ``n``. A run therefore resumes exactly with a
-    later n, for any number of processes and workers. A sample is a dict of ``image``, uint8 tensor (c, h, w);
+    ``stream[n]`` depends only on the data, ``seed``, ``stream_id`` and ``n``. A resumed run therefore continues with
+    the same samples, for any number of processes and workers. A sample is a dict of ``image``, uint8 tensor (c, h, w);
     ``valid``, bool tensor (h, w), ``False`` for pixels that are excluded from losses; ``name``, the file's name; and,
     if ``labeled``, ``label``, int64 tensor (h, w), with 255 for ignored pixels.
 
     Attributes:
         transform: Random scale, crop and flip.
-        sampler: Sampler that draws the image (``iccld.data.sampling``).
+        sampler: Sampler that draws the index of the image (``iccld.data.sampling``).
+        labeled: Whether samples contain label maps.
         stream_id: Number of the stream within the run, for example 0 for source and 1 for target.
     """
 
@@ -71,7 +72,7 @@ def _as_tensors(arrays: Sample) -> Sample:
 
 @dataclass(frozen=True)
 class StepLoader:
-    """The batches of one training process, one batch per step. The worker processes end with the iteration.
+    """The batches of one training process, one batch per step. Worker processes end when the iteration ends.
 
     Item s of the batch of rank r in step t is the sample with number (t · world_size + r) · batch_size + s.
 
@@ -103,7 +104,7 @@ class StepLoader:
         """Yields the batches.
 
         Raises:
-            InputError: A file cannot be read, or an image and its label map do not fit.
+            InputError: A file cannot be read, or an image and its label map differ in size.
             RunFailedError: A worker process was killed or could not be started.
         """
         for batch in self._batches():

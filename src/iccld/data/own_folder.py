@@ -1,4 +1,4 @@
-"""Describes a user's own data set: a folder with a ``dataset.toml``, or folders of images and labels without one."""
+"""Describes a user's own data set by its ``dataset.toml`` or, without this file, by the names of its folders."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ _MEND_IDS = "write a dataset.toml with classes and [ids] ('iccld data init' begi
 def own_description(root: Path) -> Description:
     """Returns the description of a user's own folder.
 
-    If the folder has a ``dataset.toml`` (see docs/data.md), this file is read. Otherwise, a split is a folder that
-    contains an image folder (``<split>/images``), a folder in ``images/`` with the name of a split
-    (``images/<split>``), or a folder of images with the name of a split. Without such folders, there is one split,
-    ``train``. Label maps lie in ``labels`` beside ``images``, have the names of the images and hold Cityscapes
-    trainIds.
+    If the folder has a ``dataset.toml`` (see docs/data.md), this file is read. Otherwise, the splits are found by the
+    names of folders: ``<split>/images``, ``images/<split>``, or ``<split>`` with images and without labels. If there
+    are no such folders, all images are in the split ``train``. Label maps lie in ``labels`` beside ``images``, have
+    the names of the images and contain Cityscapes trainIds.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the folder that holds the images")
@@ -66,7 +65,7 @@ def _roles(folder: Path) -> tuple[Path | None, Path | None]:
     images, labels = only("images", IMAGE_WORDS), only("labels", LABEL_WORDS)
     named_otherwise = images is not None and images.name.lower() != "images"
     if named_otherwise and labels is None and folder.name.lower() not in SPLIT_WORDS:
-        images = None  # with "camera" beside "lidar", the images in "lidar" must not be left out
+        images = None  # with "camera" beside "lidar", images in "lidar" would be left out
     return images, labels
 
 

@@ -1,4 +1,4 @@
-"""Detects a picture's format by the first bytes of the file. Error messages name unsupported formats."""
+"""Detects the format of a picture from the first bytes of its file. Error messages name unsupported formats."""
 
 from __future__ import annotations
 
@@ -40,12 +40,16 @@ _NAMES = "PNG, JPEG, WebP, BMP and TIFF"
 
 
 def is_other_picture(name: str) -> bool:
-    """Returns whether a file has the extension of an unsupported picture format and is not hidden."""
+    """Returns whether a file name is not hidden and has the extension of an unsupported picture format."""
     return not name.startswith(".") and name.lower().endswith(OTHER_SUFFIXES)
 
 
 def identify(path: Path, start: bytes) -> Format:
-    """Returns the format of a picture from ``start``, the first 64 bytes of its file."""
+    """Returns the format of a picture from ``start``, the first 64 bytes of its file.
+
+    Raises:
+        InputError: The file is empty, or not in a supported format. ``path`` is used in the message only.
+    """
     for name, pattern in _READ.items():
         if pattern.match(start):
             return name

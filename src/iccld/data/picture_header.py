@@ -27,8 +27,8 @@ MOST_BYTES = 1 << 30
 """Largest size of a picture file in bytes."""
 
 _MOST_EXIF = 1 << 16
-_MOST_BMP = 1 << 20  # bytes that are read of a BMP file, enough for header and palette
-_MOST_PARTS = 1 << 18  # chunks or segments that are read of a file
+_MOST_BMP = 1 << 20  # largest number of bytes read of a BMP file, enough for header and palette
+_MOST_PARTS = 1 << 18  # largest number of chunks or segments read of a file
 _MOST_SCANNED = 5_000_000_000  # largest number of pixels of a JPEG, summed over its scans
 _TAIL_BYTES = 4096
 _JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
@@ -47,7 +47,7 @@ class Header:
         frames: Number of frames of an animation or of pages of a TIFF file.
         bits: Bits per channel, always 8 for JPEG, WebP and BMP.
         lossy: Whether the compression changes pixel values.
-        tags: Tags of the first page of a TIFF file.
+        tags: Tags (metadata fields) of the first page of a TIFF file.
     """
 
     format: Format
@@ -126,7 +126,7 @@ def read_whole(path: Path, *, is_label: bool = False) -> tuple[bytes, Header]:
 
 
 def check_ending(path: str | os.PathLike[str]) -> None:
-    """Checks that a PNG or JPEG file is not truncated, if possible from its last bytes. Other formats are accepted."""
+    """Checks that a PNG or JPEG file is not truncated, if possible from the last bytes alone. Accepts other formats."""
     with open_regular(path) as file:
         end_marker = {b"\x89PN": b"IEND", _JPEG: _JPEG_END}.get(file.read(3), b"")
         size = file.seek(0, os.SEEK_END)
@@ -140,7 +140,8 @@ def check_ending(path: str | os.PathLike[str]) -> None:
 def _needed_chunks(data: bytes) -> bytes:
     """Returns a PNG with only the chunks that the pixels need. If the file is truncated or damaged, returns no bytes.
 
-    Decoders unpack other chunks, such as texts and profiles. These may be decompression bombs, or cause warnings.
+    Decoders unpack other chunks too, such as texts and profiles. Other chunks may be decompression bombs or cause
+    warnings.
     """
     kept = [data[:8]]
     for kind, place, length in _png_chunks(BytesIO(data)):
@@ -198,7 +199,7 @@ def _jpeg(file: BufferedIOBase) -> Header:
             return Header("JPEG", stored, orientation, lossy=True)
         (length,) = struct.unpack(">H", file.read(2))
         following = file.tell() + length - 2
-        if marker in _SOF:  # libjpeg refuses a file with two such segments
+        if marker in _SOF:  # libjpeg refuses files with two sizes, so the last is used
             height, width = struct.unpack(">xHH", file.read(5))
             stored = (height, width)
         elif marker == 0xE1 and orientation == 1:
@@ -229,7 +230,7 @@ def _bmp(file: BufferedIOBase) -> Header:
 def _tiff(file: BufferedIOBase) -> Header:
     pages = tiff.read_pages(file)
     page = pages[0]
-    # Reduced copies and masks of the first page do not count.
+    # Pages that are reduced copies or masks of the first page are not counted.
     frames = 1 + sum(not tiff.first(other, tiff.REDUCED, 0) & 0b101 for other in pages[1:])
     size = (tiff.first(page, tiff.HEIGHT, 0), tiff.first(page, tiff.WIDTH, 0))
     bits, lossy = tiff.first(page, tiff.BITS, 1), tiff.first(page, tiff.COMPRESSION, 1) in tiff.LOSSY

@@ -1,4 +1,4 @@
-"""Samplers that draw training images: each image once per epoch, or images with rare classes more often."""
+"""Samplers for training images: one draws each image once per epoch, the other favors images with rare classes."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def class_counts(
 
     Args:
         dataset: Data set with labels.
-        cache_dir: Folder in which the counts of file-based data sets are stored. Pixels are counted again if a file,
-            a file's size or time, the classes or the id table have changed.
+        cache_dir: Folder in which counts are stored, if the data set consists of files. Pixels are counted again if
+            the list of files, a file's size or modification time, the classes or the id table have changed.
 
     Returns:
         Number of pixels of class k in image n, without ignored pixels.
@@ -71,7 +71,7 @@ def class_counts(
 
 
 class RareClassSampler:
-    """Sampler that first draws a class, rare classes more often, and then an image that shows this class.
+    """Sampler that first draws a class and then an image that shows this class. Rare classes are drawn more often.
 
     The probability of class c is P(c) = exp((1 − f_c)/T) / Σ_c' exp((1 − f_c')/T), where f_c is the fraction of class
     c among all counted pixels (Hoyer et al., DAFormer, CVPR 2022, eq. 10). Classes without pixels are never drawn.
@@ -79,13 +79,13 @@ class RareClassSampler:
     Args:
         counts: Number of pixels of class k in image n.
         temperature: Temperature T. The smaller T, the more often the rarest classes are drawn.
-        min_pixels: Minimum number of pixels of a class in an image that is drawn for the class. If no image has so
-            many, all images with the class are used. ``None`` means 0.15 % of an average image's labeled pixels
-            (DAFormer's 3000 pixels of a GTA5 image).
+        min_pixels: Minimum number of pixels of a class in the images that are drawn for this class. If no image has
+            so many, all images with the class are drawn. ``None`` means 0.15 % of an average image's labeled pixels
+            (as DAFormer's 3000 pixels in a GTA5 image).
 
     Attributes:
         probabilities: Probability P of each class.
-        images: Indices of the images that are drawn for each class.
+        images: For each class, the indices of the images that can be drawn for this class.
 
     Raises:
         InputError: No image has a labeled pixel.
@@ -119,4 +119,4 @@ class RareClassSampler:
 
 
 Sampler = UniformSampler | RareClassSampler
-"""Any of the samplers. ``draw`` returns (image index, class that the crop should show or ``None``)."""
+"""Either sampler. ``draw`` returns (image index, class that the crop should show). The class may be ``None``."""

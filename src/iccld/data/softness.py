@@ -19,12 +19,12 @@ _MOST_PIXELS = 1 << 20
 _REACH = 16
 """Maximum distance in pixels from a pixel of a soft edge to the areas on both sides."""
 _FEW_STRAYS = 0.05
-"""Minimum ratio of stray pixels (with values that fill no area) to edge pixels. A tiny object remains below it."""
+"""Minimum ratio of stray pixels (with values that fill no area) to edge pixels. A tiny object has a lower ratio."""
 _MANY_STRAYS = 0.3
 _EXPLAINED = 0.6
 """Minimum fraction of the stray pixels that must look like pixels of a soft edge."""
 _GRAYS = 40
-"""Minimum range of gray values or colors, among which close values are similar. Close ids are not similar."""
+"""Minimum range of values for which they are treated as gray values or colors, and close values as similar."""
 _THICK = 6
 """Minimum number of equal pixels in a row that form an area. Shorter runs may be steps of an interpolated edge."""
 _FEWEST_EDGES = 20
@@ -41,7 +41,7 @@ class Softness:
         levels: Values that fill areas, sorted.
         share: Fraction of the pixels with a value in ``levels``, from 0 to 1.
         is_ramp: Whether most other values lie between those of adjacent areas, as after blurring and scaling.
-            Otherwise they lie close to the value of an area, as after JPEG compression.
+            Otherwise, most other values are close to the value of an area, as after JPEG compression.
     """
 
     num_values: int
@@ -66,13 +66,13 @@ REMEDY = "take the label maps as they were drawn, save them as PNG and scale the
 
 
 def advise(label: Plane | Integer[np.ndarray, "h w 3"], otherwise: str) -> str:
-    """Returns advice on a label map with an unknown value: about its softness if it is soft, else ``otherwise``."""
+    """Returns advice on a label map with an unknown value: about softness if the map is soft, else ``otherwise``."""
     softness = judge(label)
     return otherwise if softness is None else f"{softness.text}; {REMEDY}"
 
 
 def alpha_tells(pixels: Integer[np.ndarray, "h w *c"], alpha: Integer[np.ndarray, "h w"]) -> bool:
-    """Returns whether pixels of the same value or color differ in alpha, so that alpha may contain the mask."""
+    """Returns whether pixels of equal value or color differ in alpha. If so, the mask may be in the alpha channel."""
     if alpha.size == 0 or (alpha == alpha.flat[0]).all():
         return False
     values, index = _index(pixels.reshape(*alpha.shape, -1).astype(np.int32))
@@ -157,7 +157,7 @@ def _is_alone(index: Plane) -> Bool[np.ndarray, "h w"]:
 def _likeness(
     planes: Int32[np.ndarray, "h w c"], area: Bool[np.ndarray, "h w"], tolerance: Int32[np.ndarray, " c"]
 ) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
-    """Returns two masks: values between those of the areas on opposite sides, and values close to that of an area."""
+    """Returns two masks of pixels: between the values of areas on opposite sides, and close to the value of an area."""
     sides = [np.rot90(_last_seen(np.rot90(planes, k), np.rot90(area, k)), -k) for k in range(4)]
     ramp, near = np.zeros(area.shape, bool), np.zeros(area.shape, bool)
     for one, other in ((sides[0], sides[2]), (sides[1], sides[3])):
@@ -187,9 +187,9 @@ def _has_small_steps(planes: Int32[np.ndarray, "h w c"]) -> bool:
 
 
 def _passes_between(plane: Plane) -> bool:
-    """Returns whether short, monotone runs separate nearly all areas, for at least three pairs of area values.
+    """Returns whether values rise or fall in short steps between nearly all areas, for at least three pairs of values.
 
-    Such runs are a sign of interpolated ids, even if the values in the runs are ids of classes too.
+    Such steps indicate interpolated ids, even if the values of the steps are ids of classes too.
     """
     through: set[tuple[int, int]] = set()
     num_through = num_direct = 0

@@ -1,7 +1,7 @@
 """Street scenes as a data set without files: rendered from a seed, in three looks, with all 19 Cityscapes classes.
 
-The look ``game`` is the source of a demonstration and ``camera`` its target. Both looks together are a labeled source
-for photographs of real streets.
+For a demonstration of domain adaptation, the source domain has the look ``game`` and the target domain the look
+``camera``. For photographs of real streets, scenes in both looks serve as the labeled source domain.
 """
 
 from __future__ import annotations
@@ -100,14 +100,15 @@ class StreetScenes:
         return look_of(self.look, index)
 
     def require_memory(self) -> None:
-        """Raises ``InputError`` if all scenes together do not fit into memory. Nothing is rendered."""
+        """Checks that all scenes fit into memory, and raises ``InputError`` if they do not. Renders no scene."""
         what = f"{self._count} street scenes of {self.height}x{self.width} pixels"
         _refuse_memory(self._count * self.height * self.width * 4, what, "to keep")
 
     def prepare(self) -> None:
         """Renders the missing scenes with a progress bar, in several processes if there are many scenes.
 
-        With a cache, one process renders and writes a file while other processes wait for a lock. All read this file.
+        With a cache folder, the scenes are stored in one file. If several processes need this file, one process writes
+        it, and the other processes wait for a lock and read it.
         """
         if self._cache is None:
             self._render_missing()
@@ -142,15 +143,16 @@ class StreetScenes:
             self._scenes |= zip(missing, rendered, strict=True)
 
     def stream(self, indices: Sequence[int]) -> Iterator[Scene]:
-        """Yields rendered scenes in order without keeping them. Their labels are trainIds, not ``label_space``.
+        """Yields rendered scenes in the order of ``indices``. The scenes are not kept in memory.
 
-        On Linux, up to four worker processes render many scenes. The scenes do not depend on the number of processes.
+        The label maps contain Cityscapes trainIds and are not converted to ``label_space``. On Linux, many scenes are
+        rendered by up to four worker processes. The scenes do not depend on the number of processes.
         """
         jobs = [(seed_of(self.seed, i), self.look_of(i)) for i in indices]
         work = partial(_render_job, height=self.height, width=self.width)
         workers = min(usable_cores(), 4)
         done = 0
-        # Only on Linux, where forking is safe: spawned workers would import the caller's script again.
+        # Worker processes are forked, which is safe on Linux only. Spawned ones would import the caller's script again.
         if workers > 1 and len(jobs) >= _WORTH_FORKING and sys.platform == "linux":
             try:
                 for scene in ordered_map(work, jobs, workers):
@@ -171,13 +173,13 @@ class StreetScenes:
 
 
 def write_scenes(scenes: StreetScenes, out: Path, split: str) -> int:
-    """Writes missing scenes to ``out`` in the layout of Cityscapes, and returns the number of rendered scenes.
+    """Writes scenes that ``out`` lacks, in the folder layout of Cityscapes, and returns the number of written scenes.
 
     Raises:
         InputError: ``out`` contains scenes with other settings, or cannot be written.
         RunFailedError: The disk has not enough free space.
     """
-    # A lower bound of one byte per pixel: PNG compression saves at most three quarters of the four bytes.
+    # One byte per pixel is a lower bound: of four bytes per pixel, PNG compression saves at most three quarters.
     there = out / "leftImg8bit"
     lacking = len(scenes) - (sum(1 for _ in there.rglob("*.png")) if there.is_dir() else 0)
     needed, free = lacking * scenes.height * scenes.width, free_bytes(out)
@@ -218,7 +220,7 @@ def _refuse_memory(needed: int, what: str, purpose: str) -> None:
 
 @cache
 def generator_digest() -> str:
-    """Returns a hash of the generator's code, so that stored scenes of another version are not used."""
+    """Returns a hash of the code that renders scenes. Scenes that other code has stored are not used."""
     digest = hashlib.sha256()
     for path in sorted(Path(street_scenes.__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())

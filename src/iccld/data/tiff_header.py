@@ -1,4 +1,7 @@
-"""Reads the tags of the pages of a TIFF file (TIFF 6.0). EXIF data have the same format."""
+"""Reads the tags (metadata fields) of each picture in a TIFF file (TIFF 6.0). EXIF data have the same format.
+
+A picture in a TIFF file is called a page.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ REDUCED, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION = 254, 256, 
 SAMPLES, TILE_WIDTH, TILE_HEIGHT, FORMAT = 277, 322, 323, 339
 _TYPES = {1: "B", 3: "H", 4: "I", 13: "I"}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-_MOST_PAGES = 64  # pages that are read of a file
-_MOST_VALUES = 64  # values that are read of a tag
+_MOST_PAGES = 64  # largest number of pages that are read per file
+_MOST_VALUES = 64  # largest number of values that are read per tag
 _MOST_BYTES = 64 << 20  # largest total size of a page's tags in bytes, since Pillow reads all tags
 
 LOSSY = frozenset((6, 7, 33003, 33004, 33005, 34712, 34887, 34892, 50001, 50002))
@@ -45,7 +48,7 @@ def read_pages(file: BufferedIOBase) -> list[Tags]:
 
 
 def _read_page(file: BufferedIOBase, place: int, order: str) -> tuple[Tags, int]:
-    """Returns the needed tags of the page at byte offset ``place``, and the next page's offset or 0."""
+    """Returns the needed tags of the page at byte offset ``place``, and the offset of the next page, 0 for no page."""
     file.seek(place)
     (count,) = struct.unpack(order + "H", file.read(2))
     block, tail = file.read(12 * count), file.read(4)
@@ -75,10 +78,10 @@ def first(page: Tags, tag: int, default: int) -> int:
 
 
 def find_fault(page: Tags, *, is_label: bool, most_pixels: int) -> str:
-    """Returns a clause that explains why decoders would misread a page, or an empty string if they read it correctly.
+    """Returns a clause that explains why decoders would misread a page, or an empty string for a supported page.
 
-    Label maps may hold ids of any integer type. Images must hold unsigned integers of at most 16 bits, since other
-    types have no fixed values for black and white.
+    Label maps may contain ids of any integer type. Images must contain unsigned integers of at most 16 bits. For other
+    types, the file does not define which values are black and white.
     """
     bits, kinds = set(page.get(BITS, (1,))), set(page.get(FORMAT, (1,)))
     photometric, samples = first(page, PHOTOMETRIC, 1), first(page, SAMPLES, 1)

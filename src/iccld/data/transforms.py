@@ -16,12 +16,12 @@ PADDING_COLOR = (124, 116, 104)
 
 _MOST_TRIES = 10
 _CLASS_SHARE = 0.0057
-"""Minimum fraction of a crop with the wanted class (DAFormer's rare-class sampling: 1500 of 512×512 pixels)."""
+"""Minimum fraction of a crop's pixels with the wanted class (DAFormer's rare-class sampling: 1500 of 512×512)."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """A drawn geometry: (height, width) of the scaled image, the crop's top left corner, and whether it is mirrored."""
+    """A random crop: (height, width) of the scaled image, top left corner, and whether the crop is mirrored."""
 
     size: tuple[int, int]
     top: int
@@ -71,7 +71,7 @@ class TrainTransform:
         rng: np.random.Generator,
         want: int | None = None,
     ) -> dict[str, np.ndarray]:
-        """Draws a training sample. With a label map, ``want`` may be a class that the crop shows if possible.
+        """Draws a training sample. ``want`` is a class that the crop shows if possible. ``want`` needs a label map.
 
         Returns:
             ``image``, uint8 (h, w, 3); ``valid``, bool (h, w), ``False`` outside the image and in ignored rows; with a
@@ -118,7 +118,7 @@ class TrainTransform:
     def _search(
         self, label: UInt8[np.ndarray, "h w"], first: Geometry, rng: np.random.Generator, want: int
     ) -> Geometry:
-        """Draws up to ten crops. Returns the first with enough pixels of class ``want``, else the one with the most."""
+        """Draws crops until one has enough pixels of class ``want``, at most ten. Returns the crop with the most."""
         enough = _CLASS_SHARE * self.crop[0] * self.crop[1]
         scaled: dict[tuple[int, int], np.ndarray] = {}  # without random scale, all tries have one size
         geometry = best = first
@@ -136,7 +136,7 @@ class TrainTransform:
         return best
 
     def _draw_varied(self, label: UInt8[np.ndarray, "h w"], rng: np.random.Generator) -> Geometry:
-        """Draws a crop again, up to ten times, while one class covers too much of it (``most_of_one_class``)."""
+        """Draws a crop. If one class covers too much of it (``most_of_one_class``), draws it again, up to ten times."""
         size = (label.shape[0], label.shape[1])
         geometry = self.draw(size, rng)
         if self.most_of_one_class >= 1:

@@ -1,8 +1,8 @@
-"""Worker processes with results in order. If a worker is killed, an error is raised instead of waiting forever.
+"""Runs jobs in worker processes and yields results in order. If a worker is killed, an error is raised.
 
-Each worker is connected by a pipe only. There are no locks, which a killed process would hold forever, and no shared
-memory, which is scarce in containers. When a worker ends, its pipe is closed, so reading from the pipe fails at once.
-In contrast, the pools of Python and the data loader of PyTorch share queues and locks between workers.
+Each worker is connected to this process by a pipe only. There are no locks, which a killed process would hold forever,
+and no shared memory, which is scarce in containers. When a worker ends, its pipe is closed. Reading from the pipe then
+fails at once. In contrast, the pools of Python and the data loader of PyTorch share queues and locks between workers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 _AHEAD = 2
-"""Number of jobs per worker in progress. While one result waits to be read, the next job is computed."""
+"""Number of jobs that a worker has at a time. While one result waits to be read, the next job is computed."""
 _GRACE_SECONDS = 2.0
 
 
@@ -125,14 +125,14 @@ class _Worker(NamedTuple):
 @contextlib.contextmanager
 def _workers(work: Callable[[Any], Any], num_workers: int) -> Iterator[list[_Worker]]:
     """Starts workers. At the end, closes the pipes and kills workers that do not end within ``_GRACE_SECONDS``."""
-    # Fork on Linux, where it is safe, since spawned workers import the caller's script again.
+    # Spawned workers import the caller's script again, so workers are forked on Linux, where forking is safe.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     new_process: Callable[..., BaseProcess] = context.Process
     workers: list[_Worker] = []
     owner = os.getpid()
 
     def close() -> None:
-        if os.getpid() != owner:  # a forked process, whose copied list holds workers of its parent
+        if os.getpid() != owner:  # in a forked process, ``workers`` are the parent's workers
             return
         for worker in workers:
             worker.connection.close()
@@ -146,9 +146,10 @@ def _workers(work: Callable[[Any], Any], num_workers: int) -> Iterator[list[_Wor
                     worker.process.kill()
                     worker.process.join()
 
-    # At exit, Python sends SIGTERM to daemon processes, which the workers ignore, and would wait for them forever.
+    # At exit, Python sends SIGTERM to daemon processes and waits for them. The workers ignore SIGTERM, so Python would
+    # wait forever if ``close`` did not end the workers before.
     atexit.register(close)
-    # OpenCV's threads do not survive a fork, and a worker would wait for them. So the threads are ended before.
+    # OpenCV's threads do not survive a fork, and a worker would wait for them. The threads are therefore ended before.
     num_threads = cv2.getNumThreads()
     cv2.setNumThreads(0)
     try:
@@ -161,7 +162,7 @@ def _workers(work: Callable[[Any], Any], num_workers: int) -> Iterator[list[_Wor
                     inherited = inherited if context.get_start_method() == "fork" else []
                     process = new_process(target=_serve, args=(theirs, inherited, work), daemon=True)
                     with warnings.catch_warnings():
-                        # Newer Python versions warn about a fork beside threads. The workers do not use the threads.
+                        # Newer Python versions warn about forking a process with threads, which workers do not use.
                         warnings.simplefilter("ignore", DeprecationWarning)
                         process.start()
                 workers.append(_Worker(process, ours))

@@ -1,4 +1,4 @@
-"""Detects the data set in a folder: public layouts are tried first, then a user's own folder."""
+"""Detects the data set in a folder. Layouts of public data sets are tried before folders with a user's own data."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Recognized:
     Attributes:
         name: Name of the data set, one of ``iccld.data.layouts.DATASET_NAMES``.
         text: Clause for messages about the data set.
-        description: Description that ``iccld data init`` would write. ``None`` if the folder has a ``dataset.toml``,
-            or is a built-in data set.
-        notes: Guesses that the user should check, one sentence each.
+        description: Description that ``iccld data init`` would write. ``None`` if the folder has a ``dataset.toml`` or
+            contains a built-in data set.
+        notes: Assumptions that the user should check, one sentence each.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Recognized:
 
 
 def recognize(root: Path) -> Recognized:
-    """Detects the data set in a folder."""
+    """Detects the data set in a folder. If the folder has a ``dataset.toml``, nothing else is examined."""
     if (root / DESCRIPTION).is_file():
         return Recognized("folder", f"a folder that is described by its {DESCRIPTION}")
     guess = guess_folder(root)
@@ -57,14 +57,17 @@ def recognize(root: Path) -> Recognized:
 
 
 def guess_folder(root: Path, *, names: Sequence[str] = ()) -> Guess:
-    """Detects the layout of a folder and the meaning of its label maps, from file names and sampled label maps.
+    """Detects the layout and the label encoding of a data set, from file names and sampled label maps.
+
+    The label encoding defines which ids or colors stand for which classes.
 
     Args:
         root: Folder of the data set.
-        names: Class names of the user, which replace placeholders.
+        names: Class names that replace placeholder names. Empty keeps the placeholder names.
 
     Raises:
-        InputError: No layout fits. The message names the known layouts and the most similar finding.
+        InputError: The folder has no known layout, the label maps cannot be used, or ``names`` is given for known
+            classes or has a wrong length.
     """
     found = survey(root)
     if not found.images:
@@ -84,15 +87,15 @@ def guess_folder(root: Path, *, names: Sequence[str] = ()) -> Guess:
 
 
 def _complete(guess: Guess, meaning: str = "", when: str = "") -> Guess | None:
-    """Counts the files of a guess and adds the meaning of its label maps.
+    """Counts the files of a detected layout and adds the label encoding (which ids or colors stand for which classes).
 
     Args:
-        guess: Guess with layout and glob patterns.
-        meaning: Name of the meaning of the layout's label maps. If empty, the meaning is detected.
-        when: Name of the meaning that must be detected in the label maps. If empty, any meaning is accepted.
+        guess: Detected layout with glob patterns.
+        meaning: Name of the layout's label encoding. If empty, the encoding is detected from the label maps.
+        when: Name of the encoding that must be detected in the label maps. If empty, any encoding is accepted.
 
     Returns:
-        The completed guess, or ``None`` if another meaning than ``when`` is detected.
+        The completed ``guess``. If ``when`` is given and its encoding is not detected, ``None``.
     """
     splits, labels = count_pairs(guess.root, guess.splits)
     guess = replace(guess, splits=splits)
@@ -119,7 +122,12 @@ def _complete(guess: Guess, meaning: str = "", when: str = "") -> Guess | None:
 
 
 def _own_folder(found: Survey) -> Guess:
-    """Returns the guess for a user's own folder. A public data set one or two folders deeper is an ``InputError``."""
+    """Detects images and label maps in a folder that does not have the layout of a public data set.
+
+    Raises:
+        InputError: A subfolder contains a public data set, there are only label maps, or no image has a label map of
+            the same name. The message names the folder or the files.
+    """
     parts = [name.split("/")[:-1] for name in found.images]
     inner = {"/".join(part[:depth]) for part in parts for depth in (1, 2) if len(part) > depth}
     for folder in sorted(inner, key=lambda name: (name.count("/"), name))[:_MOST_FOLDERS]:
@@ -148,7 +156,7 @@ def _own_folder(found: Survey) -> Guess:
 
 
 def _fits(found: Survey) -> Iterator[tuple[Guess, str, str]]:
-    """Yields (guess, meaning, meaning that must be detected) for each public data set whose file names fit."""
+    """Yields the arguments of ``_complete`` for each public layout whose patterns match the files."""
     for layout in tables()["layouts"]:
         folders = layout.get("splits", {split: split for split in ("train", "val", "test")})
         images = {split: found.match(layout["images"].replace("{split}", f)) for split, f in folders.items()}
@@ -157,7 +165,7 @@ def _fits(found: Survey) -> Iterator[tuple[Guess, str, str]]:
         is_marked = any((found.root / mark).exists() for mark in layout.get("marks", ["."]))
         if not names or not is_marked or not all(re.search(layout.get("names", ""), name) for name in names):
             continue
-        # Images without labels count less than one pair.
+        # Any pattern that labels at least one image is preferred to images without labels.
         counts = {("", ""): 0.5 * (not layout.get("needs_labels", True))}
         for pattern, meaning in layout.get("labels", ()):
             labels = {s: found.match(pattern.replace("{split}", folders[s])) for s in images}
@@ -171,7 +179,8 @@ def _fits(found: Survey) -> Iterator[tuple[Guess, str, str]]:
             if not list_file or (found.root / list_file).is_file():
                 globs = [text.replace("{split}", folders[split]) for text in (layout["images"], pattern)]
                 splits[split] = SplitGlobs(globs[0], globs[1] or None, list_file or None)
-        splits = splits or {"train": SplitGlobs(layout["images"], pattern or None)}  # lists are missing
+        # If the text files with image names are missing, all images belong to one split.
+        splits = splits or {"train": SplitGlobs(layout["images"], pattern or None)}
         facts = {key: layout[key] for key in ("builtin", "role", "resize_labels") if key in layout}
         notes = tuple(layout.get("notes", ()))
         guess = Guess(found.root, layout["title"], splits, notes=notes, **facts)

@@ -1,4 +1,4 @@
-"""Statistics of sampled label maps: ids or colors, their numbers of pixels and their mean rows."""
+"""Statistics of sampled label maps: the number of pixels and the mean row of each id or color."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from iccld.data.softness import REMEDY, Softness, judge
 from iccld.errors import InputError
 
 NUM_SAMPLES = 64
-"""Maximum number of label maps that are read, which takes one or two seconds."""
+"""Maximum number of label maps that are read. Reading this number takes one or two seconds."""
 _MOST_PIXELS = 60_000_000
 _MOST_VALUES = 254
 _FAR = 40
-"""Minimum difference between the two values of a black-and-gray mask. Closer values are taken for two ids."""
+"""Minimum difference between the dark and the bright value of a mask that is converted to these two values."""
 
 
 @dataclass
@@ -27,16 +27,18 @@ class Evidence:
     """Statistics of the label maps that were read.
 
     Attributes:
+        num_files: Number of label maps from which the sample was drawn.
+        num_read: Number of label maps that were read.
         num_gray: Number of maps with one channel in the file.
         ids: Id → number of pixels, for maps with one channel.
-        rows: Id → mean row of its pixels, from 0 (top) to 1 (bottom).
+        rows: Id → mean row of the id's pixels, from 0 (top) to 1 (bottom).
         colors: RGB color → number of pixels, for maps with three channels.
         palette: Id → RGB color, for files with a palette.
-        soft: Compressed or interpolated files, with their properties (``iccld.data.softness``).
-        hard: Ids in all other files.
-        bright: If the compressed or interpolated maps were converted to black and a second gray value, this gray
-            value. Otherwise 0.
-        fault: Reason why a file cannot be a label map. Empty if all files can.
+        soft: Path and properties (``iccld.data.softness``) of each compressed or interpolated label map.
+        hard: Ids in all maps that are not compressed or interpolated.
+        bright: Gray value, if the compressed or interpolated maps were converted to black and one gray value. 0
+            otherwise.
+        fault: Reason why a file cannot be a label map. Empty if no such file was found.
     """
 
     num_files: int = 0
@@ -53,7 +55,7 @@ class Evidence:
 
 
 def read_evidence(files: Sequence[Path], count: int = NUM_SAMPLES) -> Evidence:
-    """Reads ``count`` label maps at most, drawn at random from ``files``. Reads fewer maps if they are large."""
+    """Reads at most ``count`` label maps, drawn at random from ``files``. Reads fewer label maps if they are large."""
     evidence = Evidence(len(files))
     red: Counter[int] = Counter()
     pixels = 0
@@ -74,7 +76,7 @@ def read_evidence(files: Sequence[Path], count: int = NUM_SAMPLES) -> Evidence:
     evidence.rows = {i: total / evidence.ids[i] for i, total in evidence.rows.items()}
     if not evidence.colors:
         evidence.ids.update(red)
-    else:  # color-coded maps with only red, black or gray classes were counted as maps of ids
+    else:  # a color-coded map with only red, black or gray classes looks like a map of ids and was counted as one
         evidence.colors.update({(i, 0, 0): pixels for i, pixels in red.items()})
         if not evidence.num_gray:
             evidence.colors.update({(i, i, i): pixels for i, pixels in evidence.ids.items()})
@@ -85,7 +87,7 @@ def read_evidence(files: Sequence[Path], count: int = NUM_SAMPLES) -> Evidence:
 
 
 def _read_as_two_grays(evidence: Evidence) -> None:
-    """Converts compressed or interpolated masks of black and one gray to these two values, else sets ``fault``."""
+    """Reduces compressed or interpolated masks to black and one gray value. If this is impossible, sets ``fault``."""
     levels = {level for _, softness in evidence.soft for level in softness.levels if isinstance(level, int)}
     levels |= evidence.hard
     low, high = min(levels, default=0), max(levels, default=0)
@@ -102,7 +104,7 @@ def _read_as_two_grays(evidence: Evidence) -> None:
 
 
 def _read(path: Path, evidence: Evidence, red: Counter[int]) -> int:
-    """Adds one file to ``evidence``, or to ``red`` if only its red channel is used. Returns the number of pixels."""
+    """Adds one file to ``evidence``, or to ``red`` if green and blue are 0 everywhere. Returns the number of pixels."""
     raw, palette = decode_label(path)
     height, width = raw.shape[:2]
     evidence.num_gray += raw.ndim == 2
@@ -134,7 +136,7 @@ def _judge(path: Path, pixels: np.ndarray, evidence: Evidence) -> None:
 
 
 def _counts(values: np.ndarray) -> dict[int, int]:
-    """Returns value → number of pixels. Adds the lengths of runs, since sorting all pixels would be slow."""
+    """Returns value → number of pixels. Sums lengths of runs of equal pixels, which is faster than sorting pixels."""
     flat = values.ravel()
     ends = np.flatnonzero(np.append(flat[1:] != flat[:-1], True))
     found, places = np.unique(flat[ends], return_inverse=True)

@@ -1,4 +1,4 @@
-"""Types for the files of a folder and for the detected data set, shared by all steps of the detection."""
+"""Types that all steps of the detection share: the image files of a folder, and the detected data set."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from iccld.labels import CITYSCAPES19
 
 @dataclass(frozen=True)
 class Survey:
-    """The image files of a folder, including label maps, as sorted paths relative to ``root``, with ``/``."""
+    """The paths of all image files of a folder, label maps included: sorted, relative to ``root``, with ``/``."""
 
     root: Path
     images: tuple[str, ...]
 
     def match(self, glob: str) -> dict[tuple[str, ...], str]:
-        """Returns wildcard texts → file, for the image files that match a glob pattern of ``dataset.toml``."""
+        """Returns (texts that the wildcards of ``glob`` match) → file, for all image files that match ``glob``."""
         fixed = re.split(r"[*?{]", glob, maxsplit=1)[0]
         keys = ((data_key(glob, name), name) for name in self.images if name.startswith(fixed))
         return {key: name for key, name in keys if key is not None}
@@ -49,7 +49,10 @@ class SplitGlobs:
     """The glob patterns of one split, and the numbers of matching files.
 
     Attributes:
-        list: Text file of the split's image names, or ``None`` if each split has its own folders.
+        images: Glob pattern of the images.
+        labels: Glob pattern of the label maps, or ``None`` without label maps.
+        list: Text file with the names of the split's images, or ``None`` if each split has its own folders.
+        num_images: Number of images.
         num_labels: Number of label maps that belong to an image.
     """
 
@@ -62,13 +65,13 @@ class SplitGlobs:
 
 @dataclass(frozen=True)
 class Guess:
-    """The detected layout of a folder and the meaning of its label maps.
+    """The detected layout of a folder and the label encoding: which ids or colors stand for which classes.
 
     Attributes:
         layout: Name of the layout for messages.
-        meaning: Meaning of the label maps, or ``None`` without label maps.
+        meaning: Label encoding, or ``None`` without label maps.
         evidence: Statistics of the label maps that were read, or ``None`` without label maps.
-        builtin: Name of the built-in data set, or ``None`` if the folder is a different data set.
+        builtin: Name of the built-in data set, or ``None`` if the folder does not contain a built-in data set.
         resize_labels: Whether some label maps of the layout differ in size from their image.
         role: ``source`` or ``target``, or ``None`` if the role is uncertain.
         notes: Further findings, one sentence each.
@@ -85,7 +88,7 @@ class Guess:
     notes: tuple[str, ...] = ()
 
     def document(self, role: str | None = None, start: str = "") -> dict[str, Any]:
-        """Returns the keys of ``dataset.toml``. ``role`` replaces the guessed role. ``start`` precedes all paths."""
+        """Returns the content of ``dataset.toml``. ``role`` replaces the detected role. Paths begin with ``start``."""
         splits = {
             name: {key: start + path for key, path in asdict(entry).items() if isinstance(path, str)}
             for name, entry in self.splits.items()
@@ -100,10 +103,13 @@ class Guess:
 
 
 def count_pairs(root: Path, splits: Mapping[str, SplitGlobs]) -> tuple[dict[str, SplitGlobs], list[Path]]:
-    """Counts the images and label maps that match glob patterns, and removes label patterns without a match.
+    """Counts the images and label maps that match glob patterns, and removes label patterns that match no file.
 
     Returns:
-        The splits, and the sorted list of label maps that belong to an image.
+        The splits with counts, and the sorted list of label maps that belong to an image.
+
+    Raises:
+        InputError: A file matches as image and as label map, or ``described_folder`` refuses a split.
     """
     counted: dict[str, SplitGlobs] = {}
     labels: set[Path] = set()

@@ -1,4 +1,4 @@
-"""Meaning of the ids or colors in label maps, from known tables or detected from sampled label maps."""
+"""Label encodings (which ids or colors stand for which classes), from known tables or from sampled label maps."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from iccld.labels import CITYSCAPES19, IGNORE
 _RISE = 0.1
 """Minimum distance between the mean rows of road (below) and sky (above), as a fraction of the image height."""
 _MANY = 4
-"""A street scene is detected only above this number of ids. Masks with a few classes have fewer."""
+"""Number of ids above which label maps may be street scenes. Masks of a few classes have fewer ids."""
 _OFTEN = 0.2
-"""Fraction of the pixels above which 255 is probably more than a border."""
+"""Fraction of pixels with 255 above which 255 is probably a class and not only a border between objects."""
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """The meaning of label maps: a clause for messages, and keys of ``dataset.toml`` (classes, ids, colors, …).
+    """A label encoding: which ids or colors of label maps stand for which classes.
 
     Attributes:
+        text: Clause for messages.
+        keys: Keys of ``dataset.toml`` with their values (classes, ids, colors, …).
         checks: Points that the user should check, one sentence each.
         is_guess: Whether the class names are placeholders.
     """
@@ -39,13 +41,13 @@ class Meaning:
 
     @property
     def description(self) -> Description:
-        """Description of a data set whose ``dataset.toml`` has these keys."""
+        """Description of a data set whose ``dataset.toml`` contains ``keys``."""
         value = {"name": "data", "images": "*", "labels": "*", **self.keys}
         return parse_description(Path("dataset.toml"), value)
 
 
 def known_meaning(name: str, root: Path) -> Meaning:
-    """Returns a meaning of ``layouts.toml`` by name. That of Mapillary Vistas is read from a file in ``root``."""
+    """Returns a label encoding by name, from ``layouts.toml`` or, for Mapillary Vistas, from a file in ``root``."""
     if name.startswith("mapillary_"):
         return mapillary(root, name.removeprefix("mapillary_"))
     entry = tables()["meanings"][name]
@@ -67,7 +69,7 @@ class _MapillaryConfig:
 
 
 def mapillary(root: Path, version: str) -> Meaning:
-    """Returns the meaning of the label maps of Mapillary Vistas from the config file in ``root``."""
+    """Returns the label encoding of Mapillary Vistas, as read from the data set's config file in ``root``."""
     config = root / f"config_{version}.json"
     config = config if config.is_file() else root / "config.json"
     if not config.is_file():
@@ -98,7 +100,7 @@ def _mapillary_class(title: str) -> str:
 
 
 def with_doubts(meaning: Meaning, evidence: Evidence) -> Meaning:
-    """Returns ``meaning``, which was chosen by file names, with added checks if the sampled maps contradict it."""
+    """Returns ``meaning`` with added checks for the user if sampled label maps contradict this label encoding."""
     doubts = [f"Not all label maps can be used: {evidence.fault}."] if evidence.fault else []
     description = meaning.description
     if description.colors is not None and evidence.ids:
@@ -112,10 +114,15 @@ def with_doubts(meaning: Meaning, evidence: Evidence) -> Meaning:
 
 
 def detect_meaning(evidence: Evidence, *, says: str = "") -> Meaning:
-    """Detects the meaning of label maps from sampled maps.
+    """Detects the label encoding from sampled label maps.
 
-    ``says`` is the glob pattern of the files in lower case. If it contains ``trainid`` or ``labelid`` and the ids fit,
-    this meaning is returned.
+    Args:
+        evidence: Statistics of the sampled label maps.
+        says: Glob pattern of the files in lower case. If the pattern contains ``trainid`` or ``labelid``, and all ids
+            are Cityscapes trainIds or labelIds, respectively, this encoding is returned.
+
+    Raises:
+        InputError: The files cannot be label maps, or mix colors and ids.
     """
     if evidence.fault:
         raise InputError(evidence.fault)
@@ -140,7 +147,7 @@ def detect_meaning(evidence: Evidence, *, says: str = "") -> Meaning:
 
 
 def _palette_agrees(evidence: Evidence, labels: Mapping[int, int]) -> bool:
-    """Returns whether at least three ids have the color of their Cityscapes class, and no id that of another class."""
+    """Returns whether at least three ids have Cityscapes colors, each the color of the id's class in ``labels``."""
     names = {c.color: label for label, c in enumerate(CITYSCAPES19.classes)}
     found = [names[color] == labels.get(i) for i, color in evidence.palette.items() if color in names]
     return len(found) > 2 and all(found)
@@ -156,7 +163,8 @@ def _two_classes(evidence: Evidence, text: str, thing: int) -> Meaning:
         'Write your own name for "thing" (in classes and [ids]), or call again with --classes NAME NAME.'
     ]
     share = evidence.ids[IGNORE] / evidence.ids.total()
-    # With ids 0 and 1, a few pixels of 255 are the usual border. With 0 and 128, 255 may be a third gray value.
+    # With ids 0 and 1, a few pixels of 255 are usually an ignored border. With ids such as 0 and 128, 255 may be a
+    # third class. In doubt, the user is asked to check.
     if thing != IGNORE and share and (thing > 1 or share > _OFTEN):
         checks.append(
             f"255 is ignored ({share:.2%} of the pixels); if it is a class, name it in classes and [ids] "
@@ -219,7 +227,7 @@ def _by_colors(evidence: Evidence) -> Meaning:
 
 
 def rename(meaning: Meaning, names: Sequence[str]) -> Meaning:
-    """Returns ``meaning`` with the user's class names instead of the placeholders."""
+    """Returns ``meaning`` with ``names`` instead of the placeholder class names, in the same order."""
     if not meaning.is_guess:
         raise InputError(f"--classes: the labels are {meaning.text}, whose classes are known; leave it out")
     old = meaning.keys["classes"]

@@ -1,4 +1,4 @@
-"""Builds the text of a ``dataset.toml`` from a guess, with comments about findings and guesses."""
+"""Builds the text of a ``dataset.toml`` for a detected data set, with comments about findings and assumptions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WIDTH = 100
 
 
 def sections(guess: Guess) -> dict[str, list[str]]:
-    """Returns the messages about a guess: title (``Seen``, ``Guessed``, ``Please check``) → sentences."""
+    """Returns the messages about a detected data set: title (``Seen``, ``Guessed``, ``Please check``) → sentences."""
     seen, guessed, checks = [], [f"The folder was taken for {guess.layout}."], list(guess.notes)
     for name, entry in guess.splits.items():
         labels = f"{entry.num_labels} with a label map" if entry.labels else "no label maps"
@@ -42,9 +42,12 @@ def sections(guess: Guess) -> dict[str, list[str]]:
 
 
 def to_toml(guess: Guess, *, role: str | None = None, outside: bool = False) -> str:
-    """Returns the text of ``dataset.toml``, with the user's role if it is given.
+    """Returns the text of ``dataset.toml``.
 
-    With ``outside``, the file will lie outside of the data set's folder, so its paths are absolute.
+    Args:
+        guess: Detected data set.
+        role: Role that replaces the detected role. With ``None``, the detected role is used.
+        outside: Whether the file will be stored outside of the data set's folder. If so, all paths are absolute.
     """
     start = guess.root.resolve().as_posix() + "/" if outside else ""
     if re.search(r"[*?{}]", start):
@@ -72,7 +75,7 @@ def _head(guess: Guess) -> list[str]:
 
 
 def _classes(guess: Guess, names: list[str]) -> list[str]:
-    """Returns the lines of the class list, with each class's fraction of the pixels in a comment."""
+    """Returns the lines of the class list. A comment beside each class gives the class's fraction of the pixels."""
     pixels = dict.fromkeys(range(len(names)), 0)
     if guess.meaning is not None and guess.evidence is not None:
         description, evidence = guess.meaning.description, guess.evidence

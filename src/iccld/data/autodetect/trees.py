@@ -19,18 +19,21 @@ from iccld.errors import InputError
 
 Role = Literal["image", "label"]
 
-# Name endings of visualizations and instance maps, which are used only if there are no other label maps.
+# Name suffixes of visualizations and instance maps. Such files are used only if there are no other label maps.
 _NOT_CLASSES = re.compile(r"(color|colour|vis|overlay|blend|instance|instanceids)s?$", re.IGNORECASE)
 _FEW = 4
 _MOST_CLASSES = 64
 _MOST_GROUPS = 30
 _MOSTLY = 0.6
-"""Minimum fraction of pixels in flat areas of a compressed or interpolated label map. Photographs have less."""
+"""Fraction of pixels in flat areas above which a compressed file is treated as a label map, not as a photograph."""
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Files of one role and split below the folder ``base``, as paths relative to the data set's folder."""
+    """Files of one role (image or label) and one split in ``base`` and its subfolders.
+
+    All paths are relative to the data set's folder. An unknown split or role is ``None``.
+    """
 
     base: str
     split: str | None
@@ -39,7 +42,7 @@ class Tree:
 
     @property
     def stems(self) -> list[str]:
-        """Names below ``base`` without extensions, in Unicode form NFC."""
+        """Paths relative to ``base`` without extensions, in Unicode form NFC."""
         start = len(self.base) + bool(self.base)
         return [unicodedata.normalize("NFC", os.path.splitext(name)[0][start:]) for name in self.names]
 
@@ -49,9 +52,10 @@ _Place = tuple[str, str | None, Role | None]
 
 
 def find_trees(survey: Survey) -> list[Tree]:
-    """Groups the image files into trees by words in their paths. If no path has a label word, files are read too.
+    """Groups the image files into trees by words in their paths, such as ``train`` and ``masks``.
 
-    Files in folders without a known word are one tree. If these files share a top folder, this folder is the base.
+    If no path contains a word for labels, a few files are read to distinguish label maps from images. All files whose
+    paths contain no known word form one tree. If these files share a top folder, this folder is the base.
     """
     groups: defaultdict[_Place, list[str]] = defaultdict(list)
     for name in survey.images:
@@ -70,7 +74,7 @@ def find_trees(survey: Survey) -> list[Tree]:
 
 
 def _place(folder: str) -> _Place:
-    """Returns base, split and role of a folder from the words in its path. A later word overrides an earlier word."""
+    """Returns base, split and role of a folder, from the words in its path. Words of deeper folders have priority."""
     parts = folder.split("/")
     split: str | None = None
     role: Role | None = None
@@ -89,7 +93,7 @@ def _place(folder: str) -> _Place:
 def _told_by_content(
     survey: Survey, groups: defaultdict[_Place, list[str]]
 ) -> defaultdict[_Place, list[str]]:
-    """Separates label maps from images by the contents of a few files of each folder and extension."""
+    """Separates label maps from images in trees without a role. Reads a few files per folder and extension."""
     told = defaultdict(list, {place: names for place, names in groups.items() if place[2] is not None})
     untold: defaultdict[tuple[str, str | None, str], list[str]] = defaultdict(list)
     for (base, split, role), names in groups.items():
@@ -104,7 +108,7 @@ def _told_by_content(
     for key, names in untold.items():
         stems[key in masks].update(Path(name).stem for name in names)
     if not any(mask[:end] in stems[False] for mask in stems[True] for end in range(1, len(mask) + 1)):
-        return groups  # no label maps, or only images with few colors among other images
+        return groups  # masks without an image of the same name may be images with few colors
     for (folder, split, ending), names in untold.items():
         told[folder, split, "label" if (folder, split, ending) in masks else "image"] += names
     return told
@@ -118,10 +122,10 @@ def _hold_masks(files: Sequence[Path]) -> bool:
 
 
 def pair_trees(survey: Survey, trees: Sequence[Tree]) -> tuple[dict[str, SplitGlobs], list[str]]:
-    """Pairs image trees with label trees, and returns the pairs as glob patterns.
+    """Pairs each image tree with a label tree. Selects the pair with the most labeled images for each split.
 
     Returns:
-        Split → glob patterns, and a sentence for each image tree that was left out.
+        Split → glob patterns of the selected pair, and a sentence for each image tree that was left out.
     """
     labels = [tree for tree in trees if tree.role == "label"]
     splits: dict[str, SplitGlobs] = {}
@@ -142,7 +146,7 @@ def pair_trees(survey: Survey, trees: Sequence[Tree]) -> tuple[dict[str, SplitGl
 
 
 def _pair(survey: Survey, images: Tree, near: Sequence[Tree]) -> SplitGlobs:
-    """Returns the glob patterns for ``images`` and one of the label trees that pair the most images."""
+    """Returns the glob patterns for ``images`` and the label tree in ``near`` that give the most labeled images."""
     deep = any("/" in stem for stem in images.stems)
     best = SplitGlobs(_glob(images, images.names, ("", ""), deep), num_images=len(images.names))
     for tree in near:
@@ -161,7 +165,11 @@ def _pair(survey: Survey, images: Tree, near: Sequence[Tree]) -> SplitGlobs:
 def _affixes(
     images: Sequence[str], labels: Sequence[str]
 ) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
-    """Yields (prefix, suffix) of the image names and of the label names. More probable pairs come first."""
+    """Yields candidates for the parts of file names that do not identify an image.
+
+    A candidate is ((prefix, suffix) of the image names, (prefix, suffix) of the label names). More probable candidates
+    come first.
+    """
     common = _common_affix(images)
     for ending in dict.fromkeys((common[1], "")):
         keys = {stem.removesuffix(ending) for stem in images}
@@ -172,13 +180,13 @@ def _affixes(
 
 
 def _rest(stem: str, keys: set[str]) -> str | None:
-    """Returns the suffix of a label name after the longest image name in ``keys``, or ``None`` without such a name."""
+    """Returns the part of ``stem`` behind the longest image name in ``keys``, or ``None`` without such a name."""
     ends = [len(stem), *(match.start() for match in re.finditer(r"[_.\- ]", stem))]
     return next((stem[end:] for end in sorted(ends, reverse=True) if stem[:end] in keys), None)
 
 
 def _common_affix(stems: Sequence[str]) -> tuple[str, str]:
-    """Returns the common prefix (letters and a separator) and the common suffix (a separator and letters) of names."""
+    """Returns the common prefix of names (letters, separator), and their common suffix (separator, letters, digits)."""
     names = {stem.rpartition("/")[2] for stem in stems}
     if len(names) < 2:
         return "", ""
