@@ -71,7 +71,7 @@ class Record:
 
     ``environment`` is the result of ``iccld.reporting.environment.describe_environment``. ``step`` is the evaluated
     step of a run, or ``None`` before the first evaluation, without a run, or if unknown. Before the first evaluation or
-    without labels, ``scores`` and ``calibration`` are ``None``. Without labels, ``no_scores`` is the reason as text.
+    without labels, ``scores`` and ``calibration`` are ``None``. Without labels, ``no_scores`` says why no scores exist.
     ``measured_on`` describes the evaluated images. ``legend`` contains the names and RGB colors of the classes.
     """
 
