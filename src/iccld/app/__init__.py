@@ -1,5 +1,5 @@
-"""The web app: tries models on the user's images and clips in the browser.
+"""The web app: segments the user's images and videos in the browser, to try or compare models.
 
 ``guard`` filters requests, ``routes`` defines the HTTP routes, ``sessions`` stores the data of each open page,
-``service`` predicts and draws, and ``server`` runs the app. Only ``guard``, ``routes`` and ``server`` use HTTP.
+``service`` segments and draws, and ``server`` runs the app. Only ``guard``, ``routes`` and ``server`` use HTTP.
 """

@@ -1,4 +1,4 @@
-"""The models of the page and their stored predictions, from which images are drawn without predicting again."""
+"""The models of the app and their stored predictions, so that images can be drawn again without running a model."""
 
 from __future__ import annotations
 
@@ -40,12 +40,16 @@ from iccld.models.settings import Precision
 
 MAX_STEPS, MAX_DRAWS = 8, 16
 VIEW_SIDE = 1600
-"""Longer side of images on the page in pixels; downloads have the size of the original image."""
+"""Maximum side in pixels of images shown on the page. Downloads have the size of the original image."""
 
 
 @dataclass(frozen=True)
 class AppModel:
-    """A model of the page. In ``shown``, classes have the colors of the first model's classes of the same name."""
+    """A model that the app has loaded.
+
+    ``shown`` is the model's label space with the colors on the page. If the first model of the app has a class of the
+    same name, the class has the color of that class.
+    """
 
     name: str
     segmenter: Segmenter
@@ -54,20 +58,20 @@ class AppModel:
     precision: Precision = "auto"
 
     def predict(self, image: np.ndarray, steps: int, draws: int) -> Prediction:
-        """Predicts one RGB image (h, w, 3), uint8; an exported model keeps its own steps K and draws N."""
+        """Segments one RGB image (h, w, 3), uint8. An exported model ignores ``steps`` and ``draws``."""
         steps, draws = self.fixed or (steps, draws)
         return predict_image(self.segmenter, image, PredictSettings(steps, draws, precision=self.precision))
 
     @property
     def fixed(self) -> tuple[int, int] | None:
-        """Steps K and draws N of an exported model; ``None`` if both can be changed."""
+        """Steps K and draws N that are fixed in an exported model; ``None`` for other models."""
         if isinstance(self.segmenter, ExportedSegmenter):
             return self.segmenter.steps, self.segmenter.draws
         return None
 
     @property
     def settings_note(self) -> str:
-        """Sentence for the page if changing K and N has no effect; empty otherwise."""
+        """Sentence for the page that K and N have no effect on this model; empty if they have an effect."""
         if self.fixed is not None:
             return f"{self.name} is an exported file: K = {self.fixed[0]} and N = {self.fixed[1]} are fixed in it."
         if isinstance(self.segmenter, ICCLD) and not self.segmenter.spec.diffusion:
@@ -78,7 +82,7 @@ class AppModel:
 def load_models(
     sources: Sequence[str], *, device: str = "auto", threads: int = 0, precision: Precision = "auto"
 ) -> list[AppModel]:
-    """Loads the models of the page and predicts a small gray image with each, so that the first request is not slow.
+    """Loads the models of the app and runs each once on a small gray image, so that the first request is not slow.
 
     See ``iccld.inference.segmenter.load_segmenter`` and ``iccld.models.settings.PredictSettings`` for the arguments.
     """
@@ -95,7 +99,7 @@ def load_models(
 
 
 def short_names(sources: Sequence[str]) -> list[str]:
-    """Returns the last part of each path, or more parts if they are needed to distinguish the models."""
+    """Returns a short name for each model: the last part of its path, or more parts if needed to distinguish models."""
     parts = [Path(source).resolve().parts if Path(source).exists() else (source,) for source in sources]
     for count in range(1, max(map(len, parts)) + 1):
         names = ["/".join(p[-count:]) for p in parts]
@@ -105,7 +109,7 @@ def short_names(sources: Sequence[str]) -> list[str]:
 
 
 def in_colors_of(first: LabelSpace, space: LabelSpace) -> LabelSpace:
-    """Returns ``space`` with the colors of the classes of the same name in ``first``."""
+    """Returns ``space``, in which classes have the colors of the classes of the same name in ``first``."""
     colors = dict(zip(first.names, first.palette, strict=True))
     classes = tuple(dataclasses.replace(c, color=colors.get(c.name, c.color)) for c in space.classes)
     return LabelSpace(space.name, classes)
@@ -113,8 +117,9 @@ def in_colors_of(first: LabelSpace, space: LabelSpace) -> LabelSpace:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Settings for drawing a prediction over its image: the layer, and the opacity in percent (0: only the image).
+    """Settings for drawing a prediction over its image.
 
+    ``layer`` is the drawn map, and ``opacity`` its opacity in percent. If ``opacity`` is 0, only the image is visible.
     ``hidden`` contains the names of classes whose pixels show only the image.
     """
 
@@ -125,7 +130,10 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Settings(Drawing):
-    """Settings of a prediction: steps K and noise draws N. The inherited drawing settings apply only to videos."""
+    """Settings of a prediction: steps K and noise draws N.
+
+    The inherited drawing settings apply only to videos. Images can be drawn again with other settings.
+    """
 
     steps: Annotated[int, Range(1, MAX_STEPS)] = 1
     draws: Annotated[int, Range(1, MAX_DRAWS)] = 1
@@ -136,7 +144,8 @@ class Answer:
     """The prediction of one model for an image.
 
     ``labels`` (class indices) and ``levels`` (uncertainty from 0 to 255) have the image's size. ``view_labels`` and
-    ``view_levels`` are scaled to the size of the page's image. ``seconds`` is the duration of the prediction.
+    ``view_levels`` are the same maps, scaled to the size of the image shown on the page. ``seconds`` is the duration of
+    the prediction.
     """
 
     model: AppModel
@@ -149,7 +158,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """The predictions of all models of the page for an image; ``view`` is the image, scaled to its size on the page."""
+    """The predictions of all models for one image.
+
+    ``name`` is the file name of the image. ``view`` is the image, scaled to the size at which the page shows it.
+    """
 
     name: str
     view: Image
@@ -157,12 +169,12 @@ class Answers:
 
     @property
     def num_bytes(self) -> int:
-        """Memory of the arrays in bytes."""
+        """Memory of the image and all maps in bytes."""
         maps = [m for a in self.answers for m in (a.labels, a.levels, a.view_labels, a.view_levels)]
         return self.view.nbytes + sum(m.nbytes for m in maps)
 
     def draw(self, index: int, drawing: Drawing) -> Image:
-        """Draws the prediction of one model at the size on the page."""
+        """Draws the prediction of the model with the given index, at the size at which the page shows it."""
         answer = self.answers[index]
         return compose(self.view, answer.view_labels, answer.view_levels, answer.model.shown, drawing)
 
@@ -170,7 +182,10 @@ class Answers:
 def answer_image(
     models: Sequence[AppModel], image: Image, name: str, *, steps: int, draws: int, view_side: int = VIEW_SIDE
 ) -> Answers:
-    """Predicts an RGB image with every model; ``steps`` K and ``draws`` N do not apply to exported models."""
+    """Segments an RGB image with every model and returns the predictions.
+
+    Exported models ignore ``steps`` K and ``draws`` N. ``view_side`` is the maximum side in pixels on the page.
+    """
     answers = []
     for model in models:
         start = time.perf_counter()
@@ -183,7 +198,10 @@ def answer_image(
 
 
 def compose(image: Image, labels: LabelMap, levels: LabelMap, space: LabelSpace, drawing: Drawing) -> Image:
-    """Blends class colors of ``space`` or uncertainty levels (0 to 255) over an RGB image."""
+    """Draws class colors or uncertainty over an RGB image, as the drawing settings specify.
+
+    ``labels`` are class indices of ``space``. ``levels`` are uncertainty levels from 0 to 255.
+    """
     table = np.full(256, IGNORE, np.uint8)
     table[: len(space)] = [IGNORE if n in drawing.hidden else i for i, n in enumerate(space.names)]
     visible: LabelMap = table[labels]
@@ -195,19 +213,19 @@ def compose(image: Image, labels: LabelMap, levels: LabelMap, space: LabelSpace,
 
 
 def pack_masks(answers: Answers) -> tuple[str, bytes]:
-    """Packs label maps, color maps and uncertainty maps at the image's size into a zip file.
+    """Packs label map, color map and uncertainty map of each model at the image's size into a zip file.
 
-    For one model, the files are ``labels/NAME.png``, ``color/NAME.png`` and ``uncertainty/NAME.png``, as ``iccld
-    predict`` names them, with ``classes.json`` and ``legend.png``. For two models, each model has its own folder.
+    For one model, the files are ``labels/NAME.png``, ``color/NAME.png``, ``uncertainty/NAME.png``, ``classes.json`` and
+    ``legend.png``, the same as those of ``iccld predict``. For two models, each model has its own folder.
 
     Returns:
-        The file name ``NAME_masks.zip`` and the content.
+        The file name ``NAME_masks.zip`` and the content of the zip file.
     """
     stem = answers.name.rpartition(".")[0]
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:  # PNG is compressed already
+    with zipfile.ZipFile(buffer, "w") as archive:  # not compressed, because PNG is already
         for number, answer in enumerate(answers.answers, start=1):
-            # Folders are numbered because model names may contain characters that file names cannot.
+            # Folders have numbers instead of model names, which may contain characters that file names cannot.
             prefix = f"model{number}/" if len(answers.answers) > 1 else ""
             space = answer.model.segmenter.label_space
             table = index_to_id(space, "train")
@@ -224,7 +242,7 @@ def pack_masks(answers: Answers) -> tuple[str, bytes]:
 
 
 def encode_view(picture: Image) -> bytes:
-    """Encodes an image of the page as JPEG without chroma subsampling, so that class borders stay sharp."""
+    """Encodes an image shown on the page as JPEG without chroma subsampling, so that class borders stay sharp."""
     return _encode(picture, "JPEG", quality=92, subsampling=0)
 
 

@@ -1,6 +1,6 @@
-"""Filter for requests: only requests from the app's own page, under an allowed host name, are answered.
+"""Filter for requests: accepts only requests from the app's own page under an allowed host name.
 
-A page of another site that the user visits can send requests to 127.0.0.1 (cross-site requests), or make its own host
+If the user visits another site, its pages can send requests to 127.0.0.1 (cross-site requests), or make their own host
 name resolve to 127.0.0.1 (DNS rebinding). ``Origin`` and ``Sec-Fetch-Site`` reveal cross-site requests, and ``Host``
 reveals DNS rebinding. Proxy headers (such as ``X-Forwarded-Host``) are ignored because every client can send them.
 """
@@ -18,7 +18,7 @@ from iccld.errors import InputError
 
 _NAMES = ("127.0.0.1", "localhost", "[::1]")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_-]+(\.[a-z0-9_-]+)*)(:[0-9]{1,5})?")
-_WEB_PORT = 80  # default port, which browsers omit from ``Host``
+_WEB_PORT = 80  # default port of HTTP; browsers omit it from ``Host``
 _HEADERS = {
     # The page may load only content of this server, and images from data URIs.
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -35,10 +35,11 @@ _HEADERS = {
 class Guard:
     """ASGI middleware that wraps the whole application and refuses requests from other sites.
 
-    A request is passed on if its only ``Host`` header is allowed. Allowed are ``127.0.0.1``, ``localhost``, ``[::1]``
-    and the local IP address of the connection, each with the server's port, and the hosts in ``allowed`` (see
-    ``parse_hosts``). An ``Origin`` header must be of the same host. If ``Sec-Fetch-Site`` is another site, the request
-    may only open the page. All other requests get status 403 and do not reach the application.
+    A request must have exactly one ``Host`` header with an allowed host. Allowed are ``127.0.0.1``, ``localhost``,
+    ``[::1]`` and the local IP address of the connection, each with the server's port, and the hosts in ``allowed`` (see
+    ``parse_hosts``). If there is an ``Origin`` header, it must have the same host. If ``Sec-Fetch-Site`` shows that the
+    request comes from another site, the request may only open the page. Requests that violate a rule get status 403 and
+    do not reach the application.
     """
 
     def __init__(self, inner: ASGIApp, *, port: int, allowed: Iterable[str] = ()) -> None:
@@ -46,8 +47,8 @@ class Guard:
         self._allowed = frozenset(allowed) | {written for name in _NAMES for written in self._write(name)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on or answers with status 403; adds security headers to the response."""
-        if scope["type"] != "http":  # lifespan events; the server does not accept websockets
+        """Passes a request to the application or responds with status 403. Adds security headers to the response."""
+        if scope["type"] != "http":  # lifespan events need no check; websockets are disabled in the server
             await self._inner(scope, receive, send)
             return
 
@@ -66,7 +67,7 @@ class Guard:
         headers = Headers(scope=scope)
         hosts, origins, sites = map(headers.getlist, ("host", "origin", "sec-fetch-site"))
         host = hosts[0].lower() if len(hosts) == 1 else ""
-        # Local IP address of the connection.
+        # The local IP address of the connection is also an allowed host.
         address = str((scope.get("server") or ("",))[0]).lower()
         own = self._write(f"[{address}]" if ":" in address else address)
         if host not in self._allowed and host not in own:
@@ -80,16 +81,16 @@ class Guard:
         return ""
 
     def _write(self, name: str) -> tuple[str, ...]:
-        """Returns the forms in which browsers write a host with the server's port."""
+        """Returns the ``Host`` header values that browsers send for a host and the server's port."""
         with_port = f"{name}:{self._port}"
         return (with_port, name) if self._port == _WEB_PORT else (with_port,)
 
 
 def parse_hosts(hosts: Iterable[str], port: int) -> tuple[str, ...]:
-    """Checks further host names and returns the values of the ``Host`` header that are allowed for them.
+    """Checks additional allowed hosts and returns the ``Host`` header values that they stand for.
 
-    For ``NAME:PORT``, the value is the same. For ``NAME``, the values are the name with the server's port and, for
-    proxies, the name alone. ``InputError`` if a name is not a host name or IP address, for example a wildcard.
+    ``NAME:PORT`` stands for itself. ``NAME`` stands for the name with the server's port and, for proxies, for the name
+    alone. Raises ``InputError`` if a host is not a host name or IP address, for example if it is a wildcard.
     """
     found: list[str] = []
     for host in map(str.lower, hosts):

@@ -1,14 +1,14 @@
-"""HTTP routes of the app. No URL, header or body can name a file of this machine.
+"""HTTP routes of the app. Requests cannot access files of this machine by name.
 
-| method | path | answer |
+| method | path | response or effect |
 |---|---|---|
-| GET | `/`, `/page.css`, `/page.js` | the page: three text files of the package |
-| POST | `/sessions` | a new session: its token, and the initial content of the page |
+| GET | `/`, `/page.css`, `/page.js` | the page, its style and its script |
+| POST | `/sessions` | opens a session; returns its token and the initial content of the page |
 | POST | `/sessions/TOKEN/upload?name=NAME` | stores the body as the session's file |
 | POST | `/sessions/TOKEN/segment` | segments the file; JSON lines: progress, then result or error |
 | GET | `/sessions/TOKEN/picture/INDEX` | JPEG of one model's prediction, drawn as the query specifies |
-| GET | `/sessions/TOKEN/masks` | zip of the masks |
-| GET | `/sessions/TOKEN/clip/INDEX` | MP4 of one model's overlay |
+| GET | `/sessions/TOKEN/masks` | zip file of label maps, color maps and uncertainty maps |
+| GET | `/sessions/TOKEN/clip/INDEX` | MP4 video with the overlay of one model |
 | POST | `/sessions/TOKEN/alive`, `/clear`, `/end` | keeps, clears or removes the session |
 """
 
@@ -40,14 +40,14 @@ from iccld.documents import build, parse_json
 from iccld.errors import InputError, RunFailedError
 
 _LONGEST_SETTINGS = 64 * 1024  # maximum size of the settings in bytes
-_MOST_WAITING = 2  # maximum predictions per page: one that runs, and a newer one that will replace it
+_MOST_WAITING = 2  # maximum predictions per page: one that runs, and one that waits
 _SWEEP_SECONDS = 15
 _STALLED_SECONDS = 60  # seconds without a received byte before an upload is aborted
 _REFUSALS = (HTTPException, InputError, RunFailedError, ClientDisconnect)
 
 
 class Routes:
-    """The HTTP routes of the page. ``app`` is an ASGI application, which ``iccld.app.guard.Guard`` wraps."""
+    """The HTTP routes of the app. ``app`` is the ASGI application, which ``iccld.app.guard.Guard`` must wrap."""
 
     def __init__(self, service: Service) -> None:
         self._service, self._sessions = service, service.sessions
@@ -78,7 +78,10 @@ class Routes:
         self.app.router.redirect_slashes = False
 
     def is_idle_within(self, seconds: float) -> bool:
-        """Refuses new work and returns whether the running prediction ends within ``seconds``."""
+        """Cancels waiting work, refuses new work, and waits for the running prediction.
+
+        Returns ``True`` if the running prediction ends within ``seconds``.
+        """
         for executor in (self._predicting, self._drawing):
             executor.shutdown(wait=False, cancel_futures=True)
         return not wait(self._predictions, seconds).not_done
@@ -129,7 +132,7 @@ class Routes:
         return StreamingResponse(self._segmenting(session, settings), media_type="application/x-ndjson")
 
     async def _segmenting(self, session: Session, settings: Settings) -> AsyncIterator[str]:
-        """Yields JSON lines with progress and result; cancels the work if the client disconnects."""
+        """Yields JSON lines with the progress and the result. If the client disconnects, the work is canceled."""
         loop, events = asyncio.get_running_loop(), asyncio.Queue[dict[str, Any] | None]()
         abandoned = threading.Event()
 
@@ -199,7 +202,10 @@ class Routes:
 
 
 def _asset(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
-    """Returns a handler for a text file of the package, read once, so that no URL path becomes a file path."""
+    """Returns a route handler for a text file of the package.
+
+    The file is read in advance, so that no URL path is used as a file path.
+    """
     content = (Path(__file__).parent / "assets" / name).read_bytes()
 
     async def answer(request: Request) -> Response:
@@ -209,7 +215,7 @@ def _asset(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    """Returns an error message as JSON with its HTTP status."""
+    """Returns a JSON response with the message of an error and a matching HTTP status."""
     if isinstance(error, HTTPException):
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
     return JSONResponse({"error": str(error)}, 413 if isinstance(error, FullError) else 400)

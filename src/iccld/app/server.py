@@ -1,4 +1,4 @@
-"""Server of the page: uses one port, connects to no other machine, and removes all files at the end."""
+"""Server of the app: listens on one port, opens no connections to other machines, and removes all files at the end."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from iccld.errors import InputError, how_to_install
 from iccld.exits import run_guarded
 
 SERVER_SETTINGS: dict[str, Any] = {
-    # Pure Python implementations behave the same on every machine, whatever packages are installed.
+    # Uvicorn would use faster implementations if they are installed. These behave the same on every machine.
     "http": "h11",
     "ws": "none",
     "loop": "asyncio",
-    # Proxy headers are not trusted.
+    # Proxy headers are not trusted, because every client can send them.
     "proxy_headers": False,
     "server_header": False,
     "access_log": False,
-    "log_level": "critical",  # aborted connections at shutdown are not errors
+    "log_level": "critical",  # no messages about connections that are aborted at shutdown
     "limit_concurrency": 200,
     "timeout_graceful_shutdown": 1,
 }
-"""Settings of Uvicorn."""
-_DISK_FACTOR = 20  # limit on all files of all pages, as a multiple of the largest upload
+"""Settings of the Uvicorn server."""
+_DISK_FACTOR = 20  # limit on the size of all stored files, as a multiple of the maximum upload size
 _LAST_SECONDS = 2.0  # seconds to wait for a running prediction at shutdown
 
 
@@ -42,15 +42,16 @@ def serve(
     allow_host: Sequence[str] = (),
     **options: Any,
 ) -> None:
-    """Loads models and serves their page until the process is interrupted.
+    """Loads the models and serves the app until the process is interrupted.
 
-    If a prediction is still running two seconds after the interruption, the process does not wait longer. The process
-    removes uploads and downloads and exits with the exit code of the interruption. See ``iccld.app.guard.parse_hosts``
-    for ``allow_host`` and ``iccld.app.answers.load_models`` for ``options``. Port 0 means any free port.
+    At the end, all uploads and results are removed. If a prediction is still running two seconds after the
+    interruption, the process exits without waiting for the prediction. Port 0 means any free port. ``max_upload_mb`` is
+    in MiB. See ``iccld.app.guard.parse_hosts`` for ``allow_host`` and ``iccld.app.answers.load_models`` for
+    ``options``.
 
     Raises:
         InputError: a model does not exist, Starlette or Uvicorn is missing, or the port is not available.
-        KeyboardInterrupt: Ctrl-C or SIGTERM, after uploads and downloads are removed.
+        KeyboardInterrupt: the process received Ctrl-C or SIGTERM; all uploads and results are removed.
     """
     try:
         import uvicorn
@@ -70,7 +71,7 @@ def serve(
         largest = max_upload_mb * 2**20
         is_idle = True
         try:
-            # On Windows, open files cannot be removed. This must not raise an error at the end.
+            # On Windows, files that are still open cannot be removed. Such files are ignored at the end.
             with tempfile.TemporaryDirectory(prefix="iccld-app-", ignore_cleanup_errors=True) as folder:
                 sessions = Sessions(Path(folder), largest, max_disk_bytes=_DISK_FACTOR * largest)
                 routes = Routes(Service(loaded, sessions))
@@ -83,12 +84,15 @@ def serve(
         except BaseException as error:
             if is_idle:
                 raise
-            # The thread is still in native code. A normal exit of the interpreter would wait for the thread or crash.
+            # A prediction is still running in native code. A normal exit would wait for its thread or crash.
             _leave(error)
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Opens the port before models are loaded, so that a second program is refused early and early visitors wait."""
+    """Opens a listening socket. Raises ``InputError`` if the port is not available.
+
+    The socket is opened before models are loaded, so that an occupied port is reported early, and early requests wait.
+    """
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Functions of the page, without HTTP: segment the upload, draw predictions, pack masks, and describe the results.
+"""Functions of the app, without HTTP: segment the upload, draw predictions, pack masks, and describe the results.
 
-Descriptions are plain text and numbers, never HTML.
+All descriptions for the page are plain text and numbers, never HTML.
 """
 
 from __future__ import annotations
@@ -29,23 +29,27 @@ from iccld.errors import InputError
 from iccld.labels import IGNORE
 
 Progress = Callable[[str, int, int], None]
-"""Callback for a model's name, its finished frames and all its frames. An exception in the callback ends the work."""
+"""Callback with the name of a model, the number of finished frames, and the number of all frames of a video. If the
+callback raises an exception, the work ends."""
 
 
 class Service:
-    """The functions of the page for one or two loaded models and the open sessions."""
+    """The functions of the app, for one or two loaded models and all open sessions."""
 
     def __init__(self, models: Sequence[AppModel], sessions: Sessions) -> None:
         self.models, self.sessions = tuple(models), sessions
 
     def segment(self, session: Session, settings: Settings, progress: Progress) -> dict[str, Any]:
-        """Segments the upload of a session and returns the content of the page; an error removes stored predictions."""
+        """Segments the upload of a session and returns a description of the result for the page.
+
+        If an error is raised, the stored predictions of the session are removed.
+        """
         upload = session.upload
         if upload is None:
             raise InputError("There is no file here; choose one again")
         work = self._clip if upload.is_video else self._image
         try:
-            # The page appends this id to the URLs of images and clips, so that browsers do not show cached ones.
+            # The page appends this id to image and video URLs, so that browsers do not show cached ones.
             return {"answer": secrets.token_hex(4), **work(session, upload, settings, progress)}
         except Exception:
             session.forget()
@@ -84,14 +88,20 @@ class Service:
         return {"kind": "video", "facts": facts, "agreement": "", "legend": legend(self.models)}
 
     def picture(self, session: Session, index: int, drawing: Drawing) -> bytes:
-        """Draws the prediction of one model as JPEG; ``InputError`` if the prediction is no longer stored."""
+        """Draws the prediction of the model with the given index as JPEG.
+
+        Raises ``InputError`` if there is no such model, or the prediction is no longer stored.
+        """
         answers = _answers(session)
         if index >= len(answers.answers):
             raise InputError("There is no such model")
         return encode_view(answers.draw(index, drawing))
 
     def masks(self, session: Session) -> tuple[str, bytes]:
-        """Returns file name and content of the zip of masks; ``InputError`` if the prediction is no longer stored."""
+        """Returns file name and content of a zip file of masks; see ``pack_masks``.
+
+        Raises ``InputError`` if the prediction is no longer stored.
+        """
         return pack_masks(_answers(session))
 
 
@@ -103,7 +113,7 @@ def _answers(session: Session) -> Answers:
 
 
 def page_facts(models: Sequence[AppModel], max_upload_bytes: int) -> dict[str, Any]:
-    """Returns the content of the page before the first upload."""
+    """Returns the content that the page shows before the first upload, such as models, hint, sliders and legend."""
     return {
         "models": [{"name": model.name, "classes": len(model.shown)} for model in models],
         "hint": (
@@ -120,11 +130,11 @@ def page_facts(models: Sequence[AppModel], max_upload_bytes: int) -> dict[str, A
 
 
 def legend(models: Sequence[AppModel], answers: Answers | None = None) -> list[dict[str, Any]]:
-    """Returns the classes of all models in descending order of their fraction of pixels.
+    """Returns the legend of the page: the classes of all models, in descending order of their fraction of pixels.
 
-    An entry has the class's name, its RGB color, whether the class occurs, and a text. With one model, the text is
-    ``road 41.2 %``. With two models, it is ``road 41.2 / 39.9 %``, and a dash stands for a model without the class.
-    Without ``answers``, no class occurs.
+    Each entry has the name and the RGB color of a class, whether the class occurs in a prediction, and a text. With one
+    model, the text is for example ``road 41.2 %``. With two models, it is ``road 41.2 / 39.9 %``, with a dash for a
+    model without the class. Without ``answers``, no class occurs.
     """
     shares: list[dict[str, float]] = []
     for index, model in enumerate(models):
@@ -148,10 +158,10 @@ def legend(models: Sequence[AppModel], answers: Answers | None = None) -> list[d
 
 
 def agreement(first: Answer, second: Answer) -> float | None:
-    """Returns the fraction of pixels, in [0, 1], that two models label alike.
+    """Returns the fraction of pixels, in [0, 1], for which two models predict the same class.
 
-    If the label spaces differ, the finer classes are mapped to the coarser ones. Pixels of classes that the other model
-    does not have are skipped. If no pixel is left, the result is ``None``.
+    If the label spaces differ, the classes of the larger one are mapped to those of the smaller one. Pixels with a
+    class that the other model does not have are skipped. If no pixel is left, the result is ``None``.
     """
     fine, coarse = sorted((first, second), key=lambda answer: -len(answer.model.shown))
     table = np.array(fine.model.shown.lut_to(coarse.model.shown), np.uint8)
@@ -161,14 +171,14 @@ def agreement(first: Answer, second: Answer) -> float | None:
 
 
 def agreement_text(share: float | None) -> str:
-    """Returns a sentence about the agreement of two models."""
+    """Returns a sentence about the agreement of two models; see ``agreement`` for ``share``."""
     if share is None:
         return "The two models have no class in common."
     return f"The two models agree on {share * 100:.1f} % of the pixels."
 
 
 def clip_facts(model: AppModel, clip: Clip, settings: tuple[int, int]) -> str:
-    """Returns model, duration, size and settings of a predicted video as text, and whether the video was cut."""
+    """Describes a segmented video as text: model, duration, frame size, steps K, draws N, and whether it was cut."""
     time = f"{clip.frames} frames, {clip.seconds_per_frame * 1000:.0f} ms each"
     cut = f"; the video goes on, but only its first {clip.frames} frames are taken" if clip.cut else ""
     return _facts(model, time, clip.size, settings) + cut
@@ -183,7 +193,10 @@ def _facts(model: AppModel, time: str, size: Sequence[int], settings: tuple[int,
 
 
 def _slider(models: Sequence[AppModel], index: int, maximum: int) -> dict[str, Any]:
-    """Returns a slider for K or N. If K or N is fixed in all models, the slider is shown but cannot be moved."""
+    """Returns a slider for K (``index`` 0) or N (``index`` 1).
+
+    If the value is fixed in all models, the slider is shown but cannot be moved.
+    """
     fixed = [model.fixed[index] for model in models if model.fixed is not None]
     free = len(fixed) < len(models)
     value = 1 if free else fixed[0]

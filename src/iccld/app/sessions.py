@@ -1,4 +1,4 @@
-"""Sessions of open pages: the uploaded file of each page, separate from other pages, and its predictions."""
+"""Sessions: the uploaded file and the predictions of each open page, separate from those of other pages."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from iccld.app.uploads import Upload, safe_name, suffix_of
 from iccld.errors import InputError
 
 IDLE_SECONDS = 600
-"""Seconds without a request before a page counts as closed. An open page sends a request twice a minute."""
-_GIVES_WAY_SECONDS = 120  # seconds without a request before a page counts as closed if too many are open
+"""Seconds without a request after which a page counts as closed. An open page sends a request twice a minute."""
+_GIVES_WAY_SECONDS = 120  # the same limit in seconds if too many pages are open
 
 
 class FullError(InputError):
-    """An error because there is no room for another page or another file."""
+    """The error that is raised if there is no room for another page or another file."""
 
 
 @dataclass(eq=False)
 class Session:
-    """The data of one open page: at most one upload, and the predictions or the clips made from the upload.
+    """The data of one open page: at most one upload, and the predictions or videos made from the upload.
 
-    Requests with the token belong to this page. ``folder`` contains only the files of this session. Each clip has a
-    path and a file name for downloads. ``seen`` is the time of the last request. ``working`` counts waiting and running
-    predictions. When ``ended`` is set, predictions stop.
+    ``token`` is the secret by which the page's requests are recognized. ``folder`` contains only the files of this
+    session. ``clips`` contains the path of each written video and its file name for downloads. ``seen`` is the time of
+    the last request. ``working`` is the number of waiting and running predictions. When ``ended`` is set, they stop.
     """
 
     token: str
@@ -43,7 +43,7 @@ class Session:
     ended: threading.Event = field(default_factory=threading.Event)
 
     def forget(self) -> None:
-        """Removes the predictions and clips made from the upload."""
+        """Removes the predictions and videos made from the upload, but keeps the upload."""
         clips, self.answers, self.clips = self.clips, None, ()
         for path, _ in clips:
             path.unlink(missing_ok=True)
@@ -60,8 +60,8 @@ class Session:
 class Sessions:
     """All open sessions, with limits on their files and memory.
 
-    ``root`` is an empty folder that no other code uses. ``max_upload_bytes`` limits one file, ``max_disk_bytes`` all
-    files, and ``max_answer_bytes`` the memory of all predictions.
+    ``root`` is the folder for all files, empty at the start and not used by other code. ``max_upload_bytes`` limits one
+    uploaded file, ``max_disk_bytes`` all files together, and ``max_answer_bytes`` the memory of all predictions.
     """
 
     root: Path
@@ -76,7 +76,7 @@ class Sessions:
         return len(self._open)
 
     def begin(self) -> Session:
-        """Opens a session; ``FullError`` if too many sessions are open."""
+        """Opens a session for a new page. Raises ``FullError`` if too many sessions are open."""
         self.sweep()
         if len(self) >= self.max_sessions:
             self.sweep(_GIVES_WAY_SECONDS)
@@ -89,7 +89,10 @@ class Sessions:
         return session
 
     def find(self, token: str) -> Session | None:
-        """Returns the session with a token, or ``None``, and records the time of the request."""
+        """Returns the session with the given token and records the time of the request.
+
+        Returns ``None`` if there is no such session.
+        """
         session = self._open.get(token)
         if session is not None:
             session.seen = self.clock()
@@ -103,14 +106,14 @@ class Sessions:
         shutil.rmtree(session.folder, ignore_errors=True)
 
     def sweep(self, idle_seconds: float = IDLE_SECONDS) -> None:
-        """Ends the sessions without a request for ``idle_seconds`` and without waiting or running predictions."""
+        """Ends each session that had no request for ``idle_seconds`` and has no waiting or running predictions."""
         latest = self.clock() - idle_seconds
         for session in list(self._open.values()):
             if session.seen <= latest and not session.working:
                 self.end(session)
 
     def keep(self, session: Session, answers: Answers) -> None:
-        """Stores the session's predictions. If memory is full, those of the longest inactive sessions are removed."""
+        """Stores predictions in a session. If memory is full, those of the longest inactive sessions are removed."""
         session.answers = answers
         kept = [(s, a.num_bytes) for s in list(self._open.values()) if (a := s.answers) is not None]
         total = sum(size for _, size in kept)
@@ -121,9 +124,9 @@ class Sessions:
 
     @contextmanager
     def receive(self, session: Session, name: str) -> Iterator[Callable[[bytes], None]]:
-        """Replaces all data of a session by a new file; yields a function that writes the next part of the file.
+        """Replaces all data of a session by a new upload. Yields a function that writes the next part of the file.
 
-        If the ``with`` block ends with an error, the file is removed.
+        ``name`` is the file name given by the page. If the ``with`` block ends with an error, the file is removed.
 
         Raises:
             InputError: the extension is neither that of an image nor that of a video.
@@ -156,7 +159,7 @@ class Sessions:
                 upload.path.unlink(missing_ok=True)
 
     def room(self) -> int:
-        """Returns the number of bytes that may still be written."""
+        """Returns the number of bytes that may still be stored, negative if the limit is exceeded."""
         room = self.max_disk_bytes
         for path in self.root.glob("*/*"):
             with suppress(FileNotFoundError):  # the file was removed meanwhile

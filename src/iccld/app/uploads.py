@@ -1,4 +1,4 @@
-"""Uploaded files: limits for reading them, and the overlay of a clip as a video that browsers play."""
+"""Uploaded files: reads them within limits, and writes the overlay of an uploaded video as MP4 for browsers."""
 
 from __future__ import annotations
 
@@ -18,26 +18,29 @@ from iccld.inference.video_source import Container
 from iccld.inference.video_writer import VideoWriter, writing_video
 
 MAX_PIXELS = 40_000_000
-"""Maximum number of pixels of an image or frame. The class probabilities alone then need 3 GB with 19 classes."""
+"""Maximum number of pixels of an image or frame. At the maximum, the probabilities of 19 classes need 3 GB."""
 MAX_FRAMES = 300
 _LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
 class Upload:
-    """An uploaded file. Its ``path`` has a generated file name; ``name`` is the visitor's file name, made safe."""
+    """An uploaded file. ``path`` ends in a generated file name. ``name`` is the user's file name from ``safe_name``."""
 
     path: Path
     name: str
 
     @property
     def is_video(self) -> bool:
-        """Whether the file has the extension of a video."""
+        """Whether the file name has the extension of a video."""
         return self.path.suffix in VIDEO_SUFFIXES
 
     @contextmanager
     def opened(self) -> Iterator[Path]:
-        """Yields the path. In an ``InputError`` raised inside, the visitor's file name replaces the path."""
+        """Yields the path. Raises ``InputError`` if the file no longer exists.
+
+        If the ``with`` block raises an ``InputError``, the path in its message is replaced by the user's file name.
+        """
         try:
             if not self.path.exists():
                 raise InputError(f"{self.name}: is no longer here; upload it again")
@@ -47,15 +50,18 @@ class Upload:
             raise InputError(said.replace(self.path.name, self.name)) from error
 
     def read(self) -> Image:
-        """Reads an RGB image; ``InputError`` if the image has too many pixels or cannot be read."""
+        """Reads the file as an RGB image. Raises ``InputError`` if it has too many pixels or cannot be read."""
         with self.opened() as path:
-            if path.stat().st_size:  # read_image reports empty files
+            if path.stat().st_size:  # an empty file has no size; ``read_image`` reports it
                 check_pixels(self.name, *image_size(path))
             return read_image(path)
 
 
 def safe_name(name: str) -> str:
-    """Returns the last part of a visitor's file name without characters that file names or messages cannot contain."""
+    """Returns a safe and shortened file name for a file name that the page sent.
+
+    Folders, control characters and characters that some file systems do not allow are removed.
+    """
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
     kept = "".join(c for c in last if c not in '<>:"|?*' and unicodedata.category(c)[0] != "C").rstrip(" .")
     stem, dot, suffix = kept.rpartition(".")
@@ -65,7 +71,7 @@ def safe_name(name: str) -> str:
 
 
 def suffix_of(name: str) -> str:
-    """Returns the extension in lower case, which selects the image or video reader; other extensions are refused."""
+    """Returns the extension in lower case. Raises ``InputError`` if it is not that of an image or a video."""
     suffix = Path(name).suffix.lower()
     if suffix not in IMAGE_SUFFIXES and suffix not in VIDEO_SUFFIXES:
         raise InputError(f"{name}: is no image and no video by its name; give a PNG, a JPEG or an MP4")
@@ -73,7 +79,7 @@ def suffix_of(name: str) -> str:
 
 
 def check_pixels(name: str, height: int, width: int, *, max_pixels: int = MAX_PIXELS) -> None:
-    """Raises ``InputError`` for more than ``max_pixels`` pixels, which would need too much memory."""
+    """Raises ``InputError`` if an image has more than ``max_pixels`` pixels, which would need too much memory."""
     if height * width > max_pixels:
         raise InputError(
             f"{name}: has {width}×{height} pixels, more than the {max_pixels / 1e6:g} million that are taken here; "
@@ -83,7 +89,11 @@ def check_pixels(name: str, height: int, width: int, *, max_pixels: int = MAX_PI
 
 @dataclass(frozen=True)
 class Clip:
-    """The result of a video: number of frames, whether the video was cut, and height and width of the frames."""
+    """The result of segmenting a video.
+
+    ``frames`` is the number of segmented frames. ``cut`` is true if the video has more frames. ``size`` is the height
+    and width of the frames in pixels. ``seconds_per_frame`` is the mean duration of a prediction.
+    """
 
     frames: int
     cut: bool
@@ -100,14 +110,15 @@ def segment_video(
     *,
     max_frames: int = MAX_FRAMES,
 ) -> Clip:
-    """Writes the overlay of the first frames of a video as MP4, with the original timestamps and sound.
+    """Segments the first frames of a video and writes their overlay as MP4, with the original timestamps and sound.
 
-    ``progress`` is called after each frame with the number of finished frames and of all frames. An exception in
-    ``progress`` ends the work. ``InputError`` if no frame can be decoded, or frames are too large.
+    After each frame, ``progress`` is called with the number of finished frames and the expected number of all frames.
+    If ``progress`` raises an exception, the work ends. Raises ``InputError`` if no frame can be decoded, or if the
+    frames are too large.
     """
     with source.opened() as path, ExitStack() as files:
         video = files.enter_context(closing(Container(InputVideo(str(path), path.stem))))
-        check_pixels(source.name, *video.size)  # such frames are not even decoded
+        check_pixels(source.name, *video.size)  # before decoding, which would already need the memory
         total = min(max_frames, video.num_frames or max_frames)
         done, cut, spent, size = 0, False, 0.0, (0, 0)
         writer: VideoWriter | None = None

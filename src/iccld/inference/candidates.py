@@ -1,4 +1,4 @@
-"""Candidates for labeling: scores images and video frames, and writes video frames as PNG files."""
+"""Candidates for labeling: scores images and video frames by uncertainty, and writes video frames as PNG files."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _FRAME = re.compile(r"_\d{6,}\.png\Z")
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image file or one frame of a video that may be labeled next.
+    """An image file or a video frame that may be selected for labeling.
 
-    ``frame`` counts from 0 and is ``None`` for an image file. ``score`` is the uncertainty, from 0 (certain) to 1 (most
-    uncertain). ``vector`` is an embedding of unit length; similar images have close embeddings.
+    ``frame`` is the frame number from 0, or ``None`` for an image file. ``score`` is the uncertainty, from 0 (certain)
+    to 1 (most uncertain). ``vector`` is an embedding of unit length. Similar images have close embeddings.
     """
 
     item: InputImage | InputVideo
@@ -42,7 +42,7 @@ class Candidate:
 
     @property
     def file(self) -> str:
-        """Path of the file or URL of the stream, as printed in messages."""
+        """Path of the file, or name or URL of the camera or stream, as printed in messages."""
         return self.item.title
 
     @property
@@ -60,12 +60,13 @@ def scan(
     settings: PredictSettings | None = None,
     every: float = 1.0,
 ) -> tuple[list[Candidate], list[str]]:
-    """Predicts every candidate once and returns the candidates with their scores and embeddings.
+    """Segments images and video frames, and returns them as candidates with scores and embeddings.
 
     See ``score_prediction`` for ``score``. ``every`` is the time in seconds between two scored frames of a video.
+    Raises ``InputError`` if ``every`` is out of range, or if ``score`` requires two or more draws.
 
     Returns:
-        The candidates, images before video frames, and one message for each file that cannot be read completely.
+        The candidates, images before video frames, and messages about files that cannot be read completely.
     """
     settings = settings or PredictSettings()
     if not 1e-6 <= every < float("inf"):
@@ -101,13 +102,13 @@ def scan(
 
 
 def write_frames(candidates: Sequence[Candidate], folder: AnyPath, every: float) -> dict[Candidate, Path]:
-    """Writes the video frames among the candidates as PNG files, ``NAME_000120.png``, for labeling.
+    """Writes the video frames among the candidates as PNG files with names such as ``NAME_000120.png``.
 
-    ``FOLDER.json`` lists the written frames. Frames of an earlier call that are not written again are removed. All
-    other files in the folder are kept. ``every`` must have the same value as in ``scan``.
+    ``FOLDER.json``, next to the folder, lists the written frames. Frames that an earlier call wrote and this call does
+    not write are removed. All other files in the folder are kept. ``every`` must have the same value as in ``scan``.
 
     Returns:
-        The path of the image of each candidate. If the candidate is an image file, the path is that of the file itself.
+        The image path of each candidate: the written PNG file of a video frame, or the image file itself.
 
     Raises:
         InputError: a file cannot be written or removed, or ``FOLDER.json`` is not a list of frames.
@@ -127,7 +128,7 @@ def write_frames(candidates: Sequence[Candidate], folder: AnyPath, every: float)
 
 
 def read_written(folder: AnyPath) -> set[str]:
-    """Returns the frame names that ``FOLDER.json`` lists; ``InputError`` if the file is not such a list."""
+    """Returns the file names that ``FOLDER.json`` lists. Raises ``InputError`` if the file is not a list of frames."""
     record = _record_of(Path(folder))
     if not record.exists():
         return set()
@@ -143,7 +144,7 @@ def _frame_name(candidate: Candidate) -> str:
 
 
 def _is_frame(name: str) -> bool:
-    """Checks that a name has the form of a written frame and does not lead out of the folder."""
+    """Checks that a file name has the form ``NAME_000120.png`` and does not lead out of the folder."""
     path = PurePath(name)
     return bool(_FRAME.search(name)) and not path.is_absolute() and ".." not in path.parts
 
@@ -153,12 +154,12 @@ def _record_of(folder: Path) -> Path:
 
 
 def _remove_earlier(folder: Path, names: set[str]) -> None:
-    """Removes earlier frames that are not in ``names``, and writes ``names`` as the new list of frames."""
+    """Removes the frames of an earlier call that are not in ``names``, and writes ``names`` to ``FOLDER.json``."""
     earlier, record = read_written(folder), _record_of(folder)
     if not earlier | names:
         return
-    # The list contains old and new frames until the old frames are removed, so that no frame is lost from the list if
-    # the run is interrupted.
+    # Until the old frames are removed, the file lists old and new frames. If the process is interrupted, every frame in
+    # the folder is still listed.
     write_json(record, sorted(earlier | names))
     for path in (folder / name for name in earlier - names):
         try:
@@ -169,7 +170,10 @@ def _remove_earlier(folder: Path, names: set[str]) -> None:
 
 
 def _frames(video: InputVideo, every: float, failures: list[str]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields number and image of the first frame at or after each of 0, ``every``, 2 × ``every`` … seconds."""
+    """Yields frame number and image of the first frame at or after each of 0, ``every``, 2 × ``every`` … seconds.
+
+    A message about a damaged video is appended to ``failures``.
+    """
     with closing(open_video(video)) as source:
         step = Fraction(every).limit_denominator(1_000_000)
         start, due = None, Fraction(0)

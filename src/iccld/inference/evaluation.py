@@ -1,4 +1,4 @@
-"""Evaluation of a model on a data set, or of a folder of predictions against a folder of true label maps."""
+"""Evaluation: scores a model on a labeled data set, or stored predictions against true label maps."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from iccld.progress import track
 
 LabelMap = UInt8[np.ndarray, "h w"]
 _FEW = 32
-"""Maximum number of label maps that are read to detect which kind of ids a folder holds."""
+"""Maximum number of label maps that are read to detect whether a folder holds trainIds or labelIds."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One evaluated image.
+    """An evaluated image with its prediction and its true classes.
 
     ``index`` is the index in the data set. ``prediction`` is in the model's label space. ``answer`` and ``truth`` are
-    classes of the protocol's label space, with 255 for pixels without a class. ``table`` maps the model's classes to
-    the protocol's classes.
+    the predicted and the true classes in the protocol's label space, with 255 for pixels without a class. ``table``
+    maps the model's class indices to the protocol's class indices.
     """
 
     index: int
@@ -67,19 +67,19 @@ def evaluate_model(
     indices: Sequence[int] | None = None,
     observe: Callable[[Measured], None] | None = None,
 ) -> Scores:
-    """Predicts the images of a labeled data set, each at its own size, and returns the scores.
+    """Segments the images of a labeled data set, each at its own size, and returns the scores.
 
     Args:
-        model: Model to evaluate. Its classes are mapped to the protocol's label space by name and trainId.
-        dataset: Labeled data set. Its classes are mapped in the same way.
-        protocol: Label space of the scores and the classes that are averaged.
-        settings: Prediction settings. Scores are computed at the labels' full size.
+        model: Model to evaluate. The model's classes are mapped to the protocol's label space by name and trainId.
+        dataset: Labeled data set. Its classes are mapped to the protocol's label space in the same way.
+        protocol: Label space of the scores, and the classes whose scores are averaged.
+        settings: Prediction settings. The scores are always computed at the full size of the label maps.
         indices: Indices of the images to evaluate; all images if ``None``.
         observe: Callback that is called with each evaluated image.
 
     Raises:
         InputError: the data set has no labels, an image and its label map differ in size, a file cannot be read, no
-            pixel belongs to a class of the protocol, or an exported model has other settings.
+            pixel belongs to a class of the protocol, or an exported model was exported with other settings.
     """
     settings = settings or PredictSettings()
     check_settings(model, settings)
@@ -110,23 +110,23 @@ def evaluate_folders(
 ) -> Scores:
     """Scores a folder of predicted label maps against a folder of true label maps.
 
-    Files are paired by ``iccld.inference.pairing.pair_files``. By default, files hold Cityscapes trainIds, as ``iccld
-    predict`` writes them. Files named ``*_labelIds.png`` hold Cityscapes labelIds. Files without an id kind in their
-    names also hold labelIds if a sample of them has ids above the trainIds. If the protocol has classes beyond
-    Cityscapes, files hold the protocol's class indices. All ids are mapped to the protocol's label space. Messages on
-    stderr report detected labelIds, skipped predictions without a true label map, and predicted ids without a class in
-    the protocol.
+    Files are paired by ``iccld.inference.pairing.pair_files``. By default, files are read as Cityscapes trainIds, which
+    ``iccld predict`` writes. Files named ``*_labelIds.png`` are read as Cityscapes labelIds. If the names of files do
+    not say which ids the files hold, up to 32 of these files are checked. If one has an id above 18, the largest
+    trainId, all such files of the folder are read as labelIds. If the protocol has classes beyond Cityscapes, files are
+    read as the protocol's class indices. All ids are mapped to the protocol's label space. Messages on stderr report
+    detected labelIds, skipped predictions without a true label map, and predicted ids without a class in the protocol.
 
     Args:
         predictions_dir: Folder of the predicted label maps.
         labels_dir: Folder of the true label maps.
-        protocol: Label space of the scores and the classes that are averaged.
-        own: Description from a user's ``dataset.toml``. If given, files hold the ids or colors of this description, and
-            ``protocol`` must use its classes.
+        protocol: Label space of the scores, and the classes whose scores are averaged.
+        own: Description from a user's ``dataset.toml``. If given, files are read with the ids or colors of this
+            description, and ``protocol`` must use the classes of this description.
 
     Raises:
         InputError: no files can be paired, a true label map has no prediction, a file cannot be read or holds undefined
-            values, the sizes of a pair differ, or no pixel belongs to a class of the protocol.
+            values, a prediction and its label map differ in size, or no pixel belongs to a class of the protocol.
     """
     pairs, unused = pair_files(Path(predictions_dir), Path(labels_dir))
     if unused:
@@ -165,13 +165,13 @@ def evaluate_folders(
 
 
 def missing_classes(space: LabelSpace, protocol: Protocol) -> tuple[str, ...]:
-    """Returns the names of the classes that a protocol averages but a model with this label space cannot predict."""
+    """Returns the names of the protocol's evaluated classes that a model with the given label space cannot predict."""
     reachable = set(space.lut_to(protocol.space)[: len(space)])
     return tuple(protocol.space.names[i] for i in protocol.evaluated if i not in reachable)
 
 
 def _hold_label_ids(paths: Sequence[Path], what: str) -> bool:
-    """Checks for Cityscapes labelIds in a sample of files without an id kind in their names; reports them on stderr."""
+    """Checks whether files hold Cityscapes labelIds although their names do not say so; if so, prints a message."""
     silent = [path for path in paths if is_silent(path)]
     for path in silent[:: max(1, len(silent) // _FEW)][:_FEW]:
         stored = read_label(path)
@@ -188,7 +188,7 @@ def _hold_label_ids(paths: Sequence[Path], what: str) -> bool:
 def _read(
     path: Path, silent_label_ids: bool, space: LabelSpace, own: Description | None
 ) -> tuple[LabelMap, RawLabel]:
-    """Reads a label map and returns two versions: mapped to a label space, and as stored."""
+    """Reads a label map and returns two versions: with classes of ``space``, and with the ids of the file."""
     stored = read_label(path, None if own is None else own.colors)
     if own is not None:
         table, known = remap_table(own.ids, own.space, own.space), f"ids of {own.path}"

@@ -1,8 +1,9 @@
-"""Export: a model with fixed numbers of steps and draws as one graph, from uint8 images to labels and uncertainty.
+"""Export: writes a model as one graph that maps uint8 images to labels, probabilities and uncertainty.
 
-The graph computes the same as ``iccld.models.iccld.ICCLD.predict``, including scaling and padding, except for the
-noise. The noise is stored in the graph, is the same for every image of a batch, and is repeated beyond 512×1024 pixels.
-Therefore, the same image always has the same prediction.
+The numbers of steps and draws are fixed in the graph. The graph computes the same as
+``iccld.models.iccld.ICCLD.predict``, including scaling and padding, except for the noise. The noise is stored in the
+graph, so that the same image always has the same prediction. All images of a batch have the same noise. On images
+larger than 512×1024 pixels, the noise is repeated.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _NOISE_CELLS = (64, 128)
 
 
 class ExportGraph(nn.Module):
-    """The exported network: images → labels, probabilities, uncertainty and, for several draws, mutual information.
+    """The network as it is exported: images → labels, probabilities, uncertainty and mutual information.
 
     The model must be in evaluation mode on the CPU. ``input_height`` is the height in pixels to which images are
     scaled. If ``input_height`` is 0, images are not scaled.
@@ -58,8 +59,8 @@ class ExportGraph(nn.Module):
         """Segments RGB images with values from 0 to 255 and at least 33×33 pixels.
 
         Returns:
-            Labels (uint8, b h w), probabilities (b k h w), uncertainty (b h w) and, for several draws, mutual
-            information (b h w), as in ``iccld.models.prediction.Prediction``.
+            Labels (uint8, b h w), probabilities (b k h w), uncertainty in nats (b h w) and, for several draws, mutual
+            information in nats (b h w), as in ``iccld.models.prediction.Prediction``.
         """
         size = height, width = images.shape[1], images.shape[2]
         if self.input_height:
@@ -85,13 +86,13 @@ class ExportGraph(nn.Module):
         return (labels, probabilities, *doubts)[: 3 + (self.draws > 1)]
 
     def _noise_of(self, images: Tensor, cells: tuple[int, int]) -> Float[Tensor, "n d h2 w2"]:
-        """Returns the noise for all images as one batch, in which the draws of one image are adjacent."""
+        """Returns the noise of all images as one batch. The draws of one image are adjacent in the batch."""
         noise = self.noise
         for axis, (latent, stored) in enumerate(zip(cells, _NOISE_CELLS, strict=True), start=2):
             noise = noise.index_select(axis, torch.arange(latent) % stored)
-        # The condition is always false, but it makes the noise depend on the input. In a graph with fixed sizes,
-        # OpenVINO (2026.4) computes constant parts once and then adds to the result in place. The noise would then
-        # change from the second image on.
+        # In a graph with fixed sizes, OpenVINO (2026.4) computes constant parts once and then adds to the result in
+        # place, so that constant noise would change from the second image on. The condition is always false, but it
+        # makes the noise depend on the input.
         never = images[:, :1, :1, :1, None].float() > 255
         return torch.where(never, torch.zeros(()), noise[None]).flatten(0, 1)
 
@@ -100,8 +101,8 @@ def _scale_axis(pixels: Tensor, axis: int, extent: int, target: int, padded: int
     """Scales one axis like ``iccld.resizing.resize_images`` and repeats the last pixel up to the padded size.
 
     Only gathering and arithmetic are used, because runtimes name the triangle filter differently, and OpenVINO does not
-    support it in ONNX files. Indices and filter weights are integers of less than 32 bits. Runtimes that compute in
-    bf16 keep such integers exact, but round MatMul, Divide and coordinates, whatever precision the file requests.
+    support the filter in ONNX files. Indices and filter weights are integers of less than 32 bits. Runtimes that
+    compute in bf16 keep such integers exact, but round MatMul, Divide and coordinates, even if the file requests fp32.
     """
     span = (extent - 1) // target + 1  # radius of the filter in pixels, rounded up
     # Distances are integers in units of 1 / (2 × ``target``) pixels.
@@ -131,7 +132,7 @@ def export_model(
     input_height: int | None = None,
     precision: Precision = "fp32",
 ) -> Path:
-    """Writes a model as one graph for other runtimes, with free batch size and image size.
+    """Writes a model as one graph for ONNX Runtime or OpenVINO, with free batch size and image size.
 
     Args:
         model: Model on the CPU.
@@ -139,12 +140,13 @@ def export_model(
         format: Format of the file, ``onnx`` or ``openvino``.
         steps: Number of sampling steps K, fixed in the graph.
         draws: Number of noise draws N, fixed in the graph.
-        input_height: Height in pixels to which images are scaled; no scaling if 0, the model's height if ``None``.
-        precision: Precision of the network on every processor. With bf16, scaling, normalization, softmax and the first
+        input_height: Height in pixels to which images are scaled. ``None`` uses the model's own height, 0 disables
+            scaling.
+        precision: Precision in which the network computes. With bf16, scaling, normalization, softmax and the first
             layers still compute in fp32. Only ``openvino`` supports bf16, because ONNX Runtime does not on CPUs.
 
     Returns:
-        The path.
+        The path of the written file.
 
     Raises:
         InputError: a package is missing, the extension or the precision does not fit the format, a setting is out of
@@ -200,7 +202,7 @@ def _convert(graph: ExportGraph, facts: dict[str, Any]) -> torch.onnx.ONNXProgra
             converted = torch.onnx.export(
                 _trace(graph), (), dynamo=True, input_names=["images"], output_names=names, verbose=False
             )
-    except Exception as error:  # tracers raise many types of errors, with the same remedy
+    except Exception as error:  # tracers raise many types of errors; the remedy is the same for all
         reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"backbone {facts['backbone']}: cannot be exported for all sizes ({reason}); choose another backbone for "
@@ -214,8 +216,8 @@ def _convert(graph: ExportGraph, facts: dict[str, Any]) -> torch.onnx.ONNXProgra
 
 
 def _trace(graph: ExportGraph) -> ExportedProgram:
-    # The example has odd sizes that are not multiples of a stride and that scaling and padding change. If two sizes
-    # were equal by chance in the example, the tracer would treat them as always equal.
+    # If two sizes are equal in the example, the tracer treats them as always equal. Therefore, the sides of the example
+    # are odd, are not multiples of a stride, and are changed by scaling and padding.
     example = torch.randint(0, 256, (2, 135, 303, 3), dtype=torch.uint8)
     sizes = (Dim("batch"), Dim("height", min=SMALLEST), Dim("width", min=SMALLEST))
     with torch.no_grad():
@@ -226,8 +228,8 @@ def _trace(graph: ExportGraph) -> ExportedProgram:
             strict=False,
             prefer_deferred_runtime_asserts_over_guards=True,
         )
-    # The tracer adds assertions about the example, for instance that two sizes differ. The graph does not rely on these
-    # properties, and a batch of one image would fail the assertions.
+    # The tracer adds assertions about the example, for instance that two sizes differ. A batch of one image would fail
+    # them. They are removed, because the graph does not rely on these properties.
     nodes = program.graph_module.graph
     for node in list(nodes.nodes):
         if node.target is torch.ops.aten._assert_scalar.default:
@@ -240,7 +242,7 @@ def _trace(graph: ExportGraph) -> ExportedProgram:
 def _save_openvino(converted: torch.onnx.ONNXProgram, facts: dict[str, Any], path: Path) -> Path:
     import openvino
 
-    # OpenVINO converts the ONNX file because the size expressions are simplified in it.
+    # OpenVINO converts the ONNX file instead of the traced program, because the file has simpler size expressions.
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "model.xml"
         converted.save(whole.with_suffix(".onnx"))
@@ -256,7 +258,7 @@ def _save_openvino(converted: torch.onnx.ONNXProgram, facts: dict[str, Any], pat
 
 
 def _metadata(facts: dict[str, Any]) -> dict[str, str]:
-    """Returns the metadata of a file: all facts, and the classes and palette in a plain form for other programs."""
+    """Returns the metadata of an exported file: all facts, and class names and palette as plain JSON lists."""
     classes = facts["label_space"]["classes"]
     return {
         FACTS: json.dumps(facts),

@@ -1,4 +1,4 @@
-"""Inference with exported models: ``predict`` on ONNX Runtime or OpenVINO, without the network's code."""
+"""Inference with exported models: runs their graphs on ONNX Runtime or OpenVINO, without the network's code."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ Format = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "bf16"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml"}
 REFUSED_SUFFIXES = (".pt2",)
-"""Extensions that are refused because ``torch.export.load`` would unpickle the file."""
-FACTS = "iccld"  # metadata key of the settings, the same in every format
-SMALLEST = 33  # minimum side in pixels: ICCLD pads smaller sides to 64, not to the next multiple of 32
+"""Extensions of files that are refused because ``torch.export.load`` would unpickle them, which can run code."""
+FACTS = "iccld"  # key of the settings in the metadata of a file, the same in every format
+SMALLEST = 33  # minimum side in pixels; ICCLD pads smaller sides to 64, the graph only to 32
 
 Outputs = Mapping[str, np.ndarray]
 Engine = Callable[[np.ndarray], Outputs]
-"""Function that runs a graph: images (uint8, b h w 3) → labels, probabilities and, for several draws, mutual
-information, by name."""
+"""Function that runs a graph on images (uint8, b h w 3). The result maps names to arrays: ``labels``, ``probabilities``
+and, for several draws, ``mutual_information``."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The settings that an exported file stores; an ``input_height`` of 0 means that images are not scaled."""
+    """The settings stored in an exported file. If ``input_height`` is 0, images are not scaled."""
 
     label_space: LabelSpace
     steps: Steps
@@ -55,8 +55,8 @@ class Facts:
 class ExportedSegmenter(Predicting):
     """A model loaded from a file that ``iccld.inference.export.export_model`` wrote.
 
-    Images must have at least 33×33 pixels, and settings must be those of the export. Seeds have no effect. Windows
-    require a graph that does not scale its images.
+    Images must have at least 33×33 pixels. Steps, draws, input height and precision are those of the export. Seeds have
+    no effect. Sliding windows require a graph that does not scale images.
     """
 
     def __init__(self, path: Path, engine: Engine, facts: Facts) -> None:
@@ -66,7 +66,7 @@ class ExportedSegmenter(Predicting):
         self.precision = facts.precision
 
     def check_settings(self, settings: PredictSettings) -> None:
-        """Raises ``InputError`` if the settings do not fit the graph, as ``predict`` would for every image."""
+        """Raises ``InputError`` if settings differ from those of the export, or the graph cannot use the window."""
         for name in ("steps", "draws", "input_height", "precision"):
             asked, own = getattr(settings, name), getattr(self, name)
             if asked not in (None, "auto", own):
@@ -130,11 +130,12 @@ class ExportedSegmenter(Predicting):
 
 
 def load_exported(model: str, *, device: str = "auto", threads: int = 0) -> ExportedSegmenter:
-    """Opens an exported file, which may be untrusted: the file is checked, and only its graph is executed.
+    """Opens an exported file, which may be untrusted. The file is checked, and no code except its graph is executed.
 
     Args:
         model: Path of a file with the extension ``.onnx`` or ``.xml`` (OpenVINO).
-        device: Device, ``auto`` or ``cpu``. ONNX Runtime also accepts ``cuda`` if the installed package supports it.
+        device: Device, either ``auto`` or ``cpu``. For ONNX files also ``cuda``, if the installed ONNX Runtime supports
+            CUDA.
         threads: Number of CPU threads. If 0, the fastest number is found by a trial, once per process.
 
     Raises:
@@ -156,7 +157,7 @@ def load_exported(model: str, *, device: str = "auto", threads: int = 0) -> Expo
         raise InputError(f"{path}: needs {error.name}; {how_to_install(_EXTRAS[path.suffix])}") from error
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # each runtime raises its own types of errors, with the same remedy
+    except Exception as error:  # each runtime raises its own types of errors; the remedy is the same
         what = f"damaged, or not of this runtime ({_said(error)})"
         raise InputError(f"{path}: {what}; export it again") from error
 
@@ -164,9 +165,9 @@ def load_exported(model: str, *, device: str = "auto", threads: int = 0) -> Expo
 def open_core() -> openvino.Core:
     """Returns an OpenVINO core with its CPU plugin loaded.
 
-    The plugin detects the processor's instructions itself, but its copy of oneDNN obeys ``ONEDNN_MAX_CPU_ISA``. If the
-    two differ, the plugin crashes (2026.4). The variable is therefore removed from the environment while the plugin is
-    loaded. The plugin reads the variable only once.
+    The plugin detects the processor's instruction sets itself, but its copy of oneDNN obeys the environment variable
+    ``ONEDNN_MAX_CPU_ISA``. If the variable excludes a detected instruction set, the plugin crashes (2026.4). Therefore,
+    the variable is removed from the environment while the plugin is loaded. The plugin reads the variable only once.
     """
     import openvino
 
@@ -190,7 +191,7 @@ def _read_facts(path: Path, text: str) -> Facts:
 def _open_onnx(path: Path, device: str, threads: int) -> tuple[Engine, Facts]:
     import onnxruntime
 
-    # Other providers may compute in other precisions.
+    # Only these providers are used, because others may compute in other precisions.
     known: dict[str, tuple[str, dict[str, str]]] = {
         "cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}),
         "cpu": ("CPUExecutionProvider", {}),
@@ -204,9 +205,9 @@ def _open_onnx(path: Path, device: str, threads: int) -> tuple[Engine, Facts]:
     data, text = read_onnx(path, FACTS)
     facts = _read_facts(path, text)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # failures are raised below; other messages concern optimizations
+    options.log_severity_level = 4  # only fatal messages; errors are raised as exceptions
     options.intra_op_num_threads = threads
-    # Waiting threads release their core, like torch's threads (see iccld.threads).
+    # Without spinning, idle threads release their core, like torch's threads (see iccld.threads).
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(data, options, providers=providers)
     names = [output.name for output in session.get_outputs()]
@@ -222,7 +223,7 @@ def _open_openvino(path: Path, device: str, threads: int) -> tuple[Engine, Facts
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[facts.precision],
         "INFERENCE_NUM_THREADS": threads,
-        "ENABLE_CPU_PINNING": False,  # other processes may need the cores
+        "ENABLE_CPU_PINNING": False,  # threads may change cores, because other processes may need the cores
     }
     compiled = core.compile_model(model, "CPU", settings)
     names = [output.get_any_name() for output in compiled.outputs]

@@ -1,7 +1,7 @@
 """Reading of untrusted exported graphs: files are read up to a size limit and checked before a runtime loads them.
 
-The runtime receives the checked bytes instead of a path, so that a graph cannot refer to other files. Loops are
-refused, so that every graph terminates.
+The runtime receives the checked bytes instead of a path, so that a graph cannot refer to other files. Graphs with loops
+are refused, so that every accepted graph terminates.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import onnx
     import openvino
 
-_MOST_BYTES = 2**31 - 1  # size limit of protobuf
+_MOST_BYTES = 2**31 - 1  # protobuf does not support larger messages
 _MOST_BYTES_OF_XML = 2**26
 _MOST_NODES = 50_000
 _MOST_ELEMENTS = 2**31
@@ -29,7 +29,7 @@ _LOOPS = ("Loop", "TensorIterator", "If", "ReadValue", "Assign")
 
 
 def read_onnx(path: Path, facts: str) -> tuple[bytes, str]:
-    """Reads and checks an ONNX file; returns its bytes and its metadata with the key ``facts`` (empty if missing).
+    """Reads and checks an ONNX file. Returns its bytes and its metadata entry ``facts`` (empty if missing).
 
     Raises:
         InputError: the file cannot be read, or has weights in other files, loops, custom operations or excessive sizes.
@@ -63,10 +63,12 @@ def read_onnx(path: Path, facts: str) -> tuple[bytes, str]:
 
 
 def read_openvino(path: Path, core: openvino.Core, facts: str) -> tuple[openvino.Model, str]:
-    """Reads and checks an OpenVINO graph and its weights, the file of the same name with the extension ``.bin``.
+    """Reads and checks an OpenVINO graph and its weights.
+
+    The weights are in the file of the same name with the extension ``.bin``.
 
     Returns:
-        The graph, and its metadata with the key ``facts`` (empty if missing).
+        The graph, and its metadata entry ``facts`` (empty if missing).
 
     Raises:
         InputError: a file cannot be read, or the graph has loops, state, custom operations or excessive sizes.
@@ -113,9 +115,10 @@ def _tensors(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> Iterato
 def _check(
     path: Path, count: int, inputs: Sequence[list[int]], inner: Iterable[list[int]], facts: str
 ) -> None:
-    """Checks the properties that both formats share; a size of -1 means that the size is free.
+    """Checks a graph of either format by its number of operations, its shapes and its metadata.
 
-    Images must be the only input. Batch size, height and width may be free or fixed within bounds.
+    Images of shape (b, h, w, 3) must be the only input. Batch size, height and width may be fixed, up to a limit, or
+    free. A free size is -1. Raises ``InputError`` if a check fails.
     """
     if count > _MOST_NODES:
         raise _refusal(path, f"has {count} operations, more than {_MOST_NODES}")

@@ -1,4 +1,4 @@
-"""Search for the input images and videos, named as files, glob patterns, folders, cameras or stream URLs."""
+"""Search for input images and videos, which the user gives as files, glob patterns, folders, cameras or URLs."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ _REMEDY = "name images or videos, a glob in quotes or a folder"
 
 @dataclass(frozen=True)
 class InputImage:
-    """An image to predict.
+    """An input image file.
 
-    ``name`` is the relative path of the outputs, without extension. The path is relative to the folder in which the
-    image was found, or to the fixed part of the glob pattern. For a single file, ``name`` is the file name.
+    ``name`` is the relative path under which outputs are written, without extension. If the image was found in an input
+    folder, ``name`` is its path relative to this folder. If a glob pattern matched the image, ``name`` is its path
+    relative to the folder part before the first wildcard. For a single file, ``name`` is the file name.
     """
 
     path: Path
@@ -52,14 +53,14 @@ class InputImage:
 
 @dataclass(frozen=True)
 class InputVideo:
-    """A video to predict: ``source`` is a path, a stream URL or ``camera:N``; see ``InputImage`` for ``name``."""
+    """An input video. ``source`` is a path, a stream URL or ``camera:N``. See ``InputImage`` for ``name``."""
 
     source: str
     name: str
 
     @property
     def path(self) -> Path:
-        """Path of the file; meaningless for cameras and streams."""
+        """Path of the video file. Must not be used for cameras and streams."""
         return Path(self.source)
 
     @property
@@ -75,7 +76,7 @@ class InputVideo:
 
     @property
     def title(self) -> str:
-        """Source as printed in messages, without the password that a URL may contain."""
+        """``source`` as printed in messages. If a URL contains user name and password, both are removed."""
         return printable(self.source) if self.is_file else _without_password(self.source)
 
 
@@ -86,14 +87,15 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
     """Returns the images and videos of the inputs, sorted within each input and without duplicates.
 
     Inputs are image and video files, glob patterns (``**`` matches any number of folders), folders (searched
-    recursively), cameras such as ``camera:0``, and URLs such as ``rtsp://host/stream``. Images with the extension of an
-    unsupported format are also returned, so that reading them raises an error with their names. Files in ``out`` are
-    skipped. Folders below an input that an iccld command has written to are also skipped, so that outputs do not become
-    inputs. With ``shared_names``, two images may have the same ``name``, because no outputs are written for images.
+    recursively), cameras such as ``camera:0``, and URLs such as ``rtsp://host/stream``. Images of unsupported formats
+    are also returned, so that the user gets an error with the file name when they are read. Files in ``out`` are
+    skipped. Subfolders of an input are also skipped if an iccld command has written to them, so that outputs do not
+    become inputs. If ``shared_names`` is true, two images may have the same ``name``. Commands that write no output for
+    images use this.
 
     Raises:
-        InputError: an input does not exist, is not an image or video, or contains no image or video, or two inputs have
-            the same output path.
+        InputError: no input is given, an input does not exist, is not an image or video, or contains no image or video,
+            or two inputs have the same output path.
     """
     found: dict[str, Input] = {}
     for text in inputs:
@@ -115,14 +117,14 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
 
 
 def split_inputs(inputs: Sequence[Input]) -> tuple[list[InputImage], list[InputVideo]]:
-    """Returns the images, and the videos with files before cameras and streams, because these may be endless."""
+    """Returns the images and the videos. Video files come before cameras and streams, which may never end."""
     images = [item for item in inputs if isinstance(item, InputImage)]
     videos = [item for item in inputs if isinstance(item, InputVideo)]
     return images, sorted(videos, key=lambda video: not video.is_file)
 
 
 def naming(title: str, error: InputError) -> str:
-    """Returns the message of an error, preceded by the title of the input unless the message contains the title."""
+    """Returns the message of an error. If the message does not contain the input's ``title``, it is put in front."""
     return str(error) if title in str(error) else f"{title}: {error}"
 
 
@@ -138,9 +140,12 @@ def _is_left_out(folder: Path, tops: set[Path], out: Path | None) -> bool:
 
 
 def _refuse_clashes(items: Sequence[Input]) -> None:
-    """Raises ``InputError`` if two inputs share an output (image: NAME.png, video: NAME.mp4 and NAME/000000.png)."""
+    """Raises ``InputError`` if two inputs would have the same output file.
+
+    The outputs of an image are ``NAME.png``, those of a video ``NAME.mp4`` and ``NAME/000000.png`` and on.
+    """
     places: dict[str, Input] = {}
-    # Images of unsupported formats have no outputs.
+    # Images of unsupported formats cannot be read and therefore have no outputs.
     items = [item for item in items if isinstance(item, InputVideo) or not is_other_picture(item.path.name)]
     for item in items:
         place = f"{item.name}.{'png' if isinstance(item, InputImage) else 'mp4'}"
@@ -177,7 +182,7 @@ def _stream_name(text: str) -> str:
 
 
 def _without_password(address: str) -> str:
-    # A password may contain @, so it ends at the last @ before the path.
+    # A password may contain @. Therefore, all text up to the last @ before the path is removed.
     return re.sub(r"://[^/]*@", "://", address)
 
 
@@ -201,7 +206,10 @@ def _expand(text: str) -> Iterator[Input]:
 
 
 def _matches(base: Path, pattern: str) -> Iterator[Path]:
-    """Yields the files and folders below ``base`` that match a glob pattern, without the contents of these folders."""
+    """Yields the images, videos and folders below ``base`` that match a glob pattern.
+
+    The contents of a matching folder are not yielded.
+    """
     globbed = Glob(pattern, sets=True)
     deepest = math.inf if "**/" in pattern else pattern.count("/")
     for parent, folders, names in walk(base):

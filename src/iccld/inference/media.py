@@ -1,4 +1,4 @@
-"""Prediction of image files: writes label maps, color maps, overlays and uncertainty maps to a folder."""
+"""Segmentation of image files: writes label maps, color maps, overlays and uncertainty maps to a folder."""
 
 from __future__ import annotations
 
@@ -43,25 +43,25 @@ def predict_files(
     ids: IdKind | Description = "train",
     settings: PredictSettings | None = None,
 ) -> list[str]:
-    """Predicts images one by one and writes ``out/<kind>/<name>.png`` for each image, at the image's size.
+    """Segments image files one by one and writes ``out/<kind>/<name>.png`` for each image, at the image's size.
 
-    ``out/classes.json`` and ``out/legend.png`` explain ids and colors. Existing files are replaced atomically. If an
-    image cannot be read or predicted, the image is skipped and the next one is predicted.
+    ``out/classes.json`` and ``out/legend.png`` list the ids and colors of the classes. Existing files are replaced
+    atomically. If an image cannot be read or segmented, the image is skipped.
 
     Args:
-        model: Model that predicts the images.
-        images: Images that ``iccld.inference.inputs.find_inputs`` returned.
-        out: Folder of the outputs.
+        model: Model that segments the images.
+        images: Image files, as ``iccld.inference.inputs.find_inputs`` returns them.
+        out: Folder to which the outputs are written.
         write: Kinds of output to write.
-        ids: Kind of ids in the label maps. A ``Description`` stands for the ids of the user's label files.
-        settings: Prediction settings: steps, draws and sizes.
+        ids: Kind of ids in the label maps. If a ``Description`` is given, the label maps have the ids that it defines.
+        settings: Prediction settings, such as steps, draws and sizes; the defaults if ``None``.
 
     Returns:
         One message for each skipped image, with the file and the reason.
 
     Raises:
         InputError: an output cannot be written, a class has no id of the requested kind, ``out`` has predictions with
-            other classes or ids, or an exported model has other settings.
+            other classes or ids, or an exported model was exported with other settings.
     """
     settings = settings or PredictSettings()
     table = prepare(model, out, ids, settings)
@@ -84,7 +84,7 @@ def predict_files(
 
 
 def prepare(model: Segmenter, out: AnyPath, ids: IdKind | Description, settings: PredictSettings) -> Table:
-    """Checks settings, ids and output folder for ``predict_files``; returns the table from class index to id."""
+    """Checks the arguments of ``predict_files``, which raises the same errors; returns the table from class to id."""
     check_settings(model, settings)
     table = index_to_id(model.label_space, ids)
     refuse_other_classes(out, model.label_space, table)
@@ -94,7 +94,7 @@ def prepare(model: Segmenter, out: AnyPath, ids: IdKind | Description, settings:
 def draw(
     kind: OutputKind, image: Image, prediction: Prediction, space: LabelSpace, table: Table
 ) -> np.ndarray:
-    """Draws one kind of output: the label map (h, w) or an RGB image (h, w, 3), both uint8.
+    """Draws one kind of output for an image, as a label map (h, w) or an RGB image (h, w, 3), both uint8.
 
     The prediction must have the image's size. ``table`` maps class indices to the ids in the label map.
     """

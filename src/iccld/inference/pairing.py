@@ -1,4 +1,4 @@
-"""Pairing of the true label maps of a folder with predictions."""
+"""Pairing of true label maps with predicted label maps by their file names."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _ENDINGS = re.compile(
     r"(_(leftImg8bit|rightImg8bit|rgb_anon|gt|gtFine|gtCoarse|pred|preds|predicted|prediction|predictions|"
     r"labels?|labelIds|labelTrainIds|trainIds))+$"
 )
-# Cityscapes stores these files beside the label maps.
+# Cityscapes stores these files beside the label maps. They are skipped because they do not hold class ids.
 _OTHER_TRUTH = re.compile(r"_gt(Fine|Coarse)_(color|instanceIds|instanceTrainIds)$")
 
 
 def pair_files(predictions: Path, labels: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
-    """Pairs the label maps of two folders by relative paths, or by file names if these are unique.
+    """Pairs predicted with true label maps by relative path, or by file name alone if the name is unique.
 
     Suffixes such as ``_leftImg8bit``, ``_gtFine_labelIds``, ``_pred_labelTrainIds`` and ``_trainIds`` are ignored. A
-    prediction's name may have a further word (``_blend``) after the label's name. If a label map exists in both
-    Cityscapes forms, ``_labelIds`` is used.
+    prediction may have a longer name than its label map, for example ``a_blend.png`` for ``a.png``. If a true label map
+    exists with labelIds and with trainIds, the one with labelIds is used.
 
     Returns:
-        The pairs (prediction, label) in the order of the label files, and the predictions without a label.
+        The pairs (prediction, label map) in the order of the true label maps, and the predictions without a label map.
 
     Raises:
         InputError: a folder is missing or empty, a label map has no prediction, or two files belong to the same image.
@@ -53,7 +53,10 @@ def pair_files(predictions: Path, labels: Path) -> tuple[list[tuple[Path, Path]]
 
 
 def _by_name(wanted: Iterable[str], truths: Mapping[str, Path], free: Iterable[str]) -> dict[str, str]:
-    """Matches predictions by file name alone, for example a flat folder of predictions for labels nested by city."""
+    """Matches label maps with predictions by file name alone; returns keys of ``truths`` with keys of predictions.
+
+    For example, predictions in a flat folder match label maps in one folder per city.
+    """
     counts = Counter(_name(key) for key in truths)
     named: dict[str, list[str]] = defaultdict(list)
     for key in free:
@@ -81,12 +84,12 @@ def holds_label_ids(path: Path) -> bool:
 
 
 def is_silent(path: Path) -> bool:
-    """Checks whether a file name ends in neither ``labelIds`` nor ``trainIds``."""
+    """Checks whether a file name does not say which ids the file holds: no ``labelIds`` or ``trainIds`` at the end."""
     return not re.search(r"(labelIds|rainIds)$", path.stem)
 
 
 def _by_key(folder: Path, *, truth: bool) -> dict[str, Path]:
-    """Returns the label maps of a folder by their relative paths without extension and ignored suffixes, sorted."""
+    """Returns the sorted label maps of a folder. Keys are relative paths without extension and ignored suffixes."""
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "no such folder"
         kind = "true" if truth else "predicted"

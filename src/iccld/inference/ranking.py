@@ -41,9 +41,9 @@ _THUMBNAIL = (16, 8)  # width and height in pixels
 class Ranked:
     """One frame of a ranking.
 
-    ``index`` is the index in the input order, and ``score`` the uncertainty from 0 (certain) to 1 (most uncertain).
-    ``neighbor`` is the index of the nearest frame selected before, and ``distance`` the distance to this neighbor, from
-    0 (identical) to 2. For the first frame, both are ``None``.
+    ``index`` is the frame's index in the input order, and ``score`` the uncertainty from 0 (certain) to 1 (most
+    uncertain). ``neighbor`` is the index of the nearest frame selected before, and ``distance`` the distance between
+    the two embeddings, from 0 (identical) to 2. For the first frame, ``neighbor`` and ``distance`` are ``None``.
     """
 
     index: int
@@ -55,9 +55,9 @@ class Ranked:
 def score_prediction(prediction: Prediction, score: Score = "entropy") -> float:
     """Returns the mean uncertainty of an image's pixels, from 0 (certain) to 1 (most uncertain).
 
-    ``entropy`` is the entropy of the class probabilities, divided by its maximum. ``mutual_information`` is the part of
-    the entropy that comes from disagreement between draws, on the same scale. ``margin`` is 1 − (highest −
-    second-highest probability).
+    ``entropy`` is the entropy of the class probabilities, divided by its maximum log k. ``mutual_information`` is the
+    part of the entropy that comes from disagreement between noise draws, also divided by log k. ``margin`` is 1 −
+    (highest − second-highest probability).
     """
     if score == "entropy":
         return float(prediction.relative_uncertainty.mean(dtype=np.float64))
@@ -75,8 +75,8 @@ def predict_and_embed(
     """Returns the prediction of an image and an embedding of unit length; near-duplicates have close embeddings.
 
     For an ``ICCLD`` model, the embedding is the image coder's features at stride 32, averaged over the image. A forward
-    hook reads these features at no extra cost. Exported models return no features. Their embedding consists of coarse
-    maps of the class probabilities and a small gray copy of the image.
+    hook reads these features at no extra cost. Exported models return no features. For an exported model, the embedding
+    consists of coarse maps of the class probabilities and a small gray copy of the image.
     """
     image = to_bytes(image)
     if not isinstance(model, ICCLD):
@@ -96,7 +96,7 @@ def predict_and_embed(
 
 
 def describe_without_features(image: UInt8[np.ndarray, "h w 3"], prediction: Prediction) -> Vector:
-    """Returns a vector of unit length from coarse class maps and a gray thumbnail of the image, with equal weights."""
+    """Returns an embedding of unit length from coarse class probability maps and a gray thumbnail, equally weighted."""
     probabilities = torch.from_numpy(prediction.probabilities)[None]
     places = F.adaptive_avg_pool2d(probabilities, _CELLS).flatten().numpy()
     gray = cv2.cvtColor(cv2.resize(image, _THUMBNAIL, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
@@ -113,10 +113,11 @@ def rank(
 ) -> list[Ranked]:
     """Orders frames by score × distance^diversity, where distance is the distance to the nearest frame selected before.
 
-    Distances are Euclidean. The first ``top`` frames are selected one by one. The rest are sorted by the same product
-    with their distances to the first ``top`` frames, so that a long list needs n × top distances instead of n². Frames
-    with equal products keep their order. With ``diversity`` 0, only the scores count. A larger ``diversity`` gives the
-    scores less weight.
+    Distances are Euclidean distances between embeddings. The first ``top`` frames are selected one by one. The
+    remaining frames are sorted by the same product, but with their distances to the first ``top`` frames only. Thus, n
+    frames need n × top distances instead of n². Frames with equal products keep their order. With ``diversity`` 0, only
+    the scores count. A larger ``diversity`` gives the scores less weight. Raises ``InputError`` if ``top`` or
+    ``diversity`` is out of range.
     """
     if top < 1:
         raise InputError(f"top is {top}; give 1 or more")
@@ -151,9 +152,10 @@ def rank(
 def ranking_rows(
     order: Sequence[Ranked], names: Sequence[tuple[str, int | None]]
 ) -> list[dict[str, str | int | float | None]]:
-    """Returns a ranking as rows with rank, file, frame, score, distance and neighbor; missing values are ``None``.
+    """Returns a ranking as rows with rank, file, frame, score, distance and neighbor. Missing values are ``None``.
 
-    ``names`` holds the file and the frame number in the video (``None`` for an image) of every frame, in input order.
+    ``names`` contains, in input order, the file and the frame number of each frame. The frame number is ``None`` for an
+    image file.
     """
     return [
         {
@@ -181,5 +183,5 @@ def write_ranking(path: AnyPath, order: Sequence[Ranked], names: Sequence[tuple[
 
 
 def frame_title(file: str, frame: int | None) -> str:
-    """Returns ``photo.png`` for an image, or ``clip.mp4#120`` for a frame of a video."""
+    """Returns the display name of a frame, such as ``clip.mp4#120``. For an image file, this is the file name."""
     return file if frame is None else f"{file}#{frame}"

@@ -1,4 +1,4 @@
-"""Images of predictions, and the meaning of their ids and colors: id tables, ``classes.json`` and a legend."""
+"""Drawing of predictions as images, and the ids and colors of classes: id tables, ``classes.json``, ``legend.png``."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ Image = UInt8[np.ndarray, "h w 3"]
 LabelMap = UInt8[np.ndarray, "h w"]
 Table = UInt8[np.ndarray, "256"]
 IdKind = Literal["train", "index", "cityscapes"]
-"""Kind of ids in label files: Cityscapes trainIds or class indices, see ``holds_train_ids`` (``train``), the model's
-class indices (``index``), or Cityscapes labelIds, as the benchmark server requires (``cityscapes``)."""
+"""Kind of ids in label files. ``train`` means Cityscapes trainIds, or class indices if a class has no trainId.
+``index`` means the model's class indices. ``cityscapes`` means Cityscapes labelIds, which the benchmark server
+requires."""
 CLASSES, LEGEND = "classes.json", "legend.png"
 
 _FONT_SIZE = 16
@@ -35,7 +36,7 @@ _LONGEST_NAME = 40
 
 
 def colorize(labels: LabelMap, space: LabelSpace) -> Image:
-    """Paints class indices in the colors of their label space. Other values, such as 255, become black."""
+    """Returns an RGB image with the colors of the class indices. Values without a class, such as 255, become black."""
     table = np.zeros((256, 3), np.uint8)
     table[: len(space)] = space.palette
     return table[labels]
@@ -52,31 +53,31 @@ def overlay(image: Image, labels: LabelMap, space: LabelSpace, *, opacity: float
 
 
 def heat_map(uncertainty: Float32[np.ndarray, "h w"]) -> Image:
-    """Maps values in [0, 1] to colors from black over violet to pale yellow, with the same scale for all images."""
+    """Maps uncertainty in [0, 1] to colors from black over violet to pale yellow, with one scale for all images."""
     return paint_levels(to_levels(uncertainty))
 
 
 def to_levels(uncertainty: Float32[np.ndarray, "h w"]) -> LabelMap:
-    """Quantizes values in [0, 1] to 256 levels, which suffice for images and need a quarter of the memory."""
+    """Quantizes uncertainty in [0, 1] to 256 levels, which suffice for images and need a quarter of the memory."""
     return (np.clip(uncertainty, 0, 1) * 255).round().astype(np.uint8)
 
 
 def paint_levels(levels: LabelMap) -> Image:
-    """Maps levels from 0 to 255 to the colors of ``heat_map``."""
+    """Maps uncertainty levels from 0 to 255 to the colors of ``heat_map``."""
     heat = cv2.applyColorMap(levels, cv2.COLORMAP_MAGMA)
     return np.asarray(cv2.cvtColor(heat, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def holds_train_ids(space: LabelSpace) -> bool:
-    """Checks whether every class of a space has a trainId. If so, label files hold trainIds, else class indices."""
+    """Checks whether every class of a space has a trainId. If so, label files hold trainIds by default."""
     return all(c.train_ids for c in space.classes)
 
 
 def index_to_id(space: LabelSpace, kind: IdKind | Description) -> Table:
-    """Returns the table from class index to the id in label files; 255 stays 255 (for labelIds: 0, unlabeled).
+    """Returns the table from class index to the id in label files. Pixels without a class (255) keep 255.
 
-    A user's ``Description`` stands for the ids of the user's label files. ``InputError`` if a class has no id of the
-    requested kind.
+    For labelIds, pixels without a class become 0 (unlabeled). If ``kind`` is a ``Description``, the ids are those that
+    the description defines. Raises ``InputError`` if a class has no id of the requested kind.
     """
     table = np.full(256, 0 if kind == "cityscapes" else IGNORE, np.uint8)
     if isinstance(kind, Description):
@@ -107,10 +108,10 @@ def _own_ids(space: LabelSpace, description: Description) -> list[int]:
 
 
 def file_to_index(space: LabelSpace, *, label_ids: bool = False) -> UInt8[np.ndarray, "65536"]:
-    """Returns the table from the id in a label file to the class index; see ``iccld.data.datasets.remap_table``.
+    """Returns the table from the id in a label file to the class index, as ``iccld.data.datasets.remap_table``.
 
-    With ``label_ids``, files hold Cityscapes labelIds (``*_labelIds.png``) instead of the default ids of
-    ``index_to_id``. In this case, ``InputError`` if a class has no Cityscapes id.
+    By default, files hold trainIds, or class indices if a class has no trainId. If ``label_ids`` is true, files hold
+    Cityscapes labelIds. Raises ``InputError`` if ``label_ids`` is true and a class has no Cityscapes id.
     """
     held = CITYSCAPES19 if holds_train_ids(space) else space
     if label_ids and not holds_train_ids(space):
@@ -122,20 +123,20 @@ def file_to_index(space: LabelSpace, *, label_ids: bool = False) -> UInt8[np.nda
 
 
 def write_class_key(out: AnyPath, space: LabelSpace, table: Table) -> None:
-    """Writes ``classes.json`` and ``legend.png`` beside predictions; ``table`` is the result of ``index_to_id``."""
+    """Writes ``classes.json`` and ``legend.png`` to the folder ``out``; see ``index_to_id`` for ``table``."""
     write_json(Path(out) / CLASSES, class_list(space, table))
     write_png(Path(out) / LEGEND, draw_legend(space))
 
 
 def refuse_other_classes(out: AnyPath, space: LabelSpace, table: Table) -> None:
-    """Raises ``InputError`` if ``classes.json`` of a folder of predictions describes other classes or ids."""
+    """Raises ``InputError`` if the folder ``out`` has a ``classes.json`` with other classes or ids."""
     path = Path(out) / CLASSES
     if path.is_file() and read_json(path) != class_list(space, table):
         raise InputError(f"{path}: is of predictions with other classes or ids; choose another folder")
 
 
 def class_list(space: LabelSpace, table: Table) -> list[dict[str, Any]]:
-    """Returns the classes in the model's order, each with its ``id`` in label maps, ``name`` and RGB ``color``."""
+    """Returns ``id`` (in label files), ``name`` and RGB ``color`` of each class, in the order of the label space."""
     return [
         {"id": int(table[index]), "name": c.name, "color": list(c.color)}
         for index, c in enumerate(space.classes)
@@ -143,7 +144,7 @@ def class_list(space: LabelSpace, table: Table) -> list[dict[str, Any]]:
 
 
 def draw_legend(space: LabelSpace) -> Image:
-    """Draws the class names beside their colors, in columns of up to 20 rows."""
+    """Draws a legend: the class names beside their colors, in columns of up to 20 rows."""
     font = ImageFont.load_default(_FONT_SIZE)
     names = [n if len(n) <= _LONGEST_NAME else f"{n[: _LONGEST_NAME - 1]}…" for n in space.names]
     num_columns = max(1, math.ceil(len(names) / _MOST_ROWS))

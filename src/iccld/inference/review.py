@@ -1,4 +1,4 @@
-"""Evaluation beyond the scores: calibration, example images for reports, and metrics without labels."""
+"""Evaluation beyond the scores: calibration, selection of images for reports, and metrics without labels."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from iccld.progress import track
 Role = Literal["best", "worst", "random"]
 SIGNALS = ("entropy", "confidence", "mutual_information", "combined")
 """Signals for the detection of wrong pixels, all in [0, 1]: relative entropy, one minus the highest probability,
-relative mutual information of the draws, and the mean of the last two."""
+relative mutual information of the noise draws, and the mean of the last two."""
 _NUM_COMPARED = 32
-"""Maximum number of images on which teacher and student are compared."""
+"""Maximum number of images on which ``unsupervised_scores`` compares teacher and student."""
 
 
 class Trust:
-    """Calibration and error detection, accumulated image by image as an observer of an evaluation."""
+    """An observer of ``evaluate_model`` that accumulates the calibration and the detection of wrong pixels."""
 
     def __init__(self) -> None:
         self.reliability = Reliability()
@@ -36,7 +36,7 @@ class Trust:
         self._detections = {name: ErrorDetection() for name in SIGNALS}
 
     def __call__(self, measured: Measured) -> None:
-        """Adds the scored pixels of an image."""
+        """Adds the scored pixels of an evaluated image."""
         counted, prediction = measured.counted, measured.prediction
         confidence = torch.from_numpy(prediction.probabilities.max(axis=0)[counted])
         hits = torch.from_numpy(measured.right[counted])
@@ -53,7 +53,7 @@ class Trust:
             self._of_classes.setdefault(index, Reliability()).update(of_class, truth == index)
 
     def figures(self) -> dict[str, float]:
-        """Returns the metrics that ``evaluate_trust`` describes."""
+        """Returns the metrics by name; see ``evaluate_trust`` for their definitions."""
         figures = {"ece": self.reliability.expected_calibration_error}
         errors = [of_class.expected_calibration_error for of_class in self._of_classes.values()]
         figures["class_ece"] = fmean(errors) if errors else float("nan")
@@ -69,14 +69,14 @@ def evaluate_trust(
     protocol: Protocol,
     settings: PredictSettings | None = None,
 ) -> tuple[Scores, dict[str, float]]:
-    """Evaluates scores, calibration and uncertainty maps of a model on the scored pixels; see ``evaluate_model``.
+    """Evaluates the segmentation, the calibration and the detection of wrong pixels; see ``evaluate_model``.
 
     Returns:
-        The scores and the metrics. ``ece`` is the expected calibration error of the answers, in [0, 1]. ``class_ece``
-        is the calibration error of each class's probability, averaged over the classes (Nixon et al. 2019). Each signal
-        of ``SIGNALS`` has three metrics. ``auroc_SIGNAL`` is the probability that a wrong pixel has a higher signal
-        than a right pixel. ``aurc_SIGNAL`` is the area under the risk-coverage curve. ``fpr95_SIGNAL`` is the false
-        positive rate at 95 % true positive rate.
+        The scores and the metrics. ``ece`` is the top-label expected calibration error (ECE), in [0, 1]. ``class_ece``
+        is the ECE of each class's probability, averaged over the classes (Nixon et al. 2019). Each signal of
+        ``SIGNALS`` has three metrics for the detection of wrong pixels, which are the positives. ``auroc_SIGNAL`` is
+        the probability that a wrong pixel has a higher signal than a right pixel. ``aurc_SIGNAL`` is the area under the
+        risk-coverage curve. ``fpr95_SIGNAL`` is the false positive rate at 95 % true positive rate.
     """
     trust = Trust()
     scores = evaluate_model(model, dataset, protocol, settings=settings, observe=trust)
@@ -85,7 +85,7 @@ def evaluate_trust(
 
 @dataclass(frozen=True)
 class Choice:
-    """An image for a report, the reason for its choice, and its own mIoU in percent (``None`` if not evaluated)."""
+    """An image selected for a report, the reason (``role``), and its own mIoU in percent; ``None`` without labels."""
 
     index: int
     role: Role
@@ -93,7 +93,7 @@ class Choice:
 
 
 class Review:
-    """An observer of an evaluation (``iccld.inference.evaluation.evaluate_model``) that collects data for a report."""
+    """An observer of ``evaluate_model`` that collects calibration data and the mIoU of each image for a report."""
 
     def __init__(self, protocol: Protocol) -> None:
         self.protocol = protocol
@@ -108,13 +108,14 @@ class Review:
         self.mious[measured.index] = scores_from_confusion(confusion, self.protocol).miou
 
     def choose(self, *, each: int = 3, seed: int = 0) -> list[Choice]:
-        """Selects random images, the same for every model, and from the rest the best and the worst by their own mIoU.
+        """Selects random images, and from the remaining images those with the highest and the lowest own mIoU.
 
-        Each role has ``each`` images, but never more than a third of all images.
+        The random images are the same for every model. Up to ``each`` images are selected for each of the three roles.
+        With few images, each role has about a third of the images.
         """
         counted = [i for i in sorted(self.mious) if not math.isnan(self.mious[i])]
         num = min(each, max(1, len(counted) // 3))
-        # The random images are drawn first and without the scores, so that all evaluated models show the same images.
+        # The random images are drawn first and without the scores, so that all models have the same random images.
         drawn = np.random.default_rng(seed).permutation(counted)[: num if len(counted) > 2 else 0].tolist()
         order = sorted((i for i in counted if i not in drawn), key=lambda i: -self.mious[i])
         best, worst = order[:num], order[num:][::-1][:num]
@@ -123,7 +124,7 @@ class Review:
 
 
 def choose_unmeasured(num_images: int, *, count: int = 6, seed: int = 0) -> list[Choice]:
-    """Selects random images from a data set without labels."""
+    """Selects up to ``count`` random images for the report of a data set without labels."""
     drawn = np.random.default_rng(seed).permutation(num_images)[:count]
     return [Choice(int(index), "random", None) for index in sorted(drawn)]
 
@@ -137,13 +138,14 @@ def evenly_spaced(length: int, count: int) -> list[int]:
 def unsupervised_scores(
     teacher: Segmenter, student: Segmenter, dataset: SegmentationDataset, indices: Sequence[int] | None = None
 ) -> dict[str, float]:
-    """Evaluates a model on unlabeled images, so that a checkpoint can be chosen without target labels.
+    """Computes metrics on unlabeled images, so that a checkpoint can be selected without target labels.
 
     The teacher averages the student's weights and is the model that is saved. Up to 32 evenly spaced images are used.
+    ``indices`` limits the images; all images if ``None``.
 
     Returns:
-        ``entropy`` is the mean normalized entropy of the teacher; lower is more certain. ``agreement`` is the fraction
-        of pixels, in [0, 1], that teacher and student label alike; higher is more stable.
+        ``entropy`` is the mean normalized entropy of the teacher's probabilities, in [0, 1]. ``agreement`` is the
+        fraction of pixels, in [0, 1], for which teacher and student predict the same class.
     """
     indices = range(len(dataset)) if indices is None else indices
     chosen = [indices[i] for i in evenly_spaced(len(indices), min(_NUM_COMPARED, len(indices)))]
@@ -157,10 +159,11 @@ def unsupervised_scores(
 
 
 class RunEvaluation:
-    """A callable that evaluates teacher and student of a run and keeps the last results for the report.
+    """A callable that evaluates the teacher of a run, compares the student, and keeps the results for the report.
 
-    The metrics include ``unsupervised_scores``, because scores with target labels must not be used to choose a
-    checkpoint. The images are those of ``indices``; all images if ``None``.
+    The metrics include ``unsupervised_scores``, because scores with target labels must not be used to select a
+    checkpoint. ``indices`` are the indices of the evaluated images in ``val``; all images if ``None``. ``last``
+    contains the results of the last call.
     """
 
     def __init__(
@@ -177,7 +180,7 @@ class RunEvaluation:
         return RunEvaluation(self.val, self.protocol, evenly_spaced(len(self.val), count))
 
     def expected_seconds(self, teacher: Segmenter, student: Segmenter) -> float:
-        """Estimates the seconds of a full evaluation from one image, timed after a pass that prepares the kernels."""
+        """Estimates the duration of a full evaluation in seconds from one image, timed after a warm-up pass."""
         one = RunEvaluation(self.val, self.protocol, [0])
         one(teacher, student)
         begun = time.monotonic()
@@ -185,7 +188,7 @@ class RunEvaluation:
         return (time.monotonic() - begun) * len(self.val)
 
     def __call__(self, teacher: Segmenter, student: Segmenter) -> dict[str, float]:
-        """Evaluates the models and returns the metrics to log."""
+        """Evaluates teacher and student, and returns the metrics to log, such as ``val/miou`` in percent."""
         review = Review(self.protocol)
         scores = evaluate_model(teacher, self.val, self.protocol, indices=self.indices, observe=review)
         self.last = scores, review

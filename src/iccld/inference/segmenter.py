@@ -1,4 +1,4 @@
-"""Models for prediction: loading, device selection, and prediction of one image of any size."""
+"""Segmentation of single images: loads a model on a device and segments one image of any size."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from iccld.threads import use_threads
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """Interface that this package requires of a model: ``iccld.models.iccld.ICCLD`` or an exported model."""
+    """Interface of models that segment images: ``iccld.models.iccld.ICCLD`` and exported models implement it."""
 
     @property
     def label_space(self) -> LabelSpace:
-        """Label space of the model's class indices."""
+        """Label space, in which the model's class indices are defined."""
         ...
 
     def predict(self, images: Images, *args: Any, **settings: Any) -> Prediction:
-        """Predicts RGB images; ``settings`` are those of ``PredictSettings``, except ``resize``."""
+        """Segments RGB images; ``settings`` are the fields of ``PredictSettings``, except ``resize``."""
         ...
 
 
@@ -43,8 +43,8 @@ def load_segmenter(model: str, *, device: str = "auto", threads: int = 0) -> Seg
     """Loads a saved or exported model for prediction.
 
     Args:
-        model: Folder written by ``save_pretrained`` or training, hub id, or file written by ``iccld export``.
-        device: Device: ``auto``, or a torch device such as ``cpu`` or ``cuda:1``.
+        model: Folder written by ``save_pretrained`` or training, or hub id, or file written by ``iccld export``.
+        device: Device, either ``auto`` or a torch device such as ``cpu`` or ``cuda:1``.
         threads: Number of CPU threads. If 0, the fastest number is found by a trial, once per process.
 
     Raises:
@@ -59,7 +59,7 @@ def load_segmenter(model: str, *, device: str = "auto", threads: int = 0) -> Seg
 
 
 def load_model(model: str, *, device: str = "auto", threads: int = 0) -> ICCLD:
-    """Loads a saved model as ``ICCLD`` network, for prediction or export; see ``load_segmenter`` for the arguments."""
+    """Loads an ``ICCLD`` network from a folder or the hub in evaluation mode; arguments as in ``load_segmenter``."""
     target = choose_device(device)
     use_threads(threads, target.type)
     with busy(f"loading {model}"):
@@ -67,7 +67,7 @@ def load_model(model: str, *, device: str = "auto", threads: int = 0) -> ICCLD:
 
 
 def choose_device(name: str) -> torch.device:
-    """Returns the named device, or the best available device for ``auto``; ``InputError`` if the device is unusable."""
+    """Returns the named device, or the best available one for ``auto``. Raises ``InputError`` if it cannot be used."""
     try:
         device = torch.device(best_device(name))
         torch.empty(1, device=device)
@@ -77,18 +77,21 @@ def choose_device(name: str) -> torch.device:
 
 
 def check_settings(model: Segmenter, settings: PredictSettings) -> None:
-    """Raises ``InputError``, before the first image, if an exported model has other steps, draws or sizes."""
+    """Raises ``InputError`` if the settings differ from those with which the model was exported.
+
+    The check needs no image. Models that are not exported accept all settings.
+    """
     if isinstance(model, ExportedSegmenter):
         model.check_settings(settings)
 
 
 def predict_image(model: Segmenter, image: Any, settings: PredictSettings | None = None) -> Prediction:
-    """Predicts one image; all maps have the size of the image.
+    """Segments one image; the labels and all maps of the prediction have the size of the image.
 
     Args:
-        model: Model that predicts the image.
+        model: Model that segments the image.
         image: RGB image of shape (h, w, 3), uint8 or float in [0, 1], or a Pillow image, which is rotated upright.
-        settings: Prediction settings: steps, draws and sizes; the defaults if ``None``.
+        settings: Prediction settings, such as steps, draws and sizes; the defaults if ``None``.
 
     Raises:
         InputError: the image is invalid, or there is not enough memory.

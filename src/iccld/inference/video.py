@@ -1,4 +1,4 @@
-"""Video prediction, frame by frame: writes videos with the original timestamps and sound, and lossless label maps."""
+"""Video segmentation, frame by frame: writes videos with the original timestamps and sound, and lossless label maps."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from iccld.models.prediction import Prediction
 from iccld.progress import track
 
 VIDEO_OUTPUTS: tuple[OutputKind, ...] = ("overlay",)
-"""Default outputs of a video. Label maps are not included because each frame needs a file."""
+"""Default outputs of a video. Label maps are not included because they need one file per frame."""
 _CUT = 0.08
 """Threshold for scene cuts: mean difference of two gray thumbnails, as a fraction of the gray range. In CamVid, frames
 1/15 s apart differ by at most 0.022 (100 pairs), and frames of different drives by at least 0.108 (some 2300 pairs)."""
@@ -38,7 +38,10 @@ _CUT = 0.08
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits on the predicted frames and seconds of a video; ``InputError`` if a limit is out of range."""
+    """Limits on the number of frames and the seconds of a video that are segmented; no limit if ``None``.
+
+    Raises ``InputError`` if a limit is out of range.
+    """
 
     max_frames: int | None = None
     seconds: float | None = None
@@ -52,7 +55,7 @@ class Limits:
     def cut(self, frames: Iterator[Frame], time_base: Fraction) -> Iterator[Frame]:
         """Yields the frames up to the limits, without reading frames that are not needed."""
         start = None
-        # The value 0.2 becomes exactly one fifth instead of the nearest binary number.
+        # Timestamps are exact fractions. Therefore, 0.2 must become exactly 1/5 instead of the nearest binary number.
         end = None if self.seconds is None else Fraction(self.seconds).limit_denominator(1_000_000)
         for count, frame in enumerate(frames, start=1):
             start = frame.pts if start is None else start
@@ -63,7 +66,7 @@ class Limits:
                 return
 
     def total(self, source: VideoSource) -> int | None:
-        """Returns the expected number of frames; ``None`` if unknown."""
+        """Returns the expected number of frames within the limits, or ``None`` if the number is unknown."""
         in_time = None if self.seconds is None else max(1, round(self.seconds * source.rate))
         known = (source.num_frames, self.max_frames, in_time)
         return min((number for number in known if number is not None), default=None)
@@ -72,8 +75,8 @@ class Limits:
 class TemporalSmoothing:
     """Exponential smoothing over frames: mean = strength × mean + (1 − strength) × probabilities.
 
-    The strength is in [0, 1), and 0 means no smoothing. The memory is about 1 / (1 − strength) frames long. At a scene
-    cut, smoothing restarts, so that scenes do not mix.
+    The strength is in [0, 1), and 0 means no smoothing. The mean covers about 1 / (1 − strength) frames. At a detected
+    scene cut, the mean restarts, so that scenes do not mix.
     """
 
     def __init__(self, strength: float) -> None:
@@ -85,7 +88,7 @@ class TemporalSmoothing:
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], prediction: Prediction) -> Prediction:
         """Adds the next frame and its prediction, and returns the smoothed prediction.
 
-        Labels and uncertainty come from the smoothed probabilities. The mutual information is that of the single frame.
+        Labels and uncertainty come from the smoothed probabilities. The mutual information is not smoothed.
         """
         if self.strength == 0:
             return prediction
@@ -104,11 +107,11 @@ class TemporalSmoothing:
 
 @dataclass(frozen=True)
 class VideoResult:
-    """The result of a video prediction.
+    """The result of a video's segmentation.
 
-    ``num_frames`` frames were predicted and written, which are ``seconds`` of video. ``num_damaged`` frames could not
-    be decoded and were skipped. ``problem`` is a message with the name of the video, or ``None`` without a problem.
-    ``stopped`` is true if the ``stop`` callback requested the end.
+    ``num_frames`` is the number of segmented and written frames, and ``seconds`` the duration of these frames in the
+    video. ``num_damaged`` is the number of frames that could not be decoded and were skipped. ``problem`` is a message
+    about damage, with the name of the video, or ``None``. ``stopped`` is true if the ``stop`` callback returned true.
     """
 
     num_frames: int
@@ -131,16 +134,17 @@ def predict_video(
     stop: Callable[[], bool] = lambda: False,
     open_source: Callable[[InputVideo], VideoSource] = open_video,
 ) -> VideoResult:
-    """Predicts a video and writes ``out/<kind>/<name>.mp4`` and the label maps ``out/labels/<name>/000000.png`` and on.
+    """Segments a video and writes ``out/<kind>/<name>.mp4`` and label maps ``out/labels/<name>/000000.png`` and on.
 
     The MP4 files have the timestamps of the frames and the sound of the video file. If a live source delivers frames
-    faster than they are predicted, only the newest frame is predicted. An MP4 file appears when the video ends or is
-    stopped. ``stop`` is called before each frame. Lossy videos cannot store class ids, so ``labels`` are PNG files. See
-    ``TemporalSmoothing`` for ``smoothing`` and ``iccld.inference.media.predict_files`` for the other arguments.
+    faster than the model segments them, only the newest frame is segmented. An MP4 file appears when the video ends or
+    is stopped. ``stop`` is called before each frame. If it returns true, the work ends. Label maps are PNG files,
+    because lossy videos cannot store class ids. See ``TemporalSmoothing`` for ``smoothing`` and
+    ``iccld.inference.media.predict_files`` for ``write``, ``ids`` and ``settings``.
 
     Raises:
-        InputError: the video cannot be opened or has no frames, an output cannot be written, or a class has no id of
-            the requested kind.
+        InputError: the video cannot be opened or has no frames, ``stop`` ends the work before the first frame, an
+            output cannot be written, or a class has no id of the requested kind.
     """
     table = prepare(model, out, ids, settings or PredictSettings())
     limits, smooth = limits or Limits(), TemporalSmoothing(smoothing)
@@ -178,14 +182,17 @@ def predict_video(
 
 
 def _remove_later_labels(folder: Path, count: int) -> None:
-    """Removes later label maps of an earlier, longer run, which would be mistaken for results of this run."""
+    """Removes label maps from frame ``count`` on.
+
+    They are left over from a longer previous run and would be mistaken for results of this run.
+    """
     for path in folder.iterdir():
         if re.fullmatch(r"\d{6,}\.png", path.name) and int(path.stem) >= count:
             path.unlink()
 
 
 def _frames(source: VideoSource, limits: Limits, stop: Callable[[], bool]) -> Generator[Frame, None, None]:
-    """Yields the frames up to the limits. Dropped frames of a live source do not count towards the limits."""
+    """Yields the frames up to the limits. Dropped frames of a live source do not count towards ``max_frames``."""
     if not source.live:
         for frame in limits.cut(source.frames(), source.time_base):
             if stop():
@@ -195,7 +202,7 @@ def _frames(source: VideoSource, limits: Limits, stop: Callable[[], bool]) -> Ge
     shown, since, first = 0.0, time.monotonic(), None
 
     def over() -> bool:
-        # The time limit also applies while a source delivers no frames.
+        # The time without frames also counts, so that the time limit ends a source that delivers no more frames.
         silent = time.monotonic() - since
         return stop() or (limits.seconds is not None and shown + silent >= limits.seconds)
 

@@ -1,7 +1,8 @@
-"""Opening of files and streams with FFmpeg, restricted to the formats and protocols that are needed.
+"""Opening of video files and streams with FFmpeg, restricted to the formats and protocols that are needed.
 
-Python opens a file and passes the file object, so that FFmpeg never interprets a file name (``concat:…``, ``http:…``,
-``pipe:0``). A container must not refer to other files. Streams must not refer to files of this computer.
+FFmpeg would interpret file names such as ``concat:…``, ``http:…`` or ``pipe:0``. Therefore, Python opens a file and
+passes the file object. The protocols are restricted, so that a video file cannot refer to other files, and a stream
+cannot refer to files of this computer.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,
 _PROTOCOLS = ",".join(
     (*SCHEMES, "tls", "crypto", "httpproxy", "srtp", "rtmpt", "rtmpts", "rtmpe", "ffrtmphttp")
 )
-_TIMEOUT = 10.0  # seconds without data before a stream is given up
+_TIMEOUT = 10.0  # seconds without data before reading of a stream is aborted
 
 
 @contextmanager
 def open_file(path: Path) -> Iterator[InputContainer]:
-    """Opens a video file; ``InputError`` if it is not a regular file or its container is not supported."""
+    """Opens a video file. Raises ``InputError`` if it is not a regular file or its format is not supported."""
     options = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
     with open_regular(path) as file:
         try:
-            # Metadata such as titles are not used and may be invalid UTF-8.
+            # Invalid UTF-8 in metadata is replaced instead of raising an error, because metadata is not used.
             container = av.open(file, "r", options=options, metadata_errors="replace")
-        except (av.FFmpegError, OSError) as error:  # FFmpeg passes on errors of the file object
+        except (av.FFmpegError, OSError) as error:  # an OSError comes from the file object
             raise InputError(
                 f"{printable(str(path))}: cannot be opened as a video ({error.strerror}); name another file"
             ) from error
@@ -46,7 +47,7 @@ def open_file(path: Path) -> Iterator[InputContainer]:
 
 @contextmanager
 def open_address(address: str, title: str) -> Iterator[InputContainer]:
-    """Opens a stream URL, called ``title`` in messages; ``InputError`` if it does not respond or has no video."""
+    """Opens a stream URL, named ``title`` in messages. Raises ``InputError`` if it cannot be opened as a video."""
     scheme = address.lower().partition("://")[0]
     if scheme not in SCHEMES:
         raise InputError(f"{title}: is no address of a stream; give a path, or one of {', '.join(SCHEMES)}")
@@ -64,14 +65,17 @@ def open_address(address: str, title: str) -> Iterator[InputContainer]:
 
 
 class SteadyClock:
-    """A clock that makes timestamps increase where recordings were joined or a sender restarted."""
+    """A corrector of timestamps that makes them increase, even where recordings were joined or a sender restarted."""
 
     def __init__(self) -> None:
         self._offset = 0
         self._last: int | None = None
 
     def steady(self, time: int, duration: int) -> int:
-        """Returns a timestamp later than the previous one; a step back of over ``duration`` counts as a restart."""
+        """Returns the corrected timestamp, which is later than the previous one.
+
+        A step back by more than ``duration`` counts as a restart. All following timestamps are then shifted.
+        """
         time += self._offset
         if self._last is not None and time <= self._last:
             starts_over = self._last - time > duration
@@ -84,6 +88,6 @@ class SteadyClock:
 
 
 def container_start(container: InputContainer, time_base: Fraction) -> int:
-    """Returns the start time of a file's first stream in units of ``time_base``, at least 0."""
+    """Returns the time at which the first stream of a file starts, in units of ``time_base`` and at least 0."""
     start = max(0, container.start_time or 0)
     return int(Fraction(start, av.time_base) / time_base)

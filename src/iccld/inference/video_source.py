@@ -1,4 +1,4 @@
-"""Video reading: frames of files, streams and cameras as upright RGB images with timestamps."""
+"""Video reading: yields frames of files, streams and cameras as upright RGB images with timestamps."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from iccld.inference.video_input import SteadyClock, container_start, open_addre
 
 MOST_PIXELS = 1 << 26
 """Maximum number of pixels of a decoded frame, for instance 8192 × 8192."""
-_TIMEOUT = 10.0  # seconds to wait for the reading thread to end
-_LONGEST = 100_000_000  # maximum timestamp in seconds; later ones are damaged
-_CLOCK = Fraction(1, 90_000)  # time base in seconds for cameras, which send no timestamps
+_TIMEOUT = 10.0  # seconds to wait until the reading thread ends
+_LONGEST = 100_000_000  # maximum distance from the start in seconds; a larger timestamp counts as damaged
+_CLOCK = Fraction(1, 90_000)  # default time base in seconds; cameras send no timestamps
 
 
 @dataclass(frozen=True)
 class Frame:
     """An upright RGB frame. Its timestamp ``pts`` and display time ``duration`` are in units of the source's time base.
 
-    Timestamps increase from frame to frame. A duration of 0 is unknown.
+    Timestamps increase from frame to frame. If the duration is unknown, ``duration`` is 0.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
@@ -42,10 +42,11 @@ class Frame:
 class VideoSource:
     """Base class of opened videos.
 
-    ``time_base`` is the unit of timestamps in seconds. ``rate`` is the average number of frames per second, or a guess.
-    ``pixel_aspect`` is the width of a pixel divided by its height, known after the first frame. A ``live`` source
-    delivers frames even if the reader is not ready. After the last frame, ``problem`` describes errors, and
-    ``num_damaged`` is the number of frames that could not be decoded.
+    ``time_base`` is the unit of timestamps in seconds. ``rate`` is the average number of frames per second, estimated
+    if unknown. ``num_frames`` is the expected number of frames, or ``None`` if unknown. ``pixel_aspect`` is the width
+    of a pixel divided by its height and is valid after the first frame. A ``live`` source delivers frames in real time,
+    even if the reader is not ready. After the last frame, ``problem`` describes errors, and ``num_damaged`` is the
+    number of frames that could not be decoded.
     """
 
     time_base: Fraction = _CLOCK
@@ -58,11 +59,11 @@ class VideoSource:
 
     @property
     def announced(self) -> dict[str, Fraction]:
-        """Arguments of ``writing_video`` for a video that is made from this source."""
+        """Keyword arguments for ``writing_video`` that give the written video the timing of this source."""
         return {"time_base": self.time_base, "rate": self.rate, "pixel_aspect": self.pixel_aspect}
 
     def frames(self) -> Iterator[Frame]:
-        """Yields the frames; can be called only once."""
+        """Yields the frames. Must be called only once."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -71,14 +72,14 @@ class VideoSource:
 
 
 def open_video(video: InputVideo) -> VideoSource:
-    """Opens a video; ``InputError`` if the video does not exist, cannot be read or has no frames."""
+    """Opens a video. Raises ``InputError`` if the video does not exist, cannot be read or has no video stream."""
     return Container(video) if video.camera is None else Camera(video.camera)
 
 
 class Container(VideoSource):
-    """A file or stream that FFmpeg decodes. Timestamps are relative to its start.
+    """A video file or stream that FFmpeg decodes. Timestamps are relative to the start of the video.
 
-    ``size`` is the announced height and width in pixels, before rotation; 0 if unknown.
+    ``size`` is the height and width in pixels according to the header, before rotation; 0 if unknown.
     """
 
     def __init__(self, video: InputVideo) -> None:
@@ -116,7 +117,10 @@ class Container(VideoSource):
         self._start = None if self.live else container_start(self._container, self.time_base)
 
     def frames(self) -> Iterator[Frame]:
-        """Yields the frames as in ``VideoSource``. Damaged packets are skipped and reported in ``problem``."""
+        """Yields the upright frames. Damaged frames are skipped and reported in ``problem``.
+
+        Raises ``InputError`` after the last packet if no frame could be decoded.
+        """
         size: tuple[int, int] | None = None
         last, duration, count = None, round(1 / (self.rate * self.time_base)), 0
         longest = int(_LONGEST / self.time_base)
@@ -134,7 +138,7 @@ class Container(VideoSource):
             # A timestamp that is years away from the start is damaged.
             pts = pts - self._start if abs(pts - self._start) <= longest else (last or 0) + duration
             pts = clock.steady(pts, duration)
-            # The frame size may change within a stream, but not within the written file.
+            # Frames are scaled to the size of the first frame, because the size cannot change within a written file.
             image = frame.reformat(*size, format="rgb24").to_ndarray()
             last, count = pts, count + 1
             yield Frame(np.ascontiguousarray(np.rot90(image, turns)), pts, frame.duration or 0)
@@ -157,7 +161,7 @@ class Container(VideoSource):
                     self.num_damaged += 1
                     continue
                 for frame in frames:
-                    if frame.is_corrupt:  # the decoder has guessed a part of the frame
+                    if frame.is_corrupt:  # the decoder concealed an error
                         self.num_damaged += 1
                     else:
                         yield frame
@@ -168,7 +172,10 @@ class Container(VideoSource):
             self._note(f"{lost} could not be decoded and {'is' if self.num_damaged == 1 else 'are'} left out")
 
     def _notice_missing(self, count: int, end: int) -> None:
-        """Reports a file that ends before its announced duration. Edited files may declare more frames than shown."""
+        """Reports a file that ends before the duration in its header, unless it has all frames of the header.
+
+        The duration decides, because edited files may declare more frames than they show.
+        """
         seconds, declared = self._seconds, self._stream.frames
         if self.live or seconds is None or (declared and count >= declared):
             return
@@ -181,12 +188,15 @@ class Container(VideoSource):
 
 
 class Camera(VideoSource):
-    """A camera of this computer, by its number from 0; ``InputError`` if the camera does not exist or is in use."""
+    """A camera of this computer. ``index`` is its number from 0.
+
+    Raises ``InputError`` if the camera does not exist or is in use.
+    """
 
     def __init__(self, index: int) -> None:
         log: Any = cv2.utils.logging
         level = log.getLogLevel()
-        log.setLogLevel(log.LOG_LEVEL_SILENT)  # the error below reports a failure
+        log.setLogLevel(log.LOG_LEVEL_SILENT)  # a failure is reported by the error below
         try:
             self._capture = cv2.VideoCapture(index)
         finally:
@@ -200,7 +210,7 @@ class Camera(VideoSource):
         self.rate = Fraction(rate).limit_denominator(1001) if 1 <= rate <= 1000 else Fraction(30)
 
     def frames(self) -> Iterator[Frame]:
-        """Yields the frames as in ``VideoSource``, with their arrival times as timestamps."""
+        """Yields the frames until the camera delivers no more, with their arrival times as timestamps."""
         start, last = None, -1
         while True:
             ok, picture = self._capture.read()
@@ -221,10 +231,10 @@ class Camera(VideoSource):
 
 
 def newest(frames: Iterator[Frame], stop: Callable[[], bool]) -> Generator[Frame, None, None]:
-    """Yields the newest frame of a live source; drops frames that arrive while the caller is busy.
+    """Yields the newest frame of a live source. Frames that arrive while the caller is busy are dropped.
 
-    If no frames were dropped, a slow model would fall behind more and more. A separate thread reads the frames.
-    ``stop`` is called several times per second and ends the iteration, even if no more frames arrive.
+    If no frames were dropped, the delay of a slow model would grow without limit. A separate thread reads the frames.
+    ``stop`` is called several times per second. If it returns true, the iteration ends, even if no more frames arrive.
     """
     slot: deque[Frame] = deque(maxlen=1)
     failures: list[BaseException] = []

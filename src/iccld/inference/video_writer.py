@@ -1,4 +1,4 @@
-"""Video writing: RGB images with timestamps and a file's sound become an MP4 file that browsers can play."""
+"""Video writing: encodes RGB images with timestamps as an MP4 file for browsers and adds the sound of another file."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _ENCODERS: dict[str, dict[str, str]] = {
     "libx264": {"crf": "18", "preset": "veryfast"},
     "libopenh264": {"b": "8000000"},
 }
-"""FFmpeg encoders with their options, in order of preference. The FFmpeg build determines which are available."""
-_BT709 = 1  # code in ITU-T H.273, the same for matrix, primaries and transfer
+"""FFmpeg's H.264 encoders with their options, in order of preference. Not every build of FFmpeg has all of them."""
+_BT709 = 1  # code of BT.709 in ITU-T H.273, the same for matrix, primaries and transfer
 _COPIED = frozenset(("aac", "mp3", "opus", "flac"))
 """Audio codecs that browsers play in MP4. Audio in another codec is encoded as AAC, in mono or stereo."""
 _SAMPLES = 1024  # audio samples per AAC frame
@@ -40,11 +40,11 @@ _AAC_RATES = frozenset(
 class VideoWriter:
     """A writer of one MP4 file with H.264 video in 4:2:0 format.
 
-    Colors are stored for blocks of 2×2 pixels, so an odd side is extended by one pixel that repeats the edge. Formats
-    without this limit are not supported by every browser. ``size`` is the height and width of the images, and
-    ``time_base`` the unit of timestamps in seconds. ``rate``, in frames per second, is only metadata. ``pixel_aspect``
-    is the width of a pixel divided by its height. The sound of the file ``sound_of`` is added. The MP4 file is closed
-    when ``files`` is closed.
+    In 4:2:0 format, colors are stored for blocks of 2×2 pixels. Therefore, an odd side is extended by one pixel that
+    repeats the edge. Formats without this limit are not supported by every browser. ``size`` is the height and width of
+    the images, and ``time_base`` the unit of timestamps in seconds. ``rate``, in frames per second, is only metadata.
+    ``pixel_aspect`` is the width of a pixel divided by its height. The sound of the file ``sound_of`` is added. When
+    ``files`` is closed, the MP4 file is closed.
     """
 
     def __init__(
@@ -77,9 +77,10 @@ class VideoWriter:
         self._sound = [] if sound_of is None else open_sound(sound_of, self._container, files)
 
     def add(self, image: UInt8[np.ndarray, "h w 3"], pts: int, duration: int = 0) -> None:
-        """Adds an RGB image with a timestamp later than the previous one; an image of another size is scaled.
+        """Adds an RGB image. An image of another size than the first is scaled.
 
-        ``pts`` and ``duration`` are in units of the time base. A duration of 0 is unknown.
+        ``pts`` is the timestamp, later than that of the previous image, and ``duration`` the display time, both in
+        units of the time base. If the duration is unknown, ``duration`` is 0.
         """
         height, width = self.size
         below, right = height - image.shape[0], width - image.shape[1]
@@ -99,13 +100,13 @@ class VideoWriter:
             track.copy_until(end)
 
     def finish(self) -> None:
-        """Writes the frames that the encoder still holds."""
+        """Writes the frames that are still buffered in the encoder."""
         self._container.mux(self._stream.encode(None))
 
 
 @contextmanager
 def writing_video(path: AnyPath, size: tuple[int, int], **announced: Any) -> Iterator[VideoWriter]:
-    """Yields a ``VideoWriter`` with the given arguments; the file appears under its name when it is complete."""
+    """Yields a ``VideoWriter``; ``announced`` are its keyword arguments. The file at ``path`` appears when complete."""
     path = Path(path)
     with replacing(path) as temporary:
         try:
@@ -129,7 +130,7 @@ def _choose_encoder() -> str:
 
 
 class SoundTrack:
-    """An audio track, by its index, that is copied from an open file to a new stream of another file."""
+    """A copy of an audio track as a new stream of ``output``. ``index`` selects the audio track of ``source``."""
 
     def __init__(self, source: InputContainer, index: int, output: OutputContainer) -> None:
         self._input, self._output = source, output
@@ -148,7 +149,10 @@ class SoundTrack:
         self._next = next(self._packets, None)
 
     def copy_until(self, seconds: float) -> None:
-        """Copies the audio before a time. The track ends at audio that cannot be written; a full disk is an error."""
+        """Copies the audio up to a time in seconds. If audio cannot be written, the track ends there.
+
+        System errors, such as a full disk, are raised.
+        """
         while self._next is not None:
             packet = self._next
             if packet.dts is not None and packet.dts * packet.time_base >= seconds:
@@ -164,7 +168,7 @@ class SoundTrack:
     def _copied(self, stream: AudioStream) -> Iterator[Any]:
         clock = SteadyClock()
         for packet in _until_damaged(self._input.demux(stream)):
-            if packet.dts is None or packet.pts is None:  # the empty packet at the end
+            if packet.dts is None or packet.pts is None:  # the last packet is empty
                 continue
             dts = clock.steady(packet.dts - self._start, packet.duration or 0)
             packet.pts += dts - packet.dts
@@ -189,7 +193,7 @@ class SoundTrack:
 
 
 def open_sound(path: Path, output: OutputContainer, files: ExitStack) -> list[SoundTrack]:
-    """Prepares all audio tracks of a file for copying; leaving ``files`` closes the opened files."""
+    """Prepares all audio tracks of a file for copying to ``output``. The file is closed when ``files`` is closed."""
     with open_file(path) as container:
         tracks = container.streams.audio
         # The codec context is missing if FFmpeg has no decoder.

@@ -1,4 +1,4 @@
-"""Matplotlib figures without global state, and charts of curves as panels of a PNG file or as SVG for a page."""
+"""Charts of training curves as PNG or SVG, and creation of matplotlib figures without global state."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ FAINT_INK = "#8a8a8a"
 LINE = "#e0e0e0"
 DPI = 150
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#332288")
-"""The palette of Okabe and Ito and two more colors, distinguishable for color-blind readers."""
+"""Colors of the curves, distinguishable for color-blind readers: the palette of Okabe and Ito and two more colors."""
 _FEW_POINTS, _MOST_POINTS = 30, 300
-# Size of a chart on a page in inches, and place of its axes as fractions of the chart (left, bottom, width, height).
-# The place is fixed because a layout engine would need most of the drawing time.
+# Size of an SVG chart in inches, and position of its axes as fractions of this size (left, bottom, width, height). The
+# position is fixed because a layout engine would need most of the drawing time.
 _SIZE, _PLACE = (3.9, 2.2), (0.13, 0.17, 0.85, 0.75)
 
 
 @dataclass(frozen=True)
 class Series:
-    """A curve: its name, steps and values, and the index of its color in ``COLORS``."""
+    """A curve with its name, its training steps and values, and the index of its color in ``COLORS``."""
 
     name: str
     steps: Sequence[float]
@@ -55,8 +55,9 @@ class Series:
 class Chart:
     """A chart of curves over the training steps.
 
-    The value axis spans ``low`` to ``high``; ``None`` means the smallest or the largest value. ``level`` is a reference
-    value with its name. If ``stacked``, the values are fractions of a whole and are drawn as stacked areas.
+    The value axis spans ``low`` to ``high``. If a limit is ``None``, it is derived from the values. ``level`` is a
+    reference value with its name, drawn as a dashed line. If ``stacked`` is true, the values are fractions of a whole
+    and are drawn as stacked areas.
     """
 
     title: str
@@ -67,7 +68,7 @@ class Chart:
     stacked: bool = False
 
     def svg(self) -> Markup:
-        """Draws the chart as SVG for a page. The page itself contains the title and the names of the curves."""
+        """Draws the chart as SVG for an HTML page, without title and legend, which the page itself contains."""
         figure = new_figure(*_SIZE)
         _draw(figure.add_axes(_PLACE), self)
         last = [(s.name, *(part[-1] for part in s.finite())) for s in self.series]
@@ -76,7 +77,7 @@ class Chart:
 
 
 def reliability_svg(calibration: Calibration, color: int = 0) -> Markup:
-    """Draws accuracy over confidence, with the fraction of the pixels in each bin as gray columns."""
+    """Draws a reliability diagram as SVG: accuracy over confidence, and the fraction of pixels in each bin in gray."""
     count, total = len(calibration.pixels), sum(calibration.pixels) or 1
     left, paint = np.arange(count) / count, COLORS[color % len(COLORS)]
     figure = new_figure(*_SIZE)
@@ -97,7 +98,7 @@ def reliability_svg(calibration: Calibration, color: int = 0) -> Markup:
 
 
 def running_mean(values: np.ndarray, *, reach: int) -> np.ndarray:
-    """Returns the mean of each value and up to ``reach`` neighbors on either side."""
+    """Returns the mean of each value with up to ``reach`` neighbors on either side."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))
     first, end = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
@@ -107,7 +108,11 @@ def running_mean(values: np.ndarray, *, reach: int) -> np.ndarray:
 def save_panels(
     charts: Sequence[Chart], path: AnyPath, num_columns: int, last_step: float, run_names: Sequence[str] = ()
 ) -> Path:
-    """Draws each chart as a panel of a PNG file; names of runs are above all panels, other names within a panel."""
+    """Draws each chart as a panel of one PNG file and returns the path of the file.
+
+    If ``run_names`` are given, one legend above all panels names the runs. Otherwise, each panel with several curves
+    has its own legend. ``last_step`` is the end of the step axis of all panels.
+    """
     from matplotlib.lines import Line2D
 
     num_rows = math.ceil(len(charts) / num_columns)
@@ -118,7 +123,7 @@ def save_panels(
         axes = figure.add_subplot(num_rows, num_columns, place)
         _draw(axes, chart)
         axes.set_title(chart.title, fontsize=FONT_SIZE + 1, color=INK, loc="left")
-        # All panels have the same range of steps, so that panels with few points also show when the points were logged.
+        # All panels have the same range of steps, so that the times of logged points can be compared.
         axes.set_xlim(-0.015 * last_step, 1.015 * last_step)
         if place <= len(charts) - num_columns:
             axes.set_xlabel("")
@@ -158,7 +163,7 @@ def _draw(axes: Axes, chart: Chart) -> None:
 
 
 def _draw_curve(axes: Axes, series: Series) -> None:
-    """Draws a curve; the raw values of a curve with many points are drawn faintly under their running mean."""
+    """Draws a curve. If it has many points, its running mean is drawn over its faint raw values."""
     steps, values = series.finite()
     color = COLORS[series.color % len(COLORS)]
     if len(values) < _FEW_POINTS:
@@ -182,7 +187,7 @@ def _dress(axes: Axes) -> None:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Creates a white figure, with sizes in inches, without a window and without global pyplot state."""
+    """Creates a white figure that opens no window and is not registered in pyplot. Width and height are in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -192,31 +197,31 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_png(figure: Figure, path: AnyPath) -> Path:
-    """Writes a figure as PNG, atomically. Formulas in texts are not parsed, and control characters are made visible."""
+    """Writes a figure as PNG, atomically. Texts are not parsed as formulas, and control characters are made visible."""
     _show_plain_text(figure)
-    # The entry "Software" is removed because it contains the matplotlib version, and so equal figures would differ.
+    # The entry "Software" contains the matplotlib version. Without it, equal figures give equal files.
     return write_atomic(path, lambda t: figure.savefig(t, format="png", metadata={"Software": None}))
 
 
 def to_svg(figure: Figure, description: str) -> Markup:
-    """Returns a figure as ``svg`` element for a page, without a background and without ids of its groups.
+    """Returns a figure as ``svg`` element for an HTML page, with a transparent background.
 
     Screen readers read the description aloud. The same figure always has the same markup. Colors are kept unchanged, so
-    that the page's style sheet can replace them on a dark page.
+    that the style sheet of a dark page can replace them.
     """
     import matplotlib
     from markupsafe import Markup
 
     _show_plain_text(figure)
     stream, description = io.StringIO(), visible_lines(description)
-    # Text is kept as text. Ids are derived from the description, so that charts of one page have different ids.
+    # Text is not converted to paths. Ids depend on the description, so that charts on one page have different ids.
     settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": description}
     with matplotlib.rc_context(settings | {"font.sans-serif": ["DejaVu Sans"]}):
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
     _, _, content = stream.getvalue().partition("<svg ")
     content = re.sub(r'<style.*?</style>|(?<=<g) id="[^"]*"', "", content)  # ids must be unique on a page
-    # One decimal place, in points, is precise enough and makes the page much smaller.
+    # Coordinates are in points. One decimal place is precise enough and makes the page much smaller.
     content = re.sub(r' d="[^"]*"', lambda found: re.sub(r"(\.\d)\d+", r"\1", found[0]), content)
     return Markup('<svg role="img" aria-label="{}" ').format(description) + Markup(content)
 

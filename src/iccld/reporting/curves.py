@@ -1,4 +1,4 @@
-"""Curves of training and of the adversary, from the ``metrics.csv`` of runs."""
+"""Charts of losses, scores and adversary metrics, drawn from the ``metrics.csv`` of runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from iccld.reporting.charts import Chart, Series, save_panels
 from iccld.training.tracking import read_metrics
 
 Metrics = Mapping[str, Sequence[float]]
-"""Mapping from metric names to values. ``step`` contains the steps of the values. A missing value is NaN."""
+"""Mapping from metric names to values. The entry ``step`` contains the training steps. A missing value is NaN."""
 
 _ACCURACY, _SHARE = "train/discriminator_accuracy_", "train/gradient_share_"
 _DISTANCE, _RELIEF = "train/latent_distance", "train/adversarial_relief"
@@ -22,10 +22,10 @@ _DISTANCE, _RELIEF = "train/latent_distance", "train/adversarial_relief"
 def curves(
     runs: Mapping[str, Metrics | AnyPath], path: AnyPath, *, keys: Sequence[str] | None = None
 ) -> Path:
-    """Draws losses and scores over the steps to a PNG file, with one panel per metric and one color per run.
+    """Draws losses and scores over the training steps to a PNG file, with one panel per metric and one color per run.
 
-    ``runs`` maps names to metrics or to the path of a ``metrics.csv``. See ``training_charts`` for ``keys``.
-    ``InputError`` if a CSV file cannot be read, or no run has any of the metrics.
+    ``runs`` maps the name of each run to its metrics or to the path of its ``metrics.csv``. See ``training_charts`` for
+    ``keys``. Raises ``InputError`` if a CSV file cannot be read, or no run has any of the metrics.
     """
     tables = {name: m if isinstance(m, Mapping) else read_table(Path(m)) for name, m in runs.items()}
     charts = list(training_charts(tables, keys).values())
@@ -37,7 +37,10 @@ def curves(
 
 
 def draw_adversary(metrics: AnyPath, path: AnyPath) -> Path:
-    """Draws the adversary's metrics in a run's ``metrics.csv`` to a PNG file; see ``adversary_charts``."""
+    """Draws the charts of ``adversary_charts`` for a run's ``metrics.csv`` to a PNG file.
+
+    Raises ``InputError`` if the file cannot be read or the run had no adversary.
+    """
     table = read_table(Path(metrics))
     charts = adversary_charts(table)
     if not charts:
@@ -46,7 +49,10 @@ def draw_adversary(metrics: AnyPath, path: AnyPath) -> Path:
 
 
 def read_table(path: Path) -> dict[str, list[float]]:
-    """Reads a run's ``metrics.csv`` as columns, with NaN for missing values; ``InputError`` if it cannot be read."""
+    """Reads a run's ``metrics.csv`` as columns, with NaN for missing values.
+
+    Raises ``InputError`` if the file cannot be read or has no rows.
+    """
     rows = read_metrics(path)
     if not rows:
         raise InputError(f"{path}: has no rows; give the metrics.csv of a run")
@@ -55,7 +61,10 @@ def read_table(path: Path) -> dict[str, list[float]]:
 
 
 def training_charts(tables: Mapping[str, Metrics], keys: Sequence[str] | None = None) -> dict[str, Chart]:
-    """Returns a chart for each metric of ``keys``, by default mIoU and losses. Runs with finite values have a curve."""
+    """Returns a chart for each metric, with one curve per run. Charts and curves without finite values are omitted.
+
+    ``tables`` maps run names to metrics. ``keys`` are the names of the metrics, by default mIoU and losses.
+    """
     present = dict.fromkeys(key for table in tables.values() for key in table if key != "step")
     if keys is None:
         keys = [k for k in present if k == "val/miou"] + [k for k in present if k.startswith("train/loss")]
@@ -76,7 +85,7 @@ def adversary_charts(table: Metrics) -> list[Chart]:
 
     The charts show the discriminator's accuracy in each domain with the chance level, the sliced Wasserstein distance
     between source and target latents, the fraction of each loss in the gradients at the denoised latents, and the
-    relief of the adversary's weight.
+    relief, a factor that lowers the adversarial loss.
     """
 
     def of(keys: Iterable[str], prefix: str = "") -> tuple[Series, ...]:
@@ -102,7 +111,7 @@ def _drawable(series: Iterable[Series]) -> tuple[Series, ...]:
 
 
 def _title_of(key: str) -> str:
-    """Returns a title for a logged metric: ``train/loss_seg_source`` becomes "segmentation loss, source"."""
+    """Returns the chart title of a logged metric, such as "segmentation loss, source" for ``train/loss_seg_source``."""
     if key == "val/miou":
         return "mIoU on validation images, %"
     name = key.split("/", 1)[-1]

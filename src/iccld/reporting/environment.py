@@ -1,4 +1,4 @@
-"""Environment of results: the commit, the machine, the versions and the command line."""
+"""Environment in which results were computed: commit, machine, versions and command line."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from iccld.machine import read_text
 
 
 def describe_environment(threads: int, device: str, precision: str) -> dict[str, Any]:
-    """Returns the environment for a report: code, machine, versions, command and date.
+    """Returns the environment of this process for a report: commit, machine, versions, command and date.
 
-    ``threads`` is the number of torch's threads. ``device`` and ``precision`` may be ``auto``.
+    ``threads`` is the number of torch's threads. ``device`` and ``precision`` may be ``auto``, which is
+    resolved.
     """
     from iccld.compute import choose_device, uses_bf16
 
@@ -39,19 +40,19 @@ def describe_environment(threads: int, device: str, precision: str) -> dict[str,
 
 
 def resumed_environment(first: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns ``first``, the environment of a run (may be empty), with an entry that it was resumed in ``now``."""
+    """Returns ``first``, the environment of a run's start, with an entry for its resumption in environment ``now``."""
     entry = {key: now[key] for key in ("date", "command", "commit", "changed")}
     return {**first, "resumed": [*first.get("resumed", []), entry]}
 
 
 def num_ranks() -> int:
-    """Returns the number of processes that train together: ``WORLD_SIZE`` of ``torchrun``, or 1."""
+    """Returns the number of processes that train together. ``torchrun`` sets it as ``WORLD_SIZE``; the default is 1."""
     value = os.environ.get("WORLD_SIZE", "")
     return int(value) if value.isdecimal() else 1
 
 
 def command_line() -> str:
-    """Returns the command that starts this process, or all of its ranks, again."""
+    """Returns the shell command that starts this process again, with ``torchrun`` if there are several ranks."""
     program = Path(sys.argv[0])
     is_package = program.name == "__main__.py"
     name = program.parent.name if is_package else program.name
@@ -63,7 +64,7 @@ def command_line() -> str:
 
 
 def describe_machine(threads: int, device: str) -> dict[str, Any]:
-    """Returns processor, threads, device, torch version and GPU; no names of hosts or users."""
+    """Returns processor, threads, device, torch version and GPU. The names of host and user are not included."""
     import torch
 
     model = re.search(r"^model name\s*:\s*(.*)", read_text("/proc/cpuinfo"), re.MULTILINE)
@@ -74,7 +75,7 @@ def describe_machine(threads: int, device: str) -> dict[str, Any]:
 
 
 def describe_code() -> dict[str, Any]:
-    """Returns the commit of this package's checkout and whether files differ from it; ``None`` without a checkout."""
+    """Returns the git commit of this package and whether files differ from it; both ``None`` without a git checkout."""
 
     def git(*words: str) -> str | None:
         command = ["git", "-C", str(Path(__file__).parent), *words]
@@ -83,7 +84,8 @@ def describe_code() -> dict[str, Any]:
         except (OSError, subprocess.CalledProcessError):
             return None
 
-    # An installed package may lie inside the user's own repository, whose commit does not describe the package.
+    # An installed package may lie inside another git repository, whose commit does not describe the package. Therefore,
+    # git must track this file.
     if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return {"commit": None, "changed": None}
     commit, changes = git("rev-parse", "--short", "HEAD"), git("status", "--porcelain", "--", "..")

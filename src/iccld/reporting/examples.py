@@ -1,4 +1,4 @@
-"""Example images for a report: image, truth, prediction, errors and uncertainty as small data URIs."""
+"""Example images for a report: image, true labels, prediction, errors and uncertainty as small data URIs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from iccld.reporting.record import Calibration, Example, Record
 
 _LONGEST_SIDE = 320
 _QUALITY = 82
-# Colors of right, wrong and unscored pixels, distinguishable for color-blind readers and on light and dark pages.
+# Colors of right, wrong and unscored pixels. Color-blind readers can distinguish them, on light and on dark pages.
 _ERROR_COLORS = ((214, 219, 224), (213, 94, 0), (40, 44, 52))
 
 
@@ -35,7 +35,7 @@ def measured_record(
     measured_on: str,
     settings: PredictSettings | None = None,
 ) -> Record:
-    """Builds the record of an evaluation and draws the example images, predicted with the same settings."""
+    """Builds the record of an evaluation. The example images are segmented again with ``settings`` and drawn."""
     space = review.protocol.space
     return Record(
         environment=environment,
@@ -54,10 +54,10 @@ def draw_examples(
     space: LabelSpace,
     settings: PredictSettings | None = None,
 ) -> tuple[Example, ...]:
-    """Predicts the chosen images and draws their panels, with truth and errors for evaluated images.
+    """Segments the chosen images and draws their panels. Images with an mIoU also have panels of truth and errors.
 
-    Classes are mapped to ``space``, the label space of the protocol, or of the model if nothing is evaluated.
-    ``settings`` are those of the evaluation, so that images and scores agree.
+    Classes are mapped to ``space``, the label space of the protocol, or of the model if there is no evaluation.
+    ``settings`` must be those of the evaluation, so that images and scores agree.
     """
     to_space = np.array(model.label_space.lut_to(space), np.uint8)
     examples = []
@@ -78,17 +78,17 @@ def draw_examples(
 
 
 def error_map(answer: UInt8[np.ndarray, "h w"], truth: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """Returns 0 for right, 1 for wrong and 2 for unscored pixels."""
+    """Returns a map with 0 for right, 1 for wrong and 2 for unscored pixels."""
     return np.where(truth == IGNORE, 2, answer != truth).astype(np.uint8)
 
 
 def photo_uri(image: UInt8[np.ndarray, "h w 3"]) -> str:
-    """Encodes an image as a small JPEG in a data URI."""
+    """Encodes an RGB image as a data URI with a small JPEG."""
     return _uri(Image.fromarray(image), Image.Resampling.BOX, "JPEG", quality=_QUALITY)
 
 
 def labels_uri(labels: UInt8[np.ndarray, "h w"], palette: Sequence[tuple[int, int, int]]) -> str:
-    """Encodes a label map as a small PNG with a palette in a data URI. Values beyond the palette are black."""
+    """Encodes a label map as a data URI with a small palette PNG. Values beyond the palette are black."""
     picture = Image.fromarray(labels)
     colors = np.zeros((256, 3), np.uint8)
     colors[: len(palette)] = palette

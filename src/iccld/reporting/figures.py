@@ -1,4 +1,4 @@
-"""Sheets of pictures as PNG files: images, label maps and uncertainty maps in rows, with captions and a legend."""
+"""Sheets of pictures as PNG files: images, label maps and uncertainty maps in a grid, with captions and a legend."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def prediction_grid(
 ) -> Path:
     """Draws rows of images, label maps and uncertainty maps to a PNG file, with a legend of the classes that occur.
 
-    The panels of a row must have the same height and width. ``columns`` are the titles of the columns. Label values
-    outside ``label_space`` are black. ``panel_width`` is in inches.
+    All panels of a row must have the same height and width. ``columns`` are the titles of the columns. Label values
+    outside ``label_space`` are black. ``panel_width`` is the width of a drawn panel in inches.
     """
     assert rows
     found: set[int] = set()
@@ -77,11 +77,12 @@ def contact_sheet(
     cell_width: int = 480,
     rows_per_page: int = 8,
 ) -> list[Path]:
-    """Draws rows of pictures with captions below on one or more pages, and returns the paths of the pages.
+    """Draws pictures with captions in rows on one or more pages, and returns the paths of the PNG files.
 
-    Pictures are scaled to ``cell_width`` pixels. ``cells`` may be a generator: pages are drawn one by one, so that few
-    pictures are in memory. The middle of caption lines that are too long is removed. Further pages are called
-    ``NAME_2.png`` and so on. Pages of an earlier, longer sheet are removed.
+    Each picture is scaled to a width of ``cell_width`` pixels, and its caption is below it. If a line of a caption is
+    too long, its middle is removed. Pages are drawn one by one, so that a generator as ``cells`` needs little memory.
+    The first page is written to ``path``, the next one to ``NAME_2.png``, and so on. Pages that are left over from a
+    longer previous sheet are removed.
     """
     path = Path(path)
     pages: list[Path] = []
@@ -113,10 +114,10 @@ def draw_page(
     headings: Sequence[str] = (),
     entries: Sequence[tuple[str, Color]] = (),
 ) -> Path:
-    """Draws one page of cells, each with a caption and a picture of the cell's width (``None`` for an empty cell).
+    """Draws one page of cells to a PNG file and returns its path.
 
-    ``headings`` are the titles of the columns, from the first column on. ``entries`` are the names and colors of the
-    legend. ``cell_width`` is in pixels.
+    Each cell has a caption and a picture of width ``cell_width`` in pixels (``None`` if empty). ``headings`` are
+    the titles of the columns, from the first column on. ``entries`` are the names and colors of the legend.
     """
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
     picture_heights = [max(0 if p is None else p.shape[0] for p, _ in row) for row in rows]
@@ -132,7 +133,7 @@ def draw_page(
         left = _EDGE + column * (cell_width + _GAP)
         figure.text(left / width, 1 - _EDGE / height, text, va="top", size=FONT_SIZE + 1, color=INK)
     with warnings.catch_warnings():
-        # The font lacks many scripts. Characters of these scripts in file names are drawn as boxes.
+        # The font lacks many scripts. Their characters in file names are drawn as boxes, and the warnings are hidden.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         for row, step in zip(rows, steps, strict=True):
             for column, (picture, text) in enumerate(row):
@@ -154,7 +155,10 @@ def _page_path(path: Path, number: int) -> Path:
 
 
 def _write(figure: Figure, line: str, x: float, y: float, longest: float) -> None:
-    """Writes a line. Above ``longest`` pixels, the middle of the line is cut, because file names differ at the ends."""
+    """Writes a line of text at (x, y), in fractions of the figure.
+
+    If the line is longer than ``longest`` pixels, its middle is removed, because file names usually differ at the ends.
+    """
     # File names may contain dollar signs, which would start a formula.
     text = figure.text(x, y, line, ha="left", va="top", size=FONT_SIZE, color=INK, parse_math=False)
     kept = len(line)
@@ -165,19 +169,22 @@ def _write(figure: Figure, line: str, x: float, y: float, longest: float) -> Non
 
 
 def _legend_size(names: Sequence[str], width: float) -> tuple[int, int]:
-    """Returns the height in pixels and the number of columns of a legend that fits a width in pixels."""
+    """Returns the height in pixels and the number of columns of a legend that is at most ``width`` pixels wide."""
     if not names:
         return 0, 1
     most = max(1, min(len(names), int(width / DPI / (0.34 + 0.062 * max(map(len, names))))))
     num_rows = math.ceil(len(names) / most)
-    # The number of columns is the smallest for this number of rows, so that the last column is not short.
+    # Of all numbers of columns with this number of rows, the smallest is used, so that the columns are evenly filled.
     return round((0.12 + 0.16 * num_rows) * DPI), math.ceil(len(names) / num_rows)
 
 
 def _draw_legend(
     figure: Figure, entries: Sequence[tuple[str, Color]], num_columns: int, left: float, top: float
 ) -> None:
-    """Draws names beside their colors; ``left`` and ``top`` are its corner as fractions of the figure's size."""
+    """Draws a legend of names beside their colors.
+
+    ``left`` and ``top`` are the position of its upper left corner as fractions of the figure's width and height.
+    """
     from matplotlib.patches import Patch
 
     figure.legend(

@@ -1,4 +1,4 @@
-"""Label sheets: images with overlaid labels, which show whether label ids have the intended meaning."""
+"""Label sheets: images with overlaid labels, on which a user can check which classes the label ids stand for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from iccld.resizing import resize_label
 
 _COLUMNS = 4
 _CELL_WIDTH = 390  # width of a picture in pixels
-_WELL_SEEN = 0.25  # minimum pixels of a visible class, as a fraction of the class's pixels in its best image
+_WELL_SEEN = 0.25  # a class is well visible from this fraction of its pixels in its best image
 
 
 def label_sheet(
@@ -35,11 +35,11 @@ def label_sheet(
 ) -> tuple[Path, int]:
     """Draws up to ``count`` images of a data set with their labels at half opacity and a legend to a PNG file.
 
-    ``shown`` maps the name of an image to the pixel counts of its labels, as a check counted them. ``shown`` is empty
-    for a data set without labels. The images are chosen so that every class of ``space`` is visible.
+    ``shown`` maps image names to the number of pixels of each label. For a data set without labels, ``shown`` is empty.
+    If possible, the images are selected so that every class of ``space`` is visible.
 
     Returns:
-        ``path``, the PNG file, and the number of images on the sheet.
+        The path of the PNG file and the number of images on the sheet.
 
     Raises:
         InputError: no image can be read, or the file cannot be written.
@@ -52,7 +52,7 @@ def label_sheet(
         try:
             picture, found = _overlay(pair, layout, space, table, has_label=pair.name in shown)
         except InputError:
-            continue  # the check has already reported this file
+            continue  # unreadable files are reported by the check of the data set
         cells.append((picture, pair.name))
         seen |= found
     if not cells:
@@ -63,9 +63,11 @@ def label_sheet(
 
 
 def choose_images(names: Sequence[str], shown: Mapping[str, Mapping[int, int]], count: int) -> list[int]:
-    """Selects images that show every class well if possible, rare classes first, and that are spread over the data set.
+    """Selects up to ``count`` images and returns their indices into ``names`` in ascending order.
 
-    Images that are not in ``shown`` are used only if ``shown`` is empty. The returned indices into ``names`` ascend.
+    First, images are selected that show each class well if possible, from the rarest to the most frequent class. The
+    remaining images are spread over the data set. Images without an entry in ``shown`` are used only if no image has
+    an entry. See ``label_sheet`` for ``shown``.
     """
     pool = [i for i, name in enumerate(names) if name in shown] or list(range(len(names)))
     totals: Counter[int] = Counter()
@@ -89,7 +91,7 @@ def choose_images(names: Sequence[str], shown: Mapping[str, Mapping[int, int]], 
 def _overlay(
     pair: FilePair, layout: Layout, space: LabelSpace, table: np.ndarray, *, has_label: bool
 ) -> tuple[UInt8[np.ndarray, "h w 3"], frozenset[int]]:
-    """Returns the image with overlaid labels, scaled to the width of a cell, and the set of its classes."""
+    """Returns an image with overlaid labels, scaled to the width of a cell, and the indices of its classes."""
     image = scaled(read_image(pair.image), _CELL_WIDTH)
     if not has_label or pair.label is None:
         return image, frozenset()

@@ -1,4 +1,4 @@
-"""Contents of a report: runs and evaluations, and the file ``report.json`` with the results of an evaluation."""
+"""Data of a report: runs and evaluations, and the file ``report.json`` with the results of an evaluation."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _Channel = Annotated[int, Range(0, 255)]
 class Calibration:
     """The calibration of a model's confidence.
 
-    ``figures`` are the metrics of ``iccld.inference.review.evaluate_trust``, ``None`` for NaN. The bins of confidence
-    have equal widths from 0 to 1. ``pixels``, ``confidence`` and ``accuracy`` are the number of pixels, the mean
-    confidence and the fraction of right pixels of each bin. In empty bins, the last two are ``None``.
+    ``figures`` are the metrics of ``iccld.inference.review.evaluate_trust``, with ``None`` instead of NaN. The bins of
+    confidence have equal widths from 0 to 1. ``pixels``, ``confidence`` and ``accuracy`` are the number of pixels, the
+    mean confidence and the fraction of right pixels of each bin. For empty bins, confidence and accuracy are ``None``.
     """
 
     figures: Mapping[str, float | None]
@@ -49,9 +49,10 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Example:
-    """An image by its file name, the reason for its choice (best, worst, random), its own mIoU in percent, and panels.
+    """An example image of a report.
 
-    ``panels`` maps titles to pictures as data URIs.
+    ``name`` is the file name. ``role`` is the reason why the image was selected (best, worst, random). ``miou`` is the
+    image's own mIoU in percent, or ``None`` without labels. ``panels`` maps titles to pictures as data URIs.
     """
 
     name: str
@@ -66,11 +67,12 @@ class Example:
 
 @dataclass(frozen=True)
 class Record:
-    """Results of an evaluation, its images, and its environment (``iccld.reporting.environment.describe_environment``).
+    """The results of an evaluation: scores, calibration, example images and environment.
 
-    ``step`` is the evaluated step of a run; ``None`` before the first evaluation, without a run, or if unknown.
-    ``scores`` and ``calibration`` are ``None`` before the first evaluation or without labels; ``no_scores`` explains
-    missing labels. ``legend`` contains the names and RGB colors of the classes in the pictures.
+    ``environment`` is the result of ``iccld.reporting.environment.describe_environment``. ``step`` is the evaluated
+    step of a run, or ``None`` before the first evaluation, without a run, or if unknown. Before the first evaluation or
+    without labels, ``scores`` and ``calibration`` are ``None``. Without labels, ``no_scores`` says why no scores exist.
+    ``measured_on`` describes the evaluated images. ``legend`` contains the names and RGB colors of the classes.
     """
 
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -83,7 +85,7 @@ class Record:
     legend: Annotated[tuple[tuple[str, tuple[_Channel, _Channel, _Channel]], ...], Length(254)] = ()
 
     def write(self, folder: Path) -> Path:
-        """Writes ``report.json`` to a run's folder and returns its path."""
+        """Writes ``report.json`` to the folder of a run and returns the path of the file."""
         plain = asdict(self) | {"scores": None if self.scores is None else self.scores.to_json()}
         return write_json(folder / RECORD, plain)
 
@@ -94,7 +96,10 @@ def has_findings(record: Record) -> bool:
 
 
 def read_record(folder: Path) -> Record | None:
-    """Reads ``report.json`` of a run's folder; ``None`` if it is missing, ``InputError`` if it is not a record."""
+    """Reads ``report.json`` in the folder of a run. Returns ``None`` if the file does not exist.
+
+    Raises ``InputError`` if the file is not a valid record.
+    """
     path = folder / RECORD
     if not path.exists():
         return None
@@ -111,16 +116,16 @@ def read_record(folder: Path) -> Record | None:
 
 
 def write_readme(folder: Path, *, command: str) -> Path:
-    """Writes ``README.txt``: the purpose of each file of a run's folder, and the command that trains the run."""
+    """Writes ``README.txt`` to the folder of a run: the purpose of each file, and the command that trains the run."""
     return write_text(folder / "README.txt", render("run_readme.txt.j2", run=str(folder), command=command))
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A run or an evaluation, with a name that is unique on the page.
+    """A run or an evaluation that a report shows. Its name must be unique within the report.
 
-    ``facts`` are names and values for the headline. ``table`` contains the columns of ``metrics.csv``. ``table`` and
-    ``method`` are empty for an evaluation. ``unfinished`` is the progress of an unfinished run as text.
+    ``facts`` are names and values for the headline. ``table`` contains the columns of a run's ``metrics.csv``. For an
+    evaluation, ``table`` and ``method`` are empty. ``unfinished`` is the progress of an unfinished run as text.
     """
 
     name: str
@@ -137,6 +142,6 @@ def comparable(subjects: Sequence[Subject]) -> bool:
 
 
 def commit_of(environment: Mapping[str, Any]) -> str:
-    """Returns the commit of an environment, or of an entry for a resumed run, as text; empty if unknown."""
+    """Returns the commit of an environment or of one of its ``resumed`` entries as text; empty if unknown."""
     commit = environment.get("commit")
     return f"{commit}{' with changes' if environment.get('changed') else ''}" if commit else ""

@@ -1,7 +1,7 @@
-"""The files of a published model: weights, configuration without local paths, and the model card.
+"""Files of a published model: weights, configuration without local paths, and the model card.
 
-The card, README.md, describes the training data, the evaluation and the limits of use. All metrics come from the run's
-own files. Metrics that these files do not contain are listed as not measured.
+The model card ``README.md`` describes the training data, the evaluation and the limits of use. All metrics come from
+the files of the run. If these files do not contain a metric, the card lists the metric as not measured.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _Model:
 
 @dataclass(frozen=True)
 class _Training:
-    """The fields of the training record that the card contains."""
+    """The part of the training record in ``config.json`` that the model card contains."""
 
     method: str
     preset: str
@@ -63,10 +63,10 @@ class _Training:
 def model_card(
     config: Mapping[str, Any], rows: Sequence[Mapping[str, str]], *, repo_id: str, license: str | None = None
 ) -> str:
-    """Returns the card: Markdown with YAML front matter, in which names are escaped and never become markup.
+    """Returns the model card as Markdown with YAML front matter. Names are escaped, so that they never become markup.
 
-    ``config`` is the model's ``config.json``. ``rows`` are the rows of the run's ``metrics.csv``, empty if the file is
-    missing.
+    ``config`` is the model's ``config.json``. ``rows`` are the rows of the run's ``metrics.csv``, or empty if the
+    file does not exist.
 
     Raises:
         InputError: the training record is incomplete or has values of wrong types.
@@ -79,7 +79,7 @@ def model_card(
     return render(
         "model_card.md.j2",
         repo_id=repo_id,
-        code_id=Markup(repo_id),  # the id is valid, and an escape would be visible in Markdown code
+        code_id=Markup(repo_id),  # a valid id needs no escape, which Markdown code would show
         space=space,
         protocol=protocol_of(space),
         training=training,
@@ -96,18 +96,20 @@ def _name(dataset: str, look: str) -> str:
 
 
 def _figures(training: _Training, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
-    """Returns the metrics of the evaluation at the step at which the weights were saved."""
+    """Returns the evaluation metrics that were logged at the step of the saved weights; empty if there are none."""
     measured = (r for r in rows if r.get("step") == str(training.step) and "val/miou" in r)
     row: Mapping[str, str] = next(measured, {})
     return {k.removeprefix("val/"): float(v) for k, v in row.items() if k.startswith("val/")}
 
 
 def write_release(source: str, repo_id: str, *, license: str | None = None) -> Callable[[Path], list[str]]:
-    """Prepares the publication of a model, given as a folder or hub id, under the hub id ``repo_id``.
+    """Prepares the files with which a model is published under the hub id ``repo_id``.
+
+    ``source`` is the folder or the hub id of the model.
 
     Returns:
         A function that writes the files to a folder and returns their names. The function raises ``InputError`` if the
-        folder contains files of these names that are not an earlier release.
+        folder is that of the model, or contains files with these names that are not from an earlier release.
 
     Raises:
         InputError: the model does not exist or cannot be loaded, or ``repo_id`` is not a valid hub id.
@@ -135,7 +137,7 @@ def write_release(source: str, repo_id: str, *, license: str | None = None) -> C
 
 
 def _without_paths(value: Any, name: str = "") -> Any:
-    """Returns the settings without folders of this machine; of other local paths, only the last part is kept."""
+    """Returns settings without local paths: data folders become ``None``; other paths are cut to their last part."""
     if isinstance(value, dict):
         return {key: _without_paths(item, key) for key, item in value.items()}
     if isinstance(value, list):
@@ -145,6 +147,6 @@ def _without_paths(value: Any, name: str = "") -> Any:
     if name in _FOLDERS:
         return None
     kind, path = ("auto:", value[5:]) if value.startswith("auto:") else ("", value)
-    # A hub id can have the form of a relative path. If a file exists there, the value is a path.
+    # A hub id can have the form of a relative path. Only if the path exists, the value is treated as a path.
     is_path = re.match(r"[/~.\\]|[A-Za-z]:[/\\]", path) or ("/" in path and os.path.exists(path))
     return kind + re.split(r"[/\\]", path.rstrip("/\\"))[-1] if is_path else value

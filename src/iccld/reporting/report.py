@@ -1,4 +1,4 @@
-"""The report of one run, or of several runs side by side, as one HTML file."""
+"""Reports as one HTML file: the results of one run or evaluation, or of several side by side."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from iccld.reporting.record import Example, Record, Subject, comparable
 from iccld.reporting.templates import render
 
 MOST_CHARACTERS = 3_600_000
-"""Maximum number of characters of all pictures on a page, so that the page stays below 5 MB."""
+"""Maximum number of characters of all pictures in a report, so that the HTML file stays below 5 MB."""
 _SHARED_SECTIONS = {"runs": "Runs", "curves": "Training", "classes": "Classes", "same": "The same images"}
 _RUN_SECTIONS = {
     "images": "Images",
@@ -28,15 +28,15 @@ _RUN_SECTIONS = {
 
 
 def write_report(path: Path, subjects: Sequence[Subject], *, title: str | None = None) -> Path:
-    """Writes the page of one subject, or of several subjects with their gains over the first, and returns the path.
+    """Writes the report of one or more runs or evaluations as an HTML file and returns its path.
 
-    By default, the title is made from the names of the subjects.
+    If there are several, the report shows the gains over the first. By default, the title consists of their names.
     """
     return write_text(path, report_page(subjects, title=title))
 
 
 def report_page(subjects: Sequence[Subject], *, title: str | None = None) -> str:
-    """Returns the HTML of the page; see ``write_report``."""
+    """Returns the report as HTML; see ``write_report``."""
     assert subjects
     records = trimmed([s.record for s in subjects])
     subjects = [replace(s, record=record) for s, record in zip(subjects, records, strict=True)]
@@ -58,12 +58,12 @@ def report_page(subjects: Sequence[Subject], *, title: str | None = None) -> str
 
 
 def render_page(template: str, title: str, **values: Any) -> str:
-    """Renders a template that extends ``page.html.j2`` as one HTML file with its style and without scripts."""
+    """Renders a template that extends ``page.html.j2`` as one HTML page with embedded style and without scripts."""
     return render(template, title=title, version=__version__, colors=COLORS, **values)
 
 
 def _run(subject: Subject, index: int) -> dict[str, Any]:
-    """Returns the template values of one run."""
+    """Returns the values of one run for the template. ``index`` is the position of the run and selects its color."""
     record = subject.record
     run = {
         "index": index,
@@ -81,7 +81,7 @@ def _run(subject: Subject, index: int) -> dict[str, Any]:
 
 
 def _charts(subjects: Sequence[Subject]) -> dict[str, list[Any]]:
-    """Returns the training charts, with the most informative ones under ``first`` and the rest under ``further``."""
+    """Returns the training charts: mIoU and main losses under ``first``, all other charts under ``further``."""
     charts = training_charts({s.name: s.table for s in subjects})
     first = [k for k in charts if k in ("val/miou", "train/loss") or k.startswith("train/loss_seg")]
     further = [chart for key, chart in charts.items() if key not in first]
@@ -89,9 +89,10 @@ def _charts(subjects: Sequence[Subject]) -> dict[str, list[Any]]:
 
 
 def class_bars(subjects: Sequence[Subject]) -> dict[str, Any]:
-    """Returns the IoU of each class and run, and the names of runs that are left out because their protocol differs.
+    """Returns the IoU of each class for each run, for the bars of the report.
 
-    If exactly two runs are given and comparable, each class also has the gain of the second run.
+    Runs with another protocol than the first run are omitted and listed under ``others``. If exactly two runs are given
+    and both are comparable, each class also has the gain of the second run in points.
     """
     scored = [(i, s.name, s.record.scores) for i, s in enumerate(subjects) if s.record.scores is not None]
     if not scored:
@@ -115,7 +116,10 @@ def class_bars(subjects: Sequence[Subject]) -> dict[str, Any]:
 
 
 def confusion(scores: Scores) -> dict[str, Any]:
-    """Returns the confusion in percent: one row per class in the truth, one column per class in truth or answers."""
+    """Returns the confusion matrix in percent of each true class.
+
+    Each true class that occurs has a row. Each class that occurs as true or predicted class has a column.
+    """
     count = len(scores.classes)
     truths = [sum(row) + scores.unlabeled[i] for i, row in enumerate(scores.confusion)]
     answers = [sum(row[j] for row in scores.confusion) for j in range(count)]
@@ -131,7 +135,10 @@ def confusion(scores: Scores) -> dict[str, Any]:
 
 
 def same_images(subjects: Sequence[Subject]) -> tuple[list[tuple[Example, list[Example]]], list[Record]]:
-    """Returns the random images that all runs predicted, with their examples, and the records without these images."""
+    """Returns the random example images that all runs have in common, and the records without these images.
+
+    Each common image is returned with the example of every run. With a single run, no image is common.
+    """
     records = [s.record for s in subjects]
     if len(records) == 1:
         return [], records
@@ -143,7 +150,7 @@ def same_images(subjects: Sequence[Subject]) -> tuple[list[tuple[Example, list[E
 
 
 def trimmed(records: Sequence[Record]) -> list[Record]:
-    """Removes images, from the run with the most images first, until all images fit on one page."""
+    """Removes example images until all fit into one report, always from the record with the most images."""
     kept = [_by_turns(record.examples) for record in records]
     while sum(len(uri) for examples in kept for e in examples for uri in e.panels.values()) > MOST_CHARACTERS:
         max(kept, key=len).pop()
@@ -154,7 +161,7 @@ def trimmed(records: Sequence[Record]) -> list[Record]:
 
 
 def _by_turns(examples: Sequence[Example]) -> list[Example]:
-    """Orders examples in turns of their roles, so that removal from the end affects every role."""
+    """Returns examples with alternating roles, so that removal from the end affects all roles equally."""
     roles = [e.role for e in examples]
     ranks = [roles[:i].count(role) for i, role in enumerate(roles)]
     return [examples[i] for i in sorted(range(len(examples)), key=ranks.__getitem__)]

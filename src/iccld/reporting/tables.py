@@ -14,8 +14,9 @@ from iccld.reporting.templates import number, signed
 def scores_table(scores: Mapping[str, Scores], *, markdown: bool = False) -> str:
     """Returns a table of class IoU, mIoU and pixel accuracy of one or more results, in percent.
 
-    ``scores`` maps column headings to results of the same protocol. With two or more results, a last column contains
-    the gain of the last result over the first in points. The table has no newline at the end.
+    ``scores`` maps column headings to results. With two or more results, a last column contains the gain of the last
+    result over the first in points. The table has no newline at the end. Raises ``InputError`` if the results have
+    different protocols or classes.
     """
     if len({s.measure for s in scores.values()}) != 1:
         protocols = sorted({s.protocol for s in scores.values()})
@@ -40,7 +41,7 @@ def scores_table(scores: Mapping[str, Scores], *, markdown: bool = False) -> str
 
 
 def print_scores(scores: Scores) -> None:
-    """Prints IoU and accuracy of each class and the means as aligned text."""
+    """Prints IoU and accuracy of each class, and their means, as an aligned table."""
     rows = [[n, number(v), number(scores.accuracy[n])] for n, v in scores.iou.items()]
     rows.append(["mean", number(scores.miou), number(scores.mean_accuracy)])
     table = _text(["class", "IoU %", "accuracy %"], rows, num_totals=1)

@@ -1,6 +1,7 @@
-"""Templates of pages and texts. Inserted values are escaped unless a template created them as markup.
+"""Rendering of the templates for HTML pages, Markdown and plain text.
 
-Values in ``*.html.j2`` are escaped for HTML, those in ``*.md.j2`` for Markdown. Control characters are made visible.
+Inserted values are escaped for HTML in ``*.html.j2`` and for Markdown in ``*.md.j2``. Markup that a template created is
+not escaped again. Control characters are made visible.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ if TYPE_CHECKING:
 
 
 def render(name: str, **values: Any) -> str:
-    """Renders a template of this package; a missing value raises an error.
+    """Renders the template with the given file name and returns the text.
 
-    Strings are escaped. ``markupsafe.Markup`` is inserted unchanged.
+    Strings in ``values`` are escaped, but ``markupsafe.Markup`` is inserted unchanged. A missing value raises an error.
     """
     return _environment(name.rpartition(".j2")[0].rpartition(".")[2]).get_template(name).render(values)
 
 
 def number(value: float | None, digits: int = 1) -> str:
-    """Formats a number; a missing or infinite number becomes a dash."""
+    """Formats a number with ``digits`` decimal places. ``None``, NaN and infinity become a dash."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
 def signed(value: float | None, digits: int = 1) -> str:
-    """Formats a difference with its sign; a missing or infinite difference becomes a dash."""
+    """Formats a difference with its sign and ``digits`` decimal places. ``None``, NaN and infinity become a dash."""
     if value is None or not math.isfinite(value):
         return "–"
     return f"{round(value, digits) + 0.0:+.{digits}f}"  # rounding first avoids "-0.0"
