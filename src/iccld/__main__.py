@@ -1,4 +1,4 @@
-"""Entry point of ``python -m iccld``, which is the same as ``iccld``."""
+"""Entry point of ``python -m iccld``, which does the same as the command ``iccld``."""
 
 from __future__ import annotations
 

@@ -42,14 +42,14 @@ from iccld.threads import most_threads, set_threads
 from iccld.training.loop import Loaders, MicroBatches
 
 _PRETRAINED_BACKBONES = ("efficientnet_lite0", "mit_", "auto:")
-# The last two names are classes of CamVid.
+# Names of classes of countable objects, to which the feature distance applies. The last two are classes of CamVid.
 _THINGS = frozenset((*CITYSCAPES19.names[6:8], *CITYSCAPES19.names[11:], "sign", "bicyclist"))
 _PUBLISHED_CODE: Mapping[str, Code] = {"dacs": "dacs", "daformer": "daformer", "mic": "daformer"}
 
 
 def reopen_data(config: TrainConfig) -> RunData | None:
-    """Opens the data sets of a finished run without rendering scenes, or returns ``None`` if they are missing."""
-    plain = replace(config, adaptation=replace(config.adaptation, feature_distance=0.0))  # loads no weights
+    """Opens the data sets of a finished run, or returns ``None`` if they are missing. No scenes are rendered."""
+    plain = replace(config, adaptation=replace(config.adaptation, feature_distance=0.0))  # else loads weights
     try:
         return open_data(config, build_method(plain, build_label_space(config.data)))
     except InputError:
@@ -151,7 +151,7 @@ def build_discriminator(config: TrainConfig, method: Method, label_space: LabelS
 
 
 def pretrained_weights(m: ModelConfig) -> bool | str:
-    """Returns whether the image coder starts from published weights, or the source of its weights.
+    """Returns whether the image coder starts from published weights, or the folder or hub id of other weights.
 
     Raises:
         InputError: The folder or hub id of an ``auto:`` backbone cannot be read.
@@ -162,7 +162,7 @@ def pretrained_weights(m: ModelConfig) -> bool | str:
 
 
 def lacks_weights(m: ModelConfig) -> bool:
-    """Returns whether pretrained weights are set to ``auto`` but the ``auto:`` backbone has only a configuration.
+    """Returns whether ``pretrained`` is ``auto`` but the folder or hub id of an ``auto:`` backbone has no weights.
 
     Raises:
         InputError: The folder or hub id of the backbone cannot be read.
@@ -172,14 +172,14 @@ def lacks_weights(m: ModelConfig) -> bool:
 
 
 def build_loaders(config: TrainConfig, data: RunData, method: Method, fabric: Fabric, cache: Path) -> Loaders:
-    """Builds the sources of micro-batches. For rare-class sampling, the classes of the images are counted first.
+    """Builds the loaders of training images. For rare-class sampling, the pixels of each class are counted first.
 
     Args:
         config: Settings of the run.
         data: Data sets of the run.
         method: Method of the run.
         fabric: Launched Fabric.
-        cache: Location of the cached class counts.
+        cache: Folder for the class counts, which are read again by further runs.
     """
     d = config.data
     sampler: Sampler = UniformSampler(len(data.labeled), config.seed)
@@ -199,7 +199,7 @@ def build_loaders(config: TrainConfig, data: RunData, method: Method, fabric: Fa
 
 
 def build_caches(config: TrainConfig, method: Method) -> list[CachedDataset]:
-    """Opens the image caches of a run, for data sets of files.
+    """Opens the image caches of a run. Data sets that do not consist of files have no cache.
 
     Raises:
         InputError: A data set cannot be opened.
@@ -256,8 +256,8 @@ def build_fabric(config: TrainConfig) -> Fabric:
     set_threads(config.threads or most_threads(local_ranks))
     if device == "cpu":
         keep_freed_memory()
-    # Some weights are unused in these cases: links that are off, the label encoder of deterministic heads, and mask
-    # tokens and last norms of networks from other libraries. DDP needs a special mode for unused weights.
+    # DDP needs a special mode if some weights are unused. Unused weights are those of disabled links, of the label
+    # encoder of a model without diffusion, and of mask tokens and last norms in ``transformers`` backbones.
     some_idle = not (m.context_links and m.detail_links and m.diffusion) or m.backbone.startswith("auto:")
     strategy = "ddp_find_unused_parameters_true" if some_idle else "ddp"
     if "TORCHELASTIC_RUN_ID" in os.environ:

@@ -21,17 +21,17 @@ def has_fast_bf16(device_type: str) -> bool:
 
 
 def choose_device(device: str) -> str:
-    """Returns the first available device of cuda, mps and cpu for ``auto``, otherwise the given device."""
+    """Returns the given device. For ``auto``, returns the first device of cuda, mps and cpu that is available."""
     if device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def uses_bf16(device_type: str, precision: str) -> bool:
-    """Returns whether a precision means bf16. ``auto`` means bf16 on devices with fast bf16, otherwise fp32."""
+    """Returns whether to compute in bf16. The precision ``auto`` uses bf16 on devices with fast bf16, else fp32."""
     return precision == "bf16" or (precision == "auto" and has_fast_bf16(device_type))
 
 
 def autocast(device_type: str, precision: str = "auto") -> torch.autocast:
-    """Returns the autocast context of a network on cpu, cuda or mps. See ``uses_bf16`` for the precisions."""
+    """Returns the autocast context for a device type (cpu, cuda or mps). See ``uses_bf16`` for the precisions."""
     return torch.autocast(device_type, dtype=torch.bfloat16, enabled=uses_bf16(device_type, precision))

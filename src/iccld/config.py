@@ -54,7 +54,7 @@ class DataConfig:
     for all data sets except street_scenes. By default, images are decoded each time."""
     source_size: tuple[Side, Side] | None = None
     """Height and width at which street_scenes are rendered. Images of other data sets are scaled to this height before
-    cropping, with the same aspect ratio unless stretching is on. By default, they keep their size."""
+    cropping, with the same aspect ratio unless stretching is on. By default, these images keep their size."""
     source_stretch: bool = False
     """Stretch source images from files to exactly the given height and width, even if the aspect ratio changes."""
     target: str = "street_scenes"
@@ -64,7 +64,7 @@ class DataConfig:
     target_look: Look = "camera"
     target_count: Count = 400
     target_size: tuple[Side, Side] | None = None
-    """Height and width for target images, as for source images, but the aspect ratio is always kept. Evaluation,
+    """Height and width of target images, used like the source size, but the aspect ratio is always kept. Evaluation,
     prediction and exported models scale images to this height too."""
     val_split: str = "val"
     """Split of the target data set for evaluation at the end of the run. If the split has no labels, there is no
@@ -90,9 +90,9 @@ class DataConfig:
     """Maximum fraction of a source crop's labeled pixels that one class may have. A crop with a larger fraction is
     replaced, at most ten times (MMSegmentation, DAFormer: 0.75). 1 accepts every crop."""
     ignore_top: Share = 0.0
-    """Fraction of the rows of target images, at the top, in which pseudo-labels are ignored."""
+    """Fraction of a target image's height, at the top, in which pseudo-labels are ignored."""
     ignore_bottom: Share = 0.0
-    """Fraction of the rows of target images, at the bottom (ego vehicle), in which pseudo-labels are ignored."""
+    """Fraction of a target image's height, at the bottom (ego vehicle), in which pseudo-labels are ignored."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,11 @@ class OptimConfig:
     head_lr: Weight = 6e-4
     """Peak learning rate of all parameters except the backbone."""
     backbone_lr: Weight = 6e-4
-    """Peak learning rate of the image coder."""
+    """Peak learning rate of the backbone."""
     weight_decay: Weight = 0.01
     warmup_steps: Whole = 100
     poly_power: Weight = 1.0
-    """Exponent of the decay of the learning rate, which is (1 − progress) to this power."""
+    """Exponent p of the learning rate's decay. The rate is proportional to (1 − progress)^p."""
     grad_clip: Positive = 1.0
     accumulation: Count = 1
     """Number of micro-batches per step."""
@@ -136,7 +136,7 @@ class AdaptationConfig:
     """Adaptation method and losses."""
 
     start: Share = 0.4
-    """Fraction of the steps on source images alone, before target and mixed branches start."""
+    """Fraction of the steps that train on source images alone. Target and mixed images follow."""
     teacher_decay: Share = 0.99
     teacher_steps: Count = 1
     """Number of sampling steps of the teacher."""
@@ -146,14 +146,14 @@ class AdaptationConfig:
     """Weights of pseudo-labels. class: the most confident pixels of each class. batch: all pixels, weighted with the
     fraction of confident pixels in the batch, as in DACS."""
     threshold: Share = 0.9
-    """Minimum probability of a confident pixel, for the weighting 'batch'."""
+    """Probability from which a pixel counts as confident, for the weighting 'batch'."""
     keep: Share = 0.5
-    """Fraction of each class's pixels that get weight, for the weighting 'class'."""
+    """Fraction of each class's pixels, the most confident ones, that are used, for the weighting 'class'."""
     trust: Weight = 0.0
-    """Exponent of a class's mean probability in the weight of its pixels, for the weighting 'class'."""
+    """Exponent of a class's mean probability, a factor of the weight of its pixels, for the weighting 'class'."""
     mixing: Literal["classmix", "cutmix", "none"] = "classmix"
-    """Method by which source images are pasted on target images. The mixed images are trained with the teacher's
-    labels."""
+    """Method by which parts of source images are pasted on target images. Mixed images are trained with the source's
+    labels in these parts and with the teacher's pseudo-labels elsewhere."""
     color_jitter: Weight = 0.4
     """Strength of the color augmentation of mixed and masked images."""
     masked: bool = False
@@ -229,7 +229,7 @@ class TrainConfig:
 
 
 _BEFORE = {"class_color_transfer": 0.0}
-"""Values of adaptation settings that are missing in older records, where they differ from the defaults."""
+"""Values of adaptation settings that the records of older runs lack, if they differ from today's defaults."""
 
 
 def cache_changes_images(d: DataConfig) -> bool:

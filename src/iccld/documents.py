@@ -61,7 +61,7 @@ def parse_json(
     longest_text: int = _LONGEST_TEXT,
     remedy: str = "copy or write it again",
 ) -> Any:
-    """Parses JSON whose texts have at most ``longest_text`` characters.
+    """Parses JSON whose strings have at most ``longest_text`` characters.
 
     Raises:
         InputError: The data are not JSON or exceed a bound. The message starts with ``where`` and ends with ``remedy``.
@@ -74,11 +74,11 @@ def parse_json(
 
 
 def read_toml(path: AnyPath, *, limit: int = 1_000_000, remedy: str = "mend that line") -> dict[str, Any]:
-    """Reads a TOML file. A file that is missing, invalid or beyond the bounds raises ``InputError``."""
+    """Reads a TOML file. Raises ``InputError`` if the file is missing, is not valid TOML or exceeds a bound."""
     data, where = read_bounded(path, limit), printable(str(path))
     with _parsing(f"{where}: is not valid TOML", remedy):
         text = data.decode("utf-8-sig")
-        # The time of Python's TOML parser is quadratic in the number of parts of a key.
+        # The time of Python's TOML parser grows with the square of the number of parts of a dotted key.
         if any(part.count(".") > 200 for part in re.split(r"[=,\n]", text)):
             raise ValueError("a key of more than 200 parts")
         value = tomllib.loads(text)
@@ -87,7 +87,7 @@ def read_toml(path: AnyPath, *, limit: int = 1_000_000, remedy: str = "mend that
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Returns a JSON object as a dict. Duplicate keys are rejected, because parsers use different ones of them."""
+    """Returns a JSON object as a dict. Raises ``ValueError`` for duplicate keys, whose result depends on the parser."""
     table = dict(pairs)
     if len(table) < len(pairs):
         raise ValueError("a key stands twice in one object")
@@ -105,7 +105,7 @@ def _parsing(problem: str, remedy: str) -> Iterator[None]:
 
 
 def reason(error: Exception, path: AnyPath) -> str:
-    """Returns the message of an error in one line, without the file's name, which the caller's message contains."""
+    """Returns the message of an error in one line. A file name at its start is removed, for use after that name."""
     return first_line(error).removeprefix(f"{printable(str(path))}: ")
 
 
@@ -117,7 +117,7 @@ def build(kind: type[T], value: object, where: str, *, thing: str = "key", other
 
     Raises:
         InputError: A field is missing, has a wrong type or range, or is unknown. If ``others`` is true, unknown fields
-            are ignored. The message starts with ``where`` (the file or object). ``thing`` is the word for a field.
+            are ignored. The message starts with ``where`` (the file or object) and calls a field ``thing``.
     """
     built: T = _Reader(thing, others).table(kind, value, where)
     return built
@@ -130,7 +130,7 @@ def typed(hint: Any, value: Any, where: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class _Reader:
-    """Reader of tables, with the word for a field in messages, and whether unknown keys are ignored."""
+    """Builder of typed values. ``thing`` is the word for a field in messages. ``others`` allows unknown fields."""
 
     thing: str
     others: bool
@@ -193,7 +193,7 @@ def _fields(kind: Any) -> tuple[dict[str, Any], list[str]]:
 
 
 def _split(hint: Any) -> tuple[Any, Sequence[Any]]:
-    """Returns a type without its annotations, and the annotations."""
+    """Returns ``T`` and the metadata of ``Annotated[T, …]``. Any other type is returned with empty metadata."""
     if get_origin(hint) is Annotated:
         plain, *annotations = get_args(hint)
         return plain, annotations
@@ -252,7 +252,7 @@ def _span(limit: Range) -> str:
 
 
 def _check_bounds(value: Any, longest_text: int, depth: int = _DEPTH) -> None:
-    """Checks nesting depth, digits, lengths and characters. ``ValueError`` names the first violation."""
+    """Checks nesting depth, digits, lengths and characters. Raises ``ValueError`` at the first violation."""
     if isinstance(value, dict):
         for key in value:
             _check_bounds(key, _LONGEST_KEY)

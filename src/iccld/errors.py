@@ -17,7 +17,7 @@ class InputError(ValueError):
 
 
 def how_to_install(extra: str) -> str:
-    """Returns how to install an extra: from the clone, because this project is not on a package index."""
+    """Returns the pip command for an extra of iccld, run in the clone because iccld is not on a package index."""
     return f"run in the clone of iccld: pip install '.[{extra}]'"
 
 

@@ -1,4 +1,4 @@
-"""Escaping of untrusted text in outputs: names of classes and files come from models, data sets and folders of others.
+"""Escaping of untrusted text in outputs. Names of classes and files may come from other people's models and data sets.
 
 Control characters act on a terminal, ``<`` on an HTML page, ``|`` on a Markdown table, and ``=`` on a spreadsheet.
 Each kind of output has a function in this module. Ordinary names stay unchanged.
@@ -19,7 +19,7 @@ from typing import Any, TextIO, cast
 # and paragraph separators.
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _PLAIN = re.compile(r"[ -~\u00a1-\u00ac\u00ae-\u05ff]*")  # fast check, which most texts pass
-_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # also full-width forms
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # first characters of formulas
 
 
 def visible(text: str, keep: str = "") -> str:
@@ -72,12 +72,12 @@ def in_markdown(text: str) -> str:
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*\[\]|~$])", r"\\\1", text)
     text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # inside a word, _ is not markup
-    # URLs and mentions become links without any markup.
+    # Markdown viewers turn URLs and mentions of users into links even without markup.
     return text.replace("://", "&#58;//").replace("www.", "www&#46;").replace("@", "&#64;")
 
 
 def in_csv(value: object) -> object:
-    """Returns a cell of a CSV file. A path that a spreadsheet would read as a formula gets the prefix ``./``."""
+    """Returns a value for a CSV cell. Text that a spreadsheet would read as a formula, usually a path, gets ``./``."""
     if not isinstance(value, str):
         return value
     text = visible(value)
@@ -132,7 +132,7 @@ class VisibleStream:
 
 
 def undisguised(stream: Any) -> Any:
-    """Returns the stream below all wrappers, for the program's own bars. Any other stream is returned unchanged."""
+    """Returns the stream inside all wrappers, for the program's own bars. An unwrapped stream is returned as it is."""
     while True:
         if isinstance(stream, VisibleStream):
             stream = stream.raw
@@ -143,7 +143,7 @@ def undisguised(stream: Any) -> Any:
 
 
 class DrawingStream:
-    """Unwrapped standard output or error (``stdout`` or ``stderr``), which is looked up anew at each access."""
+    """Stream inside the wrappers of ``sys.stdout`` or ``sys.stderr``, which are read at each access."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -180,5 +180,5 @@ def visible_streams() -> Iterator[VisibleStream]:
 
 
 def drawing_on_stderr() -> contextlib.AbstractContextManager[Any]:
-    """Returns a context in which a library can draw bars on standard error. Nothing else may be printed in it."""
+    """Returns a context in which a library can draw bars on stderr. Text printed in this context is not escaped."""
     return contextlib.redirect_stderr(undisguised(sys.stderr))

@@ -44,8 +44,10 @@ def as_file_name(name: str) -> str:
 def open_regular(path: AnyPath) -> Iterator[io.BufferedReader]:
     """Opens a regular file for reading. Any other kind of file, such as a pipe, is rejected without blocking.
 
-    Links are followed. The file is checked again after opening, because it could be replaced in between. An error of
-    opening or reading, also later in the ``with`` block, raises ``InputError``.
+    Links are followed. The file is checked again after opening, because it could be replaced in between.
+
+    Raises:
+        InputError: The file is missing or not a regular file, or opening or reading fails, also in the ``with`` block.
     """
     shown = printable(str(path))
     try:
@@ -64,7 +66,11 @@ def open_regular(path: AnyPath) -> Iterator[io.BufferedReader]:
 
 
 def read_bounded(path: AnyPath, limit: int) -> bytes:
-    """Reads a regular file. A file with more than ``limit`` bytes, or with changes meanwhile, raises ``InputError``."""
+    """Reads a regular file of at most ``limit`` bytes.
+
+    Raises:
+        InputError: The file cannot be read, is larger than ``limit``, or is changed by another process during reading.
+    """
     shown = printable(str(path))
     with open_regular(path) as handle:
         before = os.fstat(handle.fileno())
@@ -151,7 +157,7 @@ def _host() -> str:
 @cache
 def _remove_abandoned(folder: Path) -> None:
     """Removes temporary files of killed processes, only once per folder, because listing a folder takes time."""
-    if os.name != "posix":  # other systems have no harmless check of whether a process is running
+    if os.name != "posix":  # on Windows, ``os.kill(pid, 0)`` does not check a process but sends Ctrl-C
         return
     for entry in os.scandir(folder):
         match = re.fullmatch(rf"\..*\.{_host()}-([0-9]+)-[0-9a-f]{{8}}\.tmp(\..*)?", entry.name, re.DOTALL)
@@ -164,7 +170,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def write_atomic(path: AnyPath, write: Callable[[Path], object]) -> Path:
-    """Calls ``write`` with a temporary path, renames the file as ``replacing`` does, and returns ``path``."""
+    """Calls ``write`` with a temporary path, renames the written file to ``path``, and returns ``path``."""
     with replacing(path) as temporary:
         write(temporary)
     return Path(path)
@@ -176,7 +182,7 @@ def write_text(path: AnyPath, text: str) -> Path:
 
 
 def write_json(path: AnyPath, value: Any) -> Path:
-    """Writes indented JSON atomically. NaN raises ``ValueError`` and must be replaced by ``None`` before."""
+    """Writes indented JSON atomically. Raises ``ValueError`` for NaN, which the caller must replace by ``None``."""
     return write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 

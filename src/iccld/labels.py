@@ -1,8 +1,8 @@
 """Label spaces and evaluation protocols: class names, colors and conversion between label spaces, without torch.
 
-A *label space* defines the meaning of the integers in a label map and of the channels of a model. The reference space
-is the 19 Cityscapes trainIds. Every class of another street space lists the trainIds that it covers, so labels of any
-two spaces can be converted. The built-in spaces are tables in ``labels.toml``.
+A *label space* defines for which class each integer of a label map and each output channel of a model stands. The
+reference space is the 19 Cityscapes trainIds. Every class of another street space lists the trainIds that the class
+covers, so labels of any two spaces can be converted. The built-in spaces are tables in ``labels.toml``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class LabelClass:
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """Ordered set of classes. The index of a class is its label value, and 255 is ignored."""
+    """Ordered set of classes. The index of a class is its value in label maps. The value 255 is ignored."""
 
     name: Annotated[str, Length(200)]
     classes: Annotated[tuple[LabelClass, ...], Length(254)]
@@ -123,7 +123,7 @@ class LabelSpace:
 
 
 def voc_color(index: int) -> tuple[int, int, int]:
-    """Returns the PASCAL VOC color of a class: the bits of the index distributed over the channels. 0 is black."""
+    """Returns the PASCAL VOC color of a class index: the bits of the index, spread over the channels. 0 is black."""
     red, green, blue = (
         sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)
     )

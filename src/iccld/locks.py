@@ -61,11 +61,11 @@ def _writers(folder: Path) -> list[str]:
 
 @contextlib.contextmanager
 def working_in(folder: AnyPath, *, patience: float = 0.0) -> Iterator[None]:
-    """Locks a folder against other processes of this program. The thread that holds the lock may lock it again.
+    """Locks a folder against other processes of this program. The thread that holds the lock may lock the folder again.
 
     The folder and its parents are created if they are missing, and removed at the end if they are empty. The lock is
-    released when the process ends, even if the process is killed. If another process holds the lock, for example while
-    it saves before it ends, the call waits for at most ``patience`` seconds.
+    released when the process ends, even if the process is killed. If another process holds the lock, the call waits for
+    at most ``patience`` seconds, for example while that process saves its last state.
 
     Raises:
         InputError: Another process works in the folder, or the folder cannot be written.

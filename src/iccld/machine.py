@@ -1,4 +1,4 @@
-"""Operating system: usable processors, free memory, memory allocation, and the end of a process with its parent."""
+"""Functions of the operating system: usable processors, free memory, memory allocation, and end with the parent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LARGEST_OF_OLD = 2**25  # bytes, the maximum in glibc before 2.35
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Returns the number of processors that the process may use, by its affinity and its control groups' quota."""
+    """Returns the number of processors that affinity and the quotas of control groups allow to this process."""
     affinity = getattr(os, "sched_getaffinity", None)  # missing on some systems
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     for group in _groups(root):
@@ -32,9 +32,9 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def _groups(root: Path) -> list[Path]:
-    """Returns the folders of the process's control groups (version 2), up to the root."""
+    """Returns the folders of the process's control groups (version 2), from its own group up to the root group."""
     base = root / "sys/fs/cgroup"
-    # In a container, the path may be that of the host. Then only the root of the mount is visible.
+    # In a container, the path may be the group's path on the host. Then only the root of the mount exists.
     paths = re.findall("^0::/?(.*)", read_text(root / "proc/self/cgroup"), re.MULTILINE)
     folders = [folder for path in paths for folder in (base / path, *(base / path).parents)]
     return [folder for folder in folders if folder.is_relative_to(base)]
@@ -63,7 +63,7 @@ def own_memory(root: Path = Path("/")) -> int:
 
 
 def _numbers(path: Path, name: str) -> list[int]:
-    """Returns the first number after ``name`` on each line of a file that starts with ``name``."""
+    """Finds the lines of a file that start with ``name``, and returns the number after ``name`` on each of them."""
     words = [line[len(name) :].split() for line in read_text(path).splitlines() if line.startswith(name)]
     return [int(rest[0]) for rest in words if rest and rest[0].isdecimal()]
 
@@ -86,14 +86,14 @@ def keep_freed_memory() -> None:
     library = _glibc()
     if library is None or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return
-    # If this setting is rejected, the other settings would only turn off glibc's own adaptation, which is worse.
+    # If glibc rejects this threshold, the other two settings would only disable glibc's own adaptation, which is worse.
     if any(library.mallopt(_MMAP_THRESHOLD, size) for size in (_LARGEST, _LARGEST_OF_OLD)):
         library.mallopt(_TRIM_THRESHOLD, _LARGEST)
         library.mallopt(_TOP_PAD, 64 * 2**20)
 
 
 def release_freed_memory() -> None:
-    """Returns freed memory to the system. It is called before a fork, whose child would keep it, and after training."""
+    """Returns freed memory to the system, after training or before a fork, whose child would keep the memory."""
     library = _glibc()
     if library is not None:
         library.malloc_trim(0)
@@ -102,11 +102,11 @@ def release_freed_memory() -> None:
 @cache
 def _glibc() -> ctypes.CDLL | None:
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    return library if hasattr(library, "malloc_trim") else None  # musl lacks it
+    return library if hasattr(library, "malloc_trim") else None  # musl has no malloc_trim
 
 
 def end_with_parent(number: int = signal.SIGTERM) -> None:
-    """Sends this process the signal ``number`` when its parent process ends, even if the parent is killed."""
+    """Arranges that this process gets the signal ``number`` when its parent process ends, even if killed."""
     parent = os.getppid()
     if platform.system() == "Linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)

@@ -72,10 +72,12 @@ class Scores:
         classes: Names of the rows of ``confusion``.
         iou: Intersection over union by class name, in label order, for the classes that the protocol averages.
             ``None`` if a class occurs neither in the labels nor in the predictions.
-        accuracy: Fraction of correct pixels among the true pixels of each averaged class, or ``None`` without pixels.
+        accuracy: Fraction of correct pixels among the pixels labeled with a class, by name of each averaged class.
+            ``None`` if no pixel is labeled with the class.
         miou: Mean of the IoUs that are not ``None``, or NaN if there are none.
-        pixel_accuracy: Fraction of correct pixels among pixels whose true class the protocol averages, or NaN.
-        mean_accuracy: Mean of the accuracies that are not ``None``, or NaN.
+        pixel_accuracy: Fraction of correct pixels among pixels whose true class the protocol averages, or NaN if there
+            are no such pixels.
+        mean_accuracy: Mean of the accuracies that are not ``None``, or NaN if there are none.
         confusion: Pixel counts by true class (row) and predicted class (column).
         unlabeled: Number of pixels that the prediction left unlabeled, by true class.
         num_images: Number of evaluated images.
@@ -187,7 +189,7 @@ def _number_or_none(value: float) -> float | None:
 
 
 class Reliability:
-    """Counts for the expected calibration error (Guo et al. 2017), in bins of equal width of confidence in [0, 1]."""
+    """Counts for the expected calibration error (Guo et al. 2017), in confidence bins of equal width over [0, 1]."""
 
     def __init__(self, num_bins: int = 15) -> None:
         self.num_bins = num_bins
@@ -206,7 +208,7 @@ class Reliability:
 
     @property
     def expected_calibration_error(self) -> float:
-        """Mean absolute difference of confidence and accuracy per bin, weighted by pixels, in [0, 1], or NaN."""
+        """Mean absolute difference of confidence and accuracy over bins, weighted by pixels. NaN without pixels."""
         return float((self.confidence - self.right).abs().sum() / self.pixels.sum())
 
 
@@ -230,7 +232,10 @@ class ErrorDetection:
 
     @property
     def auroc(self) -> float:
-        """Probability that a wrong pixel scores above a right pixel (a tie counts half). NaN if one kind is missing."""
+        """Probability that a wrong pixel scores above a right pixel. A tie counts half.
+
+        NaN if there are no right pixels or no wrong pixels.
+        """
         below = self.right.cumsum(0) - self.right
         wins = (self.wrong * (below + self.right / 2)).sum()
         return float(wins / (self.wrong.sum() * self.right.sum()))
@@ -250,7 +255,8 @@ class ErrorDetection:
     def fpr95(self) -> float:
         """False positive rate at a true positive rate of 95 %, in [0, 1], where wrong pixels are the positives.
 
-        This is the fraction of right pixels above the score that detects 95 % of the wrong pixels. NaN as ``auroc``.
+        This is the fraction of right pixels above the threshold that detects 95 % of the wrong pixels. NaN if there are
+        no right pixels or no wrong pixels.
         """
         found = self.wrong.flip(0).cumsum(0) / self.wrong.sum()
         called = self.right.flip(0).cumsum(0) / self.right.sum()

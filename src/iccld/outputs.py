@@ -118,13 +118,13 @@ def is_same(one: Path, other: Path) -> bool:
 
 
 def is_inside(path: Path, folder: Path) -> bool:
-    """Returns whether a path is a folder or lies below it, after following links. Both paths may be missing."""
+    """Returns whether a path is equal to ``folder`` or below it. Links are followed. Both paths may be missing."""
     real = Path(os.path.realpath(path))
     return any(is_same(parent, folder) for parent in (real, *real.parents))
 
 
 def places_of(inputs: Iterable[str]) -> list[Path]:
-    """Returns the existing paths among a user's inputs. A glob pattern gives the folder before its first wildcard."""
+    """Returns the existing paths among a user's inputs. A glob pattern is cut before its first wildcard."""
     places = []
     for text in inputs:
         if os.path.exists(text):

@@ -1,4 +1,4 @@
-"""Presets: named configurations of runs, each with its command, hardware and expected result or "not run here".
+"""Presets: named configurations of runs, each with its command, its hardware and a text on the expected result.
 
 Presets and the recipes of the other methods are tables in ``presets.toml``.
 """
@@ -20,7 +20,7 @@ from iccld.labels import suggest
 class Preset:
     """Named configuration with its purpose, command and hardware.
 
-    ``expected`` is the measured target mIoU with its source, or "not run here".
+    ``expected`` is a text for the reader: the mIoU measured on the target with setup and commit, or why there is none.
     """
 
     summary: str
@@ -60,7 +60,7 @@ _ORACLE = {"data.rare_class_sampling": False}
 
 
 def with_method(config: TrainConfig, method: str) -> TrainConfig:
-    """Returns the configuration for another method, including the recipe of this method."""
+    """Returns a copy of the configuration with the given method and the recipe of this method."""
     settings = {"method": method, **(_ORACLE if method == "oracle" else RECIPES.get(method, {}))}
     if config.data.source == "gta5" and config.data.source_size == _GTA5_SIZE and method in _STRETCHED_GTA5:
         settings["data.source_size"] = (720, 1280)

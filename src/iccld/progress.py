@@ -65,7 +65,10 @@ def busy(description: str, *, hint: str = "") -> Iterator[None]:
 
 
 def training_bar(title: str, start: int, end: int) -> Progress:
-    """Returns the bar of a training run, not yet started. The bar's task has the fields ``phase`` and ``figures``."""
+    """Returns the progress bar of a training run, which the caller starts.
+
+    The bar's task has the text fields ``phase`` and ``figures`` (metrics).
+    """
     from rich.progress import BarColumn, MofNCompleteColumn
 
     columns = (_text("description"), _text("fields[phase]"), BarColumn(bar_width=20), MofNCompleteColumn())
@@ -89,7 +92,10 @@ def _console() -> Console:
 
 
 def _bars(*columns: Any, transient: bool) -> Progress:
-    """Returns bars. Text that is printed meanwhile appears above the bars, with escaped control characters."""
+    """Returns progress bars with the given columns.
+
+    Text that is printed while the bars are drawn appears above them, with escaped control characters.
+    """
     from rich.file_proxy import FileProxy
     from rich.progress import Progress
 
@@ -97,7 +103,7 @@ def _bars(*columns: Any, transient: bool) -> Progress:
         def start(self) -> None:
             super().start()
             for name in ("stdout", "stderr"):
-                if isinstance(getattr(sys, name), FileProxy):  # this proxy of rich escapes nothing
+                if isinstance(getattr(sys, name), FileProxy):  # rich's proxy does not escape text
                     setattr(sys, name, VisibleStream(getattr(sys, name)))
 
     return Bars(*columns, console=_console(), transient=transient)

@@ -1,7 +1,7 @@
 """Scaling of images and label maps, which is the same in training, evaluation, prediction and exported graphs.
 
-Pixels are squares whose centers are half a pixel from the edges. Pixel i of n covers [i/n, (i + 1)/n] of its axis, in
-images and in label maps.
+Pixels are squares. In images and in label maps, pixel i of n covers the interval [i/n, (i + 1)/n] of its axis, and its
+center is the middle of this interval.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def base_size(
     """Returns the height and width in pixels to which a training image is scaled before cropping.
 
     ``wanted`` is the size in the run's settings. With ``stretch``, this size is used exactly. Otherwise the image is
-    scaled to its height with the same aspect ratio, as in prediction. If ``wanted`` is ``None``, ``size`` is kept.
+    scaled to the wanted height with the same aspect ratio, as in prediction. If ``wanted`` is ``None``, the result is
+    ``size``.
     """
     if wanted is None or stretch:
         return wanted or size
@@ -38,8 +39,8 @@ def base_size(
 def resize_images(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Scales a batch of images (b c h w, uint8 or floating point) to (height, width) with a triangle filter.
 
-    The filter is Pillow's ``BILINEAR``, and torch's bilinear interpolation with antialiasing. When images shrink, the
-    filter is as wide as a new pixel. The images keep their dtype, and uint8 values are rounded.
+    The filter is the same as Pillow's ``BILINEAR`` and torch's bilinear interpolation with antialiasing: when images
+    shrink, the filter widens in proportion. The images keep their dtype, and uint8 values are rounded.
     """
     if images.shape[-2:] == size:
         return images

@@ -60,7 +60,7 @@ def build_label_space(d: DataConfig) -> LabelSpace:
 
 
 def build_data(config: TrainConfig, method: Method) -> RunData:
-    """Opens the data sets and renders scenes.
+    """Opens the data sets of a run and renders their scenes if they are street scenes.
 
     If evaluation images are also training images, a warning is printed on stderr, once per run.
 
@@ -86,7 +86,7 @@ def build_data(config: TrainConfig, method: Method) -> RunData:
 
 
 def open_data(config: TrainConfig, method: Method) -> RunData:
-    """Opens the data sets without rendering scenes.
+    """Opens the data sets of a run without rendering scenes.
 
     Raises:
         InputError: A data set is missing or unusable, or an explicitly configured validation split does not exist.

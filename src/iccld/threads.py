@@ -1,4 +1,4 @@
-"""Number of CPU threads, which is chosen by a trial because other programs may use the same processors.
+"""Choice of the number of CPU threads by a timed trial, because other programs may use the same processors.
 
 A thread without a free processor delays all other threads at the end of every operation. Two threads on two busy cores
 are several times slower than one thread (docs/performance.md).
@@ -46,7 +46,11 @@ class Choice:
 
 
 def set_threads(number: int) -> None:
-    """Sets the number of threads of torch, and disables threads of OpenCV, which would compete with torch."""
+    """Sets the number of threads of torch, and disables threads of OpenCV, which would compete with torch.
+
+    Raises:
+        InputError: The number is not from 1 to 4096.
+    """
     if not 1 <= number <= 4096:
         raise InputError(f"--threads is {number}; give 0 (automatic) or up to 4096")
     torch.set_num_threads(number)
@@ -54,7 +58,7 @@ def set_threads(number: int) -> None:
 
 
 def most_threads(num_processes: int = 1) -> int:
-    """Returns the maximum number of threads per process: ``OMP_NUM_THREADS``, or the cores divided by processes."""
+    """Returns the maximum number of threads per process: ``OMP_NUM_THREADS``, or usable cores / ``num_processes``."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     # torchrun sets the variable to 1 even if the user has not set it.
     if asked.isdecimal() and int(asked) and "TORCHELASTIC_RUN_ID" not in os.environ:
@@ -68,15 +72,15 @@ def choose_threads(
     """Measures ``work`` with 1, ``most // 2``, ``most - helpers`` and ``most`` threads, and sets the fastest number.
 
     Of numbers with about the same speed, the lowest is used. The trials alternate, so that other load on the machine
-    affects all numbers. ``work`` should resemble the later work. ``helpers`` is the number of threads that helper
-    processes need. After ``budget`` seconds, no further round starts.
+    affects all numbers. ``work`` should be similar to the computation for which the threads are used. ``helpers`` is
+    the number of threads that helper processes need. After ``budget`` seconds, no further round starts.
     """
     numbers = sorted({1, max(1, most // 2), max(1, most - helpers), most})
     if len(numbers) == 1:
         set_threads(most)
         return Choice(most, {}, _why_not(most))
     start = time.monotonic()
-    for number in numbers:  # not timed, because it prepares the kernels
+    for number in numbers:  # warm-up, not timed
         _trial(work, number)
     times = {number: [_trial(work, number)] for number in numbers}
     means = {number: seconds for number, (seconds,) in times.items()}

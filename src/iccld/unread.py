@@ -1,7 +1,7 @@
 """Settings that a run does not read: settings of other methods, of disabled parts, or of other data sets.
 
-The table defines when a setting is read. Settings that are not in the table are read by every run. A test compares the
-table with the behavior of the methods.
+The table ``_READERS`` gives the condition under which a run reads a setting. Settings that are not in the table are
+read by every run. A test compares the table with the behavior of the methods.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from iccld.errors import InputError
 
 
 class _Reader(NamedTuple):
-    """Settings, the condition under which a run reads them, and a description of their readers for messages."""
+    """Dotted names of settings, the condition under which a run reads them, and its description for messages."""
 
     settings: str
     reads: Callable[[TrainConfig], bool]
@@ -157,7 +157,7 @@ def refuse_unread(config: TrainConfig, chosen: Iterable[str]) -> None:
 
 
 def typed_settings(words: Iterable[str]) -> list[str]:
-    """Returns the dotted names of the settings whose flags are among the words of a command line."""
+    """Returns the dotted names of the settings whose flags, also in the form ``no-…``, are in a command line."""
     names = [word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
     return [*names, *(name.replace(".no_", ".") for name in names)]
 

@@ -1,4 +1,4 @@
-"""AdaptSegNet and ADVENT: an adversary on predicted class probabilities, or on their self-information."""
+"""AdaptSegNet and ADVENT: adversaries on predicted class probabilities or on their self-information."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from iccld.models.networks import TrainingOutput
 
 
 def output_adversary(input: Literal["probabilities", "self_information"]) -> Adversary:
-    """Returns the adversary on class maps with the settings of AdaptSegNet and ADVENT, active from the first step."""
+    """Returns an adversary on predictions with the settings of AdaptSegNet and ADVENT, active from the first step."""
     return Adversary(input, weight=0.001, warmup_steps=0, relieve=False, betas=(0.9, 0.99))
 
 
@@ -24,8 +24,8 @@ def output_adversary(input: Literal["probabilities", "self_information"]) -> Adv
 class AdaptSegNet(Method):
     """Method with an output-space adversary (Tsai et al. 2018, "Learning to Adapt Structured Output Space").
 
-    This is the single-level variant, with one class map at the image's size. docs/method.md compares it with the
-    published code.
+    This is the single-level variant: the discriminator classifies only the final predictions, at the image's size.
+    docs/method.md compares this variant with the published code.
     """
 
     supervised: SupervisedLoss = field(default_factory=lambda: SupervisedLoss(0, 0))
@@ -68,7 +68,7 @@ class Advent(AdaptSegNet):
     adversary: Adversary = field(default_factory=lambda: output_adversary("self_information"))
 
     def maps(self, classes: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
-        """Returns the weighted self-information of class probabilities."""
+        """Returns the input of the discriminator: the weighted self-information of class probabilities."""
         return self_information(classes)
 
 

@@ -1,4 +1,4 @@
-"""DACS: self-training on ClassMix images of source and target."""
+"""DACS: self-training on images that ClassMix combines from source and target images."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ def published_self_training(code: Literal["dacs", "daformer"] = "dacs") -> SelfT
 
 @dataclass(frozen=True)
 class DACS(Method):
-    """Cross-domain mixed sampling (Tranheden et al. 2021, "DACS"). docs/method.md compares it with the published code.
+    """Cross-domain mixed sampling (Tranheden et al. 2021, "DACS").
+
+    docs/method.md compares this class with the published code.
 
     Attributes:
         supervised: Loss of all labeled branches.
-        self_training: Pseudo-labels of the teacher and mixing of images.
+        self_training: Settings for the teacher's pseudo-labels and the mixing of images.
     """
 
     supervised: SupervisedLoss = field(default_factory=lambda: SupervisedLoss(0, 0))
@@ -53,9 +55,9 @@ class DACS(Method):
         return StepResult(terms, logs, denoised=output.denoised)
 
     def target_branches(self, batch: Batch, pseudo_labeled: LabeledImages) -> list[LabeledImages]:
-        """Returns the branches that are trained on pseudo-labels."""
+        """Returns the image branches that are trained on pseudo-labels: here only the mixed images."""
         return [self.self_training.mix(batch, pseudo_labeled)]
 
     def extra_terms(self, output: TrainingOutput, batch: Batch) -> dict[str, Tensor]:
-        """Returns further weighted loss terms by name. Subclasses override this method."""
+        """Returns additional weighted loss terms by name. Here there are none. Subclasses override this method."""
         return {}

@@ -22,13 +22,13 @@ from iccld.models.networks import TrainingOutput
 
 @dataclass(frozen=True)
 class FeatureDistance:
-    """Loss that keeps features of things close to ImageNet features (Hoyer et al. 2022, section 3.3).
+    """Loss that keeps features of countable objects ("things") close to ImageNet features (Hoyer et al. 2022, 3.3).
 
     Attributes:
         pretrained: Frozen image coder with its published weights.
         things: Class indices of countable objects.
         weight: Weight of the distance.
-        share: Fraction of a cell's pixels that one thing class must have for the cell to count.
+        share: Minimum fraction of one thing class among a cell's pixels. Other cells have no loss.
     """
 
     pretrained: nn.Module
@@ -37,7 +37,7 @@ class FeatureDistance:
     share: float = 0.75
 
     def __call__(self, output: TrainingOutput, batch: Batch) -> Tensor:
-        """Returns the weighted mean distance over the cells of things in the source images."""
+        """Returns the weighted mean feature distance over the cells of the source images that contain a thing."""
         rows, columns = (side * 32 for side in output.coarse.shape[-2:])  # same padding as in the model
         margin = (0, columns - batch.images.shape[-1], 0, rows - batch.images.shape[-2])
         images = F.pad(batch.images, margin, mode="replicate")
@@ -48,7 +48,7 @@ class FeatureDistance:
         shares = F.avg_pool2d((labels[:, None] == things).float(), 32)
         cells = shares.amax(dim=1) >= self.share
         difference = output.coarse[: len(images)].float() - expected
-        # The distance is zero at the first step. 1e-6 avoids an infinite gradient of the square root.
+        # The distance is zero at the first step, where the square root would have an infinite gradient without 1e-6.
         distances = (difference.square().sum(dim=1) + 1e-6).sqrt()
         mean: Tensor = self.weight * (distances * cells).sum() / cells.sum().clamp_min(1)
         return mean
@@ -62,7 +62,7 @@ class DAFormer(DACS):
     ``data.cat_max_ratio``). docs/method.md compares the rest with the published code.
 
     Attributes:
-        self_training: Pseudo-labels of the teacher and mixing of images.
+        self_training: Settings for the teacher's pseudo-labels and the mixing of images.
         feature_distance: Loss on the image features. ``None`` if the image coder starts from random weights.
     """
 
@@ -80,10 +80,10 @@ class DAFormer(DACS):
 class MIC(DAFormer):
     """Masked image consistency (Hoyer et al. 2023, "MIC") on DAFormer's recipe.
 
-    The sides of the hidden squares are a sixteenth of the crop's side: 64 of 1024 pixels with HRDA, 32 of 512 with
-    DAFormer.
+    In the paper, the side of a hidden square is a sixteenth of the crop's side: 64 of 1024 pixels with HRDA, 32 of 512
+    pixels with DAFormer.
     """
 
     def target_branches(self, batch: Batch, pseudo_labeled: LabeledImages) -> list[LabeledImages]:
-        """Returns the mixed branch and the masked branch, both with the teacher's labels."""
+        """Returns the mixed images and the masked target images, both with pseudo-labels of the teacher."""
         return [*super().target_branches(batch, pseudo_labeled), self.self_training.mask(pseudo_labeled)]

@@ -1,4 +1,7 @@
-"""MinEnt minimizes the entropy on the target. FDA also gives source images low frequencies of target images."""
+"""MinEnt and FDA: MinEnt minimizes the entropy of target predictions.
+
+FDA also replaces the low-frequency amplitudes of source images by those of target images.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ class MinEnt(Method):
     """Method that minimizes the entropy of target predictions (Vu et al. 2019, "ADVENT", MinEnt).
 
     Attributes:
-        weight: Weight of the mean target entropy, which is divided by log k.
+        weight: Weight of the loss, which is the mean entropy of target predictions divided by log k.
         start_step: Number of steps on source images alone before the entropy loss starts.
     """
 
@@ -59,14 +62,15 @@ class MinEnt(Method):
 class FDA(MinEnt):
     """Fourier domain adaptation (Yang & Soatto 2020, "FDA").
 
-    There is one band β, without the mean of three networks and without a second round on stored pseudo-labels.
-    docs/method.md compares this method with the published code.
+    Unlike in the paper, one network with one band β is trained. There is no average of three networks with different
+    bands (multi-band transfer), and there are no further self-supervised rounds on stored pseudo-labels.
+    docs/method.md compares this class with the published code.
 
     Attributes:
         weight: Weight of the entropy term (paper: 0.005).
         band: Half side β of the replaced square of low frequencies, as a fraction of the image's shorter side (paper:
             0.01, 0.05, 0.09).
-        charbonnier: Power η of the penalty, which gives little loss to confident predictions (paper: 2).
+        charbonnier: Power η of the entropy penalty. With η > 0.5, confident predictions have less weight (paper: 2).
     """
 
     weight: float = 0.005
@@ -87,7 +91,7 @@ class FDA(MinEnt):
         return output.logits.softmax(dim=1)
 
     def penalty(self, classes: Float[Tensor, "n k h w"]) -> Float[Tensor, ""]:
-        """Returns the mean entropy under the Charbonnier penalty."""
+        """Returns the mean Charbonnier penalty of the entropy of target predictions."""
         return entropy_loss(classes, self.charbonnier)
 
 
@@ -96,8 +100,8 @@ def entropy_loss(probabilities: Float[Tensor, "b k h w"], charbonnier: float = 0
 
     Args:
         probabilities: Class probabilities.
-        charbonnier: Power η. If η > 0, the result is the mean of (H² + 10⁻⁸)^η, which gives little loss to confident
-            predictions (Yang & Soatto 2020; their paper has 0.001² instead of the 10⁻⁸ of their code).
+        charbonnier: Power η. If η > 0, the result is the mean of (H² + 10⁻⁸)^η over the entropies H, in which confident
+            predictions have less weight (Yang & Soatto 2020). 10⁻⁸ is from their code. Their paper has 0.001².
     """
     entropy = self_information(probabilities).sum(dim=1)
     return ((entropy.square() + 1e-8) ** charbonnier if charbonnier > 0 else entropy).mean()
@@ -113,7 +117,7 @@ def transfer_low_frequencies(
 
     Args:
         images: RGB images in [0, 1].
-        styles: Images with the new amplitudes, one per image, of the same size.
+        styles: Images whose amplitudes are used, one per image, of the same size.
         band: Half side of the square of low frequencies, as a fraction of the shorter image side.
     """
     height, width = images.shape[-2:]

@@ -21,7 +21,7 @@ class Adaptation(Method):
     """Inter-Coder Connected Latent Diffusion (Yu et al., arXiv 2412.16859), as described in docs/method.md.
 
     Attributes:
-        self_training: Pseudo-labels of the EMA teacher, and mixed and masked images.
+        self_training: Settings for the EMA teacher's pseudo-labels, and for mixed and masked images.
         masked: Whether masked target images are also used in training (from MIC).
         color_transfer: Probability that a source image gets the color statistics of a target image.
         class_color_transfer: Probability that each class of a source image then gets the color statistics of the pixels
@@ -92,7 +92,7 @@ class Adaptation(Method):
         return StepResult(terms, logs | more_logs, domain_maps, output.denoised)
 
     def _transfer_colors(self, batch: Batch, pseudo_labeled: LabeledImages | None, num_classes: int) -> Batch:
-        """Returns the batch with target colors on the source images, first of the whole image, then class by class."""
+        """Returns the batch after color transfer from target to source images, first as a whole, then by class."""
         if batch.target_images is None:
             return batch
         images = batch.images

@@ -18,16 +18,16 @@ DOMAINS = ("source", "mixed", "target")
 SOURCE, MIXED, TARGET = range(3)
 
 AdversaryInput = Literal["latents", "features", "probabilities", "self_information"]
-"""Input of a discriminator: ẑ₀, the denoiser's last features, or the class maps of output-space methods."""
+"""Input of a discriminator: latents ẑ₀, the denoiser's last features, class probabilities or their self-information."""
 
-# Accuracy above which the discriminator counts as winning. The weight of the adversarial loss is then reduced.
+# Accuracy of the discriminator above which the weight of the adversarial loss is reduced.
 _WINNING = 0.9
 
 
 def maps_to_size(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Interpolates a network's maps to the size of their image, in pixels or at a finer stride.
+    """Interpolates feature maps or logits to the size of their image, in pixels or at a finer stride.
 
-    The factor is a power of two. Cells that extend beyond the image are cropped, not squeezed into the image.
+    The factor is a power of two. Where cells extend beyond the image, the result is cropped.
 
     Args:
         maps: Maps of shape (b, c, h, w), where h and w are the image size divided by the stride, rounded up.
@@ -49,10 +49,10 @@ def segmentation_loss(
 ) -> Float[Tensor, ""]:
     """Returns the weighted cross-entropy, divided by the number of labeled pixels.
 
-    Logits coarser than stride 2 are interpolated to stride 2. They are compared with one label of every 2×2 block. Its
-    position in the block is drawn for each call. This costs a quarter of the work at full resolution and avoids a
-    half-pixel shift. The sum of the weights does not normalize the loss, so low weights reduce the loss (Tranheden et
-    al. 2021, DACS).
+    Logits coarser than stride 2 are interpolated to stride 2. The logits at stride 2 are compared with one label of
+    every 2×2 block. The position of this label in the block is drawn for each call, because a fixed position would
+    shift the labels by half a pixel. The cost is a quarter of that at full resolution. The loss is not divided by the
+    sum of the weights, so low weights reduce the loss (Tranheden et al. 2021, DACS).
 
     Args:
         logits: Logits at some stride.
@@ -86,8 +86,8 @@ def denoising_loss(
 ) -> Float[Tensor, ""]:
     """Returns the mean squared error between predicted and true latents, without gradient for the true latents.
 
-    With weights, the error of a pixel is the error of its cell, and the loss is the mean over pixels of weight times
-    error. A cell that extends beyond the image therefore counts by its number of pixels inside the image.
+    With weights, the loss is the mean over all pixels of the image of the pixel's weight times the error of its cell.
+    Pixels of a cell beyond the image are not counted.
 
     Args:
         denoised: Predicted latents z_0.
@@ -106,9 +106,9 @@ def denoising_loss(
 
 @dataclass(frozen=True)
 class TimeSampling:
-    """Random distribution of diffusion times in training, with extra weight on t = 1.
+    """Distribution of the random diffusion times in training, with extra samples at t = 1.
 
-    Prediction with one step uses t = 1 only, so a large fraction of the samples is trained at this time.
+    Prediction with one step uses only t = 1, so a large fraction of the samples is trained at t = 1.
 
     Attributes:
         share_at_one: Fraction of the samples at t = 1. The times of the remaining samples are uniform in [0, 1).
@@ -120,9 +120,9 @@ class TimeSampling:
     self_aligned: float = 0.7
 
     def __call__(self, num: int) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-        """Draws ``num`` times and a mask of the self-aligned samples, both on the CPU.
+        """Draws ``num`` times and a mask of the self-aligned samples.
 
-        They are on the CPU because control flow in the forward pass depends on them.
+        Both are on the CPU, because control flow in the forward pass depends on the times and the mask.
         """
         times, at_one = torch.rand(num), torch.rand(num) < self.share_at_one
         return torch.where(at_one, torch.ones_like(times), times), torch.rand(num) < self.self_aligned
@@ -154,7 +154,7 @@ class SupervisedLoss:
             output: Output of the training pass.
             labels: Label maps of these rows.
             rows: Rows of the labeled images.
-            domain: Name of the domain, a suffix of the names of the losses.
+            domain: Name of the domain, which is appended to the names of the losses.
             weights: Pixel weights in [0, 1].
 
         Returns:
@@ -164,8 +164,8 @@ class SupervisedLoss:
         shares = {"seg": 1.0, "denoising": self.denoising_weight}
         shares["reconstruction"] = self.reconstruction_weight
         if output.clean is not None and output.reconstruction is not None:
-            # Pixels without a label are excluded. Their latent would encode "no class", which no prediction can
-            # produce.
+            # Pixels without a label are excluded. Their latent encodes the absence of a class, but every predicted
+            # pixel has a class.
             counted = (labels != IGNORE).float() if weights is None else weights * (labels != IGNORE)
             raw["denoising"] = denoising_loss(output.denoised[rows], output.clean[rows], counted)
             if len(output.reconstruction[rows]):
@@ -207,9 +207,9 @@ class Adversary:
     """Adversarial loss of the segmenter (equation 10) and loss of the discriminator (equation 9).
 
     Attributes:
-        input: Kind of the discriminator's input.
+        input: Input of the discriminator.
         weight: Weight of the adversarial loss after warm-up.
-        start_step: First step with an adversary.
+        start_step: First step with the adversarial loss.
         warmup_steps: Number of steps over which the weight rises linearly.
         relieve: Whether the weight is reduced while the discriminator's accuracy is above 0.9.
         betas: Betas of the discriminator's Adam optimizer. AdaptSegNet and ADVENT use 0.9 and 0.99.
@@ -223,7 +223,7 @@ class Adversary:
     betas: tuple[float, float] = (0.5, 0.99)
 
     def ramp(self, step: int) -> float:
-        """Returns the fraction of the weight at a step, in [0, 1]."""
+        """Returns the warm-up factor of the weight at a step, in [0, 1]."""
         return min(1.0, max(0, step - self.start_step + 1) / max(1, self.warmup_steps))
 
     def segmenter_loss(
@@ -231,11 +231,11 @@ class Adversary:
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor], DomainMaps]:
         """Returns the weighted adversarial loss, which makes mixed and target maps look like source maps (equation 10).
 
-        If the discriminator classifies more than nine of ten patches correctly (mean over the domains), its gradient
-        contains little information. The weight then falls linearly with the accuracy, to 0 at ten of ten.
+        If the discriminator's accuracy over patches (mean over the domains) is above 0.9, its gradient contains little
+        information. If ``relieve`` is set, the weight then falls linearly from 1 at 0.9 to 0 at an accuracy of 1.
 
         Returns:
-            The loss, metrics, and ``seen`` without gradient for the discriminator's own step.
+            The loss, metrics by name, and a copy of ``seen`` without gradient, on which the discriminator is trained.
         """
         # The weights of the discriminator are trained in a separate step.
         discriminator.requires_grad_(False)
@@ -254,7 +254,7 @@ class Adversary:
     def discriminator_loss(
         self, discriminator: nn.Module, seen: DomainMaps
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Returns the loss of the discriminator (equation 9), and metrics with its accuracy on each domain."""
+        """Returns the loss of the discriminator (equation 9), and metrics such as its accuracy on each domain."""
         logits = discriminator(seen.maps, seen.times)
         loss = domain_loss(logits, seen.counts)
         logs = {"train/loss_discriminator": loss.detach()}
@@ -277,7 +277,7 @@ class StepResult:
     Attributes:
         terms: Weighted loss terms of the segmenter by name. Their sum is the loss.
         logs: Metrics by name, without gradient.
-        domain_maps: Training input of the discriminator, without gradient.
+        domain_maps: Inputs on which the discriminator is trained, without gradient. ``None`` without an adversary.
         denoised: Latents on which all terms except reconstruction depend. The gradient norm of each term is measured at
             these latents.
     """

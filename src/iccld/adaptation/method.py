@@ -1,4 +1,4 @@
-"""The interface between the training loop and a method, and training without adaptation."""
+"""Base class of all training methods, and training without adaptation."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Batch:
 
 
 def probabilities(output: TrainingOutput, images: Float[Tensor, "m 3 h w"]) -> Float[Tensor, "n k h w"]:
-    """Interpolates logits to the size of the images, and returns class probabilities."""
+    """Interpolates the logits of a training pass to the size of the images, and returns class probabilities."""
     return maps_to_size(output.logits.float(), images.shape[-2:]).softmax(dim=1)
 
 
@@ -51,7 +51,7 @@ class Method:
 
     Attributes:
         supervised: Loss of labeled images.
-        time_sampling: Distribution of the diffusion times, for a model with diffusion.
+        time_sampling: Distribution of the diffusion times. It has no effect on a model without diffusion.
         labeled_domain: Domain whose labels are used: ``source`` or, for the oracle, ``target``.
         uses_target: Whether batches need unlabeled target images.
         adversary: Adversarial loss, or ``None`` for methods without an adversary.
@@ -80,7 +80,7 @@ class Method:
         return result
 
     def has_started(self, step: int) -> bool:
-        """Returns whether target images are used at a step."""
+        """Returns whether target images are used at a step. Subclasses with a later start override this method."""
         return True
 
     def adapt(

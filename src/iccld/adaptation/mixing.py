@@ -13,7 +13,7 @@ from iccld.labels import IGNORE
 
 _MEAN_COLOR = (0.485, 0.456, 0.406)
 _FEWEST = 64
-"""Minimum number of pixels of a class for color statistics."""
+"""Minimum number of pixels of a class for the computation of color statistics."""
 
 
 def class_mix_mask(
@@ -23,15 +23,15 @@ def class_mix_mask(
 
     Args:
         labels: Source label maps.
-        of_batch: Whether the classes are drawn from those of the whole batch, as in DAFormer's code. More or less than
-            half of an image's own classes may then be selected.
+        of_batch: Whether the classes are drawn once from all classes of the batch, as in DAFormer's code. In a single
+            image, more or less than half of the classes may then be selected.
         ignored: Whether the ignored pixels (255) count as an additional class, as in the code of DACS and DAFormer.
             ``False`` never selects these pixels.
 
     Returns:
-        Mask that is True where the source image is to be pasted.
+        Mask of the source pixels to paste on the target image.
     """
-    # No list of classes is built, since reading its length would synchronize the GPU.
+    # A list of the present classes would need a GPU sync, because its length depends on the data.
     flat = labels.flatten(1).long()
     present = torch.zeros(len(labels), IGNORE + 1, dtype=torch.bool, device=labels.device)
     present.scatter_(1, flat, torch.ones_like(flat, dtype=torch.bool))
@@ -83,8 +83,8 @@ def hsv_jitter(
 ) -> Float[Tensor, "b 3 h w"]:
     """Changes brightness, contrast, saturation and hue as in the code of DACS (kornia's ``ColorJitter``).
 
-    The changes have a random order for each image, and values are clipped to [0, 1] after each change. Either the whole
-    batch is changed or no image.
+    The changes have a random order for each image, and values are clipped to [0, 1] after each change. Either all
+    images of the batch are changed or none.
 
     Args:
         images: RGB images in [0, 1].
@@ -125,10 +125,10 @@ def _change_hsv(image: Float[Tensor, "3 h w"], saturation: float, turns: float) 
 def gaussian_blur(
     images: Float[Tensor, "b 3 h w"], max_sigma: float = 1.15, probability: float = 0.5
 ) -> Float[Tensor, "b 3 h w"]:
-    """Blurs all images of the batch with a given probability, each with a random standard deviation.
+    """Blurs either all images of the batch, with a given probability, or none.
 
-    The standard deviation is in [0.15, max_sigma] pixels. Range, probability and mirrored border are those of DACS
-    (Tranheden et al. 2021). The kernel extends to 6 × ``max_sigma`` pixels.
+    The standard deviation of each image is drawn from [0.15, ``max_sigma``] pixels. Range, probability and mirrored
+    border are those of DACS (Tranheden et al. 2021). The kernel's radius is 6 × ``max_sigma`` pixels, rounded up.
     """
     if float(torch.rand(())) >= probability:
         return images
@@ -150,7 +150,7 @@ def gaussian_blur(
 
 
 def cut_mix_mask(labels: Int[Tensor, "b h w"]) -> Bool[Tensor, "b h w"]:
-    """Selects a rectangle of half of each image's area, with random shape and position (French et al. 2020, CutMix)."""
+    """Selects in each image a rectangle of half the area, with random shape and place (French et al. 2020, CutMix)."""
     b, height, width = labels.shape
     mask = torch.zeros(b, height, width, dtype=torch.bool, device=labels.device)
     for index in range(b):
@@ -196,17 +196,17 @@ def transfer_color(
 
     Args:
         images: RGB images in [0, 1].
-        styles: Images with the new colors, one per image.
+        styles: Images whose color statistics are used, one per image.
         probability: Probability that an image is changed.
-        valid: Mask of the pixels (no padding) that are changed and used for statistics. ``None`` means all.
-        styles_valid: Mask of the style pixels that are used for statistics. ``None`` means all. If an image or its
-            style has no such pixel, the image is not changed.
+        valid: Mask of the pixels that are not padding. Only these are changed and used for statistics. ``None`` means
+            all. An image without such a pixel, in itself or in its style image, is not changed.
+        styles_valid: Mask of the style images' pixels that are used for statistics. ``None`` means all.
     """
     everywhere = torch.ones_like(images[:, 0], dtype=torch.bool)
     valid = everywhere if valid is None else valid
     styles_valid = everywhere if styles_valid is None else styles_valid
     share = _draw_share(len(images), probability, images.device)
-    # A floor of about one gray level limits the contrast gain of images with a single color.
+    # A variance floor of about one gray level squared limits the contrast gain of images with a single color.
     return _transfer(images, valid[:, None], styles, styles_valid[:, None], share, fewest=1, floor=2e-5)
 
 
@@ -220,13 +220,13 @@ def transfer_class_color(
 ) -> Float[Tensor, "b 3 h w"]:
     """Moves the color statistics of every class of an image towards those of the same class in a style image.
 
-    The degree is random. In contrast, ``transfer_color`` uses the statistics of all classes together. A class with
-    fewer than 64 pixels in either image is not changed.
+    The degree is random, as in ``transfer_color``, which uses the statistics of all classes together. A class with
+    fewer than 64 pixels in the image or in the style image is not changed.
 
     Args:
         images: RGB images in [0, 1].
         labels: Label maps of ``images``. Pixels with labels ≥ ``num_classes`` (255 = ignore) are not changed.
-        styles: Images with the new colors, one per image.
+        styles: Images whose color statistics are used, one per image.
         style_labels: Label maps of ``styles``. Pixels with labels ≥ ``num_classes`` are not used.
         num_classes: Number k of classes.
         probability: Probability that an image is changed.
@@ -234,8 +234,8 @@ def transfer_class_color(
     classes = torch.arange(num_classes, device=images.device).view(1, -1, 1, 1)
     share = _draw_share(len(images), probability, images.device)
     masks, style_masks = labels[:, None] == classes, style_labels[:, None] == classes
-    # Colors within a class differ little, so noise could be amplified. The higher floor, of eight gray levels, prevents
-    # this.
+    # Colors within a class differ little, so their noise could be amplified. The higher floor, about eight gray levels
+    # squared, prevents such amplification.
     return _transfer(images, masks, styles, style_masks, share, fewest=_FEWEST, floor=1e-3)
 
 
@@ -253,7 +253,10 @@ def _transfer(
     fewest: int,
     floor: float,
 ) -> Float[Tensor, "b 3 h w"]:
-    """Moves the colors of each of r disjoint regions towards those of the same region of the style image."""
+    """Moves the colors of each of r disjoint regions towards those of the same region of the style image.
+
+    ``share`` is the degree of the change of each image, from 0 to 1. Smaller regions than ``fewest`` pixels are kept.
+    """
     enough = (masks.sum(dim=(2, 3)) >= fewest) & (style_masks.sum(dim=(2, 3)) >= fewest)
     shares = share.view(-1, 1, 1, 1) * enough[..., None, None]
     with torch.autocast(images.device.type, enabled=False):
@@ -276,11 +279,11 @@ def _transfer(
 
 
 def _color_statistics(images: Tensor, masks: Tensor, floor: float) -> tuple[Tensor, Tensor]:
-    """Returns mean (b r 3) and covariance (b r 3 3) of the colors of each region."""
+    """Returns mean (b r 3) and covariance (b r 3 3) of each region's colors. ``floor`` is added to the variances."""
     pixels, counted = images.float().flatten(2), masks.flatten(2).float()
     num = counted.sum(dim=2)[..., None].clamp_min(1)
     mean = counted @ pixels.mT / num
-    # Centering by the image's mean avoids cancellation between large squares.
+    # Subtracting the image's mean first avoids cancellation between large squares.
     around = pixels.mean(dim=2, keepdim=True)
     squares = ((pixels - around)[:, :, None] * (pixels - around)[:, None]).flatten(1, 2)
     second = (counted @ squares.mT / num).unflatten(2, (3, 3))

@@ -26,9 +26,9 @@ from iccld.models.networks import TrainingOutput
 Mixing = Literal["classmix", "cutmix", "none"]
 
 Code = Literal["iccld", "dacs", "daformer"]
-"""Variant of ClassMix and color augmentation. ``iccld``: classes of each image, ``color_jitter``. ``dacs``: as in the
-published code of DACS, with ignored pixels as an additional class and ``hsv_jitter``. ``daformer``: as in DAFormer's
-code, which is like ``dacs`` but with the classes of the batch."""
+"""Variant of ClassMix and color augmentation. ``iccld`` draws the classes for each image, and uses ``color_jitter``.
+``dacs`` follows the published code of DACS: ignored pixels are an additional class, and ``hsv_jitter`` is used.
+``daformer`` follows DAFormer's code, which is like ``dacs`` but draws the classes once per batch."""
 
 Weighting = Literal["class", "batch"]
 
@@ -44,9 +44,9 @@ class PseudoLabels:
             including invalid pixels, with confidence at or above ``threshold``, as in DACS (Tranheden et al. 2021) and
             DAFormer.
         threshold: Confidence threshold for ``batch``.
-        keep: Fraction of each class's pixels for ``class``. Rare classes, with lower confidence, keep the same fraction
-            as frequent classes.
-        trust: Exponent of a class's mean confidence for ``class``.
+        keep: Fraction of each class's pixels that are used with ``class``. The fraction is the same for rare classes,
+            whose confidence is often lower, and for frequent classes.
+        trust: Exponent of a class's mean confidence in the weights of ``class``. 0 disables this factor.
     """
 
     weighting: Weighting = "class"
@@ -73,12 +73,12 @@ class PseudoLabels:
         return labels, self._by_class(confidence, labels, valid, probabilities.shape[1])
 
     def _by_class(self, confidence: Tensor, labels: Tensor, valid: Tensor, num_classes: int) -> Tensor:
-        # All classes are processed at once, since reading their sizes would synchronize the GPU. Invalid pixels form an
-        # additional class.
+        # All classes are processed at once, because reading the number of pixels of a class would synchronize the GPU.
+        # Invalid pixels form an additional class.
         classes = torch.where(valid, labels, num_classes).flatten()
         sure = confidence.flatten()
-        # Sorted by class, then by confidence. Ties are in random order. With a saturated teacher, pixels at the top of
-        # the image would otherwise be preferred.
+        # Pixels are sorted by class, then by confidence, with ties in random order. If many confidences are exactly 1,
+        # pixels at the top of the image would otherwise be preferred.
         order = torch.randperm(len(sure), device=sure.device)
         order = order[sure[order].argsort(descending=True, stable=True)]
         order = order[classes[order].argsort(stable=True)]
@@ -96,9 +96,9 @@ class PseudoLabels:
 
 @dataclass
 class LabeledImages:
-    """Images with labels and pixel weights from one domain, whose name becomes part of the names of the losses.
+    """Images of one domain with labels and pixel weights.
 
-    Images are RGB in [0, 1]. The label 255 means ignore.
+    Images are RGB in [0, 1]. The label 255 means ignore. The name ``domain`` is appended to the names of the losses.
     """
 
     domain: str
@@ -112,16 +112,16 @@ class SelfTraining:
     """Self-training with pseudo-labels of the EMA teacher on mixed or masked target images with augmented colors.
 
     Attributes:
-        start_step: Number of steps on source images alone before self-training. Earlier pseudo-labels lack the rare
-            classes.
+        start_step: Number of steps on source images alone before self-training, because the first pseudo-labels would
+            lack the rare classes.
         teacher_steps: Number of sampling steps of the teacher.
         teacher_draws: Number of noise draws of the teacher, whose probabilities are averaged.
         pseudo_labels: Conversion of probabilities to labels and weights.
-        mixing: Method by which source images are pasted on target images.
+        mixing: Method by which parts of source images are pasted on target images.
         code: Variant of ClassMix and color augmentation.
         jitter: Strength of the color augmentation of mixed and masked images.
         mask_patch: Side of the hidden squares in masked images, in pixels.
-        mask_ratio: Fraction of the squares that is hidden.
+        mask_ratio: Probability that a square is hidden.
     """
 
     start_step: int = 300
@@ -149,7 +149,7 @@ class SelfTraining:
         return LabeledImages("target", images, *self.pseudo_labels(full, valid))
 
     def mix(self, batch: Batch, pseudo_labeled: LabeledImages) -> LabeledImages:
-        """Pastes parts of the source images on the target images, then changes colors and blurs."""
+        """Pastes parts of the source images on the target images, then augments colors and blurs the mixed images."""
         assert pseudo_labeled.weights is not None
         assert self.mixing != "none"
         if self.mixing == "classmix":
@@ -162,7 +162,7 @@ class SelfTraining:
         return LabeledImages("mixed", images, labels, pseudo_labeled.weights.masked_fill(mask, 1.0))
 
     def mask(self, pseudo_labeled: LabeledImages) -> LabeledImages:
-        """Hides squares of the target images, which the student has to label from context (Hoyer et al. 2023)."""
+        """Augments the target images and hides squares of them, whose labels stay the same (Hoyer et al. 2023, MIC)."""
         images = mask_patches(self._augment(pseudo_labeled.images), self.mask_patch, self.mask_ratio)
         return LabeledImages("masked", images, pseudo_labeled.labels, pseudo_labeled.weights)
 
@@ -174,9 +174,9 @@ class SelfTraining:
 def supervised_terms(
     supervised: SupervisedLoss, output: TrainingOutput, branches: Sequence[LabeledImages]
 ) -> tuple[dict[str, Float[Tensor, ""]], dict[str, Tensor]]:
-    """Returns the losses (equation 8) and metrics of every branch.
+    """Returns the losses (equation 8) and metrics of all branches by name.
 
-    The branches are consecutive rows of one forward pass, in the given order.
+    In ``output``, the images of the branches follow each other in the order of ``branches``.
     """
     terms: dict[str, Tensor] = {}
     logs: dict[str, Tensor] = {}

@@ -1,1 +1,1 @@
-"""Commands of the command line, with one module per command."""
+"""Commands of ``iccld``, one module each, and modules that several commands share."""

@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 
 
 _MARGIN = 1.3
-"""Factor by which the memory estimate may be too high (docs/performance.md: an error of 15 % on CPUs)."""
+"""Factor by which the memory estimate may exceed the available memory, because the estimate has an error (15 % on CPUs,
+docs/performance.md)."""
 
 
 def estimate_memory(trainer: Trainer) -> Estimate:
-    """Estimates the peak memory of a training step. Far too little available memory raises ``InputError``."""
+    """Estimates the peak memory of a training step.
+
+    Raises:
+        InputError: The estimate is more than 1.3 times the memory that the process can have.
+    """
     from iccld.progress import busy
     from iccld.training.rehearsal import estimate_step
 
@@ -40,7 +45,7 @@ def estimate_memory(trainer: Trainer) -> Estimate:
         limit: float = torch.cuda.get_device_properties(fabric.device).total_memory
     else:
         free = free_memory()
-        # The estimate includes the memory that the process already uses.
+        # The limit includes the memory that the process already uses, as does the estimate.
         limit = math.inf if free is None else free + own_memory()
     if estimate.peak_bytes > _MARGIN * limit:
         raise InputError(

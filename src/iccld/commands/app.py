@@ -35,8 +35,8 @@ class AppArgs:
     port: Annotated[int, Range(0, 65535)] = 7860
     """Port to listen on. 0 uses any free port."""
     allow_host: Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="")] = ()
-    """Further host names or addresses (optionally with a port) in the page's URL, such as that of a proxy or of this
-    machine in the network. Requests with other host names are rejected."""
+    """Additional host names or addresses (optionally with a port) that the page's URL may contain, such as that of a
+    proxy or of this machine in the network. Requests with any other host are rejected."""
     max_upload_mb: Annotated[int, Range(1, 10**6)] = 50
     """Maximum size of an uploaded file in MiB."""
     device: str = "auto"

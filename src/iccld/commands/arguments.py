@@ -1,4 +1,4 @@
-"""Parsing of flags with tyro. The help is printed by tyro, and errors are one line instead of tyro's boxes."""
+"""Parsing of flags with tyro. Help is printed by tyro. Errors are one line instead of tyro's boxes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from iccld.escaping import undisguised
 
 
 def parse(target: Any, words: Sequence[str], *, prog: str, **settings: Any) -> Any:
-    """Builds an instance of a dataclass, whose fields are flags, from the words after the command ``prog``.
+    """Builds an instance of the dataclass ``target``, whose fields are flags, from the words of a command line.
 
-    ``settings`` are further arguments of ``tyro.cli``.
+    ``prog`` is the command before these words. ``settings`` are further arguments of ``tyro.cli``.
 
     Raises:
         InputError: The words contain an error. The message is one line.
@@ -29,7 +29,7 @@ def parse(target: Any, words: Sequence[str], *, prog: str, **settings: Any) -> A
 
     said = io.StringIO()
     is_help = not {"-h", "--help"}.isdisjoint(words)
-    # Without help, tyro uses standard output only to choose the style of its boxes.
+    # If help is not requested, tyro uses standard output only to choose the style of its error boxes.
     output = undisguised(sys.stdout) if is_help else io.TextIOWrapper(io.BytesIO(), "utf-8")
     try:
         with (
@@ -47,7 +47,10 @@ def parse(target: Any, words: Sequence[str], *, prog: str, **settings: Any) -> A
 
 
 def check_values(values: Any, prefix: str = "--") -> None:
-    """Raises ``InputError`` with the flag's name if a field of a dataclass has a wrong type or range."""
+    """Raises ``InputError`` if a field of a dataclass has a wrong type or range. The message names the field's flag.
+
+    ``prefix`` is the beginning of the flags' names.
+    """
     for name, hint in get_type_hints(type(values), include_extras=True).items():
         value, flag = getattr(values, name), f"{prefix}{name.replace('_', '-')}"
         if dataclasses.is_dataclass(value):
@@ -61,7 +64,7 @@ def check_values(values: Any, prefix: str = "--") -> None:
 
 @contextlib.contextmanager
 def _wide_boxes() -> Iterator[None]:
-    """Makes tyro's boxes so wide that no word of a message is split."""
+    """Makes tyro's error boxes so wide that no word of a message is split."""
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "1000"
     try:
@@ -73,7 +76,7 @@ def _wide_boxes() -> Iterator[None]:
 
 
 def _explain(box: str) -> str:
-    """Returns the message in a box of tyro as one line, without the help texts of flags."""
+    """Returns the message in an error box of tyro as one line, without the help texts of flags."""
     lines = [re.sub(r"^│ ?| *│$", "", line) for line in box.splitlines() if not line.startswith(("╭", "╰"))]
     sections = re.split(r"^─+$", "\n".join(lines), flags=re.MULTILINE)
     said = []

@@ -1,4 +1,4 @@
-"""``iccld bench PLAN``: compares methods over seeds and tasks."""
+"""``iccld bench PLAN``: compares training methods over several seeds and tasks."""
 
 from __future__ import annotations
 
@@ -22,27 +22,29 @@ from iccld.outputs import Places
 
 @dataclass(frozen=True)
 class BenchArgs:
-    """Runs the missing runs of a plan, and writes tables and a report of all results.
+    """Trains and evaluates the missing runs of a plan, and writes tables and a report of all results.
 
     The same command again continues a stopped bench. Example: iccld bench benchmarks/plans/development.toml
     --roots camvid=data/camvid --jobs 2
     """
 
     plan: Positional[Path]
-    """TOML file with tasks, variants and seeds. Examples are in benchmarks/plans."""
+    """TOML file with tasks (source and target), variants (method and settings) and seeds. Examples are in
+    benchmarks/plans."""
     results: Path = Path("benchmarks/results")
-    """Folder of the results, with one JSON file per run."""
+    """Folder for the results, with one JSON file per run."""
     work: Path = Path("runs/bench")
-    """Folder of the runs and of rendered scenes."""
+    """Folder for the runs and for rendered scenes."""
     jobs: Threads = 0
     """Number of parallel worker processes. 0 means one per core, or a single process if there is a GPU."""
     threads: Threads = 0
-    """Number of CPU threads per worker process. 0 divides the cores by the worker processes."""
+    """Number of CPU threads per worker process. 0 means the number of cores divided by the number of worker
+    processes."""
     only: tuple[str, ...] = ()
-    """Glob patterns for TASK/VARIANT/SEED, such as '*/iccld/*'. By default, all runs are selected."""
+    """Select only the runs whose TASK/VARIANT/SEED matches one of these glob patterns, such as '*/iccld/*'."""
     roots: tuple[str, ...] = ()
     """Folders of data sets as NAME=FOLDER, such as camvid=data/camvid. NAME is the kind of the data set, or the last
-    part of the folder in the plan."""
+    part of the data set's folder in the plan."""
     dry_run: bool = False
     """Only print the missing runs and their expected duration in hours."""
     table: bool = False

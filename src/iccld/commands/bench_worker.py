@@ -21,19 +21,19 @@ from iccld.files import write_json
 from iccld.locks import working_in
 from iccld.machine import end_with_parent
 
-_PATIENCE = 60.0  # seconds to wait for the lock of the run's folder
+_PATIENCE = 60.0  # maximum seconds to wait for the lock of the run's folder
 _PACE = "train/seconds_per_step"
 _OF_A_MACHINE = ("cpu", "cores", "threads", "device", "torch", "gpu", "precision")
 
 
 def main() -> int:
-    """Executes the job in the file named on the command line and returns the exit code."""
+    """Executes the job in the JSON file that the command line names, and returns the exit code."""
     end_with_parent()  # if the bench is killed, its runs end too
     return run_guarded(lambda: _work(Path(sys.argv[1])))
 
 
 def _work(path: Path) -> int:
-    # The lock excludes a second bench. The worker of a bench that was just killed may still be saving.
+    # The lock excludes a second bench. If a bench was just killed, its worker may still hold the lock while it saves.
     with working_in(path.parent, patience=_PATIENCE):
         return _train_and_measure(read_json(path))
 
@@ -45,7 +45,7 @@ def _train_and_measure(job: dict[str, Any]) -> int:
     from iccld.reporting.environment import describe_environment
 
     config, folder = from_dict(job["config"]), Path(job["folder"])
-    # Read before training, because the code on disk may change during the run.
+    # The commit is read before training, because the code on disk may change during the run.
     now = describe_environment(torch.get_num_threads(), config.device, config.precision)
     started = time.monotonic()
     before = _read_seconds(folder)
@@ -74,7 +74,7 @@ def _train_and_measure(job: dict[str, Any]) -> int:
     }
     write_json(job["result"], facts)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    for name in ("seconds.json", "training.json"):  # a repeated run must count its time from zero
+    for name in ("seconds.json", "training.json"):  # so that a repeated run counts its time from zero
         (folder / name).unlink()
     return 0
 
@@ -92,7 +92,7 @@ def _portable_settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def _require_labels(config: TrainConfig) -> None:
-    """Raises ``InputError`` before hours of training if labeled target images for the evaluation are missing."""
+    """Raises ``InputError``, before hours of training, if there are no labeled target images for the evaluation."""
     from iccld.run_data import open_target
 
     if config.data.target != "street_scenes":  # scenes always have labels
@@ -104,7 +104,7 @@ def _require_labels(config: TrainConfig) -> None:
 
 
 def _read_seconds(folder: Path) -> float:
-    """Returns the duration of earlier, interrupted calls in seconds."""
+    """Returns the total duration in seconds of previous calls for this run, which were interrupted."""
     path = folder / "seconds.json"
     return float(typed(float, read_json(path), str(path))) if path.is_file() else 0.0
 
@@ -141,7 +141,10 @@ def _training_facts(config: TrainConfig, folder: Path) -> dict[str, Any]:
 
 
 def _seconds_until(step: int, paces: Mapping[int, float]) -> float:
-    """Returns the seconds of training up to a step, without evaluations, from the logged seconds per step."""
+    """Returns the seconds of training up to a step, without evaluations.
+
+    ``paces`` are the logged seconds per step, by the last step of each logging interval.
+    """
     seconds, last = 0.0, 0
     for logged, pace in paces.items():
         end = min(step, logged)

@@ -1,4 +1,4 @@
-"""``iccld completion``: prints completion scripts for bash, zsh and fish, and the completions that they request."""
+"""``iccld completion``: prints completion scripts for bash, zsh and fish, and the completions that scripts request."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ example:
   iccld completion fish > ~/.config/fish/completions/iccld.fish
 """
 
-# The scripts are next to this file. Each script calls `iccld completion --words …` with the words so far, of which the
-# last word is completed. If there is no output, the shell completes file names.
+# The scripts are next to this file. A script calls `iccld completion --words …` with the words of the command line so
+# far, and the last word is completed. If there is no output, the shell completes file names.
 _SHELLS = ("bash", "zsh", "fish")
 _RUNS = {"train": TrainArgs, "data cache": DataCacheArgs}
-"""Commands that accept a preset, followed by flags."""
+"""Commands whose first argument is a preset, and their dataclasses of flags."""
 
 
 def main(rest: Sequence[str], commands: Mapping[str, str]) -> int:
@@ -54,7 +54,7 @@ def main(rest: Sequence[str], commands: Mapping[str, str]) -> int:
 
 
 def complete(words: Sequence[str], commands: Mapping[str, str]) -> list[str]:
-    """Returns the sorted completions of the last word after ``iccld``, or an empty list if it may be a file name."""
+    """Returns the sorted completions of the last of the words after ``iccld``. An empty list stands for file names."""
     *before, last = words or ("",)
     answers: list[str] = [] if before else ["--help", "--version"]
     for name, entry in commands.items():
@@ -81,7 +81,10 @@ def _in_command(name: str, entry: str, before: Sequence[str], last: str) -> Sequ
 
 
 def flags_of(kind: Any, prefix: str = "") -> dict[str, tuple[str, ...]]:
-    """Returns the flags that tyro makes from a dataclass, each with its allowed values if these are a fixed set."""
+    """Returns the flags that tyro makes from a dataclass, each with its choices (empty if any value is possible).
+
+    ``prefix`` is the beginning of the flags' names.
+    """
     flags: dict[str, tuple[str, ...]] = {}
     for name, hint in typing.get_type_hints(kind, include_extras=True).items():
         name, annotations = name.replace("_", "-"), getattr(hint, "__metadata__", ())

@@ -27,12 +27,12 @@ example:
 
 @dataclass(frozen=True)
 class DataCacheArgs(TrainConfig):
-    """Flags of ``iccld data cache``: the flags of the run, the number of processes and the JSON file."""
+    """Flags of ``iccld data cache``: all settings of the run, the number of processes and the JSON file."""
 
     jobs: Threads = 0
     """Number of images that are decoded in parallel. 0 means one per core."""
     json: JsonFile = None
-    """JSON file for the folder and the number of images of each cache."""
+    """JSON file for each cache's folder and number of images."""
 
 
 def main(rest: Sequence[str]) -> int:
@@ -68,7 +68,7 @@ def fill_caches(config: TrainConfig, preset: str, jobs: int) -> list[dict[str, A
         raise InputError(
             f"preset {preset}: trains on no data set of files; generated scenes have --data.scene-cache"
         )
-    check_room(caches)  # of all caches, before an hour is spent on the first cache
+    check_room(caches)  # for all caches, before an hour is spent on the first
     done = []
     for cache in caches:
         todo = len(cache.missing())

@@ -34,7 +34,7 @@ class DataCheckArgs:
     """
 
     name: Annotated[Positional[str], arg(metavar="[NAME]")]
-    """Data set: gta5, synthia, cityscapes, camvid or folder. If only the folder is given, the data set is detected."""
+    """Data set: gta5, synthia, cityscapes, camvid or folder. Without it, the data set in FOLDER is detected."""
     root: Annotated[Positional[Path | None], arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Folder of the data set."""
     split: OptionalName = None
@@ -48,8 +48,8 @@ class DataCheckArgs:
     json: JsonFile = None
     """JSON file for the report, with the names of all affected files."""
     sheet: OptionalFile = None
-    """PNG file for some images with overlaid labels, which contain every class if possible. Look at it before
-    training."""
+    """PNG file for some images with overlaid labels, chosen so that every class occurs if possible. Look at this file
+    before training."""
 
     def run(self) -> int:
         """Prints the report and returns the exit code, which is 2 if there are errors."""
@@ -71,7 +71,7 @@ class DataCheckArgs:
         return 2 if report.errors else 0
 
     def _check(self, root: Path) -> tuple[Recognized, CheckReport]:
-        """Returns the detected data set, and the report of the check."""
+        """Checks the data set, and returns its description (given or detected) and the report of the check."""
         from iccld.data.autodetect.detect import Recognized, recognize
         from iccld.data.check import check_dataset
         from iccld.data.datasets import list_splits

@@ -44,9 +44,9 @@ class DataInitArgs:
     role: OptionalRole = None
     """Role of the data set: source (labels for training are required) or target (no labels are required)."""
     classes: ClassNames = ()
-    """Names of the classes that the files do not name, in the order of their ids."""
+    """Names of the classes in the order of their ids, if the files of the data set do not contain names."""
     out: OptionalFolder = None
-    """Another folder for dataset.toml, in case FOLDER is read-only."""
+    """Another folder for dataset.toml, for example if FOLDER is read-only."""
     force: bool = False
     """Replace an existing dataset.toml."""
     dry_run: bool = False
@@ -100,7 +100,10 @@ class DataInitArgs:
 
 
 def _to_json(guess: Guess, path: Path | None) -> dict[str, Any]:
-    """Returns the findings. ``file`` is ``None`` if no file was written, ``label_maps`` if there are no label maps."""
+    """Returns the detected properties for the JSON file.
+
+    ``file`` is ``None`` if no file was written. ``label_maps`` is ``None`` if there are no label maps.
+    """
     from iccld.data.autodetect.toml_text import sections
 
     classes = guess.meaning.keys["classes"] if guess.meaning is not None else None

@@ -32,7 +32,8 @@ class DataScenesArgs:
     out: Annotated[Positional[Path], arg(metavar="OUT")]
     """Output folder."""
     look: Look = "both"
-    """Style: game (crisp, vivid), camera (like photos), night (camera by street light), or both (game and camera)."""
+    """Style: game (crisp, vivid), camera (like photos), night (like photos by street light), or both (game and
+    camera)."""
     count: Count = 100
     """Number of scenes."""
     height: Annotated[int, Range(48, 16_000)] = 512
@@ -40,7 +41,7 @@ class DataScenesArgs:
     width: Annotated[int, Range(48, 16_000)] = 1024
     """Width of the images in pixels."""
     seed: Seed = 0
-    """Seed of the scenes. Two different seeds have no scene in common."""
+    """Seed of the scenes. Different seeds give different scenes."""
     split: str = "train"
     """Name of the split's folder, such as train or val."""
     json: JsonFile = None

@@ -1,4 +1,4 @@
-"""``iccld demo``: adapts a segmenter to a domain without labels, in one command and without a download."""
+"""``iccld demo``: trains and adapts a segmenter on generated scenes, in one command and without a download."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class DemoArgs:
     out: Path = Path("runs/demo")
     """Folder of the results. The same command again resumes an interrupted demo."""
     steps: OptionalCount = None
-    """Number of training steps of each of the two runs. The default is that of the preset demo."""
+    """Number of training steps of each of the two runs. The default is the number of the preset demo."""
     seed: Seed = 0
     threads: Threads = 0
     """Number of CPU threads. 0 means automatic."""

@@ -56,16 +56,17 @@ class EvaluateArgs:
     root: OptionalFolder = None
     """Folder of the data set."""
     split: OptionalName = None
-    """Split of the data set. The default is val, or the only split."""
+    """Split of the data set. The default is val, or the only split if there is just one."""
     look: Literal["game", "camera", "night"] = "camera"
     """Rendering style of street_scenes."""
     predictions: OptionalFolder = None
     """Folder of predicted label maps, for an evaluation without a model."""
     labels: OptionalFolder = None
-    """Folder of the true label maps for the predicted label maps."""
+    """Folder of the true label maps with which the predicted label maps are compared."""
     protocol: OptionalName = None
-    """Protocol: cityscapes19, synthia16, synthia13, camvid11, custom (all classes of the model), or for predicted label
-    maps a dataset.toml (all of its classes, by its ids). The default is the protocol of the model's classes."""
+    """Evaluation protocol: cityscapes19, synthia16, synthia13, camvid11 or custom (all classes of the model). For
+    predicted label maps, a dataset.toml can be given, which defines classes and ids. The default is the protocol that
+    matches the model's classes."""
     json: JsonFile = None
     """JSON file for the scores and the confusion counts."""
     report: OptionalFile = None
@@ -99,7 +100,7 @@ class EvaluateArgs:
 
             assert record.scores is not None
             print_scores(record.scores)
-        # The JSON file comes first, so that no scores are lost if the report cannot be written.
+        # The JSON file is written first, so that no scores are lost if the report cannot be written.
         write_result(self.json, record.scores.to_json(**facts))
         if page is not None:
             with human_text(self.json):

@@ -40,8 +40,8 @@ class ExportArgs:
     input_height: InputHeight | None = None
     """Height in pixels to which images are scaled, 0 for no scaling. The default is the height in training."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of the network on every processor. bf16 requires openvino, and keeps fp32 for scaling, normalization,
-    softmax and the first layers."""
+    """Precision of the network, the same on every processor. bf16 is only for the format openvino. Scaling,
+    normalization, softmax and the first layers then stay in fp32."""
     json: JsonFile = None
     """JSON file for the path, size and settings of the exported model."""
 

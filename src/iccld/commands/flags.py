@@ -1,4 +1,4 @@
-"""Types of flags that several commands share, with their form in ``--help``."""
+"""Types of flags that several commands share, with the placeholders of these flags in ``--help``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OutFolder = Annotated[Path, arg(metavar="DIR")]
 OptionalFolder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
 OptionalFile = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
 JsonFile = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(- for standard output)")]
-"""File for a result as JSON. See ``iccld.commands.output``."""
+"""File for a command's result as JSON, or ``-`` for standard output. See ``iccld.commands.output``."""
 OptionalName = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 Count = Annotated[int, Range(1, 10**9)]
 OptionalCount = Annotated[Count | None, arg(metavar="N", help_behavior_hint="")]
@@ -32,4 +32,4 @@ Threads = Annotated[int, Range(0, 4096)]
 """Number of threads or processes. 0 means automatic."""
 Seed = Annotated[int, Range(0, 2**62)]
 Prediction = Annotated[PredictSettings, OmitArgPrefixes]
-"""Flags of all commands that predict."""
+"""Settings of prediction, whose fields are flags of every command that runs a model."""

@@ -1,6 +1,6 @@
-"""Output of commands: results for ``--json``, help texts, and lists of failures.
+"""Output of commands: results as JSON (flag ``--json``), help texts, and lists of failures.
 
-With ``--json -``, standard output contains nothing but the JSON.
+With ``--json -``, standard output contains only the JSON, and all other text is printed on stderr.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ STDOUT = Path("-")
 
 
 def human_text(target: Path | None) -> contextlib.AbstractContextManager[Any]:
-    """Returns a context in which printed text goes to stderr if ``--json -`` uses standard output for the JSON."""
+    """Returns a context for printing text. If the JSON goes to standard output (``--json -``), text goes to stderr."""
     return contextlib.redirect_stdout(sys.stderr) if target == STDOUT else contextlib.nullcontext()
 
 
 def write_result(target: Path | None, value: Any) -> None:
-    """Writes a result as JSON to a file or to standard output. Without a target, nothing is written."""
+    """Writes a result as JSON to a file, or to standard output for ``-``. Writes nothing if ``target`` is ``None``."""
     if target == STDOUT:
         print(json.dumps(value, indent=2, allow_nan=False))
     elif target is not None:
@@ -33,7 +33,10 @@ def write_result(target: Path | None, value: Any) -> None:
 
 
 def print_usage(text: str, *, asked: bool) -> int:
-    """Prints help on standard output if requested, otherwise on stderr as a usage error. Returns the exit code."""
+    """Prints a help text and returns the exit code.
+
+    If the user asked for help, the text goes to standard output. Otherwise, it is a usage error and goes to stderr.
+    """
     (sys.stdout if asked else sys.stderr).write(text)
     return 0 if asked else EXIT_USAGE
 

@@ -92,7 +92,7 @@ class PredictArgs:
 
         if self.write == ():
             raise InputError("--write names nothing; give one or more of labels color overlay uncertainty")
-        # The output folder may lie in an input folder, because ``find_inputs`` skips its files.
+        # The output folder may lie in an input folder, because ``find_inputs`` skips files in the output folder.
         Places(
             files={"--json": (self.json, "json")},
             folders={"--out": self.out},
@@ -119,7 +119,7 @@ class PredictArgs:
         return 1 if failures else 0
 
     def _predict_images(self, model: Segmenter, images: list[Any], ids: IdKind | Description) -> list[str]:
-        """Predicts images and returns one line for each failure."""
+        """Segments images, writes the outputs, and returns one line for each failure."""
         from iccld.inference.media import OUTPUT_KINDS, predict_files
 
         kinds = self.write or OUTPUT_KINDS
@@ -137,9 +137,12 @@ class PredictArgs:
         limits: Any,
         failures: list[str],
     ) -> tuple[list[dict[str, Any]], KeyboardInterrupt | None]:
-        """Predicts videos one by one. Returns facts about each, and the interruption that stopped a file, if any.
+        """Segments videos one by one, and writes the outputs.
 
-        For each incomplete video, a line is added to ``failures``.
+        For each video that could not be read completely, a line is added to ``failures``.
+
+        Returns:
+            A summary of each video, and the exception for the signal that stopped a video file, or ``None``.
         """
         from iccld.inference.inputs import naming
         from iccld.inference.video import VIDEO_OUTPUTS, predict_video

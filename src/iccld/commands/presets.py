@@ -13,12 +13,15 @@ from iccld.presets import PRESETS, get_preset
 
 @dataclass(frozen=True)
 class PresetsArgs:
-    """Lists the presets with command, hardware and expected score. Example: iccld presets scenes_to_camvid."""
+    """Lists the presets with command, hardware and expected score, or prints the settings of one preset.
+
+    Example: iccld presets scenes_to_camvid
+    """
 
     name: Positional[str | None] = None
-    """Preset whose settings are printed in full."""
+    """Preset whose settings are printed. By default, all presets are listed."""
     json: bool = False
-    """Print JSON. A hyphen after this flag has no effect, as other commands accept one."""
+    """Print the list as JSON. A hyphen may follow, as in other commands, and has no effect."""
 
     def run(self) -> int:
         """Prints the presets and returns the exit code."""

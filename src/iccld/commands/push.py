@@ -19,8 +19,8 @@ class PushArgs:
       iccld push runs/mine me/streets --private --license cc-by-nc-4.0
       iccld push runs/mine me/streets --folder card        # look first: nothing is sent
 
-    The card contains data, protocol, settings, limits and the metrics in the run's files. The card's settings do not
-    contain folders of your machine. Log in with 'hf auth login' or set HF_TOKEN.
+    The card describes data, protocol, settings and limits, and contains the metrics in the run's files. The settings in
+    the card do not contain folders of your machine. Log in with 'hf auth login' or set HF_TOKEN.
     """
 
     model: Model
@@ -32,10 +32,10 @@ class PushArgs:
     folder: OptionalFolder = None
     """Write the same files to this folder instead of uploading them. This requires neither network nor account."""
     license: OptionalName = None
-    """License of the weights by its name on the hub, such as cc-by-nc-4.0 or apache-2.0. By default, the card states no
-    license, because the training data may restrict your choice."""
+    """License of the weights, by the license's name on the hub, such as cc-by-nc-4.0 or apache-2.0. By default, the
+    card states no license, because the training data may restrict your choice."""
     json: JsonFile = None
-    """JSON file for the URL and the list of files."""
+    """JSON file for the URL of the repository and the names of the files."""
 
     def run(self) -> int:
         """Writes or uploads the files and returns the exit code."""

@@ -1,4 +1,4 @@
-"""``iccld rank``: ranks unlabeled frames for labeling."""
+"""``iccld rank``: ranks unlabeled images and video frames by the order in which to label them."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class RankArgs:
     out: OutFolder
     """Output folder. Only files that an earlier call wrote to the folder are replaced."""
     top: Count = 50
-    """Number of frames that are chosen one by one and shown. All other frames follow in the list, by score and distance
-    to the chosen frames."""
+    """Number of frames that are chosen one by one and shown. All other frames follow in the ranking, by score and
+    distance to the chosen frames."""
     diversity: Annotated[float, Range(0, 1e9)] = 1.0
     """Weight of the distance relative to the uncertainty. With 0, only the uncertainty counts."""
     score: Literal["entropy", "mutual_information", "margin"] = "entropy"
@@ -80,7 +80,7 @@ class RankArgs:
             if not video.is_file:
                 raise InputError(f"{video.title}: only files can be ranked; record it with iccld predict")
         read_written(self.out / "frames")  # fails before hours of work if frames.json is another file
-        # The frames are checked separately, by frames.json.
+        # The call above has checked the folder frames by its list in frames.json.
         with claiming(self.out, "rank", "ranking of iccld", besides=["frames", "frames.json"]):
             return self._rank(images, videos)
 
@@ -120,7 +120,10 @@ class RankArgs:
         return text
 
     def _draw_sheet(self, model: Segmenter, paths: Sequence[Path], captions: Sequence[str]) -> list[Path]:
-        """Draws images beside their uncertainty maps, which are predicted again to save memory. Returns the files."""
+        """Draws images beside their uncertainty, and returns the written files.
+
+        To save memory, the uncertainty is predicted again instead of being kept for all frames.
+        """
         import numpy as np
 
         from iccld.data.image_files import read_image

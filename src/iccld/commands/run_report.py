@@ -1,4 +1,4 @@
-"""Report files in a run's folder, written by training and ``iccld report``: the record, the page and the README."""
+"""Report files in a run's folder, written by training and ``iccld report``: record, page and README."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 
 def begin_record(out: Path, config: TrainConfig, start: int, *, threads: str) -> None:
-    """Writes the environment of a run, including the text ``threads``, to the run's record, and writes the README.
+    """Writes the README of a run, and writes the run's environment, including ``threads``, to the run's record.
 
     If the run is resumed at step ``start``, the environment of its first call is kept, and a line is added for each
-    further call. Earlier scores are kept with their step until they are replaced by newer scores.
+    further call. The scores of an evaluation are kept with their step until newer scores replace them.
     """
     environment = describe_environment(torch.get_num_threads(), config.device, config.precision)
     environment["threads"] = threads
@@ -56,8 +56,8 @@ def begin_record(out: Path, config: TrainConfig, start: int, *, threads: str) ->
 def finish_run(trainer: Trainer, data: RunData) -> Path | None:
     """Writes the record and the report of a run that has just finished, from the run's last evaluation.
 
-    Returns the path of the page. An error here must not fail the run. It is therefore printed as one line on stderr,
-    and ``None`` is returned.
+    Returns the path of the report. An error must not fail the finished run. The function therefore prints any error as
+    one line on stderr, and returns ``None``.
     """
     config, out, evaluation = trainer.config, trainer.out, trainer.evaluate
     teacher = trainer.update.teacher_model
@@ -82,10 +82,10 @@ def finish_run(trainer: Trainer, data: RunData) -> Path | None:
 
 
 def load_runs(folders: list[Path], *, device: str = "auto", threads: int = 0) -> list[Subject]:
-    """Reads runs for a report. A finished run that has not been evaluated for a report is evaluated first.
+    """Reads runs for a report. If a finished run has no scores yet, evaluates the run first, with ``device``.
 
-    The names on the page are the folders' names, or their paths if two names are equal. ``device`` and ``threads``
-    (0 means automatic) are for the evaluation. Errors are those of ``read_run``.
+    In the report, a run has the name of its folder. If two names are equal, all runs have the paths of their folders.
+    ``threads`` is the number of threads of the evaluation (0 means automatic). Errors are those of ``read_run``.
     """
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
@@ -103,7 +103,7 @@ def load_runs(folders: list[Path], *, device: str = "auto", threads: int = 0) ->
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """Returns the runs of a folder: the folder itself, or the runs directly below it, as written by ``iccld demo``."""
+    """Returns the folders of the runs directly below a folder, or the folder itself if it is a run or contains none."""
     inner = sorted(path.parent for path in folder.glob(f"*/{RUN}"))
     if (folder / RUN).is_file() or not inner:
         return [folder]
@@ -112,7 +112,9 @@ def find_runs(folder: Path) -> list[Path]:
 
 
 def read_run(folder: Path, *, name: str | None = None) -> Subject:
-    """Reads the folder of a finished or unfinished run. ``name`` is the name on the page, by default the folder's name.
+    """Reads the folder of a finished or unfinished run for a report.
+
+    ``name`` is the name of the run in the report, by default the name of the folder.
 
     Raises:
         InputError: The folder contains no run, the run has logged nothing yet, or files cannot be read.
@@ -130,7 +132,8 @@ def read_run(folder: Path, *, name: str | None = None) -> Subject:
     last = int(table["step"][-1])
     finished = last >= config.steps and (folder / "model.safetensors").is_file()
     if has_findings(record) and record.step not in (None, last):
-        # Scores of an earlier step beside longer curves would be mistaken for scores of the last step.
+        # The curves are longer than the evaluated part of the run. Readers would take the scores for those of the last
+        # step.
         words = f"those of step {record.step} were measured before the run went on"
         record = Record(record.environment, no_scores=words)
     facts = {"method": config.method, "preset": preset, **_facts(config, record)}
@@ -144,7 +147,7 @@ def read_run(folder: Path, *, name: str | None = None) -> Subject:
 
 
 def _facts(config: TrainConfig, record: Record) -> dict[str, str]:
-    """Returns the data, model and environment of a run for the headline of the report."""
+    """Returns descriptions of a run's data, model and environment for the table at the top of the report."""
     d, m = config.data, config.model
     source = f"{_name(d.source, d.source_look)}, {d.source_split}"
     target = f"{_name(d.target, d.target_look)}, {d.target_split}"
@@ -167,7 +170,7 @@ def _name(dataset: str, look: str) -> str:
 
 
 def measure_run(folder: Path, record: Record, *, device: str, threads: int) -> Record:
-    """Evaluates the model of a finished run on the run's evaluation images and returns the record."""
+    """Evaluates the model of a finished run on the run's evaluation images, and returns the new record of the run."""
     config = read_settings(folder / RUN, remedy="give the folder of a run")
     model = load_segmenter(str(folder), device=device, threads=threads)
     environment = dict(record.environment)

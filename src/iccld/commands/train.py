@@ -1,4 +1,4 @@
-"""``iccld train PRESET``: trains a preset. Every setting can be changed by a flag."""
+"""``iccld train PRESET``: trains with the settings of a preset. Every setting can be changed by a flag."""
 
 from __future__ import annotations
 
@@ -77,10 +77,12 @@ def main(rest: Sequence[str]) -> int:
 def parse_run(
     shape: type[Args], rest: Sequence[str], *, prog: str, description: str
 ) -> tuple[Args, TrainConfig]:
-    """Parses the name of a preset and flags that change its settings. ``shape`` is the dataclass of all flags.
+    """Parses the name of a preset (``rest[0]``) and flags that change the settings of this preset.
+
+    ``shape`` is the dataclass of all flags: a subclass of ``TrainConfig`` with the command's own flags.
 
     Returns:
-        All flags, and the settings among the flags.
+        An instance of ``shape``, and the same settings as a ``TrainConfig`` without the command's own flags.
 
     Raises:
         InputError: The preset does not exist, or a flag is invalid or would be ignored by the run.
@@ -97,7 +99,7 @@ def parse_run(
 
 
 def _with_recipe(config: TrainConfig, rest: Sequence[str]) -> TrainConfig:
-    """Returns the settings with the recipe of the method in ``rest``, which changes the defaults of other flags."""
+    """Returns the settings after applying the recipe of the method in ``rest``, if ``rest`` contains ``--method``."""
     words = [word for flag in rest for word in flag.split("=", 1)]
     named = [after for word, after in pairwise(words) if word == "--method"]
     return with_method(config, named[-1]) if named and named[-1] in get_args(Method) else config
@@ -117,9 +119,10 @@ def _result(config: TrainConfig, out: Path, preset: str, outcome: str) -> dict[s
 def train(
     config: TrainConfig, out: Path, *, preset: str, data: RunData | None = None, json: Path | None = None
 ) -> str:
-    """Trains a run in a folder, or resumes the run in the folder.
+    """Starts a training run in a folder, or resumes the run in this folder.
 
     ``data`` contains data sets that are already open. ``json`` is the file to which the caller will write the outcome.
+    It is only checked here.
 
     Returns:
         ``finished``, ``stopped`` (at ``stop_at``), ``interrupted`` (Ctrl-C) or ``terminated`` (SIGTERM).
@@ -182,7 +185,7 @@ def _build_trainer(
     from iccld.training.loop import Trainer
     from iccld.training.rehearsal import refuse_impossible
 
-    # The network is built first, so that a mistyped backbone is reported before data are read for minutes.
+    # The network is built before the data are read, which takes minutes, so that a mistyped backbone is reported soon.
     space = data.label_space if data else run_data.build_label_space(config.data)
     refuse_impossible(config, lambda settings: build.build_model(settings, space))
     model = build.build_model(config, space)

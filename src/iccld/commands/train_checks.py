@@ -1,4 +1,4 @@
-"""Checks before a run starts or resumes: its settings, its paths, and the earlier run in its folder."""
+"""Checks before a run starts or resumes: settings, paths, and an existing run in the same folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from iccld.run_data import RunData
 
 DATA = "data.json"
-"""Name of the file with descriptions of a run's data sets, as in ``iccld.data.identity``."""
+"""Name of the file in a run's folder that identifies the run's data sets (see ``iccld.data.identity``)."""
 
 # Settings that may differ between the calls of one run, because they do not change its results.
 _FREE = {
@@ -53,7 +53,7 @@ def is_first_rank() -> bool:
 
 
 def check_places(config: TrainConfig, out: Path, json: Path | None) -> None:
-    """Raises ``InputError`` if the run's folder, a cache or the JSON file lies among the data or contains the data."""
+    """Raises ``InputError`` if the run's folder, a cache or the JSON file is in a data folder or contains the data."""
     d, m = config.data, config.model
     caches = {"--data.cache": d.cache, "--data.scene-cache": d.scene_cache}
     Places(
@@ -65,12 +65,12 @@ def check_places(config: TrainConfig, out: Path, json: Path | None) -> None:
 
 
 def is_finished(config: TrainConfig, out: Path) -> bool:
-    """Checks that an earlier run in a folder has the same settings, and returns whether it is finished.
+    """Returns whether a folder contains a finished run. Also checks that the run has the settings of ``config``.
 
-    If the earlier run has saved nothing yet, its settings are not checked.
+    If the run has not saved a checkpoint or model yet, its settings are not checked.
 
     Raises:
-        InputError: The earlier run has other settings, or more steps than requested.
+        InputError: The run has other settings, or has done more steps than ``config`` requests.
     """
     if not (out / RUN).exists():
         return False
@@ -101,7 +101,7 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
             "learning rate and start of the adaptation follow the new length from here on",
             file=sys.stderr,
         )
-    # The report is written last. If it is missing, the run was killed before all of its images were written.
+    # The report is written last. If it is missing, the run was killed before all files were written.
     return done >= config.steps and has_model and (out / REPORT).is_file()
 
 
@@ -111,9 +111,12 @@ def _steps_done(out: Path) -> int:
 
 
 def check_data(out: Path, data: RunData) -> None:
-    """Checks that a run has the same data sets as at its start, and writes their descriptions and folders to a file.
+    """Checks that a run has the same data sets as at its start, and writes their descriptions to ``data.json``.
 
-    If the data sets differ, ``InputError`` names the first difference. Changed folders are printed.
+    If the folder of a data set has changed but not its content, a line is printed.
+
+    Raises:
+        InputError: The data sets differ. The message names the first difference.
     """
     from iccld.data.identity import ROLES, first_difference
 

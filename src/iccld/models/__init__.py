@@ -1,1 +1,1 @@
-"""Networks: image coders, label coder, denoiser, discriminators and the model that combines them."""
+"""Networks: image coders, label coder, denoiser, discriminators, and the segmentation model built from them."""

@@ -1,8 +1,8 @@
-"""Configurations of ``transformers`` networks, from a stored model or a backbone folder, reduced to plain values.
+"""Safe reading of ``transformers`` network configurations, from a stored model or a backbone folder.
 
-A configuration of ``transformers`` can refer to code to run, to other configurations and to weights to download. This
-module drops or refuses all such references. Only networks of the listed types are built, from the keys that the type
-itself defines, with bounded values.
+A ``transformers`` configuration can refer to code to run, to other configurations and to weights to download. This
+module drops or refuses all such references. Only networks of the types in ``BACKBONE_TYPES`` and ``MIT_TYPES`` are
+built, and only from bounded values of the keys that their type defines.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ BACKBONE_TYPES = (
     "swinv2",
     "vitdet",
 )
-"""AutoBackbone types with feature maps of four stages, or with maps of one stride (plain vision transformers)."""
+"""AutoBackbone types with four stages of feature maps, or with a single stride (plain vision transformers)."""
 MIT_TYPES = ("segformer",)
 
-# These keys make transformers run code from the folder, download something or read weights in another format.
+# These keys make the ``transformers`` library run code from the folder, download files or read other weight formats.
 _FORBIDDEN = (
     "auto_map",
     "backbone",
@@ -48,7 +48,7 @@ _FORBIDDEN = (
     "use_pretrained_backbone",
     "use_timm_backbone",
 )
-# These keys exist in every configuration and are derived from other keys. They do not change the networks built here.
+# These keys exist in every configuration, but are derived from other keys and do not change the networks built here.
 _DERIVED = ("stage_names", "out_features", "out_indices", "_out_features", "_out_indices")
 _LARGEST = 1 << 16
 _MOST_PARTS = 256
@@ -98,7 +98,7 @@ def plain_config(value: Mapping[str, Any], allowed: tuple[str, ...], where: str)
 
 
 def portable(config: Any) -> dict[str, Any]:
-    """Returns the values of a configuration to store with a model, without paths of this machine.
+    """Returns the values of a ``transformers`` configuration that are stored with a model, without local paths.
 
     ``plain_config`` reads these values.
     """
@@ -107,9 +107,9 @@ def portable(config: Any) -> dict[str, Any]:
 
 
 def own_keys(kind: Any) -> frozenset[str]:
-    """Returns the configuration keys that describe networks of a type.
+    """Returns the keys that only the configuration class ``kind`` defines.
 
-    Keys that all configurations share and derived keys are excluded.
+    Keys that all configuration classes share, and keys derived from other keys, are excluded.
     """
     from transformers import PreTrainedConfig
 

@@ -11,8 +11,8 @@ from iccld.models.layers import ImageCoder, OuterConv2d, ResidualBlock, Stages, 
 class CompactCoder(ImageCoder):
     """Small residual backbone with features at strides 2, 4, 8, 16 and 32 and about 3.6 million parameters.
 
-    The convolutions are dense 3×3 instead of depthwise, because matrix units, also in CPUs, are most efficient with
-    dense convolutions.
+    The 3×3 convolutions are dense instead of depthwise, because the matrix units of GPUs and CPUs are most efficient
+    with dense convolutions.
     """
 
     def __init__(self, channels: tuple[int, int, int, int, int] = (32, 64, 128, 192, 256)) -> None:

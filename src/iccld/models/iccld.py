@@ -1,7 +1,8 @@
 """The ICCLD model: image coder, label coder and latent diffusion between them (docs/method.md, equations 1 to 7).
 
 Noise follows the cosine schedule (Nichol & Dhariwal 2021) in continuous time: alpha = cos(pi t / 2), sigma = sin(pi t /
-2), t in [0, 1]. At t = 1, alpha is zero (Lin et al. 2024), so sampling starts from pure noise, and one step suffices.
+2), t in [0, 1]. At t = 1, alpha is zero (Lin et al. 2024). Sampling therefore starts from pure noise and can use a
+single step.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class ICCLD(Predictor, Pretrained):
         detail_links: Whether image features at strides 2 and 4 enter the label decoder.
         diffusion: ``False`` makes the head deterministic (no noise, one step, t = 1) for ablations.
         reencoding: Whether predicted latents are decoded and encoded again before the next sampling step (equation 6b).
-        light_steps: Whether most of the work of denoiser and decoder is done once per image, so that steps are cheap.
+        light_steps: Whether denoiser and decoder do most of their work once per image instead of at every step.
         input_height: Height in pixels to which images are scaled for prediction. 0 keeps the size of the images.
         backbone_config: Stored ``transformers`` configuration (``auto:`` and MiT backbones).
 
@@ -122,7 +123,7 @@ class ICCLD(Predictor, Pretrained):
         return latent
 
     def draw_noise(self, features: ImageFeatures, num: int) -> Float[Tensor, "b d h w"]:
-        """Draws standard normal noise on the latent grid. The CPU generator makes it equal on every device."""
+        """Draws standard normal noise on the latent grid, with the CPU generator for equal noise on all devices."""
         height, width = (side // LATENT_STRIDE for side in features.size)
         noise = torch.randn(num, self.spec.latent_channels, height, width)
         return to_device(noise, features.coarse.device)
@@ -135,7 +136,7 @@ class ICCLD(Predictor, Pretrained):
         return clean
 
     def decode(self, latent: Float[Tensor, "b d h w"], features: ImageFeatures) -> Float[Tensor, "b k h2 w2"]:
-        """Decodes latents to logits of the image at the decoder's stride (equation 7)."""
+        """Decodes latents to class logits at the decoder's stride, cropped to the unpadded image (equation 7)."""
         logits = self.label_decoder(latent, features.details, features.size)
         height, width = self._decoded_size(features)
         return logits[..., :height, :width].float()
@@ -168,7 +169,7 @@ class ICCLD(Predictor, Pretrained):
             num_steps: Number K ≥ 1 of steps at the times 1, (K−1)/K, …, 1/K ("trailing" spacing).
 
         Returns:
-            The last predicted z_0, and the logits of all earlier predictions that were re-encoded.
+            The z_0 predicted in the last step, and the logits of all previous steps (empty without re-encoding).
         """
         if num_steps < 1:
             raise ValueError(f"num_steps is {num_steps}; sampling needs at least 1 step")
@@ -181,8 +182,8 @@ class ICCLD(Predictor, Pretrained):
             if step + 1 == num_steps:
                 break
             if self.spec.reencoding:
-                # The next state uses the initial noise. Noise computed from the state would also contain the changes by
-                # earlier re-encodings.
+                # The next state uses the initial noise. Noise computed from the current state would also contain the
+                # changes that previous re-encodings made to the latent.
                 origin, answer = self.reencode(clean, features)
                 logits.append(answer)
                 state = add_noise(origin, noise, time - 1 / num_steps)
@@ -196,8 +197,8 @@ class ICCLD(Predictor, Pretrained):
     ) -> Float[Tensor, "b k h2 w2"]:
         """Samples latents and decodes them to class probabilities at the decoder's stride.
 
-        With re-encoding, every step is decoded anyway, so the probabilities of all steps are averaged, the k-th with
-        weight k. Later steps are better but overconfident. Without re-encoding, only the last step is used.
+        Re-encoding decodes every step. The result is then the mean of the probabilities of all steps, step i with
+        weight i, because later steps are better but overconfident. Without re-encoding, only the last step is used.
         """
         latent, logits = self.sample(features, noise, num_steps)
         answers = [x.softmax(dim=1) for x in (*logits, self.decode(latent, features))]
@@ -221,7 +222,7 @@ class ICCLD(Predictor, Pretrained):
         Args:
             images: RGB images in [0, 1]. The labeled images come first.
             labels: Label maps of the first m images, 255 = ignore.
-            time: Diffusion time of each image in [0, 1]. It is on the CPU, because control flow depends on it.
+            time: Diffusion time of each image in [0, 1], on the CPU because control flow depends on the times.
             aligned: Mask, on the CPU, of the samples whose noisy state starts from the model's own prediction.
                 Unlabeled samples always start from this prediction.
             label_coder: Whether labels are encoded and reconstructed. It can be ``False`` only for a model without
@@ -261,8 +262,8 @@ class ICCLD(Predictor, Pretrained):
         """Returns the noisy states z_t of a training pass (equations 3 and 5).
 
         A state starts from the model's own one-step prediction if ``aligned`` is set or the image has no label,
-        otherwise from the true latent. In sampling, states also come from predictions with errors (after Ji et al.
-        2023, DDP). At t = 1, z_t is pure noise, so no prediction is computed.
+        otherwise from the true latent. The model is thus trained on the errors of its own predictions, from which
+        sampling continues (after Ji et al. 2023, DDP). At t = 1, z_t is pure noise, so no prediction is computed.
         """
         aligned = aligned | (torch.arange(len(aligned)) >= len(clean))
         origin = torch.cat([clean, torch.zeros_like(noise[len(clean) :])])
@@ -286,13 +287,13 @@ class ICCLD(Predictor, Pretrained):
 
 
 def _padding(side: int) -> int:
-    """Returns the number of pixels by which a side has to be padded."""
+    """Returns the number of pixels to add to an image side for a multiple of 32 that is at least 64."""
     return max(_SMALLEST - side, -side % _MULTIPLE)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copies a tensor from the CPU to a device, without a GPU sync on CUDA.
 
-    On other devices the copy blocks, because MPS would otherwise read freed memory.
+    On other devices, the call waits for the copy, because a non-blocking copy to MPS could read freed memory.
     """
     return tensor.to(device, non_blocking=device.type == "cuda")

@@ -1,4 +1,4 @@
-"""The image coder: builds a backbone by name. Every backbone maps images to a pyramid of features."""
+"""Builds the image coder (backbone) by name. Every backbone maps images to a pyramid of features."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ BACKBONE_NAMES = ("compact", "efficientnet_lite0", *MIT_NAMES)
 def build_image_coder(
     name: str, *, pretrained: bool | str = False, backbone_config: dict[str, Any] | None = None
 ) -> ImageCoder:
-    """Builds a backbone.
+    """Builds a backbone by name.
 
     Args:
         name: Backbone name from ``BACKBONE_NAMES``, or ``auto:<hub id or folder>``.
         pretrained: ``False`` gives random weights, ``True`` loads the published weights of the backbone. A string is
             the hub id or local folder of other weights (MiT only).
-        backbone_config: Stored ``transformers`` configuration, with which a saved model needs no download.
+        backbone_config: ``transformers`` configuration that was stored with a model. With it, nothing is downloaded.
 
     Raises:
         InputError: The name is unknown, or weights cannot be read.

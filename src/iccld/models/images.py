@@ -20,7 +20,7 @@ Images = UInt8[np.ndarray, "*b h w 3"] | Float[np.ndarray, "*b h w 3"] | Image.I
 
 
 def to_array(images: Any) -> np.ndarray:
-    """Converts an array, a Pillow image, or a sequence of either to one array.
+    """Converts an array, a Pillow image, or a sequence of arrays or Pillow images to one array.
 
     Pillow images are rotated upright according to their EXIF orientation and converted to 8-bit RGB: alpha is dropped
     and 16 bits are scaled to 8. ``iccld.data.image_files.read_image`` treats image files in the same way.
@@ -43,7 +43,7 @@ def to_array(images: Any) -> np.ndarray:
 
 
 def to_batch(images: Any) -> tuple[Float[Tensor, "b 3 h w"], bool]:
-    """Converts user input to a float batch in [0, 1], and returns whether a batch axis was added.
+    """Converts user input to a float batch in [0, 1]. Also returns whether a batch axis was added.
 
     Raises:
         InputError: The input has a wrong shape, dtype or range.

@@ -28,9 +28,10 @@ class ImageCoder(nn.Module):
 
 
 class OuterConv2d(nn.Conv2d):
-    """First or last convolution of the network. In prediction it runs in fp32 even under autocast, in training not.
+    """First or last convolution of the network. In prediction, it runs in fp32 even under autocast.
 
-    Rounding of the image or of the logits changes more labels than all rounding in between (docs/export.md).
+    Rounding to bf16 in the first and last layers changes more predicted labels than rounding in all other layers
+    (docs/export.md). In training, autocast applies.
     """
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h2 w2"]:
@@ -82,8 +83,8 @@ class TimeEmbedding(nn.Module):
 class ResidualBlock(nn.Module):
     """Pre-activation residual block (He et al. 2016), optionally conditioned on a time embedding by FiLM.
 
-    The block is conditioned if ``time_channels`` is greater than 0.
-    If the numbers of input and output channels differ, the shortcut is a 1×1 convolution.
+    The block is conditioned if ``time_channels`` is greater than 0. If the numbers of input and output channels differ,
+    the shortcut contains a 1×1 convolution.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
         self.norm2 = group_norm(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)  # blocks start as shortcuts: deep stacks train from the first step
+        nn.init.zeros_(self.conv2.weight)  # blocks start as shortcuts, so that deep stacks train
         self.conv2.bias = nn.Parameter(torch.zeros(out_channels))
         self.stride = stride
         self.film = nn.Linear(time_channels, 2 * out_channels) if time_channels else None
@@ -121,7 +122,7 @@ class ResidualBlock(nn.Module):
 
 
 def upsample_to(x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c h2 w2"]:
-    """Interpolates maps bilinearly to a height and width in cells, without aligned corners."""
+    """Interpolates feature maps bilinearly to the given height and width in cells (``align_corners=False``)."""
     # An exported graph must work for all sizes, even if two of them are equal in the example used for tracing.
     if not torch.compiler.is_exporting() and x.shape[-2:] == size:
         return x
@@ -143,11 +144,12 @@ CONTEXT_STRIDES = (8, 16, 32)
 
 
 class UNet(nn.Module):
-    """U-Net over strides 8, 16 and 32 that the context links enter, optionally with a latent and its diffusion time.
+    """U-Net over strides 8, 16 and 32 whose inputs are the context links and, optionally, a latent with its time t.
 
     Args:
         image_channels: Number of channels of the image coder by stride.
-        context_links: Whether features enter at strides 8, 16 and 32. ``False`` uses only stride 32, at the input.
+        context_links: Whether image features enter at strides 8, 16 and 32. If ``False``, only the features at stride
+            32 are used. They are interpolated to stride 8 and enter at the input.
         width: Number of channels at stride 8. Strides 16 and 32 have 4/3 and 5/3 times as many.
         latent_channels: Number of channels of the latent. 0 means no latent and no time.
     """
@@ -188,7 +190,7 @@ class UNet(nn.Module):
         Args:
             links: Projected features from ``project``.
             size8: Height and width in cells at stride 8.
-            latent: Latent after ``stem``. ``None`` runs the U-Net on the image alone.
+            latent: Output of ``stem`` for the latent. ``None`` runs the U-Net on the image alone.
             time: Diffusion time in [0, 1], or ``None`` without a latent.
         """
         time = None if time is None else self.time(time)

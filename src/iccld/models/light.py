@@ -1,4 +1,4 @@
-"""Light steps: most of the work is done once per image, and a sampling step is only a few narrow layers.
+"""Light steps: most layers run once per image, and each sampling step runs only a few narrow layers.
 
 ``ImageNeck`` runs the U-Net on the image alone. ``LightDenoiser`` and ``LightDecoder`` use the features of the neck.
 """
@@ -26,7 +26,7 @@ def build_heads(
 ) -> tuple[nn.Module, LabelDecoder | LightDecoder, Denoiser | LightDenoiser]:
     """Builds the neck, the label decoder and the denoiser of a model.
 
-    Without light steps, the neck is the identity.
+    The neck transforms the image coder's features once per image. Without light steps, the neck is the identity.
 
     Args:
         spec: Specification of the model.
@@ -46,7 +46,7 @@ def build_heads(
 
 
 class ImageNeck(UNet):
-    """U-Net on the image alone: computes new features at stride 8 that combine strides 8, 16 and 32.
+    """U-Net on image features without a latent. Its output at stride 8 combines strides 8, 16 and 32.
 
     Arguments are those of ``UNet``.
     """
@@ -101,9 +101,9 @@ class LightDenoiser(nn.Module):
 class LightDecoder(nn.Module):
     """Label decoder of equation 7 that runs its convolutions over image features once per image.
 
-    The *detail links* are a decoder of their own, from the neck's features at stride 8 to the finest stride.
-    ``project`` runs this decoder once per image. Each latent passes one convolution at stride 8, is added to the
-    decoded image features, and then passes pointwise layers only. Further sampling steps and noise draws are therefore
+    The *detail links* are a separate decoder from the neck's features at stride 8 to the finest stride. ``project``
+    runs this decoder once per image. A latent passes one convolution at stride 8, is interpolated and added to the
+    decoded image features, and then passes only pointwise layers. Further sampling steps and noise draws are therefore
     cheap. Arguments are those of ``LabelDecoder``, with the neck's number of channels at stride 8.
     """
 

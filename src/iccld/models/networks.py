@@ -16,17 +16,18 @@ from iccld.models.layers import OuterConv2d, ResidualBlock, TimeEmbedding, UNet,
 NUM_DOMAINS = 3  # source, mixed, target
 LATENT_STRIDE = 8
 
-# The inputs of the head are normalized, so confident logits need weights of order one. Adam reaches such weights only
-# after about 1 / learning rate steps. With the gain, reconstruction is as good after 40 steps as without it after 200.
+# Factor of the logits. The inputs of the last layer are normalized, so confident logits need weights of order one. Adam
+# reaches such weights only after about 1 / learning rate steps. With this factor, label reconstruction is as good after
+# 40 steps as after 200 steps without it.
 LOGIT_GAIN = 5.0
 
 
 class Denoiser(UNet):
     """Denoiser of equation 4: predicts z_0 from z_t, t and image features.
 
-    *Context links*: the image coder's features at strides 8, 16 and 32 enter the U-Net at the matching scales. Without
-    these links, only the features at stride 32 enter, at the input. ``project`` prepares the features once for all
-    sampling steps.
+    *Context links*: the image coder's features at strides 8, 16 and 32 enter the U-Net at the same strides. Without
+    these links, only the features at stride 32 are used, at the input of the U-Net. ``project`` prepares the features
+    once for all sampling steps.
 
     Args:
         latent_channels: Number d of latent channels.
@@ -69,7 +70,7 @@ class Denoiser(UNet):
 class LabelEncoder(nn.Module):
     """Label encoder of equation 1: maps label maps to latents z_0 at stride 8 with unit root mean square in every cell.
 
-    With the unit scale, the noise has a known strength, and the encoder cannot make latents large to escape the noise.
+    With this scale, the signal-to-noise ratio depends only on t. The encoder cannot raise it by larger latents.
     """
 
     def __init__(self, num_classes: int, latent_channels: int, width: int = 64) -> None:
@@ -80,8 +81,8 @@ class LabelEncoder(nn.Module):
         self.block = ResidualBlock(width, width)
         self.norm = group_norm(width)
         self.out = nn.Conv2d(width, latent_channels, 1)
-        # At initialization, a latent is the mean of the codes of its classes, and the codes are as far apart as d
-        # allows. Such latents are easy to decode, and the denoiser's target changes little during training.
+        # At initialization, the latent of a cell is the mean of the codes of the cell's classes, and the codes are as
+        # far apart as d allows. Such latents are easy to decode and change little during training.
         nn.init.orthogonal_(self.codes.weight)
         nn.init.zeros_(self.out.weight)
         self.out.bias = nn.Parameter(torch.zeros(latent_channels))
@@ -89,7 +90,7 @@ class LabelEncoder(nn.Module):
     def forward(self, labels: Int[Tensor, "b h w"], stride: int = 1) -> Float[Tensor, "b d h2 w2"]:
         """Encodes label maps that are subsampled by ``stride`` (1, 2 or 4).
 
-        Labels outside 0…k−1 count as no class.
+        Pixels with labels outside 0…k−1 get the zero vector instead of a one-hot vector.
         """
         classes = torch.arange(self.num_classes, device=labels.device)
         shares = (labels[..., None] == classes).to(self.stem.weight.dtype)
@@ -103,15 +104,15 @@ class LabelEncoder(nn.Module):
 
 
 def unit_rms(latent: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
-    """Scales the vector of every latent cell to root mean square 1."""
+    """Scales the channel vector of every latent cell to root mean square 1."""
     return latent * torch.rsqrt(latent.square().mean(dim=1, keepdim=True) + 1e-6)
 
 
 class LabelDecoder(nn.Module):
     """Label decoder of equation 7: maps latents at stride 8 to logits at the finest stride of the image coder.
 
-    *Detail links*: features of the image coder at strides 4 and 2 (if the backbone has them) are added at the matching
-    scale, so that thin objects survive the coarse latent grid.
+    *Detail links*: the image coder's features at strides 4 and 2 (if the backbone has these strides) are added at the
+    same strides. They contain thin objects that the coarse latent grid cannot represent.
 
     Args:
         num_classes: Number k of classes.
@@ -180,8 +181,8 @@ class LabelDecoder(nn.Module):
 class LatentDiscriminator(nn.Module):
     """Patch discriminator on latents, conditioned on the diffusion time (equation 9).
 
-    Each output cell has a receptive field of 5×5 latent cells (40×40 pixels) instead of a whole scene. The statistics
-    of whole scenes differ between domains, and a small field gives less access to these statistics.
+    Each output cell has a receptive field of only 5×5 latent cells (40×40 pixels). Domains differ in the statistics of
+    whole scenes, and a small receptive field makes it harder to classify domains by these statistics.
     """
 
     def __init__(self, latent_channels: int, width: int = 64) -> None:
@@ -204,9 +205,10 @@ class LatentDiscriminator(nn.Module):
 
 
 class OutputDiscriminator(nn.Module):
-    """Discriminator of AdaptSegNet (Tsai et al. 2018) and ADVENT on class maps at the image's size.
+    """Discriminator of AdaptSegNet (Tsai et al. 2018) and ADVENT on maps of all classes at the image's size.
 
-    Five 4×4 convolutions of stride 2 give one value per patch: negative for source, positive for target.
+    Five 4×4 convolutions of stride 2 give one value per patch. It is trained to be negative for source images and
+    positive for target images.
     """
 
     def __init__(self, num_classes: int, width: int = 64) -> None:
@@ -217,7 +219,7 @@ class OutputDiscriminator(nn.Module):
     def forward(
         self, maps: Float[Tensor, "b k h w"], time: Float[Tensor, " b"]
     ) -> Float[Tensor, "b 3 h2 w2"]:
-        """Returns logits over source, mixed and target for every patch of maps of at least 32×32 pixels.
+        """Returns logits over source, mixed and target for every patch. The maps must have at least 32×32 pixels.
 
         The source logit is 0, the target logit is the output of the network and the mixed logit is −∞. Cross-entropy on
         these logits equals the published binary cross-entropy.
@@ -257,7 +259,7 @@ class ImageFeatures:
         return ImageFeatures(context, details, self.coarse[rows], self.size, self.content)
 
     def repeat(self, times: int) -> ImageFeatures:
-        """Returns features with each image repeated ``times`` times in a row."""
+        """Returns the features of a batch in which each image is repeated ``times`` times in a row."""
         maps = [self.coarse, *self.context, *self.details]
         coarse, *links = (x.repeat_interleave(times, dim=0) for x in maps)
         num = len(self.context)

@@ -21,20 +21,20 @@ from iccld.models.windows import Maps, predict_windows
 from iccld.resizing import base_size, resize_images
 
 _MAX_SCALED_PIXELS = 64_000_000
-"""Largest number of pixels of an image after upscaling to the model's height. Images that are larger before scaling are
-accepted."""
+"""Largest number of pixels of an image after upscaling to the model's height. An image that already has more pixels is
+accepted if scaling does not enlarge it."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Result of segmentation. Arrays have a leading batch axis if the input had one.
+    """Result of segmenting one image or a batch. Arrays have a leading batch axis if the input had one.
 
     Attributes:
         labels: Index of the most probable class in the model's label space, for every pixel.
         probabilities: Probabilities of the classes, averaged over the draws. They sum to 1.
         mutual_information: Part of the uncertainty in nats that is due to disagreement between draws (0 with one draw):
-            entropy of the mean over the draws, minus the mean of the entropies. Interpolated like the probabilities, it
-            never exceeds the uncertainty.
+            entropy of the draws' mean probabilities, minus the mean of the draws' entropies. The value is interpolated
+            to pixels like the probabilities, and never exceeds the uncertainty.
     """
 
     labels: UInt8[np.ndarray, "*b h w"]
@@ -69,7 +69,7 @@ class Prediction:
 
 
 class Predicting:
-    """Mixin with ``predict``, whose settings are keyword arguments, for models and for exported files."""
+    """Mixin with the method ``predict`` of models and of exported models."""
 
     def predict(
         self,
@@ -97,8 +97,8 @@ class Predicting:
             overlap: Fraction of a window that neighboring windows share, in [0, 0.99].
             precision: ``bf16``, ``fp32`` or ``auto``. ``auto`` is bf16 on devices with fast bf16, or the precision of
                 an exported file.
-            input_height: Height in pixels to which images are scaled before. ``None`` uses the model's own height, 0
-                disables scaling.
+            input_height: Height in pixels to which images are scaled before segmentation. ``None`` uses the height
+                stored with the model, 0 disables scaling.
 
         Returns:
             Labels, probabilities and uncertainty at the size of the images, with a batch axis if the images had one.
@@ -119,7 +119,7 @@ class Predicting:
 
 
 class Predictor(Predicting, nn.Module):
-    """Base class with ``predict`` for networks that encode images and segment them from noise."""
+    """Base class of networks whose ``predict`` encodes images and then segments them from noise."""
 
     def _predict(self, batch: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> Prediction:
         model: Any = self  # Any, because subclasses define the attributes
@@ -140,9 +140,9 @@ class Predictor(Predicting, nn.Module):
 
 
 def _predict_maps(model: Any, batch: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> tuple[Maps, int]:
-    """Returns the maps of a batch and their stride.
+    """Returns class probabilities and mutual information of a batch, and the stride of both.
 
-    The stride is that of the decoder, or 1 for windows, which are averaged at full resolution.
+    The stride is that of the decoder, or 1 with a sliding window, because windows are averaged at full resolution.
     """
     stride = model.label_decoder.out_stride
 
@@ -159,7 +159,11 @@ def _predict_maps(model: Any, batch: Float[Tensor, "b 3 h w"], settings: Predict
 
 
 def _predict_whole(model: Any, images: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> Maps:
-    """Returns the maps of images without windows. All computations outside the network run in fp32."""
+    """Segments whole images, without a sliding window. All computations outside the network run in fp32.
+
+    Returns:
+        Class probabilities and mutual information at the decoder's stride.
+    """
     steps, draws = settings.steps or 1, settings.draws or 1
     # CPUs process one image at a time, for the reasons given in average_draws.
     parts = images.split(1 if images.device.type == "cpu" else len(images))
@@ -168,7 +172,7 @@ def _predict_whole(model: Any, images: Float[Tensor, "b 3 h w"], settings: Predi
     for part in parts:
         with autocast(images.device.type, settings.precision):
             state = model.encode(part)
-            if noise is None:  # drawn for all images, so independent of the split
+            if noise is None:  # drawn for all images at once, so that it does not depend on the split
                 noise = model.draw_noise(state, draws * len(images))
             own, noise = noise.tensor_split([draws * len(part)])
             maps.append(average_draws(model, state, own, steps, draws))
@@ -177,7 +181,7 @@ def _predict_whole(model: Any, images: Float[Tensor, "b 3 h w"], settings: Predi
 
 
 def _to_input_height(batch: Float[Tensor, "b 3 h w"], height: int) -> Float[Tensor, "b 3 h2 w2"]:
-    """Scales images to the height of the model's training images, so that objects have the size seen in training."""
+    """Scales images to the model's height, so that objects have about the same size as in training."""
     if height <= 0 or batch.shape[-2] == height:
         return batch
     size = (batch.shape[-2], batch.shape[-1])
@@ -187,10 +191,10 @@ def _to_input_height(batch: Float[Tensor, "b 3 h w"], height: int) -> Float[Tens
 
 
 def check_scaled(size: tuple[int, int], scaled: tuple[int, int]) -> None:
-    """Checks that an image does not become too large when scaled to the model's height. Sizes are (height, width).
+    """Checks that an image of ``size`` does not become too large when scaled to ``scaled``, both (height, width).
 
     Raises:
-        InputError: The scaled image has more pixels than the limit and more than the original image.
+        InputError: The scaled image has more than 64 million pixels and more pixels than the original image.
     """
     if scaled[0] * scaled[1] > max(_MAX_SCALED_PIXELS, size[0] * size[1]):
         raise InputError(
@@ -209,8 +213,8 @@ def average_draws(model: Any, state: Any, noise: Float[Tensor, "n d h2 w2"], ste
     """Averages class probabilities of b encoded images over noise draws.
 
     Args:
-        model: Network with ``segment``.
-        state: Encoded images.
+        model: Network with the method ``segment``.
+        state: Encoded images, the output of the network's ``encode``.
         noise: Noise of b × draws samples. The samples of one image are consecutive.
         steps: Number of sampling steps.
         draws: Number of noise draws per image.
@@ -218,8 +222,8 @@ def average_draws(model: Any, state: Any, noise: Float[Tensor, "n d h2 w2"], ste
     Returns:
         The mean probabilities and the mutual information in nats.
     """
-    # CPUs process one draw at a time. The maps of one draw fit into the cache, which saves a quarter of the time, and
-    # less memory is needed. GPUs are faster with large batches. Exported graphs must not contain a loop.
+    # CPUs process one draw at a time: the feature maps of one draw fit into the CPU's cache, which saves a quarter of
+    # the time and also memory. GPUs are faster with large batches. Exported graphs must not contain a loop.
     at_once = 1 if noise.device.type == "cpu" and not torch.compiler.is_exporting() else draws
     repeated = state.repeat(at_once) if at_once > 1 else state
     by_image = noise.unflatten(0, (-1, draws))
@@ -236,13 +240,13 @@ def average_draws(model: Any, state: Any, noise: Float[Tensor, "n d h2 w2"], ste
 
 
 def to_pixels(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, int] | None = None) -> Maps:
-    """Interpolates maps to pixels.
+    """Interpolates class probabilities and mutual information to pixels.
 
-    Maps are on the grid of the image that the model received. Cells at the right and bottom border may extend beyond
-    this image.
+    The cells of both maps cover the image that the model received. Cells at the right and bottom border may extend
+    beyond this image.
 
     Args:
-        maps: Maps at stride ``stride``.
+        maps: Class probabilities and mutual information at stride ``stride``.
         stride: Number of pixels per cell.
         seen: Height and width of the image that the model received.
         size: Height and width of the result, if the model received a scaled copy of an image of this size. ``None``
@@ -250,8 +254,8 @@ def to_pixels(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, i
     """
     covered = (maps[0].shape[-2] * stride, maps[0].shape[-1] * stride)
     if torch.compiler.is_exporting():
-        # _resample avoids interpolation nodes. OpenVINO runs these nodes in bf16 if possible, and then also rounds the
-        # softmax before them.
+        # _resample creates no interpolation nodes. OpenVINO runs interpolation nodes in bf16 if possible, and would
+        # then also round the softmax before such a node.
         probabilities, others = (_resample(m, stride, seen, size or seen) for m in maps)
     elif size is None:
         probabilities, others = (upsample_to(m, covered)[..., : seen[0], : seen[1]] for m in maps)
@@ -263,7 +267,7 @@ def to_pixels(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, i
 
 
 def _resample(maps: Tensor, stride: int, seen: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Interpolates maps bilinearly by the scale ``target * stride / extent`` along each axis.
+    """Interpolates maps at ``stride`` bilinearly, so that an image of size ``seen`` becomes ``size``.
 
     The last cells may extend beyond the image, so the scale can differ from the ratio of the map sizes.
     """
@@ -281,9 +285,9 @@ def _resample(maps: Tensor, stride: int, seen: tuple[int, int], size: tuple[int,
 
 
 def _summarize(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, int]) -> Prediction:
-    """Interpolates the maps to pixels, takes the most probable labels and returns all as NumPy arrays.
+    """Interpolates probabilities and mutual information to pixels, and returns them with the most probable labels.
 
-    Probabilities are interpolated instead of logits, because the softmax then has fewer values to exponentiate.
+    Probabilities are interpolated instead of logits, because the softmax is then computed for fewer cells.
     """
     full, information = to_pixels(maps, stride, seen, None if size == seen else size)
     labels = full.max(dim=1).indices.to(torch.uint8)  # max, because argmax takes four times as long on CPUs

@@ -60,13 +60,13 @@ class PredictSettings:
     def of_model(self) -> dict[str, Any]:
         """Returns the keyword arguments for ``predict`` of a model.
 
-        These are all settings except ``resize``, which is applied before.
+        These are all settings except ``resize``, which is applied to the images before ``predict``.
         """
         return {name: value for name, value in dataclasses.asdict(self).items() if name != "resize"}
 
 
 def _plain(value: Any) -> Any:
-    """Converts NumPy numbers, also inside sequences, to Python numbers."""
+    """Converts a NumPy number, or the NumPy numbers in a list or tuple, to Python numbers."""
     if isinstance(value, (tuple, list)):
         return tuple(map(_plain, value))
     if isinstance(value, bool) or not isinstance(value, Real):
@@ -76,7 +76,7 @@ def _plain(value: Any) -> Any:
 
 @cache
 def _kinds() -> dict[str, Any]:
-    """Returns the types of the fields, without ``None``."""
+    """Returns the type of each field of ``PredictSettings`` by name. ``T | None`` becomes ``T``."""
     hints = get_type_hints(PredictSettings, include_extras=True)
     return {n: get_args(h)[0] if type(None) in get_args(h) else h for n, h in hints.items()}
 
@@ -84,8 +84,9 @@ def _kinds() -> dict[str, Any]:
 def check_memory(batch: int, size: tuple[int, int], num_classes: int) -> None:
     """Checks that predictions fit into free memory, because the system could otherwise kill the process.
 
-    A prediction holds class probabilities and two maps at the image's size in fp32, and a second copy during
-    interpolation. With 19 classes this is 168 bytes per pixel, while 163 to 220 bytes were measured.
+    A prediction consists of k class probabilities, the uncertainty and the mutual information of every pixel in fp32.
+    Interpolation needs a second copy. With 19 classes, this estimate is 168 bytes per pixel. Measured peaks are 163 to
+    220 bytes per pixel.
 
     Args:
         batch: Number of images.

@@ -1,4 +1,4 @@
-"""Model files in folders and on the hub: safetensors for weights and JSON for everything else, never pickle."""
+"""Model files in folders and on the hub: safetensors for weights and JSON for everything else, but no pickle."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ CONFIG = "config.json"
 _FORMAT = "iccld"
 _MOST_HEADER = 16_000_000
 _MOST_BUFFERS = 1_000_000_000
-"""Largest size in bytes of buffers that are computed instead of stored, such as Swin's relative positions in a
-window."""
+"""Largest size in bytes of buffers that a network computes instead of loading them, such as Swin's index of relative
+positions."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -36,7 +36,7 @@ Network = TypeVar("Network", bound=nn.Module)
 def atomic_safetensors(path: str | Path, save: Callable[[Path], object]) -> Path:
     """Writes a safetensors file atomically.
 
-    ``save`` writes the file to the temporary path in its argument.
+    ``save`` is called with a temporary path, and writes the file to this path.
 
     Raises:
         InputError: The disk is full or the folder is not writable.
@@ -60,7 +60,7 @@ def save_model(folder: str | Path, weights: Mapping[str, Tensor], config: Mappin
 
 
 def find_model(source: str | Path) -> Path:
-    """Returns the folder of a model, after downloading it if ``source`` is a hub id (``user/model[@revision]``).
+    """Returns the folder of a model. If ``source`` is a hub id (``user/model[@revision]``), downloads the model first.
 
     Raises:
         InputError: Neither the folder nor the hub model exists.
@@ -98,12 +98,12 @@ def read_config(folder: Path) -> dict[str, Any]:
 def _load_network(make: Callable[[], Network], folder: Path, *, num_classes: int) -> Network:
     """Builds a network and loads its weights strictly.
 
-    The network is first built without memory and compared with the header of the weights file. A configuration with
-    sizes that do not match the weights therefore costs neither memory nor time.
+    The network is first built on the device ``meta`` and compared with the header of the weights file. If the sizes in
+    the configuration do not match the weights, the error is raised before any memory is allocated.
 
     Raises:
-        InputError: The weights do not fit. The message names the first mismatch, and a wrong number of classes
-            explicitly.
+        InputError: The weights do not match the network. The message names the first mismatch. A wrong number of
+            classes has a message of its own.
     """
     path = folder / WEIGHTS
     stored = _read_header(path)
@@ -206,7 +206,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Specification from which a network can be built again. It is stored in ``config.json``."""
+    """Arguments of ``ICCLD`` that are stored in ``config.json``, from which the network can be built again."""
 
     backbone: str = "compact"
     latent_channels: Annotated[int, Range(1, 1024)] = 16
@@ -261,7 +261,7 @@ class Pretrained(nn.Module):
         try:
             space, stored = LabelSpace.from_dict(config.get("label_space")), config.get("model")
             if isinstance(stored, dict):
-                stored = {"reencoding": False, **stored}  # models from before this setting lack it
+                stored = {"reencoding": False, **stored}  # missing in older models
             spec = build(ModelSpec, stored, "model")
         except InputError as error:
             raise InputError(

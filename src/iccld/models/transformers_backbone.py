@@ -1,4 +1,4 @@
-"""Image coders from the ``transformers`` library: SegFormer's MiT-B0…B5 and any AutoBackbone."""
+"""Image coders from the ``transformers`` library: SegFormer's MiT-B0…B5, and AutoBackbones of the supported types."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DEPTHS = {
 _NARROW, _WIDE = [32, 64, 160, 256], [64, 128, 320, 512]
 MIT_NAMES = tuple(_DEPTHS)
 
-# Weights of these ids may be pickle files, from which only tensors are loaded. All other weights must be safetensors.
+# Hub ids whose weights may be pickle files, from which only tensors are loaded. All other weights must be safetensors.
 _PUBLISHED = {name: f"nvidia/{name.replace('_', '-')}" for name in MIT_NAMES}
 
 _WEIGHTS, _PICKLE = "model.safetensors", "pytorch_model.bin"
@@ -51,7 +51,7 @@ class _NormalizedCoder(ImageCoder):
 
 
 class MixTransformerCoder(_NormalizedCoder):
-    """SegFormer's Mix Transformer with features at strides 4, 8, 16 and 32.
+    """SegFormer's Mix Transformer (MiT) with features at strides 4, 8, 16 and 32.
 
     Args:
         name: Name of the backbone, ``mit_b0`` … ``mit_b5``.
@@ -90,17 +90,16 @@ class MixTransformerCoder(_NormalizedCoder):
 
 
 class AutoBackboneCoder(_NormalizedCoder):
-    """Any ``transformers`` AutoBackbone, such as ConvNeXt V2, Swin, DINOv2 and DINOv3.
+    """Any supported ``transformers`` AutoBackbone, such as ConvNeXt V2, Swin, DINOv2 and DINOv3.
 
-    Backbones with several strides return their own pyramid. Plain vision transformers have a single stride. For these,
-    the maps of four layers are resampled to strides 4, 8, 16 and 32 (a simple feature pyramid, Li et al. 2022), and the
-    image is resized so that one patch covers 16 pixels of the original image.
+    A backbone with several strides returns its own pyramid. A plain vision transformer has a single stride. In this
+    case, the feature maps of four layers are resampled to strides 4, 8, 16 and 32 (a simple feature pyramid, Li et al.
+    2022), and the image is resized so that the side of a patch is 16 pixels of the original image.
 
     Args:
         source: Hub id or local folder that contains at least ``config.json``.
         pretrained: Whether the weights are loaded. ``False`` gives random weights.
-        config: Stored configuration from which the backbone is built with random weights, instead of that of
-            ``source``.
+        config: Stored configuration from which the backbone is built with random weights. ``source`` is then not read.
 
     Raises:
         InputError: The source cannot be read, or is not a supported backbone.
@@ -128,14 +127,14 @@ class AutoBackboneCoder(_NormalizedCoder):
         self.backbone_config = portable(loaded)
         try:
             loaded.out_indices = indices
-            loaded.dtype = torch.float32  # independent of the checkpoint's dtype
+            loaded.dtype = torch.float32  # not the checkpoint's dtype
             self.backbone = AutoBackbone.from_config(loaded, trust_remote_code=False)
         except Exception as error:  # networks raise many kinds of exceptions for wrong sizes
             raise InputError(
                 f"backbone {source}: cannot be built of its configuration ({first_line(error)})"
             ) from error
         if pretrained and config is None:
-            # The concrete class is used, because AutoBackbone queries the hub even for a local folder.
+            # ``AutoBackbone.from_pretrained`` would query the hub even for a local folder. The concrete class does not.
             self.backbone = _load_weights(type(self.backbone), source, folder, loaded)
         channels = list(self.backbone.channels)
         if len(channels) != 4:
@@ -167,7 +166,7 @@ def offers_weights(source: str) -> bool:
 
 
 def _folder_of(source: str) -> Path:
-    """Returns a local folder, or downloads configuration and weights (no code) of a hub id and returns their folder."""
+    """Returns ``source`` if it is a local folder. Otherwise downloads the files of a hub id, without code."""
     if Path(source).is_dir():
         return Path(source)
     found = split_id(source)
@@ -192,7 +191,11 @@ def _read_config(source: str, folder: Path, allowed: tuple[str, ...]) -> Any:
 
 
 def _load_weights(kind: Any, source: str, folder: Path, config: Any) -> Any:
-    """Loads a network in fp32, and checks that at least half of its weights are in the source."""
+    """Loads a network in fp32 from a folder.
+
+    Raises:
+        InputError: The folder cannot be read, or lacks more than half of the network's weights.
+    """
     with warnings.catch_warnings(), drawing_on_stderr():
         warnings.simplefilter("ignore")  # warnings about unused heads
         try:

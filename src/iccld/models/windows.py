@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Maps = tuple[Float[Tensor, "b k _ _"], Float[Tensor, "b m _ _"]]
-"""Class probabilities and further maps of the same size with a confidence measure, such as the mutual information."""
+"""Class probabilities, and further per-pixel values on the same grid, such as the mutual information."""
 
 
 def predict_windows(
@@ -18,9 +18,9 @@ def predict_windows(
     window: tuple[int, int],
     overlap: float,
 ) -> Maps:
-    """Averages the maps of overlapping windows at full resolution.
+    """Segments images in overlapping windows, and averages the results of the windows at every pixel.
 
-    ``predict`` returns the maps of a window at the size of the window.
+    ``predict`` segments a batch of windows and returns ``Maps`` at the size of the windows.
     """
     height, width = batch.shape[-2:]
     total, num_classes = None, 0
@@ -40,10 +40,10 @@ def predict_windows(
 
 
 def window_positions(size: tuple[int, int], window: tuple[int, int], overlap: float) -> list[tuple[int, int]]:
-    """Returns the top-left corners of evenly spaced windows (height, width) that cover an image up to its borders.
+    """Returns the top-left corners of evenly spaced windows that cover an image. Sizes are (height, width).
 
-    Neighboring windows share at least the fraction ``overlap`` of a window. A window larger than the image covers it
-    completely.
+    Neighboring windows share at least the fraction ``overlap`` of a window. Along an axis on which a window is longer
+    than the image, a single window covers the image.
     """
     axes = []
     for side, extent in zip(size, window, strict=True):

@@ -1,6 +1,6 @@
-"""Checkpoints as safetensors files that are written atomically, with only the newest files kept.
+"""Checkpoints as safetensors files, which are written atomically. Only the newest checkpoints are kept.
 
-If the newest checkpoint is damaged, the one before it is loaded.
+If the newest checkpoint is damaged, the checkpoint before it is loaded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HEADER = "iccld"
 
 
 class Checkpoint(NamedTuple):
-    """State of a run after ``step`` steps: tensors of all networks and optimizers, by flat names."""
+    """State of a run after ``step`` steps: the tensors of all networks and optimizers by name, see ``pack``."""
 
     step: int
     tensors: dict[str, Tensor]
@@ -33,7 +33,7 @@ class Checkpoint(NamedTuple):
 
 @dataclass(frozen=True)
 class _Header:
-    """JSON content of the file's header."""
+    """JSON content of the metadata in the header of a checkpoint file."""
 
     step: Annotated[int, Range(0, 10**12)]
 
@@ -44,8 +44,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     Raises:
         InputError: The disk is full or the folder is not writable. Older checkpoints are not removed.
     """
-    # The header has a single entry, because safetensors writes several entries in random order. Files of equal runs
-    # would then differ in their bytes.
+    # The metadata have a single entry, because safetensors writes several entries in random order, and checkpoints of
+    # equal runs would then differ in their bytes.
     header = {_HEADER: json.dumps({"step": checkpoint.step})}
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in checkpoint.tensors.items()}
     path = folder / f"step-{checkpoint.step:08d}.safetensors"
@@ -77,7 +77,7 @@ Part = nn.Module | torch.optim.Optimizer
 
 
 def pack(parts: Mapping[str, Part]) -> dict[str, Tensor]:
-    """Returns networks (parameters and buffers) and optimizers (state without settings) as tensors with flat names."""
+    """Returns the tensors of networks (parameters, buffers) and optimizers (state) under names like ``student/…``."""
     packed: dict[str, Tensor] = {}
     for name, part in parts.items():
         if isinstance(part, nn.Module):
@@ -91,7 +91,7 @@ def pack(parts: Mapping[str, Part]) -> dict[str, Tensor]:
 
 
 def unpack(parts: Mapping[str, Part], tensors: Mapping[str, Tensor]) -> None:
-    """Loads tensors from ``pack`` into networks and optimizers, strictly.
+    """Loads the tensors that ``pack`` returned into networks and optimizers. Missing or unknown names are errors.
 
     Raises:
         RuntimeError, ValueError, KeyError: The tensors do not fit these networks and optimizers.

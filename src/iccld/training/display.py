@@ -1,4 +1,4 @@
-"""Terminal output of a run: progress, metrics and the remaining time."""
+"""Terminal output of a training run: progress, metrics and remaining time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import SupportsFloat
 from iccld.progress import format_seconds, is_live, training_bar
 
 _WINDOW = 20
-"""Number of last steps from which the pace is computed."""
+"""Number of most recent steps from which the duration of a step is computed."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ class Costs:
 
 
 class Outlook:
-    """Estimate of the remaining time: the expected costs of the remaining steps and evaluations.
+    """Estimate of the remaining time of a run, from the expected costs of its remaining steps and evaluations.
 
-    The costs of steps are scaled by the pace of the last steps.
+    The costs of steps are scaled by the ratio of measured to expected duration of the most recent steps.
 
     Args:
         costs: Expected costs in seconds.
         start: Step at which the run starts or resumes.
         end: Step at which the run ends.
-        evaluations: Number of evaluations up to the end.
+        evaluations: Number of remaining evaluations.
     """
 
     def __init__(self, costs: Costs, start: int, end: int, *, evaluations: int = 0) -> None:
@@ -59,7 +59,7 @@ class Outlook:
         self._recent: deque[tuple[float, float]] = deque(maxlen=_WINDOW)  # seconds, expected seconds
 
     def advance(self, seconds: float) -> None:
-        """Records the duration of a step in seconds, without evaluations and checkpoints."""
+        """Records the duration of a step in seconds, which excludes evaluations and checkpoints."""
         if self._step == self.start + 1:
             self._recent.clear()  # the first step includes preparation of kernels and loaders
         self._recent.append((seconds, self.costs.of_steps(self._step, self._step + 1)))
@@ -71,7 +71,7 @@ class Outlook:
 
     @property
     def seconds_per_step(self) -> float:
-        """Mean duration of the last steps in seconds."""
+        """Mean duration in seconds of the most recent steps."""
         return sum(seconds for seconds, _ in self._recent) / max(1, len(self._recent))
 
     def seconds_left(self) -> float:
@@ -89,7 +89,7 @@ class TrainingDisplay:
     Args:
         title: Title of the run.
         outlook: Estimate of the remaining time, with the first and the last step.
-        enabled: Whether anything is shown. ``False`` is for all ranks except the first.
+        enabled: Whether anything is shown. Set to ``False`` on all ranks except the first.
 
     Attributes:
         miou: Last evaluated mIoU in percent, or ``None`` before the first evaluation.
@@ -120,7 +120,7 @@ class TrainingDisplay:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Shows the name of work between steps in a terminal, and excludes its duration from the time of the steps."""
+        """Shows the name of work between steps, and excludes the duration of this work from the time of the steps."""
         self._draw(name)
         begun = time.monotonic()
         yield
@@ -131,12 +131,15 @@ class TrainingDisplay:
         self._draw()
 
     def show(self, step: int, figures: Mapping[str, SupportsFloat]) -> None:
-        """Shows that ``step`` steps are finished. Metrics are read from the device only if output is written."""
+        """Shows that ``step`` steps are finished, with metrics (``figures``).
+
+        Metrics are read from the device only if output is written, because reading them synchronizes the GPU.
+        """
         now = time.monotonic()
         self.outlook.advance(now - self._last_step)
         self._step, self._last_step = step, now
         left = self.outlook.seconds_left()
-        # The first line is printed early, if the rest of the run is longer than the interval.
+        # The first output comes after 5 % of the steps (at least three) if the rest of the run exceeds the interval.
         due = step == self.outlook.end or now - self._last_shown >= self._interval
         if not self.enabled or not (due or (step == self._first_line and left > self._interval)):
             return

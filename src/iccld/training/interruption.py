@@ -12,16 +12,16 @@ from typing import Any
 
 from iccld.exits import interruption_by
 
-# One event can cause several signals. Linux sends the parent-death signal once for every thread of the parent, and
-# Ctrl-C reaches ranks from the terminal and again from their launcher. All signals within this time are one event.
+# A single event can cause several signals: Linux sends the parent-death signal once for every thread of the parent, and
+# ranks get Ctrl-C from the terminal and again from their launcher. Signals within this time count as one.
 _ONE_EVENT_SECONDS = 1.0
 
 
 class Interruption:
     """Context in which the first SIGINT or SIGTERM is only recorded.
 
-    A signal more than a second later raises ``KeyboardInterrupt``. Only the main thread can set signal handlers, so in
-    other threads no signal is recorded.
+    A further signal, more than a second after the first, raises ``KeyboardInterrupt``. Only the main thread can set
+    signal handlers, so in other threads this context has no effect.
 
     Attributes:
         signal: Number of the first signal, or 0 before any signal.
@@ -39,7 +39,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
-        """Makes the first signal raise ``KeyboardInterrupt`` too, for waits that might never end."""
+        """Makes every signal raise ``KeyboardInterrupt``, also one recorded before, for waits that might never end."""
         self._raises = True
         try:
             if self.signal:

@@ -29,11 +29,11 @@ from iccld.training.tracking import RunLog
 from iccld.training.update import Item, Update, rate_factor
 
 MicroBatches = Callable[[int, int], Iterator[dict[str, Any]]]
-"""Function of the first micro-batch and the end (excluded) that yields loader items. Equal arguments yield equal
-items."""
+"""Function that yields the loader items of the micro-batches from a first index to an end index (excluded). Equal
+indices give equal items."""
 
 Evaluate = Callable[[ICCLD, ICCLD], dict[str, float]]
-"""Function of teacher and student that returns metrics by name."""
+"""Function that evaluates a run. Its arguments are teacher and student, and it returns metrics by name."""
 
 Outcome = Literal["finished", "stopped", "interrupted", "terminated"]
 """End of a run: all steps done, stopped at ``stop_at``, ended by SIGINT, or ended by SIGTERM."""
@@ -42,7 +42,7 @@ _FAILED = 1000  # greater than any signal number
 
 
 class TrainingDivergedError(RunFailedError):
-    """Error for a loss or gradient that is no longer finite."""
+    """Error for a loss or gradient norm that is not finite."""
 
 
 @dataclass
@@ -54,9 +54,9 @@ class Loaders:
 
 
 class Trainer:
-    """Training run of a model with a method, whose results are written to a folder.
+    """Training of a model with a method. All results are written to the run's folder ``out``.
 
-    The same call resumes the run from this folder. With the same number of threads, resuming is bit-exact.
+    A new trainer with the same arguments resumes the run. With the same number of threads, resuming is bit-exact.
 
     Args:
         config: Settings of the run.
@@ -66,9 +66,9 @@ class Trainer:
         method: Method that computes the losses.
         loaders: Sources of micro-batches.
         out: Folder of the run.
-        evaluate: Evaluation of teacher and student at the end, or ``None`` for data without labels.
+        evaluate: Evaluation at the end, or ``None`` without labeled evaluation images.
         watch: Evaluation every ``eval_every`` steps. ``None`` means ``evaluate``.
-        preset: Name of the preset in ``config.json``.
+        preset: Name of the preset, which is stored in ``config.json``.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Trainer:
         self.pending: dict[str, list[Tensor]] = {}  # metrics since the last row of metrics.csv
 
     def resume(self) -> int:
-        """Loads the newest undamaged checkpoint, if there is one, and returns the step at which training continues.
+        """Loads the newest undamaged checkpoint, if any, and returns the number of steps that are already done.
 
         Raises:
             InputError: The checkpoint does not fit the configuration.
@@ -116,9 +116,9 @@ class Trainer:
         return self.step
 
     def rehearse(self) -> Rehearsal:
-        """Chooses the number of threads and measures the duration of steps, once.
+        """Chooses the number of threads and measures the duration of steps. Further calls return the same result.
 
-        This method has to be called on all ranks, after ``resume``.
+        This method must be called on all ranks, after ``resume``.
         """
         if self.rehearsal is None:
             self.rehearsal = rehearse(self.update, step=self.step, out=self.out, evaluate=self.evaluate)
@@ -138,8 +138,8 @@ class Trainer:
         Raises:
             TrainingDivergedError: A loss or gradient is not finite. The last checkpoint is kept.
             InputError: A tracker cannot be opened, or an image cannot be read.
-            RunFailedError: A process that loads images was killed. In this case, and if an image cannot be read, a
-                checkpoint of the finished steps is saved first.
+            RunFailedError: A process that loads images was killed. A checkpoint of the finished steps is saved first,
+                also if an image cannot be read.
         """
         config, first, outlook = self.config, self.fabric.is_global_zero, self.outlook()
         self.update.set_up()
@@ -151,7 +151,7 @@ class Trainer:
             self._logged_step, self._logged_at = self.step, time.monotonic()
             batches = self._batches(self.step, outlook.end)
             with Interruption() as self.interruption, closing(batches):
-                self._evaluate_on_the_way()  # needed if the run was stopped during an evaluation
+                self._evaluate_on_the_way()  # if a previous call was stopped during this evaluation
                 while self.step < outlook.end:
                     items, failure = self._fetch(batches)
                     code = _FAILED if failure else self.interruption.signal
@@ -179,9 +179,9 @@ class Trainer:
         yield from zip(labeled(first, last), target(first, last) if target else repeat(None), strict=False)
 
     def _fetch(self, batches: Iterator[Item]) -> tuple[list[Item], InputError | RunFailedError | None]:
-        """Waits for the micro-batches of a step, and returns them with an error or ``None``.
+        """Waits for the micro-batches of the next step. Returns them with ``None``, or an empty list with an error.
 
-        An error is returned instead of raised, so that all ranks can be notified.
+        The error is returned instead of raised, so that this rank can first notify all other ranks.
         """
         try:
             with self.interruption.raising():
@@ -194,7 +194,7 @@ class Trainer:
             return [], error
 
     def _stop(self, code: int, failure: Exception | None) -> Outcome:
-        """Saves a checkpoint on all ranks at once, and ends the run by returning the outcome or raising the failure."""
+        """Saves a checkpoint, then returns the outcome of the interrupted run or raises ``failure``."""
         self.save()
         if failure is not None:
             raise failure
@@ -203,7 +203,7 @@ class Trainer:
         return "terminated" if code == signal.SIGTERM else "interrupted"
 
     def _log(self, figures: dict[str, Tensor]) -> None:
-        """Collects the metrics of a step. Every ``log_every`` steps, the means are written as a row."""
+        """Collects the metrics of a step. Every ``log_every`` steps, writes their means as a row of the table."""
         config = self.config
         for name, value in figures.items():
             self.pending.setdefault(name, []).append(value)
@@ -220,7 +220,7 @@ class Trainer:
         self.display.show(self.step, {"train/loss": figures["train/loss"]})
 
     def _check_finite(self) -> None:
-        """Checks the losses and gradients since the last check, which synchronizes the GPU.
+        """Checks the losses and gradient norms of all steps since the last check. The check synchronizes the GPU.
 
         Raises:
             TrainingDivergedError: A loss or gradient is not finite on some rank.
@@ -271,9 +271,9 @@ class Trainer:
         self._saved_step, self._saved_at = self.step, time.monotonic()
 
     def _evaluate_on_the_way(self) -> None:
-        """Evaluates every ``eval_every`` steps.
+        """Evaluates the run if the step is a multiple of ``eval_every``.
 
-        A signal interrupts the evaluation, and a resumed run starts with this evaluation.
+        A signal interrupts the evaluation. The resumed run then starts with this evaluation.
         """
         every, begun = self.config.eval_every, time.monotonic()
         if every and 0 < self.step < self.config.steps and self.step % every == 0:

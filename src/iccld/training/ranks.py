@@ -1,4 +1,4 @@
-"""Checks of distributed runs: equal settings on all ranks before the start, and an error message for lost ranks."""
+"""Distributed runs: check that all ranks have equal settings before the start, and error message for lost ranks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from iccld.errors import InputError, RunFailedError
 from iccld.exits import EXIT_USAGE
 from iccld.training.tracking import flat_settings
 
-# These settings may differ between ranks. They are folders of one machine or do not affect the results.
+# Settings that may differ between ranks. They name folders on a rank's own machine, or do not affect the results.
 _LOCAL = {"device", "threads", "trackers"}
 _LOCAL |= {f"data.{name}" for name in ("source_root", "target_root", "scene_cache", "cache", "num_workers")}
 
@@ -24,7 +24,7 @@ _LOCAL |= {f"data.{name}" for name in ("source_root", "target_root", "scene_cach
 def require_equal_ranks(
     fabric: Fabric, config: TrainConfig, data: Mapping[str, SegmentationDataset], start: int
 ) -> None:
-    """Checks that all ranks have the settings, data and first step of rank zero, and ends all ranks otherwise.
+    """Checks that all ranks have the same settings, data and first step as rank zero. Otherwise ends all ranks.
 
     Args:
         fabric: Launched Fabric.
@@ -67,7 +67,7 @@ def _digest(dataset: SegmentationDataset) -> str:
 
 @contextlib.contextmanager
 def explaining_lost_ranks() -> Iterator[None]:
-    """Replaces connection errors to a rank that has ended by a one-line error.
+    """Replaces the error of a lost connection to another rank by a one-line error.
 
     Raises:
         RunFailedError: Another rank has ended.

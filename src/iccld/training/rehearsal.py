@@ -25,24 +25,24 @@ from iccld.training.display import Costs
 from iccld.training.run_threads import set_run_threads
 from iccld.training.update import Update
 
-# Fitted to results of benchmarks/memory.py. ``_PROCESS_OVERHEAD`` is the memory in bytes of interpreter, torch and
-# scratch space of CPU kernels. ``_IN_FLIGHT`` is a factor for gradients during the backward pass.
+# Constants fitted to results of benchmarks/memory.py. ``_PROCESS_OVERHEAD`` is the memory in bytes of the interpreter,
+# torch and the scratch space of CPU kernels. ``_IN_FLIGHT`` is a factor on the activations, for their gradients.
 _PROCESS_OVERHEAD = 490 * 2**20
 _IN_FLIGHT = 1.3
 _COPIES = 5
 """Number of copies of the weights: student, gradients, two moments of the optimizer, teacher."""
 _LEAST_PER_PIXEL = 520
-"""Bytes kept in training per pixel of the batch, in bf16, with the smallest coder: the image, its labels and the
-activations for the backward pass. Values measured in fp32 are 1100 (mit_b0) to 2400 (efficientnet_lite0)."""
+"""Lower bound of the bytes per pixel of a training batch: image, labels and activations, in bf16 with the smallest
+coder. Values measured in fp32 are 1100 (mit_b0) to 2400 (efficientnet_lite0)."""
 _WORTH_A_TRIAL = 20.0
-"""Minimum expected duration of training, in seconds, for a trial evaluation."""
+"""Minimum expected duration of training, in seconds, from which a trial evaluation is worth its time."""
 
 
 def refuse_impossible(config: TrainConfig, build_model: Callable[[TrainConfig], ICCLD]) -> None:
     """Checks before any allocation that a run does not need more memory than this process may use.
 
-    The estimate is a lower bound. For ``auto:`` backbones, whose size is given only in their files, network and batch
-    are not counted.
+    The estimate is a lower bound. For an ``auto:`` backbone, network and batch are not counted, because its size is
+    only known from its files.
 
     Args:
         config: Settings of the run.
@@ -91,22 +91,22 @@ class Estimate:
 
 
 def estimate_step(model: ICCLD, *, batch_size: int, num_branches: int, crop: tuple[int, int]) -> Estimate:
-    """Estimates the memory of a training step from a small forward and backward pass of a copy of the model.
+    """Estimates the memory of a training step from a forward and backward pass with one image per branch.
 
-    The memory kept by the small pass is scaled to the real batch. The function must be called under the autocast of
-    training.
+    The memory of the activations is multiplied by the batch size. The pass runs on a copy of the model. The caller must
+    enable the autocast of training.
 
     Args:
         model: Model on its device. It is not changed.
         batch_size: Number of images per branch.
-        num_branches: Number of branches: 1 for supervised training, 3 for source, mixed and target.
+        num_branches: Number of branches of image batches: 1 for supervised training, 3 for source, mixed and target.
         crop: Height and width of the images.
     """
     device = next(model.parameters()).device
     images = torch.full((num_branches, 3, *crop), 0.5, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(2 if num_branches >= 3 else 1, *crop, dtype=torch.int64, device=device)
-    times = torch.full((num_branches,), 0.5, device=device)  # t < 1: self-alignment needs another pass
+    times = torch.full((num_branches,), 0.5, device=device)  # t < 1, where self-alignment needs memory
     aligned = torch.ones(num_branches, dtype=torch.bool, device=device)
     kept: dict[int, int] = {}
 
@@ -127,13 +127,13 @@ def estimate_step(model: ICCLD, *, batch_size: int, num_branches: int, crop: tup
 
 
 def make_trial(update: Update) -> Callable[[int], float]:
-    """Returns a function that runs one training step on synthetic images without side effects on the run.
+    """Returns a function that times one training step on synthetic images without side effects on the run.
 
-    The step uses copies of the networks. Weights, running statistics, gradients and torch's random state of the run do
-    not change.
+    The function uses copies of the networks. Weights, gradients, running statistics and torch's random state of the run
+    do not change.
 
     Returns:
-        Function of the step number that runs this step, and returns the duration of all its micro-batches in seconds.
+        Function whose argument is the number of the step, and whose result is the duration of the step in seconds.
     """
     config, method, device = update.config, update.method, update.fabric.device
     model, discriminator = copy.deepcopy((update.model, update.discriminator))
@@ -171,16 +171,16 @@ class Rehearsal:
 
 
 def rehearse(update: Update, *, step: int, out: Path, evaluate: object) -> Rehearsal:
-    """Chooses the number of threads and times trial steps of both phases.
+    """Chooses the number of threads, and times trial steps before and after the start of the adaptation.
 
-    The trials do not change the weights and random state of the run.
+    The trials change neither weights nor random state of the run.
 
     Args:
         update: Update of the run before step ``step``.
         step: Step at which the run starts or resumes.
         out: Folder of the run.
-        evaluate: Evaluation of the run. If the run is long and the evaluation has ``expected_seconds``, the duration of
-            the evaluation is estimated too.
+        evaluate: Evaluation of the run. If the run is long and this object has a method ``expected_seconds``, the
+            duration of an evaluation is estimated too.
     """
     config, uses_target = update.config, update.method.uses_target
     threads = set_run_threads(

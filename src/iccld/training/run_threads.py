@@ -1,7 +1,7 @@
-"""Number of threads of a run: chosen by a trial before the first step, and stored in the run's folder.
+"""Number of CPU threads of a run: chosen by a trial before the first step, and recorded in the run's folder.
 
-The last bits of floating-point sums depend on the number of threads. The run's folder records the number of threads and
-the step from which each number was used. A resumed run uses the recorded number.
+The last bits of floating-point sums depend on the number of threads. A resumed run therefore uses the recorded number.
+If the number changes during a run, the record contains each number with the step from which it was used.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def set_run_threads(
     """Sets torch's number of threads for the steps of a run from ``step`` on, and records the number.
 
     Args:
-        threads: Number of threads. 0 uses the recorded number, or measures if there is no record.
+        threads: Number of threads. 0 uses the recorded number, or the result of a trial if there is no record.
         step: Step at which the run starts or resumes.
         out: Folder of the run.
         fabric: Launched Fabric.
         helpers: Number of loader processes of this rank.
-        make_trial: Function that returns a function with the work of one step, without side effects.
+        make_trial: Function that returns a function that runs one trial step without side effects on the run.
 
     Returns:
         The number of threads and the reason, as text.
@@ -62,7 +62,7 @@ def set_run_threads(
         InputError: The record cannot be read.
     """
     entries = _read(out / _RECORD)
-    if fabric.world_size > 1:  # all ranks must use the record as it was before rank zero writes to it
+    if fabric.world_size > 1:  # rank zero's copy, because rank zero rewrites the file below
         entries = fabric.broadcast(entries)
     earlier = [entry for entry in entries if entry.step <= step]
     if earlier and not threads:
@@ -75,7 +75,7 @@ def set_run_threads(
         choice = Choice(most, {}, f"{fabric.device.type} computes")
     else:
         choice = choose_threads(make_trial() if most > 1 else int, most, helpers=helpers)
-        if fabric.world_size > 1:  # all ranks measure at once, and rank zero decides
+        if fabric.world_size > 1:  # all ranks use the choice of rank zero
             choice = fabric.broadcast(choice)
     set_threads(choice.threads)
     entries = [entry for entry in entries if entry.step < step]

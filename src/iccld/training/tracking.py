@@ -1,4 +1,4 @@
-"""Metrics of a run: ``metrics.csv``, rewritten atomically as a whole, and the trackers TensorBoard, W&B and MLflow."""
+"""Logging of a run's metrics to ``metrics.csv`` and to the trackers TensorBoard, Weights & Biases and MLflow."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LARGEST_TABLE = 200_000_000
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
-    """Reads the rows of ``metrics.csv``, without empty cells.
+    """Reads the rows of a run's ``metrics.csv``. Each row is a dict without the empty cells.
 
     Raises:
         InputError: The file is missing, or is not a table of numbers by step.
@@ -53,15 +53,15 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
 
 @dataclass(frozen=True)
 class _Service:
-    """Stored state of a tracking service: the run id that the service assigned."""
+    """Stored entry for a tracking service: the id that the service assigned to the run."""
 
     id: str | None = None
 
 
 class _Tracker(NamedTuple):
-    """Open tracker: the run id at the service, a function that logs metrics, and a function that closes the tracker.
+    """Open tracker: the id that the service assigned to the run, and functions to log metrics and to close the tracker.
 
-    The argument of ``close`` is whether the run failed. The id is ``None`` for a tracker without a service.
+    ``id`` is ``None`` for TensorBoard, which has no service. The argument of ``close`` is whether the run failed.
     """
 
     id: str | None
@@ -87,10 +87,10 @@ def require_trackers(names: Sequence[str]) -> None:
 class RunLog:
     """Log of a run's metrics: ``metrics.csv``, which is always written, and the requested trackers.
 
-    A resumed run repeats the steps since its checkpoint, and logs their metrics again. TensorBoard's files are then
-    rewritten from ``metrics.csv``. A service gets only metrics that the table did not contain.
+    A resumed run repeats the steps since its checkpoint, and logs the metrics of these steps again. TensorBoard's files
+    are then rewritten from ``metrics.csv``. Tracking services get only metrics that ``metrics.csv`` did not contain.
 
-    At the exit of the context, the trackers are closed.
+    The log is a context manager that closes the trackers at its end.
 
     Args:
         config: Settings of the run.
@@ -117,7 +117,7 @@ class RunLog:
                 self._join(name, config, out)
 
     def _join(self, name: str, config: TrainConfig, out: Path) -> None:
-        """Opens a tracker. If the service has no id for this run yet, all existing rows are sent."""
+        """Opens a tracker. If no run id of the service is stored yet, all existing rows are sent to the tracker."""
         known = self._known.get(name, _Service()).id
         try:
             self._open[name] = _OPENERS[name](config, out, known)
@@ -154,7 +154,7 @@ class RunLog:
         return last.get("step") == str(step) and any(name.startswith(prefix) for name in last)
 
     def add(self, step: int, figures: Mapping[str, float]) -> None:
-        """Adds metrics to the row of a step, writes the table, and sends the metrics to the trackers."""
+        """Adds metrics to a step's row, rewrites ``metrics.csv`` atomically, and sends the metrics to the trackers."""
         if not self._enabled:
             return
         if not self.rows or int(self.rows[-1]["step"]) != step:
@@ -192,7 +192,7 @@ def _read_services(path: Path) -> dict[str, _Service]:
         stored = typed(dict[str, dict[str, Any]], read_json(path), str(path))
         return {name: build(_Service, value, str(path), others=True) for name, value in stored.items()}
     except InputError:
-        return {}  # without stored ids, services get all metrics as a new run
+        return {}  # services then get all metrics as a new run
 
 
 def _open_tensorboard(config: TrainConfig, out: Path, known: str | None) -> _Tracker:
@@ -231,7 +231,7 @@ def _open_wandb(config: TrainConfig, out: Path, known: str | None) -> _Tracker:
 def _open_mlflow(config: TrainConfig, out: Path, known: str | None) -> _Tracker:
     import mlflow
 
-    # The default is a database, because MLflow 3 refuses folders of files by default.
+    # The default is a database file, because MLflow 3 refuses to store runs as folders of files by default.
     default = f"sqlite:///{(out / 'mlflow.db').resolve()}"
     mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", default))
     mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "iccld"))

@@ -1,4 +1,4 @@
-"""One training step: updates segmenter, EMA teacher and discriminator (if any) from the step's micro-batches."""
+"""One training step: updates of the segmenter, the EMA teacher and, if there is one, the discriminator."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from iccld.config import OptimConfig, TrainConfig
 from iccld.models.iccld import ICCLD
 
 Item = tuple[dict[str, Any], dict[str, Any] | None]
-"""Loader output for one micro-batch: labeled images, and unlabeled target images if they are used."""
+"""Loader output for one micro-batch: labeled images, and unlabeled target images or ``None`` if they are not used."""
 
 
 class FiniteCheck(NamedTuple):
-    """Scalar that must be finite: a ``loss`` or a ``gradient`` norm, with its step (counted from 1) and image names.
+    """Value that must be finite: a loss or a gradient norm (``what``), with its step (from 1) and its images' names.
 
-    The value stays on the device, because reading it would synchronize the GPU.
+    The value stays on the device, because reading the value would synchronize the GPU.
     """
 
     step: int
@@ -34,10 +34,10 @@ class FiniteCheck(NamedTuple):
 
 
 class Update:
-    """Networks and optimizers of a run, with their update at every step.
+    """Networks and optimizers of a run. A call updates them for one step.
 
-    A call never synchronizes the GPU. Metrics are device tensors, and ``first_failure`` checks later whether losses and
-    gradients were finite. Arguments are those of ``Trainer``.
+    A call never synchronizes the GPU: metrics are returned as device tensors, and ``first_failure`` checks afterwards
+    whether losses and gradients were finite. Arguments are those of ``Trainer``.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class Update:
         method: Method,
     ) -> None:
         self.config, self.fabric, self.method = config, fabric, method
-        # The model is moved before a checkpoint is loaded, because optimizer states are loaded to the device of their
-        # weights.
+        # The model is moved to its device before a checkpoint is loaded, because loading puts the state of an optimizer
+        # on the device of the weights.
         self.model = model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = teacher_average(config.adaptation.teacher_decay)
         self.teacher: AveragedModel = AveragedModel(self.model, multi_avg_fn=average)
         self.teacher.requires_grad_(False).eval().to(fabric.device)
-        self.teacher.n_averaged = self.teacher.n_averaged.cpu()  # read in every update, so kept on the CPU
+        self.teacher.n_averaged = self.teacher.n_averaged.cpu()  # on the CPU, as every update reads it
         self.discriminator = discriminator.to(fabric.device) if discriminator is not None else None
         self.optimizer = build_segmenter_optimizer(self.model, config.optim)
         self.discriminator_optimizer: torch.optim.AdamW | None = None
@@ -77,7 +77,7 @@ class Update:
     def set_up(self) -> None:
         """Sets up networks and optimizers with Fabric.
 
-        This method has to be called once, after a checkpoint is loaded and before the first update.
+        This method must be called once, before the first update. A checkpoint must be loaded before this call.
         """
         self._wrapped = [*self.fabric.setup(self.model, self.optimizer)]
         if self.discriminator is not None and self.discriminator_optimizer is not None:
@@ -88,11 +88,11 @@ class Update:
         """Updates segmenter, discriminator and teacher with the micro-batches of one step.
 
         Args:
-            step: Number of steps before this one.
+            step: Number of steps that were made before, so 0 at the first step.
             items: Micro-batches of the step.
 
         Returns:
-            Metrics as device tensors, each averaged over the micro-batches that have this metric.
+            Metrics by name as device tensors, each averaged over the micro-batches that have this metric.
         """
         config = self.config
         student, optimizer = self._wrapped[:2]
@@ -146,9 +146,9 @@ class Update:
         return logs
 
     def first_failure(self) -> FiniteCheck | None:
-        """Returns the first loss or gradient norm since the last call that is not finite, or ``None``.
+        """Returns the first loss or gradient norm that is not finite, or ``None`` if all are finite.
 
-        This call synchronizes the GPU.
+        Only values since the last call are checked. The call synchronizes the GPU.
         """
         checks, self._checks = self._checks, []
         if not checks:
@@ -157,10 +157,10 @@ class Update:
         return next((check for check, good in zip(checks, finite, strict=True) if not good), None)
 
     def _gradient_shares(self, result: StepResult) -> dict[str, Tensor]:
-        """Returns the gradient norm of each loss at the denoised latents, as a fraction of the sum over the losses.
+        """Returns the gradient norm of each loss at the denoised latents, divided by the sum of these norms.
 
-        Losses that do not depend on these latents, such as reconstruction, are left out. The cost is only backward
-        passes through the decoder.
+        Losses that do not depend on these latents, such as reconstruction, are left out. The computation is cheap,
+        because the backward passes end at the latents.
         """
         denoised, norms = result.denoised, {}
         if denoised is None:
@@ -173,7 +173,7 @@ class Update:
         return {f"train/gradient_share_{name}": norm / total for name, norm in norms.items()}
 
     def to_device(self, labeled: dict[str, Any], target: dict[str, Any] | None) -> Batch:
-        """Copies a micro-batch to the device, and scales images to [0, 1]."""
+        """Copies a micro-batch to the device, and scales pixel values to [0, 1]."""
 
         def image(item: dict[str, Any]) -> Tensor:
             pixels: Tensor = self.fabric.to_device(item["image"])
@@ -188,7 +188,7 @@ class Update:
 
 
 def _join(collected: Sequence[DomainMaps]) -> DomainMaps:
-    """Concatenates the maps of several micro-batches, ordered by domain."""
+    """Concatenates the discriminator inputs of several micro-batches, ordered by domain."""
     if len(collected) == 1:
         return collected[0]
 
@@ -220,13 +220,13 @@ def build_segmenter_optimizer(model: ICCLD, config: OptimConfig) -> torch.optim.
 def build_discriminator_optimizer(
     discriminator: nn.Module, rate: float, betas: tuple[float, float] = (0.5, 0.99)
 ) -> torch.optim.AdamW:
-    """Builds AdamW without weight decay, which equals Adam."""
+    """Builds the optimizer of the discriminator: AdamW without weight decay, which equals Adam."""
     group = {"params": discriminator.parameters(), "peak_lr": rate}
     return torch.optim.AdamW([group], lr=rate, betas=betas, weight_decay=0.0)
 
 
 def derive_seed(*parts: int) -> int:
-    """Returns a torch seed that depends only on the given numbers."""
+    """Returns a seed for torch that depends only on the given numbers, such as step and rank."""
     digest = hashlib.sha256(json.dumps(parts).encode()).digest()
     return int.from_bytes(digest[:7], "big")
 
@@ -234,8 +234,8 @@ def derive_seed(*parts: int) -> int:
 def teacher_average(decay: float) -> Callable[[Any, Any, Any], None]:
     """Returns the ``multi_avg_fn`` of torch's ``AveragedModel`` for the moving average of the student's weights.
 
-    After n updates of the student, the decay is min(1 − 1/n, ``decay``), as in DACS (Tranheden et al. 2021). The
-    average is therefore a plain mean at first. With a constant decay, the initial weights would dominate.
+    After n updates of the student, the decay is min(1 − 1/n, ``decay``), as in DACS (Tranheden et al. 2021). At first,
+    the average is therefore a plain mean. With a constant decay, the initial weights would dominate this phase.
     """
 
     def update(averaged: Any, current: Any, num_averaged: Any) -> None:
@@ -248,7 +248,7 @@ def teacher_average(decay: float) -> Callable[[Any, Any, Any], None]:
 def rate_factor(step: int, num_steps: int, warmup_steps: int, power: float) -> float:
     """Returns the factor of the learning rate: linear warm-up, multiplied by polynomial decay to zero at the end.
 
-    ``step`` counts from 0.
+    ``step`` is counted from 0.
     """
     warmup = min(1.0, (step + 1) / max(1, warmup_steps))
     return warmup * max(0.0, 1 - step / num_steps) ** power
