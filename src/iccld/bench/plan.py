@@ -145,7 +145,9 @@ class Plan:
     variants: Mapping[str, Variant]
 
     def runs(self, only: Sequence[str] = ()) -> list[Run]:
-        """Returns the runs of the plan, ordered by seed. An unfinished bench then has all methods for the first seeds.
+        """Returns the runs of the plan, ordered by seed.
+
+        An unfinished bench then has results of all methods for the first seeds.
 
         Args:
             only: Shell glob patterns for the names of the runs, ``task/variant/seed``. If empty, all runs are returned.

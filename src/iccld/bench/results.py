@@ -1,4 +1,4 @@
-"""Reads results of runs from JSON files, finds the result of a given run, and checks the data behind results."""
+"""Reads results of runs from JSON files, finds the result of a given run, and detects changed data files."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class SegmentationDataset(Protocol):
         ...
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """Returns the label map, in the size of the image. Values are labels of ``label_space``, or 255 for ignored."""
+        """Returns the label map in the image size, with labels of ``label_space`` and 255 for ignored pixels."""
         ...
 
     def file_name(self, index: int) -> str:
@@ -187,9 +187,10 @@ def list_splits(name: str, root: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 def choose_split(name: str, root: str | os.PathLike[str] | None, split: str | None, usual: str) -> str:
-    """Returns ``split`` if given, or else the only split of the data set.
+    """Returns the name of the split to open.
 
-    If the data set has several splits, or ``root`` is ``None``, ``usual`` is returned instead of the only split.
+    If ``split`` is given, ``split`` is returned. Otherwise, if the data set in ``root`` has only one split, the name of
+    this split is returned. In all other cases, ``usual`` is returned.
     """
     if split is not None or root is None:
         return split or usual
@@ -222,8 +223,7 @@ def open_dataset(
         name: Name of the data set, one of ``DATASET_NAMES``.
         root: Folder of the data set. Only ``street_scenes`` needs no folder.
         split: Name of the split. A data set without splits accepts ``train`` or a text file of image names.
-            ``street_scenes`` accepts ``train``, ``val`` and ``test``. There, the split does not change the scenes.
-            Only another ``seed`` gives other scenes.
+            ``street_scenes`` accepts ``train``, ``val`` and ``test``, which give the same scenes for the same ``seed``.
         label_space: Label space of the label maps. ``None`` means ``native_space``.
         needs_labels: Whether labels will be read. If not, label files need not exist.
         look: Look of the scenes, such as ``game``. Only ``street_scenes`` uses this and the following parameters.

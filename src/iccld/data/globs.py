@@ -126,9 +126,9 @@ def _write_out(tokens: list[_Token], pattern: str) -> list[list[_Token]]:
 def _expression(tokens: Sequence[_Token]) -> str:
     r"""Returns a regular expression for paths whose characters are in reverse order.
 
-    The pattern between two wildcards ``**/``, or between two ``*`` in a name, is matched at its first possible place.
-    This place leaves the most text for the rest of the pattern, so other places need not be tried. Atomic groups
-    ``(?>…)`` prevent such tries (backtracking), which would take exponential time.
+    The part of the pattern between two wildcards ``**/``, or between two ``*`` in a name, is matched at its first
+    possible place. This place leaves the most text for the rest of the pattern, so other places need not be tried.
+    Atomic groups ``(?>…)`` prevent such tries (backtracking), which would take exponential time.
     """
     segments: list[list[list[_Token]]] = [[[]]]
     gaps: list[int] = []

@@ -25,8 +25,8 @@ _MANY_STRAYS = 0.3
 _EXPLAINED = 0.6
 """Minimum fraction of the stray pixels that must look like pixels of a soft edge."""
 _GRAYS = 40
-"""Minimum range (maximum − minimum) of values that are treated as gray values or colors, of which close values are
-similar. Values with a smaller range can be ids."""
+"""Minimum range (maximum − minimum) of gray values or colors. Values with a smaller range are treated as ids, of which
+close values need not be similar."""
 _THICK = 6
 """Minimum number of equal pixels in a row that form an area. Shorter runs may be steps of an interpolated edge."""
 _FEWEST_EDGES = 20

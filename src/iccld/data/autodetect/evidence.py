@@ -35,9 +35,9 @@ class Evidence:
         colors: RGB color → number of pixels, for maps with three channels.
         palette: Id → RGB color, for files with a palette.
         soft: Path and properties (``iccld.data.softness``) of each compressed or interpolated label map.
-        hard: Ids in all maps that are not compressed or interpolated.
-        bright: Gray value, if the compressed or interpolated maps were converted to black and one gray value. 0
-            otherwise.
+        hard: Ids in the label maps that are neither compressed nor interpolated.
+        bright: Gray value of the bright pixels if compressed or interpolated maps were converted to black and one gray
+            value. Otherwise 0.
         fault: Reason why a file cannot be a label map. Empty if no such file was found.
     """
 
@@ -77,8 +77,8 @@ def read_evidence(files: Sequence[Path], count: int = NUM_SAMPLES) -> Evidence:
     if not evidence.colors:
         evidence.ids.update(red)
     else:
-        # Other maps are color-coded, so maps of only red or gray pixels are color-coded too. These maps were counted as
-        # maps of ids before.
+        # Some maps contain other colors. Maps with only red or gray pixels are therefore color-coded too, although
+        # these maps were counted as maps of ids above.
         evidence.colors.update({(i, 0, 0): pixels for i, pixels in red.items()})
         if not evidence.num_gray:
             evidence.colors.update({(i, i, i): pixels for i, pixels in evidence.ids.items()})

@@ -180,7 +180,7 @@ def _affixes(
 
 
 def _rest(stem: str, keys: set[str]) -> str | None:
-    """Removes the longest image name in ``keys`` from the start of ``stem``. Without such a name, returns ``None``."""
+    """Returns ``stem`` without the longest image name in ``keys`` at its start, or ``None`` if no name fits."""
     ends = [len(stem), *(match.start() for match in re.finditer(r"[_.\- ]", stem))]
     return next((stem[end:] for end in sorted(ends, reverse=True) if stem[:end] in keys), None)
 
