@@ -197,7 +197,10 @@ class Column:
         return Table("Steps, draws and trust", ["method", "K", "N", "mIoU", "ECE", *signals], rows)
 
     def uncertainty(self) -> Table:
-        """Returns the table of metrics that rate how well each uncertainty signal separates wrong from correct pixels."""
+        """Returns the table of metrics for each uncertainty signal.
+
+        The metrics rate how well the signal separates wrong from correct pixels.
+        """
         rows = []
         for place, draws, found in self._predicted():
             for signal in _SIGNALS if draws > 1 else _SIGNALS[:2]:  # the other signals need two draws
