@@ -14,7 +14,7 @@ WALL, FENCE, VEGETATION = 3, 4, 8
 
 
 def enclose(stage: Stage) -> None:
-    """Adds walls, fences, railings and hedges along the sidewalks to the objects to paint."""
+    """Adds the walls, fences, railings and hedges of both sidewalks to the objects to paint."""
     rng = stage.rng
     for side in stage.street.sides:
         color = paint.wall(rng)[0] if side.bound == "wall" else metal(rng)
@@ -88,7 +88,7 @@ def _stretch(
 
 
 def _rails(stage: Stage, x: float, near: float, far: float, high: float, color: np.ndarray) -> None:
-    """Paints a railing. As in hand-labeled data sets, the gaps between the bars are also labeled as fence."""
+    """Paints a railing. The gaps between the bars are also labeled as fence, as in hand-labeled data sets."""
     camera, canvas, middle = stage.camera, stage.canvas, (near + far) / 2
     scale = camera.scale(middle)
     for level in (0.12, high):

@@ -137,10 +137,9 @@ def _paint_front(
     normal: np.ndarray,
     lit: float,
 ) -> None:
-    """Paints the facade that faces the street. The part that is too near to be in the field of view is left out."""
+    """Paints the facade that faces the street, without the part that is too near to be in the field of view."""
     camera, (near, far) = stage.camera, reach
-    # The facade is painted from the depth at which the facade enters the picture. A bend of the road can reduce this
-    # depth. Therefore 30 % are subtracted as a margin.
+    # Painting starts where the facade enters the picture, minus a margin of 30 % for bends that reduce this depth.
     edge = max(0.5 * camera.columns / camera.focal - sign * camera.yaw, 0.1)
     entry = 0.7 * abs(x - camera.lateral) / edge
     start = min(max(near, NEAREST, entry), far - 0.5) if abs(camera.bend) < 0.006 else max(near, NEAREST)
@@ -287,10 +286,7 @@ def paint_backdrop(stage: Stage, horizon: int) -> None:
 def _silhouette(
     stage: Stage, left: int, bottom: int, high: np.ndarray, color: np.ndarray, label: int, depth: float
 ) -> None:
-    """Paints and labels a silhouette: each pixel column is filled from the row ``bottom`` upwards.
-
-    ``high`` gives the height of each column in pixels.
-    """
+    """Paints and labels a silhouette: fills ``high`` pixels of each column, from the row ``bottom`` upwards."""
     canvas = stage.canvas
     top = max(0, bottom - int(high.max()) - 2)
     rows = np.arange(top, bottom + 1)

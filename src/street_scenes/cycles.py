@@ -102,7 +102,7 @@ def rider(rng: np.random.Generator, view: float, seat: float = 0.92) -> list[Lim
 
 
 def motorcycle(rng: np.random.Generator, view: float) -> list[Limb]:
-    """Builds a motorcycle as a list of tapered capsules (``Limb``). ``view`` has the same values as in ``bicycle``."""
+    """Builds a motorcycle as a list of tapered capsules (``Limb``). For ``view``, see ``bicycle``."""
     body = paint.sign(rng)
     if abs(view) < 0.3:
         limbs: list[Limb] = [

@@ -54,7 +54,7 @@ def metal(rng: np.random.Generator) -> np.ndarray:
 def lamp(stage: Stage, side: Side, along: float, high: float, color: np.ndarray, arm: float) -> None:
     """Adds a street lamp to the objects to paint. All lengths are in meters.
 
-    The lamp has an arm of the length ``arm`` over the road. Some lamps carry a banner.
+    ``arm`` is the length of the lamp's arm over the road. Some lamps carry a banner.
     """
     rng = stage.rng
     lateral = side.sign * (side.edge + 0.4 if chance(rng, 0.7) else side.back - 0.2)
@@ -113,7 +113,7 @@ def signal(stage: Stage, lateral: float, along: float, low: float) -> None:
 def sign(stage: Stage, lateral: float, along: float) -> None:
     """Adds a traffic sign on a pole to the objects to paint.
 
-    The sign is round, triangular, rectangular or seen from behind.
+    The sign is round, triangular or rectangular. Some signs are seen from behind.
     """
     rng = stage.rng
     low, size = rng.uniform(1.7, 2.6), rng.uniform(0.28, 0.45)
@@ -150,7 +150,7 @@ def sign(stage: Stage, lateral: float, along: float) -> None:
 
 
 def shop_sign(stage: Stage, side: Side, along: float) -> None:
-    """Adds a shop sign to the objects to paint. The sign sticks out from a facade."""
+    """Adds a shop sign that sticks out from a facade to the objects to paint."""
     rng = stage.rng
     wall = side.back + side.front
     low, size, tone = rng.uniform(2.6, 4.2), rng.uniform(0.5, 1.0), paint.sign(rng)
@@ -215,7 +215,7 @@ def furnish(stage: Stage) -> None:
 
 
 def clutter(stage: Stage) -> None:
-    """Adds telephone boxes, cabinets, letter boxes, boards and sacks to the objects to paint, all unlabeled (255)."""
+    """Adds unlabeled (255) telephone boxes, cabinets, letter boxes, boards and sacks to the objects to paint."""
     rng = stage.rng
     for side in stage.street.sides:
         for _ in range(int(rng.poisson(0.9))):

@@ -17,7 +17,7 @@ GRAIN = np.array([0.09, 0.05, 0.09, 0.2, 0.05, 0.22, 0.09, 0.08, 0.2], np.float3
 class Plan:
     """A top-down plan of the ground at three resolutions, as uint8 arrays of shape (depth, width).
 
-    ``material`` holds an index into ``MATERIALS`` for each pixel. ``paint`` has four channels: white paint, yellow
+    ``material`` holds for each pixel an index of ``MATERIALS``. ``paint`` has four channels: white paint, yellow
     paint, sunlight (each 0 to 255) and tone (brightness, 128 stands for a factor of 1). Both attributes are lists with
     one array per resolution. ``levels`` lists the extent and the pixel size of each resolution.
     """
@@ -61,8 +61,7 @@ class Plan:
             pixels = (shapes * [1 / step, -1 / step] + [half / step - 0.5, far / step - 0.5]) * 16
             fixed = np.minimum(np.maximum(pixels, -64000), 64000).astype(np.int32)
             target = self.material[index] if plane is None else self.paint[index][plane]
-            # ``fillPoly`` applies the even-odd rule to all polygons of a call.
-            # Therefore an overlap of two polygons stays unfilled.
+            # ``fillPoly`` applies the even-odd rule to all polygons of a call, so overlaps of polygons stay unfilled.
             cv2.fillPoly(
                 target, list(fixed), value, lineType=cv2.LINE_8 if plane is None else cv2.LINE_AA, shift=4
             )

@@ -19,7 +19,7 @@ class Light:
     """The light of a scene. Colors and irradiances are linear RGB, (3,).
 
     Attributes:
-        sun: Irradiance from the sun on a surface that faces the sun. It is low under an overcast sky and zero at night.
+        sun: Irradiance from the sun on a surface that faces the sun: low under an overcast sky, and 0 at night.
         ambient: Irradiance from the whole sky on an unoccluded horizontal surface. At night, street lamps replace the
             sky.
         to_sun: Unit vector (lateral, up, along) toward the sun.

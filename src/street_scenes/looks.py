@@ -13,7 +13,7 @@ Range = tuple[float, float]
 class Look:
     """The distributions from which the parameters of a scene are sampled.
 
-    A pair of numbers gives the ends of a uniform distribution. For ``horizon`` and ``key``, see below.
+    A pair of numbers gives the ends of a uniform distribution, except for ``horizon`` and ``key``.
 
     Attributes:
         name: Name of the look: ``game``, ``camera`` or ``night``.
@@ -26,13 +26,13 @@ class Look:
         kinds: Relative frequencies of the kinds of place in ``street_scenes.street.KINDS``.
         saturation: Factor on the color saturation of surfaces.
         bare: Probability that street trees have no leaves.
-        traffic: Mean number of moving vehicles. Vehicles that would overlap are skipped after this number is sampled.
+        traffic: Mean of the sampled number of moving vehicles. Vehicles that would overlap are then skipped.
         people: Mean number of pedestrian groups, which is multiplied by a random factor for each scene.
         cyclists: Mean number of cyclists on the road.
         lane: Width of a lane in meters.
         floors: Least and greatest number of floors of a house in a town.
-        key: Geometric mean of the linear brightness outside the sky after exposure, if ``sky_weight`` is 0. The pair
-            gives the ends of a log-uniform distribution.
+        key: Target of the automatic exposure: geometric mean of the linear brightness of all pixels outside the sky, if
+            ``sky_weight`` is 0. The pair gives the ends of a log-uniform distribution.
         sky_weight: Weight of the sky in the exposure, from 0 (exposure for the pixels outside the sky) to 1 (exposure
             for the sky).
         blur: Standard deviation of the lens blur divided by the picture's height.

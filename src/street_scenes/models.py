@@ -15,7 +15,7 @@ TRUCK, BUS, TRAIN, CAR = 14, 15, 16, 13
 Patch = tuple[int, float, float, float, float, np.ndarray, float]
 """A rectangle on a strip of a vehicle's body, as a tuple of seven entries: index of the strip; left edge and right edge
 as fractions of the strip's half width (-1 to 1); start and end along the strip (0 at the strip's first profile point, 1
-at the second); albedo; gloss."""
+at the second); albedo; gloss. A strip is the surface between two neighboring profile points (see ``Model``)."""
 
 
 @dataclass
@@ -30,10 +30,10 @@ class Model:
             fraction of ``width``.
         strips: Albedos of the n - 1 strips of the body. A strip lies between two neighboring points of the profile.
         gloss: Reflectance of each strip for the light of the sky, in [0, 1].
-        sides: Polygons on the left and right side, each with points as in ``profile``, (m, 3), an albedo and a gloss.
-        patches: Panes, lamps and license plates on strips.
-        wheels: Forwards position of the center and radius of each wheel on one side, in meters.
-        mirrors: Position (forwards, up) of the wing mirrors in meters, or ``None`` for no mirrors.
+        sides: Polygons that are painted on both sides, as tuples (points as in ``profile``, (m, 3); albedo; gloss).
+        patches: Panes, lamps and license plates on the strips (see ``Patch``).
+        wheels: (Forwards position of the center, radius) of each wheel on one side, in meters.
+        mirrors: Position (forwards, up) of the wing mirrors in meters, or ``None`` if there are no mirrors.
     """
 
     label: int
@@ -60,9 +60,10 @@ class Model:
     def _part(
         self, index: np.ndarray, left: np.ndarray, right: np.ndarray, start: np.ndarray, end: np.ndarray
     ) -> np.ndarray:
-        """Returns the corners of k rectangles on strips, (k, 4, 3).
+        """Returns the 3D corners of k rectangles on the model's surface, as an array (k, 4, 3).
 
-        The arguments are the first five entries of ``Patch``. Each argument is an array, (k,).
+        Each argument contains one of the first five entries of k patches (see ``Patch``), as an array (k,). ``index``
+        is the strip: the surface between the profile points ``index`` and ``index`` + 1.
         """
         first, way = self.profile[index], self.profile[index + 1] - self.profile[index]
         corners = []

@@ -146,7 +146,7 @@ def _lens(rng: np.random.Generator, look: Look, color: np.ndarray) -> np.ndarray
 def _exposure(rng: np.random.Generator, look: Look, color: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Returns a gain for each color channel, (3,): the automatic exposure times a random white balance.
 
-    The exposure depends on the brightness of the sky, with a random weight, and on the brightness of all other pixels.
+    The exposure depends on the brightness of the sky and on the brightness of all other pixels, with random weights.
     """
     bright = color.mean(axis=2)
     sky = label == SKY

@@ -177,9 +177,9 @@ def populate(stage: Stage) -> None:
 
 
 def queue_limbs(stage: Stage, parts: list[tuple[list[Limb], int]], lateral: float, along: float) -> None:
-    """Adds one object made of several lists of limbs to the objects to paint, for example a rider on a bicycle.
+    """Adds one object with several parts, for example a rider on a bicycle, to the objects to paint.
 
-    ``parts`` holds the lists of limbs in painting order, each with a trainId.
+    ``parts`` holds (limbs, trainId) of each part in painting order.
     """
     lit = 1.0 if chance(stage.rng, 0.6) else 0.3
 

@@ -39,12 +39,12 @@ class Side:
     Attributes:
         sign: Sign of the lateral coordinates: -1 on the left side, 1 on the right side.
         edge: Distance from the road's centerline to the curb.
-        verge: Width of the strip of grass between curb and houses, 0 for no strip.
+        verge: Width of the strip of grass between curb and houses, or 0 if there is no strip.
         walk: Width of the sidewalk.
         front: Distance from the back edge of the sidewalk to the facades.
         bound: Kind of boundary behind the sidewalk: ``none``, ``wall``, ``fence``, ``railing`` or ``hedge``.
         parked: Probability that a parking space at the curb is occupied.
-        trees: Typical distance between street trees, 0 for no trees.
+        trees: Typical distance between street trees, or 0 if there are no trees.
         blocks: Blocks along the side, ordered by depth.
     """
 
@@ -64,7 +64,7 @@ class Side:
         return self.edge + self.verge + self.walk
 
     def kind_at(self, along: float) -> str:
-        """Returns the kind of the block at the given depth in meters, ``green`` if no block is there."""
+        """Returns the kind of the block at the given depth in meters, or ``green`` if no block is there."""
         return next((b.kind for b in self.blocks if b.near <= along < b.far), "green")
 
 
@@ -78,7 +78,7 @@ class Street:
         lanes: Number of lanes in both directions together.
         keeps_left: Whether traffic keeps to the left.
         bare: Whether street trees have no leaves.
-        island: Least and greatest depth of a traffic island in meters, or ``None`` for no island.
+        island: Least and greatest depth of a traffic island in meters, or ``None`` if there is no island.
         sides: Left side and right side of the street.
     """
 
@@ -119,7 +119,7 @@ class Stage:
     items: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
 
     def add(self, depth: float, paint: Callable[[], None]) -> None:
-        """Adds an object to the objects to paint.
+        """Adds an object to ``items``, the objects to paint.
 
         Args:
             depth: Depth of the object in meters.

@@ -199,7 +199,7 @@ class Placed:
 
 
 def place(stage: Stage, kind: str, lateral: float, along: float, heading: float) -> None:
-    """Adds a vehicle to the objects to paint. Parts of the vehicle too close to the camera are left out.
+    """Adds a vehicle to the objects to paint. Parts that are too close to the camera are left out.
 
     Args:
         stage: Scene to paint on.
@@ -233,7 +233,7 @@ def place(stage: Stage, kind: str, lateral: float, along: float, heading: float)
 
 
 def park(stage: Stage) -> None:
-    """Adds parked vehicles to the objects to paint, along the curbs and in parking lots."""
+    """Adds the vehicles that are parked at curbs and in parking lots to the objects to paint."""
     rng = stage.rng
     for side in stage.street.sides:
         if side.parked:

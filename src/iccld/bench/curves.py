@@ -17,11 +17,14 @@ class Pace(NamedTuple):
 
 
 Paces = Mapping[str, Mapping[str, Pace]]
-"""Task name → variant name → durations of a training step."""
+"""Durations of a training step: task name → (variant name → durations)."""
 
 
 class Point(NamedTuple):
-    """Point of a learning curve, averaged over seeds: training time in seconds without evaluations, mIoU in percent."""
+    """Point of a learning curve, averaged over seeds: training time in seconds and mIoU in percent.
+
+    The time for evaluations is not part of the training time.
+    """
 
     seconds: float
     miou: float
@@ -35,8 +38,8 @@ def learning_curve(results: Sequence[Result], pace: Pace | None = None) -> list[
 
     Args:
         results: Results of one variant, one per seed.
-        pace: Step durations from which training times are computed. With ``None``, training times are those in the
-            results.
+        pace: Step durations from which training times are computed. With ``None``, the training times that
+            are stored in the results are used.
     """
     curves = [
         {

@@ -35,7 +35,7 @@ from iccld.progress import format_seconds
 _POLL_SECONDS = 0.5
 _LINE_SECONDS = 30.0
 _STOP_SECONDS = 120.0
-"""Maximum wait in seconds after SIGTERM for a worker process to finish its step and save a checkpoint."""
+"""Seconds that a worker process has after SIGTERM to save a checkpoint and end. Then the process is killed."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Resources:
     Attributes:
         results: Folder of the result files.
         work: Folder that contains one folder per run.
-        jobs: Number of worker processes at a time.
+        jobs: Number of worker processes that run at the same time.
         threads: Number of threads per worker process.
-        roots: Name of a data set → its folder (``iccld.bench.results.root_names``).
+        roots: Name of a data set → folder of the data set (see ``iccld.bench.results.root_names``).
     """
 
     results: Path
@@ -66,12 +66,12 @@ class _Worker:
     started: float
 
     def close(self) -> None:
-        """Closes the standard input of the worker process, which then ends."""
+        """Closes the standard input of the worker process, so that the process ends."""
         if self.process.stdin is not None:
             self.process.stdin.close()
 
     def step(self) -> int:
-        """Returns the last step in ``metrics.csv``, or 0 if there is no row yet."""
+        """Returns the step in the last row of ``metrics.csv``, or 0 if there is no row yet."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             lines = (self.folder / "metrics.csv").read_text(encoding="utf-8").splitlines()
             return int(lines[-1].split(",")[0])
@@ -120,8 +120,8 @@ def run_plan(plan: Plan, runs: Sequence[Run], resources: Resources) -> list[str]
 def outlook(runs: Sequence[Run], resources: Resources) -> list[str]:
     """Returns one line for each run that ``run_plan`` would execute, and a line with the total duration in hours.
 
-    The duration is estimated from results of the same variant on the same task. If there are none, results of other
-    variants on this task are used.
+    The duration is estimated from results of the same variant on the same task. If there are no such results, results
+    of other variants on this task are used.
 
     Raises:
         InputError: Results cannot be read.
@@ -165,7 +165,7 @@ def _start(run: Run, resources: Resources) -> _Worker:
     log = folder / "log.txt"
     environment = os.environ | {"OMP_NUM_THREADS": str(resources.threads)}
     with open(log, "ab") as output:
-        # If the bench is killed, the system closes this pipe. A worker process ends when its pipe is closed.
+        # If the bench is killed, the operating system closes the pipe ``stdin``, and the worker process then ends.
         process = subprocess.Popen(
             [sys.executable, "-m", "iccld.commands.bench_worker", str(folder / "job.json")],
             stdin=subprocess.PIPE,
@@ -201,7 +201,7 @@ def _stop(workers: Sequence[_Worker]) -> None:
         for worker in workers:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 worker.process.wait(max(0.0, deadline - time.monotonic()))
-    finally:  # also if a second signal interrupts the wait
+    finally:  # runs even if a second signal interrupts the wait
         for worker in workers:
             worker.process.kill()
             worker.process.wait()
@@ -209,7 +209,7 @@ def _stop(workers: Sequence[_Worker]) -> None:
 
 
 class _Clock:
-    """Display of progress and remaining time, estimated from the durations of similar runs."""
+    """Display of progress and remaining time. The remaining time is estimated from the durations of similar runs."""
 
     def __init__(self, known: Sequence[Result], total: int, jobs: int) -> None:
         self.total, self.jobs, self.live = total, jobs, sys.stderr.isatty()

@@ -1,4 +1,4 @@
-"""Results of a plan as one HTML page: bars of mIoU with the spread over seeds, and all tables."""
+"""Results of a plan as one HTML page: a bar chart of mIoU with standard deviations over seeds, and all tables."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def plan_page(plan: Plan, results: list[Result]) -> str:
 
 
 def _bars(mious: Mapping[str, list[float]]) -> list[tuple[str, float, float | None]]:
-    """Returns (title, mean mIoU, sample standard deviation) per method. With one seed, the deviation is ``None``."""
+    """Returns (title, mean mIoU, standard deviation over seeds) per method. The deviation of one seed is ``None``."""
     return [
         (name, statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
         for name, values in mious.items()

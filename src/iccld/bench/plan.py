@@ -18,8 +18,8 @@ from iccld.labels import suggest
 from iccld.presets import get_preset, with_method
 from iccld.unread import refuse_unread, unread_settings
 
-# Settings that do not change results, or only name folders. ``identity`` sets them to these values, so that two runs
-# that differ only in these settings count as the same run.
+# Settings that do not change results, for example because they only name folders. ``identity`` replaces these settings
+# by the values below. Two runs that differ only in these settings therefore count as the same run.
 _NEUTRAL = {
     "checkpoint_every": 500,
     "checkpoint_minutes": 10.0,
@@ -37,11 +37,11 @@ _NEUTRAL = {
     "data.target_root": None,
 }
 
-# Default of each setting. For settings that were added later, the value that matches the results of older runs.
+# Default of each setting. If a setting was added later, its default is the value that matches older results.
 _DEFAULTS = from_dict({"adaptation": {}})
 
-# Settings that were added after run folders had been written. At its default, such a setting is left out of the hash in
-# the folder's name, so that interrupted older runs are still found.
+# Settings that were added when run folders already existed. If such a setting has its default value, the hash in the
+# name of the run folder does not include the setting. Interrupted older runs are therefore still found.
 _YOUNGER = (
     ("data", "cache"),
     ("data", "source_stretch"),
@@ -80,11 +80,12 @@ class Variant:
     """Method with its settings: one row of the tables.
 
     Attributes:
-        method: Method name as in ``iccld train --method``. The method's own settings (recipe) are applied too.
+        method: Method name as in ``iccld train --method``. The settings that belong to the method (its recipe) are
+            applied before ``settings``.
         title: Title in tables.
         settings: Dotted name of a setting → value that replaces the method's value.
-        predictions: Pairs (sampling steps, noise draws) with which the trained model is evaluated. The first pair gives
-            the mIoU of the run.
+        predictions: Prediction settings with which the trained model is evaluated, as pairs (sampling steps, noise
+            draws). The first pair gives the mIoU of the run.
         tasks: Names of the tasks on which this variant is trained. Empty means all tasks.
         published: Published mIoU of the method on GTA5 → Cityscapes in percent, or ``None`` if there is no such value.
         name: Name of the variant, which is the variant's key in the plan file.
@@ -101,7 +102,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Run:
-    """One training of a plan: a variant on a task with a seed."""
+    """One training run of a plan: a variant on a task with a seed."""
 
     plan: str
     task: Task
@@ -118,8 +119,8 @@ class Run:
     def folder(self) -> str:
         """Folder of the run, relative to the work folder. The name ends with a hash of settings that change results."""
         plain = to_dict(identity(self.config))
-        # These settings were added after run folders had been written. They are left out of the hash, so that
-        # interrupted older runs are still found.
+        # These settings were added when run folders already existed. The hash does not include these settings, so
+        # that interrupted older runs are still found.
         del plain["trackers"], plain["checkpoint_minutes"], plain["eval_images"]
         fresh = to_dict(_DEFAULTS)
         for group, name in _YOUNGER:
@@ -144,10 +145,12 @@ class Plan:
     variants: Mapping[str, Variant]
 
     def runs(self, only: Sequence[str] = ()) -> list[Run]:
-        """Returns all runs, ordered by seed, so that an unfinished bench has the results of all methods for some seeds.
+        """Returns the runs of the plan, ordered by seed.
+
+        An unfinished bench then has results of all methods for the first seeds.
 
         Args:
-            only: Shell glob patterns for ``task/variant/seed``. Empty means all runs.
+            only: Shell glob patterns for the names of the runs, ``task/variant/seed``. If empty, all runs are returned.
 
         Raises:
             InputError: A pattern does not match any run.
@@ -228,8 +231,8 @@ def identity(config: TrainConfig) -> TrainConfig:
     that the method does not read get default values too. A result therefore stays valid if such a default changes.
     """
     config = with_settings(config, _NEUTRAL)
-    # The folder of a cache does not change results. The use of a cache changes results if images are scaled randomly,
-    # because cached images were already resized.
+    # If images are scaled randomly, results depend on whether a cache is used, because cached images were already
+    # resized. Results do not depend on the folder of the cache. The folder is therefore left out.
     used = "used" if cache_changes_images(config.data) else None
     config = replace(config, data=replace(config.data, cache=used))
     return with_settings(config, {name: attrgetter(name)(_DEFAULTS) for name in unread_settings(config)})

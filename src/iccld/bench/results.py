@@ -1,4 +1,4 @@
-"""Reads the results of runs, one JSON file per run, finds results by the run's identity, and checks their data."""
+"""Reads results of runs from JSON files, finds the result of a given run, and detects changed data files."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Result:
 
     Attributes:
         path: Path of the JSON file.
-        identity: Settings that determine the result (``iccld.bench.plan.identity``).
-        predictions: Pairs (sampling steps, noise draws) with which the model was evaluated.
+        identity: Settings that determine the result (see ``iccld.bench.plan.identity``).
+        predictions: Prediction settings with which the model was evaluated, as pairs (sampling steps, noise draws).
         facts: Content of the JSON file.
     """
 
@@ -93,8 +93,8 @@ def read_results(folder: Path) -> list[Result]:
 def find_result(run: Run, results: list[Result]) -> Result | None:
     """Returns the result of a run, or ``None`` if there is no such result.
 
-    A result belongs to the run if it has the run's identity and contains all predictions of the run's variant. The
-    result may come from a different plan.
+    A result belongs to the run if their identities (see ``identity``) are equal and the result has scores for every
+    prediction setting of the run's variant. The result can come from a different plan.
     """
     wanted = identity(run.config)
     for result in results:
@@ -111,8 +111,8 @@ def result_path(folder: Path, run: Run) -> Path:
 def root_names(config: TrainConfig, roots: Mapping[str, str]) -> tuple[str | None, str | None]:
     """Returns the keys of ``roots`` for the source and the target of a configuration. A missing key is ``None``.
 
-    ``roots`` maps the name of a data set to its folder on this machine. The name is the last part of the folder's path
-    in the configuration. If ``roots`` does not contain this name, the name is the type of data set, such as ``gta5``.
+    ``roots`` maps keys to folders of data sets on this machine. The key of a data set is the last part of the folder's
+    path in the configuration. If ``roots`` does not contain this key, the key is the data set's type, such as ``gta5``.
     """
     d = config.data
     source, target = (
@@ -125,8 +125,8 @@ def root_names(config: TrainConfig, roots: Mapping[str, str]) -> tuple[str | Non
 def with_roots(config: TrainConfig, roots: Mapping[str, str]) -> TrainConfig:
     """Returns the configuration with the folders of source and target replaced by folders of this machine.
 
-    ``roots`` maps the name of a data set to its folder (``root_names``). If ``roots`` does not contain a data set, the
-    data set's folder in the configuration stays unchanged.
+    ``roots`` maps the name of a data set to its folder (see ``root_names``). If ``roots`` does not contain a data
+    set, the data set's folder in the configuration stays unchanged.
     """
     d = config.data
     source, target = root_names(config, roots)
@@ -138,7 +138,7 @@ def with_roots(config: TrainConfig, roots: Mapping[str, str]) -> TrainConfig:
 def refuse_changed_data(runs: Sequence[Run], results: list[Result], roots: Mapping[str, str]) -> None:
     """Checks that the results of ``runs`` were computed from the data files that are now on disk.
 
-    Data sets that cannot be found are skipped. ``roots`` maps the name of a data set to its folder.
+    Data sets that are not on disk are skipped. ``roots`` maps the name of a data set to its folder.
 
     Raises:
         InputError: The data files of a result have changed. The message names the result file and the difference.
@@ -151,7 +151,8 @@ def refuse_changed_data(runs: Sequence[Run], results: list[Result], roots: Mappi
         result = find_result(run, results)
         if result is None or not isinstance(result.facts.get("data"), Mapping):
             continue
-        # Of all settings that differ between variants, only the method affects the training data.
+        # Besides the data settings, only the method affects the training data. All other settings are left out, so
+        # that variants with the same data share one entry of ``known``.
         config = with_roots(TrainConfig(method=run.config.method, data=run.config.data), roots)
         if config not in known:
             data = reopen_data(config)

@@ -45,7 +45,8 @@ def plan_tables(plan: Plan, results: list[Result], paces: Paces | None = None) -
     Args:
         plan: Plan of the tables.
         results: Results of this plan and possibly of other plans.
-        paces: Step durations to use instead of those in the results, which other processes may have increased.
+        paces: Step durations that replace the step durations in the results. Durations in the results are too long if
+            other processes ran at the same time.
     """
     parts = [f"## {in_markdown(plan.title)}"]
     columns = [Column(plan, task, results, paces) for task in plan.tasks.values()]
@@ -196,7 +197,10 @@ class Column:
         return Table("Steps, draws and trust", ["method", "K", "N", "mIoU", "ECE", *signals], rows)
 
     def uncertainty(self) -> Table:
-        """Returns the table of metrics for each uncertainty signal: how well it separates wrong from correct pixels."""
+        """Returns the table of metrics for each uncertainty signal.
+
+        The metrics rate how well the signal separates wrong from correct pixels.
+        """
         rows = []
         for place, draws, found in self._predicted():
             for signal in _SIGNALS if draws > 1 else _SIGNALS[:2]:  # the other signals need two draws
@@ -208,7 +212,7 @@ class Column:
         return Table("Uncertainty", head, rows)
 
     def _predicted(self) -> list[tuple[list[str], int, list[dict[str, Any]]]]:
-        """Returns (first cells, noise draws, metrics of each seed) for each variant and each of its predictions."""
+        """Returns (first three cells of a row, noise draws, metrics of each seed) per variant and prediction."""
         found = []
         for name, results in self.rows():
             for steps, draws in self.variants[name].predictions:
@@ -220,7 +224,7 @@ class Column:
         return found
 
     def selection(self) -> Table:
-        """Returns the table of mIoU for each rule that selects a checkpoint. One of the rules uses target labels."""
+        """Returns the table of mIoU per rule for the selection of a checkpoint. One of the rules uses target labels."""
         rows = []
         for name, results in self.rows():
             several = [r.facts["checkpoints"] for r in results if len(r.facts["checkpoints"]) > 1]

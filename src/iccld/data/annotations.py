@@ -1,4 +1,4 @@
-"""Detects annotations in formats other than label maps, with advice on how to convert them to label maps."""
+"""Detects annotation files that are not label maps, and gives advice on their conversion to label maps."""
 
 from __future__ import annotations
 
@@ -56,9 +56,10 @@ _FORMATS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
     ((".h5",), "", "HDF5", f"read them with h5py, and {_SAVE}"),
     ((".svg",), "", "SVG", f"render them without anti-aliasing, and {_SAVE}"),
 )
-"""(Extensions, words that must all occur at the beginning of the file, title, advice on conversion) per format."""
+"""Known formats: (extensions, words that must all occur at the beginning of the file, title, advice on conversion)."""
 _YOLO_LINE = re.compile(r"\s*\d{1,4}(\s+(-?0\.0\d*|0(\.\d*)?|1(\.0\d*)?)){4,}\s*")
-"""Line of a YOLO file: class and coordinates as fractions of the image size, four for a box, more for a polygon."""
+"""Line of a YOLO file: class id and coordinates as fractions of the image size. A box has four coordinates, and a
+polygon has more."""
 
 
 class Annotations(NamedTuple):
@@ -72,7 +73,7 @@ class Annotations(NamedTuple):
 def find_annotations(folder: Path) -> Annotations | None:
     """Returns the first annotation format in a folder, detected by extensions and the beginnings of a few files.
 
-    Files that cannot be read or have another format are skipped. Without a known format, ``None`` is returned.
+    Files that cannot be read or have another format are skipped. If no format is detected, ``None`` is returned.
     """
     looked: Counter[str] = Counter()
     for path in islice(files_below(folder, lambda name: not name.startswith(".")), _MOST_FILES):

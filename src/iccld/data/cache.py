@@ -32,16 +32,16 @@ _FORMAT = 2
 class CachedDataset:
     """A data set of files that stores decoded images and labels on disk, resized to the base size.
 
-    If ``iccld.data.transforms.TrainTransform`` scales by 1, samples are bitwise equal with and without the cache. With
-    a random scale, images are resampled twice: to the base size and then to the random size.
+    If ``iccld.data.transforms.TrainTransform`` scales by 1, samples are bitwise equal with and without the cache. If
+    images are cached and scaled randomly, they are resampled twice: to the base size and then to the random size.
 
-    Several processes may read and fill one cache at once. If the files, classes or base size of a data set change, the
-    data set gets another folder. A damaged file is created again.
+    Several processes can read and fill one cache at the same time. If the files, classes or base size of a data set
+    change, a new subfolder of ``folder`` is used. A damaged file is created again.
 
     Args:
         dataset: Data set that decodes the files.
-        folder: Folder of the cache, which several data sets may share.
-        size: Base height and width in pixels. ``None`` means each image's own size.
+        folder: Folder of the cache. Several data sets can share this folder, since each uses its own subfolder.
+        size: Base height and width in pixels. With ``None``, images keep their size.
         stretch: Whether images are resized to exactly ``size``. If not, they keep their aspect ratio
             (``iccld.resizing.base_size``).
     """
@@ -69,11 +69,11 @@ class CachedDataset:
         return self.dataset.file_name(index)
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns the RGB image in the base size, as a read-only array. A missing image is decoded and stored."""
+        """Returns the RGB image in the base size, as a read-only array. Stores the image if the cache lacks it."""
         return self._get(index, "image")
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """Returns the label map in the base size, as a read-only array. A missing map is decoded and stored."""
+        """Returns the label map in the base size, as a read-only array. Stores the map if the cache lacks it."""
         return self._get(index, "label")
 
     def missing(self) -> list[int]:
@@ -103,7 +103,7 @@ class CachedDataset:
                 self.label(index)
 
         threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)  # decoding already runs in parallel
+        cv2.setNumThreads(1)  # decoding already runs in several threads, so OpenCV must not start more
         try:
             done = threaded_map(keep, missing, jobs)
             return sum(1 for _ in track(done, len(missing), f"decoding {self.name}"))
@@ -147,7 +147,9 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 
 def check_room(caches: Sequence[CachedDataset]) -> None:
-    """Checks that the disk has enough space for the missing samples of caches in one folder. Writes nothing.
+    """Checks that the disk has enough space for all samples that the caches lack. Writes nothing.
+
+    All caches must be in the same folder.
 
     Raises:
         RunFailedError: The disk has not enough free space.

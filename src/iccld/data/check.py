@@ -24,7 +24,8 @@ from iccld.progress import track
 
 _MANY_IDS = 200
 _FEW_JUDGED = 32
-"""Minimum number of label maps to check for compression and interpolation, if the data set has so many."""
+"""Minimum number of label maps that are checked for compression and interpolation. If a data set has fewer label maps,
+all label maps are checked."""
 _FEW_SOFT = 5
 _BINARY_MASK_TRAP = (
     "all label maps hold only 0 and 255, as black-and-white masks do; 255 means 'ignore', so the white class "
@@ -53,7 +54,7 @@ def check_dataset(
         split: Name of the split.
         label_space: Label space in which pixels are counted. With ``None``, the data set's own label space.
         limit: Maximum number of label maps to read, spread evenly over the split. With ``None``, all are read.
-        images_only: Whether label maps are not checked, as for an unlabeled target.
+        images_only: Whether only images are checked and label maps are skipped, as for an unlabeled target.
         description: Description of the data set, for a folder without ``dataset.toml``. With ``None``, the
             description is determined from ``name`` and ``root``.
 
@@ -127,7 +128,7 @@ def _check_overlap(other: str, descriptions: Sequence[Description], report: Chec
     try:
         pairs = list_split(descriptions, other, False).pairs
     except InputError:
-        return  # reported when the split ``other`` itself is checked
+        return  # the error is reported when the split ``other`` itself is checked
     images = [[(pair.name, pair.image) for pair in some] for some in (report.layout.pairs, pairs)]
     lines = [name if name == twin else f"{name} is {twin}" for name, twin in shared_files(*images)]
     report.note(f"also_in_{other}", lines, f"of {report.num_images} images are in split {other} too")
@@ -162,8 +163,8 @@ def _read_labels(
     soft: dict[str, str] = {}
     broken: dict[str, str] = {}
     unlike: list[str] = []
-    # If a data set has many ids, dataset.toml has ranges of ids, which accept interpolated values on purpose. In this
-    # case, label maps are not checked for interpolation.
+    # Many ids usually come from ranges of ids in dataset.toml. Such ranges accept interpolated values on purpose.
+    # Label maps with many ids are therefore not checked for interpolation.
     can_judge = len(layout.ids) <= _MANY_IDS and layout.colors is None
     every = max(1, len(pairs) // _FEW_JUDGED)
     for number, pair in enumerate(track(pairs, len(pairs), "reading label maps")):

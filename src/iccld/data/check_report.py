@@ -31,7 +31,7 @@ class CheckReport:
         num_labels: Number of label files that belong to an image.
         num_read: Number of label maps that were read.
         num_judged: Number of label maps that were checked for compression and interpolation.
-        sizes: "width×height" → number of images.
+        sizes: Image size as "width×height" → number of images of this size.
         classes: All classes in label order.
         ignored_pixels: Number of ignored pixels (255) in the label maps that were read.
         errors: Problems that prevent training or make its result useless, one line each.
@@ -77,7 +77,7 @@ class CheckReport:
             (self.errors if is_error else self.warnings).append(line)
 
     def note_broken(self, kind: str, what: str, faults: Mapping[str, str]) -> None:
-        """Adds an error about unreadable files. ``faults`` is path → reason. The error contains the first reason."""
+        """Adds an error about unreadable files with the first reason. ``faults`` maps paths to reasons."""
         first = f"the first: {next(iter(faults.values()), '')}"
         self.note(kind, list(faults), f"{what} cannot be read", first, is_error=True)
 

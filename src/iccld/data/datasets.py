@@ -37,7 +37,7 @@ class SegmentationDataset(Protocol):
 
     Attributes:
         label_space: Label space of the label maps.
-        has_labels: Whether ``label`` may be called.
+        has_labels: Whether the images have label maps, so that ``label`` can be called.
     """
 
     name: str
@@ -51,7 +51,7 @@ class SegmentationDataset(Protocol):
         ...
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """Returns the image's label map, of the same size, in ``label_space``, with 255 for ignored pixels."""
+        """Returns the label map in the image size, with labels of ``label_space`` and 255 for ignored pixels."""
         ...
 
     def file_name(self, index: int) -> str:
@@ -90,7 +90,7 @@ class FileDataset:
         return read_image(self.layout.pairs[index].image)
 
     def raw_label(self, index: int) -> RawLabel:
-        """Reads the label map with the raw ids and the size of the file."""
+        """Reads the label map as stored in the file, without conversion of the ids or of the size."""
         assert self.has_labels, f"{self.name} was opened without labels"
         path = self.layout.pairs[index].label
         assert path is not None
@@ -187,7 +187,11 @@ def list_splits(name: str, root: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 def choose_split(name: str, root: str | os.PathLike[str] | None, split: str | None, usual: str) -> str:
-    """Returns ``split`` if given. Otherwise, returns the data set's split if there is only one, or else ``usual``."""
+    """Returns the name of the split to open.
+
+    If ``split`` is given, ``split`` is returned. Otherwise, if the data set in ``root`` has only one split, the name of
+    this split is returned. In all other cases, ``usual`` is returned.
+    """
     if split is not None or root is None:
         return split or usual
     names = list_splits(name, root)
@@ -218,11 +222,11 @@ def open_dataset(
     Args:
         name: Name of the data set, one of ``DATASET_NAMES``.
         root: Folder of the data set. Only ``street_scenes`` needs no folder.
-        split: Name of the split. A data set without splits accepts ``train`` or a text file of image names. The
-            splits ``train``, ``val`` and ``test`` of ``street_scenes`` differ only if ``seed`` differs.
+        split: Name of the split. A data set without splits accepts ``train`` or a text file of image names.
+            ``street_scenes`` accepts ``train``, ``val`` and ``test``, which give the same scenes for the same ``seed``.
         label_space: Label space of the label maps. ``None`` means ``native_space``.
         needs_labels: Whether labels will be read. If not, label files need not exist.
-        look: Look of the scenes, such as ``game``. This and the following parameters are for ``street_scenes`` only.
+        look: Look of the scenes, such as ``game``. Only ``street_scenes`` uses this and the following parameters.
         count: Number of scenes.
         height: Height of a scene in pixels.
         width: Width of a scene in pixels.

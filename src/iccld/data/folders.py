@@ -11,12 +11,12 @@ from iccld.errors import InputError
 from iccld.files import printable
 
 FOLLOW_OUTSIDE = "ICCLD_FOLLOW_OUTSIDE"
-"""Environment variable. If its value is ``1``, links and glob patterns may lead out of the given folder. The flag
-``--follow-outside`` sets the variable. Files of a data set cannot set the variable."""
+"""Environment variable. If its value is ``1``, links and glob patterns are allowed to lead out of the given folder. The
+flag ``--follow-outside`` sets the variable. Files of a data set cannot set the variable."""
 
 _MOST_ENTRIES = 5_000_000
 _MOST_DEPTH = 64
-_MOST_WAYS = 16  # largest number of paths to one folder; nested links multiply the paths
+_MOST_WAYS = 16  # largest number of paths to one folder, limited because nested links multiply the paths
 
 
 def require_below(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> str:
@@ -92,7 +92,9 @@ def files_below(
     wanted: Callable[[str], bool],
     below: str | os.PathLike[str] | None = None,
 ) -> Iterator[Path]:
-    """Yields files of a folder and its subfolders, if ``wanted`` is true for the name. Hidden folders are skipped.
+    """Yields the files of a folder and its subfolders for whose names ``wanted`` returns ``True``.
+
+    Hidden folders are skipped.
 
     Raises ``InputError`` if a link leads out of the folder ``below``, by default ``folder``.
     """

@@ -56,8 +56,8 @@ class Glob:
     def match(self, name: str) -> tuple[str, ...] | None:
         """Matches a whole path. Returns the texts that the wildcards match, or ``None`` if the path does not match.
 
-        The texts are in the order of the wildcards. Of the alternatives in braces, one matches. Wildcards in the other
-        alternatives give empty texts.
+        The texts are in the order of the wildcards. Only one of the alternatives in braces matches. Wildcards in the
+        other alternatives give empty texts.
         """
         for expression in self._expressions:
             found = expression.fullmatch(name[::-1])
@@ -87,7 +87,7 @@ def data_key(pattern: str, name: str) -> tuple[str, ...] | None:
 
 
 def fixed_folders(pattern: str, magic: str) -> tuple[list[str], str]:
-    """Splits a glob pattern into the folders before the first wildcard and the rest.
+    """Splits a glob pattern into two parts: the folders before the first wildcard, and the rest.
 
     Without a wildcard, the rest is the last name in the path. ``magic`` lists the characters that begin a wildcard.
     """
@@ -126,9 +126,9 @@ def _write_out(tokens: list[_Token], pattern: str) -> list[list[_Token]]:
 def _expression(tokens: Sequence[_Token]) -> str:
     r"""Returns a regular expression for paths whose characters are in reverse order.
 
-    The pattern between two wildcards ``**/``, or between two ``*`` in a name, is matched at its first possible place.
-    This place leaves the most text for the rest of the pattern, so other places need not be tried. Atomic groups
-    ``(?>…)`` prevent such tries (backtracking), which would take exponential time.
+    The part of the pattern between two wildcards ``**/``, or between two ``*`` in a name, is matched at its first
+    possible place. This place leaves the most text for the rest of the pattern, so other places need not be tried.
+    Atomic groups ``(?>…)`` prevent such tries (backtracking), which would take exponential time.
     """
     segments: list[list[list[_Token]]] = [[[]]]
     gaps: list[int] = []

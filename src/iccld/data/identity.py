@@ -22,8 +22,9 @@ _CHUNK = 16384
 def describe_data(dataset: SegmentationDataset) -> dict[str, Any]:
     """Returns a description of a data set for JSON, which shows whether a run uses the same data as before.
 
-    Files are compared by their relative paths and sizes, not by their times, so a copy in another folder is the same
-    data set. If the data set was opened without labels, label files and classes are left out.
+    Files are compared by their relative paths and sizes, not by their modification times. A copy in another folder
+    therefore counts as the same data set. If the data set was opened without labels, the description does not include
+    label files and classes.
 
     Returns:
         ``name``; ``root``, the absolute path of the folder; ``images``, the number of images; ``classes``, the class
@@ -61,8 +62,8 @@ def _file_list(dataset: SegmentationDataset) -> Iterator[Any]:
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Mapping[str, Any]]) -> str | None:
     """Returns a message about the first data set that differs, or ``None`` if all data sets are equal.
 
-    Both arguments are role → result of ``describe_data``. Only roles in both arguments are compared. The same data set
-    may lie in another folder and have this folder's name. Folder and name are therefore not compared.
+    Both arguments are role → result of ``describe_data``. Only roles in both arguments are compared. A copy of
+    a data set can lie in another folder and be named after that folder. Folder and name are therefore not compared.
     """
     for role, facts in now.items():
         earlier = before.get(role)

@@ -1,7 +1,7 @@
 """Reads and writes image and label files. Files that decoders would misread without an error are refused.
 
-Images are returned as 8-bit RGB. Label maps are returned as the raw numbers of the file, without conversion of color,
-gamma or rotation. A truncated or damaged file raises ``iccld.errors.InputError`` with the file's name.
+Images are returned as 8-bit RGB. Label maps are returned with the values that the file stores, without conversion of
+color, gamma or rotation. A truncated or damaged file raises ``iccld.errors.InputError`` with the file's name.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _PNG_PALETTE = 3
 _CV2_NO_MEMORY = -4  # cv::Error::StsNoMem
 _LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "LA", "La", "RGB", "RGBA", "RGBX", "RGBa")
 _WARNINGS = threading.Lock()
-"""Lock for silencing warnings, since the warning filters are global to the process."""
+"""Lock that a thread holds while it turns warnings off, since all threads share the warning filters."""
 
 _cv2_log: Any = cv2.utils.logging
 _LOG_LEVEL = _cv2_log.getLogLevel()
@@ -61,14 +61,14 @@ def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
     rotation in the EXIF header is applied.
 
     Raises:
-        InputError: The file is missing, empty, truncated, damaged, too large, or not in a supported format. These
-            are PNG, JPEG, WebP, BMP, and TIFF with integers and one page.
+        InputError: The file is missing, empty, truncated, damaged, too large, or not in a supported format. The
+            supported formats are PNG, JPEG, WebP, BMP, and TIFF with integers and one page.
     """
     path = Path(path)
     with _decoding(path, "an image"):
         data, header = read_whole(path)
-        # All versions of OpenCV rotate TIFF images by EXIF. For other formats, only some versions rotate images, so
-        # the rotation is done here.
+        # All versions of OpenCV rotate TIFF images as EXIF requires. Only some versions rotate images of other formats.
+        # Therefore OpenCV's rotation is turned off for other formats, and ``_upright`` rotates these images.
         turn = 1 if header.format == "TIFF" else header.orientation
         flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if turn != 1 else 0)
         decoded = _decode(data, flags, header.size if header.format == "TIFF" else header.stored)
@@ -78,12 +78,13 @@ def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
 def read_label(path: str | os.PathLike[str], colors: Mapping[Color, int] | None = None) -> RawLabel:
     """Reads a label map as the raw ids of the file, shape (h, w), uint8 or uint16.
 
-    Palette files give the palette indices. 16-bit files with several channels give the red channel, which holds the
-    class in SYNTHIA. Without ``colors``, RGB files with equal channels or with red alone give the red channel.
+    For palette files, the palette indices are returned. For 16-bit files with several channels, the red channel is
+    returned, which contains the class in SYNTHIA. Without ``colors``, the red channel is also returned for RGB files
+    in which all channels are equal or only red is nonzero.
 
     Args:
         path: Label file in a lossless format.
-        colors: RGB color → id, for color-coded maps. A color that is not listed is an error.
+        colors: RGB color → id, for color-coded maps. A color that is not listed raises ``InputError``.
 
     Raises:
         InputError: The file is missing, empty, truncated, not an image, lossy, or color-coded without ``colors``, or
@@ -148,8 +149,8 @@ def write_png(
 ) -> Path:
     """Writes a gray, palette or RGB PNG atomically, and returns its path.
 
-    ``palette`` lists the RGB colors of the labels 0, 1, … All other labels are shown in black. The numbers in the file
-    are those of ``array``, with or without a palette.
+    ``palette`` lists the RGB colors of the labels 0, 1, … All other labels are shown in black. The file stores
+    the values of ``array``, with or without a palette.
     """
     assert array.dtype == np.uint8, array.dtype
     assert array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3 and palette is None), array.shape
@@ -215,14 +216,15 @@ def _decode(data: bytes, flags: int, size: tuple[int, int]) -> np.ndarray:
 @contextlib.contextmanager
 def _opened_by_pillow(path: Path, data: bytes, header: Header) -> Iterator[Image.Image]:
     with _WARNINGS, warnings.catch_warnings():
-        # Pillow warns about damaged tags, which are not needed, and about large sizes, which are allowed here.
+        # Warnings are off because Pillow warns about damaged tags (not needed here) and large images (allowed here).
         warnings.simplefilter("ignore")
         image = Image.open(io.BytesIO(data), formats=[header.format])
         if image.size not in (header.stored, header.stored[::-1]):
             raise ValueError("it states two sizes")
         if image.mode not in _LABEL_MODES:
             raise _refusal(path, f"has {image.mode} pixels, which are no ids; save ids as PNG")
-        if header.format == "TIFF":  # Pillow's TIFF reader also warns while decoding
+        if header.format == "TIFF":
+            # Decode here, while warnings are off, because Pillow's TIFF reader also warns during decoding.
             image.load()
     with image:
         yield image

@@ -29,7 +29,10 @@ TRAIN_IDS: Mapping[int, int] = {**{i: i for i in range(len(CITYSCAPES19))}, IGNO
 
 @dataclass(frozen=True)
 class FilePair:
-    """An image and its label map, ``None`` if unlabeled. ``name`` is the image's path relative to the image folder."""
+    """An image and its label map. ``label`` is ``None`` if the image has no label map.
+
+    ``name`` is the image's path relative to the image folder.
+    """
 
     name: str
     image: Path
@@ -66,7 +69,10 @@ DATASET_NAMES = (*tables()["builtin"], "folder", "street_scenes")
 
 
 def meaning_keys(name: str) -> dict[str, Any]:
-    """Returns the keys of ``dataset.toml`` for a label encoding, an entry of ``[meanings]`` in ``layouts.toml``."""
+    """Returns the keys and values of ``dataset.toml`` that define a label encoding.
+
+    ``name`` is the name of the encoding: a key of ``[meanings]`` in ``layouts.toml``.
+    """
     entry = tables()["meanings"][name]
     return {key: item for key, item in entry.items() if key not in ("text", "checks")}
 
@@ -244,9 +250,9 @@ def select_listed(pairs: Iterable[FilePair], list_file: Path, source: str) -> tu
 
 
 def match_split(wanted: str, names: Collection[str]) -> str | None:
-    """Returns the name of a split that equals ``wanted`` or is a synonym (``validation`` for ``val``), else ``None``.
+    """Returns the name in ``names`` that equals ``wanted`` or is a synonym of ``wanted``, or ``None``.
 
-    If there is only one split, ``all`` also stands for this split.
+    For example, ``validation`` is a synonym of ``val``. If there is only one split, ``all`` also stands for this split.
     """
     if wanted in names:
         return wanted

@@ -1,4 +1,4 @@
-"""Endless streams of training samples without state. A sample is determined by the seed and the sample's number."""
+"""Endless, stateless streams of training samples. The seed and the number of a sample determine the sample."""
 
 from __future__ import annotations
 

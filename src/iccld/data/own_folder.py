@@ -65,7 +65,9 @@ def _roles(folder: Path) -> tuple[Path | None, Path | None]:
     images, labels = only("images", IMAGE_WORDS), only("labels", LABEL_WORDS)
     named_otherwise = images is not None and images.name.lower() != "images"
     if named_otherwise and labels is None and folder.name.lower() not in SPLIT_WORDS:
-        images = None  # with "camera" beside "lidar", images in "lidar" would be left out
+        # Without a label folder, a folder such as "camera" is not used alone, because other folders beside it, such as
+        # "lidar", can contain images too.
+        images = None
     return images, labels
 
 

@@ -22,7 +22,7 @@ from iccld.errors import InputError
 from iccld.files import open_regular, printable, read_bounded
 
 MOST_PIXELS = 178_956_970
-"""Largest number of pixels of a picture, for instance 13,377 × 13,377: half a gigabyte of RGB."""
+"""Largest number of pixels of a picture, about 13,377 × 13,377. As RGB, such a picture has half a gigabyte."""
 MOST_BYTES = 1 << 30
 """Largest size of a picture file in bytes."""
 
@@ -44,7 +44,7 @@ class Header:
     Attributes:
         stored: Height and width in pixels, before the EXIF rotation.
         orientation: EXIF orientation, 1 to 8.
-        frames: Number of frames of an animation or of pages of a TIFF file.
+        frames: Number of frames (in an animation) or pages (in a TIFF file).
         bits: Bits per channel, always 8 for JPEG, WebP and BMP.
         lossy: Whether the compression changes pixel values.
         tags: Tags (metadata fields) of the first page of a TIFF file.
@@ -104,7 +104,9 @@ def read_header(path: Path, file: BufferedIOBase, *, is_label: bool = False) -> 
 
 
 def read_whole(path: Path, *, is_label: bool = False) -> tuple[bytes, Header]:
-    """Reads a picture file and its header, and detects damage for which decoders return a partly gray image.
+    """Reads a picture file and returns its bytes and header.
+
+    Also detects damage for which decoders would return a partly gray image without an error.
 
     Raises:
         InputError: The file is missing, not a regular file, larger than ``MOST_BYTES``, truncated, damaged, refused by
@@ -126,7 +128,7 @@ def read_whole(path: Path, *, is_label: bool = False) -> tuple[bytes, Header]:
 
 
 def check_ending(path: str | os.PathLike[str]) -> None:
-    """Checks that a PNG or JPEG file is not truncated, if possible from the last bytes alone. Accepts other formats."""
+    """Checks that a PNG or JPEG file is not truncated, if possible from its last bytes. Accepts other formats."""
     with open_regular(path) as file:
         end_marker = {b"\x89PN": b"IEND", _JPEG: _JPEG_END}.get(file.read(3), b"")
         size = file.seek(0, os.SEEK_END)
@@ -140,7 +142,7 @@ def check_ending(path: str | os.PathLike[str]) -> None:
 def _needed_chunks(data: bytes) -> bytes:
     """Returns a PNG with only the chunks that the pixels need. If the file is truncated or damaged, returns no bytes.
 
-    Decoders unpack other chunks too, such as texts and profiles. Other chunks may be decompression bombs or cause
+    Decoders unpack other chunks too, such as texts and profiles. Other chunks can be decompression bombs or cause
     warnings.
     """
     kept = [data[:8]]
@@ -174,7 +176,7 @@ def _png(file: BufferedIOBase) -> Header:
         if kind in (b"IDAT", b"IEND"):
             break
         if kind == b"IHDR":
-            if stored != (0, 0):  # decoders might use the second size
+            if stored != (0, 0):  # decoders might use either size
                 raise ValueError("it states its size twice")
             width, height, bits = struct.unpack(">IIB", file.read(9))
             stored = (height, width)
@@ -199,7 +201,7 @@ def _jpeg(file: BufferedIOBase) -> Header:
             return Header("JPEG", stored, orientation, lossy=True)
         (length,) = struct.unpack(">H", file.read(2))
         following = file.tell() + length - 2
-        if marker in _SOF:  # libjpeg refuses files with two sizes, so the last is used
+        if marker in _SOF:  # libjpeg refuses files with two sizes, so the last size can be used here
             height, width = struct.unpack(">xHH", file.read(5))
             stored = (height, width)
         elif marker == 0xE1 and orientation == 1:

@@ -80,8 +80,8 @@ class RareClassSampler:
         counts: Number of pixels of class k in image n.
         temperature: Temperature T. The smaller T, the more often the rarest classes are drawn.
         min_pixels: Minimum number of pixels of a class in the images that are drawn for this class. If no image has
-            so many, all images with the class are drawn. ``None`` means 0.15 % of an average image's labeled pixels
-            (as DAFormer's 3000 pixels in a GTA5 image).
+            so many pixels of a class, all images with this class can be drawn. ``None`` means
+            0.15 % of an average image's labeled pixels (as DAFormer's 3000 pixels in a GTA5 image).
 
     Attributes:
         probabilities: Probability P of each class.

@@ -19,12 +19,14 @@ _MOST_PIXELS = 1 << 20
 _REACH = 16
 """Maximum distance in pixels from a pixel of a soft edge to the areas on both sides."""
 _FEW_STRAYS = 0.05
-"""Minimum ratio of stray pixels (with values that fill no area) to edge pixels. A tiny object has a lower ratio."""
+"""Minimum ratio of stray pixels (whose values do not fill an area) to edge pixels in a soft label map. Tiny objects
+also cause stray pixels, but fewer."""
 _MANY_STRAYS = 0.3
 _EXPLAINED = 0.6
 """Minimum fraction of the stray pixels that must look like pixels of a soft edge."""
 _GRAYS = 40
-"""Minimum range of values for which they are treated as gray values or colors, and close values as similar."""
+"""Minimum range (maximum − minimum) of gray values or colors. Values with a smaller range are treated as ids, of which
+close values need not be similar."""
 _THICK = 6
 """Minimum number of equal pixels in a row that form an area. Shorter runs may be steps of an interpolated edge."""
 _FEWEST_EDGES = 20
@@ -40,7 +42,7 @@ class Softness:
         num_values: Number of different ids, gray values or RGB colors.
         levels: Values that fill areas, sorted.
         share: Fraction of the pixels with a value in ``levels``, from 0 to 1.
-        is_ramp: Whether most other values lie between those of adjacent areas, as after blurring and scaling.
+        is_ramp: Whether most other values lie between the values of adjacent areas, as after blurring and scaling.
             Otherwise, most other values are close to the value of an area, as after JPEG compression.
     """
 
@@ -141,7 +143,7 @@ def _index(planes: Int32[np.ndarray, "h w c"]) -> tuple[Int32[np.ndarray, "k c"]
 
 
 def _is_uniform(numbers: Float32[np.ndarray, "h w"], shape: int) -> Bool[np.ndarray, "h w"]:
-    """Returns whether all neighbors of each pixel, in OpenCV's 3×3 square or cross ``shape``, have its value."""
+    """Returns whether all neighbors of a pixel (OpenCV's 3×3 square or cross ``shape``) have the pixel's value."""
     kernel = cv2.getStructuringElement(shape, (3, 3))
     return np.asarray(cv2.erode(numbers, kernel) == cv2.dilate(numbers, kernel))
 
@@ -157,7 +159,7 @@ def _is_alone(index: Plane) -> Bool[np.ndarray, "h w"]:
 def _likeness(
     planes: Int32[np.ndarray, "h w c"], area: Bool[np.ndarray, "h w"], tolerance: Int32[np.ndarray, " c"]
 ) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
-    """Returns two masks of pixels: between the values of areas on opposite sides, and close to the value of an area."""
+    """Returns two masks: pixels between the values of areas on opposite sides, and pixels close to an area's value."""
     sides = [np.rot90(_last_seen(np.rot90(planes, k), np.rot90(area, k)), -k) for k in range(4)]
     ramp, near = np.zeros(area.shape, bool), np.zeros(area.shape, bool)
     for one, other in ((sides[0], sides[2]), (sides[1], sides[3])):
@@ -171,7 +173,10 @@ def _likeness(
 
 
 def _last_seen(planes: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """Returns the value of the last area pixel before each pixel on the first axis, or −1 beyond ``_REACH`` pixels."""
+    """Returns the value of the last area pixel before each pixel along the first axis.
+
+    If the last area pixel is more than ``_REACH`` pixels away, the value is −1.
+    """
     places = np.arange(len(area))[:, None]
     last = np.maximum.accumulate(np.where(area, places, -_REACH - 1), axis=0)
     seen = np.take_along_axis(planes, np.maximum(last, 0)[..., None], axis=0)

@@ -1,7 +1,7 @@
 """Street scenes as a data set without files: rendered from a seed, in three looks, with all 19 Cityscapes classes.
 
 For a demonstration of domain adaptation, the source domain has the look ``game`` and the target domain the look
-``camera``. For photographs of real streets, scenes in both looks serve as the labeled source domain.
+``camera``. If the target domain consists of real photographs, scenes in both looks serve as the labeled source domain.
 """
 
 from __future__ import annotations
@@ -152,7 +152,8 @@ class StreetScenes:
         work = partial(_render_job, height=self.height, width=self.width)
         workers = min(usable_cores(), 4)
         done = 0
-        # Worker processes are forked, which is safe on Linux only. Spawned ones would import the caller's script again.
+        # Worker processes are forked, which is safe on Linux only. Spawned processes would import the caller's script
+        # again.
         if workers > 1 and len(jobs) >= _WORTH_FORKING and sys.platform == "linux":
             try:
                 for scene in ordered_map(work, jobs, workers):
@@ -179,7 +180,8 @@ def write_scenes(scenes: StreetScenes, out: Path, split: str) -> int:
         InputError: ``out`` contains scenes with other settings, or cannot be written.
         RunFailedError: The disk has not enough free space.
     """
-    # One byte per pixel is a lower bound: of four bytes per pixel, PNG compression saves at most three quarters.
+    # A scene has four bytes per pixel (RGB and label). PNG compression is assumed to save at most three quarters, so
+    # one byte per pixel is needed at least.
     there = out / "leftImg8bit"
     lacking = len(scenes) - (sum(1 for _ in there.rglob("*.png")) if there.is_dir() else 0)
     needed, free = lacking * scenes.height * scenes.width, free_bytes(out)
@@ -220,7 +222,7 @@ def _refuse_memory(needed: int, what: str, purpose: str) -> None:
 
 @cache
 def generator_digest() -> str:
-    """Returns a hash of the code that renders scenes. Scenes that other code has stored are not used."""
+    """Returns a hash of the code that renders scenes. Stored scenes with a different hash are not used."""
     digest = hashlib.sha256()
     for path in sorted(Path(street_scenes.__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())

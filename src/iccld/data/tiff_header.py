@@ -48,7 +48,7 @@ def read_pages(file: BufferedIOBase) -> list[Tags]:
 
 
 def _read_page(file: BufferedIOBase, place: int, order: str) -> tuple[Tags, int]:
-    """Returns the needed tags of the page at byte offset ``place``, and the offset of the next page, 0 for no page."""
+    """Returns the needed tags of the page at byte offset ``place``, and the offset of the next page or 0."""
     file.seek(place)
     (count,) = struct.unpack(order + "H", file.read(2))
     block, tail = file.read(12 * count), file.read(4)
@@ -81,7 +81,7 @@ def find_fault(page: Tags, *, is_label: bool, most_pixels: int) -> str:
     """Returns a clause that explains why decoders would misread a page, or an empty string for a supported page.
 
     Label maps may contain ids of any integer type. Images must contain unsigned integers of at most 16 bits. For other
-    types, the file does not define which values are black and white.
+    types of numbers, the file does not define which values are black and white.
     """
     bits, kinds = set(page.get(BITS, (1,))), set(page.get(FORMAT, (1,)))
     photometric, samples = first(page, PHOTOMETRIC, 1), first(page, SAMPLES, 1)

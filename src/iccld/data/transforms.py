@@ -37,14 +37,14 @@ class TrainTransform:
         crop: Height and width of the result in pixels.
         scale: Range of the random scale factor, relative to the base size. (1, 1) disables random scaling.
         flip: Whether samples are mirrored with probability 0.5.
-        resize: Base (height, width) in pixels. ``None`` means each image's own size.
+        resize: Base (height, width) in pixels. With ``None``, images keep their size.
         stretch: Whether images are resized to exactly the base size. If not, they keep their aspect ratio and are
             resized to the base height (``iccld.resizing.base_size``).
-        ignore_top: Fraction of the full image's height, at the top, that is marked as not valid.
-        ignore_bottom: Fraction at the bottom that is marked as not valid, for the hood of the own car (DAFormer ignores
-            15 and 120 of 512 rows of pseudo-labels: 0.03 and 0.23).
-        most_of_one_class: Fraction of a crop's labeled pixels that no class may reach. If a class reaches it, or if
-            the crop shows a single class, the crop is drawn again, up to ten times (MMSegmentation's
+        ignore_top: Fraction of the image height that is marked as not valid at the top, before cropping.
+        ignore_bottom: Fraction of the image height that is marked as not valid at the bottom, where the hood of the ego
+            vehicle is visible (DAFormer ignores 15 and 120 of 512 rows of pseudo-labels: 0.03 and 0.23).
+        most_of_one_class: Upper limit for the fraction of one class in a crop's labeled pixels. If a class reaches this
+            limit, or if the crop shows a single class, the crop is drawn again, up to ten times (MMSegmentation's
             ``cat_max_ratio``). 1 accepts all crops.
     """
 
@@ -71,7 +71,9 @@ class TrainTransform:
         rng: np.random.Generator,
         want: int | None = None,
     ) -> dict[str, np.ndarray]:
-        """Draws a training sample. ``want`` is a class that the crop shows if possible. ``want`` needs a label map.
+        """Draws a training sample.
+
+        If a class ``want`` is given, the crop shows this class if possible. ``want`` can be used only with ``label``.
 
         Returns:
             ``image``, uint8 (h, w, 3); ``valid``, bool (h, w), ``False`` outside the image and in ignored rows; with a
@@ -118,7 +120,7 @@ class TrainTransform:
     def _search(
         self, label: UInt8[np.ndarray, "h w"], first: Geometry, rng: np.random.Generator, want: int
     ) -> Geometry:
-        """Draws crops until one has enough pixels of class ``want``, at most ten. Returns the crop with the most."""
+        """Draws at most ten crops, until a crop has enough pixels of class ``want``. Returns the crop with the most."""
         enough = _CLASS_SHARE * self.crop[0] * self.crop[1]
         scaled: dict[tuple[int, int], np.ndarray] = {}  # without random scale, all tries have one size
         geometry = best = first

@@ -50,13 +50,14 @@ def ordered_map(work: Callable[[J], R], jobs: Iterable[J], num_workers: int) -> 
     ends, even if it is killed.
 
     Args:
-        work: Function that computes the result of a job. It is inherited by fork on Linux and pickled elsewhere.
+        work: Function that computes the result of a job. Forked workers (Linux) inherit the function. On other systems,
+            the function is pickled.
         jobs: Small, picklable values.
         num_workers: Number of worker processes, at least 1.
 
     Raises:
         WorkerDiedError: A worker could not be started, was killed or ran out of memory.
-        Exception: Any exception from ``work``, with the worker's traceback as a note. It must be picklable.
+        Exception: Any exception from ``work``, with the worker's traceback as a note. Exceptions must be picklable.
     """
     with _workers(work, num_workers) as workers:
         rest = iter(jobs)
@@ -132,7 +133,7 @@ def _workers(work: Callable[[Any], Any], num_workers: int) -> Iterator[list[_Wor
     owner = os.getpid()
 
     def close() -> None:
-        if os.getpid() != owner:  # in a forked process, ``workers`` are the parent's workers
+        if os.getpid() != owner:  # a forked process must not end the workers of its parent
             return
         for worker in workers:
             worker.connection.close()
@@ -162,7 +163,8 @@ def _workers(work: Callable[[Any], Any], num_workers: int) -> Iterator[list[_Wor
                     inherited = inherited if context.get_start_method() == "fork" else []
                     process = new_process(target=_serve, args=(theirs, inherited, work), daemon=True)
                     with warnings.catch_warnings():
-                        # Newer Python versions warn about forking a process with threads, which workers do not use.
+                        # Newer Python versions warn if a process with threads is forked. The workers do not need
+                        # these threads.
                         warnings.simplefilter("ignore", DeprecationWarning)
                         process.start()
                 workers.append(_Worker(process, ours))

@@ -31,7 +31,7 @@ class Recognized:
 
     Attributes:
         name: Name of the data set, one of ``iccld.data.layouts.DATASET_NAMES``.
-        text: Clause for messages about the data set.
+        text: Clause that describes the data set in messages.
         description: Description that ``iccld data init`` would write. ``None`` if the folder has a ``dataset.toml`` or
             contains a built-in data set.
         notes: Assumptions that the user should check, one sentence each.
@@ -63,7 +63,7 @@ def guess_folder(root: Path, *, names: Sequence[str] = ()) -> Guess:
 
     Args:
         root: Folder of the data set.
-        names: Class names that replace placeholder names. Empty keeps the placeholder names.
+        names: Class names that replace the placeholder names of the classes. If empty, the placeholders are kept.
 
     Raises:
         InputError: The folder has no known layout, the label maps cannot be used, or ``names`` is given for known
@@ -165,7 +165,7 @@ def _fits(found: Survey) -> Iterator[tuple[Guess, str, str]]:
         is_marked = any((found.root / mark).exists() for mark in layout.get("marks", ["."]))
         if not names or not is_marked or not all(re.search(layout.get("names", ""), name) for name in names):
             continue
-        # Any pattern that labels at least one image is preferred to images without labels.
+        # The count 0.5 stands for images without labels. Any pattern that labels an image has a higher count.
         counts = {("", ""): 0.5 * (not layout.get("needs_labels", True))}
         for pattern, meaning in layout.get("labels", ()):
             labels = {s: found.match(pattern.replace("{split}", folders[s])) for s in images}

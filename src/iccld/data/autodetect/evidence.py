@@ -15,11 +15,11 @@ from iccld.data.softness import REMEDY, Softness, judge
 from iccld.errors import InputError
 
 NUM_SAMPLES = 64
-"""Maximum number of label maps that are read. Reading this number takes one or two seconds."""
+"""Maximum number of label maps that are read. Reading so many label maps takes one or two seconds."""
 _MOST_PIXELS = 60_000_000
 _MOST_VALUES = 254
 _FAR = 40
-"""Minimum difference between the dark and the bright value of a mask that is converted to these two values."""
+"""Minimum difference of two gray values, dark and bright, to which a compressed or interpolated mask is converted."""
 
 
 @dataclass
@@ -35,9 +35,9 @@ class Evidence:
         colors: RGB color → number of pixels, for maps with three channels.
         palette: Id → RGB color, for files with a palette.
         soft: Path and properties (``iccld.data.softness``) of each compressed or interpolated label map.
-        hard: Ids in all maps that are not compressed or interpolated.
-        bright: Gray value, if the compressed or interpolated maps were converted to black and one gray value. 0
-            otherwise.
+        hard: Ids in the label maps that are neither compressed nor interpolated.
+        bright: Gray value of the bright pixels if compressed or interpolated maps were converted to black and one gray
+            value. Otherwise 0.
         fault: Reason why a file cannot be a label map. Empty if no such file was found.
     """
 
@@ -76,7 +76,9 @@ def read_evidence(files: Sequence[Path], count: int = NUM_SAMPLES) -> Evidence:
     evidence.rows = {i: total / evidence.ids[i] for i, total in evidence.rows.items()}
     if not evidence.colors:
         evidence.ids.update(red)
-    else:  # a color-coded map with only red, black or gray classes looks like a map of ids and was counted as one
+    else:
+        # Some maps contain other colors. Maps with only red or gray pixels are therefore color-coded too, although
+        # these maps were counted as maps of ids above.
         evidence.colors.update({(i, 0, 0): pixels for i, pixels in red.items()})
         if not evidence.num_gray:
             evidence.colors.update({(i, i, i): pixels for i, pixels in evidence.ids.items()})
@@ -104,7 +106,11 @@ def _read_as_two_grays(evidence: Evidence) -> None:
 
 
 def _read(path: Path, evidence: Evidence, red: Counter[int]) -> int:
-    """Adds one file to ``evidence``, or to ``red`` if green and blue are 0 everywhere. Returns the number of pixels."""
+    """Adds the pixels of one file to ``evidence``, or to ``red`` if green and blue are 0 everywhere.
+
+    Returns:
+        The number of pixels.
+    """
     raw, palette = decode_label(path)
     height, width = raw.shape[:2]
     evidence.num_gray += raw.ndim == 2
@@ -136,7 +142,7 @@ def _judge(path: Path, pixels: np.ndarray, evidence: Evidence) -> None:
 
 
 def _counts(values: np.ndarray) -> dict[int, int]:
-    """Returns value → number of pixels. Sums lengths of runs of equal pixels, which is faster than sorting pixels."""
+    """Returns value → number of pixels. Lengths of runs of equal pixels are summed, which is faster than sorting."""
     flat = values.ravel()
     ends = np.flatnonzero(np.append(flat[1:] != flat[:-1], True))
     found, places = np.unique(flat[ends], return_inverse=True)

@@ -50,7 +50,7 @@ class SplitGlobs:
 
     Attributes:
         images: Glob pattern of the images.
-        labels: Glob pattern of the label maps, or ``None`` without label maps.
+        labels: Glob pattern of the label maps, or ``None`` if there are no label maps.
         list: Text file with the names of the split's images, or ``None`` if each split has its own folders.
         num_images: Number of images.
         num_labels: Number of label maps that belong to an image.
@@ -69,8 +69,8 @@ class Guess:
 
     Attributes:
         layout: Name of the layout for messages.
-        meaning: Label encoding, or ``None`` without label maps.
-        evidence: Statistics of the label maps that were read, or ``None`` without label maps.
+        meaning: Label encoding, or ``None`` if there are no label maps.
+        evidence: Statistics of the label maps that were read, or ``None`` if there are no label maps.
         builtin: Name of the built-in data set, or ``None`` if the folder does not contain a built-in data set.
         resize_labels: Whether some label maps of the layout differ in size from their image.
         role: ``source`` or ``target``, or ``None`` if the role is uncertain.

@@ -18,9 +18,9 @@ from iccld.labels import CITYSCAPES19, IGNORE
 _RISE = 0.1
 """Minimum distance between the mean rows of road (below) and sky (above), as a fraction of the image height."""
 _MANY = 4
-"""Number of ids above which label maps may be street scenes. Masks of a few classes have fewer ids."""
+"""Largest number of ids with which label maps are treated as masks of a few classes, not as street scenes."""
 _OFTEN = 0.2
-"""Fraction of pixels with 255 above which 255 is probably a class and not only a border between objects."""
+"""Fraction of pixels with the value 255 above which 255 is probably a class and not only an ignored border."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Meaning:
     """A label encoding: which ids or colors of label maps stand for which classes.
 
     Attributes:
-        text: Clause for messages.
+        text: Clause that describes the label encoding in messages.
         keys: Keys of ``dataset.toml`` with their values (classes, ids, colors, …).
         checks: Points that the user should check, one sentence each.
         is_guess: Whether the class names are placeholders.
@@ -100,7 +100,7 @@ def _mapillary_class(title: str) -> str:
 
 
 def with_doubts(meaning: Meaning, evidence: Evidence) -> Meaning:
-    """Returns ``meaning`` with added checks for the user if sampled label maps contradict this label encoding."""
+    """Returns a label encoding with further ``checks`` for the user if sampled label maps contradict the encoding."""
     doubts = [f"Not all label maps can be used: {evidence.fault}."] if evidence.fault else []
     description = meaning.description
     if description.colors is not None and evidence.ids:
@@ -163,8 +163,8 @@ def _two_classes(evidence: Evidence, text: str, thing: int) -> Meaning:
         'Write your own name for "thing" (in classes and [ids]), or call again with --classes NAME NAME.'
     ]
     share = evidence.ids[IGNORE] / evidence.ids.total()
-    # With ids 0 and 1, a few pixels of 255 are usually an ignored border. With ids such as 0 and 128, 255 may be a
-    # third class. In doubt, the user is asked to check.
+    # If the ids are 0 and 1, a few pixels with 255 are usually an ignored border. If the ids are, for example, 0 and
+    # 128, 255 can be a third class. In doubtful cases, a point for the user to check is added.
     if thing != IGNORE and share and (thing > 1 or share > _OFTEN):
         checks.append(
             f"255 is ignored ({share:.2%} of the pixels); if it is a class, name it in classes and [ids] "
@@ -238,5 +238,5 @@ def rename(meaning: Meaning, names: Sequence[str]) -> Meaning:
     if "ids" in keys:
         keys["ids"] = {i: new[name] for i, name in keys["ids"].items()}
     renamed = replace(meaning, keys=keys, is_guess=False, checks=meaning.checks[1:])
-    assert renamed.description.space.names == tuple(names)  # refuses names that no class may have
+    assert renamed.description.space.names == tuple(names)  # raises InputError for invalid names
     return renamed

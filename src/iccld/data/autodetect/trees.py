@@ -25,7 +25,7 @@ _FEW = 4
 _MOST_CLASSES = 64
 _MOST_GROUPS = 30
 _MOSTLY = 0.6
-"""Fraction of pixels in flat areas above which a compressed file is treated as a label map, not as a photograph."""
+"""Fraction of pixels in flat areas above which compressed files are treated as label maps instead of photographs."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def find_trees(survey: Survey) -> list[Tree]:
     """Groups the image files into trees by words in their paths, such as ``train`` and ``masks``.
 
     If no path contains a word for labels, a few files are read to distinguish label maps from images. All files whose
-    paths contain no known word form one tree. If these files share a top folder, this folder is the base.
+    paths contain no known word form one tree. If these files share a top folder, this folder is the tree's base.
     """
     groups: defaultdict[_Place, list[str]] = defaultdict(list)
     for name in survey.images:
@@ -108,7 +108,7 @@ def _told_by_content(
     for key, names in untold.items():
         stems[key in masks].update(Path(name).stem for name in names)
     if not any(mask[:end] in stems[False] for mask in stems[True] for end in range(1, len(mask) + 1)):
-        return groups  # masks without an image of the same name may be images with few colors
+        return groups  # without images of the same names, the masks can be images with few colors
     for (folder, split, ending), names in untold.items():
         told[folder, split, "label" if (folder, split, ending) in masks else "image"] += names
     return told
@@ -180,7 +180,7 @@ def _affixes(
 
 
 def _rest(stem: str, keys: set[str]) -> str | None:
-    """Returns the part of ``stem`` behind the longest image name in ``keys``, or ``None`` without such a name."""
+    """Returns ``stem`` without the longest image name in ``keys`` at its start, or ``None`` if no name fits."""
     ends = [len(stem), *(match.start() for match in re.finditer(r"[_.\- ]", stem))]
     return next((stem[end:] for end in sorted(ends, reverse=True) if stem[:end] in keys), None)
 
@@ -196,7 +196,8 @@ def _common_affix(stems: Sequence[str]) -> tuple[str, str]:
 
 
 def _common_start(names: Collection[str]) -> str:
-    letters = zip(min(names), max(names), strict=False)  # their common start is that of all names
+    # The common start of the first and the last name in sorted order is the common start of all names.
+    letters = zip(min(names), max(names), strict=False)
     return "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], letters))
 
 
