@@ -172,7 +172,7 @@ def missing_classes(space: LabelSpace, protocol: Protocol) -> tuple[str, ...]:
 
 
 def _hold_label_ids(paths: Sequence[Path], what: str) -> bool:
-    """Checks whether files hold Cityscapes labelIds without ``labelIds`` in their names; if so, prints a message."""
+    """Checks whether files with an unknown kind of ids hold Cityscapes labelIds. If so, a message is printed."""
     silent = [path for path in paths if is_silent(path)]
     for path in silent[:: max(1, len(silent) // _FEW)][:_FEW]:
         stored = read_label(path)

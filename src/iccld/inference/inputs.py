@@ -88,10 +88,10 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
 
     Inputs are image and video files, glob patterns (``**`` matches any number of folders), folders (searched
     recursively), cameras such as ``camera:0``, and URLs such as ``rtsp://host/stream``. Images of unsupported formats
-    are also returned, so that the user gets an error with the file name when they are read. Files in ``out`` are
+    are also returned, so that the user gets an error with the file name when an image is read. Files in ``out`` are
     skipped. Subfolders of an input are also skipped if an iccld command has written to them, so that outputs do not
-    become inputs. Two images must not have the same ``name``, unless ``shared_names`` is true. Commands that write no
-    outputs for images set ``shared_names``.
+    become inputs. Two images are allowed to have the same ``name`` only if ``shared_names`` is true. Commands that
+    write no outputs for images set ``shared_names``.
 
     Raises:
         InputError: no input is given, an input does not exist, is not an image or video, or contains no image or video,
@@ -142,7 +142,8 @@ def _is_left_out(folder: Path, tops: set[Path], out: Path | None) -> bool:
 def _refuse_clashes(items: Sequence[Input]) -> None:
     """Raises ``InputError`` if two inputs would have the same output file.
 
-    The outputs of an image are ``NAME.png``, those of a video ``NAME.mp4``, ``NAME/000000.png``, ``NAME/000001.png`` ….
+    The output of an image is ``NAME.png``. The outputs of a video are ``NAME.mp4`` and one file per frame, such as
+    ``NAME/000000.png``.
     """
     places: dict[str, Input] = {}
     # Images of unsupported formats cannot be read and therefore have no outputs.

@@ -53,7 +53,7 @@ def predict_files(
         images: Image files, as ``iccld.inference.inputs.find_inputs`` returns them.
         out: Folder to which the outputs are written.
         write: Kinds of output to write.
-        ids: Kind of ids in the label maps. If a ``Description`` is given, its ids are used.
+        ids: Kind of ids in the label maps. If a ``Description`` is given, the ids of the description are used.
         settings: Prediction settings, such as steps, draws and sizes; the defaults if ``None``.
 
     Returns:

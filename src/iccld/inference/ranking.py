@@ -2,7 +2,7 @@
 
 Uncertainty alone could select ten copies of one difficult scene. Therefore, frames are selected one after another. Each
 time, the selected frame has the largest product of uncertainty score and distance to the nearest frame that is already
-selected. Distances are measured between embeddings. The product follows maximal marginal relevance
+selected. Distances are computed between embeddings. The product follows maximal marginal relevance
 (Carbonell and Goldstein 1998, *The Use of MMR, Diversity-Based Reranking*). The distance follows the k-center rule for
 active learning (Sener and Savarese 2018, *Active Learning for Convolutional Neural Networks: A Core-Set Approach*).
 """
@@ -116,11 +116,10 @@ def rank(
     """Orders frames by score × distance^diversity.
 
     The distance is the Euclidean distance between the embeddings of a frame and of the nearest frame that was selected
-    before. The first ``top`` frames are selected one by one. The
-    remaining frames are sorted by the same product, but with their distances to the first ``top`` frames only. Thus, n
-    frames need n × top distances instead of n². Frames with equal products keep their order. With ``diversity`` 0, only
-    the scores matter. A larger ``diversity`` gives the scores less weight. Raises ``InputError`` if ``top`` or
-    ``diversity`` is out of range.
+    before. The first ``top`` frames are selected one by one. The remaining frames are sorted by the same product, but
+    with their distances to the first ``top`` frames only. Thus, n frames need n × top distances instead of n². Frames
+    with equal products keep their order. With ``diversity`` 0, only the scores matter. A larger ``diversity`` gives the
+    scores less weight. Raises ``InputError`` if ``top`` or ``diversity`` is out of range.
     """
     if top < 1:
         raise InputError(f"top is {top}; give 1 or more")

@@ -26,7 +26,8 @@ class Calibration:
 
     ``figures`` are the metrics of ``iccld.inference.review.evaluate_trust``, with ``None`` instead of NaN. The bins of
     confidence have equal widths from 0 to 1. ``pixels``, ``confidence`` and ``accuracy`` are the number of pixels, the
-    mean confidence and the fraction of right pixels of each bin. For empty bins, confidence and accuracy are ``None``.
+    mean confidence and the fraction of correct pixels of each bin. For empty bins, confidence and accuracy are
+    ``None``.
     """
 
     figures: Mapping[str, float | None]
@@ -52,7 +53,7 @@ class Example:
     """An example image of a report.
 
     ``name`` is the file name. ``role`` is the reason why the image was selected (best, worst, random). ``miou`` is the
-    image's own mIoU in percent, or ``None`` without labels. ``panels`` maps titles to pictures as data URIs.
+    mIoU of this image in percent, or ``None`` without labels. ``panels`` maps titles to pictures as data URIs.
     """
 
     name: str
@@ -71,8 +72,8 @@ class Record:
 
     ``environment`` is the result of ``iccld.reporting.environment.describe_environment``. ``step`` is the evaluated
     step of a run, or ``None`` before the first evaluation, without a run, or if unknown. Before the first evaluation or
-    without labels, ``scores`` and ``calibration`` are ``None``. Without labels, ``no_scores`` says why no scores exist.
-    ``measured_on`` describes the evaluated images. ``legend`` contains the names and RGB colors of the classes.
+    without labels, ``scores`` and ``calibration`` are ``None``. Without labels, ``no_scores`` is a text with the
+    reason. ``measured_on`` describes the evaluated images. ``legend`` contains the names and RGB colors of the classes.
     """
 
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -124,8 +125,8 @@ def write_readme(folder: Path, *, command: str) -> Path:
 class Subject:
     """A run or an evaluation that a report shows. Its name must be unique within the report.
 
-    ``facts`` are names and values for the headline. ``table`` contains the columns of a run's ``metrics.csv``. For an
-    evaluation, ``table`` and ``method`` are empty. ``unfinished`` is the progress of an unfinished run as text.
+    ``facts`` are names and values that the headline shows. ``table`` contains the columns of a run's ``metrics.csv``.
+    For an evaluation, ``table`` and ``method`` are empty. ``unfinished`` is the progress of an unfinished run as text.
     """
 
     name: str

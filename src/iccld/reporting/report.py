@@ -30,7 +30,8 @@ _RUN_SECTIONS = {
 def write_report(path: Path, subjects: Sequence[Subject], *, title: str | None = None) -> Path:
     """Writes the report of one or more runs or evaluations as an HTML file and returns its path.
 
-    If there are several, the report shows the gains over the first. By default, the title consists of their names.
+    If ``subjects`` has several entries, the report shows the gains over the first entry. By default, the title consists
+    of the names of the entries.
     """
     return write_text(path, report_page(subjects, title=title))
 
