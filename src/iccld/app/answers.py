@@ -1,4 +1,4 @@
-"""The models of the app and their stored predictions, so that images can be drawn again without running a model."""
+"""The app's models and their predictions, which are stored so that images can be redrawn without running a model."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ def _remove_earlier(folder: Path, names: set[str]) -> None:
 
 
 def _frames(video: InputVideo, every: float, failures: list[str]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields number and image of a video's first frames at or after 0, ``every``, 2 × ``every`` … seconds.
+    """Yields number and image of the first frame at or after each time: 0, ``every``, 2 × ``every`` … seconds.
 
     A message about a damaged video is appended to ``failures``.
     """

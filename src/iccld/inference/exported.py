@@ -169,7 +169,8 @@ def open_core() -> openvino.Core:
 
     The plugin detects the processor's instruction sets itself, but its copy of oneDNN obeys the environment variable
     ``ONEDNN_MAX_CPU_ISA``. If the variable excludes a detected instruction set, the plugin crashes (2026.4). Therefore,
-    the variable is removed from the environment while the plugin is loaded. The plugin reads the variable only once.
+    the variable is removed from the environment while the plugin is loaded. The variable is restored afterwards,
+    because the plugin reads the variable only once.
     """
     import openvino
 

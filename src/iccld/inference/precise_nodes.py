@@ -1,11 +1,11 @@
 """Precision of OpenVINO graphs: marks the nodes that must be computed in fp32.
 
 On processors with bf16 instructions, OpenVINO computes in bf16 unless the compile settings request another precision.
-``iccld.inference.exported`` requests the precision of the file, but other programs may not request a precision. In a
-bf16 graph, scaling, normalization, softmax and the first layers must also stay in fp32. Therefore, the attribute
-``precise`` is set on single nodes. OpenVINO's CPU plugin obeys the attribute in convolutions, arithmetic, reductions
-and gathering. If the plugin replaces a node by another one, the attribute is lost. This happens for MatMul,
-interpolation, Divide and Subtract (2026.4).
+``iccld.inference.exported`` requests the precision of the file, but other programs can omit the request. In a bf16
+graph, scaling, normalization, softmax and the first layers must also stay in fp32. Therefore, the attribute ``precise``
+is set on single nodes. OpenVINO's CPU plugin obeys the attribute in convolutions, arithmetic, reductions and gathering.
+If the plugin replaces a node by another one, the attribute is lost. This happens for MatMul, interpolation, Divide and
+Subtract (2026.4).
 """
 
 from __future__ import annotations

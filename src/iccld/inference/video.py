@@ -53,7 +53,7 @@ class Limits:
             raise InputError(f"seconds is {self.seconds}; give 0.000001 or more")
 
     def cut(self, frames: Iterator[Frame], time_base: Fraction) -> Iterator[Frame]:
-        """Yields the frames up to the limits, without reading frames that are not needed."""
+        """Yields the frames up to the limits. After ``max_frames`` frames, no further frame is read."""
         start = None
         # Timestamps are exact fractions. Therefore, 0.2 must become exactly 1/5 instead of the nearest binary number.
         end = None if self.seconds is None else Fraction(self.seconds).limit_denominator(1_000_000)

@@ -106,7 +106,10 @@ class VideoWriter:
 
 @contextmanager
 def writing_video(path: AnyPath, size: tuple[int, int], **announced: Any) -> Iterator[VideoWriter]:
-    """Yields a ``VideoWriter``; ``announced`` are its keyword arguments. The file at ``path`` appears when complete."""
+    """Yields a ``VideoWriter`` for an MP4 file, which appears at ``path`` only when it is complete.
+
+    ``size`` is the height and width of the images. ``announced`` are keyword arguments of ``VideoWriter``.
+    """
     path = Path(path)
     with replacing(path) as temporary:
         try:

@@ -46,7 +46,7 @@ def resumed_environment(first: Mapping[str, Any], now: Mapping[str, Any]) -> dic
 
 
 def num_ranks() -> int:
-    """Returns the number of processes that train together. ``torchrun`` sets ``WORLD_SIZE``; the default is 1."""
+    """Returns the number of processes that train together, which ``torchrun`` sets in ``WORLD_SIZE``; 1 by default."""
     value = os.environ.get("WORLD_SIZE", "")
     return int(value) if value.isdecimal() else 1
 

@@ -117,7 +117,7 @@ def read_record(folder: Path) -> Record | None:
 
 
 def write_readme(folder: Path, *, command: str) -> Path:
-    """Writes ``README.txt`` to the folder of a run: the purpose of each file, and the command that trains the run."""
+    """Writes ``README.txt`` to a run's folder: explanations of the files, and the command that trains the run."""
     return write_text(folder / "README.txt", render("run_readme.txt.j2", run=str(folder), command=command))
 
 
@@ -125,8 +125,9 @@ def write_readme(folder: Path, *, command: str) -> Path:
 class Subject:
     """A run or an evaluation that a report shows. Its name must be unique within the report.
 
-    ``facts`` are names and values that the headline shows. ``table`` contains the columns of a run's ``metrics.csv``.
-    For an evaluation, ``table`` and ``method`` are empty. ``unfinished`` is the progress of an unfinished run as text.
+    ``facts`` are names and values for the table at the top of the report. ``table`` contains the columns of a run's
+    ``metrics.csv``, and ``method`` is the method by which the run was trained. For an evaluation, both are empty.
+    ``unfinished`` is the progress of an unfinished run as text.
     """
 
     name: str
@@ -143,6 +144,6 @@ def comparable(subjects: Sequence[Subject]) -> bool:
 
 
 def commit_of(environment: Mapping[str, Any]) -> str:
-    """Returns the commit of an environment or of one of its ``resumed`` entries as text; empty if unknown."""
+    """Returns the git commit in an environment, or in one of its ``resumed`` entries, as text; empty if unknown."""
     commit = environment.get("commit")
     return f"{commit}{' with changes' if environment.get('changed') else ''}" if commit else ""

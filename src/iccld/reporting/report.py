@@ -151,7 +151,7 @@ def same_images(subjects: Sequence[Subject]) -> tuple[list[tuple[Example, list[E
 
 
 def trimmed(records: Sequence[Record]) -> list[Record]:
-    """Removes example images until all fit into one report, always from the record with the most images."""
+    """Removes example images from the record with the most images until all pictures fit into one report."""
     kept = [_by_turns(record.examples) for record in records]
     while sum(len(uri) for examples in kept for e in examples for uri in e.panels.values()) > MOST_CHARACTERS:
         max(kept, key=len).pop()
