@@ -1,4 +1,4 @@
-"""The models of the app and their stored predictions, so that images can be drawn again without running a model."""
+"""The app's models and their predictions, which are stored so that images can be redrawn without running a model."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ from iccld.models.settings import Precision
 
 MAX_STEPS, MAX_DRAWS = 8, 16
 VIEW_SIDE = 1600
-"""Maximum side in pixels of images shown on the page. Downloads have the size of the original image."""
+"""Maximum height and width in pixels of images on the page. Downloads have the size of the original image."""
 
 
 @dataclass(frozen=True)
 class AppModel:
     """A model that the app has loaded.
 
-    ``shown`` is the model's label space with the colors on the page. If the first model of the app has a class of the
-    same name, the class has the color of that class.
+    ``shown`` is the model's label space with the colors that the page uses. If a class of the app's first model has the
+    same name as a class of this model, both have the color of the first model.
     """
 
     name: str
@@ -64,14 +64,14 @@ class AppModel:
 
     @property
     def fixed(self) -> tuple[int, int] | None:
-        """Steps K and draws N that are fixed in an exported model; ``None`` for other models."""
+        """Steps K and noise draws N of an exported model, whose file fixes both; ``None`` for other models."""
         if isinstance(self.segmenter, ExportedSegmenter):
             return self.segmenter.steps, self.segmenter.draws
         return None
 
     @property
     def settings_note(self) -> str:
-        """Sentence for the page that K and N have no effect on this model; empty if they have an effect."""
+        """Sentence which tells the user that K and N have no effect on this model; empty if they have an effect."""
         if self.fixed is not None:
             return f"{self.name} is an exported file: K = {self.fixed[0]} and N = {self.fixed[1]} are fixed in it."
         if isinstance(self.segmenter, ICCLD) and not self.segmenter.spec.diffusion:
@@ -84,7 +84,8 @@ def load_models(
 ) -> list[AppModel]:
     """Loads the models of the app and runs each once on a small gray image, so that the first request is not slow.
 
-    See ``iccld.inference.segmenter.load_segmenter`` and ``iccld.models.settings.PredictSettings`` for the arguments.
+    ``sources`` are the models. See ``iccld.inference.segmenter.load_segmenter`` for their form, ``device`` and
+    ``threads``, and ``iccld.models.settings.PredictSettings`` for ``precision``.
     """
     models: list[AppModel] = []
     for source, name in zip(sources, short_names(sources), strict=True):
@@ -109,7 +110,7 @@ def short_names(sources: Sequence[str]) -> list[str]:
 
 
 def in_colors_of(first: LabelSpace, space: LabelSpace) -> LabelSpace:
-    """Returns ``space``, in which classes have the colors of the classes of the same name in ``first``."""
+    """Returns a copy of ``space``. If ``first`` has a class of the same name, a class has the color from ``first``."""
     colors = dict(zip(first.names, first.palette, strict=True))
     classes = tuple(dataclasses.replace(c, color=colors.get(c.name, c.color)) for c in space.classes)
     return LabelSpace(space.name, classes)
@@ -132,7 +133,8 @@ class Drawing:
 class Settings(Drawing):
     """Settings of a prediction: steps K and noise draws N.
 
-    The inherited drawing settings apply only to videos. Images can be drawn again with other settings.
+    The inherited drawing settings are used only for videos. The prediction of an image is stored without a drawing, and
+    every drawing of the prediction has separate settings.
     """
 
     steps: Annotated[int, Range(1, MAX_STEPS)] = 1
@@ -144,8 +146,8 @@ class Answer:
     """The prediction of one model for an image.
 
     ``labels`` (class indices) and ``levels`` (uncertainty from 0 to 255) have the image's size. ``view_labels`` and
-    ``view_levels`` are the same maps, scaled to the size of the image shown on the page. ``seconds`` is the duration of
-    the prediction.
+    ``view_levels`` are the same maps, scaled to the size of the image shown on the page. ``seconds`` is the
+    computing time of the prediction.
     """
 
     model: AppModel
@@ -174,7 +176,7 @@ class Answers:
         return self.view.nbytes + sum(m.nbytes for m in maps)
 
     def draw(self, index: int, drawing: Drawing) -> Image:
-        """Draws the prediction of the model with the given index, at the size at which the page shows it."""
+        """Draws the prediction of one model over the image, at the size of the page; ``index`` selects the model."""
         answer = self.answers[index]
         return compose(self.view, answer.view_labels, answer.view_levels, answer.model.shown, drawing)
 
@@ -184,7 +186,8 @@ def answer_image(
 ) -> Answers:
     """Segments an RGB image with every model and returns the predictions.
 
-    Exported models ignore ``steps`` K and ``draws`` N. ``view_side`` is the maximum side in pixels on the page.
+    Exported models ignore ``steps`` K and ``draws`` N. ``view_side`` is the maximum height and width in
+    pixels of the image on the page.
     """
     answers = []
     for model in models:
@@ -213,19 +216,19 @@ def compose(image: Image, labels: LabelMap, levels: LabelMap, space: LabelSpace,
 
 
 def pack_masks(answers: Answers) -> tuple[str, bytes]:
-    """Packs label map, color map and uncertainty map of each model at the image's size into a zip file.
+    """Packs the label map, color map and uncertainty map of each model, at the image's size, into a zip file.
 
     For one model, the files are ``labels/NAME.png``, ``color/NAME.png``, ``uncertainty/NAME.png``, ``classes.json`` and
-    ``legend.png``, the same as those of ``iccld predict``. For two models, each model has its own folder.
+    ``legend.png``, the same as those of ``iccld predict``. For two models, each model has a folder.
 
     Returns:
         The file name ``NAME_masks.zip`` and the content of the zip file.
     """
     stem = answers.name.rpartition(".")[0]
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:  # not compressed, because PNG is already
+    with zipfile.ZipFile(buffer, "w") as archive:  # not compressed, because PNG files are already compressed
         for number, answer in enumerate(answers.answers, start=1):
-            # Folders have numbers instead of model names, which may contain characters that file names cannot.
+            # Folders are numbered, because model names can contain characters that are invalid in file names.
             prefix = f"model{number}/" if len(answers.answers) > 1 else ""
             space = answer.model.segmenter.label_space
             table = index_to_id(space, "train")

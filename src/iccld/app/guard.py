@@ -1,8 +1,9 @@
-"""Filter for requests: accepts only requests from the app's own page under an allowed host name.
+"""Request filter: accepts only requests from the page of the app under an allowed host name.
 
-If the user visits another site, its pages can send requests to 127.0.0.1 (cross-site requests), or make their own host
-name resolve to 127.0.0.1 (DNS rebinding). ``Origin`` and ``Sec-Fetch-Site`` reveal cross-site requests, and ``Host``
-reveals DNS rebinding. Proxy headers (such as ``X-Forwarded-Host``) are ignored because every client can send them.
+If the user visits another site, the pages of that site can send requests to 127.0.0.1 (cross-site requests). The site
+can also make its host name resolve to 127.0.0.1 (DNS rebinding). The headers ``Origin`` and ``Sec-Fetch-Site`` reveal
+cross-site requests, and the header ``Host`` reveals DNS rebinding. Proxy headers (such as ``X-Forwarded-Host``) are
+ignored because every client can send them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _NAMES = ("127.0.0.1", "localhost", "[::1]")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_-]+(\.[a-z0-9_-]+)*)(:[0-9]{1,5})?")
 _WEB_PORT = 80  # default port of HTTP; browsers omit it from ``Host``
 _HEADERS = {
-    # The page may load only content of this server, and images from data URIs.
+    # The page is only allowed to load content of this server, and images from data URIs.
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "media-src 'self'; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
     "cross-origin-opener-policy": "same-origin",
@@ -37,9 +38,9 @@ class Guard:
 
     A request must have exactly one ``Host`` header with an allowed host. Allowed are ``127.0.0.1``, ``localhost``,
     ``[::1]`` and the local IP address of the connection, each with the server's port, and the hosts in ``allowed`` (see
-    ``parse_hosts``). If there is an ``Origin`` header, it must have the same host. If ``Sec-Fetch-Site`` shows that the
-    request comes from another site, the request may only open the page. Requests that violate a rule get status 403 and
-    do not reach the application.
+    ``parse_hosts``). If the request has an ``Origin`` header, its host must be that of the ``Host`` header. If
+    ``Sec-Fetch-Site`` shows that the request comes from another site, the request is only allowed to open the page in a
+    tab. Requests that violate a rule get status 403 and do not reach the application.
     """
 
     def __init__(self, inner: ASGIApp, *, port: int, allowed: Iterable[str] = ()) -> None:
@@ -48,7 +49,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request to the application or responds with status 403. Adds security headers to the response."""
-        if scope["type"] != "http":  # lifespan events need no check; websockets are disabled in the server
+        if scope["type"] != "http":  # startup and shutdown events need no check; the server has no websockets
             await self._inner(scope, receive, send)
             return
 
@@ -74,7 +75,7 @@ class Guard:
             return f"This name is not answered. Open http://127.0.0.1:{self._port}, or start the app with --allow-host."
         if origins and (len(origins) > 1 or origins[0].lower() not in (f"http://{host}", f"https://{host}")):
             return "Requests from other sites are not answered."
-        # A link on another site may open the page, but other sites must not frame, embed or fetch the page.
+        # Links on other sites are allowed to open the page. Framing, embedding and fetching are refused.
         opened = scope.get("method") == "GET" and headers.getlist("sec-fetch-dest") == ["document"]
         if any(site not in ("same-origin", "none") for site in sites) and not opened:
             return "Requests from other sites are not answered."
@@ -87,10 +88,11 @@ class Guard:
 
 
 def parse_hosts(hosts: Iterable[str], port: int) -> tuple[str, ...]:
-    """Checks additional allowed hosts and returns the ``Host`` header values that they stand for.
+    """Checks hosts that the user allows in addition, and returns the ``Host`` header values that are accepted for them.
 
-    ``NAME:PORT`` stands for itself. ``NAME`` stands for the name with the server's port and, for proxies, for the name
-    alone. Raises ``InputError`` if a host is not a host name or IP address, for example if it is a wildcard.
+    For ``NAME:PORT``, only this value is accepted. For ``NAME``, the name with the server's port is accepted. The name
+    without a port is also accepted, because requests through a proxy can lack the port. Raises ``InputError`` if a host
+    is not a host name or IP address, for example if it is a wildcard.
     """
     found: list[str] = []
     for host in map(str.lower, hosts):

@@ -1,15 +1,15 @@
-"""HTTP routes of the app. Requests cannot access files of this machine by name.
+"""HTTP routes of the app. No route uses a name or path from a request to select a file of this machine.
 
 | method | path | response or effect |
 |---|---|---|
 | GET | `/`, `/page.css`, `/page.js` | the page, its style and its script |
-| POST | `/sessions` | opens a session; returns its token and the initial content of the page |
+| POST | `/sessions` | opens a session; returns the session's token and the initial content of the page |
 | POST | `/sessions/TOKEN/upload?name=NAME` | stores the body as the session's file |
 | POST | `/sessions/TOKEN/segment` | segments the file; JSON lines: progress, then result or error |
 | GET | `/sessions/TOKEN/picture/INDEX` | JPEG of one model's prediction, drawn as the query specifies |
 | GET | `/sessions/TOKEN/masks` | zip file of label maps, color maps and uncertainty maps |
 | GET | `/sessions/TOKEN/clip/INDEX` | MP4 video with the overlay of one model |
-| POST | `/sessions/TOKEN/alive`, `/clear`, `/end` | keeps, clears or removes the session |
+| POST | `/sessions/TOKEN/alive`, `/clear`, `/end` | keeps the session open, removes its data, or ends the session |
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from iccld.app.sessions import FullError, Session
 from iccld.documents import build, parse_json
 from iccld.errors import InputError, RunFailedError
 
-_LONGEST_SETTINGS = 64 * 1024  # maximum size of the settings in bytes
-_MOST_WAITING = 2  # maximum predictions per page: one that runs, and one that waits
+_LONGEST_SETTINGS = 64 * 1024  # maximum size in bytes of the settings in a request
+_MOST_WAITING = 2  # maximum number of predictions per page: one running and one waiting
 _SWEEP_SECONDS = 15
 _STALLED_SECONDS = 60  # seconds without a received byte before an upload is aborted
 _REFUSALS = (HTTPException, InputError, RunFailedError, ClientDisconnect)
@@ -78,9 +78,9 @@ class Routes:
         self.app.router.redirect_slashes = False
 
     def is_idle_within(self, seconds: float) -> bool:
-        """Cancels waiting work, refuses new work, and waits for the running prediction.
+        """Cancels waiting predictions, refuses new ones, and waits up to ``seconds`` for the running prediction.
 
-        Returns ``True`` if the running prediction ends within ``seconds``.
+        Returns ``True`` if no prediction is running at the end.
         """
         for executor in (self._predicting, self._drawing):
             executor.shutdown(wait=False, cancel_futures=True)
@@ -204,7 +204,7 @@ class Routes:
 def _asset(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
     """Returns a route handler for a text file of the package.
 
-    The file is read in advance, so that no URL path is used as a file path.
+    The file is read when the route is created, so that the URL of a request is never used as a file path.
     """
     content = (Path(__file__).parent / "assets" / name).read_bytes()
 

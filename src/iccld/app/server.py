@@ -1,4 +1,7 @@
-"""Server of the app: listens on one port, opens no connections to other machines, and removes all files at the end."""
+"""Server of the app: listens on one port and opens no connections to other machines.
+
+When the server stops, its temporary files are removed.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from iccld.errors import InputError, how_to_install
 from iccld.exits import run_guarded
 
 SERVER_SETTINGS: dict[str, Any] = {
-    # Uvicorn would use faster implementations if they are installed. These behave the same on every machine.
+    # By default, Uvicorn uses faster implementations if they are installed. These settings select the basic ones, so
+    # that the app behaves the same on every machine.
     "http": "h11",
     "ws": "none",
     "loop": "asyncio",
@@ -46,8 +50,8 @@ def serve(
 
     At the end, all uploads and results are removed. If a prediction is still running two seconds after the
     interruption, the process exits without waiting for the prediction. Port 0 means any free port. ``max_upload_mb`` is
-    in MiB. See ``iccld.app.guard.parse_hosts`` for ``allow_host`` and ``iccld.app.answers.load_models`` for
-    ``options``.
+    the maximum size of an upload in MiB. See ``iccld.app.guard.parse_hosts`` for ``allow_host`` and
+    ``iccld.app.answers.load_models`` for ``options``.
 
     Raises:
         InputError: a model does not exist, Starlette or Uvicorn is missing, or the port is not available.
@@ -71,7 +75,7 @@ def serve(
         largest = max_upload_mb * 2**20
         is_idle = True
         try:
-            # On Windows, files that are still open cannot be removed. Such files are ignored at the end.
+            # On Windows, open files cannot be removed. The resulting errors at shutdown are ignored.
             with tempfile.TemporaryDirectory(prefix="iccld-app-", ignore_cleanup_errors=True) as folder:
                 sessions = Sessions(Path(folder), largest, max_disk_bytes=_DISK_FACTOR * largest)
                 routes = Routes(Service(loaded, sessions))
@@ -84,14 +88,15 @@ def serve(
         except BaseException as error:
             if is_idle:
                 raise
-            # A prediction is still running in native code. A normal exit would wait for its thread or crash.
+            # A prediction is still running in native code, so that a normal exit would wait for its thread or crash.
             _leave(error)
 
 
 def bind(host: str, port: int) -> socket.socket:
     """Opens a listening socket. Raises ``InputError`` if the port is not available.
 
-    The socket is opened before models are loaded, so that an occupied port is reported early, and early requests wait.
+    The socket is opened before the models are loaded. Therefore, an occupied port is reported at once, and requests
+    that arrive during loading wait.
     """
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
@@ -111,7 +116,7 @@ def _greet(host: str, port: int) -> None:
 
 
 def _leave(error: BaseException) -> None:
-    """Ends the process with the exit code of an error, without waiting for threads."""
+    """Ends the process without waiting for threads. The exit code is that of ``error``."""
 
     def fail() -> int:
         raise error

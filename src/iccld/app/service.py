@@ -29,8 +29,8 @@ from iccld.errors import InputError
 from iccld.labels import IGNORE
 
 Progress = Callable[[str, int, int], None]
-"""Callback with the name of a model, the number of finished frames, and the number of all frames of a video. If the
-callback raises an exception, the work ends."""
+"""Callback that receives the name of a model, and the numbers of finished and of all frames of a video. If the callback
+raises an exception, the segmentation ends."""
 
 
 class Service:
@@ -42,14 +42,14 @@ class Service:
     def segment(self, session: Session, settings: Settings, progress: Progress) -> dict[str, Any]:
         """Segments the upload of a session and returns a description of the result for the page.
 
-        If an error is raised, the stored predictions of the session are removed.
+        If the segmentation fails, the stored predictions of the session are removed, and the error is raised again.
         """
         upload = session.upload
         if upload is None:
             raise InputError("There is no file here; choose one again")
         work = self._clip if upload.is_video else self._image
         try:
-            # The page appends this id to image and video URLs, so that browsers do not show cached ones.
+            # The page appends this id to the URLs of pictures, so that browsers do not show old ones from their cache.
             return {"answer": secrets.token_hex(4), **work(session, upload, settings, progress)}
         except Exception:
             session.forget()
@@ -90,7 +90,7 @@ class Service:
     def picture(self, session: Session, index: int, drawing: Drawing) -> bytes:
         """Draws the prediction of the model with the given index as JPEG.
 
-        Raises ``InputError`` if there is no such model, or the prediction is no longer stored.
+        Raises ``InputError`` if no model has this index, or the prediction is no longer stored.
         """
         answers = _answers(session)
         if index >= len(answers.answers):
@@ -132,9 +132,9 @@ def page_facts(models: Sequence[AppModel], max_upload_bytes: int) -> dict[str, A
 def legend(models: Sequence[AppModel], answers: Answers | None = None) -> list[dict[str, Any]]:
     """Returns the legend of the page: the classes of all models, in descending order of their fraction of pixels.
 
-    Each entry has the name and the RGB color of a class, whether the class occurs in a prediction, and a text. With one
-    model, the text is for example ``road 41.2 %``. With two models, it is ``road 41.2 / 39.9 %``, with a dash for a
-    model without the class. Without ``answers``, no class occurs.
+    Each entry contains the name, text and RGB color of a class. ``occurs`` is true if a prediction contains the class.
+    With one model, the text is for example ``road 41.2 %``. With two models, the text is ``road 41.2 / 39.9 %``, with a
+    dash for a model without the class. Without ``answers``, ``occurs`` is false, and the text is the name.
     """
     shares: list[dict[str, float]] = []
     for index, model in enumerate(models):
@@ -160,8 +160,8 @@ def legend(models: Sequence[AppModel], answers: Answers | None = None) -> list[d
 def agreement(first: Answer, second: Answer) -> float | None:
     """Returns the fraction of pixels, in [0, 1], for which two models predict the same class.
 
-    If the label spaces differ, the classes of the larger one are mapped to those of the smaller one. Pixels with a
-    class that the other model does not have are skipped. If no pixel is left, the result is ``None``.
+    If the label spaces differ, the classes of the larger label space are mapped to those of the smaller label space.
+    Pixels with a class that the other model does not have are skipped. If no pixel is left, ``None`` is returned.
     """
     fine, coarse = sorted((first, second), key=lambda answer: -len(answer.model.shown))
     table = np.array(fine.model.shown.lut_to(coarse.model.shown), np.uint8)
@@ -178,7 +178,7 @@ def agreement_text(share: float | None) -> str:
 
 
 def clip_facts(model: AppModel, clip: Clip, settings: tuple[int, int]) -> str:
-    """Describes a segmented video as text: model, duration, frame size, steps K, draws N, and whether it was cut."""
+    """Describes a segmented video as text: model, time, frame size, K and N, with a note if frames were omitted."""
     time = f"{clip.frames} frames, {clip.seconds_per_frame * 1000:.0f} ms each"
     cut = f"; the video goes on, but only its first {clip.frames} frames are taken" if clip.cut else ""
     return _facts(model, time, clip.size, settings) + cut
@@ -193,9 +193,9 @@ def _facts(model: AppModel, time: str, size: Sequence[int], settings: tuple[int,
 
 
 def _slider(models: Sequence[AppModel], index: int, maximum: int) -> dict[str, Any]:
-    """Returns a slider for K (``index`` 0) or N (``index`` 1).
+    """Returns the value and maximum of the page's slider for K (``index`` 0) or N (``index`` 1).
 
-    If the value is fixed in all models, the slider is shown but cannot be moved.
+    ``free`` is false if all models are exported, because exported files fix the value. The slider then cannot be moved.
     """
     fixed = [model.fixed[index] for model in models if model.fixed is not None]
     free = len(fixed) < len(models)

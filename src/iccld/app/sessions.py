@@ -21,16 +21,16 @@ _GIVES_WAY_SECONDS = 120  # the same limit in seconds if too many pages are open
 
 
 class FullError(InputError):
-    """The error that is raised if there is no room for another page or another file."""
+    """The error that is raised if no further page can be opened, or a file cannot be stored."""
 
 
 @dataclass(eq=False)
 class Session:
     """The data of one open page: at most one upload, and the predictions or videos made from the upload.
 
-    ``token`` is the secret by which the page's requests are recognized. ``folder`` contains only the files of this
+    ``token`` is the secret that identifies the page's requests. ``folder`` contains only the files of this
     session. ``clips`` contains the path of each written video and its file name for downloads. ``seen`` is the time of
-    the last request. ``working`` is the number of waiting and running predictions. When ``ended`` is set, they stop.
+    the last request. ``working`` is the number of waiting and running predictions. They stop when ``ended`` is set.
     """
 
     token: str
@@ -60,8 +60,9 @@ class Session:
 class Sessions:
     """All open sessions, with limits on their files and memory.
 
-    ``root`` is the folder for all files, empty at the start and not used by other code. ``max_upload_bytes`` limits one
-    uploaded file, ``max_disk_bytes`` all files together, and ``max_answer_bytes`` the memory of all predictions.
+    ``root`` is the folder of all uploads and videos. The folder must be empty, and other code must not use the folder.
+    ``max_upload_bytes`` limits one uploaded file, ``max_disk_bytes`` all files together, and ``max_answer_bytes`` the
+    memory of all predictions.
     """
 
     root: Path
@@ -113,7 +114,10 @@ class Sessions:
                 self.end(session)
 
     def keep(self, session: Session, answers: Answers) -> None:
-        """Stores predictions in a session. If memory is full, those of the longest inactive sessions are removed."""
+        """Stores predictions in a session.
+
+        If all predictions exceed the memory limit, the predictions of the longest inactive sessions are removed.
+        """
         session.answers = answers
         kept = [(s, a.num_bytes) for s in list(self._open.values()) if (a := s.answers) is not None]
         total = sum(size for _, size in kept)
@@ -126,11 +130,11 @@ class Sessions:
     def receive(self, session: Session, name: str) -> Iterator[Callable[[bytes], None]]:
         """Replaces all data of a session by a new upload. Yields a function that writes the next part of the file.
 
-        ``name`` is the file name given by the page. If the ``with`` block ends with an error, the file is removed.
+        ``name`` is the file name that the page sent. If the ``with`` block ends with an error, the file is removed.
 
         Raises:
-            InputError: the extension is neither that of an image nor that of a video.
-            FullError: the file, or all files together, would be too large.
+            InputError: the file name does not have the extension of an image or video.
+            FullError: the file or all files together would be too large, or the file cannot be written.
         """
         name = safe_name(name)
         upload = Upload(session.folder / f"{secrets.token_hex(8)}{suffix_of(name)}", name)
@@ -159,7 +163,7 @@ class Sessions:
                 upload.path.unlink(missing_ok=True)
 
     def room(self) -> int:
-        """Returns the number of bytes that may still be stored, negative if the limit is exceeded."""
+        """Returns the number of bytes that are left for further files, negative if the limit is exceeded."""
         room = self.max_disk_bytes
         for path in self.root.glob("*/*"):
             with suppress(FileNotFoundError):  # the file was removed meanwhile

@@ -25,7 +25,7 @@ _LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class Upload:
-    """An uploaded file. ``path`` ends in a generated file name. ``name`` is the user's file name from ``safe_name``."""
+    """An uploaded file. The file at ``path`` has a generated name. ``name`` is the user's name from ``safe_name``."""
 
     path: Path
     name: str
@@ -50,9 +50,9 @@ class Upload:
             raise InputError(said.replace(self.path.name, self.name)) from error
 
     def read(self) -> Image:
-        """Reads the file as an RGB image. Raises ``InputError`` if it has too many pixels or cannot be read."""
+        """Reads the file as an RGB image. Raises ``InputError`` if the image is too large or unreadable."""
         with self.opened() as path:
-            if path.stat().st_size:  # an empty file has no size; ``read_image`` reports it
+            if path.stat().st_size:  # an empty file has no height and width; ``read_image`` raises the error
                 check_pixels(self.name, *image_size(path))
             return read_image(path)
 
@@ -71,7 +71,7 @@ def safe_name(name: str) -> str:
 
 
 def suffix_of(name: str) -> str:
-    """Returns the extension in lower case. Raises ``InputError`` if it is not that of an image or a video."""
+    """Returns the extension in lower case. Raises ``InputError`` if no image or video format has this extension."""
     suffix = Path(name).suffix.lower()
     if suffix not in IMAGE_SUFFIXES and suffix not in VIDEO_SUFFIXES:
         raise InputError(f"{name}: is no image and no video by its name; give a PNG, a JPEG or an MP4")
@@ -91,8 +91,8 @@ def check_pixels(name: str, height: int, width: int, *, max_pixels: int = MAX_PI
 class Clip:
     """The result of segmenting a video.
 
-    ``frames`` is the number of segmented frames. ``cut`` is true if the video has more frames. ``size`` is the height
-    and width of the frames in pixels. ``seconds_per_frame`` is the mean duration of a prediction.
+    ``frames`` is the number of segmented frames. ``cut`` is true if the video has more frames than were segmented.
+    ``size`` is the height and width of the frames in pixels. ``seconds_per_frame`` is the mean computing time.
     """
 
     frames: int
@@ -110,15 +110,16 @@ def segment_video(
     *,
     max_frames: int = MAX_FRAMES,
 ) -> Clip:
-    """Segments the first frames of a video and writes their overlay as MP4, with the original timestamps and sound.
+    """Segments a video up to ``max_frames`` frames and writes the overlay as MP4, with original timestamps and sound.
 
     After each frame, ``progress`` is called with the number of finished frames and the expected number of all frames.
-    If ``progress`` raises an exception, the work ends. Raises ``InputError`` if no frame can be decoded, or if the
-    frames are too large.
+    If ``progress`` raises an exception, the segmentation ends. Raises ``InputError`` if no frame can be decoded, or if
+    the frames are too large.
     """
     with source.opened() as path, ExitStack() as files:
         video = files.enter_context(closing(Container(InputVideo(str(path), path.stem))))
-        check_pixels(source.name, *video.size)  # before decoding, which would already need the memory
+        # Checked before decoding, because decoding already needs memory for a whole frame.
+        check_pixels(source.name, *video.size)
         total = min(max_frames, video.num_frames or max_frames)
         done, cut, spent, size = 0, False, 0.0, (0, 0)
         writer: VideoWriter | None = None

@@ -29,7 +29,7 @@ _FRAME = re.compile(r"_\d{6,}\.png\Z")
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image file or a video frame that may be selected for labeling.
+    """An image file or a video frame that can be selected for labeling.
 
     ``frame`` is the frame number from 0, or ``None`` for an image file. ``score`` is the uncertainty, from 0 (certain)
     to 1 (most uncertain). ``vector`` is an embedding of unit length. Similar images have close embeddings.
@@ -42,7 +42,7 @@ class Candidate:
 
     @property
     def file(self) -> str:
-        """Path of the file, or name or URL of the camera or stream, as printed in messages."""
+        """Path of the file, name of the camera, or URL of the stream, as printed in messages."""
         return self.item.title
 
     @property
@@ -63,7 +63,7 @@ def scan(
     """Segments images and video frames, and returns them as candidates with scores and embeddings.
 
     See ``score_prediction`` for ``score``. ``every`` is the time in seconds between two scored frames of a video.
-    Raises ``InputError`` if ``every`` is out of range, or if ``score`` requires two or more draws.
+    Raises ``InputError`` if ``every`` is out of range, or if ``mutual_information`` is requested with one draw.
 
     Returns:
         The candidates, images before video frames, and messages about files that cannot be read completely.
@@ -104,8 +104,9 @@ def scan(
 def write_frames(candidates: Sequence[Candidate], folder: AnyPath, every: float) -> dict[Candidate, Path]:
     """Writes the video frames among the candidates as PNG files with names such as ``NAME_000120.png``.
 
-    ``FOLDER.json``, next to the folder, lists the written frames. Frames that an earlier call wrote and this call does
-    not write are removed. All other files in the folder are kept. ``every`` must have the same value as in ``scan``.
+    The file ``FOLDER.json``, which is next to ``folder`` and has the folder's name, lists the written frames. Frames
+    that an earlier call wrote and this call does not write are removed. All other files in the folder are kept.
+    ``every`` must have the same value as in ``scan``.
 
     Returns:
         The image path of each candidate: the written PNG file of a video frame, or the image file itself.
@@ -128,7 +129,10 @@ def write_frames(candidates: Sequence[Candidate], folder: AnyPath, every: float)
 
 
 def read_written(folder: AnyPath) -> set[str]:
-    """Returns the file names that ``FOLDER.json`` lists. Raises ``InputError`` if the file is not a list of frames."""
+    """Returns the file names listed in ``FOLDER.json``, the file next to ``folder`` with the folder's name.
+
+    If the file does not exist, the result is empty. Raises ``InputError`` if the file is not a list of frames.
+    """
     record = _record_of(Path(folder))
     if not record.exists():
         return set()
@@ -144,7 +148,7 @@ def _frame_name(candidate: Candidate) -> str:
 
 
 def _is_frame(name: str) -> bool:
-    """Checks that a file name has the form ``NAME_000120.png`` and does not lead out of the folder."""
+    """Checks that a file name has the form ``NAME_000120.png`` and is a path inside the folder."""
     path = PurePath(name)
     return bool(_FRAME.search(name)) and not path.is_absolute() and ".." not in path.parts
 
@@ -170,7 +174,7 @@ def _remove_earlier(folder: Path, names: set[str]) -> None:
 
 
 def _frames(video: InputVideo, every: float, failures: list[str]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields frame number and image of the first frame at or after each of 0, ``every``, 2 × ``every`` … seconds.
+    """Yields number and image of the first frame at or after each time: 0, ``every``, 2 × ``every`` … seconds.
 
     A message about a damaged video is appended to ``failures``.
     """

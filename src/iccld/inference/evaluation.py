@@ -49,7 +49,7 @@ class Measured:
 
     @property
     def right(self) -> Bool[np.ndarray, "h w"]:
-        """Mask of the pixels where ``answer`` equals ``truth``."""
+        """Mask of the correct pixels, in which ``answer`` equals ``truth``."""
         return np.asarray(self.answer == self.truth)
 
     @property
@@ -79,7 +79,7 @@ def evaluate_model(
 
     Raises:
         InputError: the data set has no labels, an image and its label map differ in size, a file cannot be read, no
-            pixel belongs to a class of the protocol, or an exported model was exported with other settings.
+            pixel belongs to a class of the protocol, or ``settings`` differ from those of an exported model.
     """
     settings = settings or PredictSettings()
     check_settings(model, settings)
@@ -111,11 +111,12 @@ def evaluate_folders(
     """Scores a folder of predicted label maps against a folder of true label maps.
 
     Files are paired by ``iccld.inference.pairing.pair_files``. By default, files are read as Cityscapes trainIds, which
-    ``iccld predict`` writes. Files named ``*_labelIds.png`` are read as Cityscapes labelIds. If the names of files do
-    not say which ids the files hold, up to 32 of these files are checked. If one has an id above 18, the largest
-    trainId, all such files of the folder are read as labelIds. If the protocol has classes beyond Cityscapes, files are
-    read as the protocol's class indices. All ids are mapped to the protocol's label space. Messages on stderr report
-    detected labelIds, skipped predictions without a true label map, and predicted ids without a class in the protocol.
+    ``iccld predict`` writes. Files named ``*_labelIds.png`` are read as Cityscapes labelIds. If the names of some files
+    end neither in ``labelIds`` nor in ``trainIds``, up to 32 of these files are checked. If a checked file has an id
+    above 18, the largest trainId, all these files are read as labelIds. If the protocol has classes beyond Cityscapes,
+    files are read as the protocol's class indices. All ids are mapped to the protocol's label space. Messages on stderr
+    report detected labelIds, skipped predictions without a true label map, and predicted ids without a class in the
+    protocol.
 
     Args:
         predictions_dir: Folder of the predicted label maps.
@@ -171,7 +172,7 @@ def missing_classes(space: LabelSpace, protocol: Protocol) -> tuple[str, ...]:
 
 
 def _hold_label_ids(paths: Sequence[Path], what: str) -> bool:
-    """Checks whether files hold Cityscapes labelIds although their names do not say so; if so, prints a message."""
+    """Checks whether files with an unknown kind of ids hold Cityscapes labelIds. If so, a message is printed."""
     silent = [path for path in paths if is_silent(path)]
     for path in silent[:: max(1, len(silent) // _FEW)][:_FEW]:
         stored = read_label(path)

@@ -91,8 +91,8 @@ class ExportGraph(nn.Module):
         for axis, (latent, stored) in enumerate(zip(cells, _NOISE_CELLS, strict=True), start=2):
             noise = noise.index_select(axis, torch.arange(latent) % stored)
         # In a graph with fixed sizes, OpenVINO (2026.4) computes constant parts once and then adds to the result in
-        # place, so that constant noise would change from the second image on. The condition is always false, but it
-        # makes the noise depend on the input.
+        # place, so that constant noise would change from the second image on. The condition is always false, but makes
+        # the noise depend on the input, so that the noise is not constant for OpenVINO.
         never = images[:, :1, :1, :1, None].float() > 255
         return torch.where(never, torch.zeros(()), noise[None]).flatten(0, 1)
 
@@ -140,10 +140,10 @@ def export_model(
         format: Format of the file, ``onnx`` or ``openvino``.
         steps: Number of sampling steps K, fixed in the graph.
         draws: Number of noise draws N, fixed in the graph.
-        input_height: Height in pixels to which images are scaled. ``None`` uses the model's own height, 0 disables
-            scaling.
+        input_height: Height in pixels to which images are scaled. ``None`` means the height in the model's
+            settings, and 0 means no scaling.
         precision: Precision in which the network computes. With bf16, scaling, normalization, softmax and the first
-            layers still compute in fp32. Only ``openvino`` supports bf16, because ONNX Runtime does not on CPUs.
+            layers still compute in fp32. Only ``openvino`` supports bf16, because ONNX Runtime lacks it on CPUs.
 
     Returns:
         The path of the written file.
@@ -228,8 +228,8 @@ def _trace(graph: ExportGraph) -> ExportedProgram:
             strict=False,
             prefer_deferred_runtime_asserts_over_guards=True,
         )
-    # The tracer adds assertions about the example, for instance that two sizes differ. A batch of one image would fail
-    # them. They are removed, because the graph does not rely on these properties.
+    # The tracer adds assertions about the example, for instance that two sizes differ. A batch of one image would
+    # violate these assertions. They are removed, because the graph does not rely on the asserted properties.
     nodes = program.graph_module.graph
     for node in list(nodes.nodes):
         if node.target is torch.ops.aten._assert_scalar.default:
@@ -242,7 +242,8 @@ def _trace(graph: ExportGraph) -> ExportedProgram:
 def _save_openvino(converted: torch.onnx.ONNXProgram, facts: dict[str, Any], path: Path) -> Path:
     import openvino
 
-    # OpenVINO converts the ONNX file instead of the traced program, because the file has simpler size expressions.
+    # OpenVINO converts the ONNX file instead of the traced program, because the ONNX file computes sizes by simpler
+    # expressions.
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "model.xml"
         converted.save(whole.with_suffix(".onnx"))

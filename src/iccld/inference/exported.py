@@ -32,8 +32,10 @@ Precision = Literal["fp32", "bf16"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml"}
 REFUSED_SUFFIXES = (".pt2",)
 """Extensions of files that are refused because ``torch.export.load`` would unpickle them, which can run code."""
-FACTS = "iccld"  # key of the settings in the metadata of a file, the same in every format
-SMALLEST = 33  # minimum side in pixels; ICCLD pads smaller sides to 64, the graph only to 32
+FACTS = "iccld"  # name of the metadata entry that contains the settings, the same in every format
+# Minimum height and width of images in pixels. ICCLD pads smaller images to 64 pixels, but an exported graph only to
+# 32, so that the predictions would differ.
+SMALLEST = 33
 
 Outputs = Mapping[str, np.ndarray]
 Engine = Callable[[np.ndarray], Outputs]
@@ -66,7 +68,7 @@ class ExportedSegmenter(Predicting):
         self.precision = facts.precision
 
     def check_settings(self, settings: PredictSettings) -> None:
-        """Raises ``InputError`` if settings differ from those of the export, or the graph cannot use the window."""
+        """Raises ``InputError`` if settings differ from those of the export, or the window cannot be used."""
         for name in ("steps", "draws", "input_height", "precision"):
             asked, own = getattr(settings, name), getattr(self, name)
             if asked not in (None, "auto", own):
@@ -111,7 +113,7 @@ class ExportedSegmenter(Predicting):
         try:
             answers = self._engine(np.ascontiguousarray(pixels.numpy()))
             labels, probabilities = answers["labels"], answers["probabilities"]
-        except Exception as error:  # each runtime raises its own types of errors
+        except Exception as error:  # ONNX Runtime and OpenVINO raise different types of errors
             what = f"fails on images of {width}×{height} pixels"
             raise InputError(f"{self.path}: {what} ({_said(error)})") from error
         right = (count, len(self.label_space), height, width)
@@ -120,7 +122,7 @@ class ExportedSegmenter(Predicting):
                 f"{self.path}: answers with labels of {labels.shape} and probabilities of {probabilities.shape}, "
                 "which fit neither the image nor its classes; export it again"
             )
-        # With one draw, the mutual information is zero.
+        # With one draw, the graph does not return the mutual information, because it is zero.
         information = answers.get("mutual_information", np.zeros(labels.shape, np.float32))
         return Prediction(*cast(Any, (labels, probabilities, information)))
 
@@ -130,7 +132,7 @@ class ExportedSegmenter(Predicting):
 
 
 def load_exported(model: str, *, device: str = "auto", threads: int = 0) -> ExportedSegmenter:
-    """Opens an exported file, which may be untrusted. The file is checked, and no code except its graph is executed.
+    """Opens an exported file, which can be untrusted. The file is checked, and no code except its graph is executed.
 
     Args:
         model: Path of a file with the extension ``.onnx`` or ``.xml`` (OpenVINO).
@@ -157,7 +159,7 @@ def load_exported(model: str, *, device: str = "auto", threads: int = 0) -> Expo
         raise InputError(f"{path}: needs {error.name}; {how_to_install(_EXTRAS[path.suffix])}") from error
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # each runtime raises its own types of errors; the remedy is the same
+    except Exception as error:  # the runtimes raise different types of errors; the remedy is the same
         what = f"damaged, or not of this runtime ({_said(error)})"
         raise InputError(f"{path}: {what}; export it again") from error
 
@@ -167,7 +169,8 @@ def open_core() -> openvino.Core:
 
     The plugin detects the processor's instruction sets itself, but its copy of oneDNN obeys the environment variable
     ``ONEDNN_MAX_CPU_ISA``. If the variable excludes a detected instruction set, the plugin crashes (2026.4). Therefore,
-    the variable is removed from the environment while the plugin is loaded. The plugin reads the variable only once.
+    the variable is removed from the environment while the plugin is loaded. The variable is restored afterwards,
+    because the plugin reads the variable only once.
     """
     import openvino
 
@@ -191,7 +194,7 @@ def _read_facts(path: Path, text: str) -> Facts:
 def _open_onnx(path: Path, device: str, threads: int) -> tuple[Engine, Facts]:
     import onnxruntime
 
-    # Only these providers are used, because others may compute in other precisions.
+    # Only these providers are used, because other providers can compute in another precision.
     known: dict[str, tuple[str, dict[str, str]]] = {
         "cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}),
         "cpu": ("CPUExecutionProvider", {}),
@@ -223,7 +226,7 @@ def _open_openvino(path: Path, device: str, threads: int) -> tuple[Engine, Facts
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[facts.precision],
         "INFERENCE_NUM_THREADS": threads,
-        "ENABLE_CPU_PINNING": False,  # threads may change cores, because other processes may need the cores
+        "ENABLE_CPU_PINNING": False,  # threads can change cores if other processes need the same cores
     }
     compiled = core.compile_model(model, "CPU", settings)
     names = [output.get_any_name() for output in compiled.outputs]

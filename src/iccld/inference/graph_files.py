@@ -29,7 +29,7 @@ _LOOPS = ("Loop", "TensorIterator", "If", "ReadValue", "Assign")
 
 
 def read_onnx(path: Path, facts: str) -> tuple[bytes, str]:
-    """Reads and checks an ONNX file. Returns its bytes and its metadata entry ``facts`` (empty if missing).
+    """Reads and checks an ONNX file; returns its content and the metadata entry named ``facts`` (empty if missing).
 
     Raises:
         InputError: the file cannot be read, or has weights in other files, loops, custom operations or excessive sizes.
@@ -68,7 +68,7 @@ def read_openvino(path: Path, core: openvino.Core, facts: str) -> tuple[openvino
     The weights are in the file of the same name with the extension ``.bin``.
 
     Returns:
-        The graph, and its metadata entry ``facts`` (empty if missing).
+        The graph, and the value of the metadata entry named ``facts`` (empty if missing).
 
     Raises:
         InputError: a file cannot be read, or the graph has loops, state, custom operations or excessive sizes.
@@ -117,8 +117,9 @@ def _check(
 ) -> None:
     """Checks a graph of either format by its number of operations, its shapes and its metadata.
 
-    Images of shape (b, h, w, 3) must be the only input. Batch size, height and width may be fixed, up to a limit, or
-    free. A free size is -1. Raises ``InputError`` if a check fails.
+    ``count`` is the number of operations. ``inputs`` and ``inner`` are the shapes of inputs and of computed arrays,
+    with -1 for a free size. Images of shape (b, h, w, 3) must be the only input. A fixed batch size, height or width
+    must not exceed a limit. Raises ``InputError`` if a check fails.
     """
     if count > _MOST_NODES:
         raise _refusal(path, f"has {count} operations, more than {_MOST_NODES}")

@@ -88,10 +88,10 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
 
     Inputs are image and video files, glob patterns (``**`` matches any number of folders), folders (searched
     recursively), cameras such as ``camera:0``, and URLs such as ``rtsp://host/stream``. Images of unsupported formats
-    are also returned, so that the user gets an error with the file name when they are read. Files in ``out`` are
+    are also returned, so that the user gets an error with the file name when an image is read. Files in ``out`` are
     skipped. Subfolders of an input are also skipped if an iccld command has written to them, so that outputs do not
-    become inputs. If ``shared_names`` is true, two images may have the same ``name``. Commands that write no output for
-    images use this.
+    become inputs. Two images are allowed to have the same ``name`` only if ``shared_names`` is true. Commands that
+    write no outputs for images set ``shared_names``.
 
     Raises:
         InputError: no input is given, an input does not exist, is not an image or video, or contains no image or video,
@@ -124,7 +124,7 @@ def split_inputs(inputs: Sequence[Input]) -> tuple[list[InputImage], list[InputV
 
 
 def naming(title: str, error: InputError) -> str:
-    """Returns the message of an error. If the message does not contain the input's ``title``, it is put in front."""
+    """Returns the message of an error, with the input's ``title`` in front if the message does not contain it."""
     return str(error) if title in str(error) else f"{title}: {error}"
 
 
@@ -142,7 +142,8 @@ def _is_left_out(folder: Path, tops: set[Path], out: Path | None) -> bool:
 def _refuse_clashes(items: Sequence[Input]) -> None:
     """Raises ``InputError`` if two inputs would have the same output file.
 
-    The outputs of an image are ``NAME.png``, those of a video ``NAME.mp4`` and ``NAME/000000.png`` and on.
+    The output of an image is ``NAME.png``. The outputs of a video are ``NAME.mp4`` and one file per frame, such as
+    ``NAME/000000.png``.
     """
     places: dict[str, Input] = {}
     # Images of unsupported formats cannot be read and therefore have no outputs.
@@ -173,7 +174,7 @@ def _stream_name(text: str) -> str:
     try:
         parts = urlsplit(text)
         names = (Path(parts.path).stem, parts.hostname or "")
-    except ValueError as error:  # the error message may contain the password
+    except ValueError as error:  # its message is not shown, because it can contain the password
         raise InputError(
             f"{_without_password(text)}: is not an address; give one such as rtsp://host/stream"
         ) from error

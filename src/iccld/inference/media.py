@@ -53,7 +53,7 @@ def predict_files(
         images: Image files, as ``iccld.inference.inputs.find_inputs`` returns them.
         out: Folder to which the outputs are written.
         write: Kinds of output to write.
-        ids: Kind of ids in the label maps. If a ``Description`` is given, the label maps have the ids that it defines.
+        ids: Kind of ids in the label maps. If a ``Description`` is given, the ids of the description are used.
         settings: Prediction settings, such as steps, draws and sizes; the defaults if ``None``.
 
     Returns:
@@ -84,7 +84,10 @@ def predict_files(
 
 
 def prepare(model: Segmenter, out: AnyPath, ids: IdKind | Description, settings: PredictSettings) -> Table:
-    """Checks the arguments of ``predict_files``, which raises the same errors; returns the table from class to id."""
+    """Checks the arguments of ``predict_files`` and returns the table from class indices to the ids in label maps.
+
+    See ``predict_files`` for the errors.
+    """
     check_settings(model, settings)
     table = index_to_id(model.label_space, ids)
     refuse_other_classes(out, model.label_space, table)

@@ -53,9 +53,10 @@ def pair_files(predictions: Path, labels: Path) -> tuple[list[tuple[Path, Path]]
 
 
 def _by_name(wanted: Iterable[str], truths: Mapping[str, Path], free: Iterable[str]) -> dict[str, str]:
-    """Matches label maps with predictions by file name alone; returns keys of ``truths`` with keys of predictions.
+    """Matches label maps with predictions by file name alone.
 
-    For example, predictions in a flat folder match label maps in one folder per city.
+    Returns a mapping from keys of ``truths`` to keys of predictions. For example, predictions in a flat folder match
+    label maps in one folder per city.
     """
     counts = Counter(_name(key) for key in truths)
     named: dict[str, list[str]] = defaultdict(list)
@@ -84,12 +85,12 @@ def holds_label_ids(path: Path) -> bool:
 
 
 def is_silent(path: Path) -> bool:
-    """Checks whether a file name does not say which ids the file holds: no ``labelIds`` or ``trainIds`` at the end."""
+    """Checks whether the kind of ids is missing in a file name: no ``labelIds`` or ``trainIds`` at the end."""
     return not re.search(r"(labelIds|rainIds)$", path.stem)
 
 
 def _by_key(folder: Path, *, truth: bool) -> dict[str, Path]:
-    """Returns the sorted label maps of a folder. Keys are relative paths without extension and ignored suffixes."""
+    """Returns the sorted label maps of a folder. Keys are relative paths without extension or ignored suffixes."""
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "no such folder"
         kind = "true" if truth else "predicted"

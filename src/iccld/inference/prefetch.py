@@ -17,8 +17,8 @@ def read_ahead(
 ) -> Iterator[tuple[T, Callable[[], R]]]:
     """Yields every item, in order, with a function that returns the result of ``read(item)``.
 
-    If ``read`` raised an error, the function raises the same error, so that the caller can skip a bad file. At most
-    ``num_threads`` results wait in memory.
+    If ``read`` raised an error, the function raises the same error, so that the caller can skip an unreadable file. At
+    most ``num_threads`` results wait in memory.
     """
     remaining = iter(items)
     with ThreadPoolExecutor(num_threads, thread_name_prefix="read") as threads:

@@ -1,7 +1,8 @@
 """Ranking of frames for labeling: selects uncertain frames that differ from each other.
 
-Uncertainty alone selects ten copies of one difficult scene. Therefore, frames are selected one after another by their
-score times their distance to the nearest frame selected before. The product follows maximal marginal relevance
+Uncertainty alone could select ten copies of one difficult scene. Therefore, frames are selected one after another. Each
+time, the selected frame has the largest product of uncertainty score and distance to the nearest frame that is already
+selected. Distances are computed between embeddings. The product follows maximal marginal relevance
 (Carbonell and Goldstein 1998, *The Use of MMR, Diversity-Based Reranking*). The distance follows the k-center rule for
 active learning (Sener and Savarese 2018, *Active Learning for Convolutional Neural Networks: A Core-Set Approach*).
 """
@@ -42,8 +43,9 @@ class Ranked:
     """One frame of a ranking.
 
     ``index`` is the frame's index in the input order, and ``score`` the uncertainty from 0 (certain) to 1 (most
-    uncertain). ``neighbor`` is the index of the nearest frame selected before, and ``distance`` the distance between
-    the two embeddings, from 0 (identical) to 2. For the first frame, ``neighbor`` and ``distance`` are ``None``.
+    uncertain). ``neighbor`` is the index of the nearest frame that was selected before. ``distance`` is the distance
+    between the two embeddings, from 0 (identical) to 2. For the first frame, ``neighbor`` and ``distance`` are
+    ``None``.
     """
 
     index: int
@@ -92,7 +94,7 @@ def predict_and_embed(
         prediction = predict_image(model, image, settings)
     finally:
         handle.remove()
-    return prediction, _unit(torch.stack(means).mean(dim=0).cpu().numpy())  # windows give several means
+    return prediction, _unit(torch.stack(means).mean(dim=0).cpu().numpy())  # each window adds a mean
 
 
 def describe_without_features(image: UInt8[np.ndarray, "h w 3"], prediction: Prediction) -> Vector:
@@ -111,13 +113,13 @@ def _unit(vector: Vector) -> Vector:
 def rank(
     scores: Sequence[float], embeddings: Float[np.ndarray, "n d"], *, top: int, diversity: float = 1.0
 ) -> list[Ranked]:
-    """Orders frames by score × distance^diversity, where distance is the distance to the nearest frame selected before.
+    """Orders frames by score × distance^diversity.
 
-    Distances are Euclidean distances between embeddings. The first ``top`` frames are selected one by one. The
-    remaining frames are sorted by the same product, but with their distances to the first ``top`` frames only. Thus, n
-    frames need n × top distances instead of n². Frames with equal products keep their order. With ``diversity`` 0, only
-    the scores count. A larger ``diversity`` gives the scores less weight. Raises ``InputError`` if ``top`` or
-    ``diversity`` is out of range.
+    The distance is the Euclidean distance between the embeddings of a frame and of the nearest frame that was selected
+    before. The first ``top`` frames are selected one by one. The remaining frames are sorted by the same product, but
+    with their distances to the first ``top`` frames only. Thus, n frames need n × top distances instead of n². Frames
+    with equal products keep their order. With ``diversity`` 0, only the scores matter. A larger ``diversity`` gives the
+    scores less weight. Raises ``InputError`` if ``top`` or ``diversity`` is out of range.
     """
     if top < 1:
         raise InputError(f"top is {top}; give 1 or more")

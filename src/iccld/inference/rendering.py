@@ -36,7 +36,7 @@ _LONGEST_NAME = 40
 
 
 def colorize(labels: LabelMap, space: LabelSpace) -> Image:
-    """Returns an RGB image with the colors of the class indices. Values without a class, such as 255, become black."""
+    """Returns an RGB image in which each pixel has the color of its class, and pixels without a class are black."""
     table = np.zeros((256, 3), np.uint8)
     table[: len(space)] = space.palette
     return table[labels]
@@ -74,10 +74,11 @@ def holds_train_ids(space: LabelSpace) -> bool:
 
 
 def index_to_id(space: LabelSpace, kind: IdKind | Description) -> Table:
-    """Returns the table from class index to the id in label files. Pixels without a class (255) keep 255.
+    """Returns the table from class index to the id in label files.
 
-    For labelIds, pixels without a class become 0 (unlabeled). If ``kind`` is a ``Description``, the ids are those that
-    the description defines. Raises ``InputError`` if a class has no id of the requested kind.
+    Pixels without a class get 0 (unlabeled) if ``kind`` is ``cityscapes``, and 255 otherwise. If ``kind`` is a
+    ``Description``, the ids are those that the description defines. Raises ``InputError`` if a class has no id of the
+    requested kind.
     """
     table = np.full(256, 0 if kind == "cityscapes" else IGNORE, np.uint8)
     if isinstance(kind, Description):
@@ -108,7 +109,7 @@ def _own_ids(space: LabelSpace, description: Description) -> list[int]:
 
 
 def file_to_index(space: LabelSpace, *, label_ids: bool = False) -> UInt8[np.ndarray, "65536"]:
-    """Returns the table from the id in a label file to the class index, as ``iccld.data.datasets.remap_table``.
+    """Returns the table from ids in label files to class indices; see ``iccld.data.datasets.remap_table``.
 
     By default, files hold trainIds, or class indices if a class has no trainId. If ``label_ids`` is true, files hold
     Cityscapes labelIds. Raises ``InputError`` if ``label_ids`` is true and a class has no Cityscapes id.

@@ -21,14 +21,15 @@ from iccld.progress import track
 
 Role = Literal["best", "worst", "random"]
 SIGNALS = ("entropy", "confidence", "mutual_information", "combined")
-"""Signals for the detection of wrong pixels, all in [0, 1]: relative entropy, one minus the highest probability,
-relative mutual information of the noise draws, and the mean of the last two."""
+"""Signals for the detection of pixels with a wrong prediction, all in [0, 1]. ``entropy`` is the relative entropy,
+``confidence`` is one minus the highest probability, ``mutual_information`` is the relative mutual information of the
+noise draws, and ``combined`` is the mean of ``confidence`` and ``mutual_information``."""
 _NUM_COMPARED = 32
 """Maximum number of images on which ``unsupervised_scores`` compares teacher and student."""
 
 
 class Trust:
-    """An observer of ``evaluate_model`` that accumulates the calibration and the detection of wrong pixels."""
+    """An observer of ``evaluate_model`` that accumulates data on calibration and on the detection of wrong pixels."""
 
     def __init__(self) -> None:
         self.reliability = Reliability()
@@ -69,13 +70,15 @@ def evaluate_trust(
     protocol: Protocol,
     settings: PredictSettings | None = None,
 ) -> tuple[Scores, dict[str, float]]:
-    """Evaluates the segmentation, the calibration and the detection of wrong pixels; see ``evaluate_model``.
+    """Evaluates the segmentation, the calibration and the detection of wrong pixels.
+
+    See ``evaluate_model`` for the arguments and errors.
 
     Returns:
         The scores and the metrics. ``ece`` is the top-label expected calibration error (ECE), in [0, 1]. ``class_ece``
         is the ECE of each class's probability, averaged over the classes (Nixon et al. 2019). Each signal of
         ``SIGNALS`` has three metrics for the detection of wrong pixels, which are the positives. ``auroc_SIGNAL`` is
-        the probability that a wrong pixel has a higher signal than a right pixel. ``aurc_SIGNAL`` is the area under the
+        the probability that a wrong pixel has a higher signal than a correct one. ``aurc_SIGNAL`` is the area under the
         risk-coverage curve. ``fpr95_SIGNAL`` is the false positive rate at 95 % true positive rate.
     """
     trust = Trust()
@@ -85,7 +88,11 @@ def evaluate_trust(
 
 @dataclass(frozen=True)
 class Choice:
-    """An image selected for a report, the reason (``role``), and its own mIoU in percent; ``None`` without labels."""
+    """An image that was selected for a report.
+
+    ``index`` is the index in the data set, and ``role`` is the reason for the selection. ``miou`` is the mIoU of this
+    image alone in percent, or ``None`` without labels.
+    """
 
     index: int
     role: Role
@@ -108,7 +115,7 @@ class Review:
         self.mious[measured.index] = scores_from_confusion(confusion, self.protocol).miou
 
     def choose(self, *, each: int = 3, seed: int = 0) -> list[Choice]:
-        """Selects random images, and from the remaining images those with the highest and the lowest own mIoU.
+        """Selects random images, and from the remaining images those with the highest and the lowest mIoU.
 
         The random images are the same for every model. Up to ``each`` images are selected for each of the three roles.
         With few images, each role has about a third of the images.
@@ -140,8 +147,8 @@ def unsupervised_scores(
 ) -> dict[str, float]:
     """Computes metrics on unlabeled images, so that a checkpoint can be selected without target labels.
 
-    The teacher averages the student's weights and is the model that is saved. Up to 32 evenly spaced images are used.
-    ``indices`` limits the images; all images if ``None``.
+    The teacher averages the student's weights and is the model that is saved. ``indices`` are the indices of the
+    available images; all images if ``None``. Up to 32 of these images, evenly spaced, are used.
 
     Returns:
         ``entropy`` is the mean normalized entropy of the teacher's probabilities, in [0, 1]. ``agreement`` is the
@@ -159,7 +166,7 @@ def unsupervised_scores(
 
 
 class RunEvaluation:
-    """A callable that evaluates the teacher of a run, compares the student, and keeps the results for the report.
+    """A callable that evaluates a run's teacher, compares teacher and student, and keeps the results for the report.
 
     The metrics include ``unsupervised_scores``, because scores with target labels must not be used to select a
     checkpoint. ``indices`` are the indices of the evaluated images in ``val``; all images if ``None``. ``last``

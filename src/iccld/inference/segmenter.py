@@ -67,7 +67,7 @@ def load_model(model: str, *, device: str = "auto", threads: int = 0) -> ICCLD:
 
 
 def choose_device(name: str) -> torch.device:
-    """Returns the named device, or the best available one for ``auto``. Raises ``InputError`` if it cannot be used."""
+    """Returns the named device, or the best device for ``auto``. Raises ``InputError`` if the device cannot be used."""
     try:
         device = torch.device(best_device(name))
         torch.empty(1, device=device)
@@ -79,7 +79,8 @@ def choose_device(name: str) -> torch.device:
 def check_settings(model: Segmenter, settings: PredictSettings) -> None:
     """Raises ``InputError`` if the settings differ from those with which the model was exported.
 
-    The check needs no image. Models that are not exported accept all settings.
+    The check needs no image, so that errors are found before prediction. Models that are not exported accept all
+    settings.
     """
     if isinstance(model, ExportedSegmenter):
         model.check_settings(settings)

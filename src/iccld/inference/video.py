@@ -38,7 +38,7 @@ _CUT = 0.08
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits on the number of frames and the seconds of a video that are segmented; no limit if ``None``.
+    """Limits on the segmented part of a video: number of frames and duration in seconds; no limit if ``None``.
 
     Raises ``InputError`` if a limit is out of range.
     """
@@ -53,7 +53,7 @@ class Limits:
             raise InputError(f"seconds is {self.seconds}; give 0.000001 or more")
 
     def cut(self, frames: Iterator[Frame], time_base: Fraction) -> Iterator[Frame]:
-        """Yields the frames up to the limits, without reading frames that are not needed."""
+        """Yields the frames up to the limits. After ``max_frames`` frames, no further frame is read."""
         start = None
         # Timestamps are exact fractions. Therefore, 0.2 must become exactly 1/5 instead of the nearest binary number.
         end = None if self.seconds is None else Fraction(self.seconds).limit_denominator(1_000_000)
@@ -138,8 +138,8 @@ def predict_video(
 
     The MP4 files have the timestamps of the frames and the sound of the video file. If a live source delivers frames
     faster than the model segments them, only the newest frame is segmented. An MP4 file appears when the video ends or
-    is stopped. ``stop`` is called before each frame. If it returns true, the work ends. Label maps are PNG files,
-    because lossy videos cannot store class ids. See ``TemporalSmoothing`` for ``smoothing`` and
+    is stopped. ``stop`` is called before each frame. If it returns true, the segmentation ends. Label maps are PNG
+    files, because lossy videos cannot store class ids. See ``TemporalSmoothing`` for ``smoothing`` and
     ``iccld.inference.media.predict_files`` for ``write``, ``ids`` and ``settings``.
 
     Raises:
@@ -184,7 +184,7 @@ def predict_video(
 def _remove_later_labels(folder: Path, count: int) -> None:
     """Removes label maps from frame ``count`` on.
 
-    They are left over from a longer previous run and would be mistaken for results of this run.
+    These label maps are left over from a longer previous run and would be mistaken for results of this run.
     """
     for path in folder.iterdir():
         if re.fullmatch(r"\d{6,}\.png", path.name) and int(path.stem) >= count:

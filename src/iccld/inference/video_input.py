@@ -1,8 +1,8 @@
 """Opening of video files and streams with FFmpeg, restricted to the formats and protocols that are needed.
 
-FFmpeg would interpret file names such as ``concat:…``, ``http:…`` or ``pipe:0``. Therefore, Python opens a file and
-passes the file object. The protocols are restricted, so that a video file cannot refer to other files, and a stream
-cannot refer to files of this computer.
+FFmpeg would interpret file names such as ``concat:…``, ``http:…`` or ``pipe:0`` as URLs. Therefore, Python opens a file
+and passes the file object to FFmpeg. The protocols are restricted, so that a video file cannot refer to other files,
+and a stream cannot refer to files of this computer.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from iccld.files import open_regular, printable
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "srt", "udp", "rtp", "tcp", "mmsh", "mmst")
 """URL schemes of streams that can be opened."""
 
-# FFmpeg's names of formats and protocols.
+# Allowed formats of files and allowed protocols of streams, by their names in FFmpeg.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,asf,asf_o,flv,live_flv,ogg"
 _PROTOCOLS = ",".join(
     (*SCHEMES, "tls", "crypto", "httpproxy", "srtp", "rtmpt", "rtmpts", "rtmpe", "ffrtmphttp")
 )
-_TIMEOUT = 10.0  # seconds without data before reading of a stream is aborted
+_TIMEOUT = 10.0  # seconds without received data before a stream is aborted
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def open_address(address: str, title: str) -> Iterator[InputContainer]:
 
 
 class SteadyClock:
-    """A corrector of timestamps that makes them increase, even where recordings were joined or a sender restarted."""
+    """Correction of timestamps, so that they always increase, even if recordings were joined or a sender restarted."""
 
     def __init__(self) -> None:
         self._offset = 0
@@ -74,7 +74,8 @@ class SteadyClock:
     def steady(self, time: int, duration: int) -> int:
         """Returns the corrected timestamp, which is later than the previous one.
 
-        A step back by more than ``duration`` counts as a restart. All following timestamps are then shifted.
+        ``duration`` is the display time of the frame or packet. If ``time`` is earlier than the previous timestamp by
+        more than ``duration``, a restart is assumed, and all following timestamps are shifted by the same amount.
         """
         time += self._offset
         if self._last is not None and time <= self._last:

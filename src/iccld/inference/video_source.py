@@ -23,8 +23,8 @@ from iccld.inference.video_input import SteadyClock, container_start, open_addre
 MOST_PIXELS = 1 << 26
 """Maximum number of pixels of a decoded frame, for instance 8192 × 8192."""
 _TIMEOUT = 10.0  # seconds to wait until the reading thread ends
-_LONGEST = 100_000_000  # maximum distance from the start in seconds; a larger timestamp counts as damaged
-_CLOCK = Fraction(1, 90_000)  # default time base in seconds; cameras send no timestamps
+_LONGEST = 100_000_000  # maximum time from the start in seconds; timestamps beyond are treated as damaged
+_CLOCK = Fraction(1, 90_000)  # time base in seconds of sources without timestamps, such as cameras
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class VideoSource:
 
     @property
     def announced(self) -> dict[str, Fraction]:
-        """Keyword arguments for ``writing_video`` that give the written video the timing of this source."""
+        """Keyword arguments for ``writing_video``: timing and pixel aspect ratio of this source."""
         return {"time_base": self.time_base, "rate": self.rate, "pixel_aspect": self.pixel_aspect}
 
     def frames(self) -> Iterator[Frame]:
@@ -99,7 +99,8 @@ class Container(VideoSource):
                     f"{video.title}: has frames of {self.size[1]}×{self.size[0]} pixels, more than can be read safely "
                     f"({MOST_PIXELS:,}); make it smaller"
                 )
-            stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # later frames may be larger
+            # The limit is also set in the decoder, because frames can be larger than the header declares.
+            stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
             stream.thread_type = "AUTO"
             self._files = files.pop_all()
         self.time_base = stream.time_base or _CLOCK
@@ -133,9 +134,9 @@ class Container(VideoSource):
                     self.pixel_aspect = 1 / self.pixel_aspect
             pts = due if frame.pts is None else frame.pts
             due = pts + duration
-            if self._start is None:  # timestamps of a live stream start at any value
+            if self._start is None:  # a live stream can start at any timestamp
                 self._start = pts
-            # A timestamp that is years away from the start is damaged.
+            # A timestamp that is years away from the start is treated as damaged and replaced.
             pts = pts - self._start if abs(pts - self._start) <= longest else (last or 0) + duration
             pts = clock.steady(pts, duration)
             # Frames are scaled to the size of the first frame, because the size cannot change within a written file.
@@ -172,9 +173,10 @@ class Container(VideoSource):
             self._note(f"{lost} could not be decoded and {'is' if self.num_damaged == 1 else 'are'} left out")
 
     def _notice_missing(self, count: int, end: int) -> None:
-        """Reports a file that ends before the duration in its header, unless it has all frames of the header.
+        """Adds a message to ``problem`` if a file ends before the duration that its header declares.
 
-        The duration decides, because edited files may declare more frames than they show.
+        If the file has all frames that the header declares, no message is added. A smaller number of frames alone is
+        not an error, because edited files can declare more frames than they show.
         """
         seconds, declared = self._seconds, self._stream.frames
         if self.live or seconds is None or (declared and count >= declared):

@@ -27,7 +27,7 @@ _ENCODERS: dict[str, dict[str, str]] = {
     "libx264": {"crf": "18", "preset": "veryfast"},
     "libopenh264": {"b": "8000000"},
 }
-"""FFmpeg's H.264 encoders with their options, in order of preference. Not every build of FFmpeg has all of them."""
+"""FFmpeg's H.264 encoders with their options. The first encoder that the installed build of FFmpeg contains is used."""
 _BT709 = 1  # code of BT.709 in ITU-T H.273, the same for matrix, primaries and transfer
 _COPIED = frozenset(("aac", "mp3", "opus", "flac"))
 """Audio codecs that browsers play in MP4. Audio in another codec is encoded as AAC, in mono or stereo."""
@@ -41,10 +41,10 @@ class VideoWriter:
     """A writer of one MP4 file with H.264 video in 4:2:0 format.
 
     In 4:2:0 format, colors are stored for blocks of 2×2 pixels. Therefore, an odd side is extended by one pixel that
-    repeats the edge. Formats without this limit are not supported by every browser. ``size`` is the height and width of
-    the images, and ``time_base`` the unit of timestamps in seconds. ``rate``, in frames per second, is only metadata.
-    ``pixel_aspect`` is the width of a pixel divided by its height. The sound of the file ``sound_of`` is added. When
-    ``files`` is closed, the MP4 file is closed.
+    repeats the edge. Formats without this limit are not used because some browsers do not support them. ``size`` is the
+    height and width of the images, and ``time_base`` the unit of timestamps in seconds. ``rate``, in frames per second,
+    is only metadata. ``pixel_aspect`` is the width of a pixel divided by its height. The sound of the file ``sound_of``
+    is added. When ``files`` is closed, the MP4 file is closed.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class VideoWriter:
         self._sound = [] if sound_of is None else open_sound(sound_of, self._container, files)
 
     def add(self, image: UInt8[np.ndarray, "h w 3"], pts: int, duration: int = 0) -> None:
-        """Adds an RGB image. An image of another size than the first is scaled.
+        """Adds an RGB image. An image of another size than the video is scaled.
 
         ``pts`` is the timestamp, later than that of the previous image, and ``duration`` the display time, both in
         units of the time base. If the duration is unknown, ``duration`` is 0.
@@ -106,7 +106,10 @@ class VideoWriter:
 
 @contextmanager
 def writing_video(path: AnyPath, size: tuple[int, int], **announced: Any) -> Iterator[VideoWriter]:
-    """Yields a ``VideoWriter``; ``announced`` are its keyword arguments. The file at ``path`` appears when complete."""
+    """Yields a ``VideoWriter`` for an MP4 file, which appears at ``path`` only when it is complete.
+
+    ``size`` is the height and width of the images. ``announced`` are keyword arguments of ``VideoWriter``.
+    """
     path = Path(path)
     with replacing(path) as temporary:
         try:
@@ -196,7 +199,7 @@ def open_sound(path: Path, output: OutputContainer, files: ExitStack) -> list[So
     """Prepares all audio tracks of a file for copying to ``output``. The file is closed when ``files`` is closed."""
     with open_file(path) as container:
         tracks = container.streams.audio
-        # The codec context is missing if FFmpeg has no decoder.
+        # If FFmpeg has no decoder for a track, the codec context is missing, and the track is skipped.
         usable = [i for i, stream in enumerate(tracks) if getattr(stream.codec_context, "name", None)]
     # Each track has a separate reader because the tracks are read at different speeds.
     return [SoundTrack(files.enter_context(open_file(path)), index, output) for index in usable]

@@ -98,7 +98,7 @@ def reliability_svg(calibration: Calibration, color: int = 0) -> Markup:
 
 
 def running_mean(values: np.ndarray, *, reach: int) -> np.ndarray:
-    """Returns the mean of each value with up to ``reach`` neighbors on either side."""
+    """Returns, for each value, the mean of the value and up to ``reach`` neighbors on either side."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))
     first, end = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
@@ -123,7 +123,7 @@ def save_panels(
         axes = figure.add_subplot(num_rows, num_columns, place)
         _draw(axes, chart)
         axes.set_title(chart.title, fontsize=FONT_SIZE + 1, color=INK, loc="left")
-        # All panels have the same range of steps, so that the times of logged points can be compared.
+        # All panels have the same range of steps, so that curves in different panels can be compared.
         axes.set_xlim(-0.015 * last_step, 1.015 * last_step)
         if place <= len(charts) - num_columns:
             axes.set_xlabel("")
@@ -199,7 +199,8 @@ def new_figure(width: float, height: float) -> Figure:
 def save_png(figure: Figure, path: AnyPath) -> Path:
     """Writes a figure as PNG, atomically. Texts are not parsed as formulas, and control characters are made visible."""
     _show_plain_text(figure)
-    # The entry "Software" contains the matplotlib version. Without it, equal figures give equal files.
+    # The metadata entry "Software" would contain the matplotlib version. It is omitted, so that equal figures give
+    # equal files.
     return write_atomic(path, lambda t: figure.savefig(t, format="png", metadata={"Software": None}))
 
 

@@ -20,8 +20,8 @@ from iccld.machine import read_text
 def describe_environment(threads: int, device: str, precision: str) -> dict[str, Any]:
     """Returns the environment of this process for a report: commit, machine, versions, command and date.
 
-    ``threads`` is the number of torch's threads. ``device`` and ``precision`` may be ``auto``, which is
-    resolved.
+    ``threads`` is the number of torch's threads. If ``device`` or ``precision`` is ``auto``, the environment contains
+    the device or precision that is selected for ``auto``.
     """
     from iccld.compute import choose_device, uses_bf16
 
@@ -46,7 +46,7 @@ def resumed_environment(first: Mapping[str, Any], now: Mapping[str, Any]) -> dic
 
 
 def num_ranks() -> int:
-    """Returns the number of processes that train together. ``torchrun`` sets it as ``WORLD_SIZE``; the default is 1."""
+    """Returns the number of processes that train together, which ``torchrun`` sets in ``WORLD_SIZE``; 1 by default."""
     value = os.environ.get("WORLD_SIZE", "")
     return int(value) if value.isdecimal() else 1
 
@@ -85,7 +85,7 @@ def describe_code() -> dict[str, Any]:
             return None
 
     # An installed package may lie inside another git repository, whose commit does not describe the package. Therefore,
-    # git must track this file.
+    # the commit is returned only if git tracks this file.
     if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return {"commit": None, "changed": None}
     commit, changes = git("rev-parse", "--short", "HEAD"), git("status", "--porcelain", "--", "..")

@@ -21,7 +21,7 @@ from iccld.reporting.record import Calibration, Example, Record
 
 _LONGEST_SIDE = 320
 _QUALITY = 82
-# Colors of right, wrong and unscored pixels. Color-blind readers can distinguish them, on light and on dark pages.
+# Colors of correct, wrong and unscored pixels. Color-blind readers can distinguish them, on light and on dark pages.
 _ERROR_COLORS = ((214, 219, 224), (213, 94, 0), (40, 44, 52))
 
 
@@ -78,7 +78,7 @@ def draw_examples(
 
 
 def error_map(answer: UInt8[np.ndarray, "h w"], truth: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """Returns a map with 0 for right, 1 for wrong and 2 for unscored pixels."""
+    """Returns a map with 0 for correct, 1 for wrong and 2 for unscored pixels."""
     return np.where(truth == IGNORE, 2, answer != truth).astype(np.uint8)
 
 

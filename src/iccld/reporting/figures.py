@@ -80,7 +80,8 @@ def contact_sheet(
     """Draws pictures with captions in rows on one or more pages, and returns the paths of the PNG files.
 
     Each picture is scaled to a width of ``cell_width`` pixels, and its caption is below it. If a line of a caption is
-    too long, its middle is removed. Pages are drawn one by one, so that a generator as ``cells`` needs little memory.
+    too long, an ellipsis replaces its middle. Pages are drawn one by one, so that pictures from a generator need little
+    memory.
     The first page is written to ``path``, the next one to ``NAME_2.png``, and so on. Pages that are left over from a
     longer previous sheet are removed.
     """
@@ -133,7 +134,8 @@ def draw_page(
         left = _EDGE + column * (cell_width + _GAP)
         figure.text(left / width, 1 - _EDGE / height, text, va="top", size=FONT_SIZE + 1, color=INK)
     with warnings.catch_warnings():
-        # The font lacks many scripts. Their characters in file names are drawn as boxes, and the warnings are hidden.
+        # The font lacks the characters of many scripts. If a file name contains such a character, a box is drawn, and
+        # matplotlib's warning is hidden.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         for row, step in zip(rows, steps, strict=True):
             for column, (picture, text) in enumerate(row):
@@ -157,7 +159,8 @@ def _page_path(path: Path, number: int) -> Path:
 def _write(figure: Figure, line: str, x: float, y: float, longest: float) -> None:
     """Writes a line of text at (x, y), in fractions of the figure.
 
-    If the line is longer than ``longest`` pixels, its middle is removed, because file names usually differ at the ends.
+    If the line is longer than ``longest`` pixels, an ellipsis replaces its middle, because file names usually differ at
+    the beginning or the end.
     """
     # File names may contain dollar signs, which would start a formula.
     text = figure.text(x, y, line, ha="left", va="top", size=FONT_SIZE, color=INK, parse_math=False)
@@ -174,7 +177,7 @@ def _legend_size(names: Sequence[str], width: float) -> tuple[int, int]:
         return 0, 1
     most = max(1, min(len(names), int(width / DPI / (0.34 + 0.062 * max(map(len, names))))))
     num_rows = math.ceil(len(names) / most)
-    # Of all numbers of columns with this number of rows, the smallest is used, so that the columns are evenly filled.
+    # The smallest number of columns that needs this number of rows is used, so that the columns are evenly filled.
     return round((0.12 + 0.16 * num_rows) * DPI), math.ceil(len(names) / num_rows)
 
 

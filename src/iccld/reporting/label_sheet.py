@@ -21,7 +21,8 @@ from iccld.resizing import resize_label
 
 _COLUMNS = 4
 _CELL_WIDTH = 390  # width of a picture in pixels
-_WELL_SEEN = 0.25  # a class is well visible from this fraction of its pixels in its best image
+# A class counts as well visible in an image with at least this fraction of the class's pixels in its best image.
+_WELL_SEEN = 0.25
 
 
 def label_sheet(
@@ -33,7 +34,7 @@ def label_sheet(
     title: str,
     count: int = 12,
 ) -> tuple[Path, int]:
-    """Draws up to ``count`` images of a data set with their labels at half opacity and a legend to a PNG file.
+    """Writes a PNG file of up to ``count`` images of a data set, overlaid with their labels, and a legend.
 
     ``shown`` maps image names to the number of pixels of each label. For a data set without labels, ``shown`` is empty.
     If possible, the images are selected so that every class of ``space`` is visible.

@@ -26,7 +26,8 @@ class Calibration:
 
     ``figures`` are the metrics of ``iccld.inference.review.evaluate_trust``, with ``None`` instead of NaN. The bins of
     confidence have equal widths from 0 to 1. ``pixels``, ``confidence`` and ``accuracy`` are the number of pixels, the
-    mean confidence and the fraction of right pixels of each bin. For empty bins, confidence and accuracy are ``None``.
+    mean confidence and the fraction of correct pixels of each bin. For empty bins, confidence and accuracy are
+    ``None``.
     """
 
     figures: Mapping[str, float | None]
@@ -52,7 +53,7 @@ class Example:
     """An example image of a report.
 
     ``name`` is the file name. ``role`` is the reason why the image was selected (best, worst, random). ``miou`` is the
-    image's own mIoU in percent, or ``None`` without labels. ``panels`` maps titles to pictures as data URIs.
+    mIoU of this image in percent, or ``None`` without labels. ``panels`` maps titles to pictures as data URIs.
     """
 
     name: str
@@ -71,8 +72,8 @@ class Record:
 
     ``environment`` is the result of ``iccld.reporting.environment.describe_environment``. ``step`` is the evaluated
     step of a run, or ``None`` before the first evaluation, without a run, or if unknown. Before the first evaluation or
-    without labels, ``scores`` and ``calibration`` are ``None``. Without labels, ``no_scores`` says why no scores exist.
-    ``measured_on`` describes the evaluated images. ``legend`` contains the names and RGB colors of the classes.
+    without labels, ``scores`` and ``calibration`` are ``None``. Without labels, ``no_scores`` is a text with the
+    reason. ``measured_on`` describes the evaluated images. ``legend`` contains the names and RGB colors of the classes.
     """
 
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -116,7 +117,7 @@ def read_record(folder: Path) -> Record | None:
 
 
 def write_readme(folder: Path, *, command: str) -> Path:
-    """Writes ``README.txt`` to the folder of a run: the purpose of each file, and the command that trains the run."""
+    """Writes ``README.txt`` to a run's folder: explanations of the files, and the command that trains the run."""
     return write_text(folder / "README.txt", render("run_readme.txt.j2", run=str(folder), command=command))
 
 
@@ -124,8 +125,9 @@ def write_readme(folder: Path, *, command: str) -> Path:
 class Subject:
     """A run or an evaluation that a report shows. Its name must be unique within the report.
 
-    ``facts`` are names and values for the headline. ``table`` contains the columns of a run's ``metrics.csv``. For an
-    evaluation, ``table`` and ``method`` are empty. ``unfinished`` is the progress of an unfinished run as text.
+    ``facts`` are names and values for the table at the top of the report. ``table`` contains the columns of a run's
+    ``metrics.csv``, and ``method`` is the method by which the run was trained. For an evaluation, both are empty.
+    ``unfinished`` is the progress of an unfinished run as text.
     """
 
     name: str
@@ -142,6 +144,6 @@ def comparable(subjects: Sequence[Subject]) -> bool:
 
 
 def commit_of(environment: Mapping[str, Any]) -> str:
-    """Returns the commit of an environment or of one of its ``resumed`` entries as text; empty if unknown."""
+    """Returns the git commit in an environment, or in one of its ``resumed`` entries, as text; empty if unknown."""
     commit = environment.get("commit")
     return f"{commit}{' with changes' if environment.get('changed') else ''}" if commit else ""

@@ -79,7 +79,7 @@ def model_card(
     return render(
         "model_card.md.j2",
         repo_id=repo_id,
-        code_id=Markup(repo_id),  # a valid id needs no escape, which Markdown code would show
+        code_id=Markup(repo_id),  # valid ids need no escapes, which would be visible in Markdown code
         space=space,
         protocol=protocol_of(space),
         training=training,
@@ -147,6 +147,7 @@ def _without_paths(value: Any, name: str = "") -> Any:
     if name in _FOLDERS:
         return None
     kind, path = ("auto:", value[5:]) if value.startswith("auto:") else ("", value)
-    # A hub id can have the form of a relative path. Only if the path exists, the value is treated as a path.
+    # A hub id can have the form of a relative path. Therefore, such a value is treated as a path only if a file or
+    # folder exists there.
     is_path = re.match(r"[/~.\\]|[A-Za-z]:[/\\]", path) or ("/" in path and os.path.exists(path))
     return kind + re.split(r"[/\\]", path.rstrip("/\\"))[-1] if is_path else value

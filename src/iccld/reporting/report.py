@@ -30,7 +30,8 @@ _RUN_SECTIONS = {
 def write_report(path: Path, subjects: Sequence[Subject], *, title: str | None = None) -> Path:
     """Writes the report of one or more runs or evaluations as an HTML file and returns its path.
 
-    If there are several, the report shows the gains over the first. By default, the title consists of their names.
+    If ``subjects`` has several entries, the report shows the gains over the first entry. By default, the title consists
+    of the names of the entries.
     """
     return write_text(path, report_page(subjects, title=title))
 
@@ -150,7 +151,7 @@ def same_images(subjects: Sequence[Subject]) -> tuple[list[tuple[Example, list[E
 
 
 def trimmed(records: Sequence[Record]) -> list[Record]:
-    """Removes example images until all fit into one report, always from the record with the most images."""
+    """Removes example images from the record with the most images until all pictures fit into one report."""
     kept = [_by_turns(record.examples) for record in records]
     while sum(len(uri) for examples in kept for e in examples for uri in e.panels.values()) > MOST_CHARACTERS:
         max(kept, key=len).pop()
