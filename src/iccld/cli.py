@@ -25,7 +25,7 @@ class Command:
     """Command with its name of one or two words, its one-line description in ``iccld --help``, and its entry point.
 
     The entry point is ``module:object`` within ``iccld.commands``. The object is a dataclass with ``run() -> int``
-    whose fields tyro turns into flags, or a function ``main(rest) -> int`` that parses the remaining words itself.
+    whose fields tyro turns into flags, or a function ``main(rest) -> int`` that parses the remaining arguments itself.
     """
 
     name: str
@@ -64,7 +64,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command. ``argv`` contains the words after ``iccld``, by default ``sys.argv[1:]``.
+    """Runs one command. ``argv`` contains the command-line arguments after ``iccld``, by default ``sys.argv[1:]``.
 
     Returns:
         The exit code: 0 for success, 1 if the work or a part of it failed, 2 for bad input or usage, 130 if

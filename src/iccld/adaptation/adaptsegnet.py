@@ -54,7 +54,7 @@ class AdaptSegNet(Method):
         result.logs |= logs
 
     def maps(self, classes: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
-        """Returns the input of the discriminator for class probabilities."""
+        """Converts class probabilities to the input of the discriminator. Here, they are used unchanged."""
         return classes
 
 
@@ -68,7 +68,7 @@ class Advent(AdaptSegNet):
     adversary: Adversary = field(default_factory=lambda: output_adversary("self_information"))
 
     def maps(self, classes: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
-        """Returns the input of the discriminator: the weighted self-information of class probabilities."""
+        """Converts class probabilities to the input of the discriminator: their weighted self-information."""
         return self_information(classes)
 
 

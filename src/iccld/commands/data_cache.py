@@ -36,7 +36,7 @@ class DataCacheArgs(TrainConfig):
 
 
 def main(rest: Sequence[str]) -> int:
-    """Runs ``iccld data cache`` with the words after it and returns the exit code."""
+    """Runs ``iccld data cache`` with the given command-line arguments and returns the exit code."""
     if not rest or rest[0].startswith("-"):
         return print_usage(_USAGE, asked=rest[:1] in (["-h"], ["--help"]))
     description = "Decodes and resizes the training images of a run once, to disk. " + " ".join(

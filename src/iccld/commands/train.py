@@ -59,7 +59,7 @@ _OF_THE_BENCH = ("job.json", "log.txt", "seconds.json")
 
 
 def main(rest: Sequence[str]) -> int:
-    """Runs ``iccld train`` with the words after it and returns the exit code."""
+    """Runs ``iccld train`` with the given command-line arguments and returns the exit code."""
     if not rest or rest[0].startswith("-"):
         listing = "\n".join(f"  {name:<22} {preset.summary}" for name, preset in PRESETS.items())
         return print_usage(_USAGE.format(presets=listing), asked=rest[:1] in (["-h"], ["--help"]))

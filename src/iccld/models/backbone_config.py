@@ -1,8 +1,9 @@
 """Safe reading of ``transformers`` network configurations, from a stored model or a backbone folder.
 
 A ``transformers`` configuration can refer to code to run, to other configurations and to weights to download. This
-module drops or refuses all such references. Only networks of the types in ``BACKBONE_TYPES`` and ``MIT_TYPES`` are
-built, and only from bounded values of the keys that their type defines.
+module drops or refuses all such references. Only networks of the types in ``BACKBONE_TYPES`` and ``MIT_TYPES``
+can be built. Of a configuration, only the keys that the network type itself defines are used, and the size of their
+values is limited.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class Predicting:
 
 
 class Predictor(Predicting, nn.Module):
-    """Base class of networks whose ``predict`` encodes images and then segments them from noise."""
+    """Base class of networks that encode images and then denoise label maps from noise, conditioned on the images."""
 
     def _predict(self, batch: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> Prediction:
         model: Any = self  # Any, because subclasses define the attributes
@@ -240,7 +240,7 @@ def average_draws(model: Any, state: Any, noise: Float[Tensor, "n d h2 w2"], ste
 
 
 def to_pixels(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, int] | None = None) -> Maps:
-    """Interpolates class probabilities and mutual information to pixels.
+    """Interpolates class probabilities and mutual information from cells to pixels.
 
     The cells of both maps cover the image that the model received. Cells at the right and bottom border may extend
     beyond this image.
@@ -249,7 +249,7 @@ def to_pixels(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, i
         maps: Class probabilities and mutual information at stride ``stride``.
         stride: Number of pixels per cell.
         seen: Height and width of the image that the model received.
-        size: Height and width of the result, if the model received a scaled copy of an image of this size. ``None``
+        size: Height and width of the result: those of the original image, if the model received a scaled copy. ``None``
             means ``seen``.
     """
     covered = (maps[0].shape[-2] * stride, maps[0].shape[-1] * stride)
