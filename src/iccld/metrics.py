@@ -209,7 +209,7 @@ class Reliability:
 
     @property
     def expected_calibration_error(self) -> float:
-        """Mean absolute difference of confidence and accuracy over bins, weighted by pixel count. NaN without pixels."""
+        """Mean absolute difference of confidence and accuracy over bins, weighted by pixels. NaN without pixels."""
         return float((self.confidence - self.right).abs().sum() / self.pixels.sum())
 
 
@@ -256,9 +256,9 @@ class ErrorDetection:
     def fpr95(self) -> float:
         """False positive rate at a true positive rate of 95 %, in [0, 1], where wrong pixels are the positives.
 
-        A pixel is detected if its uncertainty score is above a threshold. The result is the fraction of correct pixels that
-        are detected at the threshold that detects 95 % of the wrong pixels. NaN if there are no correct pixels or no
-        wrong pixels.
+        A pixel is detected if its uncertainty score is above a threshold. The result is the fraction of correct pixels
+        that are detected at the threshold that detects 95 % of the wrong pixels. NaN if there are no correct pixels or
+        no wrong pixels.
         """
         found = self.wrong.flip(0).cumsum(0) / self.wrong.sum()
         called = self.right.flip(0).cumsum(0) / self.right.sum()
