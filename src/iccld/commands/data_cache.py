@@ -68,7 +68,7 @@ def fill_caches(config: TrainConfig, preset: str, jobs: int) -> list[dict[str, A
         raise InputError(
             f"preset {preset}: trains on no data set of files; generated scenes have --data.scene-cache"
         )
-    check_room(caches)  # for all caches, before an hour is spent on the first
+    check_room(caches)  # checked for all caches before an hour is spent on the first cache
     done = []
     for cache in caches:
         todo = len(cache.missing())

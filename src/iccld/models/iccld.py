@@ -151,7 +151,7 @@ class ICCLD(Predictor, Pretrained):
             The re-encoded latents, and the logits at the decoder's stride.
         """
         logits = self.label_decoder(latent, features.details, features.size)
-        labels = logits.max(dim=1).indices  # instead of argmax, because argmax takes four times as long on CPUs
+        labels = logits.max(dim=1).indices  # argmax would take four times as long on CPUs
         height, width = self._decoded_size(features)
         rows, columns = (torch.arange(side, device=labels.device) for side in labels.shape[-2:])
         inside = (rows[:, None] < height) & (columns < width)

@@ -292,6 +292,6 @@ def _summarize(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, 
     Probabilities are interpolated instead of logits, because the softmax is then computed for cells instead of pixels.
     """
     full, information = to_pixels(maps, stride, seen, None if size == seen else size)
-    labels = full.max(dim=1).indices.to(torch.uint8)  # max, because argmax takes four times as long on CPUs
+    labels = full.max(dim=1).indices.to(torch.uint8)  # argmax would take four times as long on CPUs
     arrays = (labels, full, information[:, 0])
     return Prediction(*(cast(Any, array.cpu().numpy()) for array in arrays))
