@@ -1,4 +1,4 @@
-"""Command line: finds the command, runs it, and returns an exit code.
+"""Command line: finds the given command, runs it, and returns an exit code.
 
 Only the module of the given command is imported, so that ``iccld --help`` is fast.
 """
@@ -72,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
-        # On Windows, the encoding of a file or pipe may lack "→". A question mark is better than a traceback.
+        # On Windows, the encoding of a file or pipe can lack "→". Such characters are printed as question marks,
+        # because an exception would end the command.
         with contextlib.suppress(AttributeError):  # the stream may be ``None`` or lack ``reconfigure``
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     before = os.environ.get(_VARIABLE)
@@ -130,7 +131,7 @@ def _dispatch(words: list[str]) -> int:
 def _run(command: Command, rest: list[str]) -> int:
     module_name, _, object_name = command.entry.partition(":")
     target = getattr(importlib.import_module(f"iccld.commands.{module_name}"), object_name)
-    if command.name == "completion":  # its script needs the entry points of all commands
+    if command.name == "completion":  # completions need the entry points of all commands
         return int(target(rest, {command.name: command.entry for command in COMMANDS}))
     if not isinstance(target, type):
         return int(target(rest))
