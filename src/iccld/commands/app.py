@@ -31,7 +31,7 @@ class AppArgs:
     ]
     """Folders of saved models, hub ids, or exported files. Give one model, or two models to compare."""
     host: str = "127.0.0.1"
-    """IP address to listen on. 0.0.0.0 allows access from other machines."""
+    """Host name or IP address to listen on. 0.0.0.0 allows access from other machines."""
     port: Annotated[int, Range(0, 65535)] = 7860
     """Port to listen on. 0 uses any free port."""
     allow_host: Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="")] = ()

@@ -54,7 +54,10 @@ def main(rest: Sequence[str], commands: Mapping[str, str]) -> int:
 
 
 def complete(words: Sequence[str], commands: Mapping[str, str]) -> list[str]:
-    """Returns the sorted completions of the last argument in ``words``. If empty, the shell completes file names."""
+    """Returns the sorted completions of the last argument in ``words``.
+
+    If the list of completions is empty, the shell completes file names.
+    """
     *before, last = words or ("",)
     answers: list[str] = [] if before else ["--help", "--version"]
     for name, entry in commands.items():

@@ -51,8 +51,9 @@ class PredictArgs:
     black (0) to pale yellow (1), on the same scale for every image.
 
     For clip.mp4, DIR/overlay/clip.mp4 is written with the same frames, timestamps and sound. With --write, such
-    videos are also written for color and uncertainty. The label maps of its frames
-    are DIR/labels/clip/000000.png and so on. After Ctrl-C, the part of a video written so far is playable.
+    videos are also written for color and uncertainty. For labels, PNG files are
+    written instead of a video: DIR/labels/clip/000000.png and so on. After Ctrl-C, the part of a video written so far
+    is playable.
 
     Files that cannot be read are skipped and listed at the end, and the exit code is 1.
     """

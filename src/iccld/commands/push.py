@@ -19,7 +19,7 @@ class PushArgs:
       iccld push runs/mine me/streets --private --license cc-by-nc-4.0
       iccld push runs/mine me/streets --folder card        # only writes the files: nothing is uploaded
 
-    The card describes data, protocol, settings and limits, and contains the metrics that the run has logged. The
+    The card describes data, protocol, settings and limits, and contains the metrics from the run's files. The
     settings in the card do not contain folders of your machine. Log in with 'hf auth login' or set HF_TOKEN.
     """
 

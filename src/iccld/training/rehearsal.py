@@ -42,8 +42,8 @@ _WORTH_A_TRIAL = 20.0
 def refuse_impossible(config: TrainConfig, build_model: Callable[[TrainConfig], ICCLD]) -> None:
     """Checks before any allocation that a run does not need more memory than this process may use.
 
-    The estimate is a lower bound. For an ``auto:`` backbone, network and batch are not counted, because the
-    size of the backbone is only known from its files.
+    The estimate is a lower bound. For an ``auto:`` backbone, network and batch are not counted, because the size of the
+    backbone is only known from its files.
 
     Args:
         config: Settings of the run.

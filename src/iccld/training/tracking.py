@@ -88,8 +88,7 @@ class RunLog:
     """Log of a run's metrics: ``metrics.csv``, which is always written, and the requested trackers.
 
     A resumed run repeats the steps since its checkpoint, and logs the metrics of these steps again. TensorBoard's files
-    are then rewritten from ``metrics.csv``. Tracking services get only metrics that ``metrics.csv`` did not contain
-    before.
+    are then rewritten from ``metrics.csv``. Tracking services get only metrics that were not in ``metrics.csv`` before.
 
     The log is a context manager that closes the trackers at its end.
 
