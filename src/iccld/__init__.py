@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# With this policy, waiting OpenMP threads sleep instead of spinning. If other programs use the same processors,
-# spinning makes every step many times slower. OpenMP reads the variable when torch is imported.
+# With this policy, waiting OpenMP threads sleep instead of spinning. Spinning makes every step many times slower if
+# other programs use the same processors. OpenMP reads the variable when torch is imported, so the variable is set here.
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 

@@ -48,7 +48,7 @@ _PUBLISHED_CODE: Mapping[str, Code] = {"dacs": "dacs", "daformer": "daformer", "
 
 
 def reopen_data(config: TrainConfig) -> RunData | None:
-    """Opens the data sets of a finished run, or returns ``None`` if they are missing. No scenes are rendered."""
+    """Opens the data sets of a finished run without rendering scenes, or returns ``None`` if a data set is missing."""
     plain = replace(config, adaptation=replace(config.adaptation, feature_distance=0.0))  # else loads weights
     try:
         return open_data(config, build_method(plain, build_label_space(config.data)))
@@ -120,7 +120,7 @@ def _build_feature_distance(config: TrainConfig, label_space: LabelSpace) -> Fea
 
 
 def build_model(config: TrainConfig, label_space: LabelSpace) -> ICCLD:
-    """Builds the segmenter. Its random weights depend only on the seed."""
+    """Builds the segmenter. The random initial weights depend only on the seed."""
     m = config.model
     torch.manual_seed(config.seed)
     return ICCLD(
@@ -172,14 +172,14 @@ def lacks_weights(m: ModelConfig) -> bool:
 
 
 def build_loaders(config: TrainConfig, data: RunData, method: Method, fabric: Fabric, cache: Path) -> Loaders:
-    """Builds the loaders of training images. For rare-class sampling, the pixels of each class are counted first.
+    """Builds the loaders of training images. For rare-class sampling, first counts the pixels of each class.
 
     Args:
         config: Settings of the run.
         data: Data sets of the run.
         method: Method of the run.
         fabric: Launched Fabric.
-        cache: Folder for the class counts, which are read again by further runs.
+        cache: Folder in which class counts are stored for further runs.
     """
     d = config.data
     sampler: Sampler = UniformSampler(len(data.labeled), config.seed)
@@ -228,7 +228,7 @@ def _cached(dataset: SegmentationDataset, d: DataConfig, transform: TrainTransfo
 
 def _micro_batches(stream: SampleStream, d: DataConfig, fabric: Fabric) -> MicroBatches:
     def batches(start: int, end: int) -> Iterator[dict[str, Any]]:
-        release_freed_memory()  # forked workers would keep this memory as long as they run
+        release_freed_memory()  # otherwise forked workers would keep this memory until they end
         ranks = {"rank": fabric.global_rank, "world_size": fabric.world_size}
         pin = fabric.device.type == "cuda"
         loader = StepLoader(
@@ -256,13 +256,13 @@ def build_fabric(config: TrainConfig) -> Fabric:
     set_threads(config.threads or most_threads(local_ranks))
     if device == "cpu":
         keep_freed_memory()
-    # DDP needs a special mode if some weights are unused. Unused weights are those of disabled links, of the label
-    # encoder of a model without diffusion, and of mask tokens and last norms in ``transformers`` backbones.
+    # DDP needs a special mode if some weights are unused. Weights are unused if they belong to disabled links, to the
+    # label encoder in a model without diffusion, or to mask tokens and last norms in ``transformers`` backbones.
     some_idle = not (m.context_links and m.detail_links and m.diffusion) or m.backbone.startswith("auto:")
     strategy = "ddp_find_unused_parameters_true" if some_idle else "ddp"
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        end_with_parent()  # if the launcher is killed, the ranks save and end
-    rank_zero.log.setLevel(logging.WARNING)  # Lightning reports bf16 here, and the command reports it too
+        end_with_parent()  # if the launcher is killed, the ranks save a checkpoint and end
+    rank_zero.log.setLevel(logging.WARNING)  # hides Lightning's message on bf16, which the command prints too
     fabric = Fabric(
         accelerator="gpu" if device == "cuda" else device,
         devices=local_ranks,
@@ -271,5 +271,5 @@ def build_fabric(config: TrainConfig) -> Fabric:
         precision="bf16-mixed" if uses_bf16(device, config.precision) else "32-true",
     )
     fabric.launch()
-    fabric.barrier()  # rank zero checks the run's folder before other ranks write to it
+    fabric.barrier()  # no rank writes to the run's folder before rank zero has checked it
     return fabric

@@ -1,4 +1,4 @@
-"""Command line: finds the command, runs it, and returns an exit code.
+"""Command line: finds the given command, runs it, and returns an exit code.
 
 Only the module of the given command is imported, so that ``iccld --help`` is fast.
 """
@@ -25,7 +25,7 @@ class Command:
     """Command with its name of one or two words, its one-line description in ``iccld --help``, and its entry point.
 
     The entry point is ``module:object`` within ``iccld.commands``. The object is a dataclass with ``run() -> int``
-    whose fields tyro turns into flags, or a function ``main(rest) -> int`` that parses the remaining words itself.
+    whose fields tyro turns into flags, or a function ``main(rest) -> int`` that parses the remaining arguments itself.
     """
 
     name: str
@@ -64,7 +64,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command. ``argv`` contains the words after ``iccld``, by default ``sys.argv[1:]``.
+    """Runs one command. ``argv`` contains the command-line arguments after ``iccld``, by default ``sys.argv[1:]``.
 
     Returns:
         The exit code: 0 for success, 1 if the work or a part of it failed, 2 for bad input or usage, 130 if
@@ -72,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
-        # On Windows, the encoding of a file or pipe may lack "→". A question mark is better than a traceback.
+        # On Windows, the encoding of a file or pipe can lack "→". Such characters are printed as question marks,
+        # because an exception would end the command.
         with contextlib.suppress(AttributeError):  # the stream may be ``None`` or lack ``reconfigure``
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     before = os.environ.get(_VARIABLE)
@@ -130,7 +131,7 @@ def _dispatch(words: list[str]) -> int:
 def _run(command: Command, rest: list[str]) -> int:
     module_name, _, object_name = command.entry.partition(":")
     target = getattr(importlib.import_module(f"iccld.commands.{module_name}"), object_name)
-    if command.name == "completion":  # its script needs the entry points of all commands
+    if command.name == "completion":  # completions need the entry points of all commands
         return int(target(rest, {command.name: command.entry for command in COMMANDS}))
     if not isinstance(target, type):
         return int(target(rest))

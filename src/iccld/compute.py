@@ -28,7 +28,7 @@ def choose_device(device: str) -> str:
 
 
 def uses_bf16(device_type: str, precision: str) -> bool:
-    """Returns whether to compute in bf16. The precision ``auto`` uses bf16 on devices with fast bf16, else fp32."""
+    """Returns whether a precision means bf16. ``auto`` means bf16 on devices with fast bf16, otherwise fp32."""
     return precision == "bf16" or (precision == "auto" and has_fast_bf16(device_type))
 
 

@@ -46,15 +46,16 @@ class DataConfig:
     source_look: Look = "game"
     """Rendering style of street_scenes."""
     source_count: Count = 400
-    """Number of scenes to render for street_scenes."""
+    """Number of source scenes to render for training, if the source is street_scenes."""
     scene_cache: str | None = None
-    """Folder in which rendered street_scenes are kept for further runs. By default, each run renders its scenes."""
+    """Folder in which rendered street_scenes are kept for further runs. By default, each run renders its own."""
     cache: str | None = None
     """Folder in which decoded and resized training images are kept for further epochs and runs (`iccld data cache`),
     for all data sets except street_scenes. By default, images are decoded each time."""
     source_size: tuple[Side, Side] | None = None
     """Height and width at which street_scenes are rendered. Images of other data sets are scaled to this height before
-    cropping, with the same aspect ratio unless stretching is on. By default, these images keep their size."""
+    cropping, with the same aspect ratio unless source images are stretched. By default, these images keep their
+    size."""
     source_stretch: bool = False
     """Stretch source images from files to exactly the given height and width, even if the aspect ratio changes."""
     target: str = "street_scenes"
@@ -64,19 +65,19 @@ class DataConfig:
     target_look: Look = "camera"
     target_count: Count = 400
     target_size: tuple[Side, Side] | None = None
-    """Height and width of target images, used like the source size, but the aspect ratio is always kept. Evaluation,
-    prediction and exported models scale images to this height too."""
+    """Height and width of target images, used as for source images, except that the aspect ratio is always kept. Images
+    are scaled to this height in evaluation, prediction and exported models too."""
     val_split: str = "val"
-    """Split of the target data set for evaluation at the end of the run. If the split has no labels, there is no
-    evaluation."""
+    """Split of the target data set for evaluation at the end of the run. If the split has no labels, the run is not
+    evaluated."""
     val_count: Count = 100
-    """Number of scenes for evaluation on street_scenes."""
+    """Number of scenes to render for evaluation, if the target is street_scenes."""
     label_space: str = "cityscapes19"
     """Classes of the model: cityscapes19, synthia16, camvid11, or 'source' for the classes of the source data set."""
     crop: tuple[Side, Side] = (128, 256)
     """Height and width of training crops in pixels."""
     scale: tuple[Positive, Positive] = (1.0, 1.0)
-    """Range of the factor of random rescaling before the crop."""
+    """Smallest and largest factor of the random rescaling of training images before the crop."""
     batch_size: Count = 4
     """Number of source images, and also of target images, per rank and micro-batch."""
     num_workers: Annotated[int, Range(0, 1024)] = 1
@@ -84,15 +85,15 @@ class DataConfig:
     rare_class_sampling: bool = True
     """Sample source images so that rare classes are more frequent (Hoyer et al. 2022, DAFormer)."""
     rare_class_temperature: Positive = 0.1
-    """Temperature of rare-class sampling. A low value samples only rare classes, a high value samples classes
-    uniformly."""
+    """Temperature of rare-class sampling. With a low value, only rare classes are sampled. With a high value, all
+    classes are sampled equally often."""
     cat_max_ratio: Annotated[float, Range(1e-12, 1)] = 1.0
     """Maximum fraction of a source crop's labeled pixels that one class may have. A crop with a larger fraction is
     replaced, at most ten times (MMSegmentation, DAFormer: 0.75). 1 accepts every crop."""
     ignore_top: Share = 0.0
-    """Fraction of a target image's height, at the top, in which pseudo-labels are ignored."""
+    """Fraction of a target image's height, from the top, in which pseudo-labels are ignored."""
     ignore_bottom: Share = 0.0
-    """Fraction of a target image's height, at the bottom (ego vehicle), in which pseudo-labels are ignored."""
+    """Fraction of a target image's height, from the bottom (ego vehicle), in which pseudo-labels are ignored."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ class ModelConfig:
     backbone: str = "compact"
     """Backbone: compact, efficientnet_lite0, mit_b0 … mit_b5, or auto:<hub id or folder>."""
     pretrained: str = "auto"
-    """Weights of the backbone: auto (published weights if there are any), yes, no, or a hub id or folder (MiT)."""
+    """Initial weights of the backbone: auto (published weights if there are any), yes (published), no (random), or for
+    MiT a hub id or folder."""
     latent_channels: Annotated[int, Range(1, 10**5)] = 16
     width: Annotated[int, Range(1, 10**6)] = 96
     context_links: bool = True
@@ -125,10 +127,10 @@ class OptimConfig:
     weight_decay: Weight = 0.01
     warmup_steps: Whole = 100
     poly_power: Weight = 1.0
-    """Exponent p of the learning rate's decay. The rate is proportional to (1 − progress)^p."""
+    """Exponent p of the learning rate's decay: the rate is proportional to (1 − fraction of finished steps)^p."""
     grad_clip: Positive = 1.0
     accumulation: Count = 1
-    """Number of micro-batches per step."""
+    """Number of micro-batches per step, whose gradients are accumulated."""
 
 
 @dataclass(frozen=True)
@@ -136,24 +138,24 @@ class AdaptationConfig:
     """Adaptation method and losses."""
 
     start: Share = 0.4
-    """Fraction of the steps that train on source images alone. Target and mixed images follow."""
+    """Fraction of the steps that train on source images alone. Target and mixed images are used afterwards."""
     teacher_decay: Share = 0.99
     teacher_steps: Count = 1
     """Number of sampling steps of the teacher."""
     teacher_draws: Count = 1
     """Number of noise draws of the teacher, whose probabilities are averaged."""
     weighting: Literal["class", "batch"] = "class"
-    """Weights of pseudo-labels. class: the most confident pixels of each class. batch: all pixels, weighted with the
-    fraction of confident pixels in the batch, as in DACS."""
+    """Rule for the weights of pseudo-labels. class: only the most confident pixels of each class have a weight. batch:
+    all pixels have the same weight, the fraction of confident pixels in the batch, as in DACS."""
     threshold: Share = 0.9
     """Probability from which a pixel counts as confident, for the weighting 'batch'."""
     keep: Share = 0.5
-    """Fraction of each class's pixels, the most confident ones, that are used, for the weighting 'class'."""
+    """Fraction of each class's pixels (the most confident pixels) that are used by the weighting 'class'."""
     trust: Weight = 0.0
-    """Exponent of a class's mean probability, a factor of the weight of its pixels, for the weighting 'class'."""
+    """Exponent e for the weighting 'class': pixels of a class have the weight (mean probability of the class)^e."""
     mixing: Literal["classmix", "cutmix", "none"] = "classmix"
-    """Method by which parts of source images are pasted on target images. Mixed images are trained with the source's
-    labels in these parts and with the teacher's pseudo-labels elsewhere."""
+    """Method by which parts of source images are pasted on target images. The labels of mixed images are the
+    source's labels in these parts and the teacher's pseudo-labels elsewhere."""
     color_jitter: Weight = 0.4
     """Strength of the color augmentation of mixed and masked images."""
     masked: bool = False
@@ -165,12 +167,12 @@ class AdaptationConfig:
     color_transfer: Share = 1.0
     """Fraction of source images that get the color statistics of a target image, to a random degree."""
     class_color_transfer: Share = 0.5
-    """Fraction of source images in which each class then gets the color statistics of the same class in the target
-    image, by the teacher's labels."""
+    """Fraction of source images with a second color transfer, class by class. Each class gets the color statistics of
+    the target image's pixels that the teacher labels with this class."""
     share_at_one: Share = 0.6
     """Fraction of the training samples with diffusion time t = 1 (pure noise)."""
     self_aligned: Share = 0.7
-    """Fraction of the labeled samples whose noisy state starts from the model's own prediction."""
+    """Fraction of the labeled samples whose noisy state is made from the model's prediction, not the true latent."""
     denoising_weight: Weight = 0.5
     reconstruction_weight: Weight = 0.5
     adversarial_weight: Weight = 0.02
@@ -180,10 +182,10 @@ class AdaptationConfig:
     adversarial_domains: Literal[2, 3] = 3
     """Domains of the adversary. 3: source, mixed and target. 2: source and target."""
     adversarial_warmup: Share = 0.2
-    """Fraction of the steps over which the adversarial weight rises."""
+    """Fraction of the steps over which the adversarial weight rises linearly from 0."""
     discriminator_lr: Weight = 1e-3
     entropy_weight: Weight = 0.001
-    """Weight of the target's entropy, for minent and fda."""
+    """Weight of the entropy loss on target images, for minent and fda."""
     fda_band: Share = 0.05
     """Half side of the replaced square of low frequencies for fda, as a fraction of the shorter image side."""
     feature_distance: Weight = 0.005
@@ -203,7 +205,7 @@ class TrainConfig:
     checkpoint_every: Count = 500
     """Number of steps between checkpoints."""
     checkpoint_minutes: Positive = 10.0
-    """Save a checkpoint also if the last checkpoint is this many minutes old."""
+    """Maximum age of the last checkpoint in minutes. If it is reached, another checkpoint is saved."""
     keep_checkpoints: Count = 2
     log_every: Count = 20
     eval_every: Whole = 0
@@ -220,8 +222,8 @@ class TrainConfig:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Floating-point precision. auto uses bf16 if the processor or GPU supports it, otherwise fp32."""
     threads: Annotated[int, Range(0, 4096)] = 0
-    """Number of CPU threads per process. 0 uses the fastest number in a trial before the first step. A resumed run
-    keeps its number."""
+    """Number of CPU threads per process. 0 uses the number that is fastest in a trial before the first step. A
+    resumed run keeps this number."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -229,7 +231,7 @@ class TrainConfig:
 
 
 _BEFORE = {"class_color_transfer": 0.0}
-"""Values of adaptation settings that the records of older runs lack, if they differ from today's defaults."""
+"""Values for adaptation settings that are missing in the records of older runs, where they differ from the defaults."""
 
 
 def cache_changes_images(d: DataConfig) -> bool:
@@ -247,7 +249,8 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 def from_dict(value: object, where: str = "settings") -> TrainConfig:
     """Returns settings from the values of ``to_dict``.
 
-    A missing setting gets its default, or the value that matches runs from before the setting existed.
+    A missing setting gets its default. Where older runs, without this setting, behaved differently, it gets the value
+    that matches their behavior.
 
     Raises:
         InputError: A setting is unknown, or a value has a wrong type. The message starts with ``where``.

@@ -1,7 +1,8 @@
 """Bounded reading of configurations and records: JSON, TOML and typed values.
 
-Files may be damaged or untrusted. Bytes, nesting depth, digits and lengths are therefore limited, and every value is
-checked against a type and a range. An error is one line with the file, the key, the value and the allowed values.
+Files can be damaged or untrusted. File size, nesting depth, the size of numbers and the length of texts are therefore
+limited, and every value is checked against a type and a range. An error message is one line with the file, the key, the
+value and the allowed values.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Length:
 
 
 def read_json(path: AnyPath, *, limit: int = 4_000_000, **options: Any) -> Any:
-    """Reads a JSON file of at most ``limit`` bytes. Options and errors are those of ``parse_json``."""
+    """Reads a JSON file of at most ``limit`` bytes. ``options`` and errors are those of ``parse_json``."""
     return parse_json(read_bounded(path, limit), printable(str(path)), **options)
 
 
@@ -78,7 +79,7 @@ def read_toml(path: AnyPath, *, limit: int = 1_000_000, remedy: str = "mend that
     data, where = read_bounded(path, limit), printable(str(path))
     with _parsing(f"{where}: is not valid TOML", remedy):
         text = data.decode("utf-8-sig")
-        # The time of Python's TOML parser grows with the square of the number of parts of a dotted key.
+        # Python's TOML parser needs time quadratic in the number of parts of a dotted key, so longer keys are rejected.
         if any(part.count(".") > 200 for part in re.split(r"[=,\n]", text)):
             raise ValueError("a key of more than 200 parts")
         value = tomllib.loads(text)
@@ -87,7 +88,7 @@ def read_toml(path: AnyPath, *, limit: int = 1_000_000, remedy: str = "mend that
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Returns a JSON object as a dict. Raises ``ValueError`` for duplicate keys, whose result depends on the parser."""
+    """Returns a JSON object as a dict. Raises ``ValueError`` for duplicate keys, which parsers treat differently."""
     table = dict(pairs)
     if len(table) < len(pairs):
         raise ValueError("a key stands twice in one object")
@@ -105,19 +106,21 @@ def _parsing(problem: str, remedy: str) -> Iterator[None]:
 
 
 def reason(error: Exception, path: AnyPath) -> str:
-    """Returns the message of an error in one line. A file name at its start is removed, for use after that name."""
+    """Returns an error's message in one line, without the file name at its start, which the caller prints itself."""
     return first_line(error).removeprefix(f"{printable(str(path))}: ")
 
 
 def build(kind: type[T], value: object, where: str, *, thing: str = "key", others: bool = False) -> T:
     """Builds a dataclass from plain values by the types of its fields. Fields with a default may be missing.
 
-    The types may be bool, int, float, str, Path, ``None``, Literal, unions, tuples, lists, mappings with text keys, and
-    dataclasses of these. A bool is not accepted as an int. ``Annotated`` with ``Range`` or ``Length`` limits values.
+    The types of fields can be bool, int, float, str, Path, ``None``, Literal, unions, tuples, lists, mappings with text
+    keys, and dataclasses whose fields have such types. A bool is not accepted as an int. ``Annotated`` with ``Range``
+    or ``Length`` limits values.
 
     Raises:
         InputError: A field is missing, has a wrong type or range, or is unknown. If ``others`` is true, unknown fields
-            are ignored. The message starts with ``where`` (the file or object) and calls a field ``thing``.
+            are ignored instead. The message starts with ``where`` (the file or object), and ``thing`` is its word for a
+            field.
     """
     built: T = _Reader(thing, others).table(kind, value, where)
     return built
@@ -252,7 +255,12 @@ def _span(limit: Range) -> str:
 
 
 def _check_bounds(value: Any, longest_text: int, depth: int = _DEPTH) -> None:
-    """Checks nesting depth, digits, lengths and characters. Raises ``ValueError`` at the first violation."""
+    """Checks parsed JSON or TOML against the limits of this module.
+
+    Raises:
+        ValueError: A value is nested too deeply, a text or key is too long or has a forbidden character, or a number is
+            not finite or has more than 64 bits.
+    """
     if isinstance(value, dict):
         for key in value:
             _check_bounds(key, _LONGEST_KEY)

@@ -17,7 +17,7 @@ class InputError(ValueError):
 
 
 def how_to_install(extra: str) -> str:
-    """Returns the pip command for an extra of iccld, run in the clone because iccld is not on a package index."""
+    """Returns the pip command that installs an extra from a clone, because iccld is not on a package index."""
     return f"run in the clone of iccld: pip install '.[{extra}]'"
 
 
@@ -32,5 +32,5 @@ class RunFailedError(RuntimeError):
 
 
 def first_line(error: Exception) -> str:
-    """Returns the first line of an error's message that is not blank, or the error's class name if there is none."""
+    """Returns the first non-blank line of an error's message, or the error's class name if the message is blank."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

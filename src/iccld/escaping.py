@@ -1,7 +1,7 @@
-"""Escaping of untrusted text in outputs. Names of classes and files may come from other people's models and data sets.
+"""Escaping of untrusted text in outputs. Names of classes and files can come from other people's models and data sets.
 
-Control characters act on a terminal, ``<`` on an HTML page, ``|`` on a Markdown table, and ``=`` on a spreadsheet.
-Each kind of output has a function in this module. Ordinary names stay unchanged.
+Control characters can manipulate a terminal, ``<`` an HTML page, ``|`` a Markdown table, and ``=`` a spreadsheet. This
+module has a function for each of these kinds of output except HTML. Ordinary names stay unchanged.
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ def in_csv(value: object) -> object:
 class VisibleStream:
     """Text stream that escapes all control characters except line breaks and tabs.
 
-    The program's own progress bars and colors are written to ``raw``. If ``raw`` is ``None``, the descriptor
-    ``number`` was closed. After the first failure, further text is dropped, so that a full disk behind standard output
-    does not end the work. If the reader of standard output closed the pipe, ``BrokenPipeError`` is still raised.
+    The escaped text is written to the stream ``raw``. If ``raw`` is ``None``, the file descriptor ``number`` (1 or 2)
+    was closed when the program started. After the first failed write, further text is dropped, so that a full disk does
+    not end the work. If the reader of standard output closed the pipe, ``BrokenPipeError`` is raised nevertheless.
     """
 
     def __init__(self, raw: Any, number: int = 0) -> None:
@@ -124,7 +124,8 @@ class VisibleStream:
             yield
         except OSError as error:
             self.failure = self.failure or error
-            # The interpreter writes buffered text again when it exits. The null device then accepts the text.
+            # At exit, the interpreter tries to write buffered text again, which would fail again. The null device
+            # accepts it.
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self.raw.fileno())
             if self._is_output and isinstance(error, BrokenPipeError):
@@ -132,18 +133,21 @@ class VisibleStream:
 
 
 def undisguised(stream: Any) -> Any:
-    """Returns the stream inside all wrappers, for the program's own bars. An unwrapped stream is returned as it is."""
+    """Returns the innermost stream, without wrappers.
+
+    The program's own progress bars and help texts are written to this stream, and are therefore not escaped.
+    """
     while True:
         if isinstance(stream, VisibleStream):
             stream = stream.raw
-        elif hasattr(type(stream), "rich_proxied_file"):  # rich's wrapper while a bar is drawn
+        elif hasattr(type(stream), "rich_proxied_file"):  # rich's wrapper while a progress bar is drawn
             stream = stream.rich_proxied_file
         else:
             return stream
 
 
 class DrawingStream:
-    """Stream inside the wrappers of ``sys.stdout`` or ``sys.stderr``, which are read at each access."""
+    """Proxy for the innermost stream of ``sys.stdout`` or ``sys.stderr``, which is determined anew at each access."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -156,8 +160,8 @@ class DrawingStream:
 def visible_streams() -> Iterator[VisibleStream]:
     """Escapes control characters in all printed text, so that names of files and classes cannot act on the terminal.
 
-    Closed standard descriptors are opened on the null device. Otherwise a file that is opened later could get the
-    number of such a descriptor, and libraries would print into this file.
+    Closed standard file descriptors are opened on the null device. Otherwise a file that is opened later could get the
+    number of such a descriptor, and the output of libraries would be written into this file.
 
     Yields:
         Standard output, whose ``failure`` is the first error of writing.
@@ -180,5 +184,5 @@ def visible_streams() -> Iterator[VisibleStream]:
 
 
 def drawing_on_stderr() -> contextlib.AbstractContextManager[Any]:
-    """Returns a context in which a library can draw bars on stderr. Text printed in this context is not escaped."""
+    """Returns a context in which a library can draw progress bars on stderr. Text printed in it is not escaped."""
     return contextlib.redirect_stderr(undisguised(sys.stderr))

@@ -27,7 +27,7 @@ OUTCOMES: Mapping[str, int] = {
     "interrupted": EXIT_INTERRUPTED,
     "terminated": EXIT_TERMINATED,
 }
-"""Exit codes by the outcome of a training: completed, stopped at ``stop_at``, ended by Ctrl-C, ended by SIGTERM."""
+"""Exit codes by the outcome of a training: completed, stopped at step ``stop_at``, ended by Ctrl-C or by SIGTERM."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -43,7 +43,7 @@ _MISTAKES = (
     *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP),
     *(errno.ENAMETOOLONG, errno.EROFS, errno.EEXIST),
 )
-"""Error numbers for a file that the user named wrongly or may not use."""
+"""Error numbers for a file whose name is wrong or that the user has no permission to use."""
 # Out-of-memory messages of torch, its GPU backends, OpenCV and C++ in errors other than ``MemoryError``.
 _OUT_OF_MEMORY = (
     "DefaultCPUAllocator",
@@ -57,7 +57,7 @@ _OUT_OF_MEMORY = (
 def run_guarded(work: Callable[[], int]) -> int:
     """Runs ``work`` and returns its exit code. An error becomes an exit code and one line on stderr.
 
-    ``SystemExit``, which the help of a command raises after printing, is raised again.
+    ``SystemExit`` is raised again, because it ends a command normally after printing its help.
     """
     ended: SystemExit | None = None
     with visible_streams() as output:
@@ -77,7 +77,7 @@ def _run(work: Callable[[], int]) -> int:
     try:
         with _sigterm_raises():
             code = work()
-        sys.stdout.flush()  # inside the try block, which catches a broken pipe
+        sys.stdout.flush()  # inside the try block, which handles a broken pipe
         return code
     except Terminated:
         print("iccld: terminated", file=sys.stderr)
@@ -140,7 +140,7 @@ def is_out_of_memory(error: Exception) -> bool:
     """Returns whether an error of Python or of any library means lack of memory."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    # torch's class is compared by name, so that torch is not imported here.
+    # torch's error class is compared by name, because importing torch here would be slow.
     known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return known or any(words in str(error) for words in _OUT_OF_MEMORY)
 

@@ -24,13 +24,13 @@ from iccld.errors import InputError, RunFailedError
 from iccld.escaping import visible
 
 AnyPath = str | os.PathLike[str]
-# Without these flags, opening a FIFO that has replaced a file would block. Windows lacks the flags.
+# Without these flags, opening would block if another process has replaced the file by a FIFO. Windows lacks the flags.
 _NO_WAIT = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY"))
 
 
 def printable(name: str) -> str:
     """Returns a file name for printing: bytes that are not UTF-8 become �, and control characters become escapes."""
-    with contextlib.suppress(UnicodeEncodeError):  # the text cannot be a file name
+    with contextlib.suppress(UnicodeEncodeError):  # a text that cannot be a file name stays unchanged here
         name = os.fsencode(name).decode("utf-8", "replace")
     return visible(name)
 
@@ -44,10 +44,12 @@ def as_file_name(name: str) -> str:
 def open_regular(path: AnyPath) -> Iterator[io.BufferedReader]:
     """Opens a regular file for reading. Any other kind of file, such as a pipe, is rejected without blocking.
 
-    Links are followed. The file is checked again after opening, because it could be replaced in between.
+    Links are followed. The file is checked before and after opening, because another process can replace the file
+    between the first check and the opening.
 
     Raises:
-        InputError: The file is missing or not a regular file, or opening or reading fails, also in the ``with`` block.
+        InputError: The file is missing or not a regular file, or the file cannot be opened or read. Errors of reading
+            in the ``with`` block are included.
     """
     shown = printable(str(path))
     try:
@@ -74,7 +76,8 @@ def read_bounded(path: AnyPath, limit: int) -> bytes:
     shown = printable(str(path))
     with open_regular(path) as handle:
         before = os.fstat(handle.fileno())
-        # Files of the kernel report size 0 although they have content.
+        # Files of the kernel, such as those in /proc, report size 0 although they have content, so at most 64 KiB are
+        # read.
         data = handle.read(min(limit, before.st_size or 1 << 16) + 1) if before.st_size <= limit else b""
         after = os.fstat(handle.fileno())
     if max(before.st_size, len(data)) > limit:
@@ -96,7 +99,7 @@ def in_bytes(count: int) -> str:
 
 
 def free_bytes(folder: Path) -> int:
-    """Returns the number of free bytes on the disk of a folder, which need not exist."""
+    """Returns the number of free bytes on the disk of a folder. The folder itself need not exist."""
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
     try:
         return shutil.disk_usage(there).free
@@ -123,8 +126,8 @@ def replacing(path: AnyPath) -> Iterator[Path]:
         InputError: The folder cannot be written.
     """
     path = Path(path)
-    # The suffix stays last, because image writers choose the format by the suffix. A process id alone would not be
-    # unique, because several threads or several machines may write to one shared folder.
+    # The suffix stays last, because image writers derive the format from the suffix. A process id alone would not be
+    # unique, because several threads or several machines can write to the same folder.
     writer = f"{_host()}-{os.getpid()}-{os.urandom(4).hex()}"
     temporary = path.with_name(f".{path.stem}.{writer}.tmp{path.suffix}")
     try:
@@ -147,7 +150,10 @@ def replacing(path: AnyPath) -> Iterator[Path]:
 
 @cache
 def _host() -> str:
-    """Returns a short id of the machine and its process namespace. Containers of one host may share a folder."""
+    """Returns a short id of the machine and its process (PID) namespace.
+
+    Containers that share a folder may have the same process ids, so the machine alone is not enough.
+    """
     name = platform.node()
     with contextlib.suppress(OSError):
         name += f" {os.readlink('/proc/self/ns/pid')}"
@@ -156,7 +162,7 @@ def _host() -> str:
 
 @cache
 def _remove_abandoned(folder: Path) -> None:
-    """Removes temporary files of killed processes, only once per folder, because listing a folder takes time."""
+    """Removes temporary files of killed processes, once per folder, because listing a folder takes time."""
     if os.name != "posix":  # on Windows, ``os.kill(pid, 0)`` does not check a process but sends Ctrl-C
         return
     for entry in os.scandir(folder):

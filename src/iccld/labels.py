@@ -1,8 +1,8 @@
 """Label spaces and evaluation protocols: class names, colors and conversion between label spaces, without torch.
 
-A *label space* defines for which class each integer of a label map and each output channel of a model stands. The
-reference space is the 19 Cityscapes trainIds. Every class of another street space lists the trainIds that the class
-covers, so labels of any two spaces can be converted. The built-in spaces are tables in ``labels.toml``.
+A *label space* defines the class of each integer in a label map and of each output channel of a model. The reference
+space consists of the 19 Cityscapes trainIds. In other label spaces of street scenes, every class lists the trainIds
+that it covers, so labels of any two such spaces can be converted. The built-in spaces are tables in ``labels.toml``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class LabelClass:
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """Ordered set of classes. The index of a class is its value in label maps. The value 255 is ignored."""
+    """Ordered set of classes. The index of a class is its value in label maps. The value 255 means ignore."""
 
     name: Annotated[str, Length(200)]
     classes: Annotated[tuple[LabelClass, ...], Length(254)]
@@ -74,8 +74,8 @@ class LabelSpace:
     def lut_to(self, other: LabelSpace) -> tuple[int, ...]:
         """Returns the table of 256 entries that converts labels of this space to labels of ``other``.
 
-        A class is mapped to the class with the same name. If there is none, it is mapped to the class that covers its
-        canonical trainId. If there is none either, it is mapped to 255 (ignore).
+        A class is converted to the class of ``other`` with the same name. Without such a class, it is converted to the
+        class of ``other`` that covers its canonical trainId. Otherwise, it is converted to 255 (ignore).
         """
         by_name = {c.name: i for i, c in enumerate(other.classes)}
         by_train_id = {t: i for i, c in reversed(list(enumerate(other.classes))) for t in c.train_ids}
@@ -123,7 +123,7 @@ class LabelSpace:
 
 
 def voc_color(index: int) -> tuple[int, int, int]:
-    """Returns the PASCAL VOC color of a class index: the bits of the index, spread over the channels. 0 is black."""
+    """Returns the PASCAL VOC color of a class index. The bits of the index are spread over R, G and B. 0 is black."""
     red, green, blue = (
         sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)
     )
@@ -166,7 +166,7 @@ class Protocol:
     """Evaluation protocol: the label space of the confusion matrix, and the classes whose IoU is averaged.
 
     The Synthia protocols count confusions of all 19 classes and average 16 or 13 of them, as in published results. A
-    car predicted as a truck is therefore still an error of *car*.
+    car predicted as a truck is therefore an error for the class car, although truck is not averaged.
     """
 
     name: str
@@ -217,7 +217,7 @@ def get_protocol(name: str, space: LabelSpace | None = None) -> Protocol:
 
 
 def protocol_of(space: LabelSpace) -> Protocol:
-    """Returns the protocol of the built-in label space with the same classes, otherwise the custom protocol.
+    """Returns the protocol of the built-in label space with the same classes, or the custom protocol if there is none.
 
     Class names and their trainIds must be equal and in the same order. The space's name and colors may differ.
     """

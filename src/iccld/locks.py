@@ -22,11 +22,12 @@ CLAIM = ".iccld.json"
 def claiming(
     folder: Path, command: str, what: str, *, record: str | None = None, besides: Collection[str] = ()
 ) -> Iterator[None]:
-    """Locks a folder as ``working_in`` does. The folder must be new, empty or the command's own.
+    """Locks an output folder as ``working_in`` does. The folder must be new, empty or written by the same command.
 
-    A folder is the command's own if its hidden note ``.iccld.json`` lists the command, or if a file matches the glob
-    pattern ``record``. Hidden files and files named in ``besides`` are always allowed. If nothing is written into a new
-    folder, the note is removed at the end. ``what`` is the word for the usual content of the folder in the message.
+    The last condition holds if the hidden file ``.iccld.json`` in the folder lists the command, or if a file matches
+    the glob pattern ``record``. Hidden files and files named in ``besides`` are always allowed. The command is added to
+    ``.iccld.json``. If nothing else is written into a new folder, this file is removed at the end. ``what`` is the word
+    for the usual content of the folder in error messages.
 
     Raises:
         InputError: The folder contains other files, or another process works in the folder.
@@ -52,7 +53,7 @@ def claiming(
 
 
 def _writers(folder: Path) -> list[str]:
-    """Returns the commands in the note of a folder, or an empty list if the note is missing or damaged."""
+    """Returns the commands in a folder's ``.iccld.json``, or an empty list if that file is missing or damaged."""
     try:
         return list(json.loads(read_bounded(folder / CLAIM, 100_000))["commands"])
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -61,7 +62,7 @@ def _writers(folder: Path) -> list[str]:
 
 @contextlib.contextmanager
 def working_in(folder: AnyPath, *, patience: float = 0.0) -> Iterator[None]:
-    """Locks a folder against other processes of this program. The thread that holds the lock may lock the folder again.
+    """Locks a folder against other processes of this program. A thread can lock the same folder repeatedly.
 
     The folder and its parents are created if they are missing, and removed at the end if they are empty. The lock is
     released when the process ends, even if the process is killed. If another process holds the lock, the call waits for
@@ -109,7 +110,7 @@ def _removing_empty(folders: list[Path]) -> Iterator[None]:
 
 def _sign(path: Path) -> None:
     since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    with contextlib.suppress(OSError):  # the text is only used in messages
+    with contextlib.suppress(OSError):  # a failure is ignored, because the text is only used in messages
         path.write_text(f"process {os.getpid()} on {platform.node()} since {since}", encoding="utf-8")
 
 

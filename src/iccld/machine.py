@@ -1,4 +1,4 @@
-"""Functions of the operating system: usable processors, free memory, memory allocation, and end with the parent."""
+"""Functions of the operating system: usable processors, free memory, memory allocation, and signal at parent's end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def usable_cores(root: Path = Path("/")) -> int:
 def _groups(root: Path) -> list[Path]:
     """Returns the folders of the process's control groups (version 2), from its own group up to the root group."""
     base = root / "sys/fs/cgroup"
-    # In a container, the path may be the group's path on the host. Then only the root of the mount exists.
+    # In a container, the path can be that of the group on the host, which does not exist in the container. In this
+    # case, only the root group is used.
     paths = re.findall("^0::/?(.*)", read_text(root / "proc/self/cgroup"), re.MULTILINE)
     folders = [folder for path in paths for folder in (base / path, *(base / path).parents)]
     return [folder for folder in folders if folder.is_relative_to(base)]
@@ -50,7 +51,7 @@ def free_memory(root: Path = Path("/")) -> int | None:
     for group in _groups(root):
         limit, usage = (read_text(group / f"memory.{name}").strip() for name in ("max", "current"))
         if limit.isdecimal() and usage.isdecimal():
-            # Cached pages of files are freed when memory is needed.
+            # Cached file pages count as free, because the system frees them when memory is needed.
             found.append(int(limit) - int(usage) + sum(_numbers(group / "memory.stat", "inactive_file")))
     for number in _numbers(root / "proc/self/limits", "Max address space"):
         found.append(number - (sum(_numbers(root / "proc/self/status", "VmSize:")) << 10))
@@ -63,13 +64,13 @@ def own_memory(root: Path = Path("/")) -> int:
 
 
 def _numbers(path: Path, name: str) -> list[int]:
-    """Finds the lines of a file that start with ``name``, and returns the number after ``name`` on each of them."""
+    """Returns the numbers that follow ``name`` in the lines of a file that start with ``name``."""
     words = [line[len(name) :].split() for line in read_text(path).splitlines() if line.startswith(name)]
     return [int(rest[0]) for rest in words if rest and rest[0].isdecimal()]
 
 
 def read_text(path: str | Path) -> str:
-    """Returns the text of a file of the kernel, or an empty text if the file cannot be read."""
+    """Returns the text of a kernel file, such as those in /proc, or an empty text if the file cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -79,21 +80,23 @@ def read_text(path: str | Path) -> str:
 def keep_freed_memory() -> None:
     """Makes glibc keep the memory of freed tensors for later tensors, instead of returning it to the system.
 
-    Tensors have the same sizes in every training step, but glibc requests memory for each large tensor anew. This
-    causes ten thousand page faults per step and more, and takes up to a tenth of a step's time (docs/performance.md).
-    Without glibc, or if environment variables already configure the allocator, the function changes nothing.
+    Tensors have the same sizes in every training step, but by default glibc requests memory for each large tensor anew.
+    This causes ten thousand page faults per step and more, and takes up to a tenth of a step's time
+    (docs/performance.md). Without glibc, or if environment variables already configure the allocator, the function
+    changes nothing.
     """
     library = _glibc()
     if library is None or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return
-    # If glibc rejects this threshold, the other two settings would only disable glibc's own adaptation, which is worse.
+    # If glibc rejects this threshold, the other two settings are not made. Alone, they would only disable glibc's own
+    # adaptation of the threshold.
     if any(library.mallopt(_MMAP_THRESHOLD, size) for size in (_LARGEST, _LARGEST_OF_OLD)):
         library.mallopt(_TRIM_THRESHOLD, _LARGEST)
         library.mallopt(_TOP_PAD, 64 * 2**20)
 
 
 def release_freed_memory() -> None:
-    """Returns freed memory to the system, after training or before a fork, whose child would keep the memory."""
+    """Returns freed memory to the system. Before a fork, this prevents that child processes keep the memory."""
     library = _glibc()
     if library is not None:
         library.malloc_trim(0)
@@ -106,7 +109,7 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 def end_with_parent(number: int = signal.SIGTERM) -> None:
-    """Arranges that this process gets the signal ``number`` when its parent process ends, even if killed."""
+    """Arranges that this process gets the signal ``number`` when its parent ends, even if the parent is killed."""
     parent = os.getppid()
     if platform.system() == "Linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)

@@ -2,7 +2,8 @@
 
 The counts equal those of the Cityscapes benchmark (cityscapesscripts ``evalPixelLevelSemanticLabeling``). Pixels with
 the true label 255 are not counted. A class that is neither in the labels nor in the predictions has no IoU, and mIoU is
-the mean of the other IoUs. Calibration and detection need only histograms of a few kilobytes for any data set.
+the mean of the other IoUs. For calibration and error detection, histograms of a few kilobytes are enough,
+however large the data set is.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from iccld.labels import IGNORE, Protocol
 class ConfusionMatrix:
     """Pixel counts by true class (row) and predicted class (column).
 
-    ``counts`` has one column more than rows. The last column counts pixels that the prediction left unlabeled (255).
+    ``counts`` has one more column than rows. The last column counts pixels that the prediction left unlabeled (255).
     These pixels are false negatives of their true class, and not false positives of any class. ``counts`` is an int64
     tensor of fixed shape. To combine ranks, sum the tensors and assign the sum to ``counts``.
 
     Args:
         num_classes: Number k of classes of the label space.
-        device: Device of the counts, to which ``update`` copies its pixels.
+        device: Device of the counts, to which ``update`` copies predictions and labels.
     """
 
     def __init__(self, num_classes: int, device: torch.device | str = "cpu") -> None:
@@ -198,7 +199,7 @@ class Reliability:
         self.right = torch.zeros(num_bins, dtype=torch.float64)
 
     def update(self, confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"]) -> None:
-        """Adds pixels: the probability of each predicted class, and whether the prediction is right."""
+        """Adds pixels: for each pixel, the probability of the predicted class, and whether this class is correct."""
         # A bin includes its upper end, as in the paper.
         bins = (confidence.double() * self.num_bins).ceil().long().sub(1).clamp(0, self.num_bins - 1)
         count = torch.bincount(bins, minlength=self.num_bins)
@@ -213,10 +214,10 @@ class Reliability:
 
 
 class ErrorDetection:
-    """Counts of right and wrong pixels by an uncertainty score, for metrics of the detection of wrong pixels.
+    """Counts of correct and wrong pixels by uncertainty score, for metrics of the detection of wrong pixels.
 
-    The bins have equal width in the fourth root of the score. They are therefore narrow near zero, where most scores
-    are. Pixels in the same bin count as ties.
+    The bins have equal width in the fourth root of the score. The bins are therefore narrow near zero, where
+    most scores are. Pixels in the same bin count as ties.
     """
 
     def __init__(self, num_bins: int = 8192) -> None:
@@ -224,7 +225,7 @@ class ErrorDetection:
         self.wrong = torch.zeros(num_bins, dtype=torch.float64)
 
     def update(self, score: Float[Tensor, " n"], right: Bool[Tensor, " n"]) -> None:
-        """Adds pixels: scores in [0, 1], and whether the predictions are right."""
+        """Adds pixels: for each pixel, the uncertainty score in [0, 1], and whether the predicted class is correct."""
         num_bins = len(self.right)
         bins = (score.double().clamp(0, 1) ** 0.25 * num_bins).long().clamp(max=num_bins - 1)
         self.right += torch.bincount(bins[right], minlength=num_bins)
@@ -232,9 +233,9 @@ class ErrorDetection:
 
     @property
     def auroc(self) -> float:
-        """Probability that a wrong pixel scores above a right pixel. A tie counts half.
+        """Probability that a wrong pixel has a higher uncertainty score than a correct pixel. A tie counts half.
 
-        NaN if there are no right pixels or no wrong pixels.
+        NaN if there are no correct pixels or no wrong pixels.
         """
         below = self.right.cumsum(0) - self.right
         wins = (self.wrong * (below + self.right / 2)).sum()
@@ -244,8 +245,8 @@ class ErrorDetection:
     def aurc(self) -> float:
         """Area under the risk-coverage curve (Geifman et al. 2019), in [0, 1], or NaN without pixels.
 
-        This is the error rate of the n pixels with the lowest scores, averaged over all n. Pixels in the same bin are
-        added together.
+        This is the error rate of the n least uncertain pixels (those with the lowest scores), averaged over all n. All
+        pixels of a bin join the curve at once.
         """
         pixels = self.right + self.wrong
         risk = self.wrong.cumsum(0) / pixels.cumsum(0).clamp_min(1.0)
@@ -255,8 +256,9 @@ class ErrorDetection:
     def fpr95(self) -> float:
         """False positive rate at a true positive rate of 95 %, in [0, 1], where wrong pixels are the positives.
 
-        This is the fraction of right pixels above the threshold that detects 95 % of the wrong pixels. NaN if there are
-        no right pixels or no wrong pixels.
+        A pixel is detected if its uncertainty score is above a threshold. The result is the fraction of correct pixels
+        that are detected at the threshold that detects 95 % of the wrong pixels. NaN if there are no correct pixels or
+        no wrong pixels.
         """
         found = self.wrong.flip(0).cumsum(0) / self.wrong.sum()
         called = self.right.flip(0).cumsum(0) / self.right.sum()

@@ -1,4 +1,4 @@
-"""Checks of output paths: commands must not write over or among their inputs, nor over unrelated files."""
+"""Checks of output paths: commands must not overwrite inputs or unrelated files, nor write into input folders."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ class Places:
     """Input and output paths of a command, for a check before the command writes anything.
 
     ``files`` maps flags to the files to write and their kinds (json, png, html, or graph for an exported model).
-    ``folders`` maps flags to output folders. Nothing may be written into the inputs ``data``. In the folders of
-    ``models``, which may be runs, new files may be written, and files named in ``own`` may be replaced. Set
-    ``may_lie_in_data`` if output folders may lie in the data, because the command skips them as inputs.
+    ``folders`` maps flags to output folders. ``data`` are input data, into which nothing is written. ``models`` are
+    input models. In their folders (also folders of runs), new files are allowed, but existing files must not be
+    replaced unless ``own`` names them. With ``may_lie_in_data``, output folders inside ``data`` are allowed too. This
+    is for commands that skip their own outputs when they list the inputs.
     """
 
     files: dict[str, tuple[Path | None, str]] = field(default_factory=dict)
@@ -46,8 +47,8 @@ class Places:
         """Checks all outputs. Paths are compared after following links and resolving ``..``.
 
         Raises:
-            InputError: An output would replace an input, lie among the data or contain the data, two outputs are the
-                same file, or an existing file is not of the kind that the command writes.
+            InputError: An output would replace an input, be inside the input data or contain them. Also raised if two
+                outputs are the same file, or if an existing file is not of the kind that the command writes.
         """
         data = [Path(path) for path in self.data if path is not None]
         seen: dict[str, Path] = {}
@@ -110,7 +111,7 @@ def _refuse_other_kind(shown: str, path: Path, kind: str) -> None:
 
 
 def is_same(one: Path, other: Path) -> bool:
-    """Returns whether two paths lead to the same file or folder, which need not exist."""
+    """Returns whether two paths lead to the same file or folder. The file or folder need not exist."""
     try:
         return os.path.samefile(one, other)
     except OSError:
@@ -124,7 +125,7 @@ def is_inside(path: Path, folder: Path) -> bool:
 
 
 def places_of(inputs: Iterable[str]) -> list[Path]:
-    """Returns the existing paths among a user's inputs. A glob pattern is cut before its first wildcard."""
+    """Returns the existing paths among a user's inputs. A glob pattern is cut before the first wildcard."""
     places = []
     for text in inputs:
         if os.path.exists(text):

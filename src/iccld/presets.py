@@ -20,7 +20,7 @@ from iccld.labels import suggest
 class Preset:
     """Named configuration with its purpose, command and hardware.
 
-    ``expected`` is a text for the reader: the mIoU measured on the target with setup and commit, or why there is none.
+    ``expected`` is a text: the mIoU on the target with setup and commit, or the reason why no mIoU was measured.
     """
 
     summary: str
@@ -52,11 +52,11 @@ PRESETS, RECIPES = _read(tomllib.loads(Path(__file__).with_suffix(".toml").read_
 
 _GTA5_SIZE = (704, 1280)
 _STRETCHED_GTA5 = ("adaptsegnet", "advent", "minent", "fda", "dacs")
-"""Methods whose published code resizes GTA5's 1914×1052 pixels to 1280×720. DAFormer's and MIC's code keeps the aspect
-ratio: 1280×704."""
+"""Methods whose published code resizes GTA5 images from 1914×1052 to 1280×720 pixels. DAFormer's and MIC's code keeps
+the aspect ratio: 1280×704."""
 
 _ORACLE = {"data.rare_class_sampling": False}
-"""Settings of the oracle: uniform sampling of target images, with which all reported oracle results were obtained."""
+"""Settings of the oracle: uniform sampling of target images, as in all reported oracle results."""
 
 
 def with_method(config: TrainConfig, method: str) -> TrainConfig:

@@ -49,8 +49,8 @@ def track(items: Iterable[T], total: int | None, description: str, *, unit: str 
 def busy(description: str, *, hint: str = "") -> Iterator[None]:
     """Shows a spinner with the elapsed time during work of unknown duration.
 
-    Without a terminal, the description is printed with ``hint``, such as the expected duration. If there is no hint
-    either, nothing is printed.
+    Without a terminal, the description is printed once together with ``hint``, such as the expected duration. Without
+    terminal and hint, nothing is printed.
     """
     if not is_live():
         if hint:
@@ -85,7 +85,7 @@ def _text(field: str) -> ProgressColumn:
 
 @cache
 def _console() -> Console:
-    """Returns the single console of all bars, so that the bar of an evaluation appears below that of the training."""
+    """Returns the common console of all progress bars, so that an evaluation's bar is below the training's bar."""
     from rich.console import Console
 
     return Console(file=cast(TextIO, DrawingStream("stderr")))
@@ -94,7 +94,7 @@ def _console() -> Console:
 def _bars(*columns: Any, transient: bool) -> Progress:
     """Returns progress bars with the given columns.
 
-    Text that is printed while the bars are drawn appears above them, with escaped control characters.
+    Text that is printed while the bars are drawn appears above the bars, with escaped control characters.
     """
     from rich.file_proxy import FileProxy
     from rich.progress import Progress

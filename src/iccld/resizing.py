@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def scaled_width(height: int, width: int, target_height: int) -> int:
-    """Returns the width in pixels of an image scaled to ``target_height`` with the same aspect ratio (half rounds up).
+    """Returns the width in pixels of an image scaled to ``target_height`` with the same aspect ratio (.5 rounds up).
 
     The computation uses only integers, so that exported graphs can contain it too.
     """
@@ -39,12 +39,12 @@ def base_size(
 def resize_images(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Scales a batch of images (b c h w, uint8 or floating point) to (height, width) with a triangle filter.
 
-    The filter is the same as Pillow's ``BILINEAR`` and torch's bilinear interpolation with antialiasing: when images
-    shrink, the filter widens in proportion. The images keep their dtype, and uint8 values are rounded.
+    The filter is that of Pillow's ``BILINEAR`` and of torch's bilinear interpolation with antialiasing. If an image
+    shrinks by a factor, the filter is wider by this factor. The images keep their dtype, and uint8 values are rounded.
     """
     if images.shape[-2:] == size:
         return images
-    # In the contiguous layout, torch 2.13 gives wrong pixels or an internal error if the new width is 1.
+    # Channels-last, because in the contiguous layout torch 2.13 gives wrong pixels or an error if the new width is 1.
     images = images.contiguous(memory_format=torch.channels_last)
     return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
 
@@ -53,7 +53,7 @@ def resize_image(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UI
     """Scales one image to (height, width) as ``resize_images`` does."""
     if size == image.shape[:2]:
         return image
-    # torch warns about read-only arrays, such as those of memory-mapped files.
+    # Read-only arrays, such as memory-mapped files, are copied, because torch warns about them.
     pixels = torch.from_numpy(image if image.flags.writeable else image.copy())
     resized = resize_images(pixels.permute(2, 0, 1)[None], size)[0].permute(1, 2, 0)
     return np.asarray(resized.contiguous().numpy())
@@ -63,6 +63,6 @@ def resize_label(label: UInt8[np.ndarray, "h w"], size: tuple[int, int]) -> UInt
     """Scales a label map to (height, width). Each new pixel gets the label at its center."""
     if size == label.shape:
         return label
-    # INTER_NEAREST would use the label at the pixel's corner, which is half a pixel off.
+    # INTER_NEAREST would use the label at the corner of the new pixel, and shift the label map by half a pixel.
     resized = cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
     return np.asarray(resized, dtype=np.uint8)

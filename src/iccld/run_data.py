@@ -60,7 +60,7 @@ def build_label_space(d: DataConfig) -> LabelSpace:
 
 
 def build_data(config: TrainConfig, method: Method) -> RunData:
-    """Opens the data sets of a run and renders their scenes if they are street scenes.
+    """Opens the data sets of a run. The images of street scenes are rendered.
 
     If evaluation images are also training images, a warning is printed on stderr, once per run.
 
@@ -93,7 +93,7 @@ def open_data(config: TrainConfig, method: Method) -> RunData:
     """
     d = config.data
     data = open_training(d, build_label_space(d), method)
-    if d.val_split != DataConfig.val_split:  # only the default split may be missing
+    if d.val_split != DataConfig.val_split:  # unlike the default split, this split must exist
         _open(d, "val", data.label_space, needs_labels=False)
     try:
         data.val = _open(d, "val", data.label_space)
@@ -114,7 +114,7 @@ def open_training(d: DataConfig, space: LabelSpace, method: Method) -> RunData:
 
 
 def open_target(config: TrainConfig, role: Role) -> SegmentationDataset:
-    """Opens and renders the labeled evaluation images (``val``) or the unlabeled target images (``target``) of a run.
+    """Opens a run's labeled evaluation images (``val``) or unlabeled target images (``target``). Scenes are rendered.
 
     Raises:
         InputError: The images are missing or, for ``val``, have no labels.

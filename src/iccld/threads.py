@@ -1,7 +1,8 @@
 """Choice of the number of CPU threads by a timed trial, because other programs may use the same processors.
 
-A thread without a free processor delays all other threads at the end of every operation. Two threads on two busy cores
-are several times slower than one thread (docs/performance.md).
+At the end of every operation, all threads wait for the slowest thread. A thread whose processor is busy with other
+programs thus delays all threads. Two threads on two busy cores are several times slower than one thread
+(docs/performance.md).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _HOPELESS = 2.0
 
 @dataclass(frozen=True)
 class Choice:
-    """Number of threads with the trial's seconds by number of threads, or with the reason why there was no trial."""
+    """Chosen number of threads, with the trial's seconds for each tried number or the reason why there was no trial."""
 
     threads: int
     seconds: Mapping[int, float]
@@ -46,7 +47,7 @@ class Choice:
 
 
 def set_threads(number: int) -> None:
-    """Sets the number of threads of torch, and disables threads of OpenCV, which would compete with torch.
+    """Sets torch's number of threads. Disables OpenCV's threads, because they would compete with those of torch.
 
     Raises:
         InputError: The number is not from 1 to 4096.
@@ -73,7 +74,7 @@ def choose_threads(
 
     Of numbers with about the same speed, the lowest is used. The trials alternate, so that other load on the machine
     affects all numbers. ``work`` should be similar to the computation for which the threads are used. ``helpers`` is
-    the number of threads that helper processes need. After ``budget`` seconds, no further round starts.
+    the number of processors that helper processes need. After ``budget`` seconds, no further round of trials starts.
     """
     numbers = sorted({1, max(1, most // 2), max(1, most - helpers), most})
     if len(numbers) == 1:
@@ -130,7 +131,7 @@ def _for_prediction(most: int) -> Choice:
 
 
 def _small_work() -> Callable[[], object]:
-    """Returns a function that computes some convolutions, between which threads wait for each other as in a network."""
+    """Returns a function that computes some convolutions. Between them, threads wait for each other as in a network."""
     image = torch.full((1, 32, 64, 128), 0.5).contiguous(memory_format=torch.channels_last)
     weight = torch.full((32, 32, 3, 3), 0.01).contiguous(memory_format=torch.channels_last)
 

@@ -1,4 +1,4 @@
-"""Settings that a run does not read: settings of other methods, of disabled parts, or of other data sets.
+"""Finds settings that a run does not read: those of other methods, of disabled parts, or of other data sets.
 
 The table ``_READERS`` gives the condition under which a run reads a setting. Settings that are not in the table are
 read by every run. A test compares the table with the behavior of the methods.
@@ -15,7 +15,7 @@ from iccld.errors import InputError
 
 
 class _Reader(NamedTuple):
-    """Dotted names of settings, the condition under which a run reads them, and its description for messages."""
+    """Dotted names of settings, the condition under which a run reads them, and a text on it for messages."""
 
     settings: str
     reads: Callable[[TrainConfig], bool]
@@ -135,8 +135,8 @@ _READERS = (
 )
 
 _OFF = {"adaptation.teacher_steps": 1, "adaptation.teacher_draws": 1, "data.cat_max_ratio": 1.0}
-"""Values that turn something off, in addition to 0, ``False`` and ``"none"``. They are accepted even if a run does not
-read the setting."""
+"""Values that disable a feature, in addition to 0, ``False`` and ``"none"``. Such a value is accepted even if the run
+does not read the setting."""
 
 
 def unread_settings(config: TrainConfig) -> list[str]:
@@ -157,7 +157,7 @@ def refuse_unread(config: TrainConfig, chosen: Iterable[str]) -> None:
 
 
 def typed_settings(words: Iterable[str]) -> list[str]:
-    """Returns the dotted names of the settings whose flags, also in the form ``no-…``, are in a command line."""
+    """Returns the dotted names of the settings whose flags (also in the form ``no-…``) are among arguments."""
     names = [word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
     return [*names, *(name.replace(".no_", ".") for name in names)]
 

@@ -27,8 +27,8 @@ class FeatureDistance:
     Attributes:
         pretrained: Frozen image coder with its published weights.
         things: Class indices of countable objects.
-        weight: Weight of the distance.
-        share: Minimum fraction of one thing class among a cell's pixels. Other cells have no loss.
+        weight: Factor of the loss.
+        share: Minimum fraction of a cell's pixels that must have the same thing class. Other cells have no loss.
     """
 
     pretrained: nn.Module
@@ -37,7 +37,7 @@ class FeatureDistance:
     share: float = 0.75
 
     def __call__(self, output: TrainingOutput, batch: Batch) -> Tensor:
-        """Returns the weighted mean feature distance over the cells of the source images that contain a thing."""
+        """Returns the mean feature distance, times ``weight``, over the source images' cells with a thing class."""
         rows, columns = (side * 32 for side in output.coarse.shape[-2:])  # same padding as in the model
         margin = (0, columns - batch.images.shape[-1], 0, rows - batch.images.shape[-2])
         images = F.pad(batch.images, margin, mode="replicate")
@@ -48,7 +48,7 @@ class FeatureDistance:
         shares = F.avg_pool2d((labels[:, None] == things).float(), 32)
         cells = shares.amax(dim=1) >= self.share
         difference = output.coarse[: len(images)].float() - expected
-        # The distance is zero at the first step, where the square root would have an infinite gradient without 1e-6.
+        # At the first step, the distance is zero. Without 1e-6, the square root would have an infinite gradient there.
         distances = (difference.square().sum(dim=1) + 1e-6).sqrt()
         mean: Tensor = self.weight * (distances * cells).sum() / cells.sum().clamp_min(1)
         return mean
@@ -70,7 +70,7 @@ class DAFormer(DACS):
     feature_distance: FeatureDistance | None = field(default=None)
 
     def extra_terms(self, output: TrainingOutput, batch: Batch) -> dict[str, Any]:
-        """Returns the feature distance as a loss term, if it is used."""
+        """Returns the feature distance as a loss term, or no term if there is no feature distance."""
         if self.feature_distance is None:
             return {}
         return {"feature_distance": self.feature_distance(output, batch)}

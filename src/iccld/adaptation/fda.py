@@ -62,8 +62,8 @@ class MinEnt(Method):
 class FDA(MinEnt):
     """Fourier domain adaptation (Yang & Soatto 2020, "FDA").
 
-    Unlike in the paper, one network with one band β is trained. There is no average of three networks with different
-    bands (multi-band transfer), and there are no further self-supervised rounds on stored pseudo-labels.
+    Unlike in the paper, a single network with a single band β is trained. The paper averages three networks with
+    different bands (multi-band transfer), and then trains in further rounds on stored pseudo-labels.
     docs/method.md compares this class with the published code.
 
     Attributes:
@@ -80,7 +80,7 @@ class FDA(MinEnt):
     def segmenter_step(
         self, student: Student, teacher: ICCLD, discriminator: nn.Module | None, batch: Batch, step: int
     ) -> StepResult:
-        """Gives the source images the low frequencies of the target images, then computes the losses."""
+        """Replaces low-frequency amplitudes of source images by those of target images, then computes the losses."""
         if batch.target_images is not None:
             restyled = transfer_low_frequencies(batch.images, batch.target_images, self.band)
             batch = replace(batch, images=restyled)

@@ -22,10 +22,10 @@ class Adaptation(Method):
 
     Attributes:
         self_training: Settings for the EMA teacher's pseudo-labels, and for mixed and masked images.
-        masked: Whether masked target images are also used in training (from MIC).
+        masked: Whether training also uses masked target images, as in MIC.
         color_transfer: Probability that a source image gets the color statistics of a target image.
-        class_color_transfer: Probability that each class of a source image then gets the color statistics of the pixels
-            with the same pseudo-label in a target image.
+        class_color_transfer: Probability of a second color transfer, class by class: each class of a source image gets
+            the color statistics of the pixels with the same pseudo-label in a target image.
         adversary: Adversarial loss. ``None`` removes the target branch.
         num_domains: Number of domains of the adversary: 3, or 2 without the mixed domain.
     """
@@ -133,8 +133,8 @@ def sliced_wasserstein(
         points = [x.float().movedim(1, -1).reshape(-1, d) @ directions for x in (first, second)]
     sorted_points = [p.sort(dim=0).values for p in points]
     num = min(len(p) for p in sorted_points)
-    # The quantiles are the centers of ``num`` equal intervals of [0, 1]. For the larger set, the nearest points are
-    # used.
+    # Quantiles are compared at the centers of ``num`` equal intervals of [0, 1]. In the larger set, the point nearest
+    # to each quantile is used.
     middles = (torch.arange(num, device=first.device) + 0.5) / num
     quantiles = [p[(middles * len(p)).long()] for p in sorted_points]
     return (quantiles[0] - quantiles[1]).abs().mean()

@@ -25,9 +25,9 @@ _WINNING = 0.9
 
 
 def maps_to_size(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Interpolates feature maps or logits to the size of their image, in pixels or at a finer stride.
+    """Interpolates feature maps or logits to the image size, or to the image size at a finer stride.
 
-    The factor is a power of two. Where cells extend beyond the image, the result is cropped.
+    The factor is a power of two. If the last cells extend beyond the image, the result is cropped.
 
     Args:
         maps: Maps of shape (b, c, h, w), where h and w are the image size divided by the stride, rounded up.
@@ -86,8 +86,8 @@ def denoising_loss(
 ) -> Float[Tensor, ""]:
     """Returns the mean squared error between predicted and true latents, without gradient for the true latents.
 
-    With weights, the loss is the mean over all pixels of the image of the pixel's weight times the error of its cell.
-    Pixels of a cell beyond the image are not counted.
+    With weights, every pixel contributes its weight times the error of its cell. The loss is the mean of these values
+    over all pixels of the images. Pixels of a cell beyond the image are not counted.
 
     Args:
         denoised: Predicted latents z_0.
@@ -111,9 +111,9 @@ class TimeSampling:
     Prediction with one step uses only t = 1, so a large fraction of the samples is trained at t = 1.
 
     Attributes:
-        share_at_one: Fraction of the samples at t = 1. The times of the remaining samples are uniform in [0, 1).
-        self_aligned: Fraction of the labeled samples whose noisy state starts from the model's own prediction (equation
-            5).
+        share_at_one: Fraction of the samples at t = 1. The times of all other samples are drawn uniformly from [0, 1).
+        self_aligned: Fraction of the labeled samples whose noisy state is computed from the model's own prediction
+            instead of the true latent (equation 5).
     """
 
     share_at_one: float = 0.6
@@ -164,8 +164,8 @@ class SupervisedLoss:
         shares = {"seg": 1.0, "denoising": self.denoising_weight}
         shares["reconstruction"] = self.reconstruction_weight
         if output.clean is not None and output.reconstruction is not None:
-            # Pixels without a label are excluded. Their latent encodes the absence of a class, but every predicted
-            # pixel has a class.
+            # Pixels without a label are excluded, because the latent of such pixels encodes that there is no class,
+            # while predictions have a class at every pixel.
             counted = (labels != IGNORE).float() if weights is None else weights * (labels != IGNORE)
             raw["denoising"] = denoising_loss(output.denoised[rows], output.clean[rows], counted)
             if len(output.reconstruction[rows]):
@@ -231,13 +231,14 @@ class Adversary:
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor], DomainMaps]:
         """Returns the weighted adversarial loss, which makes mixed and target maps look like source maps (equation 10).
 
-        If the discriminator's accuracy over patches (mean over the domains) is above 0.9, its gradient contains little
-        information. If ``relieve`` is set, the weight then falls linearly from 1 at 0.9 to 0 at an accuracy of 1.
+        If the discriminator's accuracy on patches (mean over the domains) is above 0.9, its gradient contains little
+        information. With ``relieve``, the weight is therefore multiplied by a factor that falls linearly from 1 at an
+        accuracy of 0.9 to 0 at an accuracy of 1.
 
         Returns:
             The loss, metrics by name, and a copy of ``seen`` without gradient, on which the discriminator is trained.
         """
-        # The weights of the discriminator are trained in a separate step.
+        # No gradient of the discriminator's weights is needed, because they are trained in a separate step.
         discriminator.requires_grad_(False)
         logits = discriminator(seen.maps, seen.times)
         discriminator.requires_grad_(True)
@@ -278,8 +279,8 @@ class StepResult:
         terms: Weighted loss terms of the segmenter by name. Their sum is the loss.
         logs: Metrics by name, without gradient.
         domain_maps: Inputs on which the discriminator is trained, without gradient. ``None`` without an adversary.
-        denoised: Latents on which all terms except reconstruction depend. The gradient norm of each term is measured at
-            these latents.
+        denoised: Latents on which all terms except reconstruction depend. The gradient norm of each term is computed
+            with respect to these latents.
     """
 
     terms: dict[str, Float[Tensor, ""]]

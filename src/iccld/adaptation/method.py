@@ -25,7 +25,7 @@ class Batch:
         images: Labeled RGB images in [0, 1].
         labels: Label maps of ``images``, 255 = ignore.
         target_images: Unlabeled RGB images in [0, 1], for methods that use the target.
-        target_valid: Mask of the target pixels that may get a pseudo-label.
+        target_valid: Mask of the target pixels that can get a pseudo-label.
         valid: Mask of the pixels of ``images`` that are not padding. ``None`` without padding.
     """
 
@@ -47,7 +47,7 @@ class Method:
 
     Subclasses add losses for unlabeled target images.
 
-    Random numbers come from torch's global generator, which the training loop seeds at each step.
+    Random numbers come from torch's global generator. The training loop seeds this generator at each step.
 
     Attributes:
         supervised: Loss of labeled images.
@@ -80,7 +80,7 @@ class Method:
         return result
 
     def has_started(self, step: int) -> bool:
-        """Returns whether target images are used at a step. Subclasses with a later start override this method."""
+        """Returns whether target images are used at a step. Subclasses that start later override this method."""
         return True
 
     def adapt(

@@ -19,7 +19,7 @@ _FEWEST = 64
 def class_mix_mask(
     labels: Int[Tensor, "b h w"], *, of_batch: bool = False, ignored: bool = False
 ) -> Bool[Tensor, "b h w"]:
-    """Selects half of the classes of each image, rounded up as in the code of DACS (Olsson et al. 2021, ClassMix).
+    """Selects half of the classes of each image at random (Olsson et al. 2021, ClassMix), rounded up as in DACS's code.
 
     Args:
         labels: Source label maps.
@@ -31,7 +31,7 @@ def class_mix_mask(
     Returns:
         Mask of the source pixels to paste on the target image.
     """
-    # A list of the present classes would need a GPU sync, because its length depends on the data.
+    # Masks are used instead of a list of the present classes, because the length of a list would need a GPU sync.
     flat = labels.flatten(1).long()
     present = torch.zeros(len(labels), IGNORE + 1, dtype=torch.bool, device=labels.device)
     present.scatter_(1, flat, torch.ones_like(flat, dtype=torch.bool))
@@ -114,7 +114,7 @@ def _change_hsv(image: Float[Tensor, "3 h w"], saturation: float, turns: float) 
     value, largest = image.max(dim=0)
     spread = value - image.amin(dim=0)
     red, green, blue = image
-    # The hue is in sixths of a turn. The hue of gray pixels has no effect.
+    # The hue is in sixths of a turn. For gray pixels, the hue is arbitrary and has no effect.
     sides = torch.stack([green - blue, blue - red, red - green]) / spread.clamp_min(1e-12)
     sixths = sides.gather(0, largest[None])[0] + 2 * largest + 6 * turns
     saturated = (spread / value.clamp_min(1e-12) * saturation).clamp(0, 1)
@@ -125,7 +125,7 @@ def _change_hsv(image: Float[Tensor, "3 h w"], saturation: float, turns: float) 
 def gaussian_blur(
     images: Float[Tensor, "b 3 h w"], max_sigma: float = 1.15, probability: float = 0.5
 ) -> Float[Tensor, "b 3 h w"]:
-    """Blurs either all images of the batch, with a given probability, or none.
+    """Blurs all images of a batch, or none: ``probability`` is the probability that the batch is blurred.
 
     The standard deviation of each image is drawn from [0.15, ``max_sigma``] pixels. Range, probability and mirrored
     border are those of DACS (Tranheden et al. 2021). The kernel's radius is 6 × ``max_sigma`` pixels, rounded up.
@@ -199,7 +199,7 @@ def transfer_color(
         styles: Images whose color statistics are used, one per image.
         probability: Probability that an image is changed.
         valid: Mask of the pixels that are not padding. Only these are changed and used for statistics. ``None`` means
-            all. An image without such a pixel, in itself or in its style image, is not changed.
+            all. If an image or its style image has only padding, the image is not changed.
         styles_valid: Mask of the style images' pixels that are used for statistics. ``None`` means all.
     """
     everywhere = torch.ones_like(images[:, 0], dtype=torch.bool)
@@ -234,8 +234,8 @@ def transfer_class_color(
     classes = torch.arange(num_classes, device=images.device).view(1, -1, 1, 1)
     share = _draw_share(len(images), probability, images.device)
     masks, style_masks = labels[:, None] == classes, style_labels[:, None] == classes
-    # Colors within a class differ little, so their noise could be amplified. The higher floor, about eight gray levels
-    # squared, prevents such amplification.
+    # Colors within a class differ little, so the transfer could amplify their noise. The higher variance floor, about
+    # eight gray levels squared, prevents this.
     return _transfer(images, masks, styles, style_masks, share, fewest=_FEWEST, floor=1e-3)
 
 
@@ -255,7 +255,8 @@ def _transfer(
 ) -> Float[Tensor, "b 3 h w"]:
     """Moves the colors of each of r disjoint regions towards those of the same region of the style image.
 
-    ``share`` is the degree of the change of each image, from 0 to 1. Smaller regions than ``fewest`` pixels are kept.
+    ``share`` is the degree of the change of each image, from 0 to 1. Regions of fewer than ``fewest`` pixels are not
+    changed.
     """
     enough = (masks.sum(dim=(2, 3)) >= fewest) & (style_masks.sum(dim=(2, 3)) >= fewest)
     shares = share.view(-1, 1, 1, 1) * enough[..., None, None]
@@ -283,7 +284,7 @@ def _color_statistics(images: Tensor, masks: Tensor, floor: float) -> tuple[Tens
     pixels, counted = images.float().flatten(2), masks.flatten(2).float()
     num = counted.sum(dim=2)[..., None].clamp_min(1)
     mean = counted @ pixels.mT / num
-    # Subtracting the image's mean first avoids cancellation between large squares.
+    # The image's mean is subtracted first, because differences of large squares would lose precision (cancellation).
     around = pixels.mean(dim=2, keepdim=True)
     squares = ((pixels - around)[:, :, None] * (pixels - around)[:, None]).flatten(1, 2)
     second = (counted @ squares.mT / num).unflatten(2, (3, 3))

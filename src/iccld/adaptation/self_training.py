@@ -38,14 +38,14 @@ class PseudoLabels:
     """Conversion of the teacher's probabilities to labels and pixel weights.
 
     Attributes:
-        weighting: Rule for the weights. With ``class``, the most confident fraction ``keep`` of each class's pixels in
-            the batch has weight 1 (class-balanced self-training, Zou et al. 2018), times the class's mean confidence to
-            the power ``trust``. With ``batch``, the weight of every valid pixel is the fraction of the batch's pixels,
-            including invalid pixels, with confidence at or above ``threshold``, as in DACS (Tranheden et al. 2021) and
-            DAFormer.
+        weighting: Rule for the weights. With ``class``, the most confident pixels of each class in the batch (fraction
+            ``keep``) have a weight, and all other pixels have weight 0 (class-balanced self-training, Zou et al. 2018).
+            The weight is the class's mean confidence to the power ``trust``. With ``batch``, all valid pixels have the
+            same weight: the fraction of the batch's pixels, valid or not, whose confidence is at least ``threshold``,
+            as in DACS (Tranheden et al. 2021) and DAFormer.
         threshold: Confidence threshold for ``batch``.
-        keep: Fraction of each class's pixels that are used with ``class``. The fraction is the same for rare classes,
-            whose confidence is often lower, and for frequent classes.
+        keep: Fraction of each class's pixels that are used with ``class``. All classes have the same fraction, because
+            a common threshold would select few pixels of rare classes, whose confidence is often lower.
         trust: Exponent of a class's mean confidence in the weights of ``class``. 0 disables this factor.
     """
 
@@ -61,7 +61,7 @@ class PseudoLabels:
 
         Args:
             probabilities: Class probabilities of the teacher at the resolution of the result.
-            valid: Mask of the pixels that may get a pseudo-label. All other pixels (padding, ego vehicle, borders) have
+            valid: Mask of the pixels that can get a pseudo-label. All other pixels (padding, ego vehicle, borders) have
                 weight 0.
 
         Returns:
@@ -77,8 +77,8 @@ class PseudoLabels:
         # Invalid pixels form an additional class.
         classes = torch.where(valid, labels, num_classes).flatten()
         sure = confidence.flatten()
-        # Pixels are sorted by class, then by confidence, with ties in random order. If many confidences are exactly 1,
-        # pixels at the top of the image would otherwise be preferred.
+        # Pixels are sorted by class, then by confidence. Ties are in random order, because otherwise, if many
+        # confidences are exactly 1, pixels at the top of the image would be preferred.
         order = torch.randperm(len(sure), device=sure.device)
         order = order[sure[order].argsort(descending=True, stable=True)]
         order = order[classes[order].argsort(stable=True)]
@@ -112,8 +112,8 @@ class SelfTraining:
     """Self-training with pseudo-labels of the EMA teacher on mixed or masked target images with augmented colors.
 
     Attributes:
-        start_step: Number of steps on source images alone before self-training, because the first pseudo-labels would
-            lack the rare classes.
+        start_step: Number of steps on source images alone before self-training starts. Pseudo-labels of the first steps
+            would lack the rare classes.
         teacher_steps: Number of sampling steps of the teacher.
         teacher_draws: Number of noise draws of the teacher, whose probabilities are averaged.
         pseudo_labels: Conversion of probabilities to labels and weights.

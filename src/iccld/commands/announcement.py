@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 _MARGIN = 1.3
-"""Factor by which the memory estimate may exceed the available memory, because the estimate has an error (15 % on CPUs,
-docs/performance.md)."""
+"""Factor by which the memory estimate may exceed the available memory, because the estimate can be wrong (by 15 % on
+CPUs, docs/performance.md)."""
 
 
 def estimate_memory(trainer: Trainer) -> Estimate:
     """Estimates the peak memory of a training step.
 
     Raises:
-        InputError: The estimate is more than 1.3 times the memory that the process can have.
+        InputError: The estimate is more than 1.3 times the memory that is available to the process.
     """
     from iccld.progress import busy
     from iccld.training.rehearsal import estimate_step

@@ -18,7 +18,7 @@ class AppArgs:
     """Serves a page for the browser: upload an image or a video, view classes and uncertainty, download the masks.
 
       iccld app runs/mine
-      iccld app runs/mine runs/other        (two models side by side)
+      iccld app runs/mine runs/other        (compares two models)
 
     By default (see --host), only browsers on this machine can open the page. The page loads nothing from other servers
     and sends nothing to them. Uploads are stored in a temporary folder and removed when the page is closed.
@@ -31,12 +31,12 @@ class AppArgs:
     ]
     """Folders of saved models, hub ids, or exported files. Give one model, or two models to compare."""
     host: str = "127.0.0.1"
-    """Host address to listen on. 0.0.0.0 allows access from other machines."""
+    """Host name or IP address to listen on. 0.0.0.0 allows access from other machines."""
     port: Annotated[int, Range(0, 65535)] = 7860
     """Port to listen on. 0 uses any free port."""
     allow_host: Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="")] = ()
-    """Additional host names or addresses (optionally with a port) that the page's URL may contain, such as that of a
-    proxy or of this machine in the network. Requests with any other host are rejected."""
+    """Additional host names or IP addresses (optionally with a port) by which browsers can open the page, such as the
+    name of a proxy or of this machine in the network. Requests with any other host are rejected."""
     max_upload_mb: Annotated[int, Range(1, 10**6)] = 50
     """Maximum size of an uploaded file in MiB."""
     device: str = "auto"

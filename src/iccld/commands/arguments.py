@@ -1,4 +1,4 @@
-"""Parsing of flags with tyro. Help is printed by tyro. Errors are one line instead of tyro's boxes."""
+"""Parsing of flags with tyro. Help texts are printed by tyro. Errors are one line instead of tyro's boxes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from iccld.escaping import undisguised
 
 
 def parse(target: Any, words: Sequence[str], *, prog: str, **settings: Any) -> Any:
-    """Builds an instance of the dataclass ``target``, whose fields are flags, from the words of a command line.
+    """Builds an instance of the dataclass ``target``, whose fields are flags, from command-line arguments (``words``).
 
-    ``prog`` is the command before these words. ``settings`` are further arguments of ``tyro.cli``.
+    ``prog`` is the command before these arguments. ``settings`` are further parameters of ``tyro.cli``.
 
     Raises:
-        InputError: The words contain an error. The message is one line.
+        InputError: An argument is invalid. The message is one line.
         SystemExit: Help was requested and has been printed.
     """
     import tyro

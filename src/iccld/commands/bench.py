@@ -43,8 +43,8 @@ class BenchArgs:
     only: tuple[str, ...] = ()
     """Select only the runs whose TASK/VARIANT/SEED matches one of these glob patterns, such as '*/iccld/*'."""
     roots: tuple[str, ...] = ()
-    """Folders of data sets as NAME=FOLDER, such as camvid=data/camvid. NAME is the kind of the data set, or the last
-    part of the data set's folder in the plan."""
+    """Folders of data sets as NAME=FOLDER, such as camvid=data/camvid. NAME is the kind of the data set (such as
+    gta5), or the last part of the data set's path in the plan."""
     dry_run: bool = False
     """Only print the missing runs and their expected duration in hours."""
     table: bool = False

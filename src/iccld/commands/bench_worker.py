@@ -33,7 +33,8 @@ def main() -> int:
 
 
 def _work(path: Path) -> int:
-    # The lock excludes a second bench. If a bench was just killed, its worker may still hold the lock while it saves.
+    # The lock excludes a second bench. The wait is for the worker of a killed bench, which can hold the lock until it
+    # has saved its state.
     with working_in(path.parent, patience=_PATIENCE):
         return _train_and_measure(read_json(path))
 
@@ -84,7 +85,7 @@ def _without(facts: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _portable_settings(config: TrainConfig) -> dict[str, Any]:
-    """Returns the settings without folders, threads and device, which are specific to this machine."""
+    """Returns a run's settings, with folders, threads and device reset, because they are specific to this machine."""
     settings = to_dict(config) | {"threads": 0, "device": "auto"}
     nowhere = dict.fromkeys(("source_root", "target_root", "scene_cache"))
     settings["data"] |= nowhere | {"cache": identity(config).data.cache}
@@ -92,7 +93,7 @@ def _portable_settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def _require_labels(config: TrainConfig) -> None:
-    """Raises ``InputError``, before hours of training, if there are no labeled target images for the evaluation."""
+    """Raises ``InputError`` if there are no labeled target images for the evaluation at the end of the training."""
     from iccld.run_data import open_target
 
     if config.data.target != "street_scenes":  # scenes always have labels
@@ -104,7 +105,7 @@ def _require_labels(config: TrainConfig) -> None:
 
 
 def _read_seconds(folder: Path) -> float:
-    """Returns the total duration in seconds of previous calls for this run, which were interrupted."""
+    """Returns the total duration in seconds of the previous, interrupted calls for this run."""
     path = folder / "seconds.json"
     return float(typed(float, read_json(path), str(path))) if path.is_file() else 0.0
 
@@ -130,7 +131,7 @@ def _training_facts(config: TrainConfig, folder: Path) -> dict[str, Any]:
         peak = torch.cuda.max_memory_allocated()
     return {
         "seconds_per_step": round(sum(paces.values()) / len(paces), 4),
-        # The fastest interval, because other load on the machine can only slow down training.
+        # The fastest logging interval is used, because other load on the machine can only slow down training.
         "seconds_per_adapting_step": round(min(adapting or paces.values()), 4),
         "peak_gib": round(peak / 2**30, 3),
         "checkpoints": checkpoints,

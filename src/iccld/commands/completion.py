@@ -1,4 +1,4 @@
-"""``iccld completion``: prints completion scripts for bash, zsh and fish, and the completions that scripts request."""
+"""``iccld completion``: prints completion scripts for bash, zsh and fish, and completions requested by the scripts."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ example:
   iccld completion fish > ~/.config/fish/completions/iccld.fish
 """
 
-# The scripts are next to this file. A script calls `iccld completion --words …` with the words of the command line so
-# far, and the last word is completed. If there is no output, the shell completes file names.
+# The scripts are next to this file. A script calls `iccld completion --words …` with the command-line arguments
+# typed so far, and the last argument is completed. If there is no output, the shell completes file names.
 _SHELLS = ("bash", "zsh", "fish")
 _RUNS = {"train": TrainArgs, "data cache": DataCacheArgs}
 """Commands whose first argument is a preset, and their dataclasses of flags."""
 
 
 def main(rest: Sequence[str], commands: Mapping[str, str]) -> int:
-    """Runs ``iccld completion`` with the words after it and returns the exit code.
+    """Runs ``iccld completion`` with the given command-line arguments and returns the exit code.
 
-    ``commands`` maps the names of all commands to their ``module:object`` within ``iccld.commands``.
+    ``commands`` maps the names of all commands to their entry points ``module:object`` within ``iccld.commands``.
     """
     if rest and rest[0] == "--words":
         sys.stdout.writelines(f"{answer}\n" for answer in complete(rest[1:], commands))
@@ -54,7 +54,10 @@ def main(rest: Sequence[str], commands: Mapping[str, str]) -> int:
 
 
 def complete(words: Sequence[str], commands: Mapping[str, str]) -> list[str]:
-    """Returns the sorted completions of the last of the words after ``iccld``. An empty list stands for file names."""
+    """Returns the sorted completions of the last argument in ``words``.
+
+    If the list of completions is empty, the shell completes file names.
+    """
     *before, last = words or ("",)
     answers: list[str] = [] if before else ["--help", "--version"]
     for name, entry in commands.items():

@@ -36,7 +36,7 @@ class DataCacheArgs(TrainConfig):
 
 
 def main(rest: Sequence[str]) -> int:
-    """Runs ``iccld data cache`` with the words after it and returns the exit code."""
+    """Runs ``iccld data cache`` with the given command-line arguments and returns the exit code."""
     if not rest or rest[0].startswith("-"):
         return print_usage(_USAGE, asked=rest[:1] in (["-h"], ["--help"]))
     description = "Decodes and resizes the training images of a run once, to disk. " + " ".join(
@@ -68,7 +68,7 @@ def fill_caches(config: TrainConfig, preset: str, jobs: int) -> list[dict[str, A
         raise InputError(
             f"preset {preset}: trains on no data set of files; generated scenes have --data.scene-cache"
         )
-    check_room(caches)  # for all caches, before an hour is spent on the first
+    check_room(caches)  # checked for all caches before an hour is spent on the first cache
     done = []
     for cache in caches:
         todo = len(cache.missing())

@@ -29,8 +29,8 @@ class DataCheckArgs:
 
     If only a folder is given, its layout and labels are detected as by 'iccld data init', and printed.
 
-    The exit code is 2 if there are errors that would spoil a run: labels that are missing or unreadable, differ in
-    size from their image, contain ids without a class, or are all ignored.
+    The exit code is 2 if there are errors that would spoil a run. Such errors are label maps that are missing or
+    unreadable, differ in size from their image, contain ids without a class, or have only ignored pixels.
     """
 
     name: Annotated[Positional[str], arg(metavar="[NAME]")]
@@ -42,7 +42,7 @@ class DataCheckArgs:
     label_space: OptionalName = None
     """Classes to count: cityscapes19, synthia16 or camvid11. The default is the data set's own classes."""
     limit: OptionalCount = None
-    """Maximum number of label maps to read, evenly spaced. By default, all label maps are read."""
+    """Maximum number of label maps to read, evenly spaced over the split. By default, all label maps are read."""
     images_only: bool = False
     """Check only the images, for a target without labels."""
     json: JsonFile = None

@@ -34,9 +34,9 @@ class DataInitArgs:
     Example: iccld data init datasets/masks --classes background road
 
     The command detects Cityscapes, GTA5, SYNTHIA, CamVid, Pascal VOC, BDD100K, Mapillary Vistas, IDD and ACDC. It
-    also detects your own folders: images/ with labels/ of the same names (trainIds, labelIds, your ids,
-    black-and-white masks, colors), or images alone. Comments in the file explain what was found, what was guessed
-    and what to check. Only names, headers and a few label maps are read.
+    also detects your own data: a folder images/, alone or with a folder labels/ of files with the same names. Labels
+    can be trainIds, labelIds, your own ids, black-and-white masks or colors. Comments in dataset.toml explain what was
+    found, what was guessed and what to check. Only names, headers and a few label maps are read.
     """
 
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")]

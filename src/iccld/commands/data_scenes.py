@@ -25,8 +25,9 @@ class DataScenesArgs:
     Example: iccld data scenes datasets/scenes --look game --count 500
 
     Images are written to OUT/leftImg8bit/SPLIT/LOOK/*_leftImg8bit.png. Labels (Cityscapes labelIds) are written
-    to OUT/gtFine/SPLIT/LOOK/*_gtFine_labelIds.png. Existing scenes are kept. Therefore, the same command with a
-    greater --count adds scenes, and the same command after an interruption writes the missing scenes.
+    to OUT/gtFine/SPLIT/LOOK/*_gtFine_labelIds.png. Existing scenes are kept. To add
+    scenes, repeat the command with a greater --count. After an interruption, repeat the command to write the missing
+    scenes.
     """
 
     out: Annotated[Positional[Path], arg(metavar="OUT")]

@@ -34,14 +34,15 @@ Your own labeled source as well: add --data.source folder --data.source-root MY_
 class DemoArgs:
     """Trains on labeled day scenes in the style of a game, and adapts to unlabeled night scenes in the style of photos.
 
-    Trains source-only, then ICCLD for equally many steps. Writes a report, a table, images, curves and both models.
+    Trains a source-only model, then an ICCLD model for as many steps. Writes a report, a table, images, curves and
+    both models.
     Example: iccld demo --out runs/demo
     """
 
     out: Path = Path("runs/demo")
     """Folder of the results. The same command again resumes an interrupted demo."""
     steps: OptionalCount = None
-    """Number of training steps of each of the two runs. The default is the number of the preset demo."""
+    """Number of training steps of each of the two models. The default is the number of steps in the preset demo."""
     seed: Seed = 0
     threads: Threads = 0
     """Number of CPU threads. 0 means automatic."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from iccld.inference.segmenter import Segmenter
     from iccld.reporting.record import Record
 
-# The evaluation scenes of the presets with street scenes. No run is trained on them.
+# Evaluation scenes of all presets with street scenes. No run is trained on these scenes.
 _NUM_SCENES, _SCENES = 100, {"height": 128, "width": 256, "seed": 3}
 _WAYS = (
     "call 'iccld evaluate MODEL --dataset NAME --root DIR' to measure a model, "
@@ -46,7 +46,8 @@ class EvaluateArgs:
       iccld evaluate --predictions DIR --labels DIR --protocol cityscapes19 --json scores.json
 
     Label maps are PNG files of Cityscapes trainIds, with 255 for unlabeled pixels. Files named *_labelIds.png
-    contain Cityscapes labelIds. Predictions and labels are paired by path, without suffixes of Cityscapes names.
+    contain Cityscapes labelIds. Predictions and labels with the same path form a pair, where suffixes of Cityscapes
+    names are ignored.
     """
 
     model: OptionalModel = None
@@ -65,8 +66,8 @@ class EvaluateArgs:
     """Folder of the true label maps with which the predicted label maps are compared."""
     protocol: OptionalName = None
     """Evaluation protocol: cityscapes19, synthia16, synthia13, camvid11 or custom (all classes of the model). For
-    predicted label maps, a dataset.toml can be given, which defines classes and ids. The default is the protocol that
-    matches the model's classes."""
+    predicted label maps, the path of a dataset.toml that defines classes and ids is accepted too. The default is the
+    protocol that matches the model's classes."""
     json: JsonFile = None
     """JSON file for the scores and the confusion counts."""
     report: OptionalFile = None

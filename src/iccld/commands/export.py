@@ -38,10 +38,10 @@ class ExportArgs:
     draws: Draws = 1
     """Number N of noise draws whose probabilities are averaged, fixed in the graph."""
     input_height: InputHeight | None = None
-    """Height in pixels to which images are scaled, 0 for no scaling. The default is the height in training."""
+    """Height in pixels to which images are scaled, 0 for no scaling. The default is the height in the model."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of the network, the same on every processor. bf16 is only for the format openvino. Scaling,
-    normalization, softmax and the first layers then stay in fp32."""
+    """Precision of the network, the same on every processor. bf16 requires the format openvino. Scaling,
+    normalization, softmax and the first layers stay in fp32 even then."""
     json: JsonFile = None
     """JSON file for the path, size and settings of the exported model."""
 

@@ -32,4 +32,4 @@ Threads = Annotated[int, Range(0, 4096)]
 """Number of threads or processes. 0 means automatic."""
 Seed = Annotated[int, Range(0, 2**62)]
 Prediction = Annotated[PredictSettings, OmitArgPrefixes]
-"""Settings of prediction, whose fields are flags of every command that runs a model."""
+"""Settings of prediction. Their fields are flags of every command that runs a model."""

@@ -20,7 +20,7 @@ STDOUT = Path("-")
 
 
 def human_text(target: Path | None) -> contextlib.AbstractContextManager[Any]:
-    """Returns a context for printing text. If the JSON goes to standard output (``--json -``), text goes to stderr."""
+    """Returns a context in which text is printed. If ``target`` is ``-`` (JSON on standard output), stderr is used."""
     return contextlib.redirect_stdout(sys.stderr) if target == STDOUT else contextlib.nullcontext()
 
 
@@ -35,7 +35,8 @@ def write_result(target: Path | None, value: Any) -> None:
 def print_usage(text: str, *, asked: bool) -> int:
     """Prints a help text and returns the exit code.
 
-    If the user asked for help, the text goes to standard output. Otherwise, it is a usage error and goes to stderr.
+    If the user requested help (``asked``), the text goes to standard output with exit code 0. Otherwise, the command
+    was used wrongly, and the text goes to stderr.
     """
     (sys.stdout if asked else sys.stderr).write(text)
     return 0 if asked else EXIT_USAGE

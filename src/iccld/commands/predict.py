@@ -50,9 +50,10 @@ class PredictArgs:
     classes. The uncertainty is the entropy of the class probabilities divided by its maximum. It is drawn from
     black (0) to pale yellow (1), on the same scale for every image.
 
-    For clip.mp4, DIR/overlay/clip.mp4 is written with the same frames, timestamps and sound. Such videos are also
-    written for color and uncertainty, if requested by --write. For labels, the files are
-    DIR/labels/clip/000000.png and so on. After Ctrl-C, the part of a video written so far is playable.
+    For clip.mp4, DIR/overlay/clip.mp4 is written with the same frames, timestamps and sound. With --write, such
+    videos are also written for color and uncertainty. For labels, PNG files are
+    written instead of a video: DIR/labels/clip/000000.png and so on. After Ctrl-C, the part of a video written so far
+    is playable.
 
     Files that cannot be read are skipped and listed at the end, and the exit code is 1.
     """
@@ -72,7 +73,7 @@ class PredictArgs:
     max_frames: OptionalCount = None
     """Stop each video after N frames."""
     seconds: OptionalSeconds = None
-    """Stop each video after S seconds of the video."""
+    """Stop each video after the first S seconds of its playing time."""
     ids: Annotated[str, arg(metavar="train|index|cityscapes|FILE")] = "train"
     """Ids in the label maps: train (Cityscapes trainIds, or class indices if any class has no trainId), index (class
     indices of the model), cityscapes (Cityscapes labelIds), or a dataset.toml for the ids of its labels."""
@@ -82,7 +83,7 @@ class PredictArgs:
     threads: Threads = 0
     """Number of CPU threads. 0 means automatic."""
     json: JsonFile = None
-    """JSON file for a summary of predictions and failures."""
+    """JSON file for a summary of the written predictions and of all failures."""
 
     def run(self) -> int:
         """Predicts all inputs and returns the exit code, which is 1 if some inputs failed."""
@@ -142,7 +143,7 @@ class PredictArgs:
         For each video that could not be read completely, a line is added to ``failures``.
 
         Returns:
-            A summary of each video, and the exception for the signal that stopped a video file, or ``None``.
+            A summary of each video, and the exception to raise if a signal stopped a video file, otherwise ``None``.
         """
         from iccld.inference.inputs import naming
         from iccld.inference.video import VIDEO_OUTPUTS, predict_video
@@ -157,7 +158,7 @@ class PredictArgs:
                 try:
                     result = predict_video(model, video, self.out, stop=interruption.has_come, **options)
                 except InputError as error:
-                    if interruption.signal:  # before the video's first frame
+                    if interruption.signal:  # a signal came before the video's first frame
                         return clips, interruption_by(interruption.signal)
                     failures.append(naming(video.title, error))
                     continue

@@ -17,10 +17,10 @@ class PushArgs:
     """Uploads a model with a generated model card to a Hugging Face repository.
 
       iccld push runs/mine me/streets --private --license cc-by-nc-4.0
-      iccld push runs/mine me/streets --folder card        # look first: nothing is sent
+      iccld push runs/mine me/streets --folder card        # only writes the files: nothing is uploaded
 
-    The card describes data, protocol, settings and limits, and contains the metrics in the run's files. The settings in
-    the card do not contain folders of your machine. Log in with 'hf auth login' or set HF_TOKEN.
+    The card describes data, protocol, settings and limits, and contains the metrics from the run's files. The
+    settings in the card do not contain folders of your machine. Log in with 'hf auth login' or set HF_TOKEN.
     """
 
     model: Model

@@ -24,17 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RankArgs:
-    """Ranks unlabeled frames for labeling. The first frames are uncertain and different from each other.
+    """Ranks unlabeled frames for labeling. The top-ranked frames are uncertain and differ from each other.
 
       iccld rank MODEL photos --out next --top 30
       iccld rank MODEL 'drives/*.mp4' --every 0.5 --out next
 
-    DIR/rank.csv lists every frame with rank, file, frame, score, distance to the nearest frame chosen before, and
-    this nearest frame. DIR/contact_sheet.png shows the first frames with image, uncertainty and score. First frames
-    that come from videos are written to DIR/frames as PNG files for labeling.
+    DIR/rank.csv lists every frame with rank, file, frame number and score, and with the most similar frame of higher
+    rank and the distance to that frame. DIR/contact_sheet.png shows the top-ranked frames with image, uncertainty
+    and score. Top-ranked video frames are also written to DIR/frames as PNG files for labeling.
 
-    The score is the mean uncertainty of the pixels. Frames are chosen one by one by score × distance to the frames
-    chosen before, so that near-duplicates do not fill the list. With --diversity 0, only the score counts.
+    The score of a frame is the mean uncertainty of its pixels. The distance of two frames is the distance of their
+    image embeddings (vectors of length 1). Frames are selected one by one by score × distance to the nearest frame
+    selected before, so that near-duplicates do not get top ranks.
 
     Files that cannot be read are skipped and listed at the end, and the exit code is 1.
     """
@@ -46,10 +47,10 @@ class RankArgs:
     out: OutFolder
     """Output folder. Only files that an earlier call wrote to the folder are replaced."""
     top: Count = 50
-    """Number of frames that are chosen one by one and shown. All other frames follow in the ranking, by score and
-    distance to the chosen frames."""
+    """Number of top-ranked frames, which are selected one by one and shown. All other frames follow in the ranking, by
+    score and distance to the nearest top-ranked frame."""
     diversity: Annotated[float, Range(0, 1e9)] = 1.0
-    """Weight of the distance relative to the uncertainty. With 0, only the uncertainty counts."""
+    """Exponent of the distance in the product with the score. With 0, only the score counts."""
     score: Literal["entropy", "mutual_information", "margin"] = "entropy"
     """Uncertainty of a pixel: entropy (of the class probabilities), mutual_information (disagreement between noise
     draws) or margin (1 − difference of the two highest probabilities)."""
@@ -61,7 +62,7 @@ class RankArgs:
     threads: Threads = 0
     """Number of CPU threads. 0 means automatic."""
     json: JsonFile = None
-    """JSON file for the ranking, the paths of the sheets, and the files that could not be read."""
+    """JSON file for the ranking, the paths of the contact sheets, and the files that could not be read."""
 
     def run(self) -> int:
         """Ranks the frames and returns the exit code, which is 1 if some files could not be read."""
@@ -79,8 +80,8 @@ class RankArgs:
         for video in videos:
             if not video.is_file:
                 raise InputError(f"{video.title}: only files can be ranked; record it with iccld predict")
-        read_written(self.out / "frames")  # fails before hours of work if frames.json is another file
-        # The call above has checked the folder frames by its list in frames.json.
+        read_written(self.out / "frames")  # raises before hours of work if frames.json is invalid
+        # The folder frames is allowed here, because the call above has checked it against its list in frames.json.
         with claiming(self.out, "rank", "ranking of iccld", besides=["frames", "frames.json"]):
             return self._rank(images, videos)
 
@@ -120,7 +121,7 @@ class RankArgs:
         return text
 
     def _draw_sheet(self, model: Segmenter, paths: Sequence[Path], captions: Sequence[str]) -> list[Path]:
-        """Draws images beside their uncertainty, and returns the written files.
+        """Draws a contact sheet of images beside their uncertainty maps, and returns the written files.
 
         To save memory, the uncertainty is predicted again instead of being kept for all frames.
         """

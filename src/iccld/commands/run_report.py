@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 
 
 def begin_record(out: Path, config: TrainConfig, start: int, *, threads: str) -> None:
-    """Writes the README of a run, and writes the run's environment, including ``threads``, to the run's record.
+    """Writes the README of a run and the run's record, which contains the environment, including ``threads``.
 
-    If the run is resumed at step ``start``, the environment of its first call is kept, and a line is added for each
-    further call. The scores of an evaluation are kept with their step until newer scores replace them.
+    If the run is resumed at step ``start``, the environment of the first call is kept in the record, and a line is
+    added for the new call. Scores of an evaluation and their step are kept until newer scores replace them.
     """
     environment = describe_environment(torch.get_num_threads(), config.device, config.precision)
     environment["threads"] = threads
     record = Record(environment)
     if start:
         earlier = Record()
-        with suppress(InputError):  # an unreadable record must not stop a run
+        with suppress(InputError):  # a record that cannot be read must not stop a run
             earlier = read_record(out) or earlier
         step = start if earlier.step is None and has_findings(earlier) else earlier.step
         environment = resumed_environment(earlier.environment, environment)
@@ -56,8 +56,8 @@ def begin_record(out: Path, config: TrainConfig, start: int, *, threads: str) ->
 def finish_run(trainer: Trainer, data: RunData) -> Path | None:
     """Writes the record and the report of a run that has just finished, from the run's last evaluation.
 
-    Returns the path of the report. An error must not fail the finished run. The function therefore prints any error as
-    one line on stderr, and returns ``None``.
+    Returns the path of the report. An error must not make the finished run fail. Any error is therefore printed as one
+    line on stderr, and ``None`` is returned.
     """
     config, out, evaluation = trainer.config, trainer.out, trainer.evaluate
     teacher = trainer.update.teacher_model
@@ -82,7 +82,7 @@ def finish_run(trainer: Trainer, data: RunData) -> Path | None:
 
 
 def load_runs(folders: list[Path], *, device: str = "auto", threads: int = 0) -> list[Subject]:
-    """Reads runs for a report. If a finished run has no scores yet, evaluates the run first, with ``device``.
+    """Reads runs for a report. If a finished run has no scores yet, the run is first evaluated on ``device``.
 
     In the report, a run has the name of its folder. If two names are equal, all runs have the paths of their folders.
     ``threads`` is the number of threads of the evaluation (0 means automatic). Errors are those of ``read_run``.
@@ -117,7 +117,7 @@ def read_run(folder: Path, *, name: str | None = None) -> Subject:
     ``name`` is the name of the run in the report, by default the name of the folder.
 
     Raises:
-        InputError: The folder contains no run, the run has logged nothing yet, or files cannot be read.
+        InputError: The folder does not contain a run, the run has not logged metrics yet, or files cannot be read.
     """
     path = folder / RUN
     if not path.exists():
@@ -132,8 +132,8 @@ def read_run(folder: Path, *, name: str | None = None) -> Subject:
     last = int(table["step"][-1])
     finished = last >= config.steps and (folder / "model.safetensors").is_file()
     if has_findings(record) and record.step not in (None, last):
-        # The curves are longer than the evaluated part of the run. Readers would take the scores for those of the last
-        # step.
+        # The run has gone on since the evaluation. The scores are left out, because readers would take them for scores
+        # of the last step.
         words = f"those of step {record.step} were measured before the run went on"
         record = Record(record.environment, no_scores=words)
     facts = {"method": config.method, "preset": preset, **_facts(config, record)}

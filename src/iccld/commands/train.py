@@ -55,11 +55,11 @@ class TrainArgs(TrainConfig):
 
 Args = TypeVar("Args", bound=TrainConfig)
 _OF_THE_BENCH = ("job.json", "log.txt", "seconds.json")
-"""Files that ``iccld bench`` writes into a run's folder before the run starts."""
+"""Names of files that ``iccld bench`` writes into a run's folder before the run starts."""
 
 
 def main(rest: Sequence[str]) -> int:
-    """Runs ``iccld train`` with the words after it and returns the exit code."""
+    """Runs ``iccld train`` with the given command-line arguments and returns the exit code."""
     if not rest or rest[0].startswith("-"):
         listing = "\n".join(f"  {name:<22} {preset.summary}" for name, preset in PRESETS.items())
         return print_usage(_USAGE.format(presets=listing), asked=rest[:1] in (["-h"], ["--help"]))
@@ -99,7 +99,7 @@ def parse_run(
 
 
 def _with_recipe(config: TrainConfig, rest: Sequence[str]) -> TrainConfig:
-    """Returns the settings after applying the recipe of the method in ``rest``, if ``rest`` contains ``--method``."""
+    """Returns the settings. If ``rest`` contains ``--method``, the recipe of that method has been applied to them."""
     words = [word for flag in rest for word in flag.split("=", 1)]
     named = [after for word, after in pairwise(words) if word == "--method"]
     return with_method(config, named[-1]) if named and named[-1] in get_args(Method) else config
@@ -122,7 +122,7 @@ def train(
     """Starts a training run in a folder, or resumes the run in this folder.
 
     ``data`` contains data sets that are already open. ``json`` is the file to which the caller will write the outcome.
-    It is only checked here.
+    This function only checks the path.
 
     Returns:
         ``finished``, ``stopped`` (at ``stop_at``), ``interrupted`` (Ctrl-C) or ``terminated`` (SIGTERM).
@@ -185,7 +185,7 @@ def _build_trainer(
     from iccld.training.loop import Trainer
     from iccld.training.rehearsal import refuse_impossible
 
-    # The network is built before the data are read, which takes minutes, so that a mistyped backbone is reported soon.
+    # Reading the data takes minutes. The network is built before, so that a mistyped backbone is reported at once.
     space = data.label_space if data else run_data.build_label_space(config.data)
     refuse_impossible(config, lambda settings: build.build_model(settings, space))
     model = build.build_model(config, space)
@@ -224,7 +224,7 @@ def _conclude(trainer: Trainer, outcome: str, data: RunData) -> None:
     from iccld.reporting.curves import curves, draw_adversary
     from iccld.training.tracking import read_metrics
 
-    if not (out / RUN).is_file():  # the folder is not a run, so nothing is written to it
+    if not (out / RUN).is_file():  # the folder is not a run any more, so nothing is written to it
         raise RunFailedError(f"{out}: was removed or emptied during the run; run the same command again")
     metrics = out / "metrics.csv"
     curves({config.method: metrics}, out / "curves.png")

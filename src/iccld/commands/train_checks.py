@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DATA = "data.json"
 """Name of the file in a run's folder that identifies the run's data sets (see ``iccld.data.identity``)."""
 
-# Settings that may differ between the calls of one run, because they do not change its results.
+# Settings that may be changed when a run is resumed, because they do not change its results.
 _FREE = {
     *("stop_at", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every", "eval_every"),
     *("eval_images", "device", "threads", "trackers", "data.num_workers", "data.scene_cache"),
@@ -53,7 +53,7 @@ def is_first_rank() -> bool:
 
 
 def check_places(config: TrainConfig, out: Path, json: Path | None) -> None:
-    """Raises ``InputError`` if the run's folder, a cache or the JSON file is in a data folder or contains the data."""
+    """Raises ``InputError`` if the run's folder, a cache or the JSON file is inside a data folder or contains one."""
     d, m = config.data, config.model
     caches = {"--data.cache": d.cache, "--data.scene-cache": d.scene_cache}
     Places(
@@ -67,7 +67,7 @@ def check_places(config: TrainConfig, out: Path, json: Path | None) -> None:
 def is_finished(config: TrainConfig, out: Path) -> bool:
     """Returns whether a folder contains a finished run. Also checks that the run has the settings of ``config``.
 
-    If the run has not saved a checkpoint or model yet, its settings are not checked.
+    If the folder contains neither a checkpoint nor a model yet, the settings are not checked.
 
     Raises:
         InputError: The run has other settings, or has done more steps than ``config`` requests.
@@ -82,11 +82,11 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
     free = _FREE | {"steps"}
     if cache_changes_images(config.data) == cache_changes_images(earlier.data):
         free.add("data.cache")
-    if (out / DATA).is_file():  # the file identifies the data
+    if (out / DATA).is_file():  # folders may change, because this file identifies the data
         free |= {"data.source_root", "data.target_root"}
     differing = [name for name in changed_settings(earlier, config) if name not in free]
     if differing:
-        name = min(differing, key=lambda name: name != "method")  # the method, if it differs
+        name = min(differing, key=lambda name: name != "method")  # the method first, if it differs
         was, now = attrgetter(name)(earlier), attrgetter(name)(config)
         raise InputError(
             f"{out}: holds a run with other settings ({name} was {was}, now {now}); choose another --out, or the same "
@@ -113,7 +113,7 @@ def _steps_done(out: Path) -> int:
 def check_data(out: Path, data: RunData) -> None:
     """Checks that a run has the same data sets as at its start, and writes their descriptions to ``data.json``.
 
-    If the folder of a data set has changed but not its content, a line is printed.
+    If a data set has the same content but another folder, a line is printed.
 
     Raises:
         InputError: The data sets differ. The message names the first difference.

@@ -1,8 +1,9 @@
 """Safe reading of ``transformers`` network configurations, from a stored model or a backbone folder.
 
 A ``transformers`` configuration can refer to code to run, to other configurations and to weights to download. This
-module drops or refuses all such references. Only networks of the types in ``BACKBONE_TYPES`` and ``MIT_TYPES`` are
-built, and only from bounded values of the keys that their type defines.
+module drops or refuses all such references. Only networks of the types in ``BACKBONE_TYPES`` and ``MIT_TYPES``
+can be built. Of a configuration, only the keys that the network type itself defines are used, and the size of their
+values is limited.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ _FORBIDDEN = (
     "use_pretrained_backbone",
     "use_timm_backbone",
 )
-# These keys exist in every configuration, but are derived from other keys and do not change the networks built here.
+# These keys are derived from other keys, and do not change the networks built here.
 _DERIVED = ("stage_names", "out_features", "out_indices", "_out_features", "_out_indices")
 _LARGEST = 1 << 16
 _MOST_PARTS = 256
@@ -93,23 +94,23 @@ def plain_config(value: Mapping[str, Any], allowed: tuple[str, ...], where: str)
     plain = {key: _checked(key, value[key], where) for key in value if key in keys}
     try:
         return CONFIG_MAPPING[kind](**plain)
-    except Exception as error:  # configuration classes raise many kinds of exceptions
+    except Exception as error:  # configuration classes raise exceptions of many types
         raise InputError(f"{where}: its configuration cannot be used ({first_line(error)})") from error
 
 
 def portable(config: Any) -> dict[str, Any]:
-    """Returns the values of a ``transformers`` configuration that are stored with a model, without local paths.
+    """Returns the values of a ``transformers`` configuration that are stored with a model. Local paths are left out.
 
-    ``plain_config`` reads these values.
+    ``plain_config`` builds the configuration again from these values.
     """
     keys, stored = own_keys(type(config)), config.to_dict()
     return {"model_type": config.model_type} | {key: stored[key] for key in stored if key in keys}
 
 
 def own_keys(kind: Any) -> frozenset[str]:
-    """Returns the keys that only the configuration class ``kind`` defines.
+    """Returns the keys that the configuration class ``kind`` defines in addition to those of all configurations.
 
-    Keys that all configuration classes share, and keys derived from other keys, are excluded.
+    Keys that are derived from other keys are excluded too.
     """
     from transformers import PreTrainedConfig
 

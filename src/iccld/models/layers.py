@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class ImageCoder(nn.Module):
-    """Base class of backbones, which compute features by stride.
+    """Base class of backbones, which compute feature maps of images at several strides.
 
     The input is RGB in [0, 1] with height and width that are multiples of 32.
 
@@ -65,7 +65,7 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, channels: int, num_frequencies: int = 16) -> None:
         super().__init__()
-        # The device is explicit. Otherwise a network built on the device "meta" would import torch's compiler here.
+        # The device is set, because building a network on the device "meta" would otherwise import torch's compiler.
         exponents = torch.linspace(0, math.log(100.0), num_frequencies, device="cpu")
         frequencies = torch.exp(exponents) * math.pi
         self.register_buffer("frequencies", frequencies, persistent=False)
@@ -83,8 +83,8 @@ class TimeEmbedding(nn.Module):
 class ResidualBlock(nn.Module):
     """Pre-activation residual block (He et al. 2016), optionally conditioned on a time embedding by FiLM.
 
-    The block is conditioned if ``time_channels`` is greater than 0. If the numbers of input and output channels differ,
-    the shortcut contains a 1×1 convolution.
+    The block is conditioned on the time if ``time_channels`` is greater than 0. If the numbers of input and output
+    channels differ, the shortcut contains a 1×1 convolution.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
         self.norm2 = group_norm(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)  # blocks start as shortcuts, so that deep stacks train
+        nn.init.zeros_(self.conv2.weight)  # initially only shortcuts act, so that deep stacks train
         self.conv2.bias = nn.Parameter(torch.zeros(out_channels))
         self.stride = stride
         self.film = nn.Linear(time_channels, 2 * out_channels) if time_channels else None
@@ -123,7 +123,7 @@ class ResidualBlock(nn.Module):
 
 def upsample_to(x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c h2 w2"]:
     """Interpolates feature maps bilinearly to the given height and width in cells (``align_corners=False``)."""
-    # An exported graph must work for all sizes, even if two of them are equal in the example used for tracing.
+    # Equal sizes are not skipped in exports, because a graph must work for all sizes, not only for the traced example.
     if not torch.compiler.is_exporting() and x.shape[-2:] == size:
         return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
@@ -144,7 +144,7 @@ CONTEXT_STRIDES = (8, 16, 32)
 
 
 class UNet(nn.Module):
-    """U-Net over strides 8, 16 and 32 whose inputs are the context links and, optionally, a latent with its time t.
+    """U-Net over strides 8, 16 and 32. The inputs are image features (context links) and optionally a noisy latent.
 
     Args:
         image_channels: Number of channels of the image coder by stride.
@@ -179,7 +179,7 @@ class UNet(nn.Module):
         self.norm = group_norm(c8)
 
     def project(self, features: Mapping[int, Tensor]) -> list[Tensor]:
-        """Projects the features for the context links once per batch, for any number of sampling steps."""
+        """Projects image features for the context links. One call per batch is enough for all sampling steps."""
         return [link(features[s]) for link, s in zip(self.links, self.link_strides, strict=True)]
 
     def run(

@@ -1,6 +1,7 @@
 """Light steps: most layers run once per image, and each sampling step runs only a few narrow layers.
 
-``ImageNeck`` runs the U-Net on the image alone. ``LightDenoiser`` and ``LightDecoder`` use the features of the neck.
+``ImageNeck`` is a U-Net on image features, which runs once per image. ``LightDenoiser`` and ``LightDecoder`` use the
+output of ``ImageNeck``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from iccld.models.storage import ModelSpec
 
 
 def light_width(width: int) -> int:
-    """Returns the number of channels of light sampling steps at stride 8 and finer, for a model of width ``width``."""
+    """Returns the number of channels of light denoiser and decoder at stride 8 and finer, for width ``width``."""
     return max(16, width // 3)
 
 
@@ -26,7 +27,8 @@ def build_heads(
 ) -> tuple[nn.Module, LabelDecoder | LightDecoder, Denoiser | LightDenoiser]:
     """Builds the neck, the label decoder and the denoiser of a model.
 
-    The neck transforms the image coder's features once per image. Without light steps, the neck is the identity.
+    The neck transforms the image coder's features once per image. Without light steps, the neck
+    returns the features unchanged.
 
     Args:
         spec: Specification of the model.
@@ -46,7 +48,7 @@ def build_heads(
 
 
 class ImageNeck(UNet):
-    """U-Net on image features without a latent. Its output at stride 8 combines strides 8, 16 and 32.
+    """U-Net on image features without a latent. The output at stride 8 combines strides 8, 16 and 32.
 
     Arguments are those of ``UNet``.
     """
@@ -58,7 +60,7 @@ class ImageNeck(UNet):
         self.channels = {**image_channels, 8: width}
 
     def forward(self, features: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        """Returns the image coder's features by stride, with stride 8 replaced by the new features."""
+        """Returns the image coder's features by stride, where the U-Net's output replaces stride 8."""
         size8 = (features[8].shape[-2], features[8].shape[-1])
         return {**features, 8: F.silu(self.run(self.project(features), size8, None, None))}
 
@@ -84,7 +86,7 @@ class LightDenoiser(nn.Module):
         self.out = nn.Conv2d(c8, latent_channels, 3, padding=1)
 
     def project(self, features: Mapping[int, Tensor]) -> list[Tensor]:
-        """Projects the features of a batch once, for any number of sampling steps."""
+        """Projects image features. One call per batch is enough for all sampling steps."""
         return [self.context8(features[8]), self.context16(features[8])]
 
     def forward(
@@ -99,12 +101,12 @@ class LightDenoiser(nn.Module):
 
 
 class LightDecoder(nn.Module):
-    """Label decoder of equation 7 that runs its convolutions over image features once per image.
+    """Label decoder of equation 7 whose convolutions over image features run only once per image.
 
-    The *detail links* are a separate decoder from the neck's features at stride 8 to the finest stride. ``project``
-    runs this decoder once per image. A latent passes one convolution at stride 8, is interpolated and added to the
-    decoded image features, and then passes only pointwise layers. Further sampling steps and noise draws are therefore
-    cheap. Arguments are those of ``LabelDecoder``, with the neck's number of channels at stride 8.
+    The *detail links* are a separate image decoder, which decodes the neck's features at stride 8 to the finest stride.
+    ``project`` runs this image decoder once per image. A latent passes one convolution at stride 8, is interpolated and
+    added to the decoded image features, and then passes only pointwise layers. Further sampling steps and noise draws
+    are therefore cheap. Arguments are those of ``LabelDecoder``, with the neck's number of channels at stride 8.
     """
 
     def __init__(
@@ -138,7 +140,7 @@ class LightDecoder(nn.Module):
         self.head = OuterConv2d(channels, num_classes, 1)
 
     def project(self, features: Mapping[int, Tensor]) -> list[Tensor]:
-        """Decodes the image features of a batch once, for any number of latents."""
+        """Decodes image features. One call per batch is enough for any number of latents."""
         if not self.detail_links:
             return []
         x = features[LATENT_STRIDE]
@@ -156,7 +158,7 @@ class LightDecoder(nn.Module):
         x = upsample_to(self.stem(latent), (size[0] // self.out_stride, size[1] // self.out_stride))
         if self.detail_links:
             x = x + details[0]
-        # ReLU instead of SiLU, whose exponentials would cost a tenth of a step on CPUs.
+        # ReLU, because the exponentials of SiLU would take a tenth of a step's time on CPUs.
         x = x + self.mix(F.relu(self.norm1(x)))
         logits: Tensor = self.head(F.relu(self.norm2(x)))
         return LOGIT_GAIN * logits

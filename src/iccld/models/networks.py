@@ -16,9 +16,9 @@ from iccld.models.layers import OuterConv2d, ResidualBlock, TimeEmbedding, UNet,
 NUM_DOMAINS = 3  # source, mixed, target
 LATENT_STRIDE = 8
 
-# Factor of the logits. The inputs of the last layer are normalized, so confident logits need weights of order one. Adam
-# reaches such weights only after about 1 / learning rate steps. With this factor, label reconstruction is as good after
-# 40 steps as after 200 steps without it.
+# Factor of the logits. The inputs of the last layer are normalized, so large logits need weights of about 1. Adam
+# reaches such weights only after about 1 / (learning rate) steps. With this factor, label reconstruction is as good
+# after 40 steps as after 200 steps without it.
 LOGIT_GAIN = 5.0
 
 
@@ -27,7 +27,7 @@ class Denoiser(UNet):
 
     *Context links*: the image coder's features at strides 8, 16 and 32 enter the U-Net at the same strides. Without
     these links, only the features at stride 32 are used, at the input of the U-Net. ``project`` prepares the features
-    once for all sampling steps.
+    once per batch for all sampling steps.
 
     Args:
         latent_channels: Number d of latent channels.
@@ -70,7 +70,8 @@ class Denoiser(UNet):
 class LabelEncoder(nn.Module):
     """Label encoder of equation 1: maps label maps to latents z_0 at stride 8 with unit root mean square in every cell.
 
-    With this scale, the signal-to-noise ratio depends only on t. The encoder cannot raise it by larger latents.
+    With this scale, the signal-to-noise ratio depends only on t. Training can therefore not raise the ratio by larger
+    latents.
     """
 
     def __init__(self, num_classes: int, latent_channels: int, width: int = 64) -> None:
@@ -81,8 +82,9 @@ class LabelEncoder(nn.Module):
         self.block = ResidualBlock(width, width)
         self.norm = group_norm(width)
         self.out = nn.Conv2d(width, latent_channels, 1)
-        # At initialization, the latent of a cell is the mean of the codes of the cell's classes, and the codes are as
-        # far apart as d allows. Such latents are easy to decode and change little during training.
+        # At initialization, the latent of a cell is the mean of one code vector per class over the cell's pixels, and
+        # the codes are as far apart as d dimensions allow. Such latents are easy to decode and change little during
+        # training.
         nn.init.orthogonal_(self.codes.weight)
         nn.init.zeros_(self.out.weight)
         self.out.bias = nn.Parameter(torch.zeros(latent_channels))
@@ -152,7 +154,7 @@ class LabelDecoder(nn.Module):
         self.head = OuterConv2d(channels, num_classes, 1)
 
     def project(self, features: Mapping[int, Tensor]) -> list[Tensor]:
-        """Projects the features for the detail links once per batch, for any number of latents."""
+        """Projects image features for the detail links. One call per batch is enough for any number of latents."""
         if not self.detail_links:
             return []
         return [link(features[s]) for link, s in zip(self.links, self.strides, strict=True)]
@@ -205,10 +207,10 @@ class LatentDiscriminator(nn.Module):
 
 
 class OutputDiscriminator(nn.Module):
-    """Discriminator of AdaptSegNet (Tsai et al. 2018) and ADVENT on maps of all classes at the image's size.
+    """Discriminator of AdaptSegNet (Tsai et al. 2018) and ADVENT, whose input has one channel per class.
 
-    Five 4×4 convolutions of stride 2 give one value per patch. It is trained to be negative for source images and
-    positive for target images.
+    The input has the size of the image. Five 4×4 convolutions of stride 2 give one value per patch. The value is
+    trained to be negative for source images and positive for target images.
     """
 
     def __init__(self, num_classes: int, width: int = 64) -> None:
@@ -254,7 +256,7 @@ class ImageFeatures:
         return self.size[0] // LATENT_STRIDE, self.size[1] // LATENT_STRIDE
 
     def take(self, rows: slice | Tensor) -> ImageFeatures:
-        """Returns the features of the images at ``rows``, which may contain duplicates."""
+        """Returns the features of the images with the indices ``rows``. The indices can contain duplicates."""
         context, details = ([x[rows] for x in links] for links in (self.context, self.details))
         return ImageFeatures(context, details, self.coarse[rows], self.size, self.content)
 
@@ -271,11 +273,11 @@ class TrainingOutput:
     """Output of one training pass over n images, of which the first m are labeled.
 
     Attributes:
-        logits: Logits D(z_hat_0) of the first m images (or of all n if requested), at the decoder's stride.
+        logits: Logits D(z_hat_0) of the first m images (or of all n images if requested), at the decoder's stride.
         denoised: Predicted latents z_hat_0 of all n images.
         features: Last features of the denoiser, of all n images.
         coarse: Features of the image coder at stride 32, of all n images.
-        times: Diffusion times used for all n images. Without diffusion all times are 1.
+        times: Diffusion times of all n images. Without diffusion, all times are 1.
         reconstruction: Logits D(z_0 + small noise) of the first r labeled images. ``None`` without the label coder.
         clean: Latents z_0 of the first m images, without gradient. ``None`` without the label coder.
     """

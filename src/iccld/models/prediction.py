@@ -21,8 +21,8 @@ from iccld.models.windows import Maps, predict_windows
 from iccld.resizing import base_size, resize_images
 
 _MAX_SCALED_PIXELS = 64_000_000
-"""Largest number of pixels of an image after upscaling to the model's height. An image that already has more pixels is
-accepted if scaling does not enlarge it."""
+"""Largest number of pixels to which an image is enlarged for the model's input height. Images that have more pixels
+already are accepted if they are not enlarged."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Prediction:
     def uncertainty(self) -> Float32[np.ndarray, "*b h w"]:
         """Entropy of the probabilities in nats, from 0 (certain) to log k (uniform)."""
         probabilities = self.probabilities
-        if not probabilities.flags.writeable:  # torch would share read-only memory and warn about it
+        if not probabilities.flags.writeable:  # copied, because torch warns about read-only arrays
             probabilities = probabilities.copy()
         return cast(Any, entropy(torch.from_numpy(probabilities)).numpy())
 
@@ -88,7 +88,8 @@ class Predicting:
         Args:
             images: RGB images, uint8 or float in [0, 1], of shape ``(h, w, 3)`` or ``(b, h, w, 3)``. Also a Pillow
                 image, which is rotated upright according to EXIF, or several Pillow images of equal size.
-            steps: Number K of sampling steps. ``None`` means 1, or the number stored in an exported file.
+            steps: Number K of sampling steps. ``None`` means 1, or for an exported model
+                the number stored in the file.
             draws: Number N of noise draws whose probabilities are averaged. ``None`` means 1, or the number stored in
                 an exported file.
             seed: Seed of the noise. The same seed gives the same result.
@@ -119,7 +120,7 @@ class Predicting:
 
 
 class Predictor(Predicting, nn.Module):
-    """Base class of networks whose ``predict`` encodes images and then segments them from noise."""
+    """Base class of networks that encode images and then denoise label maps from noise, conditioned on the images."""
 
     def _predict(self, batch: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> Prediction:
         model: Any = self  # Any, because subclasses define the attributes
@@ -172,7 +173,7 @@ def _predict_whole(model: Any, images: Float[Tensor, "b 3 h w"], settings: Predi
     for part in parts:
         with autocast(images.device.type, settings.precision):
             state = model.encode(part)
-            if noise is None:  # drawn for all images at once, so that it does not depend on the split
+            if noise is None:  # drawn for all images at once, so that the noise does not depend on the split
                 noise = model.draw_noise(state, draws * len(images))
             own, noise = noise.tensor_split([draws * len(part)])
             maps.append(average_draws(model, state, own, steps, draws))
@@ -181,7 +182,7 @@ def _predict_whole(model: Any, images: Float[Tensor, "b 3 h w"], settings: Predi
 
 
 def _to_input_height(batch: Float[Tensor, "b 3 h w"], height: int) -> Float[Tensor, "b 3 h2 w2"]:
-    """Scales images to the model's height, so that objects have about the same size as in training."""
+    """Scales images to the model's input height, so that objects have about the same size as in training."""
     if height <= 0 or batch.shape[-2] == height:
         return batch
     size = (batch.shape[-2], batch.shape[-1])
@@ -222,8 +223,8 @@ def average_draws(model: Any, state: Any, noise: Float[Tensor, "n d h2 w2"], ste
     Returns:
         The mean probabilities and the mutual information in nats.
     """
-    # CPUs process one draw at a time: the feature maps of one draw fit into the CPU's cache, which saves a quarter of
-    # the time and also memory. GPUs are faster with large batches. Exported graphs must not contain a loop.
+    # CPUs process one draw at a time, because the feature maps of one draw fit into the CPU's cache. This saves a
+    # quarter of the time, and memory. GPUs are faster with all draws at once. Exported graphs must not contain a loop.
     at_once = 1 if noise.device.type == "cpu" and not torch.compiler.is_exporting() else draws
     repeated = state.repeat(at_once) if at_once > 1 else state
     by_image = noise.unflatten(0, (-1, draws))
@@ -240,7 +241,7 @@ def average_draws(model: Any, state: Any, noise: Float[Tensor, "n d h2 w2"], ste
 
 
 def to_pixels(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, int] | None = None) -> Maps:
-    """Interpolates class probabilities and mutual information to pixels.
+    """Interpolates class probabilities and mutual information from cells to pixels.
 
     The cells of both maps cover the image that the model received. Cells at the right and bottom border may extend
     beyond this image.
@@ -249,7 +250,7 @@ def to_pixels(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, i
         maps: Class probabilities and mutual information at stride ``stride``.
         stride: Number of pixels per cell.
         seen: Height and width of the image that the model received.
-        size: Height and width of the result, if the model received a scaled copy of an image of this size. ``None``
+        size: Height and width of the result: those of the original image, if the model received a scaled copy. ``None``
             means ``seen``.
     """
     covered = (maps[0].shape[-2] * stride, maps[0].shape[-1] * stride)
@@ -267,9 +268,10 @@ def to_pixels(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, i
 
 
 def _resample(maps: Tensor, stride: int, seen: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Interpolates maps at ``stride`` bilinearly, so that an image of size ``seen`` becomes ``size``.
+    """Interpolates maps bilinearly from cells of an image of size ``seen`` to the pixels of an image of size ``size``.
 
-    The last cells may extend beyond the image, so the scale can differ from the ratio of the map sizes.
+    A cell has ``stride`` pixels per side. The last cells can extend beyond the image, so the scale factor is ``size`` ·
+    ``stride`` / ``seen``, and not ``size`` divided by the number of cells.
     """
     for axis, (extent, target) in enumerate(zip(seen, size, strict=True), start=2):
         centers = torch.arange(target, device=maps.device) + 0.5
@@ -287,9 +289,9 @@ def _resample(maps: Tensor, stride: int, seen: tuple[int, int], size: tuple[int,
 def _summarize(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, int]) -> Prediction:
     """Interpolates probabilities and mutual information to pixels, and returns them with the most probable labels.
 
-    Probabilities are interpolated instead of logits, because the softmax is then computed for fewer cells.
+    Probabilities are interpolated instead of logits, because the softmax is then computed for cells instead of pixels.
     """
     full, information = to_pixels(maps, stride, seen, None if size == seen else size)
-    labels = full.max(dim=1).indices.to(torch.uint8)  # max, because argmax takes four times as long on CPUs
+    labels = full.max(dim=1).indices.to(torch.uint8)  # argmax would take four times as long on CPUs
     arrays = (labels, full, information[:, 0])
     return Prediction(*(cast(Any, array.cpu().numpy()) for array in arrays))

@@ -35,17 +35,17 @@ class PredictSettings:
     """Number N of noise draws whose probabilities are averaged. The default is 1, or the number stored in an exported
     model."""
     seed: Annotated[int, Range(0, 2**62)] = 0
-    """Seed of the noise. Exported models contain fixed noise instead."""
+    """Seed of the noise. It has no effect on exported models, which contain fixed noise."""
     window: tuple[_WindowSide, _WindowSide] | None = None
     """Height and width of a sliding window in pixels. By default, each image is processed as a whole."""
     overlap: Annotated[float, Range(0, 0.99)] = 0.25
     """Fraction of a window that neighboring windows share."""
     resize: tuple[_Side, _Side] | None = None
-    """Height and width of the model's input. Results have the size of the image. By default, the input has the size of
-    the image."""
+    """Height and width in pixels to which images are resized for the model. Results have the size of the original
+    image. By default, images are not resized."""
     input_height: InputHeight | None = None
-    """Height in pixels to which images are scaled, 0 for no scaling. The default is the model's own height, or 0 if the
-    size of the model's input is set."""
+    """Height in pixels to which images are scaled, 0 for no scaling. The default is the height stored with the model,
+    or 0 if height and width of the model's input are set."""
     precision: Precision = "auto"
     """fp32, bf16 or auto. auto is bf16 on devices with fast bf16, or the precision of an exported file."""
 
@@ -76,7 +76,7 @@ def _plain(value: Any) -> Any:
 
 @cache
 def _kinds() -> dict[str, Any]:
-    """Returns the type of each field of ``PredictSettings`` by name. ``T | None`` becomes ``T``."""
+    """Returns the type of each field of ``PredictSettings`` by name. For ``T | None``, this is ``T``."""
     hints = get_type_hints(PredictSettings, include_extras=True)
     return {n: get_args(h)[0] if type(None) in get_args(h) else h for n, h in hints.items()}
 

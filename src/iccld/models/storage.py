@@ -27,8 +27,8 @@ CONFIG = "config.json"
 _FORMAT = "iccld"
 _MOST_HEADER = 16_000_000
 _MOST_BUFFERS = 1_000_000_000
-"""Largest size in bytes of buffers that a network computes instead of loading them, such as Swin's index of relative
-positions."""
+"""Maximum total size in bytes of the buffers that a network computes itself, such as Swin's index of relative
+positions. Such buffers are not loaded from the weights file."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -98,8 +98,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 def _load_network(make: Callable[[], Network], folder: Path, *, num_classes: int) -> Network:
     """Builds a network and loads its weights strictly.
 
-    The network is first built on the device ``meta`` and compared with the header of the weights file. If the sizes in
-    the configuration do not match the weights, the error is raised before any memory is allocated.
+    The network is first built on the device ``meta``, where tensors have no memory, and compared with the header of the
+    weights file. Thus, if the configuration does not match the weights, the error is raised before memory is allocated.
 
     Raises:
         InputError: The weights do not match the network. The message names the first mismatch. A wrong number of
@@ -154,7 +154,7 @@ def _sketch(make: Callable[[], Network], folder: Path, num_tensors: int) -> Netw
         size = sum(b.numel() * b.element_size() for b in sketch.buffers())
         if size > _MOST_BUFFERS + (folder / WEIGHTS).stat().st_size:
             raise InputError(f"its tables would take {size / 1e9:.3g} GB")
-    except Exception as error:  # inconsistent sizes raise many kinds of exceptions
+    except Exception as error:  # inconsistent sizes raise exceptions of many types
         raise InputError(
             f"{folder / CONFIG}: describes no network that fits its weights ({first_line(error)}); "
             f"use the {CONFIG} that was saved with them"

@@ -30,7 +30,8 @@ _DEPTHS = {
 _NARROW, _WIDE = [32, 64, 160, 256], [64, 128, 320, 512]
 MIT_NAMES = tuple(_DEPTHS)
 
-# Hub ids whose weights may be pickle files, from which only tensors are loaded. All other weights must be safetensors.
+# Weights from these hub ids can be pickle files, from which only tensors are loaded. All other weights must be
+# safetensors files.
 _PUBLISHED = {name: f"nvidia/{name.replace('_', '-')}" for name in MIT_NAMES}
 
 _WEIGHTS, _PICKLE = "model.safetensors", "pytorch_model.bin"
@@ -79,7 +80,7 @@ class MixTransformerCoder(_NormalizedCoder):
         else:
             sizes = _NARROW if name == "mit_b0" else _WIDE
             self.encoder = SegformerModel(SegformerConfig(hidden_sizes=sizes, depths=_DEPTHS[name]))
-        if config is not None or pretrained:  # the configuration may differ from the table above
+        if config is not None or pretrained:  # stored, because it can differ from the table above
             self.backbone_config = portable(self.encoder.config)
         self.channels = dict(zip((4, 8, 16, 32), self.encoder.config.hidden_sizes, strict=True))
 
@@ -129,7 +130,7 @@ class AutoBackboneCoder(_NormalizedCoder):
             loaded.out_indices = indices
             loaded.dtype = torch.float32  # not the checkpoint's dtype
             self.backbone = AutoBackbone.from_config(loaded, trust_remote_code=False)
-        except Exception as error:  # networks raise many kinds of exceptions for wrong sizes
+        except Exception as error:  # networks raise exceptions of many types for wrong sizes
             raise InputError(
                 f"backbone {source}: cannot be built of its configuration ({first_line(error)})"
             ) from error
@@ -183,7 +184,7 @@ def _read_config(source: str, folder: Path, allowed: tuple[str, ...]) -> Any:
     value = read_json(path)
     if not isinstance(value, dict):
         raise InputError(f"{where}: {path} is no configuration of a network")
-    if (folder / "adapter_config.json").exists():  # the adapter may refer to another network to download
+    if (folder / "adapter_config.json").exists():  # an adapter can refer to another network to download
         raise InputError(
             f"{where}: holds an adapter (adapter_config.json); give the folder of a whole network"
         )
@@ -197,7 +198,7 @@ def _load_weights(kind: Any, source: str, folder: Path, config: Any) -> Any:
         InputError: The folder cannot be read, or lacks more than half of the network's weights.
     """
     with warnings.catch_warnings(), drawing_on_stderr():
-        warnings.simplefilter("ignore")  # warnings about unused heads
+        warnings.simplefilter("ignore")  # such as warnings about unused weights of heads
         try:
             model, report = kind.from_pretrained(
                 folder,
@@ -209,7 +210,7 @@ def _load_weights(kind: Any, source: str, folder: Path, config: Any) -> Any:
                 use_safetensors=None if source in _PUBLISHED.values() else True,
                 weights_only=True,
             )
-        except Exception as error:  # hub, files and tensors raise many kinds of exceptions
+        except Exception as error:  # hub, files and tensors raise exceptions of many types
             raise InputError(f"backbone {source}: cannot be read ({first_line(error)}); {_REMEDY}") from error
     missing, total = len(report["missing_keys"]), len(model.state_dict())
     if 2 * missing > total:

@@ -42,8 +42,8 @@ def predict_windows(
 def window_positions(size: tuple[int, int], window: tuple[int, int], overlap: float) -> list[tuple[int, int]]:
     """Returns the top-left corners of evenly spaced windows that cover an image. Sizes are (height, width).
 
-    Neighboring windows share at least the fraction ``overlap`` of a window. Along an axis on which a window is longer
-    than the image, a single window covers the image.
+    Neighboring windows share at least the fraction ``overlap`` of a window. If a window is longer than the image along
+    an axis, a single window covers this axis.
     """
     axes = []
     for side, extent in zip(size, window, strict=True):

@@ -25,7 +25,7 @@ _HEADER = "iccld"
 
 
 class Checkpoint(NamedTuple):
-    """State of a run after ``step`` steps: the tensors of all networks and optimizers by name, see ``pack``."""
+    """State of a run after ``step`` steps: tensors of all networks and optimizers, with names given by ``pack``."""
 
     step: int
     tensors: dict[str, Tensor]
@@ -44,8 +44,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     Raises:
         InputError: The disk is full or the folder is not writable. Older checkpoints are not removed.
     """
-    # The metadata have a single entry, because safetensors writes several entries in random order, and checkpoints of
-    # equal runs would then differ in their bytes.
+    # All metadata are in one entry. safetensors writes several entries in random order, so checkpoints of equal runs
+    # would then differ in their bytes.
     header = {_HEADER: json.dumps({"step": checkpoint.step})}
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in checkpoint.tensors.items()}
     path = folder / f"step-{checkpoint.step:08d}.safetensors"
@@ -91,7 +91,7 @@ def pack(parts: Mapping[str, Part]) -> dict[str, Tensor]:
 
 
 def unpack(parts: Mapping[str, Part], tensors: Mapping[str, Tensor]) -> None:
-    """Loads the tensors that ``pack`` returned into networks and optimizers. Missing or unknown names are errors.
+    """Loads tensors, named as by ``pack``, into networks and optimizers. Missing or unknown names are errors.
 
     Raises:
         RuntimeError, ValueError, KeyError: The tensors do not fit these networks and optimizers.

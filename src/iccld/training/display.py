@@ -20,10 +20,10 @@ _WINDOW = 20
 
 @dataclass(frozen=True)
 class Costs:
-    """Expected durations of steps and evaluations of a run, in seconds.
+    """Expected durations of the steps and evaluations of a run, in seconds.
 
     Attributes:
-        early: Seconds per step before step ``change``.
+        early: Seconds per step before step ``change``, at which the adaptation starts.
         late: Seconds per step from step ``change`` on.
         change: First step with the duration ``late``.
         evaluation: Seconds per evaluation.
@@ -41,12 +41,12 @@ class Costs:
 
 
 class Outlook:
-    """Estimate of the remaining time of a run, from the expected costs of its remaining steps and evaluations.
+    """Estimate of the remaining time of a run, from the expected durations of its remaining steps and evaluations.
 
-    The costs of steps are scaled by the ratio of measured to expected duration of the most recent steps.
+    The expected durations of steps are multiplied by the ratio of measured to expected duration of the last 20 steps.
 
     Args:
-        costs: Expected costs in seconds.
+        costs: Expected durations of steps and evaluations.
         start: Step at which the run starts or resumes.
         end: Step at which the run ends.
         evaluations: Number of remaining evaluations.
@@ -59,7 +59,7 @@ class Outlook:
         self._recent: deque[tuple[float, float]] = deque(maxlen=_WINDOW)  # seconds, expected seconds
 
     def advance(self, seconds: float) -> None:
-        """Records the duration of a step in seconds, which excludes evaluations and checkpoints."""
+        """Records the duration of a step in seconds, without the time of evaluations and checkpoints."""
         if self._step == self.start + 1:
             self._recent.clear()  # the first step includes preparation of kernels and loaders
         self._recent.append((seconds, self.costs.of_steps(self._step, self._step + 1)))
@@ -84,7 +84,7 @@ class Outlook:
 class TrainingDisplay:
     """Display of steps, speed, loss, mIoU and remaining time on stderr.
 
-    In a terminal, the display is a progress bar. Otherwise, it prints a plain line at intervals.
+    In a terminal, the display is a progress bar. Otherwise, a plain line is printed about every 15 seconds.
 
     Args:
         title: Title of the run.
@@ -120,7 +120,7 @@ class TrainingDisplay:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Shows the name of work between steps, and excludes the duration of this work from the time of the steps."""
+        """Shows the name of work between steps, such as an evaluation, and excludes it from the duration of steps."""
         self._draw(name)
         begun = time.monotonic()
         yield
@@ -139,7 +139,7 @@ class TrainingDisplay:
         self.outlook.advance(now - self._last_step)
         self._step, self._last_step = step, now
         left = self.outlook.seconds_left()
-        # The first output comes after 5 % of the steps (at least three) if the rest of the run exceeds the interval.
+        # The first line is printed after 5 % of the steps (at least three) if more time than the interval remains.
         due = step == self.outlook.end or now - self._last_shown >= self._interval
         if not self.enabled or not (due or (step == self._first_line and left > self._interval)):
             return

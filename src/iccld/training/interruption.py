@@ -12,8 +12,8 @@ from typing import Any
 
 from iccld.exits import interruption_by
 
-# A single event can cause several signals: Linux sends the parent-death signal once for every thread of the parent, and
-# ranks get Ctrl-C from the terminal and again from their launcher. Signals within this time count as one.
+# A single event can cause several signals. Linux sends the parent-death signal once for every thread of the parent.
+# Ranks get Ctrl-C from the terminal and again from their launcher. Signals within this time count as one.
 _ONE_EVENT_SECONDS = 1.0
 
 
@@ -39,7 +39,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
-        """Makes every signal raise ``KeyboardInterrupt``, also one recorded before, for waits that might never end."""
+        """Makes signals, also a recorded one, raise ``KeyboardInterrupt`` at once, to end waits without time limit."""
         self._raises = True
         try:
             if self.signal:

@@ -29,16 +29,16 @@ from iccld.training.tracking import RunLog
 from iccld.training.update import Item, Update, rate_factor
 
 MicroBatches = Callable[[int, int], Iterator[dict[str, Any]]]
-"""Function that yields the loader items of the micro-batches from a first index to an end index (excluded). Equal
-indices give equal items."""
+"""Function that yields the loader outputs of micro-batches, from a first index to an end index (excluded). Equal
+indices give equal outputs."""
 
 Evaluate = Callable[[ICCLD, ICCLD], dict[str, float]]
-"""Function that evaluates a run. Its arguments are teacher and student, and it returns metrics by name."""
+"""Function that evaluates teacher and student (its arguments), and returns metrics by name."""
 
 Outcome = Literal["finished", "stopped", "interrupted", "terminated"]
-"""End of a run: all steps done, stopped at ``stop_at``, ended by SIGINT, or ended by SIGTERM."""
+"""Reason for the end of a run: all steps done, step ``stop_at`` reached, SIGINT, or SIGTERM (in this order)."""
 
-_FAILED = 1000  # greater than any signal number
+_FAILED = 1000  # code of a failed rank, greater than any signal number
 
 
 class TrainingDivergedError(RunFailedError):
@@ -47,7 +47,7 @@ class TrainingDivergedError(RunFailedError):
 
 @dataclass
 class Loaders:
-    """Sources of micro-batches: labeled images, and unlabeled target images if the method uses them."""
+    """Functions that yield micro-batches: of labeled images, and of unlabeled target images if the method uses them."""
 
     labeled: MicroBatches
     target: MicroBatches | None
@@ -62,12 +62,12 @@ class Trainer:
         config: Settings of the run.
         fabric: Launched Fabric.
         model: Student. The teacher starts as a copy of the student.
-        discriminator: Discriminator, or ``None`` for methods without one.
+        discriminator: Discriminator, or ``None`` for methods without an adversary.
         method: Method that computes the losses.
-        loaders: Sources of micro-batches.
+        loaders: Functions that yield micro-batches.
         out: Folder of the run.
         evaluate: Evaluation at the end, or ``None`` without labeled evaluation images.
-        watch: Evaluation every ``eval_every`` steps. ``None`` means ``evaluate``.
+        watch: Evaluation after every ``eval_every`` steps. ``None`` means the same as ``evaluate``.
         preset: Name of the preset, which is stored in ``config.json``.
     """
 
@@ -116,7 +116,7 @@ class Trainer:
         return self.step
 
     def rehearse(self) -> Rehearsal:
-        """Chooses the number of threads and measures the duration of steps. Further calls return the same result.
+        """Chooses the number of threads and times trial steps. Further calls return the first result.
 
         This method must be called on all ranks, after ``resume``.
         """
@@ -138,8 +138,8 @@ class Trainer:
         Raises:
             TrainingDivergedError: A loss or gradient is not finite. The last checkpoint is kept.
             InputError: A tracker cannot be opened, or an image cannot be read.
-            RunFailedError: A process that loads images was killed. A checkpoint of the finished steps is saved first,
-                also if an image cannot be read.
+            RunFailedError: A process that loads images was killed. Before this error, and also if an image cannot be
+                read, a checkpoint of the finished steps is saved.
         """
         config, first, outlook = self.config, self.fabric.is_global_zero, self.outlook()
         self.update.set_up()
@@ -151,7 +151,7 @@ class Trainer:
             self._logged_step, self._logged_at = self.step, time.monotonic()
             batches = self._batches(self.step, outlook.end)
             with Interruption() as self.interruption, closing(batches):
-                self._evaluate_on_the_way()  # if a previous call was stopped during this evaluation
+                self._evaluate_on_the_way()  # in case a previous call was stopped during this evaluation
                 while self.step < outlook.end:
                     items, failure = self._fetch(batches)
                     code = _FAILED if failure else self.interruption.signal
@@ -179,7 +179,7 @@ class Trainer:
         yield from zip(labeled(first, last), target(first, last) if target else repeat(None), strict=False)
 
     def _fetch(self, batches: Iterator[Item]) -> tuple[list[Item], InputError | RunFailedError | None]:
-        """Waits for the micro-batches of the next step. Returns them with ``None``, or an empty list with an error.
+        """Waits for the next step's micro-batches. Returns them and ``None``, or an empty list and an error.
 
         The error is returned instead of raised, so that this rank can first notify all other ranks.
         """
@@ -194,12 +194,12 @@ class Trainer:
             return [], error
 
     def _stop(self, code: int, failure: Exception | None) -> Outcome:
-        """Saves a checkpoint, then returns the outcome of the interrupted run or raises ``failure``."""
+        """Saves a checkpoint. Then raises ``failure``, if given, or returns the outcome of the interrupted run."""
         self.save()
         if failure is not None:
             raise failure
         if code == _FAILED:
-            raise SystemExit(EXIT_FAILED)  # the failed rank reports the reason
+            raise SystemExit(EXIT_FAILED)  # without a message, because the failed rank prints the reason
         return "terminated" if code == signal.SIGTERM else "interrupted"
 
     def _log(self, figures: dict[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Distributed runs: check that all ranks have equal settings before the start, and error message for lost ranks."""
+"""Distributed runs: checks before the start that all ranks are equal, and explains errors caused by lost ranks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from iccld.errors import InputError, RunFailedError
 from iccld.exits import EXIT_USAGE
 from iccld.training.tracking import flat_settings
 
-# Settings that may differ between ranks. They name folders on a rank's own machine, or do not affect the results.
+# Settings that may differ between ranks: folders on the machine of a rank, and settings that do not affect the results.
 _LOCAL = {"device", "threads", "trackers"}
 _LOCAL |= {f"data.{name}" for name in ("source_root", "target_root", "scene_cache", "cache", "num_workers")}
 
@@ -33,8 +33,8 @@ def require_equal_ranks(
         start: First step of this rank.
 
     Raises:
-        InputError: Ranks differ. Raised on rank zero. The message names the first difference.
-        SystemExit: Ranks differ. Raised on all other ranks.
+        InputError: Ranks differ, and this is rank zero. The message names the first difference.
+        SystemExit: Ranks differ, and this is another rank.
     """
     if fabric.world_size == 1:
         return
@@ -67,10 +67,10 @@ def _digest(dataset: SegmentationDataset) -> str:
 
 @contextlib.contextmanager
 def explaining_lost_ranks() -> Iterator[None]:
-    """Replaces the error of a lost connection to another rank by a one-line error.
+    """Replaces the error that torch raises after a lost connection to another rank by a one-line error.
 
     Raises:
-        RunFailedError: Another rank has ended.
+        RunFailedError: The connection was lost, because another rank has ended.
     """
     try:
         yield
@@ -85,7 +85,7 @@ def explaining_lost_ranks() -> Iterator[None]:
 
 
 def agree(fabric: Fabric, *codes: int) -> list[int]:
-    """Returns the element-wise maximum of the codes over all ranks."""
+    """Returns the element-wise maximum of the codes over all ranks, so that all ranks continue with equal codes."""
     if fabric.world_size == 1:
         return list(codes)
     own = torch.tensor(codes, dtype=torch.int64, device=fabric.device)

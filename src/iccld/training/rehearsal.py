@@ -26,7 +26,8 @@ from iccld.training.run_threads import set_run_threads
 from iccld.training.update import Update
 
 # Constants fitted to results of benchmarks/memory.py. ``_PROCESS_OVERHEAD`` is the memory in bytes of the interpreter,
-# torch and the scratch space of CPU kernels. ``_IN_FLIGHT`` is a factor on the activations, for their gradients.
+# torch and the scratch space of CPU kernels. ``_IN_FLIGHT`` is a factor of the activations' memory, which accounts for
+# their gradients.
 _PROCESS_OVERHEAD = 490 * 2**20
 _IN_FLIGHT = 1.3
 _COPIES = 5
@@ -35,14 +36,14 @@ _LEAST_PER_PIXEL = 520
 """Lower bound of the bytes per pixel of a training batch: image, labels and activations, in bf16 with the smallest
 coder. Values measured in fp32 are 1100 (mit_b0) to 2400 (efficientnet_lite0)."""
 _WORTH_A_TRIAL = 20.0
-"""Minimum expected duration of training, in seconds, from which a trial evaluation is worth its time."""
+"""Minimum expected duration of training in seconds for a trial evaluation. In shorter runs, a trial takes too long."""
 
 
 def refuse_impossible(config: TrainConfig, build_model: Callable[[TrainConfig], ICCLD]) -> None:
     """Checks before any allocation that a run does not need more memory than this process may use.
 
-    The estimate is a lower bound. For an ``auto:`` backbone, network and batch are not counted, because its size is
-    only known from its files.
+    The estimate is a lower bound. For an ``auto:`` backbone, network and batch are not counted, because the size of the
+    backbone is only known from its files.
 
     Args:
         config: Settings of the run.
@@ -59,7 +60,7 @@ def refuse_impossible(config: TrainConfig, build_model: Callable[[TrainConfig], 
             model = build_model(dataclasses.replace(config, model=dataclasses.replace(m, pretrained="no")))
         network = _COPIES * 4 * sum(p.numel() for p in model.parameters())
         batch = d.batch_size * d.crop[0] * d.crop[1] * _LEAST_PER_PIXEL
-    if d.source == "street_scenes" and config.method != "oracle":  # scenes in memory: colors and labels
+    if d.source == "street_scenes" and config.method != "oracle":  # kept in memory: colors and labels
         scenes += 4 * d.source_count * math.prod(d.source_size or d.crop)
     if d.target == "street_scenes":
         scenes += 4 * (d.target_count + d.val_count) * math.prod(d.target_size or d.crop)
@@ -81,9 +82,9 @@ def refuse_impossible(config: TrainConfig, build_model: Callable[[TrainConfig], 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Number of parameters of the student, and peak memory in bytes.
+    """Estimate for a training step: number of parameters of the student, and peak memory in bytes.
 
-    The memory is that of the process (CPU) or of the device (GPU), without data sets.
+    The memory is that of the process (CPU) or of the device (GPU). Data sets are not included.
     """
 
     num_parameters: int
@@ -94,7 +95,7 @@ def estimate_step(model: ICCLD, *, batch_size: int, num_branches: int, crop: tup
     """Estimates the memory of a training step from a forward and backward pass with one image per branch.
 
     The memory of the activations is multiplied by the batch size. The pass runs on a copy of the model. The caller must
-    enable the autocast of training.
+    enable the same autocast as in training.
 
     Args:
         model: Model on its device. It is not changed.
@@ -106,7 +107,7 @@ def estimate_step(model: ICCLD, *, batch_size: int, num_branches: int, crop: tup
     images = torch.full((num_branches, 3, *crop), 0.5, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(2 if num_branches >= 3 else 1, *crop, dtype=torch.int64, device=device)
-    times = torch.full((num_branches,), 0.5, device=device)  # t < 1, where self-alignment needs memory
+    times = torch.full((num_branches,), 0.5, device=device)  # self-alignment needs memory only at t < 1
     aligned = torch.ones(num_branches, dtype=torch.bool, device=device)
     kept: dict[int, int] = {}
 
@@ -164,7 +165,7 @@ def make_trial(update: Update) -> Callable[[int], float]:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """Result of the trials before the first step: the number of threads with the reason, and the costs of steps."""
+    """Result of the trials before the first step: number of threads with the reason, and expected durations."""
 
     threads: str
     costs: Costs

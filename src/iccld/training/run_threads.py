@@ -1,4 +1,4 @@
-"""Number of CPU threads of a run: chosen by a trial before the first step, and recorded in the run's folder.
+"""Number of CPU threads of a run. The number is chosen by a trial before the first step, and recorded in a file.
 
 The last bits of floating-point sums depend on the number of threads. A resumed run therefore uses the recorded number.
 If the number changes during a run, the record contains each number with the step from which it was used.
@@ -24,7 +24,7 @@ _RECORD = "threads.json"
 
 @dataclass(frozen=True)
 class _Entry:
-    """Number of threads from a step on, with the reason for this number."""
+    """Entry of the record: the number of threads from step ``step`` on, with the reason for this number."""
 
     step: Annotated[int, Range(0, 10**12)]
     threads: Annotated[int, Range(1, 4096)]
@@ -62,7 +62,7 @@ def set_run_threads(
         InputError: The record cannot be read.
     """
     entries = _read(out / _RECORD)
-    if fabric.world_size > 1:  # rank zero's copy, because rank zero rewrites the file below
+    if fabric.world_size > 1:  # rank zero reads for all, because it rewrites the file below
         entries = fabric.broadcast(entries)
     earlier = [entry for entry in entries if entry.step <= step]
     if earlier and not threads:

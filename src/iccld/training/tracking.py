@@ -21,7 +21,7 @@ from iccld.escaping import shortened, visible
 from iccld.files import read_bounded, write_json, write_text
 
 STATE = "trackers.json"
-"""Name of the file in the run's folder with the run ids of the tracking services."""
+"""Name of the file in the run's folder that contains the ids that the tracking services assigned to the run."""
 _LARGEST_TABLE = 200_000_000
 
 
@@ -88,7 +88,7 @@ class RunLog:
     """Log of a run's metrics: ``metrics.csv``, which is always written, and the requested trackers.
 
     A resumed run repeats the steps since its checkpoint, and logs the metrics of these steps again. TensorBoard's files
-    are then rewritten from ``metrics.csv``. Tracking services get only metrics that ``metrics.csv`` did not contain.
+    are then rewritten from ``metrics.csv``. Tracking services get only metrics that were not in ``metrics.csv`` before.
 
     The log is a context manager that closes the trackers at its end.
 
@@ -121,7 +121,7 @@ class RunLog:
         known = self._known.get(name, _Service()).id
         try:
             self._open[name] = _OPENERS[name](config, out, known)
-        except Exception as error:  # services raise many kinds of exceptions, but the remedy is the same
+        except Exception as error:  # services raise exceptions of many types, but the remedy is the same
             raise InputError(
                 f"--trackers {name}: cannot be opened ({first_line(error)}); mend it, or leave {name} out"
             ) from error
@@ -149,7 +149,7 @@ class RunLog:
         return float(values[-1]) if values else None
 
     def has(self, step: int, prefix: str) -> bool:
-        """Returns whether the last row is of this step and has metrics whose names start with ``prefix``."""
+        """Returns whether the last row belongs to ``step`` and has a metric whose name starts with ``prefix``."""
         last = self.rows[-1] if self.rows else {}
         return last.get("step") == str(step) and any(name.startswith(prefix) for name in last)
 
@@ -175,13 +175,13 @@ class RunLog:
             self._guard(name, lambda: self._open[name].log(step, figures))
 
     def _guard(self, name: str, work: Callable[[], object]) -> None:
-        """Runs ``work`` of a tracker. If it fails, the tracker is dropped with a warning, and training continues.
+        """Runs ``work`` of a tracker. If ``work`` fails, the tracker is dropped with a warning, and training continues.
 
-        All metrics are also in ``metrics.csv``.
+        No metric is lost, because all metrics are also in ``metrics.csv``.
         """
         try:
             work()
-        except Exception as error:  # services raise many kinds of exceptions
+        except Exception as error:  # services raise exceptions of many types
             del self._open[name]
             message = f"tracker {name} failed and gets no more figures ({first_line(error)})"
             print(f"iccld: warning: {message}; metrics.csv has all of them", file=sys.stderr)
@@ -192,7 +192,7 @@ def _read_services(path: Path) -> dict[str, _Service]:
         stored = typed(dict[str, dict[str, Any]], read_json(path), str(path))
         return {name: build(_Service, value, str(path), others=True) for name, value in stored.items()}
     except InputError:
-        return {}  # services then get all metrics as a new run
+        return {}  # without the ids, services get all metrics as a new run
 
 
 def _open_tensorboard(config: TrainConfig, out: Path, known: str | None) -> _Tracker:
@@ -231,7 +231,7 @@ def _open_wandb(config: TrainConfig, out: Path, known: str | None) -> _Tracker:
 def _open_mlflow(config: TrainConfig, out: Path, known: str | None) -> _Tracker:
     import mlflow
 
-    # The default is a database file, because MLflow 3 refuses to store runs as folders of files by default.
+    # The default is a database file, because MLflow 3 by default refuses to store runs in folders.
     default = f"sqlite:///{(out / 'mlflow.db').resolve()}"
     mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", default))
     mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "iccld"))

@@ -1,4 +1,4 @@
-"""One training step: updates of the segmenter, the EMA teacher and, if there is one, the discriminator."""
+"""One training step: updates of the segmenter, the EMA teacher and the discriminator (if the method has one)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Item = tuple[dict[str, Any], dict[str, Any] | None]
 
 
 class FiniteCheck(NamedTuple):
-    """Value that must be finite: a loss or a gradient norm (``what``), with its step (from 1) and its images' names.
+    """Loss or gradient norm that must be finite, with its name (``what``), its step (from 1) and its images' names.
 
     The value stays on the device, because reading the value would synchronize the GPU.
     """
@@ -56,7 +56,7 @@ class Update:
         average = teacher_average(config.adaptation.teacher_decay)
         self.teacher: AveragedModel = AveragedModel(self.model, multi_avg_fn=average)
         self.teacher.requires_grad_(False).eval().to(fabric.device)
-        self.teacher.n_averaged = self.teacher.n_averaged.cpu()  # on the CPU, as every update reads it
+        self.teacher.n_averaged = self.teacher.n_averaged.cpu()  # on the CPU, because every update reads it
         self.discriminator = discriminator.to(fabric.device) if discriminator is not None else None
         self.optimizer = build_segmenter_optimizer(self.model, config.optim)
         self.discriminator_optimizer: torch.optim.AdamW | None = None
@@ -88,7 +88,7 @@ class Update:
         """Updates segmenter, discriminator and teacher with the micro-batches of one step.
 
         Args:
-            step: Number of steps that were made before, so 0 at the first step.
+            step: Number of steps done before this step, thus 0 at the first step.
             items: Micro-batches of the step.
 
         Returns:
@@ -157,7 +157,7 @@ class Update:
         return next((check for check, good in zip(checks, finite, strict=True) if not good), None)
 
     def _gradient_shares(self, result: StepResult) -> dict[str, Tensor]:
-        """Returns the gradient norm of each loss at the denoised latents, divided by the sum of these norms.
+        """Returns the norm of each loss's gradient at the denoised latents, divided by the sum of these norms.
 
         Losses that do not depend on these latents, such as reconstruction, are left out. The computation is cheap,
         because the backward passes end at the latents.
@@ -235,7 +235,8 @@ def teacher_average(decay: float) -> Callable[[Any, Any, Any], None]:
     """Returns the ``multi_avg_fn`` of torch's ``AveragedModel`` for the moving average of the student's weights.
 
     After n updates of the student, the decay is min(1 − 1/n, ``decay``), as in DACS (Tranheden et al. 2021). At first,
-    the average is therefore a plain mean. With a constant decay, the initial weights would dominate this phase.
+    the average is therefore a plain mean. With a constant decay, the initial weights would dominate the first average
+    values.
     """
 
     def update(averaged: Any, current: Any, num_averaged: Any) -> None:
@@ -246,7 +247,7 @@ def teacher_average(decay: float) -> Callable[[Any, Any, Any], None]:
 
 
 def rate_factor(step: int, num_steps: int, warmup_steps: int, power: float) -> float:
-    """Returns the factor of the learning rate: linear warm-up, multiplied by polynomial decay to zero at the end.
+    """Returns the factor of the learning rate: linear warm-up, times polynomial decay to zero at the end of the run.
 
     ``step`` is counted from 0.
     """
