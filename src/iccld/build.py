@@ -162,7 +162,7 @@ def pretrained_weights(m: ModelConfig) -> bool | str:
 
 
 def lacks_weights(m: ModelConfig) -> bool:
-    """Returns whether ``pretrained`` is ``auto`` but the folder or hub id of an ``auto:`` backbone has no weights.
+    """Returns whether pretrained weights are wanted but missing, for a backbone of the form ``auto:FOLDER_OR_HUB_ID``.
 
     Raises:
         InputError: The folder or hub id of the backbone cannot be read.

@@ -133,7 +133,7 @@ def typed(hint: Any, value: Any, where: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class _Reader:
-    """Builder of typed values. ``thing`` is the word for a field in messages. ``others`` allows unknown fields."""
+    """Converts parsed documents to typed values. Messages call a field ``thing``. ``others`` allows unknown fields."""
 
     thing: str
     others: bool

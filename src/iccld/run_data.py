@@ -60,7 +60,7 @@ def build_label_space(d: DataConfig) -> LabelSpace:
 
 
 def build_data(config: TrainConfig, method: Method) -> RunData:
-    """Opens the data sets of a run. The images of street scenes are rendered.
+    """Opens the data sets of a run. For the data set ``street_scenes``, renders the images.
 
     If evaluation images are also training images, a warning is printed on stderr, once per run.
 

@@ -80,7 +80,7 @@ class Plan:
             self.draw_many(sides[:, [[0, 2], [1, 2], [1, 3], [0, 3]]], plane, value)
 
     def line(self, points: np.ndarray, width: float, plane: int, value: int) -> None:
-        """Draws a polyline through the points (lateral, along), (n, 2). Points and ``width`` are in meters."""
+        """Draws a polyline of the given width through points, (n, 2): lateral and longitudinal positions in meters."""
         points = np.asarray(points, np.float32)
         way = np.gradient(points, axis=0)
         side = np.stack([-way[:, 1], way[:, 0]], axis=1)
@@ -186,7 +186,7 @@ def _palette(stage: Stage) -> np.ndarray:
 
 
 def paint_ground(stage: Stage, plan: Plan) -> int:
-    """Projects the ground plan to the canvas, lights and labels the ground, and returns the row of the horizon."""
+    """Projects the ground plan to the canvas, applies lighting and labels, and returns the row of the horizon."""
     camera, canvas, rng = stage.camera, stage.canvas, stage.rng
     horizon, along = camera.ground()
     lateral = camera.columns_to_lateral(along)

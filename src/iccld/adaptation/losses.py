@@ -120,7 +120,7 @@ class TimeSampling:
     self_aligned: float = 0.7
 
     def __call__(self, num: int) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-        """Draws ``num`` times and a mask of the self-aligned samples.
+        """Draws ``num`` diffusion times, and a mask that marks the self-aligned samples.
 
         Both are on the CPU, because control flow in the forward pass depends on the times and the mask.
         """
@@ -177,7 +177,7 @@ class SupervisedLoss:
 def domain_loss(logits: Float[Tensor, "b n h w"], counts: Sequence[int]) -> Float[Tensor, ""]:
     """Returns the cross-entropy of the domain classifier.
 
-    ``counts`` gives the number of images of each domain, in the order of the rows.
+    ``counts`` is the number of images of each domain. The batch is sorted by domain in the same order.
     """
     return F.cross_entropy(logits, _domains_of_patches(logits, counts))
 

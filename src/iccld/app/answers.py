@@ -176,7 +176,7 @@ class Answers:
         return self.view.nbytes + sum(m.nbytes for m in maps)
 
     def draw(self, index: int, drawing: Drawing) -> Image:
-        """Draws the prediction of one model over the image, at the size of the page; ``index`` selects the model."""
+        """Draws the prediction of model ``index`` over the image, at the size in which the page shows the image."""
         answer = self.answers[index]
         return compose(self.view, answer.view_labels, answer.view_levels, answer.model.shown, drawing)
 

@@ -109,10 +109,10 @@ def result_path(folder: Path, run: Run) -> Path:
 
 
 def root_names(config: TrainConfig, roots: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """Returns the keys of ``roots`` for the source and the target of a configuration. A missing key is ``None``.
+    """Returns the keys of the source and the target in ``roots``, which maps names to folders on this machine.
 
-    ``roots`` maps keys to folders of data sets on this machine. The key of a data set is the last part of the folder's
-    path in the configuration. If ``roots`` does not contain this key, the key is the data set's type, such as ``gta5``.
+    The name of the data set's folder in the configuration is looked up first, then the type of the data set, such as
+    ``gta5``. The result is ``None`` for a data set with neither name in ``roots``.
     """
     d = config.data
     source, target = (

@@ -1,4 +1,4 @@
-"""Report files in a run's folder, written by training and ``iccld report``: record, page and README."""
+"""Report files in a run's folder, written by training and ``iccld report``: the JSON record, the HTML page and the README."""
 
 from __future__ import annotations
 

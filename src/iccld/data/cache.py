@@ -65,7 +65,7 @@ class CachedDataset:
         return len(self.dataset)
 
     def file_name(self, index: int) -> str:
-        """Returns the image's path relative to the image folder, with ``/``."""
+        """Returns the image's path relative to the image folder, with ``/`` as the separator."""
         return self.dataset.file_name(index)
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:

@@ -92,11 +92,9 @@ def files_below(
     wanted: Callable[[str], bool],
     below: str | os.PathLike[str] | None = None,
 ) -> Iterator[Path]:
-    """Yields the files of a folder and its subfolders for whose names ``wanted`` returns ``True``.
+    """Yields each file in a folder and its subfolders if ``wanted(name)`` is true. Hidden folders are skipped.
 
-    Hidden folders are skipped.
-
-    Raises ``InputError`` if a link leads out of the folder ``below``, by default ``folder``.
+    Raises ``InputError`` if a link leads out of ``below``. The default of ``below`` is ``folder``.
     """
     for parent, folders, names in walk(folder, below):
         folders[:] = [name for name in folders if not name.startswith(".")]

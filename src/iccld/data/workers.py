@@ -91,7 +91,7 @@ class _Failure(NamedTuple):
 
 
 class _Worker(NamedTuple):
-    """A worker process and this process's end of the pipe."""
+    """A worker process and the parent's end of the pipe to the worker."""
 
     process: BaseProcess
     connection: Connection

@@ -41,9 +41,10 @@ def mark_precise(graph: openvino.Model, precision: Precision) -> None:
 
 
 def _outside(nodes: dict[str, openvino.Node]) -> set[str]:
-    """Returns the names of the first layers, the nodes before them, and the nodes after the last layers.
+    """Returns the names of all nodes up to and including the first layers, and of all nodes after the last layers.
 
-    The first layers are those with an input stride of at most ``_ENTRY_STRIDE`` in the image coder.
+    First layers are layers of the image coder whose input has at most the stride ``_ENTRY_STRIDE`` to the image. Last
+    layers are convolutions without a further convolution after them.
     """
     kind = {name: node.get_type_name() for name, node in nodes.items()}
     # ``enters`` and ``leaves`` are the strides at the input and output of each node. If a node has several inputs, the

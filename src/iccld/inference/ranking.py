@@ -94,7 +94,9 @@ def predict_and_embed(
         prediction = predict_image(model, image, settings)
     finally:
         handle.remove()
-    return prediction, _unit(torch.stack(means).mean(dim=0).cpu().numpy())  # each window adds a mean
+    return prediction, _unit(
+        torch.stack(means).mean(dim=0).cpu().numpy()
+    )  # one entry per sliding window, appended by the hook
 
 
 def describe_without_features(image: UInt8[np.ndarray, "h w 3"], prediction: Prediction) -> Vector:

@@ -50,7 +50,7 @@ def require_equal_ranks(
     ]
     if not differing:
         return
-    fabric.barrier()  # no rank ends before all ranks have compared
+    fabric.barrier()  # no rank exits before all ranks have finished the comparison
     if not fabric.is_global_zero:
         raise SystemExit(EXIT_USAGE)
     rank, name = differing[0]

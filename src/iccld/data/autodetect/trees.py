@@ -93,7 +93,7 @@ def _place(folder: str) -> _Place:
 def _told_by_content(
     survey: Survey, groups: defaultdict[_Place, list[str]]
 ) -> defaultdict[_Place, list[str]]:
-    """Separates label maps from images in trees without a role. Reads a few files per folder and extension."""
+    """Separates label maps from images by a few files per folder and extension, where names do not tell them apart."""
     told = defaultdict(list, {place: names for place, names in groups.items() if place[2] is not None})
     untold: defaultdict[tuple[str, str | None, str], list[str]] = defaultdict(list)
     for (base, split, role), names in groups.items():
