@@ -245,8 +245,8 @@ class ErrorDetection:
     def aurc(self) -> float:
         """Area under the risk-coverage curve (Geifman et al. 2019), in [0, 1], or NaN without pixels.
 
-        This is the error rate of the n least uncertain pixels (those with the lowest scores), averaged over all n. Pixels
-        in the same bin of the histogram of scores are treated as ties.
+        This is the error rate of the n least uncertain pixels (those with the lowest scores), averaged over all n.
+        Pixels in the same bin of the histogram of scores are treated as ties.
         """
         pixels = self.right + self.wrong
         risk = self.wrong.cumsum(0) / pixels.cumsum(0).clamp_min(1.0)

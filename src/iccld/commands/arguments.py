@@ -84,6 +84,6 @@ def _explain(box: str) -> str:
         text = section.strip("\n").partition("\n\n")[0]
         if not text.startswith(("For full helptext", "Argument helptext")):
             said.append(" ".join(line.strip() for line in text.splitlines() if not line.startswith(" " * 8)))
-    # For a wrong value in PredictSettings, tyro's message starts with "Error parsing settings: NAME". Users need --NAME.
+    # For a wrong value in PredictSettings, tyro begins with "Error parsing settings: NAME". Users need --NAME.
     pattern = r"^Error parsing settings: ([a-z ]+)(?=\[| = )"
     return re.sub(pattern, lambda match: f"--{match[1].replace(' ', '-')}", "; ".join(said)).rstrip(".")

@@ -1,4 +1,4 @@
-"""Report files in a run's folder, written by training and ``iccld report``: the JSON record, the HTML page and the README."""
+"""Report files that training and ``iccld report`` write to a run: the JSON record, the HTML page and the README."""
 
 from __future__ import annotations
 
