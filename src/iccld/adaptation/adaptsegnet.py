@@ -54,7 +54,7 @@ class AdaptSegNet(Method):
         result.logs |= logs
 
     def maps(self, classes: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
-        """Converts class probabilities to the input of the discriminator. Here, they are used unchanged."""
+        """Converts class probabilities to the input of the discriminator. Here, the probabilities are not changed."""
         return classes
 
 

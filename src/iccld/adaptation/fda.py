@@ -101,7 +101,7 @@ def entropy_loss(probabilities: Float[Tensor, "b k h w"], charbonnier: float = 0
     Args:
         probabilities: Class probabilities.
         charbonnier: Power η. If η > 0, the result is the mean of (H² + 10⁻⁸)^η over the entropies H, in which confident
-            predictions have less weight (Yang & Soatto 2020). 10⁻⁸ is from their code. Their paper has 0.001².
+            predictions have less weight (Yang & Soatto 2020). 10⁻⁸ is from the authors' code. The paper has 0.001².
     """
     entropy = self_information(probabilities).sum(dim=1)
     return ((entropy.square() + 1e-8) ** charbonnier if charbonnier > 0 else entropy).mean()

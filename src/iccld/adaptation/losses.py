@@ -148,12 +148,12 @@ class SupervisedLoss:
         domain: str,
         weights: Float[Tensor, "b h w"] | None = None,
     ) -> tuple[dict[str, Float[Tensor, ""]], dict[str, Tensor]]:
-        """Computes the losses of some rows of a training pass.
+        """Computes the losses of some labeled images of a training pass.
 
         Args:
             output: Output of the training pass.
-            labels: Label maps of these rows.
-            rows: Rows of the labeled images.
+            labels: Label maps of these images.
+            rows: Indices of these images in the batch.
             domain: Name of the domain, which is appended to the names of the losses.
             weights: Pixel weights in [0, 1].
 
@@ -229,7 +229,7 @@ class Adversary:
     def segmenter_loss(
         self, discriminator: nn.Module, seen: DomainMaps, step: int
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor], DomainMaps]:
-        """Returns the weighted adversarial loss, which makes mixed and target maps look like source maps (equation 10).
+        """Returns the weighted adversarial loss, which aligns mixed and target maps with source maps (equation 10).
 
         If the discriminator's accuracy on patches (mean over the domains) is above 0.9, its gradient contains little
         information. With ``relieve``, the weight is therefore multiplied by a factor that falls linearly from 1 at an

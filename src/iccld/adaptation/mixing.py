@@ -198,8 +198,8 @@ def transfer_color(
         images: RGB images in [0, 1].
         styles: Images whose color statistics are used, one per image.
         probability: Probability that an image is changed.
-        valid: Mask of the pixels that are not padding. Only these are changed and used for statistics. ``None`` means
-            all. If an image or its style image has only padding, the image is not changed.
+        valid: Mask of the pixels that are not padding. Only these pixels are changed and used for statistics. ``None``
+            means all. If an image or its style image has only padding, the image is not changed.
         styles_valid: Mask of the style images' pixels that are used for statistics. ``None`` means all.
     """
     everywhere = torch.ones_like(images[:, 0], dtype=torch.bool)

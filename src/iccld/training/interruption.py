@@ -39,7 +39,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
-        """Makes signals, also a recorded one, raise ``KeyboardInterrupt`` at once, to end waits without time limit."""
+        """Raises ``KeyboardInterrupt`` at a signal, also at a recorded one, so that waits without time limit end."""
         self._raises = True
         try:
             if self.signal:

@@ -1,4 +1,4 @@
-"""Distributed runs: checks before the start that all ranks are equal, and explains errors caused by lost ranks."""
+"""Checks that all ranks of a distributed run have equal settings and data, and explains errors of lost ranks."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _digest(dataset: SegmentationDataset) -> str:
 
 @contextlib.contextmanager
 def explaining_lost_ranks() -> Iterator[None]:
-    """Replaces the error that torch raises after a lost connection to another rank by a one-line error.
+    """Replaces torch's error by a one-line error if the connection to another rank is lost.
 
     Raises:
         RunFailedError: The connection was lost, because another rank has ended.
