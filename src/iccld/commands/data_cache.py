@@ -32,7 +32,7 @@ class DataCacheArgs(TrainConfig):
     jobs: Threads = 0
     """Number of images that are decoded in parallel. 0 means one per core."""
     json: JsonFile = None
-    """JSON file for each cache's folder and number of images."""
+    """JSON file for a list of the caches, each with its folder and its number of images."""
 
 
 def main(rest: Sequence[str]) -> int:

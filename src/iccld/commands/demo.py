@@ -34,8 +34,8 @@ Your own labeled source as well: add --data.source folder --data.source-root MY_
 class DemoArgs:
     """Trains on labeled day scenes in the style of a game, and adapts to unlabeled night scenes in the style of photos.
 
-    Trains a source-only model, then an ICCLD model for as many steps. Writes a report, a table, images, curves and
-    both models.
+    Trains a source-only model, then an ICCLD model for the same number of steps. Writes a report, a table, images,
+    curves and both models.
     Example: iccld demo --out runs/demo
     """
 

@@ -30,9 +30,9 @@ class ReportArgs:
     out: OptionalFile = None
     """HTML file to write, by default report.html in the given folder (for several folders, in the current folder)."""
     device: str = "auto"
-    """Device: auto, cpu, cuda, cuda:1, ... It is used to evaluate finished runs that have no scores yet."""
+    """Device for the evaluation of finished runs that have no scores yet: auto, cpu, cuda, cuda:1, ..."""
     threads: Threads = 0
-    """Number of CPU threads for the evaluation of such a run. 0 means automatic."""
+    """Number of CPU threads for the evaluation of finished runs that have no scores yet. 0 means automatic."""
     json: JsonFile = None
     """JSON file for the path of the page and the names of the runs."""
 

@@ -132,8 +132,8 @@ def read_run(folder: Path, *, name: str | None = None) -> Subject:
     last = int(table["step"][-1])
     finished = last >= config.steps and (folder / "model.safetensors").is_file()
     if has_findings(record) and record.step not in (None, last):
-        # The run has gone on since the evaluation. The scores are left out, because readers would take them for scores
-        # of the last step.
+        # The run was continued after the evaluation. The scores are left out, because readers could mistake them for
+        # scores of the last step.
         words = f"those of step {record.step} were measured before the run went on"
         record = Record(record.environment, no_scores=words)
     facts = {"method": config.method, "preset": preset, **_facts(config, record)}

