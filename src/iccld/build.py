@@ -49,7 +49,7 @@ _PUBLISHED_CODE: Mapping[str, Code] = {"dacs": "dacs", "daformer": "daformer", "
 
 def reopen_data(config: TrainConfig) -> RunData | None:
     """Opens the data sets of a finished run without rendering scenes, or returns ``None`` if a data set is missing."""
-    plain = replace(config, adaptation=replace(config.adaptation, feature_distance=0.0))  # else loads weights
+    plain = replace(config, adaptation=replace(config.adaptation, feature_distance=0.0))  # loads no weights
     try:
         return open_data(config, build_method(plain, build_label_space(config.data)))
     except InputError:
@@ -151,7 +151,7 @@ def build_discriminator(config: TrainConfig, method: Method, label_space: LabelS
 
 
 def pretrained_weights(m: ModelConfig) -> bool | str:
-    """Returns whether the image coder starts from published weights, or the folder or hub id of other weights.
+    """Returns ``True`` for published weights, ``False`` for random weights, or the folder or hub id of other weights.
 
     Raises:
         InputError: The folder or hub id of an ``auto:`` backbone cannot be read.
@@ -162,7 +162,7 @@ def pretrained_weights(m: ModelConfig) -> bool | str:
 
 
 def lacks_weights(m: ModelConfig) -> bool:
-    """Returns whether pretrained weights are wanted but missing, for a backbone of the form ``auto:FOLDER_OR_HUB_ID``.
+    """Returns whether a backbone ``auto:FOLDER_OR_HUB_ID`` gets random weights because no pretrained weights exist.
 
     Raises:
         InputError: The folder or hub id of the backbone cannot be read.

@@ -44,7 +44,7 @@ class DataConfig:
     """Folder of the source data set (not needed for street_scenes)."""
     source_split: str = "train"
     source_look: Look = "game"
-    """Rendering style of street_scenes."""
+    """Rendering style of the source scenes, if the source is street_scenes."""
     source_count: Count = 400
     """Number of source scenes to render for training, if the source is street_scenes."""
     scene_cache: str | None = None
@@ -65,8 +65,8 @@ class DataConfig:
     target_look: Look = "camera"
     target_count: Count = 400
     target_size: tuple[Side, Side] | None = None
-    """Height and width of target images, used as for source images, except that the aspect ratio is always kept. Images
-    are scaled to this height in evaluation, prediction and exported models too."""
+    """Height and width of target images, used as for source images. The aspect ratio of target images is always kept.
+    Images are scaled to this height in evaluation, prediction and exported models too."""
     val_split: str = "val"
     """Split of the target data set for evaluation at the end of the run. If the split has no labels, the run is not
     evaluated."""
@@ -231,7 +231,7 @@ class TrainConfig:
 
 
 _BEFORE = {"class_color_transfer": 0.0}
-"""Values for adaptation settings that are missing in the records of older runs, where they differ from the defaults."""
+"""Values (different from the defaults) of adaptation settings that are missing in the records of older runs."""
 
 
 def cache_changes_images(d: DataConfig) -> bool:
@@ -249,8 +249,8 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 def from_dict(value: object, where: str = "settings") -> TrainConfig:
     """Returns settings from the values of ``to_dict``.
 
-    A missing setting gets its default. Where older runs, without this setting, behaved differently, it gets the value
-    that matches their behavior.
+    A missing setting gets its default. If older runs, which lack this setting, behaved differently from the default,
+    the setting gets the value that matches the behavior of older runs.
 
     Raises:
         InputError: A setting is unknown, or a value has a wrong type. The message starts with ``where``.

@@ -111,7 +111,7 @@ def reason(error: Exception, path: AnyPath) -> str:
 
 
 def build(kind: type[T], value: object, where: str, *, thing: str = "key", others: bool = False) -> T:
-    """Builds a dataclass from plain values by the types of its fields. Fields with a default may be missing.
+    """Builds an instance of a dataclass from plain values of the fields' types. Fields with a default may be missing.
 
     The types of fields can be bool, int, float, str, Path, ``None``, Literal, unions, tuples, lists, mappings with text
     keys, and dataclasses whose fields have such types. A bool is not accepted as an int. ``Annotated`` with ``Range``
@@ -119,8 +119,8 @@ def build(kind: type[T], value: object, where: str, *, thing: str = "key", other
 
     Raises:
         InputError: A field is missing, has a wrong type or range, or is unknown. If ``others`` is true, unknown fields
-            are ignored instead. The message starts with ``where`` (the file or object), and ``thing`` is its word for a
-            field.
+            are ignored instead. The message starts with ``where`` (the file or object), and calls a field ``thing``,
+            such as "key".
     """
     built: T = _Reader(thing, others).table(kind, value, where)
     return built

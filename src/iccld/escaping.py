@@ -77,7 +77,7 @@ def in_markdown(text: str) -> str:
 
 
 def in_csv(value: object) -> object:
-    """Returns a value for a CSV cell. Text that a spreadsheet would read as a formula, usually a path, gets ``./``."""
+    """Returns a value for a CSV cell. Text that a spreadsheet would read as a formula gets the prefix ``./``."""
     if not isinstance(value, str):
         return value
     text = visible(value)
@@ -124,8 +124,8 @@ class VisibleStream:
             yield
         except OSError as error:
             self.failure = self.failure or error
-            # At exit, the interpreter tries to write buffered text again, which would fail again. The null device
-            # accepts it.
+            # At exit, the interpreter tries to write buffered text again, which would fail again. Writing to the null
+            # device succeeds.
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self.raw.fileno())
             if self._is_output and isinstance(error, BrokenPipeError):
@@ -164,7 +164,7 @@ def visible_streams() -> Iterator[VisibleStream]:
     number of such a descriptor, and the output of libraries would be written into this file.
 
     Yields:
-        Standard output, whose ``failure`` is the first error of writing.
+        The escaping stream of standard output. Its attribute ``failure`` is the first write error.
     """
     for number in range(3):
         try:
@@ -184,5 +184,5 @@ def visible_streams() -> Iterator[VisibleStream]:
 
 
 def drawing_on_stderr() -> contextlib.AbstractContextManager[Any]:
-    """Returns a context in which a library can draw progress bars on stderr. Text printed in it is not escaped."""
+    """Returns a context for a library's progress bars on stderr. Text printed in this context is not escaped."""
     return contextlib.redirect_stderr(undisguised(sys.stderr))

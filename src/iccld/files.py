@@ -1,4 +1,4 @@
-"""Reading of regular files up to a limit of bytes, and atomic writing of files.
+"""Reading of regular files up to a maximum size, and atomic writing of files.
 
 During a write, other processes read either the old file or the complete new file.
 """
@@ -48,12 +48,12 @@ def open_regular(path: AnyPath) -> Iterator[io.BufferedReader]:
     between the first check and the opening.
 
     Raises:
-        InputError: The file is missing or not a regular file, or the file cannot be opened or read. Errors of reading
-            in the ``with`` block are included.
+        InputError: The file is missing or not a regular file, or the file cannot be opened or read. Also raised for
+            read errors in the ``with`` block.
     """
     shown = printable(str(path))
     try:
-        _refuse_special(shown, os.stat(path).st_mode)  # first, because opening can trigger a device
+        _refuse_special(shown, os.stat(path).st_mode)  # before opening, because opening can act on a device
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAIT)) as handle:
             _refuse_special(shown, os.fstat(handle.fileno()).st_mode)
             yield handle
@@ -152,7 +152,7 @@ def replacing(path: AnyPath) -> Iterator[Path]:
 def _host() -> str:
     """Returns a short id of the machine and its process (PID) namespace.
 
-    Containers that share a folder may have the same process ids, so the machine alone is not enough.
+    Containers that share a folder can have the same process ids, so an id of the machine alone would not be unique.
     """
     name = platform.node()
     with contextlib.suppress(OSError):

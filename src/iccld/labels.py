@@ -1,4 +1,4 @@
-"""Label spaces and evaluation protocols: class names, colors and conversion between label spaces, without torch.
+"""Label spaces and evaluation protocols: class names, colors and conversion between label spaces. torch is not used.
 
 A *label space* defines the class of each integer in a label map and of each output channel of a model. The reference
 space consists of the 19 Cityscapes trainIds. In other label spaces of street scenes, every class lists the trainIds
@@ -200,7 +200,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 
 def get_protocol(name: str, space: LabelSpace | None = None) -> Protocol:
-    """Returns a protocol by name. The name ``custom`` averages every class of ``space``.
+    """Returns a protocol by name. The protocol ``custom`` averages every class of ``space``.
 
     Raises:
         InputError: The protocol does not exist, or ``custom`` is used without a space.

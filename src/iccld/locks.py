@@ -24,15 +24,15 @@ def claiming(
 ) -> Iterator[None]:
     """Locks an output folder as ``working_in`` does. The folder must be new, empty or written by the same command.
 
-    The last condition holds if the hidden file ``.iccld.json`` in the folder lists the command, or if a file matches
-    the glob pattern ``record``. Hidden files and files named in ``besides`` are always allowed. The command is added to
-    ``.iccld.json``. If nothing else is written into a new folder, this file is removed at the end. ``what`` is the word
-    for the usual content of the folder in error messages.
+    A folder counts as written by the command if its hidden file ``.iccld.json`` lists the command, or if a file in it
+    matches the glob pattern ``record``. Hidden files and files named in ``besides`` are always allowed. The command is
+    added to ``.iccld.json``. If nothing else is written into a new folder, ``.iccld.json`` is removed at the end.
+    ``what`` is the word for the usual content of the folder in error messages.
 
     Raises:
         InputError: The folder contains other files, or another process works in the folder.
     """
-    place = Path(os.path.realpath(folder))  # the path may be FOLDER/new/..
+    place = Path(os.path.realpath(folder))  # resolves paths such as FOLDER/new/..
     note, makers = place / CLAIM, _writers(place)
     is_own = command in makers or (record is not None and any(place.glob(record)))
     if place.is_dir() and not is_own:

@@ -1,4 +1,4 @@
-"""Functions of the operating system: usable processors, free memory, memory allocation, and signal at parent's end."""
+"""Functions of the operating system: usable processors, free memory, allocation, and a signal when the parent ends."""
 
 from __future__ import annotations
 
@@ -81,15 +81,15 @@ def keep_freed_memory() -> None:
     """Makes glibc keep the memory of freed tensors for later tensors, instead of returning it to the system.
 
     Tensors have the same sizes in every training step, but by default glibc requests memory for each large tensor anew.
-    This causes ten thousand page faults per step and more, and takes up to a tenth of a step's time
+    The requests cause ten thousand page faults per step or more, and take up to a tenth of a step's time
     (docs/performance.md). Without glibc, or if environment variables already configure the allocator, the function
     changes nothing.
     """
     library = _glibc()
     if library is None or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return
-    # If glibc rejects this threshold, the other two settings are not made. Alone, they would only disable glibc's own
-    # adaptation of the threshold.
+    # If glibc rejects this threshold, the other two settings are not made. Without the threshold, they would only
+    # disable glibc's own adaptation of the threshold.
     if any(library.mallopt(_MMAP_THRESHOLD, size) for size in (_LARGEST, _LARGEST_OF_OLD)):
         library.mallopt(_TRIM_THRESHOLD, _LARGEST)
         library.mallopt(_TOP_PAD, 64 * 2**20)

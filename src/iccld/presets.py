@@ -47,7 +47,7 @@ def _read(tables: Mapping[str, Any]) -> tuple[dict[str, Preset], dict[str, Mappi
 
 PRESETS: Mapping[str, Preset]
 RECIPES: Mapping[str, Mapping[str, Any]]
-"""Settings by dotted name that turn a preset into the published recipe of another method."""
+"""Recipes by method: the settings (by dotted name) that turn a preset into the published recipe of the method."""
 PRESETS, RECIPES = _read(tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")))
 
 _GTA5_SIZE = (704, 1280)

@@ -103,7 +103,7 @@ def _bars(*columns: Any, transient: bool) -> Progress:
         def start(self) -> None:
             super().start()
             for name in ("stdout", "stderr"):
-                if isinstance(getattr(sys, name), FileProxy):  # rich's proxy does not escape text
+                if isinstance(getattr(sys, name), FileProxy):  # replaced, because it does not escape text
                     setattr(sys, name, VisibleStream(getattr(sys, name)))
 
     return Bars(*columns, console=_console(), transient=transient)

@@ -27,9 +27,9 @@ def base_size(
 ) -> tuple[int, int]:
     """Returns the height and width in pixels to which a training image is scaled before cropping.
 
-    ``wanted`` is the size in the run's settings. With ``stretch``, this size is used exactly. Otherwise the image is
-    scaled to the wanted height with the same aspect ratio, as in prediction. If ``wanted`` is ``None``, the result is
-    ``size``.
+    ``size`` is the (height, width) of the image, and ``wanted`` that in the run's settings. With ``stretch``, the
+    result is ``wanted``. Otherwise, the image is scaled to the wanted height with the same aspect ratio, as in
+    prediction. If ``wanted`` is ``None``, the result is ``size``.
     """
     if wanted is None or stretch:
         return wanted or size

@@ -17,7 +17,7 @@ from iccld.labels import LabelSpace, get_label_space
 
 Role = Literal["source", "target", "val"]
 
-_SEEDS: Mapping[Role, int] = {"source": 1, "target": 2, "val": 3}  # the three sets have different scenes
+_SEEDS: Mapping[Role, int] = {"source": 1, "target": 2, "val": 3}  # different scenes in the three sets
 
 
 @dataclass
@@ -114,7 +114,7 @@ def open_training(d: DataConfig, space: LabelSpace, method: Method) -> RunData:
 
 
 def open_target(config: TrainConfig, role: Role) -> SegmentationDataset:
-    """Opens a run's labeled evaluation images (``val``) or unlabeled target images (``target``). Scenes are rendered.
+    """Opens a run's labeled evaluation images (``val``) or unlabeled target images (``target``). Renders scenes.
 
     Raises:
         InputError: The images are missing or, for ``val``, have no labels.

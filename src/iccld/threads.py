@@ -61,7 +61,7 @@ def set_threads(number: int) -> None:
 def most_threads(num_processes: int = 1) -> int:
     """Returns the maximum number of threads per process: ``OMP_NUM_THREADS``, or usable cores / ``num_processes``."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    # torchrun sets the variable to 1 even if the user has not set it.
+    # torchrun sets the variable to 1 if the user has not set it, so the variable is not used under torchrun.
     if asked.isdecimal() and int(asked) and "TORCHELASTIC_RUN_ID" not in os.environ:
         return int(asked)
     return max(1, usable_cores() // num_processes)
@@ -73,8 +73,8 @@ def choose_threads(
     """Measures ``work`` with 1, ``most // 2``, ``most - helpers`` and ``most`` threads, and sets the fastest number.
 
     Of numbers with about the same speed, the lowest is used. The trials alternate, so that other load on the machine
-    affects all numbers. ``work`` should be similar to the computation for which the threads are used. ``helpers`` is
-    the number of processors that helper processes need. After ``budget`` seconds, no further round of trials starts.
+    affects all numbers equally. ``work`` should be similar to the computation for which the threads are used.
+    ``helpers`` is the number of processors for helper processes. After ``budget`` seconds, no further round starts.
     """
     numbers = sorted({1, max(1, most // 2), max(1, most - helpers), most})
     if len(numbers) == 1:
@@ -131,7 +131,7 @@ def _for_prediction(most: int) -> Choice:
 
 
 def _small_work() -> Callable[[], object]:
-    """Returns a function that computes some convolutions. Between them, threads wait for each other as in a network."""
+    """Returns a function that computes some convolutions. After each, all threads wait for the slowest."""
     image = torch.full((1, 32, 64, 128), 0.5).contiguous(memory_format=torch.channels_last)
     weight = torch.full((32, 32, 3, 3), 0.01).contiguous(memory_format=torch.channels_last)
 

@@ -15,7 +15,7 @@ from iccld.errors import InputError
 
 
 class _Reader(NamedTuple):
-    """Dotted names of settings, the condition under which a run reads them, and a text on it for messages."""
+    """Dotted names of settings, the condition under which a run reads them, and the condition in words for messages."""
 
     settings: str
     reads: Callable[[TrainConfig], bool]
@@ -157,7 +157,7 @@ def refuse_unread(config: TrainConfig, chosen: Iterable[str]) -> None:
 
 
 def typed_settings(words: Iterable[str]) -> list[str]:
-    """Returns the dotted names of the settings whose flags (also in the form ``no-…``) are among arguments."""
+    """Returns the dotted names of the settings whose flags (also in the form ``no-…``) are in ``words``."""
     names = [word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
     return [*names, *(name.replace(".no_", ".") for name in names)]
 
