@@ -63,7 +63,7 @@ polygon has more."""
 
 
 class Annotations(NamedTuple):
-    """A detected annotation format: its title, its first file, and a clause for messages with advice on conversion."""
+    """A detected annotation format: its title, its first file, and advice on conversion as a clause for messages."""
 
     title: str
     example: Path

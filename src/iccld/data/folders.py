@@ -1,4 +1,4 @@
-"""Lists the files in folders. Links are followed, but not out of the given folder and not in endless loops."""
+"""Lists the files in folders. Links are followed, except links that leave the given folder or form a loop."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def describe_data(dataset: SegmentationDataset) -> dict[str, Any]:
 
     Returns:
         ``name``; ``root``, the absolute path of the folder; ``images``, the number of images; ``classes``, the class
-        names in label order; ``files``, a hash of the list of files and of the classes of ids and colors.
+        names in label order; ``files``, a hash of the file list, the id and color tables and the data set's classes.
     """
     digest = hashlib.sha256()
     for line in _file_list(dataset):
