@@ -164,7 +164,7 @@ def soften(plane: np.ndarray, step: float, blur: float) -> None:
 
 
 def plant(stage: Stage, kind: str, lateral: float, along: float, high: float, color: np.ndarray) -> None:
-    """Adds a tree or bush to the objects to paint, unless the position is too close to the camera.
+    """Adds a tree or bush to the paint list ``stage.items``, unless the position is too close to the camera.
 
     Args:
         stage: Scene to paint on.
@@ -221,7 +221,7 @@ def paint_tree(
 
 
 def plant_trees(stage: Stage) -> None:
-    """Adds the trees and bushes at curbs, in gardens and in green areas to the objects to paint."""
+    """Adds the trees and bushes at curbs, in gardens and in green areas to the paint list ``stage.items``."""
     rng, street = stage.rng, stage.street
     bark, leaves = paint.bark(rng), paint.leaves(rng)
     saturation = float(rng.uniform(*stage.look.saturation))
