@@ -117,7 +117,7 @@ def _foliage(rng: np.random.Generator, kind: str) -> Sprite:
     top, bulk = y.min(), np.ptp(y) + 1
     lump = np.sin(x / 23 + rng.uniform(0, 6)) * np.sin(y / 19 + rng.uniform(0, 6))
     tones = 155 - 80 * (y - top) / bulk - 30 * (x / SIDE - 0.5) + 28 * lump + rng.normal(0, 24, len(x))
-    # All random numbers are drawn in one call, because thousands of calls took as long as the painting.
+    # All random numbers are drawn in one call, because thousands of separate calls took as long as the painting.
     draws = rng.uniform((18, 12, 0), (64, 42, 180), (len(x), 3))
     sizes, turns = draws[:, :2].astype(np.int64).tolist(), draws[:, 2].tolist()
     places = (np.stack([x, y], axis=1) * 8).astype(np.int64).tolist()

@@ -36,7 +36,7 @@ class CachedDataset:
     images are cached and scaled randomly, they are resampled twice: to the base size and then to the random size.
 
     Several processes can read and fill one cache at the same time. If the files, classes or base size of a data set
-    change, a new subfolder of ``folder`` is used. A damaged file is created again.
+    change, a new subfolder of ``folder`` is used. A damaged cache file is written again.
 
     Args:
         dataset: Data set that decodes the files.
@@ -121,7 +121,7 @@ class CachedDataset:
         array = self.dataset.image(index) if is_image else self.dataset.label(index)
         size = base_size((array.shape[0], array.shape[1]), self.size, stretch=self.stretch)
         made = resize_image(array, size) if is_image else resize_label(array, size)
-        made.flags.writeable = False  # like arrays that are read from the cache
+        made.flags.writeable = False  # because arrays that are read from the cache are read-only too
         write_array(path, made)
         return made
 

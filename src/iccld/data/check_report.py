@@ -1,4 +1,4 @@
-"""The report that a check of a data set fills, with output as text and as JSON."""
+"""The report about a checked data set, which can be converted to text and to JSON."""
 
 from __future__ import annotations
 
@@ -115,4 +115,4 @@ class CheckReport:
         lines += [f"error: {text}" for text in self.errors]
         count = len(self.errors)
         verdict = f"{count} error{'s' * (count != 1)}: mend them before training" if count else "no errors"
-        return "\n".join(visible(line) for line in [*lines, verdict])  # a name may contain line breaks
+        return "\n".join(visible(line) for line in [*lines, verdict])  # escapes line breaks in file names
