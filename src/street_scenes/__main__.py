@@ -29,7 +29,7 @@ def main() -> int:
 
     Returns:
         The exit code: 0 on success, 2 if a file cannot be written, 130 after Ctrl-C. If a flag is invalid,
-        the process exits with 2.
+        the process exits with code 2.
     """
     a = _arguments()
     wanted = [(index, look_of(a.look, index)) for index in range(a.count)]

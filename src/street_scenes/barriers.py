@@ -14,7 +14,7 @@ WALL, FENCE, VEGETATION = 3, 4, 8
 
 
 def enclose(stage: Stage) -> None:
-    """Adds the walls, fences, railings and hedges of both sidewalks to the objects to paint."""
+    """Adds the walls, fences, railings and hedges of both sidewalks to the paint list ``stage.items``."""
     rng = stage.rng
     for side in stage.street.sides:
         color = paint.wall(rng)[0] if side.bound == "wall" else metal(rng)

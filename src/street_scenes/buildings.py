@@ -14,7 +14,7 @@ BUILDING = 2
 
 
 def build_houses(stage: Stage) -> None:
-    """Adds the houses on both sides of the street to the objects to paint."""
+    """Adds the houses on both sides of the street to the paint list ``stage.items``."""
     rng, street = stage.rng, stage.street
     town = street.kind in ("town", "lot")
     for side in street.sides:
@@ -52,7 +52,7 @@ def _height(stage: Stage, town: bool) -> float:
 
 
 def _set_back(stage: Stage, side: Side, near: float, far: float) -> None:
-    """Adds a long, low building to the objects to paint. The building stands behind a green area or a parking lot."""
+    """Adds a long, low building behind a green area or a parking lot to the paint list ``stage.items``."""
     rng = stage.rng
     wall = side.back + rng.uniform(12, 40)
     style = facades.draw_style(rng, chance(rng, 0.5), _saturation(stage), stage.look.lit_windows)

@@ -134,7 +134,7 @@ def motorcycle(rng: np.random.Generator, view: float) -> list[Limb]:
 
 
 def ride(stage: Stage) -> None:
-    """Adds cyclists, motorcyclists and parked cycles to the objects to paint. Cycles are parked on the sidewalks."""
+    """Adds cyclists, motorcyclists, and cycles parked on the sidewalks to the paint list ``stage.items``."""
     rng, street, look = stage.rng, stage.street, stage.look
     for _ in range(int(rng.poisson(look.cyclists))):
         view = float(rng.choice([-1.0, 1.0])) if chance(rng, 0.18) else float(rng.normal(0, 0.06))

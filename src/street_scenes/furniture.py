@@ -52,7 +52,7 @@ def metal(rng: np.random.Generator) -> np.ndarray:
 
 
 def lamp(stage: Stage, side: Side, along: float, high: float, color: np.ndarray, arm: float) -> None:
-    """Adds a street lamp to the objects to paint. All lengths are in meters.
+    """Adds a street lamp to the paint list ``stage.items``. All lengths are in meters.
 
     ``arm`` is the length of the lamp's arm over the road. Some lamps carry a banner.
     """
@@ -81,7 +81,7 @@ def lamp(stage: Stage, side: Side, along: float, high: float, color: np.ndarray,
 
 
 def signal(stage: Stage, lateral: float, along: float, low: float) -> None:
-    """Adds a traffic light on a pole to the objects to paint. Some traffic lights are seen from behind.
+    """Adds a traffic light on a pole to the paint list ``stage.items``. Some traffic lights are seen from behind.
 
     ``low`` is the height of the traffic light's lower edge in meters.
     """
@@ -111,7 +111,7 @@ def signal(stage: Stage, lateral: float, along: float, low: float) -> None:
 
 
 def sign(stage: Stage, lateral: float, along: float) -> None:
-    """Adds a traffic sign on a pole to the objects to paint.
+    """Adds a traffic sign on a pole to the paint list ``stage.items``.
 
     The sign is round, triangular or rectangular. Some signs are seen from behind.
     """
@@ -150,7 +150,7 @@ def sign(stage: Stage, lateral: float, along: float) -> None:
 
 
 def shop_sign(stage: Stage, side: Side, along: float) -> None:
-    """Adds a shop sign that sticks out from a facade to the objects to paint."""
+    """Adds a shop sign, which sticks out from a facade, to the paint list ``stage.items``."""
     rng = stage.rng
     wall = side.back + side.front
     low, size, tone = rng.uniform(2.6, 4.2), rng.uniform(0.5, 1.0), paint.sign(rng)
@@ -169,7 +169,7 @@ def shop_sign(stage: Stage, side: Side, along: float) -> None:
 
 
 def bollard(stage: Stage, lateral: float, along: float) -> None:
-    """Adds a bollard (labeled as a pole) or a bin (unlabeled, 255) to the objects to paint."""
+    """Adds a bollard (labeled as a pole) or a bin (unlabeled, 255) to the paint list ``stage.items``."""
     rng = stage.rng
     color, bin_, high = metal(rng), chance(rng, 0.25), rng.uniform(0.7, 1.1)
 
@@ -183,7 +183,7 @@ def bollard(stage: Stage, lateral: float, along: float) -> None:
 
 
 def furnish(stage: Stage) -> None:
-    """Adds all street furniture of a scene to the objects to paint."""
+    """Adds all street furniture of a scene to the paint list ``stage.items``."""
     rng, street = stage.rng, stage.street
     clutter(stage)
     steel, high, arm = metal(rng), rng.uniform(5, 10.5), rng.uniform(0.4, 2.2)
@@ -215,7 +215,7 @@ def furnish(stage: Stage) -> None:
 
 
 def clutter(stage: Stage) -> None:
-    """Adds unlabeled (255) telephone boxes, cabinets, letter boxes, boards and sacks to the objects to paint."""
+    """Adds unlabeled (255) phone boxes, cabinets, letter boxes, boards and sacks to the paint list ``stage.items``."""
     rng = stage.rng
     for side in stage.street.sides:
         for _ in range(int(rng.poisson(0.9))):

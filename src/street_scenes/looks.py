@@ -26,12 +26,12 @@ class Look:
         kinds: Relative frequencies of the kinds of place in ``street_scenes.street.KINDS``.
         saturation: Factor on the color saturation of surfaces.
         bare: Probability that street trees have no leaves.
-        traffic: Mean of the sampled number of moving vehicles. Vehicles that would overlap are then skipped.
+        traffic: Mean number of sampled moving vehicles. Vehicles that would overlap are skipped after sampling.
         people: Mean number of pedestrian groups, which is multiplied by a random factor for each scene.
         cyclists: Mean number of cyclists on the road.
         lane: Width of a lane in meters.
         floors: Least and greatest number of floors of a house in a town.
-        key: Target of the automatic exposure: geometric mean of the linear brightness of all pixels outside the sky, if
+        key: Goal of the automatic exposure: geometric mean of the linear brightness of all pixels outside the sky, if
             ``sky_weight`` is 0. The pair gives the ends of a log-uniform distribution.
         sky_weight: Weight of the sky in the exposure, from 0 (exposure for the pixels outside the sky) to 1 (exposure
             for the sky).

@@ -144,7 +144,7 @@ def ground_shadow(stage: Stage, lateral: float, along: float, half: float) -> No
 
 
 def stand(stage: Stage, lateral: float, along: float) -> None:
-    """Adds a pedestrian with random clothes and a random pose to the objects to paint."""
+    """Adds a pedestrian with random clothes and a random pose to the paint list ``stage.items``."""
     rng = stage.rng
     sideways = float(rng.choice([-1.0, 1.0])) * (1.0 if chance(rng, 0.35) else rng.uniform(0, 0.5))
     stride = rng.uniform(0.4, 1.1) if chance(rng, 0.75) else 0.1
@@ -160,7 +160,7 @@ def stand(stage: Stage, lateral: float, along: float) -> None:
 
 
 def populate(stage: Stage) -> None:
-    """Adds pedestrians, alone and in groups, to the objects to paint. Most pedestrians are on the sidewalks."""
+    """Adds single pedestrians and groups to the paint list ``stage.items``. Most pedestrians are on the sidewalks."""
     rng, street = stage.rng, stage.street
     town = street.kind in ("town", "lot")
     crowd = rng.uniform(0.3, 1.9)
@@ -177,7 +177,7 @@ def populate(stage: Stage) -> None:
 
 
 def queue_limbs(stage: Stage, parts: list[tuple[list[Limb], int]], lateral: float, along: float) -> None:
-    """Adds one object with several parts, for example a rider on a bicycle, to the objects to paint.
+    """Adds one object with several parts, for example a rider on a bicycle, to the paint list ``stage.items``.
 
     ``parts`` holds (limbs, trainId) of each part in painting order.
     """

@@ -107,7 +107,7 @@ class Stage:
         camera: Camera of the scene.
         light: Light of the scene.
         canvas: Canvas to paint on.
-        items: Objects to paint. Each object has a depth in meters and a callback that paints the object.
+        items: Paint list. Each entry stands for an object: its depth in meters and a callback that paints it.
     """
 
     rng: np.random.Generator
@@ -119,7 +119,7 @@ class Stage:
     items: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
 
     def add(self, depth: float, paint: Callable[[], None]) -> None:
-        """Adds an object to ``items``, the objects to paint.
+        """Adds an object to the paint list ``items``.
 
         Args:
             depth: Depth of the object in meters.

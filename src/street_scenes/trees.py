@@ -117,7 +117,7 @@ def _foliage(rng: np.random.Generator, kind: str) -> Sprite:
     top, bulk = y.min(), np.ptp(y) + 1
     lump = np.sin(x / 23 + rng.uniform(0, 6)) * np.sin(y / 19 + rng.uniform(0, 6))
     tones = 155 - 80 * (y - top) / bulk - 30 * (x / SIDE - 0.5) + 28 * lump + rng.normal(0, 24, len(x))
-    # All random numbers are drawn in one call, because thousands of calls took as long as the painting.
+    # All random numbers are drawn in one call, because thousands of separate calls took as long as the painting.
     draws = rng.uniform((18, 12, 0), (64, 42, 180), (len(x), 3))
     sizes, turns = draws[:, :2].astype(np.int64).tolist(), draws[:, 2].tolist()
     places = (np.stack([x, y], axis=1) * 8).astype(np.int64).tolist()
@@ -164,7 +164,7 @@ def soften(plane: np.ndarray, step: float, blur: float) -> None:
 
 
 def plant(stage: Stage, kind: str, lateral: float, along: float, high: float, color: np.ndarray) -> None:
-    """Adds a tree or bush to the objects to paint, unless the position is too close to the camera.
+    """Adds a tree or bush to the paint list ``stage.items``, unless the position is too close to the camera.
 
     Args:
         stage: Scene to paint on.
@@ -221,7 +221,7 @@ def paint_tree(
 
 
 def plant_trees(stage: Stage) -> None:
-    """Adds the trees and bushes at curbs, in gardens and in green areas to the objects to paint."""
+    """Adds the trees and bushes at curbs, in gardens and in green areas to the paint list ``stage.items``."""
     rng, street = stage.rng, stage.street
     bark, leaves = paint.bark(rng), paint.leaves(rng)
     saturation = float(rng.uniform(*stage.look.saturation))

@@ -199,7 +199,7 @@ class Placed:
 
 
 def place(stage: Stage, kind: str, lateral: float, along: float, heading: float) -> None:
-    """Adds a vehicle to the objects to paint. Parts that are too close to the camera are left out.
+    """Adds a vehicle to the paint list ``stage.items``. Parts that are too close to the camera are left out.
 
     Args:
         stage: Scene to paint on.
@@ -233,7 +233,7 @@ def place(stage: Stage, kind: str, lateral: float, along: float, heading: float)
 
 
 def park(stage: Stage) -> None:
-    """Adds the vehicles that are parked at curbs and in parking lots to the objects to paint."""
+    """Adds the vehicles that are parked at curbs and in parking lots to the paint list ``stage.items``."""
     rng = stage.rng
     for side in stage.street.sides:
         if side.parked:
@@ -253,7 +253,7 @@ def park(stage: Stage) -> None:
 
 
 def _rows(stage: Stage, side: Side, near: float, far: float) -> None:
-    """Adds one or two rows of parked cars to the objects to paint.
+    """Adds one or two rows of parked cars to the paint list ``stage.items``.
 
     The cars stand in a parking lot between the depths ``near`` and ``far`` in meters.
     """
@@ -276,7 +276,7 @@ def _rows(stage: Stage, side: Side, near: float, far: float) -> None:
 
 
 def drive(stage: Stage) -> None:
-    """Adds moving vehicles to the objects to paint. About one in ten vehicles is rotated, as during a turn."""
+    """Adds moving vehicles to the paint list ``stage.items``. About one in ten is rotated, as during a turn."""
     rng, street = stage.rng, stage.street
     spots: list[tuple[float, float]] = []
     for _ in range(int(rng.poisson(stage.look.traffic))):

@@ -94,7 +94,7 @@ def run_plan(plan: Plan, runs: Sequence[Run], resources: Resources) -> list[str]
 
     Raises:
         KeyboardInterrupt: The bench was stopped.
-        InputError: Results cannot be read or belong to other data, or files cannot be written.
+        InputError: Results cannot be read or were computed from other data, or files cannot be written.
     """
     known = read_results(resources.results)
     refuse_changed_data(runs, known, resources.roots)

@@ -203,7 +203,7 @@ class Column:
         """
         rows = []
         for place, draws, found in self._predicted():
-            for signal in _SIGNALS if draws > 1 else _SIGNALS[:2]:  # the other signals need two draws
+            for signal in _SIGNALS if draws > 1 else _SIGNALS[:2]:  # the other signals need two noise draws
                 keys = (f"auroc_{signal}", f"aurc_{signal}", f"fpr95_{signal}", "class_ece")
                 if _known(found, keys[1]):
                     figures = [_spread(_known(found, key), 3) for key in keys]
@@ -212,7 +212,7 @@ class Column:
         return Table("Uncertainty", head, rows)
 
     def _predicted(self) -> list[tuple[list[str], int, list[dict[str, Any]]]]:
-        """Returns (first three cells of a row, noise draws, metrics of each seed) per variant and prediction."""
+        """Returns (first three cells of a row, noise draws, metrics per seed) per variant and prediction setting."""
         found = []
         for name, results in self.rows():
             for steps, draws in self.variants[name].predictions:

@@ -63,7 +63,7 @@ polygon has more."""
 
 
 class Annotations(NamedTuple):
-    """A detected annotation format: its title, its first file, and a clause for messages with advice on conversion."""
+    """A detected annotation format: its title, its first file, and advice on conversion as a clause for messages."""
 
     title: str
     example: Path
@@ -88,7 +88,7 @@ def find_annotations(folder: Path) -> Annotations | None:
 
 
 def _recognize(path: Path, *, is_read: bool) -> tuple[str, str] | None:
-    """Returns title and advice for a file's format, or ``None``. With ``is_read``, the file's beginning is read too."""
+    """Returns title and advice for a file's format if it is known. With ``is_read``, reads the file's beginning too."""
     name = path.name.lower()
     formats = [(words, title, remedy) for ends, words, title, remedy in _FORMATS if name.endswith(ends)]
     is_yolo = name.endswith(".txt")

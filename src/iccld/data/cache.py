@@ -1,7 +1,7 @@
 """Cache of decoded and resized training data on disk, for later epochs and runs.
 
 Decoding and resizing a PNG of two megapixels takes far longer than cutting a crop. The cache stores each resized image
-and label map in an uncompressed ``.npy`` file. Files are mapped into memory, so only the rows of the crop are read.
+and label map in an uncompressed ``.npy`` file. Files are mapped into memory, so only the rows of a crop are read.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _FORMAT = 2
 
 
 class CachedDataset:
-    """A data set of files that stores decoded images and labels on disk, resized to the base size.
+    """A data set of files that stores decoded images and labels on disk, resized to a base size (``size``).
 
     If ``iccld.data.transforms.TrainTransform`` scales by 1, samples are bitwise equal with and without the cache. If
     images are cached and scaled randomly, they are resampled twice: to the base size and then to the random size.
 
     Several processes can read and fill one cache at the same time. If the files, classes or base size of a data set
-    change, a new subfolder of ``folder`` is used. A damaged file is created again.
+    change, a new subfolder of ``folder`` is used. A damaged cache file is written again.
 
     Args:
         dataset: Data set that decodes the files.
@@ -69,11 +69,11 @@ class CachedDataset:
         return self.dataset.file_name(index)
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns the RGB image in the base size, as a read-only array. Stores the image if the cache lacks it."""
+        """Returns the resized RGB image as a read-only array. If the cache lacks the image, the image is stored."""
         return self._get(index, "image")
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """Returns the label map in the base size, as a read-only array. Stores the map if the cache lacks it."""
+        """Returns the resized label map as a read-only array. If the cache lacks the map, the map is stored."""
         return self._get(index, "label")
 
     def missing(self) -> list[int]:
@@ -82,7 +82,7 @@ class CachedDataset:
         return [n for n in range(len(self)) if not all(os.path.isfile(self._path(n, kind)) for kind in kinds)]
 
     def bytes_for(self, num: int) -> int:
-        """Estimates the disk space of ``num`` samples in bytes, from the base size of the first image."""
+        """Estimates the disk space of ``num`` samples in bytes, from the size of the first image after resizing."""
         first = image_size(self.dataset.layout.pairs[0].image) if len(self) else (0, 0)
         height, width = base_size(first, self.size, stretch=self.stretch) if min(first) else first
         return num * height * width * (4 if self.has_labels else 3)
@@ -121,7 +121,7 @@ class CachedDataset:
         array = self.dataset.image(index) if is_image else self.dataset.label(index)
         size = base_size((array.shape[0], array.shape[1]), self.size, stretch=self.stretch)
         made = resize_image(array, size) if is_image else resize_label(array, size)
-        made.flags.writeable = False  # like arrays that are read from the cache
+        made.flags.writeable = False  # because arrays that are read from the cache are read-only too
         write_array(path, made)
         return made
 

@@ -52,9 +52,9 @@ def check_dataset(
         name: Name of the data set, one of ``iccld.data.layouts.DATASET_NAMES`` except ``street_scenes``.
         root: Folder of the data set.
         split: Name of the split.
-        label_space: Label space in which pixels are counted. With ``None``, the data set's own label space.
+        label_space: Label space (set of classes) of the pixel counts. ``None`` means the data set's own label space.
         limit: Maximum number of label maps to read, spread evenly over the split. With ``None``, all are read.
-        images_only: Whether only images are checked and label maps are skipped, as for an unlabeled target.
+        images_only: Whether only images are checked and label maps are skipped, as for an unlabeled target data set.
         description: Description of the data set, for a folder without ``dataset.toml``. With ``None``, the
             description is determined from ``name`` and ``root``.
 
@@ -156,7 +156,7 @@ def _read_labels(
     """Reads label maps, checks some of them for compression and interpolation, and adds errors to the report.
 
     Returns:
-        The label maps that were read with their ids, and path → reason for each compressed or interpolated map.
+        The label maps that could be read, and path → reason for each compressed or interpolated map.
     """
     layout = report.layout
     maps: list[_LabelMap] = []
@@ -164,7 +164,7 @@ def _read_labels(
     broken: dict[str, str] = {}
     unlike: list[str] = []
     # Many ids usually come from ranges of ids in dataset.toml. Such ranges accept interpolated values on purpose.
-    # Label maps with many ids are therefore not checked for interpolation.
+    # If a data set has many ids, its label maps are therefore not checked for interpolation.
     can_judge = len(layout.ids) <= _MANY_IDS and layout.colors is None
     every = max(1, len(pairs) // _FEW_JUDGED)
     for number, pair in enumerate(track(pairs, len(pairs), "reading label maps")):

@@ -1,4 +1,4 @@
-"""The report that a check of a data set fills, with output as text and as JSON."""
+"""The report about a checked data set, which can be converted to text and to JSON."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ class CheckReport:
             (self.errors if is_error else self.warnings).append(line)
 
     def note_broken(self, kind: str, what: str, faults: Mapping[str, str]) -> None:
-        """Adds an error about unreadable files with the first reason. ``faults`` maps paths to reasons."""
+        """Adds one error about all unreadable files that quotes the first reason. ``faults`` maps paths to reasons."""
         first = f"the first: {next(iter(faults.values()), '')}"
         self.note(kind, list(faults), f"{what} cannot be read", first, is_error=True)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the report as a dict for JSON. The ``share`` of a class is its fraction of all pixels, 0 to 1."""
+        """Returns the report as a dict for JSON, in which ``share`` is a class's fraction of all pixels, 0 to 1."""
         total = max(1, self.num_pixels)
         other = ("layout", "num_read", "num_judged", "ignored_pixels", "shown")
         return {name: value for name, value in vars(self).items() if name not in other} | {
@@ -115,4 +115,4 @@ class CheckReport:
         lines += [f"error: {text}" for text in self.errors]
         count = len(self.errors)
         verdict = f"{count} error{'s' * (count != 1)}: mend them before training" if count else "no errors"
-        return "\n".join(visible(line) for line in [*lines, verdict])  # a name may contain line breaks
+        return "\n".join(visible(line) for line in [*lines, verdict])  # escapes line breaks in file names

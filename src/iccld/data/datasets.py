@@ -68,7 +68,7 @@ class FileDataset:
         needs_labels: Whether labels will be read. If not, label files need not exist and are not opened.
 
     Raises:
-        InputError: Labels are needed, and an image has no label map or ``label_space`` has none of the classes.
+        InputError: Labels are needed, and an image has no label map or no class of ``layout`` is in ``label_space``.
     """
 
     def __init__(self, layout: Layout, label_space: LabelSpace, needs_labels: bool = True) -> None:
@@ -116,11 +116,11 @@ class FileDataset:
         return resize_label(label, size)
 
     def file_name(self, index: int) -> str:
-        """Returns the image's path relative to the image folder, with ``/``."""
+        """Returns the image's path relative to the image folder, with ``/`` as the separator."""
         return self.layout.pairs[index].name
 
     def fingerprint(self) -> str:
-        """Returns a hash of the files' paths, sizes and modification times, the id table and the classes.
+        """Returns a hash of the files (paths, sizes, modification times), the id table and the classes.
 
         Relative and absolute paths of the same files give the same hash. If the data set was opened without labels,
         the hash does not depend on label files, ids and classes.
@@ -177,12 +177,12 @@ def find_files(name: str, root: str | os.PathLike[str], split: str, needs_labels
 
 
 def describe(name: str, root: str | os.PathLike[str]) -> list[Description]:
-    """Returns the descriptions of a data set with files, one for each label encoding that the data set may have."""
+    """Returns the descriptions of a data set that consists of files, one per possible label encoding."""
     return [own_description(Path(root))] if name == "folder" else built_in(name, Path(root))
 
 
 def list_splits(name: str, root: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Lists the names of a data set's splits. Text files with image names, as in GTA5 and SYNTHIA, are not listed."""
+    """Lists the names of a data set's splits. Text files that define a split of GTA5 or SYNTHIA are not listed."""
     return _SCENE_SPLITS if name == "street_scenes" else tuple(describe(name, root)[0].globs)
 
 
@@ -199,7 +199,7 @@ def choose_split(name: str, root: str | os.PathLike[str] | None, split: str | No
 
 
 def native_space(layout: Layout) -> LabelSpace:
-    """Returns the default label space: CamVid's 11 classes, the classes of a user's folder, or Cityscapes' 19."""
+    """Returns a data set's default label space: CamVid's 11 classes, a user's own classes, or Cityscapes' 19."""
     return layout.native or layout.space
 
 
@@ -224,7 +224,7 @@ def open_dataset(
         root: Folder of the data set. Only ``street_scenes`` needs no folder.
         split: Name of the split. A data set without splits accepts ``train`` or a text file of image names.
             ``street_scenes`` accepts ``train``, ``val`` and ``test``, which give the same scenes for the same ``seed``.
-        label_space: Label space of the label maps. ``None`` means ``native_space``.
+        label_space: Label space of the label maps. ``None`` means the data set's default (``native_space``).
         needs_labels: Whether labels will be read. If not, label files need not exist.
         look: Look of the scenes, such as ``game``. Only ``street_scenes`` uses this and the following parameters.
         count: Number of scenes.

@@ -31,7 +31,7 @@ class Description:
         space: Label space of the data set's own classes.
         ids: Raw id → label, or 255 for an ignored id.
         colors: RGB color → raw id, for color-coded label maps. ``None`` for label maps of ids.
-        role: ``source``, ``target`` or ``None``.
+        role: Role in domain adaptation: ``source``, ``target``, or ``None`` if no role is given.
         lists: Split → text file with the names of the split's images, for splits that share a folder.
         resize_labels: Whether a label map that differs in size from its image is resized. If not, it is refused.
         mend_ids: Advice for messages about an id that is not in ``ids``.
@@ -168,7 +168,7 @@ def _label(where: str, class_name: str, space: LabelSpace) -> int:
 
 
 def _span(key: str) -> range:
-    """Returns the ids of a key of ``[ids]``: one id, or a range such as ``1-127`` that includes both ends."""
+    """Parses a key of the TOML table ``[ids]``: one id, or a range such as ``1-127`` that includes both ends."""
     match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", key, re.ASCII)
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
     if not first <= last <= 65535:

@@ -1,4 +1,4 @@
-"""Lists the files in folders. Links are followed, but not out of the given folder and not in endless loops."""
+"""Lists the files in folders. Links are followed, except links that leave the given folder or form a loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from iccld.files import printable
 
 FOLLOW_OUTSIDE = "ICCLD_FOLLOW_OUTSIDE"
 """Environment variable. If its value is ``1``, links and glob patterns are allowed to lead out of the given folder. The
-flag ``--follow-outside`` sets the variable. Files of a data set cannot set the variable."""
+flag ``--follow-outside`` sets the variable. A data set cannot set the variable."""
 
 _MOST_ENTRIES = 5_000_000
 _MOST_DEPTH = 64

@@ -26,7 +26,7 @@ class _Token(NamedTuple):
 
 
 class Glob:
-    """A glob pattern for paths with ``/``.
+    """A glob pattern for paths with ``/`` as the separator.
 
     ``*`` matches any part of a name, ``?`` one character, and ``**/`` any number of folders, including zero. If several
     matches are possible, earlier wildcards match as much text as possible.

@@ -28,7 +28,7 @@ def describe_data(dataset: SegmentationDataset) -> dict[str, Any]:
 
     Returns:
         ``name``; ``root``, the absolute path of the folder; ``images``, the number of images; ``classes``, the class
-        names in label order; ``files``, a hash of the list of files and of the classes of ids and colors.
+        names in label order; ``files``, a hash of the file list, the id and color tables and the data set's classes.
     """
     digest = hashlib.sha256()
     for line in _file_list(dataset):
@@ -62,7 +62,7 @@ def _file_list(dataset: SegmentationDataset) -> Iterator[Any]:
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Mapping[str, Any]]) -> str | None:
     """Returns a message about the first data set that differs, or ``None`` if all data sets are equal.
 
-    Both arguments are role → result of ``describe_data``. Only roles in both arguments are compared. A copy of
+    Both arguments map roles to results of ``describe_data``. Only roles in both arguments are compared. A copy of
     a data set can lie in another folder and be named after that folder. Folder and name are therefore not compared.
     """
     for role, facts in now.items():

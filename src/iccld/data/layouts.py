@@ -78,7 +78,7 @@ def meaning_keys(name: str) -> dict[str, Any]:
 
 
 def built_in(name: str, root: Path) -> list[Description]:
-    """Returns the descriptions of a built-in data set, one for each label encoding that the data set may have."""
+    """Returns the descriptions of a built-in data set, one for each label encoding that the data set can have."""
     if name not in tables()["builtin"]:
         raise InputError(f"unknown data set {name!r}; {suggest(name, DATASET_NAMES)}")
     if not root.is_dir():
@@ -113,11 +113,11 @@ def built_in(name: str, root: Path) -> list[Description]:
 def list_split(descriptions: Sequence[Description], split: str, needs_labels: bool) -> Layout:
     """Lists the images and label maps of a split.
 
-    A data set may have label maps in several encodings (Cityscapes: labelIds and trainIds). The first description for
+    A data set can have label maps in several encodings (Cityscapes: labelIds and trainIds). The first description for
     which label maps exist is used.
 
     Args:
-        descriptions: Descriptions of one data set, one for each label encoding that the data set may have.
+        descriptions: Descriptions of one data set, one for each label encoding that the data set can have.
         split: Name of the split. A data set without splits accepts ``train`` or a text file of image names.
         needs_labels: Whether missing label maps are an error.
 
@@ -146,7 +146,7 @@ def list_split(descriptions: Sequence[Description], split: str, needs_labels: bo
 
 
 def described_folder(description: Description, split: str, needs_labels: bool) -> Layout:
-    """Lists a split's files by one description. Raises ``InputError`` if images or needed label maps are missing."""
+    """Lists a split's files in one label encoding. Raises ``InputError`` if images or needed label maps are missing."""
     path, root, wanted = description.path, description.root, split
     found = match_split(wanted, description.globs)
     if found is None:
@@ -232,8 +232,8 @@ def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Pat
 def select_listed(pairs: Iterable[FilePair], list_file: Path, source: str) -> tuple[FilePair, ...]:
     """Returns the pairs whose images are listed in a text file, in the order of the text file.
 
-    The text file contains one image name per line, with or without extension. ``source`` names the origin of
-    ``pairs`` in error messages.
+    The text file contains one image name per line, with or without extension. ``source`` is the folder or
+    glob pattern of ``pairs``, for error messages.
     """
     by_name = {pair.name: pair for pair in pairs}
     by_name |= {str(Path(name).with_suffix("")): pair for name, pair in by_name.items()}
@@ -252,7 +252,7 @@ def select_listed(pairs: Iterable[FilePair], list_file: Path, source: str) -> tu
 def match_split(wanted: str, names: Collection[str]) -> str | None:
     """Returns the name in ``names`` that equals ``wanted`` or is a synonym of ``wanted``, or ``None``.
 
-    For example, ``validation`` is a synonym of ``val``. If there is only one split, ``all`` also stands for this split.
+    For example, ``validation`` is a synonym of ``val``. If ``names`` has only one entry, ``wanted`` can be ``all``.
     """
     if wanted in names:
         return wanted

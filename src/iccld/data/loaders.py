@@ -80,9 +80,9 @@ class StepLoader:
         batch_size: Number of samples per step and process.
         start_step: First step: 0, or the step at which a resumed run continues.
         end_step: Step before which the iteration stops.
-        rank: Rank of this process.
+        rank: Rank of the training process.
         world_size: Number of training processes.
-        num_workers: Number of worker processes. With 0, samples are loaded in this process.
+        num_workers: Number of worker processes. With 0, samples are loaded in the training process.
         pin_memory: Whether batches are copied to pinned memory for the transfer to a GPU.
     """
 

@@ -65,8 +65,8 @@ def _roles(folder: Path) -> tuple[Path | None, Path | None]:
     images, labels = only("images", IMAGE_WORDS), only("labels", LABEL_WORDS)
     named_otherwise = images is not None and images.name.lower() != "images"
     if named_otherwise and labels is None and folder.name.lower() not in SPLIT_WORDS:
-        # Without a label folder, a folder such as "camera" is not used alone, because other folders beside it, such as
-        # "lidar", can contain images too.
+        # If there is no label folder, a folder such as "camera" is not used as the image folder, because a folder
+        # beside it, such as "lidar", can contain images too.
         images = None
     return images, labels
 

@@ -128,7 +128,7 @@ def read_whole(path: Path, *, is_label: bool = False) -> tuple[bytes, Header]:
 
 
 def check_ending(path: str | os.PathLike[str]) -> None:
-    """Checks that a PNG or JPEG file is not truncated, if possible from its last bytes. Accepts other formats."""
+    """Checks that a PNG or JPEG is not truncated, if possible from its last bytes. Other formats are skipped."""
     with open_regular(path) as file:
         end_marker = {b"\x89PN": b"IEND", _JPEG: _JPEG_END}.get(file.read(3), b"")
         size = file.seek(0, os.SEEK_END)

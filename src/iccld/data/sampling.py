@@ -71,7 +71,7 @@ def class_counts(
 
 
 class RareClassSampler:
-    """Sampler that first draws a class and then an image that shows this class. Rare classes are drawn more often.
+    """Sampler that draws a class and then an image with this class. The rarer a class, the more often it is drawn.
 
     The probability of class c is P(c) = exp((1 − f_c)/T) / Σ_c' exp((1 − f_c')/T), where f_c is the fraction of class
     c among all counted pixels (Hoyer et al., DAFormer, CVPR 2022, eq. 10). Classes without pixels are never drawn.

@@ -42,8 +42,8 @@ class Softness:
         num_values: Number of different ids, gray values or RGB colors.
         levels: Values that fill areas, sorted.
         share: Fraction of the pixels with a value in ``levels``, from 0 to 1.
-        is_ramp: Whether most other values lie between the values of adjacent areas, as after blurring and scaling.
-            Otherwise, most other values are close to the value of an area, as after JPEG compression.
+        is_ramp: Whether most values outside ``levels`` lie between values of adjacent areas, as after blurring or
+            scaling. Otherwise, most of these values are close to the value of an area, as after JPEG compression.
     """
 
     num_values: int
@@ -143,7 +143,7 @@ def _index(planes: Int32[np.ndarray, "h w c"]) -> tuple[Int32[np.ndarray, "k c"]
 
 
 def _is_uniform(numbers: Float32[np.ndarray, "h w"], shape: int) -> Bool[np.ndarray, "h w"]:
-    """Returns whether all neighbors of a pixel (OpenCV's 3×3 square or cross ``shape``) have the pixel's value."""
+    """Returns for each pixel whether all neighbors in OpenCV's 3×3 ``shape`` (rectangle or cross) have its value."""
     kernel = cv2.getStructuringElement(shape, (3, 3))
     return np.asarray(cv2.erode(numbers, kernel) == cv2.dilate(numbers, kernel))
 
@@ -192,9 +192,9 @@ def _has_small_steps(planes: Int32[np.ndarray, "h w c"]) -> bool:
 
 
 def _passes_between(plane: Plane) -> bool:
-    """Returns whether values rise or fall in short steps between nearly all areas, for at least three pairs of values.
+    """Returns whether values change in monotone steps, not at once, from nearly all areas to the next area.
 
-    Such steps indicate interpolated ids, even if the values of the steps are ids of classes too.
+    Such steps between at least three pairs of values indicate interpolated ids, even if all values are valid ids.
     """
     through: set[tuple[int, int]] = set()
     num_through = num_direct = 0

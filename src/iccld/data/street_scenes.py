@@ -195,7 +195,7 @@ def write_scenes(scenes: StreetScenes, out: Path, split: str) -> int:
     if not about.exists():
         write_json(about, wanted)
     found = read_json(about, limit=10_000, remedy="remove the folder or choose another")
-    if found != wanted:  # otherwise scenes with different settings would be in one split
+    if found != wanted:  # scenes with different settings must not be mixed in one split
         held = shortened(found, 200)
         raise InputError(
             f"{about}: the folder holds scenes made with {held}, not {wanted}; choose another folder"

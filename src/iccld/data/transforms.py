@@ -120,9 +120,9 @@ class TrainTransform:
     def _search(
         self, label: UInt8[np.ndarray, "h w"], first: Geometry, rng: np.random.Generator, want: int
     ) -> Geometry:
-        """Draws at most ten crops, until a crop has enough pixels of class ``want``. Returns the crop with the most."""
+        """Draws at most ten crops, until one has enough pixels of class ``want``. Returns the best crop."""
         enough = _CLASS_SHARE * self.crop[0] * self.crop[1]
-        scaled: dict[tuple[int, int], np.ndarray] = {}  # without random scale, all tries have one size
+        scaled: dict[tuple[int, int], np.ndarray] = {}  # scaled size → label map, resized once per size
         geometry = best = first
         most = -1
         for _ in range(_MOST_TRIES):

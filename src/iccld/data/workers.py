@@ -141,7 +141,7 @@ def _workers(work: Callable[[Any], Any], num_workers: int) -> Iterator[list[_Wor
         try:
             for worker in workers:
                 worker.process.join(max(0.0, deadline - time.monotonic()))
-        finally:  # also if a signal interrupts a join
+        finally:  # runs even if a signal interrupts a join
             for worker in workers:
                 if worker.process.is_alive():
                     worker.process.kill()
@@ -150,7 +150,7 @@ def _workers(work: Callable[[Any], Any], num_workers: int) -> Iterator[list[_Wor
     # At exit, Python sends SIGTERM to daemon processes and waits for them. The workers ignore SIGTERM, so Python would
     # wait forever if ``close`` did not end the workers before.
     atexit.register(close)
-    # OpenCV's threads do not survive a fork, and a worker would wait for them. The threads are therefore ended before.
+    # OpenCV's threads do not survive a fork, and a worker would wait for them. The threads are therefore ended first.
     num_threads = cv2.getNumThreads()
     cv2.setNumThreads(0)
     try:

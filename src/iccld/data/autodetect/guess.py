@@ -20,7 +20,7 @@ from iccld.labels import CITYSCAPES19
 
 @dataclass(frozen=True)
 class Survey:
-    """The paths of all image files of a folder, label maps included: sorted, relative to ``root``, with ``/``."""
+    """The sorted paths of all image files in ``root``, label maps included, as relative paths with ``/`` separators."""
 
     root: Path
     images: tuple[str, ...]

@@ -30,7 +30,7 @@ _MOSTLY = 0.6
 
 @dataclass(frozen=True)
 class Tree:
-    """Files of one role (image or label) and one split in ``base`` and its subfolders.
+    """A group of files in the folder ``base`` and its subfolders that have the same role and the same split.
 
     All paths are relative to the data set's folder. An unknown split or role is ``None``.
     """
@@ -48,14 +48,14 @@ class Tree:
 
 
 _Place = tuple[str, str | None, Role | None]
-"""Base, split and role of a tree."""
+"""Base folder, split and role of a ``Tree``."""
 
 
 def find_trees(survey: Survey) -> list[Tree]:
-    """Groups the image files into trees by words in their paths, such as ``train`` and ``masks``.
+    """Groups the image files into ``Tree`` objects by words in their paths, such as ``train`` and ``masks``.
 
     If no path contains a word for labels, a few files are read to distinguish label maps from images. All files whose
-    paths contain no known word form one tree. If these files share a top folder, this folder is the tree's base.
+    paths contain no known word form one tree. If these files share a top folder, this folder is the ``base``.
     """
     groups: defaultdict[_Place, list[str]] = defaultdict(list)
     for name in survey.images:
@@ -74,7 +74,7 @@ def find_trees(survey: Survey) -> list[Tree]:
 
 
 def _place(folder: str) -> _Place:
-    """Returns base, split and role of a folder, from the words in its path. Words of deeper folders have priority."""
+    """Returns base folder, split and role from the words in a folder's path. Words of deeper folders have priority."""
     parts = folder.split("/")
     split: str | None = None
     role: Role | None = None
@@ -93,7 +93,7 @@ def _place(folder: str) -> _Place:
 def _told_by_content(
     survey: Survey, groups: defaultdict[_Place, list[str]]
 ) -> defaultdict[_Place, list[str]]:
-    """Separates label maps from images by a few files per folder and extension, where names do not tell them apart."""
+    """Reads a few files per folder and extension to separate label maps from images if the paths do not suffice."""
     told = defaultdict(list, {place: names for place, names in groups.items() if place[2] is not None})
     untold: defaultdict[tuple[str, str | None, str], list[str]] = defaultdict(list)
     for (base, split, role), names in groups.items():
@@ -180,7 +180,7 @@ def _affixes(
 
 
 def _rest(stem: str, keys: set[str]) -> str | None:
-    """Returns ``stem`` without the longest image name in ``keys`` at its start, or ``None`` if no name fits."""
+    """Returns ``stem`` without the longest image name in ``keys`` at its start, or ``None`` without such a name."""
     ends = [len(stem), *(match.start() for match in re.finditer(r"[_.\- ]", stem))]
     return next((stem[end:] for end in sorted(ends, reverse=True) if stem[:end] in keys), None)
 
