@@ -25,7 +25,7 @@ _LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class Upload:
-    """An uploaded file. The file at ``path`` has a generated name. ``name`` is the result of ``safe_name``."""
+    """An uploaded file. The file at ``path`` has a generated name. ``name`` is the user's file name, cleaned."""
 
     path: Path
     name: str

@@ -149,7 +149,7 @@ def export_model(
         The path of the written file.
 
     Raises:
-        InputError: a package is missing, the format has another extension or lacks the precision, a setting is out of
+        InputError: a package is missing, the format does not allow the extension or precision, a setting is out of
             range, the backbone cannot be traced, or the file cannot be written.
     """
     path = Path(path)

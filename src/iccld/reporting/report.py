@@ -93,7 +93,7 @@ def class_bars(subjects: Sequence[Subject]) -> dict[str, Any]:
     """Returns the IoU of each class for each run, for the bars of the report.
 
     Runs with another protocol than the first run are omitted and listed under ``others``. If exactly two runs are given
-    and both are comparable, each class also has the gain of the second run in points.
+    and are comparable, each class also has the gain of the second run in points.
     """
     scored = [(i, s.name, s.record.scores) for i, s in enumerate(subjects) if s.record.scores is not None]
     if not scored:

@@ -1,4 +1,4 @@
-// Script of the page: uploads the file and shows the predictions. Texts from the server are inserted as text, never as HTML.
+// Script of the page: uploads the file and shows the predictions. Server texts are inserted as text, never as HTML.
 "use strict";
 
 const $ = (selector) => document.querySelector(selector);
