@@ -71,7 +71,7 @@ class AppModel:
 
     @property
     def settings_note(self) -> str:
-        """Sentence which tells the user that K and N have no effect on this model; empty if they have an effect."""
+        """Sentence for the user that K and N have no effect on this model; empty if K and N have an effect."""
         if self.fixed is not None:
             return f"{self.name} is an exported file: K = {self.fixed[0]} and N = {self.fixed[1]} are fixed in it."
         if isinstance(self.segmenter, ICCLD) and not self.segmenter.spec.diffusion:
@@ -110,7 +110,7 @@ def short_names(sources: Sequence[str]) -> list[str]:
 
 
 def in_colors_of(first: LabelSpace, space: LabelSpace) -> LabelSpace:
-    """Returns a copy of ``space``. If ``first`` has a class of the same name, a class has the color from ``first``."""
+    """Returns a copy of ``space`` with the colors of ``first`` for all classes whose names also occur in ``first``."""
     colors = dict(zip(first.names, first.palette, strict=True))
     classes = tuple(dataclasses.replace(c, color=colors.get(c.name, c.color)) for c in space.classes)
     return LabelSpace(space.name, classes)
@@ -219,7 +219,7 @@ def pack_masks(answers: Answers) -> tuple[str, bytes]:
     """Packs the label map, color map and uncertainty map of each model, at the image's size, into a zip file.
 
     For one model, the files are ``labels/NAME.png``, ``color/NAME.png``, ``uncertainty/NAME.png``, ``classes.json`` and
-    ``legend.png``, the same as those of ``iccld predict``. For two models, each model has a folder.
+    ``legend.png``, the same as those of ``iccld predict``. For two models, the files are in one folder per model.
 
     Returns:
         The file name ``NAME_masks.zip`` and the content of the zip file.

@@ -29,8 +29,8 @@ from iccld.errors import InputError
 from iccld.labels import IGNORE
 
 Progress = Callable[[str, int, int], None]
-"""Callback that receives the name of a model, and the numbers of finished and of all frames of a video. If the callback
-raises an exception, the segmentation ends."""
+"""Callback that receives the name of a model, the number of finished frames of a video, and the number of all its
+frames. If the callback raises an exception, the segmentation ends."""
 
 
 class Service:
@@ -49,7 +49,7 @@ class Service:
             raise InputError("There is no file here; choose one again")
         work = self._clip if upload.is_video else self._image
         try:
-            # The page appends this id to the URLs of pictures, so that browsers do not show old ones from their cache.
+            # The page appends this id to the URLs of pictures, so that browsers do not show cached old pictures.
             return {"answer": secrets.token_hex(4), **work(session, upload, settings, progress)}
         except Exception:
             session.forget()

@@ -25,7 +25,7 @@ _LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class Upload:
-    """An uploaded file. The file at ``path`` has a generated name. ``name`` is the user's name from ``safe_name``."""
+    """An uploaded file. The file at ``path`` has a generated name. ``name`` is the user's file name, cleaned."""
 
     path: Path
     name: str
@@ -39,7 +39,7 @@ class Upload:
     def opened(self) -> Iterator[Path]:
         """Yields the path. Raises ``InputError`` if the file no longer exists.
 
-        If the ``with`` block raises an ``InputError``, the path in its message is replaced by the user's file name.
+        If the ``with`` block raises an ``InputError``, the path in the error message is replaced by ``name``.
         """
         try:
             if not self.path.exists():
@@ -71,7 +71,7 @@ def safe_name(name: str) -> str:
 
 
 def suffix_of(name: str) -> str:
-    """Returns the extension in lower case. Raises ``InputError`` if no image or video format has this extension."""
+    """Returns a file name's extension in lower case. Raises ``InputError`` if the extension is not supported."""
     suffix = Path(name).suffix.lower()
     if suffix not in IMAGE_SUFFIXES and suffix not in VIDEO_SUFFIXES:
         raise InputError(f"{name}: is no image and no video by its name; give a PNG, a JPEG or an MP4")

@@ -63,7 +63,7 @@ def scan(
     """Segments images and video frames, and returns them as candidates with scores and embeddings.
 
     See ``score_prediction`` for ``score``. ``every`` is the time in seconds between two scored frames of a video.
-    Raises ``InputError`` if ``every`` is out of range, or if ``mutual_information`` is requested with one draw.
+    Raises ``InputError`` if ``every`` is out of range, or if ``score`` is ``mutual_information`` with one draw.
 
     Returns:
         The candidates, images before video frames, and messages about files that cannot be read completely.
@@ -104,15 +104,15 @@ def scan(
 def write_frames(candidates: Sequence[Candidate], folder: AnyPath, every: float) -> dict[Candidate, Path]:
     """Writes the video frames among the candidates as PNG files with names such as ``NAME_000120.png``.
 
-    The file ``FOLDER.json``, which is next to ``folder`` and has the folder's name, lists the written frames. Frames
-    that an earlier call wrote and this call does not write are removed. All other files in the folder are kept.
-    ``every`` must have the same value as in ``scan``.
+    The names of the written frames are listed in a JSON file next to the folder, for example in ``frames.json`` for the
+    folder ``frames``. Frames that an earlier call wrote and this call does not write are removed. All other files in
+    the folder are kept. ``every`` must have the same value as in the call of ``scan``.
 
     Returns:
         The image path of each candidate: the written PNG file of a video frame, or the image file itself.
 
     Raises:
-        InputError: a file cannot be written or removed, or ``FOLDER.json`` is not a list of frames.
+        InputError: a file cannot be written or removed, or the existing JSON file is not a list of frames.
     """
     folder = Path(folder)
     places = {c: c.item.path if c.frame is None else folder / _frame_name(c) for c in candidates}
@@ -129,9 +129,9 @@ def write_frames(candidates: Sequence[Candidate], folder: AnyPath, every: float)
 
 
 def read_written(folder: AnyPath) -> set[str]:
-    """Returns the file names listed in ``FOLDER.json``, the file next to ``folder`` with the folder's name.
+    """Returns the file names in the JSON file that ``write_frames`` wrote next to ``folder``.
 
-    If the file does not exist, the result is empty. Raises ``InputError`` if the file is not a list of frames.
+    If the JSON file does not exist, the result is empty. Raises ``InputError`` if the file is not a list of frames.
     """
     record = _record_of(Path(folder))
     if not record.exists():
@@ -158,12 +158,12 @@ def _record_of(folder: Path) -> Path:
 
 
 def _remove_earlier(folder: Path, names: set[str]) -> None:
-    """Removes the frames of an earlier call that are not in ``names``, and writes ``names`` to ``FOLDER.json``."""
+    """Removes the frames of an earlier call that are not in ``names``, and writes ``names`` to the JSON file."""
     earlier, record = read_written(folder), _record_of(folder)
     if not earlier | names:
         return
-    # Until the old frames are removed, the file lists old and new frames. If the process is interrupted, every frame in
-    # the folder is still listed.
+    # Until old frames are removed, the JSON file lists old and new frames. If the process is interrupted, every frame
+    # in the folder is still listed.
     write_json(record, sorted(earlier | names))
     for path in (folder / name for name in earlier - names):
         try:

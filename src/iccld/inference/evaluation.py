@@ -75,11 +75,11 @@ def evaluate_model(
         protocol: Label space of the scores, and the classes whose scores are averaged.
         settings: Prediction settings. The scores are always computed at the full size of the label maps.
         indices: Indices of the images to evaluate; all images if ``None``.
-        observe: Callback that is called with each evaluated image.
+        observe: Callback that receives each evaluated image as a ``Measured`` object.
 
     Raises:
         InputError: the data set has no labels, an image and its label map differ in size, a file cannot be read, no
-            pixel belongs to a class of the protocol, or ``settings`` differ from those of an exported model.
+            pixel belongs to a class of the protocol, or the model was exported with other settings.
     """
     settings = settings or PredictSettings()
     check_settings(model, settings)
@@ -113,10 +113,10 @@ def evaluate_folders(
     Files are paired by ``iccld.inference.pairing.pair_files``. By default, files are read as Cityscapes trainIds, which
     ``iccld predict`` writes. Files named ``*_labelIds.png`` are read as Cityscapes labelIds. If the names of some files
     end neither in ``labelIds`` nor in ``trainIds``, up to 32 of these files are checked. If a checked file has an id
-    above 18, the largest trainId, all these files are read as labelIds. If the protocol has classes beyond Cityscapes,
-    files are read as the protocol's class indices. All ids are mapped to the protocol's label space. Messages on stderr
-    report detected labelIds, skipped predictions without a true label map, and predicted ids without a class in the
-    protocol.
+    above 18 (the largest trainId), all files with such names are read as labelIds. If a class of the protocol has no
+    trainId, files are read as the protocol's class indices. All ids are mapped to the protocol's label space. Messages
+    on stderr report detected labelIds, skipped predictions without a true label map, and predicted ids without a class
+    in the protocol.
 
     Args:
         predictions_dir: Folder of the predicted label maps.

@@ -98,10 +98,10 @@ class ExportGraph(nn.Module):
 
 
 def _scale_axis(pixels: Tensor, axis: int, extent: int, target: int, padded: int) -> Tensor:
-    """Scales one axis like ``iccld.resizing.resize_images`` and repeats the last pixel up to the padded size.
+    """Scales one axis with the filter of ``iccld.resizing.resize_images`` and repeats the last pixel as padding.
 
-    Only gathering and arithmetic are used, because runtimes name the triangle filter differently, and OpenVINO does not
-    support the filter in ONNX files. Indices and filter weights are integers of less than 32 bits. Runtimes that
+    The filter consists of gathering and arithmetic, because runtimes name triangle filters differently, and OpenVINO
+    lacks such filters in ONNX files. Indices and filter weights are integers of less than 32 bits. Runtimes that
     compute in bf16 keep such integers exact, but round MatMul, Divide and coordinates, even if the file requests fp32.
     """
     span = (extent - 1) // target + 1  # radius of the filter in pixels, rounded up
@@ -149,7 +149,7 @@ def export_model(
         The path of the written file.
 
     Raises:
-        InputError: a package is missing, the extension or the precision does not fit the format, a setting is out of
+        InputError: a package is missing, the format does not allow the extension or precision, a setting is out of
             range, the backbone cannot be traced, or the file cannot be written.
     """
     path = Path(path)

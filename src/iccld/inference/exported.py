@@ -68,7 +68,7 @@ class ExportedSegmenter(Predicting):
         self.precision = facts.precision
 
     def check_settings(self, settings: PredictSettings) -> None:
-        """Raises ``InputError`` if settings differ from those of the export, or the window cannot be used."""
+        """Raises ``InputError`` if settings differ from those of the export, or windows of this size cannot be used."""
         for name in ("steps", "draws", "input_height", "precision"):
             asked, own = getattr(settings, name), getattr(self, name)
             if asked not in (None, "auto", own):
@@ -136,8 +136,8 @@ def load_exported(model: str, *, device: str = "auto", threads: int = 0) -> Expo
 
     Args:
         model: Path of a file with the extension ``.onnx`` or ``.xml`` (OpenVINO).
-        device: Device, either ``auto`` or ``cpu``. For ONNX files also ``cuda``, if the installed ONNX Runtime supports
-            CUDA.
+        device: Device, either ``auto`` or ``cpu``. For ONNX files, ``cuda`` is also allowed if ONNX Runtime was
+            installed with CUDA support.
         threads: Number of CPU threads. If 0, the fastest number is found by a trial, once per process.
 
     Raises:

@@ -115,7 +115,7 @@ def _tensors(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> Iterato
 def _check(
     path: Path, count: int, inputs: Sequence[list[int]], inner: Iterable[list[int]], facts: str
 ) -> None:
-    """Checks a graph of either format by its number of operations, its shapes and its metadata.
+    """Checks an ONNX or OpenVINO graph by its number of operations, its shapes and its metadata.
 
     ``count`` is the number of operations. ``inputs`` and ``inner`` are the shapes of inputs and of computed arrays,
     with -1 for a free size. Images of shape (b, h, w, 3) must be the only input. A fixed batch size, height or width

@@ -88,7 +88,7 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
 
     Inputs are image and video files, glob patterns (``**`` matches any number of folders), folders (searched
     recursively), cameras such as ``camera:0``, and URLs such as ``rtsp://host/stream``. Images of unsupported formats
-    are also returned, so that the user gets an error with the file name when an image is read. Files in ``out`` are
+    are also returned, so that reading such an image raises an error with the file name. Files in ``out`` are
     skipped. Subfolders of an input are also skipped if an iccld command has written to them, so that outputs do not
     become inputs. Two images are allowed to have the same ``name`` only if ``shared_names`` is true. Commands that
     write no outputs for images set ``shared_names``.

@@ -61,7 +61,7 @@ def predict_files(
 
     Raises:
         InputError: an output cannot be written, a class has no id of the requested kind, ``out`` has predictions with
-            other classes or ids, or an exported model was exported with other settings.
+            other classes or ids, or the model was exported with other settings.
     """
     settings = settings or PredictSettings()
     table = prepare(model, out, ids, settings)

@@ -24,7 +24,7 @@ def pair_files(predictions: Path, labels: Path) -> tuple[list[tuple[Path, Path]]
     """Pairs predicted with true label maps by relative path, or by file name alone if the name is unique.
 
     Suffixes such as ``_leftImg8bit``, ``_gtFine_labelIds``, ``_pred_labelTrainIds`` and ``_trainIds`` are ignored. A
-    prediction may have a longer name than its label map, for example ``a_blend.png`` for ``a.png``. If a true label map
+    prediction can have a longer name than its label map, for example ``a_blend.png`` for ``a.png``. If a true label map
     exists with labelIds and with trainIds, the one with labelIds is used.
 
     Returns:
@@ -90,7 +90,7 @@ def is_silent(path: Path) -> bool:
 
 
 def _by_key(folder: Path, *, truth: bool) -> dict[str, Path]:
-    """Returns the sorted label maps of a folder. Keys are relative paths without extension or ignored suffixes."""
+    """Finds the label maps of a folder, sorted by path. Keys are relative paths without extension or ignored suffix."""
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "no such folder"
         kind = "true" if truth else "predicted"

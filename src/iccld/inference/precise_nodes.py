@@ -43,8 +43,8 @@ def mark_precise(graph: openvino.Model, precision: Precision) -> None:
 def _outside(nodes: dict[str, openvino.Node]) -> set[str]:
     """Returns the names of all nodes up to and including the first layers, and of all nodes after the last layers.
 
-    First layers are layers of the image coder whose input has at most the stride ``_ENTRY_STRIDE`` to the image. Last
-    layers are convolutions without a further convolution after them.
+    First layers are layers of the image coder whose input stride, relative to the image, is at most ``_ENTRY_STRIDE``.
+    Last layers are convolutions without a further convolution after them.
     """
     kind = {name: node.get_type_name() for name, node in nodes.items()}
     # ``enters`` and ``leaves`` are the strides at the input and output of each node. If a node has several inputs, the
@@ -63,8 +63,8 @@ def _outside(nodes: dict[str, openvino.Node]) -> set[str]:
         targets = [t.get_node().get_name() for out in nodes[name].outputs() for t in out.get_target_inputs()]
         after = [t for t in targets if kind[t] != "ShapeOf"]
         last[name] = not any(kind[t] in _LAYERS or not last[t] for t in after)
-        # A node whose output meets coarser features before the next layer belongs to the decoder. If the node were in
-        # fp32, OpenVINO (2026.4) would fuse it with a sum in bf16 and return empty maps.
+        # If the output of a node is combined with coarser features before the next layer, the node belongs to the
+        # decoder. If this node were in fp32, OpenVINO (2026.4) would fuse it with a sum in bf16 and return empty maps.
         ahead[name] = all(enters[t] <= leaves[name] and (kind[t] in _LAYERS or ahead[t]) for t in after)
         if kind[name] not in _LAYERS and (last[name] or not inside[name]):
             marked.add(name)

@@ -96,7 +96,7 @@ def predict_and_embed(
         handle.remove()
     return prediction, _unit(
         torch.stack(means).mean(dim=0).cpu().numpy()
-    )  # one entry per sliding window, appended by the hook
+    )  # ``means`` has one entry per sliding window, appended by the hook
 
 
 def describe_without_features(image: UInt8[np.ndarray, "h w 3"], prediction: Prediction) -> Vector:

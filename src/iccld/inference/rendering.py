@@ -53,12 +53,12 @@ def overlay(image: Image, labels: LabelMap, space: LabelSpace, *, opacity: float
 
 
 def heat_map(uncertainty: Float32[np.ndarray, "h w"]) -> Image:
-    """Maps uncertainty in [0, 1] to colors from black over violet to pale yellow, with one scale for all images."""
+    """Maps uncertainty in [0, 1] to colors from black over violet to pale yellow, on the same scale for all images."""
     return paint_levels(to_levels(uncertainty))
 
 
 def to_levels(uncertainty: Float32[np.ndarray, "h w"]) -> LabelMap:
-    """Quantizes uncertainty in [0, 1] to 256 levels, which suffice for images and need a quarter of the memory."""
+    """Quantizes uncertainty in [0, 1] to 256 levels, which suffice for images and need less memory than floats."""
     return (np.clip(uncertainty, 0, 1) * 255).round().astype(np.uint8)
 
 

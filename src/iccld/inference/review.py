@@ -29,7 +29,7 @@ _NUM_COMPARED = 32
 
 
 class Trust:
-    """An observer of ``evaluate_model`` that accumulates data on calibration and on the detection of wrong pixels."""
+    """A callback for ``evaluate_model`` that accumulates data on calibration and on the detection of wrong pixels."""
 
     def __init__(self) -> None:
         self.reliability = Reliability()
@@ -100,7 +100,7 @@ class Choice:
 
 
 class Review:
-    """An observer of ``evaluate_model`` that collects calibration data and the mIoU of each image for a report."""
+    """A callback for ``evaluate_model`` that collects calibration data and the mIoU of each image for a report."""
 
     def __init__(self, protocol: Protocol) -> None:
         self.protocol = protocol
@@ -187,7 +187,7 @@ class RunEvaluation:
         return RunEvaluation(self.val, self.protocol, evenly_spaced(len(self.val), count))
 
     def expected_seconds(self, teacher: Segmenter, student: Segmenter) -> float:
-        """Estimates the duration of a full evaluation in seconds from one image, timed after a warm-up pass."""
+        """Estimates the duration of a full evaluation in seconds from the time for one image after a warm-up pass."""
         one = RunEvaluation(self.val, self.protocol, [0])
         one(teacher, student)
         begun = time.monotonic()

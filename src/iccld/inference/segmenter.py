@@ -31,7 +31,7 @@ class Segmenter(Protocol):
 
     @property
     def label_space(self) -> LabelSpace:
-        """Label space, in which the model's class indices are defined."""
+        """Label space that defines the model's class indices."""
         ...
 
     def predict(self, images: Images, *args: Any, **settings: Any) -> Prediction:
@@ -43,7 +43,7 @@ def load_segmenter(model: str, *, device: str = "auto", threads: int = 0) -> Seg
     """Loads a saved or exported model for prediction.
 
     Args:
-        model: Folder written by ``save_pretrained`` or training, or hub id, or file written by ``iccld export``.
+        model: Folder that ``save_pretrained`` or training wrote, hub id, or file that ``iccld export`` wrote.
         device: Device, either ``auto`` or a torch device such as ``cpu`` or ``cuda:1``.
         threads: Number of CPU threads. If 0, the fastest number is found by a trial, once per process.
 

@@ -134,13 +134,13 @@ def predict_video(
     stop: Callable[[], bool] = lambda: False,
     open_source: Callable[[InputVideo], VideoSource] = open_video,
 ) -> VideoResult:
-    """Segments a video and writes ``out/<kind>/<name>.mp4`` and label maps ``out/labels/<name>/000000.png`` and on.
+    """Segments a video and writes ``out/<kind>/<name>.mp4`` for each kind of output, except label maps.
 
     The MP4 files have the timestamps of the frames and the sound of the video file. If a live source delivers frames
     faster than the model segments them, only the newest frame is segmented. An MP4 file appears when the video ends or
     is stopped. ``stop`` is called before each frame. If it returns true, the segmentation ends. Label maps are PNG
-    files, because lossy videos cannot store class ids. See ``TemporalSmoothing`` for ``smoothing`` and
-    ``iccld.inference.media.predict_files`` for ``write``, ``ids`` and ``settings``.
+    files such as ``out/labels/<name>/000000.png``, because lossy videos cannot store class ids. See
+    ``TemporalSmoothing`` for ``smoothing`` and ``predict_files`` for ``write``, ``ids`` and ``settings``.
 
     Raises:
         InputError: the video cannot be opened or has no frames, ``stop`` ends the work before the first frame, an

@@ -31,7 +31,7 @@ _TIMEOUT = 10.0  # seconds without received data before a stream is aborted
 
 @contextmanager
 def open_file(path: Path) -> Iterator[InputContainer]:
-    """Opens a video file. Raises ``InputError`` if it is not a regular file or its format is not supported."""
+    """Opens a video file. Raises ``InputError`` if the file is not regular or has an unsupported format."""
     options = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
     with open_regular(path) as file:
         try:
@@ -47,7 +47,7 @@ def open_file(path: Path) -> Iterator[InputContainer]:
 
 @contextmanager
 def open_address(address: str, title: str) -> Iterator[InputContainer]:
-    """Opens a stream URL, named ``title`` in messages. Raises ``InputError`` if it cannot be opened as a video."""
+    """Opens a stream URL, named ``title`` in messages. Raises ``InputError`` if the stream is not a readable video."""
     scheme = address.lower().partition("://")[0]
     if scheme not in SCHEMES:
         raise InputError(f"{title}: is no address of a stream; give a path, or one of {', '.join(SCHEMES)}")
@@ -65,7 +65,7 @@ def open_address(address: str, title: str) -> Iterator[InputContainer]:
 
 
 class SteadyClock:
-    """Correction of timestamps, so that they always increase, even if recordings were joined or a sender restarted."""
+    """A correction that makes timestamps always increase, even if recordings were joined or a sender restarted."""
 
     def __init__(self) -> None:
         self._offset = 0

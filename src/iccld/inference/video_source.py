@@ -23,7 +23,7 @@ from iccld.inference.video_input import SteadyClock, container_start, open_addre
 MOST_PIXELS = 1 << 26
 """Maximum number of pixels of a decoded frame, for instance 8192 × 8192."""
 _TIMEOUT = 10.0  # seconds to wait until the reading thread ends
-_LONGEST = 100_000_000  # maximum time from the start in seconds; timestamps beyond are treated as damaged
+_LONGEST = 100_000_000  # maximum time from the start in seconds; later timestamps are treated as damaged
 _CLOCK = Fraction(1, 90_000)  # time base in seconds of sources without timestamps, such as cameras
 
 

@@ -171,7 +171,7 @@ class SoundTrack:
     def _copied(self, stream: AudioStream) -> Iterator[Any]:
         clock = SteadyClock()
         for packet in _until_damaged(self._input.demux(stream)):
-            if packet.dts is None or packet.pts is None:  # the last packet is empty
+            if packet.dts is None or packet.pts is None:  # for example the last packet, which is empty
                 continue
             dts = clock.steady(packet.dts - self._start, packet.duration or 0)
             packet.pts += dts - packet.dts

@@ -77,7 +77,7 @@ class Chart:
 
 
 def reliability_svg(calibration: Calibration, color: int = 0) -> Markup:
-    """Draws a reliability diagram as SVG: accuracy over confidence, and the fraction of pixels in each bin in gray."""
+    """Draws a reliability diagram as SVG: accuracy over confidence, and in gray the fraction of pixels in each bin."""
     count, total = len(calibration.pixels), sum(calibration.pixels) or 1
     left, paint = np.arange(count) / count, COLORS[color % len(COLORS)]
     figure = new_figure(*_SIZE)

@@ -40,7 +40,7 @@ def describe_environment(threads: int, device: str, precision: str) -> dict[str,
 
 
 def resumed_environment(first: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns ``first``, the environment of a run's start, with an entry for its resumption in environment ``now``."""
+    """Returns the environment ``first`` of a run's start, plus an entry for a resumption in the environment ``now``."""
     entry = {key: now[key] for key in ("date", "command", "commit", "changed")}
     return {**first, "resumed": [*first.get("resumed", []), entry]}
 
@@ -75,7 +75,7 @@ def describe_machine(threads: int, device: str) -> dict[str, Any]:
 
 
 def describe_code() -> dict[str, Any]:
-    """Returns the git commit of this package and whether files differ from it; both ``None`` without a git checkout."""
+    """Returns the git commit of this package and whether files were changed since; both ``None`` without a checkout."""
 
     def git(*words: str) -> str | None:
         command = ["git", "-C", str(Path(__file__).parent), *words]

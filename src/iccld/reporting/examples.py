@@ -54,7 +54,7 @@ def draw_examples(
     space: LabelSpace,
     settings: PredictSettings | None = None,
 ) -> tuple[Example, ...]:
-    """Segments the chosen images and draws their panels. Images with an mIoU also have panels of truth and errors.
+    """Segments the chosen images and draws their panels. If a choice has an mIoU, the true labels and errors are drawn.
 
     Classes are mapped to ``space``, the label space of the protocol, or of the model if there is no evaluation.
     ``settings`` must be those of the evaluation, so that images and scores agree.

@@ -81,9 +81,8 @@ def contact_sheet(
 
     Each picture is scaled to a width of ``cell_width`` pixels, and its caption is below it. If a line of a caption is
     too long, an ellipsis replaces its middle. Pages are drawn one by one, so that pictures from a generator need little
-    memory.
-    The first page is written to ``path``, the next one to ``NAME_2.png``, and so on. Pages that are left over from a
-    longer previous sheet are removed.
+    memory. The first page is written to ``path``, the next one to ``NAME_2.png``, and so on. Pages that are left over
+    from a longer previous sheet are removed.
     """
     path = Path(path)
     pages: list[Path] = []
@@ -115,7 +114,7 @@ def draw_page(
     headings: Sequence[str] = (),
     entries: Sequence[tuple[str, Color]] = (),
 ) -> Path:
-    """Draws one page of cells to a PNG file and returns its path.
+    """Draws a page with a grid of cells to a PNG file and returns the path.
 
     Each cell has a caption and a picture of width ``cell_width`` in pixels (``None`` if empty). ``headings`` are
     the titles of the columns, from the first column on. ``entries`` are the names and colors of the legend.
@@ -162,7 +161,7 @@ def _write(figure: Figure, line: str, x: float, y: float, longest: float) -> Non
     If the line is longer than ``longest`` pixels, an ellipsis replaces its middle, because file names usually differ at
     the beginning or the end.
     """
-    # File names may contain dollar signs, which would start a formula.
+    # Formula parsing is off, because file names can contain dollar signs.
     text = figure.text(x, y, line, ha="left", va="top", size=FONT_SIZE, color=INK, parse_math=False)
     kept = len(line)
     while kept > 1 and (width := text.get_window_extent().width) > longest:

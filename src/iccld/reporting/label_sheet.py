@@ -21,7 +21,7 @@ from iccld.resizing import resize_label
 
 _COLUMNS = 4
 _CELL_WIDTH = 390  # width of a picture in pixels
-# A class counts as well visible in an image with at least this fraction of the class's pixels in its best image.
+# A class is well visible in an image that has at least this fraction of the class's largest pixel count in any image.
 _WELL_SEEN = 0.25
 
 
@@ -66,7 +66,7 @@ def label_sheet(
 def choose_images(names: Sequence[str], shown: Mapping[str, Mapping[int, int]], count: int) -> list[int]:
     """Selects up to ``count`` images and returns their indices into ``names`` in ascending order.
 
-    First, images are selected that show each class well if possible, from the rarest to the most frequent class. The
+    First, images are selected so that every class is well visible if possible, starting with the rarest class. The
     remaining images are spread over the data set. Images without an entry in ``shown`` are used only if no image has
     an entry. See ``label_sheet`` for ``shown``.
     """

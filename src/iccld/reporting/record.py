@@ -70,10 +70,10 @@ class Example:
 class Record:
     """The results of an evaluation: scores, calibration, example images and environment.
 
-    ``environment`` is the result of ``iccld.reporting.environment.describe_environment``. ``step`` is the evaluated
-    step of a run, or ``None`` before the first evaluation, without a run, or if unknown. Before the first evaluation or
-    without labels, ``scores`` and ``calibration`` are ``None``. Without labels, ``no_scores`` is a text with the
-    reason. ``measured_on`` describes the evaluated images. ``legend`` contains the names and RGB colors of the classes.
+    ``environment`` is the result of ``iccld.reporting.environment.describe_environment``. ``step`` is the training
+    step of the evaluated weights, or ``None`` if the step is unknown or no run was evaluated. Before the first
+    evaluation or without labels, ``scores`` and ``calibration`` are ``None``. Without labels, ``no_scores`` is a text
+    with the reason. ``measured_on`` describes the evaluated images. ``legend`` contains the class names and RGB colors.
     """
 
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -144,6 +144,6 @@ def comparable(subjects: Sequence[Subject]) -> bool:
 
 
 def commit_of(environment: Mapping[str, Any]) -> str:
-    """Returns the git commit in an environment, or in one of its ``resumed`` entries, as text; empty if unknown."""
+    """Returns the git commit of an environment, or of one of its ``resumed`` entries, as text; empty if unknown."""
     commit = environment.get("commit")
     return f"{commit}{' with changes' if environment.get('changed') else ''}" if commit else ""

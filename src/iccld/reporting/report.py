@@ -1,4 +1,4 @@
-"""Reports as one HTML file: the results of one run or evaluation, or of several side by side."""
+"""Reports as one HTML file: the results of one run or evaluation, or of several runs side by side."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def class_bars(subjects: Sequence[Subject]) -> dict[str, Any]:
     """Returns the IoU of each class for each run, for the bars of the report.
 
     Runs with another protocol than the first run are omitted and listed under ``others``. If exactly two runs are given
-    and both are comparable, each class also has the gain of the second run in points.
+    and are comparable, each class also has the gain of the second run in points.
     """
     scored = [(i, s.name, s.record.scores) for i, s in enumerate(subjects) if s.record.scores is not None]
     if not scored:
@@ -117,7 +117,7 @@ def class_bars(subjects: Sequence[Subject]) -> dict[str, Any]:
 
 
 def confusion(scores: Scores) -> dict[str, Any]:
-    """Returns the confusion matrix in percent of each true class.
+    """Returns the confusion matrix, with each row in percent of the pixels of its true class.
 
     Each true class that occurs has a row. Each class that occurs as true or predicted class has a column.
     """
@@ -151,7 +151,7 @@ def same_images(subjects: Sequence[Subject]) -> tuple[list[tuple[Example, list[E
 
 
 def trimmed(records: Sequence[Record]) -> list[Record]:
-    """Removes example images from the record with the most images until all pictures fit into one report."""
+    """Removes example images from the records with the most images until all pictures fit into one report."""
     kept = [_by_turns(record.examples) for record in records]
     while sum(len(uri) for examples in kept for e in examples for uri in e.panels.values()) > MOST_CHARACTERS:
         max(kept, key=len).pop()

@@ -1,16 +1,16 @@
-// The page: sends the file, shows what comes back. Texts from the server are set as text, never as HTML.
+// Script of the page: uploads the file and shows the predictions. Server texts are inserted as text, never as HTML.
 "use strict";
 
 const $ = (selector) => document.querySelector(selector);
-const ALIVE_EVERY = 25000; // milliseconds
+const ALIVE_EVERY = 25000; // milliseconds between two requests that keep the session open
 const HEADERS = {"content-type": "application/json"};
 
-let token = null; // of this page's session
-let file = null; // what the visitor chose
-let kind = null; // image or video, once the server has the file
-let answer = null; // what is shown
+let token = null; // token of this page's session
+let file = null; // file that the user selected
+let kind = null; // "image" or "video", set after the upload
+let answer = null; // result that the page shows
 let panes = [];
-let largest = Infinity; // bytes of a file
+let largest = Infinity; // maximum file size in bytes
 
 // -- talking to the server --------------------------------------------------------------------------------
 
@@ -44,7 +44,7 @@ async function begin() {
   return page;
 }
 
-// Does something within the session; where the server has forgotten it, begins another and sends the file again.
+// Runs an action in the session. If the session no longer exists, a new one is opened and the file is uploaded again.
 async function inSession(action) {
   try {
     return await action();
@@ -57,7 +57,7 @@ async function inSession(action) {
 }
 
 async function send() {
-  // The server refuses it too, but cannot always say so while a browser is still sending.
+  // The server also refuses large files, but a browser that is still uploading may not receive the error message.
   if (file.size > largest) throw new Refused(413, `${file.name}: is larger than the ${largest / 2 ** 20} MiB that are taken here`);
   const name = encodeURIComponent(file.name);
   const response = await ask(within(`upload?name=${name}`), {method: "POST", body: file});
@@ -76,7 +76,7 @@ async function* lines(response) {
   }
 }
 
-// At most one at a time; of calls that come meanwhile, only the last is made up for.
+// Wraps an action so that it never runs twice at a time. Calls during a run cause one further run.
 function lastOne(action) {
   let running = false;
   let again = false;
@@ -99,7 +99,7 @@ function lastOne(action) {
 
 // -- segmenting -------------------------------------------------------------------------------------------
 
-// Sliders that cannot be moved show what an exported file has fixed; the server need not be told.
+// Disabled sliders show values that an exported file fixes. The server ignores the values that the page sends for them.
 const valueOf = (slider) => (slider.disabled ? 1 : Number(slider.value));
 const settings = () => ({
   steps: valueOf($("#steps input")),
@@ -109,7 +109,7 @@ const settings = () => ({
   hidden: [...document.querySelectorAll("#legend input:not(:checked)")].map((box) => box.value),
 });
 
-let sent = null; // the file that the server has
+let sent = null; // the uploaded file
 const segment = lastOne(async () => {
   const chosen = file;
   hush();
@@ -129,7 +129,7 @@ const segment = lastOne(async () => {
       if (event.progress) working(event.progress, event.done, event.total);
       else outcome = event;
     }
-    if (chosen !== file) return; // another file is waiting
+    if (chosen !== file) return; // the user selected another file meanwhile
     if (outcome.error) throw new Refused(400, outcome.error);
     await show(outcome.result);
   } catch (error) {
@@ -284,7 +284,7 @@ function connect() {
   const input = $("#upload input");
   input.addEventListener("change", () => {
     if (input.files.length) choose(input.files[0]);
-    input.value = ""; // the same file may be chosen again
+    input.value = ""; // so that the same file can be selected again
   });
   $("#clear").addEventListener("click", () => choose(null));
   const drop = $("#upload");
@@ -303,7 +303,7 @@ function connect() {
   for (const name of ["#layer", "#legend"]) $(name).addEventListener("change", draw);
   for (const name of ["#steps", "#draws"]) {
     $(`${name} input`).addEventListener("change", () => {
-      if (kind === "image" && file) segment(); // a video waits for the button
+      if (kind === "image" && file) segment(); // a video is segmented only when the button is clicked
     });
   }
   $("#again").addEventListener("click", segment);
