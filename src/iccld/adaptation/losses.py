@@ -164,8 +164,8 @@ class SupervisedLoss:
         shares = {"seg": 1.0, "denoising": self.denoising_weight}
         shares["reconstruction"] = self.reconstruction_weight
         if output.clean is not None and output.reconstruction is not None:
-            # Pixels without a label are excluded, because the latent of such pixels encodes that there is no class,
-            # while predictions have a class at every pixel.
+            # Pixels without a label are excluded. The clean latent encodes them as having no class, which the denoiser
+            # must not learn to predict.
             counted = (labels != IGNORE).float() if weights is None else weights * (labels != IGNORE)
             raw["denoising"] = denoising_loss(output.denoised[rows], output.clean[rows], counted)
             if len(output.reconstruction[rows]):

@@ -144,7 +144,7 @@ def _training_facts(config: TrainConfig, folder: Path) -> dict[str, Any]:
 def _seconds_until(step: int, paces: Mapping[int, float]) -> float:
     """Returns the seconds of training up to a step, without evaluations.
 
-    ``paces`` are the logged seconds per step, by the last step of each logging interval.
+    ``paces`` maps the last step of each logging interval to the mean seconds per step of the interval.
     """
     seconds, last = 0.0, 0
     for logged, pace in paces.items():

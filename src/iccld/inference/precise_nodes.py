@@ -63,8 +63,8 @@ def _outside(nodes: dict[str, openvino.Node]) -> set[str]:
         targets = [t.get_node().get_name() for out in nodes[name].outputs() for t in out.get_target_inputs()]
         after = [t for t in targets if kind[t] != "ShapeOf"]
         last[name] = not any(kind[t] in _LAYERS or not last[t] for t in after)
-        # If the output of a node is combined with coarser features before the next layer, the node belongs to the
-        # decoder. If this node were in fp32, OpenVINO (2026.4) would fuse it with a sum in bf16 and return empty maps.
+        # A node whose output is combined with coarser features belongs to the decoder and stays in bf16. In fp32,
+        # OpenVINO (2026.4) would fuse the node with a bf16 sum, and the model would return empty maps.
         ahead[name] = all(enters[t] <= leaves[name] and (kind[t] in _LAYERS or ahead[t]) for t in after)
         if kind[name] not in _LAYERS and (last[name] or not inside[name]):
             marked.add(name)

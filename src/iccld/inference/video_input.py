@@ -89,6 +89,6 @@ class SteadyClock:
 
 
 def container_start(container: InputContainer, time_base: Fraction) -> int:
-    """Returns the time at which the first stream of a file starts, in units of ``time_base`` and at least 0."""
+    """Returns the earliest start time of a file's streams in units of ``time_base``. A negative time becomes 0."""
     start = max(0, container.start_time or 0)
     return int(Fraction(start, av.time_base) / time_base)

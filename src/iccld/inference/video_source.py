@@ -173,10 +173,9 @@ class Container(VideoSource):
             self._note(f"{lost} could not be decoded and {'is' if self.num_damaged == 1 else 'are'} left out")
 
     def _notice_missing(self, count: int, end: int) -> None:
-        """Adds a message to ``problem`` if a file ends before the duration that its header declares.
+        """Adds a message to ``problem`` if a file ends before its declared duration, with fewer frames than declared.
 
-        If the file has all frames that the header declares, no message is added. A smaller number of frames alone is
-        not an error, because edited files can declare more frames than they show.
+        Fewer frames alone are not an error, because edited files can declare more frames than they show.
         """
         seconds, declared = self._seconds, self._stream.frames
         if self.live or seconds is None or (declared and count >= declared):

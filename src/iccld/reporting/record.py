@@ -37,7 +37,7 @@ class Calibration:
 
     @classmethod
     def of(cls, trust: Trust) -> Calibration:
-        """Builds the calibration from the accumulated data of an evaluation."""
+        """Builds the calibration metrics and the reliability diagram from the accumulated data of an evaluation."""
         bins = trust.reliability
         pixels = [int(n) for n in bins.pixels.tolist()]
 

@@ -17,7 +17,7 @@ _WIDTH = 100
 
 
 def sections(guess: Guess) -> dict[str, list[str]]:
-    """Returns the messages about a detected data set: title (``Seen``, ``Guessed``, ``Please check``) → sentences."""
+    """Returns the messages about a detected data set: a list of sentences for each of three titles."""
     seen, guessed, checks = [], [f"The folder was taken for {guess.layout}."], list(guess.notes)
     for name, entry in guess.splits.items():
         labels = f"{entry.num_labels} with a label map" if entry.labels else "no label maps"

@@ -146,7 +146,7 @@ def pair_trees(survey: Survey, trees: Sequence[Tree]) -> tuple[dict[str, SplitGl
 
 
 def _pair(survey: Survey, images: Tree, near: Sequence[Tree]) -> SplitGlobs:
-    """Returns the glob patterns for ``images`` and the label tree in ``near`` that give the most labeled images."""
+    """Pairs ``images`` with the tree of ``near`` that labels the most images, and returns the glob patterns of both."""
     deep = any("/" in stem for stem in images.stems)
     best = SplitGlobs(_glob(images, images.names, ("", ""), deep), num_images=len(images.names))
     for tree in near:
