@@ -119,8 +119,8 @@ def build(kind: type[T], value: object, where: str, *, thing: str = "key", other
 
     Raises:
         InputError: A field is missing, has a wrong type or range, or is unknown. If ``others`` is true, unknown fields
-            are ignored instead. The message starts with ``where`` (the file or object), and calls a field ``thing``,
-            such as "key".
+            are ignored instead. The message starts with ``where``, the file or object. ``thing`` is the message's word
+            for a field, such as "key".
     """
     built: T = _Reader(thing, others).table(kind, value, where)
     return built

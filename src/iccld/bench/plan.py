@@ -228,7 +228,8 @@ def identity(config: TrainConfig) -> TrainConfig:
     """Returns the identity of a run: its settings, with fixed values for all settings that do not change results.
 
     Runs with equal identity count as the same run, even if their plans or the folders of their data differ. Settings
-    that the method does not read get default values too. A result therefore stays valid if such a default changes.
+    that the method does not read are replaced by their present defaults, in plans and in results. A result therefore
+    stays valid if such a default changes.
     """
     config = with_settings(config, _NEUTRAL)
     # If images are scaled randomly, results depend on whether a cache is used, because cached images were already

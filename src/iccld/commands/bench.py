@@ -24,7 +24,7 @@ from iccld.outputs import Places
 class BenchArgs:
     """Trains and evaluates the missing runs of a plan, and writes tables and a report of all results.
 
-    The same command again continues a stopped bench. Example: iccld bench benchmarks/plans/development.toml
+    To continue an interrupted bench, run the same command again. Example: iccld bench benchmarks/plans/development.toml
     --roots camvid=data/camvid --jobs 2
     """
 

@@ -105,7 +105,7 @@ def _require_labels(config: TrainConfig) -> None:
 
 
 def _read_seconds(folder: Path) -> float:
-    """Returns the total duration in seconds of the previous, interrupted calls for this run."""
+    """Returns the total seconds that earlier, interrupted attempts at this run have taken."""
     path = folder / "seconds.json"
     return float(typed(float, read_json(path), str(path))) if path.is_file() else 0.0
 

@@ -63,7 +63,7 @@ polygon has more."""
 
 
 class Annotations(NamedTuple):
-    """A detected annotation format: its title, its first file, and advice on conversion as a clause for messages."""
+    """A detected annotation format: its title, its first file, and advice on conversion that ends a message."""
 
     title: str
     example: Path

@@ -88,7 +88,7 @@ class CachedDataset:
         return num * height * width * (4 if self.has_labels else 3)
 
     def fill(self, jobs: int) -> int:
-        """Decodes and stores missing samples in ``jobs`` threads, with a progress bar, and returns their number.
+        """Decodes and stores the missing samples in ``jobs`` threads. Returns the number of stored samples.
 
         Raises:
             InputError: A file cannot be read. Samples that are already stored remain.

@@ -173,9 +173,9 @@ def _likeness(
 
 
 def _last_seen(planes: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """Returns the value of the last area pixel before each pixel along the first axis.
+    """Returns, for each pixel, the value of the nearest pixel in ``area`` at or before it along the first axis.
 
-    If the last area pixel is more than ``_REACH`` pixels away, the value is −1.
+    If the nearest pixel in ``area`` is more than ``_REACH`` pixels away, the value is −1.
     """
     places = np.arange(len(area))[:, None]
     last = np.maximum.accumulate(np.where(area, places, -_REACH - 1), axis=0)

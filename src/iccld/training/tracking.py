@@ -117,7 +117,7 @@ class RunLog:
                 self._join(name, config, out)
 
     def _join(self, name: str, config: TrainConfig, out: Path) -> None:
-        """Opens a tracker. If no run id of the service is stored yet, all existing rows are sent to the tracker."""
+        """Opens a tracker. If no run id from this tracker is stored yet, all existing rows are sent to the tracker."""
         known = self._known.get(name, _Service()).id
         try:
             self._open[name] = _OPENERS[name](config, out, known)

@@ -238,5 +238,5 @@ def rename(meaning: Meaning, names: Sequence[str]) -> Meaning:
     if "ids" in keys:
         keys["ids"] = {i: new[name] for i, name in keys["ids"].items()}
     renamed = replace(meaning, keys=keys, is_guess=False, checks=meaning.checks[1:])
-    assert renamed.description.space.names == tuple(names)  # raises InputError for invalid names
+    assert renamed.description.space.names == tuple(names)  # building it raises InputError for invalid names
     return renamed
