@@ -88,7 +88,7 @@ def serve(
         except BaseException as error:
             if is_idle:
                 raise
-            # A prediction still runs in native code. A normal exit would wait for the thread of the prediction, or crash.
+            # A prediction still runs in native code. A normal exit would wait for its thread, or crash.
             _leave(error)
 
 

@@ -259,7 +259,7 @@ def _save_openvino(converted: torch.onnx.ONNXProgram, facts: dict[str, Any], pat
 
 
 def _metadata(facts: dict[str, Any]) -> dict[str, str]:
-    """Returns the metadata of an exported file: ``facts`` as one JSON text, and class names and palette as JSON lists."""
+    """Returns the metadata of an exported file: ``facts`` as one JSON text, class names and palette as lists."""
     classes = facts["label_space"]["classes"]
     return {
         FACTS: json.dumps(facts),

@@ -224,7 +224,7 @@ def average_draws(model: Any, state: Any, noise: Float[Tensor, "n d h2 w2"], ste
         The mean probabilities and the mutual information in nats.
     """
     # CPUs process one draw at a time, because the feature maps of one draw fit into the CPU's cache. This takes a
-    # quarter less time, and less memory. GPUs are faster with all draws at once. Exported graphs must not contain a loop.
+    # quarter less time, and less memory. GPUs are faster with all draws at once. Exported graphs must not loop.
     at_once = 1 if noise.device.type == "cpu" and not torch.compiler.is_exporting() else draws
     repeated = state.repeat(at_once) if at_once > 1 else state
     by_image = noise.unflatten(0, (-1, draws))
