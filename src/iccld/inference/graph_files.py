@@ -117,9 +117,9 @@ def _check(
 ) -> None:
     """Checks an ONNX or OpenVINO graph by its number of operations, its shapes and its metadata.
 
-    ``count`` is the number of operations. ``inputs`` and ``inner`` are the shapes of input and intermediate
-    tensors, with -1 for a dynamic dimension. Images of shape (b, h, w, 3) must be the only input. A fixed batch size, height or width
-    must not exceed a limit. Raises ``InputError`` if a check fails.
+    ``count`` is the number of operations. ``inputs`` and ``inner`` are the shapes of input and intermediate tensors,
+    with -1 for a dynamic dimension. Images of shape (b, h, w, 3) must be the only input. Fixed batch sizes, heights and
+    widths are limited. Raises ``InputError`` if a check fails.
     """
     if count > _MOST_NODES:
         raise _refusal(path, f"has {count} operations, more than {_MOST_NODES}")
