@@ -79,7 +79,7 @@ class Canvas:
         Returns:
             (left, top, right, bottom), or ``None`` if the bounding box lies outside the canvas.
         """
-        # Points far outside the canvas would overflow OpenCV's integers.
+        # Points far outside the canvas are moved closer, because they would overflow OpenCV's integers.
         x0, y0, wide, high = cv2.boundingRect(_bounded(points))
         x1, y1 = x0 + wide, y0 + high
         rows, columns = self.label.shape

@@ -21,7 +21,7 @@ def tile(kind: str, variant: int = 0) -> Float32[np.ndarray, "size size"]:
     The amplitude at the frequency f is proportional to ``f**-slope``.
 
     Args:
-        kind: ``grain`` (nearly white noise, slope 0.35), ``mottle`` (stains, 1) or ``cloud`` (smooth, 1.75).
+        kind: ``grain`` (nearly white, slope 0.35), ``mottle`` (stains, slope 1) or ``cloud`` (smooth, slope 1.75).
         variant: Index of the tile. Tiles of the same kind with different indices are independent.
     """
     rng = np.random.default_rng([variant, sorted(_SLOPES).index(kind)])

@@ -154,7 +154,7 @@ def _exposure(rng: np.random.Generator, look: Look, color: np.ndarray, label: np
     above = float(bright[sky].mean()) if sky.any() else ground
     weight = uniform(rng, look.sky_weight)
     key = float(np.exp(uniform(rng, (float(np.log(look.key[0])), float(np.log(look.key[1]))))))
-    # In some photographs, the exposure follows the bright sky, so that the street is dark.
+    # In some photographs, the exposure follows the bright sky. The street is then dark.
     if look.photographed and not look.is_dark and chance(rng, 0.13):
         key, weight = key * rng.uniform(0.25, 0.6), 0.35
     gain = (key / ground) ** (1 - weight) * (0.75 / max(above, 0.05)) ** weight

@@ -107,7 +107,7 @@ class Stage:
         camera: Camera of the scene.
         light: Light of the scene.
         canvas: Canvas to paint on.
-        items: Paint list. Each entry stands for an object: its depth in meters and a callback that paints it.
+        items: Paint list. Each entry stands for an object: its depth in meters and a callback that paints the object.
     """
 
     rng: np.random.Generator
@@ -204,8 +204,8 @@ def draw_street(rng: np.random.Generator, look: Look) -> Street:
 def draw_camera(rng: np.random.Generator, look: Look, street: Street, rows: int, columns: int) -> Camera:
     """Samples the pose and the focal length of the camera from the distributions of a look.
 
-    ``rows`` and ``columns`` are the size of the picture in pixels. The focal length is limited, so that very wide or
-    very tall pictures keep a realistic field of view.
+    ``rows`` and ``columns`` are the size of the picture in pixels. The focal length is limited, because very wide or
+    very tall pictures would otherwise have an unrealistic field of view.
     """
     focal = uniform(rng, look.focal) * np.sqrt(rows * columns)
     focal = float(np.clip(focal, 0.55 * max(rows, columns), 2.4 * min(rows, columns)))

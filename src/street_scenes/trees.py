@@ -28,7 +28,7 @@ def sprite(kind: str, variant: int, level: int = 0) -> Sprite:
 
     Args:
         kind: Kind of plant: ``bare``, ``leafy``, ``conifer`` or ``bush``.
-        variant: Index of the plant, the seed of the random generator.
+        variant: Index of the plant, which seeds the random generator.
         level: Mipmap level: number of times that the size is halved.
 
     Returns:

@@ -27,7 +27,7 @@ def plan_page(plan: Plan, results: list[Result]) -> str:
 
 
 def _bars(mious: Mapping[str, list[float]]) -> list[tuple[str, float, float | None]]:
-    """Returns (title, mean mIoU, standard deviation over seeds) per method. The deviation of one seed is ``None``."""
+    """Returns (title, mean mIoU, standard deviation over seeds) per method. One seed gives the deviation ``None``."""
     return [
         (name, statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
         for name, values in mious.items()

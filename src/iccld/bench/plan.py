@@ -37,7 +37,7 @@ _NEUTRAL = {
     "data.target_root": None,
 }
 
-# Default of each setting. If a setting was added later, its default is the value that matches older results.
+# Default of each setting. A setting that older results lack has the default that reproduces these results.
 _DEFAULTS = from_dict({"adaptation": {}})
 
 # Settings that were added when run folders already existed. If such a setting has its default value, the hash in the

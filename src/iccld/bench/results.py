@@ -22,7 +22,7 @@ class Result:
         path: Path of the JSON file.
         identity: Settings that determine the result (see ``iccld.bench.plan.identity``).
         predictions: Prediction settings with which the model was evaluated, as pairs (sampling steps, noise draws).
-        facts: Content of the JSON file.
+        facts: Parsed content of the JSON file at ``path``.
     """
 
     path: Path

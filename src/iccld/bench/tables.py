@@ -146,7 +146,7 @@ class Column:
         return {self.variants[name].title: [r.miou for r in results] for name, results in self.rows()}
 
     def scores(self) -> Table:
-        """Returns the table of mIoU, gap closed, seconds per step and peak memory."""
+        """Returns the table of mIoU, gap closed (see ``gap_closed``), seconds per step and peak memory."""
         rows = []
         for name, results in self.rows():
             closed = None if name in _REFERENCES else self.gap_closed(name)
@@ -203,7 +203,9 @@ class Column:
         """
         rows = []
         for place, draws, found in self._predicted():
-            for signal in _SIGNALS if draws > 1 else _SIGNALS[:2]:  # the other signals need two noise draws
+            for signal in (
+                _SIGNALS if draws > 1 else _SIGNALS[:2]
+            ):  # all other signals need at least two noise draws
                 keys = (f"auroc_{signal}", f"aurc_{signal}", f"fpr95_{signal}", "class_ece")
                 if _known(found, keys[1]):
                     figures = [_spread(_known(found, key), 3) for key in keys]

@@ -45,7 +45,7 @@ def estimate_memory(trainer: Trainer) -> Estimate:
         limit: float = torch.cuda.get_device_properties(fabric.device).total_memory
     else:
         free = free_memory()
-        # The limit includes the memory that the process already uses, as does the estimate.
+        # The estimate includes the memory that the process already uses. The limit must therefore include it too.
         limit = math.inf if free is None else free + own_memory()
     if estimate.peak_bytes > _MARGIN * limit:
         raise InputError(

@@ -29,7 +29,7 @@ def parse(target: Any, words: Sequence[str], *, prog: str, **settings: Any) -> A
 
     said = io.StringIO()
     is_help = not {"-h", "--help"}.isdisjoint(words)
-    # If help is not requested, tyro uses standard output only to choose the style of its error boxes.
+    # Without a request for help, tyro only reads the style of its error boxes from standard output.
     output = undisguised(sys.stdout) if is_help else io.TextIOWrapper(io.BytesIO(), "utf-8")
     try:
         with (
@@ -84,6 +84,6 @@ def _explain(box: str) -> str:
         text = section.strip("\n").partition("\n\n")[0]
         if not text.startswith(("For full helptext", "Argument helptext")):
             said.append(" ".join(line.strip() for line in text.splitlines() if not line.startswith(" " * 8)))
-    # For a wrong value in PredictSettings, tyro begins with "Error parsing settings: NAME". Users need --NAME.
+    # For a wrong value in PredictSettings, tyro prints "Error parsing settings: NAME". Users must see --NAME.
     pattern = r"^Error parsing settings: ([a-z ]+)(?=\[| = )"
     return re.sub(pattern, lambda match: f"--{match[1].replace(' ', '-')}", "; ".join(said)).rstrip(".")

@@ -33,8 +33,8 @@ def main() -> int:
 
 
 def _work(path: Path) -> int:
-    # The lock excludes a second bench. The wait is for the worker of a killed bench, which can hold the lock until it
-    # has saved its state.
+    # The lock keeps the workers of a second bench out of the folder. The worker of a killed bench can still hold the
+    # lock, until its state is saved. This worker therefore waits for the lock.
     with working_in(path.parent, patience=_PATIENCE):
         return _train_and_measure(read_json(path))
 
@@ -75,7 +75,10 @@ def _train_and_measure(job: dict[str, Any]) -> int:
     }
     write_json(job["result"], facts)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    for name in ("seconds.json", "training.json"):  # so that a repeated run counts its time from zero
+    for name in (
+        "seconds.json",
+        "training.json",
+    ):  # a repetition would add its time to the time in these files
         (folder / name).unlink()
     return 0
 

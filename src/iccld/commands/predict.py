@@ -158,7 +158,7 @@ class PredictArgs:
                 try:
                     result = predict_video(model, video, self.out, stop=interruption.has_come, **options)
                 except InputError as error:
-                    if interruption.signal:  # a signal came before the video's first frame
+                    if interruption.signal:  # a signal arrived before the first frame of the video
                         return clips, interruption_by(interruption.signal)
                     failures.append(naming(video.title, error))
                     continue

@@ -81,7 +81,7 @@ class RankArgs:
             if not video.is_file:
                 raise InputError(f"{video.title}: only files can be ranked; record it with iccld predict")
         read_written(self.out / "frames")  # raises before hours of work if frames.json is invalid
-        # The folder frames is allowed here, because the call above has checked it against its list in frames.json.
+        # The folder ``frames`` may exist, because ``read_written`` has compared it with the list in frames.json.
         with claiming(self.out, "rank", "ranking of iccld", besides=["frames", "frames.json"]):
             return self._rank(images, videos)
 

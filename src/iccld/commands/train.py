@@ -185,7 +185,7 @@ def _build_trainer(
     from iccld.training.loop import Trainer
     from iccld.training.rehearsal import refuse_impossible
 
-    # Reading the data takes minutes. The network is built before, so that a mistyped backbone is reported at once.
+    # Reading the data takes minutes. The network is built first, because a mistyped backbone is then reported at once.
     space = data.label_space if data else run_data.build_label_space(config.data)
     refuse_impossible(config, lambda settings: build.build_model(settings, space))
     model = build.build_model(config, space)

@@ -82,7 +82,7 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
     free = _FREE | {"steps"}
     if cache_changes_images(config.data) == cache_changes_images(earlier.data):
         free.add("data.cache")
-    if (out / DATA).is_file():  # data.json identifies the data, so folders can change
+    if (out / DATA).is_file():  # the data are compared by data.json, so their folders may change
         free |= {"data.source_root", "data.target_root"}
     differing = [name for name in changed_settings(earlier, config) if name not in free]
     if differing:

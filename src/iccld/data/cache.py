@@ -121,7 +121,7 @@ class CachedDataset:
         array = self.dataset.image(index) if is_image else self.dataset.label(index)
         size = base_size((array.shape[0], array.shape[1]), self.size, stretch=self.stretch)
         made = resize_image(array, size) if is_image else resize_label(array, size)
-        made.flags.writeable = False  # because arrays that are read from the cache are read-only too
+        made.flags.writeable = False  # like arrays that are read from the cache
         write_array(path, made)
         return made
 

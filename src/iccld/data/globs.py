@@ -78,7 +78,7 @@ def data_key(pattern: str, name: str) -> tuple[str, ...] | None:
 
     An image and a label map with equal keys are a pair. If the path does not match, ``None`` is returned. ``.*`` at the
     end of a pattern matches any extension, which is not part of the key. The key is in Unicode form NFC, since
-    operating systems write accented letters in two forms.
+    file names can contain accented letters in two Unicode forms.
     """
     if pattern.endswith(".*"):
         pattern, name = pattern[:-2], os.path.splitext(name)[0]

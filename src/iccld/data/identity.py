@@ -62,8 +62,8 @@ def _file_list(dataset: SegmentationDataset) -> Iterator[Any]:
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Mapping[str, Any]]) -> str | None:
     """Returns a message about the first data set that differs, or ``None`` if all data sets are equal.
 
-    Both arguments map roles to results of ``describe_data``. Only roles in both arguments are compared. A copy of
-    a data set can lie in another folder and be named after that folder. Folder and name are therefore not compared.
+    Both arguments map roles (such as ``source``) to results of ``describe_data``. Only roles in both arguments are
+    compared. Folder and name are not compared, because a copy of a data set can lie in a folder with another name.
     """
     for role, facts in now.items():
         earlier = before.get(role)

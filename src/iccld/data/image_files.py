@@ -240,7 +240,7 @@ def _ids_from_colors(path: Path, raw: np.ndarray, colors: Mapping[Color, int] | 
     for (red, green, blue), label in colors.items():
         table[red << 16 | green << 8 | blue] = label
     ids = np.empty(raw.shape[:2], dtype=np.uint16)
-    for row, line in enumerate(raw):  # row by row, to save memory
+    for row, line in enumerate(raw):  # all rows at once would need too much memory
         packed = line @ np.array([65536, 256, 1], dtype=np.int32)
         labels = table[packed]
         if labels.min(initial=0) < 0:

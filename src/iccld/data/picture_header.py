@@ -142,8 +142,8 @@ def check_ending(path: str | os.PathLike[str]) -> None:
 def _needed_chunks(data: bytes) -> bytes:
     """Returns a PNG with only the chunks that the pixels need. If the file is truncated or damaged, returns no bytes.
 
-    Decoders unpack other chunks too, such as texts and profiles. Other chunks can be decompression bombs or cause
-    warnings.
+    Decoders also unpack chunks that are not needed, such as texts and profiles. These chunks can be decompression
+    bombs or cause warnings.
     """
     kept = [data[:8]]
     for kind, place, length in _png_chunks(BytesIO(data)):
@@ -158,7 +158,7 @@ def _needed_chunks(data: bytes) -> bytes:
 
 
 def _png_chunks(file: BufferedIOBase) -> Iterator[tuple[bytes, int, int]]:
-    """Yields each chunk's type, the offset of its content and its length. The file is positioned at the content."""
+    """Yields (type, offset of the content, length of the content) of each chunk, with ``file`` at this offset."""
     file.seek(8)
     for _ in range(_MOST_PARTS):
         start = file.read(8)
@@ -176,7 +176,7 @@ def _png(file: BufferedIOBase) -> Header:
         if kind in (b"IDAT", b"IEND"):
             break
         if kind == b"IHDR":
-            if stored != (0, 0):  # decoders might use either size
+            if stored != (0, 0):  # decoders differ in which of the two sizes they use
                 raise ValueError("it states its size twice")
             width, height, bits = struct.unpack(">IIB", file.read(9))
             stored = (height, width)

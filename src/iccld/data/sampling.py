@@ -15,7 +15,7 @@ from iccld.errors import InputError
 from iccld.files import as_file_name
 from iccld.progress import track
 
-# DAFormer draws an image for a class if it has at least 3000 pixels of the class, in GTA5 images of 1914×1052.
+# DAFormer draws a GTA5 image (1914×1052) for a class only if the image has at least 3000 pixels of this class.
 _MIN_SHARE = 3000 / (1914 * 1052)
 
 

@@ -40,7 +40,7 @@ class Softness:
 
     Attributes:
         num_values: Number of different ids, gray values or RGB colors.
-        levels: Values that fill areas, sorted.
+        levels: Sorted values that fill areas, in contrast to values that occur only at edges.
         share: Fraction of the pixels with a value in ``levels``, from 0 to 1.
         is_ramp: Whether most values outside ``levels`` lie between values of adjacent areas, as after blurring or
             scaling. Otherwise, most of these values are close to the value of an area, as after JPEG compression.
@@ -93,7 +93,7 @@ def judge(label: Plane | Integer[np.ndarray, "h w 3"]) -> Softness | None:
     num = len(values)
     if num <= 2 or min(index.shape) < 3:
         return None
-    numbers = index.astype(np.float32)  # OpenCV's morphology needs this dtype; exact up to 2²⁴
+    numbers = index.astype(np.float32)  # OpenCV's morphology needs float32, which is exact up to 2²⁴
     centers = np.pad(_is_uniform(numbers, cv2.MORPH_RECT)[1:-1, 1:-1].astype(np.uint8), 1)
     flat = cv2.dilate(centers, np.ones((3, 3), np.uint8)) > 0
     totals, filled = np.bincount(index.ravel(), minlength=num), np.bincount(index[flat], minlength=num)
@@ -143,7 +143,7 @@ def _index(planes: Int32[np.ndarray, "h w c"]) -> tuple[Int32[np.ndarray, "k c"]
 
 
 def _is_uniform(numbers: Float32[np.ndarray, "h w"], shape: int) -> Bool[np.ndarray, "h w"]:
-    """Returns for each pixel whether all neighbors in OpenCV's 3×3 ``shape`` (rectangle or cross) have its value."""
+    """Returns for each pixel whether all neighbors in the 3×3 ``shape`` (rectangle or cross) equal the pixel."""
     kernel = cv2.getStructuringElement(shape, (3, 3))
     return np.asarray(cv2.erode(numbers, kernel) == cv2.dilate(numbers, kernel))
 
@@ -159,7 +159,7 @@ def _is_alone(index: Plane) -> Bool[np.ndarray, "h w"]:
 def _likeness(
     planes: Int32[np.ndarray, "h w c"], area: Bool[np.ndarray, "h w"], tolerance: Int32[np.ndarray, " c"]
 ) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
-    """Returns two masks: pixels between the values of areas on opposite sides, and pixels close to an area's value."""
+    """Returns two masks: values between those of areas on opposite sides, and values close to an area's value."""
     sides = [np.rot90(_last_seen(np.rot90(planes, k), np.rot90(area, k)), -k) for k in range(4)]
     ramp, near = np.zeros(area.shape, bool), np.zeros(area.shape, bool)
     for one, other in ((sides[0], sides[2]), (sides[1], sides[3])):
@@ -173,9 +173,9 @@ def _likeness(
 
 
 def _last_seen(planes: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """Returns, for each pixel, the value of the nearest pixel in ``area`` at or before it along the first axis.
+    """Returns for each pixel its own value if it is in ``area``, else the last value in ``area`` before it on axis 0.
 
-    If the nearest pixel in ``area`` is more than ``_REACH`` pixels away, the value is −1.
+    If the last pixel in ``area`` is more than ``_REACH`` pixels away, the value is −1.
     """
     places = np.arange(len(area))[:, None]
     last = np.maximum.accumulate(np.where(area, places, -_REACH - 1), axis=0)

@@ -1,6 +1,6 @@
 """Runs jobs in worker processes and yields results in order. If a worker is killed, an error is raised.
 
-Each worker is connected to this process by a pipe only. There are no locks, which a killed process would hold forever,
+The parent process and each worker share only a pipe. There are no locks, which a killed process would hold forever,
 and no shared memory, which is scarce in containers. When a worker ends, its pipe is closed. Reading from the pipe then
 fails at once. In contrast, the pools of Python and the data loader of PyTorch share queues and locks between workers.
 """
@@ -45,9 +45,9 @@ class WorkerDiedError(RuntimeError):
 def ordered_map(work: Callable[[J], R], jobs: Iterable[J], num_workers: int) -> Iterator[R]:
     """Calls ``work`` for each job in worker processes and yields the results in order.
 
-    The workers ignore SIGINT and SIGTERM, which terminals and job queues send to whole process groups. Only this
-    process handles these signals. The workers end when the iterator is closed or exhausted, and when this process
-    ends, even if it is killed.
+    The workers ignore SIGINT and SIGTERM, which terminals and job queues send to whole process groups. Only the
+    calling process handles these signals. The workers end when the iterator is closed or exhausted, and when the
+    calling process ends or is killed.
 
     Args:
         work: Function that computes the result of a job. Forked workers (Linux) inherit the function. On other systems,
@@ -158,7 +158,7 @@ def _workers(work: Callable[[Any], Any], num_workers: int) -> Iterator[list[_Wor
             for _ in range(num_workers):
                 ours, theirs = context.Pipe()
                 with theirs:
-                    # A forked worker inherits this process's ends of the pipes and must close them.
+                    # A forked worker inherits the parent's ends of the pipes and must close them.
                     inherited = [*(worker.connection for worker in workers), ours]
                     inherited = inherited if context.get_start_method() == "fork" else []
                     process = new_process(target=_serve, args=(theirs, inherited, work), daemon=True)

@@ -165,7 +165,7 @@ def _fits(found: Survey) -> Iterator[tuple[Guess, str, str]]:
         is_marked = any((found.root / mark).exists() for mark in layout.get("marks", ["."]))
         if not names or not is_marked or not all(re.search(layout.get("names", ""), name) for name in names):
             continue
-        # The count 0.5 stands for images without labels. Any pattern that labels an image has a higher count.
+        # Number of labeled images per pattern. Images without labels count as 0.5, less than any pattern that matches.
         counts = {("", ""): 0.5 * (not layout.get("needs_labels", True))}
         for pattern, meaning in layout.get("labels", ()):
             labels = {s: found.match(pattern.replace("{split}", folders[s])) for s in images}

@@ -73,7 +73,7 @@ class Guess:
         evidence: Statistics of the label maps that were read, or ``None`` if there are no label maps.
         builtin: Name of the built-in data set, or ``None`` if the folder does not contain a built-in data set.
         resize_labels: Whether some label maps of the layout differ in size from their image.
-        role: ``source`` or ``target``, or ``None`` if the role is uncertain.
+        role: Role in domain adaptation, ``source`` or ``target``, or ``None`` if the role is uncertain.
         notes: Further findings, one sentence each.
     """
 

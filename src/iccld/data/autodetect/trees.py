@@ -30,7 +30,7 @@ _MOSTLY = 0.6
 
 @dataclass(frozen=True)
 class Tree:
-    """A group of files in the folder ``base`` and its subfolders that have the same role and the same split.
+    """The files of one role (images or label maps) and one split, in the folder ``base`` and its subfolders.
 
     All paths are relative to the data set's folder. An unknown split or role is ``None``.
     """
@@ -108,7 +108,7 @@ def _told_by_content(
     for key, names in untold.items():
         stems[key in masks].update(Path(name).stem for name in names)
     if not any(mask[:end] in stems[False] for mask in stems[True] for end in range(1, len(mask) + 1)):
-        return groups  # without images of the same names, the masks can be images with few colors
+        return groups  # files that look like masks, but without images of the same names, can be images
     for (folder, split, ending), names in untold.items():
         told[folder, split, "label" if (folder, split, ending) in masks else "image"] += names
     return told
