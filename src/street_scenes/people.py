@@ -19,7 +19,7 @@ end, radius at the second end, albedo. All lengths are in meters."""
 
 
 def outlines(limbs: list[Limb]) -> np.ndarray:
-    """Returns the outlines of n limbs as polygons with 12 corners (right, up) in meters, (n, 12, 2)."""
+    """Returns outlines of n limbs (tapered capsules) as polygons with 12 corners (right, up) in meters, (n, 12, 2)."""
     numbers = np.array([[*start, *end, first, last] for start, end, first, last, _ in limbs])
     start, end, first, last = (
         numbers[:, None, 0:2],
@@ -114,7 +114,7 @@ def _head(
 def paint_limbs(
     stage: Stage, limbs: list[Limb], lateral: float, along: float, label: int, lit: float = 1.0
 ) -> None:
-    """Paints limbs as a flat figure that faces the camera.
+    """Paints limbs (see ``Limb``) as a flat figure that faces the camera.
 
     Args:
         stage: Scene to paint on.

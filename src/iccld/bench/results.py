@@ -151,8 +151,8 @@ def refuse_changed_data(runs: Sequence[Run], results: list[Result], roots: Mappi
         result = find_result(run, results)
         if result is None or not isinstance(result.facts.get("data"), Mapping):
             continue
-        # Besides the data settings, only the method affects the training data. All other settings are left out, so
-        # that variants with the same data share one entry of ``known``.
+        # Besides the data settings, only the method affects the training data. Without all other settings, variants
+        # with the same data share one entry of ``known``.
         config = with_roots(TrainConfig(method=run.config.method, data=run.config.data), roots)
         if config not in known:
             data = reopen_data(config)

@@ -203,9 +203,7 @@ class Column:
         """
         rows = []
         for place, draws, found in self._predicted():
-            for signal in (
-                _SIGNALS if draws > 1 else _SIGNALS[:2]
-            ):  # all other signals need at least two noise draws
+            for signal in _SIGNALS if draws > 1 else _SIGNALS[:2]:  # the other signals need two noise draws
                 keys = (f"auroc_{signal}", f"aurc_{signal}", f"fpr95_{signal}", "class_ece")
                 if _known(found, keys[1]):
                     figures = [_spread(_known(found, key), 3) for key in keys]

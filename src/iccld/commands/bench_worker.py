@@ -75,10 +75,7 @@ def _train_and_measure(job: dict[str, Any]) -> int:
     }
     write_json(job["result"], facts)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    for name in (
-        "seconds.json",
-        "training.json",
-    ):  # a repetition would add its time to the time in these files
+    for name in ("seconds.json", "training.json"):  # a repeated run must count its time from zero
         (folder / name).unlink()
     return 0
 

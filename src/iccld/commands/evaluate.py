@@ -46,8 +46,8 @@ class EvaluateArgs:
       iccld evaluate --predictions DIR --labels DIR --protocol cityscapes19 --json scores.json
 
     Label maps are PNG files of Cityscapes trainIds, with 255 for unlabeled pixels. Files named *_labelIds.png
-    contain Cityscapes labelIds. Predictions and labels with the same path form a pair, where suffixes of Cityscapes
-    names are ignored.
+    contain Cityscapes labelIds. Predictions and labels with the same path form a pair. Suffixes of Cityscapes names
+    are ignored in this comparison.
     """
 
     model: OptionalModel = None

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 def begin_record(out: Path, config: TrainConfig, start: int, *, threads: str) -> None:
     """Writes the README of a run and the run's record, which contains the environment, including ``threads``.
 
-    If the run is resumed at step ``start``, the environment of the first call is kept in the record, and a line is
-    added for the new call. Scores of an evaluation and their step are kept until newer scores replace them.
+    If the run is resumed at step ``start``, the environment of the first call is kept in the record, and a line
+    about the new call is added. Scores of an evaluation and their step are kept until newer scores replace them.
     """
     environment = describe_environment(torch.get_num_threads(), config.device, config.precision)
     environment["threads"] = threads

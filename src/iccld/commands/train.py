@@ -99,7 +99,7 @@ def parse_run(
 
 
 def _with_recipe(config: TrainConfig, rest: Sequence[str]) -> TrainConfig:
-    """Returns the settings, changed by the recipe of the method if ``rest`` contains ``--method``."""
+    """Returns the settings, changed by the method's own settings (recipe) if ``rest`` contains ``--method``."""
     words = [word for flag in rest for word in flag.split("=", 1)]
     named = [after for word, after in pairwise(words) if word == "--method"]
     return with_method(config, named[-1]) if named and named[-1] in get_args(Method) else config

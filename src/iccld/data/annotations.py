@@ -63,7 +63,7 @@ polygon has more."""
 
 
 class Annotations(NamedTuple):
-    """A detected annotation format: its title, its first file, and advice on conversion that ends a message."""
+    """A detected annotation format: its title, its first file, and advice on conversion for the end of a message."""
 
     title: str
     example: Path

@@ -192,7 +192,7 @@ def _has_small_steps(planes: Int32[np.ndarray, "h w c"]) -> bool:
 
 
 def _passes_between(plane: Plane) -> bool:
-    """Returns whether values change in monotone steps, not at once, from nearly all areas to the next area.
+    """Returns whether values change in monotone steps, not at once, at most borders between two areas.
 
     Such steps between at least three pairs of values indicate interpolated ids, even if all values are valid ids.
     """
