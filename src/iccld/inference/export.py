@@ -41,7 +41,7 @@ _NOISE_CELLS = (64, 128)
 
 
 class ExportGraph(nn.Module):
-    """The network as it is exported: images → labels, probabilities, uncertainty and mutual information.
+    """The network in the form that is exported: images → labels, probabilities, uncertainty and mutual information.
 
     The model must be in evaluation mode on the CPU. ``input_height`` is the height in pixels to which images are
     scaled. If ``input_height`` is 0, images are not scaled.
