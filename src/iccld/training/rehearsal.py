@@ -60,7 +60,7 @@ def refuse_impossible(config: TrainConfig, build_model: Callable[[TrainConfig], 
             model = build_model(dataclasses.replace(config, model=dataclasses.replace(m, pretrained="no")))
         network = _COPIES * 4 * sum(p.numel() for p in model.parameters())
         batch = d.batch_size * d.crop[0] * d.crop[1] * _LEAST_PER_PIXEL
-    if d.source == "street_scenes" and config.method != "oracle":  # rendered scenes in memory, 4 bytes per pixel
+    if d.source == "street_scenes" and config.method != "oracle":  # rendered scenes, 4 bytes per pixel
         scenes += 4 * d.source_count * math.prod(d.source_size or d.crop)
     if d.target == "street_scenes":
         scenes += 4 * (d.target_count + d.val_count) * math.prod(d.target_size or d.crop)
