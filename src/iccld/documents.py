@@ -133,7 +133,7 @@ def typed(hint: Any, value: Any, where: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class _Reader:
-    """Converts parsed documents to typed values. Messages call a field ``thing``. ``others`` allows unknown fields."""
+    """Converter of parsed documents to typed values. See ``build`` for ``thing`` and ``others``."""
 
     thing: str
     others: bool

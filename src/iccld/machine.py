@@ -88,7 +88,7 @@ def keep_freed_memory() -> None:
     library = _glibc()
     if library is None or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return
-    # If glibc rejects this threshold, the other two settings are not made. Without the threshold, they would only
+    # If glibc rejects this threshold, the other two settings are skipped. Alone, these two settings would only
     # disable glibc's own adaptation of the threshold.
     if any(library.mallopt(_MMAP_THRESHOLD, size) for size in (_LARGEST, _LARGEST_OF_OLD)):
         library.mallopt(_TRIM_THRESHOLD, _LARGEST)
@@ -96,7 +96,7 @@ def keep_freed_memory() -> None:
 
 
 def release_freed_memory() -> None:
-    """Returns freed memory to the system. Before a fork, this prevents that child processes keep the memory."""
+    """Returns freed memory to the system. A call before a fork prevents child processes from keeping this memory."""
     library = _glibc()
     if library is not None:
         library.malloc_trim(0)

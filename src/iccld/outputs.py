@@ -33,7 +33,7 @@ class Places:
     ``folders`` maps flags to output folders. ``data`` are input data, into which nothing is written. ``models`` are
     input models. In their folders (also folders of runs), new files are allowed, but existing files must not be
     replaced unless ``own`` names them. With ``may_lie_in_data``, output folders inside ``data`` are allowed too. This
-    is for commands that skip their own outputs when they list the inputs.
+    setting is for commands that skip their own outputs when they list the inputs.
     """
 
     files: dict[str, tuple[Path | None, str]] = field(default_factory=dict)

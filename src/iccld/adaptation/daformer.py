@@ -28,7 +28,7 @@ class FeatureDistance:
         pretrained: Frozen image coder with its published weights.
         things: Class indices of countable objects.
         weight: Factor of the loss.
-        share: Minimum fraction of a cell's pixels that must have the same thing class. Other cells have no loss.
+        share: Minimum fraction of a feature cell (32×32 pixels) that one thing class covers. Other cells have no loss.
     """
 
     pretrained: nn.Module

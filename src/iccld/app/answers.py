@@ -133,8 +133,8 @@ class Drawing:
 class Settings(Drawing):
     """Settings of a prediction: steps K and noise draws N.
 
-    The inherited drawing settings are used only for videos. For an image, only the prediction is stored. It is drawn
-    later, with the settings that are given for each drawing.
+    The inherited drawing settings are used only for videos. For an image, only the prediction is stored.
+    Each later drawing of the prediction has separate drawing settings.
     """
 
     steps: Annotated[int, Range(1, MAX_STEPS)] = 1

@@ -1,4 +1,4 @@
-"""Functions of the app, without HTTP: segment the upload, draw predictions, pack masks, and describe the results.
+"""Functions of the app that do not use HTTP: they segment uploads, draw predictions, and pack and describe results.
 
 All descriptions for the page are plain text and numbers, never HTML.
 """
@@ -29,8 +29,8 @@ from iccld.errors import InputError
 from iccld.labels import IGNORE
 
 Progress = Callable[[str, int, int], None]
-"""Callback that receives the name of a model, the number of finished frames of a video, and the number of all its
-frames. If the callback raises an exception, the segmentation ends."""
+"""Callback that receives the name of a model, and the numbers of finished frames and of all frames of a video.
+If the callback raises an exception, the segmentation ends."""
 
 
 class Service:

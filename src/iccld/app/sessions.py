@@ -17,7 +17,7 @@ from iccld.errors import InputError
 
 IDLE_SECONDS = 600
 """Seconds without a request after which a page counts as closed. An open page sends a request twice a minute."""
-_GIVES_WAY_SECONDS = 120  # limit in seconds that replaces ``IDLE_SECONDS`` if too many pages are open
+_GIVES_WAY_SECONDS = 120  # idle seconds after which a session ends if too many pages are open
 
 
 class FullError(InputError):
@@ -116,7 +116,7 @@ class Sessions:
     def keep(self, session: Session, answers: Answers) -> None:
         """Stores predictions in a session.
 
-        If the predictions of all sessions exceed the memory limit, those of the longest inactive sessions are removed.
+        If all predictions exceed the memory limit, the predictions of the longest inactive sessions are removed.
         """
         session.answers = answers
         kept = [(s, a.num_bytes) for s in list(self._open.values()) if (a := s.answers) is not None]

@@ -25,7 +25,7 @@ _LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class Upload:
-    """An uploaded file. The file at ``path`` has a generated name. ``name`` is the user's file name, cleaned."""
+    """An uploaded file. ``path`` has a generated name. ``name`` is the user's file name, cleaned by ``safe_name``."""
 
     path: Path
     name: str

@@ -41,7 +41,7 @@ _NOISE_CELLS = (64, 128)
 
 
 class ExportGraph(nn.Module):
-    """The network as it is exported: images → labels, probabilities, uncertainty and mutual information.
+    """The network in the form that is exported: images → labels, probabilities, uncertainty and mutual information.
 
     The model must be in evaluation mode on the CPU. ``input_height`` is the height in pixels to which images are
     scaled. If ``input_height`` is 0, images are not scaled.
@@ -100,9 +100,9 @@ class ExportGraph(nn.Module):
 def _scale_axis(pixels: Tensor, axis: int, extent: int, target: int, padded: int) -> Tensor:
     """Scales one axis with the filter of ``iccld.resizing.resize_images`` and repeats the last pixel as padding.
 
-    The filter consists of gathering and arithmetic, because runtimes name triangle filters differently, and OpenVINO
-    lacks such filters in ONNX files. Indices and filter weights are integers of less than 32 bits. Runtimes that
-    compute in bf16 keep such integers exact, but round MatMul, Divide and coordinates, even if the file requests fp32.
+    The filter is built from gather and arithmetic nodes, because runtimes name triangle filters differently, and
+    OpenVINO lacks such filters in ONNX files. Indices and filter weights are integers of less than 32 bits. In bf16,
+    runtimes keep such integers exact, but round MatMul, Divide and coordinates, even if the file requests fp32.
     """
     span = (extent - 1) // target + 1  # radius of the filter in pixels, rounded up
     # Distances are integers in units of 1 / (2 × ``target``) pixels.
@@ -132,7 +132,7 @@ def export_model(
     input_height: int | None = None,
     precision: Precision = "fp32",
 ) -> Path:
-    """Writes a model as one graph for ONNX Runtime or OpenVINO, with free batch size and image size.
+    """Writes a model as one graph for ONNX Runtime or OpenVINO, with dynamic batch size and image size.
 
     Args:
         model: Model on the CPU.
@@ -191,7 +191,7 @@ def _require_packages(format: Format) -> None:
 
 
 def _convert(graph: ExportGraph, facts: dict[str, Any]) -> torch.onnx.ONNXProgram:
-    """Converts a graph to ONNX with free batch size and image size."""
+    """Converts a graph to ONNX with dynamic batch size, height and width."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)  # hides warnings about future exporter versions and unused packages

@@ -34,7 +34,7 @@ REFUSED_SUFFIXES = (".pt2",)
 """Extensions of files that are refused because ``torch.export.load`` would unpickle them, which can run code."""
 FACTS = "iccld"  # name of the metadata entry that contains the settings, the same in every format
 # Minimum height and width of images in pixels. ICCLD pads smaller images to 64 pixels, but an exported graph only to
-# 32, so that the predictions would differ.
+# 32. The predictions would therefore differ.
 SMALLEST = 33
 
 Outputs = Mapping[str, np.ndarray]
@@ -68,7 +68,7 @@ class ExportedSegmenter(Predicting):
         self.precision = facts.precision
 
     def check_settings(self, settings: PredictSettings) -> None:
-        """Raises ``InputError`` if settings differ from those of the export, or windows of this size cannot be used."""
+        """Raises ``InputError`` if settings differ from those of the export, or if the window is not supported."""
         for name in ("steps", "draws", "input_height", "precision"):
             asked, own = getattr(settings, name), getattr(self, name)
             if asked not in (None, "auto", own):

@@ -117,7 +117,7 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
 
 
 def split_inputs(inputs: Sequence[Input]) -> tuple[list[InputImage], list[InputVideo]]:
-    """Returns the images and the videos. Video files come before cameras and streams, which may never end."""
+    """Returns the images and the videos. Cameras and streams come last, because they may never end."""
     images = [item for item in inputs if isinstance(item, InputImage)]
     videos = [item for item in inputs if isinstance(item, InputVideo)]
     return images, sorted(videos, key=lambda video: not video.is_file)

@@ -147,7 +147,7 @@ def unsupervised_scores(
 ) -> dict[str, float]:
     """Computes metrics on unlabeled images, so that a checkpoint can be selected without target labels.
 
-    The teacher averages the student's weights and is the model that is saved. ``indices`` are the indices of the
+    The teacher is the moving average of the student and is the model that is saved. ``indices`` are the indices of the
     available images; all images if ``None``. Up to 32 of these images, evenly spaced, are used.
 
     Returns:

@@ -44,7 +44,7 @@ class VideoWriter:
     repeats the edge. Formats without this limit are not used because some browsers do not support them. ``size`` is the
     height and width of the images, and ``time_base`` the unit of timestamps in seconds. ``rate``, in frames per second,
     is only metadata. ``pixel_aspect`` is the width of a pixel divided by its height. The sound of the file ``sound_of``
-    is added. When ``files`` is closed, the MP4 file is closed.
+    is added. The MP4 file is closed together with ``files``.
     """
 
     def __init__(

@@ -95,7 +95,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
         self.norm2 = group_norm(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)  # initially only shortcuts act, so that deep stacks train
+        nn.init.zeros_(self.conv2.weight)  # initially only the shortcut acts, so that deep networks train
         self.conv2.bias = nn.Parameter(torch.zeros(out_channels))
         self.stride = stride
         self.film = nn.Linear(time_channels, 2 * out_channels) if time_channels else None

@@ -18,7 +18,7 @@ from iccld.models.storage import ModelSpec
 
 
 def light_width(width: int) -> int:
-    """Returns the number of channels of light denoiser and decoder at stride 8 and finer, for width ``width``."""
+    """Returns the number of channels of the light networks at stride 8 and finer, for a model of width ``width``."""
     return max(16, width // 3)
 
 

@@ -88,8 +88,8 @@ class Predicting:
         Args:
             images: RGB images, uint8 or float in [0, 1], of shape ``(h, w, 3)`` or ``(b, h, w, 3)``. Also a Pillow
                 image, which is rotated upright according to EXIF, or several Pillow images of equal size.
-            steps: Number K of sampling steps. ``None`` means 1, or for an exported model
-                the number stored in the file.
+            steps: Number K of sampling steps. ``None`` means 1, or the number stored in an
+                exported file.
             draws: Number N of noise draws whose probabilities are averaged. ``None`` means 1, or the number stored in
                 an exported file.
             seed: Seed of the noise. The same seed gives the same result.

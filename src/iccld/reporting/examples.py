@@ -54,7 +54,7 @@ def draw_examples(
     space: LabelSpace,
     settings: PredictSettings | None = None,
 ) -> tuple[Example, ...]:
-    """Segments the chosen images and draws their panels. If a choice has an mIoU, the true labels and errors are drawn.
+    """Segments and draws the chosen images. If a choice has an mIoU, its true labels and errors are drawn too.
 
     Classes are mapped to ``space``, the label space of the protocol, or of the model if there is no evaluation.
     ``settings`` must be those of the evaluation, so that images and scores agree.

@@ -139,7 +139,7 @@ class TrainingDisplay:
         self.outlook.advance(now - self._last_step)
         self._step, self._last_step = step, now
         left = self.outlook.seconds_left()
-        # The first line is printed after 5 % of the steps (at least three) if more time than the interval remains.
+        # The first line is printed after 5 % of the steps (at least three) if the remaining time exceeds the interval.
         due = step == self.outlook.end or now - self._last_shown >= self._interval
         if not self.enabled or not (due or (step == self._first_line and left > self._interval)):
             return

@@ -39,7 +39,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
-        """Raises ``KeyboardInterrupt`` at a signal, also at a recorded one, so that waits without time limit end."""
+        """Raises ``KeyboardInterrupt`` at a signal, even a recorded one. Thus, waits without time limit end."""
         self._raises = True
         try:
             if self.signal:

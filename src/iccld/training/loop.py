@@ -116,7 +116,7 @@ class Trainer:
         return self.step
 
     def rehearse(self) -> Rehearsal:
-        """Chooses the number of threads and times trial steps. Further calls return the first result.
+        """Chooses the number of threads and measures the time of trial steps. Further calls return the first result.
 
         This method must be called on all ranks, after ``resume``.
         """

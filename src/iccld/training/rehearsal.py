@@ -60,7 +60,7 @@ def refuse_impossible(config: TrainConfig, build_model: Callable[[TrainConfig], 
             model = build_model(dataclasses.replace(config, model=dataclasses.replace(m, pretrained="no")))
         network = _COPIES * 4 * sum(p.numel() for p in model.parameters())
         batch = d.batch_size * d.crop[0] * d.crop[1] * _LEAST_PER_PIXEL
-    if d.source == "street_scenes" and config.method != "oracle":  # scenes in memory, 4 bytes per pixel
+    if d.source == "street_scenes" and config.method != "oracle":  # rendered scenes, 4 bytes per pixel
         scenes += 4 * d.source_count * math.prod(d.source_size or d.crop)
     if d.target == "street_scenes":
         scenes += 4 * (d.target_count + d.val_count) * math.prod(d.target_size or d.crop)
@@ -128,7 +128,7 @@ def estimate_step(model: ICCLD, *, batch_size: int, num_branches: int, crop: tup
 
 
 def make_trial(update: Update) -> Callable[[int], float]:
-    """Returns a function that times one training step on synthetic images without side effects on the run.
+    """Returns a function that measures the duration of one training step on synthetic images.
 
     The function uses copies of the networks. Weights, gradients, running statistics and torch's random state of the run
     do not change.
@@ -172,7 +172,7 @@ class Rehearsal:
 
 
 def rehearse(update: Update, *, step: int, out: Path, evaluate: object) -> Rehearsal:
-    """Chooses the number of threads, and times trial steps before and after the start of the adaptation.
+    """Chooses the number of threads, and measures the duration of steps without and with adaptation.
 
     The trials change neither weights nor random state of the run.
 

@@ -22,7 +22,7 @@ Item = tuple[dict[str, Any], dict[str, Any] | None]
 
 
 class FiniteCheck(NamedTuple):
-    """Loss or gradient norm that must be finite, with its name (``what``), its step (from 1) and its images' names.
+    """Loss or gradient norm that must be finite, with its name ``what``, its step (from 1) and its images' names.
 
     The value stays on the device, because reading the value would synchronize the GPU.
     """
