@@ -30,7 +30,7 @@ _NO_WAIT = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_N
 
 def printable(name: str) -> str:
     """Returns a file name for printing: bytes that are not UTF-8 become �, and control characters become escapes."""
-    with contextlib.suppress(UnicodeEncodeError):  # a text that cannot be a file name stays unchanged here
+    with contextlib.suppress(UnicodeEncodeError):  # not a possible file name
         name = os.fsencode(name).decode("utf-8", "replace")
     return visible(name)
 
@@ -53,7 +53,7 @@ def open_regular(path: AnyPath) -> Iterator[io.BufferedReader]:
     """
     shown = printable(str(path))
     try:
-        _refuse_special(shown, os.stat(path).st_mode)  # before opening, because opening can act on a device
+        _refuse_special(shown, os.stat(path).st_mode)  # opening a device can have side effects
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAIT)) as handle:
             _refuse_special(shown, os.fstat(handle.fileno()).st_mode)
             yield handle

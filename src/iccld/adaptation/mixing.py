@@ -220,8 +220,8 @@ def transfer_class_color(
 ) -> Float[Tensor, "b 3 h w"]:
     """Moves the color statistics of every class of an image towards those of the same class in a style image.
 
-    The degree is random, as in ``transfer_color``, which uses the statistics of all classes together. A class with
-    fewer than 64 pixels in the image or in the style image is not changed.
+    The strength of the transfer is random, as in ``transfer_color``. A class with fewer than 64 pixels in the image or
+    in the style image is not changed.
 
     Args:
         images: RGB images in [0, 1].

@@ -39,8 +39,8 @@ class Guard:
     A request must have exactly one ``Host`` header with an allowed host. Allowed are ``127.0.0.1``, ``localhost``,
     ``[::1]`` and the local IP address of the connection, each with the server's port, and the hosts in ``allowed`` (see
     ``parse_hosts``). If the request has an ``Origin`` header, the host in this header must equal that in ``Host``. If
-    ``Sec-Fetch-Site`` shows that the request comes from another site, the request is only allowed to open the page in a
-    tab. Requests that violate a rule get status 403 and do not reach the application.
+    ``Sec-Fetch-Site`` shows that the request comes from another site, only a top-level navigation (a link that opens
+    the page) is allowed. Requests that violate a rule get status 403 and do not reach the application.
     """
 
     def __init__(self, inner: ASGIApp, *, port: int, allowed: Iterable[str] = ()) -> None:

@@ -116,7 +116,8 @@ class Sessions:
     def keep(self, session: Session, answers: Answers) -> None:
         """Stores predictions in a session.
 
-        If all predictions exceed the memory limit, the predictions of the longest inactive sessions are removed.
+        If the predictions of all sessions together exceed the memory limit, those of the longest inactive sessions are
+        removed.
         """
         session.answers = answers
         kept = [(s, a.num_bytes) for s in list(self._open.values()) if (a := s.answers) is not None]

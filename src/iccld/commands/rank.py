@@ -1,4 +1,4 @@
-"""``iccld rank``: ranks unlabeled images and video frames by the order in which to label them."""
+"""``iccld rank``: suggests in which order to label images and video frames."""
 
 from __future__ import annotations
 

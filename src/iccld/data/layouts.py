@@ -131,7 +131,7 @@ def list_split(descriptions: Sequence[Description], split: str, needs_labels: bo
     for other in descriptions[1:]:
         layout = layout if layout.has_labels else described_folder(other, wanted, False)
     if needs_labels and not layout.has_labels:
-        described_folder(description, wanted, True)  # raises the error that names the missing part
+        described_folder(description, wanted, True)  # raises the error about the missing labels
     for pair in () if description.is_file or layout.has_labels else layout.pairs:
         if LABEL_WORDS.intersection(pair.name.lower().split("/")[:-1]):
             raise InputError(

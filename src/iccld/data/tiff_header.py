@@ -68,7 +68,7 @@ def _read_page(file: BufferedIOBase, place: int, order: str) -> tuple[Tags, int]
         tags[tag] = struct.unpack(form, value[:length]) or (0,)
     if len(block) < 12 * count or total > _MOST_BYTES:
         raise ValueError("its tags are incomplete, or hold too much")
-    # Some files end before the offset of the next page.
+    # In some files, the 4-byte offset of the next page is missing at the end.
     return tags, struct.unpack(order + "I", tail)[0] if len(tail) == 4 else 0
 
 

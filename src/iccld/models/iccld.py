@@ -175,7 +175,7 @@ class ICCLD(Predictor, Pretrained):
         if num_steps < 1:
             raise ValueError(f"num_steps is {num_steps}; sampling needs at least 1 step")
         if not self.spec.diffusion:
-            noise, num_steps = 0 * noise, 1  # not a constant, see ExportGraph._noise_of for the reason
+            noise, num_steps = 0 * noise, 1  # zeros that are no constant: see ExportGraph._noise_of
         state, clean, logits = noise, noise, []
         for step in range(num_steps):
             time = noise.new_full((noise.shape[0],), 1 - step / num_steps)

@@ -207,8 +207,8 @@ def save_png(figure: Figure, path: AnyPath) -> Path:
 def to_svg(figure: Figure, description: str) -> Markup:
     """Returns a figure as ``svg`` element for an HTML page, with a transparent background.
 
-    Screen readers read the description aloud. The same figure always has the same markup. Colors are kept unchanged, so
-    that the style sheet of a dark page can replace them.
+    Screen readers read the description aloud. The same figure always has the same markup. Colors keep their
+    literal values, which the style sheet of a dark page matches and replaces.
     """
     import matplotlib
     from markupsafe import Markup

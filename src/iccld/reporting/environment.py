@@ -40,7 +40,7 @@ def describe_environment(threads: int, device: str, precision: str) -> dict[str,
 
 
 def resumed_environment(first: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the environment ``first`` of a run's start, plus an entry for a resumption in the environment ``now``."""
+    """Adds an entry for a resumption to ``first``, the environment at a run's start. ``now`` is the present one."""
     entry = {key: now[key] for key in ("date", "command", "commit", "changed")}
     return {**first, "resumed": [*first.get("resumed", []), entry]}
 

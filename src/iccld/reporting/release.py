@@ -79,7 +79,7 @@ def model_card(
     return render(
         "model_card.md.j2",
         repo_id=repo_id,
-        code_id=Markup(repo_id),  # valid ids need no escapes, which would be visible in Markdown code
+        code_id=Markup(repo_id),  # not escaped, because valid ids need no escaping
         space=space,
         protocol=protocol_of(space),
         training=training,

@@ -138,7 +138,7 @@ def confusion(scores: Scores) -> dict[str, Any]:
 def same_images(subjects: Sequence[Subject]) -> tuple[list[tuple[Example, list[Example]]], list[Record]]:
     """Returns the random example images that all runs have in common, and the records without these images.
 
-    Each common image is returned with the example of every run. With a single run, no image is common.
+    Each common image is returned with the example of every run. With a single run, no image counts as common.
     """
     records = [s.record for s in subjects]
     if len(records) == 1:
