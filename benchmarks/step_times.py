@@ -102,15 +102,16 @@ class Step:
     Attributes:
         update: Update of the training loop, which the step calls.
         index: Index of the next step, which seeds random numbers. The same index gives the same random numbers.
+        first: Number of the step with index 0 in the run.
     """
 
-    def __init__(self, update: Update, items: Sequence[Item]) -> None:
-        self.update, self.index = update, 0
+    def __init__(self, update: Update, items: Sequence[Item], first: int) -> None:
+        self.update, self.index, self.first = update, 0, first
         self._items = items
 
     def __call__(self) -> None:
-        """Takes a step after the adversary's warm-up, with a learning rate near zero, since the images are noise."""
-        self.update(self.update.config.steps - 1 + self.index, self._items)
+        """Takes a step."""
+        self.update(self.first + self.index, self._items)
         self.update.first_failure()
         self.index += 1
 
@@ -143,7 +144,9 @@ def make_step(config: TrainConfig, space: LabelSpace | None = None, *, adapting:
     labels = torch.randint(0, len(space), size)
     labeled = {"image": images[0], "label": labels, "valid": valid, "name": names}
     target = {"image": images[1], "valid": valid, "name": names}
-    return Step(update, [(labeled, target if method.uses_target else None)] * config.optim.accumulation)
+    items = [(labeled, target if method.uses_target else None)] * config.optim.accumulation
+    # At the end of a run, the adversary's warm-up is over and the learning rate is near zero, since images are noise.
+    return Step(update, items, config.steps - 1 if adapting else 0)
 
 
 if __name__ == "__main__":
