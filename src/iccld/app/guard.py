@@ -59,8 +59,9 @@ class Guard:
             await send(message)
 
         reason = self._refusal(scope)
-        refusal = PlainTextResponse(f"{reason}\n", 403, {"connection": "close"})
-        answer: ASGIApp = refusal if reason else self._inner
+        answer = self._inner
+        if reason:
+            answer = PlainTextResponse(f"{reason}\n", 403, {"connection": "close"})
         await answer(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> str:
