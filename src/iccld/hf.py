@@ -66,8 +66,8 @@ class ICCLDForSemanticSegmentation(PreTrainedModel):
         super().__init__(config)
         self.network = network or ICCLD(LabelSpace.from_dict(config.label_space), **(config.model or {}))
 
-    @classmethod  # type: ignore[override]
-    def from_pretrained(
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
         cls, source: str | os.PathLike[str], *_: Any, **kwargs: Any
     ) -> ICCLDForSemanticSegmentation:
         """Loads a model from a folder or hub id by ``ICCLD.from_pretrained``, which checks files before loading.
