@@ -1,4 +1,4 @@
-"""Regions of label maps, against matplotlib's point test and pycocotools."""
+"""Regions of label maps, against the point test of matplotlib."""
 
 from __future__ import annotations
 
