@@ -20,14 +20,13 @@ from iccld.errors import InputError
 from iccld.files import AnyPath
 from iccld.inference.pairing import holds_label_ids, is_silent, pair_files
 from iccld.inference.prefetch import read_ahead
-from iccld.inference.rendering import file_to_index, holds_train_ids
+from iccld.inference.rendering import LabelMap, file_to_index, holds_train_ids
 from iccld.inference.segmenter import PredictSettings, Segmenter, check_settings, predict_image
 from iccld.labels import CITYSCAPES19, CITYSCAPES_ID_TO_TRAIN_ID, IGNORE, LabelSpace, Protocol
 from iccld.metrics import ConfusionMatrix, Scores, scores_from_confusion
 from iccld.models.prediction import Prediction
 from iccld.progress import track
 
-LabelMap = UInt8[np.ndarray, "h w"]
 _FEW = 32
 """Maximum number of label maps that are read to detect whether a folder holds trainIds or labelIds."""
 
@@ -67,21 +66,16 @@ def evaluate_model(
     indices: Sequence[int] | None = None,
     observe: Callable[[Measured], None] | None = None,
 ) -> Scores:
-    """Segments the images of a labeled data set, each at its own size, and returns the scores.
+    """Segments images of a labeled data set, each at its own size, and returns the scores.
 
-    Args:
-        model: Model to evaluate. The model's classes are mapped to the protocol's label space by name and trainId.
-        dataset: Labeled data set. Its classes are mapped to the protocol's label space in the same way.
-        protocol: Label space of the scores, and the classes whose scores are averaged.
-        settings: Prediction settings. The scores are always computed at the full size of the label maps.
-        indices: Indices of the images to evaluate; all images if ``None``.
-        observe: Callback that receives each evaluated image as a ``Measured`` object.
+    The classes of the model and of the data set are mapped to the protocol's label space by name and trainId. The
+    scores are always computed at the full size of the label maps. ``indices`` selects images of the data set; all
+    images if ``None``. ``observe`` is called with each evaluated image.
 
     Raises:
         InputError: the data set has no labels, an image and its label map differ in size, a file cannot be read, no
             pixel belongs to a class of the protocol, or the model was exported with other settings.
     """
-    settings = settings or PredictSettings()
     check_settings(model, settings)
     if not dataset.has_labels:
         raise InputError(f"data set {dataset.name} has no labels to measure against; give a labeled split")
@@ -116,14 +110,8 @@ def evaluate_folders(
     above 18 (the largest trainId), all files with such names are read as labelIds. If a class of the protocol has no
     trainId, files are read as the protocol's class indices. All ids are mapped to the protocol's label space. Messages
     on stderr report detected labelIds, skipped predictions without a true label map, and predicted ids without a class
-    in the protocol.
-
-    Args:
-        predictions_dir: Folder of the predicted label maps.
-        labels_dir: Folder of the true label maps.
-        protocol: Label space of the scores, and the classes whose scores are averaged.
-        own: Description from a user's ``dataset.toml``. If given, files are read with the ids or colors of this
-            description, and ``protocol`` must use the classes of this description.
+    in the protocol. If the description ``own`` of a user's ``dataset.toml`` is given, files are read with its ids or
+    colors, and ``protocol`` must use its classes.
 
     Raises:
         InputError: no files can be paired, a true label map has no prediction, a file cannot be read or holds undefined
@@ -131,21 +119,19 @@ def evaluate_folders(
     """
     pairs, unused = pair_files(Path(predictions_dir), Path(labels_dir))
     if unused:
-        _note(
-            f"{len(unused)} of {len(pairs) + len(unused)} predictions have no label map and are left out, for example "
-            f"{unused[0]}"
-        )
-    guess = own is None and holds_train_ids(protocol.space)
-    guessed = [
-        guess and _hold_label_ids([pair[place] for pair in pairs], what)
-        for place, what in enumerate(("predictions", "label maps"))
-    ]
+        count = f"{len(unused)} of {len(pairs) + len(unused)}"
+        _note(f"{count} predictions have no label map and are left out, for example {unused[0]}")
+    guessed = (False, False)
+    if own is None and holds_train_ids(protocol.space):
+        predictions, labels = zip(*pairs, strict=True)
+        guessed = _hold_label_ids(predictions, "predictions"), _hold_label_ids(labels, "label maps")
+
+    def read(pair: tuple[Path, Path]) -> list[tuple[LabelMap, RawLabel]]:
+        return [_read(path, guess, protocol.space, own) for path, guess in zip(pair, guessed, strict=True)]
+
     confusion = ConfusionMatrix(len(protocol.space))
     without: Counter[int] = Counter()
-    work = read_ahead(
-        pairs, lambda pair: [_read(*args, protocol.space, own) for args in zip(pair, guessed, strict=True)]
-    )
-    for (prediction, label), result in track(work, len(pairs), "Evaluating"):
+    for (prediction, label), result in track(read_ahead(pairs, read), len(pairs), "Evaluating"):
         (answer, stored), (truth, _) = result()
         if answer.shape != truth.shape:
             raise InputError(
@@ -178,10 +164,8 @@ def _hold_label_ids(paths: Sequence[Path], what: str) -> bool:
         stored = read_label(path)
         highest = int(stored[stored != IGNORE].max(initial=0))
         if len(CITYSCAPES19) <= highest <= max(CITYSCAPES_ID_TO_TRAIN_ID):
-            _note(
-                f"the {what} hold Cityscapes labelIds ({path} has the id {highest}, trainIds end at 18) and are "
-                "read as such"
-            )
+            evidence = f"{path} has the id {highest}, trainIds end at 18"
+            _note(f"the {what} hold Cityscapes labelIds ({evidence}) and are read as such")
             return True
     return False
 
@@ -203,8 +187,9 @@ def _read(
     folded = table[stored]
     strange = stored[folded == UNMAPPED]
     if strange.size:
+        value = int(strange.min())
         raise InputError(
-            f"{path}: holds the value {int(strange.min())}, which is none of the {known}; {advise(stored, usual)}"
+            f"{path}: holds the value {value}, which is none of the {known}; {advise(stored, usual)}"
         )
     return folded, stored
 

@@ -46,24 +46,14 @@ def predict_files(
     """Segments image files one by one and writes ``out/<kind>/<name>.png`` for each image, at the image's size.
 
     ``out/classes.json`` and ``out/legend.png`` list the ids and colors of the classes. Existing files are replaced
-    atomically. If an image cannot be read or segmented, the image is skipped.
-
-    Args:
-        model: Model that segments the images.
-        images: Image files, as ``iccld.inference.inputs.find_inputs`` returns them.
-        out: Folder to which the outputs are written.
-        write: Kinds of output to write.
-        ids: Kind of ids in the label maps. If a ``Description`` is given, the ids of the description are used.
-        settings: Prediction settings, such as steps, draws and sizes; the defaults if ``None``.
-
-    Returns:
-        One message for each skipped image, with the file and the reason.
+    atomically. ``images`` come from ``iccld.inference.inputs.find_inputs``. ``write`` selects the kinds of output, and
+    ``ids`` the kind of ids in the label maps, or a description whose ids are used. If an image cannot be read or
+    segmented, the image is skipped. Returns one message for each skipped image, with the file and the reason.
 
     Raises:
         InputError: an output cannot be written, a class has no id of the requested kind, ``out`` has predictions with
             other classes or ids, or the model was exported with other settings.
     """
-    settings = settings or PredictSettings()
     table = prepare(model, out, ids, settings)
     failures, is_explained = [], False
     work = read_ahead(images, lambda item: read_image(item.path))
@@ -83,11 +73,10 @@ def predict_files(
     return failures
 
 
-def prepare(model: Segmenter, out: AnyPath, ids: IdKind | Description, settings: PredictSettings) -> Table:
-    """Checks the arguments of ``predict_files`` and returns the table from class indices to the ids in label maps.
-
-    See ``predict_files`` for the errors.
-    """
+def prepare(
+    model: Segmenter, out: AnyPath, ids: IdKind | Description, settings: PredictSettings | None
+) -> Table:
+    """Checks the arguments of ``predict_files`` and returns the table from class indices to the ids in label maps."""
     check_settings(model, settings)
     table = index_to_id(model.label_space, ids)
     refuse_other_classes(out, model.label_space, table)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
+from posixpath import basename
 
 from iccld.data.folders import files_below
 from iccld.data.image_files import LABEL_SUFFIXES, is_label_name
@@ -25,21 +26,20 @@ def pair_files(predictions: Path, labels: Path) -> tuple[list[tuple[Path, Path]]
 
     Suffixes such as ``_leftImg8bit``, ``_gtFine_labelIds``, ``_pred_labelTrainIds`` and ``_trainIds`` are ignored. A
     prediction can have a longer name than its label map, for example ``a_blend.png`` for ``a.png``. If a true label map
-    exists with labelIds and with trainIds, the one with labelIds is used.
-
-    Returns:
-        The pairs (prediction, label map) in the order of the true label maps, and the predictions without a label map.
+    exists with labelIds and with trainIds, the one with labelIds is used. Returns the pairs (prediction, label map) in
+    the order of the true label maps, and the predictions without a label map.
 
     Raises:
         InputError: a folder is missing or empty, a label map has no prediction, or two files belong to the same image.
     """
-    truths = _by_key(labels, truth=True)
-    answers = _by_key(predictions, truth=False)
+    truths = _by_key(labels, "true")
+    answers = _by_key(predictions, "predicted")
     chosen = {key: key for key in truths if key in answers}
-    chosen |= _by_name(truths.keys() - chosen.keys(), truths, answers.keys() - truths.keys())
+    names = Counter(map(basename, truths))
+    chosen |= _by_name(truths.keys() - chosen.keys(), names, answers.keys() - truths.keys())
     missing = [key for key in truths if key not in chosen]
     if missing:
-        count = "none" if len(missing) == len(truths) else f"{len(truths) - len(missing)}"
+        count = len(chosen) or "none"
         inner = predictions / "labels"  # ``iccld predict`` writes label maps to this folder
         remedy = "predict these images too, or give the two folders that mirror each other"
         raise InputError(
@@ -52,31 +52,25 @@ def pair_files(predictions: Path, labels: Path) -> tuple[list[tuple[Path, Path]]
     return [(answers[chosen[key]], path) for key, path in truths.items()], unused
 
 
-def _by_name(wanted: Iterable[str], truths: Mapping[str, Path], free: Iterable[str]) -> dict[str, str]:
-    """Matches label maps with predictions by file name alone.
+def _by_name(wanted: Iterable[str], names: Counter[str], free: Iterable[str]) -> dict[str, str]:
+    """Matches the keys of label maps with those of predictions by file name, whatever their folders.
 
-    Returns a mapping from keys of ``truths`` to keys of predictions. For example, predictions in a flat folder match
-    label maps in one folder per city.
+    ``names`` counts the file names of all label maps.
     """
-    counts = Counter(_name(key) for key in truths)
     named: dict[str, list[str]] = defaultdict(list)
     for key in free:
-        name = _name(key)
+        name = basename(key)
         # If a label map has exactly this name, the prediction belongs to that label map only.
-        ends = [] if counts[name] else [match.start() for match in re.finditer(r"[_.\- ]", name)]
+        ends = [] if names[name] else [match.start() for match in re.finditer(r"[_.\- ]", name)]
         for start in {name, *(name[:end] for end in ends)}:
             named[start].append(key)
     found: dict[str, str] = {}
     for key in wanted:
-        fits = named[_name(key)]
-        fits = [other for other in fits if _name(other) == _name(key)] or fits
-        if len(fits) == 1 and counts[_name(key)] == 1:
+        name = basename(key)
+        fits = [other for other in named[name] if basename(other) == name] or named[name]
+        if len(fits) == 1 and names[name] == 1:
             found[key] = fits[0]
     return found
-
-
-def _name(key: str) -> str:
-    return key.rpartition("/")[2]
 
 
 def holds_label_ids(path: Path) -> bool:
@@ -89,20 +83,19 @@ def is_silent(path: Path) -> bool:
     return not re.search(r"(labelIds|rainIds)$", path.stem)
 
 
-def _by_key(folder: Path, *, truth: bool) -> dict[str, Path]:
+def _by_key(folder: Path, kind: str) -> dict[str, Path]:
     """Finds the label maps of a folder, sorted by path. Keys are relative paths without extension or ignored suffix."""
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "no such folder"
-        kind = "true" if truth else "predicted"
         raise InputError(f"{folder}: {what}; give the folder of {kind} label maps")
     found: dict[str, Path] = {}
     for path in sorted(files_below(folder, is_label_name)):
-        if truth and _OTHER_TRUTH.search(path.stem):
+        if kind == "true" and _OTHER_TRUTH.search(path.stem):
             continue
-        key = (path.relative_to(folder).parent / (_ENDINGS.sub("", path.stem) or path.stem)).as_posix()
-        key = unicodedata.normalize("NFC", key)
+        name = _ENDINGS.sub("", path.stem) or path.stem
+        key = unicodedata.normalize("NFC", (path.relative_to(folder).parent / name).as_posix())
         other = found.get(key)
-        if other is not None and truth and holds_label_ids(path) != holds_label_ids(other):
+        if other is not None and kind == "true" and holds_label_ids(path) != holds_label_ids(other):
             path = path if holds_label_ids(path) else other
         elif other is not None:
             raise InputError(f"{path}: belongs to the same image as {other}; remove one of them")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from iccld.inference.inputs import InputVideo
 from iccld.inference.media import OutputKind, draw, prepare
 from iccld.inference.rendering import IdKind, write_class_key
 from iccld.inference.segmenter import PredictSettings, Segmenter, predict_image
-from iccld.inference.video_source import Frame, VideoSource, newest, open_video
+from iccld.inference.video_source import Frame, VideoSource, open_video
 from iccld.inference.video_writer import VideoWriter, writing_video
 from iccld.models.prediction import Prediction
 from iccld.progress import track
@@ -34,6 +36,7 @@ VIDEO_OUTPUTS: tuple[OutputKind, ...] = ("overlay",)
 _CUT = 0.08
 """Threshold for scene cuts: mean difference of two gray thumbnails, as a fraction of the gray range. In CamVid, frames
 1/15 s apart differ by at most 0.022 (100 pairs), and frames of different drives by at least 0.108 (some 2300 pairs)."""
+_TIMEOUT = 10.0  # seconds to wait until the thread that reads a live source ends
 
 
 @dataclass(frozen=True)
@@ -107,11 +110,10 @@ class TemporalSmoothing:
 
 @dataclass(frozen=True)
 class VideoResult:
-    """The result of a video's segmentation.
+    """Numbers of segmented and of damaged, skipped frames, and the duration of the segmented frames in the video.
 
-    ``num_frames`` is the number of segmented and written frames, and ``seconds`` the duration of these frames in the
-    video. ``num_damaged`` is the number of frames that could not be decoded and were skipped. ``problem`` is a message
-    about damage, with the name of the video, or ``None``. ``stopped`` is true if the ``stop`` callback returned true.
+    ``problem`` is a message about damage, with the name of the video. ``stopped`` is true if the ``stop`` callback
+    returned true.
     """
 
     num_frames: int
@@ -146,7 +148,7 @@ def predict_video(
         InputError: the video cannot be opened or has no frames, ``stop`` ends the work before the first frame, an
             output cannot be written, or a class has no id of the requested kind.
     """
-    table = prepare(model, out, ids, settings or PredictSettings())
+    table = prepare(model, out, ids, settings)
     limits, smooth = limits or Limits(), TemporalSmoothing(smoothing)
     count, first, end = 0, 0, 0
     out, sound_of = Path(out), video.path if video.is_file else None
@@ -164,7 +166,7 @@ def predict_video(
                     write_png(labels / f"{count:06d}.png", picture)
                     continue
                 if kind not in writers:
-                    path, size = out / kind / f"{video.name}.mp4", (picture.shape[0], picture.shape[1])
+                    path, size = out / kind / f"{video.name}.mp4", picture.shape[:2]
                     opened = writing_video(path, size, sound_of=sound_of, **source.announced)
                     writers[kind] = files.enter_context(opened)
                 writers[kind].add(picture, frame.pts, frame.duration)
@@ -182,10 +184,7 @@ def predict_video(
 
 
 def _remove_later_labels(folder: Path, count: int) -> None:
-    """Removes label maps from frame ``count`` on.
-
-    These label maps are left over from a longer previous run and would be mistaken for results of this run.
-    """
+    """Removes label maps from frame ``count`` on, which a longer previous run has left."""
     for path in folder.iterdir():
         if re.fullmatch(r"\d{6,}\.png", path.name) and int(path.stem) >= count:
             path.unlink()
@@ -211,3 +210,44 @@ def _frames(source: VideoSource, limits: Limits, stop: Callable[[], bool]) -> Ge
             first = frame.pts if first is None else first
             shown, since = float((frame.pts - first) * source.time_base), time.monotonic()
             yield frame
+
+
+def newest(frames: Iterator[Frame], stop: Callable[[], bool]) -> Generator[Frame, None, None]:
+    """Yields the newest frame of a live source. Frames that arrive while the caller is busy are dropped.
+
+    If no frames were dropped, the delay of a slow model would grow without limit. A separate thread reads the frames.
+    ``stop`` is called several times per second. If it returns true, the iteration ends, even if no more frames arrive.
+    """
+    slot: deque[Frame] = deque(maxlen=1)
+    failures: list[BaseException] = []
+    arrived, over, left = threading.Event(), threading.Event(), threading.Event()
+
+    def read() -> None:
+        try:
+            for frame in frames:
+                slot.append(frame)
+                arrived.set()
+                if left.is_set():
+                    return
+        except BaseException as error:  # raised again in the caller's thread
+            failures.append(error)
+        finally:
+            over.set()
+            arrived.set()
+
+    thread = threading.Thread(target=read, name="video", daemon=True)
+    thread.start()
+    try:
+        while not stop():
+            arrived.wait(0.1)
+            arrived.clear()
+            ended = over.is_set()
+            if slot:
+                yield slot.popleft()
+            if ended and not slot:
+                if failures:
+                    raise failures[0]
+                return
+    finally:
+        left.set()
+        thread.join(_TIMEOUT)

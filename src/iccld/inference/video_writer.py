@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 
 from iccld.errors import InputError
 from iccld.files import AnyPath, replacing
-from iccld.inference.video_input import SteadyClock, container_start, open_file
+from iccld.inference.video_source import SteadyClock, container_start, open_file
 
 T = TypeVar("T")
 
