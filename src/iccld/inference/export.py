@@ -92,7 +92,7 @@ class ExportGraph(nn.Module):
         return (labels, probabilities, *doubts)[: 3 + (self.draws > 1)]
 
     def _noise_of(self, images: Tensor, cells: tuple[int, int]) -> Float[Tensor, "n d h2 w2"]:
-        """Returns the noise of all images as one batch. The draws of one image are adjacent in the batch."""
+        """Returns the noise of all images as one batch, in which the draws of one image are adjacent."""
         noise = self.noise
         for axis, (latent, stored) in enumerate(zip(cells, _NOISE_CELLS, strict=True), start=2):
             noise = noise.index_select(axis, torch.arange(latent) % stored)
@@ -107,8 +107,8 @@ def _scale_axis(pixels: Tensor, axis: int, extent: int, target: int, padded: int
     """Scales one axis with the filter of ``iccld.resizing.resize_images`` and repeats the last pixel as padding.
 
     The filter is built from gather and arithmetic nodes, because runtimes name triangle filters differently, and
-    OpenVINO lacks such filters in ONNX files. Indices and filter weights are integers of less than 32 bits. In bf16,
-    runtimes keep such integers exact, but round MatMul, Divide and coordinates, even if the file requests fp32.
+    OpenVINO lacks such filters in ONNX files. Indices and weights are integers of less than 32 bits, which stay exact
+    in bf16. Runtimes round MatMul, Divide and coordinates in bf16, even if the file requests fp32.
     """
     span = (extent - 1) // target + 1  # radius of the filter in pixels, rounded up
     # Distances are integers in units of 1 / (2 × ``target``) pixels.
@@ -181,13 +181,11 @@ def _convert(graph: ExportGraph, facts: dict[str, Any]) -> torch.onnx.ONNXProgra
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)  # hides warnings about future exporter versions and unused packages
+    names: dict[str, Any] = {"input_names": ["images"], "output_names": _OUTPUTS[: 3 + (graph.draws > 1)]}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            names = _OUTPUTS[: 3 + (graph.draws > 1)]
-            converted = torch.onnx.export(
-                _trace(graph), (), dynamo=True, input_names=["images"], output_names=names, verbose=False
-            )
+            converted = torch.onnx.export(_trace(graph), (), dynamo=True, verbose=False, **names)
     except Exception as error:  # tracers raise many types of errors; the remedy is the same for all
         problem = f"cannot be exported for all sizes ({' '.join(str(error).split())[:300]})"
         remedy = "choose another backbone for export"
@@ -204,14 +202,10 @@ def _trace(graph: ExportGraph) -> ExportedProgram:
     # odd, are not multiples of a stride, and are changed by scaling and padding.
     example = torch.randint(0, 256, (2, 135, 303, 3), dtype=torch.uint8)
     sizes = (Dim("batch"), Dim("height", min=SMALLEST), Dim("width", min=SMALLEST))
+    options: dict[str, Any] = {"strict": False, "prefer_deferred_runtime_asserts_over_guards": True}
     with torch.no_grad():
-        program = torch.export.export(
-            graph,
-            (example,),
-            dynamic_shapes=(dict(enumerate(sizes)),),
-            strict=False,
-            prefer_deferred_runtime_asserts_over_guards=True,
-        )
+        shapes = (dict(enumerate(sizes)),)
+        program = torch.export.export(graph, (example,), dynamic_shapes=shapes, **options)
     # The tracer adds assertions about the example, for instance that two sizes differ. A batch of one image would
     # violate these assertions. They are removed, because the graph does not rely on the asserted properties.
     nodes = program.graph_module.graph
@@ -253,9 +247,8 @@ def _mark_precise(graph: openvino.Model, precision: Precision) -> None:
 
     On processors with bf16 instructions, OpenVINO computes in bf16 unless the compile settings request another
     precision. ``iccld.inference.exported`` requests the precision of the file, but other programs can omit the request.
-    OpenVINO's CPU plugin obeys the attribute in convolutions, arithmetic, reductions and gathering. If the plugin
-    replaces a node by another one, the attribute is lost. This happens for MatMul, interpolation, Divide and Subtract
-    (2026.4).
+    OpenVINO's CPU plugin obeys the attribute in convolutions, arithmetic, reductions and gathering. If it replaces a
+    node, as it does MatMul, interpolation, Divide and Subtract (2026.4), the attribute is lost.
     """
     nodes = {node.get_name(): node for node in graph.get_ordered_ops()}
     for name in nodes if precision == "fp32" else _outer_nodes(nodes):

@@ -119,10 +119,9 @@ class ExportedSegmenter(Predicting):
             raise InputError(f"{self.path}: {what} ({_said(error)})") from error
         right = (count, len(self.label_space), height, width)
         if labels.shape != (count, height, width) or probabilities.shape != right:
-            raise InputError(
-                f"{self.path}: answers with labels of {labels.shape} and probabilities of {probabilities.shape}, "
-                "which fit neither the image nor its classes; export it again"
-            )
+            answer = f"answers with labels of {labels.shape} and probabilities of {probabilities.shape}"
+            problem = "which fit neither the image nor its classes"
+            raise InputError(f"{self.path}: {answer}, {problem}; export it again")
         # With one draw, the graph does not return the mutual information, because it is zero.
         information = answers.get("mutual_information", np.zeros(labels.shape, np.float32))
         return Prediction(*cast(Any, (labels, probabilities, information)))
@@ -135,9 +134,8 @@ def load_exported(model: str, *, device: str = "auto", threads: int = 0) -> Expo
     ONNX file if ONNX Runtime was installed with CUDA support. ``threads`` is the number of CPU threads. If 0, the
     fastest number is found by a trial, once per process.
 
-    Raises:
-        InputError: the file does not exist, is damaged, or is not an exported ICCLD model, the runtime is not
-            installed, or the device is not available.
+    Raises ``InputError`` if the file does not exist, is damaged, or is not an exported ICCLD model, the runtime is not
+    installed, or the device is not available.
     """
     path = Path(model)
     opener = {".onnx": _open_onnx, ".xml": _open_openvino}.get(path.suffix)

@@ -1,7 +1,7 @@
 """Reading of untrusted exported graphs: files are read up to a size limit and checked before a runtime loads them.
 
-The runtime receives the checked bytes instead of a path, so that a graph cannot refer to other files. Graphs with loops
-are refused, so that every accepted graph terminates.
+The runtime receives the checked bytes instead of a path, so that a graph cannot refer to other files. Without loops,
+every accepted graph terminates.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ _LOOPS = ("Loop", "TensorIterator", "If", "ReadValue", "Assign")
 
 
 def read_onnx(path: Path) -> tuple[bytes, str]:
-    """Reads and checks an ONNX file; returns its content and the metadata entry ``FACTS`` (empty if missing).
+    """Returns the content of a checked ONNX file and its metadata entry ``FACTS`` (empty if missing).
 
-    Raises:
-        InputError: the file cannot be read, or has weights in other files, loops, custom operations or excessive sizes.
+    Raises ``InputError`` if the file has weights in other files, loops, custom operations or excessive sizes.
     """
     import onnx
 
@@ -58,12 +57,9 @@ def read_onnx(path: Path) -> tuple[bytes, str]:
 
 
 def read_openvino(path: Path, core: openvino.Core) -> tuple[openvino.Model, str]:
-    """Reads and checks an OpenVINO graph and its weights, a file of the same name with the extension ``.bin``.
+    """Returns a checked OpenVINO graph, with the weights of its ``.bin`` file, and its metadata entry ``FACTS``.
 
-    Returns the graph and the metadata entry ``FACTS`` (empty if missing).
-
-    Raises:
-        InputError: a file cannot be read, or the graph has loops, state, custom operations or excessive sizes.
+    Raises ``InputError`` if the graph has loops, state, custom operations or excessive sizes, or a file is missing.
     """
     graph = read_bounded(path, _MOST_BYTES_OF_XML)
     if b"<!" in graph.replace(b"<!--", b""):

@@ -91,9 +91,8 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
     and subfolders to which an iccld command has written, so that outputs do not become inputs. With ``shared_names``,
     two images may have the same ``name``, for commands that write no outputs for images.
 
-    Raises:
-        InputError: no input is given, an input does not exist, is not an image or video, or contains no image or video,
-            or two inputs have the same output path.
+    Raises ``InputError`` if no input is given, an input is missing, is not or contains no image or video, or two inputs
+    have the same output path.
     """
     found: dict[str, Input] = {}
     for text in inputs:

@@ -12,19 +12,10 @@ from iccld.data.description import Description
 from iccld.data.image_files import read_image, write_png
 from iccld.errors import InputError
 from iccld.files import AnyPath
+from iccld.inference import rendering
 from iccld.inference.inputs import InputImage, naming
 from iccld.inference.prefetch import read_ahead
-from iccld.inference.rendering import (
-    IdKind,
-    Image,
-    Table,
-    colorize,
-    heat_map,
-    index_to_id,
-    overlay,
-    refuse_other_classes,
-    write_class_key,
-)
+from iccld.inference.rendering import IdKind, Image, Table
 from iccld.inference.segmenter import PredictSettings, Segmenter, check_settings, predict_image
 from iccld.labels import LabelSpace
 from iccld.models.prediction import Prediction
@@ -68,7 +59,7 @@ def predict_files(
             picture = draw(kind, image, prediction, model.label_space, table)
             write_png(Path(out) / kind / f"{item.name}.png", picture)
         if not is_explained:
-            write_class_key(out, model.label_space, table)
+            rendering.write_class_key(out, model.label_space, table)
             is_explained = True
     return failures
 
@@ -78,8 +69,8 @@ def prepare(
 ) -> Table:
     """Checks the arguments of ``predict_files`` and returns the table from class indices to the ids in label maps."""
     check_settings(model, settings)
-    table = index_to_id(model.label_space, ids)
-    refuse_other_classes(out, model.label_space, table)
+    table = rendering.index_to_id(model.label_space, ids)
+    rendering.refuse_other_classes(out, model.label_space, table)
     return table
 
 
@@ -93,7 +84,7 @@ def draw(
     if kind == "labels":
         return np.asarray(table[prediction.labels])
     if kind == "color":
-        return colorize(prediction.labels, space)
+        return rendering.colorize(prediction.labels, space)
     if kind == "overlay":
-        return overlay(image, prediction.labels, space)
-    return heat_map(prediction.relative_uncertainty)
+        return rendering.overlay(image, prediction.labels, space)
+    return rendering.heat_map(prediction.relative_uncertainty)

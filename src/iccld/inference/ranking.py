@@ -39,10 +39,9 @@ Score = Literal["entropy", "mutual_information", "margin"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image file or a video frame that can be selected for labeling.
+    """An image file or a video frame (numbered from 0) that can be selected for labeling.
 
-    ``frame`` is the frame number from 0, or ``None`` for an image file. ``score`` is the uncertainty, from 0 (certain)
-    to 1 (most uncertain). ``vector`` is an embedding of unit length. Similar images have close embeddings.
+    ``score`` is the uncertainty, from 0 (certain) to 1 (most uncertain), and ``vector`` an embedding of unit length.
     """
 
     item: InputImage | InputVideo
@@ -63,11 +62,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Ranked:
-    """One frame of a ranking.
+    """One frame of a ranking, by its index in the input order.
 
-    ``index`` is the frame's index in the input order, and ``score`` its uncertainty. ``neighbor`` is the index of the
-    nearest frame that was selected before. ``distance`` is the distance between the two embeddings, from 0 (identical)
-    to 2. For the first frame, ``neighbor`` and ``distance`` are ``None``.
+    ``neighbor`` is the index of the nearest frame that was selected before. ``distance`` is the distance between the
+    two embeddings, from 0 (identical) to 2. For the first frame, both are ``None``.
     """
 
     index: int
@@ -85,13 +83,10 @@ def scan(
     settings: PredictSettings | None = None,
     every: float = 1.0,
 ) -> tuple[list[Candidate], list[str]]:
-    """Segments images and video frames, and returns them as candidates with scores and embeddings.
+    """Segments images and video frames, and returns candidates and messages about files that cannot be read completely.
 
-    See ``score_prediction`` for ``score``. ``every`` is the time in seconds between two scored frames of a video.
-    Raises ``InputError`` if ``every`` is out of range, or if ``score`` is ``mutual_information`` with one draw.
-
-    Returns:
-        The candidates, images before video frames, and messages about files that cannot be read completely.
+    Images come before video frames. ``every`` is the time in seconds between two scored frames of a video. Raises
+    ``InputError`` if ``every`` is out of range, or if ``score`` is ``mutual_information`` with one draw.
     """
     settings = settings or PredictSettings()
     if not 1e-6 <= every < float("inf"):
@@ -152,8 +147,8 @@ def rank(
     The distance is the Euclidean distance between the embeddings of a frame and of the nearest frame that was selected
     before. The first ``top`` frames are selected one by one. The remaining frames are sorted by the same product, but
     with their distances to the first ``top`` frames only. Thus, n frames need n × top distances instead of n². Frames
-    with equal products keep their order. With ``diversity`` 0, only the scores matter. A larger ``diversity`` gives the
-    scores less weight. Raises ``InputError`` if ``top`` or ``diversity`` is out of range.
+    with equal products keep their order. With ``diversity`` 0, only the scores matter. Raises ``InputError`` if ``top``
+    or ``diversity`` is out of range.
     """
     if top < 1:
         raise InputError(f"top is {top}; give 1 or more")
@@ -190,8 +185,7 @@ def ranking_rows(
 ) -> list[dict[str, str | int | float | None]]:
     """Returns a ranking as rows with rank, file, frame, score, distance and neighbor. Missing values are ``None``.
 
-    ``names`` contains, in input order, the file and the frame number of each frame. The frame number is ``None`` for an
-    image file.
+    ``names`` contains, in input order, the file and the frame number (``None`` for an image file) of each frame.
     """
     return [
         {
@@ -223,13 +217,10 @@ def _frame_title(file: str, frame: int | None) -> str:
 def write_frames(candidates: Sequence[Candidate], folder: AnyPath, every: float) -> dict[Candidate, Path]:
     """Writes the video frames among the candidates as PNG files with names such as ``NAME_000120.png``.
 
-    The names of the written frames are listed in a JSON file next to the folder, for example in ``frames.json`` for the
-    folder ``frames``. Frames that an earlier call wrote and this call does not write are removed. All other files in
-    the folder are kept. ``every`` must have the same value as in the call of ``scan``. Returns the image path of each
-    candidate: the written PNG file of a video frame, or the image file itself.
-
-    Raises:
-        InputError: a file cannot be written or removed, or the existing JSON file is not a list of frames.
+    The names of the written frames are listed in a JSON file next to the folder, such as ``frames.json`` for the folder
+    ``frames``. Frames that an earlier call wrote and this call does not write are removed. All other files in the
+    folder are kept. ``every`` must have the same value as in the call of ``scan``. Returns the path of each candidate's
+    image. Raises ``InputError`` if a file cannot be written or removed, or if the JSON file is not a list of frames.
     """
     folder = Path(folder)
     names = {c: f"{c.item.name}_{c.frame:06d}.png" for c in candidates if c.frame is not None}
@@ -248,10 +239,7 @@ def write_frames(candidates: Sequence[Candidate], folder: AnyPath, every: float)
 
 
 def read_written(folder: AnyPath) -> set[str]:
-    """Returns the file names in the JSON file that ``write_frames`` wrote next to ``folder``.
-
-    If the JSON file does not exist, the result is empty. Raises ``InputError`` if the file is not a list of frames.
-    """
+    """Returns the names in the JSON file next to ``folder``. Raises ``InputError`` if it is not a list of frames."""
     record = _record_of(Path(folder))
     if not record.exists():
         return set()

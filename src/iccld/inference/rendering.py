@@ -41,10 +41,7 @@ def colorize(labels: LabelMap, space: LabelSpace) -> Image:
 
 
 def overlay(image: Image, labels: LabelMap, space: LabelSpace, *, opacity: float = 0.5) -> Image:
-    """Blends the class colors over an RGB image. Pixels without a class show only the image.
-
-    ``opacity`` is the weight of the color, from 0 (only the image) to 1 (only the color).
-    """
+    """Blends class colors with weight ``opacity`` (0 to 1) over an RGB image. Pixels without a class stay unchanged."""
     assert image.shape[:2] == labels.shape, (image.shape, labels.shape)
     blended = cv2.addWeighted(image, 1 - opacity, colorize(labels, space), opacity, 0)
     return np.where((labels < len(space))[..., None], blended, image)
@@ -110,8 +107,8 @@ def _own_ids(space: LabelSpace, description: Description) -> list[int]:
 def file_to_index(space: LabelSpace, *, label_ids: bool = False) -> UInt8[np.ndarray, "65536"]:
     """Returns the table from ids in label files to class indices; see ``iccld.data.datasets.remap_table``.
 
-    By default, files hold trainIds, or class indices if a class has no trainId. If ``label_ids`` is true, files hold
-    Cityscapes labelIds. Raises ``InputError`` if ``label_ids`` is true and a class has no Cityscapes id.
+    Files hold Cityscapes labelIds if ``label_ids`` is true, otherwise trainIds, or class indices if a class has no
+    trainId. Raises ``InputError`` if a class has no Cityscapes id for ``label_ids``.
     """
     held = CITYSCAPES19 if holds_train_ids(space) else space
     if label_ids and not holds_train_ids(space):

@@ -44,15 +44,11 @@ class Segmenter(Protocol):
 
 
 def load_segmenter(model: str, *, device: str = "auto", threads: int = 0) -> Segmenter:
-    """Loads a saved or exported model for prediction.
+    """Loads a model for prediction: a folder of ``save_pretrained`` or training, a hub id, or an exported file.
 
-    Args:
-        model: Folder that ``save_pretrained`` or training wrote, hub id, or file that ``iccld export`` wrote.
-        device: Device, either ``auto`` or a torch device such as ``cpu`` or ``cuda:1``.
-        threads: Number of CPU threads. If 0, the fastest number is found by a trial, once per process.
-
-    Raises:
-        InputError: the model or the device is not available, or ``threads`` is negative.
+    ``device`` is ``auto`` or a torch device such as ``cpu`` or ``cuda:1``. ``threads`` is the number of CPU threads. If
+    0, the fastest number is found by a trial, once per process. Raises ``InputError`` if the model or the device is not
+    available, or ``threads`` is negative.
     """
     if threads < 0:
         raise InputError(f"threads is {threads}; give 0 (automatic) or more")

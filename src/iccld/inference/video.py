@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import takewhile
 from pathlib import Path
 
 import cv2
@@ -41,10 +42,7 @@ _TIMEOUT = 10.0  # seconds to wait until the thread that reads a live source end
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits on the segmented part of a video: number of frames and duration in seconds; no limit if ``None``.
-
-    Raises ``InputError`` if a limit is out of range.
-    """
+    """Limits on the segmented part of a video: number of frames and duration in seconds; no limit if ``None``."""
 
     max_frames: int | None = None
     seconds: float | None = None
@@ -78,8 +76,8 @@ class Limits:
 class TemporalSmoothing:
     """Exponential smoothing over frames: mean = strength × mean + (1 − strength) × probabilities.
 
-    The strength is in [0, 1), and 0 means no smoothing. The mean covers about 1 / (1 − strength) frames. At a detected
-    scene cut, the mean restarts, so that scenes do not mix.
+    The strength is in [0, 1), and 0 means no smoothing. The mean covers about 1 / (1 − strength) frames. It restarts at
+    a detected scene cut.
     """
 
     def __init__(self, strength: float) -> None:
@@ -89,10 +87,7 @@ class TemporalSmoothing:
         self._last: tuple[np.ndarray, Float32[np.ndarray, "k h w"]] | None = None
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], prediction: Prediction) -> Prediction:
-        """Adds the next frame and its prediction, and returns the smoothed prediction.
-
-        Labels and uncertainty come from the smoothed probabilities. The mutual information is not smoothed.
-        """
+        """Returns the next frame's prediction with smoothed probabilities, but without smoothed mutual information."""
         if self.strength == 0:
             return prediction
         small = cv2.resize(image, (16, 16), interpolation=cv2.INTER_AREA)
@@ -110,10 +105,10 @@ class TemporalSmoothing:
 
 @dataclass(frozen=True)
 class VideoResult:
-    """Numbers of segmented and of damaged, skipped frames, and the duration of the segmented frames in the video.
+    """The result of a video's segmentation: number and duration in seconds of the segmented frames.
 
-    ``problem`` is a message about damage, with the name of the video. ``stopped`` is true if the ``stop`` callback
-    returned true.
+    Damaged frames were skipped. ``problem`` is a message about damage, with the name of the video. ``stopped`` is true
+    if the ``stop`` callback returned true.
     """
 
     num_frames: int
@@ -193,10 +188,7 @@ def _remove_later_labels(folder: Path, count: int) -> None:
 def _frames(source: VideoSource, limits: Limits, stop: Callable[[], bool]) -> Generator[Frame, None, None]:
     """Yields the frames up to the limits. Dropped frames of a live source do not count towards ``max_frames``."""
     if not source.live:
-        for frame in limits.cut(source.frames(), source.time_base):
-            if stop():
-                return
-            yield frame
+        yield from takewhile(lambda _: not stop(), limits.cut(source.frames(), source.time_base))
         return
     shown, since, first = 0.0, time.monotonic(), None
 

@@ -188,10 +188,7 @@ class Container(VideoSource):
         self._start = None if self.live else container_start(self._container, self.time_base)
 
     def frames(self) -> Iterator[Frame]:
-        """Yields the upright frames. Damaged frames are skipped and reported in ``problem``.
-
-        Raises ``InputError`` after the last packet if no frame could be decoded.
-        """
+        """Yields the frames that can be decoded. Raises ``InputError`` at the end if there are none."""
         size: tuple[int, int] | None = None
         last, duration, count = None, round(1 / (self.rate * self.time_base)), 0
         longest = int(_LONGEST / self.time_base)
@@ -243,10 +240,8 @@ class Container(VideoSource):
             self._note(f"{self.num_damaged} {lost} could not be decoded and {verb} left out")
 
     def _notice_missing(self, count: int, end: int) -> None:
-        """Adds a message to ``problem`` if a file ends before its declared duration, with fewer frames than declared.
-
-        Fewer frames alone are not an error, because edited files can declare more frames than they show.
-        """
+        """Adds a message to ``problem`` if a file ends early, with fewer frames and a shorter time than it declares."""
+        # Fewer frames alone are not an error, because edited files can declare more frames than they show.
         seconds, declared = self._seconds, self._stream.frames
         if self.live or seconds is None or (declared and count >= declared):
             return
@@ -259,10 +254,7 @@ class Container(VideoSource):
 
 
 class Camera(VideoSource):
-    """A camera of this computer, with its number from 0.
-
-    Raises ``InputError`` if the camera does not exist or is in use.
-    """
+    """A camera of this computer. Raises ``InputError`` if it does not exist or is in use."""
 
     def __init__(self, index: int) -> None:
         log: Any = cv2.utils.logging
