@@ -26,8 +26,7 @@ from iccld.labels import IGNORE
 
 MAX_FRAMES = 300
 Progress = Callable[[str, int, int], None]
-"""Callback that receives the name of a model, and the numbers of finished frames and of all frames of a video.
-If the callback raises an exception, the segmentation ends."""
+"""Callback that gets the name of a model and the arguments of ``progress`` in ``segment_video``."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,8 @@ def segment_video(
 ) -> Clip:
     """Segments a video up to ``max_frames`` frames and writes the overlay as MP4, with original timestamps and sound.
 
-    After each frame, ``progress`` is called with the number of finished frames and the expected number of all frames.
-    If ``progress`` raises an exception, the segmentation ends. Raises ``InputError`` if no frame can be decoded, or if
-    the frames are too large.
+    ``progress`` gets the number of finished frames and the expected number of all frames. An exception in it ends the
+    work. Raises ``InputError`` if no frame can be decoded, or if the frames are too large.
     """
     with source.opened() as path, ExitStack() as files:
         video = files.enter_context(closing(Container(InputVideo(str(path), path.stem))))

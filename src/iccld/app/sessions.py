@@ -106,8 +106,7 @@ class Session:
 
     def kept_answers(self) -> Answers:
         """Returns the stored predictions. Raises ``InputError`` if there are none, for example for lack of memory."""
-        answers = self.answers
-        if answers is None:
+        if (answers := self.answers) is None:  # read once, because other threads can remove them
             raise InputError("This answer is no longer kept; upload the image again")
         return answers
 
@@ -129,9 +128,8 @@ class Session:
 class Sessions:
     """All open sessions, with limits on their files and memory.
 
-    ``root`` is the folder of all uploads and videos. The folder must be empty, and other code must not use the folder.
-    ``max_upload_bytes`` limits one uploaded file, ``max_disk_bytes`` all files together, and ``max_answer_bytes`` the
-    memory of all predictions.
+    ``root`` is an empty folder for all uploads and videos, which other code must not use. ``max_upload_bytes`` limits
+    one uploaded file, ``max_disk_bytes`` all files together, and ``max_answer_bytes`` the memory of all predictions.
     """
 
     root: Path
@@ -206,8 +204,8 @@ class Sessions:
             nonlocal received
             received += len(part)
             if received > self.max_upload_bytes:
-                most = self.max_upload_bytes / 2**20
-                raise FullError(f"{name}: is larger than the {most:g} MiB that are taken here")
+                most = f"{self.max_upload_bytes / 2**20:g} MiB"
+                raise FullError(f"{name}: is larger than the {most} that are taken here")
             if received > room:
                 raise FullError(f"{name}: there is no room for it; try again in some minutes")
             try:

@@ -167,10 +167,11 @@ def export_model(
     except ImportError as error:
         needs = f"{format} export needs the package {error.name}"
         raise InputError(f"{needs}; {how_to_install(format)}") from error
-    own = {"steps": steps, "draws": draws, "input_height": height}
-    facts = {"format": "iccld-export", "iccld": __version__, "label_space": model.label_space.to_dict()}
-    facts |= {"backbone": model.spec.backbone, **own, "precision": precision}
-    converted = _convert(ExportGraph(model.float().eval(), **own).eval(), facts)
+    fixed = {"steps": steps, "draws": draws, "input_height": height}
+    facts: dict[str, Any] = {"format": "iccld-export", "iccld": __version__}
+    facts |= {"label_space": model.label_space.to_dict(), "backbone": model.spec.backbone}
+    facts |= {**fixed, "precision": precision}
+    converted = _convert(ExportGraph(model.float().eval(), **fixed).eval(), facts)
     if format == "onnx":
         return write_atomic(path, converted.save)
     return _save_openvino(converted, facts, path)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
@@ -114,7 +115,7 @@ def scan(
                 count = source.num_frames
                 total = None if count is None else max(1, round(count / float(source.rate) / every))
                 for number, image in track(_frames(source, every), total, video.title, unit="fps"):
-                    add(video, number, lambda image=image: image)
+                    add(video, number, partial(np.asarray, image))
             if source.problem:
                 failures.append(source.problem)
         except InputError as error:
