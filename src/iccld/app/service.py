@@ -160,11 +160,9 @@ def legend(models: Sequence[AppModel], answers: Answers | None = None) -> list[d
     With one model, the text is for example ``road 41.2 %``. With two models, the text is ``road 41.2 / 39.9 %``, with a
     dash for a model without the class. Without ``answers``, ``occurs`` is false, and the text is the name.
     """
-    maps = (
-        [a.labels for a in answers.answers] if answers is not None else [np.empty(0, np.uint8)] * len(models)
-    )
     shares: list[dict[str, float]] = []
-    for model, labels in zip(models, maps, strict=True):
+    for index, model in enumerate(models):
+        labels = np.empty(0, np.uint8) if answers is None else answers.answers[index].labels
         counts = np.bincount(labels.ravel(), minlength=256) / max(1, labels.size)
         shares.append({name: float(counts[i]) for i, name in enumerate(model.shown.names)})
     colors = {c.name: c.color for model in reversed(models) for c in model.shown.classes}
@@ -203,15 +201,15 @@ def agreement_text(share: float | None) -> str:
 
 def clip_facts(model: AppModel, clip: Clip, settings: tuple[int, int]) -> str:
     """Describes a segmented video as text: model, time, frame size, K and N, with a note if frames were omitted."""
-    time = f"{clip.frames} frames, {clip.seconds_per_frame * 1000:.0f} ms each"
+    took = f"{clip.frames} frames, {clip.seconds_per_frame * 1000:.0f} ms each"
     cut = f"; the video goes on, but only its first {clip.frames} frames are taken" if clip.cut else ""
-    return _facts(model, time, clip.size, settings) + cut
+    return _facts(model, took, clip.size, settings) + cut
 
 
-def _facts(model: AppModel, time: str, size: Sequence[int], settings: tuple[int, int]) -> str:
+def _facts(model: AppModel, took: str, size: Sequence[int], settings: tuple[int, int]) -> str:
     steps, draws = model.fixed or settings
     where = f"on {model.device} for {size[1]}×{size[0]} pixels"
-    return f"{model.name}: {time} {where}, K\u00a0=\u00a0{steps}, N\u00a0=\u00a0{draws}"
+    return f"{model.name}: {took} {where}, K\u00a0=\u00a0{steps}, N\u00a0=\u00a0{draws}"
 
 
 def _slider(models: Sequence[AppModel], index: int, maximum: int) -> dict[str, Any]:

@@ -80,9 +80,8 @@ def evaluate_model(
     scores are always computed at the full size of the label maps. ``indices`` selects images of the data set; all
     images if ``None``. ``observe`` is called with each evaluated image.
 
-    Raises:
-        InputError: the data set has no labels, an image and its label map differ in size, a file cannot be read, no
-            pixel belongs to a class of the protocol, or the model was exported with other settings.
+    Raises ``InputError`` if the data set has no labels, an image and its label map differ in size, a file cannot be
+    read, no pixel belongs to a class of the protocol, or the model was exported with other settings.
     """
     check_settings(model, settings)
     if not dataset.has_labels:
@@ -118,9 +117,8 @@ def evaluate_folders(
     its classes. All ids are mapped to the protocol's label space. Messages on stderr report detected labelIds, skipped
     predictions without a true label map, and predicted ids without a class in the protocol.
 
-    Raises:
-        InputError: no files can be paired, a true label map has no prediction, a file cannot be read or holds undefined
-            values, a prediction and its label map differ in size, or no pixel belongs to a class of the protocol.
+    Raises ``InputError`` if no files can be paired, a true label map has no prediction, a file cannot be read or holds
+    undefined values, a prediction and its label map differ in size, or no pixel belongs to a class of the protocol.
     """
     pairs, unused = pair_files(Path(predictions_dir), Path(labels_dir))
     if unused:
@@ -216,8 +214,8 @@ def pair_files(predictions: Path, labels: Path) -> tuple[list[tuple[Path, Path]]
     exists with labelIds and with trainIds, the one with labelIds is used. Returns the pairs (prediction, label map) in
     the order of the true label maps, and the predictions without a label map.
 
-    Raises:
-        InputError: a folder is missing or empty, a label map has no prediction, or two files belong to the same image.
+    Raises ``InputError`` if a folder is missing or empty, a label map has no prediction, or two files belong to the
+    same image.
     """
     truths = _by_key(labels, "true")
     answers = _by_key(predictions, "predicted")

@@ -146,9 +146,8 @@ def export_model(
     normalization, softmax and the first layers still compute in fp32. Only OpenVINO supports bf16, because ONNX Runtime
     lacks it on CPUs.
 
-    Raises:
-        InputError: a package is missing, the format does not allow the extension or precision, a setting is out of
-            range, the backbone cannot be traced, or the file cannot be written.
+    Raises ``InputError`` if a package is missing, the format does not allow the extension or precision, a setting is
+    out of range, the backbone cannot be traced, or the file cannot be written.
     """
     path = Path(path)
     typed(Format, format, "format")

@@ -41,9 +41,8 @@ def predict_files(
     ``ids`` the kind of ids in the label maps, or a description whose ids are used. If an image cannot be read or
     segmented, the image is skipped. Returns one message for each skipped image, with the file and the reason.
 
-    Raises:
-        InputError: an output cannot be written, a class has no id of the requested kind, ``out`` has predictions with
-            other classes or ids, or the model was exported with other settings.
+    Raises ``InputError`` if an output cannot be written, a class has no id of the requested kind, ``out`` has
+    predictions with other classes or ids, or the model was exported with other settings.
     """
     table = prepare(model, out, ids, settings)
     failures, is_explained = [], False

@@ -139,9 +139,8 @@ def predict_video(
     files such as ``out/labels/<name>/000000.png``, because lossy videos cannot store class ids. See
     ``TemporalSmoothing`` for ``smoothing`` and ``predict_files`` for ``write``, ``ids`` and ``settings``.
 
-    Raises:
-        InputError: the video cannot be opened or has no frames, ``stop`` ends the work before the first frame, an
-            output cannot be written, or a class has no id of the requested kind.
+    Raises ``InputError`` if the video cannot be opened or has no frames, ``stop`` ends the work before the first frame,
+    an output cannot be written, or a class has no id of the requested kind.
     """
     table = prepare(model, out, ids, settings)
     limits, smooth = limits or Limits(), TemporalSmoothing(smoothing)
