@@ -16,9 +16,8 @@ from iccld.models.settings import PredictSettings
 from iccld.outputs import Places, places_of
 
 if TYPE_CHECKING:
-    from iccld.inference.candidates import Candidate
     from iccld.inference.inputs import InputImage, InputVideo
-    from iccld.inference.ranking import Ranked
+    from iccld.inference.ranking import Candidate, Ranked
     from iccld.inference.segmenter import Segmenter
 
 
@@ -66,8 +65,8 @@ class RankArgs:
 
     def run(self) -> int:
         """Ranks the frames and returns the exit code, which is 1 if some files could not be read."""
-        from iccld.inference.candidates import read_written
         from iccld.inference.inputs import find_inputs, split_inputs
+        from iccld.inference.ranking import read_written
 
         Places(
             files={"--json": (self.json, "json")},
@@ -88,8 +87,7 @@ class RankArgs:
     def _rank(self, images: list[InputImage], videos: list[InputVideo]) -> int:
         import numpy as np
 
-        from iccld.inference.candidates import scan, write_frames
-        from iccld.inference.ranking import rank, ranking_rows, write_ranking
+        from iccld.inference.ranking import rank, ranking_rows, scan, write_frames, write_ranking
         from iccld.inference.segmenter import load_segmenter
 
         model = load_segmenter(self.model, device=self.device, threads=self.threads)
