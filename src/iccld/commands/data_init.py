@@ -64,7 +64,7 @@ class DataInitArgs:
             raise InputError(f"{path}: is there already; {ways}")
 
         from iccld.data.autodetect.detect import guess_folder
-        from iccld.data.autodetect.toml_text import to_toml
+        from iccld.data.autodetect.guess import to_toml
 
         guess = guess_folder(self.folder, names=self.classes)
         bare = [name for name, entry in guess.splits.items() if not entry.labels]
@@ -84,7 +84,7 @@ class DataInitArgs:
         return 0
 
     def _report(self, guess: Guess, path: Path, place: Path) -> None:
-        from iccld.data.autodetect.toml_text import sections
+        from iccld.data.autodetect.guess import sections
 
         print(f"{self.folder}:")
         for title, sentences in sections(guess).items():
@@ -104,7 +104,7 @@ def _to_json(guess: Guess, path: Path | None) -> dict[str, Any]:
 
     ``file`` is ``None`` if no file was written. ``label_maps`` is ``None`` if there are no label maps.
     """
-    from iccld.data.autodetect.toml_text import sections
+    from iccld.data.autodetect.guess import sections
 
     classes = guess.meaning.keys["classes"] if guess.meaning is not None else None
     return {
