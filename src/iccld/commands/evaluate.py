@@ -127,11 +127,13 @@ class EvaluateArgs:
             names = ", ".join(PROTOCOLS)
             raise InputError(f"label maps need a --protocol; choose from {names}, or name a dataset.toml")
         from iccld.data.description import read_description
-        from iccld.inference.evaluation import evaluate_folders
-        from iccld.reporting.record import Record
 
         own = read_description(Path(self.protocol)) if self.protocol.endswith(".toml") else None
         protocol = get_protocol(self.protocol) if own is None else custom_protocol(own.space)
+
+        from iccld.inference.evaluation import evaluate_folders
+        from iccld.reporting.record import Record
+
         environment = self._environment("cpu") if reports else {}
         scores = evaluate_folders(predictions, labels, protocol, own=own)
         record = Record(environment, measured_on=str(labels), scores=scores)

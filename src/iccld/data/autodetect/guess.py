@@ -103,12 +103,12 @@ def count_pairs(root: Path, splits: Mapping[str, SplitGlobs]) -> tuple[dict[str,
     Raises:
         InputError: A file matches as image and as label map, or ``described_folder`` refuses a split.
     """
+    globs = {name: (entry.images, entry.labels) for name, entry in splits.items()}
+    lists = {name: entry.list for name, entry in splits.items() if entry.list}
+    description = Description(root, "", globs, CITYSCAPES19, {}, None, None, lists, is_file=False)
     counted: dict[str, SplitGlobs] = {}
     labels: set[Path] = set()
     for name, entry in splits.items():
-        lists = {name: entry.list} if entry.list else {}
-        globs = {name: (entry.images, entry.labels)}
-        description = Description(root, name, globs, CITYSCAPES19, {}, None, None, lists, is_file=False)
         pairs = described_folder(description, name, False).pairs
         of_split = {pair.label for pair in pairs if pair.label is not None}
         both = sorted(of_split.intersection(pair.image for pair in pairs))

@@ -96,7 +96,7 @@ def _place(folder: str) -> _Place:
 
 def _told_by_content(survey: Survey, groups: _Groups) -> _Groups:
     """Reads a few files per folder and extension to separate label maps from images if the paths do not suffice."""
-    told = defaultdict(list, {place: names for place, names in groups.items() if place[2] is not None})
+    told = defaultdict(list, {place: [*names] for place, names in groups.items() if place[2] is not None})
     untold: defaultdict[tuple[str, str | None, str], list[str]] = defaultdict(list)
     for (base, split, role), names in groups.items():
         for name in names if role is None else ():
@@ -105,14 +105,14 @@ def _told_by_content(survey: Survey, groups: _Groups) -> _Groups:
             untold[folder, split, os.path.splitext(name)[1]].append(name)
     if not 1 < len(untold) + bool(told) <= _MOST_GROUPS:
         return groups
-    masks = {key for key, names in untold.items() if _hold_masks([survey.root / name for name in names])}
-    stems = {False: {Path(name).stem for names in told.values() for name in names}, True: set[str]()}
-    for key, names in untold.items():
-        stems[key in masks].update(Path(name).stem for name in names)
-    if not any(mask[:end] in stems[False] for mask in stems[True] for end in range(1, len(mask) + 1)):
+    images = {Path(name).stem for names in told.values() for name in names}
+    masks: set[str] = set()
+    for (folder, split, _), names in untold.items():
+        is_mask = _hold_masks([survey.root / name for name in names])
+        (masks if is_mask else images).update(Path(name).stem for name in names)
+        told[folder, split, "label" if is_mask else "image"] += names
+    if not any(mask[:end] in images for mask in masks for end in range(1, len(mask) + 1)):
         return groups  # files that look like masks, but without images of the same names, can be images
-    for (folder, split, ending), names in untold.items():
-        told[folder, split, "label" if (folder, split, ending) in masks else "image"] += names
     return told
 
 
