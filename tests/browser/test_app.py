@@ -25,7 +25,7 @@ from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from iccld.app.answers import Drawing, compose
-from iccld.inference.rendering import to_levels
+from iccld.drawing import to_levels
 from iccld.labels import CITYSCAPES19
 from iccld.models.iccld import ICCLD
 from iccld.models.prediction import Prediction

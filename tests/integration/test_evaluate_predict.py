@@ -15,7 +15,7 @@ import torch
 
 from iccld.cli import main
 from iccld.data.image_files import read_image, read_label
-from iccld.inference.rendering import colorize, overlay
+from iccld.drawing import colorize, overlay
 from iccld.labels import CAMVID11, CITYSCAPES19, LabelSpace
 from iccld.models.iccld import ICCLD
 

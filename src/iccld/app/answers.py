@@ -18,10 +18,10 @@ from jaxtyping import UInt8
 from PIL import Image as PillowImage
 
 from iccld.documents import Length, Range
+from iccld.drawing import Image, LabelMap, colorize, draw_legend, overlay, paint_levels, to_levels
 from iccld.errors import InputError
 from iccld.inference import rendering
 from iccld.inference.exported import ExportedSegmenter
-from iccld.inference.rendering import Image, LabelMap
 from iccld.inference.segmenter import PredictSettings, Segmenter, load_segmenter, predict_image
 from iccld.labels import IGNORE, LabelSpace
 from iccld.models.iccld import ICCLD
@@ -170,7 +170,7 @@ def answer_image(
         start = time.perf_counter()
         prediction = model.predict(image, steps, draws)
         seconds = time.perf_counter() - start
-        labels, levels = prediction.labels, rendering.to_levels(prediction.relative_uncertainty)
+        labels, levels = prediction.labels, to_levels(prediction.relative_uncertainty)
         views = _shrink(labels, view_side, cv2.INTER_NEAREST), _shrink(levels, view_side, cv2.INTER_AREA)
         answers.append(Answer(model, labels, levels, *views, seconds))
     return Answers(name, _shrink(image, view_side, cv2.INTER_AREA), tuple(answers))
@@ -183,8 +183,8 @@ def compose(image: Image, labels: LabelMap, levels: LabelMap, space: LabelSpace,
     visible: LabelMap = table[labels]
     opacity = drawing.opacity / 100
     if drawing.layer == "classes":
-        return rendering.overlay(image, visible, space, opacity=opacity)
-    heat = cv2.addWeighted(image, 1 - opacity, rendering.paint_levels(levels), opacity, 0)
+        return overlay(image, visible, space, opacity=opacity)
+    heat = cv2.addWeighted(image, 1 - opacity, paint_levels(levels), opacity, 0)
     return np.where((visible != IGNORE)[..., None], heat, image)
 
 
@@ -205,10 +205,10 @@ def pack_masks(answers: Answers) -> tuple[str, bytes]:
             classes = json.dumps(rendering.class_list(space, table), indent=2)
             archive.writestr(f"{prefix}{rendering.CLASSES}", f"{classes}\n")
             pictures = {
-                rendering.LEGEND: rendering.draw_legend(space),
+                rendering.LEGEND: draw_legend(space),
                 f"labels/{stem}.png": table[answer.labels],
-                f"color/{stem}.png": rendering.colorize(answer.labels, space),
-                f"uncertainty/{stem}.png": rendering.paint_levels(answer.levels),
+                f"color/{stem}.png": colorize(answer.labels, space),
+                f"uncertainty/{stem}.png": paint_levels(answer.levels),
             }
             for name, picture in pictures.items():
                 archive.writestr(f"{prefix}{name}", _encode(picture, "PNG", compress_level=1))

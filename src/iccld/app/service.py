@@ -17,9 +17,9 @@ import numpy as np
 
 from iccld.app.answers import MAX_DRAWS, MAX_STEPS, Answer, Answers, AppModel, Settings, answer_image, compose
 from iccld.app.sessions import MAX_PIXELS, Session, Sessions, Upload, check_pixels
+from iccld.data.inputs import InputVideo
+from iccld.drawing import to_levels
 from iccld.errors import InputError
-from iccld.inference.inputs import InputVideo
-from iccld.inference.rendering import to_levels
 from iccld.inference.video_source import Container
 from iccld.inference.video_writer import VideoWriter, writing_video
 from iccld.labels import IGNORE

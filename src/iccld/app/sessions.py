@@ -14,9 +14,9 @@ from pathlib import Path
 
 from iccld.app.answers import Answers
 from iccld.data.image_files import IMAGE_SUFFIXES, image_size, read_image
+from iccld.data.inputs import VIDEO_SUFFIXES
+from iccld.drawing import Image
 from iccld.errors import InputError
-from iccld.inference.inputs import VIDEO_SUFFIXES
-from iccld.inference.rendering import Image
 
 MAX_PIXELS = 40_000_000
 """Maximum number of pixels of an image or frame. At the maximum, the probabilities of 19 classes need 3 GB."""

@@ -19,7 +19,7 @@ from iccld.outputs import Places, places_of
 
 if TYPE_CHECKING:
     from iccld.data.description import Description
-    from iccld.inference.inputs import InputImage, InputVideo
+    from iccld.data.inputs import InputImage, InputVideo
     from iccld.inference.rendering import IdKind
     from iccld.inference.segmenter import Segmenter
 
@@ -76,7 +76,7 @@ class PredictArgs:
 
     def run(self) -> int:
         """Predicts all inputs and returns the exit code, which is 1 if some inputs failed."""
-        from iccld.inference.inputs import find_inputs, split_inputs
+        from iccld.data.inputs import find_inputs, split_inputs
         from iccld.inference.segmenter import load_segmenter
         from iccld.inference.video import Limits
 
@@ -127,7 +127,7 @@ class PredictArgs:
 
         Returns a summary of each video, and the exception to raise if a signal stopped a video file, or ``None``.
         """
-        from iccld.inference.inputs import naming
+        from iccld.data.inputs import naming
         from iccld.inference.video import VIDEO_OUTPUTS, predict_video
         from iccld.training.interruption import Interruption
 

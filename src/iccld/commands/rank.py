@@ -16,7 +16,7 @@ from iccld.models.settings import PredictSettings
 from iccld.outputs import Places, places_of
 
 if TYPE_CHECKING:
-    from iccld.inference.inputs import InputImage, InputVideo
+    from iccld.data.inputs import InputImage, InputVideo
     from iccld.inference.segmenter import Segmenter
 
 
@@ -62,7 +62,7 @@ class RankArgs:
 
     def run(self) -> int:
         """Ranks the frames and returns the exit code, which is 1 if some files could not be read."""
-        from iccld.inference.inputs import find_inputs, split_inputs
+        from iccld.data.inputs import find_inputs, split_inputs
         from iccld.inference.ranking import read_written
 
         Places(
@@ -121,7 +121,7 @@ class RankArgs:
         import numpy as np
 
         from iccld.data.image_files import read_image
-        from iccld.inference.rendering import heat_map
+        from iccld.drawing import heat_map
         from iccld.inference.segmenter import predict_image
         from iccld.progress import track
         from iccld.reporting.figures import contact_sheet

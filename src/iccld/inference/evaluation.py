@@ -20,10 +20,11 @@ from iccld.data.description import Description
 from iccld.data.folders import files_below
 from iccld.data.image_files import LABEL_SUFFIXES, RawLabel, is_label_name, read_label
 from iccld.data.softness import advise
+from iccld.drawing import LabelMap
 from iccld.errors import InputError
 from iccld.files import AnyPath
 from iccld.inference.prefetch import read_ahead
-from iccld.inference.rendering import LabelMap, file_to_index, holds_train_ids
+from iccld.inference.rendering import file_to_index, holds_train_ids
 from iccld.inference.segmenter import PredictSettings, Segmenter, check_settings, predict_image
 from iccld.labels import CITYSCAPES19, CITYSCAPES_ID_TO_TRAIN_ID, IGNORE, LabelSpace, Protocol
 from iccld.metrics import ConfusionMatrix, Scores, scores_from_confusion

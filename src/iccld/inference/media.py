@@ -8,14 +8,16 @@ from typing import Literal
 
 import numpy as np
 
+from iccld import drawing
 from iccld.data.description import Description
 from iccld.data.image_files import read_image, write_png
+from iccld.data.inputs import InputImage, naming
+from iccld.drawing import Image
 from iccld.errors import InputError
 from iccld.files import AnyPath
 from iccld.inference import rendering
-from iccld.inference.inputs import InputImage, naming
 from iccld.inference.prefetch import read_ahead
-from iccld.inference.rendering import IdKind, Image, Table
+from iccld.inference.rendering import IdKind, Table
 from iccld.inference.segmenter import PredictSettings, Segmenter, check_settings, predict_image
 from iccld.labels import LabelSpace
 from iccld.models.prediction import Prediction
@@ -37,7 +39,7 @@ def predict_files(
     """Segments image files one by one and writes ``out/<kind>/<name>.png`` for each image, at the image's size.
 
     ``out/classes.json`` and ``out/legend.png`` list the ids and colors of the classes. Existing files are replaced
-    atomically. ``images`` come from ``iccld.inference.inputs.find_inputs``. ``write`` selects the kinds of output, and
+    atomically. ``images`` come from ``iccld.data.inputs.find_inputs``. ``write`` selects the kinds of output, and
     ``ids`` the kind of ids in the label maps, or a description whose ids are used. If an image cannot be read or
     segmented, the image is skipped. Returns one message for each skipped image, with the file and the reason.
 
@@ -83,7 +85,7 @@ def draw(
     if kind == "labels":
         return np.asarray(table[prediction.labels])
     if kind == "color":
-        return rendering.colorize(prediction.labels, space)
+        return drawing.colorize(prediction.labels, space)
     if kind == "overlay":
-        return rendering.overlay(image, prediction.labels, space)
-    return rendering.heat_map(prediction.relative_uncertainty)
+        return drawing.overlay(image, prediction.labels, space)
+    return drawing.heat_map(prediction.relative_uncertainty)

@@ -24,11 +24,11 @@ import numpy as np
 from jaxtyping import Float
 
 from iccld.data.image_files import read_image, write_png
+from iccld.data.inputs import InputImage, InputVideo, naming
 from iccld.documents import read_json
 from iccld.errors import InputError
 from iccld.escaping import in_csv
 from iccld.files import AnyPath, printable, write_failure, write_json, write_text
-from iccld.inference.inputs import InputImage, InputVideo, naming
 from iccld.inference.prefetch import read_ahead
 from iccld.inference.segmenter import PredictSettings, Segmenter, predict_and_embed
 from iccld.inference.video_source import VideoSource, open_video

@@ -1,66 +1,28 @@
-"""Drawing of predictions as images, and the ids and colors of classes: id tables, ``classes.json``, ``legend.png``."""
+"""Ids and colors of classes in prediction folders: id tables, ``classes.json`` and ``legend.png``."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
-from PIL import Image as PillowImage
-from PIL import ImageDraw, ImageFont
+from jaxtyping import UInt8
 
 from iccld.data.datasets import remap_table
 from iccld.data.description import Description
 from iccld.data.image_files import write_png
 from iccld.documents import read_json
+from iccld.drawing import draw_legend
 from iccld.errors import InputError
 from iccld.files import AnyPath, write_json
 from iccld.labels import CITYSCAPES19, CITYSCAPES_ID_TO_TRAIN_ID, IGNORE, LabelSpace
 
-Image = UInt8[np.ndarray, "h w 3"]
-LabelMap = UInt8[np.ndarray, "h w"]
 Table = UInt8[np.ndarray, "256"]
 IdKind = Literal["train", "index", "cityscapes"]
 """Kind of ids in label files. ``train`` means Cityscapes trainIds, or class indices if a class has no trainId.
 ``index`` means the model's class indices. ``cityscapes`` means Cityscapes labelIds, which the benchmark server
 requires."""
 CLASSES, LEGEND = "classes.json", "legend.png"
-
-_MOST_ROWS, _LONGEST_NAME = 20, 40
-_EDGE, _SWATCH, _ROW, _GAP = 10, (28, 18), 26, 24  # margin, color box, row height and column gap in pixels
-
-
-def colorize(labels: LabelMap, space: LabelSpace) -> Image:
-    """Returns an RGB image in which each pixel has the color of its class, and pixels without a class are black."""
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(space)] = space.palette
-    return table[labels]
-
-
-def overlay(image: Image, labels: LabelMap, space: LabelSpace, *, opacity: float = 0.5) -> Image:
-    """Blends class colors with weight ``opacity`` (0 to 1) over an RGB image. Pixels without a class stay unchanged."""
-    assert image.shape[:2] == labels.shape, (image.shape, labels.shape)
-    blended = cv2.addWeighted(image, 1 - opacity, colorize(labels, space), opacity, 0)
-    return np.where((labels < len(space))[..., None], blended, image)
-
-
-def heat_map(uncertainty: Float32[np.ndarray, "h w"]) -> Image:
-    """Maps uncertainty in [0, 1] to colors from black over violet to pale yellow, on the same scale for all images."""
-    return paint_levels(to_levels(uncertainty))
-
-
-def to_levels(uncertainty: Float32[np.ndarray, "h w"]) -> LabelMap:
-    """Quantizes uncertainty in [0, 1] to 256 levels, which suffice for images and need less memory than floats."""
-    return (np.clip(uncertainty, 0, 1) * 255).round().astype(np.uint8)
-
-
-def paint_levels(levels: LabelMap) -> Image:
-    """Maps uncertainty levels from 0 to 255 to the colors of ``heat_map``."""
-    heat = cv2.applyColorMap(levels, cv2.COLORMAP_MAGMA)
-    return np.asarray(cv2.cvtColor(heat, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def holds_train_ids(space: LabelSpace) -> bool:
@@ -137,23 +99,3 @@ def class_list(space: LabelSpace, table: Table) -> list[dict[str, Any]]:
         {"id": int(table[index]), "name": c.name, "color": list(c.color)}
         for index, c in enumerate(space.classes)
     ]
-
-
-def draw_legend(space: LabelSpace) -> Image:
-    """Draws a legend: the class names beside their colors, in columns of up to 20 rows."""
-    font = ImageFont.load_default(16)
-    names = [n if len(n) <= _LONGEST_NAME else f"{n[: _LONGEST_NAME - 1]}…" for n in space.names]
-    num_columns = max(1, math.ceil(len(names) / _MOST_ROWS))
-    num_rows = math.ceil(len(names) / num_columns)
-    width = _SWATCH[0] + 8 + math.ceil(max(map(font.getlength, names), default=0))
-    size = (2 * _EDGE + num_columns * width + (num_columns - 1) * _GAP, 2 * _EDGE + max(1, num_rows) * _ROW)
-    picture = PillowImage.new("RGB", size, "white")
-    pen = ImageDraw.Draw(picture)
-    for index, (name, color) in enumerate(zip(names, space.palette, strict=True)):
-        left = _EDGE + index // num_rows * (width + _GAP)
-        middle = _EDGE + index % num_rows * _ROW + _ROW // 2
-        top = middle - _SWATCH[1] // 2
-        box = (left, top, left + _SWATCH[0] - 1, top + _SWATCH[1] - 1)
-        pen.rectangle(box, fill=color, outline="gray")
-        pen.text((left + _SWATCH[0] + 8, middle), name, fill="black", font=font, anchor="lm")
-    return np.array(picture)

@@ -21,9 +21,9 @@ from jaxtyping import Float32, UInt8
 
 from iccld.data.description import Description
 from iccld.data.image_files import write_png
+from iccld.data.inputs import InputVideo
 from iccld.errors import InputError
 from iccld.files import AnyPath
-from iccld.inference.inputs import InputVideo
 from iccld.inference.media import OutputKind, draw, prepare
 from iccld.inference.rendering import IdKind, write_class_key
 from iccld.inference.segmenter import PredictSettings, Segmenter, predict_image

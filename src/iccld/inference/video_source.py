@@ -21,9 +21,9 @@ import numpy as np
 from av.container import InputContainer
 from jaxtyping import UInt8
 
+from iccld.data.inputs import InputVideo
 from iccld.errors import InputError
 from iccld.files import open_regular, printable
-from iccld.inference.inputs import InputVideo
 
 MOST_PIXELS = 1 << 26
 """Maximum number of pixels of a decoded frame, for instance 8192 × 8192."""

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from iccld.data.datasets import SegmentationDataset
-from iccld.inference.rendering import heat_map
+from iccld.drawing import heat_map
 from iccld.inference.review import Choice, Review
 from iccld.inference.segmenter import PredictSettings, Segmenter, predict_image
 from iccld.labels import IGNORE, LabelSpace

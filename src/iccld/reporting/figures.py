@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from iccld.drawing import colorize, heat_map
 from iccld.files import AnyPath
-from iccld.inference.rendering import colorize, heat_map
 from iccld.labels import LabelSpace
 from iccld.reporting.charts import DPI, FONT_SIZE, INK, new_figure, save_png
 

@@ -12,9 +12,9 @@ from jaxtyping import UInt8
 from iccld.data.datasets import remap_table
 from iccld.data.image_files import read_image, read_label
 from iccld.data.layouts import FilePair, Layout
+from iccld.drawing import overlay
 from iccld.errors import InputError
 from iccld.files import AnyPath
-from iccld.inference.rendering import overlay
 from iccld.labels import LabelSpace
 from iccld.reporting.figures import draw_page, scaled
 from iccld.resizing import resize_label

@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from iccld.app.answers import AppModel, answer_image, encode_view, pack_masks
-from iccld.inference.rendering import colorize, heat_map, index_to_id
+from iccld.drawing import colorize, heat_map
+from iccld.inference.rendering import index_to_id
 from iccld.labels import CAMVID11, CITYSCAPES19
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from iccld.app.answers import Answers, AppModel, Drawing, answer_image, compose
 from iccld.app.service import agreement, legend
-from iccld.inference.rendering import heat_map
+from iccld.drawing import heat_map
 from iccld.labels import CAMVID11, CITYSCAPES19, LabelSpace
 
 Make = Callable[..., AppModel]

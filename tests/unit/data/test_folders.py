@@ -14,9 +14,9 @@ from iccld.data.autodetect.guess import survey
 from iccld.data.check import check_dataset
 from iccld.data.datasets import find_files
 from iccld.data.folders import FOLLOW_OUTSIDE, files_below, walk
+from iccld.data.inputs import find_inputs
 from iccld.errors import InputError
 from iccld.inference.evaluation import pair_files
-from iccld.inference.inputs import find_inputs
 
 
 def add(path: Path) -> Path:

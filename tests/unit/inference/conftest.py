@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iccld.inference.rendering import colorize
+from iccld.drawing import colorize
 from iccld.labels import CITYSCAPES19, LabelSpace
 from iccld.models.prediction import Prediction
 

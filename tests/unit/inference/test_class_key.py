@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from iccld.inference.rendering import draw_legend, index_to_id, write_class_key
+from iccld.drawing import draw_legend
+from iccld.inference.rendering import index_to_id, write_class_key
 from iccld.labels import CAMVID11, CITYSCAPES19, LabelSpace
 
 

@@ -11,10 +11,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from iccld.data.inputs import InputImage
 from iccld.errors import InputError
 from iccld.inference.export import ExportGraph, export_model
 from iccld.inference.exported import ExportedSegmenter, Facts
-from iccld.inference.inputs import InputImage
 from iccld.inference.media import predict_files
 from iccld.inference.segmenter import PredictSettings, load_segmenter
 from iccld.labels import CITYSCAPES19

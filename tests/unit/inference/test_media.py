@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from iccld.data.inputs import InputImage, find_inputs
+from iccld.drawing import colorize
 from iccld.errors import InputError
-from iccld.inference.inputs import InputImage, find_inputs
 from iccld.inference.media import OUTPUT_KINDS, predict_files
-from iccld.inference.rendering import colorize
 from iccld.inference.segmenter import PredictSettings
 from iccld.labels import CITYSCAPES19, SYNTHIA16, LabelSpace
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from iccld.inference.rendering import colorize, heat_map, overlay
+from iccld.drawing import colorize, heat_map, overlay
 from iccld.labels import CITYSCAPES19
 
 LABELS = np.array([[0, 13], [255, 10]], np.uint8)

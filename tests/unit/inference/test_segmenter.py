@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from iccld.drawing import colorize
 from iccld.errors import InputError
-from iccld.inference.rendering import colorize
 from iccld.inference.segmenter import PredictSettings, choose_device, predict_image
 from iccld.labels import CITYSCAPES19
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from iccld.data.image_files import read_label
+from iccld.data.inputs import InputVideo
+from iccld.drawing import colorize, overlay
 from iccld.errors import InputError
-from iccld.inference.inputs import InputVideo
-from iccld.inference.rendering import colorize, overlay
 from iccld.inference.video import Limits, VideoResult, newest, predict_video
 from iccld.inference.video_source import Frame, VideoSource, open_video
 from iccld.inference.video_writer import writing_video

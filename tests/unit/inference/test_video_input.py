@@ -13,9 +13,9 @@ import av
 import numpy as np
 import pytest
 
+from iccld.data.inputs import InputVideo, find_inputs
 from iccld.errors import InputError
 from iccld.inference import video_source
-from iccld.inference.inputs import InputVideo, find_inputs
 from iccld.inference.video_source import Container, open_video
 from iccld.inference.video_writer import open_sound, writing_video
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from iccld.data.folders import FOLLOW_OUTSIDE
+from iccld.data.inputs import InputVideo, find_inputs, split_inputs
 from iccld.errors import InputError
-from iccld.inference.inputs import InputVideo, find_inputs, split_inputs
 from iccld.inference.ranking import Candidate
 
 
