@@ -1,9 +1,8 @@
 """Safe reading of ``transformers`` network configurations, from a stored model or a backbone folder.
 
 A ``transformers`` configuration can refer to code to run, to other configurations and to weights to download. This
-module drops or refuses all such references. Only networks of the types in ``BACKBONE_TYPES`` and ``MIT_TYPES``
-can be built. Of a configuration, only the keys that the network type itself defines are used, and the size of their
-values is limited.
+module drops or refuses all such references. Only networks of the types in ``BACKBONE_TYPES`` and ``MIT_TYPES`` can be
+built. Only the keys that the network type itself defines are used, and the size of their values is limited.
 """
 
 from __future__ import annotations
@@ -16,38 +15,26 @@ from iccld.errors import InputError, first_line
 from iccld.escaping import shortened
 
 BACKBONE_TYPES = (
-    "beit",
-    "bit",
-    "convnext",
-    "convnextv2",
-    "dinov2",
-    "dinov2_with_registers",
-    "dinov3_convnext",
-    "dinov3_vit",
-    "focalnet",
-    "maskformer-swin",
-    "pixio",
-    "resnet",
-    "rt_detr_resnet",
-    "swin",
-    "swinv2",
-    "vitdet",
+    *("beit", "bit", "convnext", "convnextv2", "dinov2", "dinov2_with_registers", "dinov3_convnext"),
+    *(
+        "dinov3_vit",
+        "focalnet",
+        "maskformer-swin",
+        "pixio",
+        "resnet",
+        "rt_detr_resnet",
+        "swin",
+        "swinv2",
+        "vitdet",
+    ),
 )
 """AutoBackbone types with four stages of feature maps, or with a single stride (plain vision transformers)."""
 MIT_TYPES = ("segformer",)
 
 # These keys make the ``transformers`` library run code from the folder, download files or read other weight formats.
 _FORBIDDEN = (
-    "auto_map",
-    "backbone",
-    "backbone_config",
-    "backbone_kwargs",
-    "code_revision",
-    "configuration_files",
-    "quantization_config",
-    "trust_remote_code",
-    "use_pretrained_backbone",
-    "use_timm_backbone",
+    *("auto_map", "backbone", "backbone_config", "backbone_kwargs", "code_revision", "configuration_files"),
+    *("quantization_config", "trust_remote_code", "use_pretrained_backbone", "use_timm_backbone"),
 )
 # These keys are derived from other keys, and do not change the networks built here.
 _DERIVED = ("stage_names", "out_features", "out_indices", "_out_features", "_out_indices")
@@ -61,16 +48,9 @@ def plain_config(value: Mapping[str, Any], allowed: tuple[str, ...], where: str)
 
     Keys that the network type does not define are dropped.
 
-    Args:
-        value: Content of the ``config.json``.
-        allowed: Network types that are accepted as ``model_type``.
-        where: Text at the start of error messages.
-
-    Returns:
-        The configuration object of the network type.
-
     Raises:
-        InputError: The network type is not allowed, a key refers to code or to a download, or a value is out of bounds.
+        InputError: The ``model_type`` is not in ``allowed``, a key refers to code or to a download, or a value is out
+            of bounds. The message starts with ``where``.
     """
     for key in _FORBIDDEN:
         if value.get(key):
@@ -99,19 +79,16 @@ def plain_config(value: Mapping[str, Any], allowed: tuple[str, ...], where: str)
 
 
 def portable(config: Any) -> dict[str, Any]:
-    """Returns the values of a ``transformers`` configuration that are stored with a model. Local paths are left out.
+    """Returns the values of a ``transformers`` configuration from which ``plain_config`` builds it again.
 
-    ``plain_config`` builds the configuration again from these values.
+    They are stored with a model. Local paths are left out.
     """
     keys, stored = own_keys(type(config)), config.to_dict()
     return {"model_type": config.model_type} | {key: stored[key] for key in stored if key in keys}
 
 
 def own_keys(kind: Any) -> frozenset[str]:
-    """Returns the keys that the configuration class ``kind`` defines in addition to the keys of every configuration.
-
-    Keys that are derived from other keys are excluded too.
-    """
+    """Returns the keys of the configuration class ``kind`` without those of every configuration and derived keys."""
     from transformers import PreTrainedConfig
 
     return frozenset(kind().to_dict()) - frozenset(PreTrainedConfig().to_dict()) - frozenset(_DERIVED)

@@ -28,7 +28,7 @@ _MEANINGS = {
 
 
 def split_id(text: str) -> tuple[str, str | None] | None:
-    """Splits ``user/model`` or ``user/model@revision`` into id and revision. A missing revision is ``None``.
+    """Splits ``user/model`` or ``user/model@revision`` into id and revision (``None`` if missing).
 
     Returns ``None`` if the text cannot be an id.
     """
@@ -39,11 +39,7 @@ def split_id(text: str) -> tuple[str, str | None] | None:
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Checks that a text can be the name of a hub repository.
-
-    Raises:
-        InputError: The text is not a valid name. The message describes the form of a name.
-    """
+    """Raises ``InputError`` if a text cannot be the name of a hub repository. The message describes a name's form."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
@@ -57,12 +53,9 @@ def check_repo_id(repo_id: str) -> None:
 
 
 def fetch(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    """Returns a local folder with files of a hub repository. Files that are not in the local cache are downloaded.
+    """Returns a local folder with those files of a hub repository whose names match a glob pattern.
 
-    ``patterns`` are glob patterns for the names of the files.
-
-    Raises:
-        InputError: The files cannot be downloaded and are not in the cache.
+    Files that are not in the local cache are downloaded. Raises ``InputError`` if that fails.
     """
     from huggingface_hub import snapshot_download
 
@@ -106,16 +99,12 @@ def push_files(
             with _bars_in_terminals_alone():
                 api.upload_folder(repo_id=repo_id, folder_path=folder)
         except Exception as error:
-            why = _explain(error, writing=True)
-            raise InputError(f"{repo_id}: {what} was uploaded ({why})") from error
+            raise InputError(f"{repo_id}: {what} was uploaded ({_explain(error, writing=True)})") from error
     return address, files
 
 
 def _explain(error: Exception, *, writing: bool = False) -> str:
-    """Returns a short explanation of an error of the hub's client.
-
-    ``writing`` is whether the request was an upload, because uploads fail for further reasons, such as a missing login.
-    """
+    """Returns a short explanation of an error of the hub's client. Uploads (``writing``) also fail without a login."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     if writing and status == 401:
         return _MEANINGS["LocalTokenNotFoundError"]

@@ -23,10 +23,8 @@ def to_array(images: Any) -> np.ndarray:
     """Converts an array, a Pillow image, or a sequence of arrays or Pillow images to one array.
 
     Pillow images are rotated upright according to their EXIF orientation and converted to 8-bit RGB: alpha is dropped
-    and 16 bits are scaled to 8. ``iccld.data.image_files.read_image`` treats image files in the same way.
-
-    Raises:
-        InputError: A Pillow image cannot be decoded or converted to RGB, or the images differ in size.
+    and 16 bits are scaled to 8. ``iccld.data.image_files.read_image`` treats image files in the same way. Raises
+    ``InputError`` if a Pillow image cannot be decoded or converted to RGB, or if the images differ in size.
     """
     if isinstance(images, Image.Image):
         return _from_pillow(images)
@@ -45,8 +43,7 @@ def to_array(images: Any) -> np.ndarray:
 def to_batch(images: Any) -> tuple[Float[Tensor, "b 3 h w"], bool]:
     """Converts user input to a float batch in [0, 1]. Also returns whether the input was a single image.
 
-    Raises:
-        InputError: The input has a wrong shape, dtype or range.
+    Raises ``InputError`` for a wrong shape, dtype or range.
     """
     array = to_array(images)
     if array.ndim not in (3, 4) or array.shape[-1] != 3 or array.size == 0:
@@ -56,13 +53,15 @@ def to_batch(images: Any) -> tuple[Float[Tensor, "b 3 h w"], bool]:
     single = array.ndim == 3
     if single:
         array = array[None]
+    is_bytes = array.dtype == np.uint8
+    if not is_bytes and not np.issubdtype(array.dtype, np.floating):
+        raise InputError(f"images are of type {array.dtype}; give uint8, or floats in [0, 1]")
+    array = np.ascontiguousarray(array, dtype=np.uint8 if is_bytes else np.float32)
     if not array.flags.writeable:  # copied, because torch warns about read-only arrays
         array = array.copy()
-    if array.dtype == np.uint8:
-        return torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2).float() / 255, single
-    if not np.issubdtype(array.dtype, np.floating):
-        raise InputError(f"images are of type {array.dtype}; give uint8, or floats in [0, 1]")
-    batch = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).permute(0, 3, 1, 2)
+    batch = torch.from_numpy(array).permute(0, 3, 1, 2)
+    if is_bytes:
+        return batch.float() / 255, single
     low, high = float(batch.min()), float(batch.max())  # NaN if any pixel is NaN
     if not (low >= 0 and high <= 1):
         raise InputError(f"float images range from {low:g} to {high:g}; scale them to [0, 1] or give uint8")
@@ -72,8 +71,7 @@ def to_batch(images: Any) -> tuple[Float[Tensor, "b 3 h w"], bool]:
 def to_bytes(image: Any) -> UInt8[np.ndarray, "h w 3"]:
     """Converts one input image to 8-bit RGB.
 
-    Raises:
-        InputError: The input has a wrong shape, dtype or range, or consists of several images.
+    Raises ``InputError`` for a wrong shape, dtype or range, and for several images.
     """
     array = to_array(image)
     if array.ndim != 3:

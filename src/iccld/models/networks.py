@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -27,13 +27,7 @@ class Denoiser(UNet):
 
     *Context links*: the image coder's features at strides 8, 16 and 32 enter the U-Net at the same strides. Without
     these links, only the features at stride 32 are used, at the input of the U-Net. ``project`` prepares the features
-    once per batch for all sampling steps.
-
-    Args:
-        latent_channels: Number d of latent channels.
-        image_channels: Number of channels of the image coder by stride.
-        context_links: Whether the context links are used.
-        width: Number of channels at stride 8. Strides 16 and 32 have 4/3 and 5/3 times as many.
+    once per batch for all sampling steps. Arguments are those of ``UNet``.
     """
 
     def __init__(
@@ -52,19 +46,15 @@ class Denoiser(UNet):
     def forward(
         self, noisy: Float[Tensor, "b d h w"], time: Float[Tensor, " b"], context: Sequence[Tensor]
     ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b c h w"]]:
-        """Predicts z_0 from z_t.
+        """Predicts z_0 from z_t. Also returns the features before the last convolution.
 
         Args:
             noisy: Noisy latents z_t.
             time: Diffusion times t in [0, 1].
             context: Projected image features from ``project``.
-
-        Returns:
-            The predicted z_0, and the features before the last convolution.
         """
-        features = self.run(context, (noisy.shape[-2], noisy.shape[-1]), self.stem(noisy), time)
-        clean: Tensor = self.out(F.silu(features))
-        return clean.float(), features
+        features = self.run(context, noisy.shape[-2:], self.stem(noisy), time)
+        return self.out(F.silu(features)).float(), features
 
 
 class LabelEncoder(nn.Module):
@@ -99,9 +89,8 @@ class LabelEncoder(nn.Module):
         shares = shares.movedim(-1, 1)  # channels-last in memory, like the weights of the convolutions
         if stride < 4:
             shares = F.avg_pool2d(shares, 4 // stride)
-        latent = self.codes(F.avg_pool2d(shares, 2)) + self.out(
-            F.silu(self.norm(self.block(self.stem(shares))))
-        )
+        codes = self.codes(F.avg_pool2d(shares, 2))
+        latent = codes + self.out(F.silu(self.norm(self.block(self.stem(shares)))))
         return unit_rms(latent.float())
 
 
@@ -136,20 +125,16 @@ class LabelDecoder(nn.Module):
         super().__init__()
         self.strides = sorted((s for s in image_channels if s < LATENT_STRIDE), reverse=True)
         self.out_stride = self.strides[-1]
+        self.detail_links = detail_links
         self.stem = nn.Conv2d(latent_channels, width, 3, padding=1)
-        self.links = nn.ModuleList()
-        self.blocks = nn.ModuleList()
-        self.reduce = nn.ModuleList()
+        self.links, self.blocks, self.reduce = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         channels = width
         for stride in self.strides:
-            out_channels = max(32, channels // 2)
-            self.reduce.append(nn.Conv2d(channels, out_channels, 1))
-            self.links.append(
-                nn.Conv2d(image_channels[stride], out_channels, 1) if detail_links else nn.Identity()
-            )
-            self.blocks.append(ResidualBlock(out_channels, out_channels))
-            channels = out_channels
-        self.detail_links = detail_links
+            finer = max(32, channels // 2)
+            self.reduce.append(nn.Conv2d(channels, finer, 1))
+            self.links.append(nn.Conv2d(image_channels[stride], finer, 1) if detail_links else nn.Identity())
+            self.blocks.append(ResidualBlock(finer, finer))
+            channels = finer
         self.norm = group_norm(channels)
         self.head = OuterConv2d(channels, num_classes, 1)
 
@@ -162,7 +147,7 @@ class LabelDecoder(nn.Module):
     def forward(
         self, latent: Float[Tensor, "b d h w"], details: Sequence[Tensor], size: tuple[int, int]
     ) -> Float[Tensor, "b k h2 w2"]:
-        """Decodes latents to logits.
+        """Decodes latents at stride 8 to logits.
 
         Args:
             latent: Latents at stride 8.
@@ -176,8 +161,7 @@ class LabelDecoder(nn.Module):
             if self.detail_links:
                 x = x + details[index]
             x = self.blocks[index](x)
-        logits: Tensor = self.head(F.silu(self.norm(x)))
-        return LOGIT_GAIN * logits
+        return LOGIT_GAIN * self.head(F.silu(self.norm(x)))
 
 
 class LatentDiscriminator(nn.Module):
@@ -199,11 +183,9 @@ class LatentDiscriminator(nn.Module):
         self, latent: Float[Tensor, "b d h w"], time: Float[Tensor, " b"]
     ) -> Float[Tensor, "b 3 h2 w2"]:
         """Returns logits over source, mixed and target for every patch."""
-        x = self.conv1(latent)
         scale, shift = self.film(self.time(time))[:, :, None, None].chunk(2, dim=1)
-        x = F.leaky_relu(x * (1 + scale) + shift, 0.2)
-        logits: Tensor = self.out(F.leaky_relu(self.conv2(x), 0.2))
-        return logits.float()
+        x = F.leaky_relu(self.conv1(latent) * (1 + scale) + shift, 0.2)
+        return self.out(F.leaky_relu(self.conv2(x), 0.2)).float()
 
 
 class OutputDiscriminator(nn.Module):
@@ -234,11 +216,11 @@ class OutputDiscriminator(nn.Module):
 
 @dataclass
 class ImageFeatures:
-    """Image features of a batch, projected for the denoiser (context) and the label decoder (details).
+    """Image features of a batch.
 
     Attributes:
-        context: Projected features for the context links.
-        details: Projected features for the detail links.
+        context: Features that the denoiser projected for the context links.
+        details: Features that the label decoder projected for the detail links.
         coarse: Features of the image coder at stride 32, without projection.
         size: Height and width of the padded images in pixels.
         content: Height and width of the images before padding, in pixels.
@@ -257,15 +239,15 @@ class ImageFeatures:
 
     def take(self, rows: slice | Tensor) -> ImageFeatures:
         """Returns the features of the images with the indices ``rows``. The indices can contain duplicates."""
-        context, details = ([x[rows] for x in links] for links in (self.context, self.details))
-        return ImageFeatures(context, details, self.coarse[rows], self.size, self.content)
+        return self._changed(lambda x: x[rows])
 
     def repeat(self, times: int) -> ImageFeatures:
         """Returns the features of a batch in which each image is repeated ``times`` times in a row."""
-        maps = [self.coarse, *self.context, *self.details]
-        coarse, *links = (x.repeat_interleave(times, dim=0) for x in maps)
-        num = len(self.context)
-        return ImageFeatures(links[:num], links[num:], coarse, self.size, self.content)
+        return self._changed(lambda x: x.repeat_interleave(times, dim=0))
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> ImageFeatures:
+        context, details = ([change(x) for x in links] for links in (self.context, self.details))
+        return replace(self, context=context, details=details, coarse=change(self.coarse))
 
 
 @dataclass

@@ -25,6 +25,7 @@ from iccld.models.hub import fetch, push_files, split_id
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 _FORMAT = "iccld"
+_FLOATS = ("F64", "F32", "F16", "BF16")
 _MOST_HEADER = 16_000_000
 _MOST_BUFFERS = 1_000_000_000
 """Maximum total size in bytes of the buffers that a network computes itself, such as Swin's index of relative
@@ -34,12 +35,9 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def atomic_safetensors(path: str | Path, save: Callable[[Path], object]) -> Path:
-    """Writes a safetensors file atomically.
+    """Writes a safetensors file atomically: ``save`` writes it to the temporary path that it is given.
 
-    ``save`` is called with a temporary path, and writes the file to this path.
-
-    Raises:
-        InputError: The disk is full or the folder is not writable.
+    Raises ``RunFailedError`` if the disk is full, and ``InputError`` if the folder is not writable.
     """
 
     def save_or_explain(temporary: Path) -> None:
@@ -62,8 +60,7 @@ def save_model(folder: str | Path, weights: Mapping[str, Tensor], config: Mappin
 def find_model(source: str | Path) -> Path:
     """Returns the folder of a model. If ``source`` is a hub id (``user/model[@revision]``), downloads the model first.
 
-    Raises:
-        InputError: Neither the folder nor the hub model exists.
+    Raises ``InputError`` if neither the folder nor the hub model exists.
     """
     folder = Path(source)
     if folder.is_dir():
@@ -79,31 +76,21 @@ def find_model(source: str | Path) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Returns the content of a model's ``config.json``.
-
-    Raises:
-        InputError: The file is missing, broken or not the configuration of an ICCLD model.
-    """
-    path = folder / CONFIG
+    """Returns the content of ``config.json``. Raises ``InputError`` if it is not that of an ICCLD model."""
+    path, remedy = folder / CONFIG, "give the folder of a finished run"
     if not path.exists():
-        raise InputError(f"{folder}: holds no {CONFIG}, so it is no model; give the folder of a finished run")
+        raise InputError(f"{folder}: holds no {CONFIG}, so it is no model; {remedy}")
     config = read_json(path, remedy="copy or train the model again")
     if not isinstance(config, dict) or config.get("format") != _FORMAT:
-        raise InputError(
-            f"{path}: is not the configuration of an ICCLD model; give the folder of a finished run"
-        )
+        raise InputError(f"{path}: is not the configuration of an ICCLD model; {remedy}")
     return config
 
 
 def _load_network(make: Callable[[], Network], folder: Path, *, num_classes: int) -> Network:
-    """Builds a network and loads its weights strictly.
+    """Builds a network and loads its weights strictly. Raises ``InputError`` for the first mismatch.
 
     The network is first built on the device ``meta``, where tensors have no memory, and compared with the header of the
     weights file. Thus, if the configuration does not match the weights, the error is raised before memory is allocated.
-
-    Raises:
-        InputError: The weights do not match the network. The message names the first mismatch. A wrong number of
-            classes has a message of its own.
     """
     path = folder / WEIGHTS
     stored = _read_header(path)
@@ -116,15 +103,14 @@ def _load_network(make: Callable[[], Network], folder: Path, *, num_classes: int
         )
     own = _sketch(make, folder, len(stored)).state_dict()
     both = own.keys() & stored.keys()
-    for what, names in (
-        ("lacks", own.keys() - stored.keys()),
-        ("has an unknown", stored.keys() - own.keys()),
-        ("has another shape of", {k for k in both if tuple(own[k].shape) != stored[k][1]}),
-        (
-            "has numbers of another kind in",
-            {k for k in both if own[k].is_floating_point() != _is_float(stored[k])},
-        ),
-    ):
+    of_other_kind = {k for k in both if own[k].is_floating_point() != (stored[k][0] in _FLOATS)}
+    mismatches = {
+        "lacks": own.keys() - stored.keys(),
+        "has an unknown": stored.keys() - own.keys(),
+        "has another shape of": {k for k in both if tuple(own[k].shape) != stored[k][1]},
+        "has numbers of another kind in": of_other_kind,
+    }
+    for what, names in mismatches.items():
         if names:
             raise InputError(f"{path}: {what} {min(names)} ({len(names)} such); {remedy}")
     model = make()
@@ -136,8 +122,7 @@ def _load_network(make: Callable[[], Network], folder: Path, *, num_classes: int
 def _sketch(make: Callable[[], Network], folder: Path, num_tensors: int) -> Network:
     """Builds a network on the device ``meta``, without memory for its weights.
 
-    Raises:
-        InputError: The network has far more parameters than the weights file has tensors, or it cannot be built.
+    A network with far more parameters than the weights file has tensors is refused while it is built.
     """
     left, thread = 2 * num_tensors + 100, threading.get_ident()
 
@@ -173,17 +158,8 @@ def _read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
             return {key: (part.get_dtype(), tuple(part.get_shape())) for key, part in slices.items()}
 
 
-def _is_float(stored: tuple[str, tuple[int, ...]]) -> bool:
-    return stored[0] in ("F64", "F32", "F16", "BF16")
-
-
 def check_header(path: Path) -> None:
-    """Checks that a path is a regular file whose safetensors header does not exceed the size limit.
-
-    Raises:
-        InputError: The path is not a regular file.
-        SafetensorError: The header is too large.
-    """
+    """Raises ``SafetensorError`` if a safetensors header is too large, and ``InputError`` without a regular file."""
     with open_regular(path) as handle:
         size = int.from_bytes(handle.read(8), "little")
     if size > _MOST_HEADER:
@@ -221,22 +197,17 @@ class ModelSpec:
 
 
 class Pretrained(nn.Module):
-    """Base class of networks that are stored as ``model.safetensors`` and ``config.json``.
-
-    Attributes:
-        label_space: Classes and colors of the outputs.
-        spec: Specification from which the network is built.
-    """
+    """Base class of networks that are stored as ``model.safetensors`` and ``config.json``."""
 
     label_space: LabelSpace
+    """Classes and colors of the outputs."""
     spec: ModelSpec
+    """Specification from which the network is built."""
 
     def save_pretrained(self, folder: str | Path, *, extra: Mapping[str, Any] | None = None) -> None:
         """Writes ``model.safetensors`` and ``config.json`` (which contains classes and colors), each atomically.
 
-        Args:
-            folder: Folder for the files. It is created if missing.
-            extra: Further entries for ``config.json``, such as the training settings.
+        A missing folder is created. ``extra`` are further entries for ``config.json``, such as the training settings.
         """
         spec = {key: value for key, value in asdict(self.spec).items() if value is not None}
         config = {"label_space": self.label_space.to_dict(), "model": spec, **(extra or {})}
@@ -244,13 +215,10 @@ class Pretrained(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source: str | Path) -> Self:
-        """Loads a model from a folder that ``save_pretrained`` wrote, or from a hub id.
+        """Loads a model, which is returned in evaluation mode.
 
-        Args:
-            source: Folder, ``user/model``, or ``user/model@revision`` (a branch, tag or commit).
-
-        Returns:
-            The model in evaluation mode.
+        ``source`` is a folder that ``save_pretrained`` wrote, or the hub id ``user/model`` or ``user/model@revision``
+        (a branch, tag or commit).
 
         Raises:
             InputError: The folder or id does not exist, a file is truncated, or the weights do not fit the
@@ -272,16 +240,13 @@ class Pretrained(nn.Module):
                 f"{folder / CONFIG}: has no configuration of its backbone {shortened(spec.backbone)}, which is "
                 "not fetched; save the model again where that backbone is known"
             )
-        model = _load_network(lambda: cls(space, **vars(spec)), folder, num_classes=len(space))
-        return model.eval()
+        return _load_network(lambda: cls(space, **vars(spec)), folder, num_classes=len(space)).eval()
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
         """Uploads the model to a Hugging Face repository and returns the URL of the repository.
 
-        ``iccld push`` uploads a run's folder in the same way, and also writes a model card.
-
-        Raises:
-            InputError: Nothing was uploaded. The message gives the reason.
+        ``iccld push`` uploads a run's folder in the same way, and also writes a model card. Raises ``InputError`` with
+        the reason if nothing was uploaded.
         """
 
         def write(folder: Path) -> list[str]:

@@ -19,16 +19,9 @@ from iccld.models.hub import fetch, split_id
 from iccld.models.layers import ImageCoder, upsample_to
 
 # Xie et al. 2021 (SegFormer), table 6: depths of MiT-B0 to B5. B0 is narrower than the others.
-_DEPTHS = {
-    "mit_b0": [2, 2, 2, 2],
-    "mit_b1": [2, 2, 2, 2],
-    "mit_b2": [3, 4, 6, 3],
-    "mit_b3": [3, 4, 18, 3],
-    "mit_b4": [3, 8, 27, 3],
-    "mit_b5": [3, 6, 40, 3],
-}
+_DEPTHS = ([2, 2, 2, 2], [2, 2, 2, 2], [3, 4, 6, 3], [3, 4, 18, 3], [3, 8, 27, 3], [3, 6, 40, 3])
 _NARROW, _WIDE = [32, 64, 160, 256], [64, 128, 320, 512]
-MIT_NAMES = tuple(_DEPTHS)
+MIT_NAMES = tuple(f"mit_b{number}" for number in range(len(_DEPTHS)))
 
 # Weights from these hub ids can be pickle files, from which only tensors are loaded. All other weights must be
 # safetensors files.
@@ -52,16 +45,13 @@ class _NormalizedCoder(ImageCoder):
 
 
 class MixTransformerCoder(_NormalizedCoder):
-    """SegFormer's Mix Transformer (MiT) with features at strides 4, 8, 16 and 32.
+    """SegFormer's Mix Transformer (MiT-B0 … B5) with features at strides 4, 8, 16 and 32.
 
     Args:
-        name: Name of the backbone, ``mit_b0`` … ``mit_b5``.
+        name: ``mit_b0`` … ``mit_b5``.
         pretrained: ``False`` gives random weights, ``True`` loads ``nvidia/<name>`` (ImageNet) from the hub. A string
-            is another hub id or local folder.
+            is another hub id or local folder. Raises ``InputError`` if the weights cannot be read.
         config: Stored configuration from which the backbone is built with random weights.
-
-    Raises:
-        InputError: The pretrained weights cannot be read.
     """
 
     def __init__(
@@ -78,8 +68,8 @@ class MixTransformerCoder(_NormalizedCoder):
             read = _read_config(source, folder, MIT_TYPES)
             self.encoder = _load_weights(SegformerModel, source, folder, read)
         else:
-            sizes = _NARROW if name == "mit_b0" else _WIDE
-            self.encoder = SegformerModel(SegformerConfig(hidden_sizes=sizes, depths=_DEPTHS[name]))
+            sizes, depths = _NARROW if name == "mit_b0" else _WIDE, _DEPTHS[MIT_NAMES.index(name)]
+            self.encoder = SegformerModel(SegformerConfig(hidden_sizes=sizes, depths=depths))
         if config is not None or pretrained:  # stored, because it can differ from the table above
             self.backbone_config = portable(self.encoder.config)
         self.channels = dict(zip((4, 8, 16, 32), self.encoder.config.hidden_sizes, strict=True))
@@ -98,12 +88,10 @@ class AutoBackboneCoder(_NormalizedCoder):
     2022), and the image is resized so that the side of a patch is 16 pixels of the original image.
 
     Args:
-        source: Hub id or local folder that contains at least ``config.json``.
+        source: Hub id or local folder that contains at least ``config.json``. Raises ``InputError`` if it cannot be
+            read, or is not a supported backbone.
         pretrained: Whether the weights are loaded. ``False`` gives random weights.
         config: Stored configuration from which the backbone is built with random weights. ``source`` is then not read.
-
-    Raises:
-        InputError: The source cannot be read, or is not a supported backbone.
     """
 
     def __init__(
@@ -159,8 +147,7 @@ class AutoBackboneCoder(_NormalizedCoder):
 def offers_weights(source: str) -> bool:
     """Returns whether the folder or hub id of a backbone contains weights in addition to its configuration.
 
-    Raises:
-        InputError: The folder or hub id cannot be read.
+    Raises ``InputError`` if it cannot be read.
     """
     folder = _folder_of(source)
     return any((folder / name).exists() for name in (_WEIGHTS, f"{_WEIGHTS}.index.json"))
@@ -184,19 +171,14 @@ def _read_config(source: str, folder: Path, allowed: tuple[str, ...]) -> Any:
     value = read_json(path)
     if not isinstance(value, dict):
         raise InputError(f"{where}: {path} is no configuration of a network")
-    if (folder / "adapter_config.json").exists():  # an adapter can refer to another network to download
-        raise InputError(
-            f"{where}: holds an adapter (adapter_config.json); give the folder of a whole network"
-        )
+    adapter = folder / "adapter_config.json"
+    if adapter.exists():  # it can refer to another network to download
+        raise InputError(f"{where}: holds an adapter ({adapter.name}); give the folder of a whole network")
     return plain_config(value, allowed, where)
 
 
 def _load_weights(kind: Any, source: str, folder: Path, config: Any) -> Any:
-    """Loads a network in fp32 from a folder.
-
-    Raises:
-        InputError: The folder cannot be read, or lacks more than half of the network's weights.
-    """
+    """Loads a network in fp32 from a folder, which must have at least half of the network's weights."""
     with warnings.catch_warnings(), drawing_on_stderr():
         warnings.simplefilter("ignore")  # such as warnings about unused weights of heads
         try:
