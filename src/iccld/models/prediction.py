@@ -224,12 +224,13 @@ def window_positions(size: tuple[int, int], window: tuple[int, int], overlap: fl
     Neighboring windows share at least the fraction ``overlap`` of a window. If a window is longer than the image along
     an axis, a single window covers this axis.
     """
-    axes = []
-    for side, extent in zip(size, window, strict=True):
+
+    def along(side: int, extent: int) -> list[int]:
         last = max(0, side - extent)
         count = -(-last // max(1, int(extent * (1 - overlap)))) + 1
-        axes.append([round(i * last / (count - 1)) if count > 1 else 0 for i in range(count)])
-    return list(itertools.product(*axes))
+        return [round(i * last / (count - 1)) if count > 1 else 0 for i in range(count)]
+
+    return list(itertools.product(along(size[0], window[0]), along(size[1], window[1])))
 
 
 def entropy(probabilities: Float[Tensor, "*b k h w"]) -> Float[Tensor, "*b h w"]:
