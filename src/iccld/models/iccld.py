@@ -18,7 +18,7 @@ from torch import Tensor
 from iccld.labels import IGNORE, LabelSpace
 from iccld.models.image_coder import build_image_coder
 from iccld.models.light import build_heads
-from iccld.models.networks import ImageFeatures, LabelEncoder, TrainingOutput
+from iccld.models.networks import LATENT_STRIDE, ImageFeatures, LabelEncoder, Latents, Logits, TrainingOutput
 from iccld.models.prediction import Predictor
 from iccld.models.storage import ModelSpec, Pretrained
 
@@ -34,9 +34,7 @@ def signal_and_noise(time: Float[Tensor, " b"]) -> tuple[Float[Tensor, "b 1 1 1"
     return alpha.view(-1, 1, 1, 1), torch.sin(angle).view(-1, 1, 1, 1)
 
 
-def add_noise(
-    clean: Float[Tensor, "b d h w"], noise: Float[Tensor, "b d h w"], time: Float[Tensor, " b"]
-) -> Float[Tensor, "b d h w"]:
+def add_noise(clean: Latents, noise: Latents, time: Float[Tensor, " b"]) -> Latents:
     """Returns the noisy latents z_t = alpha_t z_0 + sigma_t epsilon (equation 3)."""
     alpha, sigma = signal_and_noise(time)
     return alpha * clean + sigma * noise
@@ -117,26 +115,23 @@ class ICCLD(Predictor, Pretrained):
         """Pads label maps with the ignore label to the size of padded images, and encodes them to z_0 (equation 1)."""
         return self.label_encoder(F.pad(labels, _padding(*labels.shape[-2:]), value=IGNORE))
 
-    def draw_noise(self, features: ImageFeatures, num: int) -> Float[Tensor, "b d h w"]:
+    def draw_noise(self, features: ImageFeatures, num: int) -> Latents:
         """Draws standard normal noise on the latent grid. The CPU generator makes the noise equal on all devices."""
-        noise = torch.randn(num, self.spec.latent_channels, *features.latent_size)
+        height, width = (side // LATENT_STRIDE for side in features.size)
+        noise = torch.randn(num, self.spec.latent_channels, height, width)
         return to_device(noise, features.coarse.device)
 
-    def denoise(
-        self, noisy: Float[Tensor, "b d h w"], time: Float[Tensor, " b"], features: ImageFeatures
-    ) -> Float[Tensor, "b d h w"]:
+    def denoise(self, noisy: Latents, time: Float[Tensor, " b"], features: ImageFeatures) -> Latents:
         """Predicts the clean latent from a noisy latent (equation 4)."""
         return self.denoiser(noisy, time, features.context)[0]
 
-    def decode(self, latent: Float[Tensor, "b d h w"], features: ImageFeatures) -> Float[Tensor, "b k h2 w2"]:
+    def decode(self, latent: Latents, features: ImageFeatures) -> Logits:
         """Decodes latents to class logits at the decoder's stride, cropped to the unpadded image (equation 7)."""
         logits = self.label_decoder(latent, features.details, features.size)
         height, width = self._decoded_size(features)
         return logits[..., :height, :width].float()
 
-    def reencode(
-        self, latent: Float[Tensor, "b d h w"], features: ImageFeatures
-    ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b k h2 w2"]]:
+    def reencode(self, latent: Latents, features: ImageFeatures) -> tuple[Latents, Logits]:
         """Decodes latents with the detail links and encodes the resulting labels (equation 6b).
 
         Returns the re-encoded latents, and the logits at the decoder's stride.
@@ -151,8 +146,8 @@ class ICCLD(Predictor, Pretrained):
         return encoded, logits[..., :height, :width].float()
 
     def sample(
-        self, features: ImageFeatures, noise: Float[Tensor, "b d h w"], num_steps: int = 1
-    ) -> tuple[Float[Tensor, "b d h w"], list[Float[Tensor, "b k h2 w2"]]]:
+        self, features: ImageFeatures, noise: Latents, num_steps: int = 1
+    ) -> tuple[Latents, list[Logits]]:
         """Samples latents from pure noise with deterministic DDIM (equation 6; Song et al. 2021, eta = 0).
 
         ``noise`` is the standard normal state at t = 1. The ``num_steps`` = K ≥ 1 steps are at the times 1, (K−1)/K, …,
@@ -180,9 +175,7 @@ class ICCLD(Predictor, Pretrained):
                 state = add_noise(clean, (state - alpha * clean) / sigma, time - 1 / num_steps)
         return clean, logits
 
-    def segment(
-        self, features: ImageFeatures, noise: Float[Tensor, "b d h w"], num_steps: int = 1
-    ) -> Float[Tensor, "b k h2 w2"]:
+    def segment(self, features: ImageFeatures, noise: Latents, num_steps: int = 1) -> Logits:
         """Samples latents and decodes them to class probabilities at the decoder's stride.
 
         Re-encoding decodes every step. The result is then the mean of the probabilities of all steps, step i with

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from iccld.models.layers import OuterConv2d, ResidualBlock, TimeEmbedding, UNet, group_norm, upsample_to
-from iccld.models.networks import LATENT_STRIDE, LOGIT_GAIN, Denoiser, LabelDecoder
+from iccld.models.networks import LATENT_STRIDE, LOGIT_GAIN, Denoiser, LabelDecoder, Latents, Logits, Times
 from iccld.models.storage import ModelSpec
 
 
@@ -81,8 +81,8 @@ class LightDenoiser(nn.Module):
         return [self.context8(features[8]), self.context16(features[8])]
 
     def forward(
-        self, noisy: Float[Tensor, "b d h w"], time: Float[Tensor, " b"], context: Sequence[Tensor]
-    ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b c h w"]]:
+        self, noisy: Latents, time: Times, context: Sequence[Tensor]
+    ) -> tuple[Latents, Float[Tensor, "b c h w"]]:
         """Predicts the clean latent. Arguments and results are those of ``Denoiser.forward``."""
         t = self.time(time)
         x8 = self.stem(noisy) + context[0]
@@ -141,9 +141,7 @@ class LightDecoder(nn.Module):
             x = block(upsample_to(reduce(x), detail.shape[-2:]) + detail)
         return [self.join(x)]
 
-    def forward(
-        self, latent: Float[Tensor, "b d h w"], details: Sequence[Tensor], size: tuple[int, int]
-    ) -> Float[Tensor, "b k h2 w2"]:
+    def forward(self, latent: Latents, details: Sequence[Tensor], size: tuple[int, int]) -> Logits:
         """Decodes a latent to logits. Arguments are those of ``LabelDecoder.forward``."""
         x = upsample_to(self.stem(latent), (size[0] // self.out_stride, size[1] // self.out_stride))
         if self.detail_links:

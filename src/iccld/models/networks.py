@@ -16,6 +16,13 @@ from iccld.models.layers import OuterConv2d, ResidualBlock, TimeEmbedding, UNet,
 NUM_DOMAINS = 3  # source, mixed, target
 LATENT_STRIDE = 8
 
+Latents = Float[Tensor, "b d h w"]
+"""Latents of b images with d channels, at stride 8."""
+Logits = Float[Tensor, "b k h2 w2"]
+"""Logits or probabilities of k classes at the stride of the label decoder."""
+Times = Float[Tensor, " b"]
+"""Diffusion times of b images, in [0, 1]."""
+
 # Factor of the logits. The inputs of the last layer are normalized, so large logits need weights of about 1. Adam
 # reaches such weights only after about 1 / (learning rate) steps. With this factor, label reconstruction is as good
 # after 40 steps as after 200 steps without it.
@@ -44,14 +51,11 @@ class Denoiser(UNet):
         self.out = nn.Conv2d(width, latent_channels, 3, padding=1)
 
     def forward(
-        self, noisy: Float[Tensor, "b d h w"], time: Float[Tensor, " b"], context: Sequence[Tensor]
-    ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b c h w"]]:
-        """Predicts z_0 from z_t. Also returns the features before the last convolution.
+        self, noisy: Latents, time: Times, context: Sequence[Tensor]
+    ) -> tuple[Latents, Float[Tensor, "b c h w"]]:
+        """Predicts z_0 from noisy latents z_t. Also returns the features before the last convolution.
 
-        Args:
-            noisy: Noisy latents z_t.
-            time: Diffusion times t in [0, 1].
-            context: Projected image features from ``project``.
+        ``context`` are the projected image features from ``project``.
         """
         features = self.run(context, noisy.shape[-2:], self.stem(noisy), time)
         return self.out(F.silu(features)).float(), features
@@ -94,7 +98,7 @@ class LabelEncoder(nn.Module):
         return unit_rms(latent.float())
 
 
-def unit_rms(latent: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
+def unit_rms(latent: Latents) -> Latents:
     """Scales the channel vector of every latent cell to root mean square 1."""
     return latent * torch.rsqrt(latent.square().mean(dim=1, keepdim=True) + 1e-6)
 
@@ -144,15 +148,10 @@ class LabelDecoder(nn.Module):
             return []
         return [link(features[s]) for link, s in zip(self.links, self.strides, strict=True)]
 
-    def forward(
-        self, latent: Float[Tensor, "b d h w"], details: Sequence[Tensor], size: tuple[int, int]
-    ) -> Float[Tensor, "b k h2 w2"]:
-        """Decodes latents at stride 8 to logits.
+    def forward(self, latent: Latents, details: Sequence[Tensor], size: tuple[int, int]) -> Logits:
+        """Decodes latents to logits. ``size`` is the height and width of the padded images in pixels.
 
-        Args:
-            latent: Latents at stride 8.
-            details: Projected image features from ``project``.
-            size: Height and width of the padded images in pixels.
+        ``details`` are the projected image features from ``project``.
         """
         x = self.stem(latent)
         for index, stride in enumerate(self.strides):
@@ -179,9 +178,7 @@ class LatentDiscriminator(nn.Module):
         self.out = nn.Conv2d(2 * width, NUM_DOMAINS, 1)
         self.film = nn.Linear(width, 2 * width)
 
-    def forward(
-        self, latent: Float[Tensor, "b d h w"], time: Float[Tensor, " b"]
-    ) -> Float[Tensor, "b 3 h2 w2"]:
+    def forward(self, latent: Latents, time: Times) -> Float[Tensor, "b 3 h2 w2"]:
         """Returns logits over source, mixed and target for every patch."""
         scale, shift = self.film(self.time(time))[:, :, None, None].chunk(2, dim=1)
         x = F.leaky_relu(self.conv1(latent) * (1 + scale) + shift, 0.2)
@@ -200,9 +197,7 @@ class OutputDiscriminator(nn.Module):
         widths = (num_classes, width, 2 * width, 4 * width, 8 * width, 1)
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(widths))
 
-    def forward(
-        self, maps: Float[Tensor, "b k h w"], time: Float[Tensor, " b"]
-    ) -> Float[Tensor, "b 3 h2 w2"]:
+    def forward(self, maps: Float[Tensor, "b k h w"], time: Times) -> Float[Tensor, "b 3 h2 w2"]:
         """Returns logits over source, mixed and target for every patch. The maps must have at least 32×32 pixels.
 
         The source logit is 0, the target logit is the output of the network and the mixed logit is −∞. Cross-entropy on
