@@ -25,10 +25,8 @@ from iccld.files import AnyPath, printable, read_bounded
 
 T = TypeVar("T")
 
-_DEPTH = 32
+_DEPTH, _MANY, _LARGEST = 32, 100_000, 2**63
 _LONGEST_TEXT, _LONGEST_KEY = 1 << 16, 4096
-_LARGEST = 2**63
-_MANY = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +59,7 @@ def parse_json(
     longest_text: int = _LONGEST_TEXT,
     remedy: str = "copy or write it again",
 ) -> Any:
-    """Parses JSON whose strings have at most ``longest_text`` characters.
-
-    Raises ``InputError`` if the data are not JSON or exceed a bound. The message starts with ``where`` and ends with
-    ``remedy``.
-    """
+    """Parses JSON of texts up to ``longest_text``. Errors begin with ``where`` and end with ``remedy``."""
     with _parsing(f"{where}: is not JSON", remedy):
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
         value = json.loads(text, object_pairs_hook=_without_twins)
@@ -73,10 +67,10 @@ def parse_json(
     return value
 
 
-def read_toml(path: AnyPath, *, limit: int = 1_000_000, remedy: str = "mend that line") -> dict[str, Any]:
+def read_toml(path: AnyPath) -> dict[str, Any]:
     """Reads a TOML file. Raises ``InputError`` if the file is missing, is not valid TOML or exceeds a bound."""
-    data, where = read_bounded(path, limit), printable(str(path))
-    with _parsing(f"{where}: is not valid TOML", remedy):
+    data = read_bounded(path, 1_000_000)
+    with _parsing(f"{printable(str(path))}: is not valid TOML", "mend that line"):
         text = data.decode("utf-8-sig")
         # Python's TOML parser needs time quadratic in the number of parts of a dotted key, so longer keys are rejected.
         if any(part.count(".") > 200 for part in re.split(r"[=,\n]", text)):
@@ -88,10 +82,9 @@ def read_toml(path: AnyPath, *, limit: int = 1_000_000, remedy: str = "mend that
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Returns a JSON object as a dict. Raises ``ValueError`` for duplicate keys, which parsers treat differently."""
-    table = dict(pairs)
-    if len(table) < len(pairs):
+    if len(dict(pairs)) < len(pairs):
         raise ValueError("a key stands twice in one object")
-    return table
+    return dict(pairs)
 
 
 @contextlib.contextmanager

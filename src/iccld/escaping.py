@@ -49,19 +49,17 @@ def has_unseen(text: str) -> bool:
     return any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
 
 
-def shortened(value: object, length: int = 60) -> str:
-    """Returns the ``repr`` of a value for messages: in one line, and cut to ``length`` characters if it is longer."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**length:
+def shortened(value: object) -> str:
+    """Returns the ``repr`` of a value for messages: in one line, and cut to 60 characters if it is longer."""
+    if isinstance(value, int) and abs(value) >= 10**60:
         return "a number of very many digits"  # Python refuses to print very large integers
-    if isinstance(value, str | bytes):
-        value = value[: length + 1]
-    elif isinstance(value, list | tuple) and len(value) > length:
-        value = value[:length]
+    if isinstance(value, str | bytes | list | tuple):
+        value = value[:61]
     try:
         text = visible(repr(value))
     except (RecursionError, ValueError):
         return f"a {type(value).__name__}"
-    return text if len(text) <= length + 2 else f"{text[:length]}…"
+    return text if len(text) <= 62 else f"{text[:60]}…"
 
 
 def in_markdown(text: str) -> str:

@@ -61,10 +61,7 @@ def open_regular(path: AnyPath) -> Iterator[io.BufferedReader]:
 
 
 def read_bounded(path: AnyPath, limit: int) -> bytes:
-    """Reads a regular file of at most ``limit`` bytes.
-
-    Raises ``InputError`` if it cannot be read, is larger, or is changed by another process during reading.
-    """
+    """Reads a regular file of at most ``limit`` bytes. Raises ``InputError`` if it changes meanwhile."""
     shown = printable(str(path))
     with open_regular(path) as handle:
         before = os.fstat(handle.fileno())

@@ -71,7 +71,8 @@ def working_in(folder: AnyPath, *, patience: float = 0.0) -> Iterator[None]:
     folder = Path(folder)
     path = Path(os.path.realpath(folder)) / LOCK
     lock = FileLock(path, is_singleton=True)
-    with _removing_empty([place for place in (folder, *folder.parents) if not place.exists()]):
+    with contextlib.ExitStack() as cleanup:
+        cleanup.callback(_remove_empty, [place for place in (folder, *folder.parents) if not place.exists()])
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=patience)
@@ -90,15 +91,11 @@ def working_in(folder: AnyPath, *, patience: float = 0.0) -> Iterator[None]:
             lock.release()
 
 
-@contextlib.contextmanager
-def _removing_empty(folders: list[Path]) -> Iterator[None]:
-    """Removes empty folders at the end, inner folders first, up to the first folder that is not empty."""
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            for folder in folders:
-                folder.rmdir()
+def _remove_empty(folders: list[Path]) -> None:
+    """Removes folders, inner folders first, up to the first folder that is not empty."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _sign(path: Path) -> None:

@@ -45,8 +45,7 @@ def _groups(root: Path) -> list[Path]:
 def free_memory(root: Path = Path("/")) -> int | None:
     """Returns the number of bytes that the process can still allocate, or ``None`` if the system does not report it.
 
-    The number is the minimum over free memory of the machine, limits of the control groups and the limit of the address
-    space.
+    This is the minimum over free memory of the machine and the limits of control groups and address space.
     """
     found = [number << 10 for number in _numbers(root / "proc/meminfo", "MemAvailable:")]
     for group in _groups(root):

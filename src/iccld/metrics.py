@@ -38,10 +38,7 @@ class ConfusionMatrix:
         )
 
     def update(self, prediction: Integer[Tensor, "..."], target: Integer[Tensor, "..."]) -> None:
-        """Adds the pixels of a prediction and of its labels, both class indices in [0, k) of the same shape.
-
-        The value 255 means unlabeled in the prediction, and not counted in the labels.
-        """
+        """Adds a prediction and labels: class indices in [0, k), or 255 for pixels without prediction or label."""
         assert prediction.shape == target.shape, (prediction.shape, target.shape)
         num_columns = self.num_classes + 1
         counted = target != IGNORE
@@ -113,10 +110,7 @@ class Scores:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Scores:
-        """Builds scores from the values of ``to_json``. Further fields are ignored.
-
-        Raises ``InputError`` if a field is missing or has a wrong type.
-        """
+        """Builds scores from the values of ``to_json``. Further fields are ignored, wrong ones raise ``InputError``."""
         means = ("miou", "pixel_accuracy", "mean_accuracy")
         undefined = [name for name in means if isinstance(value, Mapping) and value.get(name, 0) is None]
         scores = build(cls, {**value, **dict.fromkeys(undefined, 0)}, "scores", others=True)
@@ -138,8 +132,7 @@ def scores_from_confusion(
     """
     counts = (confusion.counts if isinstance(confusion, ConfusionMatrix) else confusion).cpu()
     num_classes = len(protocol.space)
-    assert counts.shape[0] == num_classes, (counts.shape, protocol.name)
-    assert counts.shape[1] in (num_classes, num_classes + 1), counts.shape
+    assert counts.shape in ((num_classes, num_classes), (num_classes, num_classes + 1)), counts.shape
     hits = counts.diagonal().tolist()
     truths = counts.sum(1).tolist()
     answers = counts[:, :num_classes].sum(0).tolist()

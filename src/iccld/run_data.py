@@ -56,10 +56,7 @@ def build_label_space(d: DataConfig) -> LabelSpace:
 
 
 def build_data(config: TrainConfig, method: Method) -> RunData:
-    """Opens the data sets of a run as ``open_data`` does. For the data set ``street_scenes``, renders the images.
-
-    If evaluation images are also training images, a warning is printed on stderr, once per run.
-    """
+    """Opens the data sets of a run, renders scenes, and warns (once per run) if ``val`` has training images."""
     data = open_data(config, method)
     uses = {"trained on with their labels": data.labeled, "adapted to without their labels": data.target}
     for use, dataset in uses.items():

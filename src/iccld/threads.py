@@ -119,18 +119,19 @@ def _small_work() -> Callable[[], object]:
     image = torch.full((1, 32, 64, 128), 0.5).contiguous(memory_format=torch.channels_last)
     weight = torch.full((32, 32, 3, 3), 0.01).contiguous(memory_format=torch.channels_last)
 
+    @torch.inference_mode()
     def work() -> None:
-        with torch.inference_mode():
-            state = image
-            for _ in range(8):
-                state = F.relu(F.conv2d(state, weight, padding=1))
+        state = image
+        for _ in range(8):
+            state = F.relu(F.conv2d(state, weight, padding=1))
 
     return work
 
 
 def _why_not(most: int) -> str:
+    cores = usable_cores()
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        return f"{usable_cores()} usable cores, divided by the ranks"
-    if os.environ.get("OMP_NUM_THREADS") == str(most) and usable_cores() > most:
+        return f"{cores} usable cores, divided by the ranks"
+    if os.environ.get("OMP_NUM_THREADS") == str(most) and cores > most:
         return "OMP_NUM_THREADS"
-    return f"{usable_cores()} usable core{'s' if usable_cores() > 1 else ''}"
+    return f"{cores} usable core{'s' if cores > 1 else ''}"

@@ -79,10 +79,7 @@ def plain_config(value: Mapping[str, Any], allowed: tuple[str, ...], where: str)
 
 
 def portable(config: Any) -> dict[str, Any]:
-    """Returns the values of a ``transformers`` configuration from which ``plain_config`` builds it again.
-
-    They are stored with a model. Local paths are left out.
-    """
+    """Returns the values of a configuration to store with a model, without paths. ``plain_config`` builds it again."""
     keys, stored = own_keys(type(config)), config.to_dict()
     return {"model_type": config.model_type} | {key: stored[key] for key in stored if key in keys}
 

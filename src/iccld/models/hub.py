@@ -28,10 +28,7 @@ _MEANINGS = {
 
 
 def split_id(text: str) -> tuple[str, str | None] | None:
-    """Splits ``user/model`` or ``user/model@revision`` into id and revision (``None`` if missing).
-
-    Returns ``None`` if the text cannot be an id.
-    """
+    """Splits ``user/model[@revision]`` into id and revision (or ``None``). Returns ``None`` for other texts."""
     repo_id, _, revision = text.partition("@")
     if repo_id.count("/") != 1 or repo_id.startswith((".", "/", "~")):
         return None
@@ -53,10 +50,7 @@ def check_repo_id(repo_id: str) -> None:
 
 
 def fetch(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    """Returns a local folder with those files of a hub repository whose names match a glob pattern.
-
-    Files that are not in the local cache are downloaded. Raises ``InputError`` if that fails.
-    """
+    """Returns a folder with the files of a hub repository that match glob patterns. Downloads what the cache lacks."""
     from huggingface_hub import snapshot_download
 
     try:

@@ -102,10 +102,7 @@ class ICCLD(Predictor, Pretrained):
         return self.encode_padded(images, (height, width))
 
     def encode_padded(self, images: Float[Tensor, "b 3 h w"], content: tuple[int, int]) -> ImageFeatures:
-        """Encodes images whose sides are already padded to multiples of 32 and to at least 64.
-
-        ``content`` is the height and width of the images before padding.
-        """
+        """Encodes images padded to multiples of 32 and at least 64. ``content`` is the size (h, w) before padding."""
         features = self.neck(self.image_coder(images))
         context, details = self.denoiser.project(features), self.label_decoder.project(features)
         size = (images.shape[-2], images.shape[-1])
@@ -132,10 +129,7 @@ class ICCLD(Predictor, Pretrained):
         return logits[..., :height, :width].float()
 
     def reencode(self, latent: Latents, features: ImageFeatures) -> tuple[Latents, Logits]:
-        """Decodes latents with the detail links and encodes the resulting labels (equation 6b).
-
-        Returns the re-encoded latents, and the logits at the decoder's stride.
-        """
+        """Decodes latents and encodes the resulting labels (equation 6b). Returns the new latents, and the logits."""
         logits = self.label_decoder(latent, features.details, features.size)
         labels = logits.max(dim=1).indices  # argmax would take four times as long on CPUs
         height, width = self._decoded_size(features)

@@ -51,9 +51,6 @@ def build_image_coder(
         pretrained: ``False`` gives random weights, ``True`` loads the published weights of the backbone. A string is
             the hub id or local folder of other weights (MiT only).
         backbone_config: ``transformers`` configuration that was stored with a model. With it, nothing is downloaded.
-
-    Raises:
-        InputError: The name is unknown, or weights cannot be read.
     """
     if name == "compact":
         if pretrained:

@@ -41,15 +41,11 @@ def to_array(images: Any) -> np.ndarray:
 
 
 def to_batch(images: Any) -> tuple[Float[Tensor, "b 3 h w"], bool]:
-    """Converts user input to a float batch in [0, 1]. Also returns whether the input was a single image.
-
-    Raises ``InputError`` for a wrong shape, dtype or range.
-    """
+    """Converts user input to a float batch in [0, 1]. Also returns whether the input was a single image."""
     array = to_array(images)
     if array.ndim not in (3, 4) or array.shape[-1] != 3 or array.size == 0:
-        raise InputError(
-            f"images have shape {array.shape}; give RGB arrays of shape (h, w, 3) or (b, h, w, 3)"
-        )
+        remedy = "give RGB arrays of shape (h, w, 3) or (b, h, w, 3)"
+        raise InputError(f"images have shape {array.shape}; {remedy}")
     single = array.ndim == 3
     if single:
         array = array[None]
@@ -69,10 +65,7 @@ def to_batch(images: Any) -> tuple[Float[Tensor, "b 3 h w"], bool]:
 
 
 def to_bytes(image: Any) -> UInt8[np.ndarray, "h w 3"]:
-    """Converts one input image to 8-bit RGB.
-
-    Raises ``InputError`` for a wrong shape, dtype or range, and for several images.
-    """
+    """Converts one input image to 8-bit RGB."""
     array = to_array(image)
     if array.ndim != 3:
         raise InputError(f"an image has shape {array.shape}; give one RGB image of shape (h, w, 3)")
@@ -90,10 +83,8 @@ def _from_pillow(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     with contextlib.suppress(OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
         image = ImageOps.exif_transpose(image)
     if image.mode in ("F", "I"):
-        what = "floats" if image.mode == "F" else "32-bit numbers"
-        raise InputError(
-            f"the Pillow image holds {what} (mode {image.mode}); give an array of uint8 or floats in [0, 1]"
-        )
+        what = f"{'floats' if image.mode == 'F' else '32-bit numbers'} (mode {image.mode})"
+        raise InputError(f"the Pillow image holds {what}; give an array of uint8 or floats in [0, 1]")
     if image.mode.startswith("I;16"):  # Pillow's own conversion clips 16 bits at 255
         gray = (np.asarray(image) >> 8).astype(np.uint8)
         return np.repeat(gray[..., None], 3, axis=-1)

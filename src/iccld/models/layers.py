@@ -48,10 +48,7 @@ def full_precision(x: Tensor) -> torch.autocast | contextlib.nullcontext[None]:
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Returns a group normalization with about 16 channels per group.
-
-    Group normalization has no running statistics, so ranks cannot diverge and resuming is exact.
-    """
+    """Returns a group normalization: about 16 channels per group, no running statistics that could differ on ranks."""
     groups = max(1, channels // 16)
     while channels % groups:
         groups -= 1
@@ -79,10 +76,7 @@ class TimeEmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Pre-activation residual block (He et al. 2016), conditioned on a time embedding by FiLM if it has time channels.
-
-    If the numbers of input and output channels differ, the shortcut contains a 1×1 convolution.
-    """
+    """Pre-activation residual block (He et al. 2016), conditioned on a time embedding by FiLM if it has one."""
 
     def __init__(
         self, in_channels: int, out_channels: int, *, stride: int = 1, time_channels: int = 0

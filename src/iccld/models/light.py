@@ -39,10 +39,7 @@ def build_heads(
 
 
 class ImageNeck(UNet):
-    """U-Net on image features without a latent. The output at stride 8 combines strides 8, 16 and 32.
-
-    Arguments are those of ``UNet``.
-    """
+    """U-Net on image features alone. The output at stride 8 combines all strides. Arguments are those of ``UNet``."""
 
     def __init__(
         self, image_channels: Mapping[int, int], *, context_links: bool = True, width: int = 96

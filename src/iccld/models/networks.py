@@ -53,10 +53,7 @@ class Denoiser(UNet):
     def forward(
         self, noisy: Latents, time: Times, context: Sequence[Tensor]
     ) -> tuple[Latents, Float[Tensor, "b c h w"]]:
-        """Predicts z_0 from noisy latents z_t. Also returns the features before the last convolution.
-
-        ``context`` are the projected image features from ``project``.
-        """
+        """Predicts z_0 from z_t and the output of ``project``. Also returns the features before the last layer."""
         features = self.run(context, noisy.shape[-2:], self.stem(noisy), time)
         return self.out(F.silu(features)).float(), features
 
@@ -84,10 +81,7 @@ class LabelEncoder(nn.Module):
         self.out.bias = nn.Parameter(torch.zeros(latent_channels))
 
     def forward(self, labels: Int[Tensor, "b h w"], stride: int = 1) -> Float[Tensor, "b d h2 w2"]:
-        """Encodes label maps that are subsampled by ``stride`` (1, 2 or 4).
-
-        Pixels with labels outside 0…k−1 get the zero vector instead of a one-hot vector.
-        """
+        """Encodes label maps, subsampled by ``stride`` (1, 2 or 4). Labels outside 0…k−1 become zero vectors."""
         classes = torch.arange(self.num_classes, device=labels.device)
         shares = (labels[..., None] == classes).to(self.stem.weight.dtype)
         shares = shares.movedim(-1, 1)  # channels-last in memory, like the weights of the convolutions
@@ -149,10 +143,7 @@ class LabelDecoder(nn.Module):
         return [link(features[s]) for link, s in zip(self.links, self.strides, strict=True)]
 
     def forward(self, latent: Latents, details: Sequence[Tensor], size: tuple[int, int]) -> Logits:
-        """Decodes latents to logits. ``size`` is the height and width of the padded images in pixels.
-
-        ``details`` are the projected image features from ``project``.
-        """
+        """Decodes latents and the output of ``project`` to logits. ``size`` is that of the padded images in pixels."""
         x = self.stem(latent)
         for index, stride in enumerate(self.strides):
             finer = (size[0] // stride, size[1] // stride)

@@ -179,11 +179,7 @@ def _to_input_height(batch: Float[Tensor, "b 3 h w"], height: int) -> Float[Tens
 
 
 def check_scaled(size: tuple[int, int], scaled: tuple[int, int]) -> None:
-    """Checks that an image of ``size`` does not become too large when scaled to ``scaled``, both (height, width).
-
-    Raises:
-        InputError: The scaled image has more than 64 million pixels and more pixels than the original image.
-    """
+    """Raises ``InputError`` if scaling enlarges an image to more than 64 million pixels. Sizes are (height, width)."""
     if scaled[0] * scaled[1] > max(_MAX_SCALED_PIXELS, size[0] * size[1]):
         raise InputError(
             f"an image of {size[1]}×{size[0]} pixels would be scaled to {scaled[1]}×{scaled[0]}, too many; "

@@ -23,11 +23,7 @@ _Side = Annotated[int, Range(1, 65_535)]
 
 @dataclass(frozen=True)
 class PredictSettings:
-    """Settings of prediction, for models and for exported files.
-
-    Raises:
-        InputError: A value has a wrong type or is out of range. The message names the setting.
-    """
+    """Settings of prediction, for models and for exported files. An ``InputError`` names the setting that is wrong."""
 
     steps: Steps | None = None
     """Number K of sampling steps. The default is 1, or the number stored in an exported model."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self, TypeVar
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from iccld.documents import Range, build, read_json
 from iccld.errors import InputError, first_line
@@ -28,17 +28,13 @@ _FORMAT = "iccld"
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _MOST_HEADER = 16_000_000
 _MOST_BUFFERS = 1_000_000_000
-"""Maximum total size in bytes of the buffers that a network computes itself, such as Swin's index of relative
-positions. Such buffers are not loaded from the weights file."""
+"""Maximum size in bytes of the buffers that a network computes itself, such as Swin's index of relative positions."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def atomic_safetensors(path: str | Path, save: Callable[[Path], object]) -> Path:
-    """Writes a safetensors file atomically: ``save`` writes it to the temporary path that it is given.
-
-    Raises ``RunFailedError`` if the disk is full, and ``InputError`` if the folder is not writable.
-    """
+    """Writes a safetensors file atomically: ``save`` writes it to a temporary path. Errors: see ``replacing``."""
 
     def save_or_explain(temporary: Path) -> None:
         try:
@@ -50,18 +46,8 @@ def atomic_safetensors(path: str | Path, save: Callable[[Path], object]) -> Path
     return write_atomic(path, save_or_explain)
 
 
-def save_model(folder: str | Path, weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """Writes the weights and the configuration of a model to a folder, each atomically."""
-    plain = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
-    atomic_safetensors(Path(folder) / WEIGHTS, lambda temporary: save_file(plain, temporary))
-    write_json(Path(folder) / CONFIG, {"format": _FORMAT, **config})
-
-
 def find_model(source: str | Path) -> Path:
-    """Returns the folder of a model. If ``source`` is a hub id (``user/model[@revision]``), downloads the model first.
-
-    Raises ``InputError`` if neither the folder nor the hub model exists.
-    """
+    """Returns the folder of a model. If ``source`` is a hub id (``user/model[@revision]``), downloads it first."""
     folder = Path(source)
     if folder.is_dir():
         return folder
@@ -69,9 +55,8 @@ def find_model(source: str | Path) -> Path:
         raise InputError(f"{source}: is a file; give the folder that holds {CONFIG} and {WEIGHTS}")
     found = split_id(str(source))
     if found is None:
-        raise InputError(
-            f"{source}: no such folder; give a finished run's folder or a hub id like user/model"
-        )
+        remedy = "give a finished run's folder or a hub id like user/model"
+        raise InputError(f"{source}: no such folder; {remedy}")
     return fetch(*found, [WEIGHTS, CONFIG])
 
 
@@ -98,9 +83,8 @@ def _load_network(make: Callable[[], Network], folder: Path, *, num_classes: int
     _, shape = stored.get("label_decoder.head.weight", ("", (num_classes,)))
     if shape[:1] != (num_classes,):
         known = shape[0] if shape else 0
-        raise InputError(
-            f"{path}: has weights for {known} classes but {CONFIG} lists {num_classes}; {remedy}"
-        )
+        counts = f"has weights for {known} classes but {CONFIG} lists {num_classes}"
+        raise InputError(f"{path}: {counts}; {remedy}")
     own = _sketch(make, folder, len(stored)).state_dict()
     both = own.keys() & stored.keys()
     of_other_kind = {k for k in both if own[k].is_floating_point() != (stored[k][0] in _FLOATS)}
@@ -120,10 +104,7 @@ def _load_network(make: Callable[[], Network], folder: Path, *, num_classes: int
 
 
 def _sketch(make: Callable[[], Network], folder: Path, num_tensors: int) -> Network:
-    """Builds a network on the device ``meta``, without memory for its weights.
-
-    A network with far more parameters than the weights file has tensors is refused while it is built.
-    """
+    """Builds a network without memory for its weights, unless it has far more parameters than the file has tensors."""
     left, thread = 2 * num_tensors + 100, threading.get_ident()
 
     def count(module: nn.Module, name: str, parameter: object) -> None:
@@ -209,9 +190,11 @@ class Pretrained(nn.Module):
 
         A missing folder is created. ``extra`` are further entries for ``config.json``, such as the training settings.
         """
+        weights = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
+        atomic_safetensors(Path(folder) / WEIGHTS, lambda temporary: save_file(weights, temporary))
         spec = {key: value for key, value in asdict(self.spec).items() if value is not None}
-        config = {"label_space": self.label_space.to_dict(), "model": spec, **(extra or {})}
-        save_model(folder, self.state_dict(), config)
+        config = {"format": _FORMAT, "label_space": self.label_space.to_dict(), "model": spec}
+        write_json(Path(folder) / CONFIG, config | dict(extra or {}))
 
     @classmethod
     def from_pretrained(cls, source: str | Path) -> Self:
@@ -232,22 +215,16 @@ class Pretrained(nn.Module):
                 stored = {"reencoding": False, **stored}  # missing in older models
             spec = build(ModelSpec, stored, "model")
         except InputError as error:
-            raise InputError(
-                f"{folder / CONFIG}: incomplete or of a newer version ({error}); train or copy the model again"
-            ) from error
+            problem = f"{folder / CONFIG}: incomplete or of a newer version ({error})"
+            raise InputError(f"{problem}; train or copy the model again") from error
         if spec.backbone.startswith("auto:") and spec.backbone_config is None:
-            raise InputError(
-                f"{folder / CONFIG}: has no configuration of its backbone {shortened(spec.backbone)}, which is "
-                "not fetched; save the model again where that backbone is known"
-            )
+            problem = f"{folder / CONFIG}: has no configuration of its backbone {shortened(spec.backbone)}"
+            remedy = "save the model again where that backbone is known"
+            raise InputError(f"{problem}, which is not fetched; {remedy}")
         return _load_network(lambda: cls(space, **vars(spec)), folder, num_classes=len(space)).eval()
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
-        """Uploads the model to a Hugging Face repository and returns the URL of the repository.
-
-        ``iccld push`` uploads a run's folder in the same way, and also writes a model card. Raises ``InputError`` with
-        the reason if nothing was uploaded.
-        """
+        """Uploads the model to a Hugging Face repository, as ``iccld push`` but without a card. Returns the URL."""
 
         def write(folder: Path) -> list[str]:
             self.save_pretrained(folder)

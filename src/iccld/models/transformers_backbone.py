@@ -50,7 +50,7 @@ class MixTransformerCoder(_NormalizedCoder):
     Args:
         name: ``mit_b0`` … ``mit_b5``.
         pretrained: ``False`` gives random weights, ``True`` loads ``nvidia/<name>`` (ImageNet) from the hub. A string
-            is another hub id or local folder. Raises ``InputError`` if the weights cannot be read.
+            is another hub id or local folder.
         config: Stored configuration from which the backbone is built with random weights.
     """
 
@@ -88,8 +88,7 @@ class AutoBackboneCoder(_NormalizedCoder):
     2022), and the image is resized so that the side of a patch is 16 pixels of the original image.
 
     Args:
-        source: Hub id or local folder that contains at least ``config.json``. Raises ``InputError`` if it cannot be
-            read, or is not a supported backbone.
+        source: Hub id or local folder that contains at least ``config.json``.
         pretrained: Whether the weights are loaded. ``False`` gives random weights.
         config: Stored configuration from which the backbone is built with random weights. ``source`` is then not read.
     """
@@ -145,10 +144,7 @@ class AutoBackboneCoder(_NormalizedCoder):
 
 
 def offers_weights(source: str) -> bool:
-    """Returns whether the folder or hub id of a backbone contains weights in addition to its configuration.
-
-    Raises ``InputError`` if it cannot be read.
-    """
+    """Returns whether the folder or hub id of a backbone contains weights in addition to its configuration."""
     folder = _folder_of(source)
     return any((folder / name).exists() for name in (_WEIGHTS, f"{_WEIGHTS}.index.json"))
 
