@@ -59,7 +59,7 @@ def parse_json(
     longest_text: int = _LONGEST_TEXT,
     remedy: str = "copy or write it again",
 ) -> Any:
-    """Parses JSON of texts up to ``longest_text``. Errors begin with ``where`` and end with ``remedy``."""
+    """Parses JSON whose strings have at most ``longest_text`` characters. ``where`` and ``remedy`` frame errors."""
     with _parsing(f"{where}: is not JSON", remedy):
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
         value = json.loads(text, object_pairs_hook=_without_twins)

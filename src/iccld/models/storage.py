@@ -105,7 +105,7 @@ def _load_network(make: Callable[[], Network], folder: Path, *, num_classes: int
 
 def _sketch(make: Callable[[], Network], folder: Path, num_tensors: int) -> Network:
     """Builds a network without memory for its weights, unless it has far more parameters than the file has tensors."""
-    left, thread = 2 * num_tensors + 100, threading.get_ident()
+    path, left, thread = folder / CONFIG, 2 * num_tensors + 100, threading.get_ident()
 
     def count(module: nn.Module, name: str, parameter: object) -> None:
         nonlocal left
@@ -121,10 +121,8 @@ def _sketch(make: Callable[[], Network], folder: Path, num_tensors: int) -> Netw
         if size > _MOST_BUFFERS + (folder / WEIGHTS).stat().st_size:
             raise InputError(f"its tables would take {size / 1e9:.3g} GB")
     except Exception as error:  # inconsistent sizes raise exceptions of many types
-        raise InputError(
-            f"{folder / CONFIG}: describes no network that fits its weights ({first_line(error)}); "
-            f"use the {CONFIG} that was saved with them"
-        ) from error
+        problem = f"describes no network that fits its weights ({first_line(error)})"
+        raise InputError(f"{path}: {problem}; use the {CONFIG} that was saved with them") from error
     finally:
         counting.remove()
     return sketch
@@ -156,9 +154,8 @@ def _explained(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except (SafetensorError, OSError, ValueError, OverflowError) as error:
-        raise InputError(
-            f"{path}: truncated or not a safetensors file ({first_line(error)}); copy or train it again"
-        ) from error
+        problem = f"truncated or not a safetensors file ({first_line(error)})"
+        raise InputError(f"{path}: {problem}; copy or train it again") from error
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,16 @@
-"""Image coders from the ``transformers`` library: SegFormer's MiT-B0…B5, and AutoBackbones of the supported types."""
+"""Image coders from the ``transformers`` library: SegFormer's MiT-B0…B5, and AutoBackbones of the supported types.
+
+A ``transformers`` configuration, of a stored model or a backbone folder, can refer to code to run, to other
+configurations and to weights to download. All such references are dropped or refused. Only networks of the types in
+``_BACKBONE_TYPES`` and ``_MIT_TYPES`` can be built. Only keys that the network type itself defines are used, with values
+of limited size.
+"""
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +21,7 @@ from torch import Tensor
 
 from iccld.documents import read_json
 from iccld.errors import InputError, first_line
-from iccld.escaping import drawing_on_stderr
-from iccld.models.backbone_config import BACKBONE_TYPES, MIT_TYPES, plain_config, portable
+from iccld.escaping import drawing_on_stderr, shortened
 from iccld.models.hub import fetch, split_id
 from iccld.models.layers import ImageCoder, upsample_to
 
@@ -30,6 +37,24 @@ _PUBLISHED = {name: f"nvidia/{name.replace('_', '-')}" for name in MIT_NAMES}
 _WEIGHTS, _PICKLE = "model.safetensors", "pytorch_model.bin"
 _FILES = ("config.json", _WEIGHTS, f"{_WEIGHTS}.index.json", "model-*-of-*.safetensors")
 _REMEDY = "give a hub id that you can reach or a local folder with config.json and model.safetensors"
+
+_BACKBONE_TYPES = (
+    *("beit", "bit", "convnext", "convnextv2", "dinov2", "dinov2_with_registers", "dinov3_convnext"),
+    *("dinov3_vit", "focalnet", "maskformer-swin", "pixio", "resnet", "rt_detr_resnet"),
+    *("swin", "swinv2", "vitdet"),
+)
+"""AutoBackbone types with four stages of feature maps, or with a single stride (plain vision transformers)."""
+_MIT_TYPES = ("segformer",)
+
+# These keys make the ``transformers`` library run code from the folder, download files or read other weight formats.
+_FORBIDDEN = (
+    *("auto_map", "backbone", "backbone_config", "backbone_kwargs", "code_revision", "configuration_files"),
+    *("quantization_config", "trust_remote_code", "use_pretrained_backbone", "use_timm_backbone"),
+)
+# These keys are derived from other keys, and do not change the networks built here.
+_DERIVED = ("stage_names", "out_features", "out_indices", "_out_features", "_out_indices")
+_LARGEST, _MOST_PARTS = 1 << 16, 256
+_COUNTS = re.compile(r"depth|layers|stages|blocks|levels|experts|registers?_tokens")
 
 
 class _NormalizedCoder(ImageCoder):
@@ -61,17 +86,17 @@ class MixTransformerCoder(_NormalizedCoder):
         from transformers import SegformerConfig, SegformerModel
 
         if config is not None:
-            self.encoder = SegformerModel(plain_config(config, MIT_TYPES, f"backbone {name}"))
+            self.encoder = SegformerModel(_plain_config(config, _MIT_TYPES, f"backbone {name}"))
         elif pretrained:
             source = pretrained if isinstance(pretrained, str) else _PUBLISHED[name]
             folder = _folder_of(source)
-            read = _read_config(source, folder, MIT_TYPES)
+            read = _read_config(source, folder, _MIT_TYPES)
             self.encoder = _load_weights(SegformerModel, source, folder, read)
         else:
             sizes, depths = _NARROW if name == "mit_b0" else _WIDE, _DEPTHS[MIT_NAMES.index(name)]
             self.encoder = SegformerModel(SegformerConfig(hidden_sizes=sizes, depths=depths))
         if config is not None or pretrained:  # stored, because it can differ from the table above
-            self.backbone_config = portable(self.encoder.config)
+            self.backbone_config = _portable(self.encoder.config)
         self.channels = dict(zip((4, 8, 16, 32), self.encoder.config.hidden_sizes, strict=True))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
@@ -101,9 +126,9 @@ class AutoBackboneCoder(_NormalizedCoder):
 
         if config is None:
             folder = _folder_of(source)
-            loaded = _read_config(source, folder, BACKBONE_TYPES)
+            loaded = _read_config(source, folder, _BACKBONE_TYPES)
         else:
-            loaded = plain_config(config, BACKBONE_TYPES, f"backbone {source}")
+            loaded = _plain_config(config, _BACKBONE_TYPES, f"backbone {source}")
         num_layers = getattr(loaded, "num_hidden_layers", 0)
         is_plain = not hasattr(loaded, "depths")
         patch_size = getattr(loaded, "patch_size", None) if is_plain else None
@@ -112,23 +137,21 @@ class AutoBackboneCoder(_NormalizedCoder):
             indices = [max(1, round(num_layers * share)) for share in (0.25, 0.5, 0.75, 1.0)]
         else:
             indices = list(range(1, len(getattr(loaded, "stage_names", ()))))
-        self.backbone_config = portable(loaded)
+        self.backbone_config = _portable(loaded)
         try:
             loaded.out_indices = indices
             loaded.dtype = torch.float32  # instead of the checkpoint's dtype
             self.backbone = AutoBackbone.from_config(loaded, trust_remote_code=False)
         except Exception as error:  # networks raise exceptions of many types for wrong sizes
-            raise InputError(
-                f"backbone {source}: cannot be built of its configuration ({first_line(error)})"
-            ) from error
+            problem = f"cannot be built of its configuration ({first_line(error)})"
+            raise InputError(f"backbone {source}: {problem}") from error
         if pretrained and config is None:
             # ``AutoBackbone.from_pretrained`` would query the hub even for a local folder. The concrete class does not.
             self.backbone = _load_weights(type(self.backbone), source, folder, loaded)
         channels = list(self.backbone.channels)
         if len(channels) != 4:
-            raise InputError(
-                f"backbone {source}: has {len(channels)} stages; choose one with 4 (or a plain ViT)"
-            )
+            problem = f"has {len(channels)} stages; choose one with 4 (or a plain ViT)"
+            raise InputError(f"backbone {source}: {problem}")
         self.channels = dict(zip((4, 8, 16, 32), channels, strict=True))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
@@ -170,7 +193,7 @@ def _read_config(source: str, folder: Path, allowed: tuple[str, ...]) -> Any:
     adapter = folder / "adapter_config.json"
     if adapter.exists():  # it can refer to another network to download
         raise InputError(f"{where}: holds an adapter ({adapter.name}); give the folder of a whole network")
-    return plain_config(value, allowed, where)
+    return _plain_config(value, allowed, where)
 
 
 def _load_weights(kind: Any, source: str, folder: Path, config: Any) -> Any:
@@ -192,8 +215,62 @@ def _load_weights(kind: Any, source: str, folder: Path, config: Any) -> Any:
             raise InputError(f"backbone {source}: cannot be read ({first_line(error)}); {_REMEDY}") from error
     missing, total = len(report["missing_keys"]), len(model.state_dict())
     if 2 * missing > total:
-        raise InputError(
-            f"backbone {source}: lacks {missing} of the {total} weights of {kind.__name__}, so it is of another "
-            "architecture; give the weights of this backbone, or name the backbone of these weights"
+        problem = (
+            f"lacks {missing} of the {total} weights of {kind.__name__}, so it is of another architecture"
         )
+        remedy = "give the weights of this backbone, or name the backbone of these weights"
+        raise InputError(f"backbone {source}: {problem}; {remedy}")
     return model
+
+
+def _plain_config(value: Mapping[str, Any], allowed: tuple[str, ...], where: str) -> Any:
+    """Builds a configuration object from the values of a ``config.json``, without keys that its type does not define.
+
+    Refuses types that are not ``allowed``, keys that refer to code or to a download, and values out of bounds.
+    """
+    for key in filter(value.get, _FORBIDDEN):
+        problem = f"its configuration has {key!r}, which may run code or fetch something, and neither is done"
+        raise InputError(f"{where}: {problem}; use a network that transformers itself has")
+    for key in ("attn_implementation", "_attn_implementation", "experts_implementation"):
+        if not re.fullmatch(r"[a-z0-9_]{0,40}", str(value.get(key, ""))[:100].lower()):
+            problem = f"its configuration has {key!r} of {shortened(value[key])}"
+            raise InputError(f"{where}: {problem}; remove that key")
+    kind = value.get("model_type")
+    if not isinstance(kind, str) or kind not in allowed:
+        problem = f"is no supported backbone but of the type {shortened(kind)}"
+        raise InputError(f"{where}: {problem}; choose one of {', '.join(allowed)}")
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    keys = _own_keys(CONFIG_MAPPING[kind])
+    plain = {key: _checked(key, value[key], where) for key in value if key in keys}
+    try:
+        return CONFIG_MAPPING[kind](**plain)
+    except Exception as error:  # configuration classes raise exceptions of many types
+        raise InputError(f"{where}: its configuration cannot be used ({first_line(error)})") from error
+
+
+def _portable(config: Any) -> dict[str, Any]:
+    """Returns the values of a configuration to store with a model, without paths. ``_plain_config`` builds it again."""
+    keys, stored = _own_keys(type(config)), config.to_dict()
+    return {"model_type": config.model_type} | {key: stored[key] for key in stored if key in keys}
+
+
+def _own_keys(kind: Any) -> frozenset[str]:
+    """Returns the keys of the configuration class ``kind`` without those of every configuration and derived keys."""
+    from transformers import PreTrainedConfig
+
+    return frozenset(kind().to_dict()) - frozenset(PreTrainedConfig().to_dict()) - frozenset(_DERIVED)
+
+
+def _checked(key: str, value: Any, where: str, depth: int = 0) -> Any:
+    most = _MOST_PARTS if _COUNTS.search(key) else _LARGEST
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float) and -most <= value <= most:  # false for NaN too
+        return value
+    if isinstance(value, str) and re.fullmatch(r"[\w.-]{1,64}", value):
+        return value
+    if isinstance(value, list | tuple) and len(value) <= 64 and depth < 3:
+        return [_checked(key, item, where, depth + 1) for item in value]
+    allowed = f"a number up to {most}, a short word, true, false, null or a list of at most 64 of these"
+    raise InputError(f"{where}: {key} = {shortened(value)} of its configuration must be {allowed}")
