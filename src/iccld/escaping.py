@@ -137,13 +137,10 @@ def undisguised(stream: Any) -> Any:
 
 
 class DrawingStream:
-    """Proxy for the innermost stream of ``sys.stdout`` or ``sys.stderr``, which is determined anew at each access."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
+    """Proxy for the innermost stream of ``sys.stderr``, which is determined anew at each access."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(undisguised(getattr(sys, self.name)), name)
+        return getattr(undisguised(sys.stderr), name)
 
 
 @contextlib.contextmanager

@@ -203,10 +203,7 @@ class ErrorDetection:
 
     @property
     def auroc(self) -> float:
-        """Probability that a wrong pixel has a higher score than a correct pixel, or NaN without either of them.
-
-        A tie counts half.
-        """
+        """Probability that a wrong pixel has a higher score than a correct one (ties count half), or NaN."""
         below = self.right.cumsum(0) - self.right
         wins = (self.wrong * (below + self.right / 2)).sum()
         return float(wins / (self.wrong.sum() * self.right.sum()))
@@ -215,7 +212,7 @@ class ErrorDetection:
     def aurc(self) -> float:
         """Area under the risk-coverage curve (Geifman et al. 2019), in [0, 1], or NaN without pixels.
 
-        This is the error rate of the n least uncertain pixels (those with the lowest scores), averaged over all n.
+        This is the error rate of the n pixels with the lowest scores, averaged over all n.
         """
         pixels = self.right + self.wrong
         risk = self.wrong.cumsum(0) / pixels.cumsum(0).clamp_min(1.0)

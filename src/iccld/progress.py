@@ -37,8 +37,7 @@ def is_live() -> bool:
 def track(items: Iterable[T], total: int | None, description: str, *, unit: str = "") -> Iterator[T]:
     """Yields the items and shows the progress and the estimated remaining time.
 
-    ``total`` is the number of items, or ``None`` if it is unknown. If ``unit`` is given, such as ``fps``, the speed in
-    items per second is shown with this unit.
+    ``total`` is the number of items, if it is known. With a ``unit`` such as ``fps``, items per second are shown too.
     """
     description = visible(description)
     yield from (_track_live if is_live() else _track_plain)(items, total, description, unit)
@@ -83,7 +82,7 @@ def _console() -> Console:
     """Returns the common console of all progress bars, so that an evaluation's bar is below the training's bar."""
     from rich.console import Console
 
-    return Console(file=cast(TextIO, DrawingStream("stderr")))
+    return Console(file=cast(TextIO, DrawingStream()))
 
 
 def _bars(*columns: Any, transient: bool) -> Progress:

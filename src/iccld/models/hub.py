@@ -67,19 +67,11 @@ def fetch(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
 def push_files(
     write: Callable[[Path], Sequence[str]], repo_id: str, *, private: bool = False, token: str | None = None
 ) -> tuple[str, list[str]]:
-    """Uploads files to a hub repository in one commit, and creates the repository if it does not exist.
+    """Uploads files to a hub repository in one commit. Returns the URL of the repository and the names of the files.
 
-    Args:
-        write: Function that writes the files to an empty folder and returns their names.
-        repo_id: Repository name in the form ``user/model``.
-        private: Whether a newly created repository is private.
-        token: Access token of the account. ``None`` uses the account that is logged in.
-
-    Returns:
-        The URL of the repository and the names of the files.
-
-    Raises:
-        InputError: Nothing was uploaded. The message gives the reason.
+    ``write`` writes the files to an empty folder and returns their names. A missing repository ``user/model`` is
+    created, ``private`` or not. Without ``token``, the account that is logged in is used. If nothing was uploaded, an
+    ``InputError`` gives the reason.
     """
     from huggingface_hub import HfApi
 

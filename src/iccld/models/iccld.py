@@ -57,9 +57,6 @@ class ICCLD(Predictor, Pretrained):
             step.
         input_height: Height in pixels to which images are scaled for prediction. 0 keeps the size of the images.
         backbone_config: Stored ``transformers`` configuration (``auto:`` and MiT backbones).
-
-    Raises:
-        InputError: The backbone is unknown, or its weights cannot be read.
     """
 
     def __init__(
@@ -94,7 +91,7 @@ class ICCLD(Predictor, Pretrained):
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> ImageFeatures:
         """Runs the image coder once (equation 2) and projects its features for the context and detail links.
 
-        The images are RGB in [0, 1]. They are padded at the right and bottom by repeating the edge pixels.
+        RGB images in [0, 1] are padded at the right and bottom by repeating the edge pixels.
         """
         height, width = images.shape[-2:]
         if any(pads := _padding(height, width)):

@@ -174,13 +174,10 @@ class UNet(nn.Module):
         latent: Tensor | None = None,
         time: Tensor | None = None,
     ) -> Tensor:
-        """Returns features at stride 8.
+        """Returns features at stride 8, whose height and width in cells is ``size8``.
 
-        Args:
-            links: Projected features from ``project``.
-            size8: Height and width in cells at stride 8.
-            latent: Output of ``stem`` for the latent. ``None`` runs the U-Net on the image alone.
-            time: Diffusion times in [0, 1], or ``None`` without a latent.
+        ``links`` are the projected features from ``project``. ``latent`` is the output of ``stem`` for the latents, and
+        ``time`` are the diffusion times in [0, 1]. Without both, the U-Net runs on the images alone.
         """
         time = None if time is None else self.time(time)
         x8 = links[0] if self.context_links else upsample_to(links[0], size8)

@@ -89,14 +89,8 @@ class Predicting:
 
         The images are RGB, uint8 or float in [0, 1], of shape ``(h, w, 3)`` or ``(b, h, w, 3)``, or one or more Pillow
         images of equal size, which are rotated upright according to EXIF. ``PredictSettings`` describes the other
-        arguments. The same seed gives the same result.
-
-        Returns:
-            Labels, probabilities and uncertainty at the size of the images, with a batch axis if the images had one.
-
-        Raises:
-            InputError: An array has a wrong shape, dtype or range, a setting is out of range, or an exported file does
-                not support a setting.
+        arguments. The same seed gives the same result, which has the size of the images. Raises ``InputError`` for a
+        wrong shape, dtype or range, and for a setting that an exported file does not support.
         """
         settings = PredictSettings(
             steps, draws, seed, window, overlap, None, input_height, cast(Any, precision)

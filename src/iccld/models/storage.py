@@ -198,11 +198,8 @@ class Pretrained(nn.Module):
         """Loads a model, which is returned in evaluation mode.
 
         ``source`` is a folder that ``save_pretrained`` wrote, or the hub id ``user/model`` or ``user/model@revision``
-        (a branch, tag or commit).
-
-        Raises:
-            InputError: The folder or id does not exist, a file is truncated, or the weights do not fit the
-                configuration.
+        (a branch, tag or commit). Raises ``InputError`` if it does not exist, if a file is truncated, or if the weights
+        do not fit the configuration.
         """
         folder = find_model(source)
         config = read_config(folder)

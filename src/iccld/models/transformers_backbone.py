@@ -2,8 +2,8 @@
 
 A ``transformers`` configuration, of a stored model or a backbone folder, can refer to code to run, to other
 configurations and to weights to download. All such references are dropped or refused. Only networks of the types in
-``_BACKBONE_TYPES`` and ``_MIT_TYPES`` can be built. Only keys that the network type itself defines are used, with values
-of limited size.
+``_BACKBONE_TYPES`` and ``_MIT_TYPES`` can be built. Only keys that the network type itself defines are used, and their
+values are limited.
 """
 
 from __future__ import annotations
