@@ -49,17 +49,17 @@ def has_unseen(text: str) -> bool:
     return any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
 
 
-def shortened(value: object) -> str:
-    """Returns the ``repr`` of a value for messages: in one line, and cut to 60 characters if it is longer."""
-    if isinstance(value, int) and abs(value) >= 10**60:
+def shortened(value: object, length: int = 60) -> str:
+    """Returns the ``repr`` of a value for messages: in one line, and cut to ``length`` characters if it is longer."""
+    if isinstance(value, int) and abs(value) >= 10**length:
         return "a number of very many digits"  # Python refuses to print very large integers
     if isinstance(value, str | bytes | list | tuple):
-        value = value[:61]
+        value = value[: length + 1]
     try:
         text = visible(repr(value))
     except (RecursionError, ValueError):
         return f"a {type(value).__name__}"
-    return text if len(text) <= 62 else f"{text[:60]}…"
+    return text if len(text) <= length + 2 else f"{text[:length]}…"
 
 
 def in_markdown(text: str) -> str:

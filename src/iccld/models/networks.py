@@ -43,7 +43,7 @@ class Denoiser(UNet):
         image_channels: Mapping[int, int],
         *,
         context_links: bool = True,
-        width: int,
+        width: int = 96,
     ) -> None:
         super().__init__(
             image_channels, context_links=context_links, width=width, latent_channels=latent_channels
