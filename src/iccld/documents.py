@@ -1,8 +1,7 @@
 """Bounded reading of configurations and records: JSON, TOML and typed values.
 
-Files can be damaged or untrusted. File size, nesting depth, the size of numbers and the length of texts are therefore
-limited, and every value is checked against a type and a range. An error message is one line with the file, the key, the
-value and the allowed values.
+Files can be damaged or untrusted. File size, nesting depth, numbers and texts are therefore limited, and every value is
+checked against a type and a range. An error is one line with the file, the key, the value and the allowed values.
 """
 
 from __future__ import annotations
@@ -26,10 +25,8 @@ from iccld.files import AnyPath, printable, read_bounded
 
 T = TypeVar("T")
 
-_DEPTH = 32
+_DEPTH, _MANY, _LARGEST = 32, 100_000, 2**63
 _LONGEST_TEXT, _LONGEST_KEY = 1 << 16, 4096
-_LARGEST = 2**63
-_MANY = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,11 +67,7 @@ def parse_json(
     longest_text: int = _LONGEST_TEXT,
     remedy: str = "copy or write it again",
 ) -> Any:
-    """Parses JSON whose strings have at most ``longest_text`` characters.
-
-    Raises:
-        InputError: The data are not JSON or exceed a bound. The message starts with ``where`` and ends with ``remedy``.
-    """
+    """Parses JSON whose strings have at most ``longest_text`` characters. ``where`` and ``remedy`` frame errors."""
     with _parsing(f"{where}: is not JSON", remedy):
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
         value = json.loads(text, object_pairs_hook=_without_twins)
@@ -82,10 +75,10 @@ def parse_json(
     return value
 
 
-def read_toml(path: AnyPath, *, limit: int = 1_000_000, remedy: str = "mend that line") -> dict[str, Any]:
+def read_toml(path: AnyPath) -> dict[str, Any]:
     """Reads a TOML file. Raises ``InputError`` if the file is missing, is not valid TOML or exceeds a bound."""
-    data, where = read_bounded(path, limit), printable(str(path))
-    with _parsing(f"{where}: is not valid TOML", remedy):
+    data = read_bounded(path, 1_000_000)
+    with _parsing(f"{printable(str(path))}: is not valid TOML", "mend that line"):
         text = data.decode("utf-8-sig")
         # Python's TOML parser needs time quadratic in the number of parts of a dotted key, so longer keys are rejected.
         if any(part.count(".") > 200 for part in re.split(r"[=,\n]", text)):
@@ -97,20 +90,18 @@ def read_toml(path: AnyPath, *, limit: int = 1_000_000, remedy: str = "mend that
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Returns a JSON object as a dict. Raises ``ValueError`` for duplicate keys, which parsers treat differently."""
-    table = dict(pairs)
-    if len(table) < len(pairs):
+    if len(dict(pairs)) < len(pairs):
         raise ValueError("a key stands twice in one object")
-    return table
+    return dict(pairs)
 
 
 @contextlib.contextmanager
 def _parsing(problem: str, remedy: str) -> Iterator[None]:
     try:
         yield
-    except RecursionError as error:
-        raise InputError(f"{problem} (nested too deeply); {remedy}") from error
-    except ValueError as error:
-        raise InputError(f"{problem} ({first_line(error)}); {remedy}") from error
+    except (RecursionError, ValueError) as error:
+        why = "nested too deeply" if isinstance(error, RecursionError) else first_line(error)
+        raise InputError(f"{problem} ({why}); {remedy}") from error
 
 
 def reason(error: Exception, path: AnyPath) -> str:
@@ -123,12 +114,10 @@ def build(kind: type[T], value: object, where: str, *, thing: str = "key", other
 
     The types of fields can be bool, int, float, str, Path, ``None``, Literal, unions, tuples, lists, mappings with text
     keys, and dataclasses whose fields have such types. A bool is not accepted as an int. ``Annotated`` with ``Range``
-    or ``Length`` limits values.
+    or ``Length`` limits values. With ``others``, unknown fields are ignored.
 
-    Raises:
-        InputError: A field is missing, has a wrong type or range, or is unknown. If ``others`` is true, unknown fields
-            are ignored instead. The message starts with ``where``, the file or object. ``thing`` is the message's word
-            for a field, such as "key".
+    Raises ``InputError`` if a field is missing, has a wrong type or range, or is unknown. The message starts with
+    ``where``, the file or object. ``thing`` is the message's word for a field.
     """
     built: T = _Reader(thing, others).table(kind, value, where)
     return built
@@ -173,13 +162,12 @@ class _Reader:
             raise InputError(f"{where} = {shortened(value)} must be {_words(hint)}")
         if origin in (tuple, list, Sequence):
             hints = arguments if _is_fixed(plain) else arguments[:1] * len(value)
-            items = (
-                self.value(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(hints, value, strict=True))
-            )
+            pairs = enumerate(zip(hints, value, strict=True))
+            items = (self.value(hint, item, f"{where}[{index}]") for index, (hint, item) in pairs)
             return list(items) if origin is list else tuple(items)
         if origin in (dict, Mapping):
             keys = [self.value(arguments[0], key, where) for key in value]
-            items = (self.value(arguments[1], v, f"{where}: {shortened(k)}") for k, v in value.items())
+            items = (self.value(arguments[1], value[key], f"{where}: {shortened(key)}") for key in value)
             return dict(zip(keys, items, strict=True))
         return value
 
@@ -265,12 +253,7 @@ def _span(limit: Range) -> str:
 
 
 def _check_bounds(value: Any, longest_text: int, depth: int = _DEPTH) -> None:
-    """Checks parsed JSON or TOML against the limits of this module.
-
-    Raises:
-        ValueError: A value is nested too deeply, a text or key is too long or has a forbidden character, or a number is
-            not finite or has more than 64 bits.
-    """
+    """Raises ``ValueError`` if parsed JSON or TOML exceeds a limit of this module."""
     if isinstance(value, dict):
         for key in value:
             _check_bounds(key, _LONGEST_KEY)

@@ -30,10 +30,8 @@ def visible(text: str, keep: str = "") -> str:
     """
     if _PLAIN.fullmatch(text):
         return text
-    return "".join(
-        c.encode("unicode_escape").decode() if c not in keep and unicodedata.category(c) in _UNSEEN else c
-        for c in text
-    )
+    hidden = {c for c in set(text) if c not in keep and unicodedata.category(c) in _UNSEEN}
+    return text.translate({ord(c): c.encode("unicode_escape").decode() for c in hidden})
 
 
 def visible_lines(text: str) -> str:
@@ -53,12 +51,10 @@ def has_unseen(text: str) -> bool:
 
 def shortened(value: object, length: int = 60) -> str:
     """Returns the ``repr`` of a value for messages: in one line, and cut to ``length`` characters if it is longer."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**length:
+    if isinstance(value, int) and abs(value) >= 10**length:
         return "a number of very many digits"  # Python refuses to print very large integers
-    if isinstance(value, str | bytes):
+    if isinstance(value, str | bytes | list | tuple):
         value = value[: length + 1]
-    elif isinstance(value, list | tuple) and len(value) > length:
-        value = value[:length]
     try:
         text = visible(repr(value))
     except (RecursionError, ValueError):
@@ -68,8 +64,7 @@ def shortened(value: object, length: int = 60) -> str:
 
 def in_markdown(text: str) -> str:
     """Escapes text for a Markdown paragraph, heading or cell: no markup, HTML, link or mention of a user remains."""
-    text = visible(text)
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*\[\]|~$])", r"\\\1", text)
     text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # inside a word, _ is not markup
     # Markdown viewers turn URLs and mentions of users into links even without markup.
@@ -85,11 +80,11 @@ def in_csv(value: object) -> object:
 
 
 class VisibleStream:
-    """Text stream that escapes all control characters except line breaks and tabs.
+    """Text stream that escapes all control characters except line breaks and tabs, and writes to the stream ``raw``.
 
-    The escaped text is written to the stream ``raw``. If ``raw`` is ``None``, the file descriptor ``number`` (1 or 2)
-    was closed when the program started. After the first failed write, further text is dropped, so that a full disk does
-    not end the work. If the reader of standard output closed the pipe, ``BrokenPipeError`` is raised nevertheless.
+    If ``raw`` is ``None``, the file descriptor ``number`` (1 or 2) was closed when the program started. After the first
+    failed write, further text is dropped, so that a full disk does not end the work. If the reader of standard output
+    closed the pipe, ``BrokenPipeError`` is raised nevertheless.
     """
 
     def __init__(self, raw: Any, number: int = 0) -> None:
@@ -133,27 +128,19 @@ class VisibleStream:
 
 
 def undisguised(stream: Any) -> Any:
-    """Returns the innermost stream, without wrappers.
-
-    The program's own progress bars and help texts are written to this stream, and are therefore not escaped.
-    """
-    while True:
-        if isinstance(stream, VisibleStream):
-            stream = stream.raw
-        elif hasattr(type(stream), "rich_proxied_file"):  # rich's wrapper while a progress bar is drawn
-            stream = stream.rich_proxied_file
-        else:
-            return stream
+    """Returns the innermost stream, for the program's own progress bars and help texts, which are not escaped."""
+    if isinstance(stream, VisibleStream):
+        return undisguised(stream.raw)
+    if hasattr(type(stream), "rich_proxied_file"):  # rich's wrapper while a progress bar is drawn
+        return undisguised(stream.rich_proxied_file)
+    return stream
 
 
 class DrawingStream:
-    """Proxy for the innermost stream of ``sys.stdout`` or ``sys.stderr``, which is determined anew at each access."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
+    """Proxy for the innermost stream of ``sys.stderr``, which is determined anew at each access."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(undisguised(getattr(sys, self.name)), name)
+        return getattr(undisguised(sys.stderr), name)
 
 
 @contextlib.contextmanager
@@ -161,10 +148,8 @@ def visible_streams() -> Iterator[VisibleStream]:
     """Escapes control characters in all printed text, so that names of files and classes cannot act on the terminal.
 
     Closed standard file descriptors are opened on the null device. Otherwise a file that is opened later could get the
-    number of such a descriptor, and the output of libraries would be written into this file.
-
-    Yields:
-        The escaping stream of standard output. Its attribute ``failure`` is the first write error.
+    number of such a descriptor, and the output of libraries would be written into this file. Yields the stream of
+    standard output, whose attribute ``failure`` is the first write error.
     """
     for number in range(3):
         try:

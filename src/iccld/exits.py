@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import signal
 import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from iccld.errors import InputError, RunFailedError
 from iccld.escaping import one_line, visible_streams
@@ -21,12 +22,7 @@ EXIT_INTERRUPTED = 130  # Ctrl-C (128 + SIGINT)
 EXIT_TERMINATED = 143  # SIGTERM (128 + 15)
 EXIT_BROKEN_PIPE = 141  # the reader of the output closed the pipe (128 + SIGPIPE)
 
-OUTCOMES: Mapping[str, int] = {
-    "finished": 0,
-    "stopped": 0,
-    "interrupted": EXIT_INTERRUPTED,
-    "terminated": EXIT_TERMINATED,
-}
+OUTCOMES = {"finished": 0, "stopped": 0, "interrupted": EXIT_INTERRUPTED, "terminated": EXIT_TERMINATED}
 """Exit codes by the outcome of a training: completed, stopped at step ``stop_at``, ended by Ctrl-C or by SIGTERM."""
 
 
@@ -45,13 +41,7 @@ _MISTAKES = (
 )
 """Error numbers for a file whose name is wrong or that the user has no permission to use."""
 # Out-of-memory messages of torch, its GPU backends, OpenCV and C++ in errors other than ``MemoryError``.
-_OUT_OF_MEMORY = (
-    "DefaultCPUAllocator",
-    "out of memory",
-    "Insufficient memory",
-    "bad_alloc",
-    "bad allocation",
-)
+_OUT_OF_MEMORY = re.compile("DefaultCPUAllocator|out of memory|Insufficient memory|bad_alloc|bad allocation")
 
 
 def run_guarded(work: Callable[[], int]) -> int:
@@ -64,7 +54,7 @@ def run_guarded(work: Callable[[], int]) -> int:
         try:
             code = _run(work)
         except SystemExit as error:
-            code, ended = 0 if error.code is None else error.code, error  # type: ignore[assignment]
+            code, ended = int(bool(error.code)), error
     if output.failure is not None and code == 0:
         reason = output.failure.strerror or str(output.failure)
         return _end(EXIT_FAILED, f"standard output cannot be written ({reason}); give it another place")
@@ -119,14 +109,12 @@ def _explain(error: Exception) -> int:
         case RunFailedError():
             return _end(EXIT_FAILED, text)
         case _ if is_out_of_memory(error):
-            remedy = (
-                "ask for less at a time (smaller images, crops, batches or networks), or use a larger machine"
-            )
+            advice = "ask for less at a time (smaller images, crops, batches or networks)"
             first = text.splitlines()[0] if text else "none left"
-            return _end(EXIT_FAILED, f"out of memory ({first}); {remedy}")
+            return _end(EXIT_FAILED, f"out of memory ({first}); {advice}, or use a larger machine")
         case OSError(errno=errno.EMFILE | errno.ENFILE):
-            remedy = "raise the limit (ulimit -n) and run the same command again"
-            return _end(EXIT_FAILED, f"too many open files; {remedy}")
+            advice = "raise the limit (ulimit -n) and run the same command again"
+            return _end(EXIT_FAILED, f"too many open files; {advice}")
         case OSError(filename=str() | bytes() as name, strerror=str() as reason):
             code = EXIT_USAGE if error.errno in _MISTAKES else EXIT_FAILED
             return _end(code, f"{os.fsdecode(name)}: {reason}")
@@ -142,7 +130,7 @@ def is_out_of_memory(error: Exception) -> bool:
         return error.errno == errno.ENOMEM
     # torch's error class is compared by name, because importing torch here would be slow.
     known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return known or any(words in str(error) for words in _OUT_OF_MEMORY)
+    return known or _OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def _keep_traceback() -> str:

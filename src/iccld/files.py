@@ -1,7 +1,4 @@
-"""Reading of regular files up to a maximum size, and atomic writing of files.
-
-During a write, other processes read either the old file or the complete new file.
-"""
+"""Reading of regular files up to a maximum size, and atomic writing: others read the old or the complete new file."""
 
 from __future__ import annotations
 
@@ -44,12 +41,8 @@ def as_file_name(name: str) -> str:
 def open_regular(path: AnyPath) -> Iterator[io.BufferedReader]:
     """Opens a regular file for reading. Any other kind of file, such as a pipe, is rejected without blocking.
 
-    Links are followed. The file is checked before and after opening, because another process can replace the file
-    between the first check and the opening.
-
-    Raises:
-        InputError: The file is missing or not a regular file, or the file cannot be opened or read. Also raised for
-            read errors in the ``with`` block.
+    Links are followed. The file is checked before and after opening, because another process can replace it in between.
+    Raises ``InputError`` if the file is missing, not regular or not readable, also for errors in the ``with`` block.
     """
     shown = printable(str(path))
     try:
@@ -68,16 +61,11 @@ def open_regular(path: AnyPath) -> Iterator[io.BufferedReader]:
 
 
 def read_bounded(path: AnyPath, limit: int) -> bytes:
-    """Reads a regular file of at most ``limit`` bytes.
-
-    Raises:
-        InputError: The file cannot be read, is larger than ``limit``, or is changed by another process during reading.
-    """
+    """Reads a regular file of at most ``limit`` bytes. Raises ``InputError`` if it changes meanwhile."""
     shown = printable(str(path))
     with open_regular(path) as handle:
         before = os.fstat(handle.fileno())
-        # Files of the kernel, such as those in /proc, report size 0 although they have content, so at most 64 KiB are
-        # read.
+        # Files of the kernel, such as those in /proc, report size 0 although they have content: 64 KiB are the most.
         data = handle.read(min(limit, before.st_size or 1 << 16) + 1) if before.st_size <= limit else b""
         after = os.fstat(handle.fileno())
     if max(before.st_size, len(data)) > limit:
@@ -108,22 +96,18 @@ def free_bytes(folder: Path) -> int:
 
 
 def _refuse_special(shown: str, mode: int) -> None:
-    if stat.S_ISREG(mode):
-        return
     kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe (FIFO)", stat.S_IFSOCK: "a socket"}
-    kind = kinds.get(stat.S_IFMT(mode), "a device")
-    raise InputError(f"{shown}: is {kind}, not a regular file; name a file")
+    if not stat.S_ISREG(mode):
+        kind = kinds.get(stat.S_IFMT(mode), "a device")
+        raise InputError(f"{shown}: is {kind}, not a regular file; name a file")
 
 
 @contextlib.contextmanager
 def replacing(path: AnyPath) -> Iterator[Path]:
     """Yields a temporary path beside ``path``. At the end, the temporary file is synced and renamed to ``path``.
 
-    Missing parent folders are created. After an error, an existing file at ``path`` is unchanged.
-
-    Raises:
-        RunFailedError: The disk is full or broken.
-        InputError: The folder cannot be written.
+    Missing parent folders are created. After an error, an existing file at ``path`` is unchanged. Raises
+    ``RunFailedError`` if the disk is full or broken, and ``InputError`` if the folder cannot be written.
     """
     path = Path(path)
     # The suffix stays last, because image writers derive the format from the suffix. A process id alone would not be
@@ -150,10 +134,7 @@ def replacing(path: AnyPath) -> Iterator[Path]:
 
 @cache
 def _host() -> str:
-    """Returns a short id of the machine and its process (PID) namespace.
-
-    Containers that share a folder can have the same process ids, so an id of the machine alone would not be unique.
-    """
+    """Returns a short id of the machine and its PID namespace, because containers can have the same process ids."""
     name = platform.node()
     with contextlib.suppress(OSError):
         name += f" {os.readlink('/proc/self/ns/pid')}"
@@ -195,10 +176,10 @@ def write_json(path: AnyPath, value: Any) -> Path:
 def write_failure(path: Path, error: OSError) -> InputError | RunFailedError:
     """Returns the error to raise after a failed attempt to write a file or folder."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        remedy = "free some space and run the same command again"
-        return RunFailedError(f"{path}: cannot be written, the disk is full; {remedy}")
+        problem = f"{path}: cannot be written, the disk is full"
+        return RunFailedError(f"{problem}; free some space and run the same command again")
     problem = f"{path}: cannot be written ({error.strerror or error})"
-    if error.errno in (errno.EIO, errno.EFBIG):
-        remedy = "the disk may be broken" if error.errno == errno.EIO else "see ulimit -f"
-        return RunFailedError(f"{problem}; {remedy}")
+    hints = {errno.EIO: "the disk may be broken", errno.EFBIG: "see ulimit -f"}
+    if error.errno in hints:
+        return RunFailedError(f"{problem}; {hints[error.errno]}")
     return InputError(f"{problem}; choose a folder that you may write to")

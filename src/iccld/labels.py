@@ -3,6 +3,7 @@
 A *label space* defines the class of each integer in a label map and of each output channel of a model. The reference
 space consists of the 19 Cityscapes trainIds. In other label spaces of street scenes, every class lists the trainIds
 that it covers, so labels of any two such spaces can be converted. The built-in spaces are tables in ``labels.toml``.
+Functions raise ``InputError`` for an unknown name.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 from iccld.documents import Length, Range, build
 from iccld.errors import InputError
 from iccld.escaping import has_unseen, shortened
 
+T = TypeVar("T")
+
 IGNORE = 255
 """Label of pixels that are excluded from all losses and metrics."""
-
 
 _Channel = Annotated[int, Range(0, 255)]
 
@@ -45,14 +47,11 @@ class LabelSpace:
         names = [c.name for c in self.classes]
         for name in (self.name, *names):
             if has_unseen(name) or not 1 <= len(name) <= 200:
-                raise InputError(
-                    f"a label space or class is called {shortened(name)}; give names of 1 to 200 characters, "
-                    "none of them a control character"
-                )
+                remedy = "give names of 1 to 200 characters, none of them a control character"
+                raise InputError(f"a label space or class is called {shortened(name)}; {remedy}")
         if not 1 <= len(names) <= 254:
             raise InputError(f"label space {self.name!r} has {len(names)} classes; give 1 to 254")
-        colors = (c.color for c in self.classes)
-        if not all(len(color) == 3 and all(0 <= value <= 255 for value in color) for color in colors):
+        if any(len(color) != 3 or min(color) < 0 or max(color) > 255 for color in self.palette):
             raise InputError(f"label space {self.name!r}: a color is three numbers from 0 to 255; mend it")
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
@@ -89,18 +88,13 @@ class LabelSpace:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the label space as plain values for JSON. ``from_dict`` reads these values."""
-        classes = [
-            {"name": c.name, "color": list(c.color), "train_ids": list(c.train_ids)} for c in self.classes
-        ]
+        own = ((c.name, list(c.color), list(c.train_ids)) for c in self.classes)
+        classes = [{"name": name, "color": color, "train_ids": ids} for name, color, ids in own]
         return {"name": self.name, "classes": classes}
 
     @classmethod
     def from_dict(cls, value: object) -> LabelSpace:
-        """Returns a label space from the values of ``to_dict``.
-
-        Raises:
-            InputError: An entry is missing, unknown, or has a wrong type or range.
-        """
+        """Returns a label space from the values of ``to_dict``. Raises ``InputError`` if they are not such values."""
         return build(cls, value, "label_space")
 
     @classmethod
@@ -124,15 +118,14 @@ class LabelSpace:
 
 def voc_color(index: int) -> tuple[int, int, int]:
     """Returns the PASCAL VOC color of a class index. The bits of the index are spread over R, G and B. 0 is black."""
-    red, green, blue = (
-        sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)
-    )
-    return red, green, blue
+
+    def level(channel: int) -> int:
+        return sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8))
+
+    return level(0), level(1), level(2)
 
 
-_TABLES: dict[str, dict[str, Any]] = tomllib.loads(
-    Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
-)
+_TABLES: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
 def _built_in(name: str, train_ids: Mapping[str, Sequence[int]]) -> LabelSpace:
@@ -149,10 +142,9 @@ CITYSCAPES19 = _built_in("cityscapes19", {name: (i,) for i, name in enumerate(_T
 
 _NOT_IN_SYNTHIA = (9, 14, 16)  # terrain, truck, train
 _NOT_IN_SYNTHIA13 = (3, 4, 5, *_NOT_IN_SYNTHIA)  # also wall, fence, pole
+_IN_SYNTHIA = tuple(c for i, c in enumerate(CITYSCAPES19.classes) if i not in _NOT_IN_SYNTHIA)
 
-SYNTHIA16 = LabelSpace(
-    "synthia16", tuple(c for i, c in enumerate(CITYSCAPES19.classes) if i not in _NOT_IN_SYNTHIA)
-)
+SYNTHIA16 = LabelSpace("synthia16", _IN_SYNTHIA)
 CAMVID11 = _built_in("camvid11", _TABLES["camvid11_train_ids"])
 
 CITYSCAPES_ID_TO_TRAIN_ID: Mapping[int, int] = _train_id_of_id(_TABLES["cityscapes_ids"])
@@ -189,31 +181,21 @@ def _protocol(name: str, space: LabelSpace, without: Sequence[int] = ()) -> Prot
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
-    p.name: p
-    for p in (
-        _protocol("cityscapes19", CITYSCAPES19),
-        _protocol("synthia16", CITYSCAPES19, _NOT_IN_SYNTHIA),
-        _protocol("synthia13", CITYSCAPES19, _NOT_IN_SYNTHIA13),
-        _protocol("camvid11", CAMVID11),
-    )
+    "cityscapes19": _protocol("cityscapes19", CITYSCAPES19),
+    "synthia16": _protocol("synthia16", CITYSCAPES19, _NOT_IN_SYNTHIA),
+    "synthia13": _protocol("synthia13", CITYSCAPES19, _NOT_IN_SYNTHIA13),
+    "camvid11": _protocol("camvid11", CAMVID11),
 }
 
 
 def get_protocol(name: str, space: LabelSpace | None = None) -> Protocol:
-    """Returns a protocol by name. The protocol ``custom`` averages every class of ``space``.
-
-    Raises:
-        InputError: The protocol does not exist, or ``custom`` is used without a space.
-    """
-    if name == "custom":
-        if space is None:
-            raise InputError(
-                "protocol 'custom' needs a class list; measure a model, or name a dataset.toml in its place"
-            )
-        return custom_protocol(space)
-    if name not in PROTOCOLS:
-        raise InputError(f"unknown protocol {name!r}; {suggest(name, [*PROTOCOLS, 'custom'])}")
-    return PROTOCOLS[name]
+    """Returns a protocol by name. The protocol ``custom`` averages every class of ``space``, which it needs."""
+    if name != "custom":
+        return look_up(name, PROTOCOLS, "protocol", ["custom"])
+    if space is None:
+        remedy = "measure a model, or name a dataset.toml in its place"
+        raise InputError(f"protocol 'custom' needs a class list; {remedy}")
+    return custom_protocol(space)
 
 
 def protocol_of(space: LabelSpace) -> Protocol:
@@ -228,14 +210,15 @@ def protocol_of(space: LabelSpace) -> Protocol:
 
 
 def get_label_space(name: str) -> LabelSpace:
-    """Returns a built-in label space by name.
+    """Returns a built-in label space by name."""
+    return look_up(name, LABEL_SPACES, "label space")
 
-    Raises:
-        InputError: The label space does not exist.
-    """
-    if name not in LABEL_SPACES:
-        raise InputError(f"unknown label space {name!r}; {suggest(name, list(LABEL_SPACES))}")
-    return LABEL_SPACES[name]
+
+def look_up(name: str, table: Mapping[str, T], what: str, others: Sequence[str] = ()) -> T:
+    """Returns ``table[name]``. Without such an entry, the error suggests the names of the table and ``others``."""
+    if name not in table:
+        raise InputError(f"unknown {what} {name!r}; {suggest(name, [*table, *others])}")
+    return table[name]
 
 
 def suggest(word: str, known: Sequence[str]) -> str:

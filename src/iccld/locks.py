@@ -27,10 +27,7 @@ def claiming(
     A folder counts as written by the command if its hidden file ``.iccld.json`` lists the command, or if a file in it
     matches the glob pattern ``record``. Hidden files and files named in ``besides`` are always allowed. The command is
     added to ``.iccld.json``. If nothing else is written into a new folder, ``.iccld.json`` is removed at the end.
-    ``what`` is the word for the usual content of the folder in error messages.
-
-    Raises:
-        InputError: The folder contains other files, or another process works in the folder.
+    Raises ``InputError`` for other files, which calls the usual content of the folder ``what``.
     """
     place = Path(os.path.realpath(folder))  # resolves paths such as FOLDER/new/..
     note, makers = place / CLAIM, _writers(place)
@@ -66,25 +63,22 @@ def working_in(folder: AnyPath, *, patience: float = 0.0) -> Iterator[None]:
 
     The folder and its parents are created if they are missing, and removed at the end if they are empty. The lock is
     released when the process ends, even if the process is killed. If another process holds the lock, the call waits for
-    at most ``patience`` seconds, for example while that process saves its last state.
-
-    Raises:
-        InputError: Another process works in the folder, or the folder cannot be written.
-        RunFailedError: The disk is full.
+    at most ``patience`` seconds, for example while that process saves its last state. Raises ``InputError`` if it holds
+    the lock longer or if the folder cannot be written, and ``RunFailedError`` if the disk is full.
     """
     from filelock import FileLock, Timeout
 
     folder = Path(folder)
     path = Path(os.path.realpath(folder)) / LOCK
     lock = FileLock(path, is_singleton=True)
-    with _removing_empty([place for place in (folder, *folder.parents) if not place.exists()]):
+    with contextlib.ExitStack() as cleanup:
+        cleanup.callback(_remove_empty, [place for place in (folder, *folder.parents) if not place.exists()])
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=patience)
         except Timeout as error:
-            raise InputError(
-                f"{folder}: {_owner(path)} is at work in this folder; wait for it to end, or choose another folder"
-            ) from error
+            problem = f"{folder}: {_owner(path)} is at work in this folder"
+            raise InputError(f"{problem}; wait for it to end, or choose another folder") from error
         except OSError as error:
             raise write_failure(folder, error) from error
         try:
@@ -97,15 +91,11 @@ def working_in(folder: AnyPath, *, patience: float = 0.0) -> Iterator[None]:
             lock.release()
 
 
-@contextlib.contextmanager
-def _removing_empty(folders: list[Path]) -> Iterator[None]:
-    """Removes empty folders at the end, inner folders first, up to the first folder that is not empty."""
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            for folder in folders:
-                folder.rmdir()
+def _remove_empty(folders: list[Path]) -> None:
+    """Removes folders, inner folders first, up to the first folder that is not empty."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _sign(path: Path) -> None:

@@ -32,10 +32,11 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def _groups(root: Path) -> list[Path]:
-    """Returns the folders of the process's control groups (version 2), from its own group up to the root group."""
+    """Returns the folders of the process's control groups (version 2), from its own group up to the root group.
+
+    In a container, the own group can be that of the host, whose folder does not exist in the container.
+    """
     base = root / "sys/fs/cgroup"
-    # In a container, the path can be that of the group on the host, which does not exist in the container. In this
-    # case, only the root group is used.
     paths = re.findall("^0::/?(.*)", read_text(root / "proc/self/cgroup"), re.MULTILINE)
     folders = [folder for path in paths for folder in (base / path, *(base / path).parents)]
     return [folder for folder in folders if folder.is_relative_to(base)]
@@ -44,8 +45,7 @@ def _groups(root: Path) -> list[Path]:
 def free_memory(root: Path = Path("/")) -> int | None:
     """Returns the number of bytes that the process can still allocate, or ``None`` if the system does not report it.
 
-    The number is the minimum over free memory of the machine, limits of the control groups and the limit of the address
-    space. ``root`` is the folder that contains ``proc`` and ``sys``.
+    This is the minimum over free memory of the machine and the limits of control groups and address space.
     """
     found = [number << 10 for number in _numbers(root / "proc/meminfo", "MemAvailable:")]
     for group in _groups(root):
@@ -80,16 +80,14 @@ def read_text(path: str | Path) -> str:
 def keep_freed_memory() -> None:
     """Makes glibc keep the memory of freed tensors for later tensors, instead of returning it to the system.
 
-    Tensors have the same sizes in every training step, but by default glibc requests memory for each large tensor anew.
-    The requests cause ten thousand page faults per step or more, and take up to a tenth of a step's time
-    (docs/performance.md). Without glibc, or if environment variables already configure the allocator, the function
-    changes nothing.
+    By default, glibc requests memory for each large tensor anew, with ten thousand page faults per training step or
+    more, which take up to a tenth of the time (docs/performance.md). Without glibc, or if environment variables already
+    configure the allocator, the function changes nothing.
     """
     library = _glibc()
     if library is None or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return
-    # If glibc rejects this threshold, the other two settings are skipped. Alone, these two settings would only
-    # disable glibc's own adaptation of the threshold.
+    # Without this threshold, the other two settings would only disable glibc's own adaptation of the threshold.
     if any(library.mallopt(_MMAP_THRESHOLD, size) for size in (_LARGEST, _LARGEST_OF_OLD)):
         library.mallopt(_TRIM_THRESHOLD, _LARGEST)
         library.mallopt(_TOP_PAD, 64 * 2**20)

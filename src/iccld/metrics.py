@@ -2,8 +2,7 @@
 
 The counts equal those of the Cityscapes benchmark (cityscapesscripts ``evalPixelLevelSemanticLabeling``). Pixels with
 the true label 255 are not counted. A class that is neither in the labels nor in the predictions has no IoU, and mIoU is
-the mean of the other IoUs. For calibration and error detection, histograms of a few kilobytes are enough,
-however large the data set is.
+the mean of the other IoUs.
 """
 
 from __future__ import annotations
@@ -26,28 +25,19 @@ class ConfusionMatrix:
     """Pixel counts by true class (row) and predicted class (column).
 
     ``counts`` has one more column than rows. The last column counts pixels that the prediction left unlabeled (255).
-    These pixels are false negatives of their true class, and not false positives of any class. ``counts`` is an int64
-    tensor of fixed shape. To combine ranks, sum the tensors and assign the sum to ``counts``.
-
-    Args:
-        num_classes: Number k of classes of the label space.
-        device: Device of the counts, to which ``update`` copies predictions and labels.
+    These pixels are false negatives of their true class, and not false positives of any class. To combine ranks, sum
+    their ``counts`` and assign the sum to ``counts``. ``device`` is that of the counts, to which ``update`` copies
+    predictions and labels.
     """
 
     def __init__(self, num_classes: int, device: torch.device | str = "cpu") -> None:
         assert 1 <= num_classes < IGNORE, num_classes
         self.num_classes = num_classes
-        self.counts: Int64[Tensor, "k k+1"] = torch.zeros(
-            num_classes, num_classes + 1, dtype=torch.int64, device=device
-        )
+        size = (num_classes, num_classes + 1)
+        self.counts: Int64[Tensor, "k k+1"] = torch.zeros(size, dtype=torch.int64, device=device)
 
     def update(self, prediction: Integer[Tensor, "..."], target: Integer[Tensor, "..."]) -> None:
-        """Adds the pixels of one prediction and its labels.
-
-        Args:
-            prediction: Class indices in [0, k), or 255 for unlabeled pixels, of any integer dtype.
-            target: True class indices in [0, k), or 255 for pixels that are not counted, of the same shape.
-        """
+        """Adds a prediction and labels: class indices in [0, k), or 255 for pixels without prediction or label."""
         assert prediction.shape == target.shape, (prediction.shape, target.shape)
         num_columns = self.num_classes + 1
         counted = target != IGNORE
@@ -66,7 +56,7 @@ _Count = Annotated[int, Range(0, 2**62)]
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one evaluation. All fractions are in percent, from 0 to 100.
+    """Scores of one evaluation. All fractions are in percent, from 0 to 100, and NaN if they are undefined.
 
     Attributes:
         protocol: Name of the protocol.
@@ -75,10 +65,9 @@ class Scores:
             ``None`` if a class occurs neither in the labels nor in the predictions.
         accuracy: Fraction of correct pixels among the pixels labeled with a class, by name of each averaged class.
             ``None`` if no pixel is labeled with the class.
-        miou: Mean of the IoUs that are not ``None``, or NaN if there are none.
-        pixel_accuracy: Fraction of correct pixels among pixels whose true class the protocol averages, or NaN if there
-            are no such pixels.
-        mean_accuracy: Mean of the accuracies that are not ``None``, or NaN if there are none.
+        miou: Mean of the IoUs that are not ``None``.
+        pixel_accuracy: Fraction of correct pixels among pixels whose true class the protocol averages.
+        mean_accuracy: Mean of the accuracies that are not ``None``.
         confusion: Pixel counts by true class (row) and predicted class (column).
         unlabeled: Number of pixels that the prediction left unlabeled, by true class.
         num_images: Number of evaluated images.
@@ -101,16 +90,14 @@ class Scores:
         return self.protocol, tuple(self.classes), tuple(self.iou)
 
     def to_json(self, **extra: Any) -> dict[str, Any]:
-        """Returns plain values for a JSON file. NaN becomes null.
-
-        Args:
-            **extra: Further fields, such as the model's path, placed between the scores and the counts.
-        """
+        """Returns plain values for a JSON file. NaN becomes null. ``extra`` fields are placed before the counts."""
+        means = (self.miou, self.pixel_accuracy, self.mean_accuracy)
+        miou, pixel_accuracy, mean_accuracy = (None if math.isnan(mean) else mean for mean in means)
         return {
-            "miou": _number_or_none(self.miou),
+            "miou": miou,
             "iou": dict(self.iou),
-            "pixel_accuracy": _number_or_none(self.pixel_accuracy),
-            "mean_accuracy": _number_or_none(self.mean_accuracy),
+            "pixel_accuracy": pixel_accuracy,
+            "mean_accuracy": mean_accuracy,
             "accuracy": dict(self.accuracy),
             "num_images": self.num_images,
             "protocol": self.protocol,
@@ -122,11 +109,7 @@ class Scores:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Scores:
-        """Builds scores from the values of ``to_json``. Further fields are ignored.
-
-        Raises:
-            InputError: A field is missing or has a wrong type.
-        """
+        """Builds scores from the values of ``to_json``. Further fields are ignored, wrong ones raise ``InputError``."""
         means = ("miou", "pixel_accuracy", "mean_accuracy")
         undefined = [name for name in means if isinstance(value, Mapping) and value.get(name, 0) is None]
         scores = build(cls, {**value, **dict.fromkeys(undefined, 0)}, "scores", others=True)
@@ -140,21 +123,15 @@ class Scores:
 def scores_from_confusion(
     confusion: ConfusionMatrix | Int64[Tensor, "k columns"], protocol: Protocol, *, num_images: int = 0
 ) -> Scores:
-    """Computes the scores of a protocol from confusion counts.
+    """Computes the scores of a protocol from confusion counts in its label space.
 
     With the true positives tp, false positives fp and false negatives fn of a class, IoU = tp / (tp + fp + fn) and
     accuracy = tp / (tp + fn). Only pixels whose true class is in the protocol's label space can be false positives
-    (Cordts et al. 2016, section 4.1).
-
-    Args:
-        confusion: Counts in ``protocol.space``. The shape of a tensor is k×k, or k×(k+1) with unlabeled pixels last.
-        protocol: Protocol that defines the averaged classes.
-        num_images: Number of evaluated images, which is stored in the scores.
+    (Cordts et al. 2016, section 4.1). The shape of a tensor of counts is k×k, or k×(k+1) with unlabeled pixels last.
     """
     counts = (confusion.counts if isinstance(confusion, ConfusionMatrix) else confusion).cpu()
     num_classes = len(protocol.space)
-    assert counts.shape[0] == num_classes, (counts.shape, protocol.name)
-    assert counts.shape[1] in (num_classes, num_classes + 1), counts.shape
+    assert counts.shape in ((num_classes, num_classes), (num_classes, num_classes + 1)), counts.shape
     hits = counts.diagonal().tolist()
     truths = counts.sum(1).tolist()
     answers = counts[:, :num_classes].sum(0).tolist()
@@ -185,18 +162,12 @@ def _mean(values: Mapping[str, float | None]) -> float:
     return sum(present) / len(present) if present else math.nan
 
 
-def _number_or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
 class Reliability:
     """Counts for the expected calibration error (Guo et al. 2017), in confidence bins of equal width over [0, 1]."""
 
     def __init__(self, num_bins: int = 15) -> None:
         self.num_bins = num_bins
-        self.pixels = torch.zeros(num_bins, dtype=torch.float64)
-        self.confidence = torch.zeros(num_bins, dtype=torch.float64)
-        self.right = torch.zeros(num_bins, dtype=torch.float64)
+        self.pixels, self.confidence, self.right = torch.zeros(3, num_bins, dtype=torch.float64)
 
     def update(self, confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"]) -> None:
         """Adds pixels: for each pixel, the probability of the predicted class, and whether this class is correct."""
@@ -221,8 +192,7 @@ class ErrorDetection:
     """
 
     def __init__(self, num_bins: int = 8192) -> None:
-        self.right = torch.zeros(num_bins, dtype=torch.float64)
-        self.wrong = torch.zeros(num_bins, dtype=torch.float64)
+        self.right, self.wrong = torch.zeros(2, num_bins, dtype=torch.float64)
 
     def update(self, score: Float[Tensor, " n"], right: Bool[Tensor, " n"]) -> None:
         """Adds pixels: for each pixel, the uncertainty score in [0, 1], and whether the predicted class is correct."""
@@ -233,10 +203,7 @@ class ErrorDetection:
 
     @property
     def auroc(self) -> float:
-        """Probability that a wrong pixel has a higher uncertainty score than a correct pixel. A tie counts half.
-
-        NaN if there are no correct pixels or no wrong pixels.
-        """
+        """Probability that a wrong pixel has a higher score than a correct one (ties count half), or NaN."""
         below = self.right.cumsum(0) - self.right
         wins = (self.wrong * (below + self.right / 2)).sum()
         return float(wins / (self.wrong.sum() * self.right.sum()))
@@ -245,8 +212,7 @@ class ErrorDetection:
     def aurc(self) -> float:
         """Area under the risk-coverage curve (Geifman et al. 2019), in [0, 1], or NaN without pixels.
 
-        This is the error rate of the n least uncertain pixels (those with the lowest scores), averaged over all n.
-        Pixels in the same bin of the histogram of scores are treated as ties.
+        This is the error rate of the n pixels with the lowest scores, averaged over all n.
         """
         pixels = self.right + self.wrong
         risk = self.wrong.cumsum(0) / pixels.cumsum(0).clamp_min(1.0)
@@ -256,9 +222,8 @@ class ErrorDetection:
     def fpr95(self) -> float:
         """False positive rate at a true positive rate of 95 %, in [0, 1], where wrong pixels are the positives.
 
-        A pixel is detected if its uncertainty score is above a threshold. The result is the fraction of correct pixels
-        that are detected at the threshold that detects 95 % of the wrong pixels. NaN if there are no correct pixels or
-        no wrong pixels.
+        The result is the fraction of correct pixels whose score is above the threshold that 95 % of the wrong pixels
+        exceed, or NaN without correct or wrong pixels.
         """
         found = self.wrong.flip(0).cumsum(0) / self.wrong.sum()
         called = self.right.flip(0).cumsum(0) / self.right.sum()

@@ -12,10 +12,8 @@ from pathlib import Path
 
 from iccld.errors import InputError
 
-RUN = "run.json"
-"""Name of the file that marks a folder as a run."""
-REPORT = "report.html"
-"""Name of a run's report, which is the last file that training writes."""
+RUN = "run.json"  # marks a folder as a run
+REPORT = "report.html"  # the last file that training writes
 
 # Names of the files of a run or a saved model, which other outputs must not replace.
 _OF_A_MODEL = (
@@ -55,9 +53,8 @@ class Places:
     def check(self) -> None:
         """Checks all outputs. Paths are compared after following links and resolving ``..``.
 
-        Raises:
-            InputError: An output would replace an input, be inside the input data or contain them. Also raised if two
-                outputs are the same file, or if an existing file is not of the kind that the command writes.
+        Raises ``InputError`` if an output would replace an input, be inside the input data or contain them, if two
+        outputs are the same file, or if an existing file is not of the kind that the command writes.
         """
         data = [Path(path) for path in self.data if path is not None]
         seen: dict[str, Path] = {}
@@ -80,12 +77,11 @@ class Places:
         models = [Path(model) for model in self.models if model is not None and os.path.exists(model)]
         if any(is_same(path, known) for known in (*data, *models)):
             raise InputError(f"{shown}: is read by this command; give another file")
-        results = [out for out in self.folders.values() if out is not None]
+        is_result = any(out is not None and is_inside(path, out) for out in self.folders.values())
         for root in data:
-            if root.is_dir() and is_inside(path, root) and not any(is_inside(path, out) for out in results):
-                raise InputError(
-                    f"{shown}: lies in the data folder {root}; give a file outside, so that it is never taken for data"
-                )
+            if root.is_dir() and is_inside(path, root) and not is_result:
+                advice = "give a file outside, so that it is never taken for data"
+                raise InputError(f"{shown}: lies in the data folder {root}; {advice}")
         is_checkpoint = path.parent.name == "checkpoints"
         run = path.parent.parent if is_checkpoint else path.parent
         belongs = is_checkpoint or (path.name in _OF_A_MODEL and path.name not in self.own)
@@ -105,7 +101,6 @@ class Places:
 
 
 def _refuse_other_kind(shown: str, path: Path, kind: str) -> None:
-    """Raises ``InputError`` if an existing file is not of the kind that the command writes."""
     if not path.is_file() or not path.stat().st_size:
         return
     with open(path, "rb") as file:

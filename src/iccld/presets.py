@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from iccld.config import TrainConfig, with_settings
-from iccld.errors import InputError
-from iccld.labels import suggest
+from iccld.labels import look_up
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,5 @@ def with_method(config: TrainConfig, method: str) -> TrainConfig:
 
 
 def get_preset(name: str) -> Preset:
-    """Returns a preset by name.
-
-    Raises:
-        InputError: The preset does not exist. The message suggests the most similar name.
-    """
-    if name not in PRESETS:
-        raise InputError(f"unknown preset {name!r}; {suggest(name, list(PRESETS))}")
-    return PRESETS[name]
+    """Returns a preset by name. Raises ``InputError`` for an unknown name."""
+    return look_up(name, PRESETS, "preset")

@@ -23,10 +23,9 @@ _PLAIN_INTERVAL = 10.0
 
 def format_seconds(seconds: float) -> str:
     """Formats a duration: 7 s, 2:05, 1:02:05."""
-    whole = max(0, round(seconds))
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    if hours:
-        return f"{hours}:{minutes:02d}:{rest:02d}"
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    if minutes >= 60:
+        return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
     return f"{minutes}:{rest:02d}" if minutes else f"{rest} s"
 
 
@@ -38,8 +37,7 @@ def is_live() -> bool:
 def track(items: Iterable[T], total: int | None, description: str, *, unit: str = "") -> Iterator[T]:
     """Yields the items and shows the progress and the estimated remaining time.
 
-    ``total`` is the number of items, or ``None`` if it is unknown. If ``unit`` is given, such as ``fps``, the speed in
-    items per second is shown with this unit.
+    ``total`` is the number of items, if it is known. With a ``unit`` such as ``fps``, items per second are shown too.
     """
     description = visible(description)
     yield from (_track_live if is_live() else _track_plain)(items, total, description, unit)
@@ -49,8 +47,7 @@ def track(items: Iterable[T], total: int | None, description: str, *, unit: str 
 def busy(description: str, *, hint: str = "") -> Iterator[None]:
     """Shows a spinner with the elapsed time during work of unknown duration.
 
-    Without a terminal, the description is printed once together with ``hint``, such as the expected duration. Without
-    terminal and hint, nothing is printed.
+    Without a terminal, the description is printed once with ``hint``, such as the expected duration, if there is one.
     """
     if not is_live():
         if hint:
@@ -65,10 +62,7 @@ def busy(description: str, *, hint: str = "") -> Iterator[None]:
 
 
 def training_bar(title: str, start: int, end: int) -> Progress:
-    """Returns the progress bar of a training run, which the caller starts.
-
-    The bar's task has the text fields ``phase`` and ``figures`` (metrics).
-    """
+    """Returns the bar of a training run, which the caller starts. It has the text fields ``phase`` and ``figures``."""
     from rich.progress import BarColumn, MofNCompleteColumn
 
     columns = (_text("description"), _text("fields[phase]"), BarColumn(bar_width=20), MofNCompleteColumn())
@@ -88,14 +82,11 @@ def _console() -> Console:
     """Returns the common console of all progress bars, so that an evaluation's bar is below the training's bar."""
     from rich.console import Console
 
-    return Console(file=cast(TextIO, DrawingStream("stderr")))
+    return Console(file=cast(TextIO, DrawingStream()))
 
 
 def _bars(*columns: Any, transient: bool) -> Progress:
-    """Returns progress bars with the given columns.
-
-    Text that is printed while the bars are drawn appears above the bars, with escaped control characters.
-    """
+    """Returns progress bars. Text that is printed meanwhile appears above the bars, with escaped control characters."""
     from rich.file_proxy import FileProxy
     from rich.progress import Progress
 

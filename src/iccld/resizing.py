@@ -25,11 +25,10 @@ def scaled_width(height: int, width: int, target_height: int) -> int:
 def base_size(
     size: tuple[int, int], wanted: tuple[int, int] | None, *, stretch: bool = False
 ) -> tuple[int, int]:
-    """Returns the height and width in pixels to which a training image is scaled before cropping.
+    """Returns the (height, width) to which a training image of ``size`` is scaled before cropping.
 
-    ``size`` is the (height, width) of the image, and ``wanted`` that in the run's settings. With ``stretch``, the
-    result is ``wanted``. Otherwise, the image is scaled to the wanted height with the same aspect ratio, as in
-    prediction. If ``wanted`` is ``None``, the result is ``size``.
+    With ``stretch``, this is the size ``wanted`` by the run's settings. Otherwise, the image is scaled to the wanted
+    height with the same aspect ratio, as in prediction. If ``wanted`` is ``None``, the result is ``size``.
     """
     if wanted is None or stretch:
         return wanted or size

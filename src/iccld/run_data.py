@@ -1,4 +1,7 @@
-"""The data sets of a run, opened according to its configuration."""
+"""The data sets of a run, opened according to its configuration.
+
+Functions raise ``InputError`` if a data set is missing or unusable.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from iccld.adaptation.method import Method
 from iccld.config import DataConfig, TrainConfig
 from iccld.data.datasets import SegmentationDataset, open_dataset
 from iccld.data.identity import describe_data, shared_images
+from iccld.data.street_scenes import StreetScenes
 from iccld.errors import InputError
 from iccld.labels import LabelSpace, get_label_space
 
@@ -39,39 +43,23 @@ class RunData:
     missing_val: str = ""
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        """Returns descriptions of the data sets by role, as in ``iccld.data.identity``.
-
-        Raises:
-            InputError: A file is missing.
-        """
+        """Returns descriptions of the data sets by role, as in ``iccld.data.identity``."""
         sets = {"labeled": self.labeled, "target": self.target, "val": self.val}
         return {role: describe_data(dataset) for role, dataset in sets.items() if dataset is not None}
 
 
 def build_label_space(d: DataConfig) -> LabelSpace:
-    """Returns the classes of the model: a built-in label space, or the label space of the source data set.
-
-    Raises:
-        InputError: The label space does not exist, or the source data set cannot be opened.
-    """
+    """Returns the classes of the model: a built-in label space, or the label space of the source data set."""
     if d.label_space == "source":
         return _open(d, "source", None).label_space
     return get_label_space(d.label_space)
 
 
 def build_data(config: TrainConfig, method: Method) -> RunData:
-    """Opens the data sets of a run. For the data set ``street_scenes``, renders the images.
-
-    If evaluation images are also training images, a warning is printed on stderr, once per run.
-
-    Raises:
-        InputError: A data set is missing or unusable, or an explicitly configured validation split does not exist.
-    """
+    """Opens the data sets of a run, renders scenes, and warns (once per run) if ``val`` has training images."""
     data = open_data(config, method)
-    for dataset, use in (
-        (data.labeled, "trained on with their labels"),
-        (data.target, "adapted to without their labels"),
-    ):
+    uses = {"trained on with their labels": data.labeled, "adapted to without their labels": data.target}
+    for use, dataset in uses.items():
         shared = shared_images(data.val, dataset) if data.val is not None and dataset is not None else []
         if shared and data.val is not None and os.environ.get("RANK", "0") == "0":
             print(
@@ -80,20 +68,19 @@ def build_data(config: TrainConfig, method: Method) -> RunData:
                 "new images; give --data.val-split a split of other images",
                 file=sys.stderr,
             )
-    for dataset in (data.val, data.labeled, data.target):
-        _render(dataset)
+    for part in (data.val, data.labeled, data.target):
+        _render(part)
     return data
 
 
 def open_data(config: TrainConfig, method: Method) -> RunData:
-    """Opens the data sets of a run without rendering scenes.
+    """Opens the data sets of a run without rendering scenes. Without validation images, ``val`` is ``None``.
 
-    Raises:
-        InputError: A data set is missing or unusable, or an explicitly configured validation split does not exist.
+    A validation split that is set explicitly must exist, unlike the default split.
     """
     d = config.data
     data = open_training(d, build_label_space(d), method)
-    if d.val_split != DataConfig.val_split:  # unlike the default split, this split must exist
+    if d.val_split != DataConfig.val_split:
         _open(d, "val", data.label_space, needs_labels=False)
     try:
         data.val = _open(d, "val", data.label_space)
@@ -103,22 +90,14 @@ def open_data(config: TrainConfig, method: Method) -> RunData:
 
 
 def open_training(d: DataConfig, space: LabelSpace, method: Method) -> RunData:
-    """Opens the training data of a method: labeled images and, if the method uses them, unlabeled target images.
-
-    Raises:
-        InputError: A data set is missing or unusable.
-    """
+    """Opens the training data of a method: labeled images and, if the method uses them, unlabeled target images."""
     labeled = _open(d, "source" if method.labeled_domain == "source" else "target", space)
     target = _open(d, "target", space, needs_labels=False) if method.uses_target else None
     return RunData(space, labeled, target)
 
 
 def open_target(config: TrainConfig, role: Role) -> SegmentationDataset:
-    """Opens a run's labeled evaluation images (``val``) or unlabeled target images (``target``). Renders scenes.
-
-    Raises:
-        InputError: The images are missing or, for ``val``, have no labels.
-    """
+    """Opens a run's labeled evaluation images (``val``) or unlabeled target images (``target``). Renders scenes."""
     dataset = _open(config.data, role, build_label_space(config.data), needs_labels=role == "val")
     _render(dataset)
     return dataset
@@ -145,6 +124,5 @@ def _open(
 
 
 def _render(dataset: SegmentationDataset | None) -> None:
-    prepare = getattr(dataset, "prepare", None)  # only street scenes have this method
-    if prepare is not None:
-        prepare()
+    if isinstance(dataset, StreetScenes):
+        dataset.prepare()

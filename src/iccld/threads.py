@@ -1,8 +1,7 @@
 """Choice of the number of CPU threads by a timed trial, because other programs may use the same processors.
 
-At the end of every operation, all threads wait for the slowest thread. A thread whose processor is busy with other
-programs thus delays all threads. Two threads on two busy cores are several times slower than one thread
-(docs/performance.md).
+At the end of every operation, all threads wait for the slowest thread. Two threads on two busy cores are therefore
+several times slower than one thread (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -22,9 +21,7 @@ from torch.nn import functional as F
 from iccld.errors import InputError
 from iccld.machine import usable_cores
 
-_ROUNDS = 4
-_TIE = 1.05
-_HOPELESS = 2.0
+_ROUNDS, _TIE, _HOPELESS = 4, 1.05, 2.0
 
 
 @dataclass(frozen=True)
@@ -38,20 +35,12 @@ class Choice:
     @property
     def why(self) -> str:
         """Reason for the number in words, such as ``a trial took 0.41 s with 1 thread, 0.29 s with 2``."""
-        if not self.seconds:
-            return self.reason
-        return "a trial took " + ", ".join(
-            f"{seconds:.2g} s with {number}{' thread' if number == 1 else ''}"
-            for number, seconds in self.seconds.items()
-        )
+        times = (f"{t:.2g} s with {n}{' thread' if n == 1 else ''}" for n, t in self.seconds.items())
+        return f"a trial took {', '.join(times)}" if self.seconds else self.reason
 
 
 def set_threads(number: int) -> None:
-    """Sets torch's number of threads. Disables OpenCV's threads, because they would compete with those of torch.
-
-    Raises:
-        InputError: The number is not from 1 to 4096.
-    """
+    """Sets torch's number of threads, from 1 to 4096. Disables OpenCV's, which would compete with those of torch."""
     if not 1 <= number <= 4096:
         raise InputError(f"--threads is {number}; give 0 (automatic) or up to 4096")
     torch.set_num_threads(number)
@@ -84,15 +73,13 @@ def choose_threads(
     for number in numbers:  # warm-up, not timed
         _trial(work, number)
     times = {number: [_trial(work, number)] for number in numbers}
-    means = {number: seconds for number, (seconds,) in times.items()}
     for _ in range(_ROUNDS - 1):
         if time.monotonic() - start > budget:
             break
-        best = min(means.values())
-        for number in numbers:
-            if means[number] < _HOPELESS * best:
-                times[number].append(_trial(work, number))
-        means = {number: fmean(values) for number, values in times.items()}
+        limit = _HOPELESS * min(map(fmean, times.values()))
+        for number in [number for number in numbers if fmean(times[number]) < limit]:
+            times[number].append(_trial(work, number))
+    means = {number: fmean(values) for number, values in times.items()}
     chosen = next(number for number in numbers if means[number] <= _TIE * min(means.values()))
     set_threads(chosen)
     return Choice(chosen, means)
@@ -111,15 +98,12 @@ def use_threads(threads: int, device_type: str = "cpu") -> int:
     If ``threads`` is 0 on a CPU, a short trial determines the number once per process and prints it on stderr. Other
     devices need no trial.
     """
-    if threads:
-        set_threads(threads)
-        return threads
-    if device_type != "cpu":
+    if not threads and device_type != "cpu":
         cv2.setNumThreads(0)
         return torch.get_num_threads()
-    choice = _for_prediction(most_threads())
-    set_threads(choice.threads)
-    return choice.threads
+    threads = threads or _for_prediction(most_threads()).threads
+    set_threads(threads)
+    return threads
 
 
 @cache
@@ -135,18 +119,19 @@ def _small_work() -> Callable[[], object]:
     image = torch.full((1, 32, 64, 128), 0.5).contiguous(memory_format=torch.channels_last)
     weight = torch.full((32, 32, 3, 3), 0.01).contiguous(memory_format=torch.channels_last)
 
+    @torch.inference_mode()
     def work() -> None:
-        with torch.inference_mode():
-            state = image
-            for _ in range(8):
-                state = F.relu(F.conv2d(state, weight, padding=1))
+        state = image
+        for _ in range(8):
+            state = F.relu(F.conv2d(state, weight, padding=1))
 
     return work
 
 
 def _why_not(most: int) -> str:
+    cores = usable_cores()
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        return f"{usable_cores()} usable cores, divided by the ranks"
-    if os.environ.get("OMP_NUM_THREADS") == str(most) and usable_cores() > most:
+        return f"{cores} usable cores, divided by the ranks"
+    if os.environ.get("OMP_NUM_THREADS") == str(most) and cores > most:
         return "OMP_NUM_THREADS"
-    return f"{usable_cores()} usable core{'s' if usable_cores() > 1 else ''}"
+    return f"{cores} usable core{'s' if cores > 1 else ''}"

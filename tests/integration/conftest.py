@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from iccld.labels import CAMVID11
-from iccld.models.compact import CompactCoder
 from iccld.models.iccld import ICCLD
+from iccld.models.image_coder import CompactCoder
 
 Flags = Callable[..., list[str]]
 

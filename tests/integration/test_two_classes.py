@@ -16,7 +16,7 @@ from PIL import Image
 
 from iccld.cli import main
 from iccld.data.datasets import open_dataset
-from iccld.models.compact import CompactCoder
+from iccld.models.image_coder import CompactCoder
 
 PAGE = (Path(__file__).parents[2] / "docs" / "two_classes.md").read_text(encoding="utf-8")
 _QUICK = """

@@ -17,8 +17,8 @@ from iccld.cli import main
 from iccld.config import AdaptationConfig, TrainConfig, with_settings
 from iccld.errors import InputError
 from iccld.labels import CAMVID11
-from iccld.models.compact import CompactCoder
 from iccld.models.iccld import ICCLD
+from iccld.models.image_coder import CompactCoder
 from iccld.presets import PRESETS, with_method
 from iccld.unread import changed_settings, refuse_unread, unread_settings
 

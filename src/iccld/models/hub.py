@@ -28,10 +28,7 @@ _MEANINGS = {
 
 
 def split_id(text: str) -> tuple[str, str | None] | None:
-    """Splits ``user/model`` or ``user/model@revision`` into id and revision. A missing revision is ``None``.
-
-    Returns ``None`` if the text cannot be an id.
-    """
+    """Splits ``user/model[@revision]`` into id and revision (or ``None``). Returns ``None`` for other texts."""
     repo_id, _, revision = text.partition("@")
     if repo_id.count("/") != 1 or repo_id.startswith((".", "/", "~")):
         return None
@@ -39,11 +36,7 @@ def split_id(text: str) -> tuple[str, str | None] | None:
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Checks that a text can be the name of a hub repository.
-
-    Raises:
-        InputError: The text is not a valid name. The message describes the form of a name.
-    """
+    """Raises ``InputError`` if a text cannot be the name of a hub repository. The message describes a name's form."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
@@ -57,13 +50,7 @@ def check_repo_id(repo_id: str) -> None:
 
 
 def fetch(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    """Returns a local folder with files of a hub repository. Files that are not in the local cache are downloaded.
-
-    ``patterns`` are glob patterns for the names of the files.
-
-    Raises:
-        InputError: The files cannot be downloaded and are not in the cache.
-    """
+    """Returns a folder with the files of a hub repository that match glob patterns. Downloads what the cache lacks."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -80,19 +67,11 @@ def fetch(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
 def push_files(
     write: Callable[[Path], Sequence[str]], repo_id: str, *, private: bool = False, token: str | None = None
 ) -> tuple[str, list[str]]:
-    """Uploads files to a hub repository in one commit, and creates the repository if it does not exist.
+    """Uploads files to a hub repository in one commit. Returns the URL of the repository and the names of the files.
 
-    Args:
-        write: Function that writes the files to an empty folder and returns their names.
-        repo_id: Repository name in the form ``user/model``.
-        private: Whether a newly created repository is private.
-        token: Access token of the account. ``None`` uses the account that is logged in.
-
-    Returns:
-        The URL of the repository and the names of the files.
-
-    Raises:
-        InputError: Nothing was uploaded. The message gives the reason.
+    ``write`` writes the files to an empty folder and returns their names. A missing repository ``user/model`` is
+    created, ``private`` or not. Without ``token``, the account that is logged in is used. If nothing was uploaded, an
+    ``InputError`` gives the reason.
     """
     from huggingface_hub import HfApi
 
@@ -106,16 +85,12 @@ def push_files(
             with _bars_in_terminals_alone():
                 api.upload_folder(repo_id=repo_id, folder_path=folder)
         except Exception as error:
-            why = _explain(error, writing=True)
-            raise InputError(f"{repo_id}: {what} was uploaded ({why})") from error
+            raise InputError(f"{repo_id}: {what} was uploaded ({_explain(error, writing=True)})") from error
     return address, files
 
 
 def _explain(error: Exception, *, writing: bool = False) -> str:
-    """Returns a short explanation of an error of the hub's client.
-
-    ``writing`` is whether the request was an upload, because uploads fail for further reasons, such as a missing login.
-    """
+    """Returns a short explanation of an error of the hub's client. Uploads (``writing``) also fail without a login."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     if writing and status == 401:
         return _MEANINGS["LocalTokenNotFoundError"]

@@ -18,7 +18,7 @@ from torch import Tensor
 from iccld.labels import IGNORE, LabelSpace
 from iccld.models.image_coder import build_image_coder
 from iccld.models.light import build_heads
-from iccld.models.networks import LATENT_STRIDE, ImageFeatures, LabelEncoder, TrainingOutput
+from iccld.models.networks import LATENT_STRIDE, ImageFeatures, LabelEncoder, Latents, Logits, TrainingOutput
 from iccld.models.prediction import Predictor
 from iccld.models.storage import ModelSpec, Pretrained
 
@@ -34,9 +34,7 @@ def signal_and_noise(time: Float[Tensor, " b"]) -> tuple[Float[Tensor, "b 1 1 1"
     return alpha.view(-1, 1, 1, 1), torch.sin(angle).view(-1, 1, 1, 1)
 
 
-def add_noise(
-    clean: Float[Tensor, "b d h w"], noise: Float[Tensor, "b d h w"], time: Float[Tensor, " b"]
-) -> Float[Tensor, "b d h w"]:
+def add_noise(clean: Latents, noise: Latents, time: Float[Tensor, " b"]) -> Latents:
     """Returns the noisy latents z_t = alpha_t z_0 + sigma_t epsilon (equation 3)."""
     alpha, sigma = signal_and_noise(time)
     return alpha * clean + sigma * noise
@@ -59,9 +57,6 @@ class ICCLD(Predictor, Pretrained):
             step.
         input_height: Height in pixels to which images are scaled for prediction. 0 keeps the size of the images.
         backbone_config: Stored ``transformers`` configuration (``auto:`` and MiT backbones).
-
-    Raises:
-        InputError: The backbone is unknown, or its weights cannot be read.
     """
 
     def __init__(
@@ -96,21 +91,15 @@ class ICCLD(Predictor, Pretrained):
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> ImageFeatures:
         """Runs the image coder once (equation 2) and projects its features for the context and detail links.
 
-        Args:
-            images: RGB images in [0, 1] of any size. They are padded at the right and bottom by repeating the edge
-                pixels.
+        RGB images in [0, 1] are padded at the right and bottom by repeating the edge pixels.
         """
         height, width = images.shape[-2:]
-        pad_h, pad_w = _padding(height), _padding(width)
-        if pad_h or pad_w:
-            images = F.pad(images, (0, pad_w, 0, pad_h), mode="replicate")
+        if any(pads := _padding(height, width)):
+            images = F.pad(images, pads, mode="replicate")
         return self.encode_padded(images, (height, width))
 
     def encode_padded(self, images: Float[Tensor, "b 3 h w"], content: tuple[int, int]) -> ImageFeatures:
-        """Encodes images whose sides are already padded to multiples of 32 and to at least 64.
-
-        ``content`` is the height and width of the images before padding.
-        """
+        """Encodes images padded to multiples of 32 and at least 64. ``content`` is the size (h, w) before padding."""
         features = self.neck(self.image_coder(images))
         context, details = self.denoiser.project(features), self.label_decoder.project(features)
         size = (images.shape[-2], images.shape[-1])
@@ -118,59 +107,43 @@ class ICCLD(Predictor, Pretrained):
 
     def encode_labels(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, "b d h2 w2"]:
         """Pads label maps with the ignore label to the size of padded images, and encodes them to z_0 (equation 1)."""
-        height, width = labels.shape[-2:]
-        padded = F.pad(labels, (0, _padding(width), 0, _padding(height)), value=IGNORE)
-        latent: Tensor = self.label_encoder(padded)
-        return latent
+        return self.label_encoder(F.pad(labels, _padding(*labels.shape[-2:]), value=IGNORE))
 
-    def draw_noise(self, features: ImageFeatures, num: int) -> Float[Tensor, "b d h w"]:
+    def draw_noise(self, features: ImageFeatures, num: int) -> Latents:
         """Draws standard normal noise on the latent grid. The CPU generator makes the noise equal on all devices."""
         height, width = (side // LATENT_STRIDE for side in features.size)
         noise = torch.randn(num, self.spec.latent_channels, height, width)
         return to_device(noise, features.coarse.device)
 
-    def denoise(
-        self, noisy: Float[Tensor, "b d h w"], time: Float[Tensor, " b"], features: ImageFeatures
-    ) -> Float[Tensor, "b d h w"]:
+    def denoise(self, noisy: Latents, time: Float[Tensor, " b"], features: ImageFeatures) -> Latents:
         """Predicts the clean latent from a noisy latent (equation 4)."""
-        clean: Tensor = self.denoiser(noisy, time, features.context)[0]
-        return clean
+        return self.denoiser(noisy, time, features.context)[0]
 
-    def decode(self, latent: Float[Tensor, "b d h w"], features: ImageFeatures) -> Float[Tensor, "b k h2 w2"]:
+    def decode(self, latent: Latents, features: ImageFeatures) -> Logits:
         """Decodes latents to class logits at the decoder's stride, cropped to the unpadded image (equation 7)."""
         logits = self.label_decoder(latent, features.details, features.size)
         height, width = self._decoded_size(features)
         return logits[..., :height, :width].float()
 
-    def reencode(
-        self, latent: Float[Tensor, "b d h w"], features: ImageFeatures
-    ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b k h2 w2"]]:
-        """Decodes latents with the detail links and encodes the resulting labels (equation 6b).
-
-        Returns:
-            The re-encoded latents, and the logits at the decoder's stride.
-        """
+    def reencode(self, latent: Latents, features: ImageFeatures) -> tuple[Latents, Logits]:
+        """Decodes latents and encodes the resulting labels (equation 6b). Returns the new latents, and the logits."""
         logits = self.label_decoder(latent, features.details, features.size)
         labels = logits.max(dim=1).indices  # argmax would take four times as long on CPUs
         height, width = self._decoded_size(features)
         rows, columns = (torch.arange(side, device=labels.device) for side in labels.shape[-2:])
         inside = (rows[:, None] < height) & (columns < width)
         labels = labels.where(inside, IGNORE)  # ignored, as the padding of labels is in training
-        encoded: Tensor = self.label_encoder(labels, self.label_decoder.out_stride)
+        encoded = self.label_encoder(labels, self.label_decoder.out_stride)
         return encoded, logits[..., :height, :width].float()
 
     def sample(
-        self, features: ImageFeatures, noise: Float[Tensor, "b d h w"], num_steps: int = 1
-    ) -> tuple[Float[Tensor, "b d h w"], list[Float[Tensor, "b k h2 w2"]]]:
+        self, features: ImageFeatures, noise: Latents, num_steps: int = 1
+    ) -> tuple[Latents, list[Logits]]:
         """Samples latents from pure noise with deterministic DDIM (equation 6; Song et al. 2021, eta = 0).
 
-        Args:
-            features: Features of the images.
-            noise: State at t = 1, standard normal.
-            num_steps: Number K ≥ 1 of steps at the times 1, (K−1)/K, …, 1/K ("trailing" spacing).
-
-        Returns:
-            The z_0 predicted in the last step, and the logits of all previous steps (empty list without re-encoding).
+        ``noise`` is the standard normal state at t = 1. The ``num_steps`` = K ≥ 1 steps are at the times 1, (K−1)/K, …,
+        1/K ("trailing" spacing). Returns the z_0 predicted in the last step, and the logits of all previous steps
+        (empty list without re-encoding).
         """
         if num_steps < 1:
             raise ValueError(f"num_steps is {num_steps}; sampling needs at least 1 step")
@@ -193,9 +166,7 @@ class ICCLD(Predictor, Pretrained):
                 state = add_noise(clean, (state - alpha * clean) / sigma, time - 1 / num_steps)
         return clean, logits
 
-    def segment(
-        self, features: ImageFeatures, noise: Float[Tensor, "b d h w"], num_steps: int = 1
-    ) -> Float[Tensor, "b k h2 w2"]:
+    def segment(self, features: ImageFeatures, noise: Latents, num_steps: int = 1) -> Logits:
         """Samples latents and decodes them to class probabilities at the decoder's stride.
 
         Re-encoding decodes every step. The result is then the mean of the probabilities of all steps, step i with
@@ -231,9 +202,6 @@ class ICCLD(Predictor, Pretrained):
             decode_all: Whether logits are computed for all images instead of the labeled images only.
             num_reconstructed: Number r of label maps that are reconstructed: the first r. ``None`` means all m.
             reconstruction_noise: Scale of the noise added to z_0 before reconstruction.
-
-        Returns:
-            The outputs for the losses.
         """
         assert label_coder or not self.spec.diffusion, "diffusion noises what the label encoder gives"
         num_decoded = len(images) if decode_all else len(labels)
@@ -286,9 +254,10 @@ class ICCLD(Predictor, Pretrained):
         return height, width
 
 
-def _padding(side: int) -> int:
-    """Returns the number of pixels to add to an image side, so that it is a multiple of 32 and at least 64."""
-    return max(_SMALLEST - side, -side % _MULTIPLE)
+def _padding(height: int, width: int) -> tuple[int, int, int, int]:
+    """Returns the numbers of pixels to add at the left, right, top and bottom, in the order of ``F.pad``."""
+    below, right = (max(_SMALLEST - side, -side % _MULTIPLE) for side in (height, width))
+    return 0, right, 0, below
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

@@ -23,10 +23,8 @@ def to_array(images: Any) -> np.ndarray:
     """Converts an array, a Pillow image, or a sequence of arrays or Pillow images to one array.
 
     Pillow images are rotated upright according to their EXIF orientation and converted to 8-bit RGB: alpha is dropped
-    and 16 bits are scaled to 8. ``iccld.data.image_files.read_image`` treats image files in the same way.
-
-    Raises:
-        InputError: A Pillow image cannot be decoded or converted to RGB, or the images differ in size.
+    and 16 bits are scaled to 8. ``iccld.data.image_files.read_image`` treats image files in the same way. Raises
+    ``InputError`` if a Pillow image cannot be decoded or converted to RGB, or if the images differ in size.
     """
     if isinstance(images, Image.Image):
         return _from_pillow(images)
@@ -43,26 +41,23 @@ def to_array(images: Any) -> np.ndarray:
 
 
 def to_batch(images: Any) -> tuple[Float[Tensor, "b 3 h w"], bool]:
-    """Converts user input to a float batch in [0, 1]. Also returns whether the input was a single image.
-
-    Raises:
-        InputError: The input has a wrong shape, dtype or range.
-    """
+    """Converts user input to a float batch in [0, 1]. Also returns whether the input was a single image."""
     array = to_array(images)
     if array.ndim not in (3, 4) or array.shape[-1] != 3 or array.size == 0:
-        raise InputError(
-            f"images have shape {array.shape}; give RGB arrays of shape (h, w, 3) or (b, h, w, 3)"
-        )
+        remedy = "give RGB arrays of shape (h, w, 3) or (b, h, w, 3)"
+        raise InputError(f"images have shape {array.shape}; {remedy}")
     single = array.ndim == 3
     if single:
         array = array[None]
+    is_bytes = array.dtype == np.uint8
+    if not is_bytes and not np.issubdtype(array.dtype, np.floating):
+        raise InputError(f"images are of type {array.dtype}; give uint8, or floats in [0, 1]")
+    array = np.ascontiguousarray(array, dtype=np.uint8 if is_bytes else np.float32)
     if not array.flags.writeable:  # copied, because torch warns about read-only arrays
         array = array.copy()
-    if array.dtype == np.uint8:
-        return torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2).float() / 255, single
-    if not np.issubdtype(array.dtype, np.floating):
-        raise InputError(f"images are of type {array.dtype}; give uint8, or floats in [0, 1]")
-    batch = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).permute(0, 3, 1, 2)
+    batch = torch.from_numpy(array).permute(0, 3, 1, 2)
+    if is_bytes:
+        return batch.float() / 255, single
     low, high = float(batch.min()), float(batch.max())  # NaN if any pixel is NaN
     if not (low >= 0 and high <= 1):
         raise InputError(f"float images range from {low:g} to {high:g}; scale them to [0, 1] or give uint8")
@@ -70,11 +65,7 @@ def to_batch(images: Any) -> tuple[Float[Tensor, "b 3 h w"], bool]:
 
 
 def to_bytes(image: Any) -> UInt8[np.ndarray, "h w 3"]:
-    """Converts one input image to 8-bit RGB.
-
-    Raises:
-        InputError: The input has a wrong shape, dtype or range, or consists of several images.
-    """
+    """Converts one input image to 8-bit RGB."""
     array = to_array(image)
     if array.ndim != 3:
         raise InputError(f"an image has shape {array.shape}; give one RGB image of shape (h, w, 3)")
@@ -92,10 +83,8 @@ def _from_pillow(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     with contextlib.suppress(OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
         image = ImageOps.exif_transpose(image)
     if image.mode in ("F", "I"):
-        what = "floats" if image.mode == "F" else "32-bit numbers"
-        raise InputError(
-            f"the Pillow image holds {what} (mode {image.mode}); give an array of uint8 or floats in [0, 1]"
-        )
+        what = f"{'floats' if image.mode == 'F' else '32-bit numbers'} (mode {image.mode})"
+        raise InputError(f"the Pillow image holds {what}; give an array of uint8 or floats in [0, 1]")
     if image.mode.startswith("I;16"):  # Pillow's own conversion clips 16 bits at 255
         gray = (np.asarray(image) >> 8).astype(np.uint8)
         return np.repeat(gray[..., None], 3, axis=-1)

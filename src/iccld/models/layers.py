@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 
 class ImageCoder(nn.Module):
-    """Base class of backbones, which compute feature maps of images at several strides.
+    """Base class of backbones, which map RGB images in [0, 1] to a dictionary of feature maps by stride.
 
-    The input is RGB in [0, 1] with height and width that are multiples of 32.
+    Height and width of the images are multiples of 32.
 
     Attributes:
         channels: Number of channels by stride: strides 8, 16 and 32, and at least one of 2 and 4.
@@ -48,10 +48,7 @@ def full_precision(x: Tensor) -> torch.autocast | contextlib.nullcontext[None]:
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Returns a group normalization with about 16 channels per group.
-
-    Group normalization has no running statistics, so ranks cannot diverge and resuming is exact.
-    """
+    """Returns a group normalization: about 16 channels per group, no running statistics that could differ on ranks."""
     groups = max(1, channels // 16)
     while channels % groups:
         groups -= 1
@@ -67,8 +64,7 @@ class TimeEmbedding(nn.Module):
         super().__init__()
         # The device is set, because building a network on the device "meta" would otherwise import torch's compiler.
         exponents = torch.linspace(0, math.log(100.0), num_frequencies, device="cpu")
-        frequencies = torch.exp(exponents) * math.pi
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.register_buffer("frequencies", torch.exp(exponents) * math.pi, persistent=False)
         self.mlp = nn.Sequential(
             nn.Linear(2 * num_frequencies, channels), nn.SiLU(), nn.Linear(channels, channels), nn.SiLU()
         )
@@ -76,16 +72,11 @@ class TimeEmbedding(nn.Module):
     def forward(self, time: Float[Tensor, " b"]) -> Float[Tensor, "b c"]:
         """Returns the embeddings of times in [0, 1]."""
         angles = time.float()[:, None] * self.frequencies
-        embedded: Tensor = self.mlp(torch.cat([angles.sin(), angles.cos()], dim=1))
-        return embedded
+        return self.mlp(torch.cat([angles.sin(), angles.cos()], dim=1))
 
 
 class ResidualBlock(nn.Module):
-    """Pre-activation residual block (He et al. 2016), optionally conditioned on a time embedding by FiLM.
-
-    The block is conditioned on the time if ``time_channels`` is greater than 0. If the numbers of input and output
-    channels differ, the shortcut contains a 1×1 convolution.
-    """
+    """Pre-activation residual block (He et al. 2016), conditioned on a time embedding by FiLM if it has one."""
 
     def __init__(
         self, in_channels: int, out_channels: int, *, stride: int = 1, time_channels: int = 0
@@ -109,19 +100,17 @@ class ResidualBlock(nn.Module):
         self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b e"] | None = None
     ) -> Float[Tensor, "b k h2 w2"]:
         """Returns the output of the block. The output size is the input size divided by the stride, rounded up."""
-        residual = self.conv1(F.silu(self.norm1(x)))
-        residual = self.norm2(residual)
+        residual = self.norm2(self.conv1(F.silu(self.norm1(x))))
         if self.film is not None and time is not None:
             scale, shift = self.film(time)[:, :, None, None].chunk(2, dim=1)
             residual = residual * (1 + scale) + shift
         residual = self.conv2(F.silu(residual))
         if self.stride > 1:
             x = F.avg_pool2d(x, self.stride, ceil_mode=True)
-        out: Tensor = self.shortcut(x) + residual
-        return out
+        return self.shortcut(x) + residual
 
 
-def upsample_to(x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c h2 w2"]:
+def upsample_to(x: Float[Tensor, "b c h w"], size: tuple[int, ...]) -> Float[Tensor, "b c h2 w2"]:
     """Interpolates feature maps bilinearly to the given height and width in cells (``align_corners=False``)."""
     # Equal sizes are not skipped in exports, because a graph must work for all sizes, not only for the traced example.
     if not torch.compiler.is_exporting() and x.shape[-2:] == size:
@@ -138,9 +127,6 @@ class Stages(nn.ModuleList):
         for stage in self:
             features.append(stage(features[-1]))
         return features
-
-
-CONTEXT_STRIDES = (8, 16, 32)
 
 
 class UNet(nn.Module):
@@ -163,13 +149,12 @@ class UNet(nn.Module):
         if latent_channels:
             self.time = TimeEmbedding(time_channels)
             self.stem = nn.Conv2d(latent_channels, c8, 3, padding=1)
-        self.link_strides = CONTEXT_STRIDES if context_links else (32,)
-        link_channels = (c8, c16, c32) if context_links else (c8,)
+        self.context_links = context_links
+        self.link_channels = {8: c8, 16: c16, 32: c32} if context_links else {32: c8}
         self.links = nn.ModuleList(
             nn.Sequential(nn.Conv2d(image_channels[s], c, 1), group_norm(c))
-            for s, c in zip(self.link_strides, link_channels, strict=True)
+            for s, c in self.link_channels.items()
         )
-        self.context_links = context_links
         self.in8 = ResidualBlock(c8, c8, time_channels=time_channels)
         self.down16 = ResidualBlock(c8, c16, stride=2, time_channels=time_channels)
         self.down32 = ResidualBlock(c16, c32, stride=2, time_channels=time_channels)
@@ -180,18 +165,19 @@ class UNet(nn.Module):
 
     def project(self, features: Mapping[int, Tensor]) -> list[Tensor]:
         """Projects image features for the context links. One call per batch is enough for all sampling steps."""
-        return [link(features[s]) for link, s in zip(self.links, self.link_strides, strict=True)]
+        return [link(features[s]) for link, s in zip(self.links, self.link_channels, strict=True)]
 
     def run(
-        self, links: Sequence[Tensor], size8: tuple[int, int], latent: Tensor | None, time: Tensor | None
+        self,
+        links: Sequence[Tensor],
+        size8: tuple[int, ...],
+        latent: Tensor | None = None,
+        time: Tensor | None = None,
     ) -> Tensor:
-        """Returns features at stride 8.
+        """Returns features at stride 8, whose height and width in cells is ``size8``.
 
-        Args:
-            links: Projected features from ``project``.
-            size8: Height and width in cells at stride 8.
-            latent: Output of ``stem`` for the latent. ``None`` runs the U-Net on the image alone.
-            time: Diffusion time in [0, 1], or ``None`` without a latent.
+        ``links`` are the projected features from ``project``. ``latent`` is the output of ``stem`` for the latents, and
+        ``time`` are the diffusion times in [0, 1]. Without both, the U-Net runs on the images alone.
         """
         time = None if time is None else self.time(time)
         x8 = links[0] if self.context_links else upsample_to(links[0], size8)
@@ -203,8 +189,6 @@ class UNet(nn.Module):
         if self.context_links:
             x32 = x32 + links[2]
         x32 = self.middle(x32, time)
-        size16 = (x16.shape[-2], x16.shape[-1])
-        x16 = self.up16(torch.cat([upsample_to(x32, size16), x16], dim=1), time)
+        x16 = self.up16(torch.cat([upsample_to(x32, x16.shape[-2:]), x16], dim=1), time)
         x8 = self.up8(torch.cat([upsample_to(x16, size8), x8], dim=1), time)
-        features: Tensor = self.norm(x8)
-        return features
+        return self.norm(x8)

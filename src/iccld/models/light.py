@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from iccld.models.layers import OuterConv2d, ResidualBlock, TimeEmbedding, UNet, group_norm, upsample_to
-from iccld.models.networks import LATENT_STRIDE, LOGIT_GAIN, Denoiser, LabelDecoder
+from iccld.models.networks import LATENT_STRIDE, LOGIT_GAIN, Denoiser, LabelDecoder, Latents, Logits, Times
 from iccld.models.storage import ModelSpec
 
 
@@ -25,18 +25,9 @@ def light_width(width: int) -> int:
 def build_heads(
     spec: ModelSpec, num_classes: int, channels: Mapping[int, int]
 ) -> tuple[nn.Module, LabelDecoder | LightDecoder, Denoiser | LightDenoiser]:
-    """Builds the neck, the label decoder and the denoiser of a model.
+    """Builds the neck, the label decoder and the denoiser of a model. ``channels`` are the image coder's, by stride.
 
-    The neck transforms the image coder's features once per image. Without light steps, the neck
-    returns the features unchanged.
-
-    Args:
-        spec: Specification of the model.
-        num_classes: Number k of classes.
-        channels: Number of channels of the image coder by stride.
-
-    Returns:
-        Neck, label decoder and denoiser.
+    The neck transforms the image coder's features once per image. Without light steps, it returns them unchanged.
     """
     d, width = spec.latent_channels, spec.width
     if not spec.light_steps:
@@ -48,10 +39,7 @@ def build_heads(
 
 
 class ImageNeck(UNet):
-    """U-Net on image features without a latent. The output at stride 8 combines strides 8, 16 and 32.
-
-    Arguments are those of ``UNet``.
-    """
+    """U-Net on image features alone. The output at stride 8 combines all strides. Arguments are those of ``UNet``."""
 
     def __init__(
         self, image_channels: Mapping[int, int], *, context_links: bool = True, width: int = 96
@@ -61,8 +49,8 @@ class ImageNeck(UNet):
 
     def forward(self, features: Mapping[int, Tensor]) -> dict[int, Tensor]:
         """Returns the image coder's features by stride, where the U-Net's output replaces stride 8."""
-        size8 = (features[8].shape[-2], features[8].shape[-1])
-        return {**features, 8: F.silu(self.run(self.project(features), size8, None, None))}
+        combined = self.run(self.project(features), features[8].shape[-2:])
+        return {**features, 8: F.silu(combined)}
 
 
 class LightDenoiser(nn.Module):
@@ -90,13 +78,13 @@ class LightDenoiser(nn.Module):
         return [self.context8(features[8]), self.context16(features[8])]
 
     def forward(
-        self, noisy: Float[Tensor, "b d h w"], time: Float[Tensor, " b"], context: Sequence[Tensor]
-    ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b c h w"]]:
+        self, noisy: Latents, time: Times, context: Sequence[Tensor]
+    ) -> tuple[Latents, Float[Tensor, "b c h w"]]:
         """Predicts the clean latent. Arguments and results are those of ``Denoiser.forward``."""
         t = self.time(time)
         x8 = self.stem(noisy) + context[0]
         x16 = self.middle(self.down16(x8, t) + context[1], t)
-        features = self.norm(x8 + upsample_to(self.reduce(x16), (x8.shape[-2], x8.shape[-1])))
+        features = self.norm(x8 + upsample_to(self.reduce(x16), x8.shape[-2:]))
         return self.out(F.silu(features)).float(), features
 
 
@@ -144,21 +132,17 @@ class LightDecoder(nn.Module):
         if not self.detail_links:
             return []
         x = features[LATENT_STRIDE]
-        for reduce, link, block, stride in zip(
-            self.reduce, self.links, self.blocks, self.strides, strict=True
-        ):
+        levels = zip(self.reduce, self.links, self.blocks, self.strides, strict=True)
+        for reduce, link, block, stride in levels:
             detail = link(features[stride])
-            x = block(upsample_to(reduce(x), (detail.shape[-2], detail.shape[-1])) + detail)
+            x = block(upsample_to(reduce(x), detail.shape[-2:]) + detail)
         return [self.join(x)]
 
-    def forward(
-        self, latent: Float[Tensor, "b d h w"], details: Sequence[Tensor], size: tuple[int, int]
-    ) -> Float[Tensor, "b k h2 w2"]:
+    def forward(self, latent: Latents, details: Sequence[Tensor], size: tuple[int, int]) -> Logits:
         """Decodes a latent to logits. Arguments are those of ``LabelDecoder.forward``."""
         x = upsample_to(self.stem(latent), (size[0] // self.out_stride, size[1] // self.out_stride))
         if self.detail_links:
             x = x + details[0]
         # ReLU, because the exponentials of SiLU would take a tenth of a step's time on CPUs.
         x = x + self.mix(F.relu(self.norm1(x)))
-        logits: Tensor = self.head(F.relu(self.norm2(x)))
-        return LOGIT_GAIN * logits
+        return LOGIT_GAIN * self.head(F.relu(self.norm2(x)))

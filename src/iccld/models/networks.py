@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -16,6 +16,13 @@ from iccld.models.layers import OuterConv2d, ResidualBlock, TimeEmbedding, UNet,
 NUM_DOMAINS = 3  # source, mixed, target
 LATENT_STRIDE = 8
 
+Latents = Float[Tensor, "b d h w"]
+"""Latents of b images with d channels, at stride 8."""
+Logits = Float[Tensor, "b k h2 w2"]
+"""Logits or probabilities of k classes at the stride of the label decoder."""
+Times = Float[Tensor, " b"]
+"""Diffusion times of b images, in [0, 1]."""
+
 # Factor of the logits. The inputs of the last layer are normalized, so large logits need weights of about 1. Adam
 # reaches such weights only after about 1 / (learning rate) steps. With this factor, label reconstruction is as good
 # after 40 steps as after 200 steps without it.
@@ -27,13 +34,7 @@ class Denoiser(UNet):
 
     *Context links*: the image coder's features at strides 8, 16 and 32 enter the U-Net at the same strides. Without
     these links, only the features at stride 32 are used, at the input of the U-Net. ``project`` prepares the features
-    once per batch for all sampling steps.
-
-    Args:
-        latent_channels: Number d of latent channels.
-        image_channels: Number of channels of the image coder by stride.
-        context_links: Whether the context links are used.
-        width: Number of channels at stride 8. Strides 16 and 32 have 4/3 and 5/3 times as many.
+    once per batch for all sampling steps. Arguments are those of ``UNet``.
     """
 
     def __init__(
@@ -50,21 +51,11 @@ class Denoiser(UNet):
         self.out = nn.Conv2d(width, latent_channels, 3, padding=1)
 
     def forward(
-        self, noisy: Float[Tensor, "b d h w"], time: Float[Tensor, " b"], context: Sequence[Tensor]
-    ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b c h w"]]:
-        """Predicts z_0 from z_t.
-
-        Args:
-            noisy: Noisy latents z_t.
-            time: Diffusion times t in [0, 1].
-            context: Projected image features from ``project``.
-
-        Returns:
-            The predicted z_0, and the features before the last convolution.
-        """
-        features = self.run(context, (noisy.shape[-2], noisy.shape[-1]), self.stem(noisy), time)
-        clean: Tensor = self.out(F.silu(features))
-        return clean.float(), features
+        self, noisy: Latents, time: Times, context: Sequence[Tensor]
+    ) -> tuple[Latents, Float[Tensor, "b c h w"]]:
+        """Predicts z_0 from z_t and the output of ``project``. Also returns the features before the last layer."""
+        features = self.run(context, noisy.shape[-2:], self.stem(noisy), time)
+        return self.out(F.silu(features)).float(), features
 
 
 class LabelEncoder(nn.Module):
@@ -90,22 +81,18 @@ class LabelEncoder(nn.Module):
         self.out.bias = nn.Parameter(torch.zeros(latent_channels))
 
     def forward(self, labels: Int[Tensor, "b h w"], stride: int = 1) -> Float[Tensor, "b d h2 w2"]:
-        """Encodes label maps that are subsampled by ``stride`` (1, 2 or 4).
-
-        Pixels with labels outside 0…k−1 get the zero vector instead of a one-hot vector.
-        """
+        """Encodes label maps, subsampled by ``stride`` (1, 2 or 4). Labels outside 0…k−1 become zero vectors."""
         classes = torch.arange(self.num_classes, device=labels.device)
         shares = (labels[..., None] == classes).to(self.stem.weight.dtype)
         shares = shares.movedim(-1, 1)  # channels-last in memory, like the weights of the convolutions
         if stride < 4:
             shares = F.avg_pool2d(shares, 4 // stride)
-        latent = self.codes(F.avg_pool2d(shares, 2)) + self.out(
-            F.silu(self.norm(self.block(self.stem(shares))))
-        )
+        codes = self.codes(F.avg_pool2d(shares, 2))
+        latent = codes + self.out(F.silu(self.norm(self.block(self.stem(shares)))))
         return unit_rms(latent.float())
 
 
-def unit_rms(latent: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
+def unit_rms(latent: Latents) -> Latents:
     """Scales the channel vector of every latent cell to root mean square 1."""
     return latent * torch.rsqrt(latent.square().mean(dim=1, keepdim=True) + 1e-6)
 
@@ -136,20 +123,16 @@ class LabelDecoder(nn.Module):
         super().__init__()
         self.strides = sorted((s for s in image_channels if s < LATENT_STRIDE), reverse=True)
         self.out_stride = self.strides[-1]
+        self.detail_links = detail_links
         self.stem = nn.Conv2d(latent_channels, width, 3, padding=1)
-        self.links = nn.ModuleList()
-        self.blocks = nn.ModuleList()
-        self.reduce = nn.ModuleList()
+        self.links, self.blocks, self.reduce = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         channels = width
         for stride in self.strides:
-            out_channels = max(32, channels // 2)
-            self.reduce.append(nn.Conv2d(channels, out_channels, 1))
-            self.links.append(
-                nn.Conv2d(image_channels[stride], out_channels, 1) if detail_links else nn.Identity()
-            )
-            self.blocks.append(ResidualBlock(out_channels, out_channels))
-            channels = out_channels
-        self.detail_links = detail_links
+            finer = max(32, channels // 2)
+            self.reduce.append(nn.Conv2d(channels, finer, 1))
+            self.links.append(nn.Conv2d(image_channels[stride], finer, 1) if detail_links else nn.Identity())
+            self.blocks.append(ResidualBlock(finer, finer))
+            channels = finer
         self.norm = group_norm(channels)
         self.head = OuterConv2d(channels, num_classes, 1)
 
@@ -159,16 +142,8 @@ class LabelDecoder(nn.Module):
             return []
         return [link(features[s]) for link, s in zip(self.links, self.strides, strict=True)]
 
-    def forward(
-        self, latent: Float[Tensor, "b d h w"], details: Sequence[Tensor], size: tuple[int, int]
-    ) -> Float[Tensor, "b k h2 w2"]:
-        """Decodes latents to logits.
-
-        Args:
-            latent: Latents at stride 8.
-            details: Projected image features from ``project``.
-            size: Height and width of the padded images in pixels.
-        """
+    def forward(self, latent: Latents, details: Sequence[Tensor], size: tuple[int, int]) -> Logits:
+        """Decodes latents and the output of ``project`` to logits. ``size`` is that of the padded images in pixels."""
         x = self.stem(latent)
         for index, stride in enumerate(self.strides):
             finer = (size[0] // stride, size[1] // stride)
@@ -176,8 +151,7 @@ class LabelDecoder(nn.Module):
             if self.detail_links:
                 x = x + details[index]
             x = self.blocks[index](x)
-        logits: Tensor = self.head(F.silu(self.norm(x)))
-        return LOGIT_GAIN * logits
+        return LOGIT_GAIN * self.head(F.silu(self.norm(x)))
 
 
 class LatentDiscriminator(nn.Module):
@@ -195,15 +169,11 @@ class LatentDiscriminator(nn.Module):
         self.out = nn.Conv2d(2 * width, NUM_DOMAINS, 1)
         self.film = nn.Linear(width, 2 * width)
 
-    def forward(
-        self, latent: Float[Tensor, "b d h w"], time: Float[Tensor, " b"]
-    ) -> Float[Tensor, "b 3 h2 w2"]:
+    def forward(self, latent: Latents, time: Times) -> Float[Tensor, "b 3 h2 w2"]:
         """Returns logits over source, mixed and target for every patch."""
-        x = self.conv1(latent)
         scale, shift = self.film(self.time(time))[:, :, None, None].chunk(2, dim=1)
-        x = F.leaky_relu(x * (1 + scale) + shift, 0.2)
-        logits: Tensor = self.out(F.leaky_relu(self.conv2(x), 0.2))
-        return logits.float()
+        x = F.leaky_relu(self.conv1(latent) * (1 + scale) + shift, 0.2)
+        return self.out(F.leaky_relu(self.conv2(x), 0.2)).float()
 
 
 class OutputDiscriminator(nn.Module):
@@ -218,9 +188,7 @@ class OutputDiscriminator(nn.Module):
         widths = (num_classes, width, 2 * width, 4 * width, 8 * width, 1)
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(widths))
 
-    def forward(
-        self, maps: Float[Tensor, "b k h w"], time: Float[Tensor, " b"]
-    ) -> Float[Tensor, "b 3 h2 w2"]:
+    def forward(self, maps: Float[Tensor, "b k h w"], time: Times) -> Float[Tensor, "b 3 h2 w2"]:
         """Returns logits over source, mixed and target for every patch. The maps must have at least 32×32 pixels.
 
         The source logit is 0, the target logit is the output of the network and the mixed logit is −∞. Cross-entropy on
@@ -234,11 +202,11 @@ class OutputDiscriminator(nn.Module):
 
 @dataclass
 class ImageFeatures:
-    """Image features of a batch, projected for the denoiser (context) and the label decoder (details).
+    """Image features of a batch.
 
     Attributes:
-        context: Projected features for the context links.
-        details: Projected features for the detail links.
+        context: Features that the denoiser projected for the context links.
+        details: Features that the label decoder projected for the detail links.
         coarse: Features of the image coder at stride 32, without projection.
         size: Height and width of the padded images in pixels.
         content: Height and width of the images before padding, in pixels.
@@ -257,15 +225,15 @@ class ImageFeatures:
 
     def take(self, rows: slice | Tensor) -> ImageFeatures:
         """Returns the features of the images with the indices ``rows``. The indices can contain duplicates."""
-        context, details = ([x[rows] for x in links] for links in (self.context, self.details))
-        return ImageFeatures(context, details, self.coarse[rows], self.size, self.content)
+        return self._changed(lambda x: x[rows])
 
     def repeat(self, times: int) -> ImageFeatures:
         """Returns the features of a batch in which each image is repeated ``times`` times in a row."""
-        maps = [self.coarse, *self.context, *self.details]
-        coarse, *links = (x.repeat_interleave(times, dim=0) for x in maps)
-        num = len(self.context)
-        return ImageFeatures(links[:num], links[num:], coarse, self.size, self.content)
+        return self._changed(lambda x: x.repeat_interleave(times, dim=0))
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> ImageFeatures:
+        context, details = ([change(x) for x in links] for links in (self.context, self.details))
+        return replace(self, context=context, details=details, coarse=change(self.coarse))
 
 
 @dataclass

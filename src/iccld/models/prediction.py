@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -17,12 +19,12 @@ from iccld.errors import InputError
 from iccld.models.images import Images, to_batch
 from iccld.models.layers import upsample_to
 from iccld.models.settings import PredictSettings, check_memory
-from iccld.models.windows import Maps, predict_windows
 from iccld.resizing import base_size, resize_images
 
-_MAX_SCALED_PIXELS = 64_000_000
-"""Largest number of pixels to which an image is enlarged for the model's input height. Images that have more pixels
-already are accepted if they are not enlarged."""
+Maps = tuple[Float[Tensor, "b k _ _"], Float[Tensor, "b m _ _"]]
+"""Class probabilities, and further per-pixel values on the same grid, such as the mutual information."""
+
+_MAX_SCALED_PIXELS = 64_000_000  # an image is not enlarged to more pixels
 
 
 @dataclass(frozen=True)
@@ -52,20 +54,20 @@ class Prediction:
     @property
     def relative_uncertainty(self) -> Float32[np.ndarray, "*b h w"]:
         """Uncertainty divided by its maximum log k: 0 is certain and 1 is uniform, for any number of classes."""
-        return self.uncertainty / np.float32(self._most)
+        return self.uncertainty / self._most
 
     @property
     def relative_mutual_information(self) -> Float32[np.ndarray, "*b h w"]:
         """Mutual information divided by log k."""
-        return self.mutual_information / np.float32(self._most)
+        return self.mutual_information / self._most
 
     def of_image(self, index: int) -> Prediction:
         """Returns the prediction of one image of a batch."""
         return Prediction(self.labels[index], self.probabilities[index], self.mutual_information[index])
 
     @property
-    def _most(self) -> float:
-        return math.log(max(2, self.probabilities.shape[-3]))
+    def _most(self) -> np.float32:
+        return np.float32(math.log(max(2, self.probabilities.shape[-3])))
 
 
 class Predicting:
@@ -85,28 +87,10 @@ class Predicting:
     ) -> Prediction:
         """Segments images of any size.
 
-        Args:
-            images: RGB images, uint8 or float in [0, 1], of shape ``(h, w, 3)`` or ``(b, h, w, 3)``. Also a Pillow
-                image, which is rotated upright according to EXIF, or several Pillow images of equal size.
-            steps: Number K of sampling steps. ``None`` means 1, or the number stored in an
-                exported file.
-            draws: Number N of noise draws whose probabilities are averaged. ``None`` means 1, or the number stored in
-                an exported file.
-            seed: Seed of the noise. The same seed gives the same result.
-            window: Height and width of a sliding window in pixels of the scaled image. ``None`` processes the image as
-                a whole.
-            overlap: Fraction of a window that neighboring windows share, in [0, 0.99].
-            precision: ``bf16``, ``fp32`` or ``auto``. ``auto`` is bf16 on devices with fast bf16, or the precision of
-                an exported file.
-            input_height: Height in pixels to which images are scaled before segmentation. ``None`` uses the height
-                stored with the model, 0 disables scaling.
-
-        Returns:
-            Labels, probabilities and uncertainty at the size of the images, with a batch axis if the images had one.
-
-        Raises:
-            InputError: An array has a wrong shape, dtype or range, a setting is out of range, or an exported file does
-                not support a setting.
+        The images are RGB, uint8 or float in [0, 1], of shape ``(h, w, 3)`` or ``(b, h, w, 3)``, or one or more Pillow
+        images of equal size, which are rotated upright according to EXIF. ``PredictSettings`` describes the other
+        arguments. The same seed gives the same result, which has the size of the images. Raises ``InputError`` for a
+        wrong shape, dtype or range, and for a setting that an exported file does not support.
         """
         settings = PredictSettings(
             steps, draws, seed, window, overlap, None, input_height, cast(Any, precision)
@@ -128,44 +112,41 @@ class Predictor(Predicting, nn.Module):
         check_memory(len(batch), size, len(model.label_space))
         height = model.spec.input_height if settings.input_height is None else settings.input_height
         batch = _to_input_height(batch.to(next(self.parameters()).device), height)
+        seen = (batch.shape[-2], batch.shape[-1])
         was_training = self.training
         self.eval()
         try:
             with torch.inference_mode(), torch.random.fork_rng(devices=[]):
                 # Without devices, fork_rng restores only the CPU generator, so only this generator is seeded.
                 torch.default_generator.manual_seed(settings.seed)
-                seen = (batch.shape[-2], batch.shape[-1])
-                return _summarize(*_predict_maps(model, batch, settings), seen, size)
+                maps, stride = _predict_maps(model, batch, settings)
+                # Interpolating probabilities instead of logits computes the softmax for cells instead of pixels.
+                full, information = to_pixels(maps, stride, seen, None if size == seen else size)
+                labels = full.max(dim=1).indices.to(
+                    torch.uint8
+                )  # argmax would take four times as long on CPUs
+                arrays = (labels, full, information[:, 0])
+                return Prediction(*(cast(Any, array.cpu().numpy()) for array in arrays))
         finally:
             self.train(was_training)
 
 
 def _predict_maps(model: Any, batch: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> tuple[Maps, int]:
-    """Returns class probabilities and mutual information of a batch, and the stride of both.
-
-    The stride is that of the decoder, or 1 with a sliding window, because windows are averaged at full resolution.
-    """
+    """Returns the maps of a batch and their stride, which is 1 with windows, because these are averaged at pixels."""
     stride = model.label_decoder.out_stride
-
-    def whole(images: Tensor) -> Maps:
-        return _predict_whole(model, images.contiguous(memory_format=torch.channels_last), settings)
-
     if settings.window is None:
-        return whole(batch), stride
+        return _predict_whole(model, batch, settings), stride
 
     def in_pixels(tile: Tensor) -> Maps:
-        return to_pixels(whole(tile), stride, (tile.shape[-2], tile.shape[-1]))
+        return to_pixels(_predict_whole(model, tile, settings), stride, (tile.shape[-2], tile.shape[-1]))
 
     return predict_windows(in_pixels, batch, settings.window, settings.overlap), 1
 
 
 def _predict_whole(model: Any, images: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> Maps:
-    """Segments whole images, without a sliding window. All computations outside the network run in fp32.
-
-    Returns:
-        Class probabilities and mutual information at the decoder's stride.
-    """
+    """Segments images without windows, at the decoder's stride. All computations outside the network run in fp32."""
     steps, draws = settings.steps or 1, settings.draws or 1
+    images = images.contiguous(memory_format=torch.channels_last)
     # CPUs process one image at a time, for the reasons given in average_draws.
     parts = images.split(1 if images.device.type == "cpu" else len(images))
     noise: Tensor | None = None
@@ -192,16 +173,54 @@ def _to_input_height(batch: Float[Tensor, "b 3 h w"], height: int) -> Float[Tens
 
 
 def check_scaled(size: tuple[int, int], scaled: tuple[int, int]) -> None:
-    """Checks that an image of ``size`` does not become too large when scaled to ``scaled``, both (height, width).
-
-    Raises:
-        InputError: The scaled image has more than 64 million pixels and more pixels than the original image.
-    """
+    """Raises ``InputError`` if scaling enlarges an image to more than 64 million pixels. Sizes are (height, width)."""
     if scaled[0] * scaled[1] > max(_MAX_SCALED_PIXELS, size[0] * size[1]):
         raise InputError(
             f"an image of {size[1]}×{size[0]} pixels would be scaled to {scaled[1]}×{scaled[0]}, too many; "
             "give the size that the model is to see with --resize H W"
         )
+
+
+def predict_windows(
+    predict: Callable[[Tensor], Maps],
+    batch: Float[Tensor, "b 3 h w"],
+    window: tuple[int, int],
+    overlap: float,
+) -> Maps:
+    """Segments images in overlapping windows, and averages the results of the windows at every pixel.
+
+    ``predict`` segments a batch of windows and returns ``Maps`` at the size of the windows.
+    """
+    height, width = batch.shape[-2:]
+    total, num_classes = None, 0
+    counts = torch.zeros(height, width, device=batch.device)
+    for top, left in window_positions((height, width), window, overlap):
+        rows, columns = slice(top, top + window[0]), slice(left, left + window[1])
+        probabilities, others = predict(batch[..., rows, columns])
+        maps = torch.cat([probabilities, others], dim=1)
+        if total is None:
+            num_classes = probabilities.shape[1]
+            total = maps.new_zeros(*maps.shape[:2], height, width)
+        total[..., rows, columns] += maps
+        counts[rows, columns] += 1
+    assert total is not None
+    total /= counts
+    return total[:, :num_classes], total[:, num_classes:]
+
+
+def window_positions(size: tuple[int, int], window: tuple[int, int], overlap: float) -> list[tuple[int, int]]:
+    """Returns the top-left corners of evenly spaced windows that cover an image. Sizes are (height, width).
+
+    Neighboring windows share at least the fraction ``overlap`` of a window. If a window is longer than the image along
+    an axis, a single window covers this axis.
+    """
+
+    def along(side: int, extent: int) -> list[int]:
+        last = max(0, side - extent)
+        count = -(-last // max(1, int(extent * (1 - overlap)))) + 1
+        return [round(i * last / (count - 1)) if count > 1 else 0 for i in range(count)]
+
+    return list(itertools.product(along(size[0], window[0]), along(size[1], window[1])))
 
 
 def entropy(probabilities: Float[Tensor, "*b k h w"]) -> Float[Tensor, "*b h w"]:
@@ -211,17 +230,10 @@ def entropy(probabilities: Float[Tensor, "*b k h w"]) -> Float[Tensor, "*b h w"]
 
 
 def average_draws(model: Any, state: Any, noise: Float[Tensor, "n d h2 w2"], steps: int, draws: int) -> Maps:
-    """Averages class probabilities of b encoded images over noise draws.
+    """Averages class probabilities of b encoded images over noise draws, each sampled in ``steps`` steps.
 
-    Args:
-        model: Network with the method ``segment``.
-        state: Encoded images, the output of the network's ``encode``.
-        noise: Noise of b × draws samples. The samples of one image are consecutive.
-        steps: Number of sampling steps.
-        draws: Number of noise draws per image.
-
-    Returns:
-        The mean probabilities and the mutual information in nats.
+    ``state`` is the output of ``model.encode``. ``noise`` has b × draws samples, those of one image consecutive.
+    Returns the mean probabilities and the mutual information in nats.
     """
     # CPUs process one draw at a time, because the feature maps of one draw fit into the CPU's cache. This takes a
     # quarter less time, and less memory. GPUs are faster with all draws at once. Exported graphs must not loop.
@@ -243,35 +255,27 @@ def average_draws(model: Any, state: Any, noise: Float[Tensor, "n d h2 w2"], ste
 def to_pixels(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, int] | None = None) -> Maps:
     """Interpolates class probabilities and mutual information from cells to pixels.
 
-    The cells of both maps cover the image that the model received. Cells at the right and bottom border can extend
-    beyond this image.
-
-    Args:
-        maps: Class probabilities and mutual information at stride ``stride``.
-        stride: Number of pixels per cell.
-        seen: Height and width of the image that the model received.
-        size: Height and width of the result: those of the original image, if the model received a scaled copy. ``None``
-            means ``seen``.
+    ``seen`` is the height and width of the image that the model received. A cell covers ``stride`` × ``stride`` of its
+    pixels, and cells at the right and bottom border can extend beyond it. ``size`` is the height and width of the
+    result: those of the original image, if the model received a scaled copy. ``None`` means ``seen``.
     """
     covered = (maps[0].shape[-2] * stride, maps[0].shape[-1] * stride)
-    if torch.compiler.is_exporting():
-        # _resample creates no interpolation nodes. OpenVINO runs interpolation nodes in bf16 if possible, and would
-        # then also round the softmax before such a node.
+    # _resample creates no interpolation nodes. In exports, OpenVINO runs interpolation nodes in bf16 if possible, and
+    # would then also round the softmax before such a node.
+    if torch.compiler.is_exporting() or (size is not None and covered != seen):
         probabilities, others = (_resample(m, stride, seen, size or seen) for m in maps)
     elif size is None:
         probabilities, others = (upsample_to(m, covered)[..., : seen[0], : seen[1]] for m in maps)
-    elif covered == seen:
-        probabilities, others = (upsample_to(m, size) for m in maps)
     else:
-        probabilities, others = (_resample(m, stride, seen, size) for m in maps)
+        probabilities, others = (upsample_to(m, size) for m in maps)
     return probabilities, others
 
 
 def _resample(maps: Tensor, stride: int, seen: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """Interpolates maps bilinearly from cells of an image of size ``seen`` to the pixels of an image of size ``size``.
 
-    A cell has ``stride`` pixels per side. The last cells can extend beyond the image, so the scale factor is ``size`` ·
-    ``stride`` / ``seen``, and not ``size`` divided by the number of cells.
+    The last cells can extend beyond the image, so the scale factor is ``size`` · ``stride`` / ``seen``, not ``size``
+    divided by the number of cells.
     """
     for axis, (extent, target) in enumerate(zip(seen, size, strict=True), start=2):
         centers = torch.arange(target, device=maps.device) + 0.5
@@ -284,14 +288,3 @@ def _resample(maps: Tensor, stride: int, seen: tuple[int, int], size: tuple[int,
         high = (low + 1).clamp(max=last)
         maps = maps.index_select(axis, low).lerp(maps.index_select(axis, high), share)
     return maps
-
-
-def _summarize(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, int]) -> Prediction:
-    """Interpolates probabilities and mutual information to pixels, and returns them with the most probable labels.
-
-    Probabilities are interpolated instead of logits, because the softmax is then computed for cells instead of pixels.
-    """
-    full, information = to_pixels(maps, stride, seen, None if size == seen else size)
-    labels = full.max(dim=1).indices.to(torch.uint8)  # argmax would take four times as long on CPUs
-    arrays = (labels, full, information[:, 0])
-    return Prediction(*(cast(Any, array.cpu().numpy()) for array in arrays))

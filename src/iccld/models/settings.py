@@ -23,21 +23,16 @@ _Side = Annotated[int, Range(1, 65_535)]
 
 @dataclass(frozen=True)
 class PredictSettings:
-    """Settings of prediction, for models and for exported files.
-
-    Raises:
-        InputError: A value has a wrong type or is out of range. The message names the setting.
-    """
+    """Settings of prediction, for models and for exported files. An ``InputError`` names the setting that is wrong."""
 
     steps: Steps | None = None
-    """Number K of denoising steps. The default is 1, or the number stored in an exported model."""
+    """Number K of sampling steps. The default is 1, or the number stored in an exported model."""
     draws: Draws | None = None
-    """Number N of noise draws whose probabilities are averaged. The default is 1, or the number stored in an exported
-    model."""
+    """Number N of noise draws, whose probabilities are averaged. The default is 1, or that of an exported model."""
     seed: Annotated[int, Range(0, 2**62)] = 0
     """Seed of the noise. It has no effect on exported models, which contain fixed noise."""
     window: tuple[_WindowSide, _WindowSide] | None = None
-    """Height and width of a sliding window in pixels. By default, each image is processed as a whole."""
+    """Height and width of a sliding window in pixels of the scaled image. By default, images are not divided."""
     overlap: Annotated[float, Range(0, 0.99)] = 0.25
     """Fraction of a window that neighboring windows share."""
     resize: tuple[_Side, _Side] | None = None
@@ -58,10 +53,7 @@ class PredictSettings:
             object.__setattr__(self, "input_height", 0)
 
     def of_model(self) -> dict[str, Any]:
-        """Returns the keyword arguments for ``predict`` of a model.
-
-        These are all settings except ``resize``, which is applied to the images before ``predict``.
-        """
+        """Returns the arguments for ``predict``: all settings but ``resize``, which is applied to the images before."""
         return {name: value for name, value in dataclasses.asdict(self).items() if name != "resize"}
 
 
@@ -82,19 +74,12 @@ def _kinds() -> dict[str, Any]:
 
 
 def check_memory(batch: int, size: tuple[int, int], num_classes: int) -> None:
-    """Checks that predictions fit into free memory, because the system could otherwise kill the process.
+    """Raises ``InputError`` if predictions do not fit into free memory, where the system could kill the process.
 
-    A prediction consists of k class probabilities, the uncertainty and the mutual information of every pixel in fp32.
-    Interpolation needs a second copy. With 19 classes, this estimate is 168 bytes per pixel. Measured peaks are 163 to
-    220 bytes per pixel.
-
-    Args:
-        batch: Number of images.
-        size: Height and width of the predictions in pixels.
-        num_classes: Number k of classes.
-
-    Raises:
-        InputError: The predictions need more memory than is free. The message gives both amounts.
+    ``batch`` is the number of images, ``size`` their height and width in pixels and ``num_classes`` the number k of
+    classes. A prediction consists of k class probabilities, the uncertainty and the mutual information of every pixel
+    in fp32, and interpolation needs a second copy. With 19 classes, this estimate is 168 bytes per pixel. Measured
+    peaks are 163 to 220 bytes per pixel.
     """
     needed = batch * size[0] * size[1] * 8 * (num_classes + 2)
     free = free_memory()

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self, TypeVar
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from iccld.documents import Range, build, read_json
 from iccld.errors import InputError, first_line
@@ -28,22 +28,16 @@ PROCESSOR = "preprocessor_config.json"
 """File from which ``transformers`` knows the image processor (see ``iccld.hf``)."""
 FILES = (WEIGHTS, CONFIG, PROCESSOR)
 _FORMAT = "iccld"
+_FLOATS = ("F64", "F32", "F16", "BF16")
 _MOST_HEADER = 16_000_000
 _MOST_BUFFERS = 1_000_000_000
-"""Maximum total size in bytes of the buffers that a network computes itself, such as Swin's index of relative
-positions. Such buffers are not loaded from the weights file."""
+"""Maximum size in bytes of the buffers that a network computes itself, such as Swin's index of relative positions."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def atomic_safetensors(path: str | Path, save: Callable[[Path], object]) -> Path:
-    """Writes a safetensors file atomically.
-
-    ``save`` is called with a temporary path, and writes the file to this path.
-
-    Raises:
-        InputError: The disk is full or the folder is not writable.
-    """
+    """Writes a safetensors file atomically: ``save`` writes it to a temporary path. Errors: see ``replacing``."""
 
     def save_or_explain(temporary: Path) -> None:
         try:
@@ -55,20 +49,8 @@ def atomic_safetensors(path: str | Path, save: Callable[[Path], object]) -> Path
     return write_atomic(path, save_or_explain)
 
 
-def save_model(folder: str | Path, weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """Writes the files of a model to a folder, each atomically."""
-    plain = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
-    atomic_safetensors(Path(folder) / WEIGHTS, lambda temporary: save_file(plain, temporary))
-    write_json(Path(folder) / CONFIG, {"format": _FORMAT, "model_type": _FORMAT, **config})
-    write_json(Path(folder) / PROCESSOR, {"image_processor_type": "ICCLDImageProcessor"})
-
-
 def find_model(source: str | Path) -> Path:
-    """Returns the folder of a model. If ``source`` is a hub id (``user/model[@revision]``), downloads the model first.
-
-    Raises:
-        InputError: Neither the folder nor the hub model exists.
-    """
+    """Returns the folder of a model. If ``source`` is a hub id (``user/model[@revision]``), downloads it first."""
     folder = Path(source)
     if folder.is_dir():
         return folder
@@ -76,38 +58,27 @@ def find_model(source: str | Path) -> Path:
         raise InputError(f"{source}: is a file; give the folder that holds {CONFIG} and {WEIGHTS}")
     found = split_id(str(source))
     if found is None:
-        raise InputError(
-            f"{source}: no such folder; give a finished run's folder or a hub id like user/model"
-        )
+        remedy = "give a finished run's folder or a hub id like user/model"
+        raise InputError(f"{source}: no such folder; {remedy}")
     return fetch(*found, [WEIGHTS, CONFIG])
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Returns the content of a model's ``config.json``.
-
-    Raises:
-        InputError: The file is missing, broken or not the configuration of an ICCLD model.
-    """
-    path = folder / CONFIG
+    """Returns the content of ``config.json``. Raises ``InputError`` if it is not that of an ICCLD model."""
+    path, remedy = folder / CONFIG, "give the folder of a finished run"
     if not path.exists():
-        raise InputError(f"{folder}: holds no {CONFIG}, so it is no model; give the folder of a finished run")
+        raise InputError(f"{folder}: holds no {CONFIG}, so it is no model; {remedy}")
     config = read_json(path, remedy="copy or train the model again")
     if not isinstance(config, dict) or config.get("format") != _FORMAT:
-        raise InputError(
-            f"{path}: is not the configuration of an ICCLD model; give the folder of a finished run"
-        )
+        raise InputError(f"{path}: is not the configuration of an ICCLD model; {remedy}")
     return config
 
 
 def _load_network(make: Callable[[], Network], folder: Path, *, num_classes: int) -> Network:
-    """Builds a network and loads its weights strictly.
+    """Builds a network and loads its weights strictly. Raises ``InputError`` for the first mismatch.
 
     The network is first built on the device ``meta``, where tensors have no memory, and compared with the header of the
     weights file. Thus, if the configuration does not match the weights, the error is raised before memory is allocated.
-
-    Raises:
-        InputError: The weights do not match the network. The message names the first mismatch. A wrong number of
-            classes has a message of its own.
     """
     path = folder / WEIGHTS
     stored = _read_header(path)
@@ -115,20 +86,18 @@ def _load_network(make: Callable[[], Network], folder: Path, *, num_classes: int
     _, shape = stored.get("label_decoder.head.weight", ("", (num_classes,)))
     if shape[:1] != (num_classes,):
         known = shape[0] if shape else 0
-        raise InputError(
-            f"{path}: has weights for {known} classes but {CONFIG} lists {num_classes}; {remedy}"
-        )
+        counts = f"has weights for {known} classes but {CONFIG} lists {num_classes}"
+        raise InputError(f"{path}: {counts}; {remedy}")
     own = _sketch(make, folder, len(stored)).state_dict()
     both = own.keys() & stored.keys()
-    for what, names in (
-        ("lacks", own.keys() - stored.keys()),
-        ("has an unknown", stored.keys() - own.keys()),
-        ("has another shape of", {k for k in both if tuple(own[k].shape) != stored[k][1]}),
-        (
-            "has numbers of another kind in",
-            {k for k in both if own[k].is_floating_point() != _is_float(stored[k])},
-        ),
-    ):
+    of_other_kind = {k for k in both if own[k].is_floating_point() != (stored[k][0] in _FLOATS)}
+    mismatches = {
+        "lacks": own.keys() - stored.keys(),
+        "has an unknown": stored.keys() - own.keys(),
+        "has another shape of": {k for k in both if tuple(own[k].shape) != stored[k][1]},
+        "has numbers of another kind in": of_other_kind,
+    }
+    for what, names in mismatches.items():
         if names:
             raise InputError(f"{path}: {what} {min(names)} ({len(names)} such); {remedy}")
     model = make()
@@ -138,12 +107,8 @@ def _load_network(make: Callable[[], Network], folder: Path, *, num_classes: int
 
 
 def _sketch(make: Callable[[], Network], folder: Path, num_tensors: int) -> Network:
-    """Builds a network on the device ``meta``, without memory for its weights.
-
-    Raises:
-        InputError: The network has far more parameters than the weights file has tensors, or it cannot be built.
-    """
-    left, thread = 2 * num_tensors + 100, threading.get_ident()
+    """Builds a network without memory for its weights, unless it has far more parameters than the file has tensors."""
+    path, left, thread = folder / CONFIG, 2 * num_tensors + 100, threading.get_ident()
 
     def count(module: nn.Module, name: str, parameter: object) -> None:
         nonlocal left
@@ -159,10 +124,8 @@ def _sketch(make: Callable[[], Network], folder: Path, num_tensors: int) -> Netw
         if size > _MOST_BUFFERS + (folder / WEIGHTS).stat().st_size:
             raise InputError(f"its tables would take {size / 1e9:.3g} GB")
     except Exception as error:  # inconsistent sizes raise exceptions of many types
-        raise InputError(
-            f"{folder / CONFIG}: describes no network that fits its weights ({first_line(error)}); "
-            f"use the {CONFIG} that was saved with them"
-        ) from error
+        problem = f"describes no network that fits its weights ({first_line(error)})"
+        raise InputError(f"{path}: {problem}; use the {CONFIG} that was saved with them") from error
     finally:
         counting.remove()
     return sketch
@@ -177,17 +140,8 @@ def _read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
             return {key: (part.get_dtype(), tuple(part.get_shape())) for key, part in slices.items()}
 
 
-def _is_float(stored: tuple[str, tuple[int, ...]]) -> bool:
-    return stored[0] in ("F64", "F32", "F16", "BF16")
-
-
 def check_header(path: Path) -> None:
-    """Checks that a path is a regular file whose safetensors header does not exceed the size limit.
-
-    Raises:
-        InputError: The path is not a regular file.
-        SafetensorError: The header is too large.
-    """
+    """Raises ``SafetensorError`` if a safetensors header is too large, and ``InputError`` without a regular file."""
     with open_regular(path) as handle:
         size = int.from_bytes(handle.read(8), "little")
     if size > _MOST_HEADER:
@@ -203,9 +157,8 @@ def _explained(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except (SafetensorError, OSError, ValueError, OverflowError) as error:
-        raise InputError(
-            f"{path}: truncated or not a safetensors file ({first_line(error)}); copy or train it again"
-        ) from error
+        problem = f"truncated or not a safetensors file ({first_line(error)})"
+        raise InputError(f"{path}: {problem}; copy or train it again") from error
 
 
 @dataclass(frozen=True)
@@ -225,15 +178,12 @@ class ModelSpec:
 
 
 class Pretrained(nn.Module):
-    """Base class of networks that are stored as ``model.safetensors`` and ``config.json``.
-
-    Attributes:
-        label_space: Classes and colors of the outputs.
-        spec: Specification from which the network is built.
-    """
+    """Base class of networks that are stored as ``model.safetensors`` and ``config.json``."""
 
     label_space: LabelSpace
+    """Classes and colors of the outputs."""
     spec: ModelSpec
+    """Specification from which the network is built."""
 
     def save_pretrained(self, folder: str | Path, *, extra: Mapping[str, Any] | None = None) -> None:
         """Writes the files of the model to a folder, each atomically.
@@ -241,27 +191,22 @@ class Pretrained(nn.Module):
         These are ``model.safetensors``, ``config.json`` (which contains classes and colors) and
         ``preprocessor_config.json`` (for ``transformers``).
 
-        Args:
-            folder: Folder for the files. It is created if missing.
-            extra: Further entries for ``config.json``, such as the training settings.
+        A missing folder is created. ``extra`` are further entries for ``config.json``, such as the training settings.
         """
+        weights = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
+        atomic_safetensors(Path(folder) / WEIGHTS, lambda temporary: save_file(weights, temporary))
         spec = {key: value for key, value in asdict(self.spec).items() if value is not None}
         config = {"label_space": self.label_space.to_dict(), "model": spec, **(extra or {})}
-        save_model(folder, self.state_dict(), config)
+        write_json(Path(folder) / CONFIG, {"format": _FORMAT, "model_type": _FORMAT, **config})
+        write_json(Path(folder) / PROCESSOR, {"image_processor_type": "ICCLDImageProcessor"})
 
     @classmethod
     def from_pretrained(cls, source: str | Path) -> Self:
-        """Loads a model from a folder that ``save_pretrained`` wrote, or from a hub id.
+        """Loads a model, which is returned in evaluation mode.
 
-        Args:
-            source: Folder, ``user/model``, or ``user/model@revision`` (a branch, tag or commit).
-
-        Returns:
-            The model in evaluation mode.
-
-        Raises:
-            InputError: The folder or id does not exist, a file is truncated, or the weights do not fit the
-                configuration.
+        ``source`` is a folder that ``save_pretrained`` wrote, or the hub id ``user/model`` or ``user/model@revision``
+        (a branch, tag or commit). Raises ``InputError`` if it does not exist, if a file is truncated, or if the weights
+        do not fit the configuration.
         """
         folder = find_model(source)
         config = read_config(folder)
@@ -271,25 +216,16 @@ class Pretrained(nn.Module):
                 stored = {"reencoding": False, **stored}  # missing in older models
             spec = build(ModelSpec, stored, "model")
         except InputError as error:
-            raise InputError(
-                f"{folder / CONFIG}: incomplete or of a newer version ({error}); train or copy the model again"
-            ) from error
+            problem = f"{folder / CONFIG}: incomplete or of a newer version ({error})"
+            raise InputError(f"{problem}; train or copy the model again") from error
         if spec.backbone.startswith("auto:") and spec.backbone_config is None:
-            raise InputError(
-                f"{folder / CONFIG}: has no configuration of its backbone {shortened(spec.backbone)}, which is "
-                "not fetched; save the model again where that backbone is known"
-            )
-        model = _load_network(lambda: cls(space, **vars(spec)), folder, num_classes=len(space))
-        return model.eval()
+            problem = f"{folder / CONFIG}: has no configuration of its backbone {shortened(spec.backbone)}"
+            remedy = "save the model again where that backbone is known"
+            raise InputError(f"{problem}, which is not fetched; {remedy}")
+        return _load_network(lambda: cls(space, **vars(spec)), folder, num_classes=len(space)).eval()
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
-        """Uploads the model to a Hugging Face repository and returns the URL of the repository.
-
-        ``iccld push`` uploads a run's folder in the same way, and also writes a model card.
-
-        Raises:
-            InputError: Nothing was uploaded. The message gives the reason.
-        """
+        """Uploads the model to a Hugging Face repository, as ``iccld push`` but without a card. Returns the URL."""
 
         def write(folder: Path) -> list[str]:
             self.save_pretrained(folder)

@@ -1,8 +1,16 @@
-"""Image coders from the ``transformers`` library: SegFormer's MiT-B0…B5, and AutoBackbones of the supported types."""
+"""Image coders from the ``transformers`` library: SegFormer's MiT-B0…B5, and AutoBackbones of the supported types.
+
+A ``transformers`` configuration, of a stored model or a backbone folder, can refer to code to run, to other
+configurations and to weights to download. All such references are dropped or refused. Only networks of the types in
+``_BACKBONE_TYPES`` and ``_MIT_TYPES`` can be built. Only keys that the network type itself defines are used, and their
+values are limited.
+"""
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +21,14 @@ from torch import Tensor
 
 from iccld.documents import read_json
 from iccld.errors import InputError, first_line
-from iccld.escaping import drawing_on_stderr
-from iccld.models.backbone_config import BACKBONE_TYPES, MIT_TYPES, plain_config, portable
+from iccld.escaping import drawing_on_stderr, shortened
 from iccld.models.hub import fetch, split_id
 from iccld.models.layers import ImageCoder, upsample_to
 
 # Xie et al. 2021 (SegFormer), table 6: depths of MiT-B0 to B5. B0 is narrower than the others.
-_DEPTHS = {
-    "mit_b0": [2, 2, 2, 2],
-    "mit_b1": [2, 2, 2, 2],
-    "mit_b2": [3, 4, 6, 3],
-    "mit_b3": [3, 4, 18, 3],
-    "mit_b4": [3, 8, 27, 3],
-    "mit_b5": [3, 6, 40, 3],
-}
+_DEPTHS = ([2, 2, 2, 2], [2, 2, 2, 2], [3, 4, 6, 3], [3, 4, 18, 3], [3, 8, 27, 3], [3, 6, 40, 3])
 _NARROW, _WIDE = [32, 64, 160, 256], [64, 128, 320, 512]
-MIT_NAMES = tuple(_DEPTHS)
+MIT_NAMES = tuple(f"mit_b{number}" for number in range(len(_DEPTHS)))
 
 # Weights from these hub ids can be pickle files, from which only tensors are loaded. All other weights must be
 # safetensors files.
@@ -37,6 +37,24 @@ _PUBLISHED = {name: f"nvidia/{name.replace('_', '-')}" for name in MIT_NAMES}
 _WEIGHTS, _PICKLE = "model.safetensors", "pytorch_model.bin"
 _FILES = ("config.json", _WEIGHTS, f"{_WEIGHTS}.index.json", "model-*-of-*.safetensors")
 _REMEDY = "give a hub id that you can reach or a local folder with config.json and model.safetensors"
+
+_BACKBONE_TYPES = (
+    *("beit", "bit", "convnext", "convnextv2", "dinov2", "dinov2_with_registers", "dinov3_convnext"),
+    *("dinov3_vit", "focalnet", "maskformer-swin", "pixio", "resnet", "rt_detr_resnet"),
+    *("swin", "swinv2", "vitdet"),
+)
+"""AutoBackbone types with four stages of feature maps, or with a single stride (plain vision transformers)."""
+_MIT_TYPES = ("segformer",)
+
+# These keys make the ``transformers`` library run code from the folder, download files or read other weight formats.
+_FORBIDDEN = (
+    *("auto_map", "backbone", "backbone_config", "backbone_kwargs", "code_revision", "configuration_files"),
+    *("quantization_config", "trust_remote_code", "use_pretrained_backbone", "use_timm_backbone"),
+)
+# These keys are derived from other keys, and do not change the networks built here.
+_DERIVED = ("stage_names", "out_features", "out_indices", "_out_features", "_out_indices")
+_LARGEST, _MOST_PARTS = 1 << 16, 256
+_COUNTS = re.compile(r"depth|layers|stages|blocks|levels|experts|registers?_tokens")
 
 
 class _NormalizedCoder(ImageCoder):
@@ -52,16 +70,13 @@ class _NormalizedCoder(ImageCoder):
 
 
 class MixTransformerCoder(_NormalizedCoder):
-    """SegFormer's Mix Transformer (MiT) with features at strides 4, 8, 16 and 32.
+    """SegFormer's Mix Transformer (MiT-B0 … B5) with features at strides 4, 8, 16 and 32.
 
     Args:
-        name: Name of the backbone, ``mit_b0`` … ``mit_b5``.
+        name: ``mit_b0`` … ``mit_b5``.
         pretrained: ``False`` gives random weights, ``True`` loads ``nvidia/<name>`` (ImageNet) from the hub. A string
             is another hub id or local folder.
         config: Stored configuration from which the backbone is built with random weights.
-
-    Raises:
-        InputError: The pretrained weights cannot be read.
     """
 
     def __init__(
@@ -71,17 +86,17 @@ class MixTransformerCoder(_NormalizedCoder):
         from transformers import SegformerConfig, SegformerModel
 
         if config is not None:
-            self.encoder = SegformerModel(plain_config(config, MIT_TYPES, f"backbone {name}"))
+            self.encoder = SegformerModel(_plain_config(config, _MIT_TYPES, f"backbone {name}"))
         elif pretrained:
             source = pretrained if isinstance(pretrained, str) else _PUBLISHED[name]
             folder = _folder_of(source)
-            read = _read_config(source, folder, MIT_TYPES)
+            read = _read_config(source, folder, _MIT_TYPES)
             self.encoder = _load_weights(SegformerModel, source, folder, read)
         else:
-            sizes = _NARROW if name == "mit_b0" else _WIDE
-            self.encoder = SegformerModel(SegformerConfig(hidden_sizes=sizes, depths=_DEPTHS[name]))
+            sizes, depths = _NARROW if name == "mit_b0" else _WIDE, _DEPTHS[MIT_NAMES.index(name)]
+            self.encoder = SegformerModel(SegformerConfig(hidden_sizes=sizes, depths=depths))
         if config is not None or pretrained:  # stored, because it can differ from the table above
-            self.backbone_config = portable(self.encoder.config)
+            self.backbone_config = _portable(self.encoder.config)
         self.channels = dict(zip((4, 8, 16, 32), self.encoder.config.hidden_sizes, strict=True))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
@@ -101,9 +116,6 @@ class AutoBackboneCoder(_NormalizedCoder):
         source: Hub id or local folder that contains at least ``config.json``.
         pretrained: Whether the weights are loaded. ``False`` gives random weights.
         config: Stored configuration from which the backbone is built with random weights. ``source`` is then not read.
-
-    Raises:
-        InputError: The source cannot be read, or is not a supported backbone.
     """
 
     def __init__(
@@ -114,9 +126,9 @@ class AutoBackboneCoder(_NormalizedCoder):
 
         if config is None:
             folder = _folder_of(source)
-            loaded = _read_config(source, folder, BACKBONE_TYPES)
+            loaded = _read_config(source, folder, _BACKBONE_TYPES)
         else:
-            loaded = plain_config(config, BACKBONE_TYPES, f"backbone {source}")
+            loaded = _plain_config(config, _BACKBONE_TYPES, f"backbone {source}")
         num_layers = getattr(loaded, "num_hidden_layers", 0)
         is_plain = not hasattr(loaded, "depths")
         patch_size = getattr(loaded, "patch_size", None) if is_plain else None
@@ -125,23 +137,21 @@ class AutoBackboneCoder(_NormalizedCoder):
             indices = [max(1, round(num_layers * share)) for share in (0.25, 0.5, 0.75, 1.0)]
         else:
             indices = list(range(1, len(getattr(loaded, "stage_names", ()))))
-        self.backbone_config = portable(loaded)
+        self.backbone_config = _portable(loaded)
         try:
             loaded.out_indices = indices
             loaded.dtype = torch.float32  # instead of the checkpoint's dtype
             self.backbone = AutoBackbone.from_config(loaded, trust_remote_code=False)
         except Exception as error:  # networks raise exceptions of many types for wrong sizes
-            raise InputError(
-                f"backbone {source}: cannot be built of its configuration ({first_line(error)})"
-            ) from error
+            problem = f"cannot be built of its configuration ({first_line(error)})"
+            raise InputError(f"backbone {source}: {problem}") from error
         if pretrained and config is None:
             # ``AutoBackbone.from_pretrained`` would query the hub even for a local folder. The concrete class does not.
             self.backbone = _load_weights(type(self.backbone), source, folder, loaded)
         channels = list(self.backbone.channels)
         if len(channels) != 4:
-            raise InputError(
-                f"backbone {source}: has {len(channels)} stages; choose one with 4 (or a plain ViT)"
-            )
+            problem = f"has {len(channels)} stages; choose one with 4 (or a plain ViT)"
+            raise InputError(f"backbone {source}: {problem}")
         self.channels = dict(zip((4, 8, 16, 32), channels, strict=True))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
@@ -157,11 +167,7 @@ class AutoBackboneCoder(_NormalizedCoder):
 
 
 def offers_weights(source: str) -> bool:
-    """Returns whether the folder or hub id of a backbone contains weights in addition to its configuration.
-
-    Raises:
-        InputError: The folder or hub id cannot be read.
-    """
+    """Returns whether the folder or hub id of a backbone contains weights in addition to its configuration."""
     folder = _folder_of(source)
     return any((folder / name).exists() for name in (_WEIGHTS, f"{_WEIGHTS}.index.json"))
 
@@ -184,19 +190,14 @@ def _read_config(source: str, folder: Path, allowed: tuple[str, ...]) -> Any:
     value = read_json(path)
     if not isinstance(value, dict):
         raise InputError(f"{where}: {path} is no configuration of a network")
-    if (folder / "adapter_config.json").exists():  # an adapter can refer to another network to download
-        raise InputError(
-            f"{where}: holds an adapter (adapter_config.json); give the folder of a whole network"
-        )
-    return plain_config(value, allowed, where)
+    adapter = folder / "adapter_config.json"
+    if adapter.exists():  # it can refer to another network to download
+        raise InputError(f"{where}: holds an adapter ({adapter.name}); give the folder of a whole network")
+    return _plain_config(value, allowed, where)
 
 
 def _load_weights(kind: Any, source: str, folder: Path, config: Any) -> Any:
-    """Loads a network in fp32 from a folder.
-
-    Raises:
-        InputError: The folder cannot be read, or lacks more than half of the network's weights.
-    """
+    """Loads a network in fp32 from a folder, which must have at least half of the network's weights."""
     with warnings.catch_warnings(), drawing_on_stderr():
         warnings.simplefilter("ignore")  # such as warnings about unused weights of heads
         try:
@@ -214,8 +215,62 @@ def _load_weights(kind: Any, source: str, folder: Path, config: Any) -> Any:
             raise InputError(f"backbone {source}: cannot be read ({first_line(error)}); {_REMEDY}") from error
     missing, total = len(report["missing_keys"]), len(model.state_dict())
     if 2 * missing > total:
-        raise InputError(
-            f"backbone {source}: lacks {missing} of the {total} weights of {kind.__name__}, so it is of another "
-            "architecture; give the weights of this backbone, or name the backbone of these weights"
+        problem = (
+            f"lacks {missing} of the {total} weights of {kind.__name__}, so it is of another architecture"
         )
+        remedy = "give the weights of this backbone, or name the backbone of these weights"
+        raise InputError(f"backbone {source}: {problem}; {remedy}")
     return model
+
+
+def _plain_config(value: Mapping[str, Any], allowed: tuple[str, ...], where: str) -> Any:
+    """Builds a configuration object from the values of a ``config.json``, without keys that its type does not define.
+
+    Refuses types that are not ``allowed``, keys that refer to code or to a download, and values out of bounds.
+    """
+    for key in filter(value.get, _FORBIDDEN):
+        problem = f"its configuration has {key!r}, which may run code or fetch something, and neither is done"
+        raise InputError(f"{where}: {problem}; use a network that transformers itself has")
+    for key in ("attn_implementation", "_attn_implementation", "experts_implementation"):
+        if not re.fullmatch(r"[a-z0-9_]{0,40}", str(value.get(key, ""))[:100].lower()):
+            problem = f"its configuration has {key!r} of {shortened(value[key])}"
+            raise InputError(f"{where}: {problem}; remove that key")
+    kind = value.get("model_type")
+    if not isinstance(kind, str) or kind not in allowed:
+        problem = f"is no supported backbone but of the type {shortened(kind)}"
+        raise InputError(f"{where}: {problem}; choose one of {', '.join(allowed)}")
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    keys = _own_keys(CONFIG_MAPPING[kind])
+    plain = {key: _checked(key, value[key], where) for key in value if key in keys}
+    try:
+        return CONFIG_MAPPING[kind](**plain)
+    except Exception as error:  # configuration classes raise exceptions of many types
+        raise InputError(f"{where}: its configuration cannot be used ({first_line(error)})") from error
+
+
+def _portable(config: Any) -> dict[str, Any]:
+    """Returns the values of a configuration to store with a model, without paths. ``_plain_config`` builds it again."""
+    keys, stored = _own_keys(type(config)), config.to_dict()
+    return {"model_type": config.model_type} | {key: stored[key] for key in stored if key in keys}
+
+
+def _own_keys(kind: Any) -> frozenset[str]:
+    """Returns the keys of the configuration class ``kind`` without those of every configuration and derived keys."""
+    from transformers import PreTrainedConfig
+
+    return frozenset(kind().to_dict()) - frozenset(PreTrainedConfig().to_dict()) - frozenset(_DERIVED)
+
+
+def _checked(key: str, value: Any, where: str, depth: int = 0) -> Any:
+    most = _MOST_PARTS if _COUNTS.search(key) else _LARGEST
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float) and -most <= value <= most:  # false for NaN too
+        return value
+    if isinstance(value, str) and re.fullmatch(r"[\w.-]{1,64}", value):
+        return value
+    if isinstance(value, list | tuple) and len(value) <= 64 and depth < 3:
+        return [_checked(key, item, where, depth + 1) for item in value]
+    allowed = f"a number up to {most}, a short word, true, false, null or a list of at most 64 of these"
+    raise InputError(f"{where}: {key} = {shortened(value)} of its configuration must be {allowed}")

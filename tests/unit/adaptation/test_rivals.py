@@ -23,8 +23,8 @@ from iccld.adaptation.losses import Adversary
 from iccld.adaptation.method import Batch, Method
 from iccld.adaptation.self_training import PseudoLabels, SelfTraining
 from iccld.labels import CAMVID11
-from iccld.models.compact import CompactCoder
 from iccld.models.iccld import ICCLD
+from iccld.models.image_coder import CompactCoder
 from iccld.models.networks import OutputDiscriminator, TrainingOutput
 
 START = 10

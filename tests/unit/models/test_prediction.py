@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from iccld.errors import InputError
 from iccld.models.iccld import ICCLD
 from iccld.models.images import to_batch
-from iccld.models.prediction import Prediction, entropy
-from iccld.models.windows import window_positions
+from iccld.models.prediction import Prediction, entropy, window_positions
 
 FIELDS = ("labels", "probabilities", "uncertainty", "mutual_information")
 
