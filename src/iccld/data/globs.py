@@ -7,22 +7,16 @@ import itertools
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
 
 from iccld.errors import InputError
 from iccld.escaping import shortened
 
 _MOST_ALTERNATIVES = 256
 _MOST_CHARACTERS = 1000
-
-
-class _Token(NamedTuple):
-    """A character or a wildcard of a pattern. ``number`` is the index of the wildcard, or -1 for a character."""
-
-    text: str
-    number: int = -1
+_IN_NAME, _FOLDERS = "*?)", ")??"  # ends of the regular expressions of * and **/
+_OPEN, _CLOSE = re.escape("{"), re.escape("}")
 
 
 class Glob:
@@ -43,14 +37,27 @@ class Glob:
     def __init__(self, pattern: str, *, braces: bool = False, sets: bool = False) -> None:
         if len(pattern) > _MOST_CHARACTERS:
             raise InputError(f"a glob has {len(pattern)} characters; {_MOST_CHARACTERS} are allowed")
-        forms = r"(?<![^/{},])\*\*/|" + r"\[!?+[^/][^\]/]*\]|" * sets + "."
-        tokens: list[_Token] = []
+        tokens: list[str] = []
         self.num_wildcards = 0
+        forms = r"(?<![^/{},])\*\*/|" + r"\[!?+[^/][^\]/]*\]|" * sets + "."
         for text in re.findall(forms, pattern, re.DOTALL):
-            is_wildcard = text in ("*", "?") or len(text) > 1
-            tokens.append(_Token(text, self.num_wildcards if is_wildcard else -1))
-            self.num_wildcards += is_wildcard
-        alternatives = _write_out(tokens, pattern) if braces else [tokens]
+            if text not in ("*", "?") and len(text) == 1:
+                tokens.append(re.escape(text))
+            else:
+                tokens.append(_wildcard(text, self.num_wildcards))
+                self.num_wildcards += 1
+        alternatives = [tokens]
+        if braces:
+            depths = _brace_depths(tokens)
+            if min(depths, default=0) < 0 or depths[-1:] > [0]:
+                raise InputError(
+                    f"{shortened(pattern)} has a brace without its partner; close the brace, as in *.{{jpg,png}}"
+                )
+            alternatives = [*itertools.islice(_write_out(tokens), _MOST_ALTERNATIVES + 1)]
+        if len(alternatives) > _MOST_ALTERNATIVES:
+            raise InputError(
+                f"a glob has more than {_MOST_ALTERNATIVES} alternatives in braces; use * instead"
+            )
         self._expressions = [re.compile(_expression(each), re.DOTALL) for each in alternatives]
 
     def match(self, name: str) -> tuple[str, ...] | None:
@@ -91,83 +98,59 @@ def fixed_folders(pattern: str, magic: str) -> tuple[list[str], str]:
 
     Without a wildcard, the rest is the last name in the path. ``magic`` lists the characters that begin a wildcard.
     """
-    parts = pattern.split("/")
-    begins = (i for i, part in enumerate(parts) if any(character in part for character in magic))
-    fixed = next(begins, len(parts) - 1)
-    return parts[:fixed], "/".join(parts[fixed:])
+    *folders, name = pattern.split("/")
+    fixed = [*itertools.takewhile(lambda part: not set(part) & set(magic), folders)]
+    return fixed, "/".join([*folders[len(fixed) :], name])
 
 
-def _write_out(tokens: list[_Token], pattern: str) -> list[list[_Token]]:
-    """Returns one pattern without braces for each combination of alternatives in braces."""
-    written, waiting = [], [tokens]
-    while waiting:
-        each = waiting.pop()
-        texts = [token.text for token in each]
-        if "{" not in texts and "}" not in texts:
-            written.append(each)
-            continue
-        start = texts.index("{") if "{" in texts else len(texts)
-        depths = [*itertools.accumulate((text == "{") - (text == "}") for text in texts)]
-        end = depths.index(0, start) if 0 in depths[start:] else -1
-        if end < 0 or "}" in texts[:start]:
-            raise InputError(
-                f"{shortened(pattern)} has a brace without its partner; close the brace, as in *.{{jpg,png}}"
-            )
-        commas = [i for i in range(start, end) if depths[i] == 1 and texts[i] == ","]
-        parts = itertools.pairwise([start, *commas, end])
-        waiting += [[*each[:start], *each[one + 1 : other], *each[end + 1 :]] for one, other in parts][::-1]
-        if len(written) + len(waiting) > _MOST_ALTERNATIVES:
-            raise InputError(
-                f"a glob has more than {_MOST_ALTERNATIVES} alternatives in braces; use * instead"
-            )
-    return written
+def _wildcard(text: str, number: int) -> str:
+    one_of = fnmatch.translate(text).removeprefix("(?s:").rpartition(")")[0]
+    inner = {"*": "[^/]*?", "**/": ".*?", "?": "[^/]"}.get(text, f"(?!/){one_of}")
+    group = f"(?P<w{number}>{inner})"
+    return f"(?:/{group})??" if text == "**/" else group
 
 
-def _expression(tokens: Sequence[_Token]) -> str:
-    r"""Returns a regular expression for paths whose characters are in reverse order.
-
-    The part of the pattern between two wildcards ``**/``, or between two ``*`` in a name, is matched at its first
-    possible place. This place leaves the most text for the rest of the pattern, so other places need not be tried.
-    Atomic groups ``(?>…)`` prevent such tries (backtracking), which would take exponential time.
-    """
-    segments: list[list[list[_Token]]] = [[[]]]
-    gaps: list[int] = []
-    for token in tokens:
-        if token.text == "**/":
-            gaps.append(token.number)
-            segments.append([[]])
-        elif token.text == "/":
-            segments[-1].append([])
-        else:
-            segments[-1][-1].append(token)
-    first, *others = ["/".join(map(_part, reversed(segment))) for segment in reversed(segments)]
-    text = first
-    for place, (number, segment) in enumerate(zip(reversed(gaps), others, strict=True), start=1):
-        gap = f"(?:/(?P<w{number}>.*?))??"
-        text += f"(?>{gap}{segment})" if place < len(others) else gap + segment
-    return text
+def _brace_depths(tokens: list[str]) -> list[int]:
+    return [*itertools.accumulate((token == _OPEN) - (token == _CLOSE) for token in tokens)]
 
 
-def _part(tokens: Sequence[_Token]) -> str:
-    """Returns the regular expression for one folder or file name whose characters are in reverse order."""
-    blocks, numbers = [""], []
+def _write_out(tokens: list[str]) -> Iterator[list[str]]:
+    """Yields a pattern without braces for each combination of alternatives in braces."""
+    if _OPEN not in tokens:
+        yield tokens
+        return
+    start, depths = tokens.index(_OPEN), _brace_depths(tokens)
+    end = depths.index(0, start)
+    commas = [i for i in range(start, end) if depths[i] == 1 and tokens[i] == ","]
+    for one, other in itertools.pairwise([start, *commas, end]):
+        yield from _write_out([*tokens[:start], *tokens[one + 1 : other], *tokens[end + 1 :]])
+
+
+def _expression(tokens: list[str]) -> str:
+    """Returns a regular expression for paths whose characters are in reverse order."""
+    names: list[list[str]] = [[]]
+    separators: list[str] = []
     for token in reversed(tokens):
-        if token.text == "*":
-            numbers.append(token.number)
-            blocks.append("")
+        if token == "/" or token.endswith(_FOLDERS):
+            separators.append(token)
+            names.append([])
         else:
-            blocks[-1] += _character(token)
-    text = blocks[0]
-    for place, (number, block) in enumerate(zip(numbers, blocks[1:], strict=True), start=1):
-        gap = f"(?P<w{number}>[^/]*?){block}"
-        text += f"(?>{gap})" if place < len(numbers) else gap
-    return f"(?>{text}(?=/|\\Z))"
+            names[-1].append(token)
+    first, *others = [f"(?>{_join(name, _IN_NAME)}(?=/|\\Z))" for name in names]
+    pairs = zip(separators, others, strict=True)
+    return _join([first, *itertools.chain.from_iterable(pairs)], _FOLDERS)
 
 
-def _character(token: _Token) -> str:
-    if token.number < 0:
-        return re.escape(token.text)
-    if token.text == "?":
-        return f"(?P<w{token.number}>[^/])"
-    inner = fnmatch.translate(token.text).removeprefix("(?s:").rpartition(")")[0]
-    return f"(?P<w{token.number}>(?!/){inner})"
+def _join(parts: list[str], gap: str) -> str:
+    """Joins regular expressions. Those that end in ``gap`` match any text, up to the text that follows in the pattern.
+
+    The text between two gaps is matched at its first possible place. This place leaves the most text for the rest of
+    the pattern, so other places need not be tried. Atomic groups ``(?>…)`` prevent such tries (backtracking), which
+    would take exponential time.
+    """
+    groups = [""]
+    for part in parts:
+        if part.endswith(gap):
+            groups.append("")
+        groups[-1] += part
+    return "".join(f"(?>{group})" for group in groups[:-1]) + groups[-1]
