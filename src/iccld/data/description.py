@@ -100,7 +100,6 @@ def parse_description(path: Path, value: Mapping[str, Any]) -> Description:
 
 
 def _checked(path: Path, document: _Document, value: Mapping[str, Any]) -> Description:
-    """Checks a document and builds the description. The caller adds ``path`` to the messages of ``InputError``."""
     name = document.name or path.absolute().parent.name
     if document.role and document.role not in _ROLES:
         raise InputError(f"role is {shortened(document.role)}; {suggest(document.role[:100], _ROLES)}")
@@ -112,12 +111,9 @@ def _checked(path: Path, document: _Document, value: Mapping[str, Any]) -> Descr
     for split in splits.values():
         for glob in (split.images, split.labels):
             data_glob(glob)
-    if "classes" in value:
-        space = _space(document, name)
-    elif any(split.labels for split in splits.values()):
+    if "classes" not in value and any(split.labels for split in splits.values()):
         raise InputError(f'has labels but no classes; add classes = ["road", …] or "{CITYSCAPES19.name}"')
-    else:
-        space = CITYSCAPES19
+    space = _space(document, name) if "classes" in value else CITYSCAPES19
     colors = _colors(document, value, space) if document.color_coded else None
     if document.more_colors and colors is None:
         raise InputError("more_colors has a meaning with color_coded = true only; add that")
@@ -136,15 +132,16 @@ def _checked(path: Path, document: _Document, value: Mapping[str, Any]) -> Descr
 
 
 def _space(document: _Document, name: str) -> LabelSpace:
-    known = get_label_space(document.classes) if isinstance(document.classes, str) else None
-    num_classes = len(document.classes if known is None else known)
-    if document.colors and len(document.colors) != num_classes:
-        raise InputError(f"{len(document.colors)} colors for {num_classes} classes; give one a class")
+    classes, colors = document.classes, document.colors
+    known = get_label_space(classes) if isinstance(classes, str) else None
+    num_classes = len(classes if known is None else known)
+    if colors and len(colors) != num_classes:
+        raise InputError(f"{len(colors)} colors for {num_classes} classes; give one a class")
     if known is None:
-        return LabelSpace.from_names(name, document.classes, document.colors or None)
-    if not document.colors:
+        return LabelSpace.from_names(name, classes, colors or None)
+    if not colors:
         return known
-    recolored = zip(known.classes, document.colors, strict=True)
+    recolored = zip(known.classes, colors, strict=True)
     return LabelSpace(name, tuple(replace(c, color=color) for c, color in recolored))
 
 
@@ -172,9 +169,8 @@ def _span(key: str) -> range:
     match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", key, re.ASCII)
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
     if not first <= last <= 65535:
-        raise InputError(
-            f'[ids] has the key {shortened(key)}; write id = "class" with ids from 0 to 65535, or first-last = "class"'
-        )
+        advice = 'write id = "class" with ids from 0 to 65535, or first-last = "class"'
+        raise InputError(f"[ids] has the key {shortened(key)}; {advice}")
     return range(first, last + 1)
 
 

@@ -7,7 +7,6 @@ For a demonstration of domain adaptation, the source domain has the look ``game`
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
@@ -23,7 +22,7 @@ from iccld.data.workers import WorkerDiedError, ordered_map
 from iccld.documents import read_json
 from iccld.errors import InputError, RunFailedError
 from iccld.escaping import shortened
-from iccld.files import free_bytes, in_bytes, write_failure, write_json
+from iccld.files import AnyPath, free_bytes, in_bytes, write_failure, write_json
 from iccld.labels import CITYSCAPES19, LabelSpace, suggest
 from iccld.machine import free_memory, usable_cores
 from iccld.progress import track
@@ -33,8 +32,9 @@ from street_scenes.looks import LOOKS
 
 LOOK_NAMES = (*LOOKS, "both")
 _WORTH_FORKING = 32
-_DRAWN = 4 * 4 * 4
-"""Minimum memory for drawing, in bytes per pixel of a scene: four float32 maps at twice the height and width."""
+_DRAWN = (
+    4 * 4 * 4
+)  # least bytes per pixel of a scene for drawing: four float32 maps at twice the height and width
 
 
 class StreetScenes:
@@ -61,7 +61,7 @@ class StreetScenes:
         width: int = 256,
         seed: int = 0,
         label_space: LabelSpace = CITYSCAPES19,
-        cache: str | os.PathLike[str] | None = None,
+        cache: AnyPath | None = None,
     ) -> None:
         if look not in LOOK_NAMES:
             raise InputError(f"unknown look {look!r} of the street scenes; {suggest(look, LOOK_NAMES)}")
@@ -113,10 +113,8 @@ class StreetScenes:
         if self._cache is None:
             self._render_missing()
             return
-        from iccld.data.cache import (  # imports PyTorch, which `iccld data scenes` does not need
-            map_array,
-            write_array,
-        )
+        # This module imports PyTorch, which `iccld data scenes` does not need.
+        from iccld.data.cache import map_array, write_array
 
         size = f"{len(self)}x{self.height}x{self.width}"
         path = self._cache / f"{self.look}-{size}-seed{self.seed}-{generator_digest()}.npy"
@@ -152,19 +150,16 @@ class StreetScenes:
         work = partial(_render_job, height=self.height, width=self.width)
         workers = min(usable_cores(), 4)
         done = 0
-        # Worker processes are forked, which is safe on Linux only. Spawned processes would import the caller's script
-        # again.
+        # Elsewhere, worker processes would be spawned and import the caller's script again.
         if workers > 1 and len(jobs) >= _WORTH_FORKING and sys.platform == "linux":
             try:
                 for scene in ordered_map(work, jobs, workers):
                     done += 1
                     yield scene
             except WorkerDiedError as error:
-                print(
-                    f"warning: the processes that render scenes cannot go on (one {error}); "
-                    "the rest is rendered without them, which takes longer",
-                    file=sys.stderr,
-                )
+                problem = f"the processes that render scenes cannot go on (one {error})"
+                remedy = "the rest is rendered without them, which takes longer"
+                print(f"warning: {problem}; {remedy}", file=sys.stderr)
         yield from map(work, jobs[done:])
 
     def _scene(self, index: int) -> Scene:
@@ -180,10 +175,8 @@ def write_scenes(scenes: StreetScenes, out: Path, split: str) -> int:
         InputError: ``out`` contains scenes with other settings, or cannot be written.
         RunFailedError: The disk has not enough free space.
     """
-    # A scene has four bytes per pixel (RGB and label). PNG compression is assumed to save at most three quarters, so
-    # one byte per pixel is needed at least.
-    there = out / "leftImg8bit"
-    lacking = len(scenes) - (sum(1 for _ in there.rglob("*.png")) if there.is_dir() else 0)
+    # A scene has four bytes per pixel (RGB and label), of which PNG compression is assumed to leave at least one.
+    lacking = len(scenes) - sum(1 for _ in out.glob("leftImg8bit/**/*.png"))
     needed, free = lacking * scenes.height * scenes.width, free_bytes(out)
     if needed > free:
         raise RunFailedError(
@@ -196,10 +189,8 @@ def write_scenes(scenes: StreetScenes, out: Path, split: str) -> int:
         write_json(about, wanted)
     found = read_json(about, limit=10_000, remedy="remove the folder or choose another")
     if found != wanted:  # scenes with different settings must not be mixed in one split
-        held = shortened(found, 200)
-        raise InputError(
-            f"{about}: the folder holds scenes made with {held}, not {wanted}; choose another folder"
-        )
+        problem = f"the folder holds scenes made with {shortened(found, 200)}, not {wanted}"
+        raise InputError(f"{about}: {problem}; choose another folder")
     paths = [scene_paths(out, split, scenes.look_of(index), index) for index in range(len(scenes))]
     missing = [index for index, files in enumerate(paths) if not all(path.is_file() for path in files)]
     table = label_id_table()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache, partial
 
 import cv2
 import numpy as np
@@ -41,8 +42,8 @@ class TrainTransform:
         stretch: Whether images are resized to exactly the base size. If not, they keep their aspect ratio and are
             resized to the base height (``iccld.resizing.base_size``).
         ignore_top: Fraction of the image height that is marked as not valid at the top, before cropping.
-        ignore_bottom: Fraction of the image height that is marked as not valid at the bottom, where the hood of the ego
-            vehicle is visible (DAFormer ignores 15 and 120 of 512 rows of pseudo-labels: 0.03 and 0.23).
+        ignore_bottom: The same at the bottom, where the hood of the ego vehicle is visible (DAFormer ignores 15 and
+            120 of 512 rows of pseudo-labels: 0.03 and 0.23).
         most_of_one_class: Upper limit for the fraction of one class in a crop's labeled pixels. If a class reaches this
             limit, or if the crop shows a single class, the crop is drawn again, up to ten times (MMSegmentation's
             ``cat_max_ratio``). 1 accepts all crops.
@@ -86,10 +87,8 @@ class TrainTransform:
             assert label is not None, "a wanted class needs a label map"
             geometry = self._search(label, geometry, rng, want)
         valid = self.valid(geometry)
-        sample = {
-            "image": self._cut(resize_image(image, geometry.size), geometry, PADDING_COLOR),
-            "valid": valid,
-        }
+        cut = self._cut(resize_image(image, geometry.size), geometry, PADDING_COLOR)
+        sample = {"image": cut, "valid": valid}
         if label is not None:
             cut = self._cut(resize_label(label, geometry.size), geometry, IGNORE)
             cut[~valid] = IGNORE
@@ -122,13 +121,11 @@ class TrainTransform:
     ) -> Geometry:
         """Draws at most ten crops, until one has enough pixels of class ``want``. Returns the best crop."""
         enough = _CLASS_SHARE * self.crop[0] * self.crop[1]
-        scaled: dict[tuple[int, int], np.ndarray] = {}  # scaled size → label map, resized once per size
+        resized = cache(partial(resize_label, label))
         geometry = best = first
         most = -1
         for _ in range(_MOST_TRIES):
-            if geometry.size not in scaled:
-                scaled[geometry.size] = resize_label(label, geometry.size)
-            cut = self._cut(scaled[geometry.size], geometry, IGNORE)
+            cut = self._cut(resized(geometry.size), geometry, IGNORE)
             pixels = int(np.count_nonzero((cut == want) & self.valid(geometry)))
             if pixels > most:
                 best, most = geometry, pixels
@@ -141,9 +138,7 @@ class TrainTransform:
         """Draws a crop. If one class covers too much of it (``most_of_one_class``), draws it again, up to ten times."""
         size = (label.shape[0], label.shape[1])
         geometry = self.draw(size, rng)
-        if self.most_of_one_class >= 1:
-            return geometry
-        for _ in range(_MOST_TRIES):
+        for _ in range(_MOST_TRIES if self.most_of_one_class < 1 else 0):
             cut = self._cut(resize_label(label, geometry.size), geometry, IGNORE)
             counts = np.bincount(cut[cut != IGNORE], minlength=1)
             if np.count_nonzero(counts) > 1 and counts.max() < self.most_of_one_class * counts.sum():
