@@ -72,9 +72,7 @@ class TrainTransform:
         rng: np.random.Generator,
         want: int | None = None,
     ) -> dict[str, np.ndarray]:
-        """Draws a training sample.
-
-        If a class ``want`` is given, the crop shows this class if possible. ``want`` can be used only with ``label``.
+        """Draws a training sample. If a class ``want`` is given (with ``label``), the crop shows it if possible.
 
         Returns:
             ``image``, uint8 (h, w, 3); ``valid``, bool (h, w), ``False`` outside the image and in ignored rows; with a
@@ -152,9 +150,7 @@ class TrainTransform:
         """Crops a scaled image or label map, pads it with ``fill`` at the bottom and right, and mirrors it."""
         height, width = self.crop
         inside = scaled[geometry.top : geometry.top + height, geometry.left : geometry.left + width]
-        result = np.empty((height, width, *scaled.shape[2:]), dtype=np.uint8)
-        if inside.shape[:2] != (height, width):
-            result[:] = fill
-        result[: inside.shape[0], : inside.shape[1]] = inside
+        below, right = height - inside.shape[0], width - inside.shape[1]
+        cut = cv2.copyMakeBorder(inside, 0, below, 0, right, cv2.BORDER_CONSTANT, value=fill)
         # cv2.flip is thirty times as fast as NumPy's contiguous copy of the mirrored view.
-        return np.asarray(cv2.flip(result, 1), dtype=np.uint8) if geometry.flip else result
+        return np.asarray(cv2.flip(cut, 1) if geometry.flip else cut, dtype=np.uint8)
