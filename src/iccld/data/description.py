@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from iccld.data.globs import data_glob
+from iccld.data.folders import data_glob
 from iccld.data.image_files import Color
 from iccld.documents import Range, build, read_toml
 from iccld.errors import InputError
@@ -17,7 +17,6 @@ from iccld.labels import CITYSCAPES19, IGNORE, LabelSpace, get_label_space, sugg
 
 DESCRIPTION = "dataset.toml"
 _ROLES = ("source", "target")
-_Id = Annotated[int, Range(0, 65535)]
 _Channel = Annotated[int, Range(0, 255)]
 _Colors = tuple[tuple[_Channel, _Channel, _Channel], ...]
 
@@ -66,19 +65,17 @@ class _Split:
 
 
 @dataclass(frozen=True)
-class _Document:
+class _Document(_Split):
     """The keys of a ``dataset.toml``, which docs/data.md explains."""
 
-    name: str = ""
     images: str = ""
-    labels: str = ""
-    list: str = ""
+    name: str = ""
     resize_labels: bool = False
     classes: str | tuple[str, ...] = ()
     colors: _Colors = ()
     more_colors: Mapping[str, _Colors] = field(default_factory=dict)
     color_coded: bool = False
-    ignore: tuple[_Id, ...] = (IGNORE,)
+    ignore: tuple[Annotated[int, Range(0, 65535)], ...] = (IGNORE,)
     ignore_colors: _Colors = ()
     ids: Mapping[str, str] = field(default_factory=dict)
     role: str = ""
@@ -105,7 +102,7 @@ def _checked(path: Path, document: _Document, value: Mapping[str, Any]) -> Descr
         raise InputError(f"role is {shortened(document.role)}; {suggest(document.role[:100], _ROLES)}")
     splits = dict(document.splits)
     if document.images:
-        splits.setdefault("train", _Split(document.images, document.labels, document.list))
+        splits.setdefault("train", document)
     if not splits:
         raise InputError('names no images; add images = "images/*.png" or [splits.train]')
     for split in splits.values():

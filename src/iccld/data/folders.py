@@ -1,22 +1,36 @@
-"""Lists the files in folders. Links are followed, except links that leave the given folder or form a loop."""
+"""Lists the files in folders and matches their paths with glob patterns.
+
+Links are followed, except links that leave the given folder or form a loop. The time to match a glob pattern does not
+grow exponentially with the number of its wildcards.
+"""
 
 from __future__ import annotations
 
+import fnmatch
+import itertools
 import os
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from iccld.errors import InputError
+from iccld.escaping import shortened
 from iccld.files import AnyPath, printable
 
 FOLLOW_OUTSIDE = "ICCLD_FOLLOW_OUTSIDE"
-"""Environment variable. With the value ``1``, links and glob patterns are allowed to lead out of the given folder. Only
-the flag ``--follow-outside`` sets the variable, not a data set."""
+"""Environment variable. With the value ``1``, links and glob patterns are allowed to lead out of the given folder. The
+flag ``--follow-outside`` sets the variable, and a data set cannot."""
 
 _MOST_ENTRIES = 5_000_000
 _MOST_DEPTH = 64
 _MOST_WAYS = 16  # largest number of paths to one folder, limited because nested links multiply the paths
+_MOST_ALTERNATIVES = 256
+_MOST_CHARACTERS = 1000
+_IN_NAME, _FOLDERS = "*?)", ")??"  # ends of the regular expressions of * and **/
+_OPEN, _CLOSE = re.escape("{"), re.escape("}")
 
 
 def require_below(path: AnyPath, root: AnyPath) -> str:
@@ -90,3 +104,140 @@ def files_below(
             if os.path.islink(path):
                 require_below(path, folder if below is None else below)
             yield Path(path)
+
+
+class Glob:
+    """A glob pattern for paths with ``/`` as the separator.
+
+    ``*`` matches any part of a name, ``?`` one character, and ``**/`` any number of folders, including zero. If several
+    matches are possible, earlier wildcards match as much text as possible.
+
+    Args:
+        pattern: Text of the glob pattern.
+        braces: Whether ``{a,b}`` matches a or b.
+        sets: Whether ``[abc]`` and ``[!abc]`` match one character of a set.
+
+    Raises:
+        InputError: The pattern is too long, has too many alternatives in braces, or has an unpaired brace.
+    """
+
+    def __init__(self, pattern: str, *, braces: bool = False, sets: bool = False) -> None:
+        if len(pattern) > _MOST_CHARACTERS:
+            raise InputError(f"a glob has {len(pattern)} characters; {_MOST_CHARACTERS} are allowed")
+        tokens: list[str] = []
+        self.num_wildcards = 0
+        forms = r"(?<![^/{},])\*\*/|" + r"\[!?+[^/][^\]/]*\]|" * sets + "."
+        for text in re.findall(forms, pattern, re.DOTALL):
+            if text not in ("*", "?") and len(text) == 1:
+                tokens.append(re.escape(text))
+            else:
+                tokens.append(_wildcard(text, self.num_wildcards))
+                self.num_wildcards += 1
+        alternatives = [tokens]
+        if braces:
+            depths = _brace_depths(tokens)
+            if min(depths, default=0) < 0 or depths[-1:] > [0]:
+                raise InputError(
+                    f"{shortened(pattern)} has a brace without its partner; close the brace, as in *.{{jpg,png}}"
+                )
+            alternatives = [*itertools.islice(_write_out(tokens), _MOST_ALTERNATIVES + 1)]
+        if len(alternatives) > _MOST_ALTERNATIVES:
+            raise InputError(
+                f"a glob has more than {_MOST_ALTERNATIVES} alternatives in braces; use * instead"
+            )
+        self._expressions = [re.compile(_expression(each), re.DOTALL) for each in alternatives]
+
+    def match(self, name: str) -> tuple[str, ...] | None:
+        """Matches a whole path. Returns the texts that the wildcards match, or ``None`` if the path does not match.
+
+        The texts are in the order of the wildcards. Only one of the alternatives in braces matches. Wildcards in the
+        other alternatives give empty texts.
+        """
+        for expression in self._expressions:
+            found = expression.fullmatch(name[::-1])
+            if found is not None:
+                groups = found.groupdict("")
+                return tuple(groups.get(f"w{number}", "")[::-1] for number in range(self.num_wildcards))
+        return None
+
+
+@lru_cache(maxsize=256)
+def data_glob(pattern: str) -> Glob:
+    """Parses a glob pattern of ``dataset.toml``: braces list alternatives, and ``[`` is an ordinary character."""
+    return Glob(pattern, braces=True)
+
+
+def data_key(pattern: str, name: str) -> tuple[str, ...] | None:
+    """Returns the key of a path: the texts that the wildcards of a ``dataset.toml`` pattern match in the path.
+
+    An image and a label map with equal keys are a pair. If the path does not match, ``None`` is returned. ``.*`` at the
+    end of a pattern matches any extension, which is not part of the key. The key is in Unicode form NFC, since
+    file names can contain accented letters in two Unicode forms.
+    """
+    if pattern.endswith(".*"):
+        pattern, name = pattern[:-2], os.path.splitext(name)[0]
+    found = data_glob(pattern).match(name)
+    return None if found is None else tuple(unicodedata.normalize("NFC", part) for part in found)
+
+
+def fixed_folders(pattern: str, magic: str) -> tuple[list[str], str]:
+    """Splits a glob pattern into two parts: the folders before the first wildcard, and the rest.
+
+    Without a wildcard, the rest is the last name in the path. ``magic`` lists the characters that begin a wildcard.
+    """
+    *folders, name = pattern.split("/")
+    fixed = [*itertools.takewhile(lambda part: not set(part) & set(magic), folders)]
+    return fixed, "/".join([*folders[len(fixed) :], name])
+
+
+def _wildcard(text: str, number: int) -> str:
+    one_of = fnmatch.translate(text).removeprefix("(?s:").rpartition(")")[0]
+    inner = {"*": "[^/]*?", "**/": ".*?", "?": "[^/]"}.get(text, f"(?!/){one_of}")
+    group = f"(?P<w{number}>{inner})"
+    return f"(?:/{group})??" if text == "**/" else group
+
+
+def _brace_depths(tokens: list[str]) -> list[int]:
+    return [*itertools.accumulate((token == _OPEN) - (token == _CLOSE) for token in tokens)]
+
+
+def _write_out(tokens: list[str]) -> Iterator[list[str]]:
+    """Yields a pattern without braces for each combination of alternatives in braces."""
+    if _OPEN not in tokens:
+        yield tokens
+        return
+    start, depths = tokens.index(_OPEN), _brace_depths(tokens)
+    end = depths.index(0, start)
+    commas = [i for i in range(start, end) if depths[i] == 1 and tokens[i] == ","]
+    for one, other in itertools.pairwise([start, *commas, end]):
+        yield from _write_out([*tokens[:start], *tokens[one + 1 : other], *tokens[end + 1 :]])
+
+
+def _expression(tokens: list[str]) -> str:
+    """Returns a regular expression for paths whose characters are in reverse order."""
+    names: list[list[str]] = [[]]
+    separators: list[str] = []
+    for token in reversed(tokens):
+        if token == "/" or token.endswith(_FOLDERS):
+            separators.append(token)
+            names.append([])
+        else:
+            names[-1].append(token)
+    first, *others = [f"(?>{_join(name, _IN_NAME)}(?=/|\\Z))" for name in names]
+    pairs = zip(separators, others, strict=True)
+    return _join([first, *itertools.chain.from_iterable(pairs)], _FOLDERS)
+
+
+def _join(parts: list[str], gap: str) -> str:
+    """Joins regular expressions. Those that end in ``gap`` match any text, up to the text that follows in the pattern.
+
+    The text between two gaps is matched at its first possible place. This place leaves the most text for the rest of
+    the pattern, so other places need not be tried. Atomic groups ``(?>…)`` prevent such tries (backtracking), which
+    would take exponential time.
+    """
+    groups = [""]
+    for part in parts:
+        if part.endswith(gap):
+            groups.append("")
+        groups[-1] += part
+    return "".join(f"(?>{group})" for group in groups[:-1]) + groups[-1]

@@ -10,8 +10,7 @@ from typing import Any
 
 from iccld.data.annotations import find_annotations
 from iccld.data.description import DESCRIPTION, Description, parse_description, read_description
-from iccld.data.folders import files_below, require_below
-from iccld.data.globs import data_key, fixed_folders
+from iccld.data.folders import data_key, files_below, fixed_folders, require_below
 from iccld.data.image_files import is_image_name
 from iccld.data.picture_header import is_other_picture
 from iccld.documents import read_toml
@@ -164,10 +163,7 @@ def list_split(descriptions: Sequence[Description], split: str, needs_labels: bo
         descriptions: Descriptions of one data set, one for each label encoding that the data set can have (Cityscapes:
             labelIds and trainIds). The first description for which label maps exist is used.
         split: Name of the split. A data set without splits accepts ``train`` or a text file of image names.
-        needs_labels: Whether missing label maps are an error.
-
-    Raises:
-        InputError: The split, its text file, its images or needed label maps are missing, or a glob pattern is invalid.
+        needs_labels: Whether ``InputError`` is raised if there are no label maps, as it is if there are no images.
     """
     description = descriptions[0]
     is_list = split.endswith(".txt") and list(description.globs) == ["train"]
@@ -249,7 +245,7 @@ def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Pat
     """Finds the image files that match a glob pattern of ``dataset.toml``.
 
     Returns:
-        Key (``iccld.data.globs.data_key``) → (name, file). An image and a label map with the same key are a pair. The
+        Key (``iccld.data.folders.data_key``) → (name, file). An image and a label map with the same key are a pair. The
         name is the path relative to the folder in front of the first wildcard.
 
     Raises:
