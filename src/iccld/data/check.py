@@ -46,7 +46,8 @@ def check_dataset(
 ) -> CheckReport:
     """Checks the files of one split of a data set, with a progress bar.
 
-    The header and the end of each image are read. Label maps are read completely.
+    The header and the end of each image are read. Label maps are read completely. Raises ``InputError`` if the name is
+    unknown, or a folder is missing or empty.
 
     Args:
         name: Name of the data set, one of ``iccld.data.layouts.DATASET_NAMES`` except ``street_scenes``.
@@ -60,9 +61,6 @@ def check_dataset(
 
     Returns:
         The findings. If ``errors`` is empty, the data set can be used for training.
-
-    Raises:
-        InputError: The name is unknown, or a folder is missing or empty.
     """
     if name == "street_scenes":
         raise InputError("street_scenes are generated and have no files to check; see 'iccld data scenes'")

@@ -36,9 +36,7 @@ RawLabel = UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]
 _PNG_PALETTE = 3
 _CV2_NO_MEMORY = -4  # cv::Error::StsNoMem
 _LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "LA", "La", "RGB", "RGBA", "RGBX", "RGBa")
-_WARNINGS = (
-    threading.Lock()
-)  # held while warnings are turned off, since all threads share the warning filters
+_WARNINGS = threading.Lock()  # held while warnings are off, since all threads share the warning filters
 _cv2_log: Any = cv2.utils.logging
 _LOG_LEVEL = _cv2_log.getLogLevel()
 
@@ -57,11 +55,8 @@ def read_image(path: AnyPath) -> UInt8[np.ndarray, "h w 3"]:
     """Reads an image as 8-bit RGB.
 
     Gray, palette and CMYK images are converted to RGB, and 16 bits are scaled to 8. The alpha channel is dropped. The
-    rotation in the EXIF header is applied.
-
-    Raises:
-        InputError: The file is missing, empty, truncated, damaged, too large, or not in a supported format. The
-            supported formats are PNG, JPEG, WebP, BMP, and TIFF with integers and one page.
+    rotation in the EXIF header is applied. Raises ``InputError`` if the file is missing, empty, truncated, damaged, too
+    large, or not in a supported format: PNG, JPEG, WebP, BMP, and TIFF with integers and one page.
     """
     path = Path(path)
     with _decoding(path, "an image"):

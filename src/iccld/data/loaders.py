@@ -48,15 +48,10 @@ class UniformSampler:
 
 
 def class_counts(dataset: SegmentationDataset, cache_dir: AnyPath | None = None) -> Int64[np.ndarray, "n k"]:
-    """Counts the pixels of each class in each label map, with a progress bar.
+    """Counts the pixels of each class k in each label map n, without ignored pixels, with a progress bar.
 
-    Args:
-        dataset: Data set with labels.
-        cache_dir: Folder in which counts are stored, if the data set consists of files. Pixels are counted again if
-            the list of files, a file's size or modification time, the classes or the id table have changed.
-
-    Returns:
-        Number of pixels of class k in image n, without ignored pixels.
+    If the data set consists of files, the counts are stored in the folder ``cache_dir``. Pixels are counted again if
+    the list of files, a file's size or modification time, the classes or the id table have changed.
     """
     assert dataset.has_labels, f"{dataset.name} was opened without labels"
     num_classes = len(dataset.label_space)
@@ -84,7 +79,7 @@ class RareClassSampler:
     c among all counted pixels (Hoyer et al., DAFormer, CVPR 2022, eq. 10). Classes without pixels are never drawn.
 
     Args:
-        counts: Number of pixels of class k in image n.
+        counts: Number of pixels of class k in image n. If all are 0, ``InputError`` is raised.
         temperature: Temperature T. The smaller T, the more often the rarest classes are drawn.
         min_pixels: Minimum number of pixels of a class in the images that are drawn for this class. If no image has
             so many pixels of a class, all images with this class can be drawn. ``None`` means 0.15 % of an average
@@ -93,9 +88,6 @@ class RareClassSampler:
     Attributes:
         probabilities: Probability P of each class.
         images: For each class, the indices of the images that can be drawn for this class.
-
-    Raises:
-        InputError: No image has a labeled pixel.
     """
 
     def __init__(
@@ -188,8 +180,7 @@ class StepLoader:
         batch_size: Number of samples per step and process.
         start_step: First step: 0, or the step at which a resumed run continues.
         end_step: Step before which the iteration stops.
-        rank: Rank of the training process.
-        world_size: Number of training processes.
+        rank: Rank of the training process, of ``world_size`` processes.
         num_workers: Number of worker processes. With 0, samples are loaded in the training process.
         pin_memory: Whether batches are copied to pinned memory for the transfer to a GPU.
     """
@@ -209,12 +200,7 @@ class StepLoader:
         assert self.batch_size > 0, self.batch_size
 
     def __iter__(self) -> Iterator[Sample]:
-        """Yields the batches.
-
-        Raises:
-            InputError: A file cannot be read, or an image and its label map differ in size.
-            RunFailedError: A worker process was killed or could not be started.
-        """
+        """Yields the batches. Raises ``RunFailedError`` if a worker process was killed or could not be started."""
         steps = range(self.start_step, self.end_step)
         firsts = [(step * self.world_size + self.rank) * self.batch_size for step in steps]
         workers = self.num_workers
