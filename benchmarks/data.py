@@ -41,8 +41,7 @@ from iccld.build import build_fabric, build_loaders, build_method
 from iccld.config import with_settings
 from iccld.data.cache import CachedDataset
 from iccld.data.datasets import FileDataset, SegmentationDataset, find_files
-from iccld.data.loaders import SampleStream
-from iccld.data.sampling import UniformSampler
+from iccld.data.loaders import SampleStream, UniformSampler
 from iccld.data.street_scenes import StreetScenes
 from iccld.data.transforms import TrainTransform
 from iccld.files import write_json

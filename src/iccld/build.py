@@ -20,8 +20,7 @@ from iccld.compute import choose_device, uses_bf16
 from iccld.config import DataConfig, TrainConfig
 from iccld.data.cache import CachedDataset, check_room
 from iccld.data.datasets import FileDataset, SegmentationDataset
-from iccld.data.loaders import SampleStream, StepLoader
-from iccld.data.sampling import RareClassSampler, Sampler, UniformSampler, class_counts
+from iccld.data.loaders import RareClassSampler, SampleStream, StepLoader, UniformSampler, class_counts
 from iccld.data.transforms import TrainTransform
 from iccld.errors import InputError
 from iccld.labels import LabelSpace
@@ -96,7 +95,7 @@ def build_loaders(config: TrainConfig, data: RunData, method: Method, fabric: Fa
         cache: Folder in which class counts are stored for further runs.
     """
     d = config.data
-    sampler: Sampler = UniformSampler(len(data.labeled), config.seed)
+    sampler: UniformSampler | RareClassSampler = UniformSampler(len(data.labeled), config.seed)
     if d.rare_class_sampling:
         sampler = RareClassSampler(class_counts(data.labeled, cache), d.rare_class_temperature)
     transform = _transform(d, method.labeled_domain)

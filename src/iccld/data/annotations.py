@@ -18,6 +18,7 @@ _MOST_BYTES = 1 << 20
 
 _SAVE = "save one PNG file of class ids for each image"
 _PAINT = f"paint its polygons, and {_SAVE}"
+_BRUSH = f"export them as 'PNG brush labels', then {_SAVE}"
 _BOXES = (
     "boxes have no outlines; take label maps if there are any, or label the images with polygons or brushes"
 )
@@ -38,12 +39,7 @@ _FORMATS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
     (_JSON, '"regions" "filename"', "VIA's JSON", _PAINT),
     (_JSON, '"objects" "size"', "Supervisely's JSON", "export the project from Supervisely as PNG masks"),
     (_JSON, '"data_row" "projects"', "Labelbox' JSON", "export the masks from Labelbox as PNG files"),
-    (
-        _JSON,
-        '"data" "annotations"',
-        "Label Studio's JSON",
-        f"export them as 'PNG brush labels', then {_SAVE}",
-    ),
+    (_JSON, '"data" "annotations"', "Label Studio's JSON", _BRUSH),
     (_JSON, '"FeatureCollection" "features"', "GeoJSON", _PAINT),
     ((".xml",), "<annotations <image", "CVAT's XML", "export the task from CVAT as 'Segmentation mask'"),
     ((".xml",), "<annotation <polygon>", "LabelMe's XML", _PAINT),
@@ -75,20 +71,20 @@ def find_annotations(folder: Path) -> Annotations | None:
 
     Files that cannot be read or have another format are skipped. If no format is detected, ``None`` is returned.
     """
-    looked: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
     for path in islice(files_below(folder, lambda name: not name.startswith(".")), _MOST_FILES):
-        looked[path.suffix.lower()] += 1
-        found = _recognize(path, is_read=looked[path.suffix.lower()] <= _FEW)
-        if found is not None:
-            title, remedy = found
+        suffix = path.suffix.lower()
+        seen[suffix] += 1
+        title, remedy = _recognize(path, is_read=seen[suffix] <= _FEW)
+        if title:
             example = path.relative_to(folder).as_posix()
             text = f"there are annotations in {title} ({example}), which are not read: {remedy}"
             return Annotations(title, path, text)
     return None
 
 
-def _recognize(path: Path, *, is_read: bool) -> tuple[str, str] | None:
-    """Returns title and advice for a file's format if it is known. With ``is_read``, reads the file's beginning too."""
+def _recognize(path: Path, *, is_read: bool) -> tuple[str, str]:
+    """Returns title and advice for a file's format, or empty texts. With ``is_read``, the file's beginning is read."""
     name = path.name.lower()
     formats = [(words, title, remedy) for ends, words, title, remedy in _FORMATS if name.endswith(ends)]
     is_yolo = name.endswith(".txt")
@@ -98,11 +94,13 @@ def _recognize(path: Path, *, is_read: bool) -> tuple[str, str] | None:
             with open_regular(path) as handle:
                 text = handle.read(_MOST_BYTES).decode("utf-8", "replace")
         except InputError:
-            return None
-    lines = [line for line in text.splitlines()[:20] if line.strip()]
-    if is_yolo and lines and all(map(_YOLO_LINE.fullmatch, lines)):
+            return "", ""
+    lines = [line for line in text.splitlines()[:20] if line.strip()] if is_yolo else []
+    if lines and all(map(_YOLO_LINE.fullmatch, lines)):
         if all(len(line.split()) == 5 for line in lines):
             return "YOLO's text files (boxes)", _BOXES
         return "YOLO's text files (polygons)", f"scale them to pixels, {_PAINT}"
-    fitting = (format for format in formats if all(word in text for word in format[0].split()))
-    return next(((title, remedy) for _, title, remedy in fitting), None)
+    for words, title, remedy in formats:
+        if all(word in text for word in words.split()):
+            return title, remedy
+    return "", ""

@@ -21,7 +21,7 @@ from iccld.data.datasets import FileDataset
 from iccld.data.image_files import image_size
 from iccld.data.workers import threaded_map
 from iccld.errors import RunFailedError
-from iccld.files import as_file_name, free_bytes, replacing
+from iccld.files import AnyPath, as_file_name, free_bytes, replacing
 from iccld.progress import track
 from iccld.resizing import base_size, resize_image, resize_label
 
@@ -42,17 +42,11 @@ class CachedDataset:
         dataset: Data set that decodes the files.
         folder: Folder of the cache. Several data sets can share this folder, since each uses its own subfolder.
         size: Base height and width in pixels. With ``None``, images keep their size.
-        stretch: Whether images are resized to exactly ``size``. If not, they keep their aspect ratio
-            (``iccld.resizing.base_size``).
+        stretch: Whether images are resized to exactly ``size`` or keep their aspect ratio (``resizing.base_size``).
     """
 
     def __init__(
-        self,
-        dataset: FileDataset,
-        folder: str | os.PathLike[str],
-        size: tuple[int, int] | None,
-        *,
-        stretch: bool = False,
+        self, dataset: FileDataset, folder: AnyPath, size: tuple[int, int] | None, *, stretch: bool = False
     ) -> None:
         self.name, self.label_space, self.has_labels = dataset.name, dataset.label_space, dataset.has_labels
         self.dataset, self.size, self.stretch = dataset, size, stretch
@@ -90,9 +84,8 @@ class CachedDataset:
     def fill(self, jobs: int) -> int:
         """Decodes and stores the missing samples in ``jobs`` threads. Returns the number of stored samples.
 
-        Raises:
-            InputError: A file cannot be read. Samples that are already stored remain.
-            RunFailedError: The disk has not enough free space.
+        Raises ``InputError`` if a file cannot be read, and ``RunFailedError`` if the disk has not enough free space.
+        Samples that are already stored remain.
         """
         check_room([self])
         missing = self.missing()
@@ -135,25 +128,14 @@ def map_array(path: Path) -> np.ndarray | None:
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Writes a ``.npy`` file atomically. ``numpy.save`` is not used, since it does not report a full disk.
-
-    Raises:
-        RunFailedError: The disk is full or defective.
-        InputError: The folder is not writable.
-    """
+    """Writes a ``.npy`` file atomically. Errors are those of ``replacing``; ``numpy.save`` would hide a full disk."""
     with replacing(path) as temporary, open(temporary, "wb") as handle:
         np.lib.format.write_array_header_1_0(handle, np.lib.format.header_data_from_array_1_0(array))
         handle.write(np.ascontiguousarray(array).data)
 
 
 def check_room(caches: Sequence[CachedDataset]) -> None:
-    """Checks that the disk has enough space for all samples that the caches lack. Writes nothing.
-
-    All caches must be in the same folder.
-
-    Raises:
-        RunFailedError: The disk has not enough free space.
-    """
+    """Raises ``RunFailedError`` if the disk lacks space for the missing samples of caches in one folder."""
     needed = sum(cache.bytes_for(len(cache.missing())) for cache in caches)
     if not needed:
         return

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,17 +13,16 @@ from iccld.data.description import Description
 from iccld.data.identity import shared_files
 from iccld.data.image_files import image_size, read_label
 from iccld.data.layouts import TRAIN_IDS, FilePair, list_split, match_split
-from iccld.data.picture_formats import is_other_picture
-from iccld.data.picture_header import check_ending
+from iccld.data.picture_header import check_ending, is_other_picture
 from iccld.data.softness import REMEDY, judge
 from iccld.errors import InputError
+from iccld.files import AnyPath
 from iccld.labels import CITYSCAPES_ID_TO_TRAIN_ID, IGNORE, LabelSpace
 from iccld.progress import track
 
 _MANY_IDS = 200
 _FEW_JUDGED = 32
-"""Minimum number of label maps that are checked for compression and interpolation. If a data set has fewer label maps,
-all label maps are checked."""
+"""Minimum number of label maps that are checked for compression and interpolation, if there are so many."""
 _FEW_SOFT = 5
 _BINARY_MASK_TRAP = (
     "all label maps hold only 0 and 255, as black-and-white masks do; 255 means 'ignore', so the white class "
@@ -33,10 +30,13 @@ _BINARY_MASK_TRAP = (
     'ignore = [], ids = {0 = "background", 255 = "thing"} (\'iccld data init\' writes that)'
 )
 
+_Maps = list[tuple[FilePair, dict[int, int]]]
+"""The label maps that were read, each with raw id → number of pixels."""
+
 
 def check_dataset(
     name: str,
-    root: str | os.PathLike[str],
+    root: AnyPath,
     *,
     split: str = "train",
     label_space: LabelSpace | None = None,
@@ -46,7 +46,8 @@ def check_dataset(
 ) -> CheckReport:
     """Checks the files of one split of a data set, with a progress bar.
 
-    The header and the end of each image are read. Label maps are read completely.
+    The header and the end of each image are read. Label maps are read completely. Raises ``InputError`` if the name is
+    unknown, or a folder is missing or empty.
 
     Args:
         name: Name of the data set, one of ``iccld.data.layouts.DATASET_NAMES`` except ``street_scenes``.
@@ -60,9 +61,6 @@ def check_dataset(
 
     Returns:
         The findings. If ``errors`` is empty, the data set can be used for training.
-
-    Raises:
-        InputError: The name is unknown, or a folder is missing or empty.
     """
     if name == "street_scenes":
         raise InputError("street_scenes are generated and have no files to check; see 'iccld data scenes'")
@@ -71,9 +69,8 @@ def check_dataset(
     descriptions = describe(name, root) if description is None else [description]
     layout = list_split(descriptions, split, False)
     space = label_space or native_space(layout)
-    report = CheckReport(layout.name, str(root), split, space.name, layout, num_images=len(layout.pairs))
+    report = CheckReport(layout.name, str(root), split, space.name, layout, len(layout.pairs))
     sizes = _check_images(report)
-    _note_other_formats(report)
     for other in descriptions[0].globs:
         _check_overlap(other, descriptions, report)
     labeled = [pair for pair in layout.pairs if pair.label is not None]
@@ -84,20 +81,13 @@ def check_dataset(
     if limit is not None and limit < len(labeled):
         labeled = [labeled[i * len(labeled) // limit] for i in range(limit)]
     if labeled:
-        _judge_labels(space, *_read_labels(labeled, sizes, report), report)
+        maps, soft = _read_labels(labeled, sizes, report)
+        _count_classes(space, maps, soft, report)
     return report
 
 
-class _LabelMap(NamedTuple):
-    """A label map that was read: name of the image, path of the label file, and raw id → number of pixels."""
-
-    name: str
-    path: str
-    counts: dict[int, int]
-
-
 def _check_images(report: CheckReport) -> dict[str, tuple[int, int]]:
-    """Returns image name → (height, width) in pixels, and adds unreadable images to the report as errors."""
+    """Returns image name → (height, width) in pixels, and reports pictures that cannot be read."""
     sizes: dict[str, tuple[int, int]] = {}
     broken: dict[str, str] = {}
     pairs = report.layout.pairs
@@ -109,16 +99,11 @@ def _check_images(report: CheckReport) -> dict[str, tuple[int, int]]:
             broken[str(pair.image)] = str(error)
     report.note_broken("unreadable_images", "images", broken)
     report.sizes = dict(Counter(f"{width}×{height}" for height, width in sizes.values()))
-    return sizes
-
-
-def _note_other_formats(report: CheckReport) -> None:
-    """Adds a warning about pictures in unsupported formats in the folders of the images and label maps."""
-    pairs = report.layout.pairs
-    folders = {file.parent for pair in pairs for file in (pair.image, pair.label) if file is not None}
+    folders = {file.parent for pair in pairs for file in (pair.image, pair.label) if file}
     beside = (path for folder in sorted(folders) for path in sorted(folder.iterdir()))
     others = [str(path) for path in beside if is_other_picture(path.name)]
     report.note("other_formats", others, "pictures are in formats that are not read", "save them as PNG")
+    return sizes
 
 
 def _check_overlap(other: str, descriptions: Sequence[Description], report: CheckReport) -> None:
@@ -135,9 +120,8 @@ def _check_overlap(other: str, descriptions: Sequence[Description], report: Chec
 
 
 def _check_pairing(descriptions: Sequence[Description], report: CheckReport) -> None:
-    layout = report.layout
-    bare = [str(pair.image) for pair in layout.pairs if pair.label is None]
-    if not layout.has_labels:
+    bare = [str(pair.image) for pair in report.layout.pairs if pair.label is None]
+    if not report.layout.has_labels:
         try:
             list_split(descriptions, report.split, True)
         except InputError as error:  # the message names the faulty folder or key of dataset.toml
@@ -146,29 +130,23 @@ def _check_pairing(descriptions: Sequence[Description], report: CheckReport) -> 
             return
     what, remedy = f"of {report.num_images} images have no label", "add the label maps or remove the images"
     report.note("images_without_label", bare, what, remedy, is_error=True)
-    stray = [str(path) for path in layout.stray_labels]
+    stray = [str(path) for path in report.layout.stray_labels]
     report.note("labels_without_image", stray, "label files belong to no image")
 
 
 def _read_labels(
-    pairs: list[FilePair], sizes: dict[str, tuple[int, int]], report: CheckReport
-) -> tuple[list[_LabelMap], dict[str, str]]:
-    """Reads label maps, checks some of them for compression and interpolation, and adds errors to the report.
-
-    Returns:
-        The label maps that could be read, and path → reason for each compressed or interpolated map.
-    """
+    pairs: list[FilePair], sizes: Mapping[str, tuple[int, int]], report: CheckReport
+) -> tuple[_Maps, dict[str, str]]:
+    """Reads label maps. Returns them, and path → reason for each that was compressed or interpolated."""
     layout = report.layout
-    maps: list[_LabelMap] = []
+    maps: _Maps = []
     soft: dict[str, str] = {}
     broken: dict[str, str] = {}
     unlike: list[str] = []
-    # Many ids usually come from ranges of ids in dataset.toml. Such ranges accept interpolated values on purpose.
-    # If a data set has many ids, its label maps are therefore not checked for interpolation.
+    # Many ids usually come from ranges in dataset.toml, which accept interpolated values on purpose.
     can_judge = len(layout.ids) <= _MANY_IDS and layout.colors is None
     every = max(1, len(pairs) // _FEW_JUDGED)
     for number, pair in enumerate(track(pairs, len(pairs), "reading label maps")):
-        assert pair.label is not None
         path = str(pair.label)
         try:
             raw = read_label(path, layout.colors)
@@ -179,24 +157,21 @@ def _read_labels(
         if size != raw.shape:
             unlike.append(f"{path} ({raw.shape[1]}×{raw.shape[0]}, image {size[1]}×{size[0]})")
         counts = np.bincount(raw.ravel())
-        maps.append(_LabelMap(pair.name, path, {i: int(counts[i]) for i in np.flatnonzero(counts).tolist()}))
-        is_strange = len(soft) < _FEW_SOFT and not layout.ids.keys() >= maps[-1].counts.keys()
+        maps.append((pair, {i: int(counts[i]) for i in np.flatnonzero(counts).tolist()}))
+        is_strange = len(soft) < _FEW_SOFT and not layout.ids.keys() >= maps[-1][1].keys()
         if can_judge and (number % every == 0 or is_strange):
             report.num_judged += 1
             softness = judge(raw)
             soft |= {path: softness.text} if softness is not None else {}
     report.num_read = len(maps)
     report.note_broken("unreadable_labels", "label maps", broken)
-    known = f"known of {layout.name}, they are resized"
-    remedy = known if layout.resize_labels else "replace or remove them"
+    remedy = f"known of {layout.name}, they are resized" if layout.resize_labels else "replace or remove them"
     what = "label maps differ in size from their image"
     report.note("sizes_disagree", unlike, what, remedy, is_error=not layout.resize_labels)
     return maps, soft
 
 
-def _judge_labels(
-    space: LabelSpace, maps: list[_LabelMap], soft: dict[str, str], report: CheckReport
-) -> None:
+def _count_classes(space: LabelSpace, maps: _Maps, soft: Mapping[str, str], report: CheckReport) -> None:
     """Fills the report's class table, and adds errors and warnings about the ids in the label maps."""
     layout = report.layout
     table = remap_table(layout.ids, layout.space, space)
@@ -204,39 +179,39 @@ def _judge_labels(
     images: Counter[int] = Counter()
     ids: Counter[int] = Counter()  # raw id → number of pixels
     paths: defaultdict[int, list[str]] = defaultdict(list)
-    for one in maps:
+    blank: list[str] = []
+    for pair, counts in maps:
         labels: Counter[int] = Counter()  # several ids may belong to one class
-        for raw, count in one.counts.items():
+        for raw, count in counts.items():
             labels[int(table[raw])] += count
-            paths[raw].append(one.path)
+            paths[raw].append(str(pair.label))
         pixels.update(labels)
         images.update(labels.keys())
-        ids.update(one.counts)
-        report.shown[one.name] = {label: count for label, count in labels.items() if label < len(space)}
-    report.classes = [
-        ClassShare(name, pixels[label], images[label]) for label, name in enumerate(space.names)
-    ]
+        ids.update(counts)
+        blank += [str(pair.label)] if labels.keys() == {IGNORE} else []
+        report.shown[pair.name] = {label: count for label, count in labels.items() if label < len(space)}
+    report.classes = [ClassShare(name, pixels[i], images[i]) for i, name in enumerate(space.names)]
     report.ignored_pixels = pixels[IGNORE]
     if not ids:
         return
-    unknown = sorted(i for i in ids if table[i] == UNMAPPED)
+    unknown = [
+        f"id {i} ({ids[i]} pixels in {len(paths[i])} label maps, first {paths[i][0]})"
+        for i in sorted(ids)
+        if table[i] == UNMAPPED
+    ]
     if ids.keys() == {0, 255} and table[255] in (IGNORE, UNMAPPED) and len(layout.space) > 1:
         report.errors.append(_BINARY_MASK_TRAP)
     elif unknown:
-        lines = [
-            f"id {i} ({ids[i]} pixels in {len(paths[i])} label maps, first {paths[i][0]})" for i in unknown
-        ]
         hint = layout.mend_ids
-        if layout.ids == TRAIN_IDS and ids.keys() <= {*CITYSCAPES_ID_TO_TRAIN_ID, IGNORE}:
-            hint = "these look like Cityscapes labelIds, but trainIds are expected: " + hint
         if soft:
             report.files["soft_labels"] = list(soft)
             hint = f"{': '.join(next(iter(soft.items())))}; {REMEDY}"
-        report.errors.append(f"no class for {report.name_files('unknown_ids', lines)}; {hint}")
+        elif layout.ids == TRAIN_IDS and ids.keys() <= {*CITYSCAPES_ID_TO_TRAIN_ID, IGNORE}:
+            hint = f"these look like Cityscapes labelIds, but trainIds are expected: {hint}"
+        report.errors.append(f"no class for {report.name_files('unknown_ids', unknown)}; {hint}")
     else:
         what = f"of {report.num_judged} label maps that were judged are not as they were drawn"
         report.note("soft_labels", list(soft), what, f"{next(iter(soft.values()), '')}; {REMEDY}")
-    blank = [one.path for one in maps if all(table[i] == IGNORE for i in one.counts)]
     if len(blank) < len(maps):
         report.note("labels_all_ignored", blank, "label maps are ignored as a whole")
     else:

@@ -45,7 +45,7 @@ class CheckReport:
     split: str
     label_space: str
     layout: Layout
-    num_images: int = 0
+    num_images: int
     num_labels: int = 0
     num_read: int = 0
     num_judged: int = 0

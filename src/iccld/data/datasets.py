@@ -16,29 +16,23 @@ from jaxtyping import UInt8
 
 from iccld.data.description import Description
 from iccld.data.image_files import RawLabel, image_size, read_image, read_label
-from iccld.data.layouts import DATASET_NAMES, FilePair, Layout, built_in, list_split
-from iccld.data.own_folder import own_description
+from iccld.data.layouts import DATASET_NAMES, FilePair, Layout, built_in, list_split, own_description
 from iccld.data.softness import advise
 from iccld.errors import InputError
+from iccld.files import AnyPath
 from iccld.labels import CITYSCAPES19, IGNORE, LabelSpace, suggest
 from iccld.resizing import resize_label
-
-_SCENE_SPLITS = ("train", "val", "test")
 
 UNMAPPED = 254
 """Value in id tables for ids without a class. Label spaces have at most 254 classes, so no label is 254."""
 
+_SCENE_SPLITS = ("train", "val", "test")
 _log = logging.getLogger(__name__)
 
 
 @runtime_checkable
 class SegmentationDataset(Protocol):
-    """Interface of a data set for training, prediction and statistics.
-
-    Attributes:
-        label_space: Label space of the label maps.
-        has_labels: Whether the images have label maps, so that ``label`` can be called.
-    """
+    """Interface of a data set. ``label`` can be called if ``has_labels``, and its labels belong to ``label_space``."""
 
     name: str
     label_space: LabelSpace
@@ -48,15 +42,12 @@ class SegmentationDataset(Protocol):
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """Returns the RGB image."""
-        ...
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """Returns the label map in the image size, with labels of ``label_space`` and 255 for ignored pixels."""
-        ...
+        """Returns the label map in the image size, with 255 for ignored pixels."""
 
     def file_name(self, index: int) -> str:
         """Returns the unique relative name of the image, for messages and output files."""
-        ...
 
 
 class FileDataset:
@@ -65,22 +56,17 @@ class FileDataset:
     Args:
         layout: Files of the data set and the classes of the raw ids.
         label_space: Label space that labels are converted to.
-        needs_labels: Whether labels will be read. If not, label files need not exist and are not opened.
-
-    Raises:
-        InputError: Labels are needed, and an image has no label map or no class of ``layout`` is in ``label_space``.
+        needs_labels: Whether labels will be read. If so, ``InputError`` is raised if an image has no label map or no
+            class of ``layout`` is in ``label_space``. If not, label files need not exist and are not opened.
     """
 
     def __init__(self, layout: Layout, label_space: LabelSpace, needs_labels: bool = True) -> None:
-        self.name = layout.name
-        self.label_space = label_space
-        self.has_labels = needs_labels
+        self.name, self.label_space, self.has_labels = layout.name, label_space, needs_labels
         self.layout = layout
         self._table = remap_table(layout.ids, layout.space, label_space)
         self._resized: set[int] = set()
         if needs_labels:
-            _refuse_unlabeled(layout)
-            _refuse_foreign(layout, label_space)
+            _require_labels(layout, label_space)
 
     def __len__(self) -> int:
         return len(self.layout.pairs)
@@ -97,10 +83,9 @@ class FileDataset:
         return read_label(path, self.layout.colors)
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """Reads the label map in ``label_space``. With ``layout.resize_labels``, resizes the map to the image size.
+        """Reads the label map in ``label_space``. With ``layout.resize_labels``, scales it to the image size.
 
-        Raises:
-            InputError: The file cannot be read, differs in size from its image, or contains an unknown id.
+        Raises ``InputError`` if the file cannot be read, differs in size from its image, or contains an unknown id.
         """
         pair = self.layout.pairs[index]
         label = self._remap(pair, self.raw_label(index))
@@ -120,10 +105,9 @@ class FileDataset:
         return self.layout.pairs[index].name
 
     def fingerprint(self) -> str:
-        """Returns a hash of the files (paths, sizes, modification times), the id table and the classes.
+        """Returns a hash of the files (absolute paths, sizes, modification times), the id table and the classes.
 
-        Relative and absolute paths of the same files give the same hash. If the data set was opened without labels,
-        the hash does not depend on label files, ids and classes.
+        If the data set was opened without labels, the hash does not depend on label files, ids and classes.
         """
         digest = hashlib.sha256(repr(self.name).encode())
         if self.has_labels:
@@ -171,27 +155,23 @@ def remap_table(ids: Mapping[int, int], native: LabelSpace, wanted: LabelSpace) 
     return table
 
 
-def find_files(name: str, root: str | os.PathLike[str], split: str, needs_labels: bool) -> Layout:
+def find_files(name: str, root: AnyPath, split: str, needs_labels: bool) -> Layout:
     """Lists the image and label files of a split without opening them."""
     return list_split(describe(name, root), split, needs_labels)
 
 
-def describe(name: str, root: str | os.PathLike[str]) -> list[Description]:
+def describe(name: str, root: AnyPath) -> list[Description]:
     """Returns the descriptions of a data set that consists of files, one per possible label encoding."""
     return [own_description(Path(root))] if name == "folder" else built_in(name, Path(root))
 
 
-def list_splits(name: str, root: str | os.PathLike[str]) -> tuple[str, ...]:
+def list_splits(name: str, root: AnyPath) -> tuple[str, ...]:
     """Lists the names of a data set's splits. Text files that define a split of GTA5 or SYNTHIA are not listed."""
     return _SCENE_SPLITS if name == "street_scenes" else tuple(describe(name, root)[0].globs)
 
 
-def choose_split(name: str, root: str | os.PathLike[str] | None, split: str | None, usual: str) -> str:
-    """Returns the name of the split to open.
-
-    If ``split`` is given, ``split`` is returned. Otherwise, if the data set in ``root`` has only one split, the name of
-    this split is returned. In all other cases, ``usual`` is returned.
-    """
+def choose_split(name: str, root: AnyPath | None, split: str | None, usual: str) -> str:
+    """Returns the split to open: ``split`` if it is given, else the only split of the data set, else ``usual``."""
     if split is not None or root is None:
         return split or usual
     names = list_splits(name, root)
@@ -205,7 +185,7 @@ def native_space(layout: Layout) -> LabelSpace:
 
 def open_dataset(
     name: str,
-    root: str | os.PathLike[str] | None = None,
+    root: AnyPath | None = None,
     *,
     split: str = "train",
     label_space: LabelSpace | None = None,
@@ -218,6 +198,8 @@ def open_dataset(
     scene_cache: str | None = None,
 ) -> SegmentationDataset:
     """Opens a data set by name.
+
+    Raises ``InputError`` if the name or split is unknown, a folder is missing or empty, or an image has no label map.
 
     Args:
         name: Name of the data set, one of ``DATASET_NAMES``.
@@ -232,9 +214,6 @@ def open_dataset(
         width: Width of a scene in pixels.
         seed: Seed of the scenes.
         scene_cache: Folder in which rendered scenes are stored. With ``None``, nothing is stored.
-
-    Raises:
-        InputError: The name or split is unknown, a folder is missing or empty, or an image has no label map.
     """
     if name == "street_scenes":
         if split not in _SCENE_SPLITS:
@@ -253,18 +232,8 @@ def open_dataset(
     return FileDataset(layout, label_space or native_space(layout), needs_labels)
 
 
-def _refuse_foreign(layout: Layout, wanted: LabelSpace) -> None:
-    """Raises ``InputError`` if ``wanted`` has none of the data set's classes. All pixels would then be ignored."""
-    if set(layout.space.lut_to(wanted)) == {IGNORE}:
-        spaces = (layout.space, wanted)
-        own, others = (", ".join(space.names[:3]) + ", …" * (len(space) > 3) for space in spaces)
-        raise InputError(
-            f"{layout.root}: none of its classes ({own}) is one of {wanted.name} ({others}); "
-            "give both the same names, or train with --data.label-space source"
-        )
-
-
-def _refuse_unlabeled(layout: Layout) -> None:
+def _require_labels(layout: Layout, wanted: LabelSpace) -> None:
+    """Raises ``InputError`` if an image has no label map, or no class of the data set is in ``wanted``."""
     bare = [pair for pair in layout.pairs if pair.label is None]
     if bare:
         fault = f" ({len(bare)} of {len(layout.pairs)} images have none)"
@@ -274,3 +243,10 @@ def _refuse_unlabeled(layout: Layout) -> None:
             fault = f", nor has any other image, but there are label files (for example {example})"
             remedy = "give images and labels the same names"
         raise InputError(f"{bare[0].image}: has no label{fault}; {remedy}")
+    if set(layout.space.lut_to(wanted)) == {IGNORE}:  # all pixels would be ignored
+        spaces = (layout.space, wanted)
+        own, others = (", ".join(space.names[:3]) + ", …" * (len(space) > 3) for space in spaces)
+        raise InputError(
+            f"{layout.root}: none of its classes ({own}) is one of {wanted.name} ({others}); "
+            "give both the same names, or train with --data.label-space source"
+        )

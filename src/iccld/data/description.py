@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from iccld.data.globs import data_glob
+from iccld.data.folders import data_glob
 from iccld.data.image_files import Color
 from iccld.documents import Range, build, read_toml
 from iccld.errors import InputError
@@ -17,7 +17,6 @@ from iccld.labels import CITYSCAPES19, IGNORE, LabelSpace, get_label_space, sugg
 
 DESCRIPTION = "dataset.toml"
 _ROLES = ("source", "target")
-_Id = Annotated[int, Range(0, 65535)]
 _Channel = Annotated[int, Range(0, 255)]
 _Colors = tuple[tuple[_Channel, _Channel, _Channel], ...]
 
@@ -66,19 +65,17 @@ class _Split:
 
 
 @dataclass(frozen=True)
-class _Document:
+class _Document(_Split):
     """The keys of a ``dataset.toml``, which docs/data.md explains."""
 
-    name: str = ""
     images: str = ""
-    labels: str = ""
-    list: str = ""
+    name: str = ""
     resize_labels: bool = False
     classes: str | tuple[str, ...] = ()
     colors: _Colors = ()
     more_colors: Mapping[str, _Colors] = field(default_factory=dict)
     color_coded: bool = False
-    ignore: tuple[_Id, ...] = (IGNORE,)
+    ignore: tuple[Annotated[int, Range(0, 65535)], ...] = (IGNORE,)
     ignore_colors: _Colors = ()
     ids: Mapping[str, str] = field(default_factory=dict)
     role: str = ""
@@ -100,24 +97,20 @@ def parse_description(path: Path, value: Mapping[str, Any]) -> Description:
 
 
 def _checked(path: Path, document: _Document, value: Mapping[str, Any]) -> Description:
-    """Checks a document and builds the description. The caller adds ``path`` to the messages of ``InputError``."""
     name = document.name or path.absolute().parent.name
     if document.role and document.role not in _ROLES:
         raise InputError(f"role is {shortened(document.role)}; {suggest(document.role[:100], _ROLES)}")
     splits = dict(document.splits)
     if document.images:
-        splits.setdefault("train", _Split(document.images, document.labels, document.list))
+        splits.setdefault("train", document)
     if not splits:
         raise InputError('names no images; add images = "images/*.png" or [splits.train]')
     for split in splits.values():
         for glob in (split.images, split.labels):
             data_glob(glob)
-    if "classes" in value:
-        space = _space(document, name)
-    elif any(split.labels for split in splits.values()):
+    if "classes" not in value and any(split.labels for split in splits.values()):
         raise InputError(f'has labels but no classes; add classes = ["road", …] or "{CITYSCAPES19.name}"')
-    else:
-        space = CITYSCAPES19
+    space = _space(document, name) if "classes" in value else CITYSCAPES19
     colors = _colors(document, value, space) if document.color_coded else None
     if document.more_colors and colors is None:
         raise InputError("more_colors has a meaning with color_coded = true only; add that")
@@ -136,15 +129,16 @@ def _checked(path: Path, document: _Document, value: Mapping[str, Any]) -> Descr
 
 
 def _space(document: _Document, name: str) -> LabelSpace:
-    known = get_label_space(document.classes) if isinstance(document.classes, str) else None
-    num_classes = len(document.classes if known is None else known)
-    if document.colors and len(document.colors) != num_classes:
-        raise InputError(f"{len(document.colors)} colors for {num_classes} classes; give one a class")
+    classes, colors = document.classes, document.colors
+    known = get_label_space(classes) if isinstance(classes, str) else None
+    num_classes = len(classes if known is None else known)
+    if colors and len(colors) != num_classes:
+        raise InputError(f"{len(colors)} colors for {num_classes} classes; give one a class")
     if known is None:
-        return LabelSpace.from_names(name, document.classes, document.colors or None)
-    if not document.colors:
+        return LabelSpace.from_names(name, classes, colors or None)
+    if not colors:
         return known
-    recolored = zip(known.classes, document.colors, strict=True)
+    recolored = zip(known.classes, colors, strict=True)
     return LabelSpace(name, tuple(replace(c, color=color) for c, color in recolored))
 
 
@@ -172,9 +166,8 @@ def _span(key: str) -> range:
     match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", key, re.ASCII)
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
     if not first <= last <= 65535:
-        raise InputError(
-            f'[ids] has the key {shortened(key)}; write id = "class" with ids from 0 to 65535, or first-last = "class"'
-        )
+        advice = 'write id = "class" with ids from 0 to 65535, or first-last = "class"'
+        raise InputError(f"[ids] has the key {shortened(key)}; {advice}")
     return range(first, last + 1)
 
 

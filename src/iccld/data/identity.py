@@ -22,23 +22,20 @@ _CHUNK = 16384
 def describe_data(dataset: SegmentationDataset) -> dict[str, Any]:
     """Returns a description of a data set for JSON, which shows whether a run uses the same data as before.
 
-    Files are compared by their relative paths and sizes, not by their modification times. A copy in another folder
-    therefore counts as the same data set. If the data set was opened without labels, the description does not include
-    label files and classes.
+    Files are compared by their relative paths and sizes, so a copy in another folder counts as the same data set. If
+    the data set was opened without labels, the description does not include label files and classes.
 
     Returns:
         ``name``; ``root``, the absolute path of the folder; ``images``, the number of images; ``classes``, the class
         names in label order; ``files``, a hash of the file list, the id and color tables and the data set's classes.
     """
-    digest = hashlib.sha256()
-    for line in _file_list(dataset):
-        digest.update(json.dumps(line).encode())
+    content = "".join(map(json.dumps, _file_list(dataset)))
     return {
         "name": dataset.name,
         "root": os.path.abspath(dataset.layout.root) if isinstance(dataset, FileDataset) else None,
         "images": len(dataset),
         "classes": list(dataset.label_space.names) if dataset.has_labels else [],
-        "files": digest.hexdigest()[:16],
+        "files": hashlib.sha256(content.encode()).hexdigest()[:16],
     }
 
 
@@ -46,39 +43,38 @@ def _file_list(dataset: SegmentationDataset) -> Iterator[Any]:
     """Yields plain values that identify the images and labels of a data set."""
     if isinstance(dataset, StreetScenes):
         yield dataset.look, dataset.height, dataset.width, dataset.seed, generator_digest()
-        return
-    if not isinstance(dataset, FileDataset):
+    elif isinstance(dataset, FileDataset):
+        layout = dataset.layout
+        if dataset.has_labels:
+            yield sorted(layout.ids.items()), sorted((layout.colors or {}).items()), layout.space.names
+        for pair in layout.pairs:
+            label = pair.label if dataset.has_labels else None
+            sizes = [path and file_facts(path).st_size for path in (pair.image, label)]
+            yield pair.name, label and label.name, sizes
+    else:
         yield [dataset.file_name(index) for index in range(len(dataset))]
-        return
-    layout = dataset.layout
-    if dataset.has_labels:
-        yield sorted(layout.ids.items()), sorted((layout.colors or {}).items()), layout.space.names
-    for pair in layout.pairs:
-        label = pair.label if dataset.has_labels else None
-        sizes = [None if path is None else file_facts(path).st_size for path in (pair.image, label)]
-        yield pair.name, None if label is None else os.path.basename(label), sizes
 
 
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Mapping[str, Any]]) -> str | None:
     """Returns a message about the first data set that differs, or ``None`` if all data sets are equal.
 
-    Both arguments map roles (such as ``source``) to results of ``describe_data``. Only roles in both arguments are
-    compared. Folder and name are not compared, because a copy of a data set can lie in a folder with another name.
+    Both arguments map roles to results of ``describe_data``. Only roles in both arguments are compared. Folder and name
+    are not compared, because a copy of a data set can lie in a folder with another name.
     """
     for role, facts in now.items():
         earlier = before.get(role)
         if not isinstance(earlier, Mapping):
             continue
         was, classes = earlier.get("images"), earlier.get("classes")
-        what = ""
         if was != facts["images"]:
             what = f"there were {was} images, now {facts['images']}"
         elif classes != facts["classes"]:
             what = f"classes were {_some(classes)}, now {_some(facts['classes'])}"
         elif earlier.get("files") != facts["files"]:
             what = "the names or sizes of its files, or the meaning of its label ids, are others"
-        if what:
-            return f"of the {ROLES[role]} ({facts['root'] or facts['name']}) {what}"
+        else:
+            continue
+        return f"of the {ROLES[role]} ({facts['root'] or facts['name']}) {what}"
     return None
 
 
@@ -100,10 +96,9 @@ def shared_images(one: SegmentationDataset, other: SegmentationDataset) -> list[
 
 
 def shared_files(one: Sequence[tuple[str, Path]], other: Sequence[tuple[str, Path]]) -> list[tuple[str, str]]:
-    """Finds the files of ``one`` that are also in ``other``. Both are sequences of (name, path).
+    """Returns (name in ``one``, name in ``other``) of each file in both sequences of (name, path).
 
-    Returns:
-        Pairs of (name in ``one``, name in ``other``). Files that cannot be read are skipped.
+    Files that cannot be read are skipped.
     """
     sizes = {_size(path) for _, path in one} & {_size(path) for _, path in other} - {-1}
     names = {_digest(path): name for name, path in reversed(other) if _size(path) in sizes}

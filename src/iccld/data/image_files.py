@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from iccld.data.picture_header import Header, read_header, read_whole
 from iccld.data.softness import advise, alpha_tells
 from iccld.data.tiff_header import SAMPLES, first
 from iccld.errors import InputError
-from iccld.files import open_regular, printable, write_atomic
+from iccld.files import AnyPath, open_regular, printable, write_atomic
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """File extensions of images, in lower case."""
@@ -37,9 +36,7 @@ RawLabel = UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]
 _PNG_PALETTE = 3
 _CV2_NO_MEMORY = -4  # cv::Error::StsNoMem
 _LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "LA", "La", "RGB", "RGBA", "RGBX", "RGBa")
-_WARNINGS = threading.Lock()
-"""Lock that a thread holds while it turns warnings off, since all threads share the warning filters."""
-
+_WARNINGS = threading.Lock()  # held while warnings are off, since all threads share the warning filters
 _cv2_log: Any = cv2.utils.logging
 _LOG_LEVEL = _cv2_log.getLogLevel()
 
@@ -54,28 +51,24 @@ def is_label_name(name: str) -> bool:
     return not name.startswith(".") and name.lower().endswith(LABEL_SUFFIXES)
 
 
-def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
+def read_image(path: AnyPath) -> UInt8[np.ndarray, "h w 3"]:
     """Reads an image as 8-bit RGB.
 
     Gray, palette and CMYK images are converted to RGB, and 16 bits are scaled to 8. The alpha channel is dropped. The
-    rotation in the EXIF header is applied.
-
-    Raises:
-        InputError: The file is missing, empty, truncated, damaged, too large, or not in a supported format. The
-            supported formats are PNG, JPEG, WebP, BMP, and TIFF with integers and one page.
+    rotation in the EXIF header is applied. Raises ``InputError`` if the file is missing, empty, truncated, damaged, too
+    large, or not in a supported format: PNG, JPEG, WebP, BMP, and TIFF with integers and one page.
     """
     path = Path(path)
     with _decoding(path, "an image"):
         data, header = read_whole(path)
-        # All versions of OpenCV rotate TIFF images as EXIF requires. Only some versions rotate images of other formats.
-        # Therefore OpenCV's rotation is turned off for other formats, and ``_upright`` rotates these images.
-        turn = 1 if header.format == "TIFF" else header.orientation
+        # All versions of OpenCV rotate TIFF images as EXIF requires, but only some versions rotate other formats.
+        turn, size = (1, header.size) if header.format == "TIFF" else (header.orientation, header.stored)
         flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if turn != 1 else 0)
-        decoded = _decode(data, flags, header.size if header.format == "TIFF" else header.stored)
-        return _upright(np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8), turn)
+        decoded = cv2.cvtColor(_decode(data, flags, size), cv2.COLOR_BGR2RGB)
+        return _upright(np.asarray(decoded, dtype=np.uint8), turn)
 
 
-def read_label(path: str | os.PathLike[str], colors: Mapping[Color, int] | None = None) -> RawLabel:
+def read_label(path: AnyPath, colors: Mapping[Color, int] | None = None) -> RawLabel:
     """Reads a label map as the raw ids of the file, shape (h, w), uint8 or uint16.
 
     For palette files, the palette indices are returned. For 16-bit files with several channels, the red channel is
@@ -95,9 +88,7 @@ def read_label(path: str | os.PathLike[str], colors: Mapping[Color, int] | None 
     return raw if raw.ndim == 2 else _ids_from_colors(Path(path), raw, colors)
 
 
-def decode_label(
-    path: str | os.PathLike[str],
-) -> tuple[RawLabel | UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "n 3"]]:
+def decode_label(path: AnyPath) -> tuple[RawLabel | UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "n 3"]]:
     """Reads a label file and returns (array, palette).
 
     The array contains ids, (h, w), or RGB colors, (h, w, 3). The palette contains the RGB colors of a palette file,
@@ -124,9 +115,10 @@ def decode_label(
                 # Pillow scales gray values of 2 and 4 bits to the range from 0 to 255. The scaling is undone here.
                 raw = raw // np.uint8(255 // ((1 << header.bits) - 1))
         if has_alpha and alpha_tells(raw[:, :, :-1], raw[:, :, -1]):
-            remedy = "save that channel as a gray PNG (Pillow: image.getchannel('A'))"
-            text = f"its mask is in the alpha channel, which tells apart pixels of one color; {remedy}"
-            raise _refusal(path, text)
+            text = (
+                "its mask is in the alpha channel, which tells apart pixels of one color; save that channel "
+            )
+            raise _refusal(path, text + "as a gray PNG (Pillow: image.getchannel('A'))")
         if raw.ndim == 3:
             is_colored = raw.dtype == np.uint8 and raw.shape[2] > 2
             raw = np.ascontiguousarray(raw[:, :, :3] if is_colored else raw[:, :, 0])
@@ -136,14 +128,14 @@ def decode_label(
         return raw, np.array(palette, np.uint8).reshape(-1, 3)
 
 
-def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+def image_size(path: AnyPath) -> tuple[int, int]:
     """Returns the (height, width) of the image that ``read_image`` would return. Only the header is read."""
     with open_regular(path) as file:
         return read_header(Path(path), file).size
 
 
 def write_png(
-    path: str | os.PathLike[str],
+    path: AnyPath,
     array: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"],
     palette: Sequence[Color] | None = None,
 ) -> Path:
@@ -154,18 +146,14 @@ def write_png(
     """
     assert array.dtype == np.uint8, array.dtype
     assert array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3 and palette is None), array.shape
-    if palette is None:
-        bgr = array if array.ndim == 2 else cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
-        done, encoded = cv2.imencode(".png", bgr)
-        assert done, "OpenCV could not encode a PNG"
-        data = encoded.tobytes()
-    else:
+    if palette is not None:
         image = Image.fromarray(np.ascontiguousarray(array))
         image.putpalette([channel for color in palette for channel in color] + [0] * 3 * (256 - len(palette)))
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG")
-        data = buffer.getvalue()
-    return write_atomic(path, lambda temporary: temporary.write_bytes(data))
+        return write_atomic(path, lambda temporary: image.save(temporary, "PNG"))
+    bgr = array if array.ndim == 2 else cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
+    done, encoded = cv2.imencode(".png", bgr)
+    assert done, "OpenCV could not encode a PNG"
+    return write_atomic(path, lambda temporary: temporary.write_bytes(encoded.tobytes()))
 
 
 @contextlib.contextmanager
@@ -187,7 +175,6 @@ def _refusal(path: Path, text: str) -> InputError:
 
 
 def _upright(image: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Returns ``image`` rotated and mirrored as its EXIF ``orientation`` (1 to 8) requires."""
     if orientation >= 5:
         image = image.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
@@ -224,8 +211,7 @@ def _opened_by_pillow(path: Path, data: bytes, header: Header) -> Iterator[Image
         if image.mode not in _LABEL_MODES:
             raise _refusal(path, f"has {image.mode} pixels, which are no ids; save ids as PNG")
         if header.format == "TIFF":
-            # Decode here, while warnings are off, because Pillow's TIFF reader also warns during decoding.
-            image.load()
+            image.load()  # here, while warnings are off, because Pillow's TIFF reader also warns during decoding
     with image:
         yield image
 
@@ -246,10 +232,8 @@ def _ids_from_colors(path: Path, raw: np.ndarray, colors: Mapping[Color, int] | 
         if labels.min(initial=0) < 0:
             unknown = line[labels < 0][0]
             count = sum(int((line == unknown).all(axis=1).sum()) for line in raw)
-            hint = advise(raw, "add it to colors or ignore_colors in dataset.toml")
-            raise _refusal(
-                path, f"color {tuple(unknown.tolist())} ({count} pixels) belongs to no class; {hint}"
-            )
+            text = f"color {tuple(unknown.tolist())} ({count} pixels) belongs to no class; "
+            raise _refusal(path, text + advise(raw, "add it to colors or ignore_colors in dataset.toml"))
         ids[row] = labels
     return ids
 

@@ -12,10 +12,9 @@ from functools import cache, partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from iccld.data.folders import files_below, require_below, walk
-from iccld.data.globs import Glob, fixed_folders
+from iccld.data.folders import Glob, files_below, fixed_folders, require_below, walk
 from iccld.data.image_files import IMAGE_SUFFIXES, is_image_name
-from iccld.data.picture_formats import is_other_picture
+from iccld.data.picture_header import is_other_picture
 from iccld.errors import InputError
 from iccld.files import printable
 from iccld.locks import CLAIM

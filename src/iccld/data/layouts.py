@@ -1,4 +1,4 @@
-"""Lists the files of a data set as pairs of image and label map, from a ``dataset.toml`` or a built-in layout."""
+"""Lists the files of a data set as pairs of image and label map: of a built-in data set, or of a user's own folder."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from iccld.data.annotations import find_annotations
-from iccld.data.description import DESCRIPTION, Description, parse_description
-from iccld.data.folders import files_below, require_below
-from iccld.data.globs import data_key, fixed_folders
+from iccld.data.description import DESCRIPTION, Description, parse_description, read_description
+from iccld.data.folders import data_key, files_below, fixed_folders, require_below
 from iccld.data.image_files import is_image_name
-from iccld.data.picture_formats import is_other_picture
+from iccld.data.picture_header import is_other_picture
 from iccld.documents import read_toml
 from iccld.errors import InputError
 from iccld.escaping import shortened
@@ -21,7 +20,8 @@ from iccld.files import read_bounded
 from iccld.labels import CITYSCAPES19, IGNORE, get_label_space, suggest
 
 _MOST_OF_LIST = 256 << 20  # largest size in bytes of a text file with image names
-_MEND_IDS = "use the label files as they were published"
+_PUBLISHED = "use the label files as they were published"
+_OWN = "write a dataset.toml with classes and [ids] ('iccld data init' begins one)"
 
 TRAIN_IDS: Mapping[int, int] = {**{i: i for i in range(len(CITYSCAPES19))}, IGNORE: IGNORE}
 """Id table (raw id → label) of label maps that hold Cityscapes trainIds."""
@@ -29,10 +29,7 @@ TRAIN_IDS: Mapping[int, int] = {**{i: i for i in range(len(CITYSCAPES19))}, IGNO
 
 @dataclass(frozen=True)
 class FilePair:
-    """An image and its label map. ``label`` is ``None`` if the image has no label map.
-
-    ``name`` is the image's path relative to the image folder.
-    """
+    """An image, its path relative to the image folder (``name``), and its label map, or ``None`` if there is none."""
 
     name: str
     image: Path
@@ -69,12 +66,8 @@ DATASET_NAMES = (*tables()["builtin"], "folder", "street_scenes")
 
 
 def meaning_keys(name: str) -> dict[str, Any]:
-    """Returns the keys and values of ``dataset.toml`` that define a label encoding.
-
-    ``name`` is the name of the encoding: a key of ``[meanings]`` in ``layouts.toml``.
-    """
-    entry = tables()["meanings"][name]
-    return {key: item for key, item in entry.items() if key not in ("text", "checks")}
+    """Returns the keys of ``dataset.toml`` that define a label encoding from ``[meanings]`` in ``layouts.toml``."""
+    return {key: item for key, item in tables()["meanings"][name].items() if key not in ("text", "checks")}
 
 
 def built_in(name: str, root: Path) -> list[Description]:
@@ -86,43 +79,91 @@ def built_in(name: str, root: Path) -> list[Description]:
     entry = tables()["builtin"][name]
     images, splits = entry["images"], ["train"]
     if "{split}" in images:
-        top = root / images.partition("{split}")[0]
-        splits = sorted(path.name for path in top.iterdir() if path.name[0] != ".") if top.is_dir() else []
-        folder = "/".join(fixed_folders(images, "*")[0])
-        splits = [split for split in splits if (root / folder.replace("{split}", split)).is_dir()]
+        top, folder = root / images.partition("{split}")[0], "/".join(fixed_folders(images, "*")[0])
+        names = [path.name for path in _folders(top)] if top.is_dir() else []
+        splits = [split for split in names if (root / folder.replace("{split}", split)).is_dir()]
     if not splits:
         there = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
-        listing = ", ".join(there[:5]) + (", …" if len(there) > 5 else "")
-        raise InputError(
-            f"{root}: {name} has its images in {images}, but there is only {listing or 'nothing'}; "
-            "docs/data.md shows the tree"
-        )
+        listing = (", ".join(there[:5]) or "nothing") + ", …" * (len(there) > 5)
+        problem = f"{name} has its images in {images}, but there is only {listing}"
+        raise InputError(f"{root}: {problem}; docs/data.md shows the tree")
     native = get_label_space(entry["native"]) if "native" in entry else None
     found = []
     for labels, meaning in entry["labels"]:
-        globs = {
-            s: {"images": images.replace("{split}", s), "labels": labels.replace("{split}", s)}
-            for s in splits
-        }
-        keys = {"name": name, "splits": globs, "resize_labels": entry.get("resize_labels", False)}
+        globs = {"images": images, "labels": labels}
+        of_split = {s: {key: glob.replace("{split}", s) for key, glob in globs.items()} for s in splits}
+        keys = {"name": name, "splits": of_split, "resize_labels": entry.get("resize_labels", False)}
         description = parse_description(root, meaning_keys(meaning) | keys)
-        found.append(replace(description, mend_ids=_MEND_IDS, is_file=False, native=native))
+        found.append(replace(description, mend_ids=_PUBLISHED, is_file=False, native=native))
     return found
+
+
+def own_description(root: Path) -> Description:
+    """Returns the description of a user's own folder.
+
+    If the folder has a ``dataset.toml`` (see docs/data.md), this file is read. Otherwise, the splits are found by the
+    names of folders: ``<split>/images``, ``images/<split>``, or ``<split>`` with images and without labels. If there
+    are no such folders, all images are in the split ``train``. Label maps lie in ``labels`` beside ``images``, have
+    the names of the images and contain Cityscapes trainIds.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; give the folder that holds the images")
+    if (root / DESCRIPTION).is_file():
+        return read_description(root / DESCRIPTION)
+
+    def place(images: Path, labels: Path | None = None) -> dict[str, str]:
+        folders = {"images": images} | ({"labels": labels} if labels else {})
+        return {key: (folder / "**/*.*").relative_to(root).as_posix() for key, folder in folders.items()}
+
+    splits: dict[str, dict[str, str]] = {}
+    for folder in _folders(root):
+        word = folder.name.lower()
+        images, labels = _roles(folder)
+        if images is not None and word not in LABEL_WORDS:
+            splits[folder.name] = place(images, labels)
+        elif word in SPLIT_WORDS and labels is None and list_images(folder, root):
+            splits[folder.name] = place(folder)
+    images, labels = _roles(root)
+    if images is not None:
+        inner = _folders(images)
+        has_files = any(is_image_name(path.name) and path.is_file() for path in images.iterdir())
+        if inner and not has_files and all(folder.name.lower() in SPLIT_WORDS for folder in inner):
+            for folder in inner:
+                beside = labels / folder.name if labels else None
+                splits[folder.name] = place(folder, beside if beside and beside.is_dir() else None)
+        else:
+            splits.setdefault("train", place(images, labels))
+    value = {"name": "folder", "classes": CITYSCAPES19.name, "splits": splits or {"train": place(root)}}
+    return replace(parse_description(root, value), mend_ids=_OWN, is_file=False)
+
+
+def _roles(folder: Path) -> tuple[Path | None, Path | None]:
+    """Returns the image folder and the label folder in ``folder``. A missing or ambiguous folder is ``None``."""
+    inner = {path.name.lower(): path for path in _folders(folder)}
+
+    def only(usual: str, words: frozenset[str]) -> Path | None:
+        named = [inner[usual]] if usual in inner else [inner[word] for word in inner if word in words]
+        return named[0] if len(named) == 1 else None
+
+    images, labels = only("images", IMAGE_WORDS), only("labels", LABEL_WORDS)
+    # Without a label folder, a folder such as "camera" is not taken: "lidar" beside it can contain images too.
+    if labels is None and "images" not in inner and folder.name.lower() not in SPLIT_WORDS:
+        return None, None
+    return images, labels
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def list_split(descriptions: Sequence[Description], split: str, needs_labels: bool) -> Layout:
     """Lists the images and label maps of a split.
 
-    A data set can have label maps in several encodings (Cityscapes: labelIds and trainIds). The first description for
-    which label maps exist is used.
-
     Args:
-        descriptions: Descriptions of one data set, one for each label encoding that the data set can have.
+        descriptions: Descriptions of one data set, one for each label encoding that the data set can have (Cityscapes:
+            labelIds and trainIds). The first description for which label maps exist is used.
         split: Name of the split. A data set without splits accepts ``train`` or a text file of image names.
-        needs_labels: Whether missing label maps are an error.
-
-    Raises:
-        InputError: The split, its text file, its images or needed label maps are missing, or a glob pattern is invalid.
+        needs_labels: Whether ``InputError`` is raised if there are no label maps, as it is if there are no images.
     """
     description = descriptions[0]
     is_list = split.endswith(".txt") and list(description.globs) == ["train"]
@@ -138,37 +179,35 @@ def list_split(descriptions: Sequence[Description], split: str, needs_labels: bo
                 f"{pair.image}: seems to be a label map among the images; name the folder of the images, or let "
                 f"'iccld data init {description.root}' write a {DESCRIPTION}"
             )
-    if is_list:
-        list_file = Path(split) if Path(split).is_file() else description.root / split
-        pairs = select_listed(layout.pairs, list_file, str(description.root))
-        layout = replace(layout, pairs=pairs, stray_labels=())
-    return layout
+    if not is_list:
+        return layout
+    list_file = Path(split) if Path(split).is_file() else description.root / split
+    return replace(layout, pairs=_listed(layout.pairs, list_file, str(description.root)), stray_labels=())
 
 
 def described_folder(description: Description, split: str, needs_labels: bool) -> Layout:
     """Lists a split's files in one label encoding. Raises ``InputError`` if images or needed label maps are missing."""
-    path, root, wanted = description.path, description.root, split
-    found = match_split(wanted, description.globs)
+    path, root = description.path, description.root
+    found = match_split(split, description.globs)
     if found is None:
-        raise InputError(f"{path}: has no split {wanted!r}; {suggest(wanted, sorted(description.globs))}")
-    split = found
-    image_glob, label_glob = description.globs[split]
+        raise InputError(f"{path}: has no split {split!r}; {suggest(split, sorted(description.globs))}")
+    image_glob, label_glob = description.globs[found]
     images = match_glob(root, image_glob)
     if not images:
         raise InputError(f"{path}: images = {image_glob!r} matches no image; {_example(root)}")
     labels = {} if label_glob is None else match_glob(root, label_glob)
     if (needs_labels and not labels) or (label_glob is None and description.role == "source"):
-        raise InputError(f"{path}: {_no_labels(description, split)}")
+        raise InputError(f"{path}: {_no_labels(description, found)}")
     if labels and len(next(iter(images))) != len(next(iter(labels))):
         raise InputError(
             f"{path}: the wildcards of images = {image_glob!r} and labels = {label_glob!r} pair the files, "
             "so give both the same number of them"
         )
     pairs = [FilePair(name, file, labels.get(key, ("", None))[1]) for key, (name, file) in images.items()]
-    if split in description.lists:
-        list_file = root / description.lists[split]
+    if found in description.lists:
+        list_file = root / description.lists[found]
         require_below(list_file, root)
-        pairs = list(dict.fromkeys(select_listed(pairs, list_file, repr(image_glob))))
+        pairs = list(dict.fromkeys(_listed(pairs, list_file, repr(image_glob))))
     stray = tuple(file for key, (_, file) in labels.items() if key not in images)
     pairs.sort(key=lambda pair: pair.name)
     return Layout(**vars(description), pairs=tuple(pairs), stray_labels=stray)
@@ -206,8 +245,8 @@ def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Pat
     """Finds the image files that match a glob pattern of ``dataset.toml``.
 
     Returns:
-        Key → (name, file). The key is the tuple of texts that the wildcards match. An image and a label map with the
-        same key are a pair. The name is the path relative to the folder in front of the first wildcard.
+        Key (``iccld.data.folders.data_key``) → (name, file). An image and a label map with the same key are a pair. The
+        name is the path relative to the folder in front of the first wildcard.
 
     Raises:
         InputError: The pattern or a link leads out of ``root``, or two files have the same key.
@@ -218,23 +257,18 @@ def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Pat
     for path in list_images(base, root):
         name = path.relative_to(base).as_posix()
         key = data_key(rest, name)
-        if key is None:
-            continue
         if key in found:
             raise InputError(
                 f"{path}: has the same name as {found[key][0]}, so they cannot be told apart; remove one of them, "
                 "or write a dataset.toml with one ending in its globs ('iccld data init' begins one)"
             )
-        found[key] = (name, path)
+        if key is not None:
+            found[key] = (name, path)
     return found
 
 
-def select_listed(pairs: Iterable[FilePair], list_file: Path, source: str) -> tuple[FilePair, ...]:
-    """Returns the pairs whose images are listed in a text file, in the order of the text file.
-
-    The text file contains one image name per line, with or without extension. ``source`` is the folder or
-    glob pattern of ``pairs``, for error messages.
-    """
+def _listed(pairs: Iterable[FilePair], list_file: Path, source: str) -> tuple[FilePair, ...]:
+    """Returns the pairs in a text file of image names, in its order. ``source`` is the folder or glob of ``pairs``."""
     by_name = {pair.name: pair for pair in pairs}
     by_name |= {str(Path(name).with_suffix("")): pair for name, pair in by_name.items()}
     try:

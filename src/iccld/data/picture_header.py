@@ -1,4 +1,4 @@
-"""Reads picture headers (size, number of frames, rotation) and detects truncated and damaged files.
+"""Detects picture formats, reads headers (size, number of frames, rotation), and finds truncated and damaged files.
 
 Most headers are parsed here and not by decoders, since decoders allocate as much memory as a header demands.
 """
@@ -6,6 +6,7 @@ Most headers are parsed here and not by decoders, since decoders allocate as muc
 from __future__ import annotations
 
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -17,7 +18,6 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from iccld.data import tiff_header as tiff
-from iccld.data.picture_formats import Format, identify
 from iccld.errors import InputError
 from iccld.files import open_regular, printable, read_bounded
 
@@ -25,13 +25,30 @@ MOST_PIXELS = 178_956_970
 """Largest number of pixels of a picture, about 13,377 × 13,377. As RGB, such a picture has half a gigabyte."""
 MOST_BYTES = 1 << 30
 """Largest size of a picture file in bytes."""
+OTHER_SUFFIXES = (
+    ".jp2", ".j2k", ".jpf", ".jpx", ".avif", ".heic", ".heif", ".jxl", ".gif",
+    ".pbm", ".pgm", ".ppm", ".pnm", ".pfm", ".exr", ".hdr", ".psd", ".tga",
+)  # fmt: skip
+"""File extensions of unsupported picture formats, in lower case."""
 
+_OTHER_FORMATS = (
+    (rb"GIF8", "a GIF picture"),
+    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000 picture"),
+    (rb"\0\0\0\x0cJXL |\xff\x0a", "a JPEG XL picture"),
+    (rb"\x76\x2f\x31\x01", "an OpenEXR picture"),
+    (rb"8BPS", "a Photoshop document"),
+    (rb"II\+\0|MM\0\+", "a BigTIFF picture"),
+    (rb".{4}ftyp", "an AVIF or HEIC picture, or a video"),
+    (rb"P[1-7fF]\s", "a PNM picture (PBM, PGM, PPM or PFM)"),
+    (rb"version https://git-lfs", "a pointer of Git LFS, not the picture itself ('git lfs pull' fetches it)"),
+    (rb"(\xef\xbb\xbf)?[\t\r\n -~]+\Z", "a text, perhaps a page of HTML or an SVG drawing"),
+)
 _MOST_EXIF = 1 << 16
 _MOST_BMP = 1 << 20  # largest number of bytes read of a BMP file, enough for header and palette
 _MOST_PARTS = 1 << 18  # largest number of chunks or segments read of a file
 _MOST_SCANNED = 5_000_000_000  # largest number of pixels of a JPEG, summed over its scans
 _TAIL_BYTES = 4096
-_JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_JPEG_END = b"\xff\xd9"
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _DAMAGED = "is truncated or damaged; download or copy it again"
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG markers of segments with the picture's size
@@ -42,6 +59,7 @@ class Header:
     """The contents of a picture's header.
 
     Attributes:
+        format: PNG, JPEG, WebP, BMP or TIFF.
         stored: Height and width in pixels, before the EXIF rotation.
         orientation: EXIF orientation, 1 to 8.
         frames: Number of frames (in an animation) or pages (in a TIFF file).
@@ -50,7 +68,7 @@ class Header:
         tags: Tags (metadata fields) of the first page of a TIFF file.
     """
 
-    format: Format
+    format: str
     stored: tuple[int, int]
     orientation: int = 1
     frames: int = 1
@@ -65,6 +83,11 @@ class Header:
         return (width, height) if self.orientation >= 5 else (height, width)
 
 
+def is_other_picture(name: str) -> bool:
+    """Returns whether a file name is not hidden and has the extension of an unsupported picture format."""
+    return not name.startswith(".") and name.lower().endswith(OTHER_SUFFIXES)
+
+
 def read_header(path: Path, file: BufferedIOBase, *, is_label: bool = False) -> Header:
     """Reads a picture's header and refuses pictures that cannot be decoded safely and correctly.
 
@@ -74,14 +97,18 @@ def read_header(path: Path, file: BufferedIOBase, *, is_label: bool = False) -> 
         is_label: Whether the picture is a label map. TIFF label maps may have more integer types than images.
 
     Raises:
-        InputError: The format is not supported, or the picture is damaged, larger than ``MOST_PIXELS``, animated, of
-            several pages, or a TIFF file that ``iccld.data.tiff_header.find_fault`` refuses.
+        InputError: The format is not supported, or the picture is empty, damaged, larger than ``MOST_PIXELS``,
+            animated, of several pages, or a TIFF file that ``iccld.data.tiff_header.find_fault`` refuses.
     """
     shown = printable(str(path))
     file.seek(0)
-    kind = identify(path, file.read(64))
+    start = file.read(64)
+    formats = (name for name, (signature, _) in _FORMATS.items() if re.match(signature, start, re.DOTALL))
+    kind = next(formats, "")
+    if not kind:
+        raise InputError(f"{shown}: {_describe_unknown(start)}")
     try:
-        header = {"PNG": _png, "JPEG": _jpeg, "WebP": _webp, "BMP": _bmp, "TIFF": _tiff}[kind](file)
+        header = _FORMATS[kind][1](file)
         height, width = header.stored
         if height < 1 or width < 1:
             raise ValueError(f"its size is {width}×{height}")
@@ -106,23 +133,28 @@ def read_header(path: Path, file: BufferedIOBase, *, is_label: bool = False) -> 
 def read_whole(path: Path, *, is_label: bool = False) -> tuple[bytes, Header]:
     """Reads a picture file and returns its bytes and header.
 
-    Also detects damage for which decoders would return a partly gray image without an error.
-
     Raises:
-        InputError: The file is missing, not a regular file, larger than ``MOST_BYTES``, truncated, damaged, refused by
-            ``read_header``, or a progressive JPEG that would take minutes to decode.
+        InputError: The file is missing, not a regular file, larger than ``MOST_BYTES``, refused by ``read_header``,
+            truncated or damaged (even if decoders would return a partly gray image without an error), or a
+            progressive JPEG that would take minutes to decode.
     """
     shown = printable(str(path))
     data = read_bounded(path, MOST_BYTES)
     file = BytesIO(data)
     header = read_header(path, file, is_label=is_label)
+    is_whole = True
     if header.format == "PNG":
         data = _needed_chunks(data)
-    scans = data.count(b"\xff\xda") if header.format == "JPEG" else 0
-    if scans * header.stored[0] * header.stored[1] > _MOST_SCANNED:
-        raise InputError(f"{shown}: is a JPEG of {scans} scans, which takes too long to decode; save it anew")
-    # The search starts behind the JPEG header, since thumbnails in the header end with the same marker.
-    if not data or (header.format == "JPEG" and data.find(_JPEG_END, file.tell()) < 0):
+        is_whole = bool(data)
+    elif header.format == "JPEG":
+        scans = data.count(b"\xff\xda")
+        if scans * header.stored[0] * header.stored[1] > _MOST_SCANNED:
+            raise InputError(
+                f"{shown}: is a JPEG of {scans} scans, which takes too long to decode; save it anew"
+            )
+        # The search starts behind the header, since thumbnails in the header end with the same marker.
+        is_whole = data.find(_JPEG_END, file.tell()) >= 0
+    if not is_whole:
         raise InputError(f"{shown}: {header.format} {_DAMAGED}")
     return data, header
 
@@ -130,7 +162,7 @@ def read_whole(path: Path, *, is_label: bool = False) -> tuple[bytes, Header]:
 def check_ending(path: str | os.PathLike[str]) -> None:
     """Checks that a PNG or JPEG is not truncated, if possible from its last bytes. Other formats are skipped."""
     with open_regular(path) as file:
-        end_marker = {b"\x89PN": b"IEND", _JPEG: _JPEG_END}.get(file.read(3), b"")
+        end_marker = {b"\x89PN": b"IEND", b"\xff\xd8\xff": _JPEG_END}.get(file.read(3), b"")
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _TAIL_BYTES))
         # Much data behind the end marker is unusual but legal. In this case, the whole file is checked.
@@ -139,11 +171,20 @@ def check_ending(path: str | os.PathLike[str]) -> None:
         read_whole(Path(path))
 
 
-def _needed_chunks(data: bytes) -> bytes:
-    """Returns a PNG with only the chunks that the pixels need. If the file is truncated or damaged, returns no bytes.
+def _describe_unknown(start: bytes) -> str:
+    names = "PNG, JPEG, WebP, BMP and TIFF"
+    if not start:
+        return "is empty (0 bytes); download or copy it again"
+    for signature, other in _OTHER_FORMATS:
+        if re.match(signature, start, re.DOTALL | re.IGNORECASE):
+            return f"is {other}; {names} are read, so save it as one of them"
+    return f"is not an image that can be read ({names} are); replace or remove the file"
 
-    Decoders also unpack chunks that are not needed, such as texts and profiles. These chunks can be decompression
-    bombs or cause warnings.
+
+def _needed_chunks(data: bytes) -> bytes:
+    """Returns a PNG with only the chunks that the pixels need, or no bytes if the file is truncated or damaged.
+
+    Decoders also unpack other chunks, such as texts and profiles, which can be decompression bombs or cause warnings.
     """
     kept = [data[:8]]
     for kind, place, length in _png_chunks(BytesIO(data)):
@@ -159,15 +200,15 @@ def _needed_chunks(data: bytes) -> bytes:
 
 def _png_chunks(file: BufferedIOBase) -> Iterator[tuple[bytes, int, int]]:
     """Yields (type, offset of the content, length of the content) of each chunk, with ``file`` at this offset."""
-    file.seek(8)
+    place = 8
     for _ in range(_MOST_PARTS):
+        file.seek(place)
         start = file.read(8)
         if len(start) < 8:
             return
         length, kind = struct.unpack(">I4s", start)
-        place = file.tell()
-        yield kind, place, length
-        file.seek(place + length + 4)
+        yield kind, place + 8, length
+        place += length + 12
 
 
 def _png(file: BufferedIOBase) -> Header:
@@ -183,7 +224,7 @@ def _png(file: BufferedIOBase) -> Header:
         elif kind == b"acTL":
             (frames,) = struct.unpack(">I", file.read(4))
         elif kind == b"eXIf":
-            orientation = _orientation(file.read(min(length, _MOST_EXIF)))
+            orientation = _exif_orientation(file.read(min(length, _MOST_EXIF)))
     return Header("PNG", stored, orientation, frames, bits)
 
 
@@ -195,7 +236,7 @@ def _jpeg(file: BufferedIOBase) -> Header:
         if prefix != 0xFF:
             break
         if marker == 0xFF:  # a fill byte
-            file.seek(file.tell() - 1)
+            file.seek(-1, os.SEEK_CUR)
             continue
         if marker in (0xD9, 0xDA):
             return Header("JPEG", stored, orientation, lossy=True)
@@ -205,7 +246,7 @@ def _jpeg(file: BufferedIOBase) -> Header:
             height, width = struct.unpack(">xHH", file.read(5))
             stored = (height, width)
         elif marker == 0xE1 and orientation == 1:
-            orientation = _orientation(file.read(max(0, length - 2)))
+            orientation = _exif_orientation(file.read(max(0, length - 2)))
         file.seek(following)
     raise ValueError("there is no marker where one should be")
 
@@ -217,11 +258,10 @@ def _webp(file: BufferedIOBase) -> Header:
         if kind in (b"VP8 ", b"VP8L", b"ANMF"):
             break
         file.seek(length + length % 2, os.SEEK_CUR)
-    lossy = kind == b"VP8 "
     file.seek(0)
     image = WebPImageFile(BytesIO(file.read(MOST_BYTES)))
-    orientation = _orientation(image.info.get("exif", b"")[:_MOST_EXIF])
-    return Header("WebP", image.size[::-1], orientation, image.n_frames, lossy=lossy)
+    orientation = _exif_orientation(image.info.get("exif", b"")[:_MOST_EXIF])
+    return Header("WebP", image.size[::-1], orientation, image.n_frames, lossy=kind == b"VP8 ")
 
 
 def _bmp(file: BufferedIOBase) -> Header:
@@ -230,24 +270,26 @@ def _bmp(file: BufferedIOBase) -> Header:
 
 
 def _tiff(file: BufferedIOBase) -> Header:
-    pages = tiff.read_pages(file)
-    page = pages[0]
+    page, *others = pages = tiff.read_pages(file)
     # Pages that are reduced copies or masks of the first page are not counted.
-    frames = 1 + sum(not tiff.first(other, tiff.REDUCED, 0) & 0b101 for other in pages[1:])
+    frames = 1 + sum(not tiff.first(other, tiff.REDUCED, 0) & 0b101 for other in others)
     size = (tiff.first(page, tiff.HEIGHT, 0), tiff.first(page, tiff.WIDTH, 0))
     bits, lossy = tiff.first(page, tiff.BITS, 1), tiff.first(page, tiff.COMPRESSION, 1) in tiff.LOSSY
-    return Header("TIFF", size, _oriented(page), frames, bits, lossy, page)
+    return Header("TIFF", size, tiff.orientation(pages), frames, bits, lossy, page)
 
 
-def _orientation(exif: bytes) -> int:
-    """Returns the orientation in EXIF data, 1 to 8, or 1 without a valid orientation."""
+def _exif_orientation(exif: bytes) -> int:
     try:
-        pages = tiff.read_pages(BytesIO(exif.removeprefix(b"Exif\0\0")))
+        return tiff.orientation(tiff.read_pages(BytesIO(exif.removeprefix(b"Exif\0\0"))))
     except (ValueError, struct.error):
         return 1
-    return _oriented(pages[0]) if pages else 1
 
 
-def _oriented(page: tiff.Tags) -> int:
-    orientation = tiff.first(page, tiff.ORIENTATION, 1)
-    return orientation if 1 <= orientation <= 8 else 1
+_FORMATS = {
+    "PNG": (rb"\x89PNG\r\n\x1a\n", _png),
+    "JPEG": (rb"\xff\xd8\xff", _jpeg),
+    "WebP": (rb"RIFF.{4}WEBP", _webp),
+    "BMP": (rb"BM", _bmp),
+    "TIFF": (rb"II\*\0|MM\0\*", _tiff),
+}
+"""Supported format → (regular expression of the first bytes, function that reads the header)."""

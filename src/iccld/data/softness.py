@@ -1,8 +1,7 @@
 """Detects label maps that were compressed, blurred or interpolated.
 
-In an original label map, called *hard* in this module, values fill areas, and two areas meet without other values in
-between. A label map after JPEG compression, blurring, anti-aliasing or scaling with interpolation is called *soft*:
-along its edges are values that belong to no class.
+In a *hard* (original) label map, values fill areas that meet without other values in between. In a *soft* map, after
+JPEG compression, blurring, anti-aliasing or scaling with interpolation, edges have values that belong to no class.
 """
 
 from __future__ import annotations
@@ -16,19 +15,15 @@ from jaxtyping import Bool, Float32, Int32, Integer
 from iccld.labels import IGNORE
 
 _MOST_PIXELS = 1 << 20
-_REACH = 16
-"""Maximum distance in pixels from a pixel of a soft edge to the areas on both sides."""
+_REACH = 16  # largest distance in pixels from a pixel of a soft edge to the areas on both sides
 _FEW_STRAYS = 0.05
-"""Minimum ratio of stray pixels (whose values do not fill an area) to edge pixels in a soft label map. Tiny objects
-also cause stray pixels, but fewer."""
+"""Least ratio of stray pixels (whose values fill no area) to edge pixels in a soft map. Tiny objects cause fewer."""
 _MANY_STRAYS = 0.3
-_EXPLAINED = 0.6
-"""Minimum fraction of the stray pixels that must look like pixels of a soft edge."""
+_EXPLAINED = 0.6  # least fraction of the stray pixels that must look like pixels of a soft edge
 _GRAYS = 40
-"""Minimum range (maximum − minimum) of gray values or colors. Values with a smaller range are treated as ids, of which
-close values need not be similar."""
-_THICK = 6
-"""Minimum number of equal pixels in a row that form an area. Shorter runs may be steps of an interpolated edge."""
+"""Least range (maximum − minimum) of gray values or colors. Values in a smaller range are ids, whose closeness means
+nothing."""
+_THICK = 6  # least number of equal pixels in a row that form an area; shorter runs may be steps of an edge
 _FEWEST_EDGES = 20
 
 Plane = Integer[np.ndarray, "h w"]
@@ -58,9 +53,8 @@ class Softness:
         flat = f"only {len(self.levels)} of its {self.num_values} values fill areas ({shown})"
         if not self.levels:
             flat = f"none of its {self.num_values} values fills an area"
-        cause = "blurring, anti-aliasing or scaling with interpolation"
-        cause = cause if self.is_ramp else "JPEG compression or smoothing"
-        return f"{flat} and the others lie along edges, as {cause} leaves them"
+        causes = ("JPEG compression or smoothing", "blurring, anti-aliasing or scaling with interpolation")
+        return f"{flat} and the others lie along edges, as {causes[self.is_ramp]} leaves them"
 
 
 REMEDY = "take the label maps as they were drawn, save them as PNG and scale them with nearest neighbor only"
@@ -173,10 +167,7 @@ def _likeness(
 
 
 def _last_seen(planes: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """Returns for each pixel its own value if it is in ``area``, else the last value in ``area`` before it on axis 0.
-
-    If the last pixel in ``area`` is more than ``_REACH`` pixels away, the value is −1.
-    """
+    """Returns for each pixel the last value in ``area`` up to it on axis 0, or −1 if that is beyond ``_REACH``."""
     places = np.arange(len(area))[:, None]
     last = np.maximum.accumulate(np.where(area, places, -_REACH - 1), axis=0)
     seen = np.take_along_axis(planes, np.maximum(last, 0)[..., None], axis=0)

@@ -7,10 +7,10 @@ For a demonstration of domain adaptation, the source domain has the look ``game`
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from collections.abc import Iterator, Sequence
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from iccld.data.workers import WorkerDiedError, ordered_map
 from iccld.documents import read_json
 from iccld.errors import InputError, RunFailedError
 from iccld.escaping import shortened
-from iccld.files import free_bytes, in_bytes, write_failure, write_json
+from iccld.files import AnyPath, free_bytes, in_bytes, write_failure, write_json
 from iccld.labels import CITYSCAPES19, LabelSpace, suggest
 from iccld.machine import free_memory, usable_cores
 from iccld.progress import track
@@ -33,10 +33,12 @@ from street_scenes.looks import LOOKS
 
 LOOK_NAMES = (*LOOKS, "both")
 _WORTH_FORKING = 32
-_DRAWN = 4 * 4 * 4
-"""Minimum memory for drawing, in bytes per pixel of a scene: four float32 maps at twice the height and width."""
+_DRAWN = (
+    4 * 4 * 4
+)  # least bytes per pixel of a scene for drawing: four float32 maps at twice the height and width
 
 
+@dataclass(eq=False)
 class StreetScenes:
     """A data set of rendered scenes. Each scene is rendered at its first use and kept in memory.
 
@@ -50,36 +52,33 @@ class StreetScenes:
         cache: Folder in which ``prepare`` stores rendered scenes for later runs. With ``None``, nothing is stored.
     """
 
+    look: str = "both"
+    count: int = 1000
+    height: int = 128
+    width: int = 256
+    seed: int = 0
+    label_space: LabelSpace = CITYSCAPES19
+    cache: AnyPath | None = None
+
     name = "street_scenes"
     has_labels = True
 
-    def __init__(
-        self,
-        look: str = "both",
-        count: int = 1000,
-        height: int = 128,
-        width: int = 256,
-        seed: int = 0,
-        label_space: LabelSpace = CITYSCAPES19,
-        cache: str | os.PathLike[str] | None = None,
-    ) -> None:
-        if look not in LOOK_NAMES:
-            raise InputError(f"unknown look {look!r} of the street scenes; {suggest(look, LOOK_NAMES)}")
-        if count < 1 or seed < 0:
-            raise InputError(f"street scenes: count {count}, seed {seed}; give a count from 1, a seed from 0")
-        shown = f"street scenes of {height}x{width} pixels"
-        if min(height, width) < SMALLEST or max(height, width) > LARGEST:
+    def __post_init__(self) -> None:
+        if self.look not in LOOK_NAMES:
+            known = suggest(self.look, LOOK_NAMES)
+            raise InputError(f"unknown look {self.look!r} of the street scenes; {known}")
+        if self.count < 1 or self.seed < 0:
+            given = f"count {self.count}, seed {self.seed}"
+            raise InputError(f"street scenes: {given}; give a count from 1, a seed from 0")
+        shown = f"street scenes of {self.height}x{self.width} pixels"
+        if min(self.height, self.width) < SMALLEST or max(self.height, self.width) > LARGEST:
             raise InputError(f"{shown}; give {SMALLEST} to {LARGEST} for either side")
-        _refuse_memory(_DRAWN * height * width, shown, "to draw")
-        self.look, self.height, self.width, self.seed = look, height, width, seed
-        self.label_space = label_space
-        self._count = count
+        _refuse_memory(_DRAWN * self.height * self.width, shown, "to draw")
         self._scenes: dict[int, Scene] = {}
-        self._table = np.array(CITYSCAPES19.lut_to(label_space), np.uint8)
-        self._cache = Path(cache) if cache is not None else None
+        self._table = np.array(CITYSCAPES19.lut_to(self.label_space), np.uint8)
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """Returns the RGB image of a scene."""
@@ -95,14 +94,14 @@ class StreetScenes:
 
     def look_of(self, index: int) -> str:
         """Returns the look of a scene."""
-        if not 0 <= index < self._count:
-            raise IndexError(f"scene {index} of {self._count}")
+        if not 0 <= index < self.count:
+            raise IndexError(f"scene {index} of {self.count}")
         return look_of(self.look, index)
 
     def require_memory(self) -> None:
         """Checks that all scenes fit into memory, and raises ``InputError`` if they do not. Renders no scene."""
-        what = f"{self._count} street scenes of {self.height}x{self.width} pixels"
-        _refuse_memory(self._count * self.height * self.width * 4, what, "to keep")
+        what = f"{self.count} street scenes of {self.height}x{self.width} pixels"
+        _refuse_memory(self.count * self.height * self.width * 4, what, "to keep")
 
     def prepare(self) -> None:
         """Renders the missing scenes with a progress bar, in several processes if there are many scenes.
@@ -110,16 +109,14 @@ class StreetScenes:
         With a cache folder, the scenes are stored in one file. If several processes need this file, one process writes
         it, and the other processes wait for a lock and read it.
         """
-        if self._cache is None:
+        if self.cache is None:
             self._render_missing()
             return
-        from iccld.data.cache import (  # imports PyTorch, which `iccld data scenes` does not need
-            map_array,
-            write_array,
-        )
+        # This module imports PyTorch, which `iccld data scenes` does not need.
+        from iccld.data.cache import map_array, write_array
 
         size = f"{len(self)}x{self.height}x{self.width}"
-        path = self._cache / f"{self.look}-{size}-seed{self.seed}-{generator_digest()}.npy"
+        path = Path(self.cache, f"{self.look}-{size}-seed{self.seed}-{generator_digest()}.npy")
         if not path.is_file():
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +126,7 @@ class StreetScenes:
             with lock:
                 if not path.is_file():
                     self._render_missing()
-                    rows = [np.dstack(self._scenes[index]) for index in range(self._count)]
+                    rows = [np.dstack(self._scenes[index]) for index in range(self.count)]
                     write_array(path, np.stack(rows))
         stored = map_array(path)
         if stored is None:
@@ -137,7 +134,7 @@ class StreetScenes:
         self._scenes = {i: (np.asarray(s[..., :3]), np.asarray(s[..., 3])) for i, s in enumerate(stored)}
 
     def _render_missing(self) -> None:
-        missing = [index for index in range(self._count) if index not in self._scenes]
+        missing = [index for index in range(self.count) if index not in self._scenes]
         if missing:
             rendered = track(self.stream(missing), len(missing), f"Rendering {len(missing)} scenes")
             self._scenes |= zip(missing, rendered, strict=True)
@@ -148,24 +145,24 @@ class StreetScenes:
         The label maps contain Cityscapes trainIds and are not converted to ``label_space``. On Linux, many scenes are
         rendered by up to four worker processes. The scenes do not depend on the number of processes.
         """
-        jobs = [(seed_of(self.seed, i), self.look_of(i)) for i in indices]
-        work = partial(_render_job, height=self.height, width=self.width)
+
+        def render(index: int) -> Scene:
+            seed, look = seed_of(self.seed, index), self.look_of(index)
+            return render_scene(seed, look=look, height=self.height, width=self.width)
+
         workers = min(usable_cores(), 4)
         done = 0
-        # Worker processes are forked, which is safe on Linux only. Spawned processes would import the caller's script
-        # again.
-        if workers > 1 and len(jobs) >= _WORTH_FORKING and sys.platform == "linux":
+        # Elsewhere, worker processes would be spawned and import the caller's script again.
+        if workers > 1 and len(indices) >= _WORTH_FORKING and sys.platform == "linux":
             try:
-                for scene in ordered_map(work, jobs, workers):
+                for scene in ordered_map(render, indices, workers):
                     done += 1
                     yield scene
             except WorkerDiedError as error:
-                print(
-                    f"warning: the processes that render scenes cannot go on (one {error}); "
-                    "the rest is rendered without them, which takes longer",
-                    file=sys.stderr,
-                )
-        yield from map(work, jobs[done:])
+                problem = f"the processes that render scenes cannot go on (one {error})"
+                remedy = "the rest is rendered without them, which takes longer"
+                print(f"warning: {problem}; {remedy}", file=sys.stderr)
+        yield from map(render, indices[done:])
 
     def _scene(self, index: int) -> Scene:
         if index not in self._scenes:
@@ -180,10 +177,8 @@ def write_scenes(scenes: StreetScenes, out: Path, split: str) -> int:
         InputError: ``out`` contains scenes with other settings, or cannot be written.
         RunFailedError: The disk has not enough free space.
     """
-    # A scene has four bytes per pixel (RGB and label). PNG compression is assumed to save at most three quarters, so
-    # one byte per pixel is needed at least.
-    there = out / "leftImg8bit"
-    lacking = len(scenes) - (sum(1 for _ in there.rglob("*.png")) if there.is_dir() else 0)
+    # A scene has four bytes per pixel (RGB and label), of which PNG compression is assumed to leave at least one.
+    lacking = len(scenes) - sum(1 for _ in out.glob("leftImg8bit/**/*.png"))
     needed, free = lacking * scenes.height * scenes.width, free_bytes(out)
     if needed > free:
         raise RunFailedError(
@@ -196,10 +191,8 @@ def write_scenes(scenes: StreetScenes, out: Path, split: str) -> int:
         write_json(about, wanted)
     found = read_json(about, limit=10_000, remedy="remove the folder or choose another")
     if found != wanted:  # scenes with different settings must not be mixed in one split
-        held = shortened(found, 200)
-        raise InputError(
-            f"{about}: the folder holds scenes made with {held}, not {wanted}; choose another folder"
-        )
+        problem = f"the folder holds scenes made with {shortened(found, 200)}, not {wanted}"
+        raise InputError(f"{about}: {problem}; choose another folder")
     paths = [scene_paths(out, split, scenes.look_of(index), index) for index in range(len(scenes))]
     missing = [index for index, files in enumerate(paths) if not all(path.is_file() for path in files)]
     table = label_id_table()
@@ -227,7 +220,3 @@ def generator_digest() -> str:
     for path in sorted(Path(street_scenes.__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
-
-
-def _render_job(job: tuple[int, str], *, height: int, width: int) -> Scene:
-    return render_scene(job[0], look=job[1], height=height, width=width)

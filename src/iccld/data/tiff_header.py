@@ -1,12 +1,9 @@
-"""Reads the tags (metadata fields) of each picture in a TIFF file (TIFF 6.0). EXIF data have the same format.
-
-A picture in a TIFF file is called a page.
-"""
+"""Reads the tags (metadata fields) of each page (picture) in a TIFF file (TIFF 6.0). EXIF data have the same format."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BufferedIOBase
 
 Tags = Mapping[int, tuple[int, ...]]
@@ -21,18 +18,15 @@ _MOST_BYTES = 64 << 20  # largest total size of a page's tags in bytes, since Pi
 
 LOSSY = frozenset((6, 7, 33003, 33004, 33005, 34712, 34887, 34892, 50001, 50002))
 """Values of the tag ``COMPRESSION`` for lossy methods, such as JPEG."""
-_WHITE_IS_ZERO = 0
-_CHANNELS = {_WHITE_IS_ZERO: (1, 2), 1: (1, 2), 2: (3, 4), 3: (1,), 5: (4,), 6: (3,)}
-"""Photometric interpretation → allowed channel counts. 1: black is 0, 2: RGB, 3: palette, 5: CMYK, 6: YCbCr."""
+_CHANNELS = {0: (1, 2), 1: (1, 2), 2: (3, 4), 3: (1,), 5: (4,), 6: (3,)}
+"""Photometric interpretation (0: 0 is white, 1: 0 is black, 2: RGB, 3: palette, 5: CMYK, 6: YCbCr) → channel counts."""
 _KINDS = {1: "integers", 2: "signed integers", 3: "floating-point numbers", 4: "integers"}
 
 
 def read_pages(file: BufferedIOBase) -> list[Tags]:
     """Reads the tags of each page, for the first 64 pages at most.
 
-    Raises:
-        ValueError: The file is damaged, or a page contains a tag twice.
-        struct.error: The file is truncated.
+    Raises ``ValueError`` or ``struct.error`` if the file is damaged or truncated, or a page contains a tag twice.
     """
     file.seek(0)
     head = file.read(8)
@@ -74,7 +68,13 @@ def _read_page(file: BufferedIOBase, place: int, order: str) -> tuple[Tags, int]
 
 def first(page: Tags, tag: int, default: int) -> int:
     """Returns the first value of a tag, or ``default`` if the page has no such tag."""
-    return page[tag][0] if tag in page else default
+    return page.get(tag, (default,))[0]
+
+
+def orientation(pages: Sequence[Tags]) -> int:
+    """Returns the EXIF orientation of the first page, 1 to 8, or 1 without a valid orientation."""
+    found = first(pages[0], ORIENTATION, 1) if pages else 1
+    return found if 1 <= found <= 8 else 1
 
 
 def find_fault(page: Tags, *, is_label: bool, most_pixels: int) -> str:
@@ -85,14 +85,12 @@ def find_fault(page: Tags, *, is_label: bool, most_pixels: int) -> str:
     """
     bits, kinds = set(page.get(BITS, (1,))), set(page.get(FORMAT, (1,)))
     photometric, samples = first(page, PHOTOMETRIC, 1), first(page, SAMPLES, 1)
-    is_known = bits <= {1, 2, 4, 8, 16} and kinds <= {1, 4}
-    if is_label:
-        is_known = bits <= {1, 2, 4, 8, 16, 32} and kinds <= {1, 2, 4}
-    if not is_known or len(bits) > 1 or len(kinds) > 1:
+    known_bits, known_kinds = ({1, 2, 4, 8, 16, 32}, {1, 2, 4}) if is_label else ({1, 2, 4, 8, 16}, {1, 4})
+    if not (bits <= known_bits and kinds <= known_kinds and len(bits) == len(kinds) == 1):
         return f"of {max(bits)}-bit {_KINDS.get(max(kinds), 'unusual numbers')}"
     if samples not in _CHANNELS.get(photometric, ()):
         return f"of {samples} channels that are not declared as RGB, gray, palette or CMYK"
-    if is_label and photometric == _WHITE_IS_ZERO and bits != {1}:
+    if is_label and photometric == 0 and bits != {1}:
         return "in which 0 is white, so its ids may be meant inverted"
     too_large = first(page, TILE_WIDTH, 0) * first(page, TILE_HEIGHT, 0) > most_pixels
     return "of tiles that are too large to be read" if too_large else ""

@@ -50,8 +50,7 @@ def ordered_map(work: Callable[[J], R], jobs: Iterable[J], num_workers: int) -> 
     calling process ends or is killed.
 
     Args:
-        work: Function that computes the result of a job. Forked workers (Linux) inherit the function. On other systems,
-            the function is pickled.
+        work: Function that computes the result of a job. On other systems than Linux, it is pickled.
         jobs: Small, picklable values.
         num_workers: Number of worker processes, at least 1.
 
@@ -83,15 +82,8 @@ def threaded_map(work: Callable[[J], R], jobs: Iterable[J], num_threads: int) ->
         executor.shutdown(cancel_futures=True)
 
 
-class _Failure(NamedTuple):
-    """An exception that ``work`` raised, and its traceback as text."""
-
-    error: Exception
-    where: str
-
-
 class _Worker(NamedTuple):
-    """A worker process and the parent's end of the pipe to the worker."""
+    """A worker process and the parent's end of its pipe, which carries jobs, and (result, error, traceback) back."""
 
     process: BaseProcess
     connection: Connection
@@ -104,15 +96,15 @@ class _Worker(NamedTuple):
 
     def receive(self) -> Any:
         try:
-            answer = self.connection.recv()
+            result, failure, where = self.connection.recv()
         except (EOFError, OSError) as error:
             raise WorkerDiedError(self._cause()) from error
-        if isinstance(answer, _Failure):
-            if isinstance(answer.error, MemoryError):
-                raise WorkerDiedError("ran out of memory") from answer.error
-            answer.error.add_note(f"in a worker process:\n{answer.where}")
-            raise answer.error
-        return answer
+        if isinstance(failure, MemoryError):
+            raise WorkerDiedError("ran out of memory") from failure
+        if failure is not None:
+            failure.add_note(f"in a worker process:\n{where}")
+            raise failure
+        return result
 
     def _cause(self) -> str:
         self.process.join(_GRACE_SECONDS)
@@ -128,6 +120,7 @@ def _workers(work: Callable[[Any], Any], num_workers: int) -> Iterator[list[_Wor
     """Starts workers. At the end, closes the pipes and kills workers that do not end within ``_GRACE_SECONDS``."""
     # Spawned workers import the caller's script again, so workers are forked on Linux, where forking is safe.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+    is_forked = context.get_start_method() == "fork"
     new_process: Callable[..., BaseProcess] = context.Process
     workers: list[_Worker] = []
     owner = os.getpid()
@@ -159,12 +152,10 @@ def _workers(work: Callable[[Any], Any], num_workers: int) -> Iterator[list[_Wor
                 ours, theirs = context.Pipe()
                 with theirs:
                     # A forked worker inherits the parent's ends of the pipes and must close them.
-                    inherited = [*(worker.connection for worker in workers), ours]
-                    inherited = inherited if context.get_start_method() == "fork" else []
+                    inherited = [*(worker.connection for worker in workers), ours] if is_forked else []
                     process = new_process(target=_serve, args=(theirs, inherited, work), daemon=True)
                     with warnings.catch_warnings():
-                        # Newer Python versions warn if a process with threads is forked. The workers do not need
-                        # these threads.
+                        # Newer Python versions warn about threads at a fork. The workers do not need these threads.
                         warnings.simplefilter("ignore", DeprecationWarning)
                         process.start()
                 workers.append(_Worker(process, ours))
@@ -195,10 +186,9 @@ def _serve(connection: Connection, inherited: list[Connection], work: Callable[[
         except (EOFError, OSError):
             return
         try:
-            answer = work(job)
+            outbox.put((work(job), None, ""))
         except Exception as error:
-            answer = _Failure(error, traceback.format_exc())
-        outbox.put(answer)
+            outbox.put((None, error, traceback.format_exc()))
 
 
 def _post(connection: Connection, outbox: SimpleQueue[object]) -> None:

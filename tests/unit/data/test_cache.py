@@ -12,8 +12,7 @@ from fake_data import make_camvid, make_synthia
 
 from iccld.data.cache import CachedDataset
 from iccld.data.datasets import FileDataset, open_dataset
-from iccld.data.loaders import SampleStream
-from iccld.data.sampling import UniformSampler
+from iccld.data.loaders import SampleStream, UniformSampler
 from iccld.data.transforms import TrainTransform
 from iccld.errors import InputError, RunFailedError
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from fake_data import ArrayDataset, make_camvid, random_ids, random_image, save_gray, truncate
 
-from iccld.data import sampling
+from iccld.data import loaders
 from iccld.data.datasets import FileDataset, open_dataset
-from iccld.data.sampling import class_counts
+from iccld.data.loaders import class_counts
 from iccld.errors import InputError
 from iccld.labels import CAMVID11, CITYSCAPES19
 
@@ -98,7 +98,7 @@ def test_progress_counts_every_label(tmp_path: Path, monkeypatch: pytest.MonkeyP
         seen.append((total, description))
         yield from items
 
-    monkeypatch.setattr(sampling, "track", track)
+    monkeypatch.setattr(loaders, "track", track)
     class_counts(open_dataset("camvid", tmp_path))
     assert seen == [(5, "counting classes of camvid")]
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from iccld.data.globs import Glob, data_glob, fixed_folders
+from iccld.data.folders import Glob, data_glob, fixed_folders
 from iccld.errors import InputError
 
 

@@ -10,8 +10,7 @@ import torch
 from fake_data import make_camvid, truncate
 
 from iccld.data.datasets import open_dataset
-from iccld.data.loaders import SampleStream, StepLoader
-from iccld.data.sampling import RareClassSampler, UniformSampler, class_counts
+from iccld.data.loaders import RareClassSampler, SampleStream, StepLoader, UniformSampler, class_counts
 from iccld.data.transforms import TrainTransform
 from iccld.errors import InputError
 

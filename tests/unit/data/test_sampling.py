@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import softmax
 
-from iccld.data.sampling import RareClassSampler, UniformSampler
+from iccld.data.loaders import RareClassSampler, UniformSampler
 from iccld.errors import InputError
 
 count_tables = arrays(

@@ -14,7 +14,7 @@ from typing import Any
 from iccld.data.autodetect.evidence import Evidence
 from iccld.data.autodetect.meaning import Meaning
 from iccld.data.description import Description
-from iccld.data.globs import data_key
+from iccld.data.folders import data_key
 from iccld.data.layouts import described_folder, list_images
 from iccld.errors import InputError
 from iccld.escaping import visible
