@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from iccld.models.iccld import ICCLD
     from iccld.models.prediction import Prediction
+    from iccld.models.result import Result
 
 __version__ = "0.1.0"
 
@@ -21,9 +22,13 @@ __version__ = "0.1.0"
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
-__all__ = ["ICCLD", "Prediction", "__version__"]
+__all__ = ["ICCLD", "Prediction", "Result", "__version__"]
 
-_HOMES = {"ICCLD": "iccld.models.iccld", "Prediction": "iccld.models.prediction"}
+_HOMES = {
+    "ICCLD": "iccld.models.iccld",
+    "Prediction": "iccld.models.prediction",
+    "Result": "iccld.models.result",
+}
 
 
 def __getattr__(name: str) -> object:

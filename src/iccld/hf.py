@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -109,8 +110,9 @@ class ICCLDForSemanticSegmentation(PreTrainedModel):
             Logarithms of the class probabilities as ``logits`` (b k h w), at the size of the images.
         """
         images = pixel_values.float().movedim(1, -1).cpu().numpy()
-        probabilities = self.network.predict(images, steps=steps, draws=draws).probabilities
-        logits = torch.from_numpy(probabilities).clamp_min(1e-30).log().to(pixel_values.device)
+        results = self.network.predict(images, steps=steps, draws=draws)
+        probabilities = torch.from_numpy(np.stack([result.probabilities for result in results]))
+        logits = probabilities.clamp_min(1e-30).log().to(pixel_values.device)
         return SemanticSegmenterOutput(logits=logits)
 
 

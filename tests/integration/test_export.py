@@ -30,6 +30,7 @@ from iccld.inference.segmenter import load_model
 from iccld.labels import CITYSCAPES19
 from iccld.models.iccld import ICCLD
 from iccld.models.layers import ImageCoder
+from iccld.models.prediction import Prediction
 
 FORMATS = {"onnx": ".onnx", "openvino": ".xml"}
 STEPS, DRAWS, HEIGHT = 2, 2, 96
@@ -102,13 +103,19 @@ def _scenes(count: int, height: int, width: int) -> np.ndarray:
     return np.stack([scenes.image(index) for index in range(count)])
 
 
+def _stacked(results: list[Any]) -> Prediction:
+    """The maps of several results with a batch axis."""
+    names = ("labels", "probabilities", "mutual_information")
+    return Prediction(*(np.stack([getattr(result, name) for result in results]) for name in names))
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_runtimes_agree_with_torch_at_any_size(folder: Path, name: str) -> None:
     graph = ExportGraph(load_model(str(folder)), steps=STEPS, draws=DRAWS, input_height=HEIGHT)
     exported = load_exported(str(folder / f"model{FORMATS[name]}"), threads=1)
     assert exported.label_space == CITYSCAPES19
     for images in (_scenes(2, 128, 256), _scenes(1, 97, 151), _scenes(1, 96, 128), _scenes(1, 48, 48)):
-        prediction = exported.predict(images)
+        prediction = _stacked(exported.predict(images))
         with torch.inference_mode():
             labels, probabilities, uncertainty, information = graph(torch.from_numpy(images))
         assert prediction.labels.shape == images.shape[:3]
@@ -179,7 +186,7 @@ def test_plain_openvino_computes_an_fp32_file_in_fp32(folder: Path) -> None:
 def test_bf16_is_near_fp32_and_uncertainty_still_the_entropy(folder: Path) -> None:
     model, images = load_exported(str(folder / "bf16.xml"), threads=1), _scenes(2, 97, 151)
     assert model.precision == "bf16"
-    prediction, expected = model.predict(images), _graph(folder)(images)
+    prediction, expected = _stacked(model.predict(images)), _graph(folder)(images)
     assert (prediction.labels == expected[0]).mean() >= 0.97
     np.testing.assert_allclose(prediction.probabilities, expected[1], atol=0.1)
     raw = open_core().compile_model(folder / "bf16.xml", "CPU", {"INFERENCE_NUM_THREADS": 1})

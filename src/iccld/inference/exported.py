@@ -18,7 +18,8 @@ from iccld.errors import InputError, how_to_install
 from iccld.escaping import visible
 from iccld.inference.graph_files import read_onnx, read_openvino
 from iccld.labels import LabelSpace
-from iccld.models.prediction import Maps, Predicting, Prediction, check_scaled, predict_windows
+from iccld.models.predicting import Predicting
+from iccld.models.prediction import Maps, Prediction, check_scaled, predict_windows
 from iccld.models.settings import Draws, InputHeight, PredictSettings, Steps, check_memory
 from iccld.resizing import scaled_width
 from iccld.threads import use_threads

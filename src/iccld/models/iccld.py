@@ -19,6 +19,7 @@ from iccld.labels import IGNORE, LabelSpace
 from iccld.models.image_coder import build_image_coder
 from iccld.models.light import build_heads
 from iccld.models.networks import LATENT_STRIDE, ImageFeatures, LabelEncoder, Latents, Logits, TrainingOutput
+from iccld.models.predicting import Predicting
 from iccld.models.prediction import Predictor
 from iccld.models.storage import ModelSpec, Pretrained
 
@@ -40,7 +41,7 @@ def add_noise(clean: Latents, noise: Latents, time: Float[Tensor, " b"]) -> Late
     return alpha * clean + sigma * noise
 
 
-class ICCLD(Predictor, Pretrained):
+class ICCLD(Predictor, Predicting, Pretrained):
     """Segmentation model that diffuses label latents between an image coder and a label coder.
 
     Args:

@@ -15,12 +15,16 @@ from torch import Tensor
 
 from iccld.errors import InputError
 
-Images = UInt8[np.ndarray, "*b h w 3"] | Float[np.ndarray, "*b h w 3"] | Image.Image | Sequence[Image.Image]
-"""RGB arrays, uint8 or float in [0, 1], with or without a batch axis, or one or more Pillow images of equal size."""
+Images = UInt8[np.ndarray, "..."] | Float[np.ndarray, "..."] | Tensor | Image.Image | Sequence[Image.Image]
+"""Arrays (channels last) and tensors (channels first), uint8 or float in [0, 1], RGB or gray, with or without a batch
+axis, or one or more Pillow images of equal size."""
 
 
 def to_array(images: Any) -> np.ndarray:
-    """Converts an array, a Pillow image, or a sequence of arrays or Pillow images to one array.
+    """Converts an array, a tensor, a Pillow image, or a sequence of them to one array with the channels last.
+
+    Arrays have the shape (h, w, 3), or (h, w) or (h, w, 1) if they are gray. Tensors have the channels first: (3, h, w)
+    or (1, h, w). All can have a leading batch axis, except gray arrays of shape (h, w).
 
     Pillow images are rotated upright according to their EXIF orientation and converted to 8-bit RGB: alpha is dropped
     and 16 bits are scaled to 8. ``iccld.data.image_files.read_image`` treats image files in the same way. Raises
@@ -34,10 +38,16 @@ def to_array(images: Any) -> np.ndarray:
             sizes = ", ".join(sorted({"×".join(map(str, array.shape[1::-1])) for array in arrays}))
             raise InputError(f"images of one batch differ in size ({sizes} pixels); predict them one by one")
         return np.stack(arrays)
+    if isinstance(images, Tensor):
+        images = images.detach().cpu()
+        images = images.movedim(-3, -1).numpy() if images.ndim >= 3 else images.numpy()
     try:
-        return np.asarray(images)
+        array = np.asarray(images)
     except (ValueError, TypeError) as error:
         raise InputError(f"images are no array ({error}); give RGB arrays or Pillow images") from error
+    if array.ndim == 2 and array.dtype.kind in "uif":
+        array = array[..., None]
+    return np.repeat(array, 3, axis=-1) if array.ndim in (3, 4) and array.shape[-1] == 1 else array
 
 
 def to_batch(images: Any) -> tuple[Float[Tensor, "b 3 h w"], bool]:

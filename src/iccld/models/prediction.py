@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from iccld.compute import autocast
 from iccld.errors import InputError
-from iccld.models.images import Images, to_batch
 from iccld.models.layers import upsample_to
 from iccld.models.settings import PredictSettings, check_memory
 from iccld.resizing import base_size, resize_images
@@ -70,40 +69,7 @@ class Prediction:
         return np.float32(math.log(max(2, self.probabilities.shape[-3])))
 
 
-class Predicting:
-    """Mixin with the method ``predict`` of models and of exported models."""
-
-    def predict(
-        self,
-        images: Images,
-        *,
-        steps: int | None = None,
-        draws: int | None = None,
-        seed: int = PredictSettings.seed,
-        window: tuple[int, int] | None = None,
-        overlap: float = PredictSettings.overlap,
-        precision: str = PredictSettings.precision,
-        input_height: int | None = None,
-    ) -> Prediction:
-        """Segments images of any size.
-
-        The images are RGB, uint8 or float in [0, 1], of shape ``(h, w, 3)`` or ``(b, h, w, 3)``, or one or more Pillow
-        images of equal size, which are rotated upright according to EXIF. ``PredictSettings`` describes the other
-        arguments. The same seed gives the same result, which has the size of the images. Raises ``InputError`` for a
-        wrong shape, dtype or range, and for a setting that an exported file does not support.
-        """
-        settings = PredictSettings(
-            steps, draws, seed, window, overlap, None, input_height, cast(Any, precision)
-        )
-        batch, single = to_batch(images)
-        prediction = self._predict(batch, settings)
-        return prediction.of_image(0) if single else prediction
-
-    def _predict(self, batch: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> Prediction:
-        raise NotImplementedError
-
-
-class Predictor(Predicting, nn.Module):
+class Predictor(nn.Module):
     """Base class of networks that encode images and then denoise label maps from noise, conditioned on the images."""
 
     def _predict(self, batch: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> Prediction:

@@ -19,6 +19,7 @@ from iccld.inference.media import predict_files
 from iccld.inference.segmenter import PredictSettings, load_segmenter
 from iccld.labels import CITYSCAPES19
 from iccld.models.iccld import ICCLD
+from iccld.models.prediction import Prediction
 
 
 def _model(**settings: Any) -> ICCLD:
@@ -37,6 +38,12 @@ def _images(*size: int) -> np.ndarray:
 # -- the module that is traced ----------------------------------------------------------------------
 
 
+def _stacked(results: list[Any]) -> Prediction:
+    """The maps of several results with a batch axis."""
+    names = ("labels", "probabilities", "mutual_information")
+    return Prediction(*(np.stack([getattr(result, name) for result in results]) for name in names))
+
+
 @pytest.fixture(scope="module")
 def plain() -> ICCLD:
     return _model(diffusion=False)
@@ -51,7 +58,7 @@ def test_graph_is_prediction_at_any_size(plain: ICCLD, height: int, width: int, 
     graph = ExportGraph(plain, steps=1, draws=1, input_height=scaled)
     with torch.no_grad():
         labels, probabilities, uncertainty = graph(torch.from_numpy(images))
-    wanted = plain.predict(images, precision="fp32", input_height=scaled)
+    wanted = _stacked(plain.predict(images, precision="fp32", input_height=scaled))
     np.testing.assert_allclose(probabilities.numpy(), wanted.probabilities, atol=2e-5)
     np.testing.assert_allclose(uncertainty.numpy(), wanted.uncertainty, atol=2e-5)
     assert (labels.numpy() == wanted.labels).mean() > 0.999
@@ -65,7 +72,7 @@ def test_graph_samples_as_prediction_does(light: bool, monkeypatch: pytest.Monke
         labels, probabilities, _, information = graph(torch.from_numpy(images))
     tile = graph.noise[:, :, :8, :12].repeat(2, 1, 1, 1)
     monkeypatch.setattr(ICCLD, "draw_noise", lambda self, state, num: tile)
-    wanted = model.predict(images, steps=3, draws=2, precision="fp32")
+    wanted = _stacked(model.predict(images, steps=3, draws=2, precision="fp32"))
     np.testing.assert_allclose(probabilities.numpy(), wanted.probabilities, atol=2e-5)
     np.testing.assert_allclose(information.numpy(), wanted.mutual_information, atol=2e-5)
     assert information.max() > 1e-4, "the draws differ"
@@ -129,7 +136,7 @@ def _segmenter(**wanted: Any) -> tuple[ExportedSegmenter, _Engine]:
 def test_images_with_and_without_batch_axis() -> None:
     segmenter, _ = _segmenter(draws=2)
     images = _images(2, 40, 50)
-    batch, single = segmenter.predict(images), segmenter.predict(images[1])
+    batch, single = _stacked(segmenter.predict(images)), segmenter.predict(images[1])
     assert batch.labels.shape == (2, 40, 50)
     assert single.probabilities.shape == (19, 40, 50)
     np.testing.assert_array_equal(single.labels, batch.labels[1])

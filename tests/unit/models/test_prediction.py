@@ -32,6 +32,12 @@ def _assert_same(one: Prediction, other: Prediction) -> None:
         np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
 
 
+def _stacked(results: list[Any]) -> Prediction:
+    """The maps of several results with a batch axis."""
+    names = ("labels", "probabilities", "mutual_information")
+    return Prediction(*(np.stack([getattr(result, name) for result in results]) for name in names))
+
+
 @pytest.mark.parametrize("size", [(64, 96), (70, 101), (32, 32), (33, 31), (1, 1)])
 def test_shapes_types_and_ranges(model: ICCLD, size: tuple[int, int]) -> None:
     prediction = model.predict(_image(*size))
@@ -58,7 +64,7 @@ def test_narrow_images_in_bf16(model: ICCLD, size: tuple[int, int]) -> None:
             torch.full((count,), torch.nan) for count in (512, 1024, 2048, 4096, 16384) for _ in range(6)
         ]
         del rubbish
-        half, full = (model.predict(images, precision=precision) for precision in ("bf16", "fp32"))
+        half, full = (_stacked(model.predict(images, precision=p)) for p in ("bf16", "fp32"))
         np.testing.assert_allclose(half.probabilities, full.probabilities, atol=0.05)
 
 
@@ -94,10 +100,10 @@ def test_bytes_and_floats_agree(model: ICCLD) -> None:
 @pytest.mark.parametrize("window", [None, (32, 48)])
 def test_a_batch_is_its_images(model: ICCLD, window: tuple[int, int] | None) -> None:
     images = np.stack([_image(40, 56, seed) for seed in range(3)])
-    batch = model.predict(images, window=window, precision="fp32")
+    batch = _stacked(model.predict(images, window=window, precision="fp32"))
     assert batch.labels.shape == (3, 40, 56)
     assert batch.probabilities.shape == (3, len(model.label_space), 40, 56)
-    single = model.predict(images[:1], window=window, precision="fp32")
+    single = _stacked(model.predict(images[:1], window=window, precision="fp32"))
     first = model.predict(images[0], window=window, precision="fp32")
     for field in FIELDS:
         np.testing.assert_array_equal(getattr(single, field)[0], getattr(first, field))
@@ -187,6 +193,7 @@ def test_uncertainty_is_the_entropy_of_the_probabilities_in_nats(
 ) -> None:
     images = _image(*size) if not batch else np.stack([_image(*size, seed) for seed in range(2)])
     prediction = model.predict(images, draws=draws, window=window, input_height=height, precision=precision)
+    prediction = _stacked(prediction) if batch else prediction
     wanted = scipy.stats.entropy(prediction.probabilities.astype(np.float64), axis=-3)
     np.testing.assert_allclose(prediction.uncertainty, wanted, atol=1e-5)
     np.testing.assert_allclose(prediction.relative_uncertainty, wanted / math.log(5), atol=1e-5)
@@ -230,7 +237,7 @@ def test_draws_of_several_images_are_told_apart(model: ICCLD) -> None:
             each = [model.segment(state, n[None], 1) for n in noise[3 * index : 3 * index + 3]]
             total = torch.stack(each).mean(dim=0)
             full = torch.nn.functional.interpolate(total, size=(32, 64), mode="bilinear", align_corners=False)
-            prediction = model.predict(images, draws=3, seed=5, precision="fp32")
+            prediction = _stacked(model.predict(images, draws=3, seed=5, precision="fp32"))
             np.testing.assert_allclose(prediction.probabilities[index], full[0].numpy(), atol=1e-4)
 
 
@@ -339,7 +346,6 @@ GOOD = np.zeros((32, 32, 3), np.uint8)
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (np.zeros((32, 32), np.uint8), r"shape \(32, 32\)"),
         (np.zeros((3, 32, 32), np.uint8), r"shape \(3, 32, 32\)"),
         (np.zeros((32, 32, 4), np.uint8), r"shape \(32, 32, 4\)"),
         (np.zeros((1, 1, 32, 32, 3), np.uint8), "shape"),
