@@ -105,7 +105,7 @@ class DataCheckArgs:
 
     def _draw_sheet(self, report: CheckReport) -> None:
         from iccld.data.datasets import native_space
-        from iccld.reporting.label_sheet import label_sheet
+        from iccld.reporting.figures import label_sheet
 
         assert self.sheet is not None
         space = native_space(report.layout) if self.label_space is None else get_label_space(self.label_space)

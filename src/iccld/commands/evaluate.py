@@ -161,8 +161,7 @@ class EvaluateArgs:
         from iccld.inference.evaluation import evaluate_model, missing_classes
         from iccld.inference.review import Review
         from iccld.inference.segmenter import load_segmenter
-        from iccld.reporting.examples import measured_record
-        from iccld.reporting.record import Record
+        from iccld.reporting.record import Record, measured_record
 
         assert self.model is not None
         assert self.dataset is not None
