@@ -36,29 +36,24 @@ Color = tuple[int, int, int]
 
 _EDGE, _GAP, _HEADING = 10, 8, 38  # margin, gap between cells and height of headings in pixels
 _LINE = round(FONT_SIZE * 1.3 * DPI / 72)  # line height of captions in pixels
-_LABELED_WIDTH = 390  # width of a picture of a label sheet in pixels
+_PANEL_WIDTH, _LABELED_WIDTH = 420, 390  # width of a picture of a grid and of a label sheet in pixels
+_MOST_LABELED = 12  # images of a label sheet
 # A class is well visible in an image that has at least this fraction of the class's largest pixel count in any image.
 _WELL_SEEN = 0.25
 
 
 def prediction_grid(
-    rows: Sequence[Sequence[Panel]],
-    columns: Sequence[str],
-    path: AnyPath,
-    label_space: LabelSpace,
-    *,
-    panel_width: float = 2.8,
+    rows: Sequence[Sequence[Panel]], columns: Sequence[str], path: AnyPath, label_space: LabelSpace
 ) -> Path:
     """Draws rows of images, label maps and uncertainty maps to a PNG file, with a legend of the classes that occur.
 
     All panels of a row must have the same height and width. ``columns`` are the titles of the columns. Label values
-    outside ``label_space`` are black. ``panel_width`` is in inches.
+    outside ``label_space`` are black.
     """
     assert rows
     found: set[int] = set()
     heat: list[tuple[str, Color]] = []
     cells: list[tuple[Picture | None, str]] = []
-    cell_width = round(panel_width * DPI)
     for row in rows:
         assert len(row) == len(columns), "every row has one panel per column"
         shapes = {panel.shape[:2] for panel in row if panel is not None}
@@ -71,10 +66,10 @@ def prediction_grid(
             elif panel is not None and panel.ndim == 2:
                 found.update(np.unique(panel).tolist())
                 picture = colorize(panel.astype(np.uint8), label_space)
-            cells.append((None if picture is None else _scaled(picture, cell_width), ""))
+            cells.append((None if picture is None else _scaled(picture, _PANEL_WIDTH), ""))
     entries = [(c.name, c.color) for index, c in enumerate(label_space.classes) if index in found]
     entries += [("not labeled", (0, 0, 0))] if found - set(range(len(label_space))) else []
-    return _draw_page(cells, path, len(columns), cell_width, headings=columns, entries=entries + heat)
+    return _draw_page(cells, path, len(columns), _PANEL_WIDTH, headings=columns, entries=entries + heat)
 
 
 def contact_sheet(
@@ -106,26 +101,18 @@ def contact_sheet(
 
 
 def label_sheet(
-    layout: Layout,
-    space: LabelSpace,
-    shown: Mapping[str, Mapping[int, int]],
-    path: AnyPath,
-    *,
-    title: str,
-    count: int = 12,
+    layout: Layout, space: LabelSpace, shown: Mapping[str, Mapping[int, int]], path: AnyPath, *, title: str
 ) -> tuple[Path, int]:
-    """Writes a PNG file of up to ``count`` images of a data set, overlaid with their labels, and a legend.
+    """Writes a PNG file of up to 12 images of a data set, overlaid with their labels, and a legend.
 
     ``shown`` maps image names to the number of pixels of each label. For a data set without labels, ``shown`` is empty.
-    If possible, the images are selected so that every class of ``space`` is visible.
-
-    Returns the path of the file and the number of its images. Raises ``InputError`` if no image can be read, or the
-    file cannot be written.
+    If possible, the images are selected so that every class of ``space`` is visible. Returns the path of the file and
+    the number of its images. Raises ``InputError`` if no image can be read, or the file cannot be written.
     """
     table = remap_table(layout.ids, layout.space, space)
     cells: list[tuple[Picture | None, str]] = []
     seen: set[int] = set()
-    for index in choose_images([pair.name for pair in layout.pairs], shown, count):
+    for index in choose_images([pair.name for pair in layout.pairs], shown, _MOST_LABELED):
         pair = layout.pairs[index]
         try:
             picture = _scaled(read_image(pair.image), _LABELED_WIDTH)
