@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,37 +14,25 @@ from lightning.fabric import Fabric
 from lightning_utilities.core import rank_zero
 from torch import nn
 
-from iccld.adaptation.adaptsegnet import AdaptSegNet, Advent
-from iccld.adaptation.dacs import DACS
-from iccld.adaptation.daformer import MIC, DAFormer, FeatureDistance
-from iccld.adaptation.fda import FDA, MinEnt
-from iccld.adaptation.iccld import Adaptation
-from iccld.adaptation.losses import Adversary, SupervisedLoss, TimeSampling
-from iccld.adaptation.method import Method, SourceOnly
-from iccld.adaptation.self_training import Code, PseudoLabels, SelfTraining
+from iccld.adaptation.method import Method
+from iccld.adaptation.registry import method_class
 from iccld.compute import choose_device, uses_bf16
-from iccld.config import DataConfig, ModelConfig, TrainConfig
+from iccld.config import DataConfig, TrainConfig
 from iccld.data.cache import CachedDataset, check_room
 from iccld.data.datasets import FileDataset, SegmentationDataset
 from iccld.data.loaders import SampleStream, StepLoader
 from iccld.data.sampling import RareClassSampler, Sampler, UniformSampler, class_counts
 from iccld.data.transforms import TrainTransform
 from iccld.errors import InputError
-from iccld.labels import CITYSCAPES19, LabelSpace
+from iccld.labels import LabelSpace
 from iccld.machine import end_with_parent, keep_freed_memory, release_freed_memory
 from iccld.models.iccld import ICCLD
-from iccld.models.image_coder import build_image_coder
+from iccld.models.image_coder import pretrained_weights
 from iccld.models.light import light_width
 from iccld.models.networks import LatentDiscriminator, OutputDiscriminator
-from iccld.models.transformers_backbone import offers_weights
 from iccld.run_data import RunData, build_label_space, open_data, open_training
 from iccld.threads import most_threads, set_threads
 from iccld.training.loop import Loaders, MicroBatches
-
-_PRETRAINED_BACKBONES = ("efficientnet_lite0", "mit_", "auto:")
-# Names of classes of countable objects, to which the feature distance applies. The last two are classes of CamVid.
-_THINGS = frozenset((*CITYSCAPES19.names[6:8], *CITYSCAPES19.names[11:], "sign", "bicyclist"))
-_PUBLISHED_CODE: Mapping[str, Code] = {"dacs": "dacs", "daformer": "daformer", "mic": "daformer"}
 
 
 def reopen_data(config: TrainConfig) -> RunData | None:
@@ -60,63 +48,10 @@ def build_method(config: TrainConfig, label_space: LabelSpace) -> Method:
     """Builds the training method for a model with the given classes.
 
     Raises:
-        InputError: The weights of a pretrained backbone cannot be read.
+        InputError: The method's class has not been loaded (see ``load_method``), or the weights of a pretrained
+            backbone cannot be read.
     """
-    a = config.adaptation
-    start, warmup = round(a.start * config.steps), round(a.adversarial_warmup * config.steps)
-    self_training = SelfTraining(
-        start_step=start,
-        teacher_steps=a.teacher_steps,
-        teacher_draws=a.teacher_draws,
-        pseudo_labels=PseudoLabels(a.weighting, a.threshold, a.keep, a.trust),
-        mixing=a.mixing,
-        code=_PUBLISHED_CODE.get(config.method, "iccld"),
-        jitter=a.color_jitter,
-        mask_patch=a.mask_patch or max(1, round(min(config.data.crop) / 16)),
-        mask_ratio=a.mask_ratio,
-    )
-    common = (
-        SupervisedLoss(a.denoising_weight, a.reconstruction_weight),
-        TimeSampling(a.share_at_one, a.self_aligned),
-    )
-    match config.method:
-        case "source_only" | "oracle":
-            return SourceOnly(*common, labeled_domain="target" if config.method == "oracle" else "source")
-        case "adaptsegnet" | "advent":
-            method = AdaptSegNet(*common) if config.method == "adaptsegnet" else Advent(*common)
-            weight = a.adversarial_weight
-            known = replace(method.adversary, weight=weight, start_step=start, warmup_steps=warmup)
-            return replace(method, adversary=known)
-        case "minent":
-            return MinEnt(*common, weight=a.entropy_weight, start_step=start)
-        case "fda":
-            return FDA(*common, weight=a.entropy_weight, start_step=start, band=a.fda_band)
-        case "dacs":
-            return DACS(*common, self_training=self_training)
-        case "daformer" | "mic":
-            kind = DAFormer if config.method == "daformer" else MIC
-            distance = _build_feature_distance(config, label_space)
-            return kind(*common, self_training=self_training, feature_distance=distance)
-        case "iccld":
-            adversary = Adversary(a.adversarial_input, a.adversarial_weight, start, warmup)
-            return Adaptation(
-                *common,
-                self_training=self_training,
-                masked=a.masked,
-                color_transfer=a.color_transfer,
-                class_color_transfer=a.class_color_transfer,
-                adversary=adversary if a.adversarial_weight > 0 else None,
-                num_domains=a.adversarial_domains,
-            )
-
-
-def _build_feature_distance(config: TrainConfig, label_space: LabelSpace) -> FeatureDistance | None:
-    pretrained = pretrained_weights(config.model)
-    if not pretrained or config.adaptation.feature_distance <= 0:
-        return None
-    coder = build_image_coder(config.model.backbone, pretrained=pretrained).requires_grad_(False).eval()
-    things = tuple(i for i, name in enumerate(label_space.names) if name in _THINGS)
-    return FeatureDistance(coder, things, config.adaptation.feature_distance)
+    return method_class(config.method).from_config(config, label_space)
 
 
 def build_model(config: TrainConfig, label_space: LabelSpace) -> ICCLD:
@@ -126,7 +61,7 @@ def build_model(config: TrainConfig, label_space: LabelSpace) -> ICCLD:
     return ICCLD(
         label_space,
         backbone=m.backbone,
-        pretrained=pretrained_weights(m),
+        pretrained=pretrained_weights(m.backbone, m.pretrained),
         latent_channels=m.latent_channels,
         width=m.width,
         context_links=m.context_links,
@@ -148,27 +83,6 @@ def build_discriminator(config: TrainConfig, method: Method, label_space: LabelS
     m = config.model
     width = light_width(m.width) if m.light_steps else m.width
     return LatentDiscriminator(m.latent_channels if method.adversary.input == "latents" else width)
-
-
-def pretrained_weights(m: ModelConfig) -> bool | str:
-    """Returns ``True`` for published weights, ``False`` for random weights, or the folder or hub id of other weights.
-
-    Raises:
-        InputError: The folder or hub id of an ``auto:`` backbone cannot be read.
-    """
-    if m.pretrained != "auto":
-        return {"yes": True, "no": False}.get(m.pretrained, m.pretrained)
-    return m.backbone.startswith(_PRETRAINED_BACKBONES) and not lacks_weights(m)
-
-
-def lacks_weights(m: ModelConfig) -> bool:
-    """Returns whether a backbone ``auto:FOLDER_OR_HUB_ID`` gets random weights because no pretrained weights exist.
-
-    Raises:
-        InputError: The folder or hub id of the backbone cannot be read.
-    """
-    kind, _, source = m.backbone.partition("auto:")
-    return m.pretrained == "auto" and not kind and bool(source) and not offers_weights(source)
 
 
 def build_loaders(config: TrainConfig, data: RunData, method: Method, fabric: Fabric, cache: Path) -> Loaders:

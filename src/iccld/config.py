@@ -5,23 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from iccld.documents import Range, build, read_json, reason
+from iccld.documents import Form, Range, build, read_json, reason
 from iccld.errors import InputError
 
-Method = Literal[
-    "iccld",
-    "source_only",
-    "oracle",
-    "adaptsegnet",
-    "advent",
-    "minent",
-    "fda",
-    "dacs",
-    "daformer",
-    "mic",
-]
+METHODS: Mapping[str, str] = {
+    "iccld": "iccld.adaptation.iccld:Adaptation",
+    "source_only": "iccld.adaptation.method:SourceOnly",
+    "oracle": "iccld.adaptation.method:Oracle",
+    "adaptsegnet": "iccld.adaptation.adaptsegnet:AdaptSegNet",
+    "advent": "iccld.adaptation.adaptsegnet:Advent",
+    "minent": "iccld.adaptation.fda:MinEnt",
+    "fda": "iccld.adaptation.fda:FDA",
+    "dacs": "iccld.adaptation.dacs:DACS",
+    "daformer": "iccld.adaptation.daformer:DAFormer",
+    "mic": "iccld.adaptation.daformer:MIC",
+}
+"""Classes of the training methods by name, as ``module:class``. A new method needs one line here."""
+if TYPE_CHECKING:
+    MethodName = str
+else:
+    OutsideMethod = Annotated[
+        str, Form(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "a class of another package as module:class")
+    ]
+    MethodName = Literal[tuple(METHODS)] | OutsideMethod
 Whole = Annotated[int, Range(0, 10**9)]
 Count = Annotated[int, Range(1, 10**9)]
 Seed = Annotated[int, Range(0, 2**62)]
@@ -199,9 +207,9 @@ class TrainConfig:
 
     steps: Count = 1500
     seed: Seed = 0
-    method: Method = "iccld"
-    """iccld, source_only (no adaptation), oracle (trained on the target's own labels), or another published method:
-    adaptsegnet, advent, minent, fda, dacs, daformer, mic."""
+    method: MethodName = "iccld"
+    """iccld, source_only (no adaptation), oracle (trained on the target's own labels), another published method
+    (adaptsegnet, advent, minent, fda, dacs, daformer, mic), or a class of another package as module:class."""
     checkpoint_every: Count = 500
     """Number of steps between checkpoints."""
     checkpoint_minutes: Positive = 10.0
@@ -228,6 +236,11 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
+
+    @property
+    def start_step(self) -> int:
+        """Number of steps on source images alone before the adaptation starts."""
+        return round(self.adaptation.start * self.steps)
 
 
 _BEFORE = {"class_color_transfer": 0.0}

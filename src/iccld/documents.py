@@ -44,6 +44,14 @@ _ANY_NUMBER = Range(-_LARGEST, _LARGEST - 1)
 
 
 @dataclasses.dataclass(frozen=True)
+class Form:
+    """Regular expression that a whole text must match, and its meaning in words, for ``typing.Annotated``."""
+
+    pattern: str
+    words: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Length:
     """Maximum number of characters of a text, or of entries of a list or table, for ``typing.Annotated``."""
 
@@ -226,6 +234,7 @@ def _fits(hint: Any, value: Any, limits: Sequence[Any]) -> bool:
     default = _LONGEST_KEY if origin is str else _MANY
     most = next((x.most for x in limits if isinstance(x, Length)), default)
     fits = isinstance(value, kind) and len(value) <= most
+    fits = fits and all(re.fullmatch(x.pattern, value) for x in limits if isinstance(x, Form))
     return fits and not (_is_fixed(hint) and len(value) != len(get_args(hint)))
 
 
@@ -244,7 +253,8 @@ def _words(hint: Any) -> str:
     if origin in (tuple, list, Sequence):
         return f"a list{most}, each {_words(arguments[0])}"
     plain = {bool: "true or false", int: f"a whole number{span}", float: f"a number{span}", Path: "a path"}
-    plain |= {str: f"text{most} characters" if most else "text", type(None): "null"}
+    form = next((x.words for x in limits if isinstance(x, Form)), "text")
+    plain |= {str: f"text{most} characters" if most else form, type(None): "null"}
     return plain.get(hint, "a table of values")
 
 

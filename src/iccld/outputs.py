@@ -19,7 +19,16 @@ REPORT = "report.html"
 
 # Names of the files of a run or a saved model, which other outputs must not replace.
 _OF_A_MODEL = (
-    *(RUN, "config.json", "model.safetensors", "data.json", "metrics.csv", "report.json", REPORT),
+    *(
+        RUN,
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "data.json",
+        "metrics.csv",
+        "report.json",
+        REPORT,
+    ),
     *("README.txt", "README.md", "trackers.json", "curves.png", "adversary.png"),
 )
 _BEGINNINGS = {"json": (b"{", b"["), "png": (b"\x89png",), "html": (b"<!doctype html", b"<html")}

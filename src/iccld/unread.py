@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import NamedTuple
 
-from iccld.config import TrainConfig
+from iccld.config import METHODS, TrainConfig
 from iccld.errors import InputError
 
 
@@ -24,17 +24,22 @@ class _Reader(NamedTuple):
 
 def _by(settings: str, *methods: str) -> _Reader:
     names = " and ".join(filter(None, (", ".join(methods[:-1]), methods[-1])))
-    return _Reader(settings, lambda c: c.method in methods, f"--method {names}")
+    return _Reader(settings, lambda c: _is(c, *methods), f"--method {names}")
+
+
+def _is(c: TrainConfig, *methods: str) -> bool:
+    """Returns whether the method is one of ``methods``. Methods of other packages may read every setting."""
+    return c.method in methods or c.method not in METHODS
 
 
 def _teaches(c: TrainConfig) -> bool:
     own = c.method == "iccld" and (c.adaptation.mixing != "none" or c.adaptation.masked)
-    return own or c.method in ("dacs", "daformer", "mic")
+    return own or _is(c, "dacs", "daformer", "mic")
 
 
 def _opposes(c: TrainConfig) -> bool:
     own = c.method == "iccld" and c.adaptation.adversarial_weight > 0
-    return own or c.method in ("adaptsegnet", "advent")
+    return own or _is(c, "adaptsegnet", "advent")
 
 
 def _starts_pretrained(c: TrainConfig) -> bool:
@@ -53,24 +58,24 @@ _READERS = (
     _by("adaptation.fda_band", "fda"),
     _Reader(
         "adaptation.class_color_transfer",
-        lambda c: c.method == "iccld" and _teaches(c),
+        lambda c: _is(c, "iccld") and _teaches(c),
         "--method iccld with --adaptation.mixing or --adaptation.masked",
     ),
     _Reader("adaptation.adversarial_warmup adaptation.discriminator_lr", _opposes, _ADVERSARIES),
-    _Reader("adaptation.adversarial_input", lambda c: c.method == "iccld" and _opposes(c), _OWN_ADVERSARY),
+    _Reader("adaptation.adversarial_input", lambda c: _is(c, "iccld") and _opposes(c), _OWN_ADVERSARY),
     _Reader(
         "adaptation.adversarial_domains",
-        lambda c: c.method == "iccld" and _opposes(c) and _teaches(c),
+        lambda c: _is(c, "iccld") and _opposes(c) and _teaches(c),
         f"{_OWN_ADVERSARY} and --adaptation.mixing or --adaptation.masked",
     ),
     _Reader(
         "adaptation.feature_distance",
-        lambda c: c.method in ("daformer", "mic") and _starts_pretrained(c),
+        lambda c: _is(c, "daformer", "mic") and _starts_pretrained(c),
         "--method daformer and mic with a pretrained backbone",
     ),
     _Reader(
         "adaptation.start",
-        lambda c: _teaches(c) or _opposes(c) or c.method in ("minent", "fda"),
+        lambda c: _teaches(c) or _opposes(c) or _is(c, "minent", "fda"),
         "the rivals, and by --method iccld with --adaptation.mixing, --adaptation.masked or an adversary",
     ),
     _Reader(
@@ -93,7 +98,7 @@ _READERS = (
     ),
     _Reader(
         "adaptation.mask_patch adaptation.mask_ratio",
-        lambda c: c.method == "mic" or (c.method == "iccld" and c.adaptation.masked),
+        lambda c: _is(c, "mic") or (c.method == "iccld" and c.adaptation.masked),
         "--method mic, and by iccld with --adaptation.masked",
     ),
     _Reader(

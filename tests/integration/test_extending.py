@@ -6,7 +6,7 @@ import importlib
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -15,13 +15,16 @@ import numpy as np
 import pytest
 import torch
 
+from iccld.adaptation import registry
 from iccld.adaptation.method import Batch, Method
+from iccld.cli import main
 from iccld.data import layouts
 from iccld.data.datasets import FileDataset, SegmentationDataset, find_files, open_dataset
 from iccld.inference.evaluation import evaluate_model
 from iccld.labels import CITYSCAPES19, PROTOCOLS
 from iccld.models import image_coder
 from iccld.models.iccld import ICCLD
+from iccld.training.tracking import read_metrics
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
 
@@ -111,3 +114,28 @@ def test_method_gives_a_loss_that_reaches_the_student_alone(examples: ModuleType
     assert gradient is not None
     assert gradient.abs().sum() > 0
     assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_method_of_another_package_trains_and_resumes(
+    flags: Callable[..., list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The page's ``unmixed.py``, named by ``--method``, in at most 40 lines."""
+    (file,) = (x for x in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL) if "# unmixed.py" in x)
+    assert len(file.splitlines()) <= 40
+    (tmp_path / "unmixed.py").write_text(file, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "_loaded", {})
+    out = tmp_path / "run"
+    words = flags(out, "--method", "unmixed:Unmixed")
+    assert main([*words, "--stop-at", "3"]) == 0
+    assert main(words) == 0
+    assert "train/loss_seg_target" in read_metrics(out / "metrics.csv")[-1]
+    assert main(["predict", str(out), str(out / "curves.png"), "--out", str(tmp_path / "masks")]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(registry, "_loaded", {})
+    assert main(["report", str(out)]) == 0, "a report imports no method"
+    assert not registry._loaded
+    sys.modules.pop("unmixed")

@@ -27,7 +27,7 @@ from iccld.models.iccld import ICCLD
 
 # The HTTP client that this version of the hub is built on.
 httpx: Any = importlib.import_module(errors.HfHubHTTPError.__mro__[1].__module__.partition(".")[0])
-FILES = ["README.md", "config.json", "model.safetensors"]
+FILES = ["README.md", "config.json", "model.safetensors", "preprocessor_config.json"]
 
 
 @pytest.fixture(scope="module")

@@ -45,6 +45,7 @@ def test_a_run_leaves_a_model_and_its_record(
     assert main(flags(out, "--method", method)) == 0
     captured = capsys.readouterr()
     expected = {"checkpoints", "config.json", "curves.png", "metrics.csv", "model.safetensors", "run.json"}
+    expected |= {"preprocessor_config.json"}
     expected |= {"README.txt", "report.html", "report.json"}
     expected |= {"tensorboard", "threads.json", "data.json", ".iccld.json"}
     expected |= {"adversary.png"} if method == "iccld" else set()

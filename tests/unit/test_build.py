@@ -3,7 +3,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,11 +18,13 @@ from iccld.adaptation.fda import FDA, MinEnt
 from iccld.adaptation.iccld import Adaptation
 from iccld.adaptation.losses import Adversary, SupervisedLoss, TimeSampling
 from iccld.adaptation.method import Method as MethodProtocol
-from iccld.adaptation.method import SourceOnly
+from iccld.adaptation.method import Oracle, SourceOnly
 from iccld.adaptation.self_training import PseudoLabels, SelfTraining
-from iccld.config import AdaptationConfig, DataConfig, Method, TrainConfig, with_settings
+from iccld.config import METHODS, AdaptationConfig, DataConfig, TrainConfig, with_settings
 from iccld.errors import InputError
 from iccld.labels import CAMVID11, CITYSCAPES19, SYNTHIA16, LabelSpace, get_label_space, protocol_of
+from iccld.models import image_coder
+from iccld.models.image_coder import lacks_weights, pretrained_weights
 from iccld.presets import PRESETS, with_method
 from iccld.training import rehearsal
 
@@ -106,7 +108,7 @@ def test_rivals_get_every_setting() -> None:
     training = SelfTraining(50, 1, 2, PseudoLabels("batch", 0.8, 0.3, 2.0), "cutmix", "iccld", 0.1, 16, 0.6)
     expected = {
         "source_only": SourceOnly(*common),
-        "oracle": SourceOnly(*common, labeled_domain="target"),
+        "oracle": Oracle(*common),
         "adaptsegnet": AdaptSegNet(
             *common, adversary=Adversary("probabilities", 0.05, 50, 25, relieve=False, betas=(0.9, 0.99))
         ),
@@ -119,7 +121,7 @@ def test_rivals_get_every_setting() -> None:
         "daformer": DAFormer(*common, self_training=replace(training, code="daformer")),
         "mic": MIC(*common, self_training=replace(training, code="daformer")),
     }
-    assert {*expected, "iccld"} == set(get_args(Method))
+    assert {*expected, "iccld"} == METHODS.keys()
     for name, method in expected.items():
         built = _method(TrainConfig(steps=100, method=name, adaptation=a))  # type: ignore[arg-type]
         assert built == method
@@ -240,7 +242,7 @@ def test_which_backbones_start_from_published_weights(
         asked.update(settings)
 
     monkeypatch.setattr(build, "ICCLD", record)
-    monkeypatch.setattr(build, "offers_weights", lambda source: source == "facebook/dinov2")
+    monkeypatch.setattr(image_coder, "offers_weights", lambda source: source == "facebook/dinov2")
     inspect.unwrap(build.build_model)(
         _config(model={"backbone": backbone, "pretrained": pretrained}), CAMVID11
     )
@@ -251,13 +253,13 @@ def test_which_backbones_start_from_published_weights(
 def test_a_folder_with_a_configuration_alone_starts_from_scratch(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     config = _config(model={"backbone": f"auto:{tmp_path}"}).model
-    assert build.lacks_weights(config)
-    assert build.pretrained_weights(config) is False
-    assert not build.lacks_weights(replace(config, pretrained="no"))
+    assert lacks_weights(config.backbone, config.pretrained)
+    assert pretrained_weights(config.backbone, config.pretrained) is False
+    assert not lacks_weights(config.backbone, "no")
     (tmp_path / "model.safetensors").touch()
-    assert not build.lacks_weights(config)
+    assert not lacks_weights(config.backbone, config.pretrained)
     with pytest.raises(InputError, match="no such folder"):
-        build.lacks_weights(replace(config, backbone=f"auto:{tmp_path / 'gone'}"))
+        lacks_weights(f"auto:{tmp_path / 'gone'}", "auto")
 
 
 def test_models_know_the_height_they_are_trained_at() -> None:
@@ -292,7 +294,7 @@ def test_data_of_each_method(folder: Path) -> None:
         assert data.missing_val == ""
 
 
-@pytest.mark.parametrize("name", sorted({*get_args(Method)} - {"oracle"}))
+@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"oracle"}))
 def test_target_labels_are_never_read(
     name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

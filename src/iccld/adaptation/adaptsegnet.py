@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iccld.adaptation.losses import Adversary, DomainMaps, StepResult, SupervisedLoss
+from iccld.adaptation.losses import Adversary, DomainMaps, StepResult, SupervisedLoss, supervised_losses
 from iccld.adaptation.method import Batch, Method, probabilities
+from iccld.config import TrainConfig
+from iccld.labels import LabelSpace
 from iccld.models.networks import TrainingOutput
 
 
@@ -31,6 +33,12 @@ class AdaptSegNet(Method):
     supervised: SupervisedLoss = field(default_factory=lambda: SupervisedLoss(0, 0))
     uses_target: bool = True
     adversary: Adversary = field(default_factory=lambda: output_adversary("probabilities"))
+
+    @classmethod
+    def from_config(cls, config: TrainConfig, label_space: LabelSpace) -> AdaptSegNet:
+        """Builds the method with the settings of a run."""
+        method = cls(*supervised_losses(config))
+        return replace(method, adversary=method.adversary.scheduled(config))
 
     def has_started(self, step: int) -> bool:
         """Returns whether the adversary is active at a step."""

@@ -8,9 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from iccld.adaptation.losses import StepResult, SupervisedLoss
+from iccld.adaptation.losses import StepResult, SupervisedLoss, supervised_losses
 from iccld.adaptation.method import Batch, Method, Student
 from iccld.adaptation.self_training import LabeledImages, PseudoLabels, SelfTraining, supervised_terms
+from iccld.config import TrainConfig
+from iccld.labels import LabelSpace
 from iccld.models.iccld import ICCLD
 from iccld.models.networks import TrainingOutput
 
@@ -36,6 +38,11 @@ class DACS(Method):
     supervised: SupervisedLoss = field(default_factory=lambda: SupervisedLoss(0, 0))
     uses_target: bool = True
     self_training: SelfTraining = field(default_factory=published_self_training)
+
+    @classmethod
+    def from_config(cls, config: TrainConfig, label_space: LabelSpace) -> DACS:
+        """Builds the method with the settings of a run."""
+        return cls(*supervised_losses(config), self_training=SelfTraining.from_config(config, "dacs"))
 
     def segmenter_step(
         self, student: Student, teacher: ICCLD, discriminator: nn.Module | None, batch: Batch, step: int

@@ -13,11 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iccld.adaptation.dacs import DACS, published_self_training
+from iccld.adaptation.losses import supervised_losses
 from iccld.adaptation.method import Batch
 from iccld.adaptation.self_training import LabeledImages, SelfTraining
-from iccld.labels import IGNORE
+from iccld.config import TrainConfig
+from iccld.labels import CITYSCAPES19, IGNORE, LabelSpace
 from iccld.models.iccld import to_device
+from iccld.models.image_coder import build_image_coder, pretrained_weights
 from iccld.models.networks import TrainingOutput
+
+# Names of classes of countable objects, to which the feature distance applies. The last two are classes of CamVid.
+_THINGS = frozenset((*CITYSCAPES19.names[6:8], *CITYSCAPES19.names[11:], "sign", "bicyclist"))
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,17 @@ class FeatureDistance:
     things: tuple[int, ...]
     weight: float = 0.005
     share: float = 0.75
+
+    @classmethod
+    def from_config(cls, config: TrainConfig, label_space: LabelSpace) -> FeatureDistance | None:
+        """Builds the loss for the backbone of a run. Returns ``None`` without pretrained weights or with weight 0."""
+        backbone, weight = config.model.backbone, config.adaptation.feature_distance
+        pretrained = pretrained_weights(backbone, config.model.pretrained)
+        if not pretrained or weight <= 0:
+            return None
+        coder = build_image_coder(backbone, pretrained=pretrained).requires_grad_(False).eval()
+        things = tuple(i for i, name in enumerate(label_space.names) if name in _THINGS)
+        return cls(coder, things, weight)
 
     def __call__(self, output: TrainingOutput, batch: Batch) -> Tensor:
         """Returns the mean feature distance, times ``weight``, over the source images' cells with a thing class."""
@@ -68,6 +85,15 @@ class DAFormer(DACS):
 
     self_training: SelfTraining = field(default_factory=lambda: published_self_training("daformer"))
     feature_distance: FeatureDistance | None = field(default=None)
+
+    @classmethod
+    def from_config(cls, config: TrainConfig, label_space: LabelSpace) -> DAFormer:
+        """Builds the method with the settings of a run. Reads pretrained weights for the feature distance."""
+        return cls(
+            *supervised_losses(config),
+            self_training=SelfTraining.from_config(config, "daformer"),
+            feature_distance=FeatureDistance.from_config(config, label_space),
+        )
 
     def extra_terms(self, output: TrainingOutput, batch: Batch) -> dict[str, Any]:
         """Returns the feature distance as a loss term, or no term if there is no feature distance."""

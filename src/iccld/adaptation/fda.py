@@ -12,8 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from iccld.adaptation.adaptsegnet import self_information
-from iccld.adaptation.losses import StepResult, SupervisedLoss
+from iccld.adaptation.losses import StepResult, SupervisedLoss, supervised_losses
 from iccld.adaptation.method import Batch, Method, Student, probabilities
+from iccld.config import TrainConfig
+from iccld.labels import LabelSpace
 from iccld.models.iccld import ICCLD
 from iccld.models.networks import TrainingOutput
 
@@ -31,6 +33,12 @@ class MinEnt(Method):
     uses_target: bool = True
     weight: float = 0.001
     start_step: int = 0
+
+    @classmethod
+    def from_config(cls, config: TrainConfig, label_space: LabelSpace) -> MinEnt:
+        """Builds the method with the settings of a run."""
+        weight = config.adaptation.entropy_weight
+        return cls(*supervised_losses(config), weight=weight, start_step=config.start_step)
 
     def has_started(self, step: int) -> bool:
         """Returns whether ``step`` is at or after ``start_step``."""
@@ -76,6 +84,12 @@ class FDA(MinEnt):
     weight: float = 0.005
     band: float = 0.05
     charbonnier: float = 2.0
+
+    @classmethod
+    def from_config(cls, config: TrainConfig, label_space: LabelSpace) -> FDA:
+        """Builds the method with the settings of a run."""
+        a, start = config.adaptation, config.start_step
+        return cls(*supervised_losses(config), weight=a.entropy_weight, start_step=start, band=a.fda_band)
 
     def segmenter_step(
         self, student: Student, teacher: ICCLD, discriminator: nn.Module | None, batch: Batch, step: int

@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iccld.adaptation.losses import Adversary, DomainMaps, StepResult
+from iccld.adaptation.losses import Adversary, DomainMaps, StepResult, supervised_losses
 from iccld.adaptation.method import Batch, Method, Student
 from iccld.adaptation.mixing import transfer_class_color, transfer_color
 from iccld.adaptation.self_training import LabeledImages, SelfTraining, supervised_terms
-from iccld.labels import IGNORE
+from iccld.config import TrainConfig
+from iccld.labels import IGNORE, LabelSpace
 from iccld.models.iccld import ICCLD
 
 
@@ -37,6 +38,20 @@ class Adaptation(Method):
     adversary: Adversary | None = field(default_factory=Adversary)
     num_domains: int = 3
     uses_target: bool = True
+
+    @classmethod
+    def from_config(cls, config: TrainConfig, label_space: LabelSpace) -> Adaptation:
+        """Builds the method with the settings of a run."""
+        a = config.adaptation
+        return cls(
+            *supervised_losses(config),
+            self_training=SelfTraining.from_config(config),
+            masked=a.masked,
+            color_transfer=a.color_transfer,
+            class_color_transfer=a.class_color_transfer,
+            adversary=Adversary(a.adversarial_input).scheduled(config) if a.adversarial_weight > 0 else None,
+            num_domains=a.adversarial_domains,
+        )
 
     def segmenter_step(
         self, student: Student, teacher: ICCLD, discriminator: nn.Module | None, batch: Batch, step: int

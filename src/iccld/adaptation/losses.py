@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from iccld.config import TrainConfig
 from iccld.labels import IGNORE
 from iccld.models.networks import TrainingOutput
 
@@ -174,6 +175,15 @@ class SupervisedLoss:
         return terms, {f"train/loss_{name}_{domain}": loss.detach() for name, loss in raw.items()}
 
 
+def supervised_losses(config: TrainConfig) -> tuple[SupervisedLoss, TimeSampling]:
+    """Returns the loss of labeled images and the distribution of the diffusion times with the settings of a run."""
+    a = config.adaptation
+    return (
+        SupervisedLoss(a.denoising_weight, a.reconstruction_weight),
+        TimeSampling(a.share_at_one, a.self_aligned),
+    )
+
+
 def domain_loss(logits: Float[Tensor, "b n h w"], counts: Sequence[int]) -> Float[Tensor, ""]:
     """Returns the cross-entropy of the domain classifier.
 
@@ -221,6 +231,12 @@ class Adversary:
     warmup_steps: int = 300
     relieve: bool = True
     betas: tuple[float, float] = (0.5, 0.99)
+
+    def scheduled(self, config: TrainConfig) -> Adversary:
+        """Returns a copy with the weight, start and warm-up of a run's settings."""
+        a = config.adaptation
+        warmup = round(a.adversarial_warmup * config.steps)
+        return replace(self, weight=a.adversarial_weight, start_step=config.start_step, warmup_steps=warmup)
 
     def ramp(self, step: int) -> float:
         """Returns the warm-up factor of the weight at a step, in [0, 1]."""

@@ -9,7 +9,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from iccld.adaptation.losses import Adversary, StepResult, SupervisedLoss, TimeSampling, maps_to_size
+from iccld.adaptation.losses import (
+    Adversary,
+    StepResult,
+    SupervisedLoss,
+    TimeSampling,
+    maps_to_size,
+    supervised_losses,
+)
+from iccld.config import TrainConfig
+from iccld.labels import LabelSpace
 from iccld.models.iccld import ICCLD
 from iccld.models.networks import TrainingOutput
 
@@ -63,6 +72,19 @@ class Method:
     uses_target: bool = False
     adversary: Adversary | None = None
 
+    @classmethod
+    def from_config(cls, config: TrainConfig, label_space: LabelSpace) -> Method:
+        """Builds the method with the settings of a run. Subclasses with settings of their own override this.
+
+        Args:
+            config: Settings of the run.
+            label_space: Classes of the model.
+
+        Raises:
+            InputError: A file that the method needs, such as pretrained weights, cannot be read.
+        """
+        return cls(*supervised_losses(config))
+
     def segmenter_step(
         self, student: Student, teacher: ICCLD, discriminator: nn.Module | None, batch: Batch, step: int
     ) -> StepResult:
@@ -97,5 +119,13 @@ class Method:
         """
 
 
+@dataclass(frozen=True)
 class SourceOnly(Method):
-    """Supervised training without adaptation: the baseline, or the oracle if trained on the target's labels."""
+    """Supervised training on source images without adaptation: the baseline."""
+
+
+@dataclass(frozen=True)
+class Oracle(Method):
+    """Supervised training on the labels of the target: the upper bound of the bench."""
+
+    labeled_domain: str = "target"

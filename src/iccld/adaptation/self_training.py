@@ -20,6 +20,7 @@ from iccld.adaptation.mixing import (
     hsv_jitter,
     mask_patches,
 )
+from iccld.config import TrainConfig
 from iccld.models.iccld import ICCLD
 from iccld.models.networks import TrainingOutput
 
@@ -133,6 +134,22 @@ class SelfTraining:
     jitter: float = 0.4
     mask_patch: int = 32
     mask_ratio: float = 0.7
+
+    @classmethod
+    def from_config(cls, config: TrainConfig, code: Code = "iccld") -> SelfTraining:
+        """Builds self-training with the settings of a run, as in the given variant of the code."""
+        a = config.adaptation
+        return cls(
+            start_step=config.start_step,
+            teacher_steps=a.teacher_steps,
+            teacher_draws=a.teacher_draws,
+            pseudo_labels=PseudoLabels(a.weighting, a.threshold, a.keep, a.trust),
+            mixing=a.mixing,
+            code=code,
+            jitter=a.color_jitter,
+            mask_patch=a.mask_patch or max(1, round(min(config.data.crop) / 16)),
+            mask_ratio=a.mask_ratio,
+        )
 
     @torch.no_grad()
     def label_target(self, teacher: ICCLD, batch: Batch) -> LabeledImages:

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
-from iccld.config import Method, TrainConfig, cache_changes_images, from_dict, to_dict, with_settings
+from iccld.config import METHODS, TrainConfig, cache_changes_images, from_dict, to_dict, with_settings
 from iccld.documents import Length, Range, build, read_toml
 from iccld.errors import InputError
 from iccld.labels import suggest
@@ -179,8 +179,8 @@ def _plan(content: _Content, name: str) -> Plan:
     tasks = {key: replace(task, name=key, title=task.title or key) for key, task in content.tasks.items()}
     variants = {}
     for key, entry in content.variants.items():
-        if entry.method not in get_args(Method):
-            known = suggest(entry.method, get_args(Method))
+        if entry.method not in METHODS:
+            known = suggest(entry.method, list(METHODS))
             raise ValueError(f"variant {key}: unknown method {entry.method!r}; {known}")
         predictions = entry.predictions or content.predictions
         if not predictions:

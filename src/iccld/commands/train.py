@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from iccld.commands.announcement import announce, estimate_memory
 from iccld.commands.arguments import parse
 from iccld.commands.flags import JsonFile
 from iccld.commands.output import human_text, print_usage, write_result
 from iccld.commands.train_checks import check_config, check_data, check_places, is_finished, is_first_rank
-from iccld.config import Method, TrainConfig, to_dict
+from iccld.config import METHODS, TrainConfig, to_dict
 from iccld.errors import RunFailedError
 from iccld.exits import OUTCOMES
 from iccld.files import write_json
@@ -94,6 +94,10 @@ def parse_run(
     shaped = Annotated[shape, tyro.conf.arg(name="")]  # type: ignore[valid-type]
     args: Any = parse(shaped, rest[1:], prog=prog, default=default, description=description)
     chosen = TrainConfig(**{f: getattr(args, f) for f in TrainConfig.__dataclass_fields__})
+    if chosen.method not in METHODS:
+        from iccld.adaptation.registry import load_method
+
+        load_method(chosen.method)
     refuse_unread(chosen, [*typed_settings(rest[1:]), *changed_settings(chosen, config)])
     return args, chosen
 
@@ -102,7 +106,7 @@ def _with_recipe(config: TrainConfig, rest: Sequence[str]) -> TrainConfig:
     """Returns the settings, changed by the method's own settings (recipe) if ``rest`` contains ``--method``."""
     words = [word for flag in rest for word in flag.split("=", 1)]
     named = [after for word, after in pairwise(words) if word == "--method"]
-    return with_method(config, named[-1]) if named and named[-1] in get_args(Method) else config
+    return with_method(config, named[-1]) if named and named[-1] in METHODS else config
 
 
 def _result(config: TrainConfig, out: Path, preset: str, outcome: str) -> dict[str, Any]:
@@ -182,6 +186,7 @@ def _build_trainer(
     from iccld import build, run_data
     from iccld.inference.review import RunEvaluation
     from iccld.labels import protocol_of
+    from iccld.models.image_coder import lacks_weights
     from iccld.training.loop import Trainer
     from iccld.training.rehearsal import refuse_impossible
 
@@ -189,7 +194,7 @@ def _build_trainer(
     space = data.label_space if data else run_data.build_label_space(config.data)
     refuse_impossible(config, lambda settings: build.build_model(settings, space))
     model = build.build_model(config, space)
-    if fabric.is_global_zero and build.lacks_weights(config.model):
+    if fabric.is_global_zero and lacks_weights(config.model.backbone, config.model.pretrained):
         what = "holds a configuration and no model.safetensors, so the backbone starts from random weights"
         remedy = "(from scratch); say --model.pretrained no if that is meant"
         print(f"warning: {config.model.backbone}: {what} {remedy}", file=sys.stderr)

@@ -9,10 +9,42 @@ from iccld.labels import suggest
 from iccld.models.compact import CompactCoder
 from iccld.models.efficientnet_lite import EfficientNetLite0Coder
 from iccld.models.layers import ImageCoder
-from iccld.models.transformers_backbone import MIT_NAMES, AutoBackboneCoder, MixTransformerCoder
+from iccld.models.transformers_backbone import (
+    MIT_NAMES,
+    AutoBackboneCoder,
+    MixTransformerCoder,
+    offers_weights,
+)
 
 BACKBONE_NAMES = ("compact", "efficientnet_lite0", *MIT_NAMES)
 """Built-in backbone names. In addition, ``auto:<hub id or folder>`` selects any ``transformers`` AutoBackbone."""
+
+_PRETRAINED_BACKBONES = ("efficientnet_lite0", "mit_", "auto:")
+
+
+def pretrained_weights(backbone: str, pretrained: str) -> bool | str:
+    """Returns ``True`` for published weights, ``False`` for random weights, or the folder or hub id of other weights.
+
+    Args:
+        backbone: Backbone name, as for ``build_image_coder``.
+        pretrained: ``auto`` (published weights if there are any), ``yes``, ``no``, or a folder or hub id.
+
+    Raises:
+        InputError: The folder or hub id of an ``auto:`` backbone cannot be read.
+    """
+    if pretrained != "auto":
+        return {"yes": True, "no": False}.get(pretrained, pretrained)
+    return backbone.startswith(_PRETRAINED_BACKBONES) and not lacks_weights(backbone, pretrained)
+
+
+def lacks_weights(backbone: str, pretrained: str) -> bool:
+    """Returns whether a backbone ``auto:FOLDER_OR_HUB_ID`` gets random weights because no pretrained weights exist.
+
+    Raises:
+        InputError: The folder or hub id of the backbone cannot be read.
+    """
+    kind, _, source = backbone.partition("auto:")
+    return pretrained == "auto" and not kind and bool(source) and not offers_weights(source)
 
 
 def build_image_coder(

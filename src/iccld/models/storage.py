@@ -24,6 +24,9 @@ from iccld.models.hub import fetch, push_files, split_id
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+PROCESSOR = "preprocessor_config.json"
+"""File from which ``transformers`` knows the image processor (see ``iccld.hf``)."""
+FILES = (WEIGHTS, CONFIG, PROCESSOR)
 _FORMAT = "iccld"
 _MOST_HEADER = 16_000_000
 _MOST_BUFFERS = 1_000_000_000
@@ -53,10 +56,11 @@ def atomic_safetensors(path: str | Path, save: Callable[[Path], object]) -> Path
 
 
 def save_model(folder: str | Path, weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """Writes the weights and the configuration of a model to a folder, each atomically."""
+    """Writes the files of a model to a folder, each atomically."""
     plain = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
     atomic_safetensors(Path(folder) / WEIGHTS, lambda temporary: save_file(plain, temporary))
-    write_json(Path(folder) / CONFIG, {"format": _FORMAT, **config})
+    write_json(Path(folder) / CONFIG, {"format": _FORMAT, "model_type": _FORMAT, **config})
+    write_json(Path(folder) / PROCESSOR, {"image_processor_type": "ICCLDImageProcessor"})
 
 
 def find_model(source: str | Path) -> Path:
@@ -232,7 +236,10 @@ class Pretrained(nn.Module):
     spec: ModelSpec
 
     def save_pretrained(self, folder: str | Path, *, extra: Mapping[str, Any] | None = None) -> None:
-        """Writes ``model.safetensors`` and ``config.json`` (which contains classes and colors), each atomically.
+        """Writes the files of the model to a folder, each atomically.
+
+        These are ``model.safetensors``, ``config.json`` (which contains classes and colors) and
+        ``preprocessor_config.json`` (for ``transformers``).
 
         Args:
             folder: Folder for the files. It is created if missing.
@@ -286,6 +293,6 @@ class Pretrained(nn.Module):
 
         def write(folder: Path) -> list[str]:
             self.save_pretrained(folder)
-            return [WEIGHTS, CONFIG]
+            return list(FILES)
 
         return push_files(write, repo_id, private=private, token=token)[0]

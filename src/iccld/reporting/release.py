@@ -19,7 +19,7 @@ from iccld.files import read_bounded, write_atomic, write_json, write_text
 from iccld.labels import LabelSpace, protocol_of
 from iccld.models.hub import check_repo_id
 from iccld.models.iccld import ICCLD
-from iccld.models.storage import CONFIG, WEIGHTS, find_model, read_config
+from iccld.models.storage import CONFIG, FILES, PROCESSOR, WEIGHTS, find_model, read_config
 from iccld.reporting.templates import render
 from iccld.training.tracking import read_metrics
 
@@ -113,14 +113,15 @@ def write_release(source: str, repo_id: str, *, license: str | None = None) -> C
     def write(out: Path) -> list[str]:
         if out.resolve() == folder.resolve():
             raise InputError(f"{out}: holds the model itself; choose another folder")
-        there, old = [name for name in (WEIGHTS, CONFIG, _CARD) if (out / name).exists()], out / _CARD
+        there, old = [name for name in (*FILES, _CARD) if (out / name).exists()], out / _CARD
         is_earlier = old.is_file() and b"library_name: iccld" in read_bounded(old, 1_000_000)
         if there and not is_earlier:
             raise InputError(f"{out / there[0]}: exists and is of no earlier release; choose another folder")
         write_atomic(out / WEIGHTS, lambda temporary: shutil.copyfile(folder / WEIGHTS, temporary))
         write_json(out / CONFIG, config)
+        write_json(out / PROCESSOR, {"image_processor_type": "ICCLDImageProcessor"})
         write_text(out / _CARD, card)
-        return [WEIGHTS, CONFIG, _CARD]
+        return [*FILES, _CARD]
 
     return write
 

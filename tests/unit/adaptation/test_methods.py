@@ -18,7 +18,7 @@ from iccld.adaptation.losses import (
     domain_loss,
     segmentation_loss,
 )
-from iccld.adaptation.method import Batch, Method, SourceOnly
+from iccld.adaptation.method import Batch, Method, Oracle, SourceOnly
 from iccld.adaptation.mixing import transfer_class_color
 from iccld.adaptation.self_training import PseudoLabels, SelfTraining
 from iccld.models.iccld import ICCLD
@@ -64,7 +64,7 @@ def test_terms_are_weighted_and_logs_are_not(
 
 
 def test_oracle_is_the_same_on_the_target(student: ICCLD, teacher: ICCLD, batch: Batch, seeded: Any) -> None:
-    source, target = SourceOnly(), SourceOnly(labeled_domain="target")
+    source, target = SourceOnly(), Oracle()
     assert (source.labeled_domain, target.labeled_domain) == ("source", "target")
     ours = seeded(target, student, teacher, None, batch)
     assert torch.equal(ours.loss, seeded(source, student, teacher, None, batch).loss)

@@ -66,7 +66,7 @@ def test_models_stored_before_reencoding_existed_go_on_without_it(saved: Path) -
 
 
 def test_folder_holds_weights_and_plain_facts(saved: Path) -> None:
-    assert sorted(os.listdir(saved)) == ["config.json", "model.safetensors"]
+    assert sorted(os.listdir(saved)) == ["config.json", "model.safetensors", "preprocessor_config.json"]
     config = json.loads((saved / "config.json").read_text())
     assert config["format"] == "iccld"
     assert [c["name"] for c in config["label_space"]["classes"]][3] == "tree house"
@@ -232,7 +232,7 @@ def test_full_disk_leaves_the_old_model(model: ICCLD, saved: Path, monkeypatch: 
     with pytest.raises(RunFailedError, match="disk is full"):
         ICCLD(model.label_space, width=16).save_pretrained(saved)
     assert (saved / "model.safetensors").read_bytes() == before
-    assert sorted(os.listdir(saved)) == ["config.json", "model.safetensors"]
+    assert sorted(os.listdir(saved)) == ["config.json", "model.safetensors", "preprocessor_config.json"]
 
 
 def test_label_space_of_one_class(tmp_path: Path) -> None:
@@ -286,4 +286,4 @@ def test_only_the_files_of_the_model_are_uploaded(
     monkeypatch.chdir(saved)
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
     ICCLD.from_pretrained(saved).push_to_hub("me/streets")
-    assert sorted(sent) == ["config.json", "model.safetensors"]
+    assert sorted(sent) == ["config.json", "model.safetensors", "preprocessor_config.json"]
