@@ -135,9 +135,9 @@ class Column:
         return [(variant, list(self.by_seed[variant.name].values())) for variant in variants]
 
     def tables(self) -> list[Table]:
-        """Returns all tables of the task. The first table contains the mIoU of each method."""
-        first = [self.scores(), self.time_to_quality(), self.predictions()]
-        return [*first, self.uncertainty(), self.selection(), self.classes()]
+        """Returns the tables of mIoU, training time, prediction settings, uncertainty, checkpoints and classes."""
+        first = [self.scores(), self._time_to_quality(), self._predictions()]
+        return [*first, self._uncertainty(), self._selection(), self._classes()]
 
     def learning_curve(self, name: str) -> list[Point]:
         """Returns a variant's mIoU over training time, or an empty list if its training times are unknown."""
@@ -157,7 +157,7 @@ class Column:
             rows.append([variant.title, *cells])
         return Table("Scores", ["method", "mIoU", "gap closed", "s/step", "GiB", "seeds"], rows)
 
-    def time_to_quality(self) -> Table:
+    def _time_to_quality(self) -> Table:
         """Returns the table of training times after which the first ICCLD variant has each other method's mIoU."""
         curves = {name: self.learning_curve(name) for name in self.by_seed}
         own = next((name for name in curves if self.variants[name].method == "iccld"), "")
@@ -176,7 +176,7 @@ class Column:
         head = ["method", "mIoU at the end", "time", f"{title} has that after", "share of the time"]
         return Table("Time to quality (training alone, mean of seeds)", head, rows)
 
-    def predictions(self) -> Table:
+    def _predictions(self) -> Table:
         """Returns the table of mIoU, calibration error and AUROC for each number of sampling steps and noise draws."""
         rows = []
         for place, draws, found in self._predicted():
@@ -188,7 +188,7 @@ class Column:
         signals = [f"AUROC {signal.replace('_', ' ')}" for signal in _SIGNALS[:3]]
         return Table("Steps, draws and trust", ["method", "K", "N", "mIoU", "ECE", *signals], rows)
 
-    def uncertainty(self) -> Table:
+    def _uncertainty(self) -> Table:
         """Returns the table of metrics of how well each uncertainty signal separates wrong from correct pixels."""
         rows = []
         for place, draws, found in self._predicted():
@@ -212,8 +212,8 @@ class Column:
                 found.append(([variant.title, str(steps), str(draws)], draws, figures))
         return found
 
-    def selection(self) -> Table:
-        """Returns the table of mIoU per rule for the selection of a checkpoint. One of the rules uses target labels."""
+    def _selection(self) -> Table:
+        """Returns the table of mIoU per rule for the selection of a checkpoint."""
         rows = []
         for variant, results in self.rows():
             several = [r.facts["checkpoints"] for r in results if len(r.facts["checkpoints"]) > 1]
@@ -222,8 +222,7 @@ class Column:
                 rows.append([variant.title, *map(_spread, mious)])
         return Table("Choosing a checkpoint", ["method", *_CHOICES], rows)
 
-    def classes(self) -> Table:
-        """Returns the table of the IoU of each class, in percent."""
+    def _classes(self) -> Table:
         rows, names = [], list[str]()
         for variant, results in self.rows():
             names = names or list(results[0].facts["iou"])

@@ -20,9 +20,8 @@ def scores_table(scores: Mapping[str, Scores], *, markdown: bool = False) -> str
     """
     if len({s.measure for s in scores.values()}) != 1:
         protocols = sorted({s.protocol for s in scores.values()})
-        which = (
-            f"protocols {', '.join(protocols)}" if len(protocols) > 1 else f"other classes of {protocols[0]}"
-        )
+        several = f"protocols {', '.join(protocols)}"
+        which = several if len(protocols) > 1 else f"other classes of {protocols[0]}"
         raise InputError(f"scores of {which} cannot share a table; make one for each")
     columns = [{**s.iou, "mIoU": s.miou, "pixel accuracy": s.pixel_accuracy} for s in scores.values()]
     rows = []
@@ -70,10 +69,7 @@ def _text(headings: Sequence[str], rows: Sequence[Sequence[str]], *, num_totals:
 
 
 def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(row: Sequence[str]) -> str:
-        return "| " + " | ".join(row) + " |"
-
-    headings, rows = [in_markdown(h) for h in headings], [[in_markdown(cell) for cell in row] for row in rows]
-    body, bold = rows[:-2], [[f"**{cell}**" for cell in row] for row in rows[-2:]]
-    rule = "|---|" + "---:|" * (len(headings) - 1)
-    return "\n".join([line(headings), rule, *map(line, body), *map(line, bold)])
+    cells = [[in_markdown(cell) for cell in row] for row in (headings, *rows)]
+    cells[-2:] = [[f"**{cell}**" for cell in row] for row in cells[-2:]]
+    head, *body = (f"| {' | '.join(row)} |" for row in cells)
+    return "\n".join([head, "|---|" + "---:|" * (len(headings) - 1), *body])
