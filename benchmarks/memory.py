@@ -93,7 +93,7 @@ def _train(case: Case, threads: int) -> dict[str, float]:
     from step_times import make_step, noise_config
 
     from iccld.build import build_fabric, build_model
-    from iccld.commands.announcement import num_branches_of
+    from iccld.commands.train_checks import num_branches_of
     from iccld.run_data import build_label_space
     from iccld.training.rehearsal import estimate_step
 

@@ -6,15 +6,14 @@ Only the module of the given command is imported, so that ``iccld --help`` is fa
 from __future__ import annotations
 
 import contextlib
-import importlib
-import os
+import pkgutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from iccld import __version__
-from iccld.commands.output import print_usage
+from iccld.commands.output import environment_variable, print_usage
 from iccld.errors import InputError
 from iccld.exits import run_guarded
 from iccld.labels import suggest
@@ -44,16 +43,16 @@ COMMANDS = (
     Command("export", "write a model for ONNX Runtime or OpenVINO", "export:ExportArgs"),
     Command("push", "upload a model and its card to the Hugging Face hub", "push:PushArgs"),
     Command("bench", "compare methods over seeds and tasks from a plan", "bench:BenchArgs"),
-    Command("data init", "look at a folder and write its dataset.toml", "data_init:DataInitArgs"),
-    Command("data check", "check a data set's files, sizes and labels", "data_check:DataCheckArgs"),
-    Command("data cache", "decode a run's training images once, to disk", "data_cache:main"),
-    Command("data scenes", "write generated street scenes to disk", "data_scenes:DataScenesArgs"),
+    Command("data init", "look at a folder and write its dataset.toml", "data:DataInitArgs"),
+    Command("data check", "check a data set's files, sizes and labels", "data:DataCheckArgs"),
+    Command("data cache", "decode a run's training images once, to disk", "train:main_cache"),
+    Command("data scenes", "write generated street scenes to disk", "data:DataScenesArgs"),
     Command("completion", "print a completion script for bash, zsh or fish", "completion:main"),
     Command("presets", "list the named runs, or show one in full", "presets:PresetsArgs"),
 )
 
 _HELP = ("--help", "-h")
-_FOLLOW_OUTSIDE, _VARIABLE = "--follow-outside", "ICCLD_FOLLOW_OUTSIDE"
+_FOLLOW_OUTSIDE = "--follow-outside"
 _EXAMPLES = """\
 examples:
   iccld demo --out runs/demo
@@ -76,15 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # because an exception would end the command.
         with contextlib.suppress(AttributeError):  # the stream may be ``None`` or lack ``reconfigure``
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    before = os.environ.get(_VARIABLE)
-    if _FOLLOW_OUTSIDE in words:
-        os.environ[_VARIABLE] = "1"  # read by iccld.data.folders, also in child processes
-    try:
+    # The variable is read by iccld.data.folders, also in child processes.
+    with environment_variable("ICCLD_FOLLOW_OUTSIDE", "1" if _FOLLOW_OUTSIDE in words else None):
         return run_guarded(lambda: _dispatch([word for word in words if word != _FOLLOW_OUTSIDE]))
-    finally:
-        os.environ.pop(_VARIABLE, None)
-        if before is not None:
-            os.environ[_VARIABLE] = before
 
 
 def help_text() -> str:
@@ -129,13 +122,12 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _run(command: Command, rest: list[str]) -> int:
-    module_name, _, object_name = command.entry.partition(":")
-    target = getattr(importlib.import_module(f"iccld.commands.{module_name}"), object_name)
+    target = pkgutil.resolve_name(f"iccld.commands.{command.entry}")
     if command.name == "completion":  # completions need the entry points of all commands
         return int(target(rest, {command.name: command.entry for command in COMMANDS}))
     if not isinstance(target, type):
         return int(target(rest))
-    from iccld.commands.arguments import parse
+    from iccld.commands.flags import parse
 
     arguments: Any = parse(target, rest, prog=f"iccld {command.name}")
     return int(arguments.run())

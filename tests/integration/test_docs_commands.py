@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from iccld import cli
-from iccld.commands import data_cache, train
+from iccld.commands import train
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -30,7 +30,7 @@ def commands(page: Path) -> Iterator[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_commands_of_the_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "train", lambda *_, **__: "finished")
-    monkeypatch.setattr(data_cache, "fill_caches", lambda *_: [])
+    monkeypatch.setattr(train, "fill_caches", lambda *_: [])
     for command in cli.COMMANDS:
         module, _, name = command.entry.partition(":")
         target = getattr(importlib.import_module(f"iccld.commands.{module}"), name)

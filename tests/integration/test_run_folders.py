@@ -222,8 +222,8 @@ def test_a_run_beyond_the_memory_is_refused_and_leaves_nothing_in_the_way(
     own: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("iccld.commands.announcement.free_memory", lambda: 0)
-        patch.setattr("iccld.commands.announcement.own_memory", lambda: 300_000_000)
+        patch.setattr("iccld.commands.train_checks.free_memory", lambda: 0)
+        patch.setattr("iccld.commands.train_checks.own_memory", lambda: 300_000_000)
         line = refused(own(*_ONE), capsys)
     assert "this run needs about " in line
     assert "of memory, and this process can have 300 MB; lower --data.batch-size" in line

@@ -17,7 +17,7 @@ from iccld.data.autodetect.meaning import mapillary
 from iccld.data.description import read_description
 from iccld.errors import InputError
 from iccld.files import write_json
-from iccld.inference.candidates import read_written
+from iccld.inference.ranking import read_written
 from iccld.models.storage import read_config
 from iccld.reporting.record import read_record
 from iccld.training.tracking import _read_ids, read_metrics

@@ -18,20 +18,10 @@ from jaxtyping import UInt8
 from PIL import Image as PillowImage
 
 from iccld.documents import Length, Range
+from iccld.errors import InputError
+from iccld.inference import rendering
 from iccld.inference.exported import ExportedSegmenter
-from iccld.inference.rendering import (
-    CLASSES,
-    LEGEND,
-    Image,
-    LabelMap,
-    class_list,
-    colorize,
-    draw_legend,
-    index_to_id,
-    overlay,
-    paint_levels,
-    to_levels,
-)
+from iccld.inference.rendering import Image, LabelMap
 from iccld.inference.segmenter import PredictSettings, Segmenter, load_segmenter, predict_image
 from iccld.labels import IGNORE, LabelSpace
 from iccld.models.iccld import ICCLD
@@ -45,11 +35,7 @@ VIEW_SIDE = 1600
 
 @dataclass(frozen=True)
 class AppModel:
-    """A model that the app has loaded.
-
-    ``shown`` is the model's label space with the colors that the page uses. If a class of the app's first model has the
-    same name as a class of this model, both have the color of the first model.
-    """
+    """A model that the app has loaded. ``shown`` is its label space with the colors that the page uses."""
 
     name: str
     segmenter: Segmenter
@@ -65,9 +51,8 @@ class AppModel:
     @property
     def fixed(self) -> tuple[int, int] | None:
         """Steps K and noise draws N of an exported model, whose file fixes both; ``None`` for other models."""
-        if isinstance(self.segmenter, ExportedSegmenter):
-            return self.segmenter.steps, self.segmenter.draws
-        return None
+        model = self.segmenter
+        return (model.steps, model.draws) if isinstance(model, ExportedSegmenter) else None
 
     @property
     def settings_note(self) -> str:
@@ -84,14 +69,13 @@ def load_models(
 ) -> list[AppModel]:
     """Loads the models of the app and runs each once on a small gray image, so that the first request is not slow.
 
-    ``sources`` are the models. See ``iccld.inference.segmenter.load_segmenter`` for their form, ``device`` and
-    ``threads``, and ``iccld.models.settings.PredictSettings`` for ``precision``.
+    See ``iccld.inference.segmenter.load_segmenter`` for the form of ``sources``, ``device`` and ``threads``, and
+    ``iccld.models.settings.PredictSettings`` for ``precision``. The classes have the colors of the first model.
     """
     models: list[AppModel] = []
     for source, name in zip(sources, short_names(sources), strict=True):
         segmenter = load_segmenter(source, device=device, threads=threads)
-        space = segmenter.label_space
-        shown = in_colors_of(models[0].shown, space) if models else space
+        shown = in_colors_of(models[0].shown if models else segmenter.label_space, segmenter.label_space)
         where = next(segmenter.parameters()).device.type if isinstance(segmenter, ICCLD) else device
         model = AppModel(name, segmenter, shown, "cpu" if where == "auto" else where, precision)
         model.predict(np.full((64, 96, 3), 128, np.uint8), 1, 1)
@@ -118,10 +102,9 @@ def in_colors_of(first: LabelSpace, space: LabelSpace) -> LabelSpace:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Settings for drawing a prediction over its image.
+    """Settings for drawing a prediction over its image: the drawn map ``layer``, and its ``opacity`` in percent.
 
-    ``layer`` is the drawn map, and ``opacity`` its opacity in percent. If ``opacity`` is 0, only the image is visible.
-    ``hidden`` contains the names of classes whose pixels show only the image.
+    Pixels of the classes in ``hidden`` show only the image.
     """
 
     opacity: Annotated[int, Range(0, 100)] = 50
@@ -131,11 +114,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Settings(Drawing):
-    """Settings of a prediction: steps K and noise draws N.
-
-    The inherited drawing settings are used only for videos. For an image, only the prediction is stored.
-    Each later drawing of the prediction has separate drawing settings.
-    """
+    """Settings of a prediction: steps K and noise draws N. Only videos are drawn with the inherited settings."""
 
     steps: Annotated[int, Range(1, MAX_STEPS)] = 1
     draws: Annotated[int, Range(1, MAX_DRAWS)] = 1
@@ -143,11 +122,10 @@ class Settings(Drawing):
 
 @dataclass(frozen=True)
 class Answer:
-    """The prediction of one model for an image.
+    """The prediction of one model for an image, and its computing time.
 
     ``labels`` (class indices) and ``levels`` (uncertainty from 0 to 255) have the image's size. ``view_labels`` and
-    ``view_levels`` are the same maps, scaled to the size of the image shown on the page. ``seconds`` is the
-    computing time of the prediction.
+    ``view_levels`` are the same maps, scaled to the size of the image shown on the page.
     """
 
     model: AppModel
@@ -160,10 +138,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """The predictions of all models for one image.
-
-    ``name`` is the file name of the image. ``view`` is the image, scaled to the size at which the page shows it.
-    """
+    """The predictions of all models for one image. ``view`` is the image at the size at which the page shows it."""
 
     name: str
     view: Image
@@ -176,7 +151,9 @@ class Answers:
         return self.view.nbytes + sum(m.nbytes for m in maps)
 
     def draw(self, index: int, drawing: Drawing) -> Image:
-        """Draws the prediction of model ``index`` over the image, at the size in which the page shows the image."""
+        """Draws a model's prediction over the view. Raises ``InputError`` if there is no model ``index``."""
+        if index >= len(self.answers):
+            raise InputError("There is no such model")
         answer = self.answers[index]
         return compose(self.view, answer.view_labels, answer.view_levels, answer.model.shown, drawing)
 
@@ -184,45 +161,38 @@ class Answers:
 def answer_image(
     models: Sequence[AppModel], image: Image, name: str, *, steps: int, draws: int, view_side: int = VIEW_SIDE
 ) -> Answers:
-    """Segments an RGB image with every model and returns the predictions.
+    """Segments an RGB image with every model. Exported models ignore ``steps`` K and ``draws`` N.
 
-    Exported models ignore ``steps`` K and ``draws`` N. ``view_side`` is the maximum height and width in
-    pixels of the image on the page.
+    ``view_side`` is the maximum height and width in pixels of the image on the page.
     """
     answers = []
     for model in models:
         start = time.perf_counter()
         prediction = model.predict(image, steps, draws)
         seconds = time.perf_counter() - start
-        labels, levels = prediction.labels, to_levels(prediction.relative_uncertainty)
+        labels, levels = prediction.labels, rendering.to_levels(prediction.relative_uncertainty)
         views = _shrink(labels, view_side, cv2.INTER_NEAREST), _shrink(levels, view_side, cv2.INTER_AREA)
         answers.append(Answer(model, labels, levels, *views, seconds))
     return Answers(name, _shrink(image, view_side, cv2.INTER_AREA), tuple(answers))
 
 
 def compose(image: Image, labels: LabelMap, levels: LabelMap, space: LabelSpace, drawing: Drawing) -> Image:
-    """Draws class colors or uncertainty over an RGB image, as the drawing settings specify.
-
-    ``labels`` are class indices of ``space``. ``levels`` are uncertainty levels from 0 to 255.
-    """
+    """Draws class colors or uncertainty levels from 0 to 255 over an RGB image, as the drawing settings specify."""
     table = np.full(256, IGNORE, np.uint8)
     table[: len(space)] = [IGNORE if n in drawing.hidden else i for i, n in enumerate(space.names)]
     visible: LabelMap = table[labels]
     opacity = drawing.opacity / 100
     if drawing.layer == "classes":
-        return overlay(image, visible, space, opacity=opacity)
-    heat = cv2.addWeighted(image, 1 - opacity, paint_levels(levels), opacity, 0)
+        return rendering.overlay(image, visible, space, opacity=opacity)
+    heat = cv2.addWeighted(image, 1 - opacity, rendering.paint_levels(levels), opacity, 0)
     return np.where((visible != IGNORE)[..., None], heat, image)
 
 
 def pack_masks(answers: Answers) -> tuple[str, bytes]:
-    """Packs the label map, color map and uncertainty map of each model, at the image's size, into a zip file.
+    """Returns the name ``NAME_masks.zip`` and the content of a zip file with each model's maps, at the image's size.
 
     For one model, the files are ``labels/NAME.png``, ``color/NAME.png``, ``uncertainty/NAME.png``, ``classes.json`` and
     ``legend.png``, the same as those of ``iccld predict``. For two models, the files are in one folder per model.
-
-    Returns:
-        The file name ``NAME_masks.zip`` and the content of the zip file.
     """
     stem = answers.name.rpartition(".")[0]
     buffer = io.BytesIO()
@@ -231,13 +201,14 @@ def pack_masks(answers: Answers) -> tuple[str, bytes]:
             # Folders are numbered, because model names can contain characters that are invalid in file names.
             prefix = f"model{number}/" if len(answers.answers) > 1 else ""
             space = answer.model.segmenter.label_space
-            table = index_to_id(space, "train")
-            archive.writestr(f"{prefix}{CLASSES}", json.dumps(class_list(space, table), indent=2) + "\n")
+            table = rendering.index_to_id(space, "train")
+            classes = json.dumps(rendering.class_list(space, table), indent=2)
+            archive.writestr(f"{prefix}{rendering.CLASSES}", f"{classes}\n")
             pictures = {
-                LEGEND: draw_legend(space),
+                rendering.LEGEND: rendering.draw_legend(space),
                 f"labels/{stem}.png": table[answer.labels],
-                f"color/{stem}.png": colorize(answer.labels, space),
-                f"uncertainty/{stem}.png": paint_levels(answer.levels),
+                f"color/{stem}.png": rendering.colorize(answer.labels, space),
+                f"uncertainty/{stem}.png": rendering.paint_levels(answer.levels),
             }
             for name, picture in pictures.items():
                 archive.writestr(f"{prefix}{name}", _encode(picture, "PNG", compress_level=1))
@@ -256,9 +227,8 @@ def _encode(picture: np.ndarray, kind: str, **options: int) -> bytes:
 
 
 def _shrink(array: np.ndarray, side: int, interpolation: int) -> UInt8[np.ndarray, "..."]:
-    height, width = array.shape[:2]
-    scale = side / max(height, width)
+    scale = side / max(array.shape[:2])
     if scale >= 1:
         return array
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(array, size, interpolation=interpolation), np.uint8)
+    height, width = (max(1, round(extent * scale)) for extent in array.shape[:2])
+    return np.asarray(cv2.resize(array, (width, height), interpolation=interpolation), np.uint8)

@@ -1,9 +1,8 @@
 """Request filter: accepts only requests from the page of the app under an allowed host name.
 
-If the user visits another site, the pages of that site can send requests to 127.0.0.1 (cross-site requests). The site
-can also make its host name resolve to 127.0.0.1 (DNS rebinding). The headers ``Origin`` and ``Sec-Fetch-Site`` reveal
-cross-site requests, and the header ``Host`` reveals DNS rebinding. Proxy headers (such as ``X-Forwarded-Host``) are
-ignored because every client can send them.
+The pages of another site in the user's browser can send requests to 127.0.0.1 (cross-site requests), and the site can
+make its host name resolve to 127.0.0.1 (DNS rebinding). The headers ``Origin`` and ``Sec-Fetch-Site`` reveal the first,
+and ``Host`` the second. Proxy headers such as ``X-Forwarded-Host`` are ignored, because every client can send them.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ class Guard:
 
     A request must have exactly one ``Host`` header with an allowed host. Allowed are ``127.0.0.1``, ``localhost``,
     ``[::1]`` and the local IP address of the connection, each with the server's port, and the hosts in ``allowed`` (see
-    ``parse_hosts``). If the request has an ``Origin`` header, the host in this header must equal that in ``Host``. If
-    ``Sec-Fetch-Site`` shows that the request comes from another site, only a top-level navigation (a link that opens
-    the page) is allowed. Requests that violate a rule get status 403 and do not reach the application.
+    ``parse_hosts``). The host in an ``Origin`` header must equal that in ``Host``. If ``Sec-Fetch-Site`` shows that the
+    request comes from another site, only a top-level navigation (a link that opens the page) is allowed. Requests that
+    violate a rule get status 403 and do not reach the application.
     """
 
     def __init__(self, inner: ASGIApp, *, port: int, allowed: Iterable[str] = ()) -> None:
@@ -59,7 +58,7 @@ class Guard:
             await send(message)
 
         reason = self._refusal(scope)
-        answer = self._inner
+        answer: ASGIApp = self._inner
         if reason:
             answer = PlainTextResponse(f"{reason}\n", 403, {"connection": "close"})
         await answer(scope, receive, send_with_headers)
@@ -69,8 +68,7 @@ class Guard:
         headers = Headers(scope=scope)
         hosts, origins, sites = map(headers.getlist, ("host", "origin", "sec-fetch-site"))
         host = hosts[0].lower() if len(hosts) == 1 else ""
-        # The local IP address of the connection is also an allowed host.
-        address = str((scope.get("server") or ("",))[0]).lower()
+        address = str((scope.get("server") or ("",))[0]).lower()  # the local IP address of the connection
         own = self._write(f"[{address}]" if ":" in address else address)
         if host not in self._allowed and host not in own:
             return f"This name is not answered. Open http://127.0.0.1:{self._port}, or start the app with --allow-host."
@@ -91,9 +89,9 @@ class Guard:
 def parse_hosts(hosts: Iterable[str], port: int) -> tuple[str, ...]:
     """Checks hosts that the user allows in addition, and returns the ``Host`` header values that are accepted for them.
 
-    For ``NAME:PORT``, only this value is accepted. For ``NAME``, the name with the server's port is accepted. The name
-    without a port is also accepted, because requests through a proxy can lack the port. Raises ``InputError`` if a host
-    is not a host name or IP address, for example if it is a wildcard.
+    For ``NAME:PORT``, only this value is accepted. For ``NAME``, the name with the server's port and without a port is
+    accepted, because requests through a proxy can lack the port. Raises ``InputError`` if a host is not a host name or
+    IP address, for example if it is a wildcard.
     """
     found: list[str] = []
     for host in map(str.lower, hosts):

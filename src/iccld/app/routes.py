@@ -33,7 +33,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
-from iccld.app.answers import Drawing, Settings
+from iccld.app.answers import Drawing, Settings, encode_view, pack_masks
 from iccld.app.service import Service, page_facts
 from iccld.app.sessions import FullError, Session
 from iccld.documents import build, parse_json
@@ -78,10 +78,7 @@ class Routes:
         self.app.router.redirect_slashes = False
 
     def is_idle_within(self, seconds: float) -> bool:
-        """Cancels waiting predictions, refuses new ones, and waits up to ``seconds`` for the running prediction.
-
-        Returns ``True`` if no prediction is running at the end.
-        """
+        """Cancels waiting predictions, refuses new ones, and returns whether the running one ends in ``seconds``."""
         for executor in (self._predicting, self._drawing):
             executor.shutdown(wait=False, cancel_futures=True)
         return not wait(self._predictions, seconds).not_done
@@ -173,12 +170,12 @@ class Routes:
             "hidden": query.getlist("hidden"),
         }
         drawing = build(Drawing, asked, "settings")
-        picture = await self._draw(lambda: self._service.picture(session, index, drawing))
+        picture = await self._draw(lambda: encode_view(session.kept_answers().draw(index, drawing)))
         return Response(picture, media_type="image/jpeg")
 
     async def _masks(self, request: Request) -> Response:
         session = self._find(request)
-        name, content = await self._draw(lambda: self._service.masks(session))
+        name, content = await self._draw(lambda: pack_masks(session.kept_answers()))
         headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
         return Response(content, media_type="application/zip", headers=headers)
 
@@ -202,10 +199,7 @@ class Routes:
 
 
 def _asset(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
-    """Returns a route handler for a text file of the package.
-
-    The file is read when the route is created, so that the URL of a request is never used as a file path.
-    """
+    """Returns a route handler for a file of the package, which is read now, so that no URL is used as a file path."""
     content = (Path(__file__).parent / "assets" / name).read_bytes()
 
     async def answer(request: Request) -> Response:
@@ -215,7 +209,6 @@ def _asset(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    """Returns a JSON response with the message of an error and a matching HTTP status."""
     if isinstance(error, HTTPException):
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
     return JSONResponse({"error": str(error)}, 413 if isinstance(error, FullError) else 400)

@@ -48,10 +48,9 @@ def serve(
 ) -> None:
     """Loads the models and serves the app until the process is interrupted.
 
-    At the end, all uploads and results are removed. If a prediction is still running two seconds after the
-    interruption, the process exits without waiting for the prediction. Port 0 means any free port. ``max_upload_mb`` is
-    the maximum size of an upload in MiB. See ``iccld.app.guard.parse_hosts`` for ``allow_host`` and
-    ``iccld.app.answers.load_models`` for ``options``.
+    If a prediction is still running two seconds after the interruption, the process exits without waiting for it. Port
+    0 means any free port. ``max_upload_mb`` is the maximum size of an upload in MiB. See
+    ``iccld.app.guard.parse_hosts`` for ``allow_host`` and ``iccld.app.answers.load_models`` for ``options``.
 
     Raises:
         InputError: a model does not exist, Starlette or Uvicorn is missing, or the port is not available.
@@ -93,10 +92,9 @@ def serve(
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Opens a listening socket. Raises ``InputError`` if the port is not available.
+    """Opens a listening socket, or raises ``InputError`` if the port is not available.
 
-    The socket is opened before the models are loaded. Therefore, an occupied port is reported at once, and requests
-    that arrive during loading wait.
+    Called before the models are loaded, so that an occupied port is reported at once, and early requests wait.
     """
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
@@ -116,7 +114,7 @@ def _greet(host: str, port: int) -> None:
 
 
 def _leave(error: BaseException) -> None:
-    """Ends the process without waiting for threads. The exit code is that of ``error``."""
+    """Ends the process with the exit code of ``error``, without waiting for threads."""
 
     def fail() -> int:
         raise error

@@ -6,31 +6,82 @@ All descriptions for the page are plain text and numbers, never HTML.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from iccld.app.answers import (
-    MAX_DRAWS,
-    MAX_STEPS,
-    Answer,
-    Answers,
-    AppModel,
-    Drawing,
-    Settings,
-    answer_image,
-    encode_view,
-    pack_masks,
-)
-from iccld.app.sessions import Session, Sessions
-from iccld.app.uploads import MAX_FRAMES, MAX_PIXELS, Clip, Upload, segment_video
+from iccld.app.answers import MAX_DRAWS, MAX_STEPS, Answer, Answers, AppModel, Settings, answer_image, compose
+from iccld.app.sessions import MAX_PIXELS, Session, Sessions, Upload, check_pixels
 from iccld.errors import InputError
+from iccld.inference.inputs import InputVideo
+from iccld.inference.rendering import to_levels
+from iccld.inference.video_source import Container
+from iccld.inference.video_writer import VideoWriter, writing_video
 from iccld.labels import IGNORE
 
+MAX_FRAMES = 300
 Progress = Callable[[str, int, int], None]
-"""Callback that receives the name of a model, and the numbers of finished frames and of all frames of a video.
-If the callback raises an exception, the segmentation ends."""
+"""Callback that gets the name of a model and the arguments of ``progress`` in ``segment_video``."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The result of segmenting a video.
+
+    ``frames`` is the number of segmented frames. ``cut`` is true if the video has more frames. ``size`` is their height
+    and width in pixels, and ``seconds_per_frame`` the mean computing time.
+    """
+
+    frames: int
+    cut: bool
+    size: tuple[int, int]
+    seconds_per_frame: float
+
+
+def segment_video(
+    model: AppModel,
+    source: Upload,
+    target: Path,
+    settings: Settings,
+    progress: Callable[[int, int], None],
+    *,
+    max_frames: int = MAX_FRAMES,
+) -> Clip:
+    """Segments a video up to ``max_frames`` frames and writes the overlay as MP4, with original timestamps and sound.
+
+    ``progress`` gets the number of finished frames and the expected number of all frames. An exception in it ends the
+    work. Raises ``InputError`` if no frame can be decoded, or if the frames are too large.
+    """
+    with source.opened() as path, ExitStack() as files:
+        video = files.enter_context(closing(Container(InputVideo(str(path), path.stem))))
+        # Checked before decoding, because decoding already needs memory for a whole frame.
+        check_pixels(source.name, *video.size)
+        total = min(max_frames, video.num_frames or max_frames)
+        done, cut, spent, size = 0, False, 0.0, (0, 0)
+        writer: VideoWriter | None = None
+        for frame in video.frames():
+            if done == max_frames:
+                cut = True
+                break
+            size = (frame.image.shape[0], frame.image.shape[1])
+            check_pixels(source.name, *size)
+            start = time.perf_counter()
+            prediction = model.predict(frame.image, settings.steps, settings.draws)
+            spent += time.perf_counter() - start
+            levels = to_levels(prediction.relative_uncertainty)
+            picture = compose(frame.image, prediction.labels, levels, model.shown, settings)
+            if writer is None:
+                opened = writing_video(target, size, sound_of=path, **video.announced)
+                writer = files.enter_context(opened)
+            writer.add(picture, frame.pts, frame.duration)
+            done += 1
+            progress(done, max(total, done))
+    return Clip(done, cut, size, spent / done)
 
 
 class Service:
@@ -40,10 +91,7 @@ class Service:
         self.models, self.sessions = tuple(models), sessions
 
     def segment(self, session: Session, settings: Settings, progress: Progress) -> dict[str, Any]:
-        """Segments the upload of a session and returns a description of the result for the page.
-
-        If the segmentation fails, the stored predictions of the session are removed, and the error is raised again.
-        """
+        """Segments the upload of a session and describes the result. After an error, no older result is kept."""
         upload = session.upload
         if upload is None:
             raise InputError("There is no file here; choose one again")
@@ -87,30 +135,6 @@ class Service:
             facts.append(clip_facts(model, clip, (settings.steps, settings.draws)))
         return {"kind": "video", "facts": facts, "agreement": "", "legend": legend(self.models)}
 
-    def picture(self, session: Session, index: int, drawing: Drawing) -> bytes:
-        """Draws the prediction of the model with the given index as JPEG.
-
-        Raises ``InputError`` if no model has this index, or the prediction is no longer stored.
-        """
-        answers = _answers(session)
-        if index >= len(answers.answers):
-            raise InputError("There is no such model")
-        return encode_view(answers.draw(index, drawing))
-
-    def masks(self, session: Session) -> tuple[str, bytes]:
-        """Returns file name and content of a zip file of masks; see ``pack_masks``.
-
-        Raises ``InputError`` if the prediction is no longer stored.
-        """
-        return pack_masks(_answers(session))
-
-
-def _answers(session: Session) -> Answers:
-    answers = session.answers
-    if answers is None:
-        raise InputError("This answer is no longer kept; upload the image again")
-    return answers
-
 
 def page_facts(models: Sequence[AppModel], max_upload_bytes: int) -> dict[str, Any]:
     """Returns the content that the page shows before the first upload, such as models, hint, sliders and legend."""
@@ -138,10 +162,8 @@ def legend(models: Sequence[AppModel], answers: Answers | None = None) -> list[d
     """
     shares: list[dict[str, float]] = []
     for index, model in enumerate(models):
-        counts: np.ndarray = np.zeros(256)
-        if answers is not None:
-            labels = answers.answers[index].labels
-            counts = np.bincount(labels.ravel(), minlength=256) / labels.size
+        labels = np.empty(0, np.uint8) if answers is None else answers.answers[index].labels
+        counts = np.bincount(labels.ravel(), minlength=256) / max(1, labels.size)
         shares.append({name: float(counts[i]) for i, name in enumerate(model.shown.names)})
     colors = {c.name: c.color for model in reversed(models) for c in model.shown.classes}
     names = dict.fromkeys(name for found in shares for name in found)
@@ -160,8 +182,8 @@ def legend(models: Sequence[AppModel], answers: Answers | None = None) -> list[d
 def agreement(first: Answer, second: Answer) -> float | None:
     """Returns the fraction of pixels, in [0, 1], for which two models predict the same class.
 
-    If the label spaces differ, the classes of the larger label space are mapped to those of the smaller label space.
-    Pixels with a class that the other model does not have are skipped. If no pixel is left, ``None`` is returned.
+    The classes of the larger label space are mapped to those of the smaller. Pixels with a class that the other model
+    does not have are skipped. If no pixel is left, ``None`` is returned.
     """
     fine, coarse = sorted((first, second), key=lambda answer: -len(answer.model.shown))
     table = np.array(fine.model.shown.lut_to(coarse.model.shown), np.uint8)
@@ -179,17 +201,15 @@ def agreement_text(share: float | None) -> str:
 
 def clip_facts(model: AppModel, clip: Clip, settings: tuple[int, int]) -> str:
     """Describes a segmented video as text: model, time, frame size, K and N, with a note if frames were omitted."""
-    time = f"{clip.frames} frames, {clip.seconds_per_frame * 1000:.0f} ms each"
+    took = f"{clip.frames} frames, {clip.seconds_per_frame * 1000:.0f} ms each"
     cut = f"; the video goes on, but only its first {clip.frames} frames are taken" if clip.cut else ""
-    return _facts(model, time, clip.size, settings) + cut
+    return _facts(model, took, clip.size, settings) + cut
 
 
-def _facts(model: AppModel, time: str, size: Sequence[int], settings: tuple[int, int]) -> str:
+def _facts(model: AppModel, took: str, size: Sequence[int], settings: tuple[int, int]) -> str:
     steps, draws = model.fixed or settings
-    return (
-        f"{model.name}: {time} on {model.device} for {size[1]}×{size[0]} pixels, K\u00a0=\u00a0{steps}, "
-        f"N\u00a0=\u00a0{draws}"
-    )
+    where = f"on {model.device} for {size[1]}×{size[0]} pixels"
+    return f"{model.name}: {took} {where}, K\u00a0=\u00a0{steps}, N\u00a0=\u00a0{draws}"
 
 
 def _slider(models: Sequence[AppModel], index: int, maximum: int) -> dict[str, Any]:

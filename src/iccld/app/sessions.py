@@ -6,31 +6,93 @@ import secrets
 import shutil
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from iccld.app.answers import Answers
-from iccld.app.uploads import Upload, safe_name, suffix_of
+from iccld.data.image_files import IMAGE_SUFFIXES, image_size, read_image
 from iccld.errors import InputError
+from iccld.inference.inputs import VIDEO_SUFFIXES
+from iccld.inference.rendering import Image
 
+MAX_PIXELS = 40_000_000
+"""Maximum number of pixels of an image or frame. At the maximum, the probabilities of 19 classes need 3 GB."""
 IDLE_SECONDS = 600
 """Seconds without a request after which a page counts as closed. An open page sends a request twice a minute."""
 _GIVES_WAY_SECONDS = 120  # idle seconds after which a session ends if too many pages are open
+_LONGEST_NAME = 100
 
 
 class FullError(InputError):
     """The error that is raised if no further page can be opened, or a file cannot be stored."""
 
 
+@dataclass(frozen=True)
+class Upload:
+    """An uploaded file. ``path`` has a generated name. ``name`` is the user's file name, cleaned by ``safe_name``."""
+
+    path: Path
+    name: str
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the file name has the extension of a video."""
+        return self.path.suffix in VIDEO_SUFFIXES
+
+    @contextmanager
+    def opened(self) -> Iterator[Path]:
+        """Yields the path. In ``InputError`` messages from here and the ``with`` block, ``name`` replaces the path."""
+        try:
+            if not self.path.exists():
+                raise InputError(f"{self.name}: is no longer here; upload it again")
+            yield self.path
+        except InputError as error:
+            said = str(error).replace(str(self.path), self.name).replace(str(self.path.parent), "")
+            raise InputError(said.replace(self.path.name, self.name)) from error
+
+    def read(self) -> Image:
+        """Reads the file as an RGB image. Raises ``InputError`` if the image is too large or unreadable."""
+        with self.opened() as path:
+            if path.stat().st_size:  # an empty file has no height and width; ``read_image`` raises the error
+                check_pixels(self.name, *image_size(path))
+            return read_image(path)
+
+
+def safe_name(name: str) -> str:
+    """Shortens a file name and removes folders, control characters, and characters that some file systems refuse."""
+    last = name.replace("\\", "/").rsplit("/", 1)[-1]
+    kept = "".join(c for c in last if c not in '<>:"|?*' and unicodedata.category(c)[0] != "C").rstrip(" .")
+    stem, dot, suffix = kept.rpartition(".")
+    if not dot:
+        stem, suffix = suffix, ""
+    return f"{stem.strip(' .')[:_LONGEST_NAME] or 'upload'}{dot}{suffix[:10]}"
+
+
+def suffix_of(name: str) -> str:
+    """Returns a file name's extension in lower case. Raises ``InputError`` if the extension is not supported."""
+    suffix = Path(name).suffix.lower()
+    if suffix not in IMAGE_SUFFIXES and suffix not in VIDEO_SUFFIXES:
+        raise InputError(f"{name}: is no image and no video by its name; give a PNG, a JPEG or an MP4")
+    return suffix
+
+
+def check_pixels(name: str, height: int, width: int, *, max_pixels: int = MAX_PIXELS) -> None:
+    """Raises ``InputError`` if an image has more than ``max_pixels`` pixels, which would need too much memory."""
+    if height * width > max_pixels:
+        most = f"{max_pixels / 1e6:g} million that are taken here"
+        raise InputError(f"{name}: has {width}×{height} pixels, more than the {most}; make it smaller")
+
+
 @dataclass(eq=False)
 class Session:
     """The data of one open page: at most one upload, and the predictions or videos made from the upload.
 
-    ``token`` is the secret that identifies the page's requests. ``folder`` contains only the files of this
-    session. ``clips`` contains the path of each written video and its file name for downloads. ``seen`` is the time of
-    the last request. ``working`` is the number of waiting and running predictions, which stop when ``ended`` is set.
+    ``token`` is the secret that identifies the page's requests. ``folder`` contains only the files of this session.
+    ``clips`` contains the path of each written video and its file name for downloads. ``seen`` is the time of the last
+    request. ``working`` is the number of waiting and running predictions, which stop when ``ended`` is set.
     """
 
     token: str
@@ -41,6 +103,12 @@ class Session:
     seen: float = 0.0
     working: int = 0
     ended: threading.Event = field(default_factory=threading.Event)
+
+    def kept_answers(self) -> Answers:
+        """Returns the stored predictions. Raises ``InputError`` if there are none, for example for lack of memory."""
+        if (answers := self.answers) is None:  # read once, because other threads can remove them
+            raise InputError("This answer is no longer kept; upload the image again")
+        return answers
 
     def forget(self) -> None:
         """Removes the predictions and videos made from the upload, but keeps the upload."""
@@ -60,9 +128,8 @@ class Session:
 class Sessions:
     """All open sessions, with limits on their files and memory.
 
-    ``root`` is the folder of all uploads and videos. The folder must be empty, and other code must not use the folder.
-    ``max_upload_bytes`` limits one uploaded file, ``max_disk_bytes`` all files together, and ``max_answer_bytes`` the
-    memory of all predictions.
+    ``root`` is an empty folder for all uploads and videos, which other code must not use. ``max_upload_bytes`` limits
+    one uploaded file, ``max_disk_bytes`` all files together, and ``max_answer_bytes`` the memory of all predictions.
     """
 
     root: Path
@@ -90,10 +157,7 @@ class Sessions:
         return session
 
     def find(self, token: str) -> Session | None:
-        """Returns the session with the given token and records the time of the request.
-
-        Returns ``None`` if there is no such session.
-        """
+        """Returns the session with the given token, if there is one, and records the time of the request."""
         session = self._open.get(token)
         if session is not None:
             session.seen = self.clock()
@@ -114,11 +178,7 @@ class Sessions:
                 self.end(session)
 
     def keep(self, session: Session, answers: Answers) -> None:
-        """Stores predictions in a session.
-
-        If the predictions of all sessions together exceed the memory limit, those of the longest inactive sessions are
-        removed.
-        """
+        """Stores predictions, and removes those of the longest inactive other sessions beyond the memory limit."""
         session.answers = answers
         kept = [(s, a.num_bytes) for s in list(self._open.values()) if (a := s.answers) is not None]
         total = sum(size for _, size in kept)
@@ -132,10 +192,8 @@ class Sessions:
         """Replaces all data of a session by a new upload. Yields a function that writes the next part of the file.
 
         ``name`` is the file name that the page sent. If the ``with`` block ends with an error, the file is removed.
-
-        Raises:
-            InputError: the file name does not have the extension of an image or video.
-            FullError: the file or all files together would be too large, or the file cannot be written.
+        Raises ``InputError`` if the name does not have the extension of an image or video, and ``FullError`` if the
+        file or all files together would be too large, or the file cannot be written.
         """
         name = safe_name(name)
         upload = Upload(session.folder / f"{secrets.token_hex(8)}{suffix_of(name)}", name)
@@ -146,8 +204,8 @@ class Sessions:
             nonlocal received
             received += len(part)
             if received > self.max_upload_bytes:
-                most = self.max_upload_bytes / 2**20
-                raise FullError(f"{name}: is larger than the {most:g} MiB that are taken here")
+                most = f"{self.max_upload_bytes / 2**20:g} MiB"
+                raise FullError(f"{name}: is larger than the {most} that are taken here")
             if received > room:
                 raise FullError(f"{name}: there is no room for it; try again in some minutes")
             try:

@@ -1,1 +1,1 @@
-"""Commands of ``iccld``, one module each, and modules that several commands share."""
+"""Commands of ``iccld``, one module for each command or group of commands, and modules that several commands share."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from iccld.commands.flags import Threads
+from iccld.commands.flags import Device, Threads
 from iccld.documents import Range
 from iccld.errors import InputError
 from iccld.models.settings import Precision
@@ -39,12 +39,10 @@ class AppArgs:
     name of a proxy or of this machine in the network. Requests with any other host are rejected."""
     max_upload_mb: Annotated[int, Range(1, 10**6)] = 50
     """Maximum size of an uploaded file in MiB."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda, cuda:1, ..."""
+    device: Device = "auto"
     precision: Precision = "auto"
     """fp32, bf16 or auto. auto is bf16 on devices with fast bf16, or the precision of an exported file."""
     threads: Threads = 0
-    """Number of CPU threads. 0 means automatic."""
 
     def run(self) -> int:
         """Serves the page until interrupted, and returns the exit code."""

@@ -12,7 +12,7 @@ from iccld.bench.engine import Resources, outlook, run_plan
 from iccld.bench.plan import Plan, read_plan
 from iccld.bench.results import Result, find_result, read_results
 from iccld.bench.tables import plan_page, plan_tables
-from iccld.commands.flags import JsonFile, Threads
+from iccld.commands.flags import Jobs, JsonFile
 from iccld.commands.output import STDOUT, human_text, write_result
 from iccld.errors import InputError
 from iccld.files import write_text
@@ -35,9 +35,9 @@ class BenchArgs:
     """Folder for the results, with one JSON file per run."""
     work: Path = Path("runs/bench")
     """Folder for the runs and for rendered scenes."""
-    jobs: Threads = 0
+    jobs: Jobs = 0
     """Number of parallel worker processes. 0 means one per core, or a single process if there is a GPU."""
-    threads: Threads = 0
+    threads: Jobs = 0
     """Number of CPU threads per worker process. 0 means the number of cores divided by the number of worker
     processes."""
     only: tuple[str, ...] = ()
@@ -79,9 +79,9 @@ class BenchArgs:
         return 1 if failures else 0
 
     def _write_tables(self, plan: Plan, results: list[Result]) -> None:
-        folder, text = self.results / plan.name, plan_tables(plan, results)
-        path = write_text(folder / "tables.md", text)
-        report = write_text(folder / "report.html", plan_page(plan, results))
+        text = plan_tables(plan, results)
+        path = write_text(self.results / plan.name / "tables.md", text)
+        report = write_text(path.with_name("report.html"), plan_page(plan, results))
         print(f"\n{text}\ntables: {path}\nreport: {report}")
 
     def _resources(self) -> Resources:
@@ -89,10 +89,7 @@ class BenchArgs:
 
         cores = usable_cores()
         jobs = self.jobs or (1 if torch.cuda.is_available() else cores)
-        roots = {}
-        for entry in self.roots:
-            name, _, folder = entry.partition("=")
-            if not folder:
-                raise InputError(f"--roots {entry}: give NAME=FOLDER, such as camvid=data/camvid")
-            roots[name] = folder
+        if bad := next((entry for entry in self.roots if not entry.partition("=")[2]), ""):
+            raise InputError(f"--roots {bad}: give NAME=FOLDER, such as camvid=data/camvid")
+        roots = dict(entry.split("=", 1) for entry in self.roots)
         return Resources(self.results, self.work, jobs, self.threads or max(1, cores // jobs), roots)

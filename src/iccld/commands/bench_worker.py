@@ -21,7 +21,6 @@ from iccld.files import write_json
 from iccld.locks import working_in
 from iccld.machine import end_with_parent
 
-_PATIENCE = 60.0  # maximum seconds to wait for the lock of the run's folder
 _PACE = "train/seconds_per_step"
 _OF_A_MACHINE = ("cpu", "cores", "threads", "device", "torch", "gpu", "precision")
 
@@ -29,13 +28,14 @@ _OF_A_MACHINE = ("cpu", "cores", "threads", "device", "torch", "gpu", "precision
 def main() -> int:
     """Executes the job in the JSON file that the command line names, and returns the exit code."""
     end_with_parent()  # if the bench is killed, its runs end too
-    return run_guarded(lambda: _work(Path(sys.argv[1])))
+    return run_guarded(_work)
 
 
-def _work(path: Path) -> int:
-    # The lock keeps the workers of a second bench out of the folder. The worker of a killed bench can still hold the
-    # lock, until its state is saved. This worker therefore waits for the lock.
-    with working_in(path.parent, patience=_PATIENCE):
+def _work() -> int:
+    path = Path(sys.argv[1])
+    # The lock keeps the workers of a second bench out of the folder. The worker of a killed bench can hold the lock
+    # until its state is saved, so this worker waits for up to a minute.
+    with working_in(path.parent, patience=60.0):
         return _train_and_measure(read_json(path))
 
 
@@ -69,8 +69,11 @@ def _train_and_measure(job: dict[str, Any]) -> int:
         **{name: predictions[0][name] for name in ("miou", "iou")},
         "seconds": round(_read_seconds(folder), 1),
         **read_json(folder / "training.json"),
-        "predictions": [_without(prediction, "iou") for prediction in predictions],
-        "data": {role: _without(facts, "root") for role, facts in read_json(folder / DATA).items()},
+        "predictions": [{k: v for k, v in p.items() if k != "iou"} for p in predictions],
+        "data": {
+            role: {k: v for k, v in facts.items() if k != "root"}
+            for role, facts in read_json(folder / DATA).items()
+        },
         "settings": _portable_settings(config),
     }
     write_json(job["result"], facts)
@@ -78,10 +81,6 @@ def _train_and_measure(job: dict[str, Any]) -> int:
     for name in ("seconds.json", "training.json"):  # a repeated run must count its time from zero
         (folder / name).unlink()
     return 0
-
-
-def _without(facts: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in facts.items() if key != name}
 
 
 def _portable_settings(config: TrainConfig) -> dict[str, Any]:
@@ -96,12 +95,12 @@ def _require_labels(config: TrainConfig) -> None:
     """Raises ``InputError`` if there are no labeled target images for the evaluation at the end of the training."""
     from iccld.run_data import open_target
 
-    if config.data.target != "street_scenes":  # scenes always have labels
-        try:
+    try:
+        if config.data.target != "street_scenes":  # scenes always have labels
             open_target(config, "val")
-        except InputError as error:
-            message = f"a bench measures every run, and this one cannot be measured: {error}"
-            raise InputError(message) from error
+    except InputError as error:
+        message = f"a bench measures every run, and this one cannot be measured: {error}"
+        raise InputError(message) from error
 
 
 def _read_seconds(folder: Path) -> float:
@@ -129,15 +128,14 @@ def _training_facts(config: TrainConfig, folder: Path) -> dict[str, Any]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if choose_device(config.device) == "cuda":
         peak = torch.cuda.max_memory_allocated()
+    last = {k.removeprefix("train/"): float(v) for k, v in rows[-1].items() if k.startswith("train/")}
     return {
         "seconds_per_step": round(sum(paces.values()) / len(paces), 4),
         # The fastest logging interval is used, because other load on the machine can only slow down training.
         "seconds_per_adapting_step": round(min(adapting or paces.values()), 4),
         "peak_gib": round(peak / 2**30, 3),
         "checkpoints": checkpoints,
-        "last_logged": {
-            k.removeprefix("train/"): float(v) for k, v in rows[-1].items() if k.startswith("train/")
-        },
+        "last_logged": last,
     }
 
 
@@ -146,12 +144,8 @@ def _seconds_until(step: int, paces: Mapping[int, float]) -> float:
 
     ``paces`` maps the last step of each logging interval to the mean seconds per step of the interval.
     """
-    seconds, last = 0.0, 0
-    for logged, pace in paces.items():
-        end = min(step, logged)
-        seconds += max(0, end - last) * pace
-        last = max(last, end)
-    return seconds
+    intervals = zip([0, *paces], paces.items(), strict=False)
+    return sum(max(0, min(step, end) - start) * pace for start, (end, pace) in intervals)
 
 
 def _measure(config: TrainConfig, folder: Path, settings: list[tuple[int, int]]) -> list[dict[str, Any]]:
@@ -168,11 +162,9 @@ def _measure(config: TrainConfig, folder: Path, settings: list[tuple[int, int]])
     for steps, draws in settings:
         scores, trust = evaluate_trust(model, val, protocol, PredictSettings(steps, draws))
         iou = {name: None if value is None else round(value, 3) for name, value in scores.iou.items()}
-        measured.append(
-            {"steps": steps, "draws": draws, "miou": round(scores.miou, 4), "iou": iou}
-            | {"pixel_accuracy": round(scores.pixel_accuracy, 4)}
-            | {k: None if v != v else round(v, 5) for k, v in trust.items()}
-        )
+        facts = {"steps": steps, "draws": draws, "miou": round(scores.miou, 4), "iou": iou}
+        facts["pixel_accuracy"] = round(scores.pixel_accuracy, 4)
+        measured.append(facts | {k: None if v != v else round(v, 5) for k, v in trust.items()})
     return measured
 
 

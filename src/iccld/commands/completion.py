@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
+import pkgutil
 import sys
 import typing
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,8 @@ from typing import Any, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional
 
-from iccld.commands.data_cache import DataCacheArgs
 from iccld.commands.output import print_usage
-from iccld.commands.train import TrainArgs
+from iccld.commands.train import DataCacheArgs, TrainArgs
 from iccld.errors import InputError
 from iccld.labels import suggest
 from iccld.presets import PRESETS
@@ -74,9 +73,7 @@ def _in_command(name: str, entry: str, before: Sequence[str], last: str) -> Sequ
         return _SHELLS
     if name in (*_RUNS, "presets") and not before and not last.startswith("-"):
         return list(PRESETS)
-    module, _, target = entry.partition(":")
-    kind = _RUNS.get(name) or getattr(importlib.import_module(f"iccld.commands.{module}"), target)
-    flags = flags_of(kind)
+    flags = flags_of(_RUNS.get(name) or pkgutil.resolve_name(f"iccld.commands.{entry}"))
     if last.startswith("-"):
         return [*flags, "--help"]
     previous = next((word for word in reversed(before) if word.startswith("--")), "")

@@ -19,7 +19,7 @@ from iccld.outputs import REPORT, RUN, Places
 from iccld.presets import get_preset
 
 if TYPE_CHECKING:
-    from iccld.run_data import RunData
+    from iccld.data.datasets import SegmentationDataset
 
 _NUM_PICTURES = 6
 _SHORTEST_WATCH = 10  # minimum number of steps between two evaluations
@@ -45,7 +45,6 @@ class DemoArgs:
     """Number of training steps of each of the two models. The default is the number of steps in the preset demo."""
     seed: Seed = 0
     threads: Threads = 0
-    """Number of CPU threads. 0 means automatic."""
     json: JsonFile = None
     """JSON file for a copy of OUT/results.json."""
 
@@ -74,28 +73,27 @@ def _run(config: TrainConfig, out: Path) -> int:
         flush=True,
     )
     build_fabric(config)  # sets the number of threads before any computation
-    method = build_method(config, build_label_space(config.data))
-    data = build_data(config, method)
+    data = build_data(config, build_method(config, build_label_space(config.data)))
     baseline = replace(config, method="source_only")
     outcome = train(baseline, out / "source_only", preset="demo", data=replace(data, target=None))
     if outcome == "finished":
         print()
         outcome = train(config, out / "iccld", preset="demo", data=data)
     if outcome == "finished":
-        _report(config, data, out)
+        assert data.val is not None
+        _report(config, data.val, out)
         program = "iccld" if Path(sys.argv[0]).name != "__main__.py" else "python -m iccld"
         print(_HOW_TO_GO_ON.format(program=program))
     return OUTCOMES[outcome]
 
 
-def _report(config: TrainConfig, data: RunData, out: Path) -> None:
+def _report(config: TrainConfig, val: SegmentationDataset, out: Path) -> None:
     """Writes results, table, images and report of both models, and prints the gain of ICCLD."""
     from iccld.commands.run_report import load_runs
     from iccld.reporting.curves import curves
     from iccld.reporting.report import write_report
     from iccld.reporting.tables import scores_table
 
-    assert data.val is not None
     subjects = load_runs([out / "source_only", out / "iccld"])
     baseline, adapted = (subject.record.scores for subject in subjects)
     assert baseline is not None
@@ -106,30 +104,28 @@ def _report(config: TrainConfig, data: RunData, out: Path) -> None:
     write_json(out / "results.json", results | facts)
     titles = {"source only": baseline, "ICCLD": adapted}
     write_text(out / "table.md", scores_table(titles, markdown=True) + "\n")
-    _draw_grid(data, out)
+    _draw_grid(val, out)
     runs = {"source only": out / "source_only" / "metrics.csv", "ICCLD": out / "iccld" / "metrics.csv"}
     curves(runs, out / "curves.png")
     page = write_report(out / REPORT, subjects, title="ICCLD demo: source only and adapted")
     print(
-        f"\nTarget IoU in percent, {len(data.val)} unseen scenes by night, EMA teacher of step {config.steps}:\n\n"
+        f"\nTarget IoU in percent, {len(val)} unseen scenes by night, EMA teacher of step {config.steps}:\n\n"
         f"{scores_table(titles)}\n\nICCLD gains {gain:+.1f} points of mIoU over source-only.\n\n"
         f"pictures: {out / 'predictions.png'}, {out / 'curves.png'}\nresults:  {out / 'results.json'}\nreport:   {page}"
     )
 
 
-def _draw_grid(data: RunData, out: Path) -> None:
+def _draw_grid(val: SegmentationDataset, out: Path) -> None:
     from iccld.models.iccld import ICCLD
     from iccld.progress import track
     from iccld.reporting.figures import prediction_grid
 
-    assert data.val is not None
     baseline, model = (ICCLD.from_pretrained(out / name) for name in ("source_only", "iccld"))
     rows = []
-    num_pictures = min(_NUM_PICTURES, len(data.val))
+    num_pictures = min(_NUM_PICTURES, len(val))
     for index in track(range(num_pictures), num_pictures, "Drawing"):
-        image = data.val.image(index)
+        image, label = val.image(index), val.label(index)
         plain, adapted = baseline.predict(image), model.predict(image, steps=4, draws=4)
-        label = data.val.label(index)
         rows.append([image, label, plain.labels, adapted.labels, adapted.relative_uncertainty])
     columns = ["image", "truth", "source only", "ICCLD", "uncertainty"]
-    prediction_grid(rows, columns, out / "predictions.png", data.label_space)
+    prediction_grid(rows, columns, out / "predictions.png", val.label_space)

@@ -7,16 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from iccld.commands.flags import (
-    JsonFile,
-    OptionalCount,
-    OptionalFile,
-    OptionalFolder,
-    OptionalModel,
-    OptionalName,
-    Prediction,
-    Threads,
-)
+from iccld.commands import flags
 from iccld.commands.output import STDOUT, human_text, write_result
 from iccld.errors import InputError
 from iccld.labels import PROTOCOLS, custom_protocol, get_protocol, protocol_of
@@ -50,34 +41,32 @@ class EvaluateArgs:
     are ignored in this comparison.
     """
 
-    model: OptionalModel = None
+    model: flags.OptionalModel = None
     """Folder of a saved model, a hub id (user/model or user/model@revision), or an exported file."""
-    dataset: OptionalName = None
+    dataset: flags.OptionalName = None
     """Data set: gta5, synthia, cityscapes, camvid, folder or street_scenes."""
-    root: OptionalFolder = None
+    root: flags.OptionalFolder = None
     """Folder of the data set."""
-    split: OptionalName = None
+    split: flags.OptionalName = None
     """Split of the data set. The default is val, or the only split if there is just one."""
     look: Literal["game", "camera", "night"] = "camera"
     """Rendering style of street_scenes."""
-    predictions: OptionalFolder = None
+    predictions: flags.OptionalFolder = None
     """Folder of predicted label maps, for an evaluation without a model."""
-    labels: OptionalFolder = None
+    labels: flags.OptionalFolder = None
     """Folder of the true label maps with which the predicted label maps are compared."""
-    protocol: OptionalName = None
+    protocol: flags.OptionalName = None
     """Evaluation protocol: cityscapes19, synthia16, synthia13, camvid11 or custom (all classes of the model). For
     predicted label maps, the path of a dataset.toml that defines classes and ids is accepted too. The default is the
     protocol that matches the model's classes."""
-    json: JsonFile = None
+    json: flags.JsonFile = None
     """JSON file for the scores and the confusion counts."""
-    report: OptionalFile = None
+    report: flags.OptionalFile = None
     """HTML file for a report with classes, confusion, images and calibration, by default next to the JSON file."""
-    settings: Prediction = field(default_factory=PredictSettings)
-    device: str = "auto"
-    """Device: auto, cpu, cuda, cuda:1, ..."""
-    threads: Threads = 0
-    """Number of CPU threads. 0 means automatic."""
-    limit: OptionalCount = None
+    settings: flags.Prediction = field(default_factory=PredictSettings)
+    device: flags.Device = "auto"
+    threads: flags.Threads = 0
+    limit: flags.OptionalCount = None
     """Evaluate only the first N images. For street_scenes, N scenes are rendered (100 by default)."""
 
     def run(self) -> int:
@@ -91,11 +80,12 @@ class EvaluateArgs:
             data=[self.root, self.predictions, self.labels, own],
             models=[self.model],
         ).check()
+        self._check_call()
         with human_text(self.json):
-            if self._is_folder_call():
-                record, facts = self._evaluate_folders(reports=page is not None)
+            if self.predictions is not None and self.labels is not None:
+                record, facts = self._evaluate_folders(self.predictions, self.labels, page is not None)
             else:
-                record, facts = self._evaluate_model(reports=page is not None)
+                record, facts = self._evaluate_model(str(self.model), str(self.dataset), page is not None)
 
             from iccld.reporting.tables import print_scores
 
@@ -104,56 +94,52 @@ class EvaluateArgs:
         # The JSON file is written first, so that no scores are lost if the report cannot be written.
         write_result(self.json, record.scores.to_json(**facts))
         if page is not None:
+            from iccld.reporting.record import Subject, commit_of
+            from iccld.reporting.report import write_report
+
+            facts |= {"protocol": record.scores.protocol, "commit": commit_of(record.environment)}
+            name = Path(self.model).name if self.model else str(self.predictions)
+            subject = Subject(name, [(key, _words(value)) for key, value in facts.items()], record)
             with human_text(self.json):
-                self._write_report(page, record, facts)
+                print(f"report: {write_report(page, [subject])}")
         return 0
 
-    def _write_report(self, page: Path, record: Record, facts: dict[str, Any]) -> None:
-        from iccld.reporting.record import Subject, commit_of
-        from iccld.reporting.report import write_report
-
-        assert record.scores is not None
-        shown = {**facts, "protocol": record.scores.protocol, "commit": commit_of(record.environment)}
-        words = [(name, "" if value is None else _words(value)) for name, value in shown.items()]
-        name = Path(self.model).name if self.model else str(self.predictions)
-        print(f"report: {write_report(page, [Subject(name, words, record)])}")
-
-    def _is_folder_call(self) -> bool:
+    def _check_call(self) -> None:
         folders = [f"--{n}" for n in ("predictions", "labels") if getattr(self, n) is not None]
         data = [f"--{n}" for n in ("dataset", "root") if getattr(self, n) is not None]
         of_model = ["MODEL"] * (self.model is not None) + data
+        fault = ""
         if folders and of_model:
-            raise InputError(f"{of_model[0]} and {folders[0]} exclude each other; {_WAYS}")
-        if len(folders) == 1:
-            raise InputError(f"{folders[0]} needs --predictions and --labels; {_WAYS}")
-        if not folders and self.model is None:
-            raise InputError(f"there is nothing to measure; {_WAYS}")
-        if not folders and self.dataset is None:
-            raise InputError(f"the data set is missing; {_WAYS}")
-        return bool(folders)
+            fault = f"{of_model[0]} and {folders[0]} exclude each other"
+        elif len(folders) == 1:
+            fault = f"{folders[0]} needs --predictions and --labels"
+        elif not folders and self.model is None:
+            fault = "there is nothing to measure"
+        elif not folders and self.dataset is None:
+            fault = "the data set is missing"
+        if fault:
+            raise InputError(f"{fault}; {_WAYS}")
 
-    def _evaluate_folders(self, *, reports: bool) -> tuple[Record, dict[str, Any]]:
+    def _evaluate_folders(
+        self, predictions: Path, labels: Path, reports: bool
+    ) -> tuple[Record, dict[str, Any]]:
         if self.protocol is None:
             names = ", ".join(PROTOCOLS)
             raise InputError(f"label maps need a --protocol; choose from {names}, or name a dataset.toml")
-        own = None
-        if self.protocol.endswith(".toml"):
-            from iccld.data.description import read_description
+        from iccld.data.description import read_description
 
-            own = read_description(Path(self.protocol))
+        own = read_description(Path(self.protocol)) if self.protocol.endswith(".toml") else None
         protocol = get_protocol(self.protocol) if own is None else custom_protocol(own.space)
 
         from iccld.inference.evaluation import evaluate_folders
         from iccld.reporting.record import Record
 
         environment = self._environment("cpu") if reports else {}
-        assert self.predictions is not None
-        assert self.labels is not None
-        scores = evaluate_folders(self.predictions, self.labels, protocol, own=own)
-        record = Record(environment, measured_on=str(self.labels), scores=scores)
-        return record, {"predictions": str(self.predictions), "labels": str(self.labels)}
+        scores = evaluate_folders(predictions, labels, protocol, own=own)
+        record = Record(environment, measured_on=str(labels), scores=scores)
+        return record, {"predictions": str(predictions), "labels": str(labels)}
 
-    def _evaluate_model(self, *, reports: bool) -> tuple[Record, dict[str, Any]]:
+    def _evaluate_model(self, name: str, data: str, reports: bool) -> tuple[Record, dict[str, Any]]:
         if self.protocol is not None and self.protocol != "custom":
             get_protocol(self.protocol)  # reports a mistyped name before the model is loaded
 
@@ -163,33 +149,30 @@ class EvaluateArgs:
         from iccld.inference.segmenter import load_segmenter
         from iccld.reporting.record import Record, measured_record
 
-        assert self.model is not None
-        assert self.dataset is not None
-        model = load_segmenter(self.model, device=self.device, threads=self.threads)
-        space = model.label_space
+        model = load_segmenter(name, device=self.device, threads=self.threads)
+        space, settings = model.label_space, self.settings
         protocol = get_protocol(self.protocol, space) if self.protocol else protocol_of(space)
-        split = choose_split(self.dataset, self.root, self.split, "val")
+        split = choose_split(data, self.root, self.split, "val")
         scenes: dict[str, Any] = _SCENES | {"look": self.look, "count": self.limit or _NUM_SCENES}
-        dataset = open_dataset(self.dataset, self.root, split=split, label_space=protocol.space, **scenes)
-        missing = ", ".join(missing_classes(space, protocol))
-        if missing:
+        dataset = open_dataset(data, self.root, split=split, label_space=protocol.space, **scenes)
+        if missing := ", ".join(missing_classes(space, protocol)):
             print(f"iccld: warning: the model has no class for {missing} ({protocol.name})", file=sys.stderr)
         review = Review(protocol) if reports else None
         indices = range(min(self.limit or len(dataset), len(dataset)))
-        how: dict[str, Any] = {"settings": self.settings, "indices": indices, "observe": review}
-        scores = evaluate_model(model, dataset, protocol, **how)
+        scores = evaluate_model(model, dataset, protocol, settings=settings, indices=indices, observe=review)
         record = Record(scores=scores)
         if review is not None:
-            record = measured_record(
-                model,
-                dataset,
-                scores,
-                review,
-                environment=self._environment(self.device, model),
-                measured_on=f"{self.dataset} {split}, {scores.num_images} images",
-                settings=self.settings,
-            )
-        return record, self._facts(model, split)
+            environment = self._environment(self.device, model)
+            on = f"{data} {split}, {scores.num_images} images"
+            texts: dict[str, Any] = {"environment": environment, "measured_on": on}
+            record = measured_record(model, dataset, scores, review, **texts, settings=settings)
+        facts = {"model": name, "dataset": data, "root": None if self.root is None else str(self.root)}
+        facts |= {
+            "split": split,
+            **{n: getattr(settings, n) or getattr(model, n, 1) for n in ("steps", "draws")},
+        }
+        facts |= {n: getattr(settings, n) for n in ("window", "overlap", "resize", "precision")}
+        return record, facts | ({"look": self.look} if data == "street_scenes" else {})
 
     def _environment(self, device: str, model: Segmenter | None = None) -> dict[str, Any]:
         """Returns a description of the machine and the software for the report."""
@@ -200,20 +183,8 @@ class EvaluateArgs:
         precision = getattr(model, "precision", self.settings.precision)
         return describe_environment(torch.get_num_threads(), device, precision)
 
-    def _facts(self, model: Segmenter, split: str) -> dict[str, Any]:
-        """Returns the settings of the evaluation for the JSON file."""
-        settings = self.settings
-        return {
-            "model": self.model,
-            "dataset": self.dataset,
-            "root": None if self.root is None else str(self.root),
-            "split": split,
-            "steps": settings.steps or getattr(model, "steps", 1),
-            "draws": settings.draws or getattr(model, "draws", 1),
-            **{name: getattr(settings, name) for name in ("window", "overlap", "resize", "precision")},
-            **({"look": self.look} if self.dataset == "street_scenes" else {}),
-        }
-
 
 def _words(value: object) -> str:
-    return " × ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return " × ".join(map(str, value))
+    return "" if value is None else str(value)

@@ -62,12 +62,10 @@ class ExportArgs:
         fixed: dict[str, Any] = {"steps": self.steps, "draws": self.draws, "precision": self.precision}
         with busy(f"exporting {self.model} to {self.format}", hint="a minute or two"):
             export_model(model, out, self.format, input_height=self.input_height, **fixed)
-        size = sum(file.stat().st_size for file in (out, *([weights] if self.format == "openvino" else [])))
+        size = out.stat().st_size + (weights.stat().st_size if self.format == "openvino" else 0)
         with human_text(self.json):
-            print(
-                f"exported: {out} ({size / 2**20:.1f} MiB, K = {self.steps}, N = {self.draws}, {self.precision})"
-            )
-            print(f"predict with: iccld predict {out} IMAGES --out OUT")
+            kind = f"{size / 2**20:.1f} MiB, K = {self.steps}, N = {self.draws}, {self.precision}"
+            print(f"exported: {out} ({kind})\npredict with: iccld predict {out} IMAGES --out OUT")
         facts = {"model": self.model, "out": str(out), "format": self.format, "bytes": size}
         write_result(self.json, {**facts, **fixed})
         return 0

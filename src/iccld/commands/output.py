@@ -1,4 +1,4 @@
-"""Output of commands: results as JSON (flag ``--json``), help texts, and lists of failures.
+"""Output of commands: results as JSON (flag ``--json``), help texts, and lists of failures; environment variables.
 
 With ``--json -``, standard output contains only the JSON, and all other text is printed on stderr.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +47,17 @@ def print_failures(headline: str, failures: Sequence[str]) -> None:
     """Prints a headline and one line per failure on stderr. Without failures, nothing is printed."""
     if failures:
         print("\n  ".join([f"iccld: {headline}:", *map(one_line, failures)]), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def environment_variable(name: str, value: str | None) -> Iterator[None]:
+    """Sets an environment variable within the context. If ``value`` is ``None``, the variable is left as it is."""
+    before = os.environ.get(name)
+    if value is not None:
+        os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before

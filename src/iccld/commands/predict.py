@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from tyro.conf import arg
 
-from iccld.commands.flags import (
-    Inputs,
-    JsonFile,
-    Model,
-    OptionalCount,
-    OptionalSeconds,
-    OutFolder,
-    Prediction,
-    Threads,
-)
+from iccld.commands import flags
 from iccld.commands.output import human_text, print_failures, write_result
 from iccld.documents import Range
 from iccld.errors import InputError
@@ -28,7 +19,7 @@ from iccld.outputs import Places, places_of
 
 if TYPE_CHECKING:
     from iccld.data.description import Description
-    from iccld.inference.inputs import InputVideo
+    from iccld.inference.inputs import InputImage, InputVideo
     from iccld.inference.rendering import IdKind
     from iccld.inference.segmenter import Segmenter
 
@@ -58,11 +49,11 @@ class PredictArgs:
     Files that cannot be read are skipped and listed at the end, and the exit code is 1.
     """
 
-    model: Model
+    model: flags.Model
     """Folder of a saved model, a hub id (user/model or user/model@revision), or an exported file."""
-    inputs: Inputs
+    inputs: flags.Inputs
     """Images, videos, glob patterns, folders, cameras (camera:0) or URLs (rtsp://…, http://…)."""
-    out: OutFolder
+    out: flags.OutFolder
     """Output folder. Only files that an earlier call wrote to the folder are replaced."""
     write: Annotated[tuple[Kind, ...] | None, arg(metavar="KIND...", help_behavior_hint="")] = None
     """Kinds of output: one or more of labels, color, overlay and uncertainty. The default is all four for images and
@@ -70,19 +61,17 @@ class PredictArgs:
     smoothing: Annotated[float, Range(0, 0.999999)] = 0.0
     """Strength of exponential smoothing over the frames of a video, from 0 (no smoothing) to below 1. Smoothing
     restarts at scene cuts."""
-    max_frames: OptionalCount = None
+    max_frames: flags.OptionalCount = None
     """Stop each video after N frames."""
-    seconds: OptionalSeconds = None
+    seconds: flags.OptionalSeconds = None
     """Stop each video after the first S seconds of its playing time."""
     ids: Annotated[str, arg(metavar="train|index|cityscapes|FILE")] = "train"
     """Ids in the label maps: train (Cityscapes trainIds, or class indices if any class has no trainId), index (class
     indices of the model), cityscapes (Cityscapes labelIds), or a dataset.toml for the ids of its labels."""
-    settings: Prediction = field(default_factory=PredictSettings)
-    device: str = "auto"
-    """Device: auto, cpu, cuda, cuda:1, ..."""
-    threads: Threads = 0
-    """Number of CPU threads. 0 means automatic."""
-    json: JsonFile = None
+    settings: flags.Prediction = field(default_factory=PredictSettings)
+    device: flags.Device = "auto"
+    threads: flags.Threads = 0
+    json: flags.JsonFile = None
     """JSON file for a summary of the written predictions and of all failures."""
 
     def run(self) -> int:
@@ -102,13 +91,13 @@ class PredictArgs:
             may_lie_in_data=True,
         ).check()
         limits = Limits(self.max_frames, self.seconds)
-        ids = _read_ids(self.ids)
+        options = {"ids": _read_ids(self.ids), "settings": self.settings}
         images, videos = split_inputs(find_inputs(self.inputs, out=self.out))
         with claiming(self.out, "predict", "predictions of iccld"), human_text(self.json):
             model = load_segmenter(self.model, device=self.device, threads=self.threads)
-            failures = self._predict_images(model, images, ids) if images else []
+            failures = self._predict_images(model, images, options) if images else []
             done = len(images) - len(failures)
-            clips, interrupted = self._predict_videos(model, videos, ids, limits, failures)
+            clips, interrupted = self._predict_videos(model, videos, {**options, "limits": limits}, failures)
         if failures and len(images) + len(videos) == 1 and not clips:
             raise InputError(failures[0])
         facts = {"model": self.model, "out": str(self.out), "images": done}
@@ -119,40 +108,32 @@ class PredictArgs:
             raise interrupted
         return 1 if failures else 0
 
-    def _predict_images(self, model: Segmenter, images: list[Any], ids: IdKind | Description) -> list[str]:
+    def _predict_images(
+        self, model: Segmenter, images: list[InputImage], options: dict[str, Any]
+    ) -> list[str]:
         """Segments images, writes the outputs, and returns one line for each failure."""
         from iccld.inference.media import OUTPUT_KINDS, predict_files
 
         kinds = self.write or OUTPUT_KINDS
-        failures = predict_files(model, images, self.out, write=kinds, ids=ids, settings=self.settings)
-        done = len(images) - len(failures)
-        if done:
+        failures = predict_files(model, images, self.out, write=kinds, **options)
+        if done := len(images) - len(failures):
             print(f"{done} image{'' if done == 1 else 's'} predicted: {self.out}/ ({', '.join(kinds)})")
         return failures
 
     def _predict_videos(
-        self,
-        model: Segmenter,
-        videos: list[InputVideo],
-        ids: IdKind | Description,
-        limits: Any,
-        failures: list[str],
+        self, model: Segmenter, videos: list[InputVideo], options: dict[str, Any], failures: list[str]
     ) -> tuple[list[dict[str, Any]], KeyboardInterrupt | None]:
-        """Segments videos one by one, and writes the outputs.
+        """Segments videos one by one. For each video that could not be read completely, adds a line to ``failures``.
 
-        For each video that could not be read completely, a line is added to ``failures``.
-
-        Returns:
-            A summary of each video, and the exception to raise if a signal stopped a video file, otherwise ``None``.
+        Returns a summary of each video, and the exception to raise if a signal stopped a video file, or ``None``.
         """
         from iccld.inference.inputs import naming
         from iccld.inference.video import VIDEO_OUTPUTS, predict_video
         from iccld.training.interruption import Interruption
 
         kinds = self.write or VIDEO_OUTPUTS
+        options = {**options, "write": kinds, "smoothing": self.smoothing}
         clips: list[dict[str, Any]] = []
-        options: dict[str, Any] = {"write": kinds, "ids": ids, "settings": self.settings, "limits": limits}
-        options["smoothing"] = self.smoothing
         for video in videos:
             with Interruption() as interruption:
                 try:

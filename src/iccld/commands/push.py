@@ -45,16 +45,15 @@ class PushArgs:
         check_repo_id(self.repo)
         Places(files={"--json": (self.json, "json")}, models=[self.model]).check()
         release = write_release(self.model, self.repo, license=self.license)
-        address = None
+        facts = {"model": self.model, "repo": self.repo, "address": None, "folder": None}
         with human_text(self.json):
             if self.folder is not None:
                 files = release(self.folder)
+                facts["folder"] = str(self.folder)
                 print(f"written, nothing sent: {self.folder}/ ({', '.join(files)})")
             else:
-                address, files = push_files(release, self.repo, private=self.private)
-                print(f"uploaded: {address} ({', '.join(files)})")
+                facts["address"], files = push_files(release, self.repo, private=self.private)
+                print(f"uploaded: {facts['address']} ({', '.join(files)})")
                 print(f"predict with: iccld predict {self.repo} IMAGES --out OUT")
-        folder = None if self.folder is None else str(self.folder)
-        facts = {"model": self.model, "repo": self.repo, "address": address, "folder": folder}
         write_result(self.json, {**facts, "files": files})
         return 0

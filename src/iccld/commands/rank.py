@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from iccld.commands.flags import Count, Inputs, JsonFile, Model, OutFolder, Prediction, Threads
+from iccld.commands.flags import Count, Device, Inputs, JsonFile, Model, OutFolder, Prediction, Threads
 from iccld.commands.output import human_text, print_failures, write_result
 from iccld.documents import Range
 from iccld.errors import InputError
@@ -16,9 +16,7 @@ from iccld.models.settings import PredictSettings
 from iccld.outputs import Places, places_of
 
 if TYPE_CHECKING:
-    from iccld.inference.candidates import Candidate
     from iccld.inference.inputs import InputImage, InputVideo
-    from iccld.inference.ranking import Ranked
     from iccld.inference.segmenter import Segmenter
 
 
@@ -57,17 +55,15 @@ class RankArgs:
     every: Annotated[float, Range(1e-6, 1e9)] = 1.0
     """Interval in seconds between the ranked frames of a video."""
     settings: Prediction = field(default_factory=PredictSettings)
-    device: str = "auto"
-    """Device: auto, cpu, cuda, cuda:1, ..."""
+    device: Device = "auto"
     threads: Threads = 0
-    """Number of CPU threads. 0 means automatic."""
     json: JsonFile = None
     """JSON file for the ranking, the paths of the contact sheets, and the files that could not be read."""
 
     def run(self) -> int:
         """Ranks the frames and returns the exit code, which is 1 if some files could not be read."""
-        from iccld.inference.candidates import read_written
         from iccld.inference.inputs import find_inputs, split_inputs
+        from iccld.inference.ranking import read_written
 
         Places(
             files={"--json": (self.json, "json")},
@@ -88,8 +84,7 @@ class RankArgs:
     def _rank(self, images: list[InputImage], videos: list[InputVideo]) -> int:
         import numpy as np
 
-        from iccld.inference.candidates import scan, write_frames
-        from iccld.inference.ranking import rank, ranking_rows, write_ranking
+        from iccld.inference.ranking import rank, ranking_rows, scan, write_frames, write_ranking
         from iccld.inference.segmenter import load_segmenter
 
         model = load_segmenter(self.model, device=self.device, threads=self.threads)
@@ -101,24 +96,22 @@ class RankArgs:
         order = rank([c.score for c in found], vectors, top=self.top, diversity=self.diversity)
         names = [(candidate.file, candidate.frame) for candidate in found]
         write_ranking(self.out / "rank.csv", order, names)
-        first = order[: self.top]
-        shown = [found[item.index] for item in first]
+        shown = [found[item.index] for item in order[: self.top]]
         places = write_frames(shown, self.out / "frames", self.every)
-        captions = [self._caption(place, item, found) for place, item in enumerate(first, start=1)]
+        captions = []
+        for place, item in enumerate(order[: self.top], start=1):
+            text = f"{place}   {found[item.index].title}\n{self.score.replace('_', ' ')} {item.score:.3f}"
+            if item.neighbor is not None:
+                text += f", distance {item.distance:.3f} from {found[item.neighbor].title}"
+            captions.append(text)
         pages = self._draw_sheet(model, [places[candidate] for candidate in shown], captions)
         with human_text(self.json):
             print(f"{len(order)} frame{'' if len(order) == 1 else 's'} ranked: {self.out / 'rank.csv'}")
-            print(f"the first {len(first)}: {', '.join(map(str, pages))}")
+            print(f"the first {len(shown)}: {', '.join(map(str, pages))}")
         print_failures(f"{len(failures)} files could not be read to their end", failures)
         result = {"frames": ranking_rows(order, names), "sheets": [str(page) for page in pages]}
         write_result(self.json, {**result, "failures": failures})
         return 1 if failures else 0
-
-    def _caption(self, place: int, item: Ranked, candidates: Sequence[Candidate]) -> str:
-        text = f"{place}   {candidates[item.index].title}\n{self.score.replace('_', ' ')} {item.score:.3f}"
-        if item.neighbor is not None:
-            text += f", distance {item.distance:.3f} from {candidates[item.neighbor].title}"
-        return text
 
     def _draw_sheet(self, model: Segmenter, paths: Sequence[Path], captions: Sequence[str]) -> list[Path]:
         """Draws a contact sheet of images beside their uncertainty maps, and returns the written files.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from iccld.commands.flags import JsonFile, OptionalFile, Runs, Threads
+from iccld.commands.flags import Jobs, JsonFile, OptionalFile, Runs
 from iccld.commands.output import human_text, write_result
 from iccld.errors import InputError
 from iccld.outputs import Places
@@ -31,7 +31,7 @@ class ReportArgs:
     """HTML file to write, by default report.html in the given folder (for several folders, in the current folder)."""
     device: str = "auto"
     """Device for the evaluation of finished runs that have no scores yet: auto, cpu, cuda, cuda:1, ..."""
-    threads: Threads = 0
+    threads: Jobs = 0
     """Number of CPU threads for the evaluation of finished runs that have no scores yet. 0 means automatic."""
     json: JsonFile = None
     """JSON file for the path of the page and the names of the runs."""

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from iccld.config import TrainConfig, read_settings
+from iccld.config import DataConfig, TrainConfig, read_settings
+from iccld.data.datasets import SegmentationDataset
 from iccld.documents import read_json, typed
 from iccld.errors import InputError, first_line
 from iccld.inference.evaluation import evaluate_model
 from iccld.inference.review import Review, RunEvaluation, choose_unmeasured
-from iccld.inference.segmenter import load_segmenter
+from iccld.inference.segmenter import Segmenter, load_segmenter
 from iccld.labels import protocol_of
+from iccld.metrics import Scores
 from iccld.outputs import REPORT, RUN
 from iccld.reporting.curves import read_table
 from iccld.reporting.environment import describe_environment, resumed_environment
@@ -32,12 +34,9 @@ from iccld.reporting.record import (
     write_readme,
 )
 from iccld.reporting.report import write_report
-from iccld.run_data import open_target
+from iccld.run_data import RunData, open_target
 
 if TYPE_CHECKING:
-    from iccld.data.datasets import SegmentationDataset
-    from iccld.inference.segmenter import Segmenter
-    from iccld.run_data import RunData
     from iccld.training.loop import Trainer
 
 
@@ -72,13 +71,10 @@ def finish_run(trainer: Trainer, data: RunData) -> Path | None:
     try:
         environment = (read_record(out) or Record()).environment
         if isinstance(evaluation, RunEvaluation) and evaluation.last is not None:
-            found, words = evaluation.last, _measured_on(config, evaluation.last[0].num_images)
-            record = measured_record(
-                teacher, evaluation.val, *found, environment=environment, measured_on=words
-            )
+            record = _measured(teacher, config, evaluation.val, *evaluation.last, environment)
         else:
             record = _unmeasured(teacher, config, data.target, data.missing_val, environment)
-        replace(record, step=config.steps).write(out)
+        record.write(out)
         return write_report(out / REPORT, [read_run(out)])
     except Exception as error:
         print(
@@ -120,9 +116,7 @@ def find_runs(folder: Path) -> list[Path]:
 
 
 def read_run(folder: Path, *, name: str | None = None) -> Subject:
-    """Reads the folder of a finished or unfinished run for a report.
-
-    ``name`` is the name of the run in the report, by default the name of the folder.
+    """Reads the folder of a finished or unfinished run for a report, under the folder's name if ``name`` is ``None``.
 
     Raises:
         InputError: The folder does not contain a run, the run has not logged metrics yet, or files cannot be read.
@@ -144,53 +138,52 @@ def read_run(folder: Path, *, name: str | None = None) -> Subject:
         # scores of the last step.
         words = f"those of step {record.step} were measured before the run went on"
         record = Record(record.environment, no_scores=words)
-    facts = {"method": config.method, "preset": preset, **_facts(config, record)}
-    facts["steps"] = f"{last} of {config.steps}"
-    if finished:
-        facts["weights"] = f"EMA teacher of the last step, {last}; no label chose it"
-    unfinished = "" if finished else f"{last} of {config.steps} steps"
-    return Subject(
-        name or folder.resolve().name, list(facts.items()), record, table, unfinished, config.method
-    )
-
-
-def _facts(config: TrainConfig, record: Record) -> dict[str, str]:
-    """Returns descriptions of a run's data, model and environment for the table at the top of the report."""
-    d, m = config.data, config.model
-    source = f"{_name(d.source, d.source_look)}, {d.source_split}"
-    target = f"{_name(d.target, d.target_look)}, {d.target_split}"
-    return {
+    d, m, environment = config.data, config.model, record.environment
+    source, target = _images(d, "source", d.source_split), _images(d, "target", d.target_split)
+    facts = {
+        "method": config.method,
+        "preset": preset,
         "labeled data": target if config.method == "oracle" else source,
         "target": "not used" if config.method == "source_only" else target,
         "measured on": record.measured_on,
         "protocol": record.scores.protocol if record.scores else "",
         "seed": str(config.seed),
-        "steps": "",
-        "weights": "",
+        "steps": f"{last} of {config.steps}",
+        "weights": f"EMA teacher of the last step, {last}; no label chose it" if finished else "",
         "backbone": m.backbone + ("" if m.diffusion else ", no diffusion"),
-        "commit": commit_of(record.environment) or ("unknown" if record.environment else ""),
-        "date": str(record.environment.get("date", "")),
+        "commit": commit_of(environment) or ("unknown" if environment else ""),
+        "date": str(environment.get("date", "")),
     }
-
-
-def _name(dataset: str, look: str) -> str:
-    return f"{dataset}, {look} look" if dataset == "street_scenes" else dataset
+    unfinished = "" if finished else f"{last} of {config.steps} steps"
+    name = name or folder.resolve().name
+    return Subject(name, list(facts.items()), record, table, unfinished, config.method)
 
 
 def measure_run(folder: Path, record: Record, *, device: str, threads: int) -> Record:
     """Evaluates the model of a finished run on the run's evaluation images, and returns the new record of the run."""
     config = read_settings(folder / RUN, remedy="give the folder of a run")
     model = load_segmenter(str(folder), device=device, threads=threads)
-    environment = dict(record.environment)
     try:
         val = open_target(config, "val")
     except InputError as error:
-        return replace(_unmeasured(model, config, None, str(error), environment), step=config.steps)
+        return _unmeasured(model, config, None, str(error), record.environment)
     review = Review(protocol_of(model.label_space))
     scores = evaluate_model(model, val, review.protocol, observe=review)
-    words = _measured_on(config, scores.num_images)
-    measured = measured_record(model, val, scores, review, environment=environment, measured_on=words)
-    return replace(measured, step=config.steps)
+    return _measured(model, config, val, scores, review, record.environment)
+
+
+def _measured(
+    model: Segmenter,
+    config: TrainConfig,
+    val: SegmentationDataset,
+    scores: Scores,
+    review: Review,
+    environment: Mapping[str, Any],
+) -> Record:
+    d = config.data
+    on = f"{_images(d, 'target', d.val_split)}, {scores.num_images} images"
+    record = measured_record(model, val, scores, review, environment=environment, measured_on=on)
+    return replace(record, step=config.steps)
 
 
 def _unmeasured(
@@ -201,16 +194,16 @@ def _unmeasured(
     environment: Mapping[str, Any],
 ) -> Record:
     """Returns a record with example predictions and without scores, for a run without labeled evaluation images."""
-    space, no_scores = model.label_space, reason
+    space = model.label_space
     try:
         target = target or open_target(config, "target")
         examples = draw_examples(model, target, choose_unmeasured(len(target)), space)
     except InputError as error:
-        examples, no_scores = (), f"{reason}; nor are there images to show: {error}"
+        examples, reason = (), f"{reason}; nor are there images to show: {error}"
     legend = tuple((c.name, c.color) for c in space.classes)
-    return Record(environment=environment, no_scores=no_scores, examples=examples, legend=legend)
+    return Record(environment, config.steps, no_scores=reason, examples=examples, legend=legend)
 
 
-def _measured_on(config: TrainConfig, num_images: int) -> str:
-    d = config.data
-    return f"{_name(d.target, d.target_look)}, {d.val_split}, {num_images} images"
+def _images(d: DataConfig, domain: str, split: str) -> str:
+    name, look = getattr(d, domain), getattr(d, f"{domain}_look")
+    return f"{name}, {look} look, {split}" if name == "street_scenes" else f"{name}, {split}"

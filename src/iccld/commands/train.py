@@ -1,4 +1,4 @@
-"""``iccld train PRESET``: trains with the settings of a preset. Every setting can be changed by a flag."""
+"""``iccld train PRESET`` and ``iccld data cache PRESET``, whose flags change the settings of a preset."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from iccld.commands.announcement import announce, estimate_memory
-from iccld.commands.arguments import parse
-from iccld.commands.flags import JsonFile
+from tyro.conf import arg
+
+from iccld.commands import train_checks as checks
+from iccld.commands.flags import Jobs, JsonFile, parse
 from iccld.commands.output import human_text, print_usage, write_result
-from iccld.commands.train_checks import check_config, check_data, check_places, is_finished, is_first_rank
 from iccld.config import METHODS, TrainConfig, to_dict
-from iccld.errors import RunFailedError
+from iccld.errors import InputError, RunFailedError
 from iccld.exits import OUTCOMES
 from iccld.files import write_json
 from iccld.locks import claiming
+from iccld.machine import release_freed_memory, usable_cores
 from iccld.outputs import RUN
 from iccld.presets import PRESETS, get_preset, with_method
 from iccld.unread import changed_settings, refuse_unread, typed_settings
@@ -41,6 +42,17 @@ example:
   iccld train scenes_to_camvid --data.target-root data/camvid --out runs/camvid --steps 1500 --seed 0
   iccld train PRESET --help     every flag, with the preset's value
 """
+_CACHE_EXAMPLE = """\
+  iccld data cache gta5_to_cityscapes --data.source-root GTA5 --data.target-root CITYSCAPES --data.cache /fast/cache
+"""
+_CACHE_USAGE = f"""\
+usage: iccld data cache PRESET --data.cache FOLDER [flags of iccld train PRESET]
+
+Decodes and resizes the images and labels that `iccld train` with the same flags trains on, once, so that every epoch
+only cuts crops out of them. Training with --data.cache does the same as it goes; this does it beforehand, on all cores.
+
+example:
+{_CACHE_EXAMPLE}"""
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,16 @@ class TrainArgs(TrainConfig):
     """Folder of the run. The default is runs/PRESET."""
     json: JsonFile = None
     """JSON file for the outcome and the last metrics."""
+
+
+@dataclass(frozen=True)
+class DataCacheArgs(TrainConfig):
+    """Flags of ``iccld data cache``: all settings of the run, the number of processes and the JSON file."""
+
+    jobs: Jobs = 0
+    """Number of images that are decoded in parallel. 0 means one per core."""
+    json: JsonFile = None
+    """JSON file for a list of the caches, each with its folder and its number of images."""
 
 
 Args = TypeVar("Args", bound=TrainConfig)
@@ -64,22 +86,37 @@ def main(rest: Sequence[str]) -> int:
         listing = "\n".join(f"  {name:<22} {preset.summary}" for name, preset in PRESETS.items())
         return print_usage(_USAGE.format(presets=listing), asked=rest[:1] in (["-h"], ["--help"]))
     name = rest[0]
-    description = f"{get_preset(name).summary}. Example: {get_preset(name).command}"
-    args, config = parse_run(TrainArgs, rest, prog=f"iccld train {name}", description=description)
+    about = f"{get_preset(name).summary}. Example: {get_preset(name).command}"
+    args, config = parse_run(TrainArgs, rest, "iccld train", about)
     out = args.out or Path("runs") / name
     with human_text(args.json):
         outcome = train(config, out, preset=name, json=args.json)
-    if args.json is not None and is_first_rank():
+    if args.json is not None and checks.is_first_rank():
         write_result(args.json, _result(config, out, name, outcome))
     return OUTCOMES[outcome]
 
 
-def parse_run(
-    shape: type[Args], rest: Sequence[str], *, prog: str, description: str
-) -> tuple[Args, TrainConfig]:
+def main_cache(rest: Sequence[str]) -> int:
+    """Runs ``iccld data cache`` with the given command-line arguments and returns the exit code."""
+    if not rest or rest[0].startswith("-"):
+        return print_usage(_CACHE_USAGE, asked=rest[:1] in (["-h"], ["--help"]))
+    name = rest[0]
+    about = f"Decodes and resizes the training images of a run once, to disk. {_CACHE_EXAMPLE.strip()}"
+    args, config = parse_run(DataCacheArgs, rest, "iccld data cache", about)
+    if config.data.cache is None:
+        raise InputError("--data.cache is missing; give the folder that is to keep the decoded images")
+    with human_text(args.json):
+        done = fill_caches(config, name, args.jobs or usable_cores())
+        print(f"train with the same flags: iccld train {name} … --data.cache {config.data.cache}")
+    write_result(args.json, {"caches": done})
+    return 0
+
+
+def parse_run(shape: type[Args], rest: Sequence[str], program: str, about: str) -> tuple[Args, TrainConfig]:
     """Parses the name of a preset (``rest[0]``) and flags that change the settings of this preset.
 
-    ``shape`` is the dataclass of all flags: a subclass of ``TrainConfig`` with the command's own flags.
+    ``shape`` is the dataclass of all flags: a subclass of ``TrainConfig`` with the command's own flags. If ``--method``
+    is given, the defaults of the flags include the method's own settings (recipe). ``about`` is the text of the help.
 
     Returns:
         An instance of ``shape``, and the same settings as a ``TrainConfig`` without the command's own flags.
@@ -87,26 +124,22 @@ def parse_run(
     Raises:
         InputError: The preset does not exist, or a flag is invalid or would be ignored by the run.
     """
-    import tyro
-
-    config = _with_recipe(get_preset(rest[0]).config, rest[1:])
+    preset, *flags = rest
+    config = get_preset(preset).config
+    words = [word for flag in flags for word in flag.split("=", 1)]
+    methods = [after for word, after in pairwise(words) if word == "--method"]
+    if methods and methods[-1] in METHODS:
+        config = with_method(config, methods[-1])
     default = shape(**{f: getattr(config, f) for f in TrainConfig.__dataclass_fields__})
-    shaped = Annotated[shape, tyro.conf.arg(name="")]  # type: ignore[valid-type]
-    args: Any = parse(shaped, rest[1:], prog=prog, default=default, description=description)
+    shaped = Annotated[shape, arg(name="")]  # type: ignore[valid-type]
+    args: Any = parse(shaped, flags, prog=f"{program} {preset}", default=default, description=about)
     chosen = TrainConfig(**{f: getattr(args, f) for f in TrainConfig.__dataclass_fields__})
     if chosen.method not in METHODS:
         from iccld.adaptation.registry import load_method
 
         load_method(chosen.method)
-    refuse_unread(chosen, [*typed_settings(rest[1:]), *changed_settings(chosen, config)])
+    refuse_unread(chosen, [*typed_settings(flags), *changed_settings(chosen, config)])
     return args, chosen
-
-
-def _with_recipe(config: TrainConfig, rest: Sequence[str]) -> TrainConfig:
-    """Returns the settings, changed by the method's own settings (recipe) if ``rest`` contains ``--method``."""
-    words = [word for flag in rest for word in flag.split("=", 1)]
-    named = [after for word, after in pairwise(words) if word == "--method"]
-    return with_method(config, named[-1]) if named and named[-1] in METHODS else config
 
 
 def _result(config: TrainConfig, out: Path, preset: str, outcome: str) -> dict[str, Any]:
@@ -135,9 +168,9 @@ def train(
         InputError: Data or settings are invalid, or the folder contains another run.
         RunFailedError: A loss is not finite, the disk is full, a loader process was killed, or another rank has ended.
     """
-    check_config(config)
-    check_places(config, out, json)
-    if not is_first_rank():
+    checks.check_config(config)
+    checks.check_places(config, out, json)
+    if not checks.is_first_rank():
         return _train(config, out, preset, data)
     # All ranks write to one folder. The first rank locks the folder against other runs.
     with claiming(out, "train", "run", record=RUN, besides=_OF_THE_BENCH):
@@ -145,17 +178,16 @@ def train(
 
 
 def _train(config: TrainConfig, out: Path, preset: str, data: RunData | None) -> str:
-    if is_finished(config, out):
+    if checks.is_finished(config, out):
         from iccld.build import reopen_data
 
         data = data or reopen_data(config)
         if data is not None:
-            check_data(out, data)
+            checks.check_data(out, data)
         print(f"{out}: finished earlier ({config.steps} steps); nothing to do")
         return "finished"
     from iccld.build import build_fabric
     from iccld.commands.run_report import begin_record
-    from iccld.machine import release_freed_memory
     from iccld.training.ranks import explaining_lost_ranks, require_equal_ranks
     from iccld.training.tracking import require_trackers
 
@@ -166,12 +198,12 @@ def _train(config: TrainConfig, out: Path, preset: str, data: RunData | None) ->
         start = trainer.resume()
         trained_on = {"labeled": data.labeled} | ({"target": data.target} if data.target else {})
         require_equal_ranks(fabric, config, trained_on, start)
-        estimate = estimate_memory(trainer) if fabric.is_global_zero else None
+        estimate = checks.estimate_memory(trainer) if fabric.is_global_zero else None
         rehearsal = trainer.rehearse()
         if estimate is not None:
             write_json(out / RUN, {"preset": preset, **to_dict(config)})
             begin_record(out, config, start, threads=rehearsal.threads)
-            announce(trainer, data, estimate)
+            checks.announce(trainer, data, estimate)
         fabric.barrier()
         outcome = trainer.run()
     if fabric.is_global_zero:
@@ -201,7 +233,7 @@ def _build_trainer(
     method = build.build_method(config, space)
     data = data or run_data.build_data(config, method)
     if fabric.is_global_zero:
-        check_data(out, data)
+        checks.check_data(out, data)
     loaders = build.build_loaders(config, data, method, fabric, out / "cache")
     evaluation = None if data.val is None else RunEvaluation(data.val, protocol_of(space))
     trainer = Trainer(
@@ -237,11 +269,37 @@ def _conclude(trainer: Trainer, outcome: str, data: RunData) -> None:
     if any("train/adversarial_relief" in row for row in rows):
         draw_adversary(metrics, out / "adversary.png")
     report = finish_run(trainer, data)
-    miou = rows[-1].get("val/miou")
-    if miou is not None:
-        on = f"{config.data.target} {config.data.val_split}"
-        print(f"mIoU on {on}: {float(miou):.2f} (EMA teacher, last step)")
+    if "val/miou" in rows[-1]:
+        miou, on = float(rows[-1]["val/miou"]), f"{config.data.target} {config.data.val_split}"
+        print(f"mIoU on {on}: {miou:.2f} (EMA teacher, last step)")
     print(f"model: {out}")
     if report is not None:
         print(f"report: {report}")
     print(f"predict with: iccld predict {out} IMAGES --out OUT")
+
+
+def fill_caches(config: TrainConfig, preset: str, jobs: int) -> list[dict[str, Any]]:
+    """Decodes the missing images of a run's caches, ``jobs`` at a time, and returns a summary of each cache.
+
+    Raises:
+        InputError: Settings or data are invalid, there is nothing to cache, or the disk has too little space.
+    """
+    from iccld.build import build_caches, build_method
+    from iccld.data.cache import check_room
+    from iccld.run_data import build_label_space
+
+    checks.check_config(config)
+    caches = build_caches(config, build_method(config, build_label_space(config.data)))
+    if not caches:
+        raise InputError(
+            f"preset {preset}: trains on no data set of files; generated scenes have --data.scene-cache"
+        )
+    check_room(caches)  # checked for all caches before an hour is spent on the first cache
+    done = []
+    for cache in caches:
+        todo = len(cache.missing())
+        of = f"{cache.name}: {todo} of {len(cache)} images to decode"
+        print(f"{of}, about {cache.bytes_for(todo) / 1e9:.2f} GB: {cache.folder}", flush=True)
+        facts = {"data_set": cache.name, "folder": str(cache.folder), "images": len(cache)}
+        done.append(facts | {"written": cache.fill(jobs)})
+    return done

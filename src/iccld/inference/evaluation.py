@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections import Counter
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from posixpath import basename
 
 import numpy as np
 import torch
@@ -14,22 +17,26 @@ from jaxtyping import Bool, UInt8
 
 from iccld.data.datasets import UNMAPPED, SegmentationDataset, remap_table
 from iccld.data.description import Description
-from iccld.data.image_files import RawLabel, read_label
+from iccld.data.folders import files_below
+from iccld.data.image_files import LABEL_SUFFIXES, RawLabel, is_label_name, read_label
 from iccld.data.softness import advise
 from iccld.errors import InputError
 from iccld.files import AnyPath
-from iccld.inference.pairing import holds_label_ids, is_silent, pair_files
 from iccld.inference.prefetch import read_ahead
-from iccld.inference.rendering import file_to_index, holds_train_ids
+from iccld.inference.rendering import LabelMap, file_to_index, holds_train_ids
 from iccld.inference.segmenter import PredictSettings, Segmenter, check_settings, predict_image
 from iccld.labels import CITYSCAPES19, CITYSCAPES_ID_TO_TRAIN_ID, IGNORE, LabelSpace, Protocol
 from iccld.metrics import ConfusionMatrix, Scores, scores_from_confusion
 from iccld.models.prediction import Prediction
 from iccld.progress import track
 
-LabelMap = UInt8[np.ndarray, "h w"]
-_FEW = 32
-"""Maximum number of label maps that are read to detect whether a folder holds trainIds or labelIds."""
+_FEW = 32  # maximum number of label maps that are read to detect whether a folder holds trainIds or labelIds
+_ENDINGS = re.compile(
+    r"(_(leftImg8bit|rightImg8bit|rgb_anon|gt|gtFine|gtCoarse|pred|preds|predicted|prediction|predictions|"
+    r"labels?|labelIds|labelTrainIds|trainIds))+$"
+)
+# Cityscapes stores these files beside the label maps. They are skipped because they do not hold class ids.
+_OTHER_TRUTH = re.compile(r"_gt(Fine|Coarse)_(color|instanceIds|instanceTrainIds)$")
 
 
 @dataclass(frozen=True)
@@ -67,21 +74,15 @@ def evaluate_model(
     indices: Sequence[int] | None = None,
     observe: Callable[[Measured], None] | None = None,
 ) -> Scores:
-    """Segments the images of a labeled data set, each at its own size, and returns the scores.
+    """Segments images of a labeled data set, each at its own size, and returns the scores.
 
-    Args:
-        model: Model to evaluate. The model's classes are mapped to the protocol's label space by name and trainId.
-        dataset: Labeled data set. Its classes are mapped to the protocol's label space in the same way.
-        protocol: Label space of the scores, and the classes whose scores are averaged.
-        settings: Prediction settings. The scores are always computed at the full size of the label maps.
-        indices: Indices of the images to evaluate; all images if ``None``.
-        observe: Callback that receives each evaluated image as a ``Measured`` object.
+    The classes of the model and of the data set are mapped to the protocol's label space by name and trainId. The
+    scores are always computed at the full size of the label maps. ``indices`` selects images of the data set; all
+    images if ``None``. ``observe`` is called with each evaluated image.
 
-    Raises:
-        InputError: the data set has no labels, an image and its label map differ in size, a file cannot be read, no
-            pixel belongs to a class of the protocol, or the model was exported with other settings.
+    Raises ``InputError`` if the data set has no labels, an image and its label map differ in size, a file cannot be
+    read, no pixel belongs to a class of the protocol, or the model was exported with other settings.
     """
-    settings = settings or PredictSettings()
     check_settings(model, settings)
     if not dataset.has_labels:
         raise InputError(f"data set {dataset.name} has no labels to measure against; give a labeled split")
@@ -93,10 +94,8 @@ def evaluate_model(
     for index, result in track(work, len(indices), "Evaluating"):
         image, label = result()
         if label.shape != image.shape[:2]:
-            raise InputError(
-                f"{dataset.file_name(index)}: the image is {_size(image)}, its label {_size(label)}; "
-                "replace one or remove both"
-            )
+            sizes = f"the image is {_size(image)}, its label {_size(label)}"
+            raise InputError(f"{dataset.file_name(index)}: {sizes}; replace one or remove both")
         prediction = predict_image(model, image, settings)
         answer, truth = answer_table[prediction.labels], truth_table[label]
         confusion.update(torch.from_numpy(answer), torch.from_numpy(truth))
@@ -110,58 +109,44 @@ def evaluate_folders(
 ) -> Scores:
     """Scores a folder of predicted label maps against a folder of true label maps.
 
-    Files are paired by ``iccld.inference.pairing.pair_files``. By default, files are read as Cityscapes trainIds, which
-    ``iccld predict`` writes. Files named ``*_labelIds.png`` are read as Cityscapes labelIds. If the names of some files
-    end neither in ``labelIds`` nor in ``trainIds``, up to 32 of these files are checked. If a checked file has an id
-    above 18 (the largest trainId), all files with such names are read as labelIds. If a class of the protocol has no
-    trainId, files are read as the protocol's class indices. All ids are mapped to the protocol's label space. Messages
-    on stderr report detected labelIds, skipped predictions without a true label map, and predicted ids without a class
-    in the protocol.
+    Files are paired by ``pair_files``. By default, files are read as Cityscapes trainIds, which ``iccld predict``
+    writes, or as the protocol's class indices if one of its classes has no trainId. Files named ``*_labelIds.png`` are
+    read as Cityscapes labelIds. Up to 32 files whose names end neither in ``labelIds`` nor in ``trainIds`` are checked.
+    If one has an id above 18 (the largest trainId), all files with such names are read as labelIds. With the
+    description ``own`` of a user's ``dataset.toml``, files are read with its ids or colors, and ``protocol`` must use
+    its classes. All ids are mapped to the protocol's label space. Messages on stderr report detected labelIds, skipped
+    predictions without a true label map, and predicted ids without a class in the protocol.
 
-    Args:
-        predictions_dir: Folder of the predicted label maps.
-        labels_dir: Folder of the true label maps.
-        protocol: Label space of the scores, and the classes whose scores are averaged.
-        own: Description from a user's ``dataset.toml``. If given, files are read with the ids or colors of this
-            description, and ``protocol`` must use the classes of this description.
-
-    Raises:
-        InputError: no files can be paired, a true label map has no prediction, a file cannot be read or holds undefined
-            values, a prediction and its label map differ in size, or no pixel belongs to a class of the protocol.
+    Raises ``InputError`` if no files can be paired, a true label map has no prediction, a file cannot be read or holds
+    undefined values, a prediction and its label map differ in size, or no pixel belongs to a class of the protocol.
     """
     pairs, unused = pair_files(Path(predictions_dir), Path(labels_dir))
     if unused:
-        _note(
-            f"{len(unused)} of {len(pairs) + len(unused)} predictions have no label map and are left out, for example "
-            f"{unused[0]}"
-        )
-    guess = own is None and holds_train_ids(protocol.space)
-    guessed = [
-        guess and _hold_label_ids([pair[place] for pair in pairs], what)
-        for place, what in enumerate(("predictions", "label maps"))
-    ]
+        count = f"{len(unused)} of {len(pairs) + len(unused)}"
+        _note(f"{count} predictions have no label map and are left out, for example {unused[0]}")
+    guessed = (False, False)
+    if own is None and holds_train_ids(protocol.space):
+        predictions, labels = zip(*pairs, strict=True)
+        guessed = _hold_label_ids(predictions, "predictions"), _hold_label_ids(labels, "label maps")
+
+    def read(pair: tuple[Path, Path]) -> list[tuple[LabelMap, RawLabel]]:
+        return [_read(path, guess, protocol.space, own) for path, guess in zip(pair, guessed, strict=True)]
+
     confusion = ConfusionMatrix(len(protocol.space))
     without: Counter[int] = Counter()
-    work = read_ahead(
-        pairs, lambda pair: [_read(*args, protocol.space, own) for args in zip(pair, guessed, strict=True)]
-    )
-    for (prediction, label), result in track(work, len(pairs), "Evaluating"):
+    for (prediction, label), result in track(read_ahead(pairs, read), len(pairs), "Evaluating"):
         (answer, stored), (truth, _) = result()
         if answer.shape != truth.shape:
-            raise InputError(
-                f"{prediction}: is {_size(answer)}, but its label map {label} is {_size(truth)}; "
-                "write predictions at the size of the labels"
-            )
+            sizes = f"is {_size(answer)}, but its label map {label} is {_size(truth)}"
+            raise InputError(f"{prediction}: {sizes}; write predictions at the size of the labels")
         confusion.update(torch.from_numpy(answer), torch.from_numpy(truth))
         ids, counts = np.unique(stored[(answer == IGNORE) & (truth != IGNORE)], return_counts=True)
         without.update(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
     if without:
         share = without.total() / max(1, int(confusion.counts.sum()))
         some = ", ".join(map(str, sorted(without)[:8])) + (", …" if len(without) > 8 else "")
-        _note(
-            f"warning: {share:.2%} of the labeled pixels are predicted as ids without a class in "
-            f"{protocol.name} ({some}); they count as missed"
-        )
+        where = f"predicted as ids without a class in {protocol.name} ({some})"
+        _note(f"warning: {share:.2%} of the labeled pixels are {where}; they count as missed")
     return _scores(confusion, protocol, len(pairs), str(labels_dir))
 
 
@@ -173,15 +158,13 @@ def missing_classes(space: LabelSpace, protocol: Protocol) -> tuple[str, ...]:
 
 def _hold_label_ids(paths: Sequence[Path], what: str) -> bool:
     """Checks whether files with an unknown kind of ids hold Cityscapes labelIds. If so, a message is printed."""
-    silent = [path for path in paths if is_silent(path)]
+    silent = [path for path in paths if _is_silent(path)]
     for path in silent[:: max(1, len(silent) // _FEW)][:_FEW]:
         stored = read_label(path)
         highest = int(stored[stored != IGNORE].max(initial=0))
         if len(CITYSCAPES19) <= highest <= max(CITYSCAPES_ID_TO_TRAIN_ID):
-            _note(
-                f"the {what} hold Cityscapes labelIds ({path} has the id {highest}, trainIds end at 18) and are "
-                "read as such"
-            )
+            evidence = f"{path} has the id {highest}, trainIds end at 18"
+            _note(f"the {what} hold Cityscapes labelIds ({evidence}) and are read as such")
             return True
     return False
 
@@ -194,7 +177,7 @@ def _read(
     if own is not None:
         table, known = remap_table(own.ids, own.space, own.space), f"ids of {own.path}"
         usual = f"predictions with its ids are written by 'iccld predict --ids {own.path}'"
-    elif holds_label_ids(path) or (silent_label_ids and is_silent(path)):
+    elif holds_label_ids(path) or (silent_label_ids and _is_silent(path)):
         table, known = file_to_index(space, label_ids=True), "Cityscapes labelIds"
         usual = "write the label map again"
     else:
@@ -203,9 +186,8 @@ def _read(
     folded = table[stored]
     strange = stored[folded == UNMAPPED]
     if strange.size:
-        raise InputError(
-            f"{path}: holds the value {int(strange.min())}, which is none of the {known}; {advise(stored, usual)}"
-        )
+        problem = f"holds the value {int(strange.min())}, which is none of the {known}"
+        raise InputError(f"{path}: {problem}; {advise(stored, usual)}")
     return folded, stored
 
 
@@ -215,12 +197,92 @@ def _note(text: str) -> None:
 
 def _scores(confusion: ConfusionMatrix, protocol: Protocol, num_images: int, source: str) -> Scores:
     if not confusion.counts[list(protocol.evaluated)].any():
-        raise InputError(
-            f"{source}: no labeled pixel in {num_images} images belongs to a class of protocol "
-            f"{protocol.name}; choose another --protocol or check the labels"
-        )
+        problem = f"no labeled pixel in {num_images} images belongs to a class of protocol {protocol.name}"
+        raise InputError(f"{source}: {problem}; choose another --protocol or check the labels")
     return scores_from_confusion(confusion, protocol, num_images=num_images)
 
 
 def _size(array: np.ndarray) -> str:
     return f"{array.shape[1]}×{array.shape[0]} pixels"
+
+
+def pair_files(predictions: Path, labels: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
+    """Pairs predicted with true label maps by relative path, or by file name alone if the name is unique.
+
+    Suffixes such as ``_leftImg8bit``, ``_gtFine_labelIds``, ``_pred_labelTrainIds`` and ``_trainIds`` are ignored. A
+    prediction can have a longer name than its label map, for example ``a_blend.png`` for ``a.png``. If a true label map
+    exists with labelIds and with trainIds, the one with labelIds is used. Returns the pairs (prediction, label map) in
+    the order of the true label maps, and the predictions without a label map.
+
+    Raises ``InputError`` if a folder is missing or empty, a label map has no prediction, or two files belong to the
+    same image.
+    """
+    truths = _by_key(labels, "true")
+    answers = _by_key(predictions, "predicted")
+    chosen = {key: key for key in truths if key in answers}
+    names = Counter(map(basename, truths))
+    chosen |= _by_name(truths.keys() - chosen.keys(), names, answers.keys() - truths.keys())
+    missing = [key for key in truths if key not in chosen]
+    if missing:
+        count = len(chosen) or "none"
+        inner = predictions / "labels"  # ``iccld predict`` writes label maps to this folder
+        remedy = "predict these images too, or give the two folders that mirror each other"
+        raise InputError(
+            f"{truths[missing[0]]}: has no prediction {predictions / (missing[0] + '.png')} "
+            f"({count} of {len(truths)} label maps have one); "
+            + (f"give --predictions {inner}" if inner.is_dir() else remedy)
+        )
+    used = set(chosen.values())
+    unused = [path for key, path in answers.items() if key not in used]
+    return [(answers[chosen[key]], path) for key, path in truths.items()], unused
+
+
+def _by_name(wanted: Iterable[str], names: Counter[str], free: Iterable[str]) -> dict[str, str]:
+    """Matches label maps with predictions by file name alone. ``names`` counts the file names of all label maps."""
+    named: dict[str, list[str]] = defaultdict(list)
+    for key in free:
+        name = basename(key)
+        # If a label map has exactly this name, the prediction belongs to that label map only.
+        ends = [] if names[name] else [match.start() for match in re.finditer(r"[_.\- ]", name)]
+        for start in {name, *(name[:end] for end in ends)}:
+            named[start].append(key)
+    found: dict[str, str] = {}
+    for key in wanted:
+        name = basename(key)
+        fits = [other for other in named[name] if basename(other) == name] or named[name]
+        if len(fits) == 1 and names[name] == 1:
+            found[key] = fits[0]
+    return found
+
+
+def holds_label_ids(path: Path) -> bool:
+    """Checks whether a file name ends in ``_labelIds``, which marks Cityscapes labelIds."""
+    return path.stem.endswith("_labelIds")
+
+
+def _is_silent(path: Path) -> bool:
+    """Checks whether the kind of ids is missing in a file name."""
+    return not re.search(r"(labelIds|rainIds)$", path.stem)
+
+
+def _by_key(folder: Path, kind: str) -> dict[str, Path]:
+    """Finds the label maps of a folder, sorted by path. Keys are relative paths without extension or ignored suffix."""
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "no such folder"
+        raise InputError(f"{folder}: {what}; give the folder of {kind} label maps")
+    found: dict[str, Path] = {}
+    for path in sorted(files_below(folder, is_label_name)):
+        if kind == "true" and _OTHER_TRUTH.search(path.stem):
+            continue
+        name = _ENDINGS.sub("", path.stem) or path.stem
+        key = unicodedata.normalize("NFC", (path.relative_to(folder).parent / name).as_posix())
+        other = found.get(key)
+        if other is not None and kind == "true" and holds_label_ids(path) != holds_label_ids(other):
+            path = path if holds_label_ids(path) else other
+        elif other is not None:
+            raise InputError(f"{path}: belongs to the same image as {other}; remove one of them")
+        found[key] = path
+    if not found:
+        kinds = ", ".join(suffix[1:] for suffix in LABEL_SUFFIXES)
+        raise InputError(f"{folder}: holds no label map ({kinds}); give the folder of label maps")
+    return found

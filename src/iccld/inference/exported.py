@@ -32,13 +32,11 @@ Precision = Literal["fp32", "bf16"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml"}
 REFUSED_SUFFIXES = (".pt2",)
 """Extensions of files that are refused because ``torch.export.load`` would unpickle them, which can run code."""
-FACTS = "iccld"  # name of the metadata entry that contains the settings, the same in every format
-# Minimum height and width of images in pixels. ICCLD pads smaller images to 64 pixels, but an exported graph only to
-# 32. The predictions would therefore differ.
 SMALLEST = 33
+"""Minimum height and width of images in pixels. ICCLD pads smaller images to 64 pixels, but an exported graph only to
+32. The predictions would therefore differ."""
 
-Outputs = Mapping[str, np.ndarray]
-Engine = Callable[[np.ndarray], Outputs]
+Engine = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 """Function that runs a graph on images (uint8, b h w 3). The result maps names to arrays: ``labels``, ``probabilities``
 and, for several draws, ``mutual_information``."""
 
@@ -78,34 +76,37 @@ class ExportedSegmenter(Predicting):
                 )
         window = settings.window
         if window is not None and self.input_height:
-            raise InputError(
-                f"{self.path}: scales images to {self.input_height} rows, so a window would be scaled too; "
-                "export again with --input-height 0 to use windows"
-            )
+            problem = f"scales images to {self.input_height} rows, so a window would be scaled too"
+            raise InputError(f"{self.path}: {problem}; export again with --input-height 0 to use windows")
         if window is not None and min(window) < SMALLEST:
             raise InputError(f"window is {window[0]}×{window[1]}; give at least {SMALLEST}×{SMALLEST} pixels")
 
     def _predict(self, batch: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> Prediction:
         self.check_settings(settings)
-        self._check_size(batch.shape[-2], batch.shape[-1])
-        check_memory(len(batch), (batch.shape[-2], batch.shape[-1]), len(self.label_space))
+        size = (batch.shape[-2], batch.shape[-1])
+        self._check_size(*size)
+        check_memory(len(batch), size, len(self.label_space))
         if settings.window is None:
             return self._run(batch)
-        maps = predict_windows(self._maps, batch, settings.window, settings.overlap)
+
+        def predict(tile: Tensor) -> Maps:
+            answer = self._run(tile)
+            information = answer.mutual_information[:, None]
+            return torch.from_numpy(answer.probabilities), torch.from_numpy(information)
+
+        maps = predict_windows(predict, batch, settings.window, settings.overlap)
         probabilities, information = (m.numpy() for m in maps)
         return Prediction(probabilities.argmax(axis=1).astype(np.uint8), probabilities, information[:, 0])
 
     def _check_size(self, height: int, width: int) -> None:
-        seen, scaled = width, ""
+        seen, note = (height, width), ""
         if self.input_height:
-            seen = scaled_width(height, width, self.input_height)
-            scaled = f" ({seen}×{self.input_height} as the model sees it)"
-        if min(height, width, seen) < SMALLEST:
-            raise InputError(
-                f"an image has {width}×{height} pixels{scaled}; exported models need {SMALLEST}×{SMALLEST} at least"
-            )
-        if self.input_height:
-            check_scaled((height, width), (self.input_height, seen))
+            seen = (self.input_height, scaled_width(height, width, self.input_height))
+            note = f" ({seen[1]}×{seen[0]} as the model sees it)"
+        if min(height, width, seen[1]) < SMALLEST:
+            needed = f"exported models need {SMALLEST}×{SMALLEST} at least"
+            raise InputError(f"an image has {width}×{height} pixels{note}; {needed}")
+        check_scaled((height, width), seen)
 
     def _run(self, batch: Tensor) -> Prediction:
         pixels = (batch * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
@@ -118,34 +119,27 @@ class ExportedSegmenter(Predicting):
             raise InputError(f"{self.path}: {what} ({_said(error)})") from error
         right = (count, len(self.label_space), height, width)
         if labels.shape != (count, height, width) or probabilities.shape != right:
-            raise InputError(
-                f"{self.path}: answers with labels of {labels.shape} and probabilities of {probabilities.shape}, "
-                "which fit neither the image nor its classes; export it again"
-            )
+            answer = f"answers with labels of {labels.shape} and probabilities of {probabilities.shape}"
+            problem = "which fit neither the image nor its classes"
+            raise InputError(f"{self.path}: {answer}, {problem}; export it again")
         # With one draw, the graph does not return the mutual information, because it is zero.
         information = answers.get("mutual_information", np.zeros(labels.shape, np.float32))
         return Prediction(*cast(Any, (labels, probabilities, information)))
-
-    def _maps(self, tile: Tensor) -> Maps:
-        answer = self._run(tile)
-        return torch.from_numpy(answer.probabilities), torch.from_numpy(answer.mutual_information)[:, None]
 
 
 def load_exported(model: str, *, device: str = "auto", threads: int = 0) -> ExportedSegmenter:
     """Opens an exported file, which can be untrusted. The file is checked, and no code except its graph is executed.
 
-    Args:
-        model: Path of a file with the extension ``.onnx`` or ``.xml`` (OpenVINO).
-        device: Device, either ``auto`` or ``cpu``. For ONNX files, ``cuda`` is also allowed if ONNX Runtime was
-            installed with CUDA support.
-        threads: Number of CPU threads. If 0, the fastest number is found by a trial, once per process.
+    The file has the extension ``.onnx`` or ``.xml`` (OpenVINO). ``device`` is ``auto`` or ``cpu``, or ``cuda`` for an
+    ONNX file if ONNX Runtime was installed with CUDA support. ``threads`` is the number of CPU threads. If 0, the
+    fastest number is found by a trial, once per process.
 
-    Raises:
-        InputError: the file does not exist, is damaged, or is not an exported ICCLD model, the runtime is not
-            installed, or the device is not available.
+    Raises ``InputError`` if the file does not exist, is damaged, or is not an exported ICCLD model, the runtime is not
+    installed, or the device is not available.
     """
     path = Path(model)
-    if path.suffix not in _OPENERS:
+    opener = {".onnx": _open_onnx, ".xml": _open_openvino}.get(path.suffix)
+    if opener is None:
         raise InputError(
             f"{path}: files of torch.export hold pickles, which run code, and are not read; "
             "export to onnx or openvino, or give the folder of the model itself"
@@ -154,9 +148,10 @@ def load_exported(model: str, *, device: str = "auto", threads: int = 0) -> Expo
         raise InputError(f"{path}: no such file; write it with: iccld export MODEL --out {path}")
     try:
         threads = use_threads(threads, "cpu" if device == "auto" else device)
-        return ExportedSegmenter(path, *_OPENERS[path.suffix](path, device, threads))
+        return ExportedSegmenter(path, *opener(path, device, threads))
     except ImportError as error:
-        raise InputError(f"{path}: needs {error.name}; {how_to_install(_EXTRAS[path.suffix])}") from error
+        extra = "onnx" if path.suffix == ".onnx" else "openvino"
+        raise InputError(f"{path}: needs {error.name}; {how_to_install(extra)}") from error
     except (InputError, MemoryError):
         raise
     except Exception as error:  # the runtimes raise different types of errors; the remedy is the same
@@ -169,8 +164,7 @@ def open_core() -> openvino.Core:
 
     The plugin detects the processor's instruction sets itself, but its copy of oneDNN obeys the environment variable
     ``ONEDNN_MAX_CPU_ISA``. If the variable excludes a detected instruction set, the plugin crashes (2026.4). Therefore,
-    the variable is removed from the environment while the plugin is loaded. The variable is restored afterwards,
-    because the plugin reads the variable only once.
+    the variable is hidden while the plugin is loaded, which reads it only once.
     """
     import openvino
 
@@ -195,17 +189,14 @@ def _open_onnx(path: Path, device: str, threads: int) -> tuple[Engine, Facts]:
     import onnxruntime
 
     # Only these providers are used, because other providers can compute in another precision.
-    known: dict[str, tuple[str, dict[str, str]]] = {
-        "cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}),
-        "cpu": ("CPUExecutionProvider", {}),
-    }
+    known = {"cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}), "cpu": ("CPUExecutionProvider", {})}
     available = onnxruntime.get_available_providers()
-    wanted = known.values() if device == "auto" else [known[device]] if device in known else []
+    wanted = [provider for name, provider in known.items() if device in ("auto", name)]
     providers = [provider for provider in wanted if provider[0] in available]
     if not providers:
         has = f"ONNX Runtime has {', '.join(available)}"
         raise InputError(f"device {device!r}: cannot be used here ({has}); give auto or cpu")
-    data, text = read_onnx(path, FACTS)
+    data, text = read_onnx(path)
     facts = _read_facts(path, text)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # only fatal messages; errors are raised as exceptions
@@ -221,7 +212,7 @@ def _open_openvino(path: Path, device: str, threads: int) -> tuple[Engine, Facts
     core = open_core()
     if device not in ("auto", "cpu"):
         raise InputError(f"device {device!r}: OpenVINO models are run on the CPU here; give auto or cpu")
-    model, text = read_openvino(path, core, FACTS)
+    model, text = read_openvino(path, core)
     facts = _read_facts(path, text)
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[facts.precision],
@@ -230,16 +221,7 @@ def _open_openvino(path: Path, device: str, threads: int) -> tuple[Engine, Facts
     }
     compiled = core.compile_model(model, "CPU", settings)
     names = [output.get_any_name() for output in compiled.outputs]
-
-    def run(images: np.ndarray) -> Outputs:
-        answers = compiled(images).to_tuple()
-        return {name: np.array(value) for name, value in zip(names, answers, strict=True)}
-
-    return run, facts
-
-
-_OPENERS = {".onnx": _open_onnx, ".xml": _open_openvino}
-_EXTRAS = {".onnx": "onnx", ".xml": "openvino"}
+    return lambda images: dict(zip(names, map(np.array, compiled(images).to_tuple()), strict=True)), facts
 
 
 def _said(error: Exception) -> str:

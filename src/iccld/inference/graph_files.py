@@ -1,7 +1,7 @@
 """Reading of untrusted exported graphs: files are read up to a size limit and checked before a runtime loads them.
 
-The runtime receives the checked bytes instead of a path, so that a graph cannot refer to other files. Graphs with loops
-are refused, so that every accepted graph terminates.
+The runtime receives the checked bytes instead of a path, so that a graph cannot refer to other files. Without loops,
+every accepted graph terminates.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from iccld.errors import InputError
 from iccld.escaping import shortened
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import onnx
     import openvino
 
+FACTS = "iccld"  # name of the metadata entry that contains the settings, the same in every format
 _MOST_BYTES = 2**31 - 1  # protobuf does not support larger messages
 _MOST_BYTES_OF_XML = 2**26
 _MOST_NODES = 50_000
@@ -28,11 +29,10 @@ _LARGEST_SIDE = 2**15
 _LOOPS = ("Loop", "TensorIterator", "If", "ReadValue", "Assign")
 
 
-def read_onnx(path: Path, facts: str) -> tuple[bytes, str]:
-    """Reads and checks an ONNX file; returns its content and the metadata entry named ``facts`` (empty if missing).
+def read_onnx(path: Path) -> tuple[bytes, str]:
+    """Returns the content of a checked ONNX file and its metadata entry ``FACTS`` (empty if missing).
 
-    Raises:
-        InputError: the file cannot be read, or has weights in other files, loops, custom operations or excessive sizes.
+    Raises ``InputError`` if the file has weights in other files, loops, custom operations or excessive sizes.
     """
     import onnx
 
@@ -50,28 +50,16 @@ def read_onnx(path: Path, facts: str) -> tuple[bytes, str]:
             raise _refusal(path, "its weights lie in another file, which is not read")
         if any(side < 0 for side in tensor.dims) or math.prod(tensor.dims) > 8 * len(data):
             raise _refusal(path, f"weights of {list(tensor.dims)[:8]} numbers are not in it")
-    inputs, inner = (
-        [
-            [d.dim_value if d.HasField("dim_value") else -1 for d in value.type.tensor_type.shape.dim]
-            for value in values
-        ]
-        for values in (model.graph.input, model.graph.value_info)
-    )
-    text = next((p.value for p in model.metadata_props if p.key == facts), "")
+    text = next((p.value for p in model.metadata_props if p.key == FACTS), "")
+    inputs, inner = map(_shapes_of_onnx, (model.graph.input, model.graph.value_info))
     _check(path, len(nodes), inputs, inner, text)
     return data, text
 
 
-def read_openvino(path: Path, core: openvino.Core, facts: str) -> tuple[openvino.Model, str]:
-    """Reads and checks an OpenVINO graph and its weights.
+def read_openvino(path: Path, core: openvino.Core) -> tuple[openvino.Model, str]:
+    """Returns a checked OpenVINO graph, with the weights of its ``.bin`` file, and its metadata entry ``FACTS``.
 
-    The weights are in the file of the same name with the extension ``.bin``.
-
-    Returns:
-        The graph, and the value of the metadata entry named ``facts`` (empty if missing).
-
-    Raises:
-        InputError: a file cannot be read, or the graph has loops, state, custom operations or excessive sizes.
+    Raises ``InputError`` if the graph has loops, state, custom operations or excessive sizes, or a file is missing.
     """
     graph = read_bounded(path, _MOST_BYTES_OF_XML)
     if b"<!" in graph.replace(b"<!--", b""):
@@ -85,41 +73,39 @@ def read_openvino(path: Path, core: openvino.Core, facts: str) -> tuple[openvino
         kind, version = node.get_type_name(), str(node.get_type_info().version_id)
         if kind in _LOOPS or not version.startswith("opset"):
             raise _refusal(path, f"has loops, state or custom operations ({shortened(kind)})")
-    inputs, inner = (
-        [
-            [side.get_length() if side.is_static else -1 for side in value.get_partial_shape()]
-            for value in values
-            if value.get_partial_shape().rank.is_static
-        ]
-        for values in (model.inputs, (output for node in nodes for output in node.outputs()))
-    )
-    text = str(model.get_rt_info(facts).value) if model.has_rt_info(facts) else ""
+    text = str(model.get_rt_info(FACTS).value) if model.has_rt_info(FACTS) else ""
+    outputs = [output for node in nodes for output in node.outputs()]
+    inputs, inner = map(_shapes_of_openvino, (model.inputs, outputs))
     _check(path, len(nodes), inputs, inner, text)
     return model, text
 
 
 def _tensors(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
     yield from graph.initializer
-    sparse: list[Any] = list(graph.sparse_initializer)
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            sparse += [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
-            sparse += attribute.sparse_tensors
+    sparse = [*graph.sparse_initializer]
+    for attribute in (attribute for node in nodes for attribute in node.attribute):
+        # A field that is not set reads as an empty tensor, which passes every check.
+        yield from (attribute.t, *attribute.tensors)
+        sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
     for tensor in sparse:
         yield from (tensor.values, tensor.indices)
 
 
-def _check(
-    path: Path, count: int, inputs: Sequence[list[int]], inner: Iterable[list[int]], facts: str
-) -> None:
-    """Checks an ONNX or OpenVINO graph by its number of operations, its shapes and its metadata.
+def _shapes_of_onnx(values: Iterable[onnx.ValueInfoProto]) -> list[list[int]]:
+    shapes = [value.type.tensor_type.shape.dim for value in values]
+    return [[d.dim_value if d.HasField("dim_value") else -1 for d in shape] for shape in shapes]
 
-    ``count`` is the number of operations. ``inputs`` and ``inner`` are the shapes of input and intermediate tensors,
-    with -1 for a dynamic dimension. Images of shape (b, h, w, 3) must be the only input. Fixed batch sizes, heights and
-    widths are limited. Raises ``InputError`` if a check fails.
+
+def _shapes_of_openvino(values: Iterable[openvino.Output]) -> list[list[int]]:
+    shapes = [value.get_partial_shape() for value in values if value.get_partial_shape().rank.is_static]
+    return [[side.get_length() if side.is_static else -1 for side in shape] for shape in shapes]
+
+
+def _check(path: Path, count: int, inputs: Sequence[list[int]], inner: list[list[int]], facts: str) -> None:
+    """Checks the number ``count`` of operations, the shapes, and the metadata ``facts`` of a graph.
+
+    ``inputs`` and ``inner`` are the shapes of input and intermediate tensors, with -1 for a dynamic dimension. Images
+    of shape (b, h, w, 3) must be the only input. Fixed batch sizes, heights and widths are limited.
     """
     if count > _MOST_NODES:
         raise _refusal(path, f"has {count} operations, more than {_MOST_NODES}")

@@ -37,9 +37,8 @@ _REMEDY = "name images or videos, a glob in quotes or a folder"
 class InputImage:
     """An input image file.
 
-    ``name`` is the relative path under which outputs are written, without extension. If the image was found in an input
-    folder, ``name`` is its path relative to this folder. If a glob pattern matched the image, ``name`` is its path
-    relative to the folder part before the first wildcard. For a single file, ``name`` is the file name.
+    ``name`` is the path under which outputs are written, without extension. It is relative to the input folder, or to
+    the folders before the first wildcard of a glob pattern. For a single file, it is the file name.
     """
 
     path: Path
@@ -67,7 +66,7 @@ class InputVideo:
     def camera(self) -> int | None:
         """Number of the camera; ``None`` for files and streams."""
         match = _CAMERA.fullmatch(self.source)
-        return int(match.group(1)) if match else None
+        return int(match[1]) if match else None
 
     @property
     def is_file(self) -> bool:
@@ -88,14 +87,12 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
 
     Inputs are image and video files, glob patterns (``**`` matches any number of folders), folders (searched
     recursively), cameras such as ``camera:0``, and URLs such as ``rtsp://host/stream``. Images of unsupported formats
-    are also returned, so that reading such an image raises an error with the file name. Files in ``out`` are
-    skipped. Subfolders of an input are also skipped if an iccld command has written to them, so that outputs do not
-    become inputs. Two images are allowed to have the same ``name`` only if ``shared_names`` is true. Commands that
-    write no outputs for images set ``shared_names``.
+    are also returned, so that reading such an image raises an error with the file name. Files in ``out`` are skipped,
+    and subfolders to which an iccld command has written, so that outputs do not become inputs. With ``shared_names``,
+    two images may have the same ``name``, for commands that write no outputs for images.
 
-    Raises:
-        InputError: no input is given, an input does not exist, is not an image or video, or contains no image or video,
-            or two inputs have the same output path.
+    Raises ``InputError`` if no input is given, an input is missing, is not or contains no image or video, or two inputs
+    have the same output path.
     """
     found: dict[str, Input] = {}
     for text in inputs:
@@ -142,42 +139,34 @@ def _is_left_out(folder: Path, tops: set[Path], out: Path | None) -> bool:
 def _refuse_clashes(items: Sequence[Input]) -> None:
     """Raises ``InputError`` if two inputs would have the same output file.
 
-    The output of an image is ``NAME.png``. The outputs of a video are ``NAME.mp4`` and one file per frame, such as
-    ``NAME/000000.png``.
+    The output of an image is ``NAME.png``. The outputs of a video are ``NAME.mp4`` and ``NAME/000000.png`` and so on.
     """
     places: dict[str, Input] = {}
+    remedy = "predict them one after the other with two --out folders"
     # Images of unsupported formats cannot be read and therefore have no outputs.
     items = [item for item in items if isinstance(item, InputVideo) or not is_other_picture(item.path.name)]
     for item in items:
         place = f"{item.name}.{'png' if isinstance(item, InputImage) else 'mp4'}"
         other = places.setdefault(place, item)
         if other is not item:
-            raise InputError(
-                f"{other.title} and {item.title} would both be written to {place}; "
-                "predict them one after the other with two --out folders"
-            )
+            raise InputError(f"{other.title} and {item.title} would both be written to {place}; {remedy}")
     for item in items:
         folder, _, stem = item.name.rpartition("/")
         video = places.get(f"{folder}.mp4")
         if isinstance(item, InputImage) and video is not None and re.fullmatch(r"\d{6,}", stem):
-            raise InputError(
-                f"{item.path} would be written where frames of {video.title} go; "
-                "predict them one after the other with two --out folders"
-            )
+            raise InputError(f"{item.path} would be written where frames of {video.title} go; {remedy}")
 
 
 def _stream_name(text: str) -> str:
     """Returns the output name of a stream: ``camera_0``, or the last part of the URL's path, or the URL's host."""
-    camera = _CAMERA.fullmatch(text)
-    if camera:
-        return f"camera_{camera.group(1)}"
+    if _CAMERA.fullmatch(text):
+        return text.replace(":", "_")
     try:
         parts = urlsplit(text)
         names = (Path(parts.path).stem, parts.hostname or "")
     except ValueError as error:  # its message is not shown, because it can contain the password
-        raise InputError(
-            f"{_without_password(text)}: is not an address; give one such as rtsp://host/stream"
-        ) from error
+        shown = _without_password(text)
+        raise InputError(f"{shown}: is not an address; give one such as rtsp://host/stream") from error
     safe = (re.sub(r"[^\w.-]+", "_", name).strip("._") for name in names)
     return next(filter(None, safe), "stream")
 
@@ -207,10 +196,7 @@ def _expand(text: str) -> Iterator[Input]:
 
 
 def _matches(base: Path, pattern: str) -> Iterator[Path]:
-    """Yields the images, videos and folders below ``base`` that match a glob pattern.
-
-    The contents of a matching folder are not yielded.
-    """
+    """Yields the images, videos and folders below ``base`` that match a glob pattern, but nothing in such folders."""
     globbed = Glob(pattern, sets=True)
     deepest = math.inf if "**/" in pattern else pattern.count("/")
     for parent, folders, names in walk(base):
@@ -222,9 +208,8 @@ def _matches(base: Path, pattern: str) -> Iterator[Path]:
             yield Path(parent, name)
         for name in names:
             if _is_input(name) and globbed.match(start + name) is not None:
-                path = Path(parent, name)
-                require_below(path, base)
-                yield path
+                require_below(Path(parent, name), base)
+                yield Path(parent, name)
         folders[:] = [name for name in shown if name not in taken and start.count("/") < deepest]
 
 

@@ -12,19 +12,10 @@ from iccld.data.description import Description
 from iccld.data.image_files import read_image, write_png
 from iccld.errors import InputError
 from iccld.files import AnyPath
+from iccld.inference import rendering
 from iccld.inference.inputs import InputImage, naming
 from iccld.inference.prefetch import read_ahead
-from iccld.inference.rendering import (
-    IdKind,
-    Image,
-    Table,
-    colorize,
-    heat_map,
-    index_to_id,
-    overlay,
-    refuse_other_classes,
-    write_class_key,
-)
+from iccld.inference.rendering import IdKind, Image, Table
 from iccld.inference.segmenter import PredictSettings, Segmenter, check_settings, predict_image
 from iccld.labels import LabelSpace
 from iccld.models.prediction import Prediction
@@ -46,24 +37,13 @@ def predict_files(
     """Segments image files one by one and writes ``out/<kind>/<name>.png`` for each image, at the image's size.
 
     ``out/classes.json`` and ``out/legend.png`` list the ids and colors of the classes. Existing files are replaced
-    atomically. If an image cannot be read or segmented, the image is skipped.
+    atomically. ``images`` come from ``iccld.inference.inputs.find_inputs``. ``write`` selects the kinds of output, and
+    ``ids`` the kind of ids in the label maps, or a description whose ids are used. If an image cannot be read or
+    segmented, the image is skipped. Returns one message for each skipped image, with the file and the reason.
 
-    Args:
-        model: Model that segments the images.
-        images: Image files, as ``iccld.inference.inputs.find_inputs`` returns them.
-        out: Folder to which the outputs are written.
-        write: Kinds of output to write.
-        ids: Kind of ids in the label maps. If a ``Description`` is given, the ids of the description are used.
-        settings: Prediction settings, such as steps, draws and sizes; the defaults if ``None``.
-
-    Returns:
-        One message for each skipped image, with the file and the reason.
-
-    Raises:
-        InputError: an output cannot be written, a class has no id of the requested kind, ``out`` has predictions with
-            other classes or ids, or the model was exported with other settings.
+    Raises ``InputError`` if an output cannot be written, a class has no id of the requested kind, ``out`` has
+    predictions with other classes or ids, or the model was exported with other settings.
     """
-    settings = settings or PredictSettings()
     table = prepare(model, out, ids, settings)
     failures, is_explained = [], False
     work = read_ahead(images, lambda item: read_image(item.path))
@@ -78,19 +58,18 @@ def predict_files(
             picture = draw(kind, image, prediction, model.label_space, table)
             write_png(Path(out) / kind / f"{item.name}.png", picture)
         if not is_explained:
-            write_class_key(out, model.label_space, table)
+            rendering.write_class_key(out, model.label_space, table)
             is_explained = True
     return failures
 
 
-def prepare(model: Segmenter, out: AnyPath, ids: IdKind | Description, settings: PredictSettings) -> Table:
-    """Checks the arguments of ``predict_files`` and returns the table from class indices to the ids in label maps.
-
-    See ``predict_files`` for the errors.
-    """
+def prepare(
+    model: Segmenter, out: AnyPath, ids: IdKind | Description, settings: PredictSettings | None
+) -> Table:
+    """Checks the arguments of ``predict_files`` and returns the table from class indices to the ids in label maps."""
     check_settings(model, settings)
-    table = index_to_id(model.label_space, ids)
-    refuse_other_classes(out, model.label_space, table)
+    table = rendering.index_to_id(model.label_space, ids)
+    rendering.refuse_other_classes(out, model.label_space, table)
     return table
 
 
@@ -104,7 +83,7 @@ def draw(
     if kind == "labels":
         return np.asarray(table[prediction.labels])
     if kind == "color":
-        return colorize(prediction.labels, space)
+        return rendering.colorize(prediction.labels, space)
     if kind == "overlay":
-        return overlay(image, prediction.labels, space)
-    return heat_map(prediction.relative_uncertainty)
+        return rendering.overlay(image, prediction.labels, space)
+    return rendering.heat_map(prediction.relative_uncertainty)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -20,15 +19,14 @@ def read_ahead(
     If ``read`` raised an error, the function raises the same error, so that the caller can skip an unreadable file. At
     most ``num_threads`` results wait in memory.
     """
-    remaining = iter(items)
-    with ThreadPoolExecutor(num_threads, thread_name_prefix="read") as threads:
-        waiting: deque[tuple[T, Future[R]]] = deque()
-        try:
-            waiting.extend((item, threads.submit(read, item)) for item in islice(remaining, num_threads))
-            while waiting:
-                item, future = waiting.popleft()
-                yield item, future.result
-                waiting.extend((later, threads.submit(read, later)) for later in islice(remaining, 1))
-        finally:
-            for _, future in waiting:
-                future.cancel()
+    threads = ThreadPoolExecutor(num_threads, thread_name_prefix="read")
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    try:
+        for item in items:
+            waiting.append((item, threads.submit(read, item)))
+            if len(waiting) == num_threads:
+                ready, future = waiting.popleft()
+                yield ready, future.result
+        yield from ((item, future.result) for item, future in waiting)
+    finally:
+        threads.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Ranking of frames for labeling: selects uncertain frames that differ from each other.
+"""Ranking of images and video frames for labeling: selects uncertain frames that differ from each other.
 
 Uncertainty alone could select ten copies of one difficult scene. Therefore, frames are selected one after another. Each
 time, the selected frame has the largest product of uncertainty score and distance to the nearest frame that is already
@@ -11,47 +11,116 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
-import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Float32, UInt8
-from torch import Tensor
+from jaxtyping import Float
 
+from iccld.data.image_files import read_image, write_png
+from iccld.documents import read_json
 from iccld.errors import InputError
 from iccld.escaping import in_csv
-from iccld.files import AnyPath, write_text
-from iccld.inference.segmenter import PredictSettings, Segmenter, predict_image
-from iccld.models.iccld import ICCLD
-from iccld.models.images import to_bytes
+from iccld.files import AnyPath, printable, write_failure, write_json, write_text
+from iccld.inference.inputs import InputImage, InputVideo, naming
+from iccld.inference.prefetch import read_ahead
+from iccld.inference.segmenter import PredictSettings, Segmenter, predict_and_embed
+from iccld.inference.video_source import VideoSource, open_video
 from iccld.models.prediction import Prediction
+from iccld.progress import track
 
 Score = Literal["entropy", "mutual_information", "margin"]
-Vector = Float32[np.ndarray, " d"]
 
-_CELLS = (4, 8)
-_THUMBNAIL = (16, 8)  # width and height in pixels
+
+@dataclass(frozen=True)
+class Candidate:
+    """An image file or a video frame (numbered from 0) that can be selected for labeling.
+
+    ``score`` is the uncertainty, from 0 (certain) to 1 (most uncertain), and ``vector`` an embedding of unit length.
+    """
+
+    item: InputImage | InputVideo
+    frame: int | None = None
+    score: float = field(default=0.0, compare=False)
+    vector: Any = field(default=None, compare=False, repr=False)
+
+    @property
+    def file(self) -> str:
+        """Path of the file, name of the camera, or URL of the stream, as printed in messages."""
+        return self.item.title
+
+    @property
+    def title(self) -> str:
+        """Short name for display, such as ``photo.png`` or ``clip.mp4#120``."""
+        return _frame_title(printable(self.item.path.name), self.frame)
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """One frame of a ranking.
+    """One frame of a ranking, by its index in the input order.
 
-    ``index`` is the frame's index in the input order, and ``score`` the uncertainty from 0 (certain) to 1 (most
-    uncertain). ``neighbor`` is the index of the nearest frame that was selected before. ``distance`` is the distance
-    between the two embeddings, from 0 (identical) to 2. For the first frame, ``neighbor`` and ``distance`` are
-    ``None``.
+    ``neighbor`` is the index of the nearest frame that was selected before. ``distance`` is the distance between the
+    two embeddings, from 0 (identical) to 2. For the first frame, both are ``None``.
     """
 
     index: int
     score: float
     distance: float | None
     neighbor: int | None
+
+
+def scan(
+    model: Segmenter,
+    images: Sequence[InputImage],
+    videos: Sequence[InputVideo],
+    *,
+    score: Score = "entropy",
+    settings: PredictSettings | None = None,
+    every: float = 1.0,
+) -> tuple[list[Candidate], list[str]]:
+    """Segments images and video frames, and returns candidates and messages about files that cannot be read completely.
+
+    Images come before video frames. ``every`` is the time in seconds between two scored frames of a video. Raises
+    ``InputError`` if ``every`` is out of range, or if ``score`` is ``mutual_information`` with one draw.
+    """
+    settings = settings or PredictSettings()
+    if not 1e-6 <= every < float("inf"):
+        raise InputError(f"every is {every}; give seconds, 0.000001 or more")
+    draws = settings.draws or int(getattr(model, "draws", 1))
+    if score == "mutual_information" and draws < 2:
+        raise InputError("mutual_information is the disagreement between draws; give --draws 2 or more")
+    found: list[Candidate] = []
+    failures: list[str] = []
+
+    def add(item: InputImage | InputVideo, frame: int | None, read: Callable[[], np.ndarray]) -> None:
+        try:
+            prediction, vector = predict_and_embed(model, read(), settings)
+        except InputError as error:
+            failures.append(naming(item.title, error))
+            return
+        found.append(Candidate(item, frame, score_prediction(prediction, score), vector))
+
+    work = read_ahead(images, lambda item: read_image(item.path))
+    for item, result in track(work, len(images), "Scoring"):
+        add(item, None, result)
+    for video in videos:
+        try:
+            with closing(open_video(video)) as source:
+                count = source.num_frames
+                total = None if count is None else max(1, round(count / float(source.rate) / every))
+                for number, image in track(_frames(source, every), total, video.title, unit="fps"):
+                    add(video, number, partial(np.asarray, image))
+            if source.problem:
+                failures.append(source.problem)
+        except InputError as error:
+            failures.append(str(error))
+    return found, failures
 
 
 def score_prediction(prediction: Prediction, score: Score = "entropy") -> float:
@@ -71,47 +140,6 @@ def score_prediction(prediction: Prediction, score: Score = "entropy") -> float:
     return float(1 - (first - second).mean(dtype=np.float64))
 
 
-def predict_and_embed(
-    model: Segmenter, image: Any, settings: PredictSettings | None = None
-) -> tuple[Prediction, Vector]:
-    """Returns the prediction of an image and an embedding of unit length; near-duplicates have close embeddings.
-
-    For an ``ICCLD`` model, the embedding is the image coder's features at stride 32, averaged over the image. A forward
-    hook reads these features at no extra cost. Exported models return no features. For an exported model, the embedding
-    consists of coarse maps of the class probabilities and a small gray copy of the image.
-    """
-    image = to_bytes(image)
-    if not isinstance(model, ICCLD):
-        prediction = predict_image(model, image, settings)
-        return prediction, describe_without_features(image, prediction)
-    means: list[Tensor] = []
-
-    def catch(module: Any, inputs: Any, features: dict[int, Tensor]) -> None:
-        means.append(features[32].float().mean(dim=(0, 2, 3)))
-
-    handle = model.image_coder.register_forward_hook(catch)
-    try:
-        prediction = predict_image(model, image, settings)
-    finally:
-        handle.remove()
-    return prediction, _unit(
-        torch.stack(means).mean(dim=0).cpu().numpy()
-    )  # ``means`` has one entry per sliding window, appended by the hook
-
-
-def describe_without_features(image: UInt8[np.ndarray, "h w 3"], prediction: Prediction) -> Vector:
-    """Returns an embedding of unit length from coarse class probability maps and a gray thumbnail, equally weighted."""
-    probabilities = torch.from_numpy(prediction.probabilities)[None]
-    places = F.adaptive_avg_pool2d(probabilities, _CELLS).flatten().numpy()
-    gray = cv2.cvtColor(cv2.resize(image, _THUMBNAIL, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
-    return _unit(np.concatenate([_unit(places), _unit(gray.astype(np.float32).ravel())]))
-
-
-def _unit(vector: Vector) -> Vector:
-    length = float(np.linalg.norm(vector))
-    return vector / length if length > 0 else vector
-
-
 def rank(
     scores: Sequence[float], embeddings: Float[np.ndarray, "n d"], *, top: int, diversity: float = 1.0
 ) -> list[Ranked]:
@@ -120,8 +148,8 @@ def rank(
     The distance is the Euclidean distance between the embeddings of a frame and of the nearest frame that was selected
     before. The first ``top`` frames are selected one by one. The remaining frames are sorted by the same product, but
     with their distances to the first ``top`` frames only. Thus, n frames need n × top distances instead of n². Frames
-    with equal products keep their order. With ``diversity`` 0, only the scores matter. A larger ``diversity`` gives the
-    scores less weight. Raises ``InputError`` if ``top`` or ``diversity`` is out of range.
+    with equal products keep their order. With ``diversity`` 0, only the scores matter. Raises ``InputError`` if ``top``
+    or ``diversity`` is out of range.
     """
     if top < 1:
         raise InputError(f"top is {top}; give 1 or more")
@@ -158,8 +186,7 @@ def ranking_rows(
 ) -> list[dict[str, str | int | float | None]]:
     """Returns a ranking as rows with rank, file, frame, score, distance and neighbor. Missing values are ``None``.
 
-    ``names`` contains, in input order, the file and the frame number of each frame. The frame number is ``None`` for an
-    image file.
+    ``names`` contains, in input order, the file and the frame number (``None`` for an image file) of each frame.
     """
     return [
         {
@@ -168,7 +195,7 @@ def ranking_rows(
             "frame": names[item.index][1],
             "score": item.score,
             "distance": item.distance,
-            "neighbor": None if item.neighbor is None else frame_title(*names[item.neighbor]),
+            "neighbor": None if item.neighbor is None else _frame_title(*names[item.neighbor]),
         }
         for place, item in enumerate(order, start=1)
     ]
@@ -180,12 +207,83 @@ def write_ranking(path: AnyPath, order: Sequence[Ranked], names: Sequence[tuple[
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["rank", "file", "frame", "score", "distance", "neighbor"])
     for row in ranking_rows(order, names):
-        table.writerow(
-            [f"{value:.6f}" if isinstance(value, float) else in_csv(value) for value in row.values()]
-        )
+        table.writerow([f"{cell:.6f}" if isinstance(cell, float) else in_csv(cell) for cell in row.values()])
     return write_text(path, text.getvalue())
 
 
-def frame_title(file: str, frame: int | None) -> str:
-    """Returns the display name of a frame, such as ``clip.mp4#120``. For an image file, this is the file name."""
+def _frame_title(file: str, frame: int | None) -> str:
     return file if frame is None else f"{file}#{frame}"
+
+
+def write_frames(candidates: Sequence[Candidate], folder: AnyPath, every: float) -> dict[Candidate, Path]:
+    """Writes the video frames among the candidates as PNG files with names such as ``NAME_000120.png``.
+
+    The names of the written frames are listed in a JSON file next to the folder, such as ``frames.json`` for the folder
+    ``frames``. Frames that an earlier call wrote and this call does not write are removed. All other files in the
+    folder are kept. ``every`` must have the same value as in the call of ``scan``. Returns the path of each candidate's
+    image. Raises ``InputError`` if a file cannot be written or removed, or if the JSON file is not a list of frames.
+    """
+    folder = Path(folder)
+    names = {c: f"{c.item.name}_{c.frame:06d}.png" for c in candidates if c.frame is not None}
+    _remove_earlier(folder, set(names.values()))
+    places = {c: folder / names[c] if c in names else c.item.path for c in candidates}
+    for video in dict.fromkeys(c.item for c in candidates if isinstance(c.item, InputVideo)):
+        numbers = {c.frame for c in candidates if c.item == video}
+        with closing(open_video(video)) as source:
+            for number, image in _frames(source, every):
+                if number in numbers:
+                    write_png(places[Candidate(video, number)], image)
+                    numbers.remove(number)
+                if not numbers:
+                    break
+    return places
+
+
+def read_written(folder: AnyPath) -> set[str]:
+    """Returns the names in the JSON file next to ``folder``. Raises ``InputError`` if it is not a list of frames."""
+    record = _record_of(Path(folder))
+    if not record.exists():
+        return set()
+    names = read_json(record, limit=64_000_000, remedy="move it away")
+    if not isinstance(names, list) or not all(isinstance(name, str) and _is_frame(name) for name in names):
+        remedy = "move it away, or choose another --out"
+        raise InputError(f"{record}: is no list of frames that iccld rank wrote; {remedy}")
+    return set(names)
+
+
+def _is_frame(name: str) -> bool:
+    """Checks that a file name has the form ``NAME_000120.png`` and is a path inside the folder."""
+    path = PurePath(name)
+    return bool(re.search(r"_\d{6,}\.png\Z", name)) and not path.is_absolute() and ".." not in path.parts
+
+
+def _record_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.json")
+
+
+def _remove_earlier(folder: Path, names: set[str]) -> None:
+    """Removes the frames of an earlier call that are not in ``names``, and writes ``names`` to the JSON file."""
+    earlier, record = read_written(folder), _record_of(folder)
+    if not earlier | names:
+        return
+    # Until old frames are removed, the JSON file lists old and new frames. If the process is interrupted, every frame
+    # in the folder is still listed.
+    write_json(record, sorted(earlier | names))
+    for path in (folder / name for name in earlier - names):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise write_failure(path, error) from error
+    write_json(record, sorted(names))
+
+
+def _frames(source: VideoSource, every: float) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields number and image of the first frame at or after each time: 0, ``every``, 2 × ``every`` … seconds."""
+    step = Fraction(every).limit_denominator(1_000_000)
+    start, due = None, Fraction(0)
+    for number, frame in enumerate(source.frames()):
+        start = frame.pts if start is None else start
+        time = (frame.pts - start) * source.time_base
+        if time >= due:
+            yield number, frame.image
+            due = (time // step + 1) * step

@@ -29,10 +29,8 @@ IdKind = Literal["train", "index", "cityscapes"]
 requires."""
 CLASSES, LEGEND = "classes.json", "legend.png"
 
-_FONT_SIZE = 16
+_MOST_ROWS, _LONGEST_NAME = 20, 40
 _EDGE, _SWATCH, _ROW, _GAP = 10, (28, 18), 26, 24  # margin, color box, row height and column gap in pixels
-_MOST_ROWS = 20
-_LONGEST_NAME = 40
 
 
 def colorize(labels: LabelMap, space: LabelSpace) -> Image:
@@ -43,10 +41,7 @@ def colorize(labels: LabelMap, space: LabelSpace) -> Image:
 
 
 def overlay(image: Image, labels: LabelMap, space: LabelSpace, *, opacity: float = 0.5) -> Image:
-    """Blends the class colors over an RGB image. Pixels without a class show only the image.
-
-    ``opacity`` is the weight of the color, from 0 (only the image) to 1 (only the color).
-    """
+    """Blends class colors with weight ``opacity`` (0 to 1) over an RGB image. Pixels without a class stay unchanged."""
     assert image.shape[:2] == labels.shape, (image.shape, labels.shape)
     blended = cv2.addWeighted(image, 1 - opacity, colorize(labels, space), opacity, 0)
     return np.where((labels < len(space))[..., None], blended, image)
@@ -74,11 +69,10 @@ def holds_train_ids(space: LabelSpace) -> bool:
 
 
 def index_to_id(space: LabelSpace, kind: IdKind | Description) -> Table:
-    """Returns the table from class index to the id in label files.
+    """Returns the table from class index to the id in label files, of the given kind or as a description defines them.
 
-    Pixels without a class get 0 (unlabeled) if ``kind`` is ``cityscapes``, and 255 otherwise. If ``kind`` is a
-    ``Description``, the ids are those that the description defines. Raises ``InputError`` if a class has no id of the
-    requested kind.
+    Pixels without a class get 0 (unlabeled) if ``kind`` is ``cityscapes``, and 255 otherwise. Raises ``InputError`` if
+    a class has no id of this kind.
     """
     table = np.full(256, 0 if kind == "cityscapes" else IGNORE, np.uint8)
     if isinstance(kind, Description):
@@ -99,26 +93,27 @@ def _own_ids(space: LabelSpace, description: Description) -> list[int]:
     if description.colors is not None:
         raise InputError(f"{description.path}: its label files hold colors, not ids; give '--ids index'")
     first = {label: raw for raw, label in [*description.ids.items()][::-1] if label != IGNORE}
-    found = [first.get(label) for label in space.lut_to(description.space)[: len(space)]]
-    for name, raw in zip(space.names, found, strict=True):
+    found = []
+    for name, label in zip(space.names, space.lut_to(description.space), strict=False):
+        raw = first.get(label)
         if raw is None:
             raise InputError(f"{description.path}: has no id for the model's class {name!r}; add one")
         if raw > IGNORE:
             raise InputError(f"{description.path}: id {raw} of {name!r} does not fit into 8 bits")
-    return [raw for raw in found if raw is not None]
+        found.append(raw)
+    return found
 
 
 def file_to_index(space: LabelSpace, *, label_ids: bool = False) -> UInt8[np.ndarray, "65536"]:
     """Returns the table from ids in label files to class indices; see ``iccld.data.datasets.remap_table``.
 
-    By default, files hold trainIds, or class indices if a class has no trainId. If ``label_ids`` is true, files hold
-    Cityscapes labelIds. Raises ``InputError`` if ``label_ids`` is true and a class has no Cityscapes id.
+    Files hold Cityscapes labelIds if ``label_ids`` is true, otherwise trainIds, or class indices if a class has no
+    trainId. Raises ``InputError`` if a class has no Cityscapes id for ``label_ids``.
     """
     held = CITYSCAPES19 if holds_train_ids(space) else space
     if label_ids and not holds_train_ids(space):
-        raise InputError(
-            f"label space {space.name} has classes without a Cityscapes id, but the files hold labelIds"
-        )
+        what = f"label space {space.name} has classes without a Cityscapes id"
+        raise InputError(f"{what}, but the files hold labelIds")
     ids = CITYSCAPES_ID_TO_TRAIN_ID if label_ids else {index: index for index in range(len(held))}
     return remap_table({**ids, IGNORE: IGNORE}, held, space)
 
@@ -146,12 +141,11 @@ def class_list(space: LabelSpace, table: Table) -> list[dict[str, Any]]:
 
 def draw_legend(space: LabelSpace) -> Image:
     """Draws a legend: the class names beside their colors, in columns of up to 20 rows."""
-    font = ImageFont.load_default(_FONT_SIZE)
+    font = ImageFont.load_default(16)
     names = [n if len(n) <= _LONGEST_NAME else f"{n[: _LONGEST_NAME - 1]}…" for n in space.names]
     num_columns = max(1, math.ceil(len(names) / _MOST_ROWS))
     num_rows = math.ceil(len(names) / num_columns)
-    text = math.ceil(max((font.getlength(name) for name in names), default=0))
-    width = _SWATCH[0] + 8 + text
+    width = _SWATCH[0] + 8 + math.ceil(max(map(font.getlength, names), default=0))
     size = (2 * _EDGE + num_columns * width + (num_columns - 1) * _GAP, 2 * _EDGE + max(1, num_rows) * _ROW)
     picture = PillowImage.new("RGB", size, "white")
     pen = ImageDraw.Draw(picture)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -33,7 +34,7 @@ class Trust:
 
     def __init__(self) -> None:
         self.reliability = Reliability()
-        self._of_classes: dict[int, Reliability] = {}
+        self._of_classes: dict[int, Reliability] = defaultdict(Reliability)
         self._detections = {name: ErrorDetection() for name in SIGNALS}
 
     def __call__(self, measured: Measured) -> None:
@@ -51,13 +52,13 @@ class Trust:
         probabilities = torch.from_numpy(prediction.probabilities[:, counted])
         for index in np.unique(measured.table[measured.table != IGNORE]).tolist():
             of_class = probabilities[torch.from_numpy(measured.table == index)].sum(dim=0)
-            self._of_classes.setdefault(index, Reliability()).update(of_class, truth == index)
+            self._of_classes[index].update(of_class, truth == index)
 
     def figures(self) -> dict[str, float]:
         """Returns the metrics by name; see ``evaluate_trust`` for their definitions."""
-        figures = {"ece": self.reliability.expected_calibration_error}
         errors = [of_class.expected_calibration_error for of_class in self._of_classes.values()]
-        figures["class_ece"] = fmean(errors) if errors else float("nan")
+        figures = {"ece": self.reliability.expected_calibration_error}
+        figures["class_ece"] = fmean(errors) if errors else math.nan
         for name, detection in self._detections.items():
             for measure in ("auroc", "aurc", "fpr95"):
                 figures[f"{measure}_{name}"] = getattr(detection, measure)
@@ -70,16 +71,13 @@ def evaluate_trust(
     protocol: Protocol,
     settings: PredictSettings | None = None,
 ) -> tuple[Scores, dict[str, float]]:
-    """Evaluates the segmentation, the calibration and the detection of wrong pixels.
+    """Returns the scores of ``evaluate_model``, and metrics of calibration and of the detection of wrong pixels.
 
-    See ``evaluate_model`` for the arguments and errors.
-
-    Returns:
-        The scores and the metrics. ``ece`` is the top-label expected calibration error (ECE), in [0, 1]. ``class_ece``
-        is the ECE of each class's probability, averaged over the classes (Nixon et al. 2019). Each signal of
-        ``SIGNALS`` has three metrics for the detection of wrong pixels, which are the positives. ``auroc_SIGNAL`` is
-        the probability that a wrong pixel has a higher signal than a correct one. ``aurc_SIGNAL`` is the area under the
-        risk-coverage curve. ``fpr95_SIGNAL`` is the false positive rate at 95 % true positive rate.
+    ``ece`` is the top-label expected calibration error (ECE), in [0, 1]. ``class_ece`` is the ECE of each class's
+    probability, averaged over the classes (Nixon et al. 2019). Each signal of ``SIGNALS`` has three metrics for the
+    detection of wrong pixels, which are the positives. ``auroc_SIGNAL`` is the probability that a wrong pixel has a
+    higher signal than a correct one. ``aurc_SIGNAL`` is the area under the risk-coverage curve. ``fpr95_SIGNAL`` is the
+    false positive rate at 95 % true positive rate. See ``evaluate_model`` for the arguments and errors.
     """
     trust = Trust()
     scores = evaluate_model(model, dataset, protocol, settings=settings, observe=trust)
@@ -88,10 +86,9 @@ def evaluate_trust(
 
 @dataclass(frozen=True)
 class Choice:
-    """An image that was selected for a report.
+    """An image, by its index in the data set, that was selected for a report because of its ``role``.
 
-    ``index`` is the index in the data set, and ``role`` is the reason for the selection. ``miou`` is the mIoU of this
-    image alone in percent, or ``None`` without labels.
+    ``miou`` is the mIoU of this image alone in percent, or ``None`` without labels.
     """
 
     index: int
@@ -103,8 +100,7 @@ class Review:
     """A callback for ``evaluate_model`` that collects calibration data and the mIoU of each image for a report."""
 
     def __init__(self, protocol: Protocol) -> None:
-        self.protocol = protocol
-        self.trust = Trust()
+        self.protocol, self.trust = protocol, Trust()
         self.mious: dict[int, float] = {}
 
     def __call__(self, measured: Measured) -> None:
@@ -115,14 +111,13 @@ class Review:
         self.mious[measured.index] = scores_from_confusion(confusion, self.protocol).miou
 
     def choose(self, *, each: int = 3, seed: int = 0) -> list[Choice]:
-        """Selects random images, and from the remaining images those with the highest and the lowest mIoU.
+        """Selects up to ``each`` random images, the same for every model, and of the rest the best and worst by mIoU.
 
-        The random images are the same for every model. Up to ``each`` images are selected for each of the three roles.
         With few images, each role has about a third of the images.
         """
         counted = [i for i in sorted(self.mious) if not math.isnan(self.mious[i])]
         num = min(each, max(1, len(counted) // 3))
-        # The random images are drawn first and without the scores, so that all models have the same random images.
+        # The random images are drawn first and without the scores, so that they are the same for all models.
         drawn = np.random.default_rng(seed).permutation(counted)[: num if len(counted) > 2 else 0].tolist()
         order = sorted((i for i in counted if i not in drawn), key=lambda i: -self.mious[i])
         best, worst = order[:num], order[num:][::-1][:num]
@@ -148,11 +143,9 @@ def unsupervised_scores(
     """Computes metrics on unlabeled images, so that a checkpoint can be selected without target labels.
 
     The teacher is the moving average of the student and is the model that is saved. ``indices`` are the indices of the
-    available images; all images if ``None``. Up to 32 of these images, evenly spaced, are used.
-
-    Returns:
-        ``entropy`` is the mean normalized entropy of the teacher's probabilities, in [0, 1]. ``agreement`` is the
-        fraction of pixels, in [0, 1], for which teacher and student predict the same class.
+    available images; all images if ``None``. Up to 32 of these images, evenly spaced, are used. ``entropy`` is the mean
+    normalized entropy of the teacher's probabilities, in [0, 1]. ``agreement`` is the fraction of pixels, in [0, 1],
+    for which teacher and student predict the same class.
     """
     indices = range(len(dataset)) if indices is None else indices
     chosen = [indices[i] for i in evenly_spaced(len(indices), min(_NUM_COMPARED, len(indices)))]
@@ -169,15 +162,13 @@ class RunEvaluation:
     """A callable that evaluates a run's teacher, compares teacher and student, and keeps the results for the report.
 
     The metrics include ``unsupervised_scores``, because scores with target labels must not be used to select a
-    checkpoint. ``indices`` are the indices of the evaluated images in ``val``; all images if ``None``. ``last``
-    contains the results of the last call.
+    checkpoint. ``indices`` selects images of ``val``; all if ``None``. ``last`` contains the results of the last call.
     """
 
     def __init__(
         self, val: SegmentationDataset, protocol: Protocol, indices: Sequence[int] | None = None
     ) -> None:
-        self.val, self.protocol = val, protocol
-        self.indices = range(len(val)) if indices is None else indices
+        self.val, self.protocol, self.indices = val, protocol, indices
         self.last: tuple[Scores, Review] | None = None
 
     def of_some(self, count: int) -> RunEvaluation:
@@ -201,6 +192,5 @@ class RunEvaluation:
         self.last = scores, review
         figures = {"val/miou": scores.miou, "val/pixel_accuracy": scores.pixel_accuracy}
         figures |= {f"val/iou/{k}": v for k, v in scores.iou.items() if v is not None}
-        for name, value in unsupervised_scores(teacher, student, self.val, self.indices).items():
-            figures[f"val/{name}"] = value
-        return figures
+        without_labels = unsupervised_scores(teacher, student, self.val, self.indices)
+        return figures | {f"val/{name}": value for name, value in without_labels.items()}

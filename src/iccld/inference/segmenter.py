@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import cv2
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
+from torch import Tensor
 from torch.nn import functional as F
 
 from iccld.compute import choose_device as best_device
@@ -23,6 +25,8 @@ from iccld.models.settings import check_memory
 from iccld.progress import busy
 from iccld.resizing import resize_image
 from iccld.threads import use_threads
+
+Vector = Float32[np.ndarray, " d"]
 
 
 @runtime_checkable
@@ -40,15 +44,11 @@ class Segmenter(Protocol):
 
 
 def load_segmenter(model: str, *, device: str = "auto", threads: int = 0) -> Segmenter:
-    """Loads a saved or exported model for prediction.
+    """Loads a model for prediction: a folder of ``save_pretrained`` or training, a hub id, or an exported file.
 
-    Args:
-        model: Folder that ``save_pretrained`` or training wrote, hub id, or file that ``iccld export`` wrote.
-        device: Device, either ``auto`` or a torch device such as ``cpu`` or ``cuda:1``.
-        threads: Number of CPU threads. If 0, the fastest number is found by a trial, once per process.
-
-    Raises:
-        InputError: the model or the device is not available, or ``threads`` is negative.
+    ``device`` is ``auto`` or a torch device such as ``cpu`` or ``cuda:1``. ``threads`` is the number of CPU threads. If
+    0, the fastest number is found by a trial, once per process. Raises ``InputError`` if the model or the device is not
+    available, or ``threads`` is negative.
     """
     if threads < 0:
         raise InputError(f"threads is {threads}; give 0 (automatic) or more")
@@ -76,30 +76,24 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def check_settings(model: Segmenter, settings: PredictSettings) -> None:
+def check_settings(model: Segmenter, settings: PredictSettings | None) -> None:
     """Raises ``InputError`` if the settings differ from those with which the model was exported.
 
-    The check needs no image, so that errors are found before prediction. Models that are not exported accept all
-    settings.
+    The check needs no image, so that errors are found before prediction. Other models accept all settings.
     """
-    if isinstance(model, ExportedSegmenter):
+    if isinstance(model, ExportedSegmenter) and settings is not None:
         model.check_settings(settings)
 
 
 def predict_image(model: Segmenter, image: Any, settings: PredictSettings | None = None) -> Prediction:
     """Segments one image; the labels and all maps of the prediction have the size of the image.
 
-    Args:
-        model: Model that segments the image.
-        image: RGB image of shape (h, w, 3), uint8 or float in [0, 1], or a Pillow image, which is rotated upright.
-        settings: Prediction settings, such as steps, draws and sizes; the defaults if ``None``.
-
-    Raises:
-        InputError: the image is invalid, or there is not enough memory.
+    ``image`` is an RGB array of shape (h, w, 3), uint8 or float in [0, 1], or a Pillow image, which is rotated upright.
+    Raises ``InputError`` if the image is invalid, or if there is not enough memory.
     """
     settings = settings or PredictSettings()
     image = to_bytes(image)
-    height, width = image.shape[:2]
+    size = height, width = image.shape[:2]
     seen = image if settings.resize is None else resize_image(image, settings.resize)
     check_memory(1, (height, width), len(model.label_space))
     try:
@@ -111,11 +105,8 @@ def predict_image(model: Segmenter, image: Any, settings: PredictSettings | None
             f"out of memory on an image of {seen.shape[1]}×{seen.shape[0]} pixels; "
             "predict in parts with --window H W, or smaller with --resize H W"
         ) from error
-    return prediction if seen.shape == image.shape else _resize_prediction(prediction, (height, width))
-
-
-def _resize_prediction(prediction: Prediction, size: tuple[int, int]) -> Prediction:
-    """Resizes the maps of a prediction; the labels are computed from the interpolated probabilities."""
+    if seen.shape == image.shape:
+        return prediction
     probabilities = _resize_maps(prediction.probabilities, size)
     information = _resize_maps(prediction.mutual_information[None], size)[0]
     return Prediction(probabilities.argmax(0).astype(np.uint8), probabilities, information)
@@ -124,3 +115,40 @@ def _resize_prediction(prediction: Prediction, size: tuple[int, int]) -> Predict
 def _resize_maps(maps: Float32[np.ndarray, "k h w"], size: tuple[int, int]) -> Float32[np.ndarray, "k h2 w2"]:
     resized = F.interpolate(torch.from_numpy(maps)[None], size=size, mode="bilinear", align_corners=False)
     return resized[0].numpy()
+
+
+def predict_and_embed(
+    model: Segmenter, image: Any, settings: PredictSettings | None = None
+) -> tuple[Prediction, Vector]:
+    """Returns the prediction of an image and an embedding of unit length; near-duplicates have close embeddings.
+
+    For an ``ICCLD`` model, the embedding is the image coder's features at stride 32, averaged over the image. A forward
+    hook reads these features at no extra cost. Exported models return no features. See ``describe_without_features``.
+    """
+    image = to_bytes(image)
+    if not isinstance(model, ICCLD):
+        prediction = predict_image(model, image, settings)
+        return prediction, describe_without_features(image, prediction)
+    means: list[Tensor] = []  # one entry per sliding window
+
+    def catch(module: Any, inputs: Any, features: dict[int, Tensor]) -> None:
+        means.append(features[32].float().mean(dim=(0, 2, 3)))
+
+    handle = model.image_coder.register_forward_hook(catch)
+    try:
+        prediction = predict_image(model, image, settings)
+    finally:
+        handle.remove()
+    return prediction, _unit(torch.stack(means).mean(dim=0).cpu().numpy())
+
+
+def describe_without_features(image: UInt8[np.ndarray, "h w 3"], prediction: Prediction) -> Vector:
+    """Returns an embedding of unit length from coarse class probability maps and a gray thumbnail, equally weighted."""
+    places = F.adaptive_avg_pool2d(torch.from_numpy(prediction.probabilities)[None], (4, 8)).flatten().numpy()
+    gray = cv2.cvtColor(cv2.resize(image, (16, 8), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    return _unit(np.concatenate([_unit(places), _unit(gray.astype(np.float32).ravel())]))
+
+
+def _unit(vector: Vector) -> Vector:
+    length = float(np.linalg.norm(vector))
+    return vector / length if length > 0 else vector

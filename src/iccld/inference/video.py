@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import takewhile
 from pathlib import Path
 
 import cv2
@@ -24,7 +27,7 @@ from iccld.inference.inputs import InputVideo
 from iccld.inference.media import OutputKind, draw, prepare
 from iccld.inference.rendering import IdKind, write_class_key
 from iccld.inference.segmenter import PredictSettings, Segmenter, predict_image
-from iccld.inference.video_source import Frame, VideoSource, newest, open_video
+from iccld.inference.video_source import Frame, VideoSource, open_video
 from iccld.inference.video_writer import VideoWriter, writing_video
 from iccld.models.prediction import Prediction
 from iccld.progress import track
@@ -34,14 +37,12 @@ VIDEO_OUTPUTS: tuple[OutputKind, ...] = ("overlay",)
 _CUT = 0.08
 """Threshold for scene cuts: mean difference of two gray thumbnails, as a fraction of the gray range. In CamVid, frames
 1/15 s apart differ by at most 0.022 (100 pairs), and frames of different drives by at least 0.108 (some 2300 pairs)."""
+_TIMEOUT = 10.0  # seconds to wait until the thread that reads a live source ends
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits on the segmented part of a video: number of frames and duration in seconds; no limit if ``None``.
-
-    Raises ``InputError`` if a limit is out of range.
-    """
+    """Limits on the segmented part of a video: number of frames and duration in seconds; no limit if ``None``."""
 
     max_frames: int | None = None
     seconds: float | None = None
@@ -75,8 +76,8 @@ class Limits:
 class TemporalSmoothing:
     """Exponential smoothing over frames: mean = strength × mean + (1 − strength) × probabilities.
 
-    The strength is in [0, 1), and 0 means no smoothing. The mean covers about 1 / (1 − strength) frames. At a detected
-    scene cut, the mean restarts, so that scenes do not mix.
+    The strength is in [0, 1), and 0 means no smoothing. The mean covers about 1 / (1 − strength) frames. It restarts at
+    a detected scene cut.
     """
 
     def __init__(self, strength: float) -> None:
@@ -86,10 +87,7 @@ class TemporalSmoothing:
         self._last: tuple[np.ndarray, Float32[np.ndarray, "k h w"]] | None = None
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], prediction: Prediction) -> Prediction:
-        """Adds the next frame and its prediction, and returns the smoothed prediction.
-
-        Labels and uncertainty come from the smoothed probabilities. The mutual information is not smoothed.
-        """
+        """Returns the next frame's prediction with smoothed probabilities, but without smoothed mutual information."""
         if self.strength == 0:
             return prediction
         small = cv2.resize(image, (16, 16), interpolation=cv2.INTER_AREA)
@@ -107,11 +105,10 @@ class TemporalSmoothing:
 
 @dataclass(frozen=True)
 class VideoResult:
-    """The result of a video's segmentation.
+    """The result of a video's segmentation: number and duration in seconds of the segmented frames.
 
-    ``num_frames`` is the number of segmented and written frames, and ``seconds`` the duration of these frames in the
-    video. ``num_damaged`` is the number of frames that could not be decoded and were skipped. ``problem`` is a message
-    about damage, with the name of the video, or ``None``. ``stopped`` is true if the ``stop`` callback returned true.
+    Damaged frames were skipped. ``problem`` is a message about damage, with the name of the video. ``stopped`` is true
+    if the ``stop`` callback returned true.
     """
 
     num_frames: int
@@ -142,11 +139,10 @@ def predict_video(
     files such as ``out/labels/<name>/000000.png``, because lossy videos cannot store class ids. See
     ``TemporalSmoothing`` for ``smoothing`` and ``predict_files`` for ``write``, ``ids`` and ``settings``.
 
-    Raises:
-        InputError: the video cannot be opened or has no frames, ``stop`` ends the work before the first frame, an
-            output cannot be written, or a class has no id of the requested kind.
+    Raises ``InputError`` if the video cannot be opened or has no frames, ``stop`` ends the work before the first frame,
+    an output cannot be written, or a class has no id of the requested kind.
     """
-    table = prepare(model, out, ids, settings or PredictSettings())
+    table = prepare(model, out, ids, settings)
     limits, smooth = limits or Limits(), TemporalSmoothing(smoothing)
     count, first, end = 0, 0, 0
     out, sound_of = Path(out), video.path if video.is_file else None
@@ -164,7 +160,7 @@ def predict_video(
                     write_png(labels / f"{count:06d}.png", picture)
                     continue
                 if kind not in writers:
-                    path, size = out / kind / f"{video.name}.mp4", (picture.shape[0], picture.shape[1])
+                    path, size = out / kind / f"{video.name}.mp4", picture.shape[:2]
                     opened = writing_video(path, size, sound_of=sound_of, **source.announced)
                     writers[kind] = files.enter_context(opened)
                 writers[kind].add(picture, frame.pts, frame.duration)
@@ -182,10 +178,7 @@ def predict_video(
 
 
 def _remove_later_labels(folder: Path, count: int) -> None:
-    """Removes label maps from frame ``count`` on.
-
-    These label maps are left over from a longer previous run and would be mistaken for results of this run.
-    """
+    """Removes label maps from frame ``count`` on, which a longer previous run has left."""
     for path in folder.iterdir():
         if re.fullmatch(r"\d{6,}\.png", path.name) and int(path.stem) >= count:
             path.unlink()
@@ -194,10 +187,7 @@ def _remove_later_labels(folder: Path, count: int) -> None:
 def _frames(source: VideoSource, limits: Limits, stop: Callable[[], bool]) -> Generator[Frame, None, None]:
     """Yields the frames up to the limits. Dropped frames of a live source do not count towards ``max_frames``."""
     if not source.live:
-        for frame in limits.cut(source.frames(), source.time_base):
-            if stop():
-                return
-            yield frame
+        yield from takewhile(lambda _: not stop(), limits.cut(source.frames(), source.time_base))
         return
     shown, since, first = 0.0, time.monotonic(), None
 
@@ -211,3 +201,44 @@ def _frames(source: VideoSource, limits: Limits, stop: Callable[[], bool]) -> Ge
             first = frame.pts if first is None else first
             shown, since = float((frame.pts - first) * source.time_base), time.monotonic()
             yield frame
+
+
+def newest(frames: Iterator[Frame], stop: Callable[[], bool]) -> Generator[Frame, None, None]:
+    """Yields the newest frame of a live source. Frames that arrive while the caller is busy are dropped.
+
+    If no frames were dropped, the delay of a slow model would grow without limit. A separate thread reads the frames.
+    ``stop`` is called several times per second. If it returns true, the iteration ends, even if no more frames arrive.
+    """
+    slot: deque[Frame] = deque(maxlen=1)
+    failures: list[BaseException] = []
+    arrived, over, left = threading.Event(), threading.Event(), threading.Event()
+
+    def read() -> None:
+        try:
+            for frame in frames:
+                slot.append(frame)
+                arrived.set()
+                if left.is_set():
+                    return
+        except BaseException as error:  # raised again in the caller's thread
+            failures.append(error)
+        finally:
+            over.set()
+            arrived.set()
+
+    thread = threading.Thread(target=read, name="video", daemon=True)
+    thread.start()
+    try:
+        while not stop():
+            arrived.wait(0.1)
+            arrived.clear()
+            ended = over.is_set()
+            if slot:
+                yield slot.popleft()
+            if ended and not slot:
+                if failures:
+                    raise failures[0]
+                return
+    finally:
+        left.set()
+        thread.join(_TIMEOUT)

@@ -1,30 +1,100 @@
-"""Video reading: yields frames of files, streams and cameras as upright RGB images with timestamps."""
+"""Video reading: yields frames of files, streams and cameras as upright RGB images with timestamps.
+
+FFmpeg would interpret file names such as ``concat:…``, ``http:…`` or ``pipe:0`` as URLs. Therefore, Python opens a file
+and passes the file object to FFmpeg. Formats and protocols are restricted, so that a video file cannot refer to other
+files, and a stream cannot refer to files of this computer.
+"""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
 import cv2
 import numpy as np
+from av.container import InputContainer
 from jaxtyping import UInt8
 
 from iccld.errors import InputError
+from iccld.files import open_regular, printable
 from iccld.inference.inputs import InputVideo
-from iccld.inference.video_input import SteadyClock, container_start, open_address, open_file
 
 MOST_PIXELS = 1 << 26
 """Maximum number of pixels of a decoded frame, for instance 8192 × 8192."""
-_TIMEOUT = 10.0  # seconds to wait until the reading thread ends
+SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "srt", "udp", "rtp", "tcp", "mmsh", "mmst")
+"""URL schemes of streams that can be opened."""
+
+# Allowed formats of files and allowed protocols of streams, by their names in FFmpeg.
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,asf,asf_o,flv,live_flv,ogg"
+_PROTOCOLS = ",".join((*SCHEMES, "tls,crypto,httpproxy,srtp,rtmpt,rtmpts,rtmpe,ffrtmphttp"))
+_SILENCE = 10.0  # seconds without received data before a stream is aborted
 _LONGEST = 100_000_000  # maximum time from the start in seconds; later timestamps are treated as damaged
 _CLOCK = Fraction(1, 90_000)  # time base in seconds of sources without timestamps, such as cameras
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[InputContainer]:
+    """Opens a video file. Raises ``InputError`` if the file is not regular or has an unsupported format."""
+    options = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
+    with open_regular(path) as file:
+        try:
+            # Invalid UTF-8 in metadata is replaced instead of raising an error, because metadata is not used.
+            container = av.open(file, "r", options=options, metadata_errors="replace")
+        except (av.FFmpegError, OSError) as error:  # an OSError comes from the file object
+            problem = f"cannot be opened as a video ({error.strerror})"
+            raise InputError(f"{printable(str(path))}: {problem}; name another file") from error
+        with container:
+            yield container
+
+
+def _open_address(address: str, title: str) -> InputContainer:
+    """Opens a stream URL, named ``title`` in messages. Raises ``InputError`` if the stream is not a readable video."""
+    scheme = address.lower().partition("://")[0]
+    if scheme not in SCHEMES:
+        raise InputError(f"{title}: is no address of a stream; give a path, or one of {', '.join(SCHEMES)}")
+    options = {"protocol_whitelist": _PROTOCOLS}
+    if scheme.startswith("rtsp"):
+        options["rtsp_transport"] = "tcp"
+    try:
+        return av.open(address, "r", options=options, timeout=_SILENCE, metadata_errors="replace")
+    except av.FFmpegError as error:
+        problem = f"cannot be opened as a video ({error.strerror})"
+        raise InputError(f"{title}: {problem}; see that the address is right and answers") from error
+
+
+def container_start(container: InputContainer, time_base: Fraction) -> int:
+    """Returns the earliest start time of a file's streams in units of ``time_base``. A negative time becomes 0."""
+    return int(Fraction(max(0, container.start_time or 0), av.time_base) / time_base)
+
+
+class SteadyClock:
+    """A correction that makes timestamps always increase, even if recordings were joined or a sender restarted."""
+
+    def __init__(self) -> None:
+        self._offset = 0
+        self._last: int | None = None
+
+    def steady(self, time: int, duration: int) -> int:
+        """Returns the corrected timestamp, which is later than the previous one.
+
+        ``duration`` is the display time of the frame or packet. If ``time`` is earlier than the previous timestamp by
+        more than ``duration``, a restart is assumed, and all following timestamps are shifted by the same amount.
+        """
+        time += self._offset
+        if self._last is not None and time <= self._last:
+            starts_over = self._last - time > duration
+            due = self._last + (max(1, duration) if starts_over else 1)
+            if starts_over:
+                self._offset += due - time
+            time = due
+        self._last = time
+        return time
 
 
 @dataclass(frozen=True)
@@ -84,9 +154,11 @@ class Container(VideoSource):
 
     def __init__(self, video: InputVideo) -> None:
         self._video = video
-        opened = open_file(video.path) if video.is_file else open_address(video.source, video.title)
         with ExitStack() as files:
-            self._container = files.enter_context(opened)
+            if video.is_file:
+                self._container = files.enter_context(open_file(video.path))
+            else:
+                self._container = files.enter_context(_open_address(video.source, video.title))
             if not self._container.streams.video:
                 raise InputError(f"{video.title}: holds no video; name another file")
             self._stream = stream = self._container.streams.video[0]
@@ -95,10 +167,8 @@ class Container(VideoSource):
                 raise InputError(f"{video.title}: has a codec that cannot be decoded; name another file")
             self.size = (stream.codec_context.height, stream.codec_context.width)
             if self.size[0] * self.size[1] > MOST_PIXELS:
-                raise InputError(
-                    f"{video.title}: has frames of {self.size[1]}×{self.size[0]} pixels, more than can be read safely "
-                    f"({MOST_PIXELS:,}); make it smaller"
-                )
+                what = f"frames of {self.size[1]}×{self.size[0]} pixels, more than can be read safely"
+                raise InputError(f"{video.title}: has {what} ({MOST_PIXELS:,}); make it smaller")
             # The limit is also set in the decoder, because frames can be larger than the header declares.
             stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
             stream.thread_type = "AUTO"
@@ -107,21 +177,18 @@ class Container(VideoSource):
         rates = (rate for rate in (stream.average_rate, stream.guessed_rate) if rate)
         self.rate = next((rate for rate in rates if Fraction(1, 1000) <= rate <= 1000), Fraction(25))
         self.pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
+        self._seconds: float | None = None
         if stream.duration is not None:
-            self._seconds: float | None = float(stream.duration * self.time_base)
-        else:
-            length = self._container.duration
-            self._seconds = None if length is None else length / av.time_base
+            self._seconds = float(stream.duration * self.time_base)
+        elif self._container.duration is not None:
+            self._seconds = self._container.duration / av.time_base
         known = stream.frames or (None if self._seconds is None else round(self._seconds * self.rate))
         self.num_frames = known or None
         self.live = self._seconds is None and not video.is_file
         self._start = None if self.live else container_start(self._container, self.time_base)
 
     def frames(self) -> Iterator[Frame]:
-        """Yields the upright frames. Damaged frames are skipped and reported in ``problem``.
-
-        Raises ``InputError`` after the last packet if no frame could be decoded.
-        """
+        """Yields the frames that can be decoded. Raises ``InputError`` at the end if there are none."""
         size: tuple[int, int] | None = None
         last, duration, count = None, round(1 / (self.rate * self.time_base)), 0
         longest = int(_LONGEST / self.time_base)
@@ -169,14 +236,12 @@ class Container(VideoSource):
         except (av.FFmpegError, OSError) as error:
             self._note(f"cannot be read to its end ({error.strerror})")
         if self.num_damaged:
-            lost = f"{self.num_damaged} frame{'' if self.num_damaged == 1 else 's'}"
-            self._note(f"{lost} could not be decoded and {'is' if self.num_damaged == 1 else 'are'} left out")
+            lost, verb = ("frame", "is") if self.num_damaged == 1 else ("frames", "are")
+            self._note(f"{self.num_damaged} {lost} could not be decoded and {verb} left out")
 
     def _notice_missing(self, count: int, end: int) -> None:
-        """Adds a message to ``problem`` if a file ends before its declared duration, with fewer frames than declared.
-
-        Fewer frames alone are not an error, because edited files can declare more frames than they show.
-        """
+        """Adds a message to ``problem`` if a file ends early, with fewer frames and a shorter time than it declares."""
+        # Fewer frames alone are not an error, because edited files can declare more frames than they show.
         seconds, declared = self._seconds, self._stream.frames
         if self.live or seconds is None or (declared and count >= declared):
             return
@@ -185,14 +250,11 @@ class Container(VideoSource):
             self._note(f"ends after {count} frames, {float(end * self.time_base):.1f} of {seconds:.1f} s")
 
     def _note(self, text: str) -> None:
-        self.problem = f"{self.problem or self._video.title}{', ' if self.problem else ': '}{text}"
+        self.problem = f"{self.problem}, {text}" if self.problem else f"{self._video.title}: {text}"
 
 
 class Camera(VideoSource):
-    """A camera of this computer. ``index`` is its number from 0.
-
-    Raises ``InputError`` if the camera does not exist or is in use.
-    """
+    """A camera of this computer. Raises ``InputError`` if it does not exist or is in use."""
 
     def __init__(self, index: int) -> None:
         log: Any = cv2.utils.logging
@@ -204,9 +266,8 @@ class Camera(VideoSource):
             log.setLogLevel(level)
         self._title = f"camera:{index}"
         if not self._capture.isOpened():
-            raise InputError(
-                f"{self._title}: no such camera, or another program uses it; plug it in, or free it"
-            )
+            problem = "no such camera, or another program uses it"
+            raise InputError(f"{self._title}: {problem}; plug it in, or free it")
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = Fraction(rate).limit_denominator(1001) if 1 <= rate <= 1000 else Fraction(30)
 
@@ -229,44 +290,3 @@ class Camera(VideoSource):
     def close(self) -> None:
         """Releases the camera."""
         self._capture.release()
-
-
-def newest(frames: Iterator[Frame], stop: Callable[[], bool]) -> Generator[Frame, None, None]:
-    """Yields the newest frame of a live source. Frames that arrive while the caller is busy are dropped.
-
-    If no frames were dropped, the delay of a slow model would grow without limit. A separate thread reads the frames.
-    ``stop`` is called several times per second. If it returns true, the iteration ends, even if no more frames arrive.
-    """
-    slot: deque[Frame] = deque(maxlen=1)
-    failures: list[BaseException] = []
-    arrived, over, left = threading.Event(), threading.Event(), threading.Event()
-
-    def read() -> None:
-        try:
-            for frame in frames:
-                slot.append(frame)
-                arrived.set()
-                if left.is_set():
-                    return
-        except BaseException as error:  # raised again in the caller's thread
-            failures.append(error)
-        finally:
-            over.set()
-            arrived.set()
-
-    thread = threading.Thread(target=read, name="video", daemon=True)
-    thread.start()
-    try:
-        while not stop():
-            arrived.wait(0.1)
-            arrived.clear()
-            ended = over.is_set()
-            if slot:
-                yield slot.popleft()
-            if ended and not slot:
-                if failures:
-                    raise failures[0]
-                return
-    finally:
-        left.set()
-        thread.join(_TIMEOUT)

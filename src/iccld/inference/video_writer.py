@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 
 from iccld.errors import InputError
 from iccld.files import AnyPath, replacing
-from iccld.inference.video_input import SteadyClock, container_start, open_file
+from iccld.inference.video_source import SteadyClock, container_start, open_file
 
 T = TypeVar("T")
 
@@ -29,22 +29,19 @@ _ENCODERS: dict[str, dict[str, str]] = {
 }
 """FFmpeg's H.264 encoders with their options. The first encoder that the installed build of FFmpeg contains is used."""
 _BT709 = 1  # code of BT.709 in ITU-T H.273, the same for matrix, primaries and transfer
-_COPIED = frozenset(("aac", "mp3", "opus", "flac"))
+_COPIED = ("aac", "mp3", "opus", "flac")
 """Audio codecs that browsers play in MP4. Audio in another codec is encoded as AAC, in mono or stereo."""
 _SAMPLES = 1024  # audio samples per AAC frame
-_AAC_RATES = frozenset(
-    (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000)
-)
+_AAC_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000)
 
 
 class VideoWriter:
-    """A writer of one MP4 file with H.264 video in 4:2:0 format.
+    """A writer of one MP4 file with H.264 video in 4:2:0 format, which all browsers support, and sound of another file.
 
     In 4:2:0 format, colors are stored for blocks of 2×2 pixels. Therefore, an odd side is extended by one pixel that
-    repeats the edge. Formats without this limit are not used because some browsers do not support them. ``size`` is the
-    height and width of the images, and ``time_base`` the unit of timestamps in seconds. ``rate``, in frames per second,
-    is only metadata. ``pixel_aspect`` is the width of a pixel divided by its height. The sound of the file ``sound_of``
-    is added. The MP4 file is closed together with ``files``.
+    repeats the edge. ``size`` is the height and width of the images, and ``time_base`` the unit of timestamps in
+    seconds. ``rate``, in frames per second, is only metadata. ``pixel_aspect`` is the width of a pixel divided by its
+    height. The MP4 file is closed together with ``files``.
     """
 
     def __init__(
@@ -77,18 +74,16 @@ class VideoWriter:
         self._sound = [] if sound_of is None else open_sound(sound_of, self._container, files)
 
     def add(self, image: UInt8[np.ndarray, "h w 3"], pts: int, duration: int = 0) -> None:
-        """Adds an RGB image. An image of another size than the video is scaled.
+        """Adds an RGB image, which is scaled to the size of the video.
 
-        ``pts`` is the timestamp, later than that of the previous image, and ``duration`` the display time, both in
-        units of the time base. If the duration is unknown, ``duration`` is 0.
+        ``pts`` (increasing) and the display time ``duration`` (0 if unknown) are in units of the time base.
         """
         height, width = self.size
         below, right = height - image.shape[0], width - image.shape[1]
         if below in (0, 1) and right in (0, 1):
             image = np.pad(image, ((0, below), (0, right), (0, 0)), mode="edge")
         else:
-            scaled = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-            image = np.asarray(scaled, dtype=np.uint8)
+            image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
         frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(
             width, height, "yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
         )
@@ -106,10 +101,7 @@ class VideoWriter:
 
 @contextmanager
 def writing_video(path: AnyPath, size: tuple[int, int], **announced: Any) -> Iterator[VideoWriter]:
-    """Yields a ``VideoWriter`` for an MP4 file, which appears at ``path`` only when it is complete.
-
-    ``size`` is the height and width of the images. ``announced`` are keyword arguments of ``VideoWriter``.
-    """
+    """Yields a ``VideoWriter`` with the given arguments. The MP4 file appears at ``path`` only when it is complete."""
     path = Path(path)
     with replacing(path) as temporary:
         try:
@@ -132,8 +124,8 @@ def _choose_encoder() -> str:
     raise InputError("this build of PyAV has no encoder for H.264; install it with pip install av")
 
 
-class SoundTrack:
-    """A copy of an audio track as a new stream of ``output``. ``index`` selects the audio track of ``source``."""
+class _SoundTrack:
+    """A copy of the audio track ``index`` of ``source`` as a new stream of ``output``."""
 
     def __init__(self, source: InputContainer, index: int, output: OutputContainer) -> None:
         self._input, self._output = source, output
@@ -152,10 +144,6 @@ class SoundTrack:
         self._next = next(self._packets, None)
 
     def copy_until(self, seconds: float) -> None:
-        """Copies the audio up to a time in seconds. If audio cannot be written, the track ends there.
-
-        System errors, such as a full disk, are raised.
-        """
         while self._next is not None:
             packet = self._next
             if packet.dts is not None and packet.dts * packet.time_base >= seconds:
@@ -164,9 +152,9 @@ class SoundTrack:
                 self._output.mux(packet)
                 self._next = next(self._packets, None)
             except av.FFmpegError as error:
-                if isinstance(error, OSError):
+                if isinstance(error, OSError):  # for example a full disk
                     raise
-                self._next = None
+                self._next = None  # audio that cannot be written ends the track, but not the video
 
     def _copied(self, stream: AudioStream) -> Iterator[Any]:
         clock = SteadyClock()
@@ -195,14 +183,14 @@ class SoundTrack:
             yield from self._out.encode(None)
 
 
-def open_sound(path: Path, output: OutputContainer, files: ExitStack) -> list[SoundTrack]:
+def open_sound(path: Path, output: OutputContainer, files: ExitStack) -> list[_SoundTrack]:
     """Prepares all audio tracks of a file for copying to ``output``. The file is closed when ``files`` is closed."""
     with open_file(path) as container:
         tracks = container.streams.audio
         # If FFmpeg has no decoder for a track, the codec context is missing, and the track is skipped.
         usable = [i for i, stream in enumerate(tracks) if getattr(stream.codec_context, "name", None)]
     # Each track has a separate reader because the tracks are read at different speeds.
-    return [SoundTrack(files.enter_context(open_file(path)), index, output) for index in usable]
+    return [_SoundTrack(files.enter_context(open_file(path)), index, output) for index in usable]
 
 
 def _until_damaged(items: Iterator[T]) -> Iterator[T]:

@@ -13,8 +13,7 @@ import pytest
 
 from iccld.app.answers import AppModel
 from iccld.app.service import Service
-from iccld.app.sessions import Sessions
-from iccld.app.uploads import Upload
+from iccld.app.sessions import Sessions, Upload
 from iccld.labels import CITYSCAPES19, LabelSpace
 from iccld.models.prediction import Prediction
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iccld.app.uploads import Upload, check_pixels, safe_name, suffix_of
+from iccld.app.sessions import Upload, check_pixels, safe_name, suffix_of
 from iccld.errors import InputError
 
 

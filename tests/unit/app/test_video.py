@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from iccld.app.answers import AppModel, Settings
-from iccld.app.uploads import Upload, check_pixels, segment_video
+from iccld.app.service import segment_video
+from iccld.app.sessions import Upload, check_pixels
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19
 
@@ -102,6 +103,6 @@ def test_frames_of_too_many_pixels_are_not_decoded(
     make_model: Callable[..., AppModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("iccld.inference.video_source.Container.frames", lambda self: pytest.fail("decoded"))
-    monkeypatch.setattr("iccld.app.uploads.check_pixels", partial(check_pixels, max_pixels=1000))
+    monkeypatch.setattr("iccld.app.service.check_pixels", partial(check_pixels, max_pixels=1000))
     with pytest.raises(InputError, match=r"^a\.mp4: has 64×48 pixels"):
         _segment(make_model(), _write(tmp_path / "a.mp4"), tmp_path / "out.mp4")

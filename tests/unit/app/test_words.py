@@ -3,8 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from iccld.app.answers import AppModel
-from iccld.app.service import agreement_text, clip_facts, page_facts
-from iccld.app.uploads import Clip
+from iccld.app.service import Clip, agreement_text, clip_facts, page_facts
 from iccld.labels import CAMVID11
 
 

@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 import pytest
 from tyro.conf import Positional, arg
 
-from iccld.commands.arguments import parse
-from iccld.commands.flags import OptionalCount
+from iccld.commands.flags import OptionalCount, parse
 from iccld.documents import Range
 from iccld.errors import InputError
 

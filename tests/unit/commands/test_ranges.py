@@ -12,9 +12,8 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from iccld.cli import COMMANDS, main
-from iccld.commands.arguments import check_values
-from iccld.commands.data_cache import DataCacheArgs
-from iccld.commands.train import TrainArgs
+from iccld.commands.flags import check_values
+from iccld.commands.train import DataCacheArgs, TrainArgs
 from iccld.commands.train_checks import check_config
 from iccld.config import TrainConfig, with_settings
 from iccld.documents import Range

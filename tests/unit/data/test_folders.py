@@ -15,8 +15,8 @@ from iccld.data.check import check_dataset
 from iccld.data.datasets import find_files
 from iccld.data.folders import FOLLOW_OUTSIDE, files_below, walk
 from iccld.errors import InputError
+from iccld.inference.evaluation import pair_files
 from iccld.inference.inputs import find_inputs
-from iccld.inference.pairing import pair_files
 
 
 def add(path: Path) -> Path:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from iccld.data.autodetect.detect import guess_folder
-from iccld.data.autodetect.toml_text import to_toml
+from iccld.data.autodetect.guess import to_toml
 from iccld.data.datasets import open_dataset
 from iccld.data.image_files import read_label
 from iccld.data.softness import judge

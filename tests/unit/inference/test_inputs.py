@@ -7,8 +7,8 @@ import pytest
 
 from iccld.data.folders import FOLLOW_OUTSIDE
 from iccld.errors import InputError
-from iccld.inference.candidates import Candidate
 from iccld.inference.inputs import InputVideo, find_inputs, split_inputs
+from iccld.inference.ranking import Candidate
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from iccld.errors import InputError
-from iccld.inference.pairing import holds_label_ids, pair_files
+from iccld.inference.evaluation import holds_label_ids, pair_files
 
 
 @pytest.fixture

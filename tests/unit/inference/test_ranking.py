@@ -12,7 +12,8 @@ from scipy.spatial.distance import cdist
 from scipy.stats import entropy
 
 from iccld.errors import InputError
-from iccld.inference.ranking import describe_without_features, rank, score_prediction, write_ranking
+from iccld.inference.ranking import rank, score_prediction, write_ranking
+from iccld.inference.segmenter import describe_without_features
 from iccld.models.prediction import Prediction
 
 DIMENSIONS = 8

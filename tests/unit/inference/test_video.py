@@ -18,8 +18,8 @@ from iccld.data.image_files import read_label
 from iccld.errors import InputError
 from iccld.inference.inputs import InputVideo
 from iccld.inference.rendering import colorize, overlay
-from iccld.inference.video import Limits, VideoResult, predict_video
-from iccld.inference.video_source import Frame, VideoSource, newest, open_video
+from iccld.inference.video import Limits, VideoResult, newest, predict_video
+from iccld.inference.video_source import Frame, VideoSource, open_video
 from iccld.inference.video_writer import writing_video
 from iccld.labels import CITYSCAPES19
 
@@ -412,7 +412,7 @@ def test_dropped_frames_do_not_count(model: Any, tmp_path: Path):
 def test_a_silent_camera_is_ended_by_the_limit_of_time(
     model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("iccld.inference.video_source._TIMEOUT", 0.05)  # until its thread is given up
+    monkeypatch.setattr("iccld.inference.video._TIMEOUT", 0.05)  # until its thread is given up
     silence = threading.Event()
 
     class Silent(FakeCamera):

@@ -13,8 +13,7 @@ from PIL import Image
 from iccld.data.image_files import read_image
 from iccld.errors import InputError
 from iccld.inference.exported import ExportedSegmenter, Facts
-from iccld.inference.ranking import predict_and_embed
-from iccld.inference.segmenter import PredictSettings, predict_image
+from iccld.inference.segmenter import PredictSettings, predict_and_embed, predict_image
 from iccld.models.iccld import ICCLD
 from iccld.models.images import to_array, to_batch
 

@@ -12,7 +12,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from iccld.config import TrainConfig, to_dict
-from iccld.data.autodetect.toml_text import _value
+from iccld.data.autodetect.guess import _value
 from iccld.errors import InputError
 from iccld.inference.ranking import Ranked, write_ranking
 from iccld.labels import LabelSpace, custom_protocol

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from iccld.data.annotations import find_annotations
 from iccld.data.autodetect.evidence import read_evidence
@@ -25,16 +26,12 @@ _LOOKED_FOR = (
 _MOST_FOLDERS = 30
 
 
-@dataclass(frozen=True)
-class Recognized:
+class Recognized(NamedTuple):
     """The data set that was detected in a folder.
 
-    Attributes:
-        name: Name of the data set, one of ``iccld.data.layouts.DATASET_NAMES``.
-        text: Clause that describes the data set in messages.
-        description: Description that ``iccld data init`` would write. ``None`` if the folder has a ``dataset.toml`` or
-            contains a built-in data set.
-        notes: Assumptions that the user should check, one sentence each.
+    ``name`` is one of ``iccld.data.layouts.DATASET_NAMES``, and ``text`` is a clause for messages. ``description`` is
+    what ``iccld data init`` would write, or ``None`` if the folder has a ``dataset.toml`` or contains a built-in data
+    set. ``notes`` are assumptions that the user should check, one sentence each.
     """
 
     name: str
@@ -73,9 +70,9 @@ def guess_folder(root: Path, *, names: Sequence[str] = ()) -> Guess:
     if not found.images:
         endings = Counter(path.suffix or path.name for path in files_below(root, lambda name: name[0] != "."))
         listing = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(3))
+        others = f"there are only other files ({listing})" if listing else "it is empty"
         annotations = find_annotations(root)
-        near = f"there are only other files ({listing})" if listing else "it is empty"
-        near = annotations.text if annotations else near
+        near = annotations.text if annotations else others
         raise InputError(f"{root}: holds no image, {near}; {_LOOKED_FOR}")
     tried = (_complete(guess, *means) for guess, *means in _fits(found))
     guess = next(filter(None, tried), None) or _own_folder(found)
@@ -87,15 +84,10 @@ def guess_folder(root: Path, *, names: Sequence[str] = ()) -> Guess:
 
 
 def _complete(guess: Guess, meaning: str = "", when: str = "") -> Guess | None:
-    """Counts the files of a detected layout and adds the label encoding (which ids or colors stand for which classes).
+    """Counts the files of a detected layout and adds the label encoding.
 
-    Args:
-        guess: Detected layout with glob patterns.
-        meaning: Name of the layout's label encoding. If empty, the encoding is detected from the label maps.
-        when: Name of the encoding that must be detected in the label maps. If empty, any encoding is accepted.
-
-    Returns:
-        The completed ``guess``. If ``when`` is given and its encoding is not detected, ``None``.
+    ``meaning`` is the name of the layout's encoding. If it is empty, the encoding is detected from the label maps. If
+    ``when`` names an encoding, that encoding must be detected too, otherwise ``None`` is returned.
     """
     splits, labels = count_pairs(guess.root, guess.splits)
     guess = replace(guess, splits=splits)
@@ -122,12 +114,7 @@ def _complete(guess: Guess, meaning: str = "", when: str = "") -> Guess | None:
 
 
 def _own_folder(found: Survey) -> Guess:
-    """Detects images and label maps in a folder that does not have the layout of a public data set.
-
-    Raises:
-        InputError: A subfolder contains a public data set, there are only label maps, or no image has a label map of
-            the same name. The message names the folder or the files.
-    """
+    """Detects images and label maps in a folder that does not have the layout of a public data set."""
     parts = [name.split("/")[:-1] for name in found.images]
     inner = {"/".join(part[:depth]) for part in parts for depth in (1, 2) if len(part) > depth}
     for folder in sorted(inner, key=lambda name: (name.count("/"), name))[:_MOST_FOLDERS]:
@@ -138,17 +125,16 @@ def _own_folder(found: Survey) -> Guess:
                 text = f"{guess.layout} lies in {guess.root}; call 'iccld data init {guess.root}'"
                 raise InputError(f"{found.root}: {text}")
     trees = find_trees(found)
-    images, labels = (next((t for t in trees if (t.role == "label") == is_), None) for is_ in (False, True))
-    if images is None:
+    labels = [tree for tree in trees if tree.role == "label"]
+    images = [tree for tree in trees if tree.role != "label"]
+    if not images:
         folders = ", ".join(f"{tree.base or '.'}/" for tree in trees)
         raise InputError(f"{found.root}: holds label maps ({folders}) but no images; {_LOOKED_FOR}")
-    splits, notes = pair_trees(found, trees)
+    splits, notes = pair_trees(found, images, labels)
     is_paired = any(entry.labels for entry in splits.values())
-    if labels is not None and not is_paired:
-        raise InputError(
-            f"{found.root}: images ({images.names[0]}) and label maps ({labels.names[0]}) do not share their names; "
-            "give pairs the same name"
-        )
+    if labels and not is_paired:
+        both = f"images ({images[0].names[0]}) and label maps ({labels[0].names[0]})"
+        raise InputError(f"{found.root}: {both} do not share their names; give pairs the same name")
     title = "images and label maps" if is_paired else "images without labels"
     own = _complete(Guess(found.root, title, splits, notes=tuple(notes)))
     assert own is not None
@@ -182,6 +168,5 @@ def _fits(found: Survey) -> Iterator[tuple[Guess, str, str]]:
         # If the text files with image names are missing, all images belong to one split.
         splits = splits or {"train": SplitGlobs(layout["images"], pattern or None)}
         facts = {key: layout[key] for key in ("builtin", "role", "resize_labels") if key in layout}
-        notes = tuple(layout.get("notes", ()))
-        guess = Guess(found.root, layout["title"], splits, notes=notes, **facts)
-        yield guess, meaning, layout.get("when", "")
+        facts["notes"] = tuple(layout.get("notes", ()))
+        yield Guess(found.root, layout["title"], splits, **facts), meaning, layout.get("when", "")

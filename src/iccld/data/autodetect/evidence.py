@@ -24,32 +24,23 @@ _FAR = 40
 
 @dataclass
 class Evidence:
-    """Statistics of the label maps that were read.
+    """Statistics of the label maps that were read. Soft maps (``iccld.data.softness``) are compressed or interpolated.
 
-    Attributes:
-        num_files: Number of label maps from which the sample was drawn.
-        num_read: Number of label maps that were read.
-        num_gray: Number of maps with one channel in the file.
-        ids: Id → number of pixels, for maps with one channel.
-        rows: Id → mean row of the id's pixels, from 0 (top) to 1 (bottom).
-        colors: RGB color → number of pixels, for maps with three channels.
-        palette: Id → RGB color, for files with a palette.
-        soft: Path and properties (``iccld.data.softness``) of each compressed or interpolated label map.
-        hard: Ids in the label maps that are neither compressed nor interpolated.
-        bright: Gray value of the bright pixels if compressed or interpolated maps were converted to black and one gray
-            value. Otherwise 0.
-        fault: Reason why a file cannot be a label map. Empty if no such file was found.
+    ``bright`` is the gray value of the bright pixels if soft maps were converted to black and one gray value, otherwise
+    0. ``fault`` is the reason why a file cannot be a label map, or empty if no such file was found.
     """
 
-    num_files: int = 0
-    num_read: int = 0
-    num_gray: int = 0
-    ids: Counter[int] = field(default_factory=Counter)
-    rows: dict[int, float] = field(default_factory=dict)
-    colors: Counter[Color] = field(default_factory=Counter)
-    palette: dict[int, Color] = field(default_factory=dict)
+    num_files: int = 0  # label maps from which the sample was drawn
+    num_read: int = 0  # label maps that were read
+    num_gray: int = 0  # label maps with one channel in the file
+    ids: Counter[int] = field(default_factory=Counter)  # pixels of each id, in maps with one channel
+    rows: dict[int, float] = field(default_factory=dict)  # mean row of each id, from 0 (top) to 1 (bottom)
+    colors: Counter[Color] = field(
+        default_factory=Counter
+    )  # pixels of each color, in maps with three channels
+    palette: dict[int, Color] = field(default_factory=dict)  # color of each id, in files with a palette
     soft: list[tuple[Path, Softness]] = field(default_factory=list)
-    hard: set[int] = field(default_factory=set)
+    hard: set[int] = field(default_factory=set)  # ids in maps that are not soft
     bright: int = 0
     fault: str = ""
 
@@ -69,8 +60,8 @@ def read_evidence(files: Sequence[Path], count: int = NUM_SAMPLES) -> Evidence:
             continue
         evidence.num_read += 1
         if max(len(evidence.colors), len(evidence.ids) - 2) > _MOST_VALUES:
-            found = f"{len(evidence.colors)} colors" if evidence.colors else f"{len(evidence.ids)} ids"
             if not any(softness.levels for _, softness in evidence.soft):
+                found = f"{len(evidence.colors)} colors" if evidence.colors else f"{len(evidence.ids)} ids"
                 evidence.fault = f"{path}: there are {found}, as in photographs, smoothed or instance masks"
             break
     evidence.rows = {i: total / evidence.ids[i] for i, total in evidence.rows.items()}
@@ -106,17 +97,18 @@ def _read_as_two_grays(evidence: Evidence) -> None:
 
 
 def _read(path: Path, evidence: Evidence, red: Counter[int]) -> int:
-    """Adds the pixels of one file to ``evidence``, or to ``red`` if green and blue are 0 everywhere.
-
-    Returns:
-        The number of pixels.
-    """
+    """Adds a file to ``evidence``, or to ``red`` if only red is not 0, and returns the number of its pixels."""
     raw, palette = decode_label(path)
     height, width = raw.shape[:2]
     evidence.num_gray += raw.ndim == 2
     if raw.ndim == 3 and is_gray(raw):
         raw = raw[:, :, 0]
-    _judge(path, palette[raw] if raw.max(initial=0) < len(palette) else raw, evidence)
+    shown = palette[raw] if raw.max(initial=0) < len(palette) else raw
+    softness = judge(shown)
+    if softness is not None:
+        evidence.soft.append((path, softness))
+    elif shown.ndim == 2:
+        evidence.hard.update(np.unique(shown).tolist())
     if raw.ndim == 3 and is_red(raw):
         red.update(_counts(raw[:, :, 0]))
     elif raw.ndim == 3:
@@ -131,14 +123,6 @@ def _read(path: Path, evidence: Evidence, red: Counter[int]) -> int:
         for raw_id in counts:
             evidence.rows[raw_id] = evidence.rows.get(raw_id, 0.0) + float(sums[raw_id])
     return height * width
-
-
-def _judge(path: Path, pixels: np.ndarray, evidence: Evidence) -> None:
-    softness = judge(pixels)
-    if softness is not None:
-        evidence.soft.append((path, softness))
-    elif pixels.ndim == 2:
-        evidence.hard.update(np.unique(pixels).tolist())
 
 
 def _counts(values: np.ndarray) -> dict[int, int]:

@@ -1,9 +1,11 @@
-"""Types that all steps of the detection share: the image files of a folder, and the detected data set."""
+"""The image files of a folder, and the detected data set with the text of its ``dataset.toml``."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +17,10 @@ from iccld.data.description import Description
 from iccld.data.globs import data_key
 from iccld.data.layouts import described_folder, list_images
 from iccld.errors import InputError
-from iccld.labels import CITYSCAPES19
+from iccld.escaping import visible
+from iccld.labels import CITYSCAPES19, IGNORE
+
+_WIDTH = 100
 
 
 @dataclass(frozen=True)
@@ -46,14 +51,10 @@ def survey(root: Path) -> Survey:
 
 @dataclass(frozen=True)
 class SplitGlobs:
-    """The glob patterns of one split, and the numbers of matching files.
+    """The glob patterns of a split's images and label maps, and the numbers of matching files.
 
-    Attributes:
-        images: Glob pattern of the images.
-        labels: Glob pattern of the label maps, or ``None`` if there are no label maps.
-        list: Text file with the names of the split's images, or ``None`` if each split has its own folders.
-        num_images: Number of images.
-        num_labels: Number of label maps that belong to an image.
+    ``list`` is a text file with the names of the split's images, or ``None`` if the split has its own folders.
+    ``num_labels`` counts only label maps that belong to an image.
     """
 
     images: str
@@ -67,25 +68,18 @@ class SplitGlobs:
 class Guess:
     """The detected layout of a folder and the label encoding: which ids or colors stand for which classes.
 
-    Attributes:
-        layout: Name of the layout for messages.
-        meaning: Label encoding, or ``None`` if there are no label maps.
-        evidence: Statistics of the label maps that were read, or ``None`` if there are no label maps.
-        builtin: Name of the built-in data set, or ``None`` if the folder does not contain a built-in data set.
-        resize_labels: Whether some label maps of the layout differ in size from their image.
-        role: Role in domain adaptation, ``source`` or ``target``, or ``None`` if the role is uncertain.
-        notes: Further findings, one sentence each.
+    Without label maps, ``meaning`` and ``evidence`` are ``None``.
     """
 
     root: Path
-    layout: str
+    layout: str  # name of the layout for messages
     splits: Mapping[str, SplitGlobs]
     meaning: Meaning | None = None
     evidence: Evidence | None = None
-    builtin: str | None = None
-    resize_labels: bool = False
-    role: str | None = None
-    notes: tuple[str, ...] = ()
+    builtin: str | None = None  # name of the built-in data set, if the folder contains one
+    resize_labels: bool = False  # whether some label maps of the layout differ in size from their image
+    role: str | None = None  # role in domain adaptation, "source" or "target", if it is certain
+    notes: tuple[str, ...] = ()  # further findings, one sentence each
 
     def document(self, role: str | None = None, start: str = "") -> dict[str, Any]:
         """Returns the content of ``dataset.toml``. ``role`` replaces the detected role. Paths begin with ``start``."""
@@ -94,29 +88,27 @@ class Guess:
             for name, entry in self.splits.items()
         }
         train = splits.pop("train", {})
-        keys = {} if self.meaning is None else self.meaning.keys
         role = role or self.role or ("target" if train and "labels" not in train else None)
         sizes = {"resize_labels": True} if self.resize_labels else {}
-        more = {"role": role, "splits": splits}
+        keys = {} if self.meaning is None else self.meaning.keys
         value = {"name": self.root.resolve().name, **train, **sizes, **keys}
-        return value | {key: item for key, item in more.items() if item}
+        return value | {key: item for key, item in (("role", role), ("splits", splits)) if item}
 
 
 def count_pairs(root: Path, splits: Mapping[str, SplitGlobs]) -> tuple[dict[str, SplitGlobs], list[Path]]:
-    """Counts the images and label maps that match glob patterns, and removes label patterns that match no file.
+    """Counts the files that match glob patterns, and removes label patterns that match no file.
 
-    Returns:
-        The splits with counts, and the sorted list of label maps that belong to an image.
+    Returns the splits with counts, and the sorted label maps that belong to an image.
 
     Raises:
         InputError: A file matches as image and as label map, or ``described_folder`` refuses a split.
     """
+    globs = {name: (entry.images, entry.labels) for name, entry in splits.items()}
+    lists = {name: entry.list for name, entry in splits.items() if entry.list}
+    description = Description(root, "", globs, CITYSCAPES19, {}, None, None, lists, is_file=False)
     counted: dict[str, SplitGlobs] = {}
     labels: set[Path] = set()
     for name, entry in splits.items():
-        lists = {name: entry.list} if entry.list else {}
-        globs = {name: (entry.images, entry.labels)}
-        description = Description(root, name, globs, CITYSCAPES19, {}, None, None, lists, is_file=False)
         pairs = described_folder(description, name, False).pairs
         of_split = {pair.label for pair in pairs if pair.label is not None}
         both = sorted(of_split.intersection(pair.image for pair in pairs))
@@ -129,3 +121,91 @@ def count_pairs(root: Path, splits: Mapping[str, SplitGlobs]) -> tuple[dict[str,
         glob = entry.labels if of_split else None
         counted[name] = replace(entry, labels=glob, num_images=len(pairs), num_labels=len(of_split))
     return counted, sorted(labels)
+
+
+def sections(guess: Guess) -> dict[str, list[str]]:
+    """Returns the messages about a detected data set: a list of sentences for each of three titles."""
+    seen, guessed, checks, bare = [], [f"The folder was taken for {guess.layout}."], list(guess.notes), []
+    for name, entry in guess.splits.items():
+        labels = f"{entry.num_labels} with a label map" if entry.labels else "no label maps"
+        seen.append(f"{name}: {_count(entry.num_images, 'image')}, {labels}")
+        if entry.labels and entry.num_labels < entry.num_images:
+            bare.append(f"{entry.num_images - entry.num_labels} of {name}")
+    if guess.meaning is not None and (evidence := guess.evidence) is not None:
+        guessed.append(f"The label maps hold {guess.meaning.text}.")
+        ids = ", ".join(map(str, sorted(evidence.ids)[:30])) + (", …" if len(evidence.ids) > 30 else "")
+        kinds = f"{_count(len(evidence.ids), 'id')}: {ids}"
+        if evidence.colors:
+            kinds = _count(len(evidence.colors), "color")
+        num = f"{evidence.num_read} of {_count(evidence.num_files, 'label map')}"
+        seen.append(f"{num} were read, with {kinds}")
+        checks += guess.meaning.checks
+        if evidence.num_read < evidence.num_files:
+            all_of_them = "'iccld data check' reads all and names ids or colors that are missing"
+            checks.append(f"Not every label map was read: {all_of_them}.")
+    if bare:
+        checks.append(f"Some images have no label map: {', '.join(bare)}.")
+    return {"Seen": seen, "Guessed": guessed, "Please check": checks}
+
+
+def to_toml(guess: Guess, *, role: str | None = None, outside: bool = False) -> str:
+    """Returns the text of ``dataset.toml``, with comments about findings and assumptions.
+
+    If given, ``role`` replaces the detected role. With ``outside``, the text is for a file outside of the data set's
+    folder, and all paths are absolute.
+    """
+    start = guess.root.resolve().as_posix() + "/" if outside else ""
+    if re.search(r"[*?{}]", start):
+        raise InputError(f"{guess.root}: globs cannot name the characters * ? {{ }}; rename the folder")
+    value = guess.document(role, start)
+    lines = ["# Written by 'iccld data init'. docs/data.md explains every key; edit the file as you like."]
+    for title, sentences in sections(guess).items():
+        lines += ["#", f"# {title}:"] if sentences else []
+        for text in sentences:
+            lines += textwrap.wrap(visible(text), _WIDTH, initial_indent="#   ", subsequent_indent="#     ")
+    lines.append("")
+    tables = {key: value.pop(key) for key, item in [*value.items()] if isinstance(item, dict)}
+    for key, item in value.items():
+        lines += _classes(guess, item) if key == "classes" and isinstance(item, list) else _entry(key, item)
+    if "role" not in value:
+        lines.append('# role = "source"   # or "target", which needs no labels')
+    tables |= {f"splits.{name}": table for name, table in tables.pop("splits", {}).items()}
+    for name, table in tables.items():
+        lines += ["", f"[{name}]", *(line for key, item in table.items() for line in _entry(key, item))]
+    return "\n".join(lines) + "\n"
+
+
+def _classes(guess: Guess, names: list[str]) -> list[str]:
+    """Returns the lines of the class list. A comment beside each class gives the class's fraction of the pixels."""
+    pixels = dict.fromkeys(range(len(names)), 0)
+    if guess.meaning is not None and guess.evidence is not None:
+        description, evidence = guess.meaning.description, guess.evidence
+        labels: Mapping[Any, int] = description.ids if description.colors is None else description.colors
+        for raw, count in (evidence.ids if description.colors is None else evidence.colors).items():
+            if labels.get(raw, IGNORE) != IGNORE:
+                pixels[labels[raw]] += count
+    total = max(1, sum(pixels.values()))
+    rows = [f"  {_value(name)}," for name in names]
+    width = max(map(len, rows))
+    shares = [f"{n / total:.2%} of the pixels read" if n else "not seen" for n in pixels.values()]
+    lines = [f"{row:<{width}}  # {share}" for row, share in zip(rows, shares, strict=True)]
+    return ["classes = [", *lines, "]"]
+
+
+def _entry(key: str, item: Any) -> list[str]:
+    """Returns the lines of a key and its value. A long list has one line per item."""
+    key = key if re.fullmatch(r"[\w-]+", key, re.ASCII) else _value(key)
+    line = f"{key} = {_value(item)}"
+    if len(line) <= _WIDTH or not isinstance(item, list):
+        return [line]
+    return [f"{key} = [", *(f"  {_value(each)}," for each in item), "]"]
+
+
+def _value(item: Any) -> str:
+    """Returns a string, number, boolean or list in TOML syntax, which equals JSON syntax for these types."""
+    written = json.dumps(item, ensure_ascii=False)
+    return "".join(c if visible(c) == c else f"\\U{ord(c):08x}" for c in written)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"

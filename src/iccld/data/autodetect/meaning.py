@@ -25,19 +25,12 @@ _OFTEN = 0.2
 
 @dataclass(frozen=True)
 class Meaning:
-    """A label encoding: which ids or colors of label maps stand for which classes.
+    """A label encoding: which ids or colors of label maps stand for which classes."""
 
-    Attributes:
-        text: Clause that describes the label encoding in messages.
-        keys: Keys of ``dataset.toml`` with their values (classes, ids, colors, …).
-        checks: Points that the user should check, one sentence each.
-        is_guess: Whether the class names are placeholders.
-    """
-
-    text: str
-    keys: Mapping[str, Any]
-    checks: tuple[str, ...] = ()
-    is_guess: bool = False
+    text: str  # clause that describes the label encoding in messages
+    keys: Mapping[str, Any]  # keys of ``dataset.toml`` with their values (classes, ids, colors, …)
+    checks: tuple[str, ...] = ()  # points that the user should check, one sentence each
+    is_guess: bool = False  # whether the class names are placeholders
 
     @property
     def description(self) -> Description:
@@ -116,10 +109,8 @@ def with_doubts(meaning: Meaning, evidence: Evidence) -> Meaning:
 def detect_meaning(evidence: Evidence, *, says: str = "") -> Meaning:
     """Detects the label encoding from sampled label maps.
 
-    Args:
-        evidence: Statistics of the sampled label maps.
-        says: Glob pattern of the files in lower case. If the pattern contains ``trainid`` or ``labelid``, and all ids
-            are Cityscapes trainIds or labelIds, respectively, this encoding is returned.
+    ``says`` is the glob pattern of the files in lower case. If it contains ``trainid`` or ``labelid``, and all ids are
+    Cityscapes trainIds or labelIds, respectively, this encoding is returned.
 
     Raises:
         InputError: The files cannot be label maps, or mix colors and ids.
@@ -159,17 +150,13 @@ def _two_classes(evidence: Evidence, text: str, thing: int) -> Meaning:
         keys["ids"] = {"0": "background", str(thing): "thing"}
     if thing == IGNORE or evidence.bright:
         keys["ignore"] = []
-    checks = [
-        'Write your own name for "thing" (in classes and [ids]), or call again with --classes NAME NAME.'
-    ]
+    name = 'Write your own name for "thing" (in classes and [ids]), or call again with --classes NAME NAME.'
+    checks = [name]
     share = evidence.ids[IGNORE] / evidence.ids.total()
-    # If the ids are 0 and 1, a few pixels with 255 are usually an ignored border. If the ids are, for example, 0 and
-    # 128, 255 can be a third class. In doubtful cases, a point for the user to check is added.
+    # Beside 0 and 1, a few pixels with 255 are usually an ignored border. Beside 0 and 128, 255 can be a third class.
     if thing != IGNORE and share and (thing > 1 or share > _OFTEN):
-        checks.append(
-            f"255 is ignored ({share:.2%} of the pixels); if it is a class, name it in classes and [ids] "
-            "and write ignore = []."
-        )
+        ignored = f"255 is ignored ({share:.2%} of the pixels)"
+        checks.append(f"{ignored}; if it is a class, name it in classes and [ids] and write ignore = [].")
     if evidence.bright:
         low = thing // 2
         keys["ids"] |= {f"1-{low}": "background", f"{low + 1}-{thing - 1}": "thing"}

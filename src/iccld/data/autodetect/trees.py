@@ -6,9 +6,8 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -49,6 +48,9 @@ class Tree:
 
 _Place = tuple[str, str | None, Role | None]
 """Base folder, split and role of a ``Tree``."""
+_Groups = defaultdict[_Place, list[str]]
+_Affix = tuple[str, str]
+"""Prefix and suffix of file names, which do not identify an image."""
 
 
 def find_trees(survey: Survey) -> list[Tree]:
@@ -57,11 +59,11 @@ def find_trees(survey: Survey) -> list[Tree]:
     If no path contains a word for labels, a few files are read to distinguish label maps from images. All files whose
     paths contain no known word form one tree. If these files share a top folder, this folder is the ``base``.
     """
-    groups: defaultdict[_Place, list[str]] = defaultdict(list)
+    groups: _Groups = defaultdict(list)
     for name in survey.images:
         folder, _, file = name.rpartition("/")
         base, split, role = _place(folder)
-        words = re.split(r"[^a-z0-9]+", os.path.splitext(file)[0].lower())
+        words = _words(os.path.splitext(file)[0])
         if len(words) > 1 and words[-1] in LABEL_WORDS:
             role = "label"
         groups[base, split, role].append(name)
@@ -73,6 +75,10 @@ def find_trees(survey: Survey) -> list[Tree]:
     return [Tree(*place, tuple(names)) for place, names in groups.items()]
 
 
+def _words(name: str) -> list[str]:
+    return re.split(r"[^a-z0-9]+", name.lower())
+
+
 def _place(folder: str) -> _Place:
     """Returns base folder, split and role from the words in a folder's path. Words of deeper folders have priority."""
     parts = folder.split("/")
@@ -80,21 +86,17 @@ def _place(folder: str) -> _Place:
     role: Role | None = None
     end = 0
     for place, part in enumerate(parts, start=1):
-        for word in re.split(r"[^a-z0-9]+", part.lower()):
+        for word in _words(part):
             if word in SPLIT_WORDS:
                 split, end = SPLIT_WORDS[word], place
-            elif word in LABEL_WORDS:
-                role, end = "label", place
-            elif word in IMAGE_WORDS:
-                role, end = "image", place
+            elif word in LABEL_WORDS or word in IMAGE_WORDS:
+                role, end = "label" if word in LABEL_WORDS else "image", place
     return "/".join(parts[:end]), split, role
 
 
-def _told_by_content(
-    survey: Survey, groups: defaultdict[_Place, list[str]]
-) -> defaultdict[_Place, list[str]]:
+def _told_by_content(survey: Survey, groups: _Groups) -> _Groups:
     """Reads a few files per folder and extension to separate label maps from images if the paths do not suffice."""
-    told = defaultdict(list, {place: names for place, names in groups.items() if place[2] is not None})
+    told = defaultdict(list, {place: [*names] for place, names in groups.items() if place[2] is not None})
     untold: defaultdict[tuple[str, str | None, str], list[str]] = defaultdict(list)
     for (base, split, role), names in groups.items():
         for name in names if role is None else ():
@@ -103,14 +105,14 @@ def _told_by_content(
             untold[folder, split, os.path.splitext(name)[1]].append(name)
     if not 1 < len(untold) + bool(told) <= _MOST_GROUPS:
         return groups
-    masks = {key for key, names in untold.items() if _hold_masks([survey.root / name for name in names])}
-    stems = {False: {Path(name).stem for names in told.values() for name in names}, True: set[str]()}
-    for key, names in untold.items():
-        stems[key in masks].update(Path(name).stem for name in names)
-    if not any(mask[:end] in stems[False] for mask in stems[True] for end in range(1, len(mask) + 1)):
+    images = {Path(name).stem for names in told.values() for name in names}
+    masks: set[str] = set()
+    for (folder, split, _), names in untold.items():
+        is_mask = _hold_masks([survey.root / name for name in names])
+        (masks if is_mask else images).update(Path(name).stem for name in names)
+        told[folder, split, "label" if is_mask else "image"] += names
+    if not any(mask[:end] in images for mask in masks for end in range(1, len(mask) + 1)):
         return groups  # files that look like masks, but without images of the same names, can be images
-    for (folder, split, ending), names in untold.items():
-        told[folder, split, "label" if (folder, split, ending) in masks else "image"] += names
     return told
 
 
@@ -121,17 +123,17 @@ def _hold_masks(files: Sequence[Path]) -> bool:
     return not evidence.fault and 0 < len(evidence.colors or evidence.ids) <= _MOST_CLASSES
 
 
-def pair_trees(survey: Survey, trees: Sequence[Tree]) -> tuple[dict[str, SplitGlobs], list[str]]:
+def pair_trees(
+    survey: Survey, images: Sequence[Tree], labels: Sequence[Tree]
+) -> tuple[dict[str, SplitGlobs], list[str]]:
     """Pairs each image tree with a label tree. Selects the pair with the most labeled images for each split.
 
-    Returns:
-        Split → glob patterns of the selected pair, and a sentence for each image tree that was left out.
+    Returns split → glob patterns of the selected pair, and a sentence for each image tree that was left out.
     """
-    labels = [tree for tree in trees if tree.role == "label"]
     splits: dict[str, SplitGlobs] = {}
     notes: list[str] = []
     for split in ("train", "val", "test"):
-        own = [tree for tree in trees if tree.role != "label" and (tree.split or "train") == split]
+        own = [tree for tree in images if (tree.split or "train") == split]
         if not own:
             continue
         near = [tree for tree in labels if (tree.split or "train") == split]
@@ -162,20 +164,14 @@ def _pair(survey: Survey, images: Tree, near: Sequence[Tree]) -> SplitGlobs:
     return best
 
 
-def _affixes(
-    images: Sequence[str], labels: Sequence[str]
-) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
-    """Yields candidates for the parts of file names that do not identify an image.
-
-    A candidate is ((prefix, suffix) of the image names, (prefix, suffix) of the label names). More probable candidates
-    come first.
-    """
+def _affixes(images: Sequence[str], labels: Sequence[str]) -> Iterator[tuple[_Affix, _Affix]]:
+    """Yields candidates for the affixes of the image names and of the label names, the most probable first."""
     common = _common_affix(images)
     for ending in dict.fromkeys((common[1], "")):
         keys = {stem.removesuffix(ending) for stem in images}
         rests = Counter(rest for stem in labels if (rest := _rest(stem, keys)) is not None)
-        for rest in sorted(rests, key=lambda r: (bool(_NOT_CLASSES.search(r)), -rests[r], r))[:1]:
-            yield ("", ending), ("", rest)
+        if rests:
+            yield ("", ending), ("", min(rests, key=lambda r: (bool(_NOT_CLASSES.search(r)), -rests[r], r)))
     yield common, _common_affix(labels)
 
 
@@ -185,23 +181,17 @@ def _rest(stem: str, keys: set[str]) -> str | None:
     return next((stem[end:] for end in sorted(ends, reverse=True) if stem[:end] in keys), None)
 
 
-def _common_affix(stems: Sequence[str]) -> tuple[str, str]:
+def _common_affix(stems: Sequence[str]) -> _Affix:
     """Returns the common prefix of names (letters, separator), and their common suffix (separator, letters, digits)."""
     names = {stem.rpartition("/")[2] for stem in stems}
     if len(names) < 2:
         return "", ""
-    start = re.match(r"[A-Za-z]+[_\-]", _common_start(names))
-    stop = re.search(r"[_\-][A-Za-z][A-Za-z0-9]*$", _common_start({name[::-1] for name in names})[::-1])
-    return start[0] if start else "", stop[0] if stop else ""
+    starts = {"".join(re.findall(r"^[A-Za-z]+[_\-]", name)) for name in names}
+    ends = {"".join(re.findall(r"[_\-][A-Za-z][A-Za-z0-9]*$", name)) for name in names}
+    return starts.pop() if len(starts) == 1 else "", ends.pop() if len(ends) == 1 else ""
 
 
-def _common_start(names: Collection[str]) -> str:
-    # The common start of the first and the last name in sorted order is the common start of all names.
-    letters = zip(min(names), max(names), strict=False)
-    return "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], letters))
-
-
-def _glob(tree: Tree, names: Sequence[str], affix: tuple[str, str], deep: bool) -> str:
+def _glob(tree: Tree, names: Sequence[str], affix: _Affix, deep: bool) -> str:
     fixed = tree.base + "".join(affix)
     if re.search(r"[*?{}]", fixed):
         raise InputError(f"{fixed}: globs cannot name the characters * ? {{ }}; rename it")

@@ -10,7 +10,7 @@ from fake_data import save_gray
 from fake_layouts import COPIES, Copy
 
 from iccld.data.autodetect.detect import guess_folder
-from iccld.data.autodetect.toml_text import to_toml
+from iccld.data.autodetect.guess import to_toml
 from iccld.data.check import check_dataset
 from iccld.data.datasets import FileDataset, open_dataset
 from iccld.errors import InputError

@@ -12,8 +12,7 @@ from fake_data import random_image, save_gray, save_rgb
 
 from iccld.data import picture_header
 from iccld.data.autodetect.detect import guess_folder
-from iccld.data.autodetect.guess import survey
-from iccld.data.autodetect.toml_text import to_toml
+from iccld.data.autodetect.guess import survey, to_toml
 from iccld.data.check import check_dataset
 from iccld.data.datasets import open_dataset
 from iccld.errors import InputError

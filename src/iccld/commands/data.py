@@ -1,0 +1,268 @@
+"""``iccld data init``, ``iccld data check`` and ``iccld data scenes``: commands for data sets on disk."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from iccld.commands.flags import (
+    Count,
+    JsonFile,
+    OptionalCount,
+    OptionalFile,
+    OptionalFolder,
+    OptionalName,
+    Seed,
+)
+from iccld.commands.output import human_text, write_result
+from iccld.config import Look
+from iccld.documents import Range
+from iccld.errors import InputError
+from iccld.files import write_text
+from iccld.labels import LabelSpace, get_label_space
+from iccld.locks import claiming
+from iccld.outputs import Places
+
+if TYPE_CHECKING:
+    from iccld.data.autodetect.detect import Recognized
+    from iccld.data.autodetect.guess import Guess
+    from iccld.data.check_report import CheckReport
+
+OptionalRole = Annotated[
+    Literal["source", "target"] | None, arg(metavar="source|target", help_behavior_hint="")
+]
+ClassNames = Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="")]
+
+
+@dataclass(frozen=True)
+class DataInitArgs:
+    """Detects the layout and the labels of a data set in a folder, and writes them to FOLDER/dataset.toml.
+
+    Example: iccld data init datasets/mine
+
+    Example: iccld data init datasets/masks --classes background road
+
+    The command detects Cityscapes, GTA5, SYNTHIA, CamVid, Pascal VOC, BDD100K, Mapillary Vistas, IDD and ACDC. It
+    also detects your own data: a folder images/, alone or with a folder labels/ of files with the same names. Labels
+    can be trainIds, labelIds, your own ids, black-and-white masks or colors. Comments in dataset.toml explain what was
+    found, what was guessed and what to check. Only names, headers and a few label maps are read.
+    """
+
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
+    """Folder of the data set."""
+    role: OptionalRole = None
+    """Role of the data set: source (labels for training are required) or target (no labels are required)."""
+    classes: ClassNames = ()
+    """Names of the classes in the order of their ids, if the files of the data set do not contain names."""
+    out: OptionalFolder = None
+    """Another folder for dataset.toml, for example if FOLDER is read-only."""
+    force: bool = False
+    """Replace an existing dataset.toml."""
+    dry_run: bool = False
+    """Print the file instead of writing it."""
+    json: JsonFile = None
+    """JSON file for the detected layout, splits, classes and notes."""
+
+    def run(self) -> int:
+        """Detects the data set, writes or prints the file, and returns the exit code."""
+        from iccld.data.autodetect.detect import guess_folder
+        from iccld.data.autodetect.guess import sections, to_toml
+
+        path = (self.out or self.folder) / "dataset.toml"
+        Places(files={"--json": (self.json, "json")}, data=[self.folder]).check()
+        if path.exists() and not self.force and not self.dry_run:
+            ways = "--force replaces it, --dry-run shows what would be written"
+            raise InputError(f"{path}: is there already; {ways}")
+        guess = guess_folder(self.folder, names=self.classes)
+        if self.role == "source":
+            self._require_labels(guess)
+        text = to_toml(guess, role=self.role, outside=self.out is not None)
+        with human_text(self.json):
+            if self.dry_run:
+                print(text, end="")
+            else:
+                write_text(path, text)
+                self._report(guess, path)
+        classes = guess.meaning.keys["classes"] if guess.meaning is not None else ()
+        facts = {
+            "file": None if self.dry_run else str(path),
+            "layout": guess.layout,
+            "builtin": guess.builtin,
+            "label_maps": None if guess.meaning is None else guess.meaning.text,
+            "classes": list(get_label_space(classes).names if isinstance(classes, str) else classes),
+            "splits": {name: asdict(entry) for name, entry in guess.splits.items()},
+            "notes": sections(guess)["Please check"],
+        }
+        write_result(self.json, facts)
+        return 0
+
+    def _require_labels(self, guess: Guess) -> None:
+        bare = [name for name, entry in guess.splits.items() if not entry.labels]
+        if len(bare) == len(guess.splits):
+            why = f": {' '.join(guess.notes) or 'no label maps were found'}"
+        elif "train" in bare:
+            why = ", but its split train has none"
+        else:
+            return
+        raise InputError(f"{self.folder}: a source needs labels to learn from{why}")
+
+    def _report(self, guess: Guess, path: Path) -> None:
+        from iccld.data.autodetect.guess import sections
+
+        print(f"{self.folder}:")
+        for title, sentences in sections(guess).items():
+            for sentence in sentences:
+                print(f"  {title.lower()}: {sentence}")
+        print(f"written: {path}")
+        if guess.builtin is not None:
+            flag = f"--data.source {guess.builtin} (or --data.target)"
+            print(f"{guess.layout} is built in too: {flag} works without the file")
+        split = "" if "train" in guess.splits else f" --split {next(iter(guess.splits))}"
+        outside = "" if self.out is None else " --follow-outside"
+        print(f"next: iccld data check folder {shlex.quote(str(path.parent))}{split}{outside}")
+
+
+@dataclass(frozen=True)
+class DataCheckArgs:
+    """Checks a data set's files, sizes and labels, and prints the frequency of each class.
+
+    Example: iccld data check datasets/mine --sheet mine.png
+
+    Example: iccld data check camvid datasets/camvid --split val
+
+    If only a folder is given, its layout and labels are detected as by 'iccld data init', and printed.
+
+    The exit code is 2 if there are errors that would spoil a run. Such errors are label maps that are missing or
+    unreadable, differ in size from their image, contain ids without a class, or have only ignored pixels.
+    """
+
+    name: Annotated[Positional[str], arg(metavar="[NAME]")]
+    """Data set: gta5, synthia, cityscapes, camvid or folder. Without it, the data set in FOLDER is detected."""
+    root: Annotated[Positional[Path | None], arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """Folder of the data set."""
+    split: OptionalName = None
+    """Split of the data set. The default is train, or the first split if there is no split train."""
+    label_space: OptionalName = None
+    """Classes to count: cityscapes19, synthia16 or camvid11. The default is the data set's own classes."""
+    limit: OptionalCount = None
+    """Maximum number of label maps to read, evenly spaced over the split. By default, all label maps are read."""
+    images_only: bool = False
+    """Check only the images, for a target without labels."""
+    json: JsonFile = None
+    """JSON file for the report, with the names of all affected files."""
+    sheet: OptionalFile = None
+    """PNG file for some images with overlaid labels, chosen so that every class occurs if possible. Look at this file
+    before training."""
+
+    def run(self) -> int:
+        """Prints the report and returns the exit code, which is 2 if there are errors."""
+        if self.sheet is not None and self.sheet.suffix.lower() != ".png":
+            raise InputError(f"--sheet {self.sheet}: the sheet is a PNG file; give a name that ends in .png")
+        root = Path(self.name) if self.root is None else self.root
+        Places(files={"--json": (self.json, "json"), "--sheet": (self.sheet, "png")}, data=[root]).check()
+        space = None if self.label_space is None else get_label_space(self.label_space)
+        known = self._recognize(root)
+        report = self._check(root, known, space)
+        with human_text(self.json):
+            if known.text:
+                print(f"{root}: taken for {known.text}")
+            print(report.to_text())
+            if self.sheet is not None:
+                _draw_sheet(report, space, self.sheet)
+            elif report.shown and not report.errors:
+                print("see the labels over the images: the same command with --sheet FILE.png")
+        write_result(self.json, report.to_json() | ({"taken_for": known.text} if known.text else {}))
+        return 2 if report.errors else 0
+
+    def _recognize(self, root: Path) -> Recognized:
+        from iccld.data.autodetect.detect import Recognized, recognize
+        from iccld.data.layouts import DATASET_NAMES
+
+        if self.root is not None:
+            return Recognized(self.name, "")
+        if self.name in DATASET_NAMES and not root.is_dir():
+            raise InputError(f"{self.name}: needs its folder too; call 'iccld data check {self.name} FOLDER'")
+        return recognize(root)
+
+    def _check(self, root: Path, known: Recognized, space: LabelSpace | None) -> CheckReport:
+        from iccld.data.check import check_dataset
+        from iccld.data.datasets import list_splits
+        from iccld.data.layouts import match_split
+
+        guessed = known.description
+        splits = list_splits(known.name, root) if guessed is None else tuple(guessed.globs)
+        if not splits:
+            raise InputError(f"{root}: has no split of {known.name}; name the data set's own folder")
+        split = self.split or match_split("train", splits) or splits[0]
+        options: dict[str, Any] = {"label_space": space, "limit": self.limit, "images_only": self.images_only}
+        report = check_dataset(known.name, root, split=split, description=guessed, **options)
+        if guessed is not None:
+            how = f"'iccld data init {root}' writes it down, for you to correct and for training"
+            report.warnings.append(f"nothing in the folder says what it holds, this was guessed; {how}")
+            report.warnings += [f"please check: {note}" for note in known.notes]
+        return report
+
+
+def _draw_sheet(report: CheckReport, space: LabelSpace | None, sheet: Path) -> None:
+    from iccld.data.datasets import native_space
+    from iccld.reporting.figures import label_sheet
+
+    what = "labels over images" if report.shown else "images without labels"
+    title = f"{report.name}, split {report.split}: {what}"
+    space = space or native_space(report.layout)
+    path, count = label_sheet(report.layout, space, report.shown, sheet, title=title)
+    print(f"sheet: {path} ({count} of {report.num_images} images)")
+
+
+@dataclass(frozen=True)
+class DataScenesArgs:
+    """Writes generated street scenes with labels in the layout of Cityscapes.
+
+    Example: iccld data scenes datasets/scenes --look game --count 500
+
+    Images are written to OUT/leftImg8bit/SPLIT/LOOK/*_leftImg8bit.png. Labels (Cityscapes labelIds) are written
+    to OUT/gtFine/SPLIT/LOOK/*_gtFine_labelIds.png. Existing scenes are kept. To add
+    scenes, repeat the command with a greater --count. After an interruption, repeat the command to write the missing
+    scenes.
+    """
+
+    out: Annotated[Positional[Path], arg(metavar="OUT")]
+    """Output folder."""
+    look: Look = "both"
+    """Style: game (crisp, vivid), camera (like photos), night (like photos by street light), or both (game and
+    camera)."""
+    count: Count = 100
+    """Number of scenes."""
+    height: Annotated[int, Range(48, 16_000)] = 512
+    """Height of the images in pixels."""
+    width: Annotated[int, Range(48, 16_000)] = 1024
+    """Width of the images in pixels."""
+    seed: Seed = 0
+    """Seed of the scenes. Different seeds give different scenes."""
+    split: str = "train"
+    """Name of the split's folder, such as train or val."""
+    json: JsonFile = None
+    """JSON file for the numbers of written and kept scenes."""
+
+    def run(self) -> int:
+        """Renders and writes the missing scenes, and returns the exit code."""
+        if not re.fullmatch(r"[A-Za-z0-9][\w-]*", self.split):
+            fault = f"--split {self.split!r} is no name of a folder"
+            raise InputError(f"{fault}; give letters and digits, as in train")
+        from iccld.data.street_scenes import StreetScenes, write_scenes
+
+        Places(files={"--json": (self.json, "json")}, folders={"OUT": self.out}).check()
+        scenes = StreetScenes(self.look, self.count, self.height, self.width, self.seed)
+        with claiming(self.out, "data scenes", "scenes of iccld", record="scenes_*.json"):
+            rendered = write_scenes(scenes, self.out, self.split)
+        kept = self.count - rendered
+        with human_text(self.json):
+            print(f"{rendered} scenes written, {kept} kept: {self.out}/ (split {self.split})")
+        facts = {"out": str(self.out), "split": self.split, "written": rendered, "kept": kept}
+        write_result(self.json, facts)
+        return 0
