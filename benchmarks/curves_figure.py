@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 from make_results import read_paces
 from scaling_figure import dress
 
-from iccld.bench.curves import Point
 from iccld.bench.plan import Plan, Variant, read_plan
-from iccld.bench.results import Result, read_results
+from iccld.bench.results import Point, Result, read_results
 from iccld.bench.tables import Column
 from iccld.reporting.charts import FAINT_INK, FONT_SIZE, INK, new_figure, save_png
 

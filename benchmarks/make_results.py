@@ -13,9 +13,8 @@ from pathlib import Path
 
 from performance_tables import performance_tables
 
-from iccld.bench.curves import Pace, Paces
 from iccld.bench.plan import Plan, read_plan
-from iccld.bench.results import Result, read_results
+from iccld.bench.results import Pace, Paces, Result, read_results
 from iccld.bench.tables import overview, plan_tables
 from iccld.files import write_text
 

@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from timing import take_turns
 
-from iccld.bench.curves import Pace
 from iccld.bench.plan import Plan, Task, read_plan
+from iccld.bench.results import Pace
 from iccld.build import build_discriminator, build_fabric, build_method, build_model
 from iccld.config import TrainConfig, with_settings
 from iccld.files import write_json

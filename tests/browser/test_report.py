@@ -15,8 +15,7 @@ from iccld.inference.review import Review
 from iccld.labels import CITYSCAPES19, protocol_of
 from iccld.models.iccld import ICCLD
 from iccld.reporting.environment import describe_environment
-from iccld.reporting.examples import measured_record
-from iccld.reporting.record import Subject
+from iccld.reporting.record import Subject, measured_record
 from iccld.reporting.report import report_page
 
 LONG = "a_very_long_file_name_without_any_place_to_break_it_" * 3

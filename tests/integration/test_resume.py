@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from iccld.cli import main
 from iccld.threads import Choice
-from iccld.training import loop, run_threads
+from iccld.training import loop, rehearsal
 from iccld.training.checkpoint import Checkpoint
 from iccld.training.tracking import read_metrics
 from iccld.training.update import Update
@@ -133,14 +133,14 @@ def test_threads_that_were_chosen_are_kept(
 ) -> None:
     """With another number of threads sums differ in their last bits; the run that goes on has the same one."""
     now = [0]
-    monkeypatch.setattr(run_threads, "most_threads", lambda num: 2)
-    monkeypatch.setattr(run_threads, "set_threads", lambda number: now.__setitem__(0, number))
+    monkeypatch.setattr(rehearsal, "most_threads", lambda num: 2)
+    monkeypatch.setattr(rehearsal, "set_threads", lambda number: now.__setitem__(0, number))
 
     def choose(work: Callable[[], object], most: int, *, helpers: int) -> Choice:
         work()
         return Choice(2, {1: 0.5, 2: 0.4})
 
-    monkeypatch.setattr(run_threads, "choose_threads", choose)
+    monkeypatch.setattr(rehearsal, "choose_threads", choose)
     used: list[int] = []
     original = Update.__call__
 

@@ -20,7 +20,7 @@ from iccld.files import write_json
 from iccld.inference.ranking import read_written
 from iccld.models.storage import read_config
 from iccld.reporting.record import read_record
-from iccld.training.tracking import _read_services, read_metrics
+from iccld.training.tracking import _read_ids, read_metrics
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a model": ("config.json", read_config),
@@ -85,7 +85,7 @@ def test_devices_and_huge_files_are_not_read(reader: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("text", [b"[" * 10**5, b'{"wandb": {"id": true}}', b'{"csv": 3}', b"", b"[]"])
 def test_without_knowledge_of_trackers_they_get_everything(text: bytes, tmp_path: Path) -> None:
     (tmp_path / "trackers.json").write_bytes(text)
-    assert _read_services(tmp_path / "trackers.json") == {}
+    assert _read_ids(tmp_path / "trackers.json") == {}
 
 
 @pytest.mark.parametrize(

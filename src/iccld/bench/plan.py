@@ -18,8 +18,8 @@ from iccld.labels import suggest
 from iccld.presets import get_preset, with_method
 from iccld.unread import refuse_unread, unread_settings
 
-# Settings that do not change results, for example because they only name folders. ``identity`` replaces these settings
-# by the values below. Two runs that differ only in these settings therefore count as the same run.
+# Settings that do not change results, for example because they only name folders. ``identity`` replaces them by the
+# values below, so that runs that differ only in these settings count as the same run.
 _NEUTRAL = {
     "checkpoint_every": 500,
     "checkpoint_minutes": 10.0,
@@ -40,9 +40,11 @@ _NEUTRAL = {
 # Default of each setting. A setting that older results lack has the default that reproduces these results.
 _DEFAULTS = from_dict({"adaptation": {}})
 
-# Settings that were added when run folders already existed. If such a setting has its default value, the hash in the
-# name of the run folder does not include the setting. Interrupted older runs are therefore still found.
-_YOUNGER = (
+# Settings that were added when run folders already existed. The hash in the name of a run's folder does not include
+# the first ones, and includes the second ones only if they differ from their defaults. Interrupted older runs are
+# therefore still found.
+_NOT_HASHED = ("trackers", "checkpoint_minutes", "eval_images")
+_HASHED_IF_CHANGED = (
     ("data", "cache"),
     ("data", "source_stretch"),
     ("data", "cat_max_ratio"),
@@ -50,23 +52,17 @@ _YOUNGER = (
     ("adaptation", "class_color_transfer"),
 )
 
-
 _Title = Annotated[str, Length(200)]
 _Settings = Annotated[Mapping[str, Any], Length(200)]
-_Predictions = Annotated[
-    tuple[tuple[Annotated[int, Range(1, 1000)], Annotated[int, Range(1, 1000)]], ...], Length(50)
-]
+_Count = Annotated[int, Range(1, 1000)]
+_Predictions = Annotated[tuple[tuple[_Count, _Count], ...], Length(50)]
 
 
 @dataclass(frozen=True)
 class Task:
-    """Adaptation task: a source and a target data set with their settings.
+    """Adaptation task: a source and a target data set, as a preset and changed settings (dotted name → value).
 
-    Attributes:
-        preset: Name of the preset whose settings the task changes.
-        title: Title in tables.
-        settings: Dotted name of a setting → value that replaces the preset's value.
-        name: Name of the task, which is the task's key in the plan file.
+    ``title`` is the title in tables, and ``name`` is the task's key in the plan file.
     """
 
     preset: str
@@ -77,18 +73,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Variant:
-    """Method with its settings: one row of the tables.
+    """Method with its settings: one row of the tables. ``title`` and ``name`` are as in ``Task``.
 
-    Attributes:
-        method: Method name as in ``iccld train --method``. The settings that belong to the method (its recipe) are
-            applied before ``settings``.
-        title: Title in tables.
-        settings: Dotted name of a setting → value that replaces the method's value.
-        predictions: Prediction settings with which the trained model is evaluated, as pairs (sampling steps, noise
-            draws). The first pair gives the mIoU of the run.
-        tasks: Names of the tasks on which this variant is trained. Empty means all tasks.
-        published: Published mIoU of the method on GTA5 → Cityscapes in percent, or ``None`` if there is no such value.
-        name: Name of the variant, which is the variant's key in the plan file.
+    ``method`` is a name as in ``iccld train --method``, whose recipe is applied before the ``settings`` (dotted name →
+    value). The trained model is evaluated with the ``predictions``, pairs (sampling steps, noise draws), of which the
+    first one gives the mIoU of the run. The variant is trained on the ``tasks`` with these names, by default on all. A
+    ``published`` mIoU in percent is that of the method on GTA5 → Cityscapes.
     """
 
     method: str
@@ -118,16 +108,13 @@ class Run:
     @property
     def folder(self) -> str:
         """Folder of the run, relative to the work folder. The name ends with a hash of settings that change results."""
-        plain = to_dict(identity(self.config))
-        # These settings were added when run folders already existed. The hash does not include these settings, so
-        # that interrupted older runs are still found.
-        del plain["trackers"], plain["checkpoint_minutes"], plain["eval_images"]
-        fresh = to_dict(_DEFAULTS)
-        for group, name in _YOUNGER:
-            if plain[group][name] == fresh[group][name]:
+        plain, defaults = to_dict(identity(self.config)), to_dict(_DEFAULTS)
+        for name in _NOT_HASHED:
+            del plain[name]
+        for group, name in _HASHED_IF_CHANGED:
+            if plain[group][name] == defaults[group][name]:
                 del plain[group][name]
-        settings = json.dumps(plain, sort_keys=True)
-        digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
+        digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
         return f"{self.plan}/{self.task.name}/{self.variant.name}-seed{self.seed}-{digest}"
 
 
@@ -145,15 +132,10 @@ class Plan:
     variants: Mapping[str, Variant]
 
     def runs(self, only: Sequence[str] = ()) -> list[Run]:
-        """Returns the runs of the plan, ordered by seed.
+        """Returns the runs, ordered by seed, so that an unfinished bench has results of all methods for some seeds.
 
-        An unfinished bench then has results of all methods for the first seeds.
-
-        Args:
-            only: Shell glob patterns for the names of the runs, ``task/variant/seed``. If empty, all runs are returned.
-
-        Raises:
-            InputError: A pattern does not match any run.
+        If ``only`` is not empty, it contains shell glob patterns for the names of the runs, ``task/variant/seed``.
+        Raises ``InputError`` if a pattern does not match any run.
         """
         runs = [
             Run(self.name, task, variant, seed, _config(task, variant, seed))
@@ -162,20 +144,18 @@ class Plan:
             for variant in self.variants.values()
             if task.name in variant.tasks
         ]
-        for pattern in only:
-            if not any(fnmatch.fnmatch(run.name, pattern) for run in runs):
-                raise InputError(
-                    f"--only {pattern} fits no run; patterns are TASK/VARIANT/SEED, such as {runs[0].name} or */iccld/*"
-                )
-        return [run for run in runs if not only or any(fnmatch.fnmatch(run.name, p) for p in only)]
+        names = [run.name for run in runs]
+        matches = [fnmatch.filter(names, pattern) for pattern in only]
+        if [] in matches:
+            pattern = only[matches.index([])]
+            raise InputError(
+                f"--only {pattern} fits no run; patterns are TASK/VARIANT/SEED, such as {names[0]} or */iccld/*"
+            )
+        return [run for run in runs if not only or any(run.name in found for found in matches)]
 
 
 def read_plan(path: Path) -> Plan:
-    """Reads a plan from a TOML file.
-
-    Raises:
-        InputError: The file is missing or not TOML, or a part of the plan is missing, unknown or invalid.
-    """
+    """Reads a plan from a TOML file. Raises ``InputError`` if the file or a part of the plan is missing or invalid."""
     content = build(_Content, read_toml(path), str(path), thing="entry")
     try:
         plan = _plan(content, path.stem)
@@ -188,8 +168,6 @@ def read_plan(path: Path) -> Plan:
 
 @dataclass(frozen=True)
 class _Content:
-    """Content of a plan file."""
-
     seeds: Annotated[tuple[Annotated[int, Range(0, 2**31)], ...], Length(100)]
     tasks: Annotated[Mapping[Annotated[str, Length(100)], Task], Length(100)]
     variants: Annotated[Mapping[Annotated[str, Length(100)], Variant], Length(100)]
@@ -210,10 +188,8 @@ def _plan(content: _Content, name: str) -> Plan:
         strange = sorted(set(entry.tasks) - tasks.keys())
         if strange:
             raise ValueError(f"variant {key} names the task {strange[0]!r}, which the plan does not have")
-        of_tasks = entry.tasks or tuple(tasks)
-        variants[key] = replace(
-            entry, name=key, title=entry.title or key, predictions=predictions, tasks=of_tasks
-        )
+        named = replace(entry, name=key, title=entry.title or key)
+        variants[key] = replace(named, predictions=predictions, tasks=entry.tasks or tuple(tasks))
     return Plan(name, content.title or name, content.seeds, tasks, variants)
 
 
@@ -232,8 +208,8 @@ def identity(config: TrainConfig) -> TrainConfig:
     stays valid if such a default changes.
     """
     config = with_settings(config, _NEUTRAL)
-    # If images are scaled randomly, results depend on whether a cache is used, because cached images were already
-    # resized. Results do not depend on the folder of the cache. The folder is therefore left out.
+    # If images are scaled randomly, results depend on whether a cache is used (cached images were already resized), but
+    # not on the folder of the cache.
     used = "used" if cache_changes_images(config.data) else None
     config = replace(config, data=replace(config.data, cache=used))
     return with_settings(config, {name: attrgetter(name)(_DEFAULTS) for name in unread_settings(config)})

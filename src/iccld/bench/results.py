@@ -1,14 +1,15 @@
-"""Reads results of runs from JSON files, finds the result of a given run, and detects changed data files."""
+"""Results of runs in JSON files: finds the result of a run, builds learning curves, and detects changed data files."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from iccld.bench.plan import Run, identity
-from iccld.config import TrainConfig, from_dict
+from iccld.config import TrainConfig, from_dict, with_settings
 from iccld.documents import build, read_json, reason
 from iccld.errors import InputError
 from iccld.escaping import shortened
@@ -16,13 +17,10 @@ from iccld.escaping import shortened
 
 @dataclass(frozen=True)
 class Result:
-    """Result of a finished run.
+    """Result of a finished run: the content ``facts`` of the JSON file at ``path``, and how the run is recognized.
 
-    Attributes:
-        path: Path of the JSON file.
-        identity: Settings that determine the result (see ``iccld.bench.plan.identity``).
-        predictions: Prediction settings with which the model was evaluated, as pairs (sampling steps, noise draws).
-        facts: Parsed content of the JSON file at ``path``.
+    ``identity`` is that of ``iccld.bench.plan.identity``, and ``predictions`` are the prediction settings with which
+    the model was evaluated, as pairs (sampling steps, noise draws).
     """
 
     path: Path
@@ -71,11 +69,7 @@ class _Content:
 
 
 def read_results(folder: Path) -> list[Result]:
-    """Reads all result files below a folder. If the folder does not exist, returns an empty list.
-
-    Raises:
-        InputError: A file is not a result of a bench.
-    """
+    """Reads all result files below a folder, which need not exist. Raises ``InputError`` if a file is no result."""
     results = []
     for path in sorted(p for p in folder.rglob("*.json") if not p.name.startswith(".")):
         try:
@@ -91,16 +85,10 @@ def read_results(folder: Path) -> list[Result]:
 
 
 def find_result(run: Run, results: list[Result]) -> Result | None:
-    """Returns the result of a run, or ``None`` if there is no such result.
-
-    A result belongs to the run if their identities (see ``identity``) are equal and the result has scores for every
-    prediction setting of the run's variant. The result can come from a different plan.
-    """
-    wanted = identity(run.config)
-    for result in results:
-        if result.identity == wanted and set(run.variant.predictions) <= set(result.predictions):
-            return result
-    return None
+    """Returns the result, possibly of another plan, with the run's ``identity`` and all its predictions, if any."""
+    wanted, predictions = identity(run.config), set(run.variant.predictions)
+    found = (r for r in results if r.identity == wanted and predictions <= set(r.predictions))
+    return next(found, None)
 
 
 def result_path(folder: Path, run: Run) -> Path:
@@ -108,40 +96,32 @@ def result_path(folder: Path, run: Run) -> Path:
     return folder / run.plan / run.task.name / f"{run.variant.name}-seed{run.seed}.json"
 
 
-def root_names(config: TrainConfig, roots: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """Returns the keys of the source and the target in ``roots``, which maps names to folders on this machine.
+def root_names(config: TrainConfig, roots: Mapping[str, str]) -> dict[str, str]:
+    """Returns the keys in ``roots`` (name of a data set → its folder on this machine) of the source and the target.
 
-    The name of the data set's folder in the configuration is looked up first, then the type of the data set, such as
-    ``gta5``. The result is ``None`` for a data set with neither name in ``roots``.
+    The result has the entries ``source_root`` and ``target_root``, unless ``roots`` does not contain the data set. The
+    name is that of the folder in the configuration, or else the kind of the data set, such as ``gta5``.
     """
-    d = config.data
-    source, target = (
-        next((name for name in (root and Path(root).name, kind) if name in roots), None)
-        for kind, root in ((d.source, d.source_root), (d.target, d.target_root))
-    )
-    return source, target
+    found: dict[str, str] = {}
+    for key, kind in (("source_root", config.data.source), ("target_root", config.data.target)):
+        folder = Path(getattr(config.data, key) or kind).name
+        names = [name for name in (folder, kind) if name in roots]
+        if names:
+            found[key] = names[0]
+    return found
 
 
 def with_roots(config: TrainConfig, roots: Mapping[str, str]) -> TrainConfig:
-    """Returns the configuration with the folders of source and target replaced by folders of this machine.
-
-    ``roots`` maps the name of a data set to its folder (see ``root_names``). If ``roots`` does not contain a data
-    set, the data set's folder in the configuration stays unchanged.
-    """
-    d = config.data
-    source, target = root_names(config, roots)
-    source_root = roots[source] if source else d.source_root
-    target_root = roots[target] if target else d.target_root
-    return replace(config, data=replace(d, source_root=source_root, target_root=target_root))
+    """Returns the configuration with the folders of source and target that are in ``roots`` (see ``root_names``)."""
+    folders = {f"data.{key}": roots[name] for key, name in root_names(config, roots).items()}
+    return with_settings(config, folders)
 
 
 def refuse_changed_data(runs: Sequence[Run], results: list[Result], roots: Mapping[str, str]) -> None:
     """Checks that the results of ``runs`` were computed from the data files that are now on disk.
 
-    Data sets that are not on disk are skipped. ``roots`` maps the name of a data set to its folder.
-
-    Raises:
-        InputError: The data files of a result have changed. The message names the result file and the difference.
+    Data sets that are not on disk are skipped. ``roots`` is explained in ``root_names``. Raises ``InputError``, which
+    names the result file and the difference.
     """
     from iccld.build import reopen_data
     from iccld.data.identity import first_difference
@@ -164,3 +144,45 @@ def refuse_changed_data(runs: Sequence[Run], results: list[Result], roots: Mappi
                 f"{result.path}: was measured on other data: {what}; give the data of then with --roots, choose "
                 "another --results, or remove this file, and it is run again"
             )
+
+
+class Pace(NamedTuple):
+    """Duration of a training step in seconds: ``warmup`` before self-training starts, ``adapting`` afterwards."""
+
+    warmup: float
+    adapting: float
+
+
+Paces = Mapping[str, Mapping[str, Pace]]
+"""Durations of a training step: task name → (variant name → durations)."""
+
+
+class Point(NamedTuple):
+    """Point of a learning curve: training time without evaluations in seconds, and mIoU in percent."""
+
+    seconds: float
+    miou: float
+
+
+def learning_curve(results: Sequence[Result], pace: Pace | None = None) -> list[Point]:
+    """Returns mIoU over training time of one variant, from its results (one per seed), averaged over seeds.
+
+    The points are the steps at which the runs of all seeds were evaluated. Training times are computed from ``pace``.
+    By default, the times in the results are used, and if a result does not contain them, the list is empty.
+    """
+    curves = []
+    for result in results:
+        points = {int(point["step"]): dict(point) for point in result.facts["checkpoints"]}
+        start = round(result.identity.adaptation.start * result.identity.steps)
+        for step, point in points.items():
+            if pace is not None:
+                early = min(step, start)
+                point["seconds"] = early * pace.warmup + (step - early) * pace.adapting
+        curves.append(points)
+    if not curves or not all("seconds" in point for curve in curves for point in curve.values()):
+        return []
+    shared = sorted(set.intersection(*map(set, curves)))
+    return [
+        Point(*(statistics.fmean(curve[step][key] for curve in curves) for key in ("seconds", "miou")))
+        for step in shared
+    ]

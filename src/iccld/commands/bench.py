@@ -11,7 +11,7 @@ from tyro.conf import Positional
 from iccld.bench.engine import Resources, outlook, run_plan
 from iccld.bench.plan import Plan, read_plan
 from iccld.bench.results import Result, find_result, read_results
-from iccld.bench.tables import plan_tables
+from iccld.bench.tables import plan_page, plan_tables
 from iccld.commands.flags import Jobs, JsonFile
 from iccld.commands.output import STDOUT, human_text, write_result
 from iccld.errors import InputError
@@ -79,8 +79,6 @@ class BenchArgs:
         return 1 if failures else 0
 
     def _write_tables(self, plan: Plan, results: list[Result]) -> None:
-        from iccld.bench.page import plan_page
-
         text = plan_tables(plan, results)
         path = write_text(self.results / plan.name / "tables.md", text)
         report = write_text(path.with_name("report.html"), plan_page(plan, results))

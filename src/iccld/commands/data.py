@@ -210,7 +210,7 @@ class DataCheckArgs:
 
 def _draw_sheet(report: CheckReport, space: LabelSpace | None, sheet: Path) -> None:
     from iccld.data.datasets import native_space
-    from iccld.reporting.label_sheet import label_sheet
+    from iccld.reporting.figures import label_sheet
 
     what = "labels over images" if report.shown else "images without labels"
     title = f"{report.name}, split {report.split}: {what}"

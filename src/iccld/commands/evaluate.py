@@ -147,8 +147,7 @@ class EvaluateArgs:
         from iccld.inference.evaluation import evaluate_model, missing_classes
         from iccld.inference.review import Review
         from iccld.inference.segmenter import load_segmenter
-        from iccld.reporting.examples import measured_record
-        from iccld.reporting.record import Record
+        from iccld.reporting.record import Record, measured_record
 
         model = load_segmenter(name, device=self.device, threads=self.threads)
         space, settings = model.label_space, self.settings

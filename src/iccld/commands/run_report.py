@@ -23,8 +23,16 @@ from iccld.metrics import Scores
 from iccld.outputs import REPORT, RUN
 from iccld.reporting.curves import read_table
 from iccld.reporting.environment import describe_environment, resumed_environment
-from iccld.reporting.examples import draw_examples, measured_record
-from iccld.reporting.record import Record, Subject, commit_of, has_findings, read_record, write_readme
+from iccld.reporting.record import (
+    Record,
+    Subject,
+    commit_of,
+    draw_examples,
+    has_findings,
+    measured_record,
+    read_record,
+    write_readme,
+)
 from iccld.reporting.report import write_report
 from iccld.run_data import RunData, open_target
 

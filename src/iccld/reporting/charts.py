@@ -30,8 +30,8 @@ DPI = 150
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#332288")
 """Colors of the curves, distinguishable for color-blind readers: the palette of Okabe and Ito and two more colors."""
 _FEW_POINTS, _MOST_POINTS = 30, 300
-# Size of an SVG chart in inches, and position of its axes as fractions of this size (left, bottom, width, height). The
-# position is fixed because a layout engine would need most of the drawing time.
+# Size of an SVG chart in inches, and its axes as fractions of this size (left, bottom, width, height). They are fixed,
+# because a layout engine would need most of the drawing time.
 _SIZE, _PLACE = (3.9, 2.2), (0.13, 0.17, 0.85, 0.75)
 
 
@@ -55,9 +55,8 @@ class Series:
 class Chart:
     """A chart of curves over the training steps.
 
-    The value axis spans ``low`` to ``high``. If a limit is ``None``, it is derived from the values. ``level`` is a
-    reference value with its name, drawn as a dashed line. If ``stacked`` is true, the values are fractions of a whole
-    and are drawn as stacked areas.
+    The value axis spans ``low`` to ``high``, which by default are derived from the values. ``level`` is a reference
+    value with its name, drawn as a dashed line. Fractions of a whole can be drawn as ``stacked`` areas.
     """
 
     title: str
@@ -108,10 +107,10 @@ def running_mean(values: np.ndarray, *, reach: int) -> np.ndarray:
 def save_panels(
     charts: Sequence[Chart], path: AnyPath, num_columns: int, last_step: float, run_names: Sequence[str] = ()
 ) -> Path:
-    """Draws each chart as a panel of one PNG file and returns the path of the file.
+    """Draws each chart as a panel of one PNG file. The step axis of all panels ends at ``last_step``.
 
     If ``run_names`` are given, one legend above all panels names the runs. Otherwise, each panel with several curves
-    has its own legend. ``last_step`` is the end of the step axis of all panels.
+    has its own legend.
     """
     from matplotlib.lines import Line2D
 
@@ -128,9 +127,7 @@ def save_panels(
         if place <= len(charts) - num_columns:
             axes.set_xlabel("")
         if len(chart.series) > 1 and not run_names:
-            axes.legend(
-                fontsize=FONT_SIZE - 1.5, labelcolor=INK, loc="best", framealpha=0.85, edgecolor="none"
-            )
+            axes.legend(fontsize=FONT_SIZE - 1.5, labelcolor=INK, framealpha=0.85, edgecolor="none")
     if run_names:
         lines = [Line2D([], [], color=COLORS[i % len(COLORS)], label=n) for i, n in enumerate(run_names)]
         figure.legend(
@@ -141,7 +138,7 @@ def save_panels(
 
 def _draw(axes: Axes, chart: Chart) -> None:
     if chart.stacked:
-        values = np.nan_to_num(np.stack([np.asarray(s.values, float) for s in chart.series]))
+        values = np.nan_to_num(np.array([s.values for s in chart.series], float))
         kept = values.sum(axis=0) > 0
         steps = np.asarray(chart.series[0].steps, float)[kept]
         names = [s.name for s in chart.series]
@@ -153,10 +150,8 @@ def _draw(axes: Axes, chart: Chart) -> None:
     if chart.level is not None:
         value, name = chart.level
         axes.axhline(value, color=FAINT_INK, linewidth=0.8, linestyle="--")
-        start = (chart.series[0].steps[0], value)
-        axes.annotate(
-            name, start, (2, 3), textcoords="offset points", fontsize=FONT_SIZE - 2, color=FAINT_INK
-        )
+        start, size = (chart.series[0].steps[0], value), FONT_SIZE - 2
+        axes.annotate(name, start, (2, 3), textcoords="offset points", fontsize=size, color=FAINT_INK)
     axes.set_ylim(chart.low, chart.high)
     axes.set_xlabel("step", fontsize=FONT_SIZE - 1, color=FAINT_INK)
     _dress(axes)
@@ -199,16 +194,14 @@ def new_figure(width: float, height: float) -> Figure:
 def save_png(figure: Figure, path: AnyPath) -> Path:
     """Writes a figure as PNG, atomically. Texts are not parsed as formulas, and control characters are made visible."""
     _show_plain_text(figure)
-    # The metadata entry "Software" would contain the matplotlib version. It is omitted, so that equal figures give
-    # equal files.
+    # Without the version of matplotlib ("Software"), equal figures give equal files.
     return write_atomic(path, lambda t: figure.savefig(t, format="png", metadata={"Software": None}))
 
 
 def to_svg(figure: Figure, description: str) -> Markup:
-    """Returns a figure as ``svg`` element for an HTML page, with a transparent background.
+    """Returns a figure as ``svg`` element with a transparent background. Screen readers read the description aloud.
 
-    Screen readers read the description aloud. The same figure always has the same markup. Colors keep their
-    literal values, which the style sheet of a dark page matches and replaces.
+    The same figure always has the same markup. The style sheet of a dark page replaces colors by their literal values.
     """
     import matplotlib
     from markupsafe import Markup

@@ -20,8 +20,7 @@ from iccld.machine import read_text
 def describe_environment(threads: int, device: str, precision: str) -> dict[str, Any]:
     """Returns the environment of this process for a report: commit, machine, versions, command and date.
 
-    ``threads`` is the number of torch's threads. If ``device`` or ``precision`` is ``auto``, the environment contains
-    the device or precision that is selected for ``auto``.
+    ``threads`` is the number of torch's threads. ``auto`` as device or precision is replaced by what it selects.
     """
     from iccld.compute import choose_device, uses_bf16
 
@@ -84,8 +83,7 @@ def describe_code() -> dict[str, Any]:
         except (OSError, subprocess.CalledProcessError):
             return None
 
-    # An installed package may lie inside another git repository, whose commit does not describe the package. Therefore,
-    # the commit is returned only if git tracks this file.
+    # An installed package may lie inside another git repository, whose commit does not describe it.
     if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return {"commit": None, "changed": None}
     commit, changes = git("rev-parse", "--short", "HEAD"), git("status", "--porcelain", "--", "..")

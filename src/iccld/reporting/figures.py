@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,15 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from iccld.drawing import colorize, heat_map
+from iccld.data.datasets import remap_table
+from iccld.data.image_files import read_image, read_label
+from iccld.data.layouts import Layout
+from iccld.drawing import colorize, heat_map, overlay
+from iccld.errors import InputError
 from iccld.files import AnyPath
 from iccld.labels import LabelSpace
 from iccld.reporting.charts import DPI, FONT_SIZE, INK, new_figure, save_png
+from iccld.resizing import resize_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,26 +36,24 @@ Color = tuple[int, int, int]
 
 _EDGE, _GAP, _HEADING = 10, 8, 38  # margin, gap between cells and height of headings in pixels
 _LINE = round(FONT_SIZE * 1.3 * DPI / 72)  # line height of captions in pixels
+_PANEL_WIDTH, _LABELED_WIDTH = 420, 390  # width of a picture of a grid and of a label sheet in pixels
+_MOST_LABELED = 12  # images of a label sheet
+# A class is well visible in an image that has at least this fraction of the class's largest pixel count in any image.
+_WELL_SEEN = 0.25
 
 
 def prediction_grid(
-    rows: Sequence[Sequence[Panel]],
-    columns: Sequence[str],
-    path: AnyPath,
-    label_space: LabelSpace,
-    *,
-    panel_width: float = 2.8,
+    rows: Sequence[Sequence[Panel]], columns: Sequence[str], path: AnyPath, label_space: LabelSpace
 ) -> Path:
     """Draws rows of images, label maps and uncertainty maps to a PNG file, with a legend of the classes that occur.
 
     All panels of a row must have the same height and width. ``columns`` are the titles of the columns. Label values
-    outside ``label_space`` are black. ``panel_width`` is the width of a drawn panel in inches.
+    outside ``label_space`` are black.
     """
     assert rows
     found: set[int] = set()
     heat: list[tuple[str, Color]] = []
     cells: list[tuple[Picture | None, str]] = []
-    cell_width = round(panel_width * DPI)
     for row in rows:
         assert len(row) == len(columns), "every row has one panel per column"
         shapes = {panel.shape[:2] for panel in row if panel is not None}
@@ -62,10 +66,10 @@ def prediction_grid(
             elif panel is not None and panel.ndim == 2:
                 found.update(np.unique(panel).tolist())
                 picture = colorize(panel.astype(np.uint8), label_space)
-            cells.append((None if picture is None else scaled(picture, cell_width), ""))
+            cells.append((None if picture is None else _scaled(picture, _PANEL_WIDTH), ""))
     entries = [(c.name, c.color) for index, c in enumerate(label_space.classes) if index in found]
     entries += [("not labeled", (0, 0, 0))] if found - set(range(len(label_space))) else []
-    return draw_page(cells, path, len(columns), cell_width, headings=columns, entries=entries + heat)
+    return _draw_page(cells, path, len(columns), _PANEL_WIDTH, headings=columns, entries=entries + heat)
 
 
 def contact_sheet(
@@ -81,31 +85,85 @@ def contact_sheet(
 
     Each picture is scaled to a width of ``cell_width`` pixels, and its caption is below it. If a line of a caption is
     too long, an ellipsis replaces its middle. Pages are drawn one by one, so that pictures from a generator need little
-    memory. The first page is written to ``path``, the next one to ``NAME_2.png``, and so on. Pages that are left over
-    from a longer previous sheet are removed.
+    memory. The first page is written to ``path``, the next one to ``NAME_2.png``, and so on. Leftover pages of a longer
+    previous sheet are removed.
     """
     path = Path(path)
+    targets = itertools.chain([path], (path.with_stem(f"{path.stem}_{n}") for n in itertools.count(2)))
     pages: list[Path] = []
-    pairs = ((scaled(cell, cell_width), text) for cell, text in zip(cells, captions, strict=True))
-    while page := list(islice(pairs, columns * rows_per_page)):
-        target = _page_path(path, len(pages) + 1)
-        draw_page(page, target, min(columns, len(page)) if not pages else columns, cell_width)
-        pages.append(target)
-    number = len(pages) + 1
-    while (stale := _page_path(path, number)).exists():
+    pairs = ((_scaled(cell, cell_width), text) for cell, text in zip(cells, captions, strict=True))
+    while page := list(itertools.islice(pairs, columns * rows_per_page)):
+        filled = columns if pages else min(columns, len(page))
+        pages.append(_draw_page(page, next(targets), filled, cell_width))
+    for stale in itertools.takewhile(Path.exists, targets):
         stale.unlink()
-        number += 1
     return pages
 
 
-def scaled(picture: Picture, width: int) -> Picture:
+def label_sheet(
+    layout: Layout, space: LabelSpace, shown: Mapping[str, Mapping[int, int]], path: AnyPath, *, title: str
+) -> tuple[Path, int]:
+    """Writes a PNG file of up to 12 images of a data set, overlaid with their labels, and a legend.
+
+    ``shown`` maps image names to the number of pixels of each label. For a data set without labels, ``shown`` is empty.
+    If possible, the images are selected so that every class of ``space`` is visible. Returns the path of the file and
+    the number of its images. Raises ``InputError`` if no image can be read, or the file cannot be written.
+    """
+    table = remap_table(layout.ids, layout.space, space)
+    cells: list[tuple[Picture | None, str]] = []
+    seen: set[int] = set()
+    for index in choose_images([pair.name for pair in layout.pairs], shown, _MOST_LABELED):
+        pair = layout.pairs[index]
+        try:
+            picture = _scaled(read_image(pair.image), _LABELED_WIDTH)
+            if pair.name in shown and pair.label is not None:
+                label = table[read_label(pair.label, layout.colors)]
+                picture = overlay(picture, resize_label(label, picture.shape[:2]), space)
+                seen.update(np.unique(label).tolist())
+        except InputError:
+            continue  # unreadable files are reported by the check of the data set
+        cells.append((picture, pair.name))
+    if not cells:
+        raise InputError(f"{layout.root}: no image of it can be read, so there is nothing to draw")
+    columns = min(4, max(2, len(cells)))
+    entries = [(c.name, c.color) for index, c in enumerate(space.classes) if index in seen]
+    return _draw_page(cells, path, columns, _LABELED_WIDTH, headings=[title], entries=entries), len(cells)
+
+
+def choose_images(names: Sequence[str], shown: Mapping[str, Mapping[int, int]], count: int) -> list[int]:
+    """Selects up to ``count`` images and returns their indices into ``names`` in ascending order.
+
+    First, images are selected so that every class is well visible if possible, starting with the rarest class. The
+    remaining images are spread over the data set. Images that are not in ``shown`` (see ``label_sheet``) are used only
+    if ``shown`` is empty.
+    """
+    pool = [i for i, name in enumerate(names) if name in shown] or list(range(len(names)))
+    totals: Counter[int] = Counter()
+    for counts in shown.values():
+        totals.update(counts)
+    chosen: list[int] = []
+    for label in sorted(totals, key=totals.__getitem__):
+        best = max(pool, key=lambda i: shown.get(names[i], {}).get(label, 0))
+        most = shown[names[best]].get(label, 0)
+        seen = any(shown[names[i]].get(label, 0) >= _WELL_SEEN * most for i in chosen)
+        if most and not seen and len(chosen) < count:
+            chosen.append(best)
+    rest = [i for i in pool if i not in chosen]
+    while rest and len(chosen) < count:
+        ends = chosen or [-1, len(names)]
+        rest.sort(key=lambda i: min(abs(i - other) for other in ends))
+        chosen.append(rest.pop())  # the image farthest from the chosen images
+    return sorted(chosen)
+
+
+def _scaled(picture: Picture, width: int) -> Picture:
     """Scales a picture to a width in pixels and keeps its aspect ratio."""
     height = max(1, round(picture.shape[0] * width / picture.shape[1]))
     method = cv2.INTER_AREA if width < picture.shape[1] else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(picture, (width, height), interpolation=method), dtype=np.uint8)
 
 
-def draw_page(
+def _draw_page(
     cells: Sequence[tuple[Picture | None, str]],
     path: AnyPath,
     columns: int,
@@ -114,11 +172,7 @@ def draw_page(
     headings: Sequence[str] = (),
     entries: Sequence[tuple[str, Color]] = (),
 ) -> Path:
-    """Draws a page with a grid of cells to a PNG file and returns the path.
-
-    Each cell has a caption and a picture of width ``cell_width`` in pixels (``None`` if empty). ``headings`` are
-    the titles of the columns, from the first column on. ``entries`` are the names and colors of the legend.
-    """
+    """Draws a grid of cells (picture of width ``cell_width`` or ``None``, caption) with a legend of ``entries``."""
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
     picture_heights = [max(0 if p is None else p.shape[0] for p, _ in row) for row in rows]
     num_lines = [max(len(text.splitlines()) for _, text in row) for row in rows]
@@ -133,8 +187,7 @@ def draw_page(
         left = _EDGE + column * (cell_width + _GAP)
         figure.text(left / width, 1 - _EDGE / height, text, va="top", size=FONT_SIZE + 1, color=INK)
     with warnings.catch_warnings():
-        # The font lacks the characters of many scripts. If a file name contains such a character, a box is drawn, and
-        # matplotlib's warning is hidden.
+        # The font lacks the characters of many scripts. For such a character of a file name, a box is drawn.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         for row, step in zip(rows, steps, strict=True):
             for column, (picture, text) in enumerate(row):
@@ -151,16 +204,8 @@ def draw_page(
         return save_png(figure, path)
 
 
-def _page_path(path: Path, number: int) -> Path:
-    return path if number == 1 else path.with_stem(f"{path.stem}_{number}")
-
-
 def _write(figure: Figure, line: str, x: float, y: float, longest: float) -> None:
-    """Writes a line of text at (x, y), in fractions of the figure.
-
-    If the line is longer than ``longest`` pixels, an ellipsis replaces its middle, because file names usually differ at
-    the beginning or the end.
-    """
+    """Writes a line at (x, y) in fractions of the figure, with an ellipsis in the middle beyond ``longest`` pixels."""
     # Formula parsing is off, because file names can contain dollar signs.
     text = figure.text(x, y, line, ha="left", va="top", size=FONT_SIZE, color=INK, parse_math=False)
     kept = len(line)
@@ -183,17 +228,15 @@ def _legend_size(names: Sequence[str], width: float) -> tuple[int, int]:
 def _draw_legend(
     figure: Figure, entries: Sequence[tuple[str, Color]], num_columns: int, left: float, top: float
 ) -> None:
-    """Draws a legend of names beside their colors.
-
-    ``left`` and ``top`` are the position of its upper left corner as fractions of the figure's width and height.
-    """
+    """Draws a legend, whose upper left corner is at (``left``, ``top``) in fractions of the figure."""
     from matplotlib.patches import Patch
 
+    handles = [
+        Patch(facecolor=(r / 255, g / 255, b / 255), edgecolor="#00000040", linewidth=0.5, label=name)
+        for name, (r, g, b) in entries
+    ]
     figure.legend(
-        handles=[
-            Patch(facecolor=(r / 255, g / 255, b / 255), edgecolor="#00000040", linewidth=0.5, label=name)
-            for name, (r, g, b) in entries
-        ],
+        handles=handles,
         loc="upper left",
         bbox_to_anchor=(left, top),
         ncols=num_columns,

@@ -1,33 +1,45 @@
-"""Data of a report: runs and evaluations, and the file ``report.json`` with the results of an evaluation."""
+"""Data of a report: runs and evaluations, example images as small data URIs, and the file ``report.json``."""
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from iccld.data.datasets import SegmentationDataset
 from iccld.documents import Length, Range, build, read_json, reason
+from iccld.drawing import heat_map
 from iccld.errors import InputError
 from iccld.escaping import shortened
 from iccld.files import write_json, write_text
-from iccld.inference.review import Trust
+from iccld.inference.review import Choice, Review, Trust
+from iccld.inference.segmenter import PredictSettings, Segmenter, predict_image
+from iccld.labels import IGNORE, LabelSpace
 from iccld.metrics import Scores
 from iccld.reporting.templates import render
 
 RECORD = "report.json"
 _LARGEST_RECORD = 64_000_000
 _Channel = Annotated[int, Range(0, 255)]
+_LONGEST_SIDE = 320  # of an example image in pixels
+# Colors of correct, wrong and unscored pixels. Color-blind readers can distinguish them, on light and on dark pages.
+_ERROR_COLORS = ((214, 219, 224), (213, 94, 0), (40, 44, 52))
 
 
 @dataclass(frozen=True)
 class Calibration:
     """The calibration of a model's confidence.
 
-    ``figures`` are the metrics of ``iccld.inference.review.evaluate_trust``, with ``None`` instead of NaN. The bins of
-    confidence have equal widths from 0 to 1. ``pixels``, ``confidence`` and ``accuracy`` are the number of pixels, the
-    mean confidence and the fraction of correct pixels of each bin. For empty bins, confidence and accuracy are
-    ``None``.
+    ``figures`` are the metrics of ``iccld.inference.review.evaluate_trust``, with ``None`` instead of NaN. Bins of
+    confidence, of equal widths from 0 to 1, have a number of ``pixels``, their mean ``confidence``, and the fraction of
+    correct pixels (``accuracy``). For empty bins, confidence and accuracy are ``None``.
     """
 
     figures: Mapping[str, float | None]
@@ -50,10 +62,9 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Example:
-    """An example image of a report.
+    """An example image of a report: file name, and role (best, worst, random) for which it was selected.
 
-    ``name`` is the file name. ``role`` is the reason why the image was selected (best, worst, random). ``miou`` is the
-    mIoU of this image in percent, or ``None`` without labels. ``panels`` maps titles to pictures as data URIs.
+    ``miou`` is that of this image in percent, or ``None`` without labels. ``panels`` maps titles to data URIs.
     """
 
     name: str
@@ -97,10 +108,7 @@ def has_findings(record: Record) -> bool:
 
 
 def read_record(folder: Path) -> Record | None:
-    """Reads ``report.json`` in the folder of a run. Returns ``None`` if the file does not exist.
-
-    Raises ``InputError`` if the file is not a valid record.
-    """
+    """Reads ``report.json`` of a run, or returns ``None`` without the file; ``InputError`` if it is not valid."""
     path = folder / RECORD
     if not path.exists():
         return None
@@ -123,11 +131,10 @@ def write_readme(folder: Path, *, command: str) -> Path:
 
 @dataclass(frozen=True)
 class Subject:
-    """A run or an evaluation that a report shows. Its name must be unique within the report.
+    """A run or an evaluation that a report shows, with a name that is unique within the report.
 
-    ``facts`` are names and values for the table at the top of the report. ``table`` contains the columns of a run's
-    ``metrics.csv``, and ``method`` is the method by which the run was trained. For an evaluation, both are empty.
-    ``unfinished`` is the progress of an unfinished run as text.
+    ``facts`` are names and values for the table at its top. ``table`` contains the columns of a run's ``metrics.csv``,
+    and ``method`` is the run's method; for an evaluation, both are empty. ``unfinished`` is the run's progress as text.
     """
 
     name: str
@@ -147,3 +154,81 @@ def commit_of(environment: Mapping[str, Any]) -> str:
     """Returns the git commit of an environment, or of one of its ``resumed`` entries, as text; empty if unknown."""
     commit = environment.get("commit")
     return f"{commit}{' with changes' if environment.get('changed') else ''}" if commit else ""
+
+
+def measured_record(
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    scores: Scores,
+    review: Review,
+    *,
+    environment: Mapping[str, Any],
+    measured_on: str,
+    settings: PredictSettings | None = None,
+) -> Record:
+    """Builds the record of an evaluation. The example images are segmented again with ``settings`` and drawn."""
+    space = review.protocol.space
+    return Record(
+        environment=environment,
+        measured_on=measured_on,
+        scores=scores,
+        calibration=Calibration.of(review.trust),
+        examples=draw_examples(model, dataset, review.choose(), space, settings),
+        legend=tuple((c.name, c.color) for c in space.classes),
+    )
+
+
+def draw_examples(
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    choices: Sequence[Choice],
+    space: LabelSpace,
+    settings: PredictSettings | None = None,
+) -> tuple[Example, ...]:
+    """Segments and draws the chosen images. If a choice has an mIoU, its true labels and errors are drawn too.
+
+    Classes are mapped to ``space``, the label space of the protocol, or of the model if there is no evaluation.
+    ``settings`` must be those of the evaluation, so that images and scores agree.
+    """
+    to_space = np.array(model.label_space.lut_to(space), np.uint8)
+    examples = []
+    for choice in choices:
+        image = dataset.image(choice.index)
+        prediction = predict_image(model, image, settings)
+        answer = to_space[prediction.labels]
+        panels = {"image": photo_uri(image)}
+        if choice.miou is not None:
+            truth = np.array(dataset.label_space.lut_to(space), np.uint8)[dataset.label(choice.index)]
+            panels["truth"] = labels_uri(truth, space.palette)
+        panels["prediction"] = labels_uri(answer, space.palette)
+        if choice.miou is not None:
+            panels["errors"] = labels_uri(error_map(answer, truth), _ERROR_COLORS)
+        panels["uncertainty"] = photo_uri(heat_map(prediction.relative_uncertainty))
+        examples.append(Example(dataset.file_name(choice.index), choice.role, choice.miou, panels))
+    return tuple(examples)
+
+
+def error_map(answer: UInt8[np.ndarray, "h w"], truth: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """Returns a map with 0 for correct, 1 for wrong and 2 for unscored pixels."""
+    return np.where(truth == IGNORE, 2, answer != truth).astype(np.uint8)
+
+
+def photo_uri(image: UInt8[np.ndarray, "h w 3"]) -> str:
+    """Encodes an RGB image as a data URI with a small JPEG."""
+    return _uri(Image.fromarray(image), Image.Resampling.BOX, "JPEG", quality=82)
+
+
+def labels_uri(labels: UInt8[np.ndarray, "h w"], palette: Sequence[tuple[int, int, int]]) -> str:
+    """Encodes a label map as a data URI with a small palette PNG. Values beyond the palette are black."""
+    picture = Image.fromarray(labels)
+    colors = np.zeros((256, 3), np.uint8)
+    colors[: len(palette)] = palette
+    picture.putpalette(colors.tobytes())
+    return _uri(picture, Image.Resampling.NEAREST, "PNG", optimize=True)
+
+
+def _uri(picture: Image.Image, method: Image.Resampling, kind: str, **options: int) -> str:
+    picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), method)
+    data = io.BytesIO()
+    picture.save(data, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"

@@ -1,7 +1,6 @@
-"""Files of a published model: weights, configuration without local paths, and the model card.
+"""Files of a published model: weights, configuration without local paths, and the model card ``README.md``.
 
-The model card ``README.md`` describes the training data, the evaluation and the limits of use. All metrics come from
-the files of the run. If these files do not contain a metric, the card lists the metric as not measured.
+All metrics of the card come from the files of the run. Others are listed as not measured.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from iccld.reporting.templates import render
 from iccld.training.tracking import read_metrics
 
 _CARD = "README.md"
-_FOLDERS = ("source_root", "target_root", "scene_cache", "cache")
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,6 @@ class _Model:
 
 @dataclass(frozen=True)
 class _Training:
-    """The part of the training record in ``config.json`` that the model card contains."""
-
     method: str
     preset: str
     step: int
@@ -65,11 +61,8 @@ def model_card(
 ) -> str:
     """Returns the model card as Markdown with YAML front matter. Names are escaped, so that they never become markup.
 
-    ``config`` is the model's ``config.json``. ``rows`` are the rows of the run's ``metrics.csv``, or empty if the
-    file does not exist.
-
-    Raises:
-        InputError: the training record is incomplete or has values of wrong types.
+    ``config`` is the model's ``config.json``, and ``rows`` are those of the run's ``metrics.csv``, if it exists. Raises
+    ``InputError`` if the training record is incomplete or has values of wrong types.
     """
     from markupsafe import Markup
 
@@ -97,22 +90,18 @@ def _name(dataset: str, look: str) -> str:
 
 def _figures(training: _Training, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
     """Returns the evaluation metrics that were logged at the step of the saved weights; empty if there are none."""
-    measured = (r for r in rows if r.get("step") == str(training.step) and "val/miou" in r)
-    row: Mapping[str, str] = next(measured, {})
-    return {k.removeprefix("val/"): float(v) for k, v in row.items() if k.startswith("val/")}
+    for row in rows:
+        if row.get("step") == str(training.step) and "val/miou" in row:
+            return {k.removeprefix("val/"): float(v) for k, v in row.items() if k.startswith("val/")}
+    return {}
 
 
 def write_release(source: str, repo_id: str, *, license: str | None = None) -> Callable[[Path], list[str]]:
-    """Prepares the files with which a model is published under the hub id ``repo_id``.
+    """Prepares the files with which a model (folder or hub id) is published under the hub id ``repo_id``.
 
-    ``source`` is the folder or the hub id of the model.
-
-    Returns:
-        A function that writes the files to a folder and returns their names. The function raises ``InputError`` if the
-        folder is that of the model, or contains files with these names that are not from an earlier release.
-
-    Raises:
-        InputError: the model does not exist or cannot be loaded, or ``repo_id`` is not a valid hub id.
+    The returned function writes the files to a folder and returns their names. The function raises ``InputError`` if
+    the folder is that of the model, or contains files with these names that are not from an earlier release. This
+    function raises ``InputError`` if the model cannot be loaded or ``repo_id`` is not a valid hub id.
     """
     check_repo_id(repo_id)
     ICCLD.from_pretrained(source)  # raises an error if the model cannot be loaded
@@ -145,10 +134,9 @@ def _without_paths(value: Any, name: str = "") -> Any:
         return [_without_paths(item) for item in value]
     if not isinstance(value, str):
         return value
-    if name in _FOLDERS:
+    if name in ("source_root", "target_root", "scene_cache", "cache"):
         return None
     kind, path = ("auto:", value[5:]) if value.startswith("auto:") else ("", value)
-    # A hub id can have the form of a relative path. Therefore, such a value is treated as a path only if a file or
-    # folder exists there.
+    # A hub id can have the form of a relative path, which is therefore treated as a path only if it exists.
     is_path = re.match(r"[/~.\\]|[A-Za-z]:[/\\]", path) or ("/" in path and os.path.exists(path))
     return kind + re.split(r"[/\\]", path.rstrip("/\\"))[-1] if is_path else value

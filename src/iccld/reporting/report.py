@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from iccld import __version__
 from iccld.files import write_text
 from iccld.metrics import Scores
@@ -18,21 +20,11 @@ from iccld.reporting.templates import render
 MOST_CHARACTERS = 3_600_000
 """Maximum number of characters of all pictures in a report, so that the HTML file stays below 5 MB."""
 _SHARED_SECTIONS = {"runs": "Runs", "curves": "Training", "classes": "Classes", "same": "The same images"}
-_RUN_SECTIONS = {
-    "images": "Images",
-    "confusion": "Confusion",
-    "calibration": "Calibration",
-    "adversary": "Adversary",
-    "environment": "Environment",
-}
+_RUN_SECTIONS = ("images", "confusion", "calibration", "adversary", "environment")
 
 
 def write_report(path: Path, subjects: Sequence[Subject], *, title: str | None = None) -> Path:
-    """Writes the report of one or more runs or evaluations as an HTML file and returns its path.
-
-    If ``subjects`` has several entries, the report shows the gains over the first entry. By default, the title consists
-    of the names of the entries.
-    """
+    """Writes the report of one or more runs or evaluations as an HTML file. Gains are those over the first one."""
     return write_text(path, report_page(subjects, title=title))
 
 
@@ -40,9 +32,8 @@ def report_page(subjects: Sequence[Subject], *, title: str | None = None) -> str
     """Returns the report as HTML; see ``write_report``."""
     assert subjects
     records = trimmed([s.record for s in subjects])
-    subjects = [replace(s, record=record) for s, record in zip(subjects, records, strict=True)]
-    same, records = same_images(subjects)
-    runs = [_run(replace(s, record=r), i) for i, (s, r) in enumerate(zip(subjects, records, strict=True))]
+    same, rest = _same_images(records)
+    runs = [_run(replace(s, record=r), i) for i, (s, r) in enumerate(zip(subjects, rest, strict=True))]
     page: dict[str, Any] = {
         "comparable": comparable(subjects),
         "runs": len(subjects) > 1,
@@ -51,9 +42,8 @@ def report_page(subjects: Sequence[Subject], *, title: str | None = None) -> str
         "same": same,
     }
     page["sections"] = [(key, name) for key, name in _SHARED_SECTIONS.items() if page[key]]
-    page["links"] = [(f"run{i}", s.name) for i, s in enumerate(subjects)]
-    if len(runs) == 1:
-        page["links"] = runs[0]["sections"]
+    links = [(f"run{i}", s.name) for i, s in enumerate(subjects)]
+    page["links"] = links if len(links) > 1 else runs[0]["sections"]
     title = title or f"ICCLD report: {', '.join(s.name for s in subjects)}"
     return render_page("report.html.j2", title, page=page, runs=runs)
 
@@ -65,35 +55,36 @@ def render_page(template: str, title: str, **values: Any) -> str:
 
 def _run(subject: Subject, index: int) -> dict[str, Any]:
     """Returns the values of one run for the template. ``index`` is the position of the run and selects its color."""
-    record = subject.record
+    record, calibration = subject.record, subject.record.calibration
     run = {
         "index": index,
         "name": subject.name,
         "subject": subject,
         "record": record,
-        "figures": record.calibration.figures if record.calibration else {},
+        "figures": calibration.figures if calibration else {},
         "images": record.examples,
-        "confusion": confusion(record.scores) if record.scores else {},
-        "calibration": reliability_svg(record.calibration, index) if record.calibration else "",
+        "confusion": _confusion(record.scores) if record.scores else {},
+        "calibration": reliability_svg(calibration, index) if calibration else "",
         "adversary": adversary_charts(subject.table),
         "environment": True,
     }
-    return run | {"sections": [(key, name) for key, name in _RUN_SECTIONS.items() if run[key]]}
+    return run | {"sections": [(key, key.capitalize()) for key in _RUN_SECTIONS if run[key]]}
 
 
 def _charts(subjects: Sequence[Subject]) -> dict[str, list[Any]]:
     """Returns the training charts: mIoU and main losses under ``first``, all other charts under ``further``."""
-    charts = training_charts({s.name: s.table for s in subjects})
-    first = [k for k in charts if k in ("val/miou", "train/loss") or k.startswith("train/loss_seg")]
-    further = [chart for key, chart in charts.items() if key not in first]
-    return {"first": [charts[key] for key in first], "further": further} if charts else {}
+    groups: dict[str, list[Any]] = {"first": [], "further": []}
+    for key, chart in training_charts({s.name: s.table for s in subjects}).items():
+        is_main = key in ("val/miou", "train/loss") or key.startswith("train/loss_seg")
+        groups["first" if is_main else "further"].append(chart)
+    return groups if any(groups.values()) else {}
 
 
 def class_bars(subjects: Sequence[Subject]) -> dict[str, Any]:
     """Returns the IoU of each class for each run, for the bars of the report.
 
-    Runs with another protocol than the first run are omitted and listed under ``others``. If exactly two runs are given
-    and are comparable, each class also has the gain of the second run in points.
+    Runs with another protocol than the first run are omitted and listed under ``others``. With exactly two runs, which
+    are comparable, each class also has the gain of the second run in points.
     """
     scored = [(i, s.name, s.record.scores) for i, s in enumerate(subjects) if s.record.scores is not None]
     if not scored:
@@ -116,35 +107,23 @@ def class_bars(subjects: Sequence[Subject]) -> dict[str, Any]:
     }
 
 
-def confusion(scores: Scores) -> dict[str, Any]:
-    """Returns the confusion matrix, with each row in percent of the pixels of its true class.
-
-    Each true class that occurs has a row. Each class that occurs as true or predicted class has a column.
-    """
-    count = len(scores.classes)
-    truths = [sum(row) + scores.unlabeled[i] for i, row in enumerate(scores.confusion)]
-    answers = [sum(row[j] for row in scores.confusion) for j in range(count)]
-    columns = [j for j in range(count) if truths[j] or answers[j]]
-    has_gaps = any(scores.unlabeled)
-    rows = []
-    for i in (i for i in range(count) if truths[i]):
-        pixels = [(scores.confusion[i][j], i == j) for j in columns]
-        pixels += [(scores.unlabeled[i], False)] if has_gaps else []
-        rows.append((scores.classes[i], [(100 * n / truths[i], own) for n, own in pixels]))
-    head = [*(scores.classes[j] for j in columns), *(["no answer"] if has_gaps else [])]
-    return {"head": head, "rows": rows}
+def _confusion(scores: Scores) -> dict[str, Any]:
+    """Returns the confusion matrix of the classes that occur, with each row in percent of its true class's pixels."""
+    names = [*scores.classes, "no answer"]
+    counts = np.column_stack([scores.confusion, scores.unlabeled]).astype(float)
+    truths = counts.sum(axis=1)
+    columns = np.flatnonzero(counts.sum(axis=0) + [*truths, 0])
+    rows = [
+        (names[i], [(100 * counts[i, j] / truths[i], i == j) for j in columns])
+        for i in np.flatnonzero(truths)
+    ]
+    return {"head": [names[j] for j in columns], "rows": rows}
 
 
-def same_images(subjects: Sequence[Subject]) -> tuple[list[tuple[Example, list[Example]]], list[Record]]:
-    """Returns the random example images that all runs have in common, and the records without these images.
-
-    Each common image is returned with the example of every run. With a single run, no image counts as common.
-    """
-    records = [s.record for s in subjects]
-    if len(records) == 1:
-        return [], records
+def _same_images(records: Sequence[Record]) -> tuple[list[tuple[Example, list[Example]]], Sequence[Record]]:
+    """Returns the random images that several runs have in common, each with its examples, and records without them."""
     by_picture = [{_picture(e): e for e in r.examples if e.role == "random"} for r in records]
-    shared = [picture for picture in by_picture[0] if all(picture in found for found in by_picture)]
+    shared = [p for p in by_picture[0] if all(p in found for found in by_picture)] if len(records) > 1 else []
     same = [(by_picture[0][picture], [found[picture] for found in by_picture]) for picture in shared]
     rest = [replace(r, examples=tuple(e for e in r.examples if _picture(e) not in shared)) for r in records]
     return same, rest
@@ -155,10 +134,8 @@ def trimmed(records: Sequence[Record]) -> list[Record]:
     kept = [_by_turns(record.examples) for record in records]
     while sum(len(uri) for examples in kept for e in examples for uri in e.panels.values()) > MOST_CHARACTERS:
         max(kept, key=len).pop()
-    return [
-        replace(record, examples=tuple(e for e in record.examples if e in examples))
-        for record, examples in zip(records, kept, strict=True)
-    ]
+    pairs = zip(records, kept, strict=True)
+    return [replace(r, examples=tuple(e for e in r.examples if e in examples)) for r, examples in pairs]
 
 
 def _by_turns(examples: Sequence[Example]) -> list[Example]:

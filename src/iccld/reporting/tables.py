@@ -20,24 +20,20 @@ def scores_table(scores: Mapping[str, Scores], *, markdown: bool = False) -> str
     """
     if len({s.measure for s in scores.values()}) != 1:
         protocols = sorted({s.protocol for s in scores.values()})
-        which = f"other classes of {protocols[0]}"
-        if len(protocols) > 1:
-            which = f"protocols {', '.join(protocols)}"
+        several = f"protocols {', '.join(protocols)}"
+        which = several if len(protocols) > 1 else f"other classes of {protocols[0]}"
         raise InputError(f"scores of {which} cannot share a table; make one for each")
     columns = [{**s.iou, "mIoU": s.miou, "pixel accuracy": s.pixel_accuracy} for s in scores.values()]
-    headings = ["class", *scores]
     rows = []
     for name in columns[0]:
         values = [column.get(name) for column in columns]
-        rows.append([name, *(number(v) for v in values)])
-        if len(columns) > 1:
-            has_both = values[0] is not None and values[-1] is not None
-            rows[-1].append(signed(values[-1] - values[0] if has_both else None))  # type: ignore[operator]
-    if len(columns) > 1:
-        headings.append("gain")
-    if markdown:
-        return _markdown(headings, rows)
-    return _text(headings, rows, num_totals=2)
+        first, last = values[0], values[-1]
+        gain = signed(None if first is None or last is None else last - first)
+        rows.append([name, *(number(v) for v in values), gain])
+    headings = ["class", *scores, "gain"]
+    if len(columns) == 1:
+        headings, rows = headings[:-1], [row[:-1] for row in rows]
+    return _markdown(headings, rows) if markdown else _text(headings, rows, num_totals=2)
 
 
 def print_scores(scores: Scores) -> None:
@@ -73,10 +69,7 @@ def _text(headings: Sequence[str], rows: Sequence[Sequence[str]], *, num_totals:
 
 
 def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(row: Sequence[str]) -> str:
-        return "| " + " | ".join(row) + " |"
-
-    headings, rows = [in_markdown(h) for h in headings], [[in_markdown(cell) for cell in row] for row in rows]
-    body, bold = rows[:-2], [[f"**{cell}**" for cell in row] for row in rows[-2:]]
-    rule = "|---|" + "---:|" * (len(headings) - 1)
-    return "\n".join([line(headings), rule, *map(line, body), *map(line, bold)])
+    cells = [[in_markdown(cell) for cell in row] for row in (headings, *rows)]
+    cells[-2:] = [[f"**{cell}**" for cell in row] for row in cells[-2:]]
+    head, *body = (f"| {' | '.join(row)} |" for row in cells)
+    return "\n".join([head, "|---|" + "---:|" * (len(headings) - 1), *body])

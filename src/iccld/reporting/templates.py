@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from iccld.escaping import in_markdown, visible, visible_lines
@@ -46,14 +45,10 @@ def _environment(kind: str) -> Environment:
         loader=PackageLoader("iccld.reporting"),
         undefined=StrictUndefined,
         autoescape=kind == "html",
-        finalize=functools.partial(_as_text, escapes[kind]),
+        finalize=lambda value: escapes[kind](value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     environment.filters |= {"number": number, "signed": signed}
     return environment
-
-
-def _as_text(escape: Callable[[str], str], value: object) -> object:
-    return escape(value) if type(value) is str else value

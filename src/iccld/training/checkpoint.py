@@ -1,7 +1,4 @@
-"""Checkpoints as safetensors files, which are written atomically. Only the newest checkpoints are kept.
-
-If the newest checkpoint is damaged, the checkpoint before it is loaded.
-"""
+"""Checkpoints as safetensors files, which are written atomically. Only the newest checkpoints are kept."""
 
 from __future__ import annotations
 
@@ -22,6 +19,7 @@ from iccld.models.storage import atomic_safetensors, check_header
 
 PATTERN = "step-*.safetensors"
 _HEADER = "iccld"
+Part = nn.Module | torch.optim.Optimizer
 
 
 class Checkpoint(NamedTuple):
@@ -33,16 +31,13 @@ class Checkpoint(NamedTuple):
 
 @dataclass(frozen=True)
 class _Header:
-    """JSON content of the metadata in the header of a checkpoint file."""
-
     step: Annotated[int, Range(0, 10**12)]
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     """Writes a checkpoint atomically, then removes all checkpoints but the newest ``keep``.
 
-    Raises:
-        InputError: The disk is full or the folder is not writable. Older checkpoints are not removed.
+    If the disk is full (``RunFailedError``) or the folder is not writable (``InputError``), none is removed.
     """
     # All metadata are in one entry. safetensors writes several entries in random order, so checkpoints of equal runs
     # would then differ in their bytes.
@@ -73,28 +68,22 @@ def load_newest(folder: Path) -> Checkpoint | None:
     return None
 
 
-Part = nn.Module | torch.optim.Optimizer
-
-
 def pack(parts: Mapping[str, Part]) -> dict[str, Tensor]:
     """Returns the tensors of networks (parameters, buffers) and optimizers (state) under names like ``student/…``."""
     packed: dict[str, Tensor] = {}
     for name, part in parts.items():
-        if isinstance(part, nn.Module):
-            packed |= {f"{name}/{key}": value for key, value in part.state_dict().items()}
-        else:
-            state = part.state_dict()["state"]
-            packed |= {
-                f"{name}/{i}/{key}": value for i, entry in state.items() for key, value in entry.items()
-            }
+        state = part.state_dict()
+        if not isinstance(part, nn.Module):
+            entries = state["state"].items()
+            state = {f"{index}/{key}": value for index, entry in entries for key, value in entry.items()}
+        packed |= {f"{name}/{key}": value for key, value in state.items()}
     return packed
 
 
 def unpack(parts: Mapping[str, Part], tensors: Mapping[str, Tensor]) -> None:
-    """Loads tensors, named as by ``pack``, into networks and optimizers. Missing or unknown names are errors.
+    """Loads tensors, named as by ``pack``, into networks and optimizers.
 
-    Raises:
-        RuntimeError, ValueError, KeyError: The tensors do not fit these networks and optimizers.
+    Raises ``RuntimeError``, ``ValueError`` or ``KeyError`` if tensors or names do not fit.
     """
     for name, part in parts.items():
         own = {k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")}

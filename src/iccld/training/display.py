@@ -9,24 +9,16 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import SupportsFloat
 
 from iccld.progress import format_seconds, is_live, training_bar
-
-_WINDOW = 20
-"""Number of most recent steps from which the duration of a step is computed."""
 
 
 @dataclass(frozen=True)
 class Costs:
     """Expected durations of the steps and evaluations of a run, in seconds.
 
-    Attributes:
-        early: Seconds per step before step ``change``, at which the adaptation starts.
-        late: Seconds per step from step ``change`` on.
-        change: First step with the duration ``late``.
-        evaluation: Seconds per evaluation.
+    A step takes ``early`` before step ``change``, at which the adaptation starts, and ``late`` from this step on.
     """
 
     early: float = 1.0
@@ -44,19 +36,14 @@ class Outlook:
     """Estimate of the remaining time of a run, from the expected durations of its remaining steps and evaluations.
 
     The expected durations of steps are multiplied by the ratio of measured to expected duration of the last 20 steps.
-
-    Args:
-        costs: Expected durations of steps and evaluations.
-        start: Step at which the run starts or resumes.
-        end: Step at which the run ends.
-        evaluations: Number of remaining evaluations.
+    The run starts or resumes at step ``start``, and ``evaluations`` is the number of remaining evaluations.
     """
 
     def __init__(self, costs: Costs, start: int, end: int, *, evaluations: int = 0) -> None:
         self.costs, self.start, self.end, self.evaluations = costs, start, end, evaluations
         self.evaluation_seconds = costs.evaluation
         self._step = start
-        self._recent: deque[tuple[float, float]] = deque(maxlen=_WINDOW)  # seconds, expected seconds
+        self._recent: deque[tuple[float, float]] = deque(maxlen=20)  # seconds, expected seconds
 
     def advance(self, seconds: float) -> None:
         """Records the duration of a step in seconds, without the time of evaluations and checkpoints."""
@@ -81,42 +68,25 @@ class Outlook:
         return steps + self.evaluations * self.evaluation_seconds
 
 
-class TrainingDisplay:
-    """Display of steps, speed, loss, mIoU and remaining time on stderr.
+class TrainingDisplay(contextlib.ExitStack):
+    """Display of steps, speed, loss, mIoU and remaining time on stderr: a progress bar in a terminal, otherwise lines.
 
-    In a terminal, the display is a progress bar. Otherwise, a plain line is printed about every 15 seconds.
-
-    Args:
-        title: Title of the run.
-        outlook: Estimate of the remaining time, with the first and the last step.
-        enabled: Whether anything is shown. Set to ``False`` on all ranks except the first.
-
-    Attributes:
-        miou: Last evaluated mIoU in percent, or ``None`` before the first evaluation.
+    A line is printed about every 15 seconds. Only the first rank shows anything (``enabled``). The attribute ``miou``
+    is the last evaluated mIoU in percent, or ``None`` before the first evaluation.
     """
 
     miou: float | None = None
 
     def __init__(self, title: str, outlook: Outlook, *, enabled: bool = True) -> None:
+        super().__init__()
         start, end = outlook.start, outlook.end
         self.title, self.outlook, self.enabled = title, outlook, enabled
-        self._bar = training_bar(title, start, end) if enabled and is_live() else None
+        self._bar = self.enter_context(training_bar(title, start, end)) if enabled and is_live() else None
         self._interval = 0.5 if self._bar else 15.0
         self._last_shown = self._last_step = time.monotonic()
         self._first_line = start + max(3, math.ceil(0.05 * (end - start)))
         self._step = start
         self._figures: list[str] = []
-
-    def __enter__(self) -> TrainingDisplay:
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar:
-            self._bar.stop()
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -147,12 +117,10 @@ class TrainingDisplay:
         parts = [f"{name.removeprefix('train/')} {float(value):.3f}" for name, value in figures.items()]
         pace = f"{self.outlook.seconds_per_step:.2f} s/step"
         self._figures = [pace, f"{format_seconds(left)} left", *parts]
-        if self._bar:
-            self._draw()
-        else:
-            print(
-                f"{self.title}: step {step}/{self.outlook.end}  {self._text()}", file=sys.stderr, flush=True
-            )
+        self._draw()
+        if not self._bar:
+            line = f"{self.title}: step {step}/{self.outlook.end}  {self._text()}"
+            print(line, file=sys.stderr, flush=True)
 
     def _draw(self, phase: str = "training") -> None:
         if self._bar:

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from iccld.exits import interruption_by
@@ -21,10 +21,8 @@ class Interruption:
     """Context in which the first SIGINT or SIGTERM is only recorded.
 
     A further signal, more than a second after the first, raises ``KeyboardInterrupt``. Only the main thread can set
-    signal handlers, so in other threads this context has no effect.
-
-    Attributes:
-        signal: Number of the first signal, or 0 before any signal.
+    signal handlers, so in other threads this context has no effect. The attribute ``signal`` is the number of the first
+    signal, or 0 before any signal.
     """
 
     def __init__(self) -> None:
@@ -54,9 +52,7 @@ class Interruption:
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

@@ -20,7 +20,7 @@ from iccld.config import TrainConfig, to_dict
 from iccld.errors import InputError, RunFailedError
 from iccld.exits import EXIT_FAILED
 from iccld.models.iccld import ICCLD
-from iccld.training.checkpoint import PATTERN, Checkpoint, Part, load_newest, pack, save_checkpoint, unpack
+from iccld.training.checkpoint import PATTERN, Checkpoint, load_newest, pack, save_checkpoint, unpack
 from iccld.training.display import Outlook, TrainingDisplay
 from iccld.training.interruption import Interruption
 from iccld.training.ranks import agree
@@ -31,13 +31,10 @@ from iccld.training.update import Item, Update, rate_factor
 MicroBatches = Callable[[int, int], Iterator[dict[str, Any]]]
 """Function that yields the loader outputs of micro-batches, from a first index to an end index (excluded). Equal
 indices give equal outputs."""
-
 Evaluate = Callable[[ICCLD, ICCLD], dict[str, float]]
 """Function that evaluates teacher and student (its arguments), and returns metrics by name."""
-
 Outcome = Literal["finished", "stopped", "interrupted", "terminated"]
 """Reason for the end of a run: all steps done, step ``stop_at`` reached, SIGINT, or SIGTERM (in this order)."""
-
 _FAILED = 1000  # code of a failed rank, greater than any signal number
 
 
@@ -47,7 +44,7 @@ class TrainingDivergedError(RunFailedError):
 
 @dataclass
 class Loaders:
-    """Functions that yield micro-batches: of labeled images, and of unlabeled target images if the method uses them."""
+    """Micro-batches of labeled images, and of unlabeled target images if the method uses them."""
 
     labeled: MicroBatches
     target: MicroBatches | None
@@ -56,19 +53,10 @@ class Loaders:
 class Trainer:
     """Training of a model with a method. All results are written to the run's folder ``out``.
 
-    A new trainer with the same arguments resumes the run. With the same number of threads, resuming is bit-exact.
-
-    Args:
-        config: Settings of the run.
-        fabric: Launched Fabric.
-        model: Student. The teacher starts as a copy of the student.
-        discriminator: Discriminator, or ``None`` for methods without an adversary.
-        method: Method that computes the losses.
-        loaders: Functions that yield micro-batches.
-        out: Folder of the run.
-        evaluate: Evaluation at the end, or ``None`` without labeled evaluation images.
-        watch: Evaluation after every ``eval_every`` steps. ``None`` means the same as ``evaluate``.
-        preset: Name of the preset, which is stored in ``config.json``.
+    A new trainer with the same arguments resumes the run. With the same number of threads, resuming is bit-exact. The
+    fabric must be launched. Methods without an adversary have no ``discriminator``. ``evaluate`` is the evaluation at
+    the end, or ``None`` without labeled evaluation images, and ``watch``, by default the same, is that after every
+    ``eval_every`` steps. ``preset`` is stored in ``config.json``.
     """
 
     def __init__(
@@ -95,15 +83,14 @@ class Trainer:
         self.pending: dict[str, list[Tensor]] = {}  # metrics since the last row of metrics.csv
 
     def resume(self) -> int:
-        """Loads the newest undamaged checkpoint, if any, and returns the number of steps that are already done.
+        """Loads the newest undamaged checkpoint, if any, and returns the number of finished steps.
 
-        Raises:
-            InputError: The checkpoint does not fit the configuration.
+        Raises ``InputError`` if the checkpoint does not fit the configuration.
         """
         checkpoint = load_newest(self.out / "checkpoints")
         if checkpoint is not None:
             try:
-                unpack(self._parts(), checkpoint.tensors)
+                unpack(self.update.parts, checkpoint.tensors)
             except (RuntimeError, ValueError, KeyError) as error:
                 why = " ".join(str(error).split())[:200]
                 raise InputError(
@@ -116,10 +103,7 @@ class Trainer:
         return self.step
 
     def rehearse(self) -> Rehearsal:
-        """Chooses the number of threads and measures the time of trial steps. Further calls return the first result.
-
-        This method must be called on all ranks, after ``resume``.
-        """
+        """Returns the result of ``rehearsal.rehearse``. The first call must be made on all ranks, after ``resume``."""
         if self.rehearsal is None:
             self.rehearsal = rehearse(self.update, step=self.step, out=self.out, evaluate=self.evaluate)
         return self.rehearsal
@@ -138,8 +122,7 @@ class Trainer:
         Raises:
             TrainingDivergedError: A loss or gradient is not finite. The last checkpoint is kept.
             InputError: A tracker cannot be opened, or an image cannot be read.
-            RunFailedError: A process that loads images was killed. Before this error, and also if an image cannot be
-                read, a checkpoint of the finished steps is saved.
+            RunFailedError: A process that loads images was killed. Also then, the finished steps are saved.
         """
         config, first, outlook = self.config, self.fabric.is_global_zero, self.outlook()
         self.update.set_up()
@@ -170,7 +153,12 @@ class Trainer:
             if self.step < config.steps:
                 return "stopped"
             self._evaluate(self.evaluate)
-            self._save_model()
+            if first:
+                facts = {"preset": self.preset, "step": self.step, "weights": "ema_teacher"}
+                self.update.teacher_model.save_pretrained(
+                    self.out, extra={"training": facts | to_dict(config)}
+                )
+            self.fabric.barrier()
         return "finished"
 
     def _batches(self, start: int, end: int) -> Generator[Item, None, None]:
@@ -179,10 +167,7 @@ class Trainer:
         yield from zip(labeled(first, last), target(first, last) if target else repeat(None), strict=False)
 
     def _fetch(self, batches: Iterator[Item]) -> tuple[list[Item], InputError | RunFailedError | None]:
-        """Waits for the next step's micro-batches. Returns them and ``None``, or an empty list and an error.
-
-        The error is returned instead of raised, so that this rank can first notify all other ranks.
-        """
+        """Waits for the next step's micro-batches. Returns an error, so that this rank can first notify all others."""
         try:
             with self.interruption.raising():
                 return list(islice(batches, self.config.optim.accumulation)), None
@@ -194,7 +179,7 @@ class Trainer:
             return [], error
 
     def _stop(self, code: int, failure: Exception | None) -> Outcome:
-        """Saves a checkpoint. Then raises ``failure``, if given, or returns the outcome of the interrupted run."""
+        """Saves a checkpoint, and raises ``failure`` or returns the outcome of the interrupted run."""
         self.save()
         if failure is not None:
             raise failure
@@ -210,71 +195,45 @@ class Trainer:
         if self.step % config.log_every == 0 or self.step == config.steps:
             self._check_finite()
             row = {name: float(torch.stack(values).mean()) for name, values in self.pending.items()}
-            now = time.monotonic()
+            now, optim = time.monotonic(), config.optim
             row["train/seconds_per_step"] = (now - self._logged_at) / (self.step - self._logged_step)
-            optim = config.optim
-            factor = rate_factor(self.step - 1, config.steps, optim.warmup_steps, optim.poly_power)
-            row["train/learning_rate_factor"] = factor
+            row["train/learning_rate_factor"] = rate_factor(
+                self.step - 1, config.steps, optim.warmup_steps, optim.poly_power
+            )
             self.log.add(self.step, row)
             self._logged_step, self._logged_at, self.pending = self.step, now, {}
         self.display.show(self.step, {"train/loss": figures["train/loss"]})
 
     def _check_finite(self) -> None:
-        """Checks the losses and gradient norms of all steps since the last check. The check synchronizes the GPU.
-
-        Raises:
-            TrainingDivergedError: A loss or gradient is not finite on some rank.
-        """
+        """Raises ``TrainingDivergedError`` if a loss or gradient since the last check is not finite on some rank."""
         failure = self.update.first_failure()
         if not any(agree(self.fabric, failure is not None)):
             return
         newest = max((self.out / "checkpoints").glob(PATTERN), default=None)
         kept = f"the last good checkpoint is {newest}" if newest else "no checkpoint was written yet"
-        if failure is None:
-            what = f"a loss or gradient up to step {self.step} is not finite on another rank"
-        else:
+        what = f"a loss or gradient up to step {self.step} is not finite on another rank"
+        if failure is not None:
             names = ", ".join(failure.names)
             what = f"the {failure.what} of step {failure.step} is {float(failure.value)}; its batch: {names}"
         raise TrainingDivergedError(
             f"{what}; {kept}; look at these files, or lower --optim.head-lr and --optim.backbone-lr"
         )
 
-    def _parts(self) -> dict[str, Part]:
-        """Returns the networks and optimizers of the run by their names in checkpoints."""
-        update = self.update
-        parts: dict[str, Part] = {
-            "student": update.model,
-            "teacher": update.teacher,
-            "optimizer": update.optimizer,
-        }
-        if update.discriminator is not None and update.discriminator_optimizer is not None:
-            parts |= {"discriminator": update.discriminator}
-            parts |= {"discriminator_optimizer": update.discriminator_optimizer}
-        return parts
-
     def save(self) -> None:
-        """Writes a checkpoint of all networks and optimizers on rank zero, unless the current step is already saved.
-
-        Raises:
-            TrainingDivergedError: A loss or gradient since the last checkpoint is not finite. Nothing is written.
-        """
+        """Writes a checkpoint of a new step on rank zero; ``TrainingDivergedError`` if a loss is not finite."""
         if self.step == self._saved_step:
             return
         self._check_finite()
         with self.display.phase("saving"):
             if self.fabric.is_global_zero:
-                tensors = pack(self._parts())
-                tensors |= {f"pending/{name}": torch.stack(values) for name, values in self.pending.items()}
-                checkpoint = Checkpoint(self.step, tensors)
+                pending = {f"pending/{name}": torch.stack(values) for name, values in self.pending.items()}
+                checkpoint = Checkpoint(self.step, pack(self.update.parts) | pending)
                 save_checkpoint(self.out / "checkpoints", checkpoint, keep=self.config.keep_checkpoints)
             self.fabric.barrier()
         self._saved_step, self._saved_at = self.step, time.monotonic()
 
     def _evaluate_on_the_way(self) -> None:
-        """Evaluates the run if the step is a multiple of ``eval_every``.
-
-        A signal interrupts the evaluation. The resumed run then starts with this evaluation.
-        """
+        """Evaluates after every ``eval_every`` steps. A signal interrupts the evaluation, and resuming repeats it."""
         every, begun = self.config.eval_every, time.monotonic()
         if every and 0 < self.step < self.config.steps and self.step % every == 0:
             with suppress(KeyboardInterrupt), self.interruption.raising():
@@ -290,10 +249,3 @@ class Trainer:
                     self.display.miou = self.log.miou
         finally:
             self.fabric.barrier()
-
-    def _save_model(self) -> None:
-        if self.fabric.is_global_zero:
-            facts = {"preset": self.preset, "step": self.step, "weights": "ema_teacher"}
-            training = facts | to_dict(self.config)
-            self.update.teacher_model.save_pretrained(self.out, extra={"training": training})
-        self.fabric.barrier()

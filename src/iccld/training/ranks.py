@@ -24,17 +24,9 @@ _LOCAL |= {f"data.{name}" for name in ("source_root", "target_root", "scene_cach
 def require_equal_ranks(
     fabric: Fabric, config: TrainConfig, data: Mapping[str, SegmentationDataset], start: int
 ) -> None:
-    """Checks that all ranks have the same settings, data and first step as rank zero. Otherwise ends all ranks.
+    """Checks that all ranks have the same settings, data sets (by name) and first step ``start`` as rank zero.
 
-    Args:
-        fabric: Launched Fabric.
-        config: Settings of this rank.
-        data: Data sets of this rank by name.
-        start: First step of this rank.
-
-    Raises:
-        InputError: Ranks differ, and this is rank zero. The message names the first difference.
-        SystemExit: Ranks differ, and this is another rank.
+    If ranks differ, rank zero raises ``InputError`` with the first difference, and other ranks ``SystemExit``.
     """
     if fabric.world_size == 1:
         return
@@ -67,11 +59,7 @@ def _digest(dataset: SegmentationDataset) -> str:
 
 @contextlib.contextmanager
 def explaining_lost_ranks() -> Iterator[None]:
-    """Replaces torch's error by a one-line error if the connection to another rank is lost.
-
-    Raises:
-        RunFailedError: The connection was lost, because another rank has ended.
-    """
+    """Replaces torch's error by a ``RunFailedError`` of one line if the connection to another rank is lost."""
     try:
         yield
     except RuntimeError as error:

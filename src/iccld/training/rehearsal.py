@@ -1,63 +1,60 @@
-"""Estimates before the first step of a run: memory, number of threads, and duration of steps and evaluations."""
+"""Estimates before the first step of a run: memory, number of threads, and duration of steps and evaluations.
+
+The last bits of floating-point sums depend on the number of threads. A resumed run therefore uses the number that the
+run's folder records. If the number changes during a run, the record contains each number with its first step.
+"""
 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
+import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from lightning.fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F
 
 from iccld.compute import choose_device
 from iccld.config import TrainConfig
+from iccld.documents import Range, build, read_json
 from iccld.errors import InputError
-from iccld.files import in_bytes
+from iccld.files import in_bytes, write_json
 from iccld.machine import free_memory, release_freed_memory
 from iccld.models.iccld import ICCLD
+from iccld.threads import Choice, choose_threads, most_threads, set_threads
 from iccld.training.display import Costs
-from iccld.training.run_threads import set_run_threads
 from iccld.training.update import Update
 
 # Constants fitted to results of benchmarks/memory.py. ``_PROCESS_OVERHEAD`` is the memory in bytes of the interpreter,
 # torch and the scratch space of CPU kernels. ``_IN_FLIGHT`` is a factor of the activations' memory, which accounts for
-# their gradients.
+# their gradients. ``_LEAST_PER_PIXEL`` is a lower bound of the bytes per pixel of a training batch (image, labels and
+# activations) in bf16 with the smallest coder; in fp32, 1100 (mit_b0) to 2400 (efficientnet_lite0) were measured.
 _PROCESS_OVERHEAD = 490 * 2**20
 _IN_FLIGHT = 1.3
-_COPIES = 5
-"""Number of copies of the weights: student, gradients, two moments of the optimizer, teacher."""
 _LEAST_PER_PIXEL = 520
-"""Lower bound of the bytes per pixel of a training batch: image, labels and activations, in bf16 with the smallest
-coder. Values measured in fp32 are 1100 (mit_b0) to 2400 (efficientnet_lite0)."""
-_WORTH_A_TRIAL = 20.0
-"""Minimum expected duration of training in seconds for a trial evaluation. In shorter runs, a trial takes too long."""
+_COPIES = 5  # of the weights: student, gradients, two moments of the optimizer, teacher
+_WORTH_A_TRIAL = 20.0  # seconds of training; in shorter runs, a trial evaluation takes too long
 
 
 def refuse_impossible(config: TrainConfig, build_model: Callable[[TrainConfig], ICCLD]) -> None:
     """Checks before any allocation that a run does not need more memory than this process may use.
 
     The estimate is a lower bound. For an ``auto:`` backbone, network and batch are not counted, because the size of the
-    backbone is only known from its files.
-
-    Args:
-        config: Settings of the run.
-        build_model: Function that builds the network of a configuration.
-
-    Raises:
-        InputError: The run needs too much memory. The message gives the estimate, the available memory and the flags
-            with the largest effect.
+    backbone is only known from its files. ``build_model`` builds the network of a configuration. Raises ``InputError``,
+    which names the flags with the largest effect.
     """
     d, m = config.data, config.model
     network, batch, scenes = 0, 0, 0
     if not m.backbone.startswith("auto:"):
         with torch.device("meta"):
-            model = build_model(dataclasses.replace(config, model=dataclasses.replace(m, pretrained="no")))
+            model = build_model(replace(config, model=replace(m, pretrained="no")))
         network = _COPIES * 4 * sum(p.numel() for p in model.parameters())
         batch = d.batch_size * d.crop[0] * d.crop[1] * _LEAST_PER_PIXEL
     if d.source == "street_scenes" and config.method != "oracle":  # rendered scenes, 4 bytes per pixel
@@ -82,10 +79,7 @@ def refuse_impossible(config: TrainConfig, build_model: Callable[[TrainConfig], 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimate for a training step: number of parameters of the student, and peak memory in bytes.
-
-    The memory is that of the process (CPU) or of the device (GPU). Data sets are not included.
-    """
+    """Number of parameters of the student, and peak memory in bytes of process (CPU) or GPU without data sets."""
 
     num_parameters: int
     peak_bytes: int
@@ -94,14 +88,9 @@ class Estimate:
 def estimate_step(model: ICCLD, *, batch_size: int, num_branches: int, crop: tuple[int, int]) -> Estimate:
     """Estimates the memory of a training step from a forward and backward pass with one image per branch.
 
-    The memory of the activations is multiplied by the batch size. The pass runs on a copy of the model. The caller must
-    enable the same autocast as in training.
-
-    Args:
-        model: Model on its device. It is not changed.
-        batch_size: Number of images per branch.
-        num_branches: Number of branches of image batches: 1 for supervised training, 3 for source, mixed and target.
-        crop: Height and width of the images.
+    The memory of the activations is multiplied by ``batch_size``, the number of images per branch. Supervised training
+    has 1 branch, and 3 are source, mixed and target. ``crop`` is (height, width). The pass runs on a copy of the model.
+    The caller must enable the same autocast as in training.
     """
     device = next(model.parameters()).device
     images = torch.full((num_branches, 3, *crop), 0.5, device=device)
@@ -128,13 +117,10 @@ def estimate_step(model: ICCLD, *, batch_size: int, num_branches: int, crop: tup
 
 
 def make_trial(update: Update) -> Callable[[int], float]:
-    """Returns a function that measures the duration of one training step on synthetic images.
+    """Returns a function that takes a training step, given by its number, on synthetic images and returns its seconds.
 
     The function uses copies of the networks. Weights, gradients, running statistics and torch's random state of the run
     do not change.
-
-    Returns:
-        Function whose argument is the number of the step, and whose result is the duration of the step in seconds.
     """
     config, method, device = update.config, update.method, update.fabric.device
     model, discriminator = copy.deepcopy((update.model, update.discriminator))
@@ -164,6 +150,70 @@ def make_trial(update: Update) -> Callable[[int], float]:
 
 
 @dataclass(frozen=True)
+class _Entry:
+    """Number of threads from step ``step`` on, with the reason for this number."""
+
+    step: Annotated[int, Range(0, 10**12)]
+    threads: Annotated[int, Range(1, 4096)]
+    why: str
+
+
+@dataclass(frozen=True)
+class _Record:
+    chosen: tuple[_Entry, ...] = ()
+
+
+def set_run_threads(
+    threads: int,
+    step: int,
+    out: Path,
+    *,
+    fabric: Fabric,
+    helpers: int,
+    make_trial: Callable[[], Callable[[], object]],
+) -> str:
+    """Sets torch's number of threads for the steps of a run from ``step`` on, and records the number.
+
+    If ``threads`` is 0, the recorded number is used, or the result of a trial if there is no record. ``helpers`` is the
+    number of loader processes of this rank. ``make_trial`` returns a function that takes one trial step. Returns the
+    number of threads and the reason as text. Raises ``InputError`` if the record cannot be read.
+    """
+    path = out / "threads.json"
+    # Rank zero reads and chooses for all ranks, because it rewrites the file.
+    entries = fabric.broadcast(_read_threads(path))
+    earlier = [entry for entry in entries if entry.step <= step]
+    if earlier and not threads:
+        set_threads(earlier[-1].threads)
+        return f"{earlier[-1].threads} (as before: {earlier[-1].why})"
+    most = most_threads(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    if threads:
+        choice = Choice(threads, {}, "--threads")
+    elif fabric.device.type != "cpu":
+        choice = Choice(most, {}, f"{fabric.device.type} computes")
+    else:
+        choice = fabric.broadcast(choose_threads(make_trial() if most > 1 else int, most, helpers=helpers))
+    set_threads(choice.threads)
+    entries = [entry for entry in entries if entry.step < step]
+    if not entries or entries[-1].threads != choice.threads:
+        entries.append(_Entry(step, choice.threads, choice.why))
+    if fabric.is_global_zero:
+        write_json(path, {"chosen": [asdict(entry) for entry in entries]})
+    return f"{choice.threads} ({choice.why})"
+
+
+def _read_threads(path: Path) -> list[_Entry]:
+    if not path.is_file():
+        return []
+    remedy = "remove it, and threads are chosen anew"
+    value = read_json(path, remedy=remedy)
+    try:
+        record = build(_Record, value, str(path), others=True)
+    except InputError as error:
+        raise InputError(f"{error}; {remedy}") from error
+    return sorted(record.chosen, key=lambda entry: entry.step)
+
+
+@dataclass(frozen=True)
 class Rehearsal:
     """Result of the trials before the first step: number of threads with the reason, and expected durations."""
 
@@ -174,14 +224,8 @@ class Rehearsal:
 def rehearse(update: Update, *, step: int, out: Path, evaluate: object) -> Rehearsal:
     """Chooses the number of threads, and measures the duration of steps without and with adaptation.
 
-    The trials change neither weights nor random state of the run.
-
-    Args:
-        update: Update of the run before step ``step``.
-        step: Step at which the run starts or resumes.
-        out: Folder of the run.
-        evaluate: Evaluation of the run. If the run is long and this object has a method ``expected_seconds``, the
-            duration of an evaluation is estimated too.
+    The run starts or resumes at ``step`` in the folder ``out``. The trials change neither its weights nor its random
+    state. If the run is long and ``evaluate`` has a method ``expected_seconds``, an evaluation is estimated too.
     """
     config, uses_target = update.config, update.method.uses_target
     threads = set_run_threads(
@@ -205,7 +249,7 @@ def rehearse(update: Update, *, step: int, out: Path, evaluate: object) -> Rehea
     is_long = costs.of_steps(step, config.steps) > _WORTH_A_TRIAL
     if foresee is not None and is_long and update.fabric.is_global_zero:
         seconds = foresee(update.teacher_model, update.model)
-        costs = dataclasses.replace(costs, evaluation=seconds)
+        costs = replace(costs, evaluation=seconds)
     del trial
     release_freed_memory()
     return Rehearsal(threads, costs)

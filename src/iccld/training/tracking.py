@@ -9,30 +9,29 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from iccld.config import TrainConfig, to_dict
-from iccld.documents import build, read_json, typed
+from iccld.documents import read_json, typed
 from iccld.errors import InputError, first_line, how_to_install
 from iccld.escaping import shortened, visible
 from iccld.files import read_bounded, write_json, write_text
 
 STATE = "trackers.json"
-"""Name of the file in the run's folder that contains the ids that the tracking services assigned to the run."""
-_LARGEST_TABLE = 200_000_000
+"""Name of the file in the run's folder with the ids that the tracking services assigned to the run."""
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
     """Reads the rows of a run's ``metrics.csv``. Each row is a dict without the empty cells.
 
-    Raises:
-        InputError: The file is missing, or is not a table of numbers by step.
+    Raises ``InputError`` if the file is missing or is not a table of numbers by step.
     """
+    data = read_bounded(path, 200_000_000)
     try:
-        table = csv.DictReader(io.StringIO(read_bounded(path, _LARGEST_TABLE).decode("utf-8"), newline=""))
+        table = csv.DictReader(io.StringIO(data.decode("utf-8"), newline=""))
         if table.fieldnames and "step" not in table.fieldnames:
             raise ValueError("no column 'step'")
         rows = [{k: v for k, v in row.items() if v} for row in table]
@@ -43,26 +42,14 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
                 raise ValueError(f"a row has no step but {shortened(row.get('step'))}")
             for value in row.values():
                 float(value)
-    except InputError:
-        raise
     except (ValueError, csv.Error) as error:
         what = visible(str(error)[:200])
         raise InputError(f"{path}: is no table of numbers ({what}); give the metrics.csv of a run") from error
     return rows
 
 
-@dataclass(frozen=True)
-class _Service:
-    """Stored entry for a tracking service: the id that the service assigned to the run."""
-
-    id: str | None = None
-
-
 class _Tracker(NamedTuple):
-    """Open tracker: the id that the service assigned to the run, and functions to log metrics and to close the tracker.
-
-    ``id`` is ``None`` for TensorBoard, which has no service. The argument of ``close`` is whether the run failed.
-    """
+    """Open tracker, with the run's id in a tracking service. The argument of ``close`` is whether the run failed."""
 
     id: str | None
     log: Callable[[int, Mapping[str, float]], object]
@@ -70,39 +57,24 @@ class _Tracker(NamedTuple):
 
 
 def require_trackers(names: Sequence[str]) -> None:
-    """Checks that the packages of the trackers are installed.
-
-    Raises:
-        InputError: A package is missing. The message names the extra that contains the package.
-    """
-    for name in ("wandb", "mlflow"):
+    """Raises ``InputError``, which names the extra to install, if the package of a tracker is missing."""
+    for name in [name for name in ("wandb", "mlflow") if name in names]:
         try:
-            if name in names:
-                importlib.import_module(name)
+            importlib.import_module(name)
         except ImportError as error:
             message = f"--trackers {name}: its package is not installed; {how_to_install(name)}"
             raise InputError(message) from error
 
 
-class RunLog:
+class RunLog(AbstractContextManager["RunLog"]):
     """Log of a run's metrics: ``metrics.csv``, which is always written, and the requested trackers.
 
-    A resumed run repeats the steps since its checkpoint, and logs the metrics of these steps again. TensorBoard's files
-    are then rewritten from ``metrics.csv``. Tracking services get only metrics that were not in ``metrics.csv`` before.
+    A resumed run repeats the steps after ``resume_step``, its checkpoint, and logs the metrics of these steps again.
+    TensorBoard's files are then rewritten from ``metrics.csv``. Tracking services get only metrics that were not in
+    ``metrics.csv`` before. Only the first rank writes (``enabled``).
 
-    The log is a context manager that closes the trackers at its end.
-
-    Args:
-        config: Settings of the run.
-        out: Folder of the run.
-        resume_step: Step at which the run resumes. Rows of later steps are dropped.
-        enabled: Whether this rank writes anything.
-
-    Attributes:
-        rows: Rows of the table: the step and the metrics by name, all as text.
-
-    Raises:
-        InputError: A tracker cannot be opened.
+    The log is a context manager that closes the trackers at its end. ``rows`` are the rows of the table: the step and
+    the metrics by name, all as text. Raises ``InputError`` if a tracker cannot be opened.
     """
 
     def __init__(self, config: TrainConfig, out: Path, *, resume_step: int, enabled: bool = True) -> None:
@@ -110,7 +82,7 @@ class RunLog:
         before = read_metrics(self.path) if self.path.is_file() else []
         self.rows = [row for row in before if int(row["step"]) <= resume_step] if resume_step else []
         self._sent = {(int(row["step"]), name) for row in before for name in row}
-        self._known = _read_services(self._state) if before else {}
+        self._ids = _read_ids(self._state) if before else {}
         self._open: dict[str, _Tracker] = {}
         for name in dict.fromkeys(config.trackers if enabled else ()):
             if name != "csv":
@@ -118,7 +90,7 @@ class RunLog:
 
     def _join(self, name: str, config: TrainConfig, out: Path) -> None:
         """Opens a tracker. If no run id from this tracker is stored yet, all existing rows are sent to the tracker."""
-        known = self._known.get(name, _Service()).id
+        known = self._ids.get(name)
         try:
             self._open[name] = _OPENERS[name](config, out, known)
         except Exception as error:  # services raise exceptions of many types, but the remedy is the same
@@ -128,19 +100,14 @@ class RunLog:
         if known is None:
             for row in self.rows:
                 self._send(name, int(row["step"]), {k: float(v) for k, v in row.items() if k != "step"})
-        tracker = self._open.get(name)
-        if tracker is not None and tracker.id is not None:
-            self._known[name] = _Service(tracker.id)
-            write_json(self._state, {key: vars(service) for key, service in self._known.items()})
+        own = self._open[name].id if name in self._open else None
+        if own is not None:
+            self._ids[name] = own
+            write_json(self._state, {key: {"id": value} for key, value in self._ids.items()})
 
-    def __enter__(self) -> RunLog:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for name, tracker in list(self._open.items()):
-            self._guard(name, lambda close=tracker.close: close(kind is not None))  # type: ignore[misc]
+            self._guard(name, partial(tracker.close, kind is not None))
 
     @property
     def miou(self) -> float | None:
@@ -172,13 +139,10 @@ class RunLog:
 
     def _send(self, name: str, step: int, figures: Mapping[str, float]) -> None:
         if figures and name in self._open:
-            self._guard(name, lambda: self._open[name].log(step, figures))
+            self._guard(name, partial(self._open[name].log, step, figures))
 
     def _guard(self, name: str, work: Callable[[], object]) -> None:
-        """Runs ``work`` of a tracker. If ``work`` fails, the tracker is dropped with a warning, and training continues.
-
-        No metric is lost, because all metrics are also in ``metrics.csv``.
-        """
+        """Runs ``work`` of a tracker. If it fails, the tracker is dropped with a warning, and training continues."""
         try:
             work()
         except Exception as error:  # services raise exceptions of many types
@@ -187,12 +151,13 @@ class RunLog:
             print(f"iccld: warning: {message}; metrics.csv has all of them", file=sys.stderr)
 
 
-def _read_services(path: Path) -> dict[str, _Service]:
+def _read_ids(path: Path) -> dict[str, str]:
+    """Returns the stored run ids by tracking service. Without them, services get all metrics as a new run."""
     try:
         stored = typed(dict[str, dict[str, Any]], read_json(path), str(path))
-        return {name: build(_Service, value, str(path), others=True) for name, value in stored.items()}
+        return {name: typed(str, entry["id"], str(path)) for name, entry in stored.items() if entry.get("id")}
     except InputError:
-        return {}  # without the ids, services get all metrics as a new run
+        return {}
 
 
 def _open_tensorboard(config: TrainConfig, out: Path, known: str | None) -> _Tracker:
@@ -212,20 +177,14 @@ def _open_tensorboard(config: TrainConfig, out: Path, known: str | None) -> _Tra
 def _open_wandb(config: TrainConfig, out: Path, known: str | None) -> _Tracker:
     import wandb
 
-    project = os.environ.get("WANDB_PROJECT", "iccld")
-    run = wandb.init(
-        project=project,
-        name=_run_name(config, out),
-        dir=out,
-        id=known,
-        resume="allow",
-        config=flat_settings(config),
-    )
-    return _Tracker(
-        run.id,
-        lambda step, figures: run.log(figures, step=step),
-        lambda failed: run.finish(exit_code=int(failed)),
-    )
+    project, settings = os.environ.get("WANDB_PROJECT", "iccld"), flat_settings(config)
+    name = _run_name(config, out)
+    run = wandb.init(project=project, name=name, dir=out, id=known, resume="allow", config=settings)
+
+    def log(step: int, figures: Mapping[str, float]) -> None:
+        run.log(figures, step=step)
+
+    return _Tracker(run.id, log, lambda failed: run.finish(exit_code=int(failed)))
 
 
 def _open_mlflow(config: TrainConfig, out: Path, known: str | None) -> _Tracker:
@@ -238,11 +197,11 @@ def _open_mlflow(config: TrainConfig, out: Path, known: str | None) -> _Tracker:
     run = mlflow.start_run(run_id=known, run_name=_run_name(config, out))
     if known is None:
         mlflow.log_params(flat_settings(config))
-    return _Tracker(
-        run.info.run_id,
-        lambda step, figures: mlflow.log_metrics(dict(figures), step=step),
-        lambda failed: mlflow.end_run("FAILED" if failed else "FINISHED"),
-    )
+
+    def log(step: int, figures: Mapping[str, float]) -> None:
+        mlflow.log_metrics(dict(figures), step=step)
+
+    return _Tracker(run.info.run_id, log, lambda failed: mlflow.end_run("FAILED" if failed else "FINISHED"))
 
 
 _OPENERS = {"tensorboard": _open_tensorboard, "wandb": _open_wandb, "mlflow": _open_mlflow}

@@ -16,20 +16,18 @@ from iccld.adaptation.losses import DomainMaps, StepResult
 from iccld.adaptation.method import Batch, Method
 from iccld.config import OptimConfig, TrainConfig
 from iccld.models.iccld import ICCLD
+from iccld.training.checkpoint import Part
 
 Item = tuple[dict[str, Any], dict[str, Any] | None]
 """Loader output for one micro-batch: labeled images, and unlabeled target images or ``None`` if they are not used."""
 
 
 class FiniteCheck(NamedTuple):
-    """Loss or gradient norm that must be finite, with its name ``what``, its step (from 1) and its images' names.
-
-    The value stays on the device, because reading the value would synchronize the GPU.
-    """
+    """Loss or gradient norm that must be finite, with its name ``what``, its step (from 1) and its images' names."""
 
     step: int
     what: str
-    value: Tensor
+    value: Tensor  # on the device, because reading the value would synchronize the GPU
     names: list[str]
 
 
@@ -37,7 +35,8 @@ class Update:
     """Networks and optimizers of a run. A call updates them for one step.
 
     A call never synchronizes the GPU: metrics are returned as device tensors, and ``first_failure`` checks afterwards
-    whether losses and gradients were finite. Arguments are those of ``Trainer``.
+    whether losses and gradients were finite. Arguments are those of ``Trainer``. ``teacher_model`` is the EMA teacher,
+    which a run saves and evaluates. ``parts`` are the networks and optimizers by their names in checkpoints.
     """
 
     def __init__(
@@ -57,42 +56,32 @@ class Update:
         self.teacher: AveragedModel = AveragedModel(self.model, multi_avg_fn=average)
         self.teacher.requires_grad_(False).eval().to(fabric.device)
         self.teacher.n_averaged = self.teacher.n_averaged.cpu()  # on the CPU, because every update reads it
+        assert isinstance(self.teacher.module, ICCLD)
+        self.teacher_model = self.teacher.module
         self.discriminator = discriminator.to(fabric.device) if discriminator is not None else None
         self.optimizer = build_segmenter_optimizer(self.model, config.optim)
         self.discriminator_optimizer: torch.optim.AdamW | None = None
+        self.parts: dict[str, Part] = {}
+        self.parts |= {"student": self.model, "teacher": self.teacher, "optimizer": self.optimizer}
         if self.discriminator is not None and method.adversary is not None:
-            self.discriminator_optimizer = build_discriminator_optimizer(
-                self.discriminator, config.adaptation.discriminator_lr, method.adversary.betas
-            )
+            rate, betas = config.adaptation.discriminator_lr, method.adversary.betas
+            self.discriminator_optimizer = build_discriminator_optimizer(self.discriminator, rate, betas)
+            self.parts["discriminator"] = self.discriminator
+            self.parts["discriminator_optimizer"] = self.discriminator_optimizer
         self._checks: list[FiniteCheck] = []
         self._wrapped: list[Any] = []
 
-    @property
-    def teacher_model(self) -> ICCLD:
-        """EMA teacher, which is the model that a run saves and evaluates."""
-        teacher = self.teacher.module
-        assert isinstance(teacher, ICCLD)
-        return teacher
-
     def set_up(self) -> None:
-        """Sets up networks and optimizers with Fabric.
-
-        This method must be called once, before the first update. A checkpoint must be loaded before this call.
-        """
+        """Sets up networks and optimizers with Fabric: once, before the first update and after loading a checkpoint."""
         self._wrapped = [*self.fabric.setup(self.model, self.optimizer)]
         if self.discriminator is not None and self.discriminator_optimizer is not None:
             self._wrapped += self.fabric.setup(self.discriminator, self.discriminator_optimizer)
         self.model.train()
 
     def __call__(self, step: int, items: Sequence[Item]) -> dict[str, Tensor]:
-        """Updates segmenter, discriminator and teacher with the micro-batches of one step.
+        """Updates segmenter, discriminator and teacher with the micro-batches of a step, which is counted from 0.
 
-        Args:
-            step: Number of steps done before this step, thus 0 at the first step.
-            items: Micro-batches of the step.
-
-        Returns:
-            Metrics by name as device tensors, each averaged over the micro-batches that have this metric.
+        Returns metrics by name as device tensors, each averaged over the micro-batches that have this metric.
         """
         config = self.config
         student, optimizer = self._wrapped[:2]
@@ -105,10 +94,9 @@ class Update:
             batch = self.to_device(labeled, target)
             names = [*labeled["name"], *(target["name"] if target else [])]
             is_last = micro + 1 == len(items)
+            networks = student, self.teacher_model, self.discriminator
             with self.fabric.no_backward_sync(student, enabled=not is_last), self.fabric.autocast():
-                result = self.method.segmenter_step(
-                    student, self.teacher_model, self.discriminator, batch, step
-                )
+                result = self.method.segmenter_step(*networks, batch, step)
             loss = result.loss
             self._checks.append(FiniteCheck(step + 1, "loss", loss.detach(), names))
             own = result.logs | {"train/loss": loss.detach()}
@@ -120,9 +108,8 @@ class Update:
                 self.fabric.backward(loss / len(items))
             if result.domain_maps is not None:
                 collected.append(result.domain_maps)
-        norm = self.fabric.clip_gradients(
-            student, optimizer, max_norm=config.optim.grad_clip, error_if_nonfinite=False
-        )
+        clip = config.optim.grad_clip
+        norm = self.fabric.clip_gradients(student, optimizer, max_norm=clip, error_if_nonfinite=False)
         assert norm is not None
         self._checks.append(FiniteCheck(step + 1, "gradient", norm.detach(), names))
         optimizer.step()
@@ -146,10 +133,7 @@ class Update:
         return logs
 
     def first_failure(self) -> FiniteCheck | None:
-        """Returns the first loss or gradient norm that is not finite, or ``None`` if all are finite.
-
-        Only values since the last call are checked. The call synchronizes the GPU.
-        """
+        """Returns the first loss or gradient norm since the last call that is not finite; synchronizes the GPU."""
         checks, self._checks = self._checks, []
         if not checks:
             return None
@@ -159,8 +143,8 @@ class Update:
     def _gradient_shares(self, result: StepResult) -> dict[str, Tensor]:
         """Returns the norm of each loss's gradient at the denoised latents, divided by the sum of these norms.
 
-        Losses that do not depend on these latents, such as reconstruction, are left out. The computation is cheap,
-        because the backward passes end at the latents.
+        Losses that do not depend on these latents, such as reconstruction, are left out. The backward passes end at
+        the latents and are therefore cheap.
         """
         denoised, norms = result.denoised, {}
         if denoised is None:
@@ -182,8 +166,7 @@ class Update:
         label, valid = (self.fabric.to_device(labeled[key]) for key in ("label", "valid"))
         batch = Batch(image(labeled), label, valid=valid)
         if target is not None:
-            batch.target_images = image(target)
-            batch.target_valid = self.fabric.to_device(target["valid"])
+            batch.target_images, batch.target_valid = image(target), self.fabric.to_device(target["valid"])
         return batch
 
 
@@ -234,9 +217,8 @@ def derive_seed(*parts: int) -> int:
 def teacher_average(decay: float) -> Callable[[Any, Any, Any], None]:
     """Returns the ``multi_avg_fn`` of torch's ``AveragedModel`` for the moving average of the student's weights.
 
-    After n updates of the student, the decay is min(1 − 1/n, ``decay``), as in DACS (Tranheden et al. 2021). At first,
-    the average is therefore a plain mean. With a constant decay, the initial weights would dominate the first average
-    values.
+    After n updates of the student, the decay is min(1 − 1/n, ``decay``), as in DACS (Tranheden et al. 2021). The first
+    averages are therefore plain means, which the initial weights do not dominate.
     """
 
     def update(averaged: Any, current: Any, num_averaged: Any) -> None:
@@ -247,10 +229,7 @@ def teacher_average(decay: float) -> Callable[[Any, Any, Any], None]:
 
 
 def rate_factor(step: int, num_steps: int, warmup_steps: int, power: float) -> float:
-    """Returns the factor of the learning rate: linear warm-up, times polynomial decay to zero at the end of the run.
-
-    ``step`` is counted from 0.
-    """
+    """Returns the factor of the learning rate at a step (from 0): linear warm-up, times polynomial decay to zero."""
     warmup = min(1.0, (step + 1) / max(1, warmup_steps))
     return warmup * max(0.0, 1 - step / num_steps) ** power
 

@@ -10,9 +10,8 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iccld.bench.curves import Pace, learning_curve
 from iccld.bench.plan import Run, read_plan
-from iccld.bench.results import read_results
+from iccld.bench.results import Pace, learning_curve, read_results
 from iccld.bench.tables import plan_tables, ranks
 
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from iccld.bench.page import plan_page
 from iccld.bench.plan import Plan, Run
 from iccld.bench.results import read_results
+from iccld.bench.tables import plan_page
 
 
 def test_every_method_has_its_mean_and_spread(

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from iccld.bench.curves import Pace
 from iccld.bench.plan import Plan, Run, read_plan
-from iccld.bench.results import read_results
+from iccld.bench.results import Pace, read_results
 from iccld.bench.tables import Column, overview, plan_tables
 
 Save = Callable[..., Path]

@@ -8,8 +8,7 @@ import pytest
 
 from iccld.labels import PROTOCOLS
 from iccld.metrics import ConfusionMatrix, scores_from_confusion
-from iccld.reporting.examples import labels_uri
-from iccld.reporting.record import Calibration, Example, Record, Subject
+from iccld.reporting.record import Calibration, Example, Record, Subject, labels_uri
 
 PIXEL = labels_uri(np.zeros((1, 1), np.uint8), ((200, 100, 0),))
 

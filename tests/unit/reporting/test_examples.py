@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from iccld.labels import CITYSCAPES19
-from iccld.reporting.examples import error_map, labels_uri, photo_uri
+from iccld.reporting.record import error_map, labels_uri, photo_uri
 
 
 def picture(uri: str, kind: str) -> np.ndarray:

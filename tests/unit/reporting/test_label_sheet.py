@@ -9,7 +9,7 @@ from PIL import Image
 from iccld.data.check import check_dataset
 from iccld.data.datasets import find_files, native_space
 from iccld.errors import InputError
-from iccld.reporting.label_sheet import choose_images, label_sheet
+from iccld.reporting.figures import choose_images, label_sheet
 
 
 def test_rare_classes_are_chosen_first_and_where_they_are_seen_best() -> None:

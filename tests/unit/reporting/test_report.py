@@ -11,8 +11,7 @@ import pytest
 from iccld.metrics import Scores
 from iccld.reporting import report as module
 from iccld.reporting.curves import adversary_charts
-from iccld.reporting.examples import labels_uri
-from iccld.reporting.record import Example, Record, Subject
+from iccld.reporting.record import Example, Record, Subject, labels_uri
 from iccld.reporting.report import report_page
 
 Make = Callable[..., Subject]

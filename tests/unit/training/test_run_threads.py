@@ -9,8 +9,8 @@ from lightning.fabric import Fabric
 
 from iccld.errors import InputError
 from iccld.threads import Choice
-from iccld.training import run_threads
-from iccld.training.run_threads import set_run_threads
+from iccld.training import rehearsal
+from iccld.training.rehearsal import set_run_threads
 
 
 @pytest.fixture(autouse=True)
@@ -26,11 +26,11 @@ def choices(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def choose(work: object, most: int, *, helpers: int) -> Choice:
         number = numbers.pop(0)
-        run_threads.set_threads(number)
+        rehearsal.set_threads(number)
         return Choice(number, {1: 0.5, 2: 0.3})
 
-    monkeypatch.setattr(run_threads, "choose_threads", choose)
-    monkeypatch.setattr(run_threads, "most_threads", lambda num: 2)
+    monkeypatch.setattr(rehearsal, "choose_threads", choose)
+    monkeypatch.setattr(rehearsal, "most_threads", lambda num: 2)
     return numbers
 
 
