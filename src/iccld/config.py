@@ -5,31 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-from iccld.documents import Form, Range, build, read_json, reason
+from iccld.documents import Range, build, read_json, reason
 from iccld.errors import InputError
+from iccld.methods import MethodName
 
-METHODS: Mapping[str, str] = {
-    "iccld": "iccld.adaptation.iccld:Adaptation",
-    "source_only": "iccld.adaptation.method:SourceOnly",
-    "oracle": "iccld.adaptation.method:Oracle",
-    "adaptsegnet": "iccld.adaptation.adaptsegnet:AdaptSegNet",
-    "advent": "iccld.adaptation.adaptsegnet:Advent",
-    "minent": "iccld.adaptation.fda:MinEnt",
-    "fda": "iccld.adaptation.fda:FDA",
-    "dacs": "iccld.adaptation.dacs:DACS",
-    "daformer": "iccld.adaptation.daformer:DAFormer",
-    "mic": "iccld.adaptation.daformer:MIC",
-}
-"""Classes of the training methods by name, as ``module:class``. A new method needs one line here."""
-if TYPE_CHECKING:
-    MethodName = str
-else:
-    OutsideMethod = Annotated[
-        str, Form(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "a class of another package as module:class")
-    ]
-    MethodName = Literal[tuple(METHODS)] | OutsideMethod
 Whole = Annotated[int, Range(0, 10**9)]
 Count = Annotated[int, Range(1, 10**9)]
 Seed = Annotated[int, Range(0, 2**62)]

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 
-from iccld.config import METHODS, TrainConfig
+from iccld.config import TrainConfig
 from iccld.errors import InputError
+from iccld.methods import METHODS
 
 _Reader = tuple[str, Callable[[TrainConfig], bool], str]
 """Dotted names of settings, the condition under which a run reads them, and the condition in words for messages."""

@@ -20,9 +20,10 @@ from iccld.adaptation.losses import Adversary, SupervisedLoss, TimeSampling
 from iccld.adaptation.method import Method as MethodProtocol
 from iccld.adaptation.method import Oracle, SourceOnly
 from iccld.adaptation.self_training import PseudoLabels, SelfTraining
-from iccld.config import METHODS, AdaptationConfig, DataConfig, TrainConfig, with_settings
+from iccld.config import AdaptationConfig, DataConfig, TrainConfig, with_settings
 from iccld.errors import InputError
 from iccld.labels import CAMVID11, CITYSCAPES19, SYNTHIA16, LabelSpace, get_label_space, protocol_of
+from iccld.methods import METHODS
 from iccld.models import image_coder
 from iccld.models.image_coder import lacks_weights, pretrained_weights
 from iccld.presets import PRESETS, with_method

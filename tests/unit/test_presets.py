@@ -18,9 +18,10 @@ from iccld.build import build_discriminator, build_method, build_model
 from iccld.commands import train as train_command
 from iccld.commands.presets import PresetsArgs
 from iccld.commands.train_checks import check_config
-from iccld.config import METHODS, TrainConfig, from_dict, to_dict, with_settings
+from iccld.config import TrainConfig, from_dict, to_dict, with_settings
 from iccld.errors import InputError
 from iccld.labels import LabelSpace, get_label_space
+from iccld.methods import METHODS
 from iccld.presets import PRESETS, RECIPES, get_preset, with_method
 
 

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iccld.adaptation.losses import Adversary, DomainMaps, StepResult, SupervisedLoss, supervised_losses
-from iccld.adaptation.method import Batch, Method, probabilities
+from iccld.adaptation.losses import Adversary, DomainMaps, StepResult, SupervisedLoss
+from iccld.adaptation.method import Batch, Method, probabilities, supervised_losses
 from iccld.config import TrainConfig
 from iccld.labels import LabelSpace
 from iccld.models.networks import TrainingOutput

@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from iccld.adaptation.losses import StepResult, SupervisedLoss, supervised_losses
-from iccld.adaptation.method import Batch, Method, Student
+from iccld.adaptation.losses import StepResult, SupervisedLoss
+from iccld.adaptation.method import Batch, Method, Student, supervised_losses
 from iccld.adaptation.self_training import LabeledImages, PseudoLabels, SelfTraining, supervised_terms
 from iccld.config import TrainConfig
 from iccld.labels import LabelSpace

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iccld.adaptation.dacs import DACS, published_self_training
-from iccld.adaptation.losses import supervised_losses
-from iccld.adaptation.method import Batch
+from iccld.adaptation.method import Batch, supervised_losses
 from iccld.adaptation.self_training import LabeledImages, SelfTraining
 from iccld.config import TrainConfig
 from iccld.labels import CITYSCAPES19, IGNORE, LabelSpace

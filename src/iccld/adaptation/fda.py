@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from iccld.adaptation.adaptsegnet import self_information
-from iccld.adaptation.losses import StepResult, SupervisedLoss, supervised_losses
-from iccld.adaptation.method import Batch, Method, Student, probabilities
+from iccld.adaptation.losses import StepResult, SupervisedLoss
+from iccld.adaptation.method import Batch, Method, Student, probabilities, supervised_losses
 from iccld.config import TrainConfig
 from iccld.labels import LabelSpace
 from iccld.models.iccld import ICCLD

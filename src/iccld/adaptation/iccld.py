@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from iccld.adaptation.losses import Adversary, DomainMaps, StepResult, supervised_losses
-from iccld.adaptation.method import Batch, Method, Student
+from iccld.adaptation.losses import Adversary, DomainMaps, StepResult
+from iccld.adaptation.method import Batch, Method, Student, supervised_losses
 from iccld.adaptation.mixing import transfer_class_color, transfer_color
 from iccld.adaptation.self_training import LabeledImages, SelfTraining, supervised_terms
 from iccld.config import TrainConfig

@@ -175,15 +175,6 @@ class SupervisedLoss:
         return terms, {f"train/loss_{name}_{domain}": loss.detach() for name, loss in raw.items()}
 
 
-def supervised_losses(config: TrainConfig) -> tuple[SupervisedLoss, TimeSampling]:
-    """Returns the loss of labeled images and the distribution of the diffusion times with the settings of a run."""
-    a = config.adaptation
-    return (
-        SupervisedLoss(a.denoising_weight, a.reconstruction_weight),
-        TimeSampling(a.share_at_one, a.self_aligned),
-    )
-
-
 def domain_loss(logits: Float[Tensor, "b n h w"], counts: Sequence[int]) -> Float[Tensor, ""]:
     """Returns the cross-entropy of the domain classifier.
 

@@ -15,7 +15,6 @@ from iccld.adaptation.losses import (
     SupervisedLoss,
     TimeSampling,
     maps_to_size,
-    supervised_losses,
 )
 from iccld.config import TrainConfig
 from iccld.labels import LabelSpace
@@ -43,6 +42,15 @@ class Batch:
     target_images: Float[Tensor, "b 3 h w"] | None = None
     target_valid: Bool[Tensor, "b h w"] | None = None
     valid: Bool[Tensor, "b h w"] | None = None
+
+
+def supervised_losses(config: TrainConfig) -> tuple[SupervisedLoss, TimeSampling]:
+    """Returns the loss of labeled images and the distribution of the diffusion times with the settings of a run."""
+    a = config.adaptation
+    return (
+        SupervisedLoss(a.denoising_weight, a.reconstruction_weight),
+        TimeSampling(a.share_at_one, a.self_aligned),
+    )
 
 
 def probabilities(output: TrainingOutput, images: Float[Tensor, "m 3 h w"]) -> Float[Tensor, "n k h w"]:

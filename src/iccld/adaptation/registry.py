@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 
 from iccld.adaptation.method import Method
-from iccld.config import METHODS
 from iccld.errors import InputError, first_line
+from iccld.methods import METHODS
 
 _loaded: dict[str, type[Method]] = {}
 

@@ -11,10 +11,11 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
 
-from iccld.config import METHODS, TrainConfig, cache_changes_images, from_dict, to_dict, with_settings
+from iccld.config import TrainConfig, cache_changes_images, from_dict, to_dict, with_settings
 from iccld.documents import Length, Range, build, read_toml
 from iccld.errors import InputError
 from iccld.labels import suggest
+from iccld.methods import METHODS
 from iccld.presets import get_preset, with_method
 from iccld.unread import refuse_unread, unread_settings
 

@@ -14,12 +14,13 @@ from tyro.conf import arg
 from iccld.commands import train_checks as checks
 from iccld.commands.flags import Jobs, JsonFile, parse
 from iccld.commands.output import human_text, print_usage, write_result
-from iccld.config import METHODS, TrainConfig, to_dict
+from iccld.config import TrainConfig, to_dict
 from iccld.errors import InputError, RunFailedError
 from iccld.exits import OUTCOMES
 from iccld.files import write_json
 from iccld.locks import claiming
 from iccld.machine import release_freed_memory, usable_cores
+from iccld.methods import METHODS
 from iccld.outputs import RUN
 from iccld.presets import PRESETS, get_preset, with_method
 from iccld.unread import changed_settings, refuse_unread, typed_settings
@@ -263,11 +264,10 @@ def _conclude(trainer: Trainer, outcome: str, data: RunData) -> None:
 
     if not (out / RUN).is_file():  # the folder is not a run any more, so nothing is written to it
         raise RunFailedError(f"{out}: was removed or emptied during the run; run the same command again")
-    metrics = out / "metrics.csv"
-    curves({config.method: metrics}, out / "curves.png")
-    rows = read_metrics(metrics)
+    curves({config.method: out / "metrics.csv"}, out / "curves.png")
+    rows = read_metrics(out / "metrics.csv")
     if any("train/adversarial_relief" in row for row in rows):
-        draw_adversary(metrics, out / "adversary.png")
+        draw_adversary(out / "metrics.csv", out / "adversary.png")
     report = finish_run(trainer, data)
     if "val/miou" in rows[-1]:
         miou, on = float(rows[-1]["val/miou"]), f"{config.data.target} {config.data.val_split}"
@@ -281,8 +281,7 @@ def _conclude(trainer: Trainer, outcome: str, data: RunData) -> None:
 def fill_caches(config: TrainConfig, preset: str, jobs: int) -> list[dict[str, Any]]:
     """Decodes the missing images of a run's caches, ``jobs`` at a time, and returns a summary of each cache.
 
-    Raises:
-        InputError: Settings or data are invalid, there is nothing to cache, or the disk has too little space.
+    Raises ``InputError`` if settings or data are invalid, nothing can be cached, or the disk has too little space.
     """
     from iccld.build import build_caches, build_method
     from iccld.data.cache import check_room
@@ -291,9 +290,8 @@ def fill_caches(config: TrainConfig, preset: str, jobs: int) -> list[dict[str, A
     checks.check_config(config)
     caches = build_caches(config, build_method(config, build_label_space(config.data)))
     if not caches:
-        raise InputError(
-            f"preset {preset}: trains on no data set of files; generated scenes have --data.scene-cache"
-        )
+        what = "trains on no data set of files; generated scenes have --data.scene-cache"
+        raise InputError(f"preset {preset}: {what}")
     check_room(caches)  # checked for all caches before an hour is spent on the first cache
     done = []
     for cache in caches:

@@ -11,9 +11,10 @@ import pytest
 from iccld.adaptation import registry
 from iccld.adaptation.method import Oracle, SourceOnly
 from iccld.build import build_method, reopen_data
-from iccld.config import METHODS, TrainConfig, from_dict
+from iccld.config import TrainConfig, from_dict
 from iccld.errors import InputError
 from iccld.labels import CAMVID11
+from iccld.methods import METHODS
 from iccld.unread import unread_settings
 
 MODULE = """

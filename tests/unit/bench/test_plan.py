@@ -9,8 +9,9 @@ import pytest
 
 from iccld.bench.plan import Plan, Run, identity, read_plan
 from iccld.commands.train_checks import check_config
-from iccld.config import METHODS, AdaptationConfig, TrainConfig, from_dict, to_dict, with_settings
+from iccld.config import AdaptationConfig, TrainConfig, from_dict, to_dict, with_settings
 from iccld.errors import InputError
+from iccld.methods import METHODS
 from iccld.presets import PRESETS, RECIPES
 
 PLANS = sorted((Path(__file__).parents[3] / "benchmarks" / "plans").glob("*.toml"))
