@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from iccld.api import Run, evaluate, predict, train
     from iccld.models.iccld import ICCLD
     from iccld.models.prediction import Prediction
     from iccld.models.result import Result
@@ -22,12 +23,13 @@ __version__ = "0.1.0"
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
-__all__ = ["ICCLD", "Prediction", "Result", "__version__"]
+__all__ = ["ICCLD", "Prediction", "Result", "Run", "__version__", "evaluate", "predict", "train"]
 
 _HOMES = {
     "ICCLD": "iccld.models.iccld",
     "Prediction": "iccld.models.prediction",
     "Result": "iccld.models.result",
+    **dict.fromkeys(("Run", "evaluate", "predict", "train"), "iccld.api"),
 }
 
 

@@ -42,7 +42,7 @@ def _work() -> int:
 def _train_and_measure(job: dict[str, Any]) -> int:
     import torch
 
-    from iccld.commands.train import train
+    from iccld.commands.training import train
     from iccld.reporting.environment import describe_environment
 
     config, folder = from_dict(job["config"]), Path(job["folder"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from iccld.commands.flags import JsonFile, OptionalCount, Seed, Threads
 from iccld.commands.output import human_text, write_result
-from iccld.commands.train import train
+from iccld.commands.training import train
 from iccld.config import TrainConfig
 from iccld.documents import read_json
 from iccld.exits import OUTCOMES

@@ -16,6 +16,7 @@ from iccld.outputs import Places
 
 if TYPE_CHECKING:
     from iccld.inference.segmenter import Segmenter
+    from iccld.metrics import Scores
     from iccld.reporting.record import Record
 
 # Evaluation scenes of all presets with street scenes. No run is trained on these scenes.
@@ -103,6 +104,13 @@ class EvaluateArgs:
             with human_text(self.json):
                 print(f"report: {write_report(page, [subject])}")
         return 0
+
+    def evaluate_model(self) -> Scores:
+        """Evaluates a model without a report, and returns the scores."""
+        self._check_call()
+        scores = self._evaluate_model(str(self.model), str(self.dataset), reports=False)[0].scores
+        assert scores is not None
+        return scores
 
     def _check_call(self) -> None:
         folders = [f"--{n}" for n in ("predictions", "labels") if getattr(self, n) is not None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,22 +13,17 @@ from tyro.conf import arg
 from iccld.commands import train_checks as checks
 from iccld.commands.flags import Jobs, JsonFile, parse
 from iccld.commands.output import human_text, print_usage, write_result
-from iccld.config import TrainConfig, to_dict
-from iccld.errors import InputError, RunFailedError
+from iccld.commands.training import train
+from iccld.config import TrainConfig
+from iccld.errors import InputError
 from iccld.exits import OUTCOMES
-from iccld.files import write_json
-from iccld.locks import claiming
-from iccld.machine import release_freed_memory, usable_cores
+from iccld.machine import usable_cores
 from iccld.methods import METHODS
-from iccld.outputs import RUN
 from iccld.presets import PRESETS, get_preset, with_method
-from iccld.unread import changed_settings, refuse_unread, typed_settings
+from iccld.unread import typed_settings
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
-
-    from iccld.run_data import RunData
-    from iccld.training.loop import Trainer
+    pass
 
 _USAGE = """\
 usage: iccld train PRESET --out RUN [flags]
@@ -77,8 +71,6 @@ class DataCacheArgs(TrainConfig):
 
 
 Args = TypeVar("Args", bound=TrainConfig)
-_OF_THE_BENCH = ("job.json", "log.txt", "seconds.json")
-"""Names of files that ``iccld bench`` writes into a run's folder before the run starts."""
 
 
 def main(rest: Sequence[str]) -> int:
@@ -135,11 +127,7 @@ def parse_run(shape: type[Args], rest: Sequence[str], program: str, about: str) 
     shaped = Annotated[shape, arg(name="")]  # type: ignore[valid-type]
     args: Any = parse(shaped, flags, prog=f"{program} {preset}", default=default, description=about)
     chosen = TrainConfig(**{f: getattr(args, f) for f in TrainConfig.__dataclass_fields__})
-    if chosen.method not in METHODS:
-        from iccld.adaptation.registry import load_method
-
-        load_method(chosen.method)
-    refuse_unread(chosen, [*typed_settings(flags), *changed_settings(chosen, config)])
+    checks.refuse_ignored(chosen, config, typed_settings(flags))
     return args, chosen
 
 
@@ -152,130 +140,6 @@ def _result(config: TrainConfig, out: Path, preset: str, outcome: str) -> dict[s
     last = {name: float(value) for name, value in rows[-1].items() if name != "step"} if rows else {}
     run = {"run": str(out), "preset": preset, "method": config.method, "seed": config.seed}
     return {**run, "outcome": outcome, "step": int(rows[-1]["step"]) if rows else 0, "figures": last}
-
-
-def train(
-    config: TrainConfig, out: Path, *, preset: str, data: RunData | None = None, json: Path | None = None
-) -> str:
-    """Starts a training run in a folder, or resumes the run in this folder.
-
-    ``data`` contains data sets that are already open. ``json`` is the file to which the caller will write the outcome.
-    This function only checks the path.
-
-    Returns:
-        ``finished``, ``stopped`` (at ``stop_at``), ``interrupted`` (Ctrl-C) or ``terminated`` (SIGTERM).
-
-    Raises:
-        InputError: Data or settings are invalid, or the folder contains another run.
-        RunFailedError: A loss is not finite, the disk is full, a loader process was killed, or another rank has ended.
-    """
-    checks.check_config(config)
-    checks.check_places(config, out, json)
-    if not checks.is_first_rank():
-        return _train(config, out, preset, data)
-    # All ranks write to one folder. The first rank locks the folder against other runs.
-    with claiming(out, "train", "run", record=RUN, besides=_OF_THE_BENCH):
-        return _train(config, out, preset, data)
-
-
-def _train(config: TrainConfig, out: Path, preset: str, data: RunData | None) -> str:
-    if checks.is_finished(config, out):
-        from iccld.build import reopen_data
-
-        data = data or reopen_data(config)
-        if data is not None:
-            checks.check_data(out, data)
-        print(f"{out}: finished earlier ({config.steps} steps); nothing to do")
-        return "finished"
-    from iccld.build import build_fabric
-    from iccld.commands.run_report import begin_record
-    from iccld.training.ranks import explaining_lost_ranks, require_equal_ranks
-    from iccld.training.tracking import require_trackers
-
-    require_trackers(config.trackers)
-    fabric = build_fabric(config)
-    trainer, data = _build_trainer(config, out, preset, data, fabric)
-    with explaining_lost_ranks():
-        start = trainer.resume()
-        trained_on = {"labeled": data.labeled} | ({"target": data.target} if data.target else {})
-        require_equal_ranks(fabric, config, trained_on, start)
-        estimate = checks.estimate_memory(trainer) if fabric.is_global_zero else None
-        rehearsal = trainer.rehearse()
-        if estimate is not None:
-            write_json(out / RUN, {"preset": preset, **to_dict(config)})
-            begin_record(out, config, start, threads=rehearsal.threads)
-            checks.announce(trainer, data, estimate)
-        fabric.barrier()
-        outcome = trainer.run()
-    if fabric.is_global_zero:
-        _conclude(trainer, outcome, data)
-    release_freed_memory()
-    return outcome
-
-
-def _build_trainer(
-    config: TrainConfig, out: Path, preset: str, data: RunData | None, fabric: Fabric
-) -> tuple[Trainer, RunData]:
-    from iccld import build, run_data
-    from iccld.inference.review import RunEvaluation
-    from iccld.labels import protocol_of
-    from iccld.models.image_coder import lacks_weights
-    from iccld.training.loop import Trainer
-    from iccld.training.rehearsal import refuse_impossible
-
-    # Reading the data takes minutes. The network is built first, because a mistyped backbone is then reported at once.
-    space = data.label_space if data else run_data.build_label_space(config.data)
-    refuse_impossible(config, lambda settings: build.build_model(settings, space))
-    model = build.build_model(config, space)
-    if fabric.is_global_zero and lacks_weights(config.model.backbone, config.model.pretrained):
-        what = "holds a configuration and no model.safetensors, so the backbone starts from random weights"
-        remedy = "(from scratch); say --model.pretrained no if that is meant"
-        print(f"warning: {config.model.backbone}: {what} {remedy}", file=sys.stderr)
-    method = build.build_method(config, space)
-    data = data or run_data.build_data(config, method)
-    if fabric.is_global_zero:
-        checks.check_data(out, data)
-    loaders = build.build_loaders(config, data, method, fabric, out / "cache")
-    evaluation = None if data.val is None else RunEvaluation(data.val, protocol_of(space))
-    trainer = Trainer(
-        config,
-        fabric=fabric,
-        model=model,
-        discriminator=build.build_discriminator(config, method, space),
-        method=method,
-        loaders=loaders,
-        out=out,
-        evaluate=evaluation,
-        watch=evaluation and evaluation.of_some(config.eval_images),
-        preset=preset,
-    )
-    return trainer, data
-
-
-def _conclude(trainer: Trainer, outcome: str, data: RunData) -> None:
-    config, out = trainer.config, trainer.out
-    if outcome != "finished":
-        done = f"after step {trainer.step} and saved" if trainer.step else "before the first step"
-        print(f"stopped {done}; run the same command again to go on", file=sys.stderr)
-        return
-    from iccld.commands.run_report import finish_run
-    from iccld.reporting.curves import curves, draw_adversary
-    from iccld.training.tracking import read_metrics
-
-    if not (out / RUN).is_file():  # the folder is not a run any more, so nothing is written to it
-        raise RunFailedError(f"{out}: was removed or emptied during the run; run the same command again")
-    curves({config.method: out / "metrics.csv"}, out / "curves.png")
-    rows = read_metrics(out / "metrics.csv")
-    if any("train/adversarial_relief" in row for row in rows):
-        draw_adversary(out / "metrics.csv", out / "adversary.png")
-    report = finish_run(trainer, data)
-    if "val/miou" in rows[-1]:
-        miou, on = float(rows[-1]["val/miou"]), f"{config.data.target} {config.data.val_split}"
-        print(f"mIoU on {on}: {miou:.2f} (EMA teacher, last step)")
-    print(f"model: {out}")
-    if report is not None:
-        print(f"report: {report}")
-    print(f"predict with: iccld predict {out} IMAGES --out OUT")
 
 
 def fill_caches(config: TrainConfig, preset: str, jobs: int) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Iterable
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +16,9 @@ from iccld.documents import read_json
 from iccld.errors import InputError
 from iccld.files import in_bytes, write_json
 from iccld.machine import free_memory, own_memory
+from iccld.methods import METHODS
 from iccld.outputs import REPORT, RUN, Places
-from iccld.unread import changed_settings
+from iccld.unread import changed_settings, refuse_unread
 
 if TYPE_CHECKING:
     from iccld.run_data import RunData
@@ -53,6 +55,18 @@ def check_config(config: TrainConfig) -> None:
     if config.method in ("dacs", "daformer", "mic") and a.mixing == "none":
         give = "give --adaptation.mixing classmix or cutmix"
         raise InputError(f"--method {config.method} learns from mixed images: {give}")
+
+
+def refuse_ignored(chosen: TrainConfig, default: TrainConfig, named: Iterable[str]) -> None:
+    """Loads the method that the user chose, and raises ``InputError`` for settings that the run would not read.
+
+    ``named`` are the dotted names of the settings that the user gave. Settings that differ from ``default`` count too.
+    """
+    if chosen.method not in METHODS:
+        from iccld.adaptation.registry import load_method
+
+        load_method(chosen.method)
+    refuse_unread(chosen, [*named, *changed_settings(chosen, default)])
 
 
 def is_first_rank() -> bool:

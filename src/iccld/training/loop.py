@@ -20,6 +20,7 @@ from iccld.config import TrainConfig, to_dict
 from iccld.errors import InputError, RunFailedError
 from iccld.exits import EXIT_FAILED
 from iccld.models.iccld import ICCLD
+from iccld.training.callbacks import Callbacks
 from iccld.training.checkpoint import PATTERN, Checkpoint, load_newest, pack, save_checkpoint, unpack
 from iccld.training.display import Outlook, TrainingDisplay
 from iccld.training.interruption import Interruption
@@ -78,6 +79,7 @@ class Trainer:
         self.evaluate, self.watch = evaluate, watch or evaluate
         self.update = Update(config, fabric=fabric, model=model, discriminator=discriminator, method=method)
         self.rehearsal: Rehearsal | None = None
+        self.callbacks = Callbacks()
         self.step = self._saved_step = 0
         self._saved_at = time.monotonic()
         self.pending: dict[str, list[Tensor]] = {}  # metrics since the last row of metrics.csv
@@ -147,6 +149,8 @@ class Trainer:
                     figures = self.update(self.step, items)
                     self.step += 1
                     self._log(figures)
+                    if first:
+                        self.callbacks.on_step(self.step, figures)
                     if self.step % config.checkpoint_every == 0 or self.step == outlook.end:
                         self.save()
                     self._evaluate_on_the_way()
@@ -229,6 +233,7 @@ class Trainer:
                 pending = {f"pending/{name}": torch.stack(values) for name, values in self.pending.items()}
                 checkpoint = Checkpoint(self.step, pack(self.update.parts) | pending)
                 save_checkpoint(self.out / "checkpoints", checkpoint, keep=self.config.keep_checkpoints)
+                self.callbacks.on_checkpoint(self.step, self.out / "checkpoints")
             self.fabric.barrier()
         self._saved_step, self._saved_at = self.step, time.monotonic()
 
@@ -245,7 +250,9 @@ class Trainer:
         try:
             if evaluate is not None and self.fabric.is_global_zero and not self.log.has(self.step, "val/"):
                 with self.display.phase("evaluating"):
-                    self.log.add(self.step, evaluate(self.update.teacher_model, self.update.model))
+                    metrics = evaluate(self.update.teacher_model, self.update.model)
+                    self.log.add(self.step, metrics)
                     self.display.miou = self.log.miou
+                self.callbacks.on_evaluation(self.step, metrics)
         finally:
             self.fabric.barrier()

@@ -1,0 +1,186 @@
+"""The Python API: the commands ``iccld train``, ``iccld evaluate`` and ``iccld predict`` as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from iccld.commands.evaluate import EvaluateArgs
+from iccld.commands.train_checks import refuse_ignored
+from iccld.commands.training import train as run_training
+from iccld.config import with_settings
+from iccld.errors import InputError
+from iccld.inference.segmenter import Segmenter, load_segmenter
+from iccld.metrics import Scores
+from iccld.models.iccld import ICCLD
+from iccld.models.settings import PredictSettings
+from iccld.presets import get_preset, with_method
+from iccld.training.callbacks import Callbacks, do_nothing
+from iccld.training.tracking import read_metrics
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run on disk.
+
+    Attributes:
+        folder: Folder of the run.
+        outcome: ``finished``, ``stopped`` (at ``stop_at``), ``interrupted`` (Ctrl-C) or ``terminated`` (SIGTERM).
+    """
+
+    folder: Path
+    outcome: str
+
+    @property
+    def rows(self) -> list[dict[str, float]]:
+        """Rows of ``metrics.csv``: the step and the metrics that were logged at this step, by name."""
+        path = self.folder / "metrics.csv"
+        rows = read_metrics(path) if path.is_file() else []
+        return [{name: float(value) for name, value in row.items()} for row in rows]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last row of ``metrics.csv``. With labeled evaluation images, ``val/miou`` is the mIoU in percent."""
+        rows = self.rows
+        return rows[-1] if rows else {}
+
+    @cached_property
+    def model(self) -> ICCLD:
+        """The trained model (EMA teacher of the last step) in evaluation mode.
+
+        Raises:
+            InputError: The run is not finished.
+        """
+        return ICCLD.from_pretrained(self.folder)
+
+
+def train(
+    preset: str = "demo",
+    out: str | Path | None = None,
+    *,
+    on_step: Callable[[int, Mapping[str, Tensor]], object] | None = None,
+    on_checkpoint: Callable[[int, Path], object] | None = None,
+    on_evaluation: Callable[[int, Mapping[str, float]], object] | None = None,
+    **settings: Any,
+) -> Run:
+    """Trains a run, or resumes it, as ``iccld train PRESET --out OUT`` does.
+
+    ``iccld.train("demo", "runs/short", steps=40, data={"source_count": 50})`` is
+    ``iccld train demo --out runs/short --steps 40 --data.source-count 50``.
+
+    Args:
+        preset: Name of a preset (``iccld presets`` lists them).
+        out: Folder of the run. The default is ``runs/PRESET``.
+        on_step: Called after each step with the number of finished steps and the metrics of this step by name, as
+            tensors on the device. Reading their values synchronizes a GPU.
+        on_checkpoint: Called after each checkpoint with the number of finished steps and the folder of checkpoints.
+        on_evaluation: Called after each evaluation with the number of finished steps and the metrics by name.
+        settings: The flags of ``iccld train`` that differ from the preset, by name. Settings of a group are a mapping:
+            ``data={"target_root": "photos"}``. ``method`` also sets the recipe of the method.
+
+    Raises:
+        InputError: The preset or a setting is unknown, a value is invalid or would have no effect, data cannot be read,
+            or the folder contains another run.
+        RunFailedError: A loss is not finite, the disk is full, or a loader process was killed.
+    """
+    config = get_preset(preset).config
+    if "method" in settings:
+        config = with_method(config, settings["method"])
+    named = _dotted(settings)
+    try:
+        chosen = with_settings(config, named)
+    except ValueError as error:
+        raise InputError(f"{error}; see iccld train {preset} --help") from error
+    refuse_ignored(chosen, config, named)
+    callbacks = Callbacks(on_step or do_nothing, on_checkpoint or do_nothing, on_evaluation or do_nothing)
+    folder = Path(out) if out is not None else Path("runs") / preset
+    return Run(folder, run_training(chosen, folder, preset=preset, callbacks=callbacks))
+
+
+def _dotted(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings by dotted names, from groups as mappings: ``{"data": {"crop": …}}`` gives ``data.crop``."""
+    named: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            named |= {f"{name}.{inner}": item for inner, item in value.items()}
+        else:
+            named[name] = value
+    return {name: str(value) if isinstance(value, Path) else value for name, value in named.items()}
+
+
+def evaluate(
+    model: str | Path,
+    dataset: str,
+    root: str | Path | None = None,
+    *,
+    split: str | None = None,
+    protocol: str | None = None,
+    look: Literal["game", "camera", "night"] = "camera",
+    limit: int | None = None,
+    device: str = "auto",
+    threads: int = 0,
+    **settings: Any,
+) -> Scores:
+    """Evaluates a model on a labeled data set, as ``iccld evaluate MODEL --dataset DATASET --root ROOT`` does.
+
+    Args:
+        model: Folder of a saved model, hub id, or exported file.
+        dataset: Name of the data set: ``gta5``, ``synthia``, ``cityscapes``, ``camvid``, ``folder`` or
+            ``street_scenes``.
+        root: Folder of the data set (not needed for ``street_scenes``).
+        split: Split of the data set. The default is ``val``, or the only split if there is just one.
+        protocol: Evaluation protocol. The default is the protocol that matches the model's classes.
+        look: Rendering style of ``street_scenes``.
+        limit: Number of images, the first ones. ``None`` evaluates all images.
+        device: Device, either ``auto`` or a torch device.
+        threads: Number of CPU threads. 0 uses the number that is fastest in a trial.
+        settings: Fields of ``PredictSettings``, such as ``steps`` and ``draws``.
+
+    Returns:
+        mIoU and IoU of each class in percent, and the confusion matrix.
+
+    Raises:
+        InputError: The model, the data set or a setting is invalid, or the data set has no labels.
+    """
+    args = EvaluateArgs(
+        model=str(model),
+        dataset=dataset,
+        root=None if root is None else Path(root),
+        split=split,
+        protocol=protocol,
+        look=look,
+        limit=limit,
+        device=device,
+        threads=threads,
+        settings=PredictSettings(**settings),
+    )
+    return args.evaluate_model()
+
+
+def predict(
+    model: str | Path | Segmenter, source: Any, *, device: str = "auto", threads: int = 0, **settings: Any
+) -> Any:
+    """Loads a model and segments images.
+
+    Args:
+        model: Folder of a saved model, hub id, exported file, or a loaded model.
+        source: Images, as for ``ICCLD.predict``: a path, folder, glob pattern, Pillow image, array, tensor or list.
+        device: Device, either ``auto`` or a torch device. It has no effect on a loaded model.
+        threads: Number of CPU threads. 0 uses the number that is fastest in a trial.
+        settings: Further arguments of ``ICCLD.predict``, such as ``steps``, ``draws`` and ``stream``.
+
+    Returns:
+        A ``Result`` for a single image, otherwise a list of results, or an iterator with ``stream=True``.
+
+    Raises:
+        InputError: The model or an image cannot be read, or a setting is invalid.
+    """
+    if isinstance(model, str | Path):
+        model = load_segmenter(str(model), device=device, threads=threads)
+    return model.predict(source, **settings)
