@@ -38,7 +38,7 @@ def test_every_block(
         else:
             exec(compile(text, "tutorial.md", "exec"), {})
     output = capsys.readouterr().out
-    assert re.search(r"road: \d+% unsure: \d\.\d\d", output)
+    assert re.search(r"road \d+%, unsure \d\.\d\d", output)
     assert "mIoU" in output
     for made in (
         "runs/mine/report.html",
