@@ -38,7 +38,7 @@ def _other(hint: Any, value: object) -> object:
     if isinstance(value, int):
         return value + 1
     if isinstance(value, str):
-        return "other"
+        return "other:Method" if value == TrainConfig.method else "other"
     # Words in a tuple are one of few choices: the first alone is another value.
     return value[:1] if isinstance(value[0], str) else tuple(v + 1 for v in value)  # type: ignore[index]
 
