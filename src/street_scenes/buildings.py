@@ -139,7 +139,8 @@ def _paint_front(
 ) -> None:
     """Paints the facade that faces the street, without the part that is too near to be in the field of view."""
     camera, (near, far) = stage.camera, reach
-    # Painting starts where the facade enters the picture, minus 30 %, because a bend can reduce this depth.
+    # A straight facade enters the picture at the depth |x - lateral| / edge. Painting starts at 70 % of this depth,
+    # because a slight bend of the road can move a facade into the picture at a smaller depth.
     edge = max(0.5 * camera.columns / camera.focal - sign * camera.yaw, 0.1)
     entry = 0.7 * abs(x - camera.lateral) / edge
     start = min(max(near, NEAREST, entry), far - 0.5) if abs(camera.bend) < 0.006 else max(near, NEAREST)

@@ -1,4 +1,4 @@
-"""A pinhole camera above a street: projects street coordinates to pixels, and computes the depth of the ground per row.
+"""A pinhole camera above a street: projects street coordinates to pixels and computes the depth of ground pixels.
 
 Street coordinates are (lateral, up, along) in meters. ``lateral`` points from the road's centerline to the right,
 ``up`` from the ground upwards, and ``along`` from the camera forwards (the depth). Bends and hills are part of the

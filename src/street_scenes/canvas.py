@@ -186,7 +186,7 @@ class Canvas:
         Args:
             left: First column of the window.
             top: First row of the window.
-            alpha: Opacity in [0, 1], (h, w). The window also has h rows and w columns. It must lie inside the canvas.
+            alpha: Opacity in [0, 1], (h, w). The window has the same size and must lie inside the canvas.
             color: Linear RGB, (3,) or (h, w, 3).
         """
         part = self.color[top : top + alpha.shape[0], left : left + alpha.shape[1]]

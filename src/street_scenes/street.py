@@ -13,8 +13,8 @@ from street_scenes.light import Light
 from street_scenes.looks import Look, chance, pick, uniform
 
 KINDS = ("town", "suburb", "open", "avenue", "lot")
-"""Kinds of place. In this order, the names stand for: rows of houses with shops, houses behind gardens,
-wide strips of grass, a road with trees, a road beside parking lots."""
+"""Kinds of place: ``town`` has rows of houses with shops, ``suburb`` has houses behind gardens, ``open`` has wide
+strips of grass, ``avenue`` is a road with trees, and ``lot`` is a road beside parking lots."""
 
 END = 120.0
 """Greatest depth in meters at which a block or a house begins."""
@@ -39,7 +39,7 @@ class Side:
     Attributes:
         sign: Sign of the lateral coordinates: -1 on the left side, 1 on the right side.
         edge: Distance from the road's centerline to the curb.
-        verge: Width of the strip of grass between curb and houses, or 0 if there is no strip.
+        verge: Width of the strip of grass beside the sidewalk, or 0 if there is no strip.
         walk: Width of the sidewalk.
         front: Distance from the back edge of the sidewalk to the facades.
         bound: Kind of boundary behind the sidewalk: ``none``, ``wall``, ``fence``, ``railing`` or ``hedge``.
@@ -78,7 +78,8 @@ class Street:
         lanes: Number of lanes in both directions together.
         keeps_left: Whether traffic keeps to the left.
         bare: Whether street trees have no leaves.
-        island: Least and greatest depth of a traffic island in meters, or ``None`` if there is no island.
+        island: Depths in meters at which a traffic island on the centerline begins and ends, or ``None`` if the street
+            has no traffic island.
         sides: Left side and right side of the street.
     """
 
@@ -107,7 +108,7 @@ class Stage:
         camera: Camera of the scene.
         light: Light of the scene.
         canvas: Canvas to paint on.
-        items: Paint list. Each entry stands for an object: its depth in meters and a callback that paints the object.
+        items: Paint list. Each entry has the depth of an object in meters and a callback that paints the object.
     """
 
     rng: np.random.Generator

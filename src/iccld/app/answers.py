@@ -35,7 +35,7 @@ VIEW_SIDE = 1600
 
 @dataclass(frozen=True)
 class AppModel:
-    """A model that the app has loaded. ``shown`` is its label space with the colors that the page uses."""
+    """A model that the app has loaded. ``shown`` is the model's label space with the colors that the page uses."""
 
     name: str
     segmenter: Segmenter
@@ -50,13 +50,13 @@ class AppModel:
 
     @property
     def fixed(self) -> tuple[int, int] | None:
-        """Steps K and noise draws N of an exported model, whose file fixes both; ``None`` for other models."""
+        """Numbers K of steps and N of noise draws that are stored in an exported model. ``None`` for other models."""
         model = self.segmenter
         return (model.steps, model.draws) if isinstance(model, ExportedSegmenter) else None
 
     @property
     def settings_note(self) -> str:
-        """Sentence for the user that K and N have no effect on this model; empty if K and N have an effect."""
+        """Text for the user if K and N have no effect on this model. The text is empty if K and N have an effect."""
         if self.fixed is not None:
             return f"{self.name} is an exported file: K = {self.fixed[0]} and N = {self.fixed[1]} are fixed in it."
         if isinstance(self.segmenter, ICCLD) and not self.segmenter.spec.diffusion:
@@ -70,7 +70,8 @@ def load_models(
     """Loads the models of the app and runs each once on a small gray image, so that the first request is not slow.
 
     See ``iccld.inference.segmenter.load_segmenter`` for the form of ``sources``, ``device`` and ``threads``, and
-    ``iccld.models.settings.PredictSettings`` for ``precision``. The classes have the colors of the first model.
+    ``iccld.models.settings.PredictSettings`` for ``precision``. If a class of another model also occurs in the first
+    model, the class has the color of the first model.
     """
     models: list[AppModel] = []
     for source, name in zip(sources, short_names(sources), strict=True):
@@ -102,9 +103,10 @@ def in_colors_of(first: LabelSpace, space: LabelSpace) -> LabelSpace:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Settings for drawing a prediction over its image: the drawn map ``layer``, and its ``opacity`` in percent.
+    """Settings for drawing a prediction over its image.
 
-    Pixels of the classes in ``hidden`` show only the image.
+    ``layer`` is the map to draw, and ``opacity`` is the opacity of this map in percent. Pixels of the classes in
+    ``hidden`` show only the image.
     """
 
     opacity: Annotated[int, Range(0, 100)] = 50
@@ -114,7 +116,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Settings(Drawing):
-    """Settings of a prediction: steps K and noise draws N. Only videos are drawn with the inherited settings."""
+    """Number of sampling steps K and of noise draws N. The inherited drawing settings are used only for videos."""
 
     steps: Annotated[int, Range(1, MAX_STEPS)] = 1
     draws: Annotated[int, Range(1, MAX_DRAWS)] = 1
@@ -138,7 +140,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """The predictions of all models for one image. ``view`` is the image at the size at which the page shows it."""
+    """The predictions of all models for one image. ``view`` is the image in the size shown on the page."""
 
     name: str
     view: Image
@@ -161,7 +163,7 @@ class Answers:
 def answer_image(
     models: Sequence[AppModel], image: Image, name: str, *, steps: int, draws: int, view_side: int = VIEW_SIDE
 ) -> Answers:
-    """Segments an RGB image with every model. Exported models ignore ``steps`` K and ``draws`` N.
+    """Segments an RGB image with every model. Exported models ignore ``steps`` and ``draws``.
 
     ``view_side`` is the maximum height and width in pixels of the image on the page.
     """
@@ -177,7 +179,7 @@ def answer_image(
 
 
 def compose(image: Image, labels: LabelMap, levels: LabelMap, space: LabelSpace, drawing: Drawing) -> Image:
-    """Draws class colors or uncertainty levels from 0 to 255 over an RGB image, as the drawing settings specify."""
+    """Draws a prediction over an RGB image as ``drawing`` specifies. ``levels`` are uncertainties from 0 to 255."""
     table = np.full(256, IGNORE, np.uint8)
     table[: len(space)] = [IGNORE if n in drawing.hidden else i for i, n in enumerate(space.names)]
     visible: LabelMap = table[labels]
@@ -189,10 +191,11 @@ def compose(image: Image, labels: LabelMap, levels: LabelMap, space: LabelSpace,
 
 
 def pack_masks(answers: Answers) -> tuple[str, bytes]:
-    """Returns the name ``NAME_masks.zip`` and the content of a zip file with each model's maps, at the image's size.
+    """Returns the name and the content of a zip file with the maps of each model. The maps have the size of the image.
 
-    For one model, the files are ``labels/NAME.png``, ``color/NAME.png``, ``uncertainty/NAME.png``, ``classes.json`` and
-    ``legend.png``, the same as those of ``iccld predict``. For two models, the files are in one folder per model.
+    The name is ``NAME_masks.zip``. For one model, the zip file contains ``labels/NAME.png``, ``color/NAME.png``,
+    ``uncertainty/NAME.png``, ``classes.json`` and ``legend.png``, as written by ``iccld predict``. For two models, the
+    zip file contains one folder with these files per model.
     """
     stem = answers.name.rpartition(".")[0]
     buffer = io.BytesIO()

@@ -1,8 +1,9 @@
 """Request filter: accepts only requests from the page of the app under an allowed host name.
 
 The pages of another site in the user's browser can send requests to 127.0.0.1 (cross-site requests), and the site can
-make its host name resolve to 127.0.0.1 (DNS rebinding). The headers ``Origin`` and ``Sec-Fetch-Site`` reveal the first,
-and ``Host`` the second. Proxy headers such as ``X-Forwarded-Host`` are ignored, because every client can send them.
+make its host name resolve to 127.0.0.1 (DNS rebinding). The headers ``Origin`` and ``Sec-Fetch-Site`` reveal cross-site
+requests. The header ``Host`` reveals DNS rebinding. Proxy headers such as ``X-Forwarded-Host`` are ignored, because
+every client can send them.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ _HEADERS = {
 class Guard:
     """ASGI middleware that wraps the whole application and refuses requests from other sites.
 
-    A request must have exactly one ``Host`` header with an allowed host. Allowed are ``127.0.0.1``, ``localhost``,
-    ``[::1]`` and the local IP address of the connection, each with the server's port, and the hosts in ``allowed`` (see
-    ``parse_hosts``). The host in an ``Origin`` header must equal that in ``Host``. If ``Sec-Fetch-Site`` shows that the
-    request comes from another site, only a top-level navigation (a link that opens the page) is allowed. Requests that
-    violate a rule get status 403 and do not reach the application.
+    A request must have exactly one ``Host`` header with an allowed host. The allowed hosts are ``127.0.0.1``,
+    ``localhost``, ``[::1]`` and the local IP address of the connection, each with the server's port, and the hosts in
+    ``allowed`` (see ``parse_hosts``). The host in an ``Origin`` header must equal the host in the ``Host`` header. If
+    ``Sec-Fetch-Site`` shows that the request comes from another site, only a top-level navigation (a link that opens
+    the page) is allowed. Requests that violate a rule get status 403 and do not reach the application.
     """
 
     def __init__(self, inner: ASGIApp, *, port: int, allowed: Iterable[str] = ()) -> None:
@@ -64,7 +65,7 @@ class Guard:
         await answer(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> str:
-        """Returns the reason why a request is refused; empty if the request is allowed."""
+        """Returns the reason why a request is refused, or an empty string if the request is allowed."""
         headers = Headers(scope=scope)
         hosts, origins, sites = map(headers.getlist, ("host", "origin", "sec-fetch-site"))
         host = hosts[0].lower() if len(hosts) == 1 else ""
@@ -87,11 +88,11 @@ class Guard:
 
 
 def parse_hosts(hosts: Iterable[str], port: int) -> tuple[str, ...]:
-    """Checks hosts that the user allows in addition, and returns the ``Host`` header values that are accepted for them.
+    """Checks the hosts that ``--allow-host`` names, and returns the accepted values of the ``Host`` header.
 
-    For ``NAME:PORT``, only this value is accepted. For ``NAME``, the name with the server's port and without a port is
-    accepted, because requests through a proxy can lack the port. Raises ``InputError`` if a host is not a host name or
-    IP address, for example if it is a wildcard.
+    For ``NAME:PORT``, only this value is accepted. For ``NAME``, the name is accepted with the server's port and also
+    without a port, because requests through a proxy can lack the port. Raises ``InputError`` if a host is neither a
+    host name nor an IP address. Wildcards are not supported.
     """
     found: list[str] = []
     for host in map(str.lower, hosts):

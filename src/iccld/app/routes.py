@@ -5,11 +5,13 @@
 | GET | `/`, `/page.css`, `/page.js` | the page, its style and its script |
 | POST | `/sessions` | opens a session; returns the session's token and the initial content of the page |
 | POST | `/sessions/TOKEN/upload?name=NAME` | stores the body as the session's file |
-| POST | `/sessions/TOKEN/segment` | segments the file; JSON lines: progress, then result or error |
+| POST | `/sessions/TOKEN/segment` | segments the file; returns JSON lines with progress and with the result or error |
 | GET | `/sessions/TOKEN/picture/INDEX` | JPEG of one model's prediction, drawn as the query specifies |
 | GET | `/sessions/TOKEN/masks` | zip file of label maps, color maps and uncertainty maps |
 | GET | `/sessions/TOKEN/clip/INDEX` | MP4 video with the overlay of one model |
-| POST | `/sessions/TOKEN/alive`, `/clear`, `/end` | keeps the session open, removes its data, or ends the session |
+| POST | `/sessions/TOKEN/alive` | keeps the session open |
+| POST | `/sessions/TOKEN/clear` | removes the data of the session |
+| POST | `/sessions/TOKEN/end` | ends the session |
 """
 
 from __future__ import annotations
@@ -78,7 +80,10 @@ class Routes:
         self.app.router.redirect_slashes = False
 
     def is_idle_within(self, seconds: float) -> bool:
-        """Cancels waiting predictions, refuses new ones, and returns whether the running one ends in ``seconds``."""
+        """Cancels waiting predictions, refuses new predictions, and waits for the running prediction.
+
+        Returns whether the running prediction has ended within ``seconds``.
+        """
         for executor in (self._predicting, self._drawing):
             executor.shutdown(wait=False, cancel_futures=True)
         return not wait(self._predictions, seconds).not_done
@@ -199,7 +204,7 @@ class Routes:
 
 
 def _asset(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
-    """Returns a route handler for a file of the package, which is read now, so that no URL is used as a file path."""
+    """Returns a route handler for a file of the package. The file is read now, so no URL is used as a path."""
     content = (Path(__file__).parent / "assets" / name).read_bytes()
 
     async def answer(request: Request) -> Response:

@@ -19,8 +19,8 @@ from iccld.errors import InputError, how_to_install
 from iccld.exits import run_guarded
 
 SERVER_SETTINGS: dict[str, Any] = {
-    # By default, Uvicorn uses faster implementations if they are installed. These settings select the basic ones, so
-    # that the app behaves the same on every machine.
+    # By default, Uvicorn uses optional, faster implementations if they are installed. The settings below always select
+    # the basic implementations, so that the app behaves the same on every machine.
     "http": "h11",
     "ws": "none",
     "loop": "asyncio",
@@ -48,13 +48,13 @@ def serve(
 ) -> None:
     """Loads the models and serves the app until the process is interrupted.
 
-    If a prediction is still running two seconds after the interruption, the process exits without waiting for it. Port
-    0 means any free port. ``max_upload_mb`` is the maximum size of an upload in MiB. See
+    If a prediction is still running two seconds after the interruption, the process exits without waiting for the
+    prediction. Port 0 means any free port. ``max_upload_mb`` is the maximum size of an upload in MiB. See
     ``iccld.app.guard.parse_hosts`` for ``allow_host`` and ``iccld.app.answers.load_models`` for ``options``.
 
     Raises:
-        InputError: a model does not exist, Starlette or Uvicorn is missing, or the port is not available.
-        KeyboardInterrupt: the process received Ctrl-C or SIGTERM; all uploads and results are removed.
+        InputError: A model does not exist, Starlette or Uvicorn is missing, or the port is not available.
+        KeyboardInterrupt: The process received Ctrl-C or SIGTERM. All uploads and results are removed.
     """
     try:
         import uvicorn
@@ -87,14 +87,15 @@ def serve(
         except BaseException as error:
             if is_idle:
                 raise
-            # A prediction still runs in native code. A normal exit would wait for its thread, or crash.
+            # A prediction still runs in native code. A normal exit would crash or wait for the prediction.
             _leave(error)
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Opens a listening socket, or raises ``InputError`` if the port is not available.
+    """Opens a listening socket. Raises ``InputError`` if the port is not available.
 
-    Called before the models are loaded, so that an occupied port is reported at once, and early requests wait.
+    The socket is opened before the models are loaded. Thus, an occupied port is reported at once, and early requests
+    wait.
     """
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)

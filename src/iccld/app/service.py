@@ -1,4 +1,4 @@
-"""Functions of the app that do not use HTTP: they segment uploads, draw predictions, and pack and describe results.
+"""Functions of the app that do not use HTTP: they segment uploads and describe the results for the page.
 
 All descriptions for the page are plain text and numbers, never HTML.
 """
@@ -26,15 +26,18 @@ from iccld.labels import IGNORE
 
 MAX_FRAMES = 300
 Progress = Callable[[str, int, int], None]
-"""Callback that gets the name of a model and the arguments of ``progress`` in ``segment_video``."""
+"""Callback with three arguments: model name, number of finished frames, and expected number of all frames."""
 
 
 @dataclass(frozen=True)
 class Clip:
     """The result of segmenting a video.
 
-    ``frames`` is the number of segmented frames. ``cut`` is true if the video has more frames. ``size`` is their height
-    and width in pixels, and ``seconds_per_frame`` the mean computing time.
+    Attributes:
+        frames: Number of segmented frames.
+        cut: Whether the video has further frames, which were not segmented.
+        size: Height and width of the frames in pixels.
+        seconds_per_frame: Mean computing time of a frame in seconds.
     """
 
     frames: int
@@ -52,10 +55,11 @@ def segment_video(
     *,
     max_frames: int = MAX_FRAMES,
 ) -> Clip:
-    """Segments a video up to ``max_frames`` frames and writes the overlay as MP4, with original timestamps and sound.
+    """Segments up to ``max_frames`` frames of a video and writes an MP4 file with the overlays.
 
-    ``progress`` gets the number of finished frames and the expected number of all frames. An exception in it ends the
-    work. Raises ``InputError`` if no frame can be decoded, or if the frames are too large.
+    The MP4 file has the timestamps and the sound of the video. ``progress`` gets the number of finished frames and the
+    expected number of all frames. An exception in ``progress`` ends the work. Raises ``InputError`` if no frame can be
+    decoded, or if the frames are too large.
     """
     with source.opened() as path, ExitStack() as files:
         video = files.enter_context(closing(Container(InputVideo(str(path), path.stem))))
@@ -154,11 +158,12 @@ def page_facts(models: Sequence[AppModel], max_upload_bytes: int) -> dict[str, A
 
 
 def legend(models: Sequence[AppModel], answers: Answers | None = None) -> list[dict[str, Any]]:
-    """Returns the legend of the page: the classes of all models, in descending order of their fraction of pixels.
+    """Returns the legend of the page: the classes of all models. Classes that cover more pixels come first.
 
     Each entry contains the name, text and RGB color of a class. ``occurs`` is true if a prediction contains the class.
-    With one model, the text is for example ``road 41.2 %``. With two models, the text is ``road 41.2 / 39.9 %``, with a
-    dash for a model without the class. Without ``answers``, ``occurs`` is false, and the text is the name.
+    In this case, the text is for example ``road 41.2 %`` with one model and ``road 41.2 / 39.9 %`` with two models. A
+    dash replaces the number of a model that lacks the class. Otherwise, the text is the name of the class. Without
+    ``answers``, ``occurs`` is always false.
     """
     shares: list[dict[str, float]] = []
     for index, model in enumerate(models):
@@ -182,8 +187,8 @@ def legend(models: Sequence[AppModel], answers: Answers | None = None) -> list[d
 def agreement(first: Answer, second: Answer) -> float | None:
     """Returns the fraction of pixels, in [0, 1], for which two models predict the same class.
 
-    The classes of the larger label space are mapped to those of the smaller. Pixels with a class that the other model
-    does not have are skipped. If no pixel is left, ``None`` is returned.
+    The classes of the larger label space are mapped to the smaller label space. Pixels with a class that the other
+    model does not have are skipped. Returns ``None`` if no pixel is left.
     """
     fine, coarse = sorted((first, second), key=lambda answer: -len(answer.model.shown))
     table = np.array(fine.model.shown.lut_to(coarse.model.shown), np.uint8)

@@ -1,4 +1,4 @@
-"""Sessions: the uploaded file and the predictions of each open page, separate from those of other pages."""
+"""Sessions of the app. Each open page has its own session with an uploaded file and the predictions for this file."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ class Upload:
 
     @contextmanager
     def opened(self) -> Iterator[Path]:
-        """Yields the path. In ``InputError`` messages from here and the ``with`` block, ``name`` replaces the path."""
+        """Yields the path. Raises ``InputError`` if the file has been removed.
+
+        In the message of any ``InputError`` from here or from the ``with`` block, ``name`` replaces the path.
+        """
         try:
             if not self.path.exists():
                 raise InputError(f"{self.name}: is no longer here; upload it again")
@@ -91,8 +94,9 @@ class Session:
     """The data of one open page: at most one upload, and the predictions or videos made from the upload.
 
     ``token`` is the secret that identifies the page's requests. ``folder`` contains only the files of this session.
-    ``clips`` contains the path of each written video and its file name for downloads. ``seen`` is the time of the last
-    request. ``working`` is the number of waiting and running predictions, which stop when ``ended`` is set.
+    ``clips`` contains the path of each written video and the file name for downloads of the video. ``seen`` is the time
+    of the last request. ``working`` is the number of waiting and running predictions. These predictions stop when
+    ``ended`` is set.
     """
 
     token: str
@@ -105,7 +109,10 @@ class Session:
     ended: threading.Event = field(default_factory=threading.Event)
 
     def kept_answers(self) -> Answers:
-        """Returns the stored predictions. Raises ``InputError`` if there are none, for example for lack of memory."""
+        """Returns the stored predictions.
+
+        Raises ``InputError`` if there are none, for example because they were removed for lack of memory.
+        """
         if (answers := self.answers) is None:  # read once, because other threads can remove them
             raise InputError("This answer is no longer kept; upload the image again")
         return answers
@@ -128,8 +135,9 @@ class Session:
 class Sessions:
     """All open sessions, with limits on their files and memory.
 
-    ``root`` is an empty folder for all uploads and videos, which other code must not use. ``max_upload_bytes`` limits
-    one uploaded file, ``max_disk_bytes`` all files together, and ``max_answer_bytes`` the memory of all predictions.
+    ``root`` is an empty folder for all uploads and videos. Other code must not use this folder. ``max_upload_bytes`` is
+    the maximum size of one uploaded file, ``max_disk_bytes`` that of all files together, and ``max_answer_bytes`` the
+    maximum memory of all predictions.
     """
 
     root: Path
@@ -157,7 +165,7 @@ class Sessions:
         return session
 
     def find(self, token: str) -> Session | None:
-        """Returns the session with the given token, if there is one, and records the time of the request."""
+        """Returns the session with the given token, or ``None``. Records the time of the request."""
         session = self._open.get(token)
         if session is not None:
             session.seen = self.clock()
@@ -178,7 +186,11 @@ class Sessions:
                 self.end(session)
 
     def keep(self, session: Session, answers: Answers) -> None:
-        """Stores predictions, and removes those of the longest inactive other sessions beyond the memory limit."""
+        """Stores the predictions of a session.
+
+        If all predictions together exceed the memory limit, predictions of other sessions are removed, starting with
+        the session that has been idle longest.
+        """
         session.answers = answers
         kept = [(s, a.num_bytes) for s in list(self._open.values()) if (a := s.answers) is not None]
         total = sum(size for _, size in kept)
@@ -192,8 +204,8 @@ class Sessions:
         """Replaces all data of a session by a new upload. Yields a function that writes the next part of the file.
 
         ``name`` is the file name that the page sent. If the ``with`` block ends with an error, the file is removed.
-        Raises ``InputError`` if the name does not have the extension of an image or video, and ``FullError`` if the
-        file or all files together would be too large, or the file cannot be written.
+        Raises ``InputError`` if the name does not have the extension of an image or video. Raises ``FullError`` if the
+        file or all files together would be too large, or if the file cannot be written.
         """
         name = safe_name(name)
         upload = Upload(session.folder / f"{secrets.token_hex(8)}{suffix_of(name)}", name)
@@ -222,7 +234,7 @@ class Sessions:
                 upload.path.unlink(missing_ok=True)
 
     def room(self) -> int:
-        """Returns the number of bytes that are left for further files, negative if the limit is exceeded."""
+        """Returns the number of bytes left for further files. The number is negative if the limit is exceeded."""
         room = self.max_disk_bytes
         for path in self.root.glob("*/*"):
             with suppress(FileNotFoundError):  # the file was removed meanwhile

@@ -1,4 +1,4 @@
-"""Execution of a plan in worker processes that share the CPU cores. After a kill, the same call resumes the runs."""
+"""Execution of a plan in worker processes that share the CPU cores. After a kill, the same call resumes all runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from iccld.escaping import undisguised, visible
 from iccld.files import write_json
 from iccld.progress import format_seconds
 
-_STOP_SECONDS = 120.0  # for a worker process to save a checkpoint and end after SIGTERM, before it is killed
+_STOP_SECONDS = 120.0  # time for a worker process to save a checkpoint after SIGTERM, before SIGKILL
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,9 @@ class _Worker:
 def run_plan(plan: Plan, runs: Sequence[Run], resources: Resources) -> list[str]:
     """Trains all runs that have no result yet, prints progress, and returns one line for each run that failed.
 
-    Ctrl-C and SIGTERM stop the worker processes, which save checkpoints, from which the same call resumes. Raises
-    ``InputError`` if results cannot be read or were computed from other data, or files cannot be written.
+    Ctrl-C and SIGTERM stop the worker processes. Each worker process first saves a checkpoint, from which the same call
+    resumes the run. Raises ``InputError`` if results cannot be read, if results were computed from other data, or if
+    files cannot be written.
     """
     queue = _Queue(runs, resources)
     refuse_changed_data(runs, queue.known, resources.roots)
@@ -93,9 +94,10 @@ def run_plan(plan: Plan, runs: Sequence[Run], resources: Resources) -> list[str]
 
 
 def outlook(runs: Sequence[Run], resources: Resources) -> list[str]:
-    """Returns one line for each run that ``run_plan`` would execute, and a line with the total duration in hours.
+    """Returns a summary, one line for each run that ``run_plan`` would execute, and the total duration in hours.
 
-    The duration is estimated from results of the same variant on the same task, or else of other variants on this task.
+    The duration of a run is estimated from results of the same variant on the same task. If there are no such results,
+    results of other variants on this task are used.
     """
     queue = _Queue(runs, resources)
     lines, guesses = [queue.summary], []
@@ -171,7 +173,10 @@ def _stop(workers: Sequence[_Worker]) -> None:
 
 
 class _Queue:
-    """Runs that wait for a worker, and display of progress and remaining time, estimated from similar runs."""
+    """Runs that wait for a worker process.
+
+    The class also prints the progress and the remaining time, which is estimated from finished runs.
+    """
 
     def __init__(self, runs: Sequence[Run], resources: Resources) -> None:
         self.known = read_results(resources.results)

@@ -19,8 +19,8 @@ from iccld.methods import METHODS
 from iccld.presets import get_preset, with_method
 from iccld.unread import refuse_unread, unread_settings
 
-# Settings that do not change results, for example because they only name folders. ``identity`` replaces them by the
-# values below, so that runs that differ only in these settings count as the same run.
+# Settings that do not change results, for example because they only name folders. ``identity`` replaces these settings
+# by the values below, so that runs that differ only in these settings count as the same run.
 _NEUTRAL = {
     "checkpoint_every": 500,
     "checkpoint_minutes": 10.0,
@@ -38,12 +38,12 @@ _NEUTRAL = {
     "data.target_root": None,
 }
 
-# Default of each setting. A setting that older results lack has the default that reproduces these results.
+# Defaults of all settings. If older results lack a setting, the default of this setting must reproduce the results.
 _DEFAULTS = from_dict({"adaptation": {}})
 
-# Settings that were added when run folders already existed. The hash in the name of a run's folder does not include
-# the first ones, and includes the second ones only if they differ from their defaults. Interrupted older runs are
-# therefore still found.
+# Settings that were added when run folders already existed. The hash in the name of a run's folder never includes the
+# settings in ``_NOT_HASHED``. The hash includes the settings in ``_HASHED_IF_CHANGED`` only if they differ from their
+# defaults. The folders of older, interrupted runs are therefore still found.
 _NOT_HASHED = ("trackers", "checkpoint_minutes", "eval_images")
 _HASHED_IF_CHANGED = (
     ("data", "cache"),
@@ -61,9 +61,10 @@ _Predictions = Annotated[tuple[tuple[_Count, _Count], ...], Length(50)]
 
 @dataclass(frozen=True)
 class Task:
-    """Adaptation task: a source and a target data set, as a preset and changed settings (dotted name → value).
+    """Adaptation task: a source data set and a target data set.
 
-    ``title`` is the title in tables, and ``name`` is the task's key in the plan file.
+    ``preset`` is the name of a preset. ``settings`` are changes to the preset (dotted name → value). ``title`` is the
+    title in tables, and ``name`` is the task's key in the plan file.
     """
 
     preset: str
@@ -74,12 +75,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Variant:
-    """Method with its settings: one row of the tables. ``title`` and ``name`` are as in ``Task``.
+    """Method with its settings. Each variant is one row of the tables.
 
-    ``method`` is a name as in ``iccld train --method``, whose recipe is applied before the ``settings`` (dotted name →
-    value). The trained model is evaluated with the ``predictions``, pairs (sampling steps, noise draws), of which the
-    first one gives the mIoU of the run. The variant is trained on the ``tasks`` with these names, by default on all. A
-    ``published`` mIoU in percent is that of the method on GTA5 → Cityscapes.
+    Attributes:
+        method: Name of the method, as in ``iccld train --method``. The method's recipe is applied before ``settings``.
+        title: Title in tables.
+        settings: Changed settings (dotted name → value).
+        predictions: Pairs (sampling steps, noise draws) with which the trained model is evaluated. The first pair gives
+            the mIoU of the run.
+        tasks: Names of the tasks on which the variant is trained. By default, these are all tasks of the plan.
+        published: Published mIoU of the method on GTA5 → Cityscapes in percent.
+        name: The variant's key in the plan file.
     """
 
     method: str
@@ -135,8 +141,8 @@ class Plan:
     def runs(self, only: Sequence[str] = ()) -> list[Run]:
         """Returns the runs, ordered by seed, so that an unfinished bench has results of all methods for some seeds.
 
-        If ``only`` is not empty, it contains shell glob patterns for the names of the runs, ``task/variant/seed``.
-        Raises ``InputError`` if a pattern does not match any run.
+        ``only`` contains shell glob patterns for the names of the runs, ``task/variant/seed``. If ``only`` is empty,
+        all runs are returned. Raises ``InputError`` if a pattern does not match any run.
         """
         runs = [
             Run(self.name, task, variant, seed, _config(task, variant, seed))

@@ -17,10 +17,11 @@ from iccld.escaping import shortened
 
 @dataclass(frozen=True)
 class Result:
-    """Result of a finished run: the content ``facts`` of the JSON file at ``path``, and how the run is recognized.
+    """Result of a finished run.
 
-    ``identity`` is that of ``iccld.bench.plan.identity``, and ``predictions`` are the prediction settings with which
-    the model was evaluated, as pairs (sampling steps, noise draws).
+    ``facts`` is the content of the JSON file at ``path``. ``identity`` is the run's identity (see
+    ``iccld.bench.plan.identity``). ``predictions`` are the pairs (sampling steps, noise draws) with which the model was
+    evaluated.
     """
 
     path: Path
@@ -69,7 +70,10 @@ class _Content:
 
 
 def read_results(folder: Path) -> list[Result]:
-    """Reads all result files below a folder, which need not exist. Raises ``InputError`` if a file is no result."""
+    """Reads all result files in a folder and its subfolders. Returns an empty list if the folder does not exist.
+
+    Raises ``InputError`` if a file is not a result.
+    """
     results = []
     for path in sorted(p for p in folder.rglob("*.json") if not p.name.startswith(".")):
         try:
@@ -85,7 +89,10 @@ def read_results(folder: Path) -> list[Result]:
 
 
 def find_result(run: Run, results: list[Result]) -> Result | None:
-    """Returns the result, possibly of another plan, with the run's ``identity`` and all its predictions, if any."""
+    """Returns a result with the run's ``identity`` and all predictions of the run, or ``None``.
+
+    The result can belong to another plan.
+    """
     wanted, predictions = identity(run.config), set(run.variant.predictions)
     found = (r for r in results if r.identity == wanted and predictions <= set(r.predictions))
     return next(found, None)
@@ -97,10 +104,11 @@ def result_path(folder: Path, run: Run) -> Path:
 
 
 def root_names(config: TrainConfig, roots: Mapping[str, str]) -> dict[str, str]:
-    """Returns the keys in ``roots`` (name of a data set → its folder on this machine) of the source and the target.
+    """Returns the names in ``roots`` that belong to the source data set and the target data set.
 
-    The result has the entries ``source_root`` and ``target_root``, unless ``roots`` does not contain the data set. The
-    name is that of the folder in the configuration, or else the kind of the data set, such as ``gta5``.
+    ``roots`` maps names of data sets to folders on this machine. The result has the entries ``source_root`` and
+    ``target_root``. An entry is missing if ``roots`` does not contain the data set. A data set is looked up by the name
+    of its folder in the configuration, and then by its kind, such as ``gta5``.
     """
     found: dict[str, str] = {}
     for key, kind in (("source_root", config.data.source), ("target_root", config.data.target)):
@@ -112,7 +120,7 @@ def root_names(config: TrainConfig, roots: Mapping[str, str]) -> dict[str, str]:
 
 
 def with_roots(config: TrainConfig, roots: Mapping[str, str]) -> TrainConfig:
-    """Returns the configuration with the folders of source and target that are in ``roots`` (see ``root_names``)."""
+    """Returns the configuration with the folders in ``roots`` for source and target (see ``root_names``)."""
     folders = {f"data.{key}": roots[name] for key, name in root_names(config, roots).items()}
     return with_settings(config, folders)
 
@@ -120,8 +128,8 @@ def with_roots(config: TrainConfig, roots: Mapping[str, str]) -> TrainConfig:
 def refuse_changed_data(runs: Sequence[Run], results: list[Result], roots: Mapping[str, str]) -> None:
     """Checks that the results of ``runs`` were computed from the data files that are now on disk.
 
-    Data sets that are not on disk are skipped. ``roots`` is explained in ``root_names``. Raises ``InputError``, which
-    names the result file and the difference.
+    Data sets that are not on disk are skipped. ``roots`` is explained in ``root_names``. Raises ``InputError`` if the
+    data differ. The message names the result file and the difference.
     """
     from iccld.build import reopen_data
     from iccld.data.identity import first_difference
@@ -165,10 +173,11 @@ class Point(NamedTuple):
 
 
 def learning_curve(results: Sequence[Result], pace: Pace | None = None) -> list[Point]:
-    """Returns mIoU over training time of one variant, from its results (one per seed), averaged over seeds.
+    """Returns the mIoU of one variant over training time, averaged over seeds. ``results`` has one result per seed.
 
-    The points are the steps at which the runs of all seeds were evaluated. Training times are computed from ``pace``.
-    By default, the times in the results are used, and if a result does not contain them, the list is empty.
+    The points are the steps at which the runs of all seeds were evaluated. The training times are computed from
+    ``pace``. If ``pace`` is ``None``, the times in the results are used. Returns an empty list if a result does not
+    contain times.
     """
     curves = []
     for result in results:

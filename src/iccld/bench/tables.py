@@ -40,7 +40,8 @@ class Table:
 def plan_tables(plan: Plan, results: list[Result], paces: Paces | None = None) -> str:
     """Returns all tables of a plan in Markdown, task by task. Some ``results`` may be of other plans.
 
-    ``paces`` replace the step durations in the results, which are too long if other processes ran at the same time.
+    ``paces`` replaces the step durations of the results. The durations in the results are too long if other processes
+    ran at the same time.
     """
     parts = [f"## {in_markdown(plan.title)}"]
     columns = [Column(plan, task, results, paces) for task in plan.tasks.values()]
@@ -91,7 +92,8 @@ def overview(plan: Plan, results: list[Result]) -> Table:
 def _published_order(plan: Plan, columns: Sequence[Column]) -> Table:
     """Returns the table of published ranks and of mean ranks in this bench, for methods with a published mIoU.
 
-    If there are fewer than three such methods, or no task has results of all of them, the table has no rows.
+    If fewer than three methods have a published mIoU, or no task has results of all these methods, the table has no
+    rows.
     """
     published = {v.name: v.published for v in plan.variants.values() if v.published is not None}
     whole = [column.by_seed for column in columns if published.keys() <= column.by_seed.keys()]
@@ -158,7 +160,7 @@ class Column:
         return Table("Scores", ["method", "mIoU", "gap closed", "s/step", "GiB", "seeds"], rows)
 
     def _time_to_quality(self) -> Table:
-        """Returns the table of training times after which the first ICCLD variant has each other method's mIoU."""
+        """Returns the table of times after which the first ICCLD variant has the final mIoU of other variants."""
         curves = {name: self.learning_curve(name) for name in self.by_seed}
         own = next((name for name in curves if self.variants[name].method == "iccld"), "")
         rows = []
@@ -189,7 +191,7 @@ class Column:
         return Table("Steps, draws and trust", ["method", "K", "N", "mIoU", "ECE", *signals], rows)
 
     def _uncertainty(self) -> Table:
-        """Returns the table of metrics of how well each uncertainty signal separates wrong from correct pixels."""
+        """Returns the table of how well each uncertainty signal separates wrong pixels from correct pixels."""
         rows = []
         for place, draws, found in self._predicted():
             for signal in _SIGNALS if draws > 1 else _SIGNALS[:2]:  # the other signals need two noise draws
@@ -201,7 +203,7 @@ class Column:
         return Table("Uncertainty", head, rows)
 
     def _predicted(self) -> list[tuple[list[str], int, list[dict[str, Any]]]]:
-        """Returns (first three cells of a row, noise draws, metrics per seed) per variant and prediction setting."""
+        """Returns (first three cells of a row, noise draws, metrics per seed) for all variants and predictions."""
         found = []
         for variant, results in self.rows():
             for steps, draws in variant.predictions:
@@ -213,7 +215,7 @@ class Column:
         return found
 
     def _selection(self) -> Table:
-        """Returns the table of mIoU per rule for the selection of a checkpoint."""
+        """Returns the table of the mIoU that results from each rule for checkpoint selection."""
         rows = []
         for variant, results in self.rows():
             several = [r.facts["checkpoints"] for r in results if len(r.facts["checkpoints"]) > 1]
@@ -233,8 +235,8 @@ class Column:
     def gap_closed(self, name: str) -> float | None:
         """Returns a variant's gain in mIoU over source-only, divided by the oracle's gain over source-only.
 
-        The gains are means over the seeds for which source-only, oracle and the variant have results. If there is no
-        such seed, or the oracle's gain is zero, the result is ``None``.
+        The gains are means over the seeds for which source-only, oracle and the variant have results. Returns ``None``
+        if there is no such seed, or if the oracle's gain is zero.
         """
         low, high, own = (self.by_seed.get(n, {}) for n in (*_REFERENCES, name))
         shared = [s for s in own if s in low and s in high]

@@ -75,14 +75,14 @@ def evaluate_model(
     indices: Sequence[int] | None = None,
     observe: Callable[[Measured], None] | None = None,
 ) -> Scores:
-    """Segments images of a labeled data set, each at its own size, and returns the scores.
+    """Segments the images of a labeled data set at their original sizes and returns the scores.
 
     The classes of the model and of the data set are mapped to the protocol's label space by name and trainId. The
-    scores are always computed at the full size of the label maps. ``indices`` selects images of the data set; all
-    images if ``None``. ``observe`` is called with each evaluated image.
+    scores are always computed at the full size of the label maps. ``indices`` selects images of the data set. ``None``
+    selects all images. ``observe`` is called with each evaluated image.
 
     Raises ``InputError`` if the data set has no labels, an image and its label map differ in size, a file cannot be
-    read, no pixel belongs to a class of the protocol, or the model was exported with other settings.
+    read, no pixel belongs to a class of the protocol, or ``settings`` differ from those of an exported model.
     """
     check_settings(model, settings)
     if not dataset.has_labels:
@@ -110,13 +110,15 @@ def evaluate_folders(
 ) -> Scores:
     """Scores a folder of predicted label maps against a folder of true label maps.
 
-    Files are paired by ``pair_files``. By default, files are read as Cityscapes trainIds, which ``iccld predict``
-    writes, or as the protocol's class indices if one of its classes has no trainId. Files named ``*_labelIds.png`` are
-    read as Cityscapes labelIds. Up to 32 files whose names end neither in ``labelIds`` nor in ``trainIds`` are checked.
-    If one has an id above 18 (the largest trainId), all files with such names are read as labelIds. With the
-    description ``own`` of a user's ``dataset.toml``, files are read with its ids or colors, and ``protocol`` must use
-    its classes. All ids are mapped to the protocol's label space. Messages on stderr report detected labelIds, skipped
-    predictions without a true label map, and predicted ids without a class in the protocol.
+    Files are paired by ``pair_files``. Files named ``*_labelIds.png`` are read as Cityscapes labelIds. All other files
+    are read as Cityscapes trainIds, which ``iccld predict`` writes. If a class of the protocol has no trainId, these
+    files are read as class indices of the protocol. Files with labelIds can also have other names. Therefore, up to 32
+    files per folder with names that end neither in ``labelIds`` nor in ``trainIds`` are checked. If one of these files
+    has an id above 18 (the largest trainId), all files of the folder with such names are read as labelIds.
+
+    If ``own`` is given, the description of a user's ``dataset.toml``, all files are instead read with the ids or colors
+    of this description. ``protocol`` must then use the classes of the description. Messages on stderr report detected
+    labelIds, skipped predictions without a true label map, and predicted ids without a class in the protocol.
 
     Raises ``InputError`` if no files can be paired, a true label map has no prediction, a file cannot be read or holds
     undefined values, a prediction and its label map differ in size, or no pixel belongs to a class of the protocol.
@@ -211,9 +213,9 @@ def pair_files(predictions: Path, labels: Path) -> tuple[list[tuple[Path, Path]]
     """Pairs predicted with true label maps by relative path, or by file name alone if the name is unique.
 
     Suffixes such as ``_leftImg8bit``, ``_gtFine_labelIds``, ``_pred_labelTrainIds`` and ``_trainIds`` are ignored. A
-    prediction can have a longer name than its label map, for example ``a_blend.png`` for ``a.png``. If a true label map
-    exists with labelIds and with trainIds, the one with labelIds is used. Returns the pairs (prediction, label map) in
-    the order of the true label maps, and the predictions without a label map.
+    prediction can have a longer name than its label map, for example ``a_blend.png`` for ``a.png``. If an image has two
+    true label maps, with labelIds and with trainIds, the label map with labelIds is used. Returns the pairs
+    (prediction, label map) in the order of the true label maps, and the predictions without a label map.
 
     Raises ``InputError`` if a folder is missing or empty, a label map has no prediction, or two files belong to the
     same image.
@@ -239,7 +241,7 @@ def pair_files(predictions: Path, labels: Path) -> tuple[list[tuple[Path, Path]]
 
 
 def _by_name(wanted: Iterable[str], names: Counter[str], free: Iterable[str]) -> dict[str, str]:
-    """Matches label maps with predictions by file name alone. ``names`` counts the file names of all label maps."""
+    """Matches label maps with predictions by file name alone. ``names`` counts each file name among the label maps."""
     named: dict[str, list[str]] = defaultdict(list)
     for key in free:
         name = basename(key)
@@ -262,7 +264,7 @@ def holds_label_ids(path: Path) -> bool:
 
 
 def _is_silent(path: Path) -> bool:
-    """Checks whether the kind of ids is missing in a file name."""
+    """Checks whether a file name does not tell which kind of ids the file holds."""
     return not re.search(r"(labelIds|rainIds)$", path.stem)
 
 

@@ -43,9 +43,9 @@ _NOISE_CELLS = (64, 128)
 _CONVOLUTIONS = ("Convolution", "GroupConvolution")
 _LAYERS = (*_CONVOLUTIONS, "MatMul")
 _ENTRY_STRIDE = 4
-"""Largest input stride of the image coder's layers that stay in fp32 in a bf16 graph. On 20 CamVid frames, the
-labels of a bf16 graph agree with those in fp32 at 98.8 % of the pixels if no such layer stays in fp32, at 99.6 % if the
-largest stride is 2, and at 99.8 % if it is 4 (docs/export.md)."""
+"""Largest input stride of the image coder's layers that stay in fp32 in a bf16 graph. On 20 CamVid frames, the labels
+of this bf16 graph agree with the labels of the fp32 graph at 99.8 % of the pixels. With a largest stride of 2, the
+agreement is 99.6 %. If no layer of the image coder stays in fp32, the agreement is 98.8 % (docs/export.md)."""
 
 
 class ExportGraph(nn.Module):
@@ -96,8 +96,8 @@ class ExportGraph(nn.Module):
         noise = self.noise
         for axis, (latent, stored) in enumerate(zip(cells, _NOISE_CELLS, strict=True), start=2):
             noise = noise.index_select(axis, torch.arange(latent) % stored)
-        # In a graph with fixed sizes, OpenVINO (2026.4) computes constant parts once and then adds to the result in
-        # place, so that constant noise would change from the second image on. This condition, which is always false,
+        # In a graph with fixed sizes, OpenVINO (2026.4) computes constant parts only once. Later nodes overwrite the
+        # result, so that constant noise would change from the second image on. This condition, which is always false,
         # makes the noise depend on the input.
         never = images[:, :1, :1, :1, None].float() > 255
         return torch.where(never, torch.zeros(()), noise[None]).flatten(0, 1)
@@ -106,9 +106,10 @@ class ExportGraph(nn.Module):
 def _scale_axis(pixels: Tensor, axis: int, extent: int, target: int, padded: int) -> Tensor:
     """Scales one axis with the filter of ``iccld.resizing.resize_images`` and repeats the last pixel as padding.
 
-    The filter is built from gather and arithmetic nodes, because runtimes name triangle filters differently, and
-    OpenVINO lacks such filters in ONNX files. Indices and weights are integers of less than 32 bits, which stay exact
-    in bf16. Runtimes round MatMul, Divide and coordinates in bf16, even if the file requests fp32.
+    The filter is built from gather and arithmetic nodes, because runtimes have different names for triangle filters,
+    and OpenVINO does not support such filters in ONNX files. Indices and weights are computed as integers of less than
+    32 bits, because integers stay exact in bf16. Runtimes round the results of MatMul, Divide and coordinate
+    computations to bf16, even if the file requests fp32.
     """
     span = (extent - 1) // target + 1  # radius of the filter in pixels, rounded up
     # Distances are integers in units of 1 / (2 × ``target``) pixels.
@@ -142,9 +143,9 @@ def export_model(
 
     The model must be on the CPU. For OpenVINO, the weights are written to a second file with the extension ``.bin``.
     The numbers of sampling steps K and noise draws N are fixed in the graph. Images are scaled to a height of
-    ``input_height`` pixels. ``None`` means the height in the model's settings, and 0 no scaling. With bf16, scaling,
-    normalization, softmax and the first layers still compute in fp32. Only OpenVINO supports bf16, because ONNX Runtime
-    lacks it on CPUs.
+    ``input_height`` pixels. ``None`` means the height in the model's settings. 0 means no scaling. In a bf16 graph,
+    scaling, normalization, softmax and the first layers are still computed in fp32. Only OpenVINO supports bf16,
+    because ONNX Runtime has no bf16 convolutions on CPUs.
 
     Raises ``InputError`` if a package is missing, the format does not allow the extension or precision, a setting is
     out of range, the backbone cannot be traced, or the file cannot be written.
@@ -207,7 +208,7 @@ def _trace(graph: ExportGraph) -> ExportedProgram:
         shapes = (dict(enumerate(sizes)),)
         program = torch.export.export(graph, (example,), dynamic_shapes=shapes, **options)
     # The tracer adds assertions about the example, for instance that two sizes differ. A batch of one image would
-    # violate these assertions. They are removed, because the graph does not rely on the asserted properties.
+    # violate them. The assertions are removed, because the graph does not rely on the asserted properties.
     nodes = program.graph_module.graph
     for node in list(nodes.nodes):
         if node.target is torch.ops.aten._assert_scalar.default:
@@ -220,7 +221,8 @@ def _trace(graph: ExportGraph) -> ExportedProgram:
 def _save_openvino(converted: torch.onnx.ONNXProgram, facts: dict[str, Any], path: Path) -> Path:
     import openvino
 
-    # OpenVINO converts the ONNX file, in which sizes are computed by simpler expressions than in the traced program.
+    # OpenVINO converts the ONNX file instead of the traced program, because the ONNX file has simpler expressions for
+    # sizes.
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "model.xml"
         converted.save(whole.with_suffix(".onnx"))
@@ -236,7 +238,7 @@ def _save_openvino(converted: torch.onnx.ONNXProgram, facts: dict[str, Any], pat
 
 
 def _metadata(facts: dict[str, Any]) -> dict[str, str]:
-    """Returns the metadata of an exported file: ``facts`` as one JSON text, class names and palette as lists."""
+    """Returns the metadata of an exported file as JSON texts: all ``facts``, the class names, and the palette."""
     classes = facts["label_space"]["classes"]
     lists = {"classes": [c["name"] for c in classes], "palette": [c["color"] for c in classes]}
     return {name: json.dumps(value) for name, value in {FACTS: facts, **lists}.items()}
@@ -247,8 +249,8 @@ def _mark_precise(graph: openvino.Model, precision: Precision) -> None:
 
     On processors with bf16 instructions, OpenVINO computes in bf16 unless the compile settings request another
     precision. ``iccld.inference.exported`` requests the precision of the file, but other programs can omit the request.
-    OpenVINO's CPU plugin obeys the attribute in convolutions, arithmetic, reductions and gathering. If it replaces a
-    node, as it does MatMul, interpolation, Divide and Subtract (2026.4), the attribute is lost.
+    OpenVINO's CPU plugin obeys the attribute in convolutions, arithmetic, reductions and gathering. The plugin (2026.4)
+    replaces MatMul, interpolation, Divide and Subtract by other nodes, which lack the attribute.
     """
     nodes = {node.get_name(): node for node in graph.get_ordered_ops()}
     for name in nodes if precision == "fp32" else _outer_nodes(nodes):
@@ -262,7 +264,7 @@ def _outer_nodes(nodes: dict[str, openvino.Node]) -> set[str]:
     """Returns the names of all nodes up to and including the first layers, and of all nodes after the last layers.
 
     First layers are layers of the image coder whose input stride, relative to the image, is at most ``_ENTRY_STRIDE``.
-    Last layers are convolutions without a further convolution after them.
+    Last layers are layers (convolutions or MatMul) that no further layer follows.
     """
     kind = {name: node.get_type_name() for name, node in nodes.items()}
     # ``enters`` and ``leaves`` are the strides at the input and output of each node. If a node has several inputs, the

@@ -130,9 +130,9 @@ class ExportedSegmenter(Predicting):
 def load_exported(model: str, *, device: str = "auto", threads: int = 0) -> ExportedSegmenter:
     """Opens an exported file, which can be untrusted. The file is checked, and no code except its graph is executed.
 
-    The file has the extension ``.onnx`` or ``.xml`` (OpenVINO). ``device`` is ``auto`` or ``cpu``, or ``cuda`` for an
-    ONNX file if ONNX Runtime was installed with CUDA support. ``threads`` is the number of CPU threads. If 0, the
-    fastest number is found by a trial, once per process.
+    The file has the extension ``.onnx`` or ``.xml`` (OpenVINO). ``device`` is ``auto``, ``cpu`` or, for an ONNX file,
+    ``cuda``. The device ``cuda`` requires ONNX Runtime with CUDA support. ``threads`` is the number of CPU threads. If
+    ``threads`` is 0, the fastest number is found by a trial, once per process.
 
     Raises ``InputError`` if the file does not exist, is damaged, or is not an exported ICCLD model, the runtime is not
     installed, or the device is not available.
@@ -163,8 +163,8 @@ def open_core() -> openvino.Core:
     """Returns an OpenVINO core with its CPU plugin loaded.
 
     The plugin detects the processor's instruction sets itself, but its copy of oneDNN obeys the environment variable
-    ``ONEDNN_MAX_CPU_ISA``. If the variable excludes a detected instruction set, the plugin crashes (2026.4). Therefore,
-    the variable is hidden while the plugin is loaded, which reads it only once.
+    ``ONEDNN_MAX_CPU_ISA``. If the variable excludes a detected instruction set, the plugin crashes (2026.4). The plugin
+    reads the variable only once, when it is loaded. Therefore, the variable is hidden during loading.
     """
     import openvino
 

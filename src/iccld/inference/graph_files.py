@@ -1,7 +1,7 @@
 """Reading of untrusted exported graphs: files are read up to a size limit and checked before a runtime loads them.
 
-The runtime receives the checked bytes instead of a path, so that a graph cannot refer to other files. Without loops,
-every accepted graph terminates.
+The runtime receives the checked bytes instead of a path, so that a graph cannot refer to other files. Graphs with loops
+are refused, so that every accepted graph terminates.
 """
 
 from __future__ import annotations
@@ -57,9 +57,10 @@ def read_onnx(path: Path) -> tuple[bytes, str]:
 
 
 def read_openvino(path: Path, core: openvino.Core) -> tuple[openvino.Model, str]:
-    """Returns a checked OpenVINO graph, with the weights of its ``.bin`` file, and its metadata entry ``FACTS``.
+    """Returns a checked OpenVINO graph, and its metadata entry ``FACTS`` (empty if missing).
 
-    Raises ``InputError`` if the graph has loops, state, custom operations or excessive sizes, or a file is missing.
+    The weights are read from the ``.bin`` file next to ``path``. Raises ``InputError`` if the graph has loops, state,
+    custom operations or excessive sizes, or a file is missing.
     """
     graph = read_bounded(path, _MOST_BYTES_OF_XML)
     if b"<!" in graph.replace(b"<!--", b""):

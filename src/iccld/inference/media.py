@@ -39,12 +39,12 @@ def predict_files(
     """Segments image files one by one and writes ``out/<kind>/<name>.png`` for each image, at the image's size.
 
     ``out/classes.json`` and ``out/legend.png`` list the ids and colors of the classes. Existing files are replaced
-    atomically. ``images`` come from ``iccld.data.inputs.find_inputs``. ``write`` selects the kinds of output, and
-    ``ids`` the kind of ids in the label maps, or a description whose ids are used. If an image cannot be read or
+    atomically. ``images`` come from ``iccld.data.inputs.find_inputs``. ``write`` selects the kinds of output. ``ids``
+    is the kind of ids in the label maps, or a description of a data set with these ids. If an image cannot be read or
     segmented, the image is skipped. Returns one message for each skipped image, with the file and the reason.
 
     Raises ``InputError`` if an output cannot be written, a class has no id of the requested kind, ``out`` has
-    predictions with other classes or ids, or the model was exported with other settings.
+    predictions with other classes or ids, or ``settings`` differ from those of an exported model.
     """
     table = prepare(model, out, ids, settings)
     failures, is_explained = [], False

@@ -42,7 +42,7 @@ Score = Literal["entropy", "mutual_information", "margin"]
 class Candidate:
     """An image file or a video frame (numbered from 0) that can be selected for labeling.
 
-    ``score`` is the uncertainty, from 0 (certain) to 1 (most uncertain), and ``vector`` an embedding of unit length.
+    ``score`` is the uncertainty, from 0 (certain) to 1 (most uncertain). ``vector`` is an embedding of unit length.
     """
 
     item: InputImage | InputVideo
@@ -63,10 +63,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Ranked:
-    """One frame of a ranking, by its index in the input order.
+    """One frame of a ranking. ``index`` is the frame's index in the input order.
 
     ``neighbor`` is the index of the nearest frame that was selected before. ``distance`` is the distance between the
-    two embeddings, from 0 (identical) to 2. For the first frame, both are ``None``.
+    embeddings of these two frames, from 0 (identical) to 2. For the first frame, both values are ``None``.
     """
 
     index: int
@@ -240,7 +240,10 @@ def write_frames(candidates: Sequence[Candidate], folder: AnyPath, every: float)
 
 
 def read_written(folder: AnyPath) -> set[str]:
-    """Returns the names in the JSON file next to ``folder``. Raises ``InputError`` if it is not a list of frames."""
+    """Returns the names in the JSON file next to ``folder``.
+
+    Raises ``InputError`` if the JSON file is not a list of frames.
+    """
     record = _record_of(Path(folder))
     if not record.exists():
         return set()
@@ -278,7 +281,7 @@ def _remove_earlier(folder: Path, names: set[str]) -> None:
 
 
 def _frames(source: VideoSource, every: float) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields number and image of the first frame at or after each time: 0, ``every``, 2 × ``every`` … seconds."""
+    """Yields number and image of the first frame at or after 0 s, ``every`` s, 2 × ``every`` s, and so on."""
     step = Fraction(every).limit_denominator(1_000_000)
     start, due = None, Fraction(0)
     for number, frame in enumerate(source.frames()):

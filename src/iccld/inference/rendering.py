@@ -31,10 +31,11 @@ def holds_train_ids(space: LabelSpace) -> bool:
 
 
 def index_to_id(space: LabelSpace, kind: IdKind | Description) -> Table:
-    """Returns the table from class index to the id in label files, of the given kind or as a description defines them.
+    """Returns the table from class indices to the ids in label files.
 
-    Pixels without a class get 0 (unlabeled) if ``kind`` is ``cityscapes``, and 255 otherwise. Raises ``InputError`` if
-    a class has no id of this kind.
+    ``kind`` is the kind of ids, or a description of a data set that defines the ids. Pixels without a class get 0
+    (unlabeled) if ``kind`` is ``cityscapes``, and 255 otherwise. Raises ``InputError`` if a class has no id of this
+    kind.
     """
     table = np.full(256, 0 if kind == "cityscapes" else IGNORE, np.uint8)
     if isinstance(kind, Description):
@@ -69,8 +70,8 @@ def _own_ids(space: LabelSpace, description: Description) -> list[int]:
 def file_to_index(space: LabelSpace, *, label_ids: bool = False) -> UInt8[np.ndarray, "65536"]:
     """Returns the table from ids in label files to class indices; see ``iccld.data.datasets.remap_table``.
 
-    Files hold Cityscapes labelIds if ``label_ids`` is true, otherwise trainIds, or class indices if a class has no
-    trainId. Raises ``InputError`` if a class has no Cityscapes id for ``label_ids``.
+    If ``label_ids`` is true, files hold Cityscapes labelIds. Otherwise, files hold trainIds, or class indices if a
+    class has no trainId. Raises ``InputError`` if ``label_ids`` is true and a class has no Cityscapes id.
     """
     held = CITYSCAPES19 if holds_train_ids(space) else space
     if label_ids and not holds_train_ids(space):

@@ -86,9 +86,10 @@ def evaluate_trust(
 
 @dataclass(frozen=True)
 class Choice:
-    """An image, by its index in the data set, that was selected for a report because of its ``role``.
+    """An image that was selected for a report. ``role`` is the reason for the selection.
 
-    ``miou`` is the mIoU of this image alone in percent, or ``None`` without labels.
+    ``index`` is the image's index in the data set. ``miou`` is the mIoU of this image alone in percent, or ``None`` if
+    the data set has no labels.
     """
 
     index: int
@@ -111,9 +112,10 @@ class Review:
         self.mious[measured.index] = scores_from_confusion(confusion, self.protocol).miou
 
     def choose(self, *, each: int = 3, seed: int = 0) -> list[Choice]:
-        """Selects up to ``each`` random images, the same for every model, and of the rest the best and worst by mIoU.
+        """Selects random images, and the best and the worst of the remaining images by mIoU.
 
-        With few images, each role has about a third of the images.
+        Each role has up to ``each`` images. With few images, each role has about a third of the images. The random
+        images are the same for every model.
         """
         counted = [i for i in sorted(self.mious) if not math.isnan(self.mious[i])]
         num = min(each, max(1, len(counted) // 3))
@@ -143,9 +145,9 @@ def unsupervised_scores(
     """Computes metrics on unlabeled images, so that a checkpoint can be selected without target labels.
 
     The teacher is the moving average of the student and is the model that is saved. ``indices`` are the indices of the
-    available images; all images if ``None``. Up to 32 of these images, evenly spaced, are used. ``entropy`` is the mean
-    normalized entropy of the teacher's probabilities, in [0, 1]. ``agreement`` is the fraction of pixels, in [0, 1],
-    for which teacher and student predict the same class.
+    available images. ``None`` means all images. Up to 32 of these images, evenly spaced, are used. ``entropy`` is the
+    mean normalized entropy of the teacher's probabilities, in [0, 1]. ``agreement`` is the fraction of pixels for which
+    teacher and student predict the same class.
     """
     indices = range(len(dataset)) if indices is None else indices
     chosen = [indices[i] for i in evenly_spaced(len(indices), min(_NUM_COMPARED, len(indices)))]
@@ -162,7 +164,8 @@ class RunEvaluation:
     """A callable that evaluates a run's teacher, compares teacher and student, and keeps the results for the report.
 
     The metrics include ``unsupervised_scores``, because scores with target labels must not be used to select a
-    checkpoint. ``indices`` selects images of ``val``; all if ``None``. ``last`` contains the results of the last call.
+    checkpoint. ``indices`` selects images of ``val``. ``None`` selects all images. ``last`` contains the results of the
+    last call.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ Vector = Float32[np.ndarray, " d"]
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """Interface of models that segment images: ``iccld.models.iccld.ICCLD`` and exported models implement it."""
+    """Interface of models that segment images. ``iccld.models.iccld.ICCLD`` and exported models implement it."""
 
     @property
     def label_space(self) -> LabelSpace:
@@ -39,7 +39,7 @@ class Segmenter(Protocol):
         ...
 
     def predict(self, images: Images, *args: Any, **settings: Any) -> Prediction:
-        """Segments RGB images; ``settings`` are the fields of ``PredictSettings``, except ``resize``."""
+        """Segments RGB images. ``settings`` are the fields of ``PredictSettings``, except ``resize``."""
         ...
 
 
@@ -59,7 +59,7 @@ def load_segmenter(model: str, *, device: str = "auto", threads: int = 0) -> Seg
 
 
 def load_model(model: str, *, device: str = "auto", threads: int = 0) -> ICCLD:
-    """Loads an ``ICCLD`` network from a folder or the hub in evaluation mode; arguments as in ``load_segmenter``."""
+    """Loads an ``ICCLD`` network from a folder or the hub in evaluation mode. Arguments as in ``load_segmenter``."""
     target = choose_device(device)
     use_threads(threads, target.type)
     with busy(f"loading {model}"):
@@ -79,14 +79,15 @@ def choose_device(name: str) -> torch.device:
 def check_settings(model: Segmenter, settings: PredictSettings | None) -> None:
     """Raises ``InputError`` if the settings differ from those with which the model was exported.
 
-    The check needs no image, so that errors are found before prediction. Other models accept all settings.
+    The check needs no image, so that errors are found before prediction. Models that are not exported accept all
+    settings.
     """
     if isinstance(model, ExportedSegmenter) and settings is not None:
         model.check_settings(settings)
 
 
 def predict_image(model: Segmenter, image: Any, settings: PredictSettings | None = None) -> Prediction:
-    """Segments one image; the labels and all maps of the prediction have the size of the image.
+    """Segments one image. The labels and all maps of the prediction have the size of the image.
 
     ``image`` is an RGB array of shape (h, w, 3), uint8 or float in [0, 1], or a Pillow image, which is rotated upright.
     Raises ``InputError`` if the image is invalid, or if there is not enough memory.
@@ -120,10 +121,11 @@ def _resize_maps(maps: Float32[np.ndarray, "k h w"], size: tuple[int, int]) -> F
 def predict_and_embed(
     model: Segmenter, image: Any, settings: PredictSettings | None = None
 ) -> tuple[Prediction, Vector]:
-    """Returns the prediction of an image and an embedding of unit length; near-duplicates have close embeddings.
+    """Returns the prediction of an image and an embedding of unit length. Near-duplicates have close embeddings.
 
     For an ``ICCLD`` model, the embedding is the image coder's features at stride 32, averaged over the image. A forward
-    hook reads these features at no extra cost. Exported models return no features. See ``describe_without_features``.
+    hook reads these features at no extra cost. Exported models return no features. For these models, the embedding is
+    that of ``describe_without_features``.
     """
     image = to_bytes(image)
     if not isinstance(model, ICCLD):
@@ -143,7 +145,10 @@ def predict_and_embed(
 
 
 def describe_without_features(image: UInt8[np.ndarray, "h w 3"], prediction: Prediction) -> Vector:
-    """Returns an embedding of unit length from coarse class probability maps and a gray thumbnail, equally weighted."""
+    """Returns an embedding of unit length.
+
+    The embedding consists of coarse class probability maps and a gray thumbnail, which have equal weights.
+    """
     places = F.adaptive_avg_pool2d(torch.from_numpy(prediction.probabilities)[None], (4, 8)).flatten().numpy()
     gray = cv2.cvtColor(cv2.resize(image, (16, 8), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     return _unit(np.concatenate([_unit(places), _unit(gray.astype(np.float32).ravel())]))

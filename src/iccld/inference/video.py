@@ -42,7 +42,7 @@ _TIMEOUT = 10.0  # seconds to wait until the thread that reads a live source end
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits on the segmented part of a video: number of frames and duration in seconds; no limit if ``None``."""
+    """Limits on the segmented part of a video: number of frames and duration in seconds. ``None`` means no limit."""
 
     max_frames: int | None = None
     seconds: float | None = None
@@ -76,8 +76,8 @@ class Limits:
 class TemporalSmoothing:
     """Exponential smoothing over frames: mean = strength × mean + (1 − strength) × probabilities.
 
-    The strength is in [0, 1), and 0 means no smoothing. The mean covers about 1 / (1 − strength) frames. It restarts at
-    a detected scene cut.
+    The strength is in [0, 1), and 0 means no smoothing. The mean covers about 1 / (1 − strength) frames. At a detected
+    scene cut, the mean restarts.
     """
 
     def __init__(self, strength: float) -> None:
@@ -87,7 +87,7 @@ class TemporalSmoothing:
         self._last: tuple[np.ndarray, Float32[np.ndarray, "k h w"]] | None = None
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], prediction: Prediction) -> Prediction:
-        """Returns the next frame's prediction with smoothed probabilities, but without smoothed mutual information."""
+        """Returns the next frame's prediction with smoothed probabilities. The mutual information is not smoothed."""
         if self.strength == 0:
             return prediction
         small = cv2.resize(image, (16, 16), interpolation=cv2.INTER_AREA)
@@ -105,10 +105,14 @@ class TemporalSmoothing:
 
 @dataclass(frozen=True)
 class VideoResult:
-    """The result of a video's segmentation: number and duration in seconds of the segmented frames.
+    """The result of a video's segmentation.
 
-    Damaged frames were skipped. ``problem`` is a message about damage, with the name of the video. ``stopped`` is true
-    if the ``stop`` callback returned true.
+    Attributes:
+        num_frames: Number of segmented frames.
+        seconds: Duration of the segmented frames in seconds.
+        problem: Message about damage, with the name of the video, or ``None``.
+        stopped: Whether the ``stop`` callback returned true.
+        num_damaged: Number of damaged frames, which were skipped.
     """
 
     num_frames: int
@@ -178,7 +182,7 @@ def predict_video(
 
 
 def _remove_later_labels(folder: Path, count: int) -> None:
-    """Removes label maps from frame ``count`` on, which a longer previous run has left."""
+    """Removes label maps from frame ``count`` on. They are left over from a longer previous run."""
     for path in folder.iterdir():
         if re.fullmatch(r"\d{6,}\.png", path.name) and int(path.stem) >= count:
             path.unlink()

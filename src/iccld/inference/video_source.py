@@ -40,7 +40,7 @@ _CLOCK = Fraction(1, 90_000)  # time base in seconds of sources without timestam
 
 @contextmanager
 def open_file(path: Path) -> Iterator[InputContainer]:
-    """Opens a video file. Raises ``InputError`` if the file is not regular or has an unsupported format."""
+    """Opens a video file. Raises ``InputError`` if it is not a regular file or has an unsupported format."""
     options = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
     with open_regular(path) as file:
         try:
@@ -54,7 +54,7 @@ def open_file(path: Path) -> Iterator[InputContainer]:
 
 
 def _open_address(address: str, title: str) -> InputContainer:
-    """Opens a stream URL, named ``title`` in messages. Raises ``InputError`` if the stream is not a readable video."""
+    """Opens a stream URL. Raises ``InputError`` with the name ``title`` if the stream is not a readable video."""
     scheme = address.lower().partition("://")[0]
     if scheme not in SCHEMES:
         raise InputError(f"{title}: is no address of a stream; give a path, or one of {', '.join(SCHEMES)}")
@@ -112,11 +112,11 @@ class Frame:
 class VideoSource:
     """Base class of opened videos.
 
-    ``time_base`` is the unit of timestamps in seconds. ``rate`` is the average number of frames per second, estimated
-    if unknown. ``num_frames`` is the expected number of frames, or ``None`` if unknown. ``pixel_aspect`` is the width
-    of a pixel divided by its height and is valid after the first frame. A ``live`` source delivers frames in real time,
-    even if the reader is not ready. After the last frame, ``problem`` describes errors, and ``num_damaged`` is the
-    number of frames that could not be decoded.
+    ``time_base`` is the unit of timestamps in seconds. ``rate`` is the average number of frames per second, or an
+    estimate if unknown. ``num_frames`` is the expected number of frames, or ``None`` if unknown. ``pixel_aspect`` is
+    the width of a pixel divided by its height and is valid after the first frame. If ``live`` is true, the source
+    delivers frames in real time, even if the reader is not ready. After the last frame, ``problem`` describes errors,
+    and ``num_damaged`` is the number of frames that could not be decoded.
     """
 
     time_base: Fraction = _CLOCK
@@ -149,7 +149,7 @@ def open_video(video: InputVideo) -> VideoSource:
 class Container(VideoSource):
     """A video file or stream that FFmpeg decodes. Timestamps are relative to the start of the video.
 
-    ``size`` is the height and width in pixels according to the header, before rotation; 0 if unknown.
+    ``size`` is the height and width in pixels before rotation, as declared in the header. Unknown sizes are 0.
     """
 
     def __init__(self, video: InputVideo) -> None:
@@ -188,7 +188,7 @@ class Container(VideoSource):
         self._start = None if self.live else container_start(self._container, self.time_base)
 
     def frames(self) -> Iterator[Frame]:
-        """Yields the frames that can be decoded. Raises ``InputError`` at the end if there are none."""
+        """Yields the frames that can be decoded. Raises ``InputError`` at the end if no frame can be decoded."""
         size: tuple[int, int] | None = None
         last, duration, count = None, round(1 / (self.rate * self.time_base)), 0
         longest = int(_LONGEST / self.time_base)
@@ -240,7 +240,7 @@ class Container(VideoSource):
             self._note(f"{self.num_damaged} {lost} could not be decoded and {verb} left out")
 
     def _notice_missing(self, count: int, end: int) -> None:
-        """Adds a message to ``problem`` if a file ends early, with fewer frames and a shorter time than it declares."""
+        """Adds a message to ``problem`` if a file has fewer frames and a shorter duration than its header declares."""
         # Fewer frames alone are not an error, because edited files can declare more frames than they show.
         seconds, declared = self._seconds, self._stream.frames
         if self.live or seconds is None or (declared and count >= declared):
@@ -254,7 +254,7 @@ class Container(VideoSource):
 
 
 class Camera(VideoSource):
-    """A camera of this computer. Raises ``InputError`` if it does not exist or is in use."""
+    """A camera of this computer. Raises ``InputError`` if the camera does not exist or is in use."""
 
     def __init__(self, index: int) -> None:
         log: Any = cv2.utils.logging
@@ -272,7 +272,7 @@ class Camera(VideoSource):
         self.rate = Fraction(rate).limit_denominator(1001) if 1 <= rate <= 1000 else Fraction(30)
 
     def frames(self) -> Iterator[Frame]:
-        """Yields the frames until the camera delivers no more, with their arrival times as timestamps."""
+        """Yields frames with their arrival times as timestamps, until the camera delivers no more frames."""
         start, last = None, -1
         while True:
             ok, picture = self._capture.read()

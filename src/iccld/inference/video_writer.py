@@ -76,7 +76,8 @@ class VideoWriter:
     def add(self, image: UInt8[np.ndarray, "h w 3"], pts: int, duration: int = 0) -> None:
         """Adds an RGB image, which is scaled to the size of the video.
 
-        ``pts`` (increasing) and the display time ``duration`` (0 if unknown) are in units of the time base.
+        The timestamp ``pts`` and the display time ``duration`` are in units of the time base. Timestamps must increase.
+        A duration of 0 means that the display time is unknown.
         """
         height, width = self.size
         below, right = height - image.shape[0], width - image.shape[1]

@@ -30,8 +30,8 @@ DPI = 150
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#332288")
 """Colors of the curves, distinguishable for color-blind readers: the palette of Okabe and Ito and two more colors."""
 _FEW_POINTS, _MOST_POINTS = 30, 300
-# Size of an SVG chart in inches, and its axes as fractions of this size (left, bottom, width, height). They are fixed,
-# because a layout engine would need most of the drawing time.
+# Size of an SVG chart in inches, and position of its axes as fractions of this size (left, bottom, width, height). Both
+# are fixed, because a layout engine would need most of the drawing time.
 _SIZE, _PLACE = (3.9, 2.2), (0.13, 0.17, 0.85, 0.75)
 
 
@@ -76,7 +76,7 @@ class Chart:
 
 
 def reliability_svg(calibration: Calibration, color: int = 0) -> Markup:
-    """Draws a reliability diagram as SVG: accuracy over confidence, and in gray the fraction of pixels in each bin."""
+    """Draws a reliability diagram (accuracy over confidence). Gray bars are the fractions of pixels per bin."""
     count, total = len(calibration.pixels), sum(calibration.pixels) or 1
     left, paint = np.arange(count) / count, COLORS[color % len(COLORS)]
     figure = new_figure(*_SIZE)
@@ -194,14 +194,15 @@ def new_figure(width: float, height: float) -> Figure:
 def save_png(figure: Figure, path: AnyPath) -> Path:
     """Writes a figure as PNG, atomically. Texts are not parsed as formulas, and control characters are made visible."""
     _show_plain_text(figure)
-    # Without the version of matplotlib ("Software"), equal figures give equal files.
+    # The metadata entry "Software" contains matplotlib's version. Without this entry, equal figures give equal files.
     return write_atomic(path, lambda t: figure.savefig(t, format="png", metadata={"Software": None}))
 
 
 def to_svg(figure: Figure, description: str) -> Markup:
     """Returns a figure as ``svg`` element with a transparent background. Screen readers read the description aloud.
 
-    The same figure always has the same markup. The style sheet of a dark page replaces colors by their literal values.
+    The same figure always has the same markup. The style sheet of a page selects elements by their literal color
+    values.
     """
     import matplotlib
     from markupsafe import Markup

@@ -37,7 +37,10 @@ def curves(
 
 
 def draw_adversary(metrics: AnyPath, path: AnyPath) -> Path:
-    """Draws ``adversary_charts`` of a run's ``metrics.csv`` to a PNG file; ``InputError`` if it had no adversary."""
+    """Draws ``adversary_charts`` of a run's ``metrics.csv`` to a PNG file.
+
+    Raises ``InputError`` if the file cannot be read, or if the run had no adversary.
+    """
     table = read_table(Path(metrics))
     charts = adversary_charts(table)
     if not charts:
@@ -46,7 +49,10 @@ def draw_adversary(metrics: AnyPath, path: AnyPath) -> Path:
 
 
 def read_table(path: Path) -> dict[str, list[float]]:
-    """Reads a run's ``metrics.csv`` as columns, with NaN for missing values; ``InputError`` if it has no rows."""
+    """Reads a run's ``metrics.csv`` as columns, with NaN for missing values.
+
+    Raises ``InputError`` if the file cannot be read or has no rows.
+    """
     rows = read_metrics(path)
     if not rows:
         raise InputError(f"{path}: has no rows; give the metrics.csv of a run")
@@ -77,9 +83,9 @@ def training_charts(tables: Mapping[str, Metrics], keys: Sequence[str] | None = 
 def adversary_charts(table: Metrics) -> list[Chart]:
     """Returns the charts of a run's adversary, or an empty list if the run had no adversary.
 
-    They show the discriminator's accuracy in each domain with the chance level, the sliced Wasserstein distance between
-    source and target latents, the fraction of each loss in the gradients at the denoised latents, and the relief, a
-    factor that lowers the adversarial loss.
+    The charts show four metrics: the discriminator's accuracy in each domain, with the chance level; the sliced
+    Wasserstein distance between source and target latents; the fraction of each loss in the gradients at the denoised
+    latents; and the relief, a factor that lowers the adversarial loss.
     """
 
     def of(keys: Iterable[str], prefix: str = "") -> tuple[Series, ...]:

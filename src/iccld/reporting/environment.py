@@ -20,7 +20,8 @@ from iccld.machine import read_text
 def describe_environment(threads: int, device: str, precision: str) -> dict[str, Any]:
     """Returns the environment of this process for a report: commit, machine, versions, command and date.
 
-    ``threads`` is the number of torch's threads. ``auto`` as device or precision is replaced by what it selects.
+    ``threads`` is the number of torch's threads. If ``device`` or ``precision`` is ``auto``, the report contains the
+    selected device or precision.
     """
     from iccld.compute import choose_device, uses_bf16
 
@@ -39,13 +40,16 @@ def describe_environment(threads: int, device: str, precision: str) -> dict[str,
 
 
 def resumed_environment(first: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Adds an entry for a resumption to ``first``, the environment at a run's start. ``now`` is the present one."""
+    """Returns a run's environment with a new entry for a resumption.
+
+    ``first`` is the environment at the start of the run, and ``now`` is the environment at the resumption.
+    """
     entry = {key: now[key] for key in ("date", "command", "commit", "changed")}
     return {**first, "resumed": [*first.get("resumed", []), entry]}
 
 
 def num_ranks() -> int:
-    """Returns the number of processes that train together, which ``torchrun`` sets in ``WORLD_SIZE``; 1 by default."""
+    """Returns the number of processes that train together: ``WORLD_SIZE``, which ``torchrun`` sets, or 1 by default."""
     value = os.environ.get("WORLD_SIZE", "")
     return int(value) if value.isdecimal() else 1
 
@@ -74,7 +78,10 @@ def describe_machine(threads: int, device: str) -> dict[str, Any]:
 
 
 def describe_code() -> dict[str, Any]:
-    """Returns the git commit of this package and whether files were changed since; both ``None`` without a checkout."""
+    """Returns the git commit of this package, and whether files were changed since this commit.
+
+    Both values are ``None`` if the package does not lie in its git checkout.
+    """
 
     def git(*words: str) -> str | None:
         command = ["git", "-C", str(Path(__file__).parent), *words]
@@ -83,7 +90,7 @@ def describe_code() -> dict[str, Any]:
         except (OSError, subprocess.CalledProcessError):
             return None
 
-    # An installed package may lie inside another git repository, whose commit does not describe it.
+    # An installed package may lie inside another git repository, whose commit does not describe the package.
     if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return {"commit": None, "changed": None}
     commit, changes = git("rev-parse", "--short", "HEAD"), git("status", "--porcelain", "--", "..")

@@ -38,7 +38,8 @@ _EDGE, _GAP, _HEADING = 10, 8, 38  # margin, gap between cells and height of hea
 _LINE = round(FONT_SIZE * 1.3 * DPI / 72)  # line height of captions in pixels
 _PANEL_WIDTH, _LABELED_WIDTH = 420, 390  # width of a picture of a grid and of a label sheet in pixels
 _MOST_LABELED = 12  # images of a label sheet
-# A class is well visible in an image that has at least this fraction of the class's largest pixel count in any image.
+# A class is well visible in an image if its pixel count there is at least this fraction of its largest pixel count in
+# any image.
 _WELL_SEEN = 0.25
 
 
@@ -103,7 +104,7 @@ def contact_sheet(
 def label_sheet(
     layout: Layout, space: LabelSpace, shown: Mapping[str, Mapping[int, int]], path: AnyPath, *, title: str
 ) -> tuple[Path, int]:
-    """Writes a PNG file of up to 12 images of a data set, overlaid with their labels, and a legend.
+    """Writes a PNG file with a legend and up to 12 images of a data set, overlaid with their labels.
 
     ``shown`` maps image names to the number of pixels of each label. For a data set without labels, ``shown`` is empty.
     If possible, the images are selected so that every class of ``space`` is visible. Returns the path of the file and
@@ -205,7 +206,10 @@ def _draw_page(
 
 
 def _write(figure: Figure, line: str, x: float, y: float, longest: float) -> None:
-    """Writes a line at (x, y) in fractions of the figure, with an ellipsis in the middle beyond ``longest`` pixels."""
+    """Writes a line of text at (x, y) in fractions of the figure.
+
+    If the line is longer than ``longest`` pixels, an ellipsis replaces its middle.
+    """
     # Formula parsing is off, because file names can contain dollar signs.
     text = figure.text(x, y, line, ha="left", va="top", size=FONT_SIZE, color=INK, parse_math=False)
     kept = len(line)

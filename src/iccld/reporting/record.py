@@ -35,11 +35,13 @@ _ERROR_COLORS = ((214, 219, 224), (213, 94, 0), (40, 44, 52))
 
 @dataclass(frozen=True)
 class Calibration:
-    """The calibration of a model's confidence.
+    """The calibration of a model's confidence. Pixels are grouped into equal bins of confidence from 0 to 1.
 
-    ``figures`` are the metrics of ``iccld.inference.review.evaluate_trust``, with ``None`` instead of NaN. Bins of
-    confidence, of equal widths from 0 to 1, have a number of ``pixels``, their mean ``confidence``, and the fraction of
-    correct pixels (``accuracy``). For empty bins, confidence and accuracy are ``None``.
+    Attributes:
+        figures: Metrics of ``iccld.inference.review.evaluate_trust`` by name, with ``None`` instead of NaN.
+        pixels: Number of pixels in each bin.
+        confidence: Mean confidence of the pixels in each bin, or ``None`` for an empty bin.
+        accuracy: Fraction of correct pixels in each bin, or ``None`` for an empty bin.
     """
 
     figures: Mapping[str, float | None]
@@ -49,7 +51,7 @@ class Calibration:
 
     @classmethod
     def of(cls, trust: Trust) -> Calibration:
-        """Builds the calibration metrics and the reliability diagram from the accumulated data of an evaluation."""
+        """Builds the calibration from the data that an evaluation accumulated."""
         bins = trust.reliability
         pixels = [int(n) for n in bins.pixels.tolist()]
 
@@ -62,9 +64,10 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Example:
-    """An example image of a report: file name, and role (best, worst, random) for which it was selected.
+    """An example image of a report. ``name`` is the file name.
 
-    ``miou`` is that of this image in percent, or ``None`` without labels. ``panels`` maps titles to data URIs.
+    ``role`` is the reason for the selection of the image: ``best``, ``worst`` or ``random``. ``miou`` is the mIoU of
+    this image in percent, or ``None`` without labels. ``panels`` maps titles to pictures, which are data URIs.
     """
 
     name: str
@@ -108,7 +111,10 @@ def has_findings(record: Record) -> bool:
 
 
 def read_record(folder: Path) -> Record | None:
-    """Reads ``report.json`` of a run, or returns ``None`` without the file; ``InputError`` if it is not valid."""
+    """Reads ``report.json`` of a run. Returns ``None`` if the file does not exist.
+
+    Raises ``InputError`` if the file is not valid.
+    """
     path = folder / RECORD
     if not path.exists():
         return None
@@ -125,7 +131,7 @@ def read_record(folder: Path) -> Record | None:
 
 
 def write_readme(folder: Path, *, command: str) -> Path:
-    """Writes ``README.txt`` to a run's folder: explanations of the files, and the command that trains the run."""
+    """Writes ``README.txt`` to a run's folder. The file explains the other files and contains the training command."""
     return write_text(folder / "README.txt", render("run_readme.txt.j2", run=str(folder), command=command))
 
 
@@ -133,8 +139,9 @@ def write_readme(folder: Path, *, command: str) -> Path:
 class Subject:
     """A run or an evaluation that a report shows, with a name that is unique within the report.
 
-    ``facts`` are names and values for the table at its top. ``table`` contains the columns of a run's ``metrics.csv``,
-    and ``method`` is the run's method; for an evaluation, both are empty. ``unfinished`` is the run's progress as text.
+    ``facts`` are names and values for the table at the top of the section about this subject. ``table`` contains the
+    columns of a run's ``metrics.csv``, and ``method`` is the run's method. For an evaluation, ``table`` and ``method``
+    are empty. ``unfinished`` is the run's progress as text, or empty if the run is finished.
     """
 
     name: str
@@ -151,7 +158,10 @@ def comparable(subjects: Sequence[Subject]) -> bool:
 
 
 def commit_of(environment: Mapping[str, Any]) -> str:
-    """Returns the git commit of an environment, or of one of its ``resumed`` entries, as text; empty if unknown."""
+    """Returns the git commit of an environment as text, or an empty string if the commit is unknown.
+
+    If files were changed since the commit, the text says so.
+    """
     commit = environment.get("commit")
     return f"{commit}{' with changes' if environment.get('changed') else ''}" if commit else ""
 
@@ -185,10 +195,10 @@ def draw_examples(
     space: LabelSpace,
     settings: PredictSettings | None = None,
 ) -> tuple[Example, ...]:
-    """Segments and draws the chosen images. If a choice has an mIoU, its true labels and errors are drawn too.
+    """Segments and draws the chosen images. If a choice has an mIoU, the true labels and the errors are drawn too.
 
-    Classes are mapped to ``space``, the label space of the protocol, or of the model if there is no evaluation.
-    ``settings`` must be those of the evaluation, so that images and scores agree.
+    Classes are mapped to ``space``, the label space of the protocol. If there is no evaluation, ``space`` is the label
+    space of the model. ``settings`` must be those of the evaluation, so that images and scores agree.
     """
     to_space = np.array(model.label_space.lut_to(space), np.uint8)
     examples = []

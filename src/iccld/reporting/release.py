@@ -1,6 +1,6 @@
 """Files of a published model: weights, configuration without local paths, and the model card ``README.md``.
 
-All metrics of the card come from the files of the run. Others are listed as not measured.
+All metrics in the model card come from the files of the run. Metrics that these files lack are listed as not measured.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def model_card(
 ) -> str:
     """Returns the model card as Markdown with YAML front matter. Names are escaped, so that they never become markup.
 
-    ``config`` is the model's ``config.json``, and ``rows`` are those of the run's ``metrics.csv``, if it exists. Raises
-    ``InputError`` if the training record is incomplete or has values of wrong types.
+    ``config`` is the model's ``config.json``. ``rows`` are the rows of the run's ``metrics.csv``, or empty if the file
+    does not exist. Raises ``InputError`` if the training record is incomplete or has values of wrong types.
     """
     from markupsafe import Markup
 
@@ -89,7 +89,7 @@ def _name(dataset: str, look: str) -> str:
 
 
 def _figures(training: _Training, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
-    """Returns the evaluation metrics that were logged at the step of the saved weights; empty if there are none."""
+    """Returns the evaluation metrics that were logged at the step of the saved weights, or an empty dict."""
     for row in rows:
         if row.get("step") == str(training.step) and "val/miou" in row:
             return {k.removeprefix("val/"): float(v) for k, v in row.items() if k.startswith("val/")}
@@ -99,9 +99,9 @@ def _figures(training: _Training, rows: Sequence[Mapping[str, str]]) -> dict[str
 def write_release(source: str, repo_id: str, *, license: str | None = None) -> Callable[[Path], list[str]]:
     """Prepares the files with which a model (folder or hub id) is published under the hub id ``repo_id``.
 
-    The returned function writes the files to a folder and returns their names. The function raises ``InputError`` if
-    the folder is that of the model, or contains files with these names that are not from an earlier release. This
-    function raises ``InputError`` if the model cannot be loaded or ``repo_id`` is not a valid hub id.
+    Raises ``InputError`` if the model cannot be loaded, or if ``repo_id`` is not a valid hub id. Returns a function
+    that writes the files to a folder and returns their names. The returned function raises ``InputError`` if the folder
+    is that of the model, or if the folder contains files with these names that are not from an earlier release.
     """
     check_repo_id(repo_id)
     ICCLD.from_pretrained(source)  # raises an error if the model cannot be loaded
@@ -127,7 +127,7 @@ def write_release(source: str, repo_id: str, *, license: str | None = None) -> C
 
 
 def _without_paths(value: Any, name: str = "") -> Any:
-    """Returns settings without local paths: data folders become ``None``; other paths are cut to their last part."""
+    """Returns settings without local paths. Data folders become ``None``. Other paths are cut to their last part."""
     if isinstance(value, dict):
         return {key: _without_paths(item, key) for key, item in value.items()}
     if isinstance(value, list):
@@ -137,6 +137,6 @@ def _without_paths(value: Any, name: str = "") -> Any:
     if name in ("source_root", "target_root", "scene_cache", "cache"):
         return None
     kind, path = ("auto:", value[5:]) if value.startswith("auto:") else ("", value)
-    # A hub id can have the form of a relative path, which is therefore treated as a path only if it exists.
+    # A hub id can look like a relative path. Therefore, such a text is treated as a path only if the path exists.
     is_path = re.match(r"[/~.\\]|[A-Za-z]:[/\\]", path) or ("/" in path and os.path.exists(path))
     return kind + re.split(r"[/\\]", path.rstrip("/\\"))[-1] if is_path else value

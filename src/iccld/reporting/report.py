@@ -24,7 +24,7 @@ _RUN_SECTIONS = ("images", "confusion", "calibration", "adversary", "environment
 
 
 def write_report(path: Path, subjects: Sequence[Subject], *, title: str | None = None) -> Path:
-    """Writes the report of one or more runs or evaluations as an HTML file. Gains are those over the first one."""
+    """Writes the report of one or more runs or evaluations as an HTML file."""
     return write_text(path, report_page(subjects, title=title))
 
 
@@ -83,8 +83,8 @@ def _charts(subjects: Sequence[Subject]) -> dict[str, list[Any]]:
 def class_bars(subjects: Sequence[Subject]) -> dict[str, Any]:
     """Returns the IoU of each class for each run, for the bars of the report.
 
-    Runs with another protocol than the first run are omitted and listed under ``others``. With exactly two runs, which
-    are comparable, each class also has the gain of the second run in points.
+    Runs with another protocol or other classes than the first run are omitted and listed under ``others``. If there are
+    exactly two runs and they are comparable, each class also has the gain of the second run over the first, in points.
     """
     scored = [(i, s.name, s.record.scores) for i, s in enumerate(subjects) if s.record.scores is not None]
     if not scored:
@@ -108,7 +108,7 @@ def class_bars(subjects: Sequence[Subject]) -> dict[str, Any]:
 
 
 def _confusion(scores: Scores) -> dict[str, Any]:
-    """Returns the confusion matrix of the classes that occur, with each row in percent of its true class's pixels."""
+    """Returns the confusion matrix of the classes that occur. A row is in percent of the pixels of its true class."""
     names = [*scores.classes, "no answer"]
     counts = np.column_stack([scores.confusion, scores.unlabeled]).astype(float)
     truths = counts.sum(axis=1)
@@ -121,7 +121,11 @@ def _confusion(scores: Scores) -> dict[str, Any]:
 
 
 def _same_images(records: Sequence[Record]) -> tuple[list[tuple[Example, list[Example]]], Sequence[Record]]:
-    """Returns the random images that several runs have in common, each with its examples, and records without them."""
+    """Separates the random images that all runs share from the other example images.
+
+    Returns the shared images, each with the examples of all runs, and the records without the shared images. With only
+    one record, no image is shared.
+    """
     by_picture = [{_picture(e): e for e in r.examples if e.role == "random"} for r in records]
     shared = [p for p in by_picture[0] if all(p in found for found in by_picture)] if len(records) > 1 else []
     same = [(by_picture[0][picture], [found[picture] for found in by_picture]) for picture in shared]

@@ -1,4 +1,4 @@
-"""Functions of a caller that a training run calls on the way."""
+"""Functions that a training run calls after steps, checkpoints and evaluations."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def do_nothing(*_: object) -> None:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Functions that a run calls on the first rank. An exception in one of them ends the run.
+    """Functions that a training run calls on the first rank. An exception in one of these functions ends the run.
 
     Attributes:
         on_step: Called after each step with the number of finished steps and the metrics of this step by name, as
-            tensors on the device. Reading their values synchronizes a GPU.
+            tensors on the device. If the function reads the values of the tensors, the GPU is synchronized.
         on_checkpoint: Called after each checkpoint with the number of finished steps and the folder of checkpoints.
         on_evaluation: Called after each evaluation with the number of finished steps and the metrics by name, such as
             ``val/miou`` in percent.

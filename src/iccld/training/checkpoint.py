@@ -37,7 +37,8 @@ class _Header:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     """Writes a checkpoint atomically, then removes all checkpoints but the newest ``keep``.
 
-    If the disk is full (``RunFailedError``) or the folder is not writable (``InputError``), none is removed.
+    Raises ``RunFailedError`` if the disk is full, and ``InputError`` if the folder is not writable. In both cases, no
+    checkpoint is removed.
     """
     # All metadata are in one entry. safetensors writes several entries in random order, so checkpoints of equal runs
     # would then differ in their bytes.

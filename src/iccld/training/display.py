@@ -71,8 +71,8 @@ class Outlook:
 class TrainingDisplay(contextlib.ExitStack):
     """Display of steps, speed, loss, mIoU and remaining time on stderr: a progress bar in a terminal, otherwise lines.
 
-    A line is printed about every 15 seconds. Only the first rank shows anything (``enabled``). The attribute ``miou``
-    is the last evaluated mIoU in percent, or ``None`` before the first evaluation.
+    A line is printed about every 15 seconds. If ``enabled`` is false, as on all ranks but the first, nothing is shown.
+    The attribute ``miou`` is the last evaluated mIoU in percent, or ``None`` before the first evaluation.
     """
 
     miou: float | None = None

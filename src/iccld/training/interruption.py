@@ -37,7 +37,10 @@ class Interruption:
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
-        """Raises ``KeyboardInterrupt`` at a signal, even a recorded one. Thus, waits without time limit end."""
+        """Raises ``KeyboardInterrupt`` at a signal, or at once if a signal is already recorded.
+
+        A signal can thus end a wait that has no time limit.
+        """
         self._raises = True
         try:
             if self.signal:

@@ -55,9 +55,9 @@ class Trainer:
     """Training of a model with a method. All results are written to the run's folder ``out``.
 
     A new trainer with the same arguments resumes the run. With the same number of threads, resuming is bit-exact. The
-    fabric must be launched. Methods without an adversary have no ``discriminator``. ``evaluate`` is the evaluation at
-    the end, or ``None`` without labeled evaluation images, and ``watch``, by default the same, is that after every
-    ``eval_every`` steps. ``preset`` is stored in ``config.json``.
+    fabric must be launched. Methods without an adversary have no ``discriminator``. ``evaluate`` is called at the end
+    of the run. ``evaluate`` is ``None`` if there are no labeled evaluation images. ``watch`` is called after every
+    ``eval_every`` steps and is by default the same function. ``preset`` is stored in ``config.json``.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Trainer:
         Raises:
             TrainingDivergedError: A loss or gradient is not finite. The last checkpoint is kept.
             InputError: A tracker cannot be opened, or an image cannot be read.
-            RunFailedError: A process that loads images was killed. Also then, the finished steps are saved.
+            RunFailedError: A process that loads images was killed. The finished steps are saved.
         """
         config, first, outlook = self.config, self.fabric.is_global_zero, self.outlook()
         self.update.set_up()
@@ -171,7 +171,10 @@ class Trainer:
         yield from zip(labeled(first, last), target(first, last) if target else repeat(None), strict=False)
 
     def _fetch(self, batches: Iterator[Item]) -> tuple[list[Item], InputError | RunFailedError | None]:
-        """Waits for the next step's micro-batches. Returns an error, so that this rank can first notify all others."""
+        """Waits for the next step's micro-batches.
+
+        An error is returned instead of raised, so that this rank can first notify the other ranks.
+        """
         try:
             with self.interruption.raising():
                 return list(islice(batches, self.config.optim.accumulation)), None
@@ -192,7 +195,7 @@ class Trainer:
         return "terminated" if code == signal.SIGTERM else "interrupted"
 
     def _log(self, figures: dict[str, Tensor]) -> None:
-        """Collects the metrics of a step. Every ``log_every`` steps, writes their means as a row of the table."""
+        """Collects the metrics of a step. Writes their means as a table row every ``log_every`` steps."""
         config = self.config
         for name, value in figures.items():
             self.pending.setdefault(name, []).append(value)
@@ -224,7 +227,10 @@ class Trainer:
         )
 
     def save(self) -> None:
-        """Writes a checkpoint of a new step on rank zero; ``TrainingDivergedError`` if a loss is not finite."""
+        """Writes a checkpoint on rank zero, unless the current step is already saved.
+
+        Raises ``TrainingDivergedError`` if a loss or gradient is not finite.
+        """
         if self.step == self._saved_step:
             return
         self._check_finite()
@@ -238,7 +244,10 @@ class Trainer:
         self._saved_step, self._saved_at = self.step, time.monotonic()
 
     def _evaluate_on_the_way(self) -> None:
-        """Evaluates after every ``eval_every`` steps. A signal interrupts the evaluation, and resuming repeats it."""
+        """Evaluates if the current step is a multiple of ``eval_every``.
+
+        A signal interrupts the evaluation. The resumed run then repeats the evaluation.
+        """
         every, begun = self.config.eval_every, time.monotonic()
         if every and 0 < self.step < self.config.steps and self.step % every == 0:
             with suppress(KeyboardInterrupt), self.interruption.raising():

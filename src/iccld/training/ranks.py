@@ -24,9 +24,10 @@ _LOCAL |= {f"data.{name}" for name in ("source_root", "target_root", "scene_cach
 def require_equal_ranks(
     fabric: Fabric, config: TrainConfig, data: Mapping[str, SegmentationDataset], start: int
 ) -> None:
-    """Checks that all ranks have the same settings, data sets (by name) and first step ``start`` as rank zero.
+    """Checks that all ranks have the same settings, data sets and first step as rank zero.
 
-    If ranks differ, rank zero raises ``InputError`` with the first difference, and other ranks ``SystemExit``.
+    ``data`` maps names to data sets, and ``start`` is the first step. If ranks differ, rank zero raises ``InputError``
+    with the first difference. All other ranks raise ``SystemExit``.
     """
     if fabric.world_size == 1:
         return

@@ -47,8 +47,8 @@ def refuse_impossible(config: TrainConfig, build_model: Callable[[TrainConfig], 
     """Checks before any allocation that a run does not need more memory than this process may use.
 
     The estimate is a lower bound. For an ``auto:`` backbone, network and batch are not counted, because the size of the
-    backbone is only known from its files. ``build_model`` builds the network of a configuration. Raises ``InputError``,
-    which names the flags with the largest effect.
+    backbone is only known from its files. ``build_model`` builds the network of a configuration. Raises ``InputError``
+    if the memory is too small. The message names the flags with the largest effect.
     """
     d, m = config.data, config.model
     network, batch, scenes = 0, 0, 0
@@ -79,7 +79,7 @@ def refuse_impossible(config: TrainConfig, build_model: Callable[[TrainConfig], 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Number of parameters of the student, and peak memory in bytes of process (CPU) or GPU without data sets."""
+    """Number of parameters of the student, and peak memory of the process (CPU) or GPU in bytes, without data sets."""
 
     num_parameters: int
     peak_bytes: int
@@ -88,9 +88,9 @@ class Estimate:
 def estimate_step(model: ICCLD, *, batch_size: int, num_branches: int, crop: tuple[int, int]) -> Estimate:
     """Estimates the memory of a training step from a forward and backward pass with one image per branch.
 
-    The memory of the activations is multiplied by ``batch_size``, the number of images per branch. Supervised training
-    has 1 branch, and 3 are source, mixed and target. ``crop`` is (height, width). The pass runs on a copy of the model.
-    The caller must enable the same autocast as in training.
+    The memory of the activations is multiplied by ``batch_size``, the number of images per branch. ``num_branches`` is
+    1 in supervised training and up to 4 with adaptation. ``crop`` is (height, width). The pass runs on a copy of the
+    model. The caller must enable the same autocast as in training.
     """
     device = next(model.parameters()).device
     images = torch.full((num_branches, 3, *crop), 0.5, device=device)
@@ -117,10 +117,10 @@ def estimate_step(model: ICCLD, *, batch_size: int, num_branches: int, crop: tup
 
 
 def make_trial(update: Update) -> Callable[[int], float]:
-    """Returns a function that takes a training step, given by its number, on synthetic images and returns its seconds.
+    """Returns a function that runs one training step on synthetic images and returns the duration in seconds.
 
-    The function uses copies of the networks. Weights, gradients, running statistics and torch's random state of the run
-    do not change.
+    The argument of the function is the index of the step. The function uses copies of the networks. Weights, gradients,
+    running statistics and torch's random state of the run do not change.
     """
     config, method, device = update.config, update.method, update.fabric.device
     model, discriminator = copy.deepcopy((update.model, update.discriminator))
@@ -179,7 +179,7 @@ def set_run_threads(
     number of threads and the reason as text. Raises ``InputError`` if the record cannot be read.
     """
     path = out / "threads.json"
-    # Rank zero reads and chooses for all ranks, because it rewrites the file.
+    # Rank zero reads the file and chooses for all ranks, because rank zero also rewrites the file.
     entries = fabric.broadcast(_read_threads(path))
     earlier = [entry for entry in entries if entry.step <= step]
     if earlier and not threads:
@@ -224,8 +224,9 @@ class Rehearsal:
 def rehearse(update: Update, *, step: int, out: Path, evaluate: object) -> Rehearsal:
     """Chooses the number of threads, and measures the duration of steps without and with adaptation.
 
-    The run starts or resumes at ``step`` in the folder ``out``. The trials change neither its weights nor its random
-    state. If the run is long and ``evaluate`` has a method ``expected_seconds``, an evaluation is estimated too.
+    The run starts or resumes at ``step`` in the folder ``out``. The trials change neither the weights nor the random
+    state of the run. If the run is long and ``evaluate`` has a method ``expected_seconds``, the duration of an
+    evaluation is estimated too.
     """
     config, uses_target = update.config, update.method.uses_target
     threads = set_run_threads(

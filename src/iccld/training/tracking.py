@@ -69,9 +69,9 @@ def require_trackers(names: Sequence[str]) -> None:
 class RunLog(AbstractContextManager["RunLog"]):
     """Log of a run's metrics: ``metrics.csv``, which is always written, and the requested trackers.
 
-    A resumed run repeats the steps after ``resume_step``, its checkpoint, and logs the metrics of these steps again.
-    TensorBoard's files are then rewritten from ``metrics.csv``. Tracking services get only metrics that were not in
-    ``metrics.csv`` before. Only the first rank writes (``enabled``).
+    A resumed run repeats the steps after ``resume_step``, the step of its checkpoint, and logs the metrics of these
+    steps again. TensorBoard's files are then rewritten from ``metrics.csv``. Tracking services get only metrics that
+    were not in ``metrics.csv`` before. If ``enabled`` is false, as on all ranks but the first, nothing is written.
 
     The log is a context manager that closes the trackers at its end. ``rows`` are the rows of the table: the step and
     the metrics by name, all as text. Raises ``InputError`` if a tracker cannot be opened.
@@ -142,7 +142,7 @@ class RunLog(AbstractContextManager["RunLog"]):
             self._guard(name, partial(self._open[name].log, step, figures))
 
     def _guard(self, name: str, work: Callable[[], object]) -> None:
-        """Runs ``work`` of a tracker. If it fails, the tracker is dropped with a warning, and training continues."""
+        """Calls ``work`` of a tracker. If ``work`` fails, the tracker is dropped with a warning."""
         try:
             work()
         except Exception as error:  # services raise exceptions of many types
@@ -152,7 +152,10 @@ class RunLog(AbstractContextManager["RunLog"]):
 
 
 def _read_ids(path: Path) -> dict[str, str]:
-    """Returns the stored run ids by tracking service. Without them, services get all metrics as a new run."""
+    """Returns the stored run ids by tracking service, or an empty dict if the ids cannot be read.
+
+    Tracking services without a run id get all metrics as a new run.
+    """
     try:
         stored = typed(dict[str, dict[str, Any]], read_json(path), str(path))
         return {name: typed(str, entry["id"], str(path)) for name, entry in stored.items() if entry.get("id")}

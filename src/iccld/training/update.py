@@ -23,7 +23,10 @@ Item = tuple[dict[str, Any], dict[str, Any] | None]
 
 
 class FiniteCheck(NamedTuple):
-    """Loss or gradient norm that must be finite, with its name ``what``, its step (from 1) and its images' names."""
+    """Loss or gradient norm that must be finite.
+
+    ``what`` is the name of the value, ``step`` is the training step counted from 1, and ``names`` are the image names.
+    """
 
     step: int
     what: str
@@ -32,7 +35,7 @@ class FiniteCheck(NamedTuple):
 
 
 class Update:
-    """Networks and optimizers of a run. A call updates them for one step.
+    """Networks and optimizers of a run. A call trains the networks for one step.
 
     A call never synchronizes the GPU: metrics are returned as device tensors, and ``first_failure`` checks afterwards
     whether losses and gradients were finite. Arguments are those of ``Trainer``. ``teacher_model`` is the EMA teacher,
@@ -72,7 +75,10 @@ class Update:
         self._wrapped: list[Any] = []
 
     def set_up(self) -> None:
-        """Sets up networks and optimizers with Fabric: once, before the first update and after loading a checkpoint."""
+        """Sets up networks and optimizers with Fabric.
+
+        This method must be called once, after a checkpoint is loaded and before the first update.
+        """
         self._wrapped = [*self.fabric.setup(self.model, self.optimizer)]
         if self.discriminator is not None and self.discriminator_optimizer is not None:
             self._wrapped += self.fabric.setup(self.discriminator, self.discriminator_optimizer)
@@ -133,7 +139,10 @@ class Update:
         return logs
 
     def first_failure(self) -> FiniteCheck | None:
-        """Returns the first loss or gradient norm since the last call that is not finite; synchronizes the GPU."""
+        """Returns the first loss or gradient norm since the last call that is not finite, or ``None``.
+
+        This method synchronizes the GPU.
+        """
         checks, self._checks = self._checks, []
         if not checks:
             return None
