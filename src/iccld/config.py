@@ -94,6 +94,8 @@ class ModelConfig:
     pretrained: str = "auto"
     """Initial weights of the backbone: auto (published weights if there are any), yes (published), no (random), or for
     MiT a hub id or folder."""
+    init: str | None = None
+    """Folder or hub id of a model whose weights training starts from. Classes are matched by name."""
     latent_channels: Annotated[int, Range(1, 10**5)] = 16
     width: Annotated[int, Range(1, 10**6)] = 96
     context_links: bool = True

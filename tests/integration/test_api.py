@@ -123,3 +123,16 @@ def test_unknown_preset(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown preset 'demoo'; did you mean 'demo'"):
         iccld.train("demoo", tmp_path / "run")
     assert json.dumps(iccld.Run(tmp_path, "stopped").metrics) == "{}"
+
+
+def test_a_run_starts_from_another_and_resumes_without_it(
+    settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = iccld.train("demo", tmp_path / "first", **settings)
+    model = {**settings["model"], "init": str(first.folder)}
+    begun = iccld.train("demo", tmp_path / "second", **{**settings, "model": model, "stop_at": 2})
+    assert f"initial weights: {first.folder}" in capsys.readouterr().out
+    assert begun.outcome == "stopped"
+    (first.folder / "model.safetensors").unlink()
+    assert iccld.train("demo", tmp_path / "second", **{**settings, "model": model}).outcome == "finished"
+    assert "initial weights" not in capsys.readouterr().out

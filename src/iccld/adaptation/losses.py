@@ -21,8 +21,7 @@ SOURCE, MIXED, TARGET = range(3)
 AdversaryInput = Literal["latents", "features", "probabilities", "self_information"]
 """Input of a discriminator: latents ẑ₀, the denoiser's last features, class probabilities or their self-information."""
 
-# Accuracy of the discriminator above which the weight of the adversarial loss is reduced.
-_WINNING = 0.9
+_WINNING = 0.9  # accuracy of the discriminator above which the weight of the adversarial loss is reduced
 
 
 def maps_to_size(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -82,7 +82,7 @@ def check_places(config: TrainConfig, out: Path, json: Path | None) -> None:
         files={"--json": (json, "json")},
         folders={"--out": out, **{flag: Path(name) for flag, name in caches.items() if name is not None}},
         data=[root for root in (d.source_root, d.target_root) if root is not None and os.path.exists(root)],
-        models=[m.pretrained, m.backbone.removeprefix("auto:")],
+        models=[m.pretrained, m.backbone.removeprefix("auto:"), m.init],
     ).check()
 
 
@@ -97,7 +97,7 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
     if not (out / RUN).exists():
         return False
     earlier = read_settings(out / RUN, remedy="choose another --out")
-    done = _steps_done(out)
+    done = steps_done(out)
     has_model = (out / "model.safetensors").is_file()
     if not done and not has_model:
         return False
@@ -123,7 +123,8 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
     return done >= config.steps and has_model and (out / REPORT).is_file()
 
 
-def _steps_done(out: Path) -> int:
+def steps_done(out: Path) -> int:
+    """Returns the number of steps of the newest checkpoint in a run's folder, or 0 without checkpoints."""
     newest = max((out / "checkpoints").glob("step-*.safetensors"), default=None)
     return int(newest.stem.removeprefix("step-")) if newest else 0
 
@@ -140,7 +141,7 @@ def check_data(out: Path, data: RunData) -> None:
 
     now = data.describe()
     path = out / DATA
-    has_progress = bool(_steps_done(out)) or (out / "model.safetensors").is_file()
+    has_progress = bool(steps_done(out)) or (out / "model.safetensors").is_file()
     before = read_json(path, remedy="choose another --out") if path.is_file() and has_progress else {}
     if not isinstance(before, dict):
         raise InputError(f"{path}: is no record of data; choose another --out")

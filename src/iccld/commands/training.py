@@ -100,6 +100,7 @@ def _build_trainer(
     from iccld.inference.review import RunEvaluation
     from iccld.labels import protocol_of
     from iccld.models.image_coder import lacks_weights
+    from iccld.models.warm_start import warm_start
     from iccld.training.loop import Trainer
     from iccld.training.rehearsal import refuse_impossible
 
@@ -111,6 +112,11 @@ def _build_trainer(
         what = "holds a configuration and no model.safetensors, so the backbone starts from random weights"
         remedy = "(from scratch); say --model.pretrained no if that is meant"
         print(f"warning: {config.model.backbone}: {what} {remedy}", file=sys.stderr)
+    if config.model.init is not None and not checks.steps_done(out):
+        missing = ", ".join(warm_start(model, config.model.init))
+        if fabric.is_global_zero:
+            note = f"; classes without a match, which start from random weights: {missing}" if missing else ""
+            print(f"initial weights: {config.model.init}{note}")
     method = build.build_method(config, space)
     data = data or run_data.build_data(config, method)
     if fabric.is_global_zero:
