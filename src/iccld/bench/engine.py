@@ -53,6 +53,10 @@ class _Worker:
     process: subprocess.Popen[bytes]
     folder: Path
     started: float = field(default_factory=time.monotonic)
+    first_step: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.first_step = self.step()
 
     def close(self) -> None:
         """Closes the standard input of the worker process, so that the process ends."""
@@ -206,7 +210,7 @@ class _Queue:
         self.last = now
         left = ""
         if self.took:
-            running = sum(max(0.0, self._expected(w.run) - (now - w.started)) for w in workers)
+            running = sum(self._remaining(worker, now - worker.started) for worker in workers)
             seconds = (running + sum(map(self._expected, self.waiting))) / self.jobs
             left = f", about {format_seconds(seconds)} left"
         done = self.total - len(workers) - len(self.waiting)
@@ -222,6 +226,12 @@ class _Queue:
     def guess(self, run: Run) -> float | None:
         """Returns the expected duration of a run in seconds, or ``None`` if no run on the same task has a result."""
         return self._expected(run) if any(task == run.task.name for task, _ in self.took) else None
+
+    def _remaining(self, worker: _Worker, elapsed: float) -> float:
+        """Returns the seconds that a run still needs: by finished runs, or by its own pace if that is slower."""
+        step = worker.step()
+        pace = elapsed / (step - worker.first_step) if step > worker.first_step else 0.0
+        return max(0.0, self._expected(worker.run) - elapsed, pace * (worker.run.config.steps - step))
 
     def _expected(self, run: Run) -> float:
         if (run.task.name, run.variant.name) in self.took:
