@@ -59,11 +59,12 @@ class EvaluateArgs:
     protocol: flags.OptionalName = None
     """Evaluation protocol: cityscapes19, synthia16, synthia13, camvid11 or custom (all classes of the model). For
     predicted label maps, the path of a dataset.toml that defines classes and ids is accepted too. The default is the
-    protocol that matches the model's classes."""
+    protocol that matches the model's classes, or the classes of the data set if these are coarser."""
     json: flags.JsonFile = None
     """JSON file for the scores and the confusion counts."""
     report: flags.OptionalFile = None
     """HTML file for a report with classes, confusion, images and calibration, by default next to the JSON file."""
+    map: flags.ClassMap = None
     settings: flags.Prediction = field(default_factory=PredictSettings)
     device: flags.Device = "auto"
     threads: flags.Threads = 0
@@ -78,7 +79,7 @@ class EvaluateArgs:
         own = self.protocol if self.protocol and self.protocol.endswith(".toml") else None
         Places(
             files={"--json": (self.json, "json"), "--report": (page, "html")},
-            data=[self.root, self.predictions, self.labels, own],
+            data=[self.root, self.predictions, self.labels, own, self.map],
             models=[self.model],
         ).check()
         self._check_call()
@@ -153,15 +154,18 @@ class EvaluateArgs:
 
         from iccld.data.datasets import choose_split, open_dataset
         from iccld.inference.evaluation import evaluate_model, missing_classes
+        from iccld.inference.mapping import coarser_classes, load_mapped
         from iccld.inference.review import Review
-        from iccld.inference.segmenter import load_segmenter
         from iccld.reporting.record import Record, measured_record
 
-        model = load_segmenter(name, device=self.device, threads=self.threads)
-        space, settings = model.label_space, self.settings
-        protocol = get_protocol(self.protocol, space) if self.protocol else protocol_of(space)
+        model = load_mapped(name, self.map, device=self.device, threads=self.threads)
         split = choose_split(data, self.root, self.split, "val")
         scenes: dict[str, Any] = _SCENES | {"look": self.look, "count": self.limit or _NUM_SCENES}
+        if self.protocol is None and self.map is None:
+            own = open_dataset(data, self.root, split=split, **scenes).label_space
+            model = coarser_classes(model, own)
+        space, settings = model.label_space, self.settings
+        protocol = get_protocol(self.protocol, space) if self.protocol else protocol_of(space)
         dataset = open_dataset(data, self.root, split=split, label_space=protocol.space, **scenes)
         if missing := ", ".join(missing_classes(space, protocol)):
             print(f"iccld: warning: the model has no class for {missing} ({protocol.name})", file=sys.stderr)

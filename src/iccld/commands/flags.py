@@ -36,6 +36,11 @@ OptionalFolder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint=""
 OptionalFile = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
 JsonFile = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(- for standard output)")]
 """File for a command's result as JSON, or ``-`` for standard output. See ``iccld.commands.output``."""
+_MAP = (
+    "Predict other classes, whose probabilities are sums over the model's classes: cityscapes19, synthia16, camvid11, "
+    "or a TOML file whose table 'classes' lists the model's classes of each new class."
+)
+ClassMap = Annotated[str | None, arg(metavar="NAME|FILE", help=_MAP, help_behavior_hint="")]
 OptionalName = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 Count = Annotated[int, Range(1, 10**9)]
 OptionalCount = Annotated[Count | None, arg(metavar="N", help_behavior_hint="")]

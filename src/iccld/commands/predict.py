@@ -68,6 +68,7 @@ class PredictArgs:
     ids: Annotated[str, arg(metavar="train|index|cityscapes|FILE")] = "train"
     """Ids in the label maps: train (Cityscapes trainIds, or class indices if any class has no trainId), index (class
     indices of the model), cityscapes (Cityscapes labelIds), or a dataset.toml for the ids of its labels."""
+    map: flags.ClassMap = None
     settings: flags.Prediction = field(default_factory=PredictSettings)
     device: flags.Device = "auto"
     threads: flags.Threads = 0
@@ -77,7 +78,7 @@ class PredictArgs:
     def run(self) -> int:
         """Predicts all inputs and returns the exit code, which is 1 if some inputs failed."""
         from iccld.data.inputs import find_inputs, split_inputs
-        from iccld.inference.segmenter import load_segmenter
+        from iccld.inference.mapping import load_mapped
         from iccld.inference.video import Limits
 
         if self.write == ():
@@ -86,7 +87,7 @@ class PredictArgs:
         Places(
             files={"--json": (self.json, "json")},
             folders={"--out": self.out},
-            data=[*places_of(self.inputs), *places_of([self.ids])],
+            data=[*places_of(self.inputs), *places_of([self.ids, self.map or ""])],
             models=[self.model],
             may_lie_in_data=True,
         ).check()
@@ -94,7 +95,7 @@ class PredictArgs:
         options = {"ids": _read_ids(self.ids), "settings": self.settings}
         images, videos = split_inputs(find_inputs(self.inputs, out=self.out))
         with claiming(self.out, "predict", "predictions of iccld"), human_text(self.json):
-            model = load_segmenter(self.model, device=self.device, threads=self.threads)
+            model = load_mapped(self.model, self.map, device=self.device, threads=self.threads)
             failures = self._predict_images(model, images, options) if images else []
             done = len(images) - len(failures)
             clips, interrupted = self._predict_videos(model, videos, {**options, "limits": limits}, failures)

@@ -82,8 +82,9 @@ def check_settings(model: Segmenter, settings: PredictSettings | None) -> None:
     The check needs no image, so that errors are found before prediction. Models that are not exported accept all
     settings.
     """
-    if isinstance(model, ExportedSegmenter) and settings is not None:
-        model.check_settings(settings)
+    exported = getattr(model, "model", model)  # the model of a MappedSegmenter
+    if isinstance(exported, ExportedSegmenter) and settings is not None:
+        exported.check_settings(settings)
 
 
 def predict_image(model: Segmenter, image: Any, settings: PredictSettings | None = None) -> Prediction:
