@@ -1,7 +1,7 @@
 """ICCLD: inter-coder connected latent diffusion for unsupervised domain-adaptive semantic segmentation.
 
-``from iccld import ICCLD`` imports the model class. The class is loaded at first use, so that ``import iccld``
-loads neither torch nor numpy.
+The public names, such as ``iccld.ICCLD``, are imported at first access. ``import iccld`` alone therefore loads neither
+torch nor numpy.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# With this policy, waiting OpenMP threads sleep instead of spinning. Spinning makes every step many times slower if
-# other programs use the same processors. OpenMP reads the variable when torch is imported, so the variable is set here.
+# With the policy PASSIVE, waiting OpenMP threads sleep instead of spinning. Spinning threads make every step many times
+# slower if other programs use the same processors. OpenMP reads the policy when torch is imported, so it is set here.
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
@@ -34,7 +34,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Imports a public object from its module at first access, and returns the object."""
+    """Imports a public object at first access and returns the object."""
     if name not in _HOMES:
         raise AttributeError(f"module 'iccld' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

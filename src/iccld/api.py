@@ -31,7 +31,8 @@ class Run:
 
     Attributes:
         folder: Folder of the run.
-        outcome: ``finished``, ``stopped`` (at ``stop_at``), ``interrupted`` (Ctrl-C) or ``terminated`` (SIGTERM).
+        outcome: How the training ended: ``finished``, ``stopped`` (at ``stop_at``), ``interrupted`` (Ctrl-C) or
+            ``terminated`` (SIGTERM).
     """
 
     folder: Path
@@ -39,20 +40,20 @@ class Run:
 
     @property
     def rows(self) -> list[dict[str, float]]:
-        """Rows of ``metrics.csv``: the step and the metrics that were logged at this step, by name."""
+        """Rows of ``metrics.csv``. Each row contains the step and the metrics of this step by name."""
         path = self.folder / "metrics.csv"
         rows = read_metrics(path) if path.is_file() else []
         return [{name: float(value) for name, value in row.items()} for row in rows]
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The last row of ``metrics.csv``. With labeled evaluation images, ``val/miou`` is the mIoU in percent."""
+        """Last row of ``metrics.csv``. ``val/miou`` is the mIoU in percent, if the evaluation images have labels."""
         rows = self.rows
         return rows[-1] if rows else {}
 
     @cached_property
     def model(self) -> ICCLD:
-        """The trained model (EMA teacher of the last step) in evaluation mode.
+        """Trained model in evaluation mode. Its weights are those of the EMA teacher after the last step.
 
         Raises:
             InputError: The run is not finished.
@@ -69,20 +70,24 @@ def train(
     on_evaluation: Callable[[int, Mapping[str, float]], object] | None = None,
     **settings: Any,
 ) -> Run:
-    """Trains a run, or resumes it, as ``iccld train PRESET --out OUT`` does.
+    """Starts or resumes a training run, as ``iccld train PRESET --out OUT`` does.
 
-    ``iccld.train("demo", "runs/short", steps=40, data={"source_count": 50})`` is
+    ``iccld.train("demo", "runs/short", steps=40, data={"source_count": 50})`` is equivalent to
     ``iccld train demo --out runs/short --steps 40 --data.source-count 50``.
 
     Args:
         preset: Name of a preset (``iccld presets`` lists them).
         out: Folder of the run. The default is ``runs/PRESET``.
-        on_step: Called after each step with the number of finished steps and the metrics of this step by name, as
-            tensors on the device. Reading their values synchronizes a GPU.
+        on_step: Called after each step with the number of finished steps and the metrics of the step by name. The
+            metrics are tensors on the device. Each conversion of such a tensor to a number causes a GPU sync.
         on_checkpoint: Called after each checkpoint with the number of finished steps and the folder of checkpoints.
         on_evaluation: Called after each evaluation with the number of finished steps and the metrics by name.
-        settings: The flags of ``iccld train`` that differ from the preset, by name. Settings of a group are a mapping:
-            ``data={"target_root": "photos"}``. ``method`` also sets the recipe of the method.
+        settings: Settings that replace those of the preset, named as the flags of ``iccld train``. The settings of a
+            group are given as a mapping, such as ``data={"target_root": "photos"}``. ``method`` also sets the recipe
+            of the method.
+
+    Returns:
+        The run, from which metrics and the trained model can be read.
 
     Raises:
         InputError: The preset or a setting is unknown, a value is invalid or would have no effect, data cannot be read,
@@ -104,7 +109,7 @@ def train(
 
 
 def _dotted(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns settings by dotted names, from groups as mappings: ``{"data": {"crop": …}}`` gives ``data.crop``."""
+    """Returns settings by dotted names. For example, ``{"data": {"crop": …}}`` becomes ``{"data.crop": …}``."""
     named: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
@@ -137,7 +142,7 @@ def evaluate(
         split: Split of the data set. The default is ``val``, or the only split if there is just one.
         protocol: Evaluation protocol. The default is the protocol that matches the model's classes.
         look: Rendering style of ``street_scenes``.
-        limit: Number of images, the first ones. ``None`` evaluates all images.
+        limit: Number of images. Only the first ``limit`` images are evaluated. ``None`` evaluates all images.
         device: Device, either ``auto`` or a torch device.
         threads: Number of CPU threads. 0 uses the number that is fastest in a trial.
         settings: Fields of ``PredictSettings``, such as ``steps`` and ``draws``.
@@ -171,12 +176,14 @@ def predict(
     Args:
         model: Folder of a saved model, hub id, exported file, or a loaded model.
         source: Images, as for ``ICCLD.predict``: a path, folder, glob pattern, Pillow image, array, tensor or list.
-        device: Device, either ``auto`` or a torch device. It has no effect on a loaded model.
-        threads: Number of CPU threads. 0 uses the number that is fastest in a trial.
+        device: Device, either ``auto`` or a torch device. A loaded model stays on its device.
+        threads: Number of CPU threads. 0 uses the number that is fastest in a trial. ``threads`` has no effect if
+            ``model`` is a loaded model.
         settings: Further arguments of ``ICCLD.predict``, such as ``steps``, ``draws`` and ``stream``.
 
     Returns:
-        A ``Result`` for a single image, otherwise a list of results, or an iterator with ``stream=True``.
+        A ``Result`` for a single image. Several images give a list of results. With ``stream=True``, they give an
+        iterator over the results instead of a list.
 
     Raises:
         InputError: The model or an image cannot be read, or a setting is invalid.

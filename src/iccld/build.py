@@ -35,8 +35,9 @@ from iccld.training.loop import Loaders, MicroBatches
 
 
 def reopen_data(config: TrainConfig) -> RunData | None:
-    """Opens the data sets of a finished run without rendering scenes, or returns ``None`` if a data set is missing."""
-    plain = replace(config, adaptation=replace(config.adaptation, feature_distance=0.0))  # loads no weights
+    """Opens the data sets of a finished run without rendering scenes. Returns ``None`` if a data set is missing."""
+    # With weight 0, no pretrained weights are loaded for the feature distance.
+    plain = replace(config, adaptation=replace(config.adaptation, feature_distance=0.0))
     try:
         return open_data(config, build_method(plain, build_label_space(config.data)))
     except InputError:
@@ -54,7 +55,7 @@ def build_method(config: TrainConfig, label_space: LabelSpace) -> Method:
 
 
 def build_model(config: TrainConfig, label_space: LabelSpace) -> ICCLD:
-    """Builds the segmenter. The random initial weights depend only on the seed."""
+    """Builds the segmenter. The run's seed determines the random initial weights."""
     m = config.model
     torch.manual_seed(config.seed)
     return ICCLD(
@@ -73,7 +74,7 @@ def build_model(config: TrainConfig, label_space: LabelSpace) -> ICCLD:
 
 
 def build_discriminator(config: TrainConfig, method: Method, label_space: LabelSpace) -> nn.Module | None:
-    """Builds the discriminator, or returns ``None`` if the method has no adversary."""
+    """Builds the discriminator. Returns ``None`` if the method has no adversary."""
     if method.adversary is None:
         return None
     torch.manual_seed(config.seed + 1)
@@ -85,14 +86,16 @@ def build_discriminator(config: TrainConfig, method: Method, label_space: LabelS
 
 
 def build_loaders(config: TrainConfig, data: RunData, method: Method, fabric: Fabric, cache: Path) -> Loaders:
-    """Builds the loaders of training images. For rare-class sampling, first counts the pixels of each class.
+    """Builds the loaders of training images.
+
+    With rare-class sampling, the pixels of each class are counted first.
 
     Args:
         config: Settings of the run.
         data: Data sets of the run.
         method: Method of the run.
         fabric: Launched Fabric.
-        cache: Folder in which class counts are stored for further runs.
+        cache: Folder in which class counts are stored for later runs.
     """
     d = config.data
     sampler: UniformSampler | RareClassSampler = UniformSampler(len(data.labeled), config.seed)
@@ -153,7 +156,9 @@ def _micro_batches(stream: SampleStream, d: DataConfig, fabric: Fabric) -> Micro
 
 
 def build_fabric(config: TrainConfig) -> Fabric:
-    """Builds and launches the Fabric engine. Under ``torchrun``, it joins the other ranks (gloo on CPUs, NCCL on GPUs).
+    """Builds and launches the Fabric engine.
+
+    Under ``torchrun``, the process is connected with the other ranks: by gloo on CPUs, by NCCL on GPUs.
 
     Raises:
         InputError: The device is unknown or not available.
@@ -169,13 +174,14 @@ def build_fabric(config: TrainConfig) -> Fabric:
     set_threads(config.threads or most_threads(local_ranks))
     if device == "cpu":
         keep_freed_memory()
-    # DDP needs a special mode if some weights are unused. Weights are unused if they belong to disabled links, to the
-    # label encoder in a model without diffusion, or to mask tokens and last norms in ``transformers`` backbones.
+    # DDP needs a special mode if the loss does not depend on some weights. These can be the weights of disabled links,
+    # of the label encoder in a model without diffusion, and of mask tokens and last norms in ``transformers``
+    # backbones.
     some_idle = not (m.context_links and m.detail_links and m.diffusion) or m.backbone.startswith("auto:")
     strategy = "ddp_find_unused_parameters_true" if some_idle else "ddp"
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent()  # if the launcher is killed, the ranks save a checkpoint and end
-    rank_zero.log.setLevel(logging.WARNING)  # hides Lightning's message on bf16, which the command prints too
+    rank_zero.log.setLevel(logging.WARNING)  # hides Lightning's message on bf16, because iccld prints one
     fabric = Fabric(
         accelerator="gpu" if device == "cuda" else device,
         devices=local_ranks,
@@ -184,5 +190,5 @@ def build_fabric(config: TrainConfig) -> Fabric:
         precision="bf16-mixed" if uses_bf16(device, config.precision) else "32-true",
     )
     fabric.launch()
-    fabric.barrier()  # no rank writes to the run's folder before rank zero has checked it
+    fabric.barrier()  # rank 0 checks the run's folder before any rank writes to the folder
     return fabric

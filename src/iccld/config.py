@@ -42,9 +42,9 @@ class DataConfig:
     """Folder in which decoded and resized training images are kept for further epochs and runs (`iccld data cache`),
     for all data sets except street_scenes. By default, images are decoded each time."""
     source_size: tuple[Side, Side] | None = None
-    """Height and width at which street_scenes are rendered. Images of other data sets are scaled to this height before
-    cropping, with the same aspect ratio unless source images are stretched. By default, these images keep their
-    size."""
+    """Height and width in pixels. street_scenes are rendered at this size (default: size of the crop). Images of other
+    data sets are scaled to this height before the crop (default: no scaling). Their aspect ratio is kept unless
+    source_stretch is set."""
     source_stretch: bool = False
     """Stretch source images from files to exactly the given height and width, even if the aspect ratio changes."""
     target: str = "street_scenes"
@@ -54,8 +54,8 @@ class DataConfig:
     target_look: Look = "camera"
     target_count: Count = 400
     target_size: tuple[Side, Side] | None = None
-    """Height and width of target images, used as for source images. The aspect ratio of target images is always kept.
-    Images are scaled to this height in evaluation, prediction and exported models too."""
+    """Height and width of target images in pixels. The meaning is the same as for source images, but target images
+    always keep their aspect ratio. Evaluation, prediction and exported models also scale images to this height."""
     val_split: str = "val"
     """Split of the target data set for evaluation at the end of the run. If the split has no labels, the run is not
     evaluated."""
@@ -68,21 +68,21 @@ class DataConfig:
     scale: tuple[Positive, Positive] = (1.0, 1.0)
     """Smallest and largest factor of the random rescaling of training images before the crop."""
     batch_size: Count = 4
-    """Number of source images, and also of target images, per rank and micro-batch."""
+    """Number of source images per rank and micro-batch. The number of target images is the same."""
     num_workers: Annotated[int, Range(0, 1024)] = 1
     """Number of loader processes per data set."""
     rare_class_sampling: bool = True
     """Sample source images so that rare classes are more frequent (Hoyer et al. 2022, DAFormer)."""
     rare_class_temperature: Positive = 0.1
-    """Temperature of rare-class sampling. With a low value, only rare classes are sampled. With a high value, all
-    classes are sampled equally often."""
+    """Temperature of rare-class sampling. The lower the value, the more often rare classes are sampled. With a high
+    value, all classes are sampled equally often."""
     cat_max_ratio: Annotated[float, Range(1e-12, 1)] = 1.0
     """Maximum fraction of a source crop's labeled pixels that one class may have. A crop with a larger fraction is
-    replaced, at most ten times (MMSegmentation, DAFormer: 0.75). 1 accepts every crop."""
+    drawn again, at most ten times (MMSegmentation, DAFormer: 0.75). 1 accepts every crop."""
     ignore_top: Share = 0.0
-    """Fraction of a target image's height, from the top, in which pseudo-labels are ignored."""
+    """Fraction of a target image's height, at the top, in which pseudo-labels are ignored."""
     ignore_bottom: Share = 0.0
-    """Fraction of a target image's height, from the bottom (ego vehicle), in which pseudo-labels are ignored."""
+    """Fraction of a target image's height, at the bottom (ego vehicle), in which pseudo-labels are ignored."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,8 @@ class AdaptationConfig:
     share_at_one: Share = 0.6
     """Fraction of the training samples with diffusion time t = 1 (pure noise)."""
     self_aligned: Share = 0.7
-    """Fraction of the labeled samples whose noisy state is made from the model's prediction, not the true latent."""
+    """Fraction of the labeled samples whose noisy state is made from the model's prediction instead of the true
+    latent."""
     denoising_weight: Weight = 0.5
     reconstruction_weight: Weight = 0.5
     adversarial_weight: Weight = 0.02
@@ -227,11 +228,15 @@ class TrainConfig:
 
 
 _BEFORE = {"class_color_transfer": 0.0}
-"""Values (different from the defaults) of adaptation settings that are missing in the records of older runs."""
+"""Adaptation settings that older runs did not record, with the values that reproduce the behavior of those runs."""
 
 
 def cache_changes_images(d: DataConfig) -> bool:
-    """Returns whether a cache changes training images, by resizing images before random scaling."""
+    """Returns whether a cache changes the training images.
+
+    This is the case if images are resized to a base size and randomly scaled. With a cache, images are then resampled
+    twice: to the base size, and from there to the random size. Without a cache, images are resampled once.
+    """
     files = ((d.source, d.source_size), (d.target, d.target_size))
     resized = any(name != "street_scenes" and size is not None for name, size in files)
     return d.cache is not None and tuple(d.scale) != (1.0, 1.0) and resized
@@ -245,8 +250,8 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 def from_dict(value: object, where: str = "settings") -> TrainConfig:
     """Returns settings from the values of ``to_dict``.
 
-    A missing setting gets its default. If older runs, which lack this setting, behaved differently from the default,
-    the setting gets the value that matches the behavior of older runs.
+    A missing setting gets its default. If the missing setting is in ``_BEFORE``, the values are those of an older run,
+    and the setting gets the value in ``_BEFORE``.
 
     Raises:
         InputError: A setting is unknown, or a value has a wrong type. The message starts with ``where``.

@@ -42,7 +42,7 @@ _ANY_NUMBER = Range(-_LARGEST, _LARGEST - 1)
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """Regular expression that a whole text must match, and its meaning in words, for ``typing.Annotated``."""
+    """Regular expression that a whole text must match, for ``typing.Annotated``. ``words`` describes allowed texts."""
 
     pattern: str
     words: str
@@ -56,7 +56,10 @@ class Length:
 
 
 def read_json(path: AnyPath, *, limit: int = 4_000_000, **options: Any) -> Any:
-    """Reads a JSON file of at most ``limit`` bytes. ``options`` and errors are those of ``parse_json``."""
+    """Reads a JSON file of at most ``limit`` bytes with the ``options`` of ``parse_json``.
+
+    Raises ``InputError`` if the file is missing, is larger, is not valid JSON or exceeds a bound of this module.
+    """
     return parse_json(read_bounded(path, limit), printable(str(path)), **options)
 
 
@@ -67,7 +70,10 @@ def parse_json(
     longest_text: int = _LONGEST_TEXT,
     remedy: str = "copy or write it again",
 ) -> Any:
-    """Parses JSON whose strings have at most ``longest_text`` characters. ``where`` and ``remedy`` frame errors."""
+    """Parses JSON whose strings have at most ``longest_text`` characters.
+
+    Raises ``InputError`` for other text. The message starts with ``where`` and ends with ``remedy``.
+    """
     with _parsing(f"{where}: is not JSON", remedy):
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
         value = json.loads(text, object_pairs_hook=_without_twins)
@@ -89,7 +95,7 @@ def read_toml(path: AnyPath) -> dict[str, Any]:
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Returns a JSON object as a dict. Raises ``ValueError`` for duplicate keys, which parsers treat differently."""
+    """Returns a JSON object as a dict. Raises ``ValueError`` if a key occurs twice, because parsers then disagree."""
     if len(dict(pairs)) < len(pairs):
         raise ValueError("a key stands twice in one object")
     return dict(pairs)
@@ -105,7 +111,7 @@ def _parsing(problem: str, remedy: str) -> Iterator[None]:
 
 
 def reason(error: Exception, path: AnyPath) -> str:
-    """Returns an error's message in one line, without the file name at its start, which the caller prints itself."""
+    """Returns the first line of an error's message without the file name at its start, for use in another message."""
     return first_line(error).removeprefix(f"{printable(str(path))}: ")
 
 
@@ -113,18 +119,25 @@ def build(kind: type[T], value: object, where: str, *, thing: str = "key", other
     """Builds an instance of a dataclass from plain values of the fields' types. Fields with a default may be missing.
 
     The types of fields can be bool, int, float, str, Path, ``None``, Literal, unions, tuples, lists, mappings with text
-    keys, and dataclasses whose fields have such types. A bool is not accepted as an int. ``Annotated`` with ``Range``
-    or ``Length`` limits values. With ``others``, unknown fields are ignored.
+    keys, and dataclasses whose fields have such types. A bool is not accepted as an int. ``Annotated`` with ``Range``,
+    ``Form`` or ``Length`` limits values.
 
-    Raises ``InputError`` if a field is missing, has a wrong type or range, or is unknown. The message starts with
-    ``where``, the file or object. ``thing`` is the message's word for a field.
+    Args:
+        kind: The dataclass.
+        value: Mapping of field names to values.
+        where: Name of the file or object, with which error messages start.
+        thing: Word for a field in error messages.
+        others: Whether unknown fields are ignored instead of refused.
+
+    Raises:
+        InputError: A field is missing, has a wrong type or range, or is unknown.
     """
     built: T = _Reader(thing, others).table(kind, value, where)
     return built
 
 
 def typed(hint: Any, value: Any, where: str) -> Any:
-    """Returns a value after checking its type as ``build`` does. For a tuple type, a list becomes a tuple."""
+    """Checks the type of a value as ``build`` does, and returns the value. For a tuple type, a list becomes a tuple."""
     return _Reader("key", others=False).value(hint, value, where)
 
 

@@ -20,7 +20,7 @@ _EDGE, _SWATCH, _ROW, _GAP = 10, (28, 18), 26, 24  # margin, color box, row heig
 
 
 def colorize(labels: LabelMap, space: LabelSpace) -> Image:
-    """Returns an RGB image in which each pixel has the color of its class, and pixels without a class are black."""
+    """Returns an RGB image in which each pixel has the color of its class. Pixels without a class are black."""
     table = np.zeros((256, 3), np.uint8)
     table[: len(space)] = space.palette
     return table[labels]
@@ -34,12 +34,12 @@ def overlay(image: Image, labels: LabelMap, space: LabelSpace, *, opacity: float
 
 
 def heat_map(uncertainty: Float32[np.ndarray, "h w"]) -> Image:
-    """Maps uncertainty in [0, 1] to colors from black over violet to pale yellow, on the same scale for all images."""
+    """Maps uncertainties from 0 (black) to 1 (pale yellow) to colors. The color scale is the same for all images."""
     return paint_levels(to_levels(uncertainty))
 
 
 def to_levels(uncertainty: Float32[np.ndarray, "h w"]) -> LabelMap:
-    """Quantizes uncertainty in [0, 1] to 256 levels, which suffice for images and need less memory than floats."""
+    """Quantizes uncertainties from 0 to 1 to levels from 0 to 255, which need less memory than floats."""
     return (np.clip(uncertainty, 0, 1) * 255).round().astype(np.uint8)
 
 

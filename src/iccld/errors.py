@@ -9,7 +9,7 @@ class InputError(ValueError):
     """Error for bad input. The message is one line that names the file, the problem and the remedy.
 
     The command line prints the message on stderr without a traceback and exits with code 2. The message may contain
-    names of files and classes. Its control characters are escaped, so that the message is safe to print.
+    names of files and classes. Control characters in the message are escaped, so that the message is safe to print.
     """
 
     def __str__(self) -> str:

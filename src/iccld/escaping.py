@@ -1,7 +1,8 @@
 """Escaping of untrusted text in outputs. Names of classes and files can come from other people's models and data sets.
 
-Control characters can manipulate a terminal, ``<`` an HTML page, ``|`` a Markdown table, and ``=`` a spreadsheet. This
-module has a function for each of these kinds of output except HTML. Ordinary names stay unchanged.
+Some characters have a meaning in an output: control characters in a terminal, ``<`` in HTML, ``|`` in a Markdown table
+and ``=`` in a spreadsheet. This module has a function for each of these kinds of output except HTML. Ordinary names
+stay unchanged.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def shortened(value: object, length: int = 60) -> str:
 
 
 def in_markdown(text: str) -> str:
-    """Escapes text for a Markdown paragraph, heading or cell: no markup, HTML, link or mention of a user remains."""
+    """Escapes text for a Markdown paragraph, heading or cell. Markup, HTML, links and user mentions have no effect."""
     text = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*\[\]|~$])", r"\\\1", text)
     text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # inside a word, _ is not markup
@@ -82,9 +83,9 @@ def in_csv(value: object) -> object:
 class VisibleStream:
     """Text stream that escapes all control characters except line breaks and tabs, and writes to the stream ``raw``.
 
-    If ``raw`` is ``None``, the file descriptor ``number`` (1 or 2) was closed when the program started. After the first
-    failed write, further text is dropped, so that a full disk does not end the work. If the reader of standard output
-    closed the pipe, ``BrokenPipeError`` is raised nevertheless.
+    ``raw`` is ``None`` if the file descriptor ``number`` (1 or 2) was closed when the program started. Every write is
+    then recorded as a failure. After the first failed write, further text is dropped, so that a full disk does not end
+    the program. ``BrokenPipeError`` on standard output is raised nevertheless.
     """
 
     def __init__(self, raw: Any, number: int = 0) -> None:
@@ -119,8 +120,8 @@ class VisibleStream:
             yield
         except OSError as error:
             self.failure = self.failure or error
-            # At exit, the interpreter tries to write buffered text again, which would fail again. Writing to the null
-            # device succeeds.
+            # At exit, the interpreter tries again to write buffered text. This would fail again, so the stream is
+            # redirected to the null device.
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self.raw.fileno())
             if self._is_output and isinstance(error, BrokenPipeError):
@@ -128,7 +129,7 @@ class VisibleStream:
 
 
 def undisguised(stream: Any) -> Any:
-    """Returns the innermost stream, for the program's own progress bars and help texts, which are not escaped."""
+    """Returns the innermost stream, to which progress bars and help texts are written without escaping."""
     if isinstance(stream, VisibleStream):
         return undisguised(stream.raw)
     if hasattr(type(stream), "rich_proxied_file"):  # rich's wrapper while a progress bar is drawn
@@ -137,7 +138,7 @@ def undisguised(stream: Any) -> Any:
 
 
 class DrawingStream:
-    """Proxy for the innermost stream of ``sys.stderr``, which is determined anew at each access."""
+    """Proxy for the innermost stream of ``sys.stderr``. This stream is looked up again at each access."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(undisguised(sys.stderr), name)
@@ -147,9 +148,9 @@ class DrawingStream:
 def visible_streams() -> Iterator[VisibleStream]:
     """Escapes control characters in all printed text, so that names of files and classes cannot act on the terminal.
 
-    Closed standard file descriptors are opened on the null device. Otherwise a file that is opened later could get the
-    number of such a descriptor, and the output of libraries would be written into this file. Yields the stream of
-    standard output, whose attribute ``failure`` is the first write error.
+    If one of the file descriptors 0, 1 and 2 is closed, it is opened on the null device. Otherwise, a file that is
+    opened later could get this number, and libraries would write their output into the file. Yields the
+    ``VisibleStream`` of standard output, whose attribute ``failure`` is the first write error.
     """
     for number in range(3):
         try:

@@ -39,7 +39,7 @@ _MISTAKES = (
     *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP),
     *(errno.ENAMETOOLONG, errno.EROFS, errno.EEXIST),
 )
-"""Error numbers for a file whose name is wrong or that the user has no permission to use."""
+"""Error numbers of file errors that the user can correct, such as a wrong name or a missing permission."""
 # Out-of-memory messages of torch, its GPU backends, OpenCV and C++ in errors other than ``MemoryError``.
 _OUT_OF_MEMORY = re.compile("DefaultCPUAllocator|out of memory|Insufficient memory|bad_alloc|bad allocation")
 
@@ -47,7 +47,7 @@ _OUT_OF_MEMORY = re.compile("DefaultCPUAllocator|out of memory|Insufficient memo
 def run_guarded(work: Callable[[], int]) -> int:
     """Runs ``work`` and returns its exit code. An error becomes an exit code and one line on stderr.
 
-    ``SystemExit`` is raised again, because it ends a command normally after printing its help.
+    ``SystemExit`` is raised again, because it is the normal end of a command that printed its help.
     """
     ended: SystemExit | None = None
     with visible_streams() as output:

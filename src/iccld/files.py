@@ -1,4 +1,7 @@
-"""Reading of regular files up to a maximum size, and atomic writing: others read the old or the complete new file."""
+"""Reading of regular files up to a maximum size, and atomic writing.
+
+During an atomic write, other processes read either the old file or the complete new file.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from iccld.errors import InputError, RunFailedError
 from iccld.escaping import visible
 
 AnyPath = str | os.PathLike[str]
-# Without these flags, opening would block if another process has replaced the file by a FIFO. Windows lacks the flags.
+# Flags with which ``os.open`` returns immediately even if the path is a pipe (FIFO). Windows does not have these flags.
 _NO_WAIT = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY"))
 
 
@@ -33,16 +36,19 @@ def printable(name: str) -> str:
 
 
 def as_file_name(name: str) -> str:
-    """Returns a name that is valid on every file system: all characters but ASCII letters, digits and - become _."""
+    """Returns a name that is valid on every file system. Characters other than ASCII letters, digits and - become _."""
     return re.sub(r"[^A-Za-z0-9-]", "_", name)
 
 
 @contextlib.contextmanager
 def open_regular(path: AnyPath) -> Iterator[io.BufferedReader]:
-    """Opens a regular file for reading. Any other kind of file, such as a pipe, is rejected without blocking.
+    """Opens a regular file for reading. Links are followed.
 
-    Links are followed. The file is checked before and after opening, because another process can replace it in between.
-    Raises ``InputError`` if the file is missing, not regular or not readable, also for errors in the ``with`` block.
+    The type of the file is checked before and after opening, because another process can replace the file in between.
+
+    Raises:
+        InputError: The file is missing, is not a regular file (a pipe, for example) or cannot be read. An ``OSError``
+            in the ``with`` block also becomes an ``InputError``.
     """
     shown = printable(str(path))
     try:
@@ -61,11 +67,14 @@ def open_regular(path: AnyPath) -> Iterator[io.BufferedReader]:
 
 
 def read_bounded(path: AnyPath, limit: int) -> bytes:
-    """Reads a regular file of at most ``limit`` bytes. Raises ``InputError`` if it changes meanwhile."""
+    """Reads a regular file of at most ``limit`` bytes.
+
+    Raises ``InputError`` if the file is larger, cannot be read or changes while it is read.
+    """
     shown = printable(str(path))
     with open_regular(path) as handle:
         before = os.fstat(handle.fileno())
-        # Files of the kernel, such as those in /proc, report size 0 although they have content: 64 KiB are the most.
+        # Kernel files, such as those in /proc, report size 0 although they have content. At most 64 KiB are read.
         data = handle.read(min(limit, before.st_size or 1 << 16) + 1) if before.st_size <= limit else b""
         after = os.fstat(handle.fileno())
     if max(before.st_size, len(data)) > limit:
@@ -134,7 +143,7 @@ def replacing(path: AnyPath) -> Iterator[Path]:
 
 @cache
 def _host() -> str:
-    """Returns a short id of the machine and its PID namespace, because containers can have the same process ids."""
+    """Returns a short id of the machine and the PID namespace. Containers on one machine can have equal process ids."""
     name = platform.node()
     with contextlib.suppress(OSError):
         name += f" {os.readlink('/proc/self/ns/pid')}"

@@ -2,7 +2,7 @@
 
 ``AutoModelForSemanticSegmentation.from_pretrained(folder)`` and ``pipeline("image-segmentation", folder)`` then work
 for every folder or hub id that ``ICCLD.save_pretrained`` or a training run wrote. ``trust_remote_code`` is not needed,
-because the code is that of the installed package.
+because no code is loaded from the folder or the hub.
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ class ICCLDForSemanticSegmentation(PreTrainedModel):
     def from_pretrained(  # type: ignore[override]
         cls, source: str | os.PathLike[str], *_: Any, **kwargs: Any
     ) -> ICCLDForSemanticSegmentation:
-        """Loads a model from a folder or hub id by ``ICCLD.from_pretrained``, which checks files before loading.
+        """Loads a model from a folder or the hub with ``ICCLD.from_pretrained``, which checks the files first.
 
         Args:
             source: Folder that ``ICCLD.save_pretrained`` wrote, or hub id.
             kwargs: ``revision`` (branch, tag or commit) and ``device_map`` (a single device). Other arguments of
-                ``transformers`` have no effect. Weights stay fp32, and prediction chooses its precision by itself.
+                ``transformers`` have no effect. Weights stay in fp32. Predictions use bf16 on devices with fast bf16.
 
         Raises:
             InputError: The model cannot be read.
@@ -117,7 +117,7 @@ class ICCLDForSemanticSegmentation(PreTrainedModel):
 
 
 class ICCLDImageProcessor(BaseImageProcessor):
-    """Converts images to ``pixel_values`` in [0, 1]. The model scales them to its input height by itself."""
+    """Converts images to ``pixel_values`` in [0, 1] without resizing. The model itself resizes the images."""
 
     model_input_names = ["pixel_values"]  # noqa: RUF012 - the base class declares an instance variable
 
@@ -125,7 +125,7 @@ class ICCLDImageProcessor(BaseImageProcessor):
         """Converts one image or several images of equal size.
 
         Args:
-            images: As for ``ICCLD.predict``.
+            images: Arrays, tensors or Pillow images.
             return_tensors: Type of the arrays: ``pt`` (torch) or ``np`` (numpy).
 
         Raises:
@@ -140,7 +140,7 @@ class ICCLDImageProcessor(BaseImageProcessor):
     def post_process_semantic_segmentation(
         self, outputs: ModelOutput, target_sizes: list[tuple[int, int]] | None = None
     ) -> list[Int[Tensor, "h w"]]:
-        """Returns the label map of each image, in the class indices of ``id2label``.
+        """Returns the label map of each image. The labels are the class indices of ``id2label``.
 
         Args:
             outputs: Output of the model.

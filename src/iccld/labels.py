@@ -1,4 +1,4 @@
-"""Label spaces and evaluation protocols: class names, colors and conversion between label spaces. torch is not used.
+"""Label spaces and evaluation protocols: class names, colors and conversion between label spaces.
 
 A *label space* defines the class of each integer in a label map and of each output channel of a model. The reference
 space consists of the 19 Cityscapes trainIds. In other label spaces of street scenes, every class lists the trainIds
@@ -29,7 +29,7 @@ _Channel = Annotated[int, Range(0, 255)]
 
 @dataclass(frozen=True)
 class LabelClass:
-    """One class: a name, an RGB color, and the Cityscapes trainIds that it covers, with the canonical trainId first."""
+    """One class: a name, an RGB color and the Cityscapes trainIds of the class. The first trainId is canonical."""
 
     name: Annotated[str, Length(200)]
     color: tuple[_Channel, _Channel, _Channel]
@@ -94,7 +94,7 @@ class LabelSpace:
 
     @classmethod
     def from_dict(cls, value: object) -> LabelSpace:
-        """Returns a label space from the values of ``to_dict``. Raises ``InputError`` if they are not such values."""
+        """Returns a label space from the values of ``to_dict``. Raises ``InputError`` for invalid values."""
         return build(cls, value, "label_space")
 
     @classmethod
@@ -117,7 +117,7 @@ class LabelSpace:
 
 
 def voc_color(index: int) -> tuple[int, int, int]:
-    """Returns the PASCAL VOC color of a class index. The bits of the index are spread over R, G and B. 0 is black."""
+    """Returns the PASCAL VOC color of a class index. The bits of the index are spread over R, G and B."""
 
     def level(channel: int) -> int:
         return sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8))
@@ -157,8 +157,9 @@ LABEL_SPACES: Mapping[str, LabelSpace] = {s.name: s for s in (CITYSCAPES19, SYNT
 class Protocol:
     """Evaluation protocol: the label space of the confusion matrix, and the classes whose IoU is averaged.
 
-    The Synthia protocols count confusions of all 19 classes and average 16 or 13 of them, as in published results. A
-    car predicted as a truck is therefore an error for the class car, although truck is not averaged.
+    The Synthia protocols count confusions of all 19 classes, but average the IoUs of only 16 or 13 classes, as in
+    published results. A car predicted as a truck is therefore an error for the class car, although truck is not
+    averaged.
     """
 
     name: str
@@ -189,7 +190,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 
 def get_protocol(name: str, space: LabelSpace | None = None) -> Protocol:
-    """Returns a protocol by name. The protocol ``custom`` averages every class of ``space``, which it needs."""
+    """Returns a protocol by name. ``custom`` averages every class of ``space``, which must be given in this case."""
     if name != "custom":
         return look_up(name, PROTOCOLS, "protocol", ["custom"])
     if space is None:
@@ -201,7 +202,7 @@ def get_protocol(name: str, space: LabelSpace | None = None) -> Protocol:
 def protocol_of(space: LabelSpace) -> Protocol:
     """Returns the protocol of the built-in label space with the same classes, or the custom protocol if there is none.
 
-    Class names and their trainIds must be equal and in the same order. The space's name and colors may differ.
+    Class names and trainIds must be equal and in the same order. The name and the colors of the space may differ.
     """
     for name, known in LABEL_SPACES.items():
         if [(c.name, c.train_ids) for c in known.classes] == [(c.name, c.train_ids) for c in space.classes]:
@@ -215,7 +216,7 @@ def get_label_space(name: str) -> LabelSpace:
 
 
 def look_up(name: str, table: Mapping[str, T], what: str, others: Sequence[str] = ()) -> T:
-    """Returns ``table[name]``. Without such an entry, the error suggests the names of the table and ``others``."""
+    """Returns ``table[name]``. Raises ``InputError`` for an unknown name and lists the known names and ``others``."""
     if name not in table:
         raise InputError(f"unknown {what} {name!r}; {suggest(name, [*table, *others])}")
     return table[name]

@@ -24,10 +24,18 @@ def claiming(
 ) -> Iterator[None]:
     """Locks an output folder as ``working_in`` does. The folder must be new, empty or written by the same command.
 
-    A folder counts as written by the command if its hidden file ``.iccld.json`` lists the command, or if a file in it
-    matches the glob pattern ``record``. Hidden files and files named in ``besides`` are always allowed. The command is
-    added to ``.iccld.json``. If nothing else is written into a new folder, ``.iccld.json`` is removed at the end.
-    Raises ``InputError`` for other files, which calls the usual content of the folder ``what``.
+    The command is added to the list of commands in the hidden file ``.iccld.json``. If nothing else is written into a
+    new folder, this file is removed at the end.
+
+    Args:
+        folder: Output folder. It counts as written by the command if ``.iccld.json`` lists the command.
+        command: Name of the command.
+        what: Name of the usual content of the folder, for the error message.
+        record: Glob pattern. A folder with a matching file also counts as written by the command.
+        besides: Names of files that are always allowed. Hidden files are always allowed too.
+
+    Raises:
+        InputError: The folder contains other files, or cannot be locked.
     """
     place = Path(os.path.realpath(folder))  # resolves paths such as FOLDER/new/..
     note, makers = place / CLAIM, _writers(place)
@@ -59,12 +67,18 @@ def _writers(folder: Path) -> list[str]:
 
 @contextlib.contextmanager
 def working_in(folder: AnyPath, *, patience: float = 0.0) -> Iterator[None]:
-    """Locks a folder against other processes of this program. A thread can lock the same folder repeatedly.
+    """Locks a folder against other processes of this program. The lock is reentrant within a thread.
 
-    The folder and its parents are created if they are missing, and removed at the end if they are empty. The lock is
-    released when the process ends, even if the process is killed. If another process holds the lock, the call waits for
-    at most ``patience`` seconds, for example while that process saves its last state. Raises ``InputError`` if it holds
-    the lock longer or if the folder cannot be written, and ``RunFailedError`` if the disk is full.
+    A missing folder and its missing parents are created. They are removed at the end if they are empty. The lock is
+    released when the process ends, even if the process is killed.
+
+    Args:
+        folder: Folder to lock.
+        patience: Maximum time in seconds to wait for the lock, for example while another process saves its last state.
+
+    Raises:
+        InputError: Another process still holds the lock after this time, or the folder cannot be written.
+        RunFailedError: The disk is full.
     """
     from filelock import FileLock, Timeout
 

@@ -1,4 +1,4 @@
-"""Functions of the operating system: usable processors, free memory, allocation, and a signal when the parent ends."""
+"""Access to the operating system: usable processors, memory, and a signal when the parent process ends."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1  # option of prctl(2)
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # parameters of mallopt(3), from malloc.h
 _LARGEST = 2**31 - 1
-_LARGEST_OF_OLD = 2**25  # bytes, the maximum in glibc before 2.35
+_LARGEST_OF_OLD = 2**25  # maximum threshold in bytes in glibc before 2.35
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Returns the number of processors that affinity and the quotas of control groups allow to this process."""
+    """Returns the number of processors that the process may use according to its CPU affinity and its cgroup quotas."""
     affinity = getattr(os, "sched_getaffinity", None)  # missing on some systems
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     for group in _groups(root):
@@ -32,9 +32,9 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def _groups(root: Path) -> list[Path]:
-    """Returns the folders of the process's control groups (version 2), from its own group up to the root group.
+    """Returns the folders of the process's cgroup (version 2) and of all parent groups up to the root group.
 
-    In a container, the own group can be that of the host, whose folder does not exist in the container.
+    In a container, the kernel can report the path of the cgroup on the host. The container then lacks this folder.
     """
     base = root / "sys/fs/cgroup"
     paths = re.findall("^0::/?(.*)", read_text(root / "proc/self/cgroup"), re.MULTILINE)
@@ -43,9 +43,10 @@ def _groups(root: Path) -> list[Path]:
 
 
 def free_memory(root: Path = Path("/")) -> int | None:
-    """Returns the number of bytes that the process can still allocate, or ``None`` if the system does not report it.
+    """Returns the number of bytes that the process can still allocate. Returns ``None`` if the number is unknown.
 
-    This is the minimum over free memory of the machine and the limits of control groups and address space.
+    The number is the smallest of three values: the free memory of the machine, the free memory within the cgroup
+    limits, and the free part of the address space limit.
     """
     found = [number << 10 for number in _numbers(root / "proc/meminfo", "MemAvailable:")]
     for group in _groups(root):
@@ -59,12 +60,12 @@ def free_memory(root: Path = Path("/")) -> int | None:
 
 
 def own_memory(root: Path = Path("/")) -> int:
-    """Returns the resident memory of the process in bytes, or 0 if the system does not report it."""
+    """Returns the resident memory of the process in bytes. Returns 0 if the system does not report this number."""
     return sum(_numbers(root / "proc/self/status", "VmRSS:")) << 10
 
 
 def _numbers(path: Path, name: str) -> list[int]:
-    """Returns the numbers that follow ``name`` in the lines of a file that start with ``name``."""
+    """Returns the numbers directly after ``name`` in all lines of a file that begin with ``name``."""
     words = [line[len(name) :].split() for line in read_text(path).splitlines() if line.startswith(name)]
     return [int(rest[0]) for rest in words if rest and rest[0].isdecimal()]
 
@@ -80,14 +81,15 @@ def read_text(path: str | Path) -> str:
 def keep_freed_memory() -> None:
     """Makes glibc keep the memory of freed tensors for later tensors, instead of returning it to the system.
 
-    By default, glibc requests memory for each large tensor anew, with ten thousand page faults per training step or
-    more, which take up to a tenth of the time (docs/performance.md). Without glibc, or if environment variables already
-    configure the allocator, the function changes nothing.
+    By default, glibc requests the memory of each large tensor from the system again. This causes at least ten thousand
+    page faults per training step, which take up to a tenth of the time (docs/performance.md). The function does nothing
+    without glibc, or if environment variables already configure the allocator.
     """
     library = _glibc()
     if library is None or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return
-    # Without this threshold, the other two settings would only disable glibc's own adaptation of the threshold.
+    # The other two parameters are set only if glibc accepts this threshold. Alone, the other two would only stop
+    # glibc from adapting the threshold.
     if any(library.mallopt(_MMAP_THRESHOLD, size) for size in (_LARGEST, _LARGEST_OF_OLD)):
         library.mallopt(_TRIM_THRESHOLD, _LARGEST)
         library.mallopt(_TOP_PAD, 64 * 2**20)

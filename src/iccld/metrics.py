@@ -25,9 +25,9 @@ class ConfusionMatrix:
     """Pixel counts by true class (row) and predicted class (column).
 
     ``counts`` has one more column than rows. The last column counts pixels that the prediction left unlabeled (255).
-    These pixels are false negatives of their true class, and not false positives of any class. To combine ranks, sum
-    their ``counts`` and assign the sum to ``counts``. ``device`` is that of the counts, to which ``update`` copies
-    predictions and labels.
+    These pixels are false negatives of their true class, and not false positives of any class. To combine ranks,
+    sum the ``counts`` of all ranks and assign the sum to ``counts``. The counts are stored on ``device``, and
+    ``update`` copies predictions and labels to this device.
     """
 
     def __init__(self, num_classes: int, device: torch.device | str = "cpu") -> None:
@@ -56,7 +56,9 @@ _Count = Annotated[int, Range(0, 2**62)]
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one evaluation. All fractions are in percent, from 0 to 100, and NaN if they are undefined.
+    """Scores of one evaluation in percent, from 0 to 100.
+
+    ``miou``, ``pixel_accuracy`` and ``mean_accuracy`` are NaN if no class or pixel is counted.
 
     Attributes:
         protocol: Name of the protocol.
@@ -86,7 +88,7 @@ class Scores:
 
     @property
     def measure(self) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-        """Protocol name, classes and averaged classes, which must be equal in scores that are compared."""
+        """Protocol name, classes and averaged classes. Scores are comparable only if all three are equal."""
         return self.protocol, tuple(self.classes), tuple(self.iou)
 
     def to_json(self, **extra: Any) -> dict[str, Any]:
@@ -109,7 +111,7 @@ class Scores:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Scores:
-        """Builds scores from the values of ``to_json``. Further fields are ignored, wrong ones raise ``InputError``."""
+        """Builds scores from the values of ``to_json``. Unknown fields are ignored. Wrong values raise InputError."""
         means = ("miou", "pixel_accuracy", "mean_accuracy")
         undefined = [name for name in means if isinstance(value, Mapping) and value.get(name, 0) is None]
         scores = build(cls, {**value, **dict.fromkeys(undefined, 0)}, "scores", others=True)
@@ -123,11 +125,12 @@ class Scores:
 def scores_from_confusion(
     confusion: ConfusionMatrix | Int64[Tensor, "k columns"], protocol: Protocol, *, num_images: int = 0
 ) -> Scores:
-    """Computes the scores of a protocol from confusion counts in its label space.
+    """Computes the scores of a protocol from a confusion matrix in the label space of the protocol.
 
     With the true positives tp, false positives fp and false negatives fn of a class, IoU = tp / (tp + fp + fn) and
     accuracy = tp / (tp + fn). Only pixels whose true class is in the protocol's label space can be false positives
-    (Cordts et al. 2016, section 4.1). The shape of a tensor of counts is k×k, or k×(k+1) with unlabeled pixels last.
+    (Cordts et al. 2016, section 4.1). A tensor of counts has the shape k×k, or k×(k+1) if the last column counts
+    unlabeled pixels.
     """
     counts = (confusion.counts if isinstance(confusion, ConfusionMatrix) else confusion).cpu()
     num_classes = len(protocol.space)
@@ -170,7 +173,7 @@ class Reliability:
         self.pixels, self.confidence, self.right = torch.zeros(3, num_bins, dtype=torch.float64)
 
     def update(self, confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"]) -> None:
-        """Adds pixels: for each pixel, the probability of the predicted class, and whether this class is correct."""
+        """Adds pixels with the probability of the predicted class, and with a mask of correctly classified pixels."""
         # A bin includes its upper end, as in the paper.
         bins = (confidence.double() * self.num_bins).ceil().long().sub(1).clamp(0, self.num_bins - 1)
         count = torch.bincount(bins, minlength=self.num_bins)
@@ -180,22 +183,25 @@ class Reliability:
 
     @property
     def expected_calibration_error(self) -> float:
-        """Mean absolute difference of confidence and accuracy over bins, weighted by pixels. NaN without pixels."""
+        """Mean absolute difference of confidence and accuracy of the bins, weighted by the pixels of each bin.
+
+        The value is NaN if no pixels were added.
+        """
         return float((self.confidence - self.right).abs().sum() / self.pixels.sum())
 
 
 class ErrorDetection:
-    """Counts of correct and wrong pixels by uncertainty score, for metrics of the detection of wrong pixels.
+    """Counts of correct and wrong pixels by uncertainty score.
 
-    The bins have equal width in the fourth root of the score. The bins are therefore narrow near zero, where
-    most scores are. Pixels in the same bin count as ties.
+    The metrics measure how well high scores detect wrong pixels. The bins have equal width in the fourth root of the
+    score. The bins are therefore narrow near zero, where most scores are. Pixels in the same bin count as ties.
     """
 
     def __init__(self, num_bins: int = 8192) -> None:
         self.right, self.wrong = torch.zeros(2, num_bins, dtype=torch.float64)
 
     def update(self, score: Float[Tensor, " n"], right: Bool[Tensor, " n"]) -> None:
-        """Adds pixels: for each pixel, the uncertainty score in [0, 1], and whether the predicted class is correct."""
+        """Adds pixels with uncertainty scores from 0 to 1, and with a mask of correctly classified pixels."""
         num_bins = len(self.right)
         bins = (score.double().clamp(0, 1) ** 0.25 * num_bins).long().clamp(max=num_bins - 1)
         self.right += torch.bincount(bins[right], minlength=num_bins)
@@ -203,16 +209,19 @@ class ErrorDetection:
 
     @property
     def auroc(self) -> float:
-        """Probability that a wrong pixel has a higher score than a correct one (ties count half), or NaN."""
+        """Probability that a wrong pixel has a higher score than a correct pixel. Ties count half.
+
+        The value is NaN if there are no wrong or no correct pixels.
+        """
         below = self.right.cumsum(0) - self.right
         wins = (self.wrong * (below + self.right / 2)).sum()
         return float(wins / (self.wrong.sum() * self.right.sum()))
 
     @property
     def aurc(self) -> float:
-        """Area under the risk-coverage curve (Geifman et al. 2019), in [0, 1], or NaN without pixels.
+        """Area under the risk-coverage curve (Geifman et al. 2019), from 0 to 1. The value is NaN without pixels.
 
-        This is the error rate of the n pixels with the lowest scores, averaged over all n.
+        The area is the error rate of the n pixels with the lowest scores, averaged over all n.
         """
         pixels = self.right + self.wrong
         risk = self.wrong.cumsum(0) / pixels.cumsum(0).clamp_min(1.0)
@@ -220,10 +229,10 @@ class ErrorDetection:
 
     @property
     def fpr95(self) -> float:
-        """False positive rate at a true positive rate of 95 %, in [0, 1], where wrong pixels are the positives.
+        """False positive rate at a true positive rate of 95 %, from 0 to 1, where wrong pixels are the positives.
 
-        The result is the fraction of correct pixels whose score is above the threshold that 95 % of the wrong pixels
-        exceed, or NaN without correct or wrong pixels.
+        The threshold is chosen so that 95 % of the wrong pixels have a higher score. The result is the fraction of
+        correct pixels above this threshold. It is NaN if there are no wrong or no correct pixels.
         """
         found = self.wrong.flip(0).cumsum(0) / self.wrong.sum()
         called = self.right.flip(0).cumsum(0) / self.right.sum()

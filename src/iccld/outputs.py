@@ -36,11 +36,17 @@ _BEGINNINGS = {"json": (b"{", b"["), "png": (b"\x89png",), "html": (b"<!doctype 
 class Places:
     """Input and output paths of a command, for a check before the command writes anything.
 
-    ``files`` maps flags to the files to write and their kinds (json, png, html, or graph for an exported model).
-    ``folders`` maps flags to output folders. ``data`` are input data, into which nothing is written. ``models`` are
-    input models. In their folders (also folders of runs), new files are allowed, but existing files must not be
-    replaced unless ``own`` names them. With ``may_lie_in_data``, output folders inside ``data`` are allowed too. This
-    setting is for commands that skip their own outputs when they list the inputs.
+    In the folder of a run or a saved model, new files are allowed, but the files of the run or model must not be
+    replaced.
+
+    Attributes:
+        files: Output files by flag, each with its kind: json, png, html, or graph for an exported model.
+        folders: Output folders by flag.
+        data: Input data. Outputs must not lie in these folders.
+        models: Input models. Outputs must not replace them.
+        own: Names of files of a run or model that the command may replace nevertheless.
+        may_lie_in_data: Whether output folders may lie in ``data``. This is for commands that skip their own
+            outputs when they list the inputs.
     """
 
     files: dict[str, tuple[Path | None, str]] = field(default_factory=dict)
@@ -53,8 +59,10 @@ class Places:
     def check(self) -> None:
         """Checks all outputs. Paths are compared after following links and resolving ``..``.
 
-        Raises ``InputError`` if an output would replace an input, be inside the input data or contain them, if two
-        outputs are the same file, or if an existing file is not of the kind that the command writes.
+        Raises:
+            InputError: An output would replace an input, lies in the input data or contains the input data. The error
+                is also raised if two outputs are the same file, or if an existing file has another kind than the new
+                file.
         """
         data = [Path(path) for path in self.data if path is not None]
         seen: dict[str, Path] = {}
@@ -129,7 +137,10 @@ def is_inside(path: Path, folder: Path) -> bool:
 
 
 def places_of(inputs: Iterable[str]) -> list[Path]:
-    """Returns the existing paths among a user's inputs. A glob pattern is cut before the first wildcard."""
+    """Returns the files and folders to which a user's inputs refer. URLs and missing files are left out.
+
+    A glob pattern is replaced by the part before its first wildcard: ``images/*/a.png`` becomes ``images``.
+    """
     places = []
     for text in inputs:
         if os.path.exists(text):

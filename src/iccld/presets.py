@@ -1,6 +1,6 @@
-"""Presets: named configurations of runs, each with its command, its hardware and a text on the expected result.
+"""Presets, which are named configurations of runs, and recipes, which are the settings of published methods.
 
-Presets and the recipes of the other methods are tables in ``presets.toml``.
+Both are tables in ``presets.toml``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from iccld.labels import look_up
 class Preset:
     """Named configuration with its purpose, command and hardware.
 
-    ``expected`` is a text: the mIoU on the target with setup and commit, or the reason why no mIoU was measured.
+    ``expected`` is a text about the expected mIoU on the target and how it was measured. If no mIoU was measured, the
+    text gives the reason.
     """
 
     summary: str
@@ -51,8 +52,8 @@ PRESETS, RECIPES = _read(tomllib.loads(Path(__file__).with_suffix(".toml").read_
 
 _GTA5_SIZE = (704, 1280)
 _STRETCHED_GTA5 = ("adaptsegnet", "advent", "minent", "fda", "dacs")
-"""Methods whose published code resizes GTA5 images from 1914×1052 to 1280×720 pixels. DAFormer's and MIC's code keeps
-the aspect ratio: 1280×704."""
+"""Methods whose published code resizes GTA5 images from 1914×1052 to 1280×720 pixels. The code of DAFormer and MIC
+keeps the aspect ratio and resizes to 1280×704 pixels."""
 
 _ORACLE = {"data.rare_class_sampling": False}
 """Settings of the oracle: uniform sampling of target images, as in all reported oracle results."""

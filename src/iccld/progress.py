@@ -47,7 +47,8 @@ def track(items: Iterable[T], total: int | None, description: str, *, unit: str 
 def busy(description: str, *, hint: str = "") -> Iterator[None]:
     """Shows a spinner with the elapsed time during work of unknown duration.
 
-    Without a terminal, the description is printed once with ``hint``, such as the expected duration, if there is one.
+    Without a terminal, the description and the ``hint`` (such as the expected duration) are printed once. Without a
+    hint, nothing is printed.
     """
     if not is_live():
         if hint:
@@ -62,7 +63,7 @@ def busy(description: str, *, hint: str = "") -> Iterator[None]:
 
 
 def training_bar(title: str, start: int, end: int) -> Progress:
-    """Returns the bar of a training run, which the caller starts. It has the text fields ``phase`` and ``figures``."""
+    """Returns the bar of a training run with text fields ``phase`` and ``figures``. The caller starts the bar."""
     from rich.progress import BarColumn, MofNCompleteColumn
 
     columns = (_text("description"), _text("fields[phase]"), BarColumn(bar_width=20), MofNCompleteColumn())
@@ -79,7 +80,7 @@ def _text(field: str) -> ProgressColumn:
 
 @cache
 def _console() -> Console:
-    """Returns the common console of all progress bars, so that an evaluation's bar is below the training's bar."""
+    """Returns the console that all progress bars share, so that several bars are drawn below each other."""
     from rich.console import Console
 
     return Console(file=cast(TextIO, DrawingStream()))
@@ -94,7 +95,7 @@ def _bars(*columns: Any, transient: bool) -> Progress:
         def start(self) -> None:
             super().start()
             for name in ("stdout", "stderr"):
-                if isinstance(getattr(sys, name), FileProxy):  # replaced, because it does not escape text
+                if isinstance(getattr(sys, name), FileProxy):  # does not escape text
                     setattr(sys, name, VisibleStream(getattr(sys, name)))
 
     return Bars(*columns, console=_console(), transient=transient)

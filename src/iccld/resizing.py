@@ -1,7 +1,6 @@
 """Scaling of images and label maps, which is the same in training, evaluation, prediction and exported graphs.
 
-Pixels are squares. In images and in label maps, pixel i of n covers the interval [i/n, (i + 1)/n] of its axis, and its
-center is the middle of this interval.
+In images and in label maps, pixel i of n covers the interval [i/n, (i + 1)/n] of its axis (``align_corners=False``).
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from torch import Tensor
 
 
 def scaled_width(height: int, width: int, target_height: int) -> int:
-    """Returns the width in pixels of an image scaled to ``target_height`` with the same aspect ratio (.5 rounds up).
+    """Returns the width in pixels of an image that is scaled to ``target_height`` with the same aspect ratio.
 
-    The computation uses only integers, so that exported graphs can contain it too.
+    The width is rounded, and halves are rounded up. Only integers are used, as in exported graphs.
     """
     return (2 * width * target_height + height) // (2 * height)
 
@@ -27,8 +26,9 @@ def base_size(
 ) -> tuple[int, int]:
     """Returns the (height, width) to which a training image of ``size`` is scaled before cropping.
 
-    With ``stretch``, this is the size ``wanted`` by the run's settings. Otherwise, the image is scaled to the wanted
-    height with the same aspect ratio, as in prediction. If ``wanted`` is ``None``, the result is ``size``.
+    With ``stretch``, the result is ``wanted``, the size in the run's settings. Otherwise, the image is scaled to the
+    height of ``wanted`` with the same aspect ratio, as in prediction. If ``wanted`` is ``None``, the result is
+    ``size``.
     """
     if wanted is None or stretch:
         return wanted or size
@@ -43,7 +43,7 @@ def resize_images(images: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if images.shape[-2:] == size:
         return images
-    # Channels-last, because in the contiguous layout torch 2.13 gives wrong pixels or an error if the new width is 1.
+    # In the contiguous layout, torch 2.13 returns wrong pixels or raises an error if the new width is 1.
     images = images.contiguous(memory_format=torch.channels_last)
     return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
 
@@ -62,6 +62,6 @@ def resize_label(label: UInt8[np.ndarray, "h w"], size: tuple[int, int]) -> UInt
     """Scales a label map to (height, width). Each new pixel gets the label at its center."""
     if size == label.shape:
         return label
-    # INTER_NEAREST would use the label at the corner of the new pixel, and shift the label map by half a pixel.
+    # INTER_NEAREST would use the label at the corner of the new pixel. This would shift the map by half a pixel.
     resized = cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
     return np.asarray(resized, dtype=np.uint8)

@@ -43,7 +43,7 @@ class RunData:
     missing_val: str = ""
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        """Returns descriptions of the data sets by role, as in ``iccld.data.identity``."""
+        """Returns the description of each data set by role (see ``iccld.data.identity.describe_data``)."""
         sets = {"labeled": self.labeled, "target": self.target, "val": self.val}
         return {role: describe_data(dataset) for role, dataset in sets.items() if dataset is not None}
 
@@ -56,7 +56,7 @@ def build_label_space(d: DataConfig) -> LabelSpace:
 
 
 def build_data(config: TrainConfig, method: Method) -> RunData:
-    """Opens the data sets of a run, renders scenes, and warns (once per run) if ``val`` has training images."""
+    """Opens the data sets of a run and renders scenes. Rank 0 warns if ``val`` contains training images."""
     data = open_data(config, method)
     uses = {"trained on with their labels": data.labeled, "adapted to without their labels": data.target}
     for use, dataset in uses.items():
@@ -74,9 +74,10 @@ def build_data(config: TrainConfig, method: Method) -> RunData:
 
 
 def open_data(config: TrainConfig, method: Method) -> RunData:
-    """Opens the data sets of a run without rendering scenes. Without validation images, ``val`` is ``None``.
+    """Opens the data sets of a run without rendering scenes. Without labeled validation images, ``val`` is ``None``.
 
-    A validation split that is set explicitly must exist, unlike the default split.
+    Raises ``InputError`` if the settings name a validation split and the split does not exist. Only the default split
+    may be missing.
     """
     d = config.data
     data = open_training(d, build_label_space(d), method)
@@ -97,7 +98,7 @@ def open_training(d: DataConfig, space: LabelSpace, method: Method) -> RunData:
 
 
 def open_target(config: TrainConfig, role: Role) -> SegmentationDataset:
-    """Opens a run's labeled evaluation images (``val``) or unlabeled target images (``target``). Renders scenes."""
+    """Opens and renders a run's labeled evaluation images (``val``) or its unlabeled target images (``target``)."""
     dataset = _open(config.data, role, build_label_space(config.data), needs_labels=role == "val")
     _render(dataset)
     return dataset

@@ -1,7 +1,7 @@
-"""Choice of the number of CPU threads by a timed trial, because other programs may use the same processors.
+"""Choice of the number of CPU threads by a timed trial.
 
-At the end of every operation, all threads wait for the slowest thread. Two threads on two busy cores are therefore
-several times slower than one thread (docs/performance.md).
+At the end of every operation, all threads wait for the slowest thread. If other programs use the same two cores, two
+threads are therefore several times slower than one thread (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ _ROUNDS, _TIE, _HOPELESS = 4, 1.05, 2.0
 
 @dataclass(frozen=True)
 class Choice:
-    """Chosen number of threads, with the trial's seconds for each tried number or the reason why there was no trial."""
+    """Chosen number of threads.
+
+    Attributes:
+        threads: The chosen number.
+        seconds: Mean duration of ``work`` in the trial, in seconds, by number of threads. Empty if there was no trial.
+        reason: Explanation of the number if there was no trial.
+    """
 
     threads: int
     seconds: Mapping[int, float]
@@ -34,13 +40,16 @@ class Choice:
 
     @property
     def why(self) -> str:
-        """Reason for the number in words, such as ``a trial took 0.41 s with 1 thread, 0.29 s with 2``."""
+        """Explanation of the choice for messages, such as ``a trial took 0.41 s with 1 thread, 0.29 s with 2``."""
         times = (f"{t:.2g} s with {n}{' thread' if n == 1 else ''}" for n, t in self.seconds.items())
         return f"a trial took {', '.join(times)}" if self.seconds else self.reason
 
 
 def set_threads(number: int) -> None:
-    """Sets torch's number of threads, from 1 to 4096. Disables OpenCV's, which would compete with those of torch."""
+    """Sets the number of torch threads. Disables OpenCV's threads, because they would compete with torch's threads.
+
+    Raises ``InputError`` if the number is not from 1 to 4096.
+    """
     if not 1 <= number <= 4096:
         raise InputError(f"--threads is {number}; give 0 (automatic) or up to 4096")
     torch.set_num_threads(number)
@@ -48,9 +57,13 @@ def set_threads(number: int) -> None:
 
 
 def most_threads(num_processes: int = 1) -> int:
-    """Returns the maximum number of threads per process: ``OMP_NUM_THREADS``, or usable cores / ``num_processes``."""
+    """Returns the maximum number of threads per process.
+
+    The maximum is ``OMP_NUM_THREADS`` if the user has set this variable. Otherwise, it is the number of usable cores
+    divided by ``num_processes``.
+    """
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    # torchrun sets the variable to 1 if the user has not set it, so the variable is not used under torchrun.
+    # torchrun sets the variable to 1 if the user has not set it. The variable is therefore ignored under torchrun.
     if asked.isdecimal() and int(asked) and "TORCHELASTIC_RUN_ID" not in os.environ:
         return int(asked)
     return max(1, usable_cores() // num_processes)
@@ -61,9 +74,14 @@ def choose_threads(
 ) -> Choice:
     """Measures ``work`` with 1, ``most // 2``, ``most - helpers`` and ``most`` threads, and sets the fastest number.
 
-    Of numbers with about the same speed, the lowest is used. The trials alternate, so that other load on the machine
-    affects all numbers equally. ``work`` should be similar to the computation for which the threads are used.
-    ``helpers`` is the number of processors for helper processes. After ``budget`` seconds, no further round starts.
+    If several numbers are about equally fast, the lowest of them is used. The trials alternate between the numbers, so
+    that other load on the machine affects all numbers equally.
+
+    Args:
+        work: Computation to measure. It should be similar to the computation for which the threads are used.
+        most: Maximum number of threads.
+        helpers: Number of processors that helper processes need.
+        budget: Time in seconds after which no further round of trials starts.
     """
     numbers = sorted({1, max(1, most // 2), max(1, most - helpers), most})
     if len(numbers) == 1:
@@ -95,8 +113,9 @@ def _trial(work: Callable[[], object], number: int) -> float:
 def use_threads(threads: int, device_type: str = "cpu") -> int:
     """Sets the number of threads for prediction and returns the number.
 
-    If ``threads`` is 0 on a CPU, a short trial determines the number once per process and prints it on stderr. Other
-    devices need no trial.
+    If ``threads`` is 0 and the device is a CPU, a short trial determines the number. The trial runs once per process,
+    and the number is printed on stderr. If ``threads`` is 0 on another device, torch's number of threads is not
+    changed.
     """
     if not threads and device_type != "cpu":
         cv2.setNumThreads(0)
@@ -115,7 +134,7 @@ def _for_prediction(most: int) -> Choice:
 
 
 def _small_work() -> Callable[[], object]:
-    """Returns a function that computes some convolutions. After each, all threads wait for the slowest."""
+    """Returns a function that computes eight small convolutions."""
     image = torch.full((1, 32, 64, 128), 0.5).contiguous(memory_format=torch.channels_last)
     weight = torch.full((32, 32, 3, 3), 0.01).contiguous(memory_format=torch.channels_last)
 

@@ -1,7 +1,7 @@
-"""Finds settings that a run does not read: those of other methods, of disabled parts, or of other data sets.
+"""Finds settings that a run does not read: settings of other methods, of disabled parts, or of other data sets.
 
-The table ``_READERS`` gives the condition under which a run reads a setting. Settings that are not in the table are
-read by every run. A test compares the table with the behavior of the methods.
+The table ``_READERS`` gives the condition under which a run reads a setting. Every run reads the settings that are not
+in the table. A test compares the table with the behavior of the methods.
 """
 
 from __future__ import annotations
@@ -140,7 +140,10 @@ def unread_settings(config: TrainConfig) -> list[str]:
 
 
 def refuse_unread(config: TrainConfig, chosen: Iterable[str]) -> None:
-    """Raises ``InputError`` for the first setting in ``chosen`` (dotted names) that the run would ignore."""
+    """Raises ``InputError`` for the first setting in ``chosen`` (dotted names) that the run would ignore.
+
+    A value that disables a feature is always accepted.
+    """
     chosen = set(chosen)
     for names, reads, who in _READERS:
         for name in () if reads(config) else names.split():
@@ -151,7 +154,7 @@ def refuse_unread(config: TrainConfig, chosen: Iterable[str]) -> None:
 
 
 def typed_settings(words: Iterable[str]) -> list[str]:
-    """Returns the dotted names of the settings whose flags (also in the form ``no-…``) are in ``words``."""
+    """Returns the dotted names of the settings whose flags are in ``words``, also flags such as ``--data.no-…``."""
     names = [word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
     return [*names, *(name.replace(".no_", ".") for name in names)]
 

@@ -18,7 +18,7 @@ from iccld.models.networks import TrainingOutput
 
 
 def output_adversary(input: Literal["probabilities", "self_information"]) -> Adversary:
-    """Returns an adversary with the settings of AdaptSegNet and ADVENT. It is active from the first step."""
+    """Returns an adversary with the settings of AdaptSegNet and ADVENT. The adversary is active from the first step."""
     return Adversary(input, weight=0.001, warmup_steps=0, relieve=False, betas=(0.9, 0.99))
 
 
@@ -70,8 +70,8 @@ class AdaptSegNet(Method):
 class Advent(AdaptSegNet):
     """Method with an entropy adversary (Vu et al. 2019, "ADVENT", AdvEnt).
 
-    The input of the discriminator is −p log p of the probability p of every class. Like ``AdaptSegNet``, this is the
-    single-level variant.
+    The input of the discriminator is the weighted self-information −p log p / log k of each class probability p. Like
+    ``AdaptSegNet``, this is the single-level variant.
     """
 
     adversary: Adversary = field(default_factory=lambda: output_adversary("self_information"))
@@ -84,7 +84,7 @@ class Advent(AdaptSegNet):
 def self_information(probabilities: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
     """Returns the weighted self-information −p log p / log k of every class (Vu et al. 2019).
 
-    The sum over the k classes is the entropy divided by log k, in [0, 1].
+    The sum over the k classes is the entropy divided by log k. It is therefore in [0, 1].
     """
     # The clamp keeps the gradient finite where the softmax underflows.
     return torch.special.entr(probabilities.clamp_min(1e-30)) / math.log(max(2, probabilities.shape[1]))

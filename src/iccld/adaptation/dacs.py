@@ -18,7 +18,7 @@ from iccld.models.networks import TrainingOutput
 
 
 def published_self_training(code: Literal["dacs", "daformer"] = "dacs") -> SelfTraining:
-    """Returns self-training as in the published code of DACS or DAFormer, active from the first step."""
+    """Returns the self-training of the published code of DACS or DAFormer. It starts at the first step."""
     jitter = 0.25 if code == "dacs" else 0.2
     labels = PseudoLabels("batch", threshold=0.968)
     return SelfTraining(start_step=0, pseudo_labels=labels, code=code, jitter=jitter)

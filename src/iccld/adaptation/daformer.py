@@ -21,19 +21,20 @@ from iccld.models.iccld import to_device
 from iccld.models.image_coder import build_image_coder, pretrained_weights
 from iccld.models.networks import TrainingOutput
 
-# Names of classes of countable objects, to which the feature distance applies. The last two are classes of CamVid.
+# Names of the classes of countable objects, to which the feature distance applies. The last two are names in CamVid.
 _THINGS = frozenset((*CITYSCAPES19.names[6:8], *CITYSCAPES19.names[11:], "sign", "bicyclist"))
 
 
 @dataclass(frozen=True)
 class FeatureDistance:
-    """Loss that keeps features of countable objects ("things") close to ImageNet features (Hoyer et al. 2022, 3.3).
+    """Loss that keeps features of countable objects ("things") close to ImageNet features (Hoyer et al. 2022).
 
     Attributes:
         pretrained: Frozen image coder with its published weights.
         things: Class indices of countable objects.
         weight: Factor of the loss.
-        share: Minimum fraction of a feature cell (32×32 pixels) that one thing class covers. Other cells have no loss.
+        share: Minimum fraction of a feature cell (32×32 pixels) that one thing class must cover. Cells below this
+            minimum have no loss.
     """
 
     pretrained: nn.Module
@@ -53,7 +54,7 @@ class FeatureDistance:
         return cls(coder, things, weight)
 
     def __call__(self, output: TrainingOutput, batch: Batch) -> Tensor:
-        """Returns the mean feature distance, times ``weight``, over the source images' cells with a thing class."""
+        """Returns ``weight`` times the mean feature distance over the source image cells with a thing class."""
         rows, columns = (side * 32 for side in output.coarse.shape[-2:])  # same padding as in the model
         margin = (0, columns - batch.images.shape[-1], 0, rows - batch.images.shape[-2])
         images = F.pad(batch.images, margin, mode="replicate")

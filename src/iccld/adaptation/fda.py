@@ -1,4 +1,4 @@
-"""MinEnt and FDA: MinEnt minimizes the entropy of target predictions.
+"""The methods MinEnt and FDA. MinEnt minimizes the entropy of target predictions.
 
 FDA also replaces the low-frequency amplitudes of source images by those of target images.
 """
@@ -62,7 +62,7 @@ class MinEnt(Method):
         return probabilities(output, batch.images)
 
     def penalty(self, classes: Float[Tensor, "n k h w"]) -> Float[Tensor, ""]:
-        """Returns the mean entropy of the target predictions, in [0, 1]."""
+        """Returns the mean entropy of the target predictions, normalized to [0, 1]."""
         return entropy_loss(classes)
 
 
@@ -101,7 +101,7 @@ class FDA(MinEnt):
         return super().segmenter_step(student, teacher, discriminator, batch, step)
 
     def predictions(self, output: TrainingOutput, batch: Batch) -> Float[Tensor, "n k h2 w2"]:
-        """Returns the class probabilities whose entropy is minimized, at the network's own stride."""
+        """Returns the class probabilities whose entropy is minimized, at the decoder's stride."""
         return output.logits.softmax(dim=1)
 
     def penalty(self, classes: Float[Tensor, "n k h w"]) -> Float[Tensor, ""]:
@@ -110,12 +110,12 @@ class FDA(MinEnt):
 
 
 def entropy_loss(probabilities: Float[Tensor, "b k h w"], charbonnier: float = 0.0) -> Float[Tensor, ""]:
-    """Returns the mean entropy of predictions in [0, 1] (Vu et al. 2019).
+    """Returns the mean over all pixels of the entropy divided by log k, a value from 0 to 1 (Vu et al. 2019).
 
     Args:
         probabilities: Class probabilities.
-        charbonnier: Power η. If η > 0, the result is the mean of (H² + 10⁻⁸)^η over the entropies H, in which confident
-            predictions have less weight (Yang & Soatto 2020). 10⁻⁸ is from the authors' code. The paper has 0.001².
+        charbonnier: Power η. If η > 0, the result is the mean of (H² + 10⁻⁸)^η instead, where H is the normalized
+            entropy of a pixel (Yang & Soatto 2020). The constant 10⁻⁸ is from the authors' code. The paper has 0.001².
     """
     entropy = self_information(probabilities).sum(dim=1)
     return ((entropy.square() + 1e-8) ** charbonnier if charbonnier > 0 else entropy).mean()
@@ -131,7 +131,7 @@ def transfer_low_frequencies(
 
     Args:
         images: RGB images in [0, 1].
-        styles: Images whose amplitudes are used, one per image, of the same size.
+        styles: Style images of the same size, one per image.
         band: Half side of the square of low frequencies, as a fraction of the shorter image side.
     """
     height, width = images.shape[-2:]

@@ -25,8 +25,8 @@ class Adaptation(Method):
         self_training: Settings for the EMA teacher's pseudo-labels, and for mixed and masked images.
         masked: Whether training also uses masked target images, as in MIC.
         color_transfer: Probability that a source image gets the color statistics of a target image.
-        class_color_transfer: Probability of a second color transfer, class by class: each class of a source image gets
-            the color statistics of the pixels with the same pseudo-label in a target image.
+        class_color_transfer: Probability that a source image gets a second color transfer, class by class. Each class
+            gets the color statistics of the pixels with the same pseudo-label in a target image.
         adversary: Adversarial loss. ``None`` removes the target branch.
         num_domains: Number of domains of the adversary: 3, or 2 without the mixed domain.
     """
@@ -91,7 +91,7 @@ class Adaptation(Method):
         if not aligning or self.adversary is None or discriminator is None:
             return StepResult(terms, logs, denoised=output.denoised)
 
-        # Equation 10. The training loop trains the discriminator on the same maps by equation 9.
+        # Equation 10. The training loop trains the discriminator on the same maps with equation 9.
         num_source, num_target = len(images[0]), len(images[-1])
         num_mixed = len(output.denoised) - num_source - num_target
         maps = (output.denoised if self.adversary.input == "latents" else output.features).float()

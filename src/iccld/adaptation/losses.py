@@ -25,13 +25,10 @@ _WINNING = 0.9  # accuracy of the discriminator above which the weight of the ad
 
 
 def maps_to_size(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Interpolates feature maps or logits to the image size, or to the image size at a finer stride.
+    """Interpolates feature maps or logits to a finer stride, for example to stride 1 (the size of the image).
 
-    The factor is a power of two. If the last cells extend beyond the image, the result is cropped.
-
-    Args:
-        maps: Maps of shape (b, c, h, w), where h and w are the image size divided by the stride, rounded up.
-        size: Height and width of the result.
+    The scale factor is a power of two. The result is cropped to ``size``, because the last cells of the maps can extend
+    beyond the image. ``size`` is the height and width of the image divided by the finer stride, rounded up.
     """
     cells = maps.shape[2:]
     ratios = [-(-side // count) for side, count in zip(size, cells, strict=True)]
@@ -51,8 +48,8 @@ def segmentation_loss(
 
     Logits coarser than stride 2 are interpolated to stride 2. The logits at stride 2 are compared with one label of
     every 2×2 block. The position of this label in the block is drawn for each call, because a fixed position would
-    shift the labels by half a pixel. The cost is a quarter of that at full resolution. The loss is not divided by the
-    sum of the weights, so low weights reduce the loss (Tranheden et al. 2021, DACS).
+    shift the labels by half a pixel. The loss takes a quarter of the time of a loss at full resolution. It is not
+    divided by the sum of the weights, so low weights reduce the loss (Tranheden et al. 2021, DACS).
 
     Args:
         logits: Logits at some stride.
@@ -130,7 +127,7 @@ class TimeSampling:
 
 @dataclass(frozen=True)
 class SupervisedLoss:
-    """Weighted sum of segmentation, denoising and reconstruction losses (equation 8)."""
+    """Segmentation, denoising and reconstruction losses with their weights (equation 8)."""
 
     denoising_weight: float = 0.5
     reconstruction_weight: float = 0.5
@@ -164,8 +161,8 @@ class SupervisedLoss:
         shares = {"seg": 1.0, "denoising": self.denoising_weight}
         shares["reconstruction"] = self.reconstruction_weight
         if output.clean is not None and output.reconstruction is not None:
-            # Pixels without a label are excluded. The clean latent encodes them as having no class, which the denoiser
-            # must not learn to predict.
+            # Pixels without a label are excluded, because the clean latent contains no class there. The denoiser must
+            # not learn to predict such latents.
             counted = (labels != IGNORE).float() if weights is None else weights * (labels != IGNORE)
             raw["denoising"] = denoising_loss(output.denoised[rows], output.clean[rows], counted)
             if len(output.reconstruction[rows]):
@@ -244,7 +241,7 @@ class Adversary:
         Returns:
             The loss, metrics by name, and a copy of ``seen`` without gradient, on which the discriminator is trained.
         """
-        # No gradient of the discriminator's weights is needed, because they are trained in a separate step.
+        # No gradient of the discriminator's weights is needed here, because a separate step trains the discriminator.
         discriminator.requires_grad_(False)
         logits = discriminator(seen.maps, seen.times)
         discriminator.requires_grad_(True)
@@ -279,7 +276,7 @@ def _accuracies(logits: Tensor, counts: Sequence[int]) -> dict[str, Tensor]:
 
 @dataclass
 class StepResult:
-    """Losses and metrics that a method computed for one micro-batch.
+    """Losses and metrics of one micro-batch.
 
     Attributes:
         terms: Weighted loss terms of the segmenter by name. Their sum is the loss.

@@ -62,9 +62,8 @@ def probabilities(output: TrainingOutput, images: Float[Tensor, "m 3 h w"]) -> F
 class Method:
     """Training method with a supervised loss on labeled images (equation 8).
 
-    Subclasses add losses for unlabeled target images.
-
-    Random numbers come from torch's global generator. The training loop seeds this generator at each step.
+    Subclasses add losses for unlabeled target images. Random numbers come from torch's global generator, which the
+    training loop seeds at each step.
 
     Attributes:
         supervised: Loss of labeled images.
@@ -82,7 +81,7 @@ class Method:
 
     @classmethod
     def from_config(cls, config: TrainConfig, label_space: LabelSpace) -> Method:
-        """Builds the method with the settings of a run. Subclasses with settings of their own override this.
+        """Builds the method with the settings of a run. Subclasses with further settings override this method.
 
         Args:
             config: Settings of the run.
@@ -129,11 +128,11 @@ class Method:
 
 @dataclass(frozen=True)
 class SourceOnly(Method):
-    """Supervised training on source images without adaptation: the baseline."""
+    """Supervised training on source images without adaptation, as a baseline for adaptation methods."""
 
 
 @dataclass(frozen=True)
 class Oracle(Method):
-    """Supervised training on the labels of the target: the upper bound of the bench."""
+    """Supervised training on the labels of the target, as an upper bound for adaptation methods."""
 
     labeled_domain: str = "target"

@@ -50,8 +50,8 @@ def color_jitter(
 ) -> Float[Tensor, "b 3 h w"]:
     """Changes brightness, contrast, saturation, color balance and hue of images, each image with a given probability.
 
-    The factors are drawn from [1 − strength, 1 + strength], and the channel gains from [1 − strength / 4, 1 + strength
-    / 4]. Hues are rotated by up to ± strength times a quarter turn.
+    The factors of brightness, contrast and saturation are drawn from 1 ± strength, and the gains of the color channels
+    from 1 ± strength / 4. Hues are rotated by up to ± strength times a quarter turn.
     """
     b = len(images)
 
@@ -83,8 +83,8 @@ def hsv_jitter(
 ) -> Float[Tensor, "b 3 h w"]:
     """Changes brightness, contrast, saturation and hue as in the code of DACS (kornia's ``ColorJitter``).
 
-    The changes have a random order for each image, and values are clipped to [0, 1] after each change. Either all
-    images of the batch are changed or none.
+    The changes are applied in a random order for each image, and values are clipped to [0, 1] after each change. Either
+    all images of the batch are changed or none.
 
     Args:
         images: RGB images in [0, 1].
@@ -125,10 +125,10 @@ def _change_hsv(image: Float[Tensor, "3 h w"], saturation: float, turns: float) 
 def gaussian_blur(
     images: Float[Tensor, "b 3 h w"], max_sigma: float = 1.15, probability: float = 0.5
 ) -> Float[Tensor, "b 3 h w"]:
-    """Blurs all images of a batch, or none: ``probability`` is the probability that the batch is blurred.
+    """Blurs all images of a batch with the given probability, otherwise none.
 
-    The standard deviation of each image is drawn from [0.15, ``max_sigma``] pixels. Range, probability and mirrored
-    border are those of DACS (Tranheden et al. 2021). The kernel's radius is 6 × ``max_sigma`` pixels, rounded up.
+    The standard deviation of each image is drawn from [0.15, ``max_sigma``] pixels. The border is mirrored, and the
+    defaults are those of DACS (Tranheden et al. 2021). The kernel's radius is 6 × ``max_sigma`` pixels, rounded up.
     """
     if float(torch.rand(())) >= probability:
         return images
@@ -169,7 +169,7 @@ def mask_patches(images: Float[Tensor, "b 3 h w"], patch: int, ratio: float) -> 
 
     Args:
         images: RGB images in [0, 1].
-        patch: Side of the squares in pixels. The squares are stretched so that a whole number of them covers each side.
+        patch: Side of the squares in pixels. The squares are stretched so that they divide the image evenly.
         ratio: Probability that a square is hidden, in [0, 1].
     """
     b, _, height, width = images.shape
@@ -199,8 +199,8 @@ def transfer_color(
         styles: Images whose color statistics are used, one per image.
         probability: Probability that an image is changed.
         valid: Mask of the pixels that are not padding. Only these pixels are changed and used for statistics. ``None``
-            means all. If an image or its style image has only padding, the image is not changed.
-        styles_valid: Mask of the style images' pixels that are used for statistics. ``None`` means all.
+            means all pixels. If the mask of an image or of its style image is empty, the image is not changed.
+        styles_valid: Mask of the style images' pixels that are used for statistics. ``None`` means all pixels.
     """
     everywhere = torch.ones_like(images[:, 0], dtype=torch.bool)
     valid = everywhere if valid is None else valid

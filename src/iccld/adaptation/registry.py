@@ -14,8 +14,8 @@ _loaded: dict[str, type[Method]] = {}
 def load_method(name: str) -> type[Method]:
     """Imports the class of a method, which runs the code of its module.
 
-    Names in settings that come from somebody else (a run's record, a plan) must not run code. So only the command
-    line and the Python API call this function, for the name that the user gave. ``method_class`` never imports a
+    Settings from other people, such as the record of a run, must not cause code to run. Therefore, only the command
+    line and the Python API call this function, with the name that the user gave. ``method_class`` never imports a
     module of another package.
 
     Args:

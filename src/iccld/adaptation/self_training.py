@@ -27,9 +27,12 @@ from iccld.models.networks import TrainingOutput
 Mixing = Literal["classmix", "cutmix", "none"]
 
 Code = Literal["iccld", "dacs", "daformer"]
-"""Variant of ClassMix and color augmentation. ``iccld`` draws the classes for each image, and uses ``color_jitter``.
-``dacs`` follows the published code of DACS: ignored pixels are an additional class, and ``hsv_jitter`` is used.
-``daformer`` follows DAFormer's code, which is like ``dacs`` but draws the classes once per batch."""
+"""Published code (``dacs`` or ``daformer``) whose ClassMix and color augmentation are reproduced.
+
+``iccld`` is this project's own variant. It draws the classes of ClassMix for each image, never pastes ignored pixels,
+and changes colors with ``color_jitter``. ``dacs`` also draws the classes for each image, but treats ignored pixels as
+an additional class and changes colors with ``hsv_jitter``. ``daformer`` differs from ``dacs`` in one point: it draws
+the classes once per batch."""
 
 Weighting = Literal["class", "batch"]
 
@@ -39,15 +42,15 @@ class PseudoLabels:
     """Conversion of the teacher's probabilities to labels and pixel weights.
 
     Attributes:
-        weighting: Rule for the weights. With ``class``, the most confident pixels of each class in the batch (fraction
-            ``keep``) have a weight, and all other pixels have weight 0 (class-balanced self-training, Zou et al. 2018).
-            The weight is the class's mean confidence to the power ``trust``. With ``batch``, all valid pixels have the
-            same weight: the fraction of the batch's pixels, valid or not, whose confidence is at least ``threshold``,
-            as in DACS (Tranheden et al. 2021) and DAFormer.
+        weighting: Rule for the weights. ``class`` is class-balanced self-training (Zou et al. 2018). The most confident
+            pixels of each class in the batch (fraction ``keep``) are used. Their weight is the mean confidence of the
+            class to the power ``trust``. All other pixels have weight 0. ``batch`` is the rule of DACS (Tranheden et
+            al. 2021) and DAFormer. All valid pixels have the same weight, which is the fraction of all pixels of the
+            batch (also invalid pixels) whose confidence is at least ``threshold``.
         threshold: Confidence threshold for ``batch``.
-        keep: Fraction of each class's pixels that are used with ``class``. All classes have the same fraction, because
-            a common threshold would select few pixels of rare classes, whose confidence is often lower.
-        trust: Exponent of a class's mean confidence in the weights of ``class``. 0 disables this factor.
+        keep: Fraction of each class's pixels that are used with ``class``. The fraction is the same for all classes. A
+            common confidence threshold would select few pixels of rare classes, whose confidence is often lower.
+        trust: Exponent of the mean confidence with ``class``. If it is 0, all used pixels have weight 1.
     """
 
     weighting: Weighting = "class"
@@ -74,12 +77,12 @@ class PseudoLabels:
         return labels, self._by_class(confidence, labels, valid, probabilities.shape[1])
 
     def _by_class(self, confidence: Tensor, labels: Tensor, valid: Tensor, num_classes: int) -> Tensor:
-        # All classes are processed at once, because reading the number of pixels of a class would synchronize the GPU.
-        # Invalid pixels form an additional class.
+        # All classes are processed at once, because a loop over the pixels of each class would cause GPU syncs. Invalid
+        # pixels form an additional class.
         classes = torch.where(valid, labels, num_classes).flatten()
         sure = confidence.flatten()
-        # Pixels are sorted by class, then by confidence. Ties are in random order, because otherwise, if many
-        # confidences are exactly 1, pixels at the top of the image would be preferred.
+        # Pixels are sorted by class, then by confidence. Ties are in random order. Otherwise, pixels at the top of the
+        # image would be preferred if many confidences are exactly 1.
         order = torch.randperm(len(sure), device=sure.device)
         order = order[sure[order].argsort(descending=True, stable=True)]
         order = order[classes[order].argsort(stable=True)]
@@ -119,7 +122,8 @@ class SelfTraining:
         teacher_draws: Number of noise draws of the teacher, whose probabilities are averaged.
         pseudo_labels: Conversion of probabilities to labels and weights.
         mixing: Method by which parts of source images are pasted on target images.
-        code: Variant of ClassMix and color augmentation.
+        code: Published code whose ClassMix and color augmentation are reproduced: ``dacs`` or ``daformer``. ``iccld``
+            is this project's own variant. ``Code`` lists the differences.
         jitter: Strength of the color augmentation of mixed and masked images.
         mask_patch: Side of the hidden squares in masked images, in pixels.
         mask_ratio: Probability that a square is hidden.
@@ -137,7 +141,7 @@ class SelfTraining:
 
     @classmethod
     def from_config(cls, config: TrainConfig, code: Code = "iccld") -> SelfTraining:
-        """Builds self-training with the settings of a run, as in the given variant of the code."""
+        """Builds self-training with the settings of a run. ``code`` is the attribute of the same name."""
         a = config.adaptation
         return cls(
             start_step=config.start_step,
@@ -179,7 +183,7 @@ class SelfTraining:
         return LabeledImages("mixed", images, labels, pseudo_labeled.weights.masked_fill(mask, 1.0))
 
     def mask(self, pseudo_labeled: LabeledImages) -> LabeledImages:
-        """Augments the target images and hides squares of them, whose labels stay the same (Hoyer et al. 2023, MIC)."""
+        """Augments the target images and hides squares in them. The labels do not change (Hoyer et al. 2023, MIC)."""
         images = mask_patches(self._augment(pseudo_labeled.images), self.mask_patch, self.mask_ratio)
         return LabeledImages("masked", images, pseudo_labeled.labels, pseudo_labeled.weights)
 

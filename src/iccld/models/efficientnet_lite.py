@@ -1,7 +1,8 @@
 """EfficientNet-Lite0 image coder. Its ImageNet weights come from an installed Python package instead of a hub.
 
-Architecture: EfficientNet-B0 (Tan & Le 2019) without squeeze-and-excite and with ReLU6, as in TensorFlow's
-"efficientnet-lite" models: "same" padding, a batch-norm epsilon of 1e-3 and inputs (x - 127) / 128.
+The architecture is EfficientNet-B0 (Tan & Le 2019) without squeeze-and-excite and with ReLU6. As in TensorFlow's
+"efficientnet-lite" models, the padding is "same", the batch-norm epsilon is 1e-3 and pixels x from 0 to 255 are
+normalized to (x - 127) / 128.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _STAGES = (
     (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 )
-_TAPS = {0: 2, 2: 4, 4: 8, 10: 16, 15: 32}  # stride by the index of its last block
+_TAPS = {0: 2, 2: 4, 4: 8, 10: 16, 15: 32}  # stride by the index of the last block with this stride
 _IMAGENET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
@@ -114,7 +115,7 @@ class EfficientNetLite0Coder(ImageCoder):
             self.load_state_dict(dict(zip(names, _imagenet_weights(), strict=True)))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
-        """Returns features by stride for RGB images in [0, 1] with height and width that are multiples of 32."""
+        """Returns features by stride. The images are RGB in [0, 1], with sides that are multiples of 32."""
         x = (images * 255 - 127) / 128
         with full_precision(x):
             x = F.relu6(self.stem(x))

@@ -28,7 +28,10 @@ _MEANINGS = {
 
 
 def split_id(text: str) -> tuple[str, str | None] | None:
-    """Splits ``user/model[@revision]`` into id and revision (or ``None``). Returns ``None`` for other texts."""
+    """Splits ``user/model[@revision]`` into the id and the revision, which is ``None`` if it is missing.
+
+    Returns ``None`` if the text has another form.
+    """
     repo_id, _, revision = text.partition("@")
     if repo_id.count("/") != 1 or repo_id.startswith((".", "/", "~")):
         return None
@@ -36,7 +39,7 @@ def split_id(text: str) -> tuple[str, str | None] | None:
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Raises ``InputError`` if a text cannot be the name of a hub repository. The message describes a name's form."""
+    """Raises ``InputError`` if a text cannot be the name of a hub repository. The message describes valid names."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
@@ -50,7 +53,10 @@ def check_repo_id(repo_id: str) -> None:
 
 
 def fetch(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    """Returns a folder with the files of a hub repository that match glob patterns. Downloads what the cache lacks."""
+    """Returns the folder of a hub repository in the cache. Downloads missing files that match the glob patterns.
+
+    Raises ``InputError`` if the repository cannot be read.
+    """
     from huggingface_hub import snapshot_download
 
     try:
@@ -69,9 +75,14 @@ def push_files(
 ) -> tuple[str, list[str]]:
     """Uploads files to a hub repository in one commit. Returns the URL of the repository and the names of the files.
 
-    ``write`` writes the files to an empty folder and returns their names. A missing repository ``user/model`` is
-    created, ``private`` or not. Without ``token``, the account that is logged in is used. If nothing was uploaded, an
-    ``InputError`` gives the reason.
+    Args:
+        write: Function that writes the files to a given empty folder and returns the names of the files.
+        repo_id: Repository ``user/model``. A missing repository is created.
+        private: Whether a new repository is private.
+        token: Access token. ``None`` uses the account that is logged in.
+
+    Raises:
+        InputError: Nothing was uploaded.
     """
     from huggingface_hub import HfApi
 
@@ -90,7 +101,7 @@ def push_files(
 
 
 def _explain(error: Exception, *, writing: bool = False) -> str:
-    """Returns a short explanation of an error of the hub's client. Uploads (``writing``) also fail without a login."""
+    """Returns a short explanation of an error of the hub's client. ``writing`` is ``True`` for uploads."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     if writing and status == 401:
         return _MEANINGS["LocalTokenNotFoundError"]
@@ -102,7 +113,7 @@ def _explain(error: Exception, *, writing: bool = False) -> str:
 
 
 def _without_secrets(text: str) -> str:
-    """Replaces access tokens with "…", and also keys and passwords in URLs."""
+    """Replaces access tokens, and keys and passwords in URLs, by "…"."""
     own = os.environ.get("HF_TOKEN", "").strip()
     if len(own) >= 8:
         text = text.replace(own, "…")

@@ -1,8 +1,8 @@
 """The ICCLD model: image coder, label coder and latent diffusion between them (docs/method.md, equations 1 to 7).
 
-Noise follows the cosine schedule (Nichol & Dhariwal 2021) in continuous time: alpha = cos(pi t / 2), sigma = sin(pi t /
-2), t in [0, 1]. At t = 1, alpha is zero (Lin et al. 2024). Sampling therefore starts from pure noise and can use a
-single step.
+Noise follows the cosine schedule (Nichol & Dhariwal 2021) in continuous time t from 0 to 1, with alpha = cos(pi t / 2)
+and sigma = sin(pi t / 2). At t = 1, alpha is zero (Lin et al. 2024). Sampling therefore starts from pure noise and can
+use a single step.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def add_noise(clean: Latents, noise: Latents, time: Float[Tensor, " b"]) -> Late
 
 
 class ICCLD(Predictor, Predicting, Pretrained):
-    """Segmentation model that diffuses label latents between an image coder and a label coder.
+    """Segmentation model that denoises label latents, conditioned on image features, and decodes them to labels.
 
     Args:
         label_space: Classes and colors of the model outputs.
@@ -52,12 +52,13 @@ class ICCLD(Predictor, Predicting, Pretrained):
         width: Number of channels of denoiser and decoder at stride 8.
         context_links: Whether image features at strides 8, 16 and 32 enter the denoiser.
         detail_links: Whether image features at strides 2 and 4 enter the label decoder.
-        diffusion: ``False`` makes the head deterministic (no noise, one step, t = 1) for ablations.
+        diffusion: Whether latents are sampled from noise. ``False`` gives a deterministic head for ablations: a single
+            step at t = 1 with zeros instead of noise.
         reencoding: Whether predicted latents are decoded and encoded again before the next sampling step (equation 6b).
         light_steps: Whether denoiser and decoder do most of their work once per image instead of at every sampling
             step.
         input_height: Height in pixels to which images are scaled for prediction. 0 keeps the size of the images.
-        backbone_config: Stored ``transformers`` configuration (``auto:`` and MiT backbones).
+        backbone_config: Stored ``transformers`` configuration of an ``auto:`` or MiT backbone.
     """
 
     def __init__(
@@ -100,7 +101,10 @@ class ICCLD(Predictor, Predicting, Pretrained):
         return self.encode_padded(images, (height, width))
 
     def encode_padded(self, images: Float[Tensor, "b 3 h w"], content: tuple[int, int]) -> ImageFeatures:
-        """Encodes images padded to multiples of 32 and at least 64. ``content`` is the size (h, w) before padding."""
+        """Encodes padded images with sides that are multiples of 32 and at least 64.
+
+        ``content`` is the height and width of the images before padding.
+        """
         features = self.neck(self.image_coder(images))
         context, details = self.denoiser.project(features), self.label_decoder.project(features)
         size = (images.shape[-2], images.shape[-1])
@@ -111,7 +115,7 @@ class ICCLD(Predictor, Predicting, Pretrained):
         return self.label_encoder(F.pad(labels, _padding(*labels.shape[-2:]), value=IGNORE))
 
     def draw_noise(self, features: ImageFeatures, num: int) -> Latents:
-        """Draws standard normal noise on the latent grid. The CPU generator makes the noise equal on all devices."""
+        """Draws standard normal noise on the latent grid. The CPU generator gives the same noise for all devices."""
         height, width = (side // LATENT_STRIDE for side in features.size)
         noise = torch.randn(num, self.spec.latent_channels, height, width)
         return to_device(noise, features.coarse.device)
@@ -133,7 +137,7 @@ class ICCLD(Predictor, Predicting, Pretrained):
         height, width = self._decoded_size(features)
         rows, columns = (torch.arange(side, device=labels.device) for side in labels.shape[-2:])
         inside = (rows[:, None] < height) & (columns < width)
-        labels = labels.where(inside, IGNORE)  # ignored, as the padding of labels is in training
+        labels = labels.where(inside, IGNORE)  # labels of the padding are ignored, as in training
         encoded = self.label_encoder(labels, self.label_decoder.out_stride)
         return encoded, logits[..., :height, :width].float()
 
@@ -143,13 +147,13 @@ class ICCLD(Predictor, Predicting, Pretrained):
         """Samples latents from pure noise with deterministic DDIM (equation 6; Song et al. 2021, eta = 0).
 
         ``noise`` is the standard normal state at t = 1. The ``num_steps`` = K ≥ 1 steps are at the times 1, (K−1)/K, …,
-        1/K ("trailing" spacing). Returns the z_0 predicted in the last step, and the logits of all previous steps
-        (empty list without re-encoding).
+        1/K ("trailing" spacing). Returns the z_0 predicted in the last step, and the logits of all previous steps. The
+        list of logits is empty without re-encoding.
         """
         if num_steps < 1:
             raise ValueError(f"num_steps is {num_steps}; sampling needs at least 1 step")
         if not self.spec.diffusion:
-            noise, num_steps = 0 * noise, 1  # zeros that are no constant: see ExportGraph._noise_of
+            noise, num_steps = 0 * noise, 1  # zeros that depend on the input, see ExportGraph._noise_of
         state, clean, logits = noise, noise, []
         for step in range(num_steps):
             time = noise.new_full((noise.shape[0],), 1 - step / num_steps)
@@ -170,8 +174,8 @@ class ICCLD(Predictor, Predicting, Pretrained):
     def segment(self, features: ImageFeatures, noise: Latents, num_steps: int = 1) -> Logits:
         """Samples latents and decodes them to class probabilities at the decoder's stride.
 
-        Re-encoding decodes every step. The result is then the mean of the probabilities of all steps, step i with
-        weight i, because later steps are better but overconfident. Without re-encoding, only the last step is used.
+        With re-encoding, every step gives probabilities. The result is the weighted mean of the probabilities. Step i
+        has weight i, because later steps are better but overconfident. Without re-encoding, only the last step is used.
         """
         latent, logits = self.sample(features, noise, num_steps)
         answers = [x.softmax(dim=1) for x in (*logits, self.decode(latent, features))]
@@ -196,10 +200,9 @@ class ICCLD(Predictor, Predicting, Pretrained):
             images: RGB images in [0, 1]. The labeled images come first.
             labels: Label maps of the first m images, 255 = ignore.
             time: Diffusion time of each image in [0, 1], on the CPU because control flow depends on the times.
-            aligned: Mask, on the CPU, of the images whose noisy state is computed from the model's own prediction.
-                For unlabeled images, this prediction is always used.
-            label_coder: Whether labels are encoded and reconstructed. It can be ``False`` only for a model without
-                diffusion.
+            aligned: Mask of the images whose noisy state is computed from the model's own prediction. The mask is on
+                the CPU too. Unlabeled images always use this prediction.
+            label_coder: Whether labels are encoded and reconstructed. Must be ``True`` for a model with diffusion.
             decode_all: Whether logits are computed for all images instead of the labeled images only.
             num_reconstructed: Number r of label maps that are reconstructed: the first r. ``None`` means all m.
             reconstruction_noise: Scale of the noise added to z_0 before reconstruction.
@@ -230,9 +233,9 @@ class ICCLD(Predictor, Predicting, Pretrained):
     ) -> Float[Tensor, "n d h w"]:
         """Returns the noisy states z_t of a training pass (equations 3 and 5).
 
-        If ``aligned`` is set or the image has no label, noise is added to the model's own one-step prediction,
-        otherwise to the true latent. The model is thus trained on the errors of its own predictions, from which
-        sampling continues (after Ji et al. 2023, DDP). At t = 1, z_t is pure noise, so no prediction is computed.
+        Noise is added to the true latent, or to the model's own one-step prediction if ``aligned`` is set or the image
+        has no label. The model thus learns to correct the errors that it makes during sampling (after Ji et al. 2023,
+        DDP). At t = 1, z_t is pure noise, so no prediction is computed.
         """
         aligned = aligned | (torch.arange(len(aligned)) >= len(clean))
         origin = torch.cat([clean, torch.zeros_like(noise[len(clean) :])])

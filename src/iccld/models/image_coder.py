@@ -68,7 +68,7 @@ class CompactCoder(ImageCoder):
         self.norms = nn.ModuleList(group_norm(c) for c in channels)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
-        """Returns features by stride for RGB images in [0, 1] with height and width that are multiples of 32."""
+        """Returns features by stride. The images are RGB in [0, 1], with sides that are multiples of 32."""
         features = self.stages(self.stem((images - 0.45) / 0.25))
         return {s: norm(f) for s, norm, f in zip(self.channels, self.norms, features, strict=True)}
 
@@ -82,7 +82,11 @@ def build_image_coder(
         name: Backbone name from ``BACKBONE_NAMES``, or ``auto:<hub id or folder>``.
         pretrained: ``False`` gives random weights, ``True`` loads the published weights of the backbone. A string is
             the hub id or local folder of other weights (MiT only).
-        backbone_config: ``transformers`` configuration that was stored with a model. With it, nothing is downloaded.
+        backbone_config: ``transformers`` configuration that was stored with a model. If it is given, nothing is
+            downloaded.
+
+    Raises:
+        InputError: The backbone is unknown, or its configuration or weights cannot be read.
     """
     if name == "compact":
         if pretrained:

@@ -16,19 +16,22 @@ from torch import Tensor
 from iccld.errors import InputError
 
 Images = UInt8[np.ndarray, "..."] | Float[np.ndarray, "..."] | Tensor | Image.Image | Sequence[Image.Image]
-"""Arrays (channels last) and tensors (channels first), uint8 or float in [0, 1], RGB or gray, with or without a batch
-axis, or one or more Pillow images of equal size."""
+"""Arrays with the channels last, tensors with the channels first, or one or more Pillow images of equal size.
+
+Arrays and tensors are RGB or gray, uint8 or float in [0, 1], and may have a batch axis."""
 
 
 def to_array(images: Any) -> np.ndarray:
-    """Converts an array, a tensor, a Pillow image, or a sequence of them to one array with the channels last.
+    """Converts an array, a tensor, a Pillow image or a sequence of Pillow images to one array with the channels last.
 
-    Arrays have the shape (h, w, 3), or (h, w) or (h, w, 1) if they are gray. Tensors have the channels first: (3, h, w)
-    or (1, h, w). All can have a leading batch axis, except gray arrays of shape (h, w).
+    RGB arrays have the shape (h, w, 3) and gray arrays (h, w) or (h, w, 1). RGB tensors have the shape (3, h, w) and
+    gray tensors (1, h, w). A leading batch axis is allowed, except for gray arrays of shape (h, w).
 
     Pillow images are rotated upright according to their EXIF orientation and converted to 8-bit RGB: alpha is dropped
-    and 16 bits are scaled to 8. ``iccld.data.image_files.read_image`` treats image files in the same way. Raises
-    ``InputError`` if a Pillow image cannot be decoded or converted to RGB, or if the images differ in size.
+    and 16 bits are scaled to 8. ``iccld.data.image_files.read_image`` treats image files in the same way.
+
+    Raises:
+        InputError: A Pillow image cannot be decoded or converted to RGB, or Pillow images differ in size.
     """
     if isinstance(images, Image.Image):
         return _from_pillow(images)
@@ -95,7 +98,7 @@ def _from_pillow(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     if image.mode in ("F", "I"):
         what = f"{'floats' if image.mode == 'F' else '32-bit numbers'} (mode {image.mode})"
         raise InputError(f"the Pillow image holds {what}; give an array of uint8 or floats in [0, 1]")
-    if image.mode.startswith("I;16"):  # Pillow's own conversion clips 16 bits at 255
+    if image.mode.startswith("I;16"):  # Pillow would clip the values at 255
         gray = (np.asarray(image) >> 8).astype(np.uint8)
         return np.repeat(gray[..., None], 3, axis=-1)
     return np.asarray(image.convert("RGB"))

@@ -19,8 +19,8 @@ class ImageCoder(nn.Module):
     Height and width of the images are multiples of 32.
 
     Attributes:
-        channels: Number of channels by stride: strides 8, 16 and 32, and at least one of 2 and 4.
-        backbone_config: Configuration of ``transformers`` to store with the model, if the backbone has one.
+        channels: Number of channels by stride. The strides are 8, 16 and 32, and at least one of 2 and 4.
+        backbone_config: ``transformers`` configuration that is stored with the model. ``None`` for other backbones.
     """
 
     channels: dict[int, int]
@@ -48,7 +48,10 @@ def full_precision(x: Tensor) -> torch.autocast | contextlib.nullcontext[None]:
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Returns a group normalization: about 16 channels per group, no running statistics that could differ on ranks."""
+    """Returns a group normalization with about 16 channels per group.
+
+    Unlike batch normalization, group normalization has no running statistics, which could differ between ranks.
+    """
     groups = max(1, channels // 16)
     while channels % groups:
         groups -= 1
@@ -62,7 +65,7 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, channels: int, num_frequencies: int = 16) -> None:
         super().__init__()
-        # The device is set, because building a network on the device "meta" would otherwise import torch's compiler.
+        # Without the explicit device, torch would import its compiler when a network is built on the device "meta".
         exponents = torch.linspace(0, math.log(100.0), num_frequencies, device="cpu")
         self.register_buffer("frequencies", torch.exp(exponents) * math.pi, persistent=False)
         self.mlp = nn.Sequential(
@@ -76,7 +79,11 @@ class TimeEmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Pre-activation residual block (He et al. 2016), conditioned on a time embedding by FiLM if it has one."""
+    """Pre-activation residual block (He et al. 2016).
+
+    If ``time_channels`` is not 0, the time embedding determines a scale and a shift of each channel (FiLM, Perez et al.
+    2018). The scale and the shift are applied after the second normalization.
+    """
 
     def __init__(
         self, in_channels: int, out_channels: int, *, stride: int = 1, time_channels: int = 0
@@ -86,7 +93,8 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
         self.norm2 = group_norm(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)  # initially only the shortcut acts, so that deep networks train
+        # Initially, the output is that of the shortcut. This makes deep networks trainable.
+        nn.init.zeros_(self.conv2.weight)
         self.conv2.bias = nn.Parameter(torch.zeros(out_channels))
         self.stride = stride
         self.film = nn.Linear(time_channels, 2 * out_channels) if time_channels else None
@@ -112,7 +120,7 @@ class ResidualBlock(nn.Module):
 
 def upsample_to(x: Float[Tensor, "b c h w"], size: tuple[int, ...]) -> Float[Tensor, "b c h2 w2"]:
     """Interpolates feature maps bilinearly to the given height and width in cells (``align_corners=False``)."""
-    # Equal sizes are not skipped in exports, because a graph must work for all sizes, not only for the traced example.
+    # In exports, the interpolation is never skipped, because a graph must also work for sizes other than the traced.
     if not torch.compiler.is_exporting() and x.shape[-2:] == size:
         return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
@@ -135,9 +143,9 @@ class UNet(nn.Module):
     Args:
         image_channels: Number of channels of the image coder by stride.
         context_links: Whether image features enter at strides 8, 16 and 32. If ``False``, only the features at stride
-            32 are used. They are interpolated to stride 8 and enter at the input.
-        width: Number of channels at stride 8. Strides 16 and 32 have 4/3 and 5/3 times as many.
-        latent_channels: Number of channels of the latent. 0 means no latent and no time.
+            32 are used. These features are interpolated to stride 8 and enter at the input.
+        width: Number of channels at stride 8. Strides 16 and 32 have 4/3 and 5/3 times this number.
+        latent_channels: Number of channels of the latent. With 0, neither a latent nor a time enters the U-Net.
     """
 
     def __init__(
@@ -174,10 +182,13 @@ class UNet(nn.Module):
         latent: Tensor | None = None,
         time: Tensor | None = None,
     ) -> Tensor:
-        """Returns features at stride 8, whose height and width in cells is ``size8``.
+        """Returns features at stride 8.
 
-        ``links`` are the projected features from ``project``. ``latent`` is the output of ``stem`` for the latents, and
-        ``time`` are the diffusion times in [0, 1]. Without both, the U-Net runs on the images alone.
+        Args:
+            links: Output of ``project``.
+            size8: Height and width of the result in cells.
+            latent: Output of ``stem`` for the noisy latents. ``None`` in a U-Net without latents.
+            time: Diffusion times in [0, 1]. ``None`` in a U-Net without latents.
         """
         time = None if time is None else self.time(time)
         x8 = links[0] if self.context_links else upsample_to(links[0], size8)

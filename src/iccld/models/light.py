@@ -25,9 +25,10 @@ def light_width(width: int) -> int:
 def build_heads(
     spec: ModelSpec, num_classes: int, channels: Mapping[int, int]
 ) -> tuple[nn.Module, LabelDecoder | LightDecoder, Denoiser | LightDenoiser]:
-    """Builds the neck, the label decoder and the denoiser of a model. ``channels`` are the image coder's, by stride.
+    """Builds the neck, the label decoder and the denoiser of a model.
 
-    The neck transforms the image coder's features once per image. Without light steps, it returns them unchanged.
+    The neck transforms the features of the image coder once per image. Without light steps, the neck returns the
+    features unchanged. ``channels`` are the numbers of channels of the image coder by stride.
     """
     d, width = spec.latent_channels, spec.width
     if not spec.light_steps:
@@ -39,7 +40,7 @@ def build_heads(
 
 
 class ImageNeck(UNet):
-    """U-Net on image features alone. The output at stride 8 combines all strides. Arguments are those of ``UNet``."""
+    """U-Net on image features without a latent. Arguments are those of ``UNet``."""
 
     def __init__(
         self, image_channels: Mapping[int, int], *, context_links: bool = True, width: int = 96
@@ -48,7 +49,7 @@ class ImageNeck(UNet):
         self.channels = {**image_channels, 8: width}
 
     def forward(self, features: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        """Returns the image coder's features by stride, where the U-Net's output replaces stride 8."""
+        """Returns the image coder's features by stride. At stride 8, the U-Net's output replaces the features."""
         combined = self.run(self.project(features), features[8].shape[-2:])
         return {**features, 8: F.silu(combined)}
 
@@ -56,7 +57,7 @@ class ImageNeck(UNet):
 class LightDenoiser(nn.Module):
     """Denoiser of equation 4 with a third of the channels, on features that ``ImageNeck`` computes once per image.
 
-    Arguments are those of ``Denoiser``, with the neck's number of channels at stride 8.
+    Arguments are those of ``Denoiser``, but ``image_channels`` are the numbers of channels of the neck.
     """
 
     def __init__(self, latent_channels: int, image_channels: Mapping[int, int], *, width: int = 96) -> None:
@@ -94,7 +95,8 @@ class LightDecoder(nn.Module):
     The *detail links* are a separate image decoder, which decodes the neck's features at stride 8 to the finest stride.
     ``project`` runs this image decoder once per image. A latent passes one convolution at stride 8, is interpolated and
     added to the decoded image features, and then passes only pointwise layers. Further sampling steps and noise draws
-    are therefore cheap. Arguments are those of ``LabelDecoder``, with the neck's number of channels at stride 8.
+    are therefore cheap. Arguments are those of ``LabelDecoder``, but ``image_channels`` are the numbers of channels of
+    the neck.
     """
 
     def __init__(

@@ -53,7 +53,7 @@ class Denoiser(UNet):
     def forward(
         self, noisy: Latents, time: Times, context: Sequence[Tensor]
     ) -> tuple[Latents, Float[Tensor, "b c h w"]]:
-        """Predicts z_0 from z_t and the output of ``project``. Also returns the features before the last layer."""
+        """Predicts z_0 from z_t. ``context`` is the output of ``project``. Also returns the last layer's input."""
         features = self.run(context, noisy.shape[-2:], self.stem(noisy), time)
         return self.out(F.silu(features)).float(), features
 
@@ -73,15 +73,14 @@ class LabelEncoder(nn.Module):
         self.block = ResidualBlock(width, width)
         self.norm = group_norm(width)
         self.out = nn.Conv2d(width, latent_channels, 1)
-        # At initialization, the latent of a cell is the mean of one code vector per class over the cell's pixels, and
-        # the codes are as far apart as d dimensions allow. Such latents are easy to decode and change little during
-        # training.
+        # At initialization, each class has a code vector, and the latent of a cell is the mean code of its pixels. The
+        # codes are as orthogonal as d dimensions allow. Such latents are easy to decode and change little in training.
         nn.init.orthogonal_(self.codes.weight)
         nn.init.zeros_(self.out.weight)
         self.out.bias = nn.Parameter(torch.zeros(latent_channels))
 
     def forward(self, labels: Int[Tensor, "b h w"], stride: int = 1) -> Float[Tensor, "b d h2 w2"]:
-        """Encodes label maps, subsampled by ``stride`` (1, 2 or 4). Labels outside 0…k−1 become zero vectors."""
+        """Encodes label maps that are subsampled by ``stride`` (1, 2 or 4). Labels outside 0…k−1 count as no class."""
         classes = torch.arange(self.num_classes, device=labels.device)
         shares = (labels[..., None] == classes).to(self.stem.weight.dtype)
         shares = shares.movedim(-1, 1)  # channels-last in memory, like the weights of the convolutions
@@ -101,7 +100,7 @@ class LabelDecoder(nn.Module):
     """Label decoder of equation 7: maps latents at stride 8 to logits at the finest stride of the image coder.
 
     *Detail links*: the image coder's features at strides 4 and 2 (if the backbone has these strides) are added at the
-    same strides. They contain thin objects that the coarse latent grid cannot represent.
+    same strides. These features contain thin objects that the coarse latent grid cannot represent.
 
     Args:
         num_classes: Number k of classes.
@@ -143,7 +142,10 @@ class LabelDecoder(nn.Module):
         return [link(features[s]) for link, s in zip(self.links, self.strides, strict=True)]
 
     def forward(self, latent: Latents, details: Sequence[Tensor], size: tuple[int, int]) -> Logits:
-        """Decodes latents and the output of ``project`` to logits. ``size`` is that of the padded images in pixels."""
+        """Decodes latents to logits.
+
+        ``details`` is the output of ``project``. ``size`` is the height and width of the padded images in pixels.
+        """
         x = self.stem(latent)
         for index, stride in enumerate(self.strides):
             finer = (size[0] // stride, size[1] // stride)

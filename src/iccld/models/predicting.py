@@ -42,10 +42,10 @@ class Predicting:
         """Segments images of any size. The results have the size of the images.
 
         Args:
-            source: A single image: the path of a file, a Pillow image (rotated upright according to EXIF), an array of
-                shape (h, w, 3) or (h, w), or a tensor of shape (3, h, w) or (1, h, w), uint8 or float in [0, 1]. Or
-                several images: a list or an iterator of such images, a folder (with its subfolders), a glob pattern,
-                or an array or a tensor with a leading batch axis.
+            source: One image or several images. One image is a path of a file, a Pillow image (rotated upright
+                according to EXIF), an array of shape (h, w, 3) or (h, w), or a tensor of shape (3, h, w) or (1, h, w).
+                Arrays and tensors are uint8 or float in [0, 1]. Several images are a list or an iterator of such
+                images, a folder (with its subfolders), a glob pattern, or an array or tensor with a batch axis.
             steps: Number K of sampling steps. ``None`` means 1, or the number stored in an exported file.
             draws: Number N of noise draws whose probabilities are averaged. ``None`` means 1, or the number stored in
                 an exported file.
@@ -53,15 +53,16 @@ class Predicting:
             window: Height and width of a sliding window in pixels of the scaled image. ``None`` processes the image as
                 a whole.
             overlap: Fraction of a window that neighboring windows share, in [0, 0.99].
-            precision: ``bf16``, ``fp32`` or ``auto``. ``auto`` is bf16 on devices with fast bf16, or the precision of
-                an exported file.
+            precision: ``bf16``, ``fp32`` or ``auto``. ``auto`` means bf16 on devices with fast bf16, otherwise fp32.
+                For an exported file, ``auto`` means the precision of the file.
             input_height: Height in pixels to which images are scaled before segmentation. ``None`` uses the height
                 stored with the model, 0 disables scaling.
-            stream: Whether several images are segmented one by one while the caller iterates over the results, so that
-                memory does not grow with their number.
+            stream: Whether images are segmented one by one while the caller iterates over the results, so that memory
+                does not grow with the number of images. A batch in one array or tensor is segmented at once.
 
         Returns:
-            A ``Result`` for a single image, otherwise a list of results, or an iterator with ``stream``.
+            A ``Result`` for a single image. Several images give a list of results. With ``stream``, they give an
+            iterator over the results instead of a list.
 
         Raises:
             InputError: A file cannot be read, an array has a wrong shape, dtype or range, a setting is out of range, an

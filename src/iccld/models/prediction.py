@@ -33,9 +33,9 @@ class Prediction:
     Attributes:
         labels: Index of the most probable class in the model's label space, for every pixel.
         probabilities: Probabilities of the classes, averaged over the draws. They sum to 1.
-        mutual_information: Part of the uncertainty in nats that is due to disagreement between draws (0 with one draw):
-            entropy of the draws' mean probabilities, minus the mean of the draws' entropies. The value is interpolated
-            to pixels like the probabilities, and never exceeds the uncertainty.
+        mutual_information: Part of the uncertainty in nats that is due to disagreement between draws. It is the entropy
+            of the mean probabilities minus the mean entropy of the draws, computed in cells and interpolated to pixels.
+            It is 0 with one draw and never exceeds the uncertainty.
     """
 
     labels: UInt8[np.ndarray, "*b h w"]
@@ -52,7 +52,7 @@ class Prediction:
 
     @property
     def relative_uncertainty(self) -> Float32[np.ndarray, "*b h w"]:
-        """Uncertainty divided by its maximum log k: 0 is certain and 1 is uniform, for any number of classes."""
+        """Uncertainty divided by its maximum log k, from 0 (certain) to 1 (uniform) for any number of classes."""
         return self.uncertainty / self._most
 
     @property
@@ -70,7 +70,7 @@ class Prediction:
 
 
 class Predictor(nn.Module):
-    """Base class of networks that encode images and then denoise label maps from noise, conditioned on the images."""
+    """Base class of networks that encode images and then denoise label latents, conditioned on the images."""
 
     def _predict(self, batch: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> Prediction:
         model: Any = self  # Any, because subclasses define the attributes
@@ -86,11 +86,10 @@ class Predictor(nn.Module):
                 # Without devices, fork_rng restores only the CPU generator, so only this generator is seeded.
                 torch.default_generator.manual_seed(settings.seed)
                 maps, stride = _predict_maps(model, batch, settings)
-                # Interpolating probabilities instead of logits computes the softmax for cells instead of pixels.
+                # Probabilities are interpolated instead of logits, because softmax per cell is cheaper than per pixel.
                 full, information = to_pixels(maps, stride, seen, None if size == seen else size)
-                labels = full.max(dim=1).indices.to(
-                    torch.uint8
-                )  # argmax would take four times as long on CPUs
+                # argmax would take four times as long on CPUs.
+                labels = full.max(dim=1).indices.to(torch.uint8)
                 arrays = (labels, full, information[:, 0])
                 return Prediction(*(cast(Any, array.cpu().numpy()) for array in arrays))
         finally:
@@ -98,7 +97,7 @@ class Predictor(nn.Module):
 
 
 def _predict_maps(model: Any, batch: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> tuple[Maps, int]:
-    """Returns the maps of a batch and their stride, which is 1 with windows, because these are averaged at pixels."""
+    """Returns the maps of a batch and their stride. With windows, which are averaged at pixels, the stride is 1."""
     stride = model.label_decoder.out_stride
     if settings.window is None:
         return _predict_whole(model, batch, settings), stride
@@ -198,11 +197,11 @@ def entropy(probabilities: Float[Tensor, "*b k h w"]) -> Float[Tensor, "*b h w"]
 def average_draws(model: Any, state: Any, noise: Float[Tensor, "n d h2 w2"], steps: int, draws: int) -> Maps:
     """Averages class probabilities of b encoded images over noise draws, each sampled in ``steps`` steps.
 
-    ``state`` is the output of ``model.encode``. ``noise`` has b × draws samples, those of one image consecutive.
-    Returns the mean probabilities and the mutual information in nats.
+    ``state`` is the output of ``model.encode``. ``noise`` has b × draws samples, where the samples of one image are
+    consecutive. Returns the mean probabilities and the mutual information in nats.
     """
-    # CPUs process one draw at a time, because the feature maps of one draw fit into the CPU's cache. This takes a
-    # quarter less time, and less memory. GPUs are faster with all draws at once. Exported graphs must not loop.
+    # CPUs process one draw at a time, because the feature maps of one draw fit into the CPU's cache. This saves memory
+    # and a quarter of the time. GPUs are faster with all draws at once. Exported graphs must not contain a loop.
     at_once = 1 if noise.device.type == "cpu" and not torch.compiler.is_exporting() else draws
     repeated = state.repeat(at_once) if at_once > 1 else state
     by_image = noise.unflatten(0, (-1, draws))
@@ -221,13 +220,14 @@ def average_draws(model: Any, state: Any, noise: Float[Tensor, "n d h2 w2"], ste
 def to_pixels(maps: Maps, stride: int, seen: tuple[int, int], size: tuple[int, int] | None = None) -> Maps:
     """Interpolates class probabilities and mutual information from cells to pixels.
 
-    ``seen`` is the height and width of the image that the model received. A cell covers ``stride`` × ``stride`` of its
-    pixels, and cells at the right and bottom border can extend beyond it. ``size`` is the height and width of the
-    result: those of the original image, if the model received a scaled copy. ``None`` means ``seen``.
+    ``seen`` is the height and width of the image that the model received. A cell covers ``stride`` × ``stride`` pixels
+    of this image, and cells at the right and bottom border can extend beyond the image. ``size`` is the height and
+    width of the result. If the model received a scaled copy, ``size`` is that of the original image. ``None`` means
+    ``seen``.
     """
     covered = (maps[0].shape[-2] * stride, maps[0].shape[-1] * stride)
-    # _resample creates no interpolation nodes. In exports, OpenVINO runs interpolation nodes in bf16 if possible, and
-    # would then also round the softmax before such a node.
+    # Exported graphs use _resample, because _resample creates no interpolation nodes. OpenVINO runs such nodes in bf16
+    # if possible, and then also rounds the softmax before the node.
     if torch.compiler.is_exporting() or (size is not None and covered != seen):
         probabilities, others = (_resample(m, stride, seen, size or seen) for m in maps)
     elif size is None:

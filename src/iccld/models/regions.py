@@ -15,11 +15,11 @@ Ring = Float[np.ndarray, "_ 2"]
 
 @dataclass(frozen=True)
 class Region:
-    """Connected region of one class (pixels that touch at a corner are connected).
+    """Connected region of one class. Pixels that touch at a corner are connected.
 
-    Outlines are closed polygons of (x, y) in pixels from the upper left corner of the image, so the center of the first
-    pixel is (0.5, 0.5). They run a quarter of a pixel inside the region. The pixels whose centers lie inside of
-    ``outline`` and outside of all ``holes`` are exactly the pixels of the region.
+    Polygons are arrays of (x, y) in pixels. The origin is the upper left corner of the image, so the center of the
+    first pixel is (0.5, 0.5). Polygons run a quarter of a pixel inside the border of the region. The pixels whose
+    centers lie inside of ``outline`` and outside of all ``holes`` are exactly the pixels of the region.
 
     Attributes:
         class_index: Index of the class.
@@ -85,7 +85,7 @@ def _of_class(
 
 
 def _rings(mask: Bool[np.ndarray, "h w"], corner: tuple[int, int]) -> list[Ring]:
-    """Returns the outer polygon of one connected region, then those of its holes."""
+    """Returns the outer polygon of one connected region, followed by the polygons of its holes."""
     # OpenCV's contours run through the centers of border pixels, so thin regions would have no area. At twice the
     # size, border pixels are quarters of the original pixels.
     doubled = mask.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
@@ -97,7 +97,7 @@ def _rings(mask: Bool[np.ndarray, "h w"], corner: tuple[int, int]) -> list[Ring]
 def to_coco(
     regions: Sequence[Region], names: Sequence[str], size: tuple[int, int], file_name: str = ""
 ) -> dict[str, Any]:
-    """Returns regions as a COCO data set of one image, whose masks are exact run lengths (uncompressed RLE).
+    """Returns regions as a COCO data set of one image. The masks are exact run lengths (uncompressed RLE).
 
     Category ids are class indices plus 1, and ``score`` is the mean probability of the class.
 
@@ -139,7 +139,7 @@ def _run_lengths(region: Region, size: tuple[int, int]) -> list[int]:
 def to_shapes(regions: Sequence[Region], size: tuple[int, int], file_name: str = "") -> dict[str, Any]:
     """Returns regions in the JSON format of LabelMe, which X-AnyLabeling and CVAT import.
 
-    The format has no holes. Larger regions come first, so that a region inside a hole is drawn over it.
+    The format has no holes. Larger regions come first, so that a region inside a hole is drawn over the larger region.
 
     Args:
         regions: Regions of the image, the largest first.

@@ -31,7 +31,7 @@ class Result(Prediction):
     Attributes:
         image: The image as 8-bit RGB.
         label_space: Classes and colors of the model.
-        path: Path of the image file. ``None`` if the image was an array.
+        path: Path of the image file. ``None`` if the image was not given as a path.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
@@ -50,17 +50,20 @@ class Result(Prediction):
 
     @cached_property
     def shares(self) -> dict[str, float]:
-        """Fraction of the pixels of each class that occurs, the largest first."""
+        """Fraction of pixels by class name, for the classes that occur. The largest fraction comes first."""
         counts = np.bincount(self.labels.ravel(), minlength=len(self.label_space)) / self.labels.size
         order = np.argsort(-counts, kind="stable")
         return {self.classes[i]: float(counts[i]) for i in order if counts[i]}
 
     def overlay(self, opacity: float = 0.5) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns the image with the class colors over it. ``opacity`` is their weight, from 0 to 1."""
+        """Blends the class colors over the image. ``opacity`` is the weight of the colors, from 0 to 1."""
         return overlay(self.image, self.labels, self.label_space, opacity=opacity)
 
     def plot(self) -> PillowImage.Image:
-        """Draws overlay, uncertainty and the legend of the occurring classes side by side, for the screen."""
+        """Draws the overlay, the uncertainty and a legend of the occurring classes side by side.
+
+        Overlay and uncertainty are scaled down if their longer side has more than 640 pixels.
+        """
         height, width = self.labels.shape
         scale = min(1.0, _LONGEST_SIDE / max(height, width))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -115,7 +118,7 @@ class Result(Prediction):
         return to_shapes(self.polygons(min_area), self._size, self._file_name)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns path, size, classes with their shares, and the mean uncertainty in nats, for JSON."""
+        """Returns path, size, class names, class fractions and mean uncertainty (in nats) as values for JSON."""
         height, width = self._size
         return {
             "path": None if self.path is None else str(self.path),

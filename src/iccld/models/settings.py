@@ -28,7 +28,8 @@ class PredictSettings:
     steps: Steps | None = None
     """Number K of sampling steps. The default is 1, or the number stored in an exported model."""
     draws: Draws | None = None
-    """Number N of noise draws, whose probabilities are averaged. The default is 1, or that of an exported model."""
+    """Number N of noise draws, whose probabilities are averaged. The default is 1, or the number stored in an exported
+    model."""
     seed: Annotated[int, Range(0, 2**62)] = 0
     """Seed of the noise. It has no effect on exported models, which contain fixed noise."""
     window: tuple[_WindowSide, _WindowSide] | None = None
@@ -39,10 +40,11 @@ class PredictSettings:
     """Height and width in pixels to which images are resized for the model. Results have the size of the original
     image. By default, images are not resized."""
     input_height: InputHeight | None = None
-    """Height in pixels to which images are scaled, 0 for no scaling. The default is the height stored with the model,
-    or 0 if images are resized to a given height and width."""
+    """Height in pixels to which images are scaled. 0 disables scaling. The default is the height stored with the model,
+    or 0 if resize is set."""
     precision: Precision = "auto"
-    """fp32, bf16 or auto. auto is bf16 on devices with fast bf16, or the precision of an exported file."""
+    """fp32, bf16 or auto. auto means bf16 on devices with fast bf16, otherwise fp32. For an exported file, auto means
+    the precision of the file."""
 
     def __post_init__(self) -> None:
         for name, kind in _kinds().items():
@@ -53,7 +55,7 @@ class PredictSettings:
             object.__setattr__(self, "input_height", 0)
 
     def of_model(self) -> dict[str, Any]:
-        """Returns the arguments for ``predict``: all settings but ``resize``, which is applied to the images before."""
+        """Returns the arguments for ``predict``: all settings except ``resize``, which the caller applies."""
         return {name: value for name, value in dataclasses.asdict(self).items() if name != "resize"}
 
 
@@ -68,13 +70,13 @@ def _plain(value: Any) -> Any:
 
 @cache
 def _kinds() -> dict[str, Any]:
-    """Returns the type of each field of ``PredictSettings`` by name. For ``T | None``, this is ``T``."""
+    """Returns the type of each field of ``PredictSettings`` by name. ``T | None`` is returned as ``T``."""
     hints = get_type_hints(PredictSettings, include_extras=True)
     return {n: get_args(h)[0] if type(None) in get_args(h) else h for n, h in hints.items()}
 
 
 def check_memory(batch: int, size: tuple[int, int], num_classes: int) -> None:
-    """Raises ``InputError`` if predictions do not fit into free memory, where the system could kill the process.
+    """Raises ``InputError`` if predictions do not fit into free memory, because the system could kill the process.
 
     ``batch`` is the number of images, ``size`` their height and width in pixels and ``num_classes`` the number k of
     classes. A prediction consists of k class probabilities, the uncertainty and the mutual information of every pixel

@@ -44,7 +44,7 @@ def _flat(sources: Iterable[Any]) -> Iterator[Any]:
 
 
 def open_image(image: Any) -> tuple[Any, Path | None]:
-    """Reads an image file. Other images are returned as they are. The path is ``None`` for them.
+    """Returns an image and its path. A path is read as an image file. Other images have the path ``None``.
 
     Raises:
         InputError: The file cannot be read.

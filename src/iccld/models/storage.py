@@ -25,7 +25,7 @@ from iccld.models.hub import fetch, push_files, split_id
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 PROCESSOR = "preprocessor_config.json"
-"""File from which ``transformers`` knows the image processor (see ``iccld.hf``)."""
+"""File that tells ``transformers`` which image processor to use (see ``iccld.hf``)."""
 FILES = (WEIGHTS, CONFIG, PROCESSOR)
 _FORMAT = "iccld"
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -37,7 +37,10 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def atomic_safetensors(path: str | Path, save: Callable[[Path], object]) -> Path:
-    """Writes a safetensors file atomically: ``save`` writes it to a temporary path. Errors: see ``replacing``."""
+    """Writes a safetensors file atomically. ``save`` writes the file to a temporary path.
+
+    Raises ``RunFailedError`` if the disk is full or broken, and ``InputError`` if the folder cannot be written.
+    """
 
     def save_or_explain(temporary: Path) -> None:
         try:
@@ -50,7 +53,7 @@ def atomic_safetensors(path: str | Path, save: Callable[[Path], object]) -> Path
 
 
 def find_model(source: str | Path) -> Path:
-    """Returns the folder of a model. If ``source`` is a hub id (``user/model[@revision]``), downloads it first."""
+    """Returns the folder of a model. Downloads the model if ``source`` is a hub id (``user/model[@revision]``)."""
     folder = Path(source)
     if folder.is_dir():
         return folder
@@ -64,7 +67,7 @@ def find_model(source: str | Path) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Returns the content of ``config.json``. Raises ``InputError`` if it is not that of an ICCLD model."""
+    """Returns the content of ``config.json``. Raises ``InputError`` if the folder contains no ICCLD model."""
     path, remedy = folder / CONFIG, "give the folder of a finished run"
     if not path.exists():
         raise InputError(f"{folder}: holds no {CONFIG}, so it is no model; {remedy}")
@@ -107,7 +110,10 @@ def _load_network(make: Callable[[], Network], folder: Path, *, num_classes: int
 
 
 def _sketch(make: Callable[[], Network], folder: Path, num_tensors: int) -> Network:
-    """Builds a network without memory for its weights, unless it has far more parameters than the file has tensors."""
+    """Builds a network without memory for its weights, to compare the network with the weights file.
+
+    Raises ``InputError`` if the network cannot be built, or has far more parameters than the file has tensors.
+    """
     path, left, thread = folder / CONFIG, 2 * num_tensors + 100, threading.get_ident()
 
     def count(module: nn.Module, name: str, parameter: object) -> None:
@@ -141,7 +147,7 @@ def _read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def check_header(path: Path) -> None:
-    """Raises ``SafetensorError`` if a safetensors header is too large, and ``InputError`` without a regular file."""
+    """Raises ``SafetensorError`` for a header that is too large, and ``InputError`` for a file that cannot be read."""
     with open_regular(path) as handle:
         size = int.from_bytes(handle.read(8), "little")
     if size > _MOST_HEADER:
@@ -163,7 +169,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Arguments of ``ICCLD`` that are stored in ``config.json``, from which the network can be built again."""
+    """Arguments of ``ICCLD`` that are stored in ``config.json``, so that the network can be built again."""
 
     backbone: str = "compact"
     latent_channels: Annotated[int, Range(1, 1024)] = 16
@@ -188,7 +194,7 @@ class Pretrained(nn.Module):
     def save_pretrained(self, folder: str | Path, *, extra: Mapping[str, Any] | None = None) -> None:
         """Writes the files of the model to a folder, each atomically.
 
-        These are ``model.safetensors``, ``config.json`` (which contains classes and colors) and
+        The files are ``model.safetensors``, ``config.json`` (which contains classes and colors) and
         ``preprocessor_config.json`` (for ``transformers``).
 
         A missing folder is created. ``extra`` are further entries for ``config.json``, such as the training settings.
@@ -202,11 +208,14 @@ class Pretrained(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source: str | Path) -> Self:
-        """Loads a model, which is returned in evaluation mode.
+        """Loads a model and returns it in evaluation mode.
 
-        ``source`` is a folder that ``save_pretrained`` wrote, or the hub id ``user/model`` or ``user/model@revision``
-        (a branch, tag or commit). Raises ``InputError`` if it does not exist, if a file is truncated, or if the weights
-        do not fit the configuration.
+        Args:
+            source: Folder that ``save_pretrained`` wrote, or hub id ``user/model`` or ``user/model@revision``. The
+                revision is a branch, tag or commit.
+
+        Raises:
+            InputError: The model does not exist, a file is truncated, or the weights do not fit the configuration.
         """
         folder = find_model(source)
         config = read_config(folder)
@@ -225,7 +234,7 @@ class Pretrained(nn.Module):
         return _load_network(lambda: cls(space, **vars(spec)), folder, num_classes=len(space)).eval()
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
-        """Uploads the model to a Hugging Face repository, as ``iccld push`` but without a card. Returns the URL."""
+        """Uploads the model without a model card to a Hugging Face repository. Returns the URL of the repository."""
 
         def write(folder: Path) -> list[str]:
             self.save_pretrained(folder)

@@ -1,7 +1,7 @@
 """Image coders from the ``transformers`` library: SegFormer's MiT-B0…B5, and AutoBackbones of the supported types.
 
-A ``transformers`` configuration, of a stored model or a backbone folder, can refer to code to run, to other
-configurations and to weights to download. All such references are dropped or refused. Only networks of the types in
+The configuration of a stored model or of a backbone folder can refer to code to run, to other configurations and to
+weights to download. All such references are dropped or refused. Only networks of the types in
 ``_BACKBONE_TYPES`` and ``_MIT_TYPES`` can be built. Only keys that the network type itself defines are used, and their
 values are limited.
 """
@@ -25,7 +25,7 @@ from iccld.escaping import drawing_on_stderr, shortened
 from iccld.models.hub import fetch, split_id
 from iccld.models.layers import ImageCoder, upsample_to
 
-# Xie et al. 2021 (SegFormer), table 6: depths of MiT-B0 to B5. B0 is narrower than the others.
+# Depths of MiT-B0 to B5 (Xie et al. 2021, SegFormer, table 6). B0 is narrower than the other networks.
 _DEPTHS = ([2, 2, 2, 2], [2, 2, 2, 2], [3, 4, 6, 3], [3, 4, 18, 3], [3, 8, 27, 3], [3, 6, 40, 3])
 _NARROW, _WIDE = [32, 64, 160, 256], [64, 128, 320, 512]
 MIT_NAMES = tuple(f"mit_b{number}" for number in range(len(_DEPTHS)))
@@ -100,7 +100,7 @@ class MixTransformerCoder(_NormalizedCoder):
         self.channels = dict(zip((4, 8, 16, 32), self.encoder.config.hidden_sizes, strict=True))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
-        """Returns the feature pyramid of RGB images in [0, 1] with sides that are multiples of 32."""
+        """Returns features by stride. The images are RGB in [0, 1], with sides that are multiples of 32."""
         outputs = self.encoder((images - self.mean) / self.std, output_hidden_states=True)
         return dict(zip(self.channels, outputs.hidden_states, strict=True))
 
@@ -110,7 +110,7 @@ class AutoBackboneCoder(_NormalizedCoder):
 
     A backbone with several strides returns its own pyramid. A plain vision transformer has a single stride. In this
     case, the feature maps of four layers are resampled to strides 4, 8, 16 and 32 (a simple feature pyramid, Li et al.
-    2022), and the image is resized so that the side of a patch is 16 pixels of the original image.
+    2022), and the image is resized so that a patch covers 16×16 pixels of the original image.
 
     Args:
         source: Hub id or local folder that contains at least ``config.json``.
@@ -155,7 +155,7 @@ class AutoBackboneCoder(_NormalizedCoder):
         self.channels = dict(zip((4, 8, 16, 32), channels, strict=True))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Float[Tensor, "b c h2 w2"]]:
-        """Returns the feature pyramid of RGB images in [0, 1] with sides that are multiples of 32."""
+        """Returns features by stride. The images are RGB in [0, 1], with sides that are multiples of 32."""
         height, width = images.shape[-2:]
         x = (images - self.mean) / self.std
         if self.patch_size and self.patch_size != 16:
@@ -173,7 +173,7 @@ def offers_weights(source: str) -> bool:
 
 
 def _folder_of(source: str) -> Path:
-    """Returns ``source`` if it is a local folder. Otherwise downloads the files of a hub id, without code."""
+    """Returns ``source`` if it is a local folder. Otherwise, downloads configuration and weights of a hub id."""
     if Path(source).is_dir():
         return Path(source)
     found = split_id(source)
@@ -197,7 +197,7 @@ def _read_config(source: str, folder: Path, allowed: tuple[str, ...]) -> Any:
 
 
 def _load_weights(kind: Any, source: str, folder: Path, config: Any) -> Any:
-    """Loads a network in fp32 from a folder, which must have at least half of the network's weights."""
+    """Loads a network in fp32 from a folder, which must contain at least half of the network's weights."""
     with warnings.catch_warnings(), drawing_on_stderr():
         warnings.simplefilter("ignore")  # such as warnings about unused weights of heads
         try:
@@ -224,9 +224,10 @@ def _load_weights(kind: Any, source: str, folder: Path, config: Any) -> Any:
 
 
 def _plain_config(value: Mapping[str, Any], allowed: tuple[str, ...], where: str) -> Any:
-    """Builds a configuration object from the values of a ``config.json``, without keys that its type does not define.
+    """Builds a configuration object from the values of a ``config.json``.
 
-    Refuses types that are not ``allowed``, keys that refer to code or to a download, and values out of bounds.
+    Keys that the network type does not define are ignored. Raises ``InputError`` for types that are not ``allowed``,
+    for keys that refer to code or to a download, and for values out of bounds.
     """
     for key in filter(value.get, _FORBIDDEN):
         problem = f"its configuration has {key!r}, which may run code or fetch something, and neither is done"
@@ -250,13 +251,13 @@ def _plain_config(value: Mapping[str, Any], allowed: tuple[str, ...], where: str
 
 
 def _portable(config: Any) -> dict[str, Any]:
-    """Returns the values of a configuration to store with a model, without paths. ``_plain_config`` builds it again."""
+    """Returns those values of a configuration that ``_plain_config`` needs to build the configuration again."""
     keys, stored = _own_keys(type(config)), config.to_dict()
     return {"model_type": config.model_type} | {key: stored[key] for key in stored if key in keys}
 
 
 def _own_keys(kind: Any) -> frozenset[str]:
-    """Returns the keys of the configuration class ``kind`` without those of every configuration and derived keys."""
+    """Returns the keys that the configuration class ``kind`` adds to ``PreTrainedConfig``, without derived keys."""
     from transformers import PreTrainedConfig
 
     return frozenset(kind().to_dict()) - frozenset(PreTrainedConfig().to_dict()) - frozenset(_DERIVED)
