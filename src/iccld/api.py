@@ -13,7 +13,8 @@ from iccld.commands.train_checks import refuse_ignored
 from iccld.commands.training import train as run_training
 from iccld.config import with_settings
 from iccld.errors import InputError
-from iccld.inference.segmenter import Segmenter, load_segmenter
+from iccld.inference.mapping import load_mapped
+from iccld.inference.segmenter import Segmenter
 from iccld.metrics import Scores
 from iccld.models.iccld import ICCLD
 from iccld.models.settings import PredictSettings
@@ -128,6 +129,7 @@ def evaluate(
     protocol: str | None = None,
     look: Literal["game", "camera", "night"] = "camera",
     limit: int | None = None,
+    map: str | None = None,
     device: str = "auto",
     threads: int = 0,
     **settings: Any,
@@ -143,6 +145,8 @@ def evaluate(
         protocol: Evaluation protocol. The default is the protocol that matches the model's classes.
         look: Rendering style of ``street_scenes``.
         limit: Number of images. Only the first ``limit`` images are evaluated. ``None`` evaluates all images.
+        map: Map to other classes, whose probabilities are sums over the model's classes: the name of a built-in label
+            space, or a TOML file (see ``iccld.inference.mapping.read_map``).
         device: Device, either ``auto`` or a torch device.
         threads: Number of CPU threads. 0 uses the number that is fastest in a trial.
         settings: Fields of ``PredictSettings``, such as ``steps`` and ``draws``.
@@ -161,6 +165,7 @@ def evaluate(
         protocol=protocol,
         look=look,
         limit=limit,
+        map=map,
         device=device,
         threads=threads,
         settings=PredictSettings(**settings),
@@ -169,13 +174,21 @@ def evaluate(
 
 
 def predict(
-    model: str | Path | Segmenter, source: Any, *, device: str = "auto", threads: int = 0, **settings: Any
+    model: str | Path | Segmenter,
+    source: Any,
+    *,
+    map: str | None = None,
+    device: str = "auto",
+    threads: int = 0,
+    **settings: Any,
 ) -> Any:
     """Loads a model and segments images.
 
     Args:
         model: Folder of a saved model, hub id, exported file, or a loaded model.
         source: Images, as for ``ICCLD.predict``: a path, folder, glob pattern, Pillow image, array, tensor or list.
+        map: Map to other classes, whose probabilities are sums over the model's classes: the name of a built-in label
+            space, or a TOML file (see ``iccld.inference.mapping.read_map``).
         device: Device, either ``auto`` or a torch device. A loaded model stays on its device.
         threads: Number of CPU threads. 0 uses the number that is fastest in a trial. ``threads`` has no effect if
             ``model`` is a loaded model.
@@ -189,5 +202,5 @@ def predict(
         InputError: The model or an image cannot be read, or a setting is invalid.
     """
     if isinstance(model, str | Path):
-        model = load_segmenter(str(model), device=device, threads=threads)
+        model = load_mapped(str(model), map, device=device, threads=threads)
     return model.predict(source, **settings)

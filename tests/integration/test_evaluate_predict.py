@@ -97,6 +97,46 @@ def test_the_protocol_follows_the_classes_of_the_model(camvid: Path, tmp_path: P
         assert json.loads((tmp_path / "s.json").read_text())["protocol"] == expected
 
 
+def test_data_sets_of_fewer_classes_are_evaluated_in_their_classes(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """A model of 19 classes on a data set that has four of them: probabilities are summed by itself, or by --map."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "four"
+    for kind in ("images", "labels"):
+        (root / kind).mkdir(parents=True)
+    assert cv2.imwrite(str(root / "images" / "a.png"), rng.integers(0, 256, (40, 64, 3), dtype=np.uint8))
+    labels = rng.integers(0, 4, (5, 8), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    assert cv2.imwrite(str(root / "labels" / "a.png"), labels)
+    names = ["road", "building", "sky", "car"]
+    ids = "\n".join(f'{index} = "{name}"' for index, name in enumerate(names))
+    start = f'name = "four"\nimages = "images/*.png"\nlabels = "labels/*.png"\nclasses = {names}\n'
+    (root / "dataset.toml").write_text(f"{start}[ids]\n{ids}\n")
+    scores = tmp_path / "s.json"
+    data = ("--dataset", "folder", "--root", root)
+    assert run("evaluate", model, *data, "--json", scores) == 0
+    assert "the model's 19 classes are mapped to the 4 classes of four" in capsys.readouterr().out
+    found = json.loads(scores.read_text())
+    assert (found["classes"], found["protocol"]) == (names, "custom:four")
+    own = ICCLD.from_pretrained(model).predict(root / "images" / "a.png")
+    chosen = own.probabilities[[CITYSCAPES19.names.index(name) for name in names]].argmax(axis=0)
+    assert found["pixel_accuracy"] == pytest.approx(100 * (chosen == labels).mean(), abs=0.01)
+
+    rest = [name for name in CITYSCAPES19.names if name != "road"]
+    (tmp_path / "two.toml").write_text(f'[classes]\nroad = ["road"]\nrest = {rest}\n')
+    words = ("--map", tmp_path / "two.toml", "--out", tmp_path / "p", "--ids", "index")
+    assert run("predict", model, root / "images", *words) == 0
+    assert [c["name"] for c in json.loads((tmp_path / "p" / "classes.json").read_text())] == ["road", "rest"]
+    road = own.probabilities[0] > 0.5
+    np.testing.assert_array_equal(read_label(tmp_path / "p" / "labels" / "a.png") == 0, road)
+    error = refuse(capsys, "predict", model, root / "images", "--map", "camvid", "--out", tmp_path / "q")
+    assert "did you mean 'camvid11'" in error
+    error = refuse(
+        capsys, "predict", model, root / "images", "--map", tmp_path / "no.toml", "--out", tmp_path / "q"
+    )
+    assert "no.toml" in error
+
+
 def test_classes_that_the_model_lacks_are_named(
     camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
