@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from performance_tables import performance_tables
 
 from iccld.bench.plan import Plan, read_plan
-from iccld.bench.results import Pace, Paces, Result, read_results
+from iccld.bench.results import Pace, Paces, Result, find_result, read_results
 from iccld.bench.tables import overview, plan_tables
 from iccld.files import write_text
 
@@ -73,9 +74,20 @@ def read_paces(plan: Plan) -> Paces | None:
 
 def _summary(plans: list[Plan], results: list[Result]) -> str:
     """Returns the table that compares the methods on the reported pairs."""
-    tables = [overview(plan, results) for plan in plans if plan.name == "pairs"]
-    rows = "\n\n".join(table.markdown() for table in tables)
-    return rows or "The reported pairs have not been run yet."
+    plan = next(plan for plan in plans if plan.name == "pairs")
+    tasks = {name: replace(task, title=task.title.partition(", ")[0]) for name, task in plan.tasks.items()}
+    table = overview(replace(plan, tasks=tasks), results).markdown()
+    if not table:
+        return "The reported pairs have not been run yet."
+    runs = plan.runs()
+    done = sum(find_result(run, results) is not None for run in runs)
+    seeds = f"mean ± standard deviation of {len(plan.seeds)} seeds"
+    state = (
+        seeds
+        if done == len(runs)
+        else f"{done} of the {len(runs)} runs are done; the table will show {seeds}"
+    )
+    return f"{table}\n\n*EfficientNet-Lite0 from ImageNet, 1500 steps; {state}.*"
 
 
 def _memory() -> str:
