@@ -70,10 +70,7 @@ def _train_and_measure(job: dict[str, Any]) -> int:
         "seconds": round(_read_seconds(folder), 1),
         **read_json(folder / "training.json"),
         "predictions": [{k: v for k, v in p.items() if k != "iou"} for p in predictions],
-        "data": {
-            role: {k: v for k, v in facts.items() if k != "root"}
-            for role, facts in read_json(folder / DATA).items()
-        },
+        "data": _without_roots(read_json(folder / DATA)),
         "settings": _portable_settings(config),
     }
     write_json(job["result"], facts)
@@ -81,6 +78,10 @@ def _train_and_measure(job: dict[str, Any]) -> int:
     for name in ("seconds.json", "training.json"):  # a repeated run must count its time from zero
         (folder / name).unlink()
     return 0
+
+
+def _without_roots(data: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {role: {k: v for k, v in facts.items() if k != "root"} for role, facts in data.items()}
 
 
 def _portable_settings(config: TrainConfig) -> dict[str, Any]:

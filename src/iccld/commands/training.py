@@ -17,6 +17,7 @@ from iccld.outputs import RUN
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
+    from iccld.models.iccld import ICCLD
     from iccld.run_data import RunData
     from iccld.training.callbacks import Callbacks
     from iccld.training.loop import Trainer
@@ -99,8 +100,6 @@ def _build_trainer(
     from iccld import build, run_data
     from iccld.inference.review import RunEvaluation
     from iccld.labels import protocol_of
-    from iccld.models.image_coder import lacks_weights
-    from iccld.models.warm_start import warm_start
     from iccld.training.loop import Trainer
     from iccld.training.rehearsal import refuse_impossible
 
@@ -108,15 +107,7 @@ def _build_trainer(
     space = data.label_space if data else run_data.build_label_space(config.data)
     refuse_impossible(config, lambda settings: build.build_model(settings, space))
     model = build.build_model(config, space)
-    if fabric.is_global_zero and lacks_weights(config.model.backbone, config.model.pretrained):
-        what = "holds a configuration and no model.safetensors, so the backbone starts from random weights"
-        remedy = "(from scratch); say --model.pretrained no if that is meant"
-        print(f"warning: {config.model.backbone}: {what} {remedy}", file=sys.stderr)
-    if config.model.init is not None and not checks.steps_done(out):
-        missing = ", ".join(warm_start(model, config.model.init))
-        if fabric.is_global_zero:
-            note = f"; classes without a match, which start from random weights: {missing}" if missing else ""
-            print(f"initial weights: {config.model.init}{note}")
+    _prepare_weights(model, config, out, fabric)
     method = build.build_method(config, space)
     data = data or run_data.build_data(config, method)
     if fabric.is_global_zero:
@@ -136,6 +127,23 @@ def _build_trainer(
         preset=preset,
     )
     return trainer, data
+
+
+def _prepare_weights(model: ICCLD, config: TrainConfig, out: Path, fabric: Fabric) -> None:
+    """Starts a new run from the weights of ``model.init``, and prints a warning if a backbone has no weights."""
+    from iccld.models.image_coder import lacks_weights
+    from iccld.models.warm_start import warm_start
+
+    m = config.model
+    if fabric.is_global_zero and m.init is None and lacks_weights(m.backbone, m.pretrained):
+        what = "holds a configuration and no model.safetensors, so the backbone starts from random weights"
+        remedy = "(from scratch); say --model.pretrained no if that is meant"
+        print(f"warning: {m.backbone}: {what} {remedy}", file=sys.stderr)
+    if m.init is not None and not checks.steps_done(out):
+        missing = ", ".join(warm_start(model, m.init))
+        if fabric.is_global_zero:
+            note = f"; classes without a match, which start from random weights: {missing}" if missing else ""
+            print(f"initial weights: {m.init}{note}")
 
 
 def _conclude(trainer: Trainer, outcome: str, data: RunData) -> None:
