@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pkgutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,6 @@ from lightning_utilities.core import rank_zero
 from torch import nn
 
 from iccld.adaptation.method import Method
-from iccld.adaptation.registry import method_class
 from iccld.compute import choose_device, uses_bf16
 from iccld.config import DataConfig, TrainConfig
 from iccld.data.cache import CachedDataset, check_room
@@ -25,10 +25,12 @@ from iccld.data.transforms import TrainTransform
 from iccld.errors import InputError
 from iccld.labels import LabelSpace
 from iccld.machine import end_with_parent, keep_freed_memory, release_freed_memory
+from iccld.methods import METHODS
 from iccld.models.iccld import ICCLD
-from iccld.models.image_coder import pretrained_weights
+from iccld.models.image_coder import BACKBONE_NAMES, pretrained_weights
 from iccld.models.light import light_width
 from iccld.models.networks import LatentDiscriminator, OutputDiscriminator
+from iccld.plugins import find_class
 from iccld.run_data import RunData, build_label_space, open_data, open_training
 from iccld.threads import most_threads, set_threads
 from iccld.training.loop import Loaders, MicroBatches
@@ -48,10 +50,14 @@ def build_method(config: TrainConfig, label_space: LabelSpace) -> Method:
     """Builds the training method for a model with the given classes.
 
     Raises:
-        InputError: The method's class has not been loaded (see ``load_method``), or the weights of a pretrained
-            backbone cannot be read.
+        InputError: The method's class is code of another package and has not been imported (see ``iccld.plugins``), or
+            the weights of a pretrained backbone cannot be read.
     """
-    return method_class(config.method).from_config(config, label_space)
+    if config.method in METHODS:
+        found: type[Method] = pkgutil.resolve_name(METHODS[config.method])
+    else:
+        found = find_class("method", config.method, Method)
+    return found.from_config(config, label_space)
 
 
 def build_model(config: TrainConfig, label_space: LabelSpace) -> ICCLD:
@@ -175,9 +181,9 @@ def build_fabric(config: TrainConfig) -> Fabric:
     if device == "cpu":
         keep_freed_memory()
     # DDP needs a special mode if the loss does not depend on some weights. These can be the weights of disabled links,
-    # of the label encoder in a model without diffusion, and of mask tokens and last norms in ``transformers``
-    # backbones.
-    some_idle = not (m.context_links and m.detail_links and m.diffusion) or m.backbone.startswith("auto:")
+    # of the label encoder in a model without diffusion, and of mask tokens and last norms in the backbones of
+    # ``transformers``. Backbones of other packages may have such weights too.
+    some_idle = not (m.context_links and m.detail_links and m.diffusion) or m.backbone not in BACKBONE_NAMES
     strategy = "ddp_find_unused_parameters_true" if some_idle else "ddp"
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent()  # if the launcher is killed, the ranks save a checkpoint and end

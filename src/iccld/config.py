@@ -90,7 +90,8 @@ class ModelConfig:
     """Network architecture."""
 
     backbone: str = "compact"
-    """Backbone: compact, efficientnet_lite0, mit_b0 … mit_b5, or auto:<hub id or folder>."""
+    """Backbone: compact, efficientnet_lite0, mit_b0 … mit_b5, auto:<hub id or folder>, or a backbone of another
+    package as module:class."""
     pretrained: str = "auto"
     """Initial weights of the backbone: auto (published weights if there are any), yes (published), no (random), or for
     MiT a hub id or folder."""

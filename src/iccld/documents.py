@@ -15,7 +15,7 @@ import math
 import re
 import tomllib
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -42,9 +42,9 @@ _ANY_NUMBER = Range(-_LARGEST, _LARGEST - 1)
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """Regular expression that a whole text must match, for ``typing.Annotated``. ``words`` describes allowed texts."""
+    """Test that a text must pass, for ``typing.Annotated``. ``words`` describes the allowed texts."""
 
-    pattern: str
+    allows: Callable[[str], bool]
     words: str
 
 
@@ -235,7 +235,7 @@ def _fits(hint: Any, value: Any, limits: Sequence[Any]) -> bool:
     default = _LONGEST_KEY if origin is str else _MANY
     most = next((x.most for x in limits if isinstance(x, Length)), default)
     fits = isinstance(value, kind) and len(value) <= most
-    fits = fits and all(re.fullmatch(x.pattern, value) for x in limits if isinstance(x, Form))
+    fits = fits and all(x.allows(value) for x in limits if isinstance(x, Form))
     return fits and not (_is_fixed(hint) and len(value) != len(get_args(hint)))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from iccld.documents import Form
+from iccld.plugins import installed, is_reference
 
 METHODS: Mapping[str, str] = {
     "iccld": "iccld.adaptation.iccld:Adaptation",
@@ -20,10 +21,14 @@ METHODS: Mapping[str, str] = {
     "mic": "iccld.adaptation.daformer:MIC",
 }
 """Classes of the training methods by name, as ``module:class``. A new method needs one line here."""
+
+
+def _is_outside(name: str) -> bool:
+    return is_reference(name) or name in installed("method")
+
+
 if TYPE_CHECKING:
     MethodName = str
 else:
-    OutsideMethod = Annotated[
-        str, Form(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "a class of another package as module:class")
-    ]
+    OutsideMethod = Annotated[str, Form(_is_outside, "a method of another package as module:class")]
     MethodName = Literal[tuple(METHODS)] | OutsideMethod

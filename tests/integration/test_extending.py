@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from iccld.adaptation import registry
+from iccld import plugins
 from iccld.adaptation.method import Batch, Method
 from iccld.cli import main
 from iccld.data import layouts
@@ -127,7 +127,7 @@ def test_method_of_another_package_trains_and_resumes(
     assert len(file.splitlines()) <= 40
     (tmp_path / "unmixed.py").write_text(file, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(registry, "_loaded", {})
+    monkeypatch.setattr(plugins, "_imported", {})
     out = tmp_path / "run"
     words = flags(out, "--method", "unmixed:Unmixed")
     assert main([*words, "--stop-at", "3"]) == 0
@@ -135,7 +135,7 @@ def test_method_of_another_package_trains_and_resumes(
     assert "train/loss_seg_target" in read_metrics(out / "metrics.csv")[-1]
     assert main(["predict", str(out), str(out / "curves.png"), "--out", str(tmp_path / "masks")]) == 0
     capsys.readouterr()
-    monkeypatch.setattr(registry, "_loaded", {})
+    monkeypatch.setattr(plugins, "_imported", {})
     assert main(["report", str(out)]) == 0, "a report imports no method"
-    assert not registry._loaded
+    assert not plugins._imported
     sys.modules.pop("unmixed")

@@ -49,6 +49,7 @@ _HASHED_IF_CHANGED = (
     ("data", "cache"),
     ("data", "source_stretch"),
     ("data", "cat_max_ratio"),
+    ("model", "init"),
     ("model", "light_steps"),
     ("adaptation", "class_color_transfer"),
 )

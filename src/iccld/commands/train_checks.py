@@ -16,8 +16,8 @@ from iccld.documents import read_json
 from iccld.errors import InputError
 from iccld.files import in_bytes, write_json
 from iccld.machine import free_memory, own_memory
-from iccld.methods import METHODS
 from iccld.outputs import REPORT, RUN, Places
+from iccld.plugins import Kind, import_class, is_reference
 from iccld.unread import changed_settings, refuse_unread
 
 if TYPE_CHECKING:
@@ -58,14 +58,18 @@ def check_config(config: TrainConfig) -> None:
 
 
 def refuse_ignored(chosen: TrainConfig, default: TrainConfig, named: Iterable[str]) -> None:
-    """Loads the method that the user chose, and raises ``InputError`` for settings that the run would not read.
+    """Imports the classes of other packages that the user chose, and checks that the run reads all settings.
 
+    Raises ``InputError`` for the first setting without an effect.
     ``named`` are the dotted names of the settings that the user gave. Settings that differ from ``default`` count too.
     """
-    if chosen.method not in METHODS:
-        from iccld.adaptation.registry import load_method
-
-        load_method(chosen.method)
+    chosen_classes: tuple[tuple[Kind, str], ...] = (
+        ("method", chosen.method),
+        ("backbone", chosen.model.backbone),
+    )
+    for kind, name in chosen_classes:
+        if is_reference(name):
+            import_class(kind, name)
     refuse_unread(chosen, [*named, *changed_settings(chosen, default)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +19,7 @@ from iccld.models.transformers_backbone import (
     MixTransformerCoder,
     offers_weights,
 )
+from iccld.plugins import find_class, installed, is_reference
 
 BACKBONE_NAMES = ("compact", "efficientnet_lite0", *MIT_NAMES)
 """Built-in backbone names. In addition, ``auto:<hub id or folder>`` selects any ``transformers`` AutoBackbone."""
@@ -37,6 +39,8 @@ def pretrained_weights(backbone: str, pretrained: str) -> bool | str:
     """
     if pretrained != "auto":
         return {"yes": True, "no": False}.get(pretrained, pretrained)
+    if _is_outside(backbone):
+        return _offers_weights(backbone)
     return backbone.startswith(_PRETRAINED_BACKBONES) and not lacks_weights(backbone, pretrained)
 
 
@@ -79,7 +83,9 @@ def build_image_coder(
     """Builds a backbone by name.
 
     Args:
-        name: Backbone name from ``BACKBONE_NAMES``, or ``auto:<hub id or folder>``.
+        name: Backbone name from ``BACKBONE_NAMES``, ``auto:<hub id or folder>``, or a backbone of another package (see
+            ``iccld.plugins``). Its class is a subclass of ``ImageCoder``, and is called without arguments, or with
+            ``pretrained=True`` or ``False`` if it has this argument.
         pretrained: ``False`` gives random weights, ``True`` loads the published weights of the backbone. A string is
             the hub id or local folder of other weights (MiT only).
         backbone_config: ``transformers`` configuration that was stored with a model. If it is given, nothing is
@@ -104,5 +110,17 @@ def build_image_coder(
     if name.startswith("auto:"):
         source = name.removeprefix("auto:")
         return AutoBackboneCoder(source, pretrained=bool(pretrained), config=backbone_config)
-    known = [*BACKBONE_NAMES, "auto:<hub id or folder>"]
+    if _is_outside(name):
+        made = find_class("backbone", name, ImageCoder)
+        return made(pretrained=bool(pretrained)) if _offers_weights(name) else made()
+    known = [*BACKBONE_NAMES, "auto:<hub id or folder>", "module:class"]
     raise InputError(f"unknown backbone {name!r}; {suggest(name, known)}")
+
+
+def _is_outside(name: str) -> bool:
+    return is_reference(name) or name in installed("backbone")
+
+
+def _offers_weights(name: str) -> bool:
+    """Returns whether a backbone of another package has the argument ``pretrained``."""
+    return "pretrained" in inspect.signature(find_class("backbone", name, ImageCoder)).parameters
