@@ -48,6 +48,7 @@ COMMANDS = (
     Command("data cache", "decode a run's training images once, to disk", "train:main_cache"),
     Command("data scenes", "write generated street scenes to disk", "data:DataScenesArgs"),
     Command("completion", "print a completion script for bash, zsh or fish", "completion:main"),
+    Command("doctor", "describe this machine and installation; what would be slow", "doctor:DoctorArgs"),
     Command("presets", "list the named runs, or show one in full", "presets:PresetsArgs"),
 )
 
