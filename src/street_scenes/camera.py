@@ -2,7 +2,7 @@
 
 Street coordinates are (lateral, up, along) in meters. ``lateral`` points from the road's centerline to the right,
 ``up`` from the ground upwards, and ``along`` from the camera forwards (the depth). Bends and hills are part of the
-projection. Therefore all objects beside the road follow the road.
+projection. Therefore, all objects beside the road follow the road.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32
 
 NEAREST = 0.6
-"""Least depth in meters. Nearer points are projected as if they were at this depth."""
+"""Minimum depth in meters. Nearer points are projected as if they were at this depth."""
 
 _STRAIGHT_FROM = 150.0
 

@@ -111,7 +111,7 @@ class Canvas:
             color: Linear RGB before haze.
             label: TrainId of the polygon, or ``None`` to leave the label map unchanged.
             depth: Depth of the polygon in meters, for the haze.
-            gradient: Brightness factors at the top and at the bottom of the polygon, interpolated in between.
+            gradient: Brightness factors at the top and at the bottom of the polygon. Rows in between are interpolated.
             grain: Relative amplitude of a noise texture on the polygon.
             kind: Kind of noise, as in ``street_scenes.noise.tile``.
         """

@@ -37,6 +37,6 @@ def look_of(look: str, index: int) -> str:
 def seed_of(seed: int, index: int) -> int:
     """Returns the seed of the scene with the given index.
 
-    Two sets of scenes share no scene if their values of ``seed`` differ and each set has at most 10,000,019 scenes.
+    Two sets with different values of ``seed`` share no scene if each set has at most 10,000,019 scenes.
     """
     return seed * 10_000_019 + index

@@ -61,7 +61,8 @@ class Plan:
             pixels = (shapes * [1 / step, -1 / step] + [half / step - 0.5, far / step - 0.5]) * 16
             fixed = np.minimum(np.maximum(pixels, -64000), 64000).astype(np.int32)
             target = self.material[index] if plane is None else self.paint[index][plane]
-            # ``fillPoly`` applies the even-odd rule to all polygons of a call, so overlaps of polygons stay unfilled.
+            # ``fillPoly`` applies the even-odd rule to all polygons of a call. Areas where two polygons overlap stay
+            # unfilled.
             cv2.fillPoly(
                 target, list(fixed), value, lineType=cv2.LINE_8 if plane is None else cv2.LINE_AA, shift=4
             )
@@ -80,7 +81,7 @@ class Plan:
             self.draw_many(sides[:, [[0, 2], [1, 2], [1, 3], [0, 3]]], plane, value)
 
     def line(self, points: np.ndarray, width: float, plane: int, value: int) -> None:
-        """Draws a polyline of the given width through points, (n, 2): lateral and longitudinal positions in meters."""
+        """Draws a polyline through points (lateral, along) in meters, (n, 2). ``width`` is in meters."""
         points = np.asarray(points, np.float32)
         way = np.gradient(points, axis=0)
         side = np.stack([-way[:, 1], way[:, 0]], axis=1)
@@ -134,7 +135,7 @@ def _strip(plan: Plan, side: Side, inner: float, outer: float, block: Block, mat
 
 
 def _joints(rng: np.random.Generator, plan: Plan, side: Side) -> None:
-    """Draws the joints between the paving slabs of a sidewalk, up to a depth of 30 m."""
+    """Draws the joints between the paving slabs of a sidewalk, up to a depth of about 30 m."""
     tone, step = int(rng.integers(70, 120)), rng.uniform(0.4, 0.95)
     lines = side.sign * np.arange(side.edge + 0.2, side.back, step * rng.uniform(0.8, 1.5))
     plan.boxes([(x - 0.01, x + 0.01, 0.5, 30.0) for x in lines], 3, tone)

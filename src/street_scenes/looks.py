@@ -31,8 +31,9 @@ class Look:
         cyclists: Mean number of cyclists on the road.
         lane: Width of a lane in meters.
         floors: Least and greatest number of floors of a house in a town.
-        key: Goal of the automatic exposure: geometric mean of the linear brightness of all pixels outside the sky, if
-            ``sky_weight`` is 0. The pair gives the ends of a log-uniform distribution.
+        key: Target brightness of the automatic exposure. If ``sky_weight`` is 0, the geometric mean of the linear
+            brightness of all pixels outside the sky becomes ``key``. The pair gives the ends of a log-uniform
+            distribution.
         sky_weight: Weight of the sky in the exposure, from 0 (exposure for the pixels outside the sky) to 1 (exposure
             for the sky).
         blur: Standard deviation of the lens blur divided by the picture's height.

@@ -28,7 +28,7 @@ def hsv(hue: float, saturation: float, value: float) -> np.ndarray:
 
 
 def vary(rng: np.random.Generator, color: np.ndarray, amount: float = 0.12) -> np.ndarray:
-    """Multiplies a color by a random factor, and each channel by a second random factor of its own.
+    """Multiplies a color by a common random factor, and each channel also by a separate random factor.
 
     All factors are log-normal. The logarithm of the common factor has the standard deviation ``amount``. The logarithm
     of a channel's factor has a quarter of this standard deviation.

@@ -93,7 +93,7 @@ class Street:
 
     @property
     def own(self) -> int:
-        """Returns the side of the road on which the ego vehicle drives: -1 for left, 1 for right."""
+        """Returns the side of the road on which the ego vehicle drives: -1 for the left side, 1 for the right side."""
         return -1 if self.keeps_left else 1
 
 

@@ -199,7 +199,7 @@ class Placed:
 
 
 def place(stage: Stage, kind: str, lateral: float, along: float, heading: float) -> None:
-    """Adds a vehicle to the paint list ``stage.items``. Parts that are too close to the camera are left out.
+    """Adds a vehicle to the paint list ``stage.items``. Vehicle parts that are too close to the camera are left out.
 
     Args:
         stage: Scene to paint on.
@@ -276,7 +276,7 @@ def _rows(stage: Stage, side: Side, near: float, far: float) -> None:
 
 
 def drive(stage: Stage) -> None:
-    """Adds moving vehicles to the paint list ``stage.items``. About one in ten is rotated, as during a turn."""
+    """Adds moving vehicles to the paint list ``stage.items``. About one vehicle in ten is rotated, as in a turn."""
     rng, street = stage.rng, stage.street
     spots: list[tuple[float, float]] = []
     for _ in range(int(rng.poisson(stage.look.traffic))):

@@ -70,8 +70,8 @@ def load_models(
     """Loads the models of the app and runs each once on a small gray image, so that the first request is not slow.
 
     See ``iccld.inference.segmenter.load_segmenter`` for the form of ``sources``, ``device`` and ``threads``, and
-    ``iccld.models.settings.PredictSettings`` for ``precision``. If a class of another model also occurs in the first
-    model, the class has the color of the first model.
+    ``iccld.models.settings.PredictSettings`` for ``precision``. If a class of a later model also occurs in the first
+    model, the page shows the class in the color of the first model.
     """
     models: list[AppModel] = []
     for source, name in zip(sources, short_names(sources), strict=True):
@@ -85,7 +85,10 @@ def load_models(
 
 
 def short_names(sources: Sequence[str]) -> list[str]:
-    """Returns a short name for each model: the last part of its path, or more parts if needed to distinguish models."""
+    """Returns a short name for each model, such as the last part of the model's path.
+
+    If models share the last part, more parts of each path are used. If models have the same path, a number is added.
+    """
     parts = [Path(source).resolve().parts if Path(source).exists() else (source,) for source in sources]
     for count in range(1, max(map(len, parts)) + 1):
         names = ["/".join(p[-count:]) for p in parts]
@@ -124,7 +127,7 @@ class Settings(Drawing):
 
 @dataclass(frozen=True)
 class Answer:
-    """The prediction of one model for an image, and its computing time.
+    """The prediction of one model for an image, and the computing time in seconds.
 
     ``labels`` (class indices) and ``levels`` (uncertainty from 0 to 255) have the image's size. ``view_labels`` and
     ``view_levels`` are the same maps, scaled to the size of the image shown on the page.
@@ -153,7 +156,7 @@ class Answers:
         return self.view.nbytes + sum(m.nbytes for m in maps)
 
     def draw(self, index: int, drawing: Drawing) -> Image:
-        """Draws a model's prediction over the view. Raises ``InputError`` if there is no model ``index``."""
+        """Draws a model's prediction over the view. Raises ``InputError`` if no model has this index."""
         if index >= len(self.answers):
             raise InputError("There is no such model")
         answer = self.answers[index]

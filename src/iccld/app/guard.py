@@ -1,9 +1,9 @@
-"""Request filter: accepts only requests from the page of the app under an allowed host name.
+"""Request filter of the app: refuses requests from pages of other sites and requests to other host names.
 
-The pages of another site in the user's browser can send requests to 127.0.0.1 (cross-site requests), and the site can
-make its host name resolve to 127.0.0.1 (DNS rebinding). The headers ``Origin`` and ``Sec-Fetch-Site`` reveal cross-site
-requests. The header ``Host`` reveals DNS rebinding. Proxy headers such as ``X-Forwarded-Host`` are ignored, because
-every client can send them.
+A page of another site in the user's browser can send requests to 127.0.0.1 (cross-site requests). The other site can
+also make its own host name resolve to 127.0.0.1 (DNS rebinding). The headers ``Origin`` and ``Sec-Fetch-Site`` reveal
+cross-site requests. The header ``Host`` reveals DNS rebinding. Proxy headers such as ``X-Forwarded-Host`` are ignored,
+because every client can send such headers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NAMES = ("127.0.0.1", "localhost", "[::1]")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_-]+(\.[a-z0-9_-]+)*)(:[0-9]{1,5})?")
 _WEB_PORT = 80  # default port of HTTP; browsers omit it from ``Host``
 _HEADERS = {
-    # The page is only allowed to load content of this server, and images from data URIs.
+    # The page may load only content of this server and images from data URIs.
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "media-src 'self'; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
     "cross-origin-opener-policy": "same-origin",
@@ -36,11 +36,11 @@ _HEADERS = {
 class Guard:
     """ASGI middleware that wraps the whole application and refuses requests from other sites.
 
-    A request must have exactly one ``Host`` header with an allowed host. The allowed hosts are ``127.0.0.1``,
-    ``localhost``, ``[::1]`` and the local IP address of the connection, each with the server's port, and the hosts in
-    ``allowed`` (see ``parse_hosts``). The host in an ``Origin`` header must equal the host in the ``Host`` header. If
-    ``Sec-Fetch-Site`` shows that the request comes from another site, only a top-level navigation (a link that opens
-    the page) is allowed. Requests that violate a rule get status 403 and do not reach the application.
+    A request must have exactly one ``Host`` header with an allowed host. The hosts in ``allowed`` are allowed (see
+    ``parse_hosts``). Also allowed are ``127.0.0.1``, ``localhost``, ``[::1]`` and the local IP address of the
+    connection, each with the server's port. The host in an ``Origin`` header must equal the host in the ``Host``
+    header. If ``Sec-Fetch-Site`` shows that the request comes from another site, only a top-level navigation (a link
+    that opens the page) is allowed. Requests that violate a rule get status 403 and do not reach the application.
     """
 
     def __init__(self, inner: ASGIApp, *, port: int, allowed: Iterable[str] = ()) -> None:

@@ -204,7 +204,7 @@ class Routes:
 
 
 def _asset(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
-    """Returns a route handler for a file of the package. The file is read now, so no URL is used as a path."""
+    """Returns a route handler for a file of the package. The file is read only once, so no URL is used as a path."""
     content = (Path(__file__).parent / "assets" / name).read_bytes()
 
     async def answer(request: Request) -> Response:

@@ -19,8 +19,8 @@ from iccld.errors import InputError, how_to_install
 from iccld.exits import run_guarded
 
 SERVER_SETTINGS: dict[str, Any] = {
-    # By default, Uvicorn uses optional, faster implementations if they are installed. The settings below always select
-    # the basic implementations, so that the app behaves the same on every machine.
+    # By default, Uvicorn uses faster implementations if optional packages are installed. The next three settings always
+    # select the basic implementations, so that the app behaves the same on every machine.
     "http": "h11",
     "ws": "none",
     "loop": "asyncio",

@@ -26,7 +26,7 @@ from iccld.labels import IGNORE
 
 MAX_FRAMES = 300
 Progress = Callable[[str, int, int], None]
-"""Callback with three arguments: model name, number of finished frames, and expected number of all frames."""
+"""Callback with three arguments: model name, number of finished frames, and expected total number of frames."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def segment_video(
     """Segments up to ``max_frames`` frames of a video and writes an MP4 file with the overlays.
 
     The MP4 file has the timestamps and the sound of the video. ``progress`` gets the number of finished frames and the
-    expected number of all frames. An exception in ``progress`` ends the work. Raises ``InputError`` if no frame can be
-    decoded, or if the frames are too large.
+    expected total number of frames. An exception in ``progress`` ends the work. Raises ``InputError`` if no frame can
+    be decoded, or if the frames are too large.
     """
     with source.opened() as path, ExitStack() as files:
         video = files.enter_context(closing(Container(InputVideo(str(path), path.stem))))

@@ -46,7 +46,7 @@ class Upload:
     def opened(self) -> Iterator[Path]:
         """Yields the path. Raises ``InputError`` if the file has been removed.
 
-        In the message of any ``InputError`` from here or from the ``with`` block, ``name`` replaces the path.
+        If the ``with`` block raises an ``InputError``, ``name`` replaces the path in the message of the error.
         """
         try:
             if not self.path.exists():
@@ -111,9 +111,9 @@ class Session:
     def kept_answers(self) -> Answers:
         """Returns the stored predictions.
 
-        Raises ``InputError`` if there are none, for example because they were removed for lack of memory.
+        Raises ``InputError`` if there are no predictions, for example because of a removal for lack of memory.
         """
-        if (answers := self.answers) is None:  # read once, because other threads can remove them
+        if (answers := self.answers) is None:  # read once, because other threads can set it to None
             raise InputError("This answer is no longer kept; upload the image again")
         return answers
 
@@ -136,8 +136,8 @@ class Sessions:
     """All open sessions, with limits on their files and memory.
 
     ``root`` is an empty folder for all uploads and videos. Other code must not use this folder. ``max_upload_bytes`` is
-    the maximum size of one uploaded file, ``max_disk_bytes`` that of all files together, and ``max_answer_bytes`` the
-    maximum memory of all predictions.
+    the maximum size of one uploaded file. ``max_disk_bytes`` is the maximum total size of all files.
+    ``max_answer_bytes`` is the maximum memory of all predictions.
     """
 
     root: Path

@@ -1,1 +1,1 @@
-"""Inference with a trained model: evaluation on data sets, prediction of files, and export."""
+"""Inference with a trained model: evaluation on data sets, segmentation of images and videos, and export."""

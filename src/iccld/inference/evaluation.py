@@ -1,4 +1,4 @@
-"""Evaluation: scores a model on a labeled data set, or stored predictions against true label maps."""
+"""Evaluation: scores a model on a labeled data set, or compares stored predictions with true label maps."""
 
 from __future__ import annotations
 
@@ -111,14 +111,15 @@ def evaluate_folders(
     """Scores a folder of predicted label maps against a folder of true label maps.
 
     Files are paired by ``pair_files``. Files named ``*_labelIds.png`` are read as Cityscapes labelIds. All other files
-    are read as Cityscapes trainIds, which ``iccld predict`` writes. If a class of the protocol has no trainId, these
-    files are read as class indices of the protocol. Files with labelIds can also have other names. Therefore, up to 32
-    files per folder with names that end neither in ``labelIds`` nor in ``trainIds`` are checked. If one of these files
-    has an id above 18 (the largest trainId), all files of the folder with such names are read as labelIds.
+    are read as Cityscapes trainIds, which ``iccld predict`` writes. If a class of the protocol has no trainId, the
+    other files are read as class indices of the protocol. Files with labelIds can also have other names. Therefore, up
+    to 32 files per folder with names that end neither in ``labelIds`` nor in ``trainIds`` are checked. If the largest
+    id of a checked file is from 19 to 33, all files of the folder with such names are read as labelIds.
 
-    If ``own`` is given, the description of a user's ``dataset.toml``, all files are instead read with the ids or colors
-    of this description. ``protocol`` must then use the classes of the description. Messages on stderr report detected
-    labelIds, skipped predictions without a true label map, and predicted ids without a class in the protocol.
+    ``own`` is the description of a user's ``dataset.toml``. If ``own`` is given, all files are read with the ids or
+    colors of this description instead. ``protocol`` must then use the classes of the description. Messages on stderr
+    report detected labelIds, skipped predictions without a true label map, and predicted ids without a class in the
+    protocol.
 
     Raises ``InputError`` if no files can be paired, a true label map has no prediction, a file cannot be read or holds
     undefined values, a prediction and its label map differ in size, or no pixel belongs to a class of the protocol.
@@ -160,7 +161,10 @@ def missing_classes(space: LabelSpace, protocol: Protocol) -> tuple[str, ...]:
 
 
 def _hold_label_ids(paths: Sequence[Path], what: str) -> bool:
-    """Checks whether files with an unknown kind of ids hold Cityscapes labelIds. If so, a message is printed."""
+    """Checks whether label maps hold Cityscapes labelIds. If so, a message is printed.
+
+    Only files whose names do not tell the kind of ids are read, up to a maximum of 32.
+    """
     silent = [path for path in paths if _is_silent(path)]
     for path in silent[:: max(1, len(silent) // _FEW)][:_FEW]:
         stored = read_label(path)
@@ -213,9 +217,9 @@ def pair_files(predictions: Path, labels: Path) -> tuple[list[tuple[Path, Path]]
     """Pairs predicted with true label maps by relative path, or by file name alone if the name is unique.
 
     Suffixes such as ``_leftImg8bit``, ``_gtFine_labelIds``, ``_pred_labelTrainIds`` and ``_trainIds`` are ignored. A
-    prediction can have a longer name than its label map, for example ``a_blend.png`` for ``a.png``. If an image has two
-    true label maps, with labelIds and with trainIds, the label map with labelIds is used. Returns the pairs
-    (prediction, label map) in the order of the true label maps, and the predictions without a label map.
+    prediction can have a longer name than its label map, for example ``a_blend.png`` for ``a.png``. If an image has a
+    true label map with labelIds and another true label map with trainIds, the label map with labelIds is used. Returns
+    the pairs (prediction, label map) in the order of the true label maps, and the predictions without a label map.
 
     Raises ``InputError`` if a folder is missing or empty, a label map has no prediction, or two files belong to the
     same image.
@@ -269,7 +273,10 @@ def _is_silent(path: Path) -> bool:
 
 
 def _by_key(folder: Path, kind: str) -> dict[str, Path]:
-    """Finds the label maps of a folder, sorted by path. Keys are relative paths without extension or ignored suffix."""
+    """Finds the label maps of a folder, sorted by path.
+
+    The keys are relative paths without the file extension and without suffixes such as ``_gtFine_labelIds``.
+    """
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "no such folder"
         raise InputError(f"{folder}: {what}; give the folder of {kind} label maps")

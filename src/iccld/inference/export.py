@@ -2,7 +2,7 @@
 
 The graph computes the same as ``iccld.models.iccld.ICCLD.predict``, including scaling and padding, except for the
 noise. The noise is stored in the graph, so that the same image always has the same prediction. All images of a batch
-have the same noise. On images larger than 512×1024 pixels, the noise is repeated.
+have the same noise. If an image is larger than 512×1024 pixels after scaling, the noise is repeated.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ _NOISE_CELLS = (64, 128)
 _CONVOLUTIONS = ("Convolution", "GroupConvolution")
 _LAYERS = (*_CONVOLUTIONS, "MatMul")
 _ENTRY_STRIDE = 4
-"""Largest input stride of the image coder's layers that stay in fp32 in a bf16 graph. On 20 CamVid frames, the labels
-of this bf16 graph agree with the labels of the fp32 graph at 99.8 % of the pixels. With a largest stride of 2, the
-agreement is 99.6 %. If no layer of the image coder stays in fp32, the agreement is 98.8 % (docs/export.md)."""
+"""In a bf16 graph, layers of the image coder stay in fp32 if the stride of their input is at most this value. On 20
+CamVid frames, the labels of the bf16 graph then agree with the labels of the fp32 graph at 99.8 % of the pixels. With a
+value of 2, the agreement is 99.6 %. If no layer of the image coder stays in fp32, the agreement is 98.8 %
+(docs/export.md)."""
 
 
 class ExportGraph(nn.Module):
@@ -208,7 +209,7 @@ def _trace(graph: ExportGraph) -> ExportedProgram:
         shapes = (dict(enumerate(sizes)),)
         program = torch.export.export(graph, (example,), dynamic_shapes=shapes, **options)
     # The tracer adds assertions about the example, for instance that two sizes differ. A batch of one image would
-    # violate them. The assertions are removed, because the graph does not rely on the asserted properties.
+    # violate such assertions. They are removed, because the graph does not rely on the asserted properties.
     nodes = program.graph_module.graph
     for node in list(nodes.nodes):
         if node.target is torch.ops.aten._assert_scalar.default:
@@ -263,8 +264,8 @@ def _mark_precise(graph: openvino.Model, precision: Precision) -> None:
 def _outer_nodes(nodes: dict[str, openvino.Node]) -> set[str]:
     """Returns the names of all nodes up to and including the first layers, and of all nodes after the last layers.
 
-    First layers are layers of the image coder whose input stride, relative to the image, is at most ``_ENTRY_STRIDE``.
-    Last layers are layers (convolutions or MatMul) that no further layer follows.
+    Layers are convolutions and MatMul nodes. The first layers are layers of the image coder whose input has a stride of
+    at most ``_ENTRY_STRIDE`` relative to the image. The last layers are layers that no further layer follows.
     """
     kind = {name: node.get_type_name() for name, node in nodes.items()}
     # ``enters`` and ``leaves`` are the strides at the input and output of each node. If a node has several inputs, the

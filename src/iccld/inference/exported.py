@@ -31,14 +31,14 @@ Format = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "bf16"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml"}
 REFUSED_SUFFIXES = (".pt2",)
-"""Extensions of files that are refused because ``torch.export.load`` would unpickle them, which can run code."""
+"""Extensions of refused files. ``torch.export.load`` would unpickle such files, and unpickling can run code."""
 SMALLEST = 33
-"""Minimum height and width of images in pixels. ICCLD pads smaller images to 64 pixels, but an exported graph only to
-32. The predictions would therefore differ."""
+"""Minimum height and width of images in pixels. ICCLD pads smaller images to 64 pixels. An exported graph would pad
+smaller images to 32 pixels only, and the predictions would differ."""
 
 Engine = Callable[[np.ndarray], Mapping[str, np.ndarray]]
-"""Function that runs a graph on images (uint8, b h w 3). The result maps names to arrays: ``labels``, ``probabilities``
-and, for several draws, ``mutual_information``."""
+"""Function that runs a graph on images (uint8, b h w 3). The result maps names to arrays. The names include ``labels``,
+``probabilities`` and, if the graph has several draws, ``mutual_information``."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class ExportedSegmenter(Predicting):
 
 
 def load_exported(model: str, *, device: str = "auto", threads: int = 0) -> ExportedSegmenter:
-    """Opens an exported file, which can be untrusted. The file is checked, and no code except its graph is executed.
+    """Opens an exported file, which may come from an untrusted source. No code except the checked graph is executed.
 
     The file has the extension ``.onnx`` or ``.xml`` (OpenVINO). ``device`` is ``auto``, ``cpu`` or, for an ONNX file,
     ``cuda``. The device ``cuda`` requires ONNX Runtime with CUDA support. ``threads`` is the number of CPU threads. If
@@ -201,7 +201,7 @@ def _open_onnx(path: Path, device: str, threads: int) -> tuple[Engine, Facts]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # only fatal messages; errors are raised as exceptions
     options.intra_op_num_threads = threads
-    # Without spinning, idle threads release their core, like torch's threads (see iccld.threads).
+    # Without spinning, idle threads release their cores, as torch's threads do (see iccld.threads).
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(data, options, providers=providers)
     names = [output.name for output in session.get_outputs()]

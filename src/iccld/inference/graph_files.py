@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import onnx
     import openvino
 
-FACTS = "iccld"  # name of the metadata entry that contains the settings, the same in every format
+FACTS = "iccld"  # name of the metadata entry with the settings, in ONNX and OpenVINO files
 _MOST_BYTES = 2**31 - 1  # protobuf does not support larger messages
 _MOST_BYTES_OF_XML = 2**26
 _MOST_NODES = 50_000
@@ -32,7 +32,8 @@ _LOOPS = ("Loop", "TensorIterator", "If", "ReadValue", "Assign")
 def read_onnx(path: Path) -> tuple[bytes, str]:
     """Returns the content of a checked ONNX file and its metadata entry ``FACTS`` (empty if missing).
 
-    Raises ``InputError`` if the file has weights in other files, loops, custom operations or excessive sizes.
+    Raises ``InputError`` if the graph has loops, branches, custom operations or excessive sizes, or if weights are
+    stored in other files.
     """
     import onnx
 
@@ -105,8 +106,8 @@ def _shapes_of_openvino(values: Iterable[openvino.Output]) -> list[list[int]]:
 def _check(path: Path, count: int, inputs: Sequence[list[int]], inner: list[list[int]], facts: str) -> None:
     """Checks the number ``count`` of operations, the shapes, and the metadata ``facts`` of a graph.
 
-    ``inputs`` and ``inner`` are the shapes of input and intermediate tensors, with -1 for a dynamic dimension. Images
-    of shape (b, h, w, 3) must be the only input. Fixed batch sizes, heights and widths are limited.
+    ``inputs`` contains the shapes of the input tensors. ``inner`` contains the shapes of the intermediate tensors. A
+    dynamic dimension is -1. Images of shape (b, h, w, 3) must be the only input. Fixed dimensions are limited.
     """
     if count > _MOST_NODES:
         raise _refusal(path, f"has {count} operations, more than {_MOST_NODES}")

@@ -22,7 +22,10 @@ from iccld.models.settings import PredictSettings
 
 @dataclass(frozen=True)
 class _MapFile:
-    """Content of a map file: new classes with the names of the model's classes, and the model's ignored classes."""
+    """Content of a map file.
+
+    ``classes`` maps the name of each new class to names of the model's classes. ``ignore`` lists ignored classes.
+    """
 
     classes: Mapping[str, tuple[str, ...]]
     ignore: tuple[str, ...] = ()
@@ -32,17 +35,17 @@ def read_map(source: str, space: LabelSpace) -> tuple[LabelSpace, Float32[np.nda
     """Reads a map from the classes of a model to other classes.
 
     Args:
-        source: Name of a built-in label space, or path of a TOML file. Its table ``classes`` has the new class names as
-            keys, and lists of the model's class names as values. The list ``ignore`` has the other class names.
+        source: Name of a built-in label space, or path of a TOML file. The file's table ``classes`` maps the name of
+            each new class to a list of class names of the model. The list ``ignore`` contains all other class names.
         space: Classes of the model.
 
     Returns:
-        The new label space, and a matrix of zeros and ones: entry (i, j) is 1 if class j of the model belongs to the
+        The new label space, and a matrix of zeros and ones. Entry (i, j) is 1 if class j of the model belongs to the
         new class i.
 
     Raises:
-        InputError: The name is unknown, the file is invalid, a class of the model is missing or stands in two lists, or
-            no class of the model belongs to a new class.
+        InputError: The name is unknown, the file is invalid, a class of the model is missing or is listed twice, or no
+            class of the model belongs to a new class.
     """
     if not source.endswith(".toml"):
         target = get_label_space(source)
@@ -70,9 +73,10 @@ def read_map(source: str, space: LabelSpace) -> tuple[LabelSpace, Float32[np.nda
 
 
 def map_to(space: LabelSpace, target: LabelSpace) -> Float32[np.ndarray, "k2 k"]:
-    """Returns the matrix of ``read_map`` from the classes of a model to those of another space, by name and trainId.
+    """Maps the classes of a model to the classes of another label space by name and trainId.
 
-    Raises ``InputError`` if no class of the model belongs to a class of the other space.
+    Returns a matrix as ``read_map`` does. Raises ``InputError`` if no class of the model belongs to a class of the
+    other label space.
     """
     return _matrix(space.lut_to(target)[: len(space)], target)
 
@@ -90,7 +94,10 @@ def _some(space: LabelSpace) -> str:
 
 
 def load_mapped(model: str, source: str | None, *, device: str = "auto", threads: int = 0) -> Segmenter:
-    """Loads a model as ``load_segmenter`` does. ``source`` is a map, as for ``read_map``, or ``None`` for no map."""
+    """Loads a model as ``load_segmenter`` does, and maps the model's classes with ``source`` (see ``read_map``).
+
+    If ``source`` is ``None``, the model keeps its classes.
+    """
     loaded = load_segmenter(model, device=device, threads=threads)
     if source is None or not isinstance(loaded, Predicting):
         return loaded
@@ -98,9 +105,10 @@ def load_mapped(model: str, source: str | None, *, device: str = "auto", threads
 
 
 def coarser_classes(model: Segmenter, space: LabelSpace) -> Segmenter:
-    """Maps a model to the classes of a data set if these are fewer, and every one of them is a class of the model.
+    """Maps a model to the classes of a data set if the data set has coarser classes.
 
-    A line says so. Otherwise, the model is returned as it is.
+    The data set must have fewer classes than the model, and each class of the data set must contain at least one class
+    of the model. In this case, a message on stdout reports the mapping. Otherwise, the model is returned unchanged.
     """
     own = model.label_space
     if (
@@ -119,8 +127,9 @@ class MappedSegmenter(Predicting):
     """Model whose predictions are in other classes.
 
     The probability of a new class is the sum of the probabilities of its classes. Ignored classes are left out, and the
-    other probabilities are scaled so that their sum is 1. The reported mutual information is that of the model's own
-    classes, which is an upper bound of that of the new classes. It is limited to the entropy of the new classes.
+    other probabilities are scaled so that their sum is 1. The mutual information is computed for the model's own
+    classes and limited to the entropy of the new classes. If no class is ignored, the mutual information of the new
+    classes is never larger than this value.
 
     Args:
         model: Model whose classes are mapped.
@@ -134,8 +143,8 @@ class MappedSegmenter(Predicting):
         self.model, self.label_space, self._matrix = model, label_space, matrix
 
     def __getattr__(self, name: str) -> Any:
-        """Returns other attributes of the model, such as the settings of an exported file."""
-        if name == "model":  # not set yet, as in a copy
+        """Returns an attribute of the original model, such as a setting of an exported file."""
+        if name == "model":  # while a copy is created, ``model`` is not set yet
             raise AttributeError(name)
         return getattr(self.model, name)
 
@@ -143,7 +152,7 @@ class MappedSegmenter(Predicting):
         own = self.model._predict(batch, settings)
         sums = np.tensordot(own.probabilities, self._matrix, axes=([1], [1])).transpose(0, 3, 1, 2)
         total = sums.sum(axis=1, keepdims=True)
-        # Where all classes with a probability are ignored, the new classes are equally probable.
+        # At a pixel where all probable classes are ignored, all new classes get the same probability.
         probabilities = np.where(total > 0, sums / np.maximum(total, 1e-30), 1 / len(self.label_space))
         probabilities = np.ascontiguousarray(probabilities, np.float32)
         labels = probabilities.argmax(axis=1).astype(np.uint8)

@@ -40,8 +40,9 @@ def predict_files(
 
     ``out/classes.json`` and ``out/legend.png`` list the ids and colors of the classes. Existing files are replaced
     atomically. ``images`` come from ``iccld.data.inputs.find_inputs``. ``write`` selects the kinds of output. ``ids``
-    is the kind of ids in the label maps, or a description of a data set with these ids. If an image cannot be read or
-    segmented, the image is skipped. Returns one message for each skipped image, with the file and the reason.
+    is the kind of ids in the label maps, or a description of a data set that defines the ids. If an image cannot be
+    read or segmented, the image is skipped. Returns one message for each skipped image. A message contains the file and
+    the reason.
 
     Raises ``InputError`` if an output cannot be written, a class has no id of the requested kind, ``out`` has
     predictions with other classes or ids, or ``settings`` differ from those of an exported model.
@@ -78,9 +79,10 @@ def prepare(
 def draw(
     kind: OutputKind, image: Image, prediction: Prediction, space: LabelSpace, table: Table
 ) -> np.ndarray:
-    """Draws one kind of output for an image, as a label map (h, w) or an RGB image (h, w, 3), both uint8.
+    """Draws one kind of output for an image.
 
-    The prediction must have the image's size. ``table`` maps class indices to the ids in the label map.
+    The prediction must have the image's size. ``table`` maps class indices to the ids in the label map. Returns a uint8
+    array. The array is a label map (h, w) if ``kind`` is ``labels``, and an RGB image (h, w, 3) otherwise.
     """
     if kind == "labels":
         return np.asarray(table[prediction.labels])

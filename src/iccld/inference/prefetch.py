@@ -14,10 +14,10 @@ R = TypeVar("R")
 def read_ahead(
     items: Iterable[T], read: Callable[[T], R], *, num_threads: int = 2
 ) -> Iterator[tuple[T, Callable[[], R]]]:
-    """Yields every item, in order, with a function that returns the result of ``read(item)``.
+    """Yields every item in order, each with a function that returns the result of ``read(item)``.
 
-    If ``read`` raised an error, the function raises the same error, so that the caller can skip an unreadable file. At
-    most ``num_threads`` results wait in memory.
+    If ``read`` raises an error, the yielded function raises the same error, so that the caller can skip an unreadable
+    file. At most ``num_threads`` results wait in memory.
     """
     threads = ThreadPoolExecutor(num_threads, thread_name_prefix="read")
     waiting: deque[tuple[T, Future[R]]] = deque()

@@ -40,9 +40,10 @@ Score = Literal["entropy", "mutual_information", "margin"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image file or a video frame (numbered from 0) that can be selected for labeling.
+    """An image file or a video frame that can be selected for labeling.
 
-    ``score`` is the uncertainty, from 0 (certain) to 1 (most uncertain). ``vector`` is an embedding of unit length.
+    ``frame`` is the number of the video frame, starting at 0, or ``None`` for an image file. ``score`` is the
+    uncertainty, from 0 (certain) to 1 (most uncertain). ``vector`` is an embedding of unit length.
     """
 
     item: InputImage | InputVideo
@@ -66,7 +67,8 @@ class Ranked:
     """One frame of a ranking. ``index`` is the frame's index in the input order.
 
     ``neighbor`` is the index of the nearest frame that was selected before. ``distance`` is the distance between the
-    embeddings of these two frames, from 0 (identical) to 2. For the first frame, both values are ``None``.
+    embeddings of these two frames, from 0 (identical) to 2. For the first frame, ``neighbor`` and ``distance`` are
+    ``None``.
     """
 
     index: int
@@ -84,10 +86,11 @@ def scan(
     settings: PredictSettings | None = None,
     every: float = 1.0,
 ) -> tuple[list[Candidate], list[str]]:
-    """Segments images and video frames, and returns candidates and messages about files that cannot be read completely.
+    """Segments images and video frames.
 
-    Images come before video frames. ``every`` is the time in seconds between two scored frames of a video. Raises
-    ``InputError`` if ``every`` is out of range, or if ``score`` is ``mutual_information`` with one draw.
+    Returns the candidates, and messages about files that cannot be read completely. Images come before video frames.
+    ``every`` is the time in seconds between two scored frames of a video. Raises ``InputError`` if ``every`` is out of
+    range, or if ``score`` is ``mutual_information`` and there is only one draw.
     """
     settings = settings or PredictSettings()
     if not 1e-6 <= every < float("inf"):
@@ -147,7 +150,7 @@ def rank(
 
     The distance is the Euclidean distance between the embeddings of a frame and of the nearest frame that was selected
     before. The first ``top`` frames are selected one by one. The remaining frames are sorted by the same product, but
-    with their distances to the first ``top`` frames only. Thus, n frames need n × top distances instead of n². Frames
+    only distances to the first ``top`` frames are used. Thus, n frames need n × top distances instead of n². Frames
     with equal products keep their order. With ``diversity`` 0, only the scores matter. Raises ``InputError`` if ``top``
     or ``diversity`` is out of range.
     """
@@ -202,7 +205,7 @@ def ranking_rows(
 
 
 def write_ranking(path: AnyPath, order: Sequence[Ranked], names: Sequence[tuple[str, int | None]]) -> Path:
-    """Writes the rows of ``ranking_rows`` as CSV, with six decimal places, and returns the path."""
+    """Writes the rows of ``ranking_rows`` as CSV and returns the path. Score and distance have six decimal places."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["rank", "file", "frame", "score", "distance", "neighbor"])
@@ -240,9 +243,9 @@ def write_frames(candidates: Sequence[Candidate], folder: AnyPath, every: float)
 
 
 def read_written(folder: AnyPath) -> set[str]:
-    """Returns the names in the JSON file next to ``folder``.
+    """Returns the names in the JSON file next to ``folder`` (see ``write_frames``).
 
-    Raises ``InputError`` if the JSON file is not a list of frames.
+    Returns an empty set if the file does not exist. Raises ``InputError`` if the file is not a list of frames.
     """
     record = _record_of(Path(folder))
     if not record.exists():
@@ -281,7 +284,10 @@ def _remove_earlier(folder: Path, names: set[str]) -> None:
 
 
 def _frames(source: VideoSource, every: float) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields number and image of the first frame at or after 0 s, ``every`` s, 2 × ``every`` s, and so on."""
+    """Yields number and image of the first frame at or after each multiple of ``every`` seconds.
+
+    Times are relative to the first frame of the video.
+    """
     step = Fraction(every).limit_denominator(1_000_000)
     start, due = None, Fraction(0)
     for number, frame in enumerate(source.frames()):

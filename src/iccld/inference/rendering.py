@@ -19,7 +19,7 @@ from iccld.labels import CITYSCAPES19, CITYSCAPES_ID_TO_TRAIN_ID, IGNORE, LabelS
 
 Table = UInt8[np.ndarray, "256"]
 IdKind = Literal["train", "index", "cityscapes"]
-"""Kind of ids in label files. ``train`` means Cityscapes trainIds, or class indices if a class has no trainId.
+"""Kind of ids in label files. ``train`` means Cityscapes trainIds, or class indices if any class has no trainId.
 ``index`` means the model's class indices. ``cityscapes`` means Cityscapes labelIds, which the benchmark server
 requires."""
 CLASSES, LEGEND = "classes.json", "legend.png"
@@ -35,7 +35,7 @@ def index_to_id(space: LabelSpace, kind: IdKind | Description) -> Table:
 
     ``kind`` is the kind of ids, or a description of a data set that defines the ids. Pixels without a class get 0
     (unlabeled) if ``kind`` is ``cityscapes``, and 255 otherwise. Raises ``InputError`` if a class has no id of this
-    kind.
+    kind, or if an id does not fit into 8 bits.
     """
     table = np.full(256, 0 if kind == "cityscapes" else IGNORE, np.uint8)
     if isinstance(kind, Description):

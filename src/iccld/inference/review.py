@@ -22,9 +22,9 @@ from iccld.progress import track
 
 Role = Literal["best", "worst", "random"]
 SIGNALS = ("entropy", "confidence", "mutual_information", "combined")
-"""Signals for the detection of pixels with a wrong prediction, all in [0, 1]. ``entropy`` is the relative entropy,
-``confidence`` is one minus the highest probability, ``mutual_information`` is the relative mutual information of the
-noise draws, and ``combined`` is the mean of ``confidence`` and ``mutual_information``."""
+"""Signals for the detection of pixels with a wrong prediction. All signals are in [0, 1]. ``entropy`` is the relative
+entropy. ``confidence`` is one minus the highest probability. ``mutual_information`` is the relative mutual information
+of the noise draws. ``combined`` is the mean of ``confidence`` and ``mutual_information``."""
 _NUM_COMPARED = 32
 """Maximum number of images on which ``unsupervised_scores`` compares teacher and student."""
 
@@ -76,8 +76,8 @@ def evaluate_trust(
     ``ece`` is the top-label expected calibration error (ECE), in [0, 1]. ``class_ece`` is the ECE of each class's
     probability, averaged over the classes (Nixon et al. 2019). Each signal of ``SIGNALS`` has three metrics for the
     detection of wrong pixels, which are the positives. ``auroc_SIGNAL`` is the probability that a wrong pixel has a
-    higher signal than a correct one. ``aurc_SIGNAL`` is the area under the risk-coverage curve. ``fpr95_SIGNAL`` is the
-    false positive rate at 95 % true positive rate. See ``evaluate_model`` for the arguments and errors.
+    higher signal than a correct pixel. ``aurc_SIGNAL`` is the area under the risk-coverage curve. ``fpr95_SIGNAL`` is
+    the false positive rate at 95 % true positive rate. See ``evaluate_model`` for the arguments and errors.
     """
     trust = Trust()
     scores = evaluate_model(model, dataset, protocol, settings=settings, observe=trust)

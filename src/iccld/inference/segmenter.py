@@ -44,11 +44,12 @@ class Segmenter(Protocol):
 
 
 def load_segmenter(model: str, *, device: str = "auto", threads: int = 0) -> Segmenter:
-    """Loads a model for prediction: a folder of ``save_pretrained`` or training, a hub id, or an exported file.
+    """Loads a model for prediction.
 
-    ``device`` is ``auto`` or a torch device such as ``cpu`` or ``cuda:1``. ``threads`` is the number of CPU threads. If
-    0, the fastest number is found by a trial, once per process. Raises ``InputError`` if the model or the device is not
-    available, or ``threads`` is negative.
+    ``model`` is a hub id, an exported file, or a folder that ``save_pretrained`` or a training run wrote. ``device`` is
+    ``auto`` or a torch device such as ``cpu`` or ``cuda:1``. ``threads`` is the number of CPU threads. If ``threads``
+    is 0, the fastest number is found by a trial, once per process. Raises ``InputError`` if the model or the device is
+    not available, or ``threads`` is negative.
     """
     if threads < 0:
         raise InputError(f"threads is {threads}; give 0 (automatic) or more")
@@ -59,7 +60,7 @@ def load_segmenter(model: str, *, device: str = "auto", threads: int = 0) -> Seg
 
 
 def load_model(model: str, *, device: str = "auto", threads: int = 0) -> ICCLD:
-    """Loads an ``ICCLD`` network from a folder or the hub in evaluation mode. Arguments as in ``load_segmenter``."""
+    """Loads an ``ICCLD`` network from a folder or the hub and sets evaluation mode. See ``load_segmenter``."""
     target = choose_device(device)
     use_threads(threads, target.type)
     with busy(f"loading {model}"):
@@ -90,8 +91,9 @@ def check_settings(model: Segmenter, settings: PredictSettings | None) -> None:
 def predict_image(model: Segmenter, image: Any, settings: PredictSettings | None = None) -> Prediction:
     """Segments one image. The labels and all maps of the prediction have the size of the image.
 
-    ``image`` is an RGB array of shape (h, w, 3), uint8 or float in [0, 1], or a Pillow image, which is rotated upright.
-    Raises ``InputError`` if the image is invalid, or if there is not enough memory.
+    ``image`` is an RGB array of shape (h, w, 3) or a Pillow image. The values of an array are uint8, or floats in
+    [0, 1]. A Pillow image is rotated upright. Raises ``InputError`` if the image is invalid, or if there is not enough
+    memory.
     """
     settings = settings or PredictSettings()
     image = to_bytes(image)
@@ -122,11 +124,11 @@ def _resize_maps(maps: Float32[np.ndarray, "k h w"], size: tuple[int, int]) -> F
 def predict_and_embed(
     model: Segmenter, image: Any, settings: PredictSettings | None = None
 ) -> tuple[Prediction, Vector]:
-    """Returns the prediction of an image and an embedding of unit length. Near-duplicates have close embeddings.
+    """Returns the prediction of an image and an embedding of unit length. Similar images have similar embeddings.
 
     For an ``ICCLD`` model, the embedding is the image coder's features at stride 32, averaged over the image. A forward
-    hook reads these features at no extra cost. Exported models return no features. For these models, the embedding is
-    that of ``describe_without_features``.
+    hook reads these features at no extra cost. Other models, such as exported models, return no features. For other
+    models, ``describe_without_features`` computes the embedding.
     """
     image = to_bytes(image)
     if not isinstance(model, ICCLD):
@@ -146,9 +148,9 @@ def predict_and_embed(
 
 
 def describe_without_features(image: UInt8[np.ndarray, "h w 3"], prediction: Prediction) -> Vector:
-    """Returns an embedding of unit length.
+    """Returns an embedding of unit length, computed from an image and the image's prediction.
 
-    The embedding consists of coarse class probability maps and a gray thumbnail, which have equal weights.
+    The embedding consists of coarse class probability maps and a gray thumbnail. Both parts have the same weight.
     """
     places = F.adaptive_avg_pool2d(torch.from_numpy(prediction.probabilities)[None], (4, 8)).flatten().numpy()
     gray = cv2.cvtColor(cv2.resize(image, (16, 8), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)

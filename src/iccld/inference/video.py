@@ -36,7 +36,8 @@ VIDEO_OUTPUTS: tuple[OutputKind, ...] = ("overlay",)
 """Default outputs of a video. Label maps are not included because they need one file per frame."""
 _CUT = 0.08
 """Threshold for scene cuts: mean difference of two gray thumbnails, as a fraction of the gray range. In CamVid, frames
-1/15 s apart differ by at most 0.022 (100 pairs), and frames of different drives by at least 0.108 (some 2300 pairs)."""
+1/15 s apart differ by at most 0.022 (100 pairs). Frames of different drives differ by at least 0.108 (about 2300
+pairs)."""
 _TIMEOUT = 10.0  # seconds to wait until the thread that reads a live source ends
 
 
@@ -110,7 +111,7 @@ class VideoResult:
     Attributes:
         num_frames: Number of segmented frames.
         seconds: Duration of the segmented frames in seconds.
-        problem: Message about damage, with the name of the video, or ``None``.
+        problem: Message about damage, which contains the name of the video. ``None`` if there is no damage.
         stopped: Whether the ``stop`` callback returned true.
         num_damaged: Number of damaged frames, which were skipped.
     """
@@ -139,8 +140,8 @@ def predict_video(
 
     The MP4 files have the timestamps of the frames and the sound of the video file. If a live source delivers frames
     faster than the model segments them, only the newest frame is segmented. An MP4 file appears when the video ends or
-    is stopped. ``stop`` is called before each frame. If it returns true, the segmentation ends. Label maps are PNG
-    files such as ``out/labels/<name>/000000.png``, because lossy videos cannot store class ids. See
+    is stopped. ``stop`` is called before each frame. If ``stop`` returns true, the segmentation ends. Label maps are
+    PNG files such as ``out/labels/<name>/000000.png``, because lossy videos cannot store class ids. See
     ``TemporalSmoothing`` for ``smoothing`` and ``predict_files`` for ``write``, ``ids`` and ``settings``.
 
     Raises ``InputError`` if the video cannot be opened or has no frames, ``stop`` ends the work before the first frame,
@@ -182,7 +183,7 @@ def predict_video(
 
 
 def _remove_later_labels(folder: Path, count: int) -> None:
-    """Removes label maps from frame ``count`` on. They are left over from a longer previous run."""
+    """Removes the label maps from frame ``count`` on, which are left over from a longer previous run."""
     for path in folder.iterdir():
         if re.fullmatch(r"\d{6,}\.png", path.name) and int(path.stem) >= count:
             path.unlink()
@@ -211,7 +212,8 @@ def newest(frames: Iterator[Frame], stop: Callable[[], bool]) -> Generator[Frame
     """Yields the newest frame of a live source. Frames that arrive while the caller is busy are dropped.
 
     If no frames were dropped, the delay of a slow model would grow without limit. A separate thread reads the frames.
-    ``stop`` is called several times per second. If it returns true, the iteration ends, even if no more frames arrive.
+    While the iteration waits for a frame, ``stop`` is called several times per second. If ``stop`` returns true, the
+    iteration ends.
     """
     slot: deque[Frame] = deque(maxlen=1)
     failures: list[BaseException] = []

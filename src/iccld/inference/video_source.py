@@ -34,13 +34,13 @@ SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "srt", "udp", "rtp
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,asf,asf_o,flv,live_flv,ogg"
 _PROTOCOLS = ",".join((*SCHEMES, "tls,crypto,httpproxy,srtp,rtmpt,rtmpts,rtmpe,ffrtmphttp"))
 _SILENCE = 10.0  # seconds without received data before a stream is aborted
-_LONGEST = 100_000_000  # maximum time from the start in seconds; later timestamps are treated as damaged
+_LONGEST = 100_000_000  # maximum distance of a timestamp from the start in seconds
 _CLOCK = Fraction(1, 90_000)  # time base in seconds of sources without timestamps, such as cameras
 
 
 @contextmanager
 def open_file(path: Path) -> Iterator[InputContainer]:
-    """Opens a video file. Raises ``InputError`` if it is not a regular file or has an unsupported format."""
+    """Opens a video file. Raises ``InputError`` if ``path`` is not a regular file or the format is not supported."""
     options = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
     with open_regular(path) as file:
         try:
@@ -112,11 +112,11 @@ class Frame:
 class VideoSource:
     """Base class of opened videos.
 
-    ``time_base`` is the unit of timestamps in seconds. ``rate`` is the average number of frames per second, or an
-    estimate if unknown. ``num_frames`` is the expected number of frames, or ``None`` if unknown. ``pixel_aspect`` is
-    the width of a pixel divided by its height and is valid after the first frame. If ``live`` is true, the source
-    delivers frames in real time, even if the reader is not ready. After the last frame, ``problem`` describes errors,
-    and ``num_damaged`` is the number of frames that could not be decoded.
+    ``time_base`` is the unit of timestamps in seconds. ``rate`` is the average number of frames per second. If the
+    average is unknown, ``rate`` is an estimate. ``num_frames`` is the expected number of frames, or ``None`` if the
+    number is unknown. ``pixel_aspect`` is the width of a pixel divided by its height and is valid after the first
+    frame. If ``live`` is true, the source delivers frames in real time, even if the reader is not ready. After the last
+    frame, ``problem`` describes errors, and ``num_damaged`` is the number of frames that could not be decoded.
     """
 
     time_base: Fraction = _CLOCK
@@ -272,7 +272,10 @@ class Camera(VideoSource):
         self.rate = Fraction(rate).limit_denominator(1001) if 1 <= rate <= 1000 else Fraction(30)
 
     def frames(self) -> Iterator[Frame]:
-        """Yields frames with their arrival times as timestamps, until the camera delivers no more frames."""
+        """Yields frames until the camera delivers no more frames.
+
+        A timestamp is the time between the arrival of the first frame and the arrival of the frame.
+        """
         start, last = None, -1
         while True:
             ok, picture = self._capture.read()

@@ -1,4 +1,4 @@
-"""Video writing: encodes RGB images with timestamps as an MP4 file for browsers and adds the sound of another file."""
+"""Video writing: encodes RGB images as an MP4 file that browsers can play, and adds the sound of another file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ENCODERS: dict[str, dict[str, str]] = {
     "libopenh264": {"b": "8000000"},
 }
 """FFmpeg's H.264 encoders with their options. The first encoder that the installed build of FFmpeg contains is used."""
-_BT709 = 1  # code of BT.709 in ITU-T H.273, the same for matrix, primaries and transfer
+_BT709 = 1  # code of BT.709 in ITU-T H.273 for matrix, primaries and transfer
 _COPIED = ("aac", "mp3", "opus", "flac")
 """Audio codecs that browsers play in MP4. Audio in another codec is encoded as AAC, in mono or stereo."""
 _SAMPLES = 1024  # audio samples per AAC frame
@@ -36,12 +36,12 @@ _AAC_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_
 
 
 class VideoWriter:
-    """A writer of one MP4 file with H.264 video in 4:2:0 format, which all browsers support, and sound of another file.
+    """A writer of one MP4 file with H.264 video and the sound of the file ``sound_of``.
 
-    In 4:2:0 format, colors are stored for blocks of 2×2 pixels. Therefore, an odd side is extended by one pixel that
-    repeats the edge. ``size`` is the height and width of the images, and ``time_base`` the unit of timestamps in
-    seconds. ``rate``, in frames per second, is only metadata. ``pixel_aspect`` is the width of a pixel divided by its
-    height. The MP4 file is closed together with ``files``.
+    All browsers support the used pixel format (4:2:0). In this format, colors are stored for blocks of 2×2 pixels.
+    Therefore, an odd height or width of the video is increased by one pixel. ``size`` is the height and width of the
+    images. ``time_base`` is the unit of timestamps in seconds. ``rate``, in frames per second, is only metadata.
+    ``pixel_aspect`` is the width of a pixel divided by its height. The MP4 file is closed when ``files`` is closed.
     """
 
     def __init__(
@@ -74,10 +74,12 @@ class VideoWriter:
         self._sound = [] if sound_of is None else open_sound(sound_of, self._container, files)
 
     def add(self, image: UInt8[np.ndarray, "h w 3"], pts: int, duration: int = 0) -> None:
-        """Adds an RGB image, which is scaled to the size of the video.
+        """Adds an RGB image.
 
-        The timestamp ``pts`` and the display time ``duration`` are in units of the time base. Timestamps must increase.
-        A duration of 0 means that the display time is unknown.
+        If the image is one pixel smaller than the video in height or width, the last row or column is repeated. An
+        image of another size is scaled to the size of the video. The timestamp ``pts`` and the display time
+        ``duration`` are in units of the time base. If ``pts`` is not later than the previous timestamp, the frame gets
+        the next possible timestamp. A duration of 0 means that the display time is unknown.
         """
         height, width = self.size
         below, right = height - image.shape[0], width - image.shape[1]
@@ -126,7 +128,7 @@ def _choose_encoder() -> str:
 
 
 class _SoundTrack:
-    """A copy of the audio track ``index`` of ``source`` as a new stream of ``output``."""
+    """A copy of one audio track of ``source`` as a new stream of ``output``. ``index`` selects the track."""
 
     def __init__(self, source: InputContainer, index: int, output: OutputContainer) -> None:
         self._input, self._output = source, output

@@ -28,7 +28,7 @@ FAINT_INK = "#8a8a8a"
 LINE = "#e0e0e0"
 DPI = 150
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#332288")
-"""Colors of the curves, distinguishable for color-blind readers: the palette of Okabe and Ito and two more colors."""
+"""Colors of the curves, which color-blind readers can distinguish. Six colors are from the palette of Okabe and Ito."""
 _FEW_POINTS, _MOST_POINTS = 30, 300
 # Size of an SVG chart in inches, and position of its axes as fractions of this size (left, bottom, width, height). Both
 # are fixed, because a layout engine would need most of the drawing time.
@@ -55,8 +55,9 @@ class Series:
 class Chart:
     """A chart of curves over the training steps.
 
-    The value axis spans ``low`` to ``high``, which by default are derived from the values. ``level`` is a reference
-    value with its name, drawn as a dashed line. Fractions of a whole can be drawn as ``stacked`` areas.
+    The value axis extends from ``low`` to ``high``. A limit that is ``None`` is derived from the values. ``level``
+    consists of a reference value and its name. A dashed line marks this value. If ``stacked`` is true, the series are
+    drawn as stacked areas.
     """
 
     title: str
@@ -76,7 +77,7 @@ class Chart:
 
 
 def reliability_svg(calibration: Calibration, color: int = 0) -> Markup:
-    """Draws a reliability diagram (accuracy over confidence). Gray bars are the fractions of pixels per bin."""
+    """Draws a reliability diagram (accuracy over confidence). Gray bars show the fraction of the pixels in each bin."""
     count, total = len(calibration.pixels), sum(calibration.pixels) or 1
     left, paint = np.arange(count) / count, COLORS[color % len(COLORS)]
     figure = new_figure(*_SIZE)
@@ -158,7 +159,7 @@ def _draw(axes: Axes, chart: Chart) -> None:
 
 
 def _draw_curve(axes: Axes, series: Series) -> None:
-    """Draws a curve. If it has many points, its running mean is drawn over its faint raw values."""
+    """Draws a curve. If the curve has 30 or more points, a running mean is drawn over the faint raw values."""
     steps, values = series.finite()
     color = COLORS[series.color % len(COLORS)]
     if len(values) < _FEW_POINTS:
@@ -199,10 +200,10 @@ def save_png(figure: Figure, path: AnyPath) -> Path:
 
 
 def to_svg(figure: Figure, description: str) -> Markup:
-    """Returns a figure as ``svg`` element with a transparent background. Screen readers read the description aloud.
+    """Returns a figure as an ``svg`` element with a transparent background.
 
-    The same figure always has the same markup. The style sheet of a page selects elements by their literal color
-    values.
+    Screen readers read ``description`` aloud. The same figure and description always give the same markup. The style
+    sheet ``page.css.j2`` selects elements of the figure by their color values.
     """
     import matplotlib
     from markupsafe import Markup

@@ -80,7 +80,7 @@ def describe_machine(threads: int, device: str) -> dict[str, Any]:
 def describe_code() -> dict[str, Any]:
     """Returns the git commit of this package, and whether files were changed since this commit.
 
-    Both values are ``None`` if the package does not lie in its git checkout.
+    Both values are ``None`` if the package is not in a checkout of its git repository.
     """
 
     def git(*words: str) -> str | None:
@@ -90,7 +90,7 @@ def describe_code() -> dict[str, Any]:
         except (OSError, subprocess.CalledProcessError):
             return None
 
-    # An installed package may lie inside another git repository, whose commit does not describe the package.
+    # An installed package can lie inside another git repository, whose commit does not describe the package.
     if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return {"commit": None, "changed": None}
     commit, changes = git("rev-parse", "--short", "HEAD"), git("status", "--porcelain", "--", "..")

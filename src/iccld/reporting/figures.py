@@ -1,4 +1,4 @@
-"""Sheets of pictures as PNG files: images, label maps and uncertainty maps in a grid, with captions and a legend."""
+"""Sheets of pictures as PNG files. A sheet is a grid of images, label maps or uncertainty maps with a legend."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ Panel = np.ndarray | None
 """An RGB image (uint8, h w 3), a label map (integers, h w), an uncertainty map (floats in [0, 1], h w), or ``None`` for
 an empty cell."""
 Picture = UInt8[np.ndarray, "_ _ 3"]
-"""An RGB image; the pictures of one sheet may differ in size."""
+"""An RGB image. The pictures of one sheet can differ in size."""
 Color = tuple[int, int, int]
 
 _EDGE, _GAP, _HEADING = 10, 8, 38  # margin, gap between cells and height of headings in pixels
 _LINE = round(FONT_SIZE * 1.3 * DPI / 72)  # line height of captions in pixels
-_PANEL_WIDTH, _LABELED_WIDTH = 420, 390  # width of a picture of a grid and of a label sheet in pixels
-_MOST_LABELED = 12  # images of a label sheet
-# A class is well visible in an image if its pixel count there is at least this fraction of its largest pixel count in
-# any image.
+_PANEL_WIDTH, _LABELED_WIDTH = 420, 390  # width in pixels of a picture in a grid and in a label sheet
+_MOST_LABELED = 12  # maximum number of images in a label sheet
+# A class is well visible in an image if the image has at least this fraction of the class's largest pixel count in any
+# image.
 _WELL_SEEN = 0.25
 
 
@@ -84,10 +84,10 @@ def contact_sheet(
 ) -> list[Path]:
     """Draws pictures with captions in rows on one or more pages, and returns the paths of the PNG files.
 
-    Each picture is scaled to a width of ``cell_width`` pixels, and its caption is below it. If a line of a caption is
-    too long, an ellipsis replaces its middle. Pages are drawn one by one, so that pictures from a generator need little
-    memory. The first page is written to ``path``, the next one to ``NAME_2.png``, and so on. Leftover pages of a longer
-    previous sheet are removed.
+    Each picture is scaled to a width of ``cell_width`` pixels. The caption is below the picture. If a line of a caption
+    is too long, an ellipsis replaces the middle of the line. Pages are drawn one by one, so that pictures from a
+    generator need little memory. The first page is written to ``path``, the second page to ``NAME_2.png``, and so on.
+    Leftover pages of a longer previous sheet are removed.
     """
     path = Path(path)
     targets = itertools.chain([path], (path.with_stem(f"{path.stem}_{n}") for n in itertools.count(2)))
@@ -104,7 +104,7 @@ def contact_sheet(
 def label_sheet(
     layout: Layout, space: LabelSpace, shown: Mapping[str, Mapping[int, int]], path: AnyPath, *, title: str
 ) -> tuple[Path, int]:
-    """Writes a PNG file with a legend and up to 12 images of a data set, overlaid with their labels.
+    """Writes a PNG file with a legend and up to 12 images of a data set. The labels are drawn over the images.
 
     ``shown`` maps image names to the number of pixels of each label. For a data set without labels, ``shown`` is empty.
     If possible, the images are selected so that every class of ``space`` is visible. Returns the path of the file and
@@ -173,7 +173,10 @@ def _draw_page(
     headings: Sequence[str] = (),
     entries: Sequence[tuple[str, Color]] = (),
 ) -> Path:
-    """Draws a grid of cells (picture of width ``cell_width`` or ``None``, caption) with a legend of ``entries``."""
+    """Draws a grid of cells and a legend of ``entries``.
+
+    A cell consists of a picture of width ``cell_width`` (or ``None``) and a caption.
+    """
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
     picture_heights = [max(0 if p is None else p.shape[0] for p, _ in row) for row in rows]
     num_lines = [max(len(text.splitlines()) for _, text in row) for row in rows]
@@ -208,7 +211,7 @@ def _draw_page(
 def _write(figure: Figure, line: str, x: float, y: float, longest: float) -> None:
     """Writes a line of text at (x, y) in fractions of the figure.
 
-    If the line is longer than ``longest`` pixels, an ellipsis replaces its middle.
+    If the line is longer than ``longest`` pixels, an ellipsis replaces the middle of the line.
     """
     # Formula parsing is off, because file names can contain dollar signs.
     text = figure.text(x, y, line, ha="left", va="top", size=FONT_SIZE, color=INK, parse_math=False)
@@ -225,7 +228,7 @@ def _legend_size(names: Sequence[str], width: float) -> tuple[int, int]:
         return 0, 1
     most = max(1, min(len(names), int(width / DPI / (0.34 + 0.062 * max(map(len, names))))))
     num_rows = math.ceil(len(names) / most)
-    # The smallest number of columns that needs this number of rows is used, so that the columns are evenly filled.
+    # With the fewest columns that need no additional row, the columns are evenly filled.
     return round((0.12 + 0.16 * num_rows) * DPI), math.ceil(len(names) / num_rows)
 
 

@@ -28,7 +28,7 @@ from iccld.reporting.templates import render
 RECORD = "report.json"
 _LARGEST_RECORD = 64_000_000
 _Channel = Annotated[int, Range(0, 255)]
-_LONGEST_SIDE = 320  # of an example image in pixels
+_LONGEST_SIDE = 320  # longest side of an example image in pixels
 # Colors of correct, wrong and unscored pixels. Color-blind readers can distinguish them, on light and on dark pages.
 _ERROR_COLORS = ((214, 219, 224), (213, 94, 0), (40, 44, 52))
 
@@ -67,7 +67,7 @@ class Example:
     """An example image of a report. ``name`` is the file name.
 
     ``role`` is the reason for the selection of the image: ``best``, ``worst`` or ``random``. ``miou`` is the mIoU of
-    this image in percent, or ``None`` without labels. ``panels`` maps titles to pictures, which are data URIs.
+    this image in percent, or ``None`` if there are no labels. ``panels`` maps titles to pictures, which are data URIs.
     """
 
     name: str
@@ -86,8 +86,9 @@ class Record:
 
     ``environment`` is the result of ``iccld.reporting.environment.describe_environment``. ``step`` is the training
     step of the evaluated weights, or ``None`` if the step is unknown or no run was evaluated. Before the first
-    evaluation or without labels, ``scores`` and ``calibration`` are ``None``. Without labels, ``no_scores`` is a text
-    with the reason. ``measured_on`` describes the evaluated images. ``legend`` contains the class names and RGB colors.
+    evaluation, ``scores`` and ``calibration`` are ``None``. If the images have no labels, ``scores`` and
+    ``calibration`` are ``None`` too, and ``no_scores`` is a text with the reason. ``measured_on`` describes the
+    evaluated images. ``legend`` contains the class names and RGB colors.
     """
 
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -160,7 +161,7 @@ def comparable(subjects: Sequence[Subject]) -> bool:
 def commit_of(environment: Mapping[str, Any]) -> str:
     """Returns the git commit of an environment as text, or an empty string if the commit is unknown.
 
-    If files were changed since the commit, the text says so.
+    If files were changed since the commit, the text ends with ``with changes``.
     """
     commit = environment.get("commit")
     return f"{commit}{' with changes' if environment.get('changed') else ''}" if commit else ""

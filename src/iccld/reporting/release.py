@@ -1,6 +1,6 @@
 """Files of a published model: weights, configuration without local paths, and the model card ``README.md``.
 
-All metrics in the model card come from the files of the run. Metrics that these files lack are listed as not measured.
+All metrics in the model card come from the files of the run. Metrics that are missing there are listed as not measured.
 """
 
 from __future__ import annotations
@@ -127,7 +127,10 @@ def write_release(source: str, repo_id: str, *, license: str | None = None) -> C
 
 
 def _without_paths(value: Any, name: str = "") -> Any:
-    """Returns settings without local paths. Data folders become ``None``. Other paths are cut to their last part."""
+    """Returns settings without local paths.
+
+    Data folders and cache folders become ``None``. Of other paths, only the last part is kept.
+    """
     if isinstance(value, dict):
         return {key: _without_paths(item, key) for key, item in value.items()}
     if isinstance(value, list):

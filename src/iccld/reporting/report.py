@@ -83,8 +83,9 @@ def _charts(subjects: Sequence[Subject]) -> dict[str, list[Any]]:
 def class_bars(subjects: Sequence[Subject]) -> dict[str, Any]:
     """Returns the IoU of each class for each run, for the bars of the report.
 
-    Runs with another protocol or other classes than the first run are omitted and listed under ``others``. If there are
-    exactly two runs and they are comparable, each class also has the gain of the second run over the first, in points.
+    Runs whose protocol or classes differ from those of the first run are omitted and listed under ``others``. If there
+    are exactly two runs and both are comparable, each class also has the gain of the second run over the first run in
+    points.
     """
     scored = [(i, s.name, s.record.scores) for i, s in enumerate(subjects) if s.record.scores is not None]
     if not scored:
@@ -134,7 +135,10 @@ def _same_images(records: Sequence[Record]) -> tuple[list[tuple[Example, list[Ex
 
 
 def trimmed(records: Sequence[Record]) -> list[Record]:
-    """Removes example images from the records with the most images until all pictures fit into one report."""
+    """Removes example images one by one until all pictures fit into one report.
+
+    Each image is removed from the record with the most images.
+    """
     kept = [_by_turns(record.examples) for record in records]
     while sum(len(uri) for examples in kept for e in examples for uri in e.panels.values()) > MOST_CHARACTERS:
         max(kept, key=len).pop()

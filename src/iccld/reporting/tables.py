@@ -37,7 +37,7 @@ def scores_table(scores: Mapping[str, Scores], *, markdown: bool = False) -> str
 
 
 def print_scores(scores: Scores) -> None:
-    """Prints IoU and accuracy of each class, and their means, as an aligned table."""
+    """Prints a table of the IoU and the accuracy of each class and of the means, and a line with the main scores."""
     rows = [[n, number(v), number(scores.accuracy[n])] for n, v in scores.iou.items()]
     rows.append(["mean", number(scores.miou), number(scores.mean_accuracy)])
     table = _text(["class", "IoU %", "accuracy %"], rows, num_totals=1)
