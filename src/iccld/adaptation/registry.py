@@ -1,4 +1,4 @@
-"""Classes of the training methods by name: the built-in methods, and classes of other packages."""
+"""Lookup of training methods by name. A method is built in or a class of another package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _loaded: dict[str, type[Method]] = {}
 
 
 def load_method(name: str) -> type[Method]:
-    """Imports the class of a method, which runs the code of its module.
+    """Imports the class of a method. The import runs the code of the module.
 
     Settings from other people, such as the record of a run, must not cause code to run. Therefore, only the command
     line and the Python API call this function, with the name that the user gave. ``method_class`` never imports a
@@ -22,7 +22,7 @@ def load_method(name: str) -> type[Method]:
         name: A name in ``METHODS``, or ``module:class`` for a class of another package.
 
     Raises:
-        InputError: The module cannot be imported, or the class is missing or not a subclass of ``Method``.
+        InputError: The module cannot be imported, the class is missing, or the class is not a subclass of ``Method``.
     """
     module_name, _, class_name = METHODS.get(name, name).partition(":")
     try:
