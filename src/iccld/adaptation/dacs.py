@@ -18,7 +18,7 @@ from iccld.models.networks import TrainingOutput
 
 
 def published_self_training(code: Literal["dacs", "daformer"] = "dacs") -> SelfTraining:
-    """Returns the self-training of the published code of DACS or DAFormer. It starts at the first step."""
+    """Returns self-training with the settings in the published code of DACS or DAFormer, without a delayed start."""
     jitter = 0.25 if code == "dacs" else 0.2
     labels = PseudoLabels("batch", threshold=0.968)
     return SelfTraining(start_step=0, pseudo_labels=labels, code=code, jitter=jitter)
@@ -31,7 +31,7 @@ class DACS(Method):
     docs/method.md compares this class with the published code.
 
     Attributes:
-        supervised: Loss of all labeled branches.
+        supervised: Loss of all images with labels or pseudo-labels.
         self_training: Settings for the teacher's pseudo-labels and the mixing of images.
     """
 
@@ -62,7 +62,7 @@ class DACS(Method):
         return StepResult(terms, logs, denoised=output.denoised)
 
     def target_branches(self, batch: Batch, pseudo_labeled: LabeledImages) -> list[LabeledImages]:
-        """Returns the image branches that are trained on pseudo-labels: here only the mixed images."""
+        """Returns the images that are trained with pseudo-labels. Here, these are only the mixed images."""
         return [self.self_training.mix(batch, pseudo_labeled)]
 
     def extra_terms(self, output: TrainingOutput, batch: Batch) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from iccld.models.iccld import to_device
 from iccld.models.image_coder import build_image_coder, pretrained_weights
 from iccld.models.networks import TrainingOutput
 
-# Names of the classes of countable objects, to which the feature distance applies. The last two are names in CamVid.
+# Names of the classes of countable objects, to which the feature distance applies. The last two names are from CamVid.
 _THINGS = frozenset((*CITYSCAPES19.names[6:8], *CITYSCAPES19.names[11:], "sign", "bicyclist"))
 
 
@@ -44,7 +44,7 @@ class FeatureDistance:
 
     @classmethod
     def from_config(cls, config: TrainConfig, label_space: LabelSpace) -> FeatureDistance | None:
-        """Builds the loss for the backbone of a run. Returns ``None`` without pretrained weights or with weight 0."""
+        """Builds the loss for a run's backbone. Returns ``None`` without pretrained weights or if the weight is 0."""
         backbone, weight = config.model.backbone, config.adaptation.feature_distance
         pretrained = pretrained_weights(backbone, config.model.pretrained)
         if not pretrained or weight <= 0:
@@ -54,7 +54,7 @@ class FeatureDistance:
         return cls(coder, things, weight)
 
     def __call__(self, output: TrainingOutput, batch: Batch) -> Tensor:
-        """Returns ``weight`` times the mean feature distance over the source image cells with a thing class."""
+        """Returns ``weight`` times the mean feature distance over the source image cells selected by ``share``."""
         rows, columns = (side * 32 for side in output.coarse.shape[-2:])  # same padding as in the model
         margin = (0, columns - batch.images.shape[-1], 0, rows - batch.images.shape[-2])
         images = F.pad(batch.images, margin, mode="replicate")
@@ -75,12 +75,13 @@ class FeatureDistance:
 class DAFormer(DACS):
     """Training recipe of DAFormer (Hoyer et al. 2022) with this project's network.
 
-    Rare-class sampling and the limit on crops of one class are part of the loaders (``data.rare_class_sampling``,
-    ``data.cat_max_ratio``). docs/method.md compares the rest with the published code.
+    The loaders implement rare-class sampling (``data.rare_class_sampling``) and the maximum fraction of one class in a
+    crop (``data.cat_max_ratio``). docs/method.md compares the rest with the published code.
 
     Attributes:
         self_training: Settings for the teacher's pseudo-labels and the mixing of images.
-        feature_distance: Loss on the image features. ``None`` if the image coder starts from random weights.
+        feature_distance: Loss on the image features. ``None`` if the image coder starts from random weights, or if the
+            weight of this loss is 0.
     """
 
     self_training: SelfTraining = field(default_factory=lambda: published_self_training("daformer"))

@@ -25,8 +25,8 @@ class MinEnt(Method):
     """Method that minimizes the entropy of target predictions (Vu et al. 2019, "ADVENT", MinEnt).
 
     Attributes:
-        weight: Weight of the loss, which is the mean entropy of target predictions divided by log k.
-        start_step: Number of steps on source images alone before the entropy loss starts.
+        weight: Weight of the entropy loss. This loss is the mean entropy of target predictions, divided by log k.
+        start_step: Number of steps before the entropy loss starts.
     """
 
     supervised: SupervisedLoss = field(default_factory=lambda: SupervisedLoss(0, 0))
@@ -110,12 +110,13 @@ class FDA(MinEnt):
 
 
 def entropy_loss(probabilities: Float[Tensor, "b k h w"], charbonnier: float = 0.0) -> Float[Tensor, ""]:
-    """Returns the mean over all pixels of the entropy divided by log k, a value from 0 to 1 (Vu et al. 2019).
+    """Returns the mean entropy of all pixels, divided by log k (Vu et al. 2019). The result is from 0 to 1.
 
     Args:
         probabilities: Class probabilities.
-        charbonnier: Power η. If η > 0, the result is the mean of (H² + 10⁻⁸)^η instead, where H is the normalized
-            entropy of a pixel (Yang & Soatto 2020). The constant 10⁻⁸ is from the authors' code. The paper has 0.001².
+        charbonnier: Power η. If η > 0, the result is the mean of (H² + 10⁻⁸)^η instead, where H is the entropy of
+            a pixel divided by log k (Yang & Soatto 2020). The constant 10⁻⁸ is from the authors' code. The paper uses
+            0.001² instead.
     """
     entropy = self_information(probabilities).sum(dim=1)
     return ((entropy.square() + 1e-8) ** charbonnier if charbonnier > 0 else entropy).mean()

@@ -76,7 +76,7 @@ class Adaptation(Method):
         if aligning and batch.target_images is not None:
             images.append(batch.target_images[: (len(batch.target_images) + 1) // 2])
 
-        # Equations 1 to 7. The label coder is trained only by the reconstruction of the source labels.
+        # Equations 1 to 7. The label encoder is trained only by the reconstruction of the source labels.
         times, aligned = self.time_sampling(sum(map(len, images)))
         output = student(
             torch.cat(images),
@@ -107,7 +107,7 @@ class Adaptation(Method):
         return StepResult(terms, logs | more_logs, domain_maps, output.denoised)
 
     def _transfer_colors(self, batch: Batch, pseudo_labeled: LabeledImages | None, num_classes: int) -> Batch:
-        """Returns the batch after color transfer from target to source images, first as a whole, then by class."""
+        """Transfers colors from target to source images, first for whole images and then for each class."""
         if batch.target_images is None:
             return batch
         images = batch.images
@@ -138,7 +138,8 @@ def sliced_wasserstein(
     """Returns the sliced Wasserstein-1 distance between the cells of two sets of latents (Rabin et al. 2011).
 
     Every cell is a point in d dimensions. The points are projected on fixed random directions. The distance is the mean
-    absolute difference of equal quantiles, in units of the latents (root mean square of about 1 per channel).
+    absolute difference between equal quantiles of the two sets. The unit is that of the latents, whose root mean square
+    is about 1.
     """
     d = first.shape[1]
     generator = torch.Generator().manual_seed(0)

@@ -155,7 +155,7 @@ class SupervisedLoss:
             weights: Pixel weights in [0, 1].
 
         Returns:
-            The weighted loss terms and the unweighted metrics, both by name.
+            The weighted losses by name, and the unweighted losses by the names of metrics.
         """
         raw = {"seg": segmentation_loss(output.logits[rows], labels, weights)}
         shares = {"seg": 1.0, "denoising": self.denoising_weight}
@@ -174,7 +174,7 @@ class SupervisedLoss:
 def domain_loss(logits: Float[Tensor, "b n h w"], counts: Sequence[int]) -> Float[Tensor, ""]:
     """Returns the cross-entropy of the domain classifier.
 
-    ``counts`` is the number of images of each domain. The batch is sorted by domain in the same order.
+    ``counts`` is the number of images of each domain. The images are sorted by domain in the same order.
     """
     return F.cross_entropy(logits, _domains_of_patches(logits, counts))
 
@@ -186,10 +186,10 @@ def _domains_of_patches(logits: Tensor, counts: Sequence[int]) -> Int[Tensor, "b
 
 @dataclass
 class DomainMaps:
-    """Input of the discriminator: latents, features or class maps of source, mixed and target images, in this order.
+    """Input of the discriminator: maps of the source, mixed and target images, in this order.
 
     Attributes:
-        maps: Maps of all images.
+        maps: Latents, features, class probabilities or their self-information (``AdversaryInput``) of all images.
         times: Diffusion time of each image.
         counts: Number of images of each domain.
     """
@@ -234,9 +234,9 @@ class Adversary:
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor], DomainMaps]:
         """Returns the weighted adversarial loss, which aligns mixed and target maps with source maps (equation 10).
 
-        If the discriminator's accuracy on patches (mean over the domains) is above 0.9, its gradient contains little
-        information. With ``relieve``, the weight is therefore multiplied by a factor that falls linearly from 1 at an
-        accuracy of 0.9 to 0 at an accuracy of 1.
+        If the discriminator's accuracy on patches (mean over the domains) is above 0.9, the gradient of this loss
+        contains little information. With ``relieve``, the weight is therefore multiplied by a factor that falls
+        linearly from 1 at an accuracy of 0.9 to 0 at an accuracy of 1.
 
         Returns:
             The loss, metrics by name, and a copy of ``seen`` without gradient, on which the discriminator is trained.

@@ -22,7 +22,7 @@ from iccld.models.iccld import ICCLD
 from iccld.models.networks import TrainingOutput
 
 Student = Callable[..., TrainingOutput]
-"""Training pass of the segmenter (``ICCLD.forward``), which may be wrapped for distributed training."""
+"""Function that runs a training pass: ``ICCLD.forward``, or a wrapper of this method for distributed training."""
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Batch:
 
 
 def supervised_losses(config: TrainConfig) -> tuple[SupervisedLoss, TimeSampling]:
-    """Returns the loss of labeled images and the distribution of the diffusion times with the settings of a run."""
+    """Builds the loss of labeled images and the distribution of the diffusion times from the settings of a run."""
     a = config.adaptation
     return (
         SupervisedLoss(a.denoising_weight, a.reconstruction_weight),

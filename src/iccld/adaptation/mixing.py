@@ -19,7 +19,7 @@ _FEWEST = 64
 def class_mix_mask(
     labels: Int[Tensor, "b h w"], *, of_batch: bool = False, ignored: bool = False
 ) -> Bool[Tensor, "b h w"]:
-    """Selects half of the classes of each image at random (Olsson et al. 2021, ClassMix), rounded up as in DACS's code.
+    """Selects a random half (rounded up) of the classes of each image (Olsson et al. 2021, ClassMix).
 
     Args:
         labels: Source label maps.
@@ -127,8 +127,8 @@ def gaussian_blur(
 ) -> Float[Tensor, "b 3 h w"]:
     """Blurs all images of a batch with the given probability, otherwise none.
 
-    The standard deviation of each image is drawn from [0.15, ``max_sigma``] pixels. The border is mirrored, and the
-    defaults are those of DACS (Tranheden et al. 2021). The kernel's radius is 6 × ``max_sigma`` pixels, rounded up.
+    The standard deviation of each image is drawn from [0.15, ``max_sigma``] pixels. Images are mirrored at their
+    borders. The kernel's radius is 6 × ``max_sigma``, rounded up. The defaults are from DACS (Tranheden et al. 2021).
     """
     if float(torch.rand(())) >= probability:
         return images
@@ -150,7 +150,7 @@ def gaussian_blur(
 
 
 def cut_mix_mask(labels: Int[Tensor, "b h w"]) -> Bool[Tensor, "b h w"]:
-    """Selects in each image a rectangle of half the area, with random shape and place (French et al. 2020, CutMix)."""
+    """Selects a random rectangle with half of the area of each image (French et al. 2020, CutMix)."""
     b, height, width = labels.shape
     mask = torch.zeros(b, height, width, dtype=torch.bool, device=labels.device)
     for index in range(b):
@@ -206,7 +206,7 @@ def transfer_color(
     valid = everywhere if valid is None else valid
     styles_valid = everywhere if styles_valid is None else styles_valid
     share = _draw_share(len(images), probability, images.device)
-    # A variance floor of about one gray level squared limits the contrast gain of images with a single color.
+    # A variance floor of about the square of one gray level limits the contrast gain of images with a single color.
     return _transfer(images, valid[:, None], styles, styles_valid[:, None], share, fewest=1, floor=2e-5)
 
 
@@ -234,8 +234,8 @@ def transfer_class_color(
     classes = torch.arange(num_classes, device=images.device).view(1, -1, 1, 1)
     share = _draw_share(len(images), probability, images.device)
     masks, style_masks = labels[:, None] == classes, style_labels[:, None] == classes
-    # Colors within a class differ little, so the transfer could amplify their noise. The higher variance floor, about
-    # eight gray levels squared, prevents this.
+    # Colors within a class differ little, so the transfer could amplify their noise. A higher variance floor, about the
+    # square of eight gray levels, prevents this.
     return _transfer(images, masks, styles, style_masks, share, fewest=_FEWEST, floor=1e-3)
 
 
@@ -294,7 +294,7 @@ def _color_statistics(images: Tensor, masks: Tensor, floor: float) -> tuple[Tens
 
 
 def _root(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the square root of symmetric positive definite matrices, and its inverse."""
+    """Returns the square roots of symmetric positive definite matrices, and the inverses of these roots."""
     values, vectors = torch.linalg.eigh(matrices)
     roots = values.clamp_min(1e-12).sqrt()[..., None, :]
     return (vectors * roots) @ vectors.mT, (vectors / roots) @ vectors.mT

@@ -69,7 +69,7 @@ class PseudoLabels:
                 weight 0.
 
         Returns:
-            Labels, and weights in [0, 1].
+            Labels, and pixel weights in [0, 1].
         """
         confidence, labels = probabilities.float().max(dim=1)
         if self.weighting == "batch":
@@ -77,8 +77,8 @@ class PseudoLabels:
         return labels, self._by_class(confidence, labels, valid, probabilities.shape[1])
 
     def _by_class(self, confidence: Tensor, labels: Tensor, valid: Tensor, num_classes: int) -> Tensor:
-        # All classes are processed at once, because a loop over the pixels of each class would cause GPU syncs. Invalid
-        # pixels form an additional class.
+        # The operations use masks of all pixels. Lists of the pixels of each class would cause GPU syncs, because the
+        # length of a list depends on the data. Invalid pixels form an additional class.
         classes = torch.where(valid, labels, num_classes).flatten()
         sure = confidence.flatten()
         # Pixels are sorted by class, then by confidence. Ties are in random order. Otherwise, pixels at the top of the
@@ -102,7 +102,8 @@ class PseudoLabels:
 class LabeledImages:
     """Images of one domain with labels and pixel weights.
 
-    Images are RGB in [0, 1]. The label 255 means ignore. The name ``domain`` is appended to the names of the losses.
+    Images are RGB in [0, 1]. The label 255 means ignore. The names of the losses end with ``domain``. If ``weights`` is
+    ``None``, all pixels have weight 1.
     """
 
     domain: str
@@ -119,9 +120,10 @@ class SelfTraining:
         start_step: Number of steps on source images alone before self-training starts. Pseudo-labels of the first steps
             would lack the rare classes.
         teacher_steps: Number of sampling steps of the teacher.
-        teacher_draws: Number of noise draws of the teacher, whose probabilities are averaged.
+        teacher_draws: Number of noise draws of the teacher. The probabilities of all draws are averaged.
         pseudo_labels: Conversion of probabilities to labels and weights.
-        mixing: Method by which parts of source images are pasted on target images.
+        mixing: Method by which parts of source images are pasted on target images. ``none`` is for methods without
+            mixed images.
         code: Published code whose ClassMix and color augmentation are reproduced: ``dacs`` or ``daformer``. ``iccld``
             is this project's own variant. ``Code`` lists the differences.
         jitter: Strength of the color augmentation of mixed and masked images.
@@ -170,7 +172,7 @@ class SelfTraining:
         return LabeledImages("target", images, *self.pseudo_labels(full, valid))
 
     def mix(self, batch: Batch, pseudo_labeled: LabeledImages) -> LabeledImages:
-        """Pastes parts of the source images on the target images, then augments colors and blurs the mixed images."""
+        """Pastes parts of the source images on the target images, and augments and blurs the mixed images."""
         assert pseudo_labeled.weights is not None
         assert self.mixing != "none"
         if self.mixing == "classmix":
@@ -195,7 +197,7 @@ class SelfTraining:
 def supervised_terms(
     supervised: SupervisedLoss, output: TrainingOutput, branches: Sequence[LabeledImages]
 ) -> tuple[dict[str, Float[Tensor, ""]], dict[str, Tensor]]:
-    """Returns the losses (equation 8) and metrics of all branches by name.
+    """Returns the losses (equation 8) by name, and the metrics by name, of all branches.
 
     In ``output``, the images of the branches follow each other in the order of ``branches``.
     """

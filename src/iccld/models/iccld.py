@@ -42,14 +42,15 @@ def add_noise(clean: Latents, noise: Latents, time: Float[Tensor, " b"]) -> Late
 
 
 class ICCLD(Predictor, Predicting, Pretrained):
-    """Segmentation model that denoises label latents, conditioned on image features, and decodes them to labels.
+    """Segmentation model that denoises label latents, conditioned on image features, and decodes the latents to logits.
 
     Args:
         label_space: Classes and colors of the model outputs.
         backbone: Name from ``iccld.models.image_coder.BACKBONE_NAMES``, or ``auto:<hub id or folder>``.
         pretrained: ``True`` loads the backbone's published weights. A string is the hub id or folder of MiT weights.
         latent_channels: Number d of channels of the label latent.
-        width: Number of channels of denoiser and decoder at stride 8.
+        width: Number of channels of denoiser and decoder at stride 8. With ``light_steps``, both have a third of this
+            number, but at least 16.
         context_links: Whether image features at strides 8, 16 and 32 enter the denoiser.
         detail_links: Whether image features at strides 2 and 4 enter the label decoder.
         diffusion: Whether latents are sampled from noise. ``False`` gives a deterministic head for ablations: a single
@@ -93,7 +94,7 @@ class ICCLD(Predictor, Predicting, Pretrained):
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> ImageFeatures:
         """Runs the image coder once (equation 2) and projects its features for the context and detail links.
 
-        RGB images in [0, 1] are padded at the right and bottom by repeating the edge pixels.
+        The images are RGB in [0, 1]. They are padded at the right and bottom with copies of the edge pixels.
         """
         height, width = images.shape[-2:]
         if any(pads := _padding(height, width)):
@@ -204,7 +205,7 @@ class ICCLD(Predictor, Predicting, Pretrained):
                 the CPU too. Unlabeled images always use this prediction.
             label_coder: Whether labels are encoded and reconstructed. Must be ``True`` for a model with diffusion.
             decode_all: Whether logits are computed for all images instead of the labeled images only.
-            num_reconstructed: Number r of label maps that are reconstructed: the first r. ``None`` means all m.
+            num_reconstructed: Number r. The first r label maps are reconstructed. ``None`` means all m.
             reconstruction_noise: Scale of the noise added to z_0 before reconstruction.
         """
         assert label_coder or not self.spec.diffusion, "diffusion noises what the label encoder gives"
@@ -251,7 +252,7 @@ class ICCLD(Predictor, Predicting, Pretrained):
         return add_noise(origin, noise, time)
 
     def _decoded_size(self, features: ImageFeatures) -> tuple[int, int]:
-        """Returns the height and width of the images at the decoder's stride, rounded up."""
+        """Returns the height and width of the images before padding, at the decoder's stride and rounded up."""
         stride = self.label_decoder.out_stride
         # -(-a // b) would be wrong, because exported graphs round negative quotients towards zero.
         height, width = ((side + stride - 1) // stride for side in features.content)

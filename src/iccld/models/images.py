@@ -24,14 +24,16 @@ Arrays and tensors are RGB or gray, uint8 or float in [0, 1], and may have a bat
 def to_array(images: Any) -> np.ndarray:
     """Converts an array, a tensor, a Pillow image or a sequence of Pillow images to one array with the channels last.
 
-    RGB arrays have the shape (h, w, 3) and gray arrays (h, w) or (h, w, 1). RGB tensors have the shape (3, h, w) and
-    gray tensors (1, h, w). A leading batch axis is allowed, except for gray arrays of shape (h, w).
+    Input arrays have the shape (h, w, 3) for RGB, and (h, w) or (h, w, 1) for gray images. Input tensors have the shape
+    (3, h, w) for RGB and (1, h, w) for gray images. A leading batch axis is allowed, except for gray arrays of shape
+    (h, w). Gray images are returned with three equal channels.
 
     Pillow images are rotated upright according to their EXIF orientation and converted to 8-bit RGB: alpha is dropped
     and 16 bits are scaled to 8. ``iccld.data.image_files.read_image`` treats image files in the same way.
 
     Raises:
-        InputError: A Pillow image cannot be decoded or converted to RGB, or Pillow images differ in size.
+        InputError: The input is no array, a Pillow image cannot be decoded or converted to RGB, or Pillow images
+            differ in size.
     """
     if isinstance(images, Image.Image):
         return _from_pillow(images)

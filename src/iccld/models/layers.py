@@ -20,7 +20,7 @@ class ImageCoder(nn.Module):
 
     Attributes:
         channels: Number of channels by stride. The strides are 8, 16 and 32, and at least one of 2 and 4.
-        backbone_config: ``transformers`` configuration that is stored with the model. ``None`` for other backbones.
+        backbone_config: ``transformers`` configuration to store with the model. ``None`` if no configuration is stored.
     """
 
     channels: dict[int, int]
@@ -120,7 +120,7 @@ class ResidualBlock(nn.Module):
 
 def upsample_to(x: Float[Tensor, "b c h w"], size: tuple[int, ...]) -> Float[Tensor, "b c h2 w2"]:
     """Interpolates feature maps bilinearly to the given height and width in cells (``align_corners=False``)."""
-    # In exports, the interpolation is never skipped, because a graph must also work for sizes other than the traced.
+    # In exports, the interpolation is never skipped, because a graph must also work for other sizes.
     if not torch.compiler.is_exporting() and x.shape[-2:] == size:
         return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

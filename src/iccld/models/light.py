@@ -28,7 +28,7 @@ def build_heads(
     """Builds the neck, the label decoder and the denoiser of a model.
 
     The neck transforms the features of the image coder once per image. Without light steps, the neck returns the
-    features unchanged. ``channels`` are the numbers of channels of the image coder by stride.
+    features unchanged. ``channels`` maps each stride of the image coder to its number of channels.
     """
     d, width = spec.latent_channels, spec.width
     if not spec.light_steps:
@@ -57,7 +57,7 @@ class ImageNeck(UNet):
 class LightDenoiser(nn.Module):
     """Denoiser of equation 4 with a third of the channels, on features that ``ImageNeck`` computes once per image.
 
-    Arguments are those of ``Denoiser``, but ``image_channels`` are the numbers of channels of the neck.
+    ``image_channels`` are the numbers of channels of the neck. The other arguments are those of ``Denoiser``.
     """
 
     def __init__(self, latent_channels: int, image_channels: Mapping[int, int], *, width: int = 96) -> None:
@@ -94,9 +94,10 @@ class LightDecoder(nn.Module):
 
     The *detail links* are a separate image decoder, which decodes the neck's features at stride 8 to the finest stride.
     ``project`` runs this image decoder once per image. A latent passes one convolution at stride 8, is interpolated and
-    added to the decoded image features, and then passes only pointwise layers. Further sampling steps and noise draws
-    are therefore cheap. Arguments are those of ``LabelDecoder``, but ``image_channels`` are the numbers of channels of
-    the neck.
+    added to the decoded image features. Only normalizations and 1×1 convolutions follow. Further sampling steps and
+    noise draws are therefore cheap.
+
+    ``image_channels`` are the numbers of channels of the neck. The other arguments are those of ``LabelDecoder``.
     """
 
     def __init__(
@@ -145,6 +146,6 @@ class LightDecoder(nn.Module):
         x = upsample_to(self.stem(latent), (size[0] // self.out_stride, size[1] // self.out_stride))
         if self.detail_links:
             x = x + details[0]
-        # ReLU, because the exponentials of SiLU would take a tenth of a step's time on CPUs.
+        # ReLU, because the exponentials of SiLU would take a tenth of a sampling step's time on CPUs.
         x = x + self.mix(F.relu(self.norm1(x)))
         return LOGIT_GAIN * self.head(F.relu(self.norm2(x)))

@@ -1,4 +1,4 @@
-"""All networks except the image coder: denoiser U, label encoder E, label decoder D and discriminators C."""
+"""Denoiser U, label encoder E, label decoder D and discriminators C. ``light`` has variants of U and D."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Times = Float[Tensor, " b"]
 
 # Factor of the logits. The inputs of the last layer are normalized, so large logits need weights of about 1. Adam
 # reaches such weights only after about 1 / (learning rate) steps. With this factor, label reconstruction is as good
-# after 40 steps as after 200 steps without it.
+# after 40 steps as after 200 steps without the factor.
 LOGIT_GAIN = 5.0
 
 
@@ -53,7 +53,7 @@ class Denoiser(UNet):
     def forward(
         self, noisy: Latents, time: Times, context: Sequence[Tensor]
     ) -> tuple[Latents, Float[Tensor, "b c h w"]]:
-        """Predicts z_0 from z_t. ``context`` is the output of ``project``. Also returns the last layer's input."""
+        """Predicts z_0 from z_t and the output of ``project``. Also returns the features before the last activation."""
         features = self.run(context, noisy.shape[-2:], self.stem(noisy), time)
         return self.out(F.silu(features)).float(), features
 
@@ -73,14 +73,15 @@ class LabelEncoder(nn.Module):
         self.block = ResidualBlock(width, width)
         self.norm = group_norm(width)
         self.out = nn.Conv2d(width, latent_channels, 1)
-        # At initialization, each class has a code vector, and the latent of a cell is the mean code of its pixels. The
-        # codes are as orthogonal as d dimensions allow. Such latents are easy to decode and change little in training.
+        # At initialization, each class has a code vector, and the latent of a cell is the scaled mean code of the
+        # cell's pixels. The codes are as orthogonal as d dimensions allow. Such latents are easy to decode and change
+        # little in training.
         nn.init.orthogonal_(self.codes.weight)
         nn.init.zeros_(self.out.weight)
         self.out.bias = nn.Parameter(torch.zeros(latent_channels))
 
     def forward(self, labels: Int[Tensor, "b h w"], stride: int = 1) -> Float[Tensor, "b d h2 w2"]:
-        """Encodes label maps that are subsampled by ``stride`` (1, 2 or 4). Labels outside 0…k−1 count as no class."""
+        """Encodes label maps of stride 1, 2 or 4. Labels outside 0…k−1 count as no class."""
         classes = torch.arange(self.num_classes, device=labels.device)
         shares = (labels[..., None] == classes).to(self.stem.weight.dtype)
         shares = shares.movedim(-1, 1)  # channels-last in memory, like the weights of the convolutions
@@ -160,7 +161,7 @@ class LatentDiscriminator(nn.Module):
     """Patch discriminator on latents, conditioned on the diffusion time (equation 9).
 
     Each output cell has a receptive field of only 5×5 latent cells (40×40 pixels). Domains differ in the statistics of
-    whole scenes, and a small receptive field makes it harder to classify domains by these statistics.
+    whole scenes, which a discriminator with a small receptive field can hardly measure.
     """
 
     def __init__(self, latent_channels: int, width: int = 64) -> None:
@@ -179,10 +180,10 @@ class LatentDiscriminator(nn.Module):
 
 
 class OutputDiscriminator(nn.Module):
-    """Discriminator of AdaptSegNet (Tsai et al. 2018) and ADVENT, whose input has one channel per class.
+    """Discriminator of AdaptSegNet (Tsai et al. 2018) and ADVENT.
 
-    The input has the size of the image. Five 4×4 convolutions of stride 2 give one value per patch. The value is
-    trained to be negative for source images and positive for target images.
+    The input has the size of the image and one channel per class. Five 4×4 convolutions of stride 2 give one value per
+    patch. The value is trained to be negative for source images and positive for target images.
     """
 
     def __init__(self, num_classes: int, width: int = 64) -> None:

@@ -52,7 +52,7 @@ class Predicting:
             seed: Seed of the noise. The same seed gives the same result.
             window: Height and width of a sliding window in pixels of the scaled image. ``None`` processes the image as
                 a whole.
-            overlap: Fraction of a window that neighboring windows share, in [0, 0.99].
+            overlap: Minimum fraction of a window that neighboring windows share, in [0, 0.99].
             precision: ``bf16``, ``fp32`` or ``auto``. ``auto`` means bf16 on devices with fast bf16, otherwise fp32.
                 For an exported file, ``auto`` means the precision of the file.
             input_height: Height in pixels to which images are scaled before segmentation. ``None`` uses the height

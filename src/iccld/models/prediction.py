@@ -23,19 +23,19 @@ from iccld.resizing import base_size, resize_images
 Maps = tuple[Float[Tensor, "b k _ _"], Float[Tensor, "b m _ _"]]
 """Class probabilities, and further per-pixel values on the same grid, such as the mutual information."""
 
-_MAX_SCALED_PIXELS = 64_000_000  # an image is not enlarged to more pixels
+_MAX_SCALED_PIXELS = 64_000_000  # maximum size of an enlarged image
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Result of segmenting one image or a batch. Arrays have a leading batch axis if the input had one.
+    """Segmentation of one image or of a batch of images. The arrays of a batch have a leading batch axis.
 
     Attributes:
         labels: Index of the most probable class in the model's label space, for every pixel.
         probabilities: Probabilities of the classes, averaged over the draws. They sum to 1.
-        mutual_information: Part of the uncertainty in nats that is due to disagreement between draws. It is the entropy
-            of the mean probabilities minus the mean entropy of the draws, computed in cells and interpolated to pixels.
-            It is 0 with one draw and never exceeds the uncertainty.
+        mutual_information: Part of the uncertainty that is due to disagreement between draws, in nats. It is the
+            entropy of the mean probabilities minus the mean entropy of the draws. It is computed in cells and
+            interpolated to pixels. It is 0 with one draw and never exceeds the uncertainty.
     """
 
     labels: UInt8[np.ndarray, "*b h w"]
@@ -97,7 +97,7 @@ class Predictor(nn.Module):
 
 
 def _predict_maps(model: Any, batch: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> tuple[Maps, int]:
-    """Returns the maps of a batch and their stride. With windows, which are averaged at pixels, the stride is 1."""
+    """Returns the maps of a batch and their stride. Windows are averaged at pixels, so the stride is 1."""
     stride = model.label_decoder.out_stride
     if settings.window is None:
         return _predict_whole(model, batch, settings), stride
@@ -109,7 +109,7 @@ def _predict_maps(model: Any, batch: Float[Tensor, "b 3 h w"], settings: Predict
 
 
 def _predict_whole(model: Any, images: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> Maps:
-    """Segments images without windows, at the decoder's stride. All computations outside the network run in fp32."""
+    """Segments images without windows, at the decoder's stride. The returned maps are fp32 at every precision."""
     steps, draws = settings.steps or 1, settings.draws or 1
     images = images.contiguous(memory_format=torch.channels_last)
     # CPUs process one image at a time, for the reasons given in average_draws.
@@ -176,8 +176,8 @@ def predict_windows(
 def window_positions(size: tuple[int, int], window: tuple[int, int], overlap: float) -> list[tuple[int, int]]:
     """Returns the top-left corners of evenly spaced windows that cover an image. Sizes are (height, width).
 
-    Neighboring windows share at least the fraction ``overlap`` of a window. If a window is longer than the image along
-    an axis, a single window covers this axis.
+    Neighboring windows share at least the fraction ``overlap`` of a window. If a window is at least as long as
+    the image along an axis, a single window covers this axis.
     """
 
     def along(side: int, extent: int) -> list[int]:

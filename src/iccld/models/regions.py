@@ -15,7 +15,7 @@ Ring = Float[np.ndarray, "_ 2"]
 
 @dataclass(frozen=True)
 class Region:
-    """Connected region of one class. Pixels that touch at a corner are connected.
+    """Connected region of one class. Pixels that touch only at a corner count as connected.
 
     Polygons are arrays of (x, y) in pixels. The origin is the upper left corner of the image, so the center of the
     first pixel is (0.5, 0.5). Polygons run a quarter of a pixel inside the border of the region. The pixels whose
@@ -29,7 +29,7 @@ class Region:
         box: Left, top, width and height of the bounding box in pixels.
         area: Number of pixels.
         score: Mean probability of the class in the region.
-        mask: Pixels of the region in its bounding box.
+        mask: Mask of the region's pixels. It has the size of the bounding box.
     """
 
     class_index: int
@@ -86,8 +86,8 @@ def _of_class(
 
 def _rings(mask: Bool[np.ndarray, "h w"], corner: tuple[int, int]) -> list[Ring]:
     """Returns the outer polygon of one connected region, followed by the polygons of its holes."""
-    # OpenCV's contours run through the centers of border pixels, so thin regions would have no area. At twice the
-    # size, border pixels are quarters of the original pixels.
+    # OpenCV's contours run through the centers of border pixels, so thin regions would have no area. In the
+    # doubled mask, each pixel is a quarter of an original pixel.
     doubled = mask.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
     contours, hierarchy = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     order = np.argsort(hierarchy[0, :, 3] >= 0, kind="stable")  # the outer contour has no parent
@@ -97,9 +97,9 @@ def _rings(mask: Bool[np.ndarray, "h w"], corner: tuple[int, int]) -> list[Ring]
 def to_coco(
     regions: Sequence[Region], names: Sequence[str], size: tuple[int, int], file_name: str = ""
 ) -> dict[str, Any]:
-    """Returns regions as a COCO data set of one image. The masks are exact run lengths (uncompressed RLE).
+    """Returns regions as a COCO data set of one image. The masks are stored exactly as run lengths (uncompressed RLE).
 
-    Category ids are class indices plus 1, and ``score`` is the mean probability of the class.
+    Category ids are class indices plus 1. The ``score`` of an annotation is the score of its region.
 
     Args:
         regions: Regions of the image.
@@ -126,7 +126,7 @@ def to_coco(
 
 
 def _run_lengths(region: Region, size: tuple[int, int]) -> list[int]:
-    """Returns the lengths of the runs of 0 and 1 in column order, beginning with 0, as the COCO API defines them."""
+    """Returns the lengths of the runs of 0 and 1 in column order, as defined by the COCO API. The first run is of 0."""
     left, top, width, height = region.box
     columns = np.zeros((width, size[0]), bool)
     columns[:, top : top + height] = region.mask.T

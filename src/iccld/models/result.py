@@ -83,10 +83,11 @@ class Result(Prediction):
 
         Args:
             path: Path of the file. Its extension must be ``.png``.
-            what: ``overlay``, ``labels`` (class indices as gray values), ``color``, ``uncertainty`` or ``plot``.
+            what: ``overlay``, ``color`` (class colors), ``labels`` (class indices as gray values), ``uncertainty`` or
+                ``plot``.
 
         Raises:
-            InputError: The extension or the picture is unknown, or the file cannot be written.
+            InputError: The extension is not ``.png``, ``what`` is unknown, or the file cannot be written.
         """
         if Path(path).suffix.lower() != ".png":
             raise InputError(f"{path}: pictures are written as PNG; give a name that ends in .png")
@@ -110,11 +111,11 @@ class Result(Prediction):
         return find_regions(self.labels, self.probabilities, self.classes, min_area=min_area)
 
     def to_coco(self, min_area: int = 1) -> dict[str, Any]:
-        """Returns the regions as a COCO data set of one image, for JSON. See ``polygons`` for ``min_area``."""
+        """Returns the regions as a COCO data set of one image, as JSON values. ``polygons`` explains ``min_area``."""
         return to_coco(self.polygons(min_area), self.classes, self._size, self._file_name)
 
     def to_shapes(self, min_area: int = 1) -> dict[str, Any]:
-        """Returns the regions in the JSON format of LabelMe. See ``polygons`` for ``min_area``."""
+        """Returns the regions in the JSON format of LabelMe. ``polygons`` explains ``min_area``."""
         return to_shapes(self.polygons(min_area), self._size, self._file_name)
 
     def to_dict(self) -> dict[str, Any]:

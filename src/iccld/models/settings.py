@@ -23,19 +23,19 @@ _Side = Annotated[int, Range(1, 65_535)]
 
 @dataclass(frozen=True)
 class PredictSettings:
-    """Settings of prediction, for models and for exported files. An ``InputError`` names the setting that is wrong."""
+    """Settings of prediction, for models and for exported files. Raises ``InputError`` if a setting is wrong."""
 
     steps: Steps | None = None
     """Number K of sampling steps. The default is 1, or the number stored in an exported model."""
     draws: Draws | None = None
-    """Number N of noise draws, whose probabilities are averaged. The default is 1, or the number stored in an exported
-    model."""
+    """Number N of noise draws. The probabilities of all draws are averaged. The default is 1, or the number stored in
+    an exported model."""
     seed: Annotated[int, Range(0, 2**62)] = 0
     """Seed of the noise. It has no effect on exported models, which contain fixed noise."""
     window: tuple[_WindowSide, _WindowSide] | None = None
     """Height and width of a sliding window in pixels of the scaled image. By default, images are not divided."""
     overlap: Annotated[float, Range(0, 0.99)] = 0.25
-    """Fraction of a window that neighboring windows share."""
+    """Minimum fraction of a window that neighboring windows share."""
     resize: tuple[_Side, _Side] | None = None
     """Height and width in pixels to which images are resized for the model. Results have the size of the original
     image. By default, images are not resized."""
@@ -76,12 +76,12 @@ def _kinds() -> dict[str, Any]:
 
 
 def check_memory(batch: int, size: tuple[int, int], num_classes: int) -> None:
-    """Raises ``InputError`` if predictions do not fit into free memory, because the system could kill the process.
+    """Raises ``InputError`` if predictions do not fit into free memory. Otherwise, the system could kill the process.
 
-    ``batch`` is the number of images, ``size`` their height and width in pixels and ``num_classes`` the number k of
-    classes. A prediction consists of k class probabilities, the uncertainty and the mutual information of every pixel
-    in fp32, and interpolation needs a second copy. With 19 classes, this estimate is 168 bytes per pixel. Measured
-    peaks are 163 to 220 bytes per pixel.
+    ``batch`` is the number of images, ``size`` is the height and width of each image in pixels, and ``num_classes`` is
+    the number k of classes. A prediction consists of k class probabilities, the uncertainty and the mutual information
+    of every pixel in fp32. Interpolation needs a second copy of these values. With 19 classes, the estimate is 168
+    bytes per pixel. Measured peaks are 163 to 220 bytes per pixel.
     """
     needed = batch * size[0] * size[1] * 8 * (num_classes + 2)
     free = free_memory()

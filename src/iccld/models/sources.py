@@ -23,10 +23,10 @@ def is_batch(source: Any) -> bool:
 def single_or_many(source: Any) -> tuple[Iterable[Any], bool]:
     """Returns the images of a source, and whether the source is a single image.
 
-    Files are listed here and read one by one by ``open_image``.
+    For a file, a folder or a glob pattern, the images are paths. ``open_image`` reads the files later.
 
     Raises:
-        InputError: A path does not exist, or names no image.
+        InputError: A path does not exist, or there is no image at this path.
     """
     if isinstance(source, str | os.PathLike):
         images, videos = split_inputs(find_inputs([os.fspath(source)], shared_names=True))
@@ -44,7 +44,9 @@ def _flat(sources: Iterable[Any]) -> Iterator[Any]:
 
 
 def open_image(image: Any) -> tuple[Any, Path | None]:
-    """Returns an image and its path. A path is read as an image file. Other images have the path ``None``.
+    """Reads the image file if ``image`` is a path, and returns the pixels and the path.
+
+    If ``image`` is not a path, returns ``image`` unchanged, and ``None`` instead of a path.
 
     Raises:
         InputError: The file cannot be read.

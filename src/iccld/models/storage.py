@@ -1,4 +1,4 @@
-"""Model files in folders and on the hub: safetensors for weights and JSON for everything else, but no pickle."""
+"""Model files in folders and on the hub. Weights are stored as safetensors and everything else as JSON."""
 
 from __future__ import annotations
 
@@ -78,10 +78,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _load_network(make: Callable[[], Network], folder: Path, *, num_classes: int) -> Network:
-    """Builds a network and loads its weights strictly. Raises ``InputError`` for the first mismatch.
+    """Builds a network and loads its weights. Raises ``InputError`` if the network and the weights do not match.
 
     The network is first built on the device ``meta``, where tensors have no memory, and compared with the header of the
-    weights file. Thus, if the configuration does not match the weights, the error is raised before memory is allocated.
+    weights file. Thus, the error for a mismatch is raised before memory is allocated.
     """
     path = folder / WEIGHTS
     stored = _read_header(path)
@@ -112,7 +112,8 @@ def _load_network(make: Callable[[], Network], folder: Path, *, num_classes: int
 def _sketch(make: Callable[[], Network], folder: Path, num_tensors: int) -> Network:
     """Builds a network without memory for its weights, to compare the network with the weights file.
 
-    Raises ``InputError`` if the network cannot be built, or has far more parameters than the file has tensors.
+    Raises ``InputError`` if the network cannot be built, has far more parameters than the file has tensors, or has very
+    large buffers.
     """
     path, left, thread = folder / CONFIG, 2 * num_tensors + 100, threading.get_ident()
 
@@ -147,7 +148,7 @@ def _read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def check_header(path: Path) -> None:
-    """Raises ``SafetensorError`` for a header that is too large, and ``InputError`` for a file that cannot be read."""
+    """Raises ``SafetensorError`` if a file's header is too large, and ``InputError`` if the file cannot be read."""
     with open_regular(path) as handle:
         size = int.from_bytes(handle.read(8), "little")
     if size > _MOST_HEADER:

@@ -1,9 +1,9 @@
 """Image coders from the ``transformers`` library: SegFormer's MiT-B0…B5, and AutoBackbones of the supported types.
 
-The configuration of a stored model or of a backbone folder can refer to code to run, to other configurations and to
-weights to download. All such references are dropped or refused. Only networks of the types in
-``_BACKBONE_TYPES`` and ``_MIT_TYPES`` can be built. Only keys that the network type itself defines are used, and their
-values are limited.
+The configuration of a stored model or of a backbone folder can refer to code, to other configurations or to weights on
+the hub. All such references are ignored or refused. Only networks of the types in ``_BACKBONE_TYPES`` and
+``_MIT_TYPES`` can be built. Only keys that the network type itself defines are used, and the values of these keys are
+limited.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class MixTransformerCoder(_NormalizedCoder):
     Args:
         name: ``mit_b0`` … ``mit_b5``.
         pretrained: ``False`` gives random weights, ``True`` loads ``nvidia/<name>`` (ImageNet) from the hub. A string
-            is another hub id or local folder.
+            is the hub id or local folder of other weights.
         config: Stored configuration from which the backbone is built with random weights.
     """
 
@@ -95,7 +95,7 @@ class MixTransformerCoder(_NormalizedCoder):
         else:
             sizes, depths = _NARROW if name == "mit_b0" else _WIDE, _DEPTHS[MIT_NAMES.index(name)]
             self.encoder = SegformerModel(SegformerConfig(hidden_sizes=sizes, depths=depths))
-        if config is not None or pretrained:  # stored, because it can differ from the table above
+        if config is not None or pretrained:  # the configuration can differ from the table above
             self.backbone_config = _portable(self.encoder.config)
         self.channels = dict(zip((4, 8, 16, 32), self.encoder.config.hidden_sizes, strict=True))
 
@@ -173,7 +173,7 @@ def offers_weights(source: str) -> bool:
 
 
 def _folder_of(source: str) -> Path:
-    """Returns ``source`` if it is a local folder. Otherwise, downloads configuration and weights of a hub id."""
+    """Returns ``source`` if it is a local folder. Otherwise, downloads the hub repository and returns its folder."""
     if Path(source).is_dir():
         return Path(source)
     found = split_id(source)
@@ -197,7 +197,7 @@ def _read_config(source: str, folder: Path, allowed: tuple[str, ...]) -> Any:
 
 
 def _load_weights(kind: Any, source: str, folder: Path, config: Any) -> Any:
-    """Loads a network in fp32 from a folder, which must contain at least half of the network's weights."""
+    """Loads a network in fp32. Raises ``InputError`` if the folder lacks more than half of the network's weights."""
     with warnings.catch_warnings(), drawing_on_stderr():
         warnings.simplefilter("ignore")  # such as warnings about unused weights of heads
         try:

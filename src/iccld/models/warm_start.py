@@ -16,17 +16,17 @@ _CLASS_AXES = {
     "label_encoder.codes.weight": 1,
     "label_encoder.stem.weight": 1,
 }
-"""Axis of the classes in the weights that depend on the classes."""
+"""Axis of the classes in each weight tensor that has such an axis."""
 _SAME = ("backbone", "latent_channels", "width", "light_steps")
 
 
 @torch.no_grad()
 def warm_start(model: ICCLD, source: str | Path) -> tuple[str, ...]:
-    """Copies the weights of a stored model. Weights that the stored model lacks keep their initial values.
+    """Copies the weights of a stored model to a new model.
 
-    A class is matched with the stored class of the same name. If there is none, its trainIds are tried in order,
-    and the class is matched with the stored class that covers the trainId. The weights of a class without a match
-    keep their initial values.
+    A class is matched with the stored class of the same name. If there is no such stored class, the trainIds of the
+    class are tried in order until a stored class covers the trainId. The weights of a class without a match keep their
+    initial values. The same is true for weights that the stored model lacks.
 
     Args:
         model: New model, whose weights are replaced.
@@ -36,7 +36,7 @@ def warm_start(model: ICCLD, source: str | Path) -> tuple[str, ...]:
         The names of the classes without a match.
 
     Raises:
-        InputError: The stored model cannot be loaded, has another architecture, or no class matches.
+        InputError: The stored model cannot be loaded, it has another architecture, or no class matches.
     """
     stored = ICCLD.from_pretrained(source)
     for name in _SAME:
@@ -63,7 +63,7 @@ def warm_start(model: ICCLD, source: str | Path) -> tuple[str, ...]:
 
 
 def _match(stored: LabelSpace, own: LabelSpace) -> dict[int, int]:
-    """Returns the index of the matching stored class by the index of the own class."""
+    """Maps the index of each class of ``own`` that has a match to the index of the matching stored class."""
     by_name = {name: index for index, name in enumerate(stored.names)}
     by_train_id = {t: i for i, c in reversed([*enumerate(stored.classes)]) for t in c.train_ids}
     candidates = (

@@ -23,7 +23,10 @@ Part = nn.Module | torch.optim.Optimizer
 
 
 class Checkpoint(NamedTuple):
-    """State of a run after ``step`` steps: tensors of all networks and optimizers, with names given by ``pack``."""
+    """State of a run after ``step`` steps.
+
+    ``tensors`` are the tensors of networks and optimizers, named by ``pack``, and the metrics that are not yet logged.
+    """
 
     step: int
     tensors: dict[str, Tensor]
@@ -40,8 +43,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     Raises ``RunFailedError`` if the disk is full, and ``InputError`` if the folder is not writable. In both cases, no
     checkpoint is removed.
     """
-    # All metadata are in one entry. safetensors writes several entries in random order, so checkpoints of equal runs
-    # would then differ in their bytes.
+    # All metadata are in one entry, because safetensors writes several entries in random order. Checkpoints of equal
+    # runs would then differ in their bytes.
     header = {_HEADER: json.dumps({"step": checkpoint.step})}
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in checkpoint.tensors.items()}
     path = folder / f"step-{checkpoint.step:08d}.safetensors"
@@ -54,7 +57,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
 def load_newest(folder: Path) -> Checkpoint | None:
     """Returns the newest checkpoint that is not damaged, or ``None`` if there is no such checkpoint.
 
-    Every damaged checkpoint is skipped with a warning on stderr.
+    Damaged checkpoints are skipped with a warning on stderr.
     """
     for path in sorted(folder.glob(PATTERN), reverse=True):
         try:
@@ -82,7 +85,7 @@ def pack(parts: Mapping[str, Part]) -> dict[str, Tensor]:
 
 
 def unpack(parts: Mapping[str, Part], tensors: Mapping[str, Tensor]) -> None:
-    """Loads tensors, named as by ``pack``, into networks and optimizers.
+    """Loads tensors with names from ``pack`` into networks and optimizers.
 
     Raises ``RuntimeError``, ``ValueError`` or ``KeyError`` if tensors or names do not fit.
     """

@@ -16,9 +16,10 @@ from iccld.progress import format_seconds, is_live, training_bar
 
 @dataclass(frozen=True)
 class Costs:
-    """Expected durations of the steps and evaluations of a run, in seconds.
+    """Expected durations of a step and of an evaluation, in seconds.
 
-    A step takes ``early`` before step ``change``, at which the adaptation starts, and ``late`` from this step on.
+    The adaptation starts at step ``change``. Earlier steps take ``early`` seconds, and all other steps take ``late``
+    seconds.
     """
 
     early: float = 1.0
@@ -27,7 +28,7 @@ class Costs:
     evaluation: float = 0.0
 
     def of_steps(self, start: int, end: int) -> float:
-        """Returns the seconds of the steps from ``start`` (included) to ``end`` (excluded)."""
+        """Returns the expected duration in seconds of the steps from ``start`` (included) to ``end`` (excluded)."""
         early = max(0, min(end, self.change) - start)
         return early * self.early + (end - start - early) * self.late
 
@@ -35,8 +36,9 @@ class Costs:
 class Outlook:
     """Estimate of the remaining time of a run, from the expected durations of its remaining steps and evaluations.
 
-    The expected durations of steps are multiplied by the ratio of measured to expected duration of the last 20 steps.
-    The run starts or resumes at step ``start``, and ``evaluations`` is the number of remaining evaluations.
+    The expected durations of steps are corrected by a factor: the measured duration of the last 20 steps, divided by
+    the expected duration of the same steps. The run starts or resumes at step ``start``. ``evaluations`` is the number
+    of remaining evaluations.
     """
 
     def __init__(self, costs: Costs, start: int, end: int, *, evaluations: int = 0) -> None:
@@ -69,10 +71,11 @@ class Outlook:
 
 
 class TrainingDisplay(contextlib.ExitStack):
-    """Display of steps, speed, loss, mIoU and remaining time on stderr: a progress bar in a terminal, otherwise lines.
+    """Display of steps, speed, loss, mIoU and remaining time on stderr.
 
-    A line is printed about every 15 seconds. If ``enabled`` is false, as on all ranks but the first, nothing is shown.
-    The attribute ``miou`` is the last evaluated mIoU in percent, or ``None`` before the first evaluation.
+    A terminal shows a progress bar. Without a terminal, a line is printed about every 15 seconds. If ``enabled`` is
+    false, as on all ranks but the first, nothing is shown. The attribute ``miou`` is the last evaluated mIoU in
+    percent, or ``None`` before the first evaluation.
     """
 
     miou: float | None = None
@@ -90,7 +93,7 @@ class TrainingDisplay(contextlib.ExitStack):
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Shows the name of work between steps, such as an evaluation, and excludes it from the duration of steps."""
+        """Shows the name of work between steps, such as an evaluation. The duration of steps excludes such work."""
         self._draw(name)
         begun = time.monotonic()
         yield
@@ -101,15 +104,15 @@ class TrainingDisplay(contextlib.ExitStack):
         self._draw()
 
     def show(self, step: int, figures: Mapping[str, SupportsFloat]) -> None:
-        """Shows that ``step`` steps are finished, with metrics (``figures``).
+        """Shows the number of finished steps (``step``) and the metrics (``figures``).
 
-        Metrics are read from the device only if output is written, because reading them synchronizes the GPU.
+        Metrics are read from the device only if output is written, because each read synchronizes the GPU.
         """
         now = time.monotonic()
         self.outlook.advance(now - self._last_step)
         self._step, self._last_step = step, now
         left = self.outlook.seconds_left()
-        # The first line is printed after 5 % of the steps (at least three) if the remaining time exceeds the interval.
+        # An early line is printed after 5 % of the steps (at least three) if the remaining time exceeds the interval.
         due = step == self.outlook.end or now - self._last_shown >= self._interval
         if not self.enabled or not (due or (step == self._first_line and left > self._interval)):
             return

@@ -13,7 +13,8 @@ from typing import Any
 from iccld.exits import interruption_by
 
 # A single event can cause several signals. Linux sends the parent-death signal once for every thread of the parent.
-# Ranks get Ctrl-C from the terminal and again from their launcher. Signals within this time count as one.
+# Ranks get Ctrl-C from the terminal and again from their launcher. Signals within this time after the first signal
+# count as one signal.
 _ONE_EVENT_SECONDS = 1.0
 
 
@@ -37,9 +38,9 @@ class Interruption:
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
-        """Raises ``KeyboardInterrupt`` at a signal, or at once if a signal is already recorded.
+        """Context in which a signal raises ``KeyboardInterrupt``. A signal can thus end a wait without a time limit.
 
-        A signal can thus end a wait that has no time limit.
+        If a signal is already recorded, the exception is raised at the start of the context.
         """
         self._raises = True
         try:

@@ -30,13 +30,16 @@ from iccld.training.tracking import RunLog
 from iccld.training.update import Item, Update, rate_factor
 
 MicroBatches = Callable[[int, int], Iterator[dict[str, Any]]]
-"""Function that yields the loader outputs of micro-batches, from a first index to an end index (excluded). Equal
-indices give equal outputs."""
+"""Function that yields micro-batches from the loader. The arguments are the first index and the end index (excluded) of
+the micro-batches. The same index always gives the same micro-batch."""
 Evaluate = Callable[[ICCLD, ICCLD], dict[str, float]]
-"""Function that evaluates teacher and student (its arguments), and returns metrics by name."""
+"""Function that evaluates the teacher (first argument) and the student, and returns metrics by name."""
 Outcome = Literal["finished", "stopped", "interrupted", "terminated"]
-"""Reason for the end of a run: all steps done, step ``stop_at`` reached, SIGINT, or SIGTERM (in this order)."""
-_FAILED = 1000  # code of a failed rank, greater than any signal number
+"""Reason for the end of a run.
+
+``finished`` means that all steps are done, and ``stopped`` that the run reached step ``stop_at``. ``interrupted`` means
+SIGINT, and ``terminated`` means SIGTERM."""
+_FAILED = 1000  # code of a failed rank. It exceeds all signal numbers, because ``agree`` returns the maximum
 
 
 class TrainingDivergedError(RunFailedError):
@@ -54,10 +57,11 @@ class Loaders:
 class Trainer:
     """Training of a model with a method. All results are written to the run's folder ``out``.
 
-    A new trainer with the same arguments resumes the run. With the same number of threads, resuming is bit-exact. The
-    fabric must be launched. Methods without an adversary have no ``discriminator``. ``evaluate`` is called at the end
-    of the run. ``evaluate`` is ``None`` if there are no labeled evaluation images. ``watch`` is called after every
-    ``eval_every`` steps and is by default the same function. ``preset`` is stored in ``config.json``.
+    A new trainer with the same arguments resumes the run. With the same number of threads, the resumed run is
+    bit-exact. ``fabric`` must be launched. ``discriminator`` is ``None`` for methods without an adversary. ``evaluate``
+    is called at the end of the run. ``evaluate`` is ``None`` if there are no labeled evaluation images. ``watch`` is
+    called every ``eval_every`` steps. The default of ``watch`` is ``evaluate``. ``preset`` is the name of the preset,
+    which is stored in ``config.json``.
     """
 
     def __init__(
@@ -85,7 +89,7 @@ class Trainer:
         self.pending: dict[str, list[Tensor]] = {}  # metrics since the last row of metrics.csv
 
     def resume(self) -> int:
-        """Loads the newest undamaged checkpoint, if any, and returns the number of finished steps.
+        """Loads the newest undamaged checkpoint if there is one. Returns the number of finished steps.
 
         Raises ``InputError`` if the checkpoint does not fit the configuration.
         """
@@ -105,7 +109,7 @@ class Trainer:
         return self.step
 
     def rehearse(self) -> Rehearsal:
-        """Returns the result of ``rehearsal.rehearse``. The first call must be made on all ranks, after ``resume``."""
+        """Returns the result of ``rehearsal.rehearse``. All ranks must make the first call, after ``resume``."""
         if self.rehearsal is None:
             self.rehearsal = rehearse(self.update, step=self.step, out=self.out, evaluate=self.evaluate)
         return self.rehearsal
@@ -136,7 +140,7 @@ class Trainer:
             self._logged_step, self._logged_at = self.step, time.monotonic()
             batches = self._batches(self.step, outlook.end)
             with Interruption() as self.interruption, closing(batches):
-                self._evaluate_on_the_way()  # in case a previous call was stopped during this evaluation
+                self._evaluate_on_the_way()  # in case the previous run was stopped during this evaluation
                 while self.step < outlook.end:
                     items, failure = self._fetch(batches)
                     code = _FAILED if failure else self.interruption.signal
@@ -186,7 +190,11 @@ class Trainer:
             return [], error
 
     def _stop(self, code: int, failure: Exception | None) -> Outcome:
-        """Saves a checkpoint, and raises ``failure`` or returns the outcome of the interrupted run."""
+        """Saves a checkpoint and ends the run.
+
+        Raises ``failure`` if it is not ``None``, and ``SystemExit`` if another rank failed. Otherwise, the run ended by
+        a signal, and the outcome is returned.
+        """
         self.save()
         if failure is not None:
             raise failure
@@ -212,7 +220,7 @@ class Trainer:
         self.display.show(self.step, {"train/loss": figures["train/loss"]})
 
     def _check_finite(self) -> None:
-        """Raises ``TrainingDivergedError`` if a loss or gradient since the last check is not finite on some rank."""
+        """Raises ``TrainingDivergedError`` if at least one rank had a loss or gradient that is not finite."""
         failure = self.update.first_failure()
         if not any(agree(self.fabric, failure is not None)):
             return
@@ -227,7 +235,7 @@ class Trainer:
         )
 
     def save(self) -> None:
-        """Writes a checkpoint on rank zero, unless the current step is already saved.
+        """Writes a checkpoint on rank zero if the current step is not saved yet.
 
         Raises ``TrainingDivergedError`` if a loss or gradient is not finite.
         """

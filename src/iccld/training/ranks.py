@@ -1,4 +1,4 @@
-"""Checks that all ranks of a distributed run have equal settings and data, and explains errors of lost ranks."""
+"""Communication of the ranks of a distributed run: checks for equal settings and data, and errors of lost ranks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Estimates before the first step of a run: memory, number of threads, and duration of steps and evaluations.
+"""Trials before the first step of a run, for memory, number of threads, and duration of steps and evaluations.
 
 The last bits of floating-point sums depend on the number of threads. A resumed run therefore uses the number that the
 run's folder records. If the number changes during a run, the record contains each number with its first step.
@@ -32,10 +32,10 @@ from iccld.threads import Choice, choose_threads, most_threads, set_threads
 from iccld.training.display import Costs
 from iccld.training.update import Update
 
-# Constants fitted to results of benchmarks/memory.py. ``_PROCESS_OVERHEAD`` is the memory in bytes of the interpreter,
-# torch and the scratch space of CPU kernels. ``_IN_FLIGHT`` is a factor of the activations' memory, which accounts for
-# their gradients. ``_LEAST_PER_PIXEL`` is a lower bound of the bytes per pixel of a training batch (image, labels and
-# activations) in bf16 with the smallest coder; in fp32, 1100 (mit_b0) to 2400 (efficientnet_lite0) were measured.
+# These constants are fitted to results of benchmarks/memory.py. ``_PROCESS_OVERHEAD`` is the memory in bytes of the
+# interpreter, torch and the scratch space of CPU kernels. The memory of activations is multiplied by ``_IN_FLIGHT`` to
+# account for the gradients of activations. ``_LEAST_PER_PIXEL`` is a lower bound of the bytes per pixel of a training
+# batch (image, labels and activations) in bf16. In fp32, 1100 (mit_b0) to 2400 (efficientnet_lite0) were measured.
 _PROCESS_OVERHEAD = 490 * 2**20
 _IN_FLIGHT = 1.3
 _LEAST_PER_PIXEL = 520
@@ -79,7 +79,13 @@ def refuse_impossible(config: TrainConfig, build_model: Callable[[TrainConfig], 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Number of parameters of the student, and peak memory of the process (CPU) or GPU in bytes, without data sets."""
+    """Estimate of the size of a training step.
+
+    Attributes:
+        num_parameters: Number of parameters of the student.
+        peak_bytes: Peak memory in bytes without data sets. This is the memory of the process on CPUs, and otherwise the
+            memory of the device.
+    """
 
     num_parameters: int
     peak_bytes: int
@@ -117,10 +123,11 @@ def estimate_step(model: ICCLD, *, batch_size: int, num_branches: int, crop: tup
 
 
 def make_trial(update: Update) -> Callable[[int], float]:
-    """Returns a function that runs one training step on synthetic images and returns the duration in seconds.
+    """Returns a function that measures the duration of a training step on synthetic images, in seconds.
 
-    The argument of the function is the index of the step. The function uses copies of the networks. Weights, gradients,
-    running statistics and torch's random state of the run do not change.
+    The argument of the function is the index of the step. The function runs one micro-batch, and multiplies the
+    duration by the number of micro-batches of a step. The function uses copies of the networks. Weights,
+    gradients, running statistics and torch's random state of the run do not change.
     """
     config, method, device = update.config, update.method, update.fabric.device
     model, discriminator = copy.deepcopy((update.model, update.discriminator))
@@ -174,9 +181,11 @@ def set_run_threads(
 ) -> str:
     """Sets torch's number of threads for the steps of a run from ``step`` on, and records the number.
 
-    If ``threads`` is 0, the recorded number is used, or the result of a trial if there is no record. ``helpers`` is the
-    number of loader processes of this rank. ``make_trial`` returns a function that takes one trial step. Returns the
-    number of threads and the reason as text. Raises ``InputError`` if the record cannot be read.
+    If ``threads`` is 0, the recorded number is used. Without a record, trials determine the number on CPUs. On other
+    devices, the maximum is used without a record.
+
+    ``helpers`` is the number of loader processes of this rank. ``make_trial`` returns a function that runs one trial
+    step. Returns a text with the number of threads and the reason. Raises ``InputError`` if the record cannot be read.
     """
     path = out / "threads.json"
     # Rank zero reads the file and chooses for all ranks, because rank zero also rewrites the file.

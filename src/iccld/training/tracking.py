@@ -27,7 +27,7 @@ STATE = "trackers.json"
 def read_metrics(path: Path) -> list[dict[str, str]]:
     """Reads the rows of a run's ``metrics.csv``. Each row is a dict without the empty cells.
 
-    Raises ``InputError`` if the file is missing or is not a table of numbers by step.
+    Raises ``InputError`` if the file is missing, or is not a table of numbers with a column ``step``.
     """
     data = read_bounded(path, 200_000_000)
     try:
@@ -49,7 +49,7 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
 
 
 class _Tracker(NamedTuple):
-    """Open tracker, with the run's id in a tracking service. The argument of ``close`` is whether the run failed."""
+    """Open tracker. ``id`` is the run's id in a tracking service. ``close`` is called with whether the run failed."""
 
     id: str | None
     log: Callable[[int, Mapping[str, float]], object]
@@ -57,7 +57,7 @@ class _Tracker(NamedTuple):
 
 
 def require_trackers(names: Sequence[str]) -> None:
-    """Raises ``InputError``, which names the extra to install, if the package of a tracker is missing."""
+    """Raises ``InputError`` if the package of a tracker is missing. The message names the extra to install."""
     for name in [name for name in ("wandb", "mlflow") if name in names]:
         try:
             importlib.import_module(name)
@@ -73,8 +73,8 @@ class RunLog(AbstractContextManager["RunLog"]):
     steps again. TensorBoard's files are then rewritten from ``metrics.csv``. Tracking services get only metrics that
     were not in ``metrics.csv`` before. If ``enabled`` is false, as on all ranks but the first, nothing is written.
 
-    The log is a context manager that closes the trackers at its end. ``rows`` are the rows of the table: the step and
-    the metrics by name, all as text. Raises ``InputError`` if a tracker cannot be opened.
+    The log is a context manager. The trackers are closed at the end of the context. ``rows`` are the rows of the table:
+    the step and the metrics by name, all as text. Raises ``InputError`` if a tracker cannot be opened.
     """
 
     def __init__(self, config: TrainConfig, out: Path, *, resume_step: int, enabled: bool = True) -> None:
@@ -142,7 +142,7 @@ class RunLog(AbstractContextManager["RunLog"]):
             self._guard(name, partial(self._open[name].log, step, figures))
 
     def _guard(self, name: str, work: Callable[[], object]) -> None:
-        """Calls ``work`` of a tracker. If ``work`` fails, the tracker is dropped with a warning."""
+        """Calls ``work``, a function of a tracker. If ``work`` fails, the tracker is dropped with a warning."""
         try:
             work()
         except Exception as error:  # services raise exceptions of many types
@@ -215,7 +215,7 @@ def _run_name(config: TrainConfig, out: Path) -> str:
 
 
 def flat_settings(config: TrainConfig) -> dict[str, str]:
-    """Returns the settings of a run as text, by their dotted names."""
+    """Returns the settings of a run as text by name. Names are dotted, such as ``data.crop``."""
     plain = to_dict(config)
     groups = {name: part for name, part in plain.items() if isinstance(part, dict)}
     flat = {f"{name}.{key}": value for name, part in groups.items() for key, value in part.items()}

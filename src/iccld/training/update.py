@@ -19,7 +19,7 @@ from iccld.models.iccld import ICCLD
 from iccld.training.checkpoint import Part
 
 Item = tuple[dict[str, Any], dict[str, Any] | None]
-"""Loader output for one micro-batch: labeled images, and unlabeled target images or ``None`` if they are not used."""
+"""Loader output for one micro-batch: labeled images, and target images (``None`` if the method uses no target)."""
 
 
 class FiniteCheck(NamedTuple):
@@ -52,8 +52,8 @@ class Update:
         method: Method,
     ) -> None:
         self.config, self.fabric, self.method = config, fabric, method
-        # The model is moved to its device before a checkpoint is loaded, because loading puts the state of an optimizer
-        # on the device of the weights.
+        # The model is moved to its device before a checkpoint is loaded, because the state of an optimizer is loaded
+        # to the device of the weights.
         self.model = model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = teacher_average(config.adaptation.teacher_decay)
         self.teacher: AveragedModel = AveragedModel(self.model, multi_avg_fn=average)
@@ -85,9 +85,9 @@ class Update:
         self.model.train()
 
     def __call__(self, step: int, items: Sequence[Item]) -> dict[str, Tensor]:
-        """Updates segmenter, discriminator and teacher with the micro-batches of a step, which is counted from 0.
+        """Updates segmenter, discriminator and teacher with the micro-batches of a step. ``step`` is counted from 0.
 
-        Returns metrics by name as device tensors, each averaged over the micro-batches that have this metric.
+        Returns metrics by name as device tensors. Each metric is averaged over the micro-batches that have this metric.
         """
         config = self.config
         student, optimizer = self._wrapped[:2]
@@ -139,9 +139,9 @@ class Update:
         return logs
 
     def first_failure(self) -> FiniteCheck | None:
-        """Returns the first loss or gradient norm since the last call that is not finite, or ``None``.
+        """Checks the losses and gradient norms since the last call, and returns the first that is not finite.
 
-        This method synchronizes the GPU.
+        Returns ``None`` if all are finite. This method synchronizes the GPU.
         """
         checks, self._checks = self._checks, []
         if not checks:
@@ -226,8 +226,8 @@ def derive_seed(*parts: int) -> int:
 def teacher_average(decay: float) -> Callable[[Any, Any, Any], None]:
     """Returns the ``multi_avg_fn`` of torch's ``AveragedModel`` for the moving average of the student's weights.
 
-    After n updates of the student, the decay is min(1 − 1/n, ``decay``), as in DACS (Tranheden et al. 2021). The first
-    averages are therefore plain means, which the initial weights do not dominate.
+    At the n-th update, the decay is min(1 − 1/n, ``decay``), as in DACS (Tranheden et al. 2021). The first averages are
+    therefore plain means, in which the initial weights do not dominate.
     """
 
     def update(averaged: Any, current: Any, num_averaged: Any) -> None:
@@ -238,7 +238,7 @@ def teacher_average(decay: float) -> Callable[[Any, Any, Any], None]:
 
 
 def rate_factor(step: int, num_steps: int, warmup_steps: int, power: float) -> float:
-    """Returns the factor of the learning rate at a step (from 0): linear warm-up, times polynomial decay to zero."""
+    """Returns the factor of the learning rate: linear warm-up times polynomial decay. ``step`` is counted from 0."""
     warmup = min(1.0, (step + 1) / max(1, warmup_steps))
     return warmup * max(0.0, 1 - step / num_steps) ** power
 
