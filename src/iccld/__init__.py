@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # With the policy PASSIVE, waiting OpenMP threads sleep instead of spinning. Spinning threads make every step many times
-# slower if other programs use the same processors. OpenMP reads the policy when torch is imported, so it is set here.
+# slower if other programs use the same processors. OpenMP reads the policy when torch is imported, so the
+# policy is set here.
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 

@@ -48,7 +48,7 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Last row of ``metrics.csv``. ``val/miou`` is the mIoU in percent, if the evaluation images have labels."""
+        """Last row of ``metrics.csv``. If the evaluation images have labels, ``val/miou`` is the mIoU in percent."""
         rows = self.rows
         return rows[-1] if rows else {}
 
@@ -79,20 +79,20 @@ def train(
     Args:
         preset: Name of a preset (``iccld presets`` lists them).
         out: Folder of the run. The default is ``runs/PRESET``.
-        on_step: Called after each step with the number of finished steps and the metrics of the step by name. The
-            metrics are tensors on the device. Each conversion of such a tensor to a number causes a GPU sync.
+        on_step: Called after each step with the number of finished steps and the metrics of this step by name. The
+            metrics are tensors on the device. If a callback converts a tensor to a number, a GPU sync occurs.
         on_checkpoint: Called after each checkpoint with the number of finished steps and the folder of checkpoints.
         on_evaluation: Called after each evaluation with the number of finished steps and the metrics by name.
-        settings: Settings that replace those of the preset, named as the flags of ``iccld train``. The settings of a
-            group are given as a mapping, such as ``data={"target_root": "photos"}``. ``method`` also sets the recipe
-            of the method.
+        settings: Settings that replace settings of the preset. The names are the flags of ``iccld train`` with
+            underscores instead of hyphens. The settings of a group are given as a mapping, such as
+            ``data={"target_root": "photos"}``. The setting ``method`` also applies the recipe of the method.
 
     Returns:
         The run, from which metrics and the trained model can be read.
 
     Raises:
-        InputError: The preset or a setting is unknown, a value is invalid or would have no effect, data cannot be read,
-            or the folder contains another run.
+        InputError: The preset or a setting is unknown, a value is invalid, a setting would have no effect, data cannot
+            be read, or the folder contains another run.
         RunFailedError: A loss is not finite, the disk is full, or a loader process was killed.
     """
     config = get_preset(preset).config
@@ -142,11 +142,14 @@ def evaluate(
             ``street_scenes``.
         root: Folder of the data set (not needed for ``street_scenes``).
         split: Split of the data set. The default is ``val``, or the only split if there is just one.
-        protocol: Evaluation protocol. The default is the protocol that matches the model's classes.
+        protocol: Evaluation protocol. The default is the protocol that matches the model's classes. If the classes of
+            the data set are coarser than the model's classes, the default matches the classes of the data set.
         look: Rendering style of ``street_scenes``.
-        limit: Number of images. Only the first ``limit`` images are evaluated. ``None`` evaluates all images.
-        map: Map to other classes, whose probabilities are sums over the model's classes: the name of a built-in label
-            space, or a TOML file (see ``iccld.inference.mapping.read_map``).
+        limit: Maximum number of images. The first images are evaluated. ``None`` evaluates all images of a data set,
+            and 100 images of ``street_scenes``.
+        map: Name of a built-in label space, or a TOML file (see ``iccld.inference.mapping.read_map``). The model then
+            predicts the classes of this map. The probability of each new class is a sum of probabilities of the
+            model's classes.
         device: Device, either ``auto`` or a torch device.
         threads: Number of CPU threads. 0 uses the number that is fastest in a trial.
         settings: Fields of ``PredictSettings``, such as ``steps`` and ``draws``.
@@ -187,16 +190,17 @@ def predict(
     Args:
         model: Folder of a saved model, hub id, exported file, or a loaded model.
         source: Images, as for ``ICCLD.predict``: a path, folder, glob pattern, Pillow image, array, tensor or list.
-        map: Map to other classes, whose probabilities are sums over the model's classes: the name of a built-in label
-            space, or a TOML file (see ``iccld.inference.mapping.read_map``).
-        device: Device, either ``auto`` or a torch device. A loaded model stays on its device.
-        threads: Number of CPU threads. 0 uses the number that is fastest in a trial. ``threads`` has no effect if
-            ``model`` is a loaded model.
+        map: Name of a built-in label space, or a TOML file (see ``iccld.inference.mapping.read_map``). The model then
+            predicts the classes of this map. The probability of each new class is a sum of probabilities of the
+            model's classes.
+        device: Device, either ``auto`` or a torch device.
+        threads: Number of CPU threads. 0 uses the number that is fastest in a trial. ``map``, ``device`` and
+            ``threads`` have no effect if ``model`` is a loaded model.
         settings: Further arguments of ``ICCLD.predict``, such as ``steps``, ``draws`` and ``stream``.
 
     Returns:
-        A ``Result`` for a single image. Several images give a list of results. With ``stream=True``, they give an
-        iterator over the results instead of a list.
+        A ``Result`` for a single image, or a list of results for several images. With ``stream=True``, several images
+        give an iterator over the results instead of a list.
 
     Raises:
         InputError: The model or an image cannot be read, or a setting is invalid.

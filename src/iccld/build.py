@@ -37,8 +37,8 @@ from iccld.training.loop import Loaders, MicroBatches
 
 
 def reopen_data(config: TrainConfig) -> RunData | None:
-    """Opens the data sets of a finished run without rendering scenes. Returns ``None`` if a data set is missing."""
-    # With weight 0, no pretrained weights are loaded for the feature distance.
+    """Opens the data sets of a run without rendering scenes. Returns ``None`` if a data set is missing."""
+    # With weight 0, ``build_method`` loads no pretrained weights for the feature distance.
     plain = replace(config, adaptation=replace(config.adaptation, feature_distance=0.0))
     try:
         return open_data(config, build_method(plain, build_label_space(config.data)))
@@ -164,7 +164,7 @@ def _micro_batches(stream: SampleStream, d: DataConfig, fabric: Fabric) -> Micro
 def build_fabric(config: TrainConfig) -> Fabric:
     """Builds and launches the Fabric engine.
 
-    Under ``torchrun``, the process is connected with the other ranks: by gloo on CPUs, by NCCL on GPUs.
+    Under ``torchrun``, the process is connected to the other ranks. CPUs use gloo, and GPUs use NCCL.
 
     Raises:
         InputError: The device is unknown or not available.
@@ -180,9 +180,9 @@ def build_fabric(config: TrainConfig) -> Fabric:
     set_threads(config.threads or most_threads(local_ranks))
     if device == "cpu":
         keep_freed_memory()
-    # DDP needs a special mode if the loss does not depend on some weights. These can be the weights of disabled links,
-    # of the label encoder in a model without diffusion, and of mask tokens and last norms in the backbones of
-    # ``transformers``. Backbones of other packages may have such weights too.
+    # DDP needs a special mode if some weights do not affect the loss. Examples are the weights of disabled links, the
+    # label encoder of a model without diffusion, and the mask token and the last norm of a ``transformers`` backbone.
+    # A backbone of another package may have such weights too.
     some_idle = not (m.context_links and m.detail_links and m.diffusion) or m.backbone not in BACKBONE_NAMES
     strategy = "ddp_find_unused_parameters_true" if some_idle else "ddp"
     if "TORCHELASTIC_RUN_ID" in os.environ:

@@ -21,10 +21,14 @@ from iccld.labels import suggest
 
 @dataclass(frozen=True)
 class Command:
-    """Command with its name of one or two words, its one-line description in ``iccld --help``, and its entry point.
+    """Command of ``iccld``.
 
-    The entry point is ``module:object`` within ``iccld.commands``. The object is a dataclass with ``run() -> int``
-    whose fields tyro turns into flags, or a function ``main(rest) -> int`` that parses the remaining arguments itself.
+    Attributes:
+        name: Name of one or two words.
+        help: One-line description in ``iccld --help``.
+        entry: Entry point ``module:object`` within ``iccld.commands``. The object is a dataclass or a function. The
+            dataclass has a method ``run() -> int``, and tyro makes flags from its fields. The function
+            ``main(rest) -> int`` parses the arguments after the name of the command.
     """
 
     name: str
@@ -72,8 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
-        # On Windows, the encoding of a file or pipe can lack "→". Such characters are printed as question marks,
-        # because an exception would end the command.
+        # On Windows, the encoding of a file or pipe can lack characters such as "→". A missing character is printed as
+        # a question mark, because an exception would end the command.
         with contextlib.suppress(AttributeError):  # the stream may be ``None`` or lack ``reconfigure``
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     # The variable is read by iccld.data.folders, also in child processes.

@@ -31,7 +31,10 @@ def choose_device(device: str) -> str:
 
 
 def uses_bf16(device_type: str, precision: str) -> bool:
-    """Returns whether a precision selects bf16. ``auto`` selects bf16 on devices with fast bf16, otherwise fp32."""
+    """Returns whether a device computes in bf16 with the given precision (auto, bf16 or fp32).
+
+    ``auto`` means bf16 on devices with fast bf16, and fp32 on all other devices.
+    """
     return precision == "bf16" or (precision == "auto" and has_fast_bf16(device_type))
 
 

@@ -37,16 +37,16 @@ class DataConfig:
     source_count: Count = 400
     """Number of source scenes to render for training, if the source is street_scenes."""
     scene_cache: str | None = None
-    """Folder in which rendered street_scenes are kept for further runs. By default, each run renders its own."""
+    """Folder in which rendered street_scenes are kept for later runs. By default, each run renders all scenes again."""
     cache: str | None = None
-    """Folder in which decoded and resized training images are kept for further epochs and runs (`iccld data cache`),
-    for all data sets except street_scenes. By default, images are decoded each time."""
+    """Folder in which decoded and resized training images are kept for later epochs and runs (see `iccld data cache`).
+    Images of street_scenes are not kept there. By default, an image is decoded each time it is used."""
     source_size: tuple[Side, Side] | None = None
     """Height and width in pixels. street_scenes are rendered at this size (default: size of the crop). Images of other
-    data sets are scaled to this height before the crop (default: no scaling). Their aspect ratio is kept unless
+    data sets are scaled to this height before the crop (default: no scaling). The aspect ratio is kept unless
     source_stretch is set."""
     source_stretch: bool = False
-    """Stretch source images from files to exactly the given height and width, even if the aspect ratio changes."""
+    """Scale source images from files to exactly the size in source_size, even if the aspect ratio changes."""
     target: str = "street_scenes"
     """Unlabeled data set, with the same choices as for the source."""
     target_root: str | None = None
@@ -54,8 +54,8 @@ class DataConfig:
     target_look: Look = "camera"
     target_count: Count = 400
     target_size: tuple[Side, Side] | None = None
-    """Height and width of target images in pixels. The meaning is the same as for source images, but target images
-    always keep their aspect ratio. Evaluation, prediction and exported models also scale images to this height."""
+    """Height and width of target images in pixels, with the same meaning as source_size. Target images always keep
+    their aspect ratio. Evaluation, prediction and exported models also scale images to this height."""
     val_split: str = "val"
     """Split of the target data set for evaluation at the end of the run. If the split has no labels, the run is not
     evaluated."""
@@ -78,7 +78,7 @@ class DataConfig:
     value, all classes are sampled equally often."""
     cat_max_ratio: Annotated[float, Range(1e-12, 1)] = 1.0
     """Maximum fraction of a source crop's labeled pixels that one class may have. A crop with a larger fraction is
-    drawn again, at most ten times (MMSegmentation, DAFormer: 0.75). 1 accepts every crop."""
+    drawn again, at most ten times (as in MMSegmentation). DAFormer uses 0.75. 1 accepts every crop."""
     ignore_top: Share = 0.0
     """Fraction of a target image's height, at the top, in which pseudo-labels are ignored."""
     ignore_bottom: Share = 0.0
@@ -90,13 +90,12 @@ class ModelConfig:
     """Network architecture."""
 
     backbone: str = "compact"
-    """Backbone: compact, efficientnet_lite0, mit_b0 … mit_b5, auto:<hub id or folder>, or a backbone of another
-    package as module:class."""
+    """Backbone: compact, efficientnet_lite0, mit_b0 … mit_b5, auto:<hub id or folder>, or module:class."""
     pretrained: str = "auto"
-    """Initial weights of the backbone: auto (published weights if there are any), yes (published), no (random), or for
-    MiT a hub id or folder."""
+    """Initial weights of the backbone: auto (published weights if there are any), yes (published weights), no (random
+    weights), or a hub id or folder (only for MiT)."""
     init: str | None = None
-    """Folder or hub id of a model whose weights training starts from. Classes are matched by name."""
+    """Folder or hub id of a model. Training starts from the weights of this model. Classes are matched by name."""
     latent_channels: Annotated[int, Range(1, 10**5)] = 16
     width: Annotated[int, Range(1, 10**6)] = 96
     context_links: bool = True
@@ -122,7 +121,7 @@ class OptimConfig:
     """Exponent p of the learning rate's decay: the rate is proportional to (1 − fraction of finished steps)^p."""
     grad_clip: Positive = 1.0
     accumulation: Count = 1
-    """Number of micro-batches per step, whose gradients are accumulated."""
+    """Number of micro-batches per step. The gradients of these micro-batches are accumulated."""
 
 
 @dataclass(frozen=True)
@@ -135,19 +134,19 @@ class AdaptationConfig:
     teacher_steps: Count = 1
     """Number of sampling steps of the teacher."""
     teacher_draws: Count = 1
-    """Number of noise draws of the teacher, whose probabilities are averaged."""
+    """Number of noise draws of the teacher. The class probabilities of all draws are averaged."""
     weighting: Literal["class", "batch"] = "class"
-    """Rule for the weights of pseudo-labels. class: only the most confident pixels of each class have a weight. batch:
-    all pixels have the same weight, the fraction of confident pixels in the batch, as in DACS."""
+    """Rule for the weights of pseudo-labels. class: only the most confident pixels of each class are used. batch: all
+    pixels have the same weight, which is the fraction of confident pixels in the batch (as in DACS)."""
     threshold: Share = 0.9
-    """Probability from which a pixel counts as confident, for the weighting 'batch'."""
+    """Minimum probability of a confident pixel, for the weighting 'batch'."""
     keep: Share = 0.5
-    """Fraction of each class's pixels (the most confident pixels) that are used by the weighting 'class'."""
+    """Fraction of each class's pixels that the weighting 'class' uses. The most confident pixels are used."""
     trust: Weight = 0.0
     """Exponent e for the weighting 'class': pixels of a class have the weight (mean probability of the class)^e."""
     mixing: Literal["classmix", "cutmix", "none"] = "classmix"
-    """Method by which parts of source images are pasted on target images. The labels of mixed images are the
-    source's labels in these parts and the teacher's pseudo-labels elsewhere."""
+    """Method by which parts of source images are pasted onto target images. The labels of a mixed image are the
+    source's labels in the pasted parts and the teacher's pseudo-labels elsewhere."""
     color_jitter: Weight = 0.4
     """Strength of the color augmentation of mixed and masked images."""
     masked: bool = False
@@ -171,19 +170,19 @@ class AdaptationConfig:
     adversarial_weight: Weight = 0.02
     """Weight of the adversarial loss. 0 disables the adversary."""
     adversarial_input: Literal["latents", "features"] = "latents"
-    """Features that the adversary aligns: the denoised latents, or the denoiser's last features."""
+    """Input of the adversary: latents (the denoised latents) or features (the denoiser's last features)."""
     adversarial_domains: Literal[2, 3] = 3
-    """Domains of the adversary. 3: source, mixed and target. 2: source and target."""
+    """Number of domains of the adversary: 3 (source, mixed and target) or 2 (source and target)."""
     adversarial_warmup: Share = 0.2
     """Fraction of the steps over which the adversarial weight rises linearly from 0."""
     discriminator_lr: Weight = 1e-3
     entropy_weight: Weight = 0.001
     """Weight of the entropy loss on target images, for minent and fda."""
     fda_band: Share = 0.05
-    """Half side of the replaced square of low frequencies for fda, as a fraction of the shorter image side."""
+    """Half the side of the square of low frequencies that fda replaces, as a fraction of the shorter image side."""
     feature_distance: Weight = 0.005
-    """Weight of the distance to pretrained features for daformer and mic. It has no effect without pretrained
-    weights."""
+    """Weight of the distance to pretrained features for daformer and mic. The weight has no effect without
+    pretrained weights."""
 
 
 @dataclass(frozen=True)
@@ -198,14 +197,14 @@ class TrainConfig:
     checkpoint_every: Count = 500
     """Number of steps between checkpoints."""
     checkpoint_minutes: Positive = 10.0
-    """Maximum age of the last checkpoint in minutes. If it is reached, another checkpoint is saved."""
+    """Maximum number of minutes between checkpoints. After this time, a checkpoint is saved in any case."""
     keep_checkpoints: Count = 2
     log_every: Count = 20
     eval_every: Whole = 0
     """Number of steps between evaluations during training (for monitoring, never for selection). 0 evaluates only at
     the end."""
     eval_images: Whole = 0
-    """Number of validation images, evenly spaced, for evaluations during training. 0 uses all images, as at the end."""
+    """Number of evenly spaced images for evaluations during training. 0 uses all images, as at the end of the run."""
     trackers: tuple[Tracker, ...] = ("csv", "tensorboard")
     """Trackers of metrics: csv (metrics.csv, always written), tensorboard (files in RUN/tensorboard), wandb, mlflow."""
     stop_at: Count | None = None
@@ -213,7 +212,7 @@ class TrainConfig:
     device: str = "auto"
     """Device: auto, cpu, cuda or mps."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Floating-point precision. auto uses bf16 if the processor or GPU supports it, otherwise fp32."""
+    """Floating-point precision. auto uses bf16 on devices that compute faster in bf16, otherwise fp32."""
     threads: Annotated[int, Range(0, 4096)] = 0
     """Number of CPU threads per process. 0 uses the number that is fastest in a trial before the first step. A
     resumed run keeps this number."""
@@ -251,8 +250,8 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 def from_dict(value: object, where: str = "settings") -> TrainConfig:
     """Returns settings from the values of ``to_dict``.
 
-    A missing setting gets its default. If the missing setting is in ``_BEFORE``, the values are those of an older run,
-    and the setting gets the value in ``_BEFORE``.
+    A missing setting gets its default, or its value in ``_BEFORE`` if the setting is listed there. Settings in
+    ``_BEFORE`` are missing only in the values of older runs.
 
     Raises:
         InputError: A setting is unknown, or a value has a wrong type. The message starts with ``where``.

@@ -58,7 +58,7 @@ class Length:
 def read_json(path: AnyPath, *, limit: int = 4_000_000, **options: Any) -> Any:
     """Reads a JSON file of at most ``limit`` bytes with the ``options`` of ``parse_json``.
 
-    Raises ``InputError`` if the file is missing, is larger, is not valid JSON or exceeds a bound of this module.
+    Raises ``InputError`` if the file is missing, is too large, is not valid JSON or exceeds a bound of this module.
     """
     return parse_json(read_bounded(path, limit), printable(str(path)), **options)
 
@@ -72,7 +72,8 @@ def parse_json(
 ) -> Any:
     """Parses JSON whose strings have at most ``longest_text`` characters.
 
-    Raises ``InputError`` for other text. The message starts with ``where`` and ends with ``remedy``.
+    Raises ``InputError`` if ``data`` is not valid JSON or exceeds a bound. The message starts with ``where`` and ends
+    with ``remedy``.
     """
     with _parsing(f"{where}: is not JSON", remedy):
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
@@ -86,7 +87,7 @@ def read_toml(path: AnyPath) -> dict[str, Any]:
     data = read_bounded(path, 1_000_000)
     with _parsing(f"{printable(str(path))}: is not valid TOML", "mend that line"):
         text = data.decode("utf-8-sig")
-        # Python's TOML parser needs time quadratic in the number of parts of a dotted key, so longer keys are rejected.
+        # Python's TOML parser needs time quadratic in the number of parts of a dotted key. Very long keys are rejected.
         if any(part.count(".") > 200 for part in re.split(r"[=,\n]", text)):
             raise ValueError("a key of more than 200 parts")
         value = tomllib.loads(text)
@@ -95,7 +96,7 @@ def read_toml(path: AnyPath) -> dict[str, Any]:
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Returns a JSON object as a dict. Raises ``ValueError`` if a key occurs twice, because parsers then disagree."""
+    """Returns a JSON object as a dict. Raises ``ValueError`` if a key occurs twice, which is ambiguous."""
     if len(dict(pairs)) < len(pairs):
         raise ValueError("a key stands twice in one object")
     return dict(pairs)
@@ -116,7 +117,7 @@ def reason(error: Exception, path: AnyPath) -> str:
 
 
 def build(kind: type[T], value: object, where: str, *, thing: str = "key", others: bool = False) -> T:
-    """Builds an instance of a dataclass from plain values of the fields' types. Fields with a default may be missing.
+    """Builds an instance of a dataclass from plain values by field name. Fields with a default may be missing.
 
     The types of fields can be bool, int, float, str, Path, ``None``, Literal, unions, tuples, lists, mappings with text
     keys, and dataclasses whose fields have such types. A bool is not accepted as an int. ``Annotated`` with ``Range``,
@@ -130,7 +131,7 @@ def build(kind: type[T], value: object, where: str, *, thing: str = "key", other
         others: Whether unknown fields are ignored instead of refused.
 
     Raises:
-        InputError: A field is missing, has a wrong type or range, or is unknown.
+        InputError: A field is missing or unknown, or a value has a wrong type or is out of range.
     """
     built: T = _Reader(thing, others).table(kind, value, where)
     return built
@@ -217,7 +218,10 @@ def _is_fixed(hint: Any) -> bool:
 
 
 def _fits(hint: Any, value: Any, limits: Sequence[Any]) -> bool:
-    """Returns whether a value has the type ``hint``, which must not be a union. Items of lists are not checked."""
+    """Returns whether a value has the type ``hint``, which is not a union, and is within ``limits``.
+
+    The items of lists and tables are not checked.
+    """
     origin = get_origin(hint) or hint
     if origin is Any:
         return True

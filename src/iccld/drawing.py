@@ -34,17 +34,17 @@ def overlay(image: Image, labels: LabelMap, space: LabelSpace, *, opacity: float
 
 
 def heat_map(uncertainty: Float32[np.ndarray, "h w"]) -> Image:
-    """Maps uncertainties from 0 (black) to 1 (pale yellow) to colors. The color scale is the same for all images."""
+    """Draws uncertainties in colors, from black (0) to pale yellow (1). The color scale is the same for all images."""
     return paint_levels(to_levels(uncertainty))
 
 
 def to_levels(uncertainty: Float32[np.ndarray, "h w"]) -> LabelMap:
-    """Quantizes uncertainties from 0 to 1 to levels from 0 to 255, which need less memory than floats."""
+    """Quantizes uncertainties in [0, 1] to integer levels in [0, 255], which need less memory than floats."""
     return (np.clip(uncertainty, 0, 1) * 255).round().astype(np.uint8)
 
 
 def paint_levels(levels: LabelMap) -> Image:
-    """Maps uncertainty levels from 0 to 255 to the colors of ``heat_map``."""
+    """Draws uncertainty levels in [0, 255] in the colors of ``heat_map``."""
     heat = cv2.applyColorMap(levels, cv2.COLORMAP_MAGMA)
     return np.asarray(cv2.cvtColor(heat, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 

@@ -17,12 +17,12 @@ class InputError(ValueError):
 
 
 def how_to_install(extra: str) -> str:
-    """Returns the pip command that installs an extra from a clone, because iccld is not on a package index."""
+    """Returns an instruction to install an extra with pip in a clone, because iccld is not on a package index."""
     return f"run in the clone of iccld: pip install '.[{extra}]'"
 
 
 class RunFailedError(RuntimeError):
-    """Error for a failure with valid input: a full disk, a loss that diverged, a killed process.
+    """Error for a failure with valid input, such as a full disk, a diverged loss or a killed process.
 
     The message is one line that names the cause and the remedy. The exit code is 1.
     """

@@ -1,8 +1,8 @@
 """Escaping of untrusted text in outputs. Names of classes and files can come from other people's models and data sets.
 
 Some characters have a meaning in an output: control characters in a terminal, ``<`` in HTML, ``|`` in a Markdown table
-and ``=`` in a spreadsheet. This module has a function for each of these kinds of output except HTML. Ordinary names
-stay unchanged.
+and ``=`` in a spreadsheet. This module has functions for terminals, Markdown and spreadsheets, but not for HTML.
+Ordinary names stay unchanged.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ def has_unseen(text: str) -> bool:
 
 
 def shortened(value: object, length: int = 60) -> str:
-    """Returns the ``repr`` of a value for messages: in one line, and cut to ``length`` characters if it is longer."""
+    """Returns the ``repr`` of a value in one line, for messages.
+
+    A ``repr`` of more than ``length + 2`` characters is cut to ``length`` characters and an ellipsis.
+    """
     if isinstance(value, int) and abs(value) >= 10**length:
         return "a number of very many digits"  # Python refuses to print very large integers
     if isinstance(value, str | bytes | list | tuple):
@@ -120,8 +123,8 @@ class VisibleStream:
             yield
         except OSError as error:
             self.failure = self.failure or error
-            # At exit, the interpreter tries again to write buffered text. This would fail again, so the stream is
-            # redirected to the null device.
+            # At exit, the interpreter tries again to write buffered text. This attempt would fail too, so the stream
+            # is redirected to the null device.
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self.raw.fileno())
             if self._is_output and isinstance(error, BrokenPipeError):
@@ -129,7 +132,7 @@ class VisibleStream:
 
 
 def undisguised(stream: Any) -> Any:
-    """Returns the innermost stream, to which progress bars and help texts are written without escaping."""
+    """Returns the stream inside all wrappers of ``stream``. Text written to the inner stream is not escaped."""
     if isinstance(stream, VisibleStream):
         return undisguised(stream.raw)
     if hasattr(type(stream), "rich_proxied_file"):  # rich's wrapper while a progress bar is drawn
@@ -138,7 +141,7 @@ def undisguised(stream: Any) -> Any:
 
 
 class DrawingStream:
-    """Proxy for the innermost stream of ``sys.stderr``. This stream is looked up again at each access."""
+    """Proxy for the stream inside all wrappers of ``sys.stderr``. ``sys.stderr`` is looked up again at each access."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(undisguised(sys.stderr), name)
@@ -148,9 +151,9 @@ class DrawingStream:
 def visible_streams() -> Iterator[VisibleStream]:
     """Escapes control characters in all printed text, so that names of files and classes cannot act on the terminal.
 
-    If one of the file descriptors 0, 1 and 2 is closed, it is opened on the null device. Otherwise, a file that is
-    opened later could get this number, and libraries would write their output into the file. Yields the
-    ``VisibleStream`` of standard output, whose attribute ``failure`` is the first write error.
+    Closed file descriptors among 0, 1 and 2 are opened on the null device. If such a descriptor stayed closed, a file
+    that is opened later could get its number, and libraries would write their output into this file. Yields the
+    ``VisibleStream`` of standard output. Its attribute ``failure`` is the first write error.
     """
     for number in range(3):
         try:

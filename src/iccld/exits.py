@@ -23,7 +23,7 @@ EXIT_TERMINATED = 143  # SIGTERM (128 + 15)
 EXIT_BROKEN_PIPE = 141  # the reader of the output closed the pipe (128 + SIGPIPE)
 
 OUTCOMES = {"finished": 0, "stopped": 0, "interrupted": EXIT_INTERRUPTED, "terminated": EXIT_TERMINATED}
-"""Exit codes by the outcome of a training: completed, stopped at step ``stop_at``, ended by Ctrl-C or by SIGTERM."""
+"""Exit codes by outcome of a training. The outcomes are explained in ``iccld.api.Run``."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -67,7 +67,7 @@ def _run(work: Callable[[], int]) -> int:
     try:
         with _sigterm_raises():
             code = work()
-        sys.stdout.flush()  # inside the try block, which handles a broken pipe
+        sys.stdout.flush()  # inside the try block, so that a broken pipe is handled
         return code
     except Terminated:
         print("iccld: terminated", file=sys.stderr)

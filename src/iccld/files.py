@@ -69,12 +69,13 @@ def open_regular(path: AnyPath) -> Iterator[io.BufferedReader]:
 def read_bounded(path: AnyPath, limit: int) -> bytes:
     """Reads a regular file of at most ``limit`` bytes.
 
-    Raises ``InputError`` if the file is larger, cannot be read or changes while it is read.
+    Raises ``InputError`` if the file has more than ``limit`` bytes, cannot be read or changes while it is read.
     """
     shown = printable(str(path))
     with open_regular(path) as handle:
         before = os.fstat(handle.fileno())
-        # Kernel files, such as those in /proc, report size 0 although they have content. At most 64 KiB are read.
+        # Kernel files, such as those in /proc, report size 0 although they have content, so 64 KiB are requested. One
+        # additional byte is requested to detect a file that exceeds ``limit`` or grows while it is read.
         data = handle.read(min(limit, before.st_size or 1 << 16) + 1) if before.st_size <= limit else b""
         after = os.fstat(handle.fileno())
     if max(before.st_size, len(data)) > limit:
@@ -143,7 +144,10 @@ def replacing(path: AnyPath) -> Iterator[Path]:
 
 @cache
 def _host() -> str:
-    """Returns a short id of the machine and the PID namespace. Containers on one machine can have equal process ids."""
+    """Returns a short id of the machine and the PID namespace.
+
+    The namespace is included because processes in different containers on one machine can have equal process ids.
+    """
     name = platform.node()
     with contextlib.suppress(OSError):
         name += f" {os.readlink('/proc/self/ns/pid')}"
@@ -152,7 +156,7 @@ def _host() -> str:
 
 @cache
 def _remove_abandoned(folder: Path) -> None:
-    """Removes temporary files of killed processes, once per folder, because listing a folder takes time."""
+    """Removes temporary files of killed processes. Each folder is listed only once, because this takes time."""
     if os.name != "posix":  # on Windows, ``os.kill(pid, 0)`` does not check a process but sends Ctrl-C
         return
     for entry in os.scandir(folder):

@@ -107,7 +107,7 @@ class ICCLDForSemanticSegmentation(PreTrainedModel):
             draws: Number N of noise draws whose probabilities are averaged. ``None`` means 1.
 
         Returns:
-            Logarithms of the class probabilities as ``logits`` (b k h w), at the size of the images.
+            Output whose ``logits`` (b k h w) are logarithms of the class probabilities, at the size of the images.
         """
         images = pixel_values.float().movedim(1, -1).cpu().numpy()
         results = self.network.predict(images, steps=steps, draws=draws)

@@ -29,7 +29,7 @@ _Channel = Annotated[int, Range(0, 255)]
 
 @dataclass(frozen=True)
 class LabelClass:
-    """One class: a name, an RGB color and the Cityscapes trainIds of the class. The first trainId is canonical."""
+    """One class: a name, an RGB color and the Cityscapes trainIds of the class (see ``LabelSpace.lut_to``)."""
 
     name: Annotated[str, Length(200)]
     color: tuple[_Channel, _Channel, _Channel]
@@ -73,8 +73,9 @@ class LabelSpace:
     def lut_to(self, other: LabelSpace) -> tuple[int, ...]:
         """Returns the table of 256 entries that converts labels of this space to labels of ``other``.
 
-        A class is converted to the class of ``other`` with the same name. Without such a class, it is converted to the
-        class of ``other`` that covers its canonical trainId. Otherwise, it is converted to 255 (ignore).
+        A class is converted to the class of ``other`` with the same name. If ``other`` has no such class, the
+        first trainId of the class is looked up in the classes of ``other``. If this trainId is not found either, the
+        label becomes 255 (ignore).
         """
         by_name = {c.name: i for i, c in enumerate(other.classes)}
         by_train_id = {t: i for i, c in reversed(list(enumerate(other.classes))) for t in c.train_ids}
@@ -190,7 +191,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 
 def get_protocol(name: str, space: LabelSpace | None = None) -> Protocol:
-    """Returns a protocol by name. ``custom`` averages every class of ``space``, which must be given in this case."""
+    """Returns a protocol by name. The protocol ``custom`` averages every class of ``space`` and requires ``space``."""
     if name != "custom":
         return look_up(name, PROTOCOLS, "protocol", ["custom"])
     if space is None:
@@ -200,9 +201,10 @@ def get_protocol(name: str, space: LabelSpace | None = None) -> Protocol:
 
 
 def protocol_of(space: LabelSpace) -> Protocol:
-    """Returns the protocol of the built-in label space with the same classes, or the custom protocol if there is none.
+    """Returns the protocol of the built-in label space that has the same classes as ``space``.
 
-    Class names and trainIds must be equal and in the same order. The name and the colors of the space may differ.
+    Class names and trainIds must be equal and in the same order. The name and the colors of the space may differ. If
+    no built-in label space has the same classes, returns the custom protocol of ``space``.
     """
     for name, known in LABEL_SPACES.items():
         if [(c.name, c.train_ids) for c in known.classes] == [(c.name, c.train_ids) for c in space.classes]:
@@ -216,7 +218,10 @@ def get_label_space(name: str) -> LabelSpace:
 
 
 def look_up(name: str, table: Mapping[str, T], what: str, others: Sequence[str] = ()) -> T:
-    """Returns ``table[name]``. Raises ``InputError`` for an unknown name and lists the known names and ``others``."""
+    """Returns ``table[name]``.
+
+    Raises ``InputError`` for an unknown name. The message lists the names in ``table`` and ``others``.
+    """
     if name not in table:
         raise InputError(f"unknown {what} {name!r}; {suggest(name, [*table, *others])}")
     return table[name]

@@ -1,4 +1,4 @@
-"""Locks of output folders: one process at a time writes to a folder, which must not contain unrelated files."""
+"""Locks of output folders. Only one process at a time writes to a folder. Folders with unrelated files are refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from iccld.files import AnyPath, printable, read_bounded, write_failure, write_j
 
 LOCK = ".iccld.lock"
 CLAIM = ".iccld.json"
-"""Name of the hidden file in a folder that lists the commands that have written to the folder."""
+"""Name of a hidden file in output folders. The file lists the commands that have written to the folder."""
 
 
 @contextlib.contextmanager
@@ -30,7 +30,7 @@ def claiming(
     Args:
         folder: Output folder. It counts as written by the command if ``.iccld.json`` lists the command.
         command: Name of the command.
-        what: Name of the usual content of the folder, for the error message.
+        what: Description of the command's output, for the error message.
         record: Glob pattern. A folder with a matching file also counts as written by the command.
         besides: Names of files that are always allowed. Hidden files are always allowed too.
 
@@ -69,15 +69,15 @@ def _writers(folder: Path) -> list[str]:
 def working_in(folder: AnyPath, *, patience: float = 0.0) -> Iterator[None]:
     """Locks a folder against other processes of this program. The lock is reentrant within a thread.
 
-    A missing folder and its missing parents are created. They are removed at the end if they are empty. The lock is
-    released when the process ends, even if the process is killed.
+    A missing folder and its missing parents are created. At the end, the created folders are removed if they are empty.
+    The lock is released when the process ends, even if the process is killed.
 
     Args:
         folder: Folder to lock.
         patience: Maximum time in seconds to wait for the lock, for example while another process saves its last state.
 
     Raises:
-        InputError: Another process still holds the lock after this time, or the folder cannot be written.
+        InputError: Another process still holds the lock after ``patience`` seconds, or the folder cannot be written.
         RunFailedError: The disk is full.
     """
     from filelock import FileLock, Timeout
@@ -106,7 +106,7 @@ def working_in(folder: AnyPath, *, patience: float = 0.0) -> Iterator[None]:
 
 
 def _remove_empty(folders: list[Path]) -> None:
-    """Removes folders, inner folders first, up to the first folder that is not empty."""
+    """Removes empty folders in the given order. Stops at the first folder that is not empty."""
     with contextlib.suppress(OSError):
         for folder in folders:
             folder.rmdir()

@@ -34,7 +34,7 @@ def usable_cores(root: Path = Path("/")) -> int:
 def _groups(root: Path) -> list[Path]:
     """Returns the folders of the process's cgroup (version 2) and of all parent groups up to the root group.
 
-    In a container, the kernel can report the path of the cgroup on the host. The container then lacks this folder.
+    Some of these folders may not exist. In a container, the kernel can report the path that the cgroup has on the host.
     """
     base = root / "sys/fs/cgroup"
     paths = re.findall("^0::/?(.*)", read_text(root / "proc/self/cgroup"), re.MULTILINE)
@@ -88,8 +88,8 @@ def keep_freed_memory() -> None:
     library = _glibc()
     if library is None or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return
-    # The other two parameters are set only if glibc accepts this threshold. Alone, the other two would only stop
-    # glibc from adapting the threshold.
+    # The trim threshold and the padding are set only if glibc accepts the mmap threshold. Alone, these two parameters
+    # would only stop glibc from adapting the mmap threshold.
     if any(library.mallopt(_MMAP_THRESHOLD, size) for size in (_LARGEST, _LARGEST_OF_OLD)):
         library.mallopt(_TRIM_THRESHOLD, _LARGEST)
         library.mallopt(_TOP_PAD, 64 * 2**20)

@@ -1,6 +1,6 @@
 """Metrics computed from counts: IoU, mIoU and accuracies in percent, calibration error, and detection of errors.
 
-The counts equal those of the Cityscapes benchmark (cityscapesscripts ``evalPixelLevelSemanticLabeling``). Pixels with
+Pixels are counted as in the Cityscapes benchmark (cityscapesscripts ``evalPixelLevelSemanticLabeling``). Pixels with
 the true label 255 are not counted. A class that is neither in the labels nor in the predictions has no IoU, and mIoU is
 the mean of the other IoUs.
 """
@@ -25,9 +25,9 @@ class ConfusionMatrix:
     """Pixel counts by true class (row) and predicted class (column).
 
     ``counts`` has one more column than rows. The last column counts pixels that the prediction left unlabeled (255).
-    These pixels are false negatives of their true class, and not false positives of any class. To combine ranks,
-    sum the ``counts`` of all ranks and assign the sum to ``counts``. The counts are stored on ``device``, and
-    ``update`` copies predictions and labels to this device.
+    These pixels are false negatives of their true class, and not false positives of any class. To combine the counts of
+    several ranks, assign the sum of their ``counts`` to ``counts``. The counts are stored on ``device``, and ``update``
+    copies predictions and labels to this device.
     """
 
     def __init__(self, num_classes: int, device: torch.device | str = "cpu") -> None:
@@ -65,10 +65,10 @@ class Scores:
         classes: Names of the rows of ``confusion``.
         iou: Intersection over union by class name, in label order, for the classes that the protocol averages.
             ``None`` if a class occurs neither in the labels nor in the predictions.
-        accuracy: Fraction of correct pixels among the pixels labeled with a class, by name of each averaged class.
-            ``None`` if no pixel is labeled with the class.
+        accuracy: Percentage of correct pixels among the pixels labeled with a class, by class name, for the same
+            classes as ``iou``. ``None`` if no pixel is labeled with the class.
         miou: Mean of the IoUs that are not ``None``.
-        pixel_accuracy: Fraction of correct pixels among pixels whose true class the protocol averages.
+        pixel_accuracy: Percentage of correct pixels among pixels whose true class the protocol averages.
         mean_accuracy: Mean of the accuracies that are not ``None``.
         confusion: Pixel counts by true class (row) and predicted class (column).
         unlabeled: Number of pixels that the prediction left unlabeled, by true class.
@@ -173,7 +173,7 @@ class Reliability:
         self.pixels, self.confidence, self.right = torch.zeros(3, num_bins, dtype=torch.float64)
 
     def update(self, confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"]) -> None:
-        """Adds pixels with the probability of the predicted class, and with a mask of correctly classified pixels."""
+        """Adds pixels: the probability of each pixel's predicted class, and a mask of correctly classified pixels."""
         # A bin includes its upper end, as in the paper.
         bins = (confidence.double() * self.num_bins).ceil().long().sub(1).clamp(0, self.num_bins - 1)
         count = torch.bincount(bins, minlength=self.num_bins)
@@ -183,9 +183,10 @@ class Reliability:
 
     @property
     def expected_calibration_error(self) -> float:
-        """Mean absolute difference of confidence and accuracy of the bins, weighted by the pixels of each bin.
+        """Expected calibration error, from 0 to 1.
 
-        The value is NaN if no pixels were added.
+        The error is the absolute difference between mean confidence and accuracy in each bin, averaged over all bins.
+        The weight of a bin in this average is its number of pixels. The value is NaN if no pixels were added.
         """
         return float((self.confidence - self.right).abs().sum() / self.pixels.sum())
 
@@ -201,7 +202,7 @@ class ErrorDetection:
         self.right, self.wrong = torch.zeros(2, num_bins, dtype=torch.float64)
 
     def update(self, score: Float[Tensor, " n"], right: Bool[Tensor, " n"]) -> None:
-        """Adds pixels with uncertainty scores from 0 to 1, and with a mask of correctly classified pixels."""
+        """Adds pixels: the uncertainty score (0 to 1) of each pixel, and a mask of correctly classified pixels."""
         num_bins = len(self.right)
         bins = (score.double().clamp(0, 1) ** 0.25 * num_bins).long().clamp(max=num_bins - 1)
         self.right += torch.bincount(bins[right], minlength=num_bins)
@@ -232,7 +233,7 @@ class ErrorDetection:
         """False positive rate at a true positive rate of 95 %, from 0 to 1, where wrong pixels are the positives.
 
         The threshold is chosen so that 95 % of the wrong pixels have a higher score. The result is the fraction of
-        correct pixels above this threshold. It is NaN if there are no wrong or no correct pixels.
+        correct pixels above this threshold. The result is NaN if there are no wrong or no correct pixels.
         """
         found = self.wrong.flip(0).cumsum(0) / self.wrong.sum()
         called = self.right.flip(0).cumsum(0) / self.right.sum()

@@ -40,13 +40,13 @@ class Places:
     replaced.
 
     Attributes:
-        files: Output files by flag, each with its kind: json, png, html, or graph for an exported model.
+        files: Output files by flag, each with its kind: ``json``, ``png``, ``html`` or ``graph`` (an exported model).
         folders: Output folders by flag.
-        data: Input data. Outputs must not lie in these folders.
-        models: Input models. Outputs must not replace them.
+        data: Files and folders of input data. Outputs must not lie in these folders.
+        models: Input models. Outputs must not replace these models.
         own: Names of files of a run or model that the command may replace nevertheless.
-        may_lie_in_data: Whether output folders may lie in ``data``. This is for commands that skip their own
-            outputs when they list the inputs.
+        may_lie_in_data: Whether output folders may lie in ``data``. Commands that skip their own outputs when they
+            list the inputs set this to ``True``.
     """
 
     files: dict[str, tuple[Path | None, str]] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Places:
     may_lie_in_data: bool = False
 
     def check(self) -> None:
-        """Checks all outputs. Paths are compared after following links and resolving ``..``.
+        """Checks all outputs. Links and ``..`` in paths are resolved before the comparison.
 
         Raises:
             InputError: An output would replace an input, lies in the input data or contains the input data. The error

@@ -19,8 +19,8 @@ from iccld.labels import look_up
 class Preset:
     """Named configuration with its purpose, command and hardware.
 
-    ``expected`` is a text about the expected mIoU on the target and how it was measured. If no mIoU was measured, the
-    text gives the reason.
+    ``expected`` is a text about the expected mIoU on the target data set and the measurement of this mIoU. If no mIoU
+    was measured, the text gives the reason.
     """
 
     summary: str

@@ -37,7 +37,8 @@ def is_live() -> bool:
 def track(items: Iterable[T], total: int | None, description: str, *, unit: str = "") -> Iterator[T]:
     """Yields the items and shows the progress and the estimated remaining time.
 
-    ``total`` is the number of items, if it is known. With a ``unit`` such as ``fps``, items per second are shown too.
+    ``total`` is the number of items, or ``None`` if this number is unknown. With a ``unit`` such as ``fps``, the items
+    per second are shown too.
     """
     description = visible(description)
     yield from (_track_live if is_live() else _track_plain)(items, total, description, unit)
@@ -47,8 +48,8 @@ def track(items: Iterable[T], total: int | None, description: str, *, unit: str 
 def busy(description: str, *, hint: str = "") -> Iterator[None]:
     """Shows a spinner with the elapsed time during work of unknown duration.
 
-    Without a terminal, the description and the ``hint`` (such as the expected duration) are printed once. Without a
-    hint, nothing is printed.
+    If stderr is not a terminal, the description and the ``hint`` (such as the expected duration) are printed once
+    instead. In this case, nothing is printed if ``hint`` is empty.
     """
     if not is_live():
         if hint:
@@ -95,7 +96,7 @@ def _bars(*columns: Any, transient: bool) -> Progress:
         def start(self) -> None:
             super().start()
             for name in ("stdout", "stderr"):
-                if isinstance(getattr(sys, name), FileProxy):  # does not escape text
+                if isinstance(getattr(sys, name), FileProxy):  # rich's proxy does not escape text
                     setattr(sys, name, VisibleStream(getattr(sys, name)))
 
     return Bars(*columns, console=_console(), transient=transient)

@@ -30,7 +30,7 @@ class RunData:
 
     Attributes:
         label_space: Classes of the model.
-        labeled: Images and labels for training: the source, or the target for the oracle.
+        labeled: Images and labels for training: the source data set, or the target data set for the method oracle.
         target: Unlabeled target images, or ``None`` if the method does not use them.
         val: Labeled target images for evaluation, or ``None`` if there are none.
         missing_val: Reason why ``val`` is ``None``.
@@ -76,8 +76,8 @@ def build_data(config: TrainConfig, method: Method) -> RunData:
 def open_data(config: TrainConfig, method: Method) -> RunData:
     """Opens the data sets of a run without rendering scenes. Without labeled validation images, ``val`` is ``None``.
 
-    Raises ``InputError`` if the settings name a validation split and the split does not exist. Only the default split
-    may be missing.
+    Raises ``InputError`` if the settings name another validation split than the default, and this split does not exist.
+    The default split may be missing.
     """
     d = config.data
     data = open_training(d, build_label_space(d), method)
@@ -98,7 +98,10 @@ def open_training(d: DataConfig, space: LabelSpace, method: Method) -> RunData:
 
 
 def open_target(config: TrainConfig, role: Role) -> SegmentationDataset:
-    """Opens and renders a run's labeled evaluation images (``val``) or its unlabeled target images (``target``)."""
+    """Opens a run's labeled evaluation images (``val``) or unlabeled target images (``target``).
+
+    If the images are street scenes, missing scenes are rendered.
+    """
     dataset = _open(config.data, role, build_label_space(config.data), needs_labels=role == "val")
     _render(dataset)
     return dataset

@@ -1,7 +1,7 @@
 """Choice of the number of CPU threads by a timed trial.
 
-At the end of every operation, all threads wait for the slowest thread. If other programs use the same two cores, two
-threads are therefore several times slower than one thread (docs/performance.md).
+At the end of every operation, all threads wait for the slowest thread. If other programs use the same cores, several
+threads can therefore be slower than one thread (docs/performance.md has measurements).
 """
 
 from __future__ import annotations

@@ -154,7 +154,10 @@ def refuse_unread(config: TrainConfig, chosen: Iterable[str]) -> None:
 
 
 def typed_settings(words: Iterable[str]) -> list[str]:
-    """Returns the dotted names of the settings whose flags are in ``words``, also flags such as ``--data.no-…``."""
+    """Returns the dotted names of the settings whose flags are in ``words``.
+
+    Flags that disable a setting, such as ``--model.no-diffusion``, are included.
+    """
     names = [word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
     return [*names, *(name.replace(".no_", ".") for name in names)]
 

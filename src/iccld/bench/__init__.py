@@ -1,1 +1,1 @@
-"""The bench: trains every method of a plan on every task with every seed, and writes results as JSON and tables."""
+"""The bench: trains the variants of a plan on its tasks with several seeds, and writes results as JSON and tables."""

@@ -1,4 +1,7 @@
-"""Execution of a plan in worker processes that share the CPU cores. After a kill, the same call resumes all runs."""
+"""Execution of a plan in worker processes that share the CPU cores.
+
+If the bench is killed, the same call resumes all unfinished runs.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +39,12 @@ _STOP_SECONDS = 120.0  # time for a worker process to save a checkpoint after SI
 class Resources:
     """Folders and compute of a bench.
 
-    ``results`` is the folder of the result files, and ``work`` contains one folder per run. ``jobs`` worker processes
-    with ``threads`` threads each run at the same time. ``roots`` is explained in ``iccld.bench.results.root_names``.
+    Attributes:
+        results: Folder of the result files.
+        work: Folder with one subfolder per run.
+        jobs: Number of worker processes that run at the same time.
+        threads: Number of threads of each worker process.
+        roots: Folders of data sets by name (see ``iccld.bench.results.root_names``).
     """
 
     results: Path
@@ -59,7 +66,7 @@ class _Worker:
         self.first_step = self.step()
 
     def close(self) -> None:
-        """Closes the standard input of the worker process, so that the process ends."""
+        """Closes the pipe to the standard input of the worker process."""
         assert self.process.stdin is not None
         self.process.stdin.close()
 
@@ -98,7 +105,7 @@ def run_plan(plan: Plan, runs: Sequence[Run], resources: Resources) -> list[str]
 
 
 def outlook(runs: Sequence[Run], resources: Resources) -> list[str]:
-    """Returns a summary, one line for each run that ``run_plan`` would execute, and the total duration in hours.
+    """Returns lines of text: a summary, each run that ``run_plan`` would execute, and the total duration in hours.
 
     The duration of a run is estimated from results of the same variant on the same task. If there are no such results,
     results of other variants on this task are used.
@@ -137,7 +144,8 @@ def _start(run: Run, resources: Resources) -> _Worker:
     command = [sys.executable, "-m", "iccld.commands.bench_worker", str(folder / "job.json")]
     env = os.environ | {"OMP_NUM_THREADS": str(resources.threads)}
     with open(folder / "log.txt", "ab") as output:
-        # If the bench is killed, the operating system closes the pipe ``stdin``, and the worker process then ends.
+        # The worker process has its own session, so that Ctrl-C in the terminal does not reach the worker process.
+        # ``_stop`` ends the worker process with SIGTERM.
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=env, start_new_session=True
         )
@@ -228,7 +236,10 @@ class _Queue:
         return self._expected(run) if any(task == run.task.name for task, _ in self.took) else None
 
     def _remaining(self, worker: _Worker, elapsed: float) -> float:
-        """Returns the seconds that a run still needs: by finished runs, or by its own pace if that is slower."""
+        """Returns the seconds that a run still needs.
+
+        The result is the longer of two estimates: from the duration of finished runs, and from the pace of this run.
+        """
         step = worker.step()
         pace = elapsed / (step - worker.first_step) if step > worker.first_step else 0.0
         return max(0.0, self._expected(worker.run) - elapsed, pace * (worker.run.config.steps - step))

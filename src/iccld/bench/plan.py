@@ -1,4 +1,4 @@
-"""Plans of the bench: TOML files that list methods with their settings, tasks and seeds."""
+"""Plans of the bench. A plan is a TOML file with seeds, tasks and variants. A variant is a method with settings."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ _NEUTRAL = {
     "data.target_root": None,
 }
 
-# Defaults of all settings. If older results lack a setting, the default of this setting must reproduce the results.
+# Defaults of all settings. Older results lack the settings in ``iccld.config._BEFORE``. The defaults of these settings
+# are therefore the values that reproduce the older results.
 _DEFAULTS = from_dict({"adaptation": {}})
 
 # Settings that were added when run folders already existed. The hash in the name of a run's folder never includes the
@@ -115,7 +116,7 @@ class Run:
 
     @property
     def folder(self) -> str:
-        """Folder of the run, relative to the work folder. The name ends with a hash of settings that change results."""
+        """Folder of the run in the work folder. The name ends with a hash of the settings that change results."""
         plain, defaults = to_dict(identity(self.config)), to_dict(_DEFAULTS)
         for name in _NOT_HASHED:
             del plain[name]
@@ -216,8 +217,8 @@ def identity(config: TrainConfig) -> TrainConfig:
     stays valid if such a default changes.
     """
     config = with_settings(config, _NEUTRAL)
-    # If images are scaled randomly, results depend on whether a cache is used (cached images were already resized), but
-    # not on the folder of the cache.
+    # The folder of a cache does not change results. The use of a cache can change results (see
+    # ``cache_changes_images``).
     used = "used" if cache_changes_images(config.data) else None
     config = replace(config, data=replace(config.data, cache=used))
     return with_settings(config, {name: attrgetter(name)(_DEFAULTS) for name in unread_settings(config)})

@@ -89,9 +89,9 @@ def read_results(folder: Path) -> list[Result]:
 
 
 def find_result(run: Run, results: list[Result]) -> Result | None:
-    """Returns a result with the run's ``identity`` and all predictions of the run, or ``None``.
+    """Returns a result that has the run's ``identity`` and contains all predictions of the run.
 
-    The result can belong to another plan.
+    The result can belong to another plan. Returns ``None`` if there is no such result.
     """
     wanted, predictions = identity(run.config), set(run.variant.predictions)
     found = (r for r in results if r.identity == wanted and predictions <= set(r.predictions))
@@ -139,8 +139,8 @@ def refuse_changed_data(runs: Sequence[Run], results: list[Result], roots: Mappi
         result = find_result(run, results)
         if result is None or not isinstance(result.facts.get("data"), Mapping):
             continue
-        # Besides the data settings, only the method affects the training data. Without all other settings, variants
-        # with the same data share one entry of ``known``.
+        # Only the data settings and the method affect the training data. All other settings keep their defaults here,
+        # so that variants with the same data share one entry of ``known``.
         config = with_roots(TrainConfig(method=run.config.method, data=run.config.data), roots)
         if config not in known:
             data = reopen_data(config)
@@ -155,7 +155,7 @@ def refuse_changed_data(runs: Sequence[Run], results: list[Result], roots: Mappi
 
 
 class Pace(NamedTuple):
-    """Duration of a training step in seconds: ``warmup`` before self-training starts, ``adapting`` afterwards."""
+    """Duration of a training step in seconds: ``warmup`` before the adaptation starts, ``adapting`` afterwards."""
 
     warmup: float
     adapting: float

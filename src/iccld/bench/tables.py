@@ -38,7 +38,7 @@ class Table:
 
 
 def plan_tables(plan: Plan, results: list[Result], paces: Paces | None = None) -> str:
-    """Returns all tables of a plan in Markdown, task by task. Some ``results`` may be of other plans.
+    """Returns all tables of a plan in Markdown, task by task. ``results`` may include results of other plans.
 
     ``paces`` replaces the step durations of the results. The durations in the results are too long if other processes
     ran at the same time.
@@ -160,7 +160,7 @@ class Column:
         return Table("Scores", ["method", "mIoU", "gap closed", "s/step", "GiB", "seeds"], rows)
 
     def _time_to_quality(self) -> Table:
-        """Returns the table of times after which the first ICCLD variant has the final mIoU of other variants."""
+        """Returns the table of times after which the first ICCLD variant reaches the final mIoU of another variant."""
         curves = {name: self.learning_curve(name) for name in self.by_seed}
         own = next((name for name in curves if self.variants[name].method == "iccld"), "")
         rows = []
@@ -203,7 +203,7 @@ class Column:
         return Table("Uncertainty", head, rows)
 
     def _predicted(self) -> list[tuple[list[str], int, list[dict[str, Any]]]]:
-        """Returns (first three cells of a row, noise draws, metrics per seed) for all variants and predictions."""
+        """Returns (first three cells of a row, noise draws, metrics per seed) for each prediction of each variant."""
         found = []
         for variant, results in self.rows():
             for steps, draws in variant.predictions:

@@ -41,7 +41,8 @@ class AppArgs:
     """Maximum size of an uploaded file in MiB."""
     device: Device = "auto"
     precision: Precision = "auto"
-    """fp32, bf16 or auto. auto is bf16 on devices with fast bf16, or the precision of an exported file."""
+    """Precision: fp32, bf16 or auto. auto means the precision of an exported file. For other models, auto means bf16 on
+    devices with fast bf16, otherwise fp32."""
     threads: Threads = 0
 
     def run(self) -> int:

@@ -36,7 +36,7 @@ class BenchArgs:
     work: Path = Path("runs/bench")
     """Folder for the runs and for rendered scenes."""
     jobs: Jobs = 0
-    """Number of parallel worker processes. 0 means one per core, or a single process if there is a GPU."""
+    """Number of parallel worker processes. 0 means one process per core, or a single process if there is a GPU."""
     threads: Jobs = 0
     """Number of CPU threads per worker process. 0 means the number of cores divided by the number of worker
     processes."""

@@ -75,7 +75,7 @@ def _train_and_measure(job: dict[str, Any]) -> int:
     }
     write_json(job["result"], facts)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    for name in ("seconds.json", "training.json"):  # a repeated run must count its time from zero
+    for name in ("seconds.json", "training.json"):  # so that the time of a repeated run starts from zero
         (folder / name).unlink()
     return 0
 
@@ -85,7 +85,7 @@ def _without_roots(data: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]
 
 
 def _portable_settings(config: TrainConfig) -> dict[str, Any]:
-    """Returns a run's settings, with folders, threads and device reset, because they are specific to this machine."""
+    """Returns a run's settings without the values that are specific to this machine: folders, threads and device."""
     settings = to_dict(config) | {"threads": 0, "device": "auto"}
     nowhere = dict.fromkeys(("source_root", "target_root", "scene_cache"))
     settings["data"] |= nowhere | {"cache": identity(config).data.cache}
@@ -105,7 +105,7 @@ def _require_labels(config: TrainConfig) -> None:
 
 
 def _read_seconds(folder: Path) -> float:
-    """Returns the total seconds that earlier, interrupted attempts at this run have taken."""
+    """Returns the seconds that all attempts at this run have taken so far, or 0 if no attempt has been recorded."""
     path = folder / "seconds.json"
     return float(typed(float, read_json(path), str(path))) if path.is_file() else 0.0
 
@@ -125,7 +125,7 @@ def _training_facts(config: TrainConfig, folder: Path) -> dict[str, Any]:
         for r in rows
         if "val/miou" in r
     ]
-    # Peak memory of the training process only, without its loader processes.
+    # The peak memory of the loader processes is not included.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if choose_device(config.device) == "cuda":
         peak = torch.cuda.max_memory_allocated()

@@ -33,7 +33,7 @@ example:
 # typed so far, and the last argument is completed. If there is no output, the shell completes file names.
 _SHELLS = ("bash", "zsh", "fish")
 _RUNS = {"train": TrainArgs, "data cache": DataCacheArgs}
-"""Commands whose first argument is a preset, and their dataclasses of flags."""
+"""Dataclasses of flags by command, for the commands whose first argument is the name of a preset."""
 
 
 def main(rest: Sequence[str], commands: Mapping[str, str]) -> int:
@@ -81,9 +81,10 @@ def _in_command(name: str, entry: str, before: Sequence[str], last: str) -> Sequ
 
 
 def flags_of(kind: Any, prefix: str = "") -> dict[str, tuple[str, ...]]:
-    """Returns the flags that tyro makes from a dataclass, each with its choices (empty if any value is possible).
+    """Returns the flags that tyro makes from a dataclass, each with its choices.
 
-    ``prefix`` is the beginning of the flags' names.
+    Flags without a value and flags that accept any value have no choices. ``prefix`` is the beginning of the flags'
+    names.
     """
     flags: dict[str, tuple[str, ...]] = {}
     for name, hint in typing.get_type_hints(kind, include_extras=True).items():

@@ -41,7 +41,7 @@ ClassNames = Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hin
 
 @dataclass(frozen=True)
 class DataInitArgs:
-    """Detects the layout and the labels of a data set in a folder, and writes them to FOLDER/dataset.toml.
+    """Detects the layout and the labels of a data set in a folder, and describes both in FOLDER/dataset.toml.
 
     Example: iccld data init datasets/mine
 
@@ -135,14 +135,14 @@ class DataCheckArgs:
 
     Example: iccld data check camvid datasets/camvid --split val
 
-    If only a folder is given, its layout and labels are detected as by 'iccld data init', and printed.
+    If only a folder is given, its layout and labels are detected as by 'iccld data init'. The result is printed.
 
     The exit code is 2 if there are errors that would spoil a run. Such errors are label maps that are missing or
     unreadable, differ in size from their image, contain ids without a class, or have only ignored pixels.
     """
 
     name: Annotated[Positional[str], arg(metavar="[NAME]")]
-    """Data set: gta5, synthia, cityscapes, camvid or folder. Without it, the data set in FOLDER is detected."""
+    """Data set: gta5, synthia, cityscapes, camvid or folder. If NAME is missing, the data set in FOLDER is detected."""
     root: Annotated[Positional[Path | None], arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Folder of the data set."""
     split: OptionalName = None
@@ -156,8 +156,8 @@ class DataCheckArgs:
     json: JsonFile = None
     """JSON file for the report, with the names of all affected files."""
     sheet: OptionalFile = None
-    """PNG file for some images with overlaid labels, chosen so that every class occurs if possible. Look at this file
-    before training."""
+    """PNG file that shows some images with overlaid labels. If possible, the images are chosen so that every class
+    occurs. Look at this file before training."""
 
     def run(self) -> int:
         """Prints the report and returns the exit code, which is 2 if there are errors."""
@@ -226,9 +226,8 @@ class DataScenesArgs:
     Example: iccld data scenes datasets/scenes --look game --count 500
 
     Images are written to OUT/leftImg8bit/SPLIT/LOOK/*_leftImg8bit.png. Labels (Cityscapes labelIds) are written
-    to OUT/gtFine/SPLIT/LOOK/*_gtFine_labelIds.png. Existing scenes are kept. To add
-    scenes, repeat the command with a greater --count. After an interruption, repeat the command to write the missing
-    scenes.
+    to OUT/gtFine/SPLIT/LOOK/*_gtFine_labelIds.png. Existing scenes are kept. To add scenes, repeat the command with a
+    greater --count. After an interruption, repeat the command to write the missing scenes.
     """
 
     out: Annotated[Positional[Path], arg(metavar="OUT")]

@@ -40,7 +40,7 @@ class DemoArgs:
     """
 
     out: Path = Path("runs/demo")
-    """Folder of the results. The same command again resumes an interrupted demo."""
+    """Folder of the results. To resume an interrupted demo, run the same command again."""
     steps: OptionalCount = None
     """Number of training steps of each of the two models. The default is the number of steps in the preset demo."""
     seed: Seed = 0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from iccld.metrics import Scores
     from iccld.reporting.record import Record
 
-# Evaluation scenes of all presets with street scenes. No run is trained on these scenes.
+# These are the evaluation scenes of all presets with street scenes. No run is trained on these scenes.
 _NUM_SCENES, _SCENES = 100, {"height": 128, "width": 256, "seed": 3}
 _WAYS = (
     "call 'iccld evaluate MODEL --dataset NAME --root DIR' to measure a model, "
@@ -38,8 +38,8 @@ class EvaluateArgs:
       iccld evaluate --predictions DIR --labels DIR --protocol cityscapes19 --json scores.json
 
     Label maps are PNG files of Cityscapes trainIds, with 255 for unlabeled pixels. Files named *_labelIds.png
-    contain Cityscapes labelIds. Predictions and labels with the same path form a pair. Suffixes of Cityscapes names
-    are ignored in this comparison.
+    contain Cityscapes labelIds. Predictions and labels with the same path form a pair. Suffixes of Cityscapes names,
+    such as _leftImg8bit, are ignored in the comparison of paths.
     """
 
     model: flags.OptionalModel = None
@@ -59,11 +59,12 @@ class EvaluateArgs:
     protocol: flags.OptionalName = None
     """Evaluation protocol: cityscapes19, synthia16, synthia13, camvid11 or custom (all classes of the model). For
     predicted label maps, the path of a dataset.toml that defines classes and ids is accepted too. The default is the
-    protocol that matches the model's classes, or the classes of the data set if these are coarser."""
+    protocol of the model's classes, or the protocol of the data set's classes if the data set has coarser classes."""
     json: flags.JsonFile = None
     """JSON file for the scores and the confusion counts."""
     report: flags.OptionalFile = None
-    """HTML file for a report with classes, confusion, images and calibration, by default next to the JSON file."""
+    """HTML file for a report with classes, confusion, images and calibration. The default is an HTML file beside the
+    JSON file."""
     map: flags.ClassMap = None
     settings: flags.Prediction = field(default_factory=PredictSettings)
     device: flags.Device = "auto"

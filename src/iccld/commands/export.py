@@ -30,18 +30,20 @@ class ExportArgs:
     model: Model
     """Folder of a saved model, or a hub id (user/model or user/model@revision)."""
     format: Literal["onnx", "openvino"] = "onnx"
-    """Format: onnx (.onnx, in a clone: pip install '.[onnx]') or openvino (.xml, pip install '.[openvino]')."""
+    """Format: onnx (file .onnx) or openvino (file .xml). Each format needs an extra. Install the extra in a clone:
+    pip install '.[onnx]' or pip install '.[openvino]'."""
     out: OptionalFile = None
-    """File to write, by default model.onnx or model.xml in the model's folder (for hub ids, in the current folder)."""
+    """File to write. The default is model.onnx or model.xml in the model's folder. For a hub id, the default is in the
+    current folder."""
     steps: Steps = 1
-    """Number K of denoising steps, fixed in the graph."""
+    """Number K of sampling steps, fixed in the graph."""
     draws: Draws = 1
     """Number N of noise draws whose probabilities are averaged, fixed in the graph."""
     input_height: InputHeight | None = None
-    """Height in pixels to which images are scaled, 0 for no scaling. The default is the height in the model."""
+    """Height in pixels to which images are scaled. 0 means no scaling. The default is stored in the model."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of the network, the same on every processor. bf16 requires the format openvino. Scaling,
-    normalization, softmax and the first layers stay in fp32 even then."""
+    """Precision of the network, the same on every processor. bf16 requires the format openvino. With bf16, scaling,
+    normalization, softmax and the first layers still use fp32."""
     json: JsonFile = None
     """JSON file for the path, size and settings of the exported model."""
 

@@ -1,7 +1,7 @@
 """Flags: types that several commands share, and parsing with tyro.
 
-The types contain the placeholders of flags in ``--help``, and a text if it is the same in all commands. Help texts are
-printed by tyro. Errors are one line instead of tyro's boxes.
+The types contain the placeholders that ``--help`` shows for the values of flags. If the help text of a flag is the same
+in all commands, the type also contains the help text. Errors are printed in one line instead of tyro's boxes.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from iccld.escaping import undisguised
 from iccld.models.settings import PredictSettings
 
 Model = Annotated[Positional[str], arg(metavar="MODEL")]
-"""Required model."""
+"""Required argument: one model."""
 OptionalModel = Annotated[Positional[str | None], arg(metavar="[MODEL]", help_behavior_hint="")]
 Inputs = Annotated[Positional[tuple[str, ...]], arg(metavar="INPUT...", help_behavior_hint="(required)")]
-"""One or more files, glob patterns or folders."""
+"""Required arguments: one or more files, folders or glob patterns."""
 Runs = Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...", help_behavior_hint="(required)")]
-"""One or more folders of runs."""
+"""Required arguments: one or more folders of runs."""
 OutFolder = Annotated[Path, arg(metavar="DIR")]
 OptionalFolder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
 OptionalFile = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
@@ -53,7 +53,7 @@ Threads = Annotated[Jobs, arg(help="Number of CPU threads. 0 means automatic.")]
 Device = Annotated[str, arg(help="Device: auto, cpu, cuda, cuda:1, ...")]
 Seed = Annotated[int, Range(0, 2**62)]
 Prediction = Annotated[PredictSettings, OmitArgPrefixes]
-"""Settings of prediction. Their fields are flags of every command that runs a model."""
+"""Settings of prediction. Each field of ``PredictSettings`` becomes a flag without a prefix."""
 
 
 def parse(target: Any, words: Sequence[str], *, prog: str, **settings: Any) -> Any:

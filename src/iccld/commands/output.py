@@ -1,6 +1,7 @@
-"""Output of commands: results as JSON (flag ``--json``), help texts, and lists of failures; environment variables.
+"""Output of commands: results as JSON (flag ``--json``), help texts and lists of failures.
 
-With ``--json -``, standard output contains only the JSON, and all other text is printed on stderr.
+With ``--json -``, standard output contains only the JSON, and all other text is printed on stderr. The module can also
+set environment variables temporarily.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ STDOUT = Path("-")
 
 
 def human_text(target: Path | None) -> contextlib.AbstractContextManager[Any]:
-    """Returns a context in which text is printed. If ``target`` is ``-`` (JSON on standard output), stderr is used."""
+    """Returns a context for printed text. If ``target`` is ``-`` (JSON on standard output), the text goes to stderr."""
     return contextlib.redirect_stdout(sys.stderr) if target == STDOUT else contextlib.nullcontext()
 
 

@@ -41,10 +41,9 @@ class PredictArgs:
     classes. The uncertainty is the entropy of the class probabilities divided by its maximum. It is drawn from
     black (0) to pale yellow (1), on the same scale for every image.
 
-    For clip.mp4, DIR/overlay/clip.mp4 is written with the same frames, timestamps and sound. With --write, such
-    videos are also written for color and uncertainty. For labels, PNG files are
-    written instead of a video: DIR/labels/clip/000000.png and so on. After Ctrl-C, the part of a video written so far
-    is playable.
+    For clip.mp4, DIR/overlay/clip.mp4 is written with the same frames, timestamps and sound. --write color uncertainty
+    writes such videos to DIR/color and DIR/uncertainty. --write labels writes PNG files instead of a video:
+    DIR/labels/clip/000000.png and so on. After Ctrl-C, the part of a video written so far is playable.
 
     Files that cannot be read are skipped and listed at the end, and the exit code is 1.
     """
@@ -67,7 +66,7 @@ class PredictArgs:
     """Stop each video after the first S seconds of its playing time."""
     ids: Annotated[str, arg(metavar="train|index|cityscapes|FILE")] = "train"
     """Ids in the label maps: train (Cityscapes trainIds, or class indices if any class has no trainId), index (class
-    indices of the model), cityscapes (Cityscapes labelIds), or a dataset.toml for the ids of its labels."""
+    indices of the model), cityscapes (Cityscapes labelIds), or a dataset.toml file that defines the ids."""
     map: flags.ClassMap = None
     settings: flags.Prediction = field(default_factory=PredictSettings)
     device: flags.Device = "auto"
@@ -126,7 +125,8 @@ class PredictArgs:
     ) -> tuple[list[dict[str, Any]], KeyboardInterrupt | None]:
         """Segments videos one by one. For each video that could not be read completely, adds a line to ``failures``.
 
-        Returns a summary of each video, and the exception to raise if a signal stopped a video file, or ``None``.
+        Returns a summary of each video, and an exception for the caller to raise. The exception is ``None`` if no
+        signal arrived, or if a signal only ended the recording of a camera or stream.
         """
         from iccld.data.inputs import naming
         from iccld.inference.video import VIDEO_OUTPUTS, predict_video

@@ -21,7 +21,7 @@ class PresetsArgs:
     name: Positional[str | None] = None
     """Preset whose settings are printed. By default, all presets are listed."""
     json: bool = False
-    """Print the list as JSON. The hyphen that stands for standard output in other commands is also accepted."""
+    """Print the list as JSON. '--json -', as in other commands, is also accepted."""
 
     def run(self) -> int:
         """Prints the presets and returns the exit code."""

@@ -27,13 +27,15 @@ class RankArgs:
       iccld rank MODEL photos --out next --top 30
       iccld rank MODEL 'drives/*.mp4' --every 0.5 --out next
 
-    DIR/rank.csv lists every frame with rank, file, frame number and score, and with the most similar frame of higher
-    rank and the distance to that frame. DIR/contact_sheet.png shows the top-ranked frames with image, uncertainty
-    and score. Top-ranked video frames are also written to DIR/frames as PNG files for labeling.
+    DIR/rank.csv lists every frame with rank, file, frame number and score. For each frame, the file also names the
+    most similar frame of higher rank and gives the distance to that frame. DIR/contact_sheet.png shows image,
+    uncertainty and score of the top-ranked frames. Top-ranked video frames are also written to DIR/frames as PNG
+    files for labeling.
 
     The score of a frame is the mean uncertainty of its pixels. The distance of two frames is the distance of their
-    image embeddings (vectors of length 1). Frames are selected one by one by score × distance to the nearest frame
-    selected before, so that near-duplicates do not get top ranks.
+    image embeddings (vectors of length 1). Frames are selected one by one. The next frame is the frame with the
+    largest product of its score and its distance to the nearest frame selected before. Near-duplicates therefore do
+    not get top ranks.
 
     Files that cannot be read are skipped and listed at the end, and the exit code is 1.
     """

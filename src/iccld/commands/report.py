@@ -28,7 +28,8 @@ class ReportArgs:
     runs: Runs
     """Output folders of 'iccld train' or 'iccld demo'."""
     out: OptionalFile = None
-    """HTML file to write, by default report.html in the given folder (for several folders, in the current folder)."""
+    """HTML file to write. The default is report.html in the given folder, or in the current folder if several folders
+    are given."""
     device: str = "auto"
     """Device for the evaluation of finished runs that have no scores yet: auto, cpu, cuda, cuda:1, ..."""
     threads: Jobs = 0

@@ -1,4 +1,4 @@
-"""Report files that training and ``iccld report`` write to a run: the JSON record, the HTML page and the README."""
+"""Report files in a run's folder: the JSON record, the HTML page and the README."""
 
 from __future__ import annotations
 
@@ -41,10 +41,12 @@ if TYPE_CHECKING:
 
 
 def begin_record(out: Path, config: TrainConfig, start: int, *, threads: str) -> None:
-    """Writes the README of a run and the run's record, which contains the environment, including ``threads``.
+    """Writes the README and the record of a run. The record contains a description of the environment.
 
-    If the run is resumed at step ``start``, the environment of the first call is kept in the record, and a line
-    about the new call is added. Scores of an evaluation and their step are kept until newer scores replace them.
+    ``threads`` is a text about the number of threads, for this description.
+
+    If ``start`` is not 0, the run is resumed at this step. The record then keeps the environment of the first call, and
+    an entry for the new call is added. Earlier scores and their step stay in the record until the next evaluation.
     """
     environment = describe_environment(torch.get_num_threads(), config.device, config.precision)
     environment["threads"] = threads
@@ -63,8 +65,8 @@ def begin_record(out: Path, config: TrainConfig, start: int, *, threads: str) ->
 def finish_run(trainer: Trainer, data: RunData) -> Path | None:
     """Writes the record and the report of a run that has just finished, from the run's last evaluation.
 
-    Returns the path of the report. An error must not make the finished run fail. Any error is therefore printed as one
-    line on stderr, and ``None`` is returned.
+    Returns the path of the report. An error must not make the finished run fail. If an error occurs, the error is
+    therefore printed as one line on stderr, and ``None`` is returned.
     """
     config, out, evaluation = trainer.config, trainer.out, trainer.evaluate
     teacher = trainer.update.teacher_model
@@ -86,10 +88,18 @@ def finish_run(trainer: Trainer, data: RunData) -> Path | None:
 
 
 def load_runs(folders: list[Path], *, device: str = "auto", threads: int = 0) -> list[Subject]:
-    """Reads runs for a report. If a finished run has no scores yet, the run is first evaluated on ``device``.
+    """Reads runs for a report. If a finished run has no scores yet, the run is evaluated first.
 
-    In the report, a run has the name of its folder. If two names are equal, all runs have the paths of their folders.
-    ``threads`` is the number of threads of the evaluation (0 means automatic). Errors are those of ``read_run``.
+    In the report, each run has the name of its folder. If two of these names are equal, the report shows the paths of
+    all folders instead of the names.
+
+    Args:
+        folders: Folders of the runs.
+        device: Device for evaluations, either ``auto`` or a torch device.
+        threads: Number of threads for evaluations. 0 means automatic.
+
+    Raises:
+        InputError: A run cannot be read (see ``read_run``), or its model cannot be loaded.
     """
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
@@ -107,7 +117,10 @@ def load_runs(folders: list[Path], *, device: str = "auto", threads: int = 0) ->
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """Returns the folders of the runs directly below a folder, or the folder itself if it is a run or contains none."""
+    """Returns the folders of the runs directly below ``folder``.
+
+    If ``folder`` is a run or contains no runs, returns only ``folder`` itself.
+    """
     inner = sorted(path.parent for path in folder.glob(f"*/{RUN}"))
     if (folder / RUN).is_file() or not inner:
         return [folder]
@@ -116,7 +129,9 @@ def find_runs(folder: Path) -> list[Path]:
 
 
 def read_run(folder: Path, *, name: str | None = None) -> Subject:
-    """Reads the folder of a finished or unfinished run for a report, under the folder's name if ``name`` is ``None``.
+    """Reads the folder of a finished or unfinished run for a report.
+
+    ``name`` is the name of the run in the report. The default is the name of the folder.
 
     Raises:
         InputError: The folder does not contain a run, the run has not logged metrics yet, or files cannot be read.

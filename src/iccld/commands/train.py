@@ -1,4 +1,4 @@
-"""``iccld train PRESET`` and ``iccld data cache PRESET``, whose flags change the settings of a preset."""
+"""``iccld train PRESET`` and ``iccld data cache PRESET``. The flags of both commands change settings of the preset."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from tyro.conf import arg
 
@@ -21,9 +21,6 @@ from iccld.machine import usable_cores
 from iccld.methods import METHODS
 from iccld.presets import PRESETS, get_preset, with_method
 from iccld.unread import typed_settings
-
-if TYPE_CHECKING:
-    pass
 
 _USAGE = """\
 usage: iccld train PRESET --out RUN [flags]
@@ -57,7 +54,7 @@ class TrainArgs(TrainConfig):
     out: Path | None = None
     """Folder of the run. The default is runs/PRESET."""
     json: JsonFile = None
-    """JSON file for the outcome and the last metrics."""
+    """JSON file for the outcome (such as finished or interrupted) and the last metrics of the run."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +62,9 @@ class DataCacheArgs(TrainConfig):
     """Flags of ``iccld data cache``: all settings of the run, the number of processes and the JSON file."""
 
     jobs: Jobs = 0
-    """Number of images that are decoded in parallel. 0 means one per core."""
+    """Number of images that are decoded in parallel. 0 means one image per core."""
     json: JsonFile = None
-    """JSON file for a list of the caches, each with its folder and its number of images."""
+    """JSON file for a list of the caches, with the folder and the number of images of each cache."""
 
 
 Args = TypeVar("Args", bound=TrainConfig)
@@ -109,7 +106,8 @@ def parse_run(shape: type[Args], rest: Sequence[str], program: str, about: str) 
     """Parses the name of a preset (``rest[0]``) and flags that change the settings of this preset.
 
     ``shape`` is the dataclass of all flags: a subclass of ``TrainConfig`` with the command's own flags. If ``--method``
-    is given, the defaults of the flags include the method's own settings (recipe). ``about`` is the text of the help.
+    is given, the defaults of the flags include the method's own settings (recipe). ``about`` is the description in
+    ``--help``.
 
     Returns:
         An instance of ``shape``, and the same settings as a ``TrainConfig`` without the command's own flags.
@@ -132,7 +130,7 @@ def parse_run(shape: type[Args], rest: Sequence[str], program: str, about: str) 
 
 
 def _result(config: TrainConfig, out: Path, preset: str, outcome: str) -> dict[str, Any]:
-    """Returns the outcome of a run for the JSON file."""
+    """Returns the content of the JSON file: facts about the run, the ``outcome``, and the last step and its metrics."""
     from iccld.training.tracking import read_metrics
 
     path = out / "metrics.csv"

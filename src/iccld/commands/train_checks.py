@@ -1,4 +1,4 @@
-"""Checks before a run starts or resumes: settings, paths, an existing run, and memory; and the printed summary."""
+"""Checks of settings, paths, data and memory before a run starts or resumes, and the summary that is then printed."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def check_config(config: TrainConfig) -> None:
 
 
 def refuse_ignored(chosen: TrainConfig, default: TrainConfig, named: Iterable[str]) -> None:
-    """Imports the classes of other packages that the user chose, and checks that the run reads all settings.
+    """Imports the classes of other packages that the user chose, and checks that the run reads the chosen settings.
 
-    Raises ``InputError`` for the first setting without an effect.
-    ``named`` are the dotted names of the settings that the user gave. Settings that differ from ``default`` count too.
+    ``named`` are the dotted names of the settings that the user gave. Settings that differ from ``default`` also count
+    as chosen. Raises ``InputError`` for the first chosen setting that the run would not read.
     """
     chosen_classes: tuple[tuple[Kind, str], ...] = (
         ("method", chosen.method),
@@ -79,7 +79,11 @@ def is_first_rank() -> bool:
 
 
 def check_places(config: TrainConfig, out: Path, json: Path | None) -> None:
-    """Raises ``InputError`` if the run's folder, a cache or the JSON file is inside a data folder or contains one."""
+    """Checks the run's folder, the cache folders and the JSON file.
+
+    Raises ``InputError`` if one of these outputs lies in a data folder, contains a data folder or would replace an
+    input.
+    """
     d, m = config.data, config.model
     caches = {"--data.cache": d.cache, "--data.scene-cache": d.scene_cache}
     Places(
@@ -108,7 +112,7 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
     free = _FREE | {"steps"}
     if cache_changes_images(config.data) == cache_changes_images(earlier.data):
         free.add("data.cache")
-    if (out / DATA).is_file():  # the data are compared by data.json, so their folders may change
+    if (out / DATA).is_file():  # data.json identifies the data sets, so the folders may change
         free |= {"data.source_root", "data.target_root"}
     differing = [name for name in changed_settings(earlier, config) if name not in free]
     if differing:
@@ -136,7 +140,7 @@ def steps_done(out: Path) -> int:
 def check_data(out: Path, data: RunData) -> None:
     """Checks that a run has the same data sets as at its start, and writes their descriptions to ``data.json``.
 
-    If a data set has the same content but another folder, a line is printed.
+    If a data set has the same content but another folder, both folders are printed.
 
     Raises:
         InputError: The data sets differ. The message names the first difference.

@@ -1,4 +1,4 @@
-"""One training run, from the checks of its settings to its report. ``iccld train`` and the Python API call it."""
+"""One training run, from the checks of its settings to its report."""
 
 from __future__ import annotations
 
@@ -37,11 +37,17 @@ def train(
 ) -> str:
     """Starts a training run in a folder, or resumes the run in this folder.
 
-    ``data`` contains data sets that are already open. ``json`` is the file to which the caller will write the outcome.
-    This function only checks the path. ``callbacks`` are functions that the run calls.
+    Args:
+        config: Settings of the run.
+        out: Folder of the run.
+        preset: Name of the preset, for the files of the run.
+        data: Data sets of the run, if they are already open.
+        json: JSON file that the caller writes after the run. This function only checks the path of the file.
+        callbacks: Functions that the run calls after steps, checkpoints and evaluations.
 
     Returns:
-        ``finished``, ``stopped`` (at ``stop_at``), ``interrupted`` (Ctrl-C) or ``terminated`` (SIGTERM).
+        How the training ended: ``finished``, ``stopped`` (at ``stop_at``), ``interrupted`` (Ctrl-C) or
+        ``terminated`` (SIGTERM).
 
     Raises:
         InputError: Data or settings are invalid, or the folder contains another run.
