@@ -65,11 +65,6 @@ class _Worker:
     def __post_init__(self) -> None:
         self.first_step = self.step()
 
-    def close(self) -> None:
-        """Closes the pipe to the standard input of the worker process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-
     def step(self) -> int:
         """Returns the step in the last row of ``metrics.csv``, or 0 if there is no row yet."""
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -147,14 +142,13 @@ def _start(run: Run, resources: Resources) -> _Worker:
         # The worker process has its own session, so that Ctrl-C in the terminal does not reach the worker process.
         # ``_stop`` ends the worker process with SIGTERM.
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=env, start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, start_new_session=True
         )
     return _Worker(run, process, folder)
 
 
 def _finish(worker: _Worker, queue: _Queue) -> list[str]:
     code = worker.process.returncode
-    worker.close()
     path = Path(read_json(worker.folder / "job.json")["result"])
     if code == 0 and path.is_file():
         queue.add(worker.run, read_json(path))
@@ -181,7 +175,6 @@ def _stop(workers: Sequence[_Worker]) -> None:
         for worker in workers:
             worker.process.kill()
             worker.process.wait()
-            worker.close()
 
 
 class _Queue:
