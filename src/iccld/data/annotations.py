@@ -1,4 +1,4 @@
-"""Detects annotation files that are not label maps, and gives advice on their conversion to label maps."""
+"""Detects annotation files that are not label maps, and gives advice on the conversion to label maps."""
 
 from __future__ import annotations
 
@@ -54,12 +54,16 @@ _FORMATS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
 )
 """Known formats: (extensions, words that must all occur at the beginning of the file, title, advice on conversion)."""
 _YOLO_LINE = re.compile(r"\s*\d{1,4}(\s+(-?0\.0\d*|0(\.\d*)?|1(\.0\d*)?)){4,}\s*")
-"""Line of a YOLO file: class id and coordinates as fractions of the image size. A box has four coordinates, and a
-polygon has more."""
+"""Matches a line of a YOLO file, which contains a class id and coordinates as fractions of the image size. A box has
+four coordinates, and a polygon has more than four."""
 
 
 class Annotations(NamedTuple):
-    """A detected annotation format: its title, its first file, and advice on conversion for the end of a message."""
+    """A detected annotation format.
+
+    ``title`` is the name of the format, and ``example`` is the first file in this format. ``text`` is a clause for
+    messages, with advice on conversion.
+    """
 
     title: str
     example: Path
@@ -67,9 +71,10 @@ class Annotations(NamedTuple):
 
 
 def find_annotations(folder: Path) -> Annotations | None:
-    """Returns the first annotation format in a folder, detected by extensions and the beginnings of a few files.
+    """Returns the first annotation format that is detected in a folder.
 
-    Files that cannot be read or have another format are skipped. If no format is detected, ``None`` is returned.
+    A format is detected by file extensions and by the beginnings of a few files. Files that cannot be read are skipped.
+    If no format is detected, ``None`` is returned.
     """
     seen: Counter[str] = Counter()
     for path in islice(files_below(folder, lambda name: not name.startswith(".")), _MOST_FILES):
@@ -84,7 +89,10 @@ def find_annotations(folder: Path) -> Annotations | None:
 
 
 def _recognize(path: Path, *, is_read: bool) -> tuple[str, str]:
-    """Returns title and advice for a file's format, or empty texts. With ``is_read``, the file's beginning is read."""
+    """Returns the title of a file's format and advice on conversion. Both are empty if the format is not known.
+
+    The beginning of the file is read only if ``is_read`` is true.
+    """
     name = path.name.lower()
     formats = [(words, title, remedy) for ends, words, title, remedy in _FORMATS if name.endswith(ends)]
     is_yolo = name.endswith(".txt")

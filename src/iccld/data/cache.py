@@ -1,7 +1,7 @@
 """Cache of decoded and resized training data on disk, for later epochs and runs.
 
-Decoding and resizing a PNG of two megapixels takes far longer than cutting a crop. The cache stores each resized image
-and label map in an uncompressed ``.npy`` file. Files are mapped into memory, so only the rows of a crop are read.
+A PNG of two megapixels takes far longer to decode and resize than to crop. The cache stores each resized image and
+label map in an uncompressed ``.npy`` file. Files are mapped into memory, so only the rows of a crop are read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from iccld.progress import track
 from iccld.resizing import base_size, resize_image, resize_label
 
 _FORMAT = 2
-"""Version of the cached files. Must be raised if decoding, resizing or the file format changes."""
+"""Version of the cached files. The version must be raised if decoding, resizing or the file format changes."""
 
 
 class CachedDataset:
@@ -42,7 +42,8 @@ class CachedDataset:
         dataset: Data set that decodes the files.
         folder: Folder of the cache. Several data sets can share this folder, since each uses its own subfolder.
         size: Base height and width in pixels. With ``None``, images keep their size.
-        stretch: Whether images are resized to exactly ``size`` or keep their aspect ratio (``resizing.base_size``).
+        stretch: Whether images are resized to exactly ``size``. If false, images keep their aspect ratio
+            (``iccld.resizing.base_size``).
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class CachedDataset:
         """Decodes and stores the missing samples in ``jobs`` threads. Returns the number of stored samples.
 
         Raises ``InputError`` if a file cannot be read, and ``RunFailedError`` if the disk has not enough free space.
-        Samples that are already stored remain.
+        After an error, the samples that were stored before the error remain.
         """
         check_room([self])
         missing = self.missing()
@@ -128,14 +129,17 @@ def map_array(path: Path) -> np.ndarray | None:
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Writes a ``.npy`` file atomically. Errors are those of ``replacing``; ``numpy.save`` would hide a full disk."""
+    """Writes a ``.npy`` file atomically. Raises the same errors as ``replacing``.
+
+    ``numpy.save`` is not used, because its error message does not say that the disk is full.
+    """
     with replacing(path) as temporary, open(temporary, "wb") as handle:
         np.lib.format.write_array_header_1_0(handle, np.lib.format.header_data_from_array_1_0(array))
         handle.write(np.ascontiguousarray(array).data)
 
 
 def check_room(caches: Sequence[CachedDataset]) -> None:
-    """Raises ``RunFailedError`` if the disk lacks space for the missing samples of caches in one folder."""
+    """Raises ``RunFailedError`` if the disk lacks space for the missing samples. All ``caches`` are in one folder."""
     needed = sum(cache.bytes_for(len(cache.missing())) for cache in caches)
     if not needed:
         return

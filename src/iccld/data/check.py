@@ -22,7 +22,7 @@ from iccld.progress import track
 
 _MANY_IDS = 200
 _FEW_JUDGED = 32
-"""Minimum number of label maps that are checked for compression and interpolation, if there are so many."""
+"""Minimum number of label maps to check for compression and interpolation. Smaller splits are checked completely."""
 _FEW_SOFT = 5
 _BINARY_MASK_TRAP = (
     "all label maps hold only 0 and 255, as black-and-white masks do; 255 means 'ignore', so the white class "
@@ -31,7 +31,7 @@ _BINARY_MASK_TRAP = (
 )
 
 _Maps = list[tuple[FilePair, dict[int, int]]]
-"""The label maps that were read, each with raw id → number of pixels."""
+"""List with one entry per label map that was read: the files and a dict of raw id → number of pixels."""
 
 
 def check_dataset(
@@ -46,21 +46,22 @@ def check_dataset(
 ) -> CheckReport:
     """Checks the files of one split of a data set, with a progress bar.
 
-    The header and the end of each image are read. Label maps are read completely. Raises ``InputError`` if the name is
-    unknown, or a folder is missing or empty.
+    The header and the end of each image are read. Label maps are read completely. Raises ``InputError`` if ``name`` is
+    unknown, ``limit`` is less than 1, or a folder is missing or empty.
 
     Args:
         name: Name of the data set, one of ``iccld.data.layouts.DATASET_NAMES`` except ``street_scenes``.
         root: Folder of the data set.
         split: Name of the split.
         label_space: Label space (set of classes) of the pixel counts. ``None`` means the data set's own label space.
-        limit: Maximum number of label maps to read, spread evenly over the split. With ``None``, all are read.
+        limit: Maximum number of label maps to read. The label maps are selected evenly over the split. With ``None``,
+            all label maps are read.
         images_only: Whether only images are checked and label maps are skipped, as for an unlabeled target data set.
         description: Description of the data set, for a folder without ``dataset.toml``. With ``None``, the
             description is determined from ``name`` and ``root``.
 
     Returns:
-        The findings. If ``errors`` is empty, the data set can be used for training.
+        The report. If ``errors`` in the report is empty, the data set can be used for training.
     """
     if name == "street_scenes":
         raise InputError("street_scenes are generated and have no files to check; see 'iccld data scenes'")
@@ -87,7 +88,7 @@ def check_dataset(
 
 
 def _check_images(report: CheckReport) -> dict[str, tuple[int, int]]:
-    """Returns image name → (height, width) in pixels, and reports pictures that cannot be read."""
+    """Returns image name → (height, width) in pixels. The report gets findings about pictures that cannot be read."""
     sizes: dict[str, tuple[int, int]] = {}
     broken: dict[str, str] = {}
     pairs = report.layout.pairs
@@ -137,13 +138,16 @@ def _check_pairing(descriptions: Sequence[Description], report: CheckReport) -> 
 def _read_labels(
     pairs: list[FilePair], sizes: Mapping[str, tuple[int, int]], report: CheckReport
 ) -> tuple[_Maps, dict[str, str]]:
-    """Reads label maps. Returns them, and path → reason for each that was compressed or interpolated."""
+    """Reads label maps and counts the pixels of each raw id.
+
+    Returns the counts, and path → reason for each label map that seems to be compressed or interpolated.
+    """
     layout = report.layout
     maps: _Maps = []
     soft: dict[str, str] = {}
     broken: dict[str, str] = {}
     unlike: list[str] = []
-    # Many ids usually come from ranges in dataset.toml, which accept interpolated values on purpose.
+    # Many ids usually come from ranges in dataset.toml. Such ranges accept interpolated values on purpose.
     can_judge = len(layout.ids) <= _MANY_IDS and layout.colors is None
     every = max(1, len(pairs) // _FEW_JUDGED)
     for number, pair in enumerate(track(pairs, len(pairs), "reading label maps")):
@@ -172,7 +176,7 @@ def _read_labels(
 
 
 def _count_classes(space: LabelSpace, maps: _Maps, soft: Mapping[str, str], report: CheckReport) -> None:
-    """Fills the report's class table, and adds errors and warnings about the ids in the label maps."""
+    """Fills ``report.classes``, and adds errors and warnings about the ids in the label maps."""
     layout = report.layout
     table = remap_table(layout.ids, layout.space, space)
     pixels: Counter[int] = Counter()  # label → number of pixels

@@ -1,4 +1,4 @@
-"""The report about a checked data set, which can be converted to text and to JSON."""
+"""The report about a checked data set. The report can be converted to text and to JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True)
 class ClassShare:
-    """Frequency of a class in the label maps that were read: number of pixels, and number of maps with the class."""
+    """Frequency of a class in the label maps that were read.
+
+    ``pixels`` is the number of pixels of the class. ``images`` is the number of label maps that contain the class.
+    """
 
     name: str
     pixels: int
@@ -36,7 +39,7 @@ class CheckReport:
         ignored_pixels: Number of ignored pixels (255) in the label maps that were read.
         errors: Problems that prevent training or make its result useless, one line each.
         warnings: Other findings, one line each.
-        files: Kind of finding, such as ``unreadable_images`` → all affected files.
+        files: Kind of finding (for example ``unreadable_images``) → all affected files.
         shown: Image name → (label → number of pixels), for the label maps that were read.
     """
 
@@ -77,12 +80,12 @@ class CheckReport:
             (self.errors if is_error else self.warnings).append(line)
 
     def note_broken(self, kind: str, what: str, faults: Mapping[str, str]) -> None:
-        """Adds one error about all unreadable files that quotes the first reason. ``faults`` maps paths to reasons."""
+        """Adds one error about all unreadable files. ``faults`` is path → reason. The error quotes the first reason."""
         first = f"the first: {next(iter(faults.values()), '')}"
         self.note(kind, list(faults), f"{what} cannot be read", first, is_error=True)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the report as a dict for JSON, in which ``share`` is a class's fraction of all pixels, 0 to 1."""
+        """Returns the report as a dict for JSON. ``share`` is a class's fraction of all pixels, from 0 to 1."""
         total = max(1, self.num_pixels)
         other = ("layout", "num_read", "num_judged", "ignored_pixels", "shown")
         return {name: value for name, value in vars(self).items() if name not in other} | {

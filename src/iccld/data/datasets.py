@@ -1,4 +1,4 @@
-"""Segmentation data sets: images and label maps by index. Label maps have the classes of a given label space."""
+"""Segmentation data sets that return images and label maps by index. Labels belong to a given label space."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from iccld.labels import CITYSCAPES19, IGNORE, LabelSpace, suggest
 from iccld.resizing import resize_label
 
 UNMAPPED = 254
-"""Value in id tables for ids without a class. Label spaces have at most 254 classes, so no label is 254."""
+"""Value in id tables for ids without a class. Label spaces have at most 254 classes, so labels are at most 253."""
 
 _SCENE_SPLITS = ("train", "val", "test")
 _log = logging.getLogger(__name__)
@@ -32,7 +32,10 @@ _log = logging.getLogger(__name__)
 
 @runtime_checkable
 class SegmentationDataset(Protocol):
-    """Interface of a data set. ``label`` can be called if ``has_labels``, and its labels belong to ``label_space``."""
+    """Interface of a data set.
+
+    The labels in label maps belong to ``label_space``. ``label`` may only be called if ``has_labels`` is true.
+    """
 
     name: str
     label_space: LabelSpace
@@ -44,10 +47,10 @@ class SegmentationDataset(Protocol):
         """Returns the RGB image."""
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """Returns the label map in the image size, with 255 for ignored pixels."""
+        """Returns the label map, with the size of the image and 255 for ignored pixels."""
 
     def file_name(self, index: int) -> str:
-        """Returns the unique relative name of the image, for messages and output files."""
+        """Returns the name of the image for messages and output files. The name is unique within the data set."""
 
 
 class FileDataset:
@@ -56,8 +59,8 @@ class FileDataset:
     Args:
         layout: Files of the data set and the classes of the raw ids.
         label_space: Label space that labels are converted to.
-        needs_labels: Whether labels will be read. If so, ``InputError`` is raised if an image has no label map or no
-            class of ``layout`` is in ``label_space``. If not, label files need not exist and are not opened.
+        needs_labels: Whether labels will be read. If true, ``InputError`` is raised if an image has no label map, or if
+            no class of ``layout`` is in ``label_space``. If false, label files need not exist and are not opened.
     """
 
     def __init__(self, layout: Layout, label_space: LabelSpace, needs_labels: bool = True) -> None:
@@ -76,16 +79,17 @@ class FileDataset:
         return read_image(self.layout.pairs[index].image)
 
     def raw_label(self, index: int) -> RawLabel:
-        """Reads the label map as stored in the file, without conversion of the ids or of the size."""
+        """Reads the label map with the raw ids and the size of the file. Colors are converted to raw ids."""
         assert self.has_labels, f"{self.name} was opened without labels"
         path = self.layout.pairs[index].label
         assert path is not None
         return read_label(path, self.layout.colors)
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """Reads the label map in ``label_space``. With ``layout.resize_labels``, scales it to the image size.
+        """Reads the label map and converts the raw ids to labels of ``label_space``.
 
-        Raises ``InputError`` if the file cannot be read, differs in size from its image, or contains an unknown id.
+        A label map that differs in size from the image is scaled if ``layout.resize_labels`` is true. Otherwise, such a
+        label map raises ``InputError``. An unreadable file or an unknown id also raises ``InputError``.
         """
         pair = self.layout.pairs[index]
         label = self._remap(pair, self.raw_label(index))
@@ -121,7 +125,7 @@ class FileDataset:
         return digest.hexdigest()
 
     def _remap(self, pair: FilePair, raw: RawLabel) -> UInt8[np.ndarray, "h w"]:
-        if raw.dtype != np.uint8 and raw.max(initial=0) < 256:  # cv2.LUT with bytes is faster
+        if raw.dtype != np.uint8 and raw.max(initial=0) < 256:  # cv2.LUT is faster than NumPy and needs bytes
             raw = raw.astype(np.uint8)
         label = cv2.LUT(raw, self._table[:256]) if raw.dtype == np.uint8 else self._table[raw]
         unknown = label == UNMAPPED
@@ -136,7 +140,7 @@ class FileDataset:
 
 
 def file_facts(path: Path) -> os.stat_result:
-    """Returns the ``os.stat`` result of a file. An error is raised as ``InputError``."""
+    """Returns the ``os.stat`` result of a file. Raises ``InputError`` if ``os.stat`` fails."""
     try:
         return os.stat(path)
     except OSError as error:
@@ -144,9 +148,9 @@ def file_facts(path: Path) -> os.stat_result:
 
 
 def remap_table(ids: Mapping[int, int], native: LabelSpace, wanted: LabelSpace) -> UInt8[np.ndarray, "65536"]:
-    """Builds a table from raw ids to labels of ``wanted``. Ids of classes that ``wanted`` lacks become 255.
+    """Builds a table of raw id → label in ``wanted``. Raw ids of classes that ``wanted`` lacks get the label 255.
 
-    ``ids`` maps raw ids to labels of ``native`` or to 255. Ids that are not in ``ids`` become ``UNMAPPED``.
+    ``ids`` maps raw ids to labels in ``native`` or to 255. Raw ids that are not in ``ids`` get the label ``UNMAPPED``.
     """
     to_wanted = native.lut_to(wanted)
     table = np.full(65536, UNMAPPED, dtype=np.uint8)
@@ -161,7 +165,7 @@ def find_files(name: str, root: AnyPath, split: str, needs_labels: bool) -> Layo
 
 
 def describe(name: str, root: AnyPath) -> list[Description]:
-    """Returns the descriptions of a data set that consists of files, one per possible label encoding."""
+    """Returns the descriptions of a data set of files. There is one description for each possible label encoding."""
     return [own_description(Path(root))] if name == "folder" else built_in(name, Path(root))
 
 
@@ -171,7 +175,11 @@ def list_splits(name: str, root: AnyPath) -> tuple[str, ...]:
 
 
 def choose_split(name: str, root: AnyPath | None, split: str | None, usual: str) -> str:
-    """Returns the split to open: ``split`` if it is given, else the only split of the data set, else ``usual``."""
+    """Returns the name of the split to open.
+
+    If ``split`` is given, ``split`` is returned. Otherwise, if the data set has only one split, this split is returned.
+    Without a ``root`` or with several splits, ``usual`` is returned.
+    """
     if split is not None or root is None:
         return split or usual
     names = list_splits(name, root)
@@ -179,7 +187,7 @@ def choose_split(name: str, root: AnyPath | None, split: str | None, usual: str)
 
 
 def native_space(layout: Layout) -> LabelSpace:
-    """Returns a data set's default label space: CamVid's 11 classes, a user's own classes, or Cityscapes' 19."""
+    """Returns a data set's default label space, for example the 11 classes of CamVid."""
     return layout.native or layout.space
 
 
@@ -199,7 +207,8 @@ def open_dataset(
 ) -> SegmentationDataset:
     """Opens a data set by name.
 
-    Raises ``InputError`` if the name or split is unknown, a folder is missing or empty, or an image has no label map.
+    Raises ``InputError`` if ``name`` or ``split`` is unknown, a folder is missing or empty, or a needed label map is
+    missing.
 
     Args:
         name: Name of the data set, one of ``DATASET_NAMES``.
@@ -207,7 +216,7 @@ def open_dataset(
         split: Name of the split. A data set without splits accepts ``train`` or a text file of image names.
             ``street_scenes`` accepts ``train``, ``val`` and ``test``, which give the same scenes for the same ``seed``.
         label_space: Label space of the label maps. ``None`` means the data set's default (``native_space``).
-        needs_labels: Whether labels will be read. If not, label files need not exist.
+        needs_labels: Whether labels will be read. If false, label files need not exist.
         look: Look of the scenes, such as ``game``. Only ``street_scenes`` uses this and the following parameters.
         count: Number of scenes.
         height: Height of a scene in pixels.

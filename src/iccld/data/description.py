@@ -1,4 +1,4 @@
-"""Reads ``dataset.toml``, in which a user lists the files of a data set, its classes, and their ids or colors."""
+"""Reads ``dataset.toml``, in which a user lists the files of a data set and the classes with their ids or colors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Description:
         colors: RGB color → raw id, for color-coded label maps. ``None`` for label maps of ids.
         role: Role in domain adaptation: ``source``, ``target``, or ``None`` if no role is given.
         lists: Split → text file with the names of the split's images, for splits that share a folder.
-        resize_labels: Whether a label map that differs in size from its image is resized. If not, it is refused.
+        resize_labels: Whether a label map of another size than its image is resized. If false, such a map is refused.
         mend_ids: Advice for messages about an id that is not in ``ids``.
         is_file: Whether ``path`` is a ``dataset.toml``. Otherwise, ``path`` is the data set's folder.
         native: Label space that labels are converted to by default. ``None`` means ``space``.
@@ -66,7 +66,7 @@ class _Split:
 
 @dataclass(frozen=True)
 class _Document(_Split):
-    """The keys of a ``dataset.toml``, which docs/data.md explains."""
+    """The keys of a ``dataset.toml``. The file docs/data.md explains the keys."""
 
     images: str = ""
     name: str = ""

@@ -1,7 +1,7 @@
 """Lists the files in folders and matches their paths with glob patterns.
 
-Links are followed, except links that leave the given folder or form a loop. The time to match a glob pattern does not
-grow exponentially with the number of its wildcards.
+Links are followed, but links that form a loop are skipped. A link that leads out of the given folder raises
+``InputError``. The time to match a glob pattern does not grow exponentially with the number of its wildcards.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from iccld.files import AnyPath, printable
 
 FOLLOW_OUTSIDE = "ICCLD_FOLLOW_OUTSIDE"
 """Environment variable. With the value ``1``, links and glob patterns are allowed to lead out of the given folder. The
-flag ``--follow-outside`` sets the variable, and a data set cannot."""
+flag ``--follow-outside`` sets the variable. The files of a data set cannot set the variable."""
 
 _MOST_ENTRIES = 5_000_000
 _MOST_DEPTH = 64
@@ -48,10 +48,10 @@ def require_below(path: AnyPath, root: AnyPath) -> str:
 
 
 def walk(folder: AnyPath, below: AnyPath | None = None) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Walks a folder like ``os.walk``, with sorted names. Follows links to folders, which are common in data sets.
+    """Walks a folder like ``os.walk``, with sorted names. Links to folders are followed.
 
-    A link to a folder that contains the link is skipped, so that loops end. If two links lead to one folder, both are
-    followed. Links to files are checked in ``files_below``, not here. A missing ``folder`` yields nothing.
+    A link to a folder that contains the link is skipped, so that loops end. If two links lead to one folder, both links
+    are followed. Links to files are checked in ``files_below``, not here. If ``folder`` is missing, nothing is yielded.
 
     Raises ``InputError`` if a linked folder is outside of ``below`` (by default ``folder``), or if there are too many
     folders or files.
@@ -93,9 +93,9 @@ def walk(folder: AnyPath, below: AnyPath | None = None) -> Iterator[tuple[str, l
 def files_below(
     folder: AnyPath, wanted: Callable[[str], bool], below: AnyPath | None = None
 ) -> Iterator[Path]:
-    """Yields each file in a folder and its subfolders if ``wanted(name)`` is true. Hidden folders are skipped.
+    """Yields the files in a folder and its subfolders for which ``wanted(name)`` is true. Hidden folders are skipped.
 
-    Raises ``InputError`` if a link leads out of ``below``. The default of ``below`` is ``folder``.
+    Raises ``InputError`` if a link leads out of ``below`` (by default ``folder``).
     """
     for parent, folders, names in walk(folder, below):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -171,8 +171,8 @@ def data_key(pattern: str, name: str) -> tuple[str, ...] | None:
     """Returns the key of a path: the texts that the wildcards of a ``dataset.toml`` pattern match in the path.
 
     An image and a label map with equal keys are a pair. If the path does not match, ``None`` is returned. ``.*`` at the
-    end of a pattern matches any extension, which is not part of the key. The key is in Unicode form NFC, since
-    file names can contain accented letters in two Unicode forms.
+    end of a pattern matches any extension, and the extension is not part of the key. The key is in Unicode form NFC,
+    since file names can contain accented letters in two Unicode forms.
     """
     if pattern.endswith(".*"):
         pattern, name = pattern[:-2], os.path.splitext(name)[0]
@@ -229,11 +229,11 @@ def _expression(tokens: list[str]) -> str:
 
 
 def _join(parts: list[str], gap: str) -> str:
-    """Joins regular expressions. Those that end in ``gap`` match any text, up to the text that follows in the pattern.
+    """Joins regular expressions. Expressions that end in ``gap`` are wildcards, which match text of any length.
 
-    The text between two gaps is matched at its first possible place. This place leaves the most text for the rest of
-    the pattern, so other places need not be tried. Atomic groups ``(?>…)`` prevent such tries (backtracking), which
-    would take exponential time.
+    The fixed text between two wildcards is matched at its first possible place. This place leaves the most text for the
+    rest of the pattern, so other places need not be tried. Atomic groups ``(?>…)`` prevent such tries (backtracking),
+    which would take exponential time.
     """
     groups = [""]
     for part in parts:

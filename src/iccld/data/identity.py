@@ -1,4 +1,4 @@
-"""Compares data sets by classes and files, independent of their location, and finds images that two data sets share."""
+"""Compares the classes and files of data sets in any folder, and finds images that two data sets share."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ _CHUNK = 16384
 
 
 def describe_data(dataset: SegmentationDataset) -> dict[str, Any]:
-    """Returns a description of a data set for JSON, which shows whether a run uses the same data as before.
+    """Returns a dict for JSON that identifies a data set, so that ``first_difference`` can detect changes.
 
     Files are compared by their relative paths and sizes, so a copy in another folder counts as the same data set. If
     the data set was opened without labels, the description does not include label files and classes.
 
     Returns:
-        ``name``; ``root``, the absolute path of the folder; ``images``, the number of images; ``classes``, the class
-        names in label order; ``files``, a hash of the file list, the id and color tables and the data set's classes.
+        A dict with the keys ``name``, ``root`` (absolute path of the folder), ``images`` (number of images),
+        ``classes`` (class names in label order) and ``files`` (hash of the file list, the id and color tables, and the
+        data set's own classes).
     """
     content = "".join(map(json.dumps, _file_list(dataset)))
     return {
@@ -56,7 +57,7 @@ def _file_list(dataset: SegmentationDataset) -> Iterator[Any]:
 
 
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Returns a message about the first data set that differs, or ``None`` if all data sets are equal.
+    """Returns a message about the first data set that has changed, or ``None`` if no data set has changed.
 
     Both arguments map roles to results of ``describe_data``. Only roles in both arguments are compared. Folder and name
     are not compared, because a copy of a data set can lie in a folder with another name.
@@ -96,9 +97,9 @@ def shared_images(one: SegmentationDataset, other: SegmentationDataset) -> list[
 
 
 def shared_files(one: Sequence[tuple[str, Path]], other: Sequence[tuple[str, Path]]) -> list[tuple[str, str]]:
-    """Returns (name in ``one``, name in ``other``) of each file in both sequences of (name, path).
+    """Returns (name in ``one``, name in ``other``) for each file that is in both sequences.
 
-    Files that cannot be read are skipped.
+    Both sequences contain (name, path). Files that cannot be read are skipped.
     """
     sizes = {_size(path) for _, path in one} & {_size(path) for _, path in other} - {-1}
     names = {_digest(path): name for name, path in reversed(other) if _size(path) in sizes}

@@ -29,7 +29,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """File extensions of images, in lower case."""
 
 LABEL_SUFFIXES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in (".jpg", ".jpeg"))
-"""File extensions of label maps, in lower case: the extensions of images without JPEG."""
+"""File extensions of label maps, in lower case. All image extensions except those of JPEG are included."""
 
 Color = tuple[int, int, int]
 RawLabel = UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]
@@ -55,13 +55,15 @@ def read_image(path: AnyPath) -> UInt8[np.ndarray, "h w 3"]:
     """Reads an image as 8-bit RGB.
 
     Gray, palette and CMYK images are converted to RGB, and 16 bits are scaled to 8. The alpha channel is dropped. The
-    rotation in the EXIF header is applied. Raises ``InputError`` if the file is missing, empty, truncated, damaged, too
-    large, or not in a supported format: PNG, JPEG, WebP, BMP, and TIFF with integers and one page.
+    rotation in the EXIF header is applied. The supported formats are PNG, JPEG, WebP, BMP and TIFF. A TIFF file must
+    contain integers and only one page. Raises ``InputError`` if the file is missing, empty, truncated, damaged, too
+    large or not in a supported format.
     """
     path = Path(path)
     with _decoding(path, "an image"):
         data, header = read_whole(path)
-        # All versions of OpenCV rotate TIFF images as EXIF requires, but only some versions rotate other formats.
+        # All versions of OpenCV apply the EXIF rotation to TIFF images. Only some versions apply the rotation to other
+        # formats.
         turn, size = (1, header.size) if header.format == "TIFF" else (header.orientation, header.stored)
         flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if turn != 1 else 0)
         decoded = cv2.cvtColor(_decode(data, flags, size), cv2.COLOR_BGR2RGB)
@@ -69,20 +71,20 @@ def read_image(path: AnyPath) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def read_label(path: AnyPath, colors: Mapping[Color, int] | None = None) -> RawLabel:
-    """Reads a label map as the raw ids of the file, shape (h, w), uint8 or uint16.
+    """Returns the raw ids of a label file as a uint8 or uint16 array of shape (h, w).
 
     For palette files, the palette indices are returned. For 16-bit files with several channels, the red channel is
-    returned, which contains the class in SYNTHIA. Without ``colors``, the red channel is also returned for RGB files
-    in which all channels are equal or only red is nonzero.
+    returned, because the red channel contains the class in SYNTHIA. Without ``colors``, the red channel is also
+    returned for RGB files in which all channels are equal or only red is nonzero.
 
     Args:
         path: Label file in a lossless format.
         colors: RGB color → id, for color-coded maps. A color that is not listed raises ``InputError``.
 
     Raises:
-        InputError: The file is missing, empty, truncated, not an image, lossy, or color-coded without ``colors``, or
-            the mask is in the alpha channel. If a color is not listed because the map was compressed, blurred or
-            scaled, the message names this cause.
+        InputError: The file is missing, empty, truncated, not an image, or lossy. Also raised if the mask is in the
+            alpha channel, or the map is color-coded and ``colors`` is ``None``. If a color is not listed because the
+            map was compressed, blurred or scaled, the message names this cause.
     """
     raw, _ = decode_label(path)
     return raw if raw.ndim == 2 else _ids_from_colors(Path(path), raw, colors)
@@ -91,8 +93,8 @@ def read_label(path: AnyPath, colors: Mapping[Color, int] | None = None) -> RawL
 def decode_label(path: AnyPath) -> tuple[RawLabel | UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "n 3"]]:
     """Reads a label file and returns (array, palette).
 
-    The array contains ids, (h, w), or RGB colors, (h, w, 3). The palette contains the RGB colors of a palette file,
-    (n, 3). For other files, the palette is empty.
+    The array contains ids with shape (h, w) or RGB colors with shape (h, w, 3). The palette contains the n RGB colors
+    of a palette file and has the shape (n, 3). For other files, the palette is empty.
     """
     path = Path(path)
     palette: list[int] = []
@@ -185,7 +187,7 @@ def _upright(image: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.nd
 
 
 def _decode(data: bytes, flags: int, size: tuple[int, int]) -> np.ndarray:
-    """Decodes a picture and checks its (height, width). OpenCV's log messages are suppressed."""
+    """Decodes a picture without OpenCV's log messages. Raises ``ValueError`` if the (height, width) is not ``size``."""
     _cv2_log.setLogLevel(_cv2_log.LOG_LEVEL_SILENT)
     try:
         decoded: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -211,7 +213,7 @@ def _opened_by_pillow(path: Path, data: bytes, header: Header) -> Iterator[Image
         if image.mode not in _LABEL_MODES:
             raise _refusal(path, f"has {image.mode} pixels, which are no ids; save ids as PNG")
         if header.format == "TIFF":
-            image.load()  # here, while warnings are off, because Pillow's TIFF reader also warns during decoding
+            image.load()  # decodes while warnings are off, because Pillow's TIFF reader also warns during decoding
     with image:
         yield image
 

@@ -1,4 +1,4 @@
-"""Search for input images and videos, which the user gives as files, glob patterns, folders, cameras or URLs."""
+"""Finds the input images and videos, which the user gives as files, glob patterns, folders, cameras or URLs."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ _REMEDY = "name images or videos, a glob in quotes or a folder"
 class InputImage:
     """An input image file.
 
-    ``name`` is the path under which outputs are written, without extension. It is relative to the input folder, or to
-    the folders before the first wildcard of a glob pattern. For a single file, it is the file name.
+    Outputs are written under the path ``name``, which has no extension. For an image in an input folder, ``name`` is
+    relative to this folder. For a glob pattern, the folders before the first wildcard are not part of ``name``. For a
+    single file, ``name`` is the file name.
     """
 
     path: Path
@@ -63,7 +64,7 @@ class InputVideo:
 
     @property
     def camera(self) -> int | None:
-        """Number of the camera; ``None`` for files and streams."""
+        """Number of the camera, or ``None`` for files and streams."""
         match = _CAMERA.fullmatch(self.source)
         return int(match[1]) if match else None
 
@@ -74,7 +75,7 @@ class InputVideo:
 
     @property
     def title(self) -> str:
-        """``source`` as printed in messages. If a URL contains user name and password, both are removed."""
+        """``source`` as printed in messages. The user name and the password are removed from a URL."""
         return printable(self.source) if self.is_file else _without_password(self.source)
 
 
@@ -86,11 +87,13 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
 
     Inputs are image and video files, glob patterns (``**`` matches any number of folders), folders (searched
     recursively), cameras such as ``camera:0``, and URLs such as ``rtsp://host/stream``. Images of unsupported formats
-    are also returned, so that reading such an image raises an error with the file name. Files in ``out`` are skipped,
-    and subfolders to which an iccld command has written, so that outputs do not become inputs. With ``shared_names``,
-    two images may have the same ``name``, for commands that write no outputs for images.
+    are also returned, so that an error with the file name is raised when such an image is read.
 
-    Raises ``InputError`` if no input is given, an input is missing, is not or contains no image or video, or two inputs
+    So that outputs do not become inputs, ``find_inputs`` skips the folder ``out`` and all subfolders to which an iccld
+    command has written. With ``shared_names``, two images may have the same ``name``. Commands that write no outputs
+    for images use ``shared_names``.
+
+    Raises ``InputError`` if no input is given, if an input is missing or contains no image or video, or if two inputs
     have the same output path.
     """
     found: dict[str, Input] = {}
@@ -120,12 +123,16 @@ def split_inputs(inputs: Sequence[Input]) -> tuple[list[InputImage], list[InputV
 
 
 def naming(title: str, error: InputError) -> str:
-    """Returns the message of an error, with the input's ``title`` in front if the message does not contain it."""
+    """Returns the message of an error. Puts ``title`` in front if the message does not contain ``title``."""
     return str(error) if title in str(error) else f"{title}: {error}"
 
 
 def _is_left_out(folder: Path, tops: set[Path], out: Path | None) -> bool:
-    """Checks whether a folder lies in ``out``, or in a folder below ``tops`` that an iccld command has written to."""
+    """Returns whether the files of a folder are skipped because they may be outputs.
+
+    A folder is skipped if the folder is in ``out``. A folder below one of ``tops`` is also skipped if an iccld command
+    has written to the folder itself or to a folder between the two.
+    """
     if out is not None and is_inside(folder, out):
         return True
     while folder not in tops and folder != folder.parent:
@@ -138,7 +145,8 @@ def _is_left_out(folder: Path, tops: set[Path], out: Path | None) -> bool:
 def _refuse_clashes(items: Sequence[Input]) -> None:
     """Raises ``InputError`` if two inputs would have the same output file.
 
-    The output of an image is ``NAME.png``. The outputs of a video are ``NAME.mp4`` and ``NAME/000000.png`` and so on.
+    The output of an image is ``NAME.png``. The outputs of a video are ``NAME.mp4`` and the frames ``NAME/000000.png``,
+    ``NAME/000001.png`` and so on.
     """
     places: dict[str, Input] = {}
     remedy = "predict them one after the other with two --out folders"
@@ -157,13 +165,18 @@ def _refuse_clashes(items: Sequence[Input]) -> None:
 
 
 def _stream_name(text: str) -> str:
-    """Returns the output name of a stream: ``camera_0``, or the last part of the URL's path, or the URL's host."""
+    """Returns the output name of a camera or URL.
+
+    The name of ``camera:0`` is ``camera_0``. The name of a URL is the last part of the path without extension. If the
+    path is empty, the name is the host.
+    """
     if _CAMERA.fullmatch(text):
         return text.replace(":", "_")
     try:
         parts = urlsplit(text)
         names = (Path(parts.path).stem, parts.hostname or "")
-    except ValueError as error:  # its message is not shown, because it can contain the password
+    except ValueError as error:
+        # The message of this error is not shown, because the message can contain the password.
         shown = _without_password(text)
         raise InputError(f"{shown}: is not an address; give one such as rtsp://host/stream") from error
     safe = (re.sub(r"[^\w.-]+", "_", name).strip("._") for name in names)
@@ -171,7 +184,7 @@ def _stream_name(text: str) -> str:
 
 
 def _without_password(address: str) -> str:
-    # A password may contain @. Therefore, all text up to the last @ before the path is removed.
+    # All text up to the last @ before the path is removed, because a password may contain @.
     return re.sub(r"://[^/]*@", "://", address)
 
 
@@ -195,7 +208,10 @@ def _expand(text: str) -> Iterator[Input]:
 
 
 def _matches(base: Path, pattern: str) -> Iterator[Path]:
-    """Yields the images, videos and folders below ``base`` that match a glob pattern, but nothing in such folders."""
+    """Yields the images, videos and folders below ``base`` that match a glob pattern.
+
+    Nothing inside a matching folder is yielded.
+    """
     globbed = Glob(pattern, sets=True)
     deepest = math.inf if "**/" in pattern else pattern.count("/")
     for parent, folders, names in walk(base):

@@ -1,4 +1,4 @@
-"""Lists the files of a data set as pairs of image and label map: of a built-in data set, or of a user's own folder."""
+"""Lists the files of a built-in data set or of a user's own folder as pairs of image and label map."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TRAIN_IDS: Mapping[int, int] = {**{i: i for i in range(len(CITYSCAPES19))}, IGNO
 
 @dataclass(frozen=True)
 class FilePair:
-    """An image, its path relative to the image folder (``name``), and its label map, or ``None`` if there is none."""
+    """An image and its label map (``None`` if missing). ``name`` is the image's path relative to the image folder."""
 
     name: str
     image: Path
@@ -38,7 +38,7 @@ class FilePair:
 
 @dataclass(frozen=True)
 class Layout(Description):
-    """A description of a data set with the files of one split. ``stray_labels`` are label files without an image."""
+    """A data set's description and the files of one split. ``stray_labels`` are label files without an image."""
 
     pairs: tuple[FilePair, ...] = ()
     stray_labels: tuple[Path, ...] = ()
@@ -56,7 +56,7 @@ def tables() -> Mapping[str, Any]:
 
 
 SPLIT_WORDS = {word: split for split, words in tables()["words"]["splits"].items() for word in words}
-"""Usual folder name of a split, in lower case → name of the split, for example ``validation`` → ``val``."""
+"""Usual name of a split folder (in lower case) → name of the split. For example, ``validation`` → ``val``."""
 IMAGE_WORDS = frozenset(tables()["words"]["images"])
 """Usual words in the names of image folders, in lower case."""
 LABEL_WORDS = frozenset(tables()["words"]["labels"])
@@ -66,7 +66,7 @@ DATASET_NAMES = (*tables()["builtin"], "folder", "street_scenes")
 
 
 def meaning_keys(name: str) -> dict[str, Any]:
-    """Returns the keys of ``dataset.toml`` that define a label encoding from ``[meanings]`` in ``layouts.toml``."""
+    """Returns a label encoding in ``[meanings]`` of ``layouts.toml``, in the form of keys of a ``dataset.toml``."""
     return {key: item for key, item in tables()["meanings"][name].items() if key not in ("text", "checks")}
 
 
@@ -146,7 +146,7 @@ def _roles(folder: Path) -> tuple[Path | None, Path | None]:
         return named[0] if len(named) == 1 else None
 
     images, labels = only("images", IMAGE_WORDS), only("labels", LABEL_WORDS)
-    # Without a label folder, a folder such as "camera" is not taken: "lidar" beside it can contain images too.
+    # Without a label folder, a folder "camera" is not used, because a folder "lidar" beside it can contain images too.
     if labels is None and "images" not in inner and folder.name.lower() not in SPLIT_WORDS:
         return None, None
     return images, labels
@@ -163,7 +163,7 @@ def list_split(descriptions: Sequence[Description], split: str, needs_labels: bo
         descriptions: Descriptions of one data set, one for each label encoding that the data set can have (Cityscapes:
             labelIds and trainIds). The first description for which label maps exist is used.
         split: Name of the split. A data set without splits accepts ``train`` or a text file of image names.
-        needs_labels: Whether ``InputError`` is raised if there are no label maps, as it is if there are no images.
+        needs_labels: Whether ``InputError`` is raised if there are no label maps.
     """
     description = descriptions[0]
     is_list = split.endswith(".txt") and list(description.globs) == ["train"]
@@ -186,7 +186,7 @@ def list_split(descriptions: Sequence[Description], split: str, needs_labels: bo
 
 
 def described_folder(description: Description, split: str, needs_labels: bool) -> Layout:
-    """Lists a split's files in one label encoding. Raises ``InputError`` if images or needed label maps are missing."""
+    """Lists the files of a described split. Raises ``InputError`` if images or needed label maps are missing."""
     path, root = description.path, description.root
     found = match_split(split, description.globs)
     if found is None:
@@ -214,7 +214,7 @@ def described_folder(description: Description, split: str, needs_labels: bool) -
 
 
 def _no_labels(description: Description, split: str) -> str:
-    """Returns an error message about a split without labels, with advice."""
+    """Returns an error message with advice, for a split without labels."""
     glob, found = description.globs[split][1], find_annotations(description.root)
     if glob is not None:
         fault, advice = f"labels = {glob!r} matches no file", _example(description.root)
@@ -228,7 +228,7 @@ def _no_labels(description: Description, split: str) -> str:
 
 
 def _example(root: Path) -> str:
-    """Returns a clause that names an image in the folder, for the error message about a glob without matches."""
+    """Returns a clause for the message about a glob without matches. The clause names an image if there is one."""
     files, others = list_images(root), sorted(files_below(root, is_other_picture))
     if files:
         return f"there is, for example, {files[0].relative_to(root).as_posix()}; upper and lower case count"
@@ -237,7 +237,7 @@ def _example(root: Path) -> str:
 
 
 def list_images(folder: Path, below: Path | None = None) -> list[Path]:
-    """Returns the image files of a folder and its subfolders, sorted, without hidden files."""
+    """Returns the sorted image files of a folder and its subfolders. Hidden files are skipped."""
     return sorted(files_below(folder, is_image_name, below))
 
 
@@ -246,7 +246,7 @@ def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Pat
 
     Returns:
         Key (``iccld.data.folders.data_key``) → (name, file). An image and a label map with the same key are a pair. The
-        name is the path relative to the folder in front of the first wildcard.
+        name is the file's path without the folders before the first wildcard.
 
     Raises:
         InputError: The pattern or a link leads out of ``root``, or two files have the same key.
@@ -268,7 +268,7 @@ def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Pat
 
 
 def _listed(pairs: Iterable[FilePair], list_file: Path, source: str) -> tuple[FilePair, ...]:
-    """Returns the pairs in a text file of image names, in its order. ``source`` is the folder or glob of ``pairs``."""
+    """Returns the pairs that a text file lists, in the order of the list. ``source`` names ``pairs`` in messages."""
     by_name = {pair.name: pair for pair in pairs}
     by_name |= {str(Path(name).with_suffix("")): pair for name, pair in by_name.items()}
     try:
@@ -284,9 +284,10 @@ def _listed(pairs: Iterable[FilePair], list_file: Path, source: str) -> tuple[Fi
 
 
 def match_split(wanted: str, names: Collection[str]) -> str | None:
-    """Returns the name in ``names`` that equals ``wanted`` or is a synonym of ``wanted``, or ``None``.
+    """Returns the name in ``names`` that equals ``wanted`` or is a synonym of ``wanted``.
 
-    For example, ``validation`` is a synonym of ``val``. If ``names`` has only one entry, ``wanted`` can be ``all``.
+    For example, ``validation`` is a synonym of ``val``. If ``names`` has only one entry, ``all`` matches this entry.
+    Returns ``None`` if no name matches.
     """
     if wanted in names:
         return wanted

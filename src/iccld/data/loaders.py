@@ -1,6 +1,7 @@
 """Endless, stateless streams of training samples. The seed and the number of a sample determine the sample.
 
-The images are drawn by one of two samplers: each image once per epoch, or images with rare classes more often.
+The images are drawn by one of two samplers. ``UniformSampler`` draws each image once per epoch. ``RareClassSampler``
+draws images with rare classes more often.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class UniformSampler:
         self._order: tuple[int, Int64[np.ndarray, " n"]] | None = None
 
     def draw(self, rng: np.random.Generator, number: int = 0) -> tuple[int, None]:
-        """Returns (image index, ``None``) for sample ``number``, in epoch ``number // n``. ``rng`` is not used."""
+        """Returns (image index, ``None``) for sample ``number``. The epoch is ``number // n``. ``rng`` is not used."""
         epoch, place = divmod(number, self.n)
         if self._order is None or self._order[0] != epoch:
             source = np.random.SeedSequence(self.seed, spawn_key=(epoch,))
@@ -48,10 +49,10 @@ class UniformSampler:
 
 
 def class_counts(dataset: SegmentationDataset, cache_dir: AnyPath | None = None) -> Int64[np.ndarray, "n k"]:
-    """Counts the pixels of each class k in each label map n, without ignored pixels, with a progress bar.
+    """Counts the pixels of each class k in each label map n, with a progress bar. Ignored pixels are not counted.
 
     If the data set consists of files, the counts are stored in the folder ``cache_dir``. Pixels are counted again if
-    the list of files, a file's size or modification time, the classes or the id table have changed.
+    the list of files, the size or modification time of a file, the classes or the id table have changed.
     """
     assert dataset.has_labels, f"{dataset.name} was opened without labels"
     num_classes = len(dataset.label_space)
@@ -79,11 +80,11 @@ class RareClassSampler:
     c among all counted pixels (Hoyer et al., DAFormer, CVPR 2022, eq. 10). Classes without pixels are never drawn.
 
     Args:
-        counts: Number of pixels of class k in image n. If all are 0, ``InputError`` is raised.
+        counts: Number of pixels of class k in image n. If all counts are 0, ``InputError`` is raised.
         temperature: Temperature T. The smaller T, the more often the rarest classes are drawn.
         min_pixels: Minimum number of pixels of a class in the images that are drawn for this class. If no image has
-            so many pixels of a class, all images with this class can be drawn. ``None`` means 0.15 % of an average
-            image's labeled pixels (as DAFormer's 3000 pixels in a GTA5 image).
+            so many pixels of a class, all images with this class can be drawn. ``None`` means 0.15 % of the mean number
+            of labeled pixels per image. In DAFormer, the minimum is 3000 pixels of a GTA5 image, which is also 0.15 %.
 
     Attributes:
         probabilities: Probability P of each class.
@@ -106,7 +107,7 @@ class RareClassSampler:
         weights = np.exp(logits - logits.max())
         self.probabilities: Float64[np.ndarray, " k"] = np.zeros(counts.shape[1])
         self.probabilities[classes] = weights / weights.sum()
-        # Images with fewer pixels of a class are drawn only if no image has enough.
+        # Images with fewer than ``min_pixels`` of a class are drawn only if no image has ``min_pixels``.
         enough = np.where((counts >= min_pixels).any(axis=0), min_pixels, 1)
         self.images = [np.flatnonzero(column) for column in (counts >= enough).T]
 
@@ -122,12 +123,14 @@ Sampler = UniformSampler | RareClassSampler
 
 @dataclass(eq=False)
 class SampleStream:
-    """The training samples of a data set, indexed by the global sample number, from 0 without end.
+    """The endless stream of training samples of a data set, indexed by the global sample number (0, 1, …).
 
-    ``stream[n]`` depends only on the data, ``seed``, ``stream_id`` and ``n``. A resumed run therefore continues with
-    the same samples, for any number of processes and workers. A sample is a dict of ``image``, uint8 tensor (c, h, w);
-    ``valid``, bool tensor (h, w), ``False`` for pixels that are excluded from losses; ``name``, the file's name; and,
-    if ``labeled``, ``label``, int64 tensor (h, w), with 255 for ignored pixels.
+    ``stream[n]`` depends only on the data, the settings of the stream and ``n``. A resumed run therefore continues with
+    the same samples, for any number of processes and workers.
+
+    A sample is a dict. ``image`` is a uint8 tensor (c, h, w). ``valid`` is a bool tensor (h, w), which is ``False`` for
+    pixels that are excluded from losses. ``name`` is the name of the file. Only samples with label maps have the key
+    ``label``, an int64 tensor (h, w) with 255 for ignored pixels.
 
     Attributes:
         transform: Random scale, crop and flip.
@@ -180,7 +183,7 @@ class StepLoader:
         batch_size: Number of samples per step and process.
         start_step: First step: 0, or the step at which a resumed run continues.
         end_step: Step before which the iteration stops.
-        rank: Rank of the training process, of ``world_size`` processes.
+        rank: Rank of the training process, from 0 to ``world_size`` − 1.
         num_workers: Number of worker processes. With 0, samples are loaded in the training process.
         pin_memory: Whether batches are copied to pinned memory for the transfer to a GPU.
     """

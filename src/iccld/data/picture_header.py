@@ -22,7 +22,7 @@ from iccld.errors import InputError
 from iccld.files import open_regular, printable, read_bounded
 
 MOST_PIXELS = 178_956_970
-"""Largest number of pixels of a picture, about 13,377 × 13,377. As RGB, such a picture has half a gigabyte."""
+"""Largest number of pixels of a picture, about 13,377 × 13,377. As RGB, such a picture takes half a gigabyte."""
 MOST_BYTES = 1 << 30
 """Largest size of a picture file in bytes."""
 OTHER_SUFFIXES = (
@@ -44,8 +44,8 @@ _OTHER_FORMATS = (
     (rb"(\xef\xbb\xbf)?[\t\r\n -~]+\Z", "a text, perhaps a page of HTML or an SVG drawing"),
 )
 _MOST_EXIF = 1 << 16
-_MOST_BMP = 1 << 20  # largest number of bytes read of a BMP file, enough for header and palette
-_MOST_PARTS = 1 << 18  # largest number of chunks or segments read of a file
+_MOST_BMP = 1 << 20  # largest number of bytes that are read of a BMP file (enough for header and palette)
+_MOST_PARTS = 1 << 18  # largest number of chunks or segments that are read of a file
 _MOST_SCANNED = 5_000_000_000  # largest number of pixels of a JPEG, summed over its scans
 _TAIL_BYTES = 4096
 _JPEG_END = b"\xff\xd9"
@@ -84,7 +84,7 @@ class Header:
 
 
 def is_other_picture(name: str) -> bool:
-    """Returns whether a file name is not hidden and has the extension of an unsupported picture format."""
+    """Returns whether a file has the extension of an unsupported picture format and is not hidden."""
     return not name.startswith(".") and name.lower().endswith(OTHER_SUFFIXES)
 
 
@@ -97,8 +97,8 @@ def read_header(path: Path, file: BufferedIOBase, *, is_label: bool = False) -> 
         is_label: Whether the picture is a label map. TIFF label maps may have more integer types than images.
 
     Raises:
-        InputError: The format is not supported, or the picture is empty, damaged, larger than ``MOST_PIXELS``,
-            animated, of several pages, or a TIFF file that ``iccld.data.tiff_header.find_fault`` refuses.
+        InputError: The format is not supported, the file is empty or damaged, the picture has more than ``MOST_PIXELS``
+            pixels, several frames or several pages, or ``iccld.data.tiff_header.find_fault`` refuses the file.
     """
     shown = printable(str(path))
     file.seek(0)
@@ -131,12 +131,11 @@ def read_header(path: Path, file: BufferedIOBase, *, is_label: bool = False) -> 
 
 
 def read_whole(path: Path, *, is_label: bool = False) -> tuple[bytes, Header]:
-    """Reads a picture file and returns its bytes and header.
+    """Returns the bytes (for PNG, only of the chunks that the pixels need) and the header of a picture file.
 
     Raises:
-        InputError: The file is missing, not a regular file, larger than ``MOST_BYTES``, refused by ``read_header``,
-            truncated or damaged (even if decoders would return a partly gray image without an error), or a
-            progressive JPEG that would take minutes to decode.
+        InputError: The file is missing, not a regular file, larger than ``MOST_BYTES``, truncated, damaged, or refused
+            by ``read_header``, or the file is a progressive JPEG that would take minutes to decode.
     """
     shown = printable(str(path))
     data = read_bounded(path, MOST_BYTES)
@@ -160,12 +159,12 @@ def read_whole(path: Path, *, is_label: bool = False) -> tuple[bytes, Header]:
 
 
 def check_ending(path: str | os.PathLike[str]) -> None:
-    """Checks that a PNG or JPEG is not truncated, if possible from its last bytes. Other formats are skipped."""
+    """Raises ``InputError`` if a PNG or JPEG is truncated or any file is empty. Usually reads only the last bytes."""
     with open_regular(path) as file:
         end_marker = {b"\x89PN": b"IEND", b"\xff\xd8\xff": _JPEG_END}.get(file.read(3), b"")
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _TAIL_BYTES))
-        # Much data behind the end marker is unusual but legal. In this case, the whole file is checked.
+        # Much data behind the end marker is unusual but legal. Without a marker here, the whole file is checked.
         is_whole = size > 0 and end_marker in file.read(_TAIL_BYTES)
     if not is_whole:
         read_whole(Path(path))
@@ -184,7 +183,8 @@ def _describe_unknown(start: bytes) -> str:
 def _needed_chunks(data: bytes) -> bytes:
     """Returns a PNG with only the chunks that the pixels need, or no bytes if the file is truncated or damaged.
 
-    Decoders also unpack other chunks, such as texts and profiles, which can be decompression bombs or cause warnings.
+    Decoders also unpack the other chunks, such as texts and profiles. Such chunks can be decompression bombs or cause
+    warnings.
     """
     kept = [data[:8]]
     for kind, place, length in _png_chunks(BytesIO(data)):
@@ -199,7 +199,7 @@ def _needed_chunks(data: bytes) -> bytes:
 
 
 def _png_chunks(file: BufferedIOBase) -> Iterator[tuple[bytes, int, int]]:
-    """Yields (type, offset of the content, length of the content) of each chunk, with ``file`` at this offset."""
+    """Yields (type, content offset, content length) of each chunk. ``file`` is then positioned at the content."""
     place = 8
     for _ in range(_MOST_PARTS):
         file.seek(place)

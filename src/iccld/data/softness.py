@@ -17,13 +17,15 @@ from iccld.labels import IGNORE
 _MOST_PIXELS = 1 << 20
 _REACH = 16  # largest distance in pixels from a pixel of a soft edge to the areas on both sides
 _FEW_STRAYS = 0.05
-"""Least ratio of stray pixels (whose values fill no area) to edge pixels in a soft map. Tiny objects cause fewer."""
+"""Minimum ratio of stray pixels (whose values fill no area) to edge pixels in a soft map. In hard maps, tiny objects
+cause fewer stray pixels."""
 _MANY_STRAYS = 0.3
-_EXPLAINED = 0.6  # least fraction of the stray pixels that must look like pixels of a soft edge
+_EXPLAINED = 0.6  # minimum fraction of the stray pixels that must look like pixels of a soft edge
 _GRAYS = 40
-"""Least range (maximum − minimum) of gray values or colors. Values in a smaller range are ids, whose closeness means
-nothing."""
-_THICK = 6  # least number of equal pixels in a row that form an area; shorter runs may be steps of an edge
+"""Minimum range (maximum − minimum) of gray values or colors. Values with a smaller range are treated as ids, and small
+differences between ids mean nothing."""
+_THICK = 6
+"""Minimum length (in pixels) of an area in a row or column. A shorter run of equal pixels may belong to a soft edge."""
 _FEWEST_EDGES = 20
 
 Plane = Integer[np.ndarray, "h w"]
@@ -36,9 +38,9 @@ class Softness:
     Attributes:
         num_values: Number of different ids, gray values or RGB colors.
         levels: Sorted values that fill areas, in contrast to values that occur only at edges.
-        share: Fraction of the pixels with a value in ``levels``, from 0 to 1.
-        is_ramp: Whether most values outside ``levels`` lie between values of adjacent areas, as after blurring or
-            scaling. Otherwise, most of these values are close to the value of an area, as after JPEG compression.
+        share: Fraction of the pixels (from 0 to 1) whose value is in ``levels``.
+        is_ramp: Whether most pixels with other values have a value between the values of two nearby areas, as after
+            blurring or scaling. Otherwise, the probable cause is JPEG compression or smoothing.
     """
 
     num_values: int
@@ -48,7 +50,7 @@ class Softness:
 
     @property
     def text(self) -> str:
-        """Clause for messages about the values and their probable cause."""
+        """Clause for messages. The clause describes the values and names their probable cause."""
         shown = ", ".join(map(str, self.levels[:4])) + (", …" if len(self.levels) > 4 else "")
         flat = f"only {len(self.levels)} of its {self.num_values} values fill areas ({shown})"
         if not self.levels:
@@ -62,7 +64,7 @@ REMEDY = "take the label maps as they were drawn, save them as PNG and scale the
 
 
 def advise(label: Plane | Integer[np.ndarray, "h w 3"], otherwise: str) -> str:
-    """Returns advice on a label map with an unknown value: about softness if the map is soft, else ``otherwise``."""
+    """Returns advice on a label map with an unknown value. If the map is not soft, the advice is ``otherwise``."""
     softness = judge(label)
     return otherwise if softness is None else f"{softness.text}; {REMEDY}"
 
@@ -77,9 +79,10 @@ def alpha_tells(pixels: Integer[np.ndarray, "h w *c"], alpha: Integer[np.ndarray
 
 
 def judge(label: Plane | Integer[np.ndarray, "h w 3"]) -> Softness | None:
-    """Detects from the pixels whether a label map is soft. Returns ``None`` if it is hard or the pixels are ambiguous.
+    """Detects from the pixels whether a label map is soft.
 
-    If the label map is large, only the part with the most edges is checked.
+    Returns ``None`` if the label map is hard or the pixels are ambiguous. If the label map is large, only the part with
+    the most edges is checked.
     """
     planes = _busiest_part(label).astype(np.int32)
     planes = planes[..., None] if planes.ndim == 2 else planes
@@ -112,7 +115,7 @@ def judge(label: Plane | Integer[np.ndarray, "h w 3"]) -> Softness | None:
 
 
 def _busiest_part(label: np.ndarray) -> np.ndarray:
-    """Returns the part of a large label map with the most changes between pixels. A smaller map is returned whole."""
+    """Returns the part of a large label map that contains the most edges. A small label map is returned whole."""
     height, width = label.shape[:2]
     if height * width <= _MOST_PIXELS:
         return label
@@ -153,7 +156,11 @@ def _is_alone(index: Plane) -> Bool[np.ndarray, "h w"]:
 def _likeness(
     planes: Int32[np.ndarray, "h w c"], area: Bool[np.ndarray, "h w"], tolerance: Int32[np.ndarray, " c"]
 ) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
-    """Returns two masks: values between those of areas on opposite sides, and values close to an area's value."""
+    """Returns two masks of pixels that are like a soft edge.
+
+    The first mask contains pixels whose values lie between the values of areas on opposite sides. The second mask
+    contains pixels whose values differ from the value of a nearby area by at most ``tolerance``.
+    """
     sides = [np.rot90(_last_seen(np.rot90(planes, k), np.rot90(area, k)), -k) for k in range(4)]
     ramp, near = np.zeros(area.shape, bool), np.zeros(area.shape, bool)
     for one, other in ((sides[0], sides[2]), (sides[1], sides[3])):
@@ -167,7 +174,10 @@ def _likeness(
 
 
 def _last_seen(planes: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """Returns for each pixel the last value in ``area`` up to it on axis 0, or −1 if that is beyond ``_REACH``."""
+    """Searches axis 0 backward from each pixel for a pixel of ``area``, and returns the values of the found pixels.
+
+    If no pixel of ``area`` is found within ``_REACH`` pixels, the value is −1.
+    """
     places = np.arange(len(area))[:, None]
     last = np.maximum.accumulate(np.where(area, places, -_REACH - 1), axis=0)
     seen = np.take_along_axis(planes, np.maximum(last, 0)[..., None], axis=0)
@@ -183,9 +193,10 @@ def _has_small_steps(planes: Int32[np.ndarray, "h w c"]) -> bool:
 
 
 def _passes_between(plane: Plane) -> bool:
-    """Returns whether values change in monotone steps, not at once, at most borders between two areas.
+    """Returns whether the ids were probably interpolated, even if all values are valid ids.
 
-    Such steps between at least three pairs of values indicate interpolated ids, even if all values are valid ids.
+    The result is true if the values usually change from one area to the next in several monotone steps, not in one
+    step. Such steps must occur between at least three pairs of values.
     """
     through: set[tuple[int, int]] = set()
     num_through = num_direct = 0

@@ -1,7 +1,7 @@
-"""Street scenes as a data set without files: rendered from a seed, in three looks, with all 19 Cityscapes classes.
+"""A data set of street scenes that are rendered from a seed. The scenes show all 19 Cityscapes classes.
 
-For a demonstration of domain adaptation, the source domain has the look ``game`` and the target domain the look
-``camera``. If the target domain consists of real photographs, scenes in both looks serve as the labeled source domain.
+For a demonstration of domain adaptation, the source domain has the look ``game`` and the target domain has the look
+``camera``. If the target domain consists of real photographs, scenes in these two looks are the labeled source domain.
 """
 
 from __future__ import annotations
@@ -33,9 +33,8 @@ from street_scenes.looks import LOOKS
 
 LOOK_NAMES = (*LOOKS, "both")
 _WORTH_FORKING = 32
-_DRAWN = (
-    4 * 4 * 4
-)  # least bytes per pixel of a scene for drawing: four float32 maps at twice the height and width
+_DRAWN = 4 * 4 * 4
+"""Minimum memory to render a scene, in bytes per pixel: four float32 maps at twice the height and width."""
 
 
 @dataclass(eq=False)
@@ -99,7 +98,7 @@ class StreetScenes:
         return look_of(self.look, index)
 
     def require_memory(self) -> None:
-        """Checks that all scenes fit into memory, and raises ``InputError`` if they do not. Renders no scene."""
+        """Raises ``InputError`` if the scenes do not fit into memory together. No scene is rendered."""
         what = f"{self.count} street scenes of {self.height}x{self.width} pixels"
         _refuse_memory(self.count * self.height * self.width * 4, what, "to keep")
 
@@ -112,7 +111,7 @@ class StreetScenes:
         if self.cache is None:
             self._render_missing()
             return
-        # This module imports PyTorch, which `iccld data scenes` does not need.
+        # Imported only here, because iccld.data.cache imports PyTorch, which `iccld data scenes` does not need.
         from iccld.data.cache import map_array, write_array
 
         size = f"{len(self)}x{self.height}x{self.width}"
@@ -142,8 +141,8 @@ class StreetScenes:
     def stream(self, indices: Sequence[int]) -> Iterator[Scene]:
         """Yields rendered scenes in the order of ``indices``. The scenes are not kept in memory.
 
-        The label maps contain Cityscapes trainIds and are not converted to ``label_space``. On Linux, many scenes are
-        rendered by up to four worker processes. The scenes do not depend on the number of processes.
+        The label maps contain Cityscapes trainIds and are not converted to ``label_space``. On Linux, 32 or more scenes
+        are rendered by up to four worker processes. The scenes do not depend on the number of processes.
         """
 
         def render(index: int) -> Scene:
@@ -152,7 +151,7 @@ class StreetScenes:
 
         workers = min(usable_cores(), 4)
         done = 0
-        # Elsewhere, worker processes would be spawned and import the caller's script again.
+        # On other systems than Linux, worker processes are spawned and would import the caller's script again.
         if workers > 1 and len(indices) >= _WORTH_FORKING and sys.platform == "linux":
             try:
                 for scene in ordered_map(render, indices, workers):
@@ -171,13 +170,16 @@ class StreetScenes:
 
 
 def write_scenes(scenes: StreetScenes, out: Path, split: str) -> int:
-    """Writes scenes that ``out`` lacks, in the folder layout of Cityscapes, and returns the number of written scenes.
+    """Writes the scenes that are missing in ``out``, and returns the number of written scenes.
+
+    The files have the folder layout of Cityscapes.
 
     Raises:
-        InputError: ``out`` contains scenes with other settings, or cannot be written.
+        InputError: ``out`` contains scenes of this split with different settings, or ``out`` cannot be written.
         RunFailedError: The disk has not enough free space.
     """
-    # A scene has four bytes per pixel (RGB and label), of which PNG compression is assumed to leave at least one.
+    # Before compression, a scene has four bytes per pixel (RGB and label). At least one byte per pixel is expected to
+    # remain after PNG compression.
     lacking = len(scenes) - sum(1 for _ in out.glob("leftImg8bit/**/*.png"))
     needed, free = lacking * scenes.height * scenes.width, free_bytes(out)
     if needed > free:

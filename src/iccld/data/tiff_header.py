@@ -14,17 +14,21 @@ _TYPES = {1: "B", 3: "H", 4: "I", 13: "I"}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _MOST_PAGES = 64  # largest number of pages that are read per file
 _MOST_VALUES = 64  # largest number of values that are read per tag
-_MOST_BYTES = 64 << 20  # largest total size of a page's tags in bytes, since Pillow reads all tags
+_MOST_BYTES = 64 << 20  # largest total size of a page's tags in bytes, limited because Pillow reads all tags
 
 LOSSY = frozenset((6, 7, 33003, 33004, 33005, 34712, 34887, 34892, 50001, 50002))
 """Values of the tag ``COMPRESSION`` for lossy methods, such as JPEG."""
 _CHANNELS = {0: (1, 2), 1: (1, 2), 2: (3, 4), 3: (1,), 5: (4,), 6: (3,)}
-"""Photometric interpretation (0: 0 is white, 1: 0 is black, 2: RGB, 3: palette, 5: CMYK, 6: YCbCr) → channel counts."""
+"""Photometric interpretation → possible numbers of channels.
+
+The photometric interpretations are 0 (gray, 0 is white), 1 (gray, 0 is black), 2 (RGB), 3 (palette), 5 (CMYK) and
+6 (YCbCr).
+"""
 _KINDS = {1: "integers", 2: "signed integers", 3: "floating-point numbers", 4: "integers"}
 
 
 def read_pages(file: BufferedIOBase) -> list[Tags]:
-    """Reads the tags of each page, for the first 64 pages at most.
+    """Reads the tags of each page. After 64 pages, further pages are ignored.
 
     Raises ``ValueError`` or ``struct.error`` if the file is damaged or truncated, or a page contains a tag twice.
     """
@@ -42,7 +46,10 @@ def read_pages(file: BufferedIOBase) -> list[Tags]:
 
 
 def _read_page(file: BufferedIOBase, place: int, order: str) -> tuple[Tags, int]:
-    """Returns the needed tags of the page at byte offset ``place``, and the offset of the next page or 0."""
+    """Returns the needed tags of the page at byte offset ``place``, and the byte offset of the next page.
+
+    The returned offset is 0 if there is no next page.
+    """
     file.seek(place)
     (count,) = struct.unpack(order + "H", file.read(2))
     block, tail = file.read(12 * count), file.read(4)
@@ -50,7 +57,7 @@ def _read_page(file: BufferedIOBase, place: int, order: str) -> tuple[Tags, int]
     total = 0
     for tag, kind, number, value in struct.iter_unpack(order + "HHI4s", block):
         total += number * _SIZES.get(kind, 0)
-        if not REDUCED <= tag <= FORMAT or kind not in _TYPES:  # not needed
+        if not REDUCED <= tag <= FORMAT or kind not in _TYPES:
             continue
         form = f"{order}{min(number, _MOST_VALUES)}{_TYPES[kind]}"
         length = struct.calcsize(form)
@@ -72,16 +79,16 @@ def first(page: Tags, tag: int, default: int) -> int:
 
 
 def orientation(pages: Sequence[Tags]) -> int:
-    """Returns the EXIF orientation of the first page, 1 to 8, or 1 without a valid orientation."""
+    """Returns the EXIF orientation (1 to 8) of the first page. Returns 1 if there is no valid orientation."""
     found = first(pages[0], ORIENTATION, 1) if pages else 1
     return found if 1 <= found <= 8 else 1
 
 
 def find_fault(page: Tags, *, is_label: bool, most_pixels: int) -> str:
-    """Returns a clause that explains why decoders would misread a page, or an empty string for a supported page.
+    """Returns a clause that explains why a page is refused. Returns an empty string if the page is supported.
 
-    Label maps may contain ids of any integer type. Images must contain unsigned integers of at most 16 bits. For other
-    types of numbers, the file does not define which values are black and white.
+    Label maps may contain signed and unsigned integers of at most 32 bits. Images must contain unsigned integers of at
+    most 16 bits. For images with other numbers, the file does not define which values are black and white.
     """
     bits, kinds = set(page.get(BITS, (1,))), set(page.get(FORMAT, (1,)))
     photometric, samples = first(page, PHOTOMETRIC, 1), first(page, SAMPLES, 1)

@@ -1,4 +1,4 @@
-"""Random scale, crop and flip of training samples, the same for image, label map and validity mask."""
+"""Random scale, crop and flip of training samples. Image, label map and validity mask are transformed equally."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PADDING_COLOR = (124, 116, 104)
 
 _MOST_TRIES = 10
 _CLASS_SHARE = 0.0057
-"""Minimum fraction of a crop's pixels with the wanted class (DAFormer's rare-class sampling: 1500 of 512×512)."""
+"""Minimum fraction of a crop's pixels with the wanted class, as in DAFormer (1500 pixels in a crop of 512×512)."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,15 @@ class TrainTransform:
         scale: Range of the random scale factor, relative to the base size. (1, 1) disables random scaling.
         flip: Whether samples are mirrored with probability 0.5.
         resize: Base (height, width) in pixels. With ``None``, images keep their size.
-        stretch: Whether images are resized to exactly the base size. If not, they keep their aspect ratio and are
-            resized to the base height (``iccld.resizing.base_size``).
-        ignore_top: Fraction of the image height that is marked as not valid at the top, before cropping.
-        ignore_bottom: The same at the bottom, where the hood of the ego vehicle is visible (DAFormer ignores 15 and
-            120 of 512 rows of pseudo-labels: 0.03 and 0.23).
+        stretch: Whether images are resized to exactly the base size. If false, images are resized to the base height
+            and keep their aspect ratio (``iccld.resizing.base_size``).
+        ignore_top: Fraction of the image height. Rows in this upper part of the image are marked as not valid. DAFormer
+            ignores 0.03 of the height in pseudo-labels (15 of 512 rows).
+        ignore_bottom: Fraction of the image height. Rows in this lower part, in which the hood of the ego vehicle is
+            visible, are marked as not valid. DAFormer ignores 0.23 of the height in pseudo-labels (120 of 512 rows).
         most_of_one_class: Upper limit for the fraction of one class in a crop's labeled pixels. If a class reaches this
-            limit, or if the crop shows a single class, the crop is drawn again, up to ten times (MMSegmentation's
-            ``cat_max_ratio``). 1 accepts all crops.
+            limit, or if the crop shows fewer than two classes, the crop is drawn again, up to ten times. MMSegmentation
+            calls this limit ``cat_max_ratio``. 1 accepts all crops.
     """
 
     crop: tuple[int, int]
@@ -72,11 +73,14 @@ class TrainTransform:
         rng: np.random.Generator,
         want: int | None = None,
     ) -> dict[str, np.ndarray]:
-        """Draws a training sample. If a class ``want`` is given (with ``label``), the crop shows it if possible.
+        """Draws a training sample. If a class ``want`` is given, the crop shows this class if possible.
+
+        ``want`` must be ``None`` if ``label`` is ``None``.
 
         Returns:
-            ``image``, uint8 (h, w, 3); ``valid``, bool (h, w), ``False`` outside the image and in ignored rows; with a
-            label map also ``label``, uint8 (h, w), 255 where not valid.
+            A dict of arrays. ``image`` is uint8 (h, w, 3). ``valid`` is bool (h, w) and is ``False`` outside the image
+            and in ignored rows. If a label map is given, the dict also has ``label``, uint8 (h, w), which is 255 where
+            ``valid`` is ``False``.
         """
         height, width = image.shape[:2]
         assert label is None or label.shape == (height, width), (label.shape, image.shape)
@@ -117,7 +121,10 @@ class TrainTransform:
     def _search(
         self, label: UInt8[np.ndarray, "h w"], first: Geometry, rng: np.random.Generator, want: int
     ) -> Geometry:
-        """Draws at most ten crops, until one has enough pixels of class ``want``. Returns the best crop."""
+        """Tries ``first`` and up to nine new crops until a crop has enough pixels of class ``want``.
+
+        Returns the crop with the most pixels of this class.
+        """
         enough = _CLASS_SHARE * self.crop[0] * self.crop[1]
         resized = cache(partial(resize_label, label))
         geometry = best = first
@@ -133,7 +140,10 @@ class TrainTransform:
         return best
 
     def _draw_varied(self, label: UInt8[np.ndarray, "h w"], rng: np.random.Generator) -> Geometry:
-        """Draws a crop. If one class covers too much of it (``most_of_one_class``), draws it again, up to ten times."""
+        """Draws a crop. If one class covers too much of the crop, draws again, up to ten times.
+
+        ``most_of_one_class`` is the limit for one class.
+        """
         size = (label.shape[0], label.shape[1])
         geometry = self.draw(size, rng)
         for _ in range(_MOST_TRIES if self.most_of_one_class < 1 else 0):
@@ -147,7 +157,10 @@ class TrainTransform:
     def _cut(
         self, scaled: UInt8[np.ndarray, "h w ..."], geometry: Geometry, fill: int | tuple[int, int, int]
     ) -> UInt8[np.ndarray, "h2 w2 ..."]:
-        """Crops a scaled image or label map, pads it with ``fill`` at the bottom and right, and mirrors it."""
+        """Cuts a crop out of a scaled image or label map. Mirrors the crop if ``geometry.flip`` is true.
+
+        A crop that is larger than the image is padded with ``fill`` at the bottom and right before it is mirrored.
+        """
         height, width = self.crop
         inside = scaled[geometry.top : geometry.top + height, geometry.left : geometry.left + width]
         below, right = height - inside.shape[0], width - inside.shape[1]

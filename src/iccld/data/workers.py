@@ -34,7 +34,7 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 _AHEAD = 2
-"""Number of jobs that a worker has at a time. While one result waits to be read, the next job is computed."""
+"""Maximum number of jobs that a worker has at a time. While one result waits to be read, the next job is computed."""
 _GRACE_SECONDS = 2.0
 
 
@@ -50,8 +50,8 @@ def ordered_map(work: Callable[[J], R], jobs: Iterable[J], num_workers: int) -> 
     calling process ends or is killed.
 
     Args:
-        work: Function that computes the result of a job. On other systems than Linux, it is pickled.
-        jobs: Small, picklable values.
+        work: Function that computes the result of a job. On systems other than Linux, this function must be picklable.
+        jobs: Arguments of ``work``, which must be picklable and should be small.
         num_workers: Number of worker processes, at least 1.
 
     Raises:
@@ -83,7 +83,10 @@ def threaded_map(work: Callable[[J], R], jobs: Iterable[J], num_threads: int) ->
 
 
 class _Worker(NamedTuple):
-    """A worker process and the parent's end of its pipe, which carries jobs, and (result, error, traceback) back."""
+    """A worker process and the parent's end of the pipe to this process.
+
+    The parent sends jobs through the pipe. The worker sends (result, error, traceback) back.
+    """
 
     process: BaseProcess
     connection: Connection
@@ -143,7 +146,8 @@ def _workers(work: Callable[[Any], Any], num_workers: int) -> Iterator[list[_Wor
     # At exit, Python sends SIGTERM to daemon processes and waits for them. The workers ignore SIGTERM, so Python would
     # wait forever if ``close`` did not end the workers before.
     atexit.register(close)
-    # OpenCV's threads do not survive a fork, and a worker would wait for them. The threads are therefore ended first.
+    # OpenCV's threads do not survive a fork, and a worker would wait for the threads forever. The threads are therefore
+    # ended first.
     num_threads = cv2.getNumThreads()
     cv2.setNumThreads(0)
     try:
@@ -151,7 +155,7 @@ def _workers(work: Callable[[Any], Any], num_workers: int) -> Iterator[list[_Wor
             for _ in range(num_workers):
                 ours, theirs = context.Pipe()
                 with theirs:
-                    # A forked worker inherits the parent's ends of the pipes and must close them.
+                    # A forked worker inherits the parent's ends of the pipes and must close these ends.
                     inherited = [*(worker.connection for worker in workers), ours] if is_forked else []
                     process = new_process(target=_serve, args=(theirs, inherited, work), daemon=True)
                     with warnings.catch_warnings():

@@ -29,9 +29,10 @@ _MOST_FOLDERS = 30
 class Recognized(NamedTuple):
     """The data set that was detected in a folder.
 
-    ``name`` is one of ``iccld.data.layouts.DATASET_NAMES``, and ``text`` is a clause for messages. ``description`` is
-    what ``iccld data init`` would write, or ``None`` if the folder has a ``dataset.toml`` or contains a built-in data
-    set. ``notes`` are assumptions that the user should check, one sentence each.
+    ``name`` is one of ``iccld.data.layouts.DATASET_NAMES``, and ``text`` is a clause for messages. ``description``
+    has the content of the ``dataset.toml`` that ``iccld data init`` would write. ``description`` is ``None`` if the
+    folder already has a ``dataset.toml`` or contains a built-in data set. ``notes`` are sentences about points that the
+    user should check.
     """
 
     name: str
@@ -86,8 +87,8 @@ def guess_folder(root: Path, *, names: Sequence[str] = ()) -> Guess:
 def _complete(guess: Guess, meaning: str = "", when: str = "") -> Guess | None:
     """Counts the files of a detected layout and adds the label encoding.
 
-    ``meaning`` is the name of the layout's encoding. If it is empty, the encoding is detected from the label maps. If
-    ``when`` names an encoding, that encoding must be detected too, otherwise ``None`` is returned.
+    ``meaning`` is the name of the layout's encoding. If ``meaning`` is empty, the encoding is detected from the label
+    maps. If ``when`` names an encoding and the label maps have a different encoding, ``None`` is returned.
     """
     splits, labels = count_pairs(guess.root, guess.splits)
     guess = replace(guess, splits=splits)
@@ -151,7 +152,8 @@ def _fits(found: Survey) -> Iterator[tuple[Guess, str, str]]:
         is_marked = any((found.root / mark).exists() for mark in layout.get("marks", ["."]))
         if not names or not is_marked or not all(re.search(layout.get("names", ""), name) for name in names):
             continue
-        # Number of labeled images per pattern. Images without labels count as 0.5, less than any pattern that matches.
+        # (pattern, label encoding) → number of labeled images. The entry without a pattern stands for images without
+        # labels. If the layout allows such images, the entry is 0.5, which is less than for any pattern that matches.
         counts = {("", ""): 0.5 * (not layout.get("needs_labels", True))}
         for pattern, meaning in layout.get("labels", ()):
             labels = {s: found.match(pattern.replace("{split}", folders[s])) for s in images}
@@ -165,7 +167,7 @@ def _fits(found: Survey) -> Iterator[tuple[Guess, str, str]]:
             if not list_file or (found.root / list_file).is_file():
                 globs = [text.replace("{split}", folders[split]) for text in (layout["images"], pattern)]
                 splits[split] = SplitGlobs(globs[0], globs[1] or None, list_file or None)
-        # If the text files with image names are missing, all images belong to one split.
+        # If all text files with image names are missing, all images are in the split train.
         splits = splits or {"train": SplitGlobs(layout["images"], pattern or None)}
         facts = {key: layout[key] for key in ("builtin", "role", "resize_labels") if key in layout}
         facts["notes"] = tuple(layout.get("notes", ()))

@@ -15,38 +15,36 @@ from iccld.data.softness import REMEDY, Softness, judge
 from iccld.errors import InputError
 
 NUM_SAMPLES = 64
-"""Maximum number of label maps that are read. Reading so many label maps takes one or two seconds."""
+"""Maximum number of label maps that are read. This number of label maps is read in one or two seconds."""
 _MOST_PIXELS = 60_000_000
 _MOST_VALUES = 254
 _FAR = 40
-"""Minimum difference of two gray values, dark and bright, to which a compressed or interpolated mask is converted."""
+"""Minimum difference between the dark and the bright gray value of soft masks that are converted to two values."""
 
 
 @dataclass
 class Evidence:
     """Statistics of the label maps that were read. Soft maps (``iccld.data.softness``) are compressed or interpolated.
 
-    ``bright`` is the gray value of the bright pixels if soft maps were converted to black and one gray value, otherwise
-    0. ``fault`` is the reason why a file cannot be a label map, or empty if no such file was found.
+    If soft maps were converted to black and one gray value, ``bright`` is this gray value. Otherwise, ``bright`` is 0.
+    ``fault`` is the reason why a file cannot be a label map. If no such file was found, ``fault`` is empty.
     """
 
-    num_files: int = 0  # label maps from which the sample was drawn
-    num_read: int = 0  # label maps that were read
-    num_gray: int = 0  # label maps with one channel in the file
-    ids: Counter[int] = field(default_factory=Counter)  # pixels of each id, in maps with one channel
-    rows: dict[int, float] = field(default_factory=dict)  # mean row of each id, from 0 (top) to 1 (bottom)
-    colors: Counter[Color] = field(
-        default_factory=Counter
-    )  # pixels of each color, in maps with three channels
-    palette: dict[int, Color] = field(default_factory=dict)  # color of each id, in files with a palette
-    soft: list[tuple[Path, Softness]] = field(default_factory=list)
-    hard: set[int] = field(default_factory=set)  # ids in maps that are not soft
+    num_files: int = 0  # number of label maps from which the sample was drawn
+    num_read: int = 0  # number of label maps that were read
+    num_gray: int = 0  # number of label maps with one channel in the file
+    ids: Counter[int] = field(default_factory=Counter)  # id → number of pixels, in maps of ids
+    rows: dict[int, float] = field(default_factory=dict)  # id → mean row, from 0 (top) to 1 (bottom)
+    colors: Counter[Color] = field(default_factory=Counter)  # color → number of pixels, in color-coded maps
+    palette: dict[int, Color] = field(default_factory=dict)  # id → color, in files with a palette
+    soft: list[tuple[Path, Softness]] = field(default_factory=list)  # soft maps
+    hard: set[int] = field(default_factory=set)  # ids or gray values in maps that are not soft
     bright: int = 0
     fault: str = ""
 
 
 def read_evidence(files: Sequence[Path], count: int = NUM_SAMPLES) -> Evidence:
-    """Reads at most ``count`` label maps, drawn at random from ``files``. Reads fewer label maps if they are large."""
+    """Reads at most ``count`` random label maps of ``files``. Stops earlier if the label maps are large."""
     evidence = Evidence(len(files))
     red: Counter[int] = Counter()
     pixels = 0
@@ -68,8 +66,8 @@ def read_evidence(files: Sequence[Path], count: int = NUM_SAMPLES) -> Evidence:
     if not evidence.colors:
         evidence.ids.update(red)
     else:
-        # Some maps contain other colors. Maps with only red or gray pixels are therefore color-coded too, although
-        # these maps were counted as maps of ids above.
+        # Since some maps contain colors, maps with only red or only gray pixels are probably color-coded too. However,
+        # gray values are still counted as ids if a file has only one channel.
         evidence.colors.update({(i, 0, 0): pixels for i, pixels in red.items()})
         if not evidence.num_gray:
             evidence.colors.update({(i, i, i): pixels for i, pixels in evidence.ids.items()})
@@ -80,7 +78,7 @@ def read_evidence(files: Sequence[Path], count: int = NUM_SAMPLES) -> Evidence:
 
 
 def _read_as_two_grays(evidence: Evidence) -> None:
-    """Reduces compressed or interpolated masks to black and one gray value. If this is impossible, sets ``fault``."""
+    """Converts the ids of soft masks to black and one gray value. If this is impossible, sets ``evidence.fault``."""
     levels = {level for _, softness in evidence.soft for level in softness.levels if isinstance(level, int)}
     levels |= evidence.hard
     low, high = min(levels, default=0), max(levels, default=0)
@@ -97,7 +95,10 @@ def _read_as_two_grays(evidence: Evidence) -> None:
 
 
 def _read(path: Path, evidence: Evidence, red: Counter[int]) -> int:
-    """Adds a file to ``evidence``, or to ``red`` if only red is not 0, and returns the number of its pixels."""
+    """Adds the pixels of a file to ``evidence``, and returns the number of pixels.
+
+    If only the red channel of an RGB file is not 0, the pixels are counted in ``red``.
+    """
     raw, palette = decode_label(path)
     height, width = raw.shape[:2]
     evidence.num_gray += raw.ndim == 2
@@ -126,7 +127,8 @@ def _read(path: Path, evidence: Evidence, red: Counter[int]) -> int:
 
 
 def _counts(values: np.ndarray) -> dict[int, int]:
-    """Returns value → number of pixels. Lengths of runs of equal pixels are summed, which is faster than sorting."""
+    """Returns value → number of pixels."""
+    # The lengths of runs of equal pixels are summed, because a sort of all pixels would take longer.
     flat = values.ravel()
     ends = np.flatnonzero(np.append(flat[1:] != flat[:-1], True))
     found, places = np.unique(flat[ends], return_inverse=True)

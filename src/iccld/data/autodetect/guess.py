@@ -1,4 +1,4 @@
-"""The image files of a folder, and the detected data set with the text of its ``dataset.toml``."""
+"""The image files of a folder (``Survey``), the detected data set (``Guess``), and the text of a ``dataset.toml``."""
 
 from __future__ import annotations
 
@@ -25,13 +25,16 @@ _WIDTH = 100
 
 @dataclass(frozen=True)
 class Survey:
-    """The sorted paths of all image files in ``root``, label maps included, as relative paths with ``/`` separators."""
+    """All image files in ``root``, including label maps.
+
+    ``images`` contains the sorted paths relative to ``root``, with ``/`` as the separator.
+    """
 
     root: Path
     images: tuple[str, ...]
 
     def match(self, glob: str) -> dict[tuple[str, ...], str]:
-        """Returns (texts that the wildcards of ``glob`` match) → file, for all image files that match ``glob``."""
+        """Returns the image files that match ``glob``. The keys are tuples of the texts that the wildcards match."""
         fixed = re.split(r"[*?{]", glob, maxsplit=1)[0]
         keys = ((data_key(glob, name), name) for name in self.images if name.startswith(fixed))
         return {key: name for key, name in keys if key is not None}
@@ -53,7 +56,7 @@ def survey(root: Path) -> Survey:
 class SplitGlobs:
     """The glob patterns of a split's images and label maps, and the numbers of matching files.
 
-    ``list`` is a text file with the names of the split's images, or ``None`` if the split has its own folders.
+    ``list`` is a text file with the names of the split's images. ``None`` means that the split has its own folders.
     ``num_labels`` counts only label maps that belong to an image.
     """
 
@@ -66,7 +69,7 @@ class SplitGlobs:
 
 @dataclass(frozen=True)
 class Guess:
-    """The detected layout of a folder and the label encoding: which ids or colors stand for which classes.
+    """The detected layout and label encoding (which ids or colors stand for which classes) of a folder.
 
     Without label maps, ``meaning`` and ``evidence`` are ``None``.
     """
@@ -76,13 +79,16 @@ class Guess:
     splits: Mapping[str, SplitGlobs]
     meaning: Meaning | None = None
     evidence: Evidence | None = None
-    builtin: str | None = None  # name of the built-in data set, if the folder contains one
+    builtin: str | None = None  # name of the data set, if the folder contains a built-in data set
     resize_labels: bool = False  # whether some label maps of the layout differ in size from their image
     role: str | None = None  # role in domain adaptation, "source" or "target", if it is certain
     notes: tuple[str, ...] = ()  # further findings, one sentence each
 
     def document(self, role: str | None = None, start: str = "") -> dict[str, Any]:
-        """Returns the content of ``dataset.toml``. ``role`` replaces the detected role. Paths begin with ``start``."""
+        """Returns the content of ``dataset.toml``. A given ``role`` replaces the detected role.
+
+        ``start`` is put in front of all paths.
+        """
         splits = {
             name: {key: start + path for key, path in asdict(entry).items() if isinstance(path, str)}
             for name, entry in self.splits.items()
@@ -96,12 +102,12 @@ class Guess:
 
 
 def count_pairs(root: Path, splits: Mapping[str, SplitGlobs]) -> tuple[dict[str, SplitGlobs], list[Path]]:
-    """Counts the files that match glob patterns, and removes label patterns that match no file.
+    """Counts the images and label maps of each split. Removes label patterns if no image of the split has a label map.
 
     Returns the splits with counts, and the sorted label maps that belong to an image.
 
     Raises:
-        InputError: A file matches as image and as label map, or ``described_folder`` refuses a split.
+        InputError: A file is both an image and a label map of a split, or ``described_folder`` refuses a split.
     """
     globs = {name: (entry.images, entry.labels) for name, entry in splits.items()}
     lists = {name: entry.list for name, entry in splits.items() if entry.list}
@@ -124,7 +130,7 @@ def count_pairs(root: Path, splits: Mapping[str, SplitGlobs]) -> tuple[dict[str,
 
 
 def sections(guess: Guess) -> dict[str, list[str]]:
-    """Returns the messages about a detected data set: a list of sentences for each of three titles."""
+    """Returns the messages about a detected data set as title → list of sentences."""
     seen, guessed, checks, bare = [], [f"The folder was taken for {guess.layout}."], list(guess.notes), []
     for name, entry in guess.splits.items():
         labels = f"{entry.num_labels} with a label map" if entry.labels else "no label maps"
@@ -151,7 +157,7 @@ def sections(guess: Guess) -> dict[str, list[str]]:
 def to_toml(guess: Guess, *, role: str | None = None, outside: bool = False) -> str:
     """Returns the text of ``dataset.toml``, with comments about findings and assumptions.
 
-    If given, ``role`` replaces the detected role. With ``outside``, the text is for a file outside of the data set's
+    A given ``role`` replaces the detected role. With ``outside``, the text is for a file outside of the data set's
     folder, and all paths are absolute.
     """
     start = guess.root.resolve().as_posix() + "/" if outside else ""
@@ -202,7 +208,7 @@ def _entry(key: str, item: Any) -> list[str]:
 
 
 def _value(item: Any) -> str:
-    """Returns a string, number, boolean or list in TOML syntax, which equals JSON syntax for these types."""
+    """Returns a string, number, boolean or list in TOML syntax. For these types, TOML and JSON have the same syntax."""
     written = json.dumps(item, ensure_ascii=False)
     return "".join(c if visible(c) == c else f"\\U{ord(c):08x}" for c in written)
 

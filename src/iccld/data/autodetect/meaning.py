@@ -18,9 +18,9 @@ from iccld.labels import CITYSCAPES19, IGNORE
 _RISE = 0.1
 """Minimum distance between the mean rows of road (below) and sky (above), as a fraction of the image height."""
 _MANY = 4
-"""Largest number of ids with which label maps are treated as masks of a few classes, not as street scenes."""
+"""Label maps with at most this number of ids are treated as masks of a few classes, not as street scenes."""
 _OFTEN = 0.2
-"""Fraction of pixels with the value 255 above which 255 is probably a class and not only an ignored border."""
+"""If more than this fraction of the pixels is 255, 255 is probably a class and not only an ignored border."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _mapillary_class(title: str) -> str:
 
 
 def with_doubts(meaning: Meaning, evidence: Evidence) -> Meaning:
-    """Returns a label encoding with further ``checks`` for the user if sampled label maps contradict the encoding."""
+    """Compares a label encoding with sampled label maps, and returns the encoding with contradictions in ``checks``."""
     doubts = [f"Not all label maps can be used: {evidence.fault}."] if evidence.fault else []
     description = meaning.description
     if description.colors is not None and evidence.ids:
@@ -109,8 +109,8 @@ def with_doubts(meaning: Meaning, evidence: Evidence) -> Meaning:
 def detect_meaning(evidence: Evidence, *, says: str = "") -> Meaning:
     """Detects the label encoding from sampled label maps.
 
-    ``says`` is the glob pattern of the files in lower case. If it contains ``trainid`` or ``labelid``, and all ids are
-    Cityscapes trainIds or labelIds, respectively, this encoding is returned.
+    ``says`` contains the glob patterns of the label maps in lower case. If ``says`` contains ``trainid`` and all ids
+    are Cityscapes trainIds, the encoding with trainIds is returned. The same applies to ``labelid`` and labelIds.
 
     Raises:
         InputError: The files cannot be label maps, or mix colors and ids.
@@ -138,7 +138,10 @@ def detect_meaning(evidence: Evidence, *, says: str = "") -> Meaning:
 
 
 def _palette_agrees(evidence: Evidence, labels: Mapping[int, int]) -> bool:
-    """Returns whether at least three ids have Cityscapes colors, each the color of the id's class in ``labels``."""
+    """Returns whether the palette agrees with ``labels`` (id → Cityscapes class).
+
+    At least three ids must have a color of Cityscapes, and each of these colors must be the color of the id's class.
+    """
     names = {c.color: label for label, c in enumerate(CITYSCAPES19.classes)}
     found = [names[color] == labels.get(i) for i, color in evidence.palette.items() if color in names]
     return len(found) > 2 and all(found)
@@ -153,7 +156,8 @@ def _two_classes(evidence: Evidence, text: str, thing: int) -> Meaning:
     name = 'Write your own name for "thing" (in classes and [ids]), or call again with --classes NAME NAME.'
     checks = [name]
     share = evidence.ids[IGNORE] / evidence.ids.total()
-    # Beside 0 and 1, a few pixels with 255 are usually an ignored border. Beside 0 and 128, 255 can be a third class.
+    # In maps of 0 and 1, a few pixels with 255 are usually an ignored border. In maps of 0 and, for example, 128, the
+    # value 255 can be a third class.
     if thing != IGNORE and share and (thing > 1 or share > _OFTEN):
         ignored = f"255 is ignored ({share:.2%} of the pixels)"
         checks.append(f"{ignored}; if it is a class, name it in classes and [ids] and write ignore = [].")
@@ -225,5 +229,6 @@ def rename(meaning: Meaning, names: Sequence[str]) -> Meaning:
     if "ids" in keys:
         keys["ids"] = {i: new[name] for i, name in keys["ids"].items()}
     renamed = replace(meaning, keys=keys, is_guess=False, checks=meaning.checks[1:])
-    assert renamed.description.space.names == tuple(names)  # building it raises InputError for invalid names
+    # For invalid names, the property ``description`` raises InputError.
+    assert renamed.description.space.names == tuple(names)
     return renamed

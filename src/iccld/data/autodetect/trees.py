@@ -1,4 +1,4 @@
-"""Finds the images and label maps in a user's own folder, and the glob patterns that pair them by name."""
+"""Finds the images and label maps in a user's own folder, and glob patterns that pair images and label maps by name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ _FEW = 4
 _MOST_CLASSES = 64
 _MOST_GROUPS = 30
 _MOSTLY = 0.6
-"""Fraction of pixels in flat areas above which compressed files are treated as label maps instead of photographs."""
+"""If more than this fraction of a compressed file's pixels is in flat areas, the file is treated as a label map and not
+as a photograph."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ _Place = tuple[str, str | None, Role | None]
 """Base folder, split and role of a ``Tree``."""
 _Groups = defaultdict[_Place, list[str]]
 _Affix = tuple[str, str]
-"""Prefix and suffix of file names, which do not identify an image."""
+"""Prefix and suffix that file names share. Neither of the two identifies an image."""
 
 
 def find_trees(survey: Survey) -> list[Tree]:
@@ -95,7 +96,10 @@ def _place(folder: str) -> _Place:
 
 
 def _told_by_content(survey: Survey, groups: _Groups) -> _Groups:
-    """Reads a few files per folder and extension to separate label maps from images if the paths do not suffice."""
+    """Separates label maps from images in groups of unknown role. Reads a few files per folder and extension.
+
+    Returns ``groups`` unchanged if label maps cannot be told apart from images.
+    """
     told = defaultdict(list, {place: [*names] for place, names in groups.items() if place[2] is not None})
     untold: defaultdict[tuple[str, str | None, str], list[str]] = defaultdict(list)
     for (base, split, role), names in groups.items():
@@ -112,7 +116,7 @@ def _told_by_content(survey: Survey, groups: _Groups) -> _Groups:
         (masks if is_mask else images).update(Path(name).stem for name in names)
         told[folder, split, "label" if is_mask else "image"] += names
     if not any(mask[:end] in images for mask in masks for end in range(1, len(mask) + 1)):
-        return groups  # files that look like masks, but without images of the same names, can be images
+        return groups  # if no images have the same names, files that look like masks can be images
     return told
 
 
@@ -176,13 +180,19 @@ def _affixes(images: Sequence[str], labels: Sequence[str]) -> Iterator[tuple[_Af
 
 
 def _rest(stem: str, keys: set[str]) -> str | None:
-    """Returns ``stem`` without the longest image name in ``keys`` at its start, or ``None`` without such a name."""
+    """Removes the longest image name in ``keys`` from the start of ``stem`` and returns the rest of ``stem``.
+
+    Returns ``None`` if ``stem`` does not start with an image name.
+    """
     ends = [len(stem), *(match.start() for match in re.finditer(r"[_.\- ]", stem))]
     return next((stem[end:] for end in sorted(ends, reverse=True) if stem[:end] in keys), None)
 
 
 def _common_affix(stems: Sequence[str]) -> _Affix:
-    """Returns the common prefix of names (letters, separator), and their common suffix (separator, letters, digits)."""
+    """Returns the prefix and the suffix that all file names share.
+
+    A prefix consists of letters and a separator. A suffix consists of a separator and letters or digits.
+    """
     names = {stem.rpartition("/")[2] for stem in stems}
     if len(names) < 2:
         return "", ""
