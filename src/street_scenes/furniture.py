@@ -14,7 +14,7 @@ POLE, LIGHT, SIGN, VOID = 5, 6, 7, 255
 
 
 def _flat(stage: Stage, lateral: float, along: float, outline: np.ndarray) -> np.ndarray:
-    """Projects a flat outline that faces the camera to pixels, (n, 2).
+    """Returns the pixel coordinates (n, 2) of a flat outline that faces the camera.
 
     ``outline`` has points (right, up) in meters, (n, 2), relative to the position (``lateral``, ``along``).
     """

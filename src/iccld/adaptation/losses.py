@@ -84,12 +84,12 @@ def denoising_loss(
     """Returns the mean squared error between predicted and true latents, without gradient for the true latents.
 
     With weights, every pixel contributes its weight times the error of its cell. The loss is the mean of these values
-    over all pixels of the images. Pixels of a cell beyond the image are not counted.
+    over all pixels of the images. Where a cell extends beyond the image, only its pixels inside the image are counted.
 
     Args:
         denoised: Predicted latents z_0.
         clean: True latents z_0.
-        weights: Pixel weights. ``None`` means 1 for all cells.
+        weights: Weights of pixels. With ``None``, the loss is the mean over all cells.
         stride: Side of a latent cell in pixels.
     """
     errors = (denoised.float() - clean.detach().float()).square().mean(dim=1)

@@ -88,7 +88,7 @@ class Guard:
 
 
 def parse_hosts(hosts: Iterable[str], port: int) -> tuple[str, ...]:
-    """Checks the hosts that ``--allow-host`` names, and returns the accepted values of the ``Host`` header.
+    """Checks the hosts that are given with ``--allow-host``, and returns the accepted values of the ``Host`` header.
 
     For ``NAME:PORT``, only this value is accepted. For ``NAME``, the name is accepted with the server's port and also
     without a port, because requests through a proxy can lack the port. Raises ``InputError`` if a host is neither a

@@ -116,7 +116,9 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
         free |= {"data.source_root", "data.target_root"}
     differing = [name for name in changed_settings(earlier, config) if name not in free]
     if differing:
-        name = min(differing, key=lambda name: name != "method")  # the method first, if it differs
+        name = min(
+            differing, key=lambda name: name != "method"
+        )  # the message names one setting: the method, if it differs
         change = f"{name} was {attrgetter(name)(earlier)}, now {attrgetter(name)(config)}"
         remedy = "choose another --out, or the same settings to resume"
         raise InputError(f"{out}: holds a run with other settings ({change}); {remedy}")

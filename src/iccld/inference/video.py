@@ -183,7 +183,7 @@ def predict_video(
 
 
 def _remove_later_labels(folder: Path, count: int) -> None:
-    """Removes the label maps from frame ``count`` on, which are left over from a longer previous run."""
+    """Removes the label maps of frame ``count`` and later frames, which a longer previous run has left."""
     for path in folder.iterdir():
         if re.fullmatch(r"\d{6,}\.png", path.name) and int(path.stem) >= count:
             path.unlink()

@@ -54,7 +54,7 @@ def open_file(path: Path) -> Iterator[InputContainer]:
 
 
 def _open_address(address: str, title: str) -> InputContainer:
-    """Opens a stream URL. Raises ``InputError`` with the name ``title`` if the stream is not a readable video."""
+    """Opens a stream URL. If it is no readable video, raises ``InputError``, whose message contains ``title``."""
     scheme = address.lower().partition("://")[0]
     if scheme not in SCHEMES:
         raise InputError(f"{title}: is no address of a stream; give a path, or one of {', '.join(SCHEMES)}")

@@ -30,7 +30,7 @@ _STAGES = (
     (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 )
-_TAPS = {0: 2, 2: 4, 4: 8, 10: 16, 15: 32}  # stride by the index of the last block with this stride
+_TAPS = {0: 2, 2: 4, 4: 8, 10: 16, 15: 32}  # index of the last block of a resolution: its stride in the image
 _IMAGENET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 

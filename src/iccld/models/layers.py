@@ -141,7 +141,7 @@ class UNet(nn.Module):
     """U-Net over strides 8, 16 and 32. The inputs are image features (context links) and optionally a noisy latent.
 
     Args:
-        image_channels: Number of channels of the image coder by stride.
+        image_channels: Number of channels of the image coder's features by stride.
         context_links: Whether image features enter at strides 8, 16 and 32. If ``False``, only the features at stride
             32 are used. These features are interpolated to stride 8 and enter at the input.
         width: Number of channels at stride 8. Strides 16 and 32 have 4/3 and 5/3 times this number.

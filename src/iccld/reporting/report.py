@@ -49,7 +49,7 @@ def report_page(subjects: Sequence[Subject], *, title: str | None = None) -> str
 
 
 def render_page(template: str, title: str, **values: Any) -> str:
-    """Renders a template that extends ``page.html.j2`` as one HTML page with embedded style and without scripts."""
+    """Renders a template to one HTML page with embedded style and without scripts. It must extend ``page.html.j2``."""
     return render(template, title=title, version=__version__, colors=COLORS, **values)
 
 
