@@ -84,8 +84,8 @@ def build_image_coder(
 
     Args:
         name: Backbone name from ``BACKBONE_NAMES``, ``auto:<hub id or folder>``, or a backbone of another package (see
-            ``iccld.plugins``). The class of such a backbone is a subclass of ``ImageCoder``. The class is called without
-            arguments or, if it has the argument ``pretrained``, with ``pretrained=True`` or ``False``.
+            ``iccld.plugins``). The class of such a backbone is a subclass of ``ImageCoder``. The class is called
+            without arguments or, if it has the argument ``pretrained``, with ``pretrained=True`` or ``False``.
         pretrained: ``False`` gives random weights, ``True`` loads the published weights of the backbone. A string is
             the hub id or local folder of other weights (MiT only).
         backbone_config: ``transformers`` configuration that was stored with a model. If it is given, nothing is

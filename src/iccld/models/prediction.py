@@ -97,7 +97,7 @@ class Predictor(nn.Module):
 
 
 def _predict_maps(model: Any, batch: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> tuple[Maps, int]:
-    """Returns the maps of a batch and their stride. With windows, the maps are averaged per pixel, so the stride is 1."""
+    """Returns the maps of a batch and their stride. With windows, maps are averaged per pixel, so the stride is 1."""
     stride = model.label_decoder.out_stride
     if settings.window is None:
         return _predict_whole(model, batch, settings), stride
