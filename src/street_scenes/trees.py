@@ -1,7 +1,7 @@
 """Trees and bushes as sprites, and the texture of hedges.
 
-A sprite is a small picture of a plant with opacity. Each sprite is generated once per process. For each plant in a
-scene, a sprite is colored, stretched and possibly mirrored.
+A sprite is a small picture of a plant, with an alpha channel. Each sprite is generated once per process. For each plant
+in a scene, a sprite is colored, stretched and possibly mirrored.
 """
 
 from __future__ import annotations

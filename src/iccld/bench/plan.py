@@ -129,8 +129,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan: every variant is trained on its tasks with every seed. Tables list the variants in the plan's order.
+    """A plan: every variant is trained on the tasks that the variant names, with every seed.
 
+    Tables list the variants in the order of the plan file.
     Results are stored in a folder that has the plan's name.
     """
 

@@ -33,7 +33,7 @@ class RankArgs:
     files for labeling.
 
     The score of a frame is the mean uncertainty of its pixels. The distance of two frames is the distance of their
-    image embeddings (vectors of length 1). Frames are selected one by one. The next frame is the frame with the
+    image embeddings (unit vectors). Frames are selected one by one. The next frame is the frame with the
     largest product of its score and its distance to the nearest frame selected before. Near-duplicates therefore do
     not get top ranks.
 

@@ -59,7 +59,7 @@ class TrainArgs(TrainConfig):
 
 @dataclass(frozen=True)
 class DataCacheArgs(TrainConfig):
-    """Flags of ``iccld data cache``: all settings of the run, the number of processes and the JSON file."""
+    """Flags of ``iccld data cache``: all settings of a training run, parallel decoding and the JSON file."""
 
     jobs: Jobs = 0
     """Number of images that are decoded in parallel. 0 means one image per core."""

@@ -147,7 +147,8 @@ def _read_labels(
     soft: dict[str, str] = {}
     broken: dict[str, str] = {}
     unlike: list[str] = []
-    # Many ids usually come from ranges in dataset.toml. Such ranges accept interpolated values on purpose.
+    # If a layout has many ids, they come from ranges in dataset.toml. Such ranges accept interpolated values on
+    # purpose, so soft edges are not judged.
     can_judge = len(layout.ids) <= _MANY_IDS and layout.colors is None
     every = max(1, len(pairs) // _FEW_JUDGED)
     for number, pair in enumerate(track(pairs, len(pairs), "reading label maps")):

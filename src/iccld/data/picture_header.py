@@ -159,7 +159,7 @@ def read_whole(path: Path, *, is_label: bool = False) -> tuple[bytes, Header]:
 
 
 def check_ending(path: str | os.PathLike[str]) -> None:
-    """Raises ``InputError`` if a PNG or JPEG is truncated or any file is empty. Usually reads only the last bytes."""
+    """Raises ``InputError`` if the file is empty, or is a truncated PNG or JPEG. Usually reads only the last bytes."""
     with open_regular(path) as file:
         end_marker = {b"\x89PN": b"IEND", b"\xff\xd8\xff": _JPEG_END}.get(file.read(3), b"")
         size = file.seek(0, os.SEEK_END)

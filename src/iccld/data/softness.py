@@ -156,10 +156,11 @@ def _is_alone(index: Plane) -> Bool[np.ndarray, "h w"]:
 def _likeness(
     planes: Int32[np.ndarray, "h w c"], area: Bool[np.ndarray, "h w"], tolerance: Int32[np.ndarray, " c"]
 ) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
-    """Returns two masks of pixels that are like a soft edge.
+    """Returns two masks of pixels that can belong to a soft edge.
 
-    The first mask contains pixels whose values lie between the values of areas on opposite sides. The second mask
-    contains pixels whose values differ from the value of a nearby area by at most ``tolerance``.
+    The first mask contains pixels whose values lie between the values of the nearest areas on two opposite sides (left
+    and right, or above and below). The second mask contains pixels whose values differ from the value of a nearby area
+    by at most ``tolerance``.
     """
     sides = [np.rot90(_last_seen(np.rot90(planes, k), np.rot90(area, k)), -k) for k in range(4)]
     ramp, near = np.zeros(area.shape, bool), np.zeros(area.shape, bool)

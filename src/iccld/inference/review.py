@@ -119,7 +119,7 @@ class Review:
         """
         counted = [i for i in sorted(self.mious) if not math.isnan(self.mious[i])]
         num = min(each, max(1, len(counted) // 3))
-        # The random images are drawn first and without the scores, so that they are the same for all models.
+        # The random images are drawn first and independently of the scores, so that they are the same for all models.
         drawn = np.random.default_rng(seed).permutation(counted)[: num if len(counted) > 2 else 0].tolist()
         order = sorted((i for i in counted if i not in drawn), key=lambda i: -self.mious[i])
         best, worst = order[:num], order[num:][::-1][:num]

@@ -130,7 +130,7 @@ class Stages(nn.ModuleList):
     """Consecutive stages of an image coder."""
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b c2 h2 w2"]]:
-        """Returns a list with the input and the output of each stage."""
+        """Returns a list that starts with ``x``, followed by the output of each stage."""
         features = [x]
         for stage in self:
             features.append(stage(features[-1]))

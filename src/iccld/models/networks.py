@@ -101,7 +101,8 @@ class LabelDecoder(nn.Module):
     """Label decoder of equation 7: maps latents at stride 8 to logits at the finest stride of the image coder.
 
     *Detail links*: the image coder's features at strides 4 and 2 (if the backbone has these strides) are added to the
-    decoder's features at the same stride. They contain thin objects that the coarse latent grid cannot represent.
+    decoder's features at the same stride. The image features show thin objects, for which the latent grid is too
+    coarse.
 
     Args:
         num_classes: Number k of classes.

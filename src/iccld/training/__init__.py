@@ -1,1 +1,1 @@
-"""Training: one loop for all methods, exact checkpoints, and tracking of metrics."""
+"""Training: the loop of all methods, checkpoints from which a run resumes exactly, and tracking of metrics."""

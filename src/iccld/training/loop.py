@@ -39,7 +39,9 @@ Outcome = Literal["finished", "stopped", "interrupted", "terminated"]
 
 ``finished`` means that all steps are done, and ``stopped`` that the run reached step ``stop_at``. ``interrupted`` means
 SIGINT, and ``terminated`` means SIGTERM."""
-_FAILED = 1000  # code of a failed rank. It exceeds all signal numbers, because ``agree`` returns the maximum
+_FAILED = (
+    1000  # code of a failed rank. ``agree`` returns the maximum, so a failure takes precedence over signals
+)
 
 
 class TrainingDivergedError(RunFailedError):

@@ -1,4 +1,4 @@
-"""Communication of the ranks of a distributed run: checks for equal settings and data, and errors of lost ranks."""
+"""Communication of the ranks of a distributed run: equal settings and data, common decisions, lost ranks."""
 
 from __future__ import annotations
 
