@@ -182,3 +182,15 @@ def test_ctrl_c_is_the_ordinary_end_of_a_recording(
     with av.open(str(tmp_path / "overlay" / "camera_0.mp4")) as file:
         assert sum(1 for _ in file.decode(video=0)) == 4
     assert files_in(tmp_path) == ["overlay/camera_0.mp4"]
+
+
+def test_annotations_of_videos_are_refused_before_any_work(
+    model: str, drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("predict", model, drive, "--write", "labelme", "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "--write labelme: annotations are of images" in error
+    assert "clip.mp4 is a video" in error
+    assert not (tmp_path / "out").exists()
+    assert run("predict", model, drive / "photo.png", "--write", "labelme", "--out", tmp_path / "out") == 0
+    assert files_in(tmp_path / "out") == ["labelme/photo.json"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from iccld.inference.rendering import IdKind
     from iccld.inference.segmenter import Segmenter
 
-Kind = Literal["labels", "color", "overlay", "uncertainty"]
+Kind = Literal["labels", "color", "overlay", "uncertainty", "coco", "labelme"]
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class PredictArgs:
     out: flags.OutFolder
     """Output folder. Only files that an earlier call wrote to the folder are replaced."""
     write: Annotated[tuple[Kind, ...] | None, arg(metavar="KIND...", help_behavior_hint="")] = None
-    """Kinds of output: one or more of labels, color, overlay and uncertainty. The default is all four for images and
-    overlay for videos."""
+    """Kinds of output: one or more of labels, color, overlay and uncertainty, and for images also coco and labelme
+    (annotations as JSON files). The default is the first four for images and overlay for videos."""
     smoothing: Annotated[float, Range(0, 0.999999)] = 0.0
     """Strength of exponential smoothing over the frames of a video, from 0 (no smoothing) to below 1. Smoothing
     restarts at scene cuts."""
@@ -93,6 +93,11 @@ class PredictArgs:
         limits = Limits(self.max_frames, self.seconds)
         options = {"ids": _read_ids(self.ids), "settings": self.settings}
         images, videos = split_inputs(find_inputs(self.inputs, out=self.out))
+        if videos and (wrong := {"coco", "labelme"}.intersection(self.write or ())):
+            title = videos[0].title
+            raise InputError(
+                f"--write {min(wrong)}: annotations are of images, and {title} is a video; leave it out"
+            )
         with claiming(self.out, "predict", "predictions of iccld"), human_text(self.json):
             model = load_mapped(self.model, self.map, device=self.device, threads=self.threads)
             failures = self._predict_images(model, images, options) if images else []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,17 +15,23 @@ from iccld.data.image_files import read_image, write_png
 from iccld.data.inputs import InputImage, naming
 from iccld.drawing import Image
 from iccld.errors import InputError
-from iccld.files import AnyPath
+from iccld.files import AnyPath, printable, write_json
 from iccld.inference import rendering
 from iccld.inference.prefetch import read_ahead
 from iccld.inference.rendering import IdKind, Table
 from iccld.inference.segmenter import PredictSettings, Segmenter, check_settings, predict_image
 from iccld.labels import LabelSpace
 from iccld.models.prediction import Prediction
+from iccld.models.regions import find_regions, to_coco, to_shapes
 from iccld.progress import track
 
 OutputKind = Literal["labels", "color", "overlay", "uncertainty"]
 OUTPUT_KINDS: tuple[OutputKind, ...] = ("labels", "color", "overlay", "uncertainty")
+AnnotationKind = Literal["coco", "labelme"]
+ANNOTATION_KINDS: tuple[AnnotationKind, ...] = ("coco", "labelme")
+"""Formats of annotations of images: a COCO data set or a LabelMe file per image, as JSON."""
+_SMALLEST_REGION = 20
+"""Minimum number of pixels of an annotated region. Smaller regions are left out."""
 
 
 def predict_files(
@@ -32,11 +39,13 @@ def predict_files(
     images: Sequence[InputImage],
     out: AnyPath,
     *,
-    write: Sequence[OutputKind] = OUTPUT_KINDS,
+    write: Sequence[OutputKind | AnnotationKind] = OUTPUT_KINDS,
     ids: IdKind | Description = "train",
     settings: PredictSettings | None = None,
 ) -> list[str]:
     """Segments image files one by one and writes ``out/<kind>/<name>.png`` for each image, at the image's size.
+
+    Annotations (``coco`` and ``labelme``) are written to ``out/<kind>/<name>.json``.
 
     ``out/classes.json`` and ``out/legend.png`` list the ids and colors of the classes. Existing files are replaced
     atomically. ``images`` come from ``iccld.data.inputs.find_inputs``. ``write`` selects the kinds of output. ``ids``
@@ -58,12 +67,30 @@ def predict_files(
             failures.append(naming(item.title, error))
             continue
         for kind in write:
+            path = Path(out) / kind / item.name
+            if kind == "coco" or kind == "labelme":
+                source = printable(os.path.relpath(item.path, path.parent))
+                content = annotate(kind, prediction, model.label_space, source)
+                write_json(path.with_name(f"{path.name}.json"), content)
+                continue
             picture = draw(kind, image, prediction, model.label_space, table)
-            write_png(Path(out) / kind / f"{item.name}.png", picture)
+            write_png(path.with_name(f"{path.name}.png"), picture)
         if not is_explained:
             rendering.write_class_key(out, model.label_space, table)
             is_explained = True
     return failures
+
+
+def annotate(
+    kind: AnnotationKind, prediction: Prediction, space: LabelSpace, file_name: str
+) -> dict[str, Any]:
+    """Returns the regions of at least 20 pixels as annotations, for JSON. ``file_name`` is the path of the image."""
+    labels, probabilities = prediction.labels, prediction.probabilities
+    regions = find_regions(labels, probabilities, space.names, min_area=_SMALLEST_REGION)
+    size = (labels.shape[0], labels.shape[1])
+    if kind == "coco":
+        return to_coco(regions, space.names, size, file_name)
+    return to_shapes(regions, size, file_name)
 
 
 def prepare(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,22 @@ def test_every_kind_of_output_at_the_size_of_its_image(model: Any, photos: Path,
     assert read(out / "uncertainty" / "a.png").shape == (10, 21, 3)
     assert read(out / "labels" / "city" / "b.png").shape == (5, 9)
     assert {(c["steps"], c["seed"]) for c in model.calls} == {(2, 3)}
+
+
+def test_annotations_of_each_image(model: Any, photos: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    predict_files(model, find_inputs([str(photos)]), out, write=["coco", "labelme", "labels"])
+    coco = json.loads((out / "coco" / "city" / "b.json").read_text())
+    assert (out / "coco" / "city" / coco["images"][0]["file_name"]).resolve() == (photos / "city" / "b.bmp")
+    assert [c["name"] for c in coco["categories"]] == list(CITYSCAPES19.names)
+    large = json.loads((out / "coco" / "a.json").read_text())["annotations"]
+    assert sorted(a["category_id"] - 1 for a in large) == sorted(np.unique(LABELS))
+    assert all(a["area"] == 35 for a in large), "blocks of 5×7 pixels"
+    shapes = json.loads((out / "labelme" / "a.json").read_text())
+    assert {s["label"] for s in shapes["shapes"]} == {CITYSCAPES19.names[i] for i in np.unique(LABELS)}
+    assert (out / "labelme" / shapes["imagePath"]).resolve() == photos / "a.png"
+    assert (out / "labels" / "a.png").is_file()
+    assert not (out / "color").exists()
 
 
 def test_brighter_heat_where_the_model_is_less_sure(model: Any, tmp_path: Path):
