@@ -44,7 +44,7 @@ def test_presets() -> None:
         ("train demo --model.no-d", ["--model.no-detail-links", "--model.no-diffusion"]),
         ("train demo --method d", ["dacs", "daformer"]),
         ("train demo --method = d", ["dacs", "daformer"]),  # as bash breaks --method=d
-        ("predict m i --write labels c", ["color"]),
+        ("predict m i --write labels c", ["coco", "color"]),
         ("export m --format ", ["onnx", "openvino"]),
         ("export m --out ", []),
         ("data check --im", ["--images-only"]),
