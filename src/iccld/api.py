@@ -9,21 +9,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from iccld.commands.evaluate import EvaluateArgs
+from iccld.commands.flags import check_values
 from iccld.commands.train_checks import refuse_ignored
 from iccld.commands.training import train as run_training
 from iccld.config import with_settings
 from iccld.errors import InputError
-from iccld.inference.mapping import load_mapped
-from iccld.inference.segmenter import Segmenter
+from iccld.inference.mapping import mapped
+from iccld.inference.segmenter import Segmenter, load_segmenter
+from iccld.labels import suggest
 from iccld.metrics import Scores
 from iccld.models.iccld import ICCLD
-from iccld.models.settings import PredictSettings
+from iccld.models.settings import PredictSettings, plain
 from iccld.presets import get_preset, with_method
 from iccld.training.callbacks import Callbacks, do_nothing
 from iccld.training.tracking import read_metrics
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_SETTINGS = list(PredictSettings.__dataclass_fields__)
+_GROUPS = {"data": "target_root", "model": "backbone", "optim": "head_lr", "adaptation": "mixing"}
+"""Groups of settings, each with the name of one of its settings as an example."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,7 @@ def train(
         raise InputError(f"{error}; see iccld train {preset} --help") from error
     refuse_ignored(chosen, config, named)
     callbacks = Callbacks(on_step or do_nothing, on_checkpoint or do_nothing, on_evaluation or do_nothing)
-    folder = Path(out) if out is not None else Path("runs") / preset
+    folder = Path(out).expanduser() if out is not None else Path("runs") / preset
     return Run(folder, run_training(chosen, folder, preset=preset, callbacks=callbacks))
 
 
@@ -113,15 +120,21 @@ def _dotted(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns settings by dotted names. For example, ``{"data": {"crop": …}}`` becomes ``{"data.crop": …}``."""
     named: dict[str, Any] = {}
     for name, value in settings.items():
+        if name in _GROUPS and not isinstance(value, Mapping):
+            raise InputError(
+                f"{name} is a group of settings; give a mapping such as {{{_GROUPS[name]!r}: …}}"
+            )
+        if isinstance(value, Mapping) and name not in _GROUPS:
+            raise InputError(f"unknown group of settings {name!r}; {suggest(name, list(_GROUPS))}")
         if isinstance(value, Mapping):
             named |= {f"{name}.{inner}": item for inner, item in value.items()}
         else:
             named[name] = value
-    return {name: str(value) if isinstance(value, Path) else value for name, value in named.items()}
+    return {name: str(value) if isinstance(value, Path) else plain(value) for name, value in named.items()}
 
 
 def evaluate(
-    model: str | Path,
+    model: str | Path | Segmenter,
     dataset: str,
     root: str | Path | None = None,
     *,
@@ -129,7 +142,7 @@ def evaluate(
     protocol: str | None = None,
     look: Literal["game", "camera", "night"] = "camera",
     limit: int | None = None,
-    map: str | None = None,
+    map: str | Path | None = None,
     device: str = "auto",
     threads: int = 0,
     **settings: Any,
@@ -160,27 +173,31 @@ def evaluate(
     Raises:
         InputError: The model, the data set or a setting is invalid, or the data set has no labels.
     """
+    unknown = settings.keys() - PredictSettings.__dataclass_fields__.keys()
+    if unknown:
+        raise InputError(f"unknown setting {min(unknown)!r}; {suggest(min(unknown), _SETTINGS)}")
     args = EvaluateArgs(
-        model=str(model),
+        model=str(model) if isinstance(model, str | Path) else None,
         dataset=dataset,
         root=None if root is None else Path(root),
         split=split,
         protocol=protocol,
         look=look,
         limit=limit,
-        map=map,
+        map=None if map is None else str(map),
         device=device,
         threads=threads,
         settings=PredictSettings(**settings),
     )
-    return args.evaluate_model()
+    check_values(args, prefix="")
+    return args.evaluate_model(None if isinstance(model, str | Path) else model)
 
 
 def predict(
     model: str | Path | Segmenter,
     source: Any,
     *,
-    map: str | None = None,
+    map: str | Path | None = None,
     device: str = "auto",
     threads: int = 0,
     **settings: Any,
@@ -206,5 +223,5 @@ def predict(
         InputError: The model or an image cannot be read, or a setting is invalid.
     """
     if isinstance(model, str | Path):
-        model = load_mapped(str(model), map, device=device, threads=threads)
-    return model.predict(source, **settings)
+        model = load_segmenter(str(model), device=device, threads=threads)
+    return mapped(model, map).predict(source, **settings)

@@ -149,7 +149,7 @@ class ICCLDImageProcessor(BaseImageProcessor):
         logits: Tensor = outputs["logits"]
         maps = []
         for index, image in enumerate(logits):
-            size = tuple(target_sizes[index]) if target_sizes else image.shape[-2:]
+            size = tuple(map(int, target_sizes[index])) if target_sizes is not None else image.shape[-2:]
             if size != tuple(image.shape[-2:]):
                 image = torch.nn.functional.interpolate(
                     image[None], size=size, mode="bilinear", align_corners=False

@@ -3,12 +3,14 @@
 An installed package offers its classes by entry points, in the group ``iccld.methods`` or ``iccld.backbones``. The
 names of the entry points can be used like those of built-in classes. In addition, users can name any importable class
 as ``module:class``. Importing a module runs its code. Such a class is therefore imported only if the user names it in a
-flag or in a call, but not because a stored model, the record of a run or a bench plan names it.
+flag, in a call, or in the environment variable ``ICCLD_IMPORT`` (names separated by commas), but not because a stored
+model, the record of a run or a bench plan names it.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -20,7 +22,13 @@ T = TypeVar("T")
 Kind = Literal["method", "backbone"]
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
+_VARIABLE = "ICCLD_IMPORT"
+
 _imported: dict[tuple[Kind, str], Any] = {}
+
+
+class OutsideCodeError(InputError):
+    """Error for a class of another package that is neither installed nor named by the user."""
 
 
 def is_reference(name: str) -> bool:
@@ -56,6 +64,8 @@ def find_class(kind: Kind, name: str, base: type[T]) -> type[T]:
     Raises:
         InputError: There is no such class, or it is not a subclass of ``base``.
     """
+    if is_reference(name) and name in os.environ.get(_VARIABLE, "").split(","):
+        import_class(kind, name)
     found = _imported.get((kind, name))
     if found is None and name in installed(kind):
         try:
@@ -64,12 +74,9 @@ def find_class(kind: Kind, name: str, base: type[T]) -> type[T]:
             what = f"cannot be imported from its package ({first_line(error)})"
             raise InputError(f"{kind} {name}: {what}; update or remove the package") from error
     if found is None:
-        flag = {"method": "--method", "backbone": "--model.backbone"}[kind]
         problem = f"{kind} {name}: is code of another package, which is imported only if you name it"
-        use = (
-            f"give {flag} {name}, call iccld.plugins.import_class({kind!r}, {name!r}), or install the package"
-        )
-        raise InputError(f"{problem}; {use} with an entry point in iccld.{kind}s")
+        use = f"set {_VARIABLE}={name}, or install the package with an entry point in iccld.{kind}s"
+        raise OutsideCodeError(f"{problem}; {use}")
     if not (isinstance(found, type) and issubclass(found, base)):
         raise InputError(f"{kind} {name}: is not a subclass of {base.__module__}.{base.__name__}")
     return found

@@ -83,6 +83,10 @@ def test_train_evaluate_and_predict(
     measured = iccld.evaluate(run.folder, "folder", tiny_data / "target", threads=1, draws=2)
     words = ["evaluate", str(run.folder), "--dataset", "folder", "--root", str(tiny_data / "target")]
     assert main([*words, "--threads", "1", "--draws", "2", "--json", str(tmp_path / "scores.json")]) == 0
+    again = iccld.evaluate(run.model, "folder", tiny_data / "target", draws=2)
+    assert again.to_json()["miou"] == measured.to_json()["miou"]
+    mapped = iccld.predict(run.model, np.zeros((40, 50, 3), np.uint8), map="cityscapes19")
+    assert len(mapped.classes) == 19
     assert measured.to_json()["miou"] == json.loads((tmp_path / "scores.json").read_text())["miou"]
     image = next((tiny_data / "target").rglob("*.png"))
     result = iccld.predict(run.folder, image, threads=1, steps=2)
@@ -105,6 +109,8 @@ def test_an_exception_of_a_callback_ends_the_run(settings: dict[str, Any], tmp_p
     [
         ({"stepz": 3}, "unknown setting 'stepz'"),
         ({"data": {"cropp": 3}}, "unknown setting"),
+        ({"foo": {}}, "unknown group of settings 'foo'"),
+        ({"data": "photos"}, "data is a group of settings"),
         ({"steps": "many"}, "steps = 'many' must be a whole number"),
         ({"method": "dacz"}, "method = 'dacz' must be one of"),
         ({"method": "minent", "adaptation": {"mixing": "cutmix"}}, "--adaptation.mixing is not read here"),
@@ -136,3 +142,24 @@ def test_a_run_starts_from_another_and_resumes_without_it(
     (first.folder / "model.safetensors").unlink()
     assert iccld.train("demo", tmp_path / "second", **{**settings, "model": model}).outcome == "finished"
     assert "initial weights" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"limit": 0}, "limit = 0 must be"),
+        ({"limit": 1.5}, "limit = 1.5 must be"),
+        ({"look": "both"}, "look = 'both' must be one of game, camera, night"),
+        ({"stepz": 3}, "unknown setting 'stepz'; did you mean 'steps'"),
+    ],
+)
+def test_wrong_settings_of_an_evaluation(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        iccld.evaluate("gone", "street_scenes", **wrong)
+
+
+def test_numbers_of_numpy_are_numbers(settings: dict[str, Any], tmp_path: Path) -> None:
+    more = {"steps": np.int64(2), "optim": {"head_lr": np.float32(1e-3)}}
+    assert (
+        iccld.train("demo", tmp_path / "run", **{**settings, **more, "eval_every": 0}).outcome == "finished"
+    )

@@ -89,18 +89,29 @@ def test_every_built_in_name_has_its_class(name: str) -> None:
 
 def test_a_record_of_somebody_else_runs_no_code(package: Path, tmp_path: Path) -> None:
     config = from_dict({"method": "outside:Mine", "model": {"backbone": "outside:Plain"}})
-    with pytest.raises(InputError, match=r"give --method outside:Mine, call iccld\.plugins"):
+    with pytest.raises(InputError, match="set ICCLD_IMPORT=outside:Mine, or install"):
         build_method(config, CAMVID11)
-    with pytest.raises(InputError, match=r"give --model.backbone outside:Plain, call"):
+    with pytest.raises(InputError, match="set ICCLD_IMPORT=outside:Plain, or install"):
         build_model(config, CAMVID11)
     assert reopen_data(config) is None
     model = ICCLD(CAMVID11, width=16, latent_channels=4)
     model.save_pretrained(tmp_path / "m")
     path = tmp_path / "m" / "config.json"
     path.write_text(path.read_text().replace('"compact"', '"outside:Plain"'))
-    with pytest.raises(InputError, match="is code of another package"):
+    with pytest.raises(InputError, match=r"^backbone outside:Plain: is code of another package"):
         ICCLD.from_pretrained(tmp_path / "m")
     assert not (package / "imported").exists()
+
+
+def test_the_environment_names_classes_for_every_command(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugins.import_class("backbone", "outside:Plain")
+    ICCLD(CAMVID11, backbone="outside:Plain", width=16, latent_channels=4).save_pretrained(tmp_path / "m")
+    monkeypatch.setattr(plugins, "_imported", {})
+    monkeypatch.setenv("ICCLD_IMPORT", "outside:Mine,outside:Plain")
+    assert type(ICCLD.from_pretrained(tmp_path / "m").image_coder).__name__ == "Plain"
+    assert type(build_method(TrainConfig(method="outside:Mine"), CAMVID11)).__name__ == "Mine"
 
 
 @pytest.mark.parametrize("name", ["dacz", "a:b:c", "a b:c", "../x:y", "module:", ":Mine", "a" * 5000 + ":b"])

@@ -107,10 +107,11 @@ class EvaluateArgs:
                 print(f"report: {write_report(page, [subject])}")
         return 0
 
-    def evaluate_model(self) -> Scores:
-        """Evaluates a model without a report, and returns the scores."""
-        self._check_call()
-        scores = self._evaluate_model(str(self.model), str(self.dataset), reports=False)[0].scores
+    def evaluate_model(self, loaded: Segmenter | None) -> Scores:
+        """Evaluates a loaded model, or the named model, without a report. Returns the scores."""
+        if loaded is None:
+            self._check_call()
+        scores = self._evaluate_model(str(self.model), str(self.dataset), False, loaded)[0].scores
         assert scores is not None
         return scores
 
@@ -149,17 +150,22 @@ class EvaluateArgs:
         record = Record(environment, measured_on=str(labels), scores=scores)
         return record, {"predictions": str(predictions), "labels": str(labels)}
 
-    def _evaluate_model(self, name: str, data: str, reports: bool) -> tuple[Record, dict[str, Any]]:
+    def _evaluate_model(
+        self, name: str, data: str, reports: bool, loaded: Segmenter | None = None
+    ) -> tuple[Record, dict[str, Any]]:
         if self.protocol is not None and self.protocol != "custom":
             get_protocol(self.protocol)  # reports a mistyped name before the model is loaded
 
         from iccld.data.datasets import choose_split, open_dataset
         from iccld.inference.evaluation import evaluate_model, missing_classes
-        from iccld.inference.mapping import coarser_classes, load_mapped
+        from iccld.inference.mapping import coarser_classes, mapped
         from iccld.inference.review import Review
+        from iccld.inference.segmenter import load_segmenter
         from iccld.reporting.record import Record, measured_record
 
-        model = load_mapped(name, self.map, device=self.device, threads=self.threads)
+        if loaded is None:
+            loaded = load_segmenter(name, device=self.device, threads=self.threads)
+        model = mapped(loaded, self.map)
         split = choose_split(data, self.root, self.split, "val")
         scenes: dict[str, Any] = _SCENES | {"look": self.look, "count": self.limit or _NUM_SCENES}
         if self.protocol is None and self.map is None:

@@ -13,6 +13,7 @@ from iccld.files import write_json
 from iccld.locks import claiming
 from iccld.machine import release_freed_memory
 from iccld.outputs import RUN
+from iccld.plugins import is_reference
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -175,4 +176,6 @@ def _conclude(trainer: Trainer, outcome: str, data: RunData) -> None:
     print(f"model: {out}")
     if report is not None:
         print(f"report: {report}")
-    print(f"predict with: iccld predict {out} IMAGES --out OUT")
+    backbone = config.model.backbone
+    code = f"ICCLD_IMPORT={backbone} " if is_reference(backbone) else ""
+    print(f"predict with: {code}iccld predict {out} IMAGES --out OUT")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,25 +49,31 @@ def read_map(source: str, space: LabelSpace) -> tuple[LabelSpace, Float32[np.nda
             class of the model belongs to a new class.
     """
     if not source.endswith(".toml"):
+        if Path(source).is_file():
+            raise InputError(f"{source}: a map is a TOML file; give it a name that ends in .toml")
         target = get_label_space(source)
         return target, map_to(space, target)
     file = build(_MapFile, read_toml(Path(source)), source)
     listed = [name for names in (*file.classes.values(), file.ignore) for name in names]
     for name in listed:
         if name not in space.names:
-            raise InputError(f"{source}: {name!r} is no class of the model; its classes are {_some(space)}")
+            known = ", ".join(space.names)
+            raise InputError(f"{source}: {name!r} is no class of the model; its classes are {known}")
         if listed.count(name) > 1:
             raise InputError(f"{source}: names {name!r} twice; a class belongs to one new class")
     missing = [name for name in space.names if name not in listed]
     if missing:
-        raise InputError(f"{source}: has no place for {missing[0]!r}; name it in a class or in 'ignore'")
+        places = ", ".join(map(repr, missing))
+        raise InputError(f"{source}: has no place for {places}; name each in a class or in 'ignore'")
     by_name = {c.name: c for c in space.classes}
     classes = []
     for new, names in file.classes.items():
         if not names:
             raise InputError(f"{source}: class {new!r} has no classes of the model; remove it")
+        # A sum of several classes has no trainId, so that label files hold the indices of the new classes.
         members = [by_name[name] for name in names]
-        classes.append(LabelClass(new, members[0].color, tuple(t for m in members for t in m.train_ids)))
+        train_ids = members[0].train_ids if len(members) == 1 else ()
+        classes.append(LabelClass(new, members[0].color, train_ids))
     target = LabelSpace(Path(source).stem, tuple(classes))
     place = {name: index for index, names in enumerate(file.classes.values()) for name in names}
     return target, _matrix([place.get(name, IGNORE) for name in space.names], target)
@@ -98,10 +105,14 @@ def load_mapped(model: str, source: str | None, *, device: str = "auto", threads
 
     If ``source`` is ``None``, the model keeps its classes.
     """
-    loaded = load_segmenter(model, device=device, threads=threads)
-    if source is None or not isinstance(loaded, Predicting):
-        return loaded
-    return MappedSegmenter(loaded, *read_map(source, loaded.label_space))
+    return mapped(load_segmenter(model, device=device, threads=threads), source)
+
+
+def mapped(model: Segmenter, source: str | os.PathLike[str] | None) -> Segmenter:
+    """Returns a model whose predictions are in the classes of a map, as for ``read_map``. ``None`` maps nothing."""
+    if source is None or not isinstance(model, Predicting):
+        return model
+    return MappedSegmenter(model, *read_map(os.fspath(source), model.label_space))
 
 
 def coarser_classes(model: Segmenter, space: LabelSpace) -> Segmenter:

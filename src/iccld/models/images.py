@@ -45,6 +45,7 @@ def to_array(images: Any) -> np.ndarray:
         return np.stack(arrays)
     if isinstance(images, Tensor):
         images = images.detach().cpu()
+        images = images.float() if images.is_floating_point() else images  # numpy has no bfloat16
         images = images.movedim(-3, -1).numpy() if images.ndim >= 3 else images.numpy()
     try:
         array = np.asarray(images)

@@ -76,7 +76,7 @@ class Predicting:
             return iter(results) if stream else results
         images, is_single = single_or_many(source)
         found = (self._predict_one(image, settings) for image in images)
-        if is_single:
+        if is_single and not stream:
             return next(found)
         return found if stream else list(found)
 

@@ -119,10 +119,9 @@ def _predict_whole(model: Any, images: Float[Tensor, "b 3 h w"], settings: Predi
     for part in parts:
         with autocast(images.device.type, settings.precision):
             state = model.encode(part)
-            if noise is None:  # drawn for all images at once, so that the noise does not depend on the split
-                noise = model.draw_noise(state, draws * len(images))
-            own, noise = noise.tensor_split([draws * len(part)])
-            maps.append(average_draws(model, state, own, steps, draws))
+            if noise is None:  # the same noise for all images, so that a result does not depend on the batch
+                noise = model.draw_noise(state, draws)
+            maps.append(average_draws(model, state, noise.repeat(len(part), 1, 1, 1), steps, draws))
     probabilities, others = zip(*maps, strict=True)
     return torch.cat(probabilities), torch.cat(others)
 

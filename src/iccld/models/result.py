@@ -24,7 +24,7 @@ from iccld.models.regions import Region, find_regions, to_coco, to_shapes
 _LONGEST_SIDE = 640
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Result(Prediction):
     """Segmentation of one image. The maps of ``Prediction`` have no batch axis here.
 

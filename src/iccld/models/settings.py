@@ -48,7 +48,7 @@ class PredictSettings:
 
     def __post_init__(self) -> None:
         for name, kind in _kinds().items():
-            value = _plain(getattr(self, name))
+            value = plain(getattr(self, name))
             if value is not None or getattr(PredictSettings, name) is not None:
                 object.__setattr__(self, name, typed(kind, value, name.replace("_", " ")))
         if self.input_height is None and self.resize is not None:
@@ -59,10 +59,10 @@ class PredictSettings:
         return {name: value for name, value in dataclasses.asdict(self).items() if name != "resize"}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Converts a NumPy number, or the NumPy numbers in a list or tuple, to Python numbers."""
     if isinstance(value, (tuple, list)):
-        return tuple(map(_plain, value))
+        return tuple(map(plain, value))
     if isinstance(value, bool) or not isinstance(value, Real):
         return value
     return int(value) if isinstance(value, Integral) else float(value)

@@ -29,10 +29,10 @@ def single_or_many(source: Any) -> tuple[Iterable[Any], bool]:
         InputError: A path does not exist, or there is no image at this path.
     """
     if isinstance(source, str | os.PathLike):
-        images, videos = split_inputs(find_inputs([os.fspath(source)], shared_names=True))
+        images, videos = split_inputs(find_inputs([os.path.expanduser(source)], shared_names=True))
         if videos and not images:
             raise InputError(f"{videos[0].title}: is a video or a stream; predict it with 'iccld predict'")
-        return [image.path for image in images], Path(source).is_file()
+        return [image.path for image in images], Path(source).expanduser().is_file()
     if isinstance(source, list | tuple | Iterator):
         return _flat(source), False
     return [source], True

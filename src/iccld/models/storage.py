@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Self, TypeVar
 
 import torch
@@ -21,6 +22,7 @@ from iccld.escaping import shortened
 from iccld.files import open_regular, write_atomic, write_json
 from iccld.labels import LabelSpace
 from iccld.models.hub import fetch, push_files, split_id
+from iccld.plugins import OutsideCodeError
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -130,6 +132,8 @@ def _sketch(make: Callable[[], Network], folder: Path, num_tensors: int) -> Netw
         size = sum(b.numel() * b.element_size() for b in sketch.buffers())
         if size > _MOST_BUFFERS + (folder / WEIGHTS).stat().st_size:
             raise InputError(f"its tables would take {size / 1e9:.3g} GB")
+    except OutsideCodeError:
+        raise
     except Exception as error:  # inconsistent sizes raise exceptions of many types
         problem = f"describes no network that fits its weights ({first_line(error)})"
         raise InputError(f"{path}: {problem}; use the {CONFIG} that was saved with them") from error
@@ -191,6 +195,8 @@ class Pretrained(nn.Module):
     """Classes and colors of the outputs."""
     spec: ModelSpec
     """Specification from which the network is built."""
+    record: Mapping[str, Any] = MappingProxyType({})
+    """Further entries of the ``config.json`` from which the model was loaded, such as the training settings."""
 
     def save_pretrained(self, folder: str | Path, *, extra: Mapping[str, Any] | None = None) -> None:
         """Writes the files of the model to a folder, each atomically.
@@ -203,7 +209,7 @@ class Pretrained(nn.Module):
         weights = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
         atomic_safetensors(Path(folder) / WEIGHTS, lambda temporary: save_file(weights, temporary))
         spec = {key: value for key, value in asdict(self.spec).items() if value is not None}
-        config = {"label_space": self.label_space.to_dict(), "model": spec, **(extra or {})}
+        config = {"label_space": self.label_space.to_dict(), "model": spec, **self.record, **(extra or {})}
         write_json(Path(folder) / CONFIG, {"format": _FORMAT, "model_type": _FORMAT, **config})
         write_json(Path(folder) / PROCESSOR, {"image_processor_type": "ICCLDImageProcessor"})
 
@@ -232,7 +238,10 @@ class Pretrained(nn.Module):
             problem = f"{folder / CONFIG}: has no configuration of its backbone {shortened(spec.backbone)}"
             remedy = "save the model again where that backbone is known"
             raise InputError(f"{problem}, which is not fetched; {remedy}")
-        return _load_network(lambda: cls(space, **vars(spec)), folder, num_classes=len(space)).eval()
+        model = _load_network(lambda: cls(space, **vars(spec)), folder, num_classes=len(space))
+        own = ("format", "model_type", "label_space", "model")
+        model.record = {name: value for name, value in config.items() if name not in own}
+        return model.eval()
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
         """Uploads the model without a model card to a Hugging Face repository. Returns the URL of the repository."""

@@ -70,7 +70,7 @@ def test_graph_samples_as_prediction_does(light: bool, monkeypatch: pytest.Monke
     graph = ExportGraph(model, steps=3, draws=2, input_height=0)
     with torch.no_grad():
         labels, probabilities, _, information = graph(torch.from_numpy(images))
-    tile = graph.noise[:, :, :8, :12].repeat(2, 1, 1, 1)
+    tile = graph.noise[:, :, :8, :12]
     monkeypatch.setattr(ICCLD, "draw_noise", lambda self, state, num: tile)
     wanted = _stacked(model.predict(images, steps=3, draws=2, precision="fp32"))
     np.testing.assert_allclose(probabilities.numpy(), wanted.probabilities, atol=2e-5)

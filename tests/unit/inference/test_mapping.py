@@ -57,7 +57,8 @@ def test_a_file_maps_and_ignores(tmp_path: Path) -> None:
     assert (space.name, space.names) == ("drive", ("drivable", "other"))
     np.testing.assert_array_equal(matrix, [[1, 0, 1, 0], [0, 1, 0, 0]])
     assert space.classes[0].color == SPACE.classes[0].color
-    assert space.classes[0].train_ids == (0,)
+    assert space.classes[0].train_ids == (), "a sum of classes has no trainId"
+    assert space.classes[1].train_ids == SPACE.classes[1].train_ids
 
 
 @given(values=st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4))
@@ -84,7 +85,7 @@ def test_any_probabilities_give_probabilities(values: list[float]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[classes]\na = ["road"]', "has no place for 'building'; name it in a class or in 'ignore'"),
+        ('[classes]\na = ["road"]', "has no place for 'building', 'parking', 'sky'; name each in a class"),
         ('ignore = ["sky", "road"]\n[classes]\na = ["road", "building", "parking"]', "names 'road' twice"),
         ('[classes]\na = ["rode"]', "'rode' is no class of the model; its classes are road, building"),
         ('[classes]\na = []\nb = ["road", "building", "parking", "sky"]', "'a' has no classes of the model"),

@@ -55,6 +55,9 @@ def test_single_images_of_every_kind_give_the_same_result(model: ICCLD, folder: 
     path = folder / "photo.png"
     for source in (path, str(path), Image.fromarray(PIXELS), tensor, tensor.float() / 255):
         _same(model.predict(source), result)
+    half = model.predict((tensor.float() / 255).bfloat16())
+    np.testing.assert_allclose(half.probabilities, result.probabilities, atol=0.1)
+    assert result == result
     assert model.predict(path).path == path
     assert result.path is None
 
@@ -106,6 +109,7 @@ def test_streams_read_one_image_at_a_time(model: ICCLD, folder: Path) -> None:
     next(stream)
     assert taken == [0]
     assert len(list(stream)) == 2
+    assert [r.path.name for r in model.predict(folder / "a.png", stream=True)] == ["a.png"]
     (folder / "day" / "b.png").write_bytes(b"broken")
     files = model.predict(folder, stream=True)
     assert [next(files).path.name for _ in range(2)] == ["a.png", "photo.png"]

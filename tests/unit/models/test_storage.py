@@ -287,3 +287,14 @@ def test_only_the_files_of_the_model_are_uploaded(
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
     ICCLD.from_pretrained(saved).push_to_hub("me/streets")
     assert sorted(sent) == ["config.json", "model.safetensors", "preprocessor_config.json"]
+
+
+def test_a_loaded_model_keeps_its_record(tmp_path: Path) -> None:
+    """Saving a trained model again must not lose how it was trained."""
+    torch.manual_seed(0)
+    model = ICCLD(CAMVID11, width=16, latent_channels=4)
+    model.save_pretrained(tmp_path / "one", extra={"training": {"steps": 5}})
+    ICCLD.from_pretrained(tmp_path / "one").save_pretrained(tmp_path / "two")
+    one, two = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("one", "two"))
+    assert one == two
+    assert two["training"] == {"steps": 5}
