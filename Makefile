@@ -37,7 +37,7 @@ demo: $(STAMP)
 # Signals end workers of pytest-xdist in which OpenVINO has computed: these tests have a process of their own.
 test: $(STAMP)
 	@$(PYTEST) -m 'not signals'
-	@$(BIN)/python -m pytest -q -m signals
+	@$(BIN)/python -m pytest -q -m signals $$(grep -rl --include='*.py' 'mark.signals' tests)
 
 test-unit: $(STAMP)
 	@$(PYTEST) -m 'not signals' tests/unit
