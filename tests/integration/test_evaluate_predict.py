@@ -181,6 +181,22 @@ def test_street_scenes_need_no_files(model: str, tmp_path: Path):
     assert game["confusion"] != camera["confusion"]
 
 
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        ("--predictions {camvid} --labels {camvid} --protocol camvid11 --map camvid11", "--map"),
+        ("--predictions {camvid} --labels {camvid} --protocol camvid11 --limit 2", "--limit"),
+        ("MODEL --dataset street_scenes --root {camvid}", "--root"),
+        ("MODEL --dataset camvid --root {camvid} --look night", "--look"),
+    ],
+)
+def test_flags_without_effect_are_refused(
+    model: str, camvid: Path, capsys: pytest.CaptureFixture[str], words: str, flag: str
+):
+    given = words.format(camvid=camvid).replace("MODEL", model).split()
+    assert f"{flag} has no effect here" in refuse(capsys, "evaluate", *given)
+
+
 def test_evaluate_is_called_in_one_of_two_ways(
     model: str, camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

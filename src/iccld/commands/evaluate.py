@@ -128,8 +128,20 @@ class EvaluateArgs:
             fault = "there is nothing to measure"
         elif not folders and self.dataset is None:
             fault = "the data set is missing"
+        elif unread := self._unread(bool(folders)):
+            fault = f"--{unread} has no effect here"
         if fault:
             raise InputError(f"{fault}; {_WAYS}")
+
+    def _unread(self, is_folders: bool) -> str:
+        """Returns the name of a given flag that the call does not read, or an empty text."""
+        names = ["split", "look", "map", "limit"] if is_folders else []
+        if self.dataset == "street_scenes":
+            names = ["root"]
+        elif not is_folders:
+            names = ["look"]
+        fields = EvaluateArgs.__dataclass_fields__
+        return next((name for name in names if getattr(self, name) != fields[name].default), "")
 
     def _evaluate_folders(
         self, predictions: Path, labels: Path, reports: bool

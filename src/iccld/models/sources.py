@@ -29,6 +29,8 @@ def single_or_many(source: Any) -> tuple[Iterable[Any], bool]:
         InputError: A path does not exist, or there is no image at this path.
     """
     if isinstance(source, str | os.PathLike):
+        if not os.fspath(source):
+            raise InputError("the path of an image is empty; name a file, a folder or a glob pattern")
         images, videos = split_inputs(find_inputs([os.path.expanduser(source)], shared_names=True))
         if videos and not images:
             raise InputError(f"{videos[0].title}: is a video or a stream; predict it with 'iccld predict'")

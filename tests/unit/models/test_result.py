@@ -121,6 +121,7 @@ def test_streams_read_one_image_at_a_time(model: ICCLD, folder: Path) -> None:
     ("source", "message"),
     [
         ("missing.png", "no such file"),
+        ("", "the path of an image is empty"),
         ("nothing/*.png", "matches no image"),
         ("camera:0", "iccld predict"),
         ("rtsp://host/stream", "iccld predict"),
