@@ -150,7 +150,7 @@ def evaluate(
     """Evaluates a model on a labeled data set, as ``iccld evaluate MODEL --dataset DATASET --root ROOT`` does.
 
     Args:
-        model: Folder of a saved model, hub id, or exported file.
+        model: Folder of a saved model, hub id, exported file, or a loaded model.
         dataset: Name of the data set: ``gta5``, ``synthia``, ``cityscapes``, ``camvid``, ``folder`` or
             ``street_scenes``.
         root: Folder of the data set (not needed for ``street_scenes``).
@@ -211,8 +211,8 @@ def predict(
             predicts the classes of this map. The probability of each new class is a sum of probabilities of the
             model's classes.
         device: Device, either ``auto`` or a torch device.
-        threads: Number of CPU threads. 0 uses the number that is fastest in a trial. ``map``, ``device`` and
-            ``threads`` have no effect if ``model`` is a loaded model.
+        threads: Number of CPU threads. 0 uses the number that is fastest in a trial. ``device`` and ``threads``
+            have no effect if ``model`` is a loaded model.
         settings: Further arguments of ``ICCLD.predict``, such as ``steps``, ``draws`` and ``stream``.
 
     Returns:

@@ -11,7 +11,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -31,6 +30,7 @@ from transformers.utils.generic import ModelOutput
 from iccld.labels import LabelSpace
 from iccld.models.iccld import ICCLD
 from iccld.models.images import Images, to_batch
+from iccld.models.settings import PredictSettings
 from iccld.models.storage import find_model, read_config
 
 
@@ -109,10 +109,9 @@ class ICCLDForSemanticSegmentation(PreTrainedModel):
         Returns:
             Output whose ``logits`` (b k h w) are logarithms of the class probabilities, at the size of the images.
         """
-        images = pixel_values.float().movedim(1, -1).cpu().numpy()
-        results = self.network.predict(images, steps=steps, draws=draws)
-        probabilities = torch.from_numpy(np.stack([result.probabilities for result in results]))
-        logits = probabilities.clamp_min(1e-30).log().to(pixel_values.device)
+        settings = PredictSettings(steps=steps, draws=draws)
+        maps = self.network._predict(to_batch(pixel_values)[0], settings)
+        logits = torch.from_numpy(maps.probabilities).clamp_min(1e-30).log().to(pixel_values.device)
         return SemanticSegmenterOutput(logits=logits)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from iccld.documents import Form
-from iccld.plugins import installed, is_reference
+from iccld.plugins import is_outside
 
 METHODS: Mapping[str, str] = {
     "iccld": "iccld.adaptation.iccld:Adaptation",
@@ -23,12 +24,10 @@ METHODS: Mapping[str, str] = {
 """Classes of the training methods by name, as ``module:class``. A new method needs one line here."""
 
 
-def _is_outside(name: str) -> bool:
-    return is_reference(name) or name in installed("method")
-
-
 if TYPE_CHECKING:
     MethodName = str
 else:
-    OutsideMethod = Annotated[str, Form(_is_outside, "a method of another package as module:class")]
+    OutsideMethod = Annotated[
+        str, Form(partial(is_outside, "method"), "a method of another package as module:class")
+    ]
     MethodName = Literal[tuple(METHODS)] | OutsideMethod

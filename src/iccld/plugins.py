@@ -42,6 +42,11 @@ def installed(kind: Kind) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=f"iccld.{kind}s")}
 
 
+def is_outside(kind: Kind, name: str) -> bool:
+    """Returns whether a name that is not built in can be a class of another package."""
+    return is_reference(name) or name in installed(kind)
+
+
 def import_class(kind: Kind, name: str) -> None:
     """Imports the class ``module:class``, which the user has named. ``find_class`` then returns it.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from iccld import __version__
 from iccld.commands import flags
 from iccld.commands.output import human_text, write_result
-from iccld.files import in_bytes
+from iccld.files import free_bytes, in_bytes
 from iccld.machine import free_memory, read_text, usable_cores
 from iccld.outputs import Places
 
@@ -64,7 +63,6 @@ def describe(folder: Path) -> dict[str, Any]:
 
     flags_of_cpu = set(read_text("/proc/cpuinfo").split())
     device = choose_device("auto")
-    existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
     machine = describe_machine(torch.get_num_threads(), device)
     return {
         "iccld": __version__,
@@ -76,7 +74,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "usable cores": usable_cores(),
         "free memory": free_memory(),
-        "free disk": shutil.disk_usage(existing).free,
+        "free disk": free_bytes(folder),
         "device": machine.get("gpu", device),
         "precision": "bf16" if has_fast_bf16(device) else "fp32",
         **{name: version for name in _BASE if (version := _version(name))},

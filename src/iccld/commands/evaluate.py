@@ -180,12 +180,16 @@ class EvaluateArgs:
         model = mapped(loaded, self.map)
         split = choose_split(data, self.root, self.split, "val")
         scenes: dict[str, Any] = _SCENES | {"look": self.look, "count": self.limit or _NUM_SCENES}
+        own = None
         if self.protocol is None and self.map is None:
-            own = open_dataset(data, self.root, split=split, **scenes).label_space
-            model = coarser_classes(model, own)
+            own = open_dataset(data, self.root, split=split, **scenes)
+            model = coarser_classes(model, own.label_space)
         space, settings = model.label_space, self.settings
         protocol = get_protocol(self.protocol, space) if self.protocol else protocol_of(space)
-        dataset = open_dataset(data, self.root, split=split, label_space=protocol.space, **scenes)
+        if own is not None and own.label_space == protocol.space:
+            dataset = own  # files are not listed a second time
+        else:
+            dataset = open_dataset(data, self.root, split=split, label_space=protocol.space, **scenes)
         if missing := ", ".join(missing_classes(space, protocol)):
             print(f"iccld: warning: the model has no class for {missing} ({protocol.name})", file=sys.stderr)
         review = Review(protocol) if reports else None

@@ -78,6 +78,7 @@ class PredictArgs:
         """Predicts all inputs and returns the exit code, which is 1 if some inputs failed."""
         from iccld.data.inputs import find_inputs, split_inputs
         from iccld.inference.mapping import load_mapped
+        from iccld.inference.media import ANNOTATION_KINDS
         from iccld.inference.video import Limits
 
         if self.write == ():
@@ -93,7 +94,7 @@ class PredictArgs:
         limits = Limits(self.max_frames, self.seconds)
         options = {"ids": _read_ids(self.ids), "settings": self.settings}
         images, videos = split_inputs(find_inputs(self.inputs, out=self.out))
-        if videos and (wrong := {"coco", "labelme"}.intersection(self.write or ())):
+        if videos and (wrong := set(ANNOTATION_KINDS).intersection(self.write or ())):
             title = videos[0].title
             raise InputError(
                 f"--write {min(wrong)}: annotations are of images, and {title} is a video; leave it out"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -67,30 +67,35 @@ def predict_files(
             failures.append(naming(item.title, error))
             continue
         for kind in write:
-            path = Path(out) / kind / item.name
-            if kind == "coco" or kind == "labelme":
-                source = printable(os.path.relpath(item.path, path.parent))
-                content = annotate(kind, prediction, model.label_space, source)
-                write_json(path.with_name(f"{path.name}.json"), content)
-                continue
-            picture = draw(kind, image, prediction, model.label_space, table)
-            write_png(path.with_name(f"{path.name}.png"), picture)
+            if kind != "coco" and kind != "labelme":
+                picture = draw(kind, image, prediction, model.label_space, table)
+                write_png(Path(out) / kind / f"{item.name}.png", picture)
+        _write_annotations(item, prediction, model.label_space, out, write)
         if not is_explained:
             rendering.write_class_key(out, model.label_space, table)
             is_explained = True
     return failures
 
 
-def annotate(
-    kind: AnnotationKind, prediction: Prediction, space: LabelSpace, file_name: str
-) -> dict[str, Any]:
-    """Returns the regions of at least 20 pixels as annotations, for JSON. ``file_name`` is the path of the image."""
-    labels, probabilities = prediction.labels, prediction.probabilities
-    regions = find_regions(labels, probabilities, space.names, min_area=_SMALLEST_REGION)
+def _write_annotations(
+    item: InputImage,
+    prediction: Prediction,
+    space: LabelSpace,
+    out: AnyPath,
+    write: Sequence[OutputKind | AnnotationKind],
+) -> None:
+    """Writes the regions of at least 20 pixels in the annotation formats among ``write``."""
+    kinds = [kind for kind in ANNOTATION_KINDS if kind in write]
+    if not kinds:
+        return
+    labels, names = prediction.labels, space.names
+    regions = find_regions(labels, prediction.probabilities, names, min_area=_SMALLEST_REGION)
     size = (labels.shape[0], labels.shape[1])
-    if kind == "coco":
-        return to_coco(regions, space.names, size, file_name)
-    return to_shapes(regions, size, file_name)
+    for kind in kinds:
+        path = Path(out) / kind / f"{item.name}.json"
+        source = printable(os.path.relpath(item.path, path.parent))
+        coco = kind == "coco"
+        write_json(path, to_coco(regions, names, size, source) if coco else to_shapes(regions, size, source))
 
 
 def prepare(

@@ -19,7 +19,7 @@ from iccld.models.transformers_backbone import (
     MixTransformerCoder,
     offers_weights,
 )
-from iccld.plugins import find_class, installed, is_reference
+from iccld.plugins import find_class, is_outside
 
 BACKBONE_NAMES = ("compact", "efficientnet_lite0", *MIT_NAMES)
 """Built-in backbone names. In addition, ``auto:<hub id or folder>`` selects any ``transformers`` AutoBackbone."""
@@ -39,7 +39,7 @@ def pretrained_weights(backbone: str, pretrained: str) -> bool | str:
     """
     if pretrained != "auto":
         return {"yes": True, "no": False}.get(pretrained, pretrained)
-    if _is_outside(backbone):
+    if backbone not in BACKBONE_NAMES and is_outside("backbone", backbone):
         return _offers_weights(backbone)
     return backbone.startswith(_PRETRAINED_BACKBONES) and not lacks_weights(backbone, pretrained)
 
@@ -110,15 +110,11 @@ def build_image_coder(
     if name.startswith("auto:"):
         source = name.removeprefix("auto:")
         return AutoBackboneCoder(source, pretrained=bool(pretrained), config=backbone_config)
-    if _is_outside(name):
+    if is_outside("backbone", name):
         made = find_class("backbone", name, ImageCoder)
         return made(pretrained=bool(pretrained)) if _offers_weights(name) else made()
     known = [*BACKBONE_NAMES, "auto:<hub id or folder>", "module:class"]
     raise InputError(f"unknown backbone {name!r}; {suggest(name, known)}")
-
-
-def _is_outside(name: str) -> bool:
-    return is_reference(name) or name in installed("backbone")
 
 
 def _offers_weights(name: str) -> bool:

@@ -82,9 +82,9 @@ class Predicting:
 
     def _predict_one(self, image: Any, settings: PredictSettings) -> Result:
         pixels, path = open_image(image)
-        batch, _ = to_batch(to_bytes(pixels) if path is not None else pixels)
-        maps = self._predict(batch, settings).of_image(0)
-        return Result(**vars(maps), image=to_bytes(pixels), label_space=self.label_space, path=path)
+        array = to_array(pixels)
+        maps = self._predict(to_batch(array)[0], settings).of_image(0)
+        return Result(**vars(maps), image=to_bytes(array), label_space=self.label_space, path=path)
 
     def _predict_batch(self, images: np.ndarray | Tensor, settings: PredictSettings) -> list[Result]:
         arrays = to_array(images)

@@ -54,6 +54,11 @@ def atomic_safetensors(path: str | Path, save: Callable[[Path], object]) -> Path
     return write_atomic(path, save_or_explain)
 
 
+def write_processor(folder: Path) -> None:
+    """Writes the file from which ``transformers`` knows the image processor."""
+    write_json(folder / PROCESSOR, {"image_processor_type": "ICCLDImageProcessor"})
+
+
 def find_model(source: str | Path) -> Path:
     """Returns the folder of a model. Downloads the model if ``source`` is a hub id (``user/model[@revision]``)."""
     folder = Path(source)
@@ -211,7 +216,7 @@ class Pretrained(nn.Module):
         spec = {key: value for key, value in asdict(self.spec).items() if value is not None}
         config = {"label_space": self.label_space.to_dict(), "model": spec, **self.record, **(extra or {})}
         write_json(Path(folder) / CONFIG, {"format": _FORMAT, "model_type": _FORMAT, **config})
-        write_json(Path(folder) / PROCESSOR, {"image_processor_type": "ICCLDImageProcessor"})
+        write_processor(Path(folder))
 
     @classmethod
     def from_pretrained(cls, source: str | Path) -> Self:

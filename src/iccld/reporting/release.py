@@ -19,7 +19,7 @@ from iccld.files import read_bounded, write_atomic, write_json, write_text
 from iccld.labels import LabelSpace, protocol_of
 from iccld.models.hub import check_repo_id
 from iccld.models.iccld import ICCLD
-from iccld.models.storage import CONFIG, FILES, PROCESSOR, WEIGHTS, find_model, read_config
+from iccld.models.storage import CONFIG, FILES, WEIGHTS, find_model, read_config, write_processor
 from iccld.reporting.templates import render
 from iccld.training.tracking import read_metrics
 
@@ -119,7 +119,7 @@ def write_release(source: str, repo_id: str, *, license: str | None = None) -> C
             raise InputError(f"{out / there[0]}: exists and is of no earlier release; choose another folder")
         write_atomic(out / WEIGHTS, lambda temporary: shutil.copyfile(folder / WEIGHTS, temporary))
         write_json(out / CONFIG, config)
-        write_json(out / PROCESSOR, {"image_processor_type": "ICCLDImageProcessor"})
+        write_processor(out)
         write_text(out / _CARD, card)
         return [*FILES, _CARD]
 
