@@ -24,13 +24,13 @@ __version__ = "0.1.0"
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
-__all__ = ["ICCLD", "Prediction", "Result", "Run", "__version__", "evaluate", "predict", "train"]
+__all__ = ["ICCLD", "Prediction", "Result", "Run", "__version__", "adapt", "evaluate", "predict", "train"]
 
 _HOMES = {
     "ICCLD": "iccld.models.iccld",
     "Prediction": "iccld.models.prediction",
     "Result": "iccld.models.result",
-    **dict.fromkeys(("Run", "evaluate", "predict", "train"), "iccld.api"),
+    **dict.fromkeys(("Run", "adapt", "evaluate", "predict", "train"), "iccld.api"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The Python API: the commands ``iccld train``, ``iccld evaluate`` and ``iccld predict`` as functions."""
+"""The Python API: the commands ``iccld train``, ``adapt``, ``evaluate`` and ``predict`` as functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from iccld.commands.evaluate import EvaluateArgs
 from iccld.commands.flags import check_values
 from iccld.commands.train_checks import refuse_ignored
 from iccld.commands.training import train as run_training
-from iccld.config import with_settings
+from iccld.config import TrainConfig, with_settings
 from iccld.errors import InputError
 from iccld.inference.mapping import mapped
 from iccld.inference.segmenter import Segmenter, load_segmenter
@@ -20,6 +20,7 @@ from iccld.labels import suggest
 from iccld.metrics import Scores
 from iccld.models.iccld import ICCLD
 from iccld.models.settings import PredictSettings, plain
+from iccld.models.warm_start import like_stored
 from iccld.presets import get_preset, with_method
 from iccld.training.callbacks import Callbacks, do_nothing
 from iccld.training.tracking import read_metrics
@@ -102,7 +103,57 @@ def train(
             be read, or the folder contains another run.
         RunFailedError: A loss is not finite, the disk is full, or a loader process was killed.
     """
-    config = get_preset(preset).config
+    callbacks = Callbacks(on_step or do_nothing, on_checkpoint or do_nothing, on_evaluation or do_nothing)
+    return _train(preset, get_preset(preset).config, out, callbacks, settings)
+
+
+def adapt(
+    images: str | Path,
+    out: str | Path | None = None,
+    *,
+    model: str | Path = "streets",
+    on_step: Callable[[int, Mapping[str, Tensor]], object] | None = None,
+    on_checkpoint: Callable[[int, Path], object] | None = None,
+    on_evaluation: Callable[[int, Mapping[str, float]], object] | None = None,
+    **settings: Any,
+) -> Run:
+    """Adapts a trained model to a folder of unlabeled images, as ``iccld adapt IMAGES --out OUT`` does.
+
+    The labeled source consists of generated street scenes. The adapted model has the architecture and the classes of
+    ``model``.
+
+    Args:
+        images: Folder of the unlabeled images.
+        out: Folder of the run. The default is ``runs/adapt``.
+        model: ``streets`` (built in), folder of a model, or hub id. Its classes must be those of a built-in label
+            space.
+        on_step: See ``train``.
+        on_checkpoint: See ``train``.
+        on_evaluation: See ``train``.
+        settings: Settings that replace settings of the preset ``adapt``, as for ``train``.
+
+    Returns:
+        The run, from which metrics and the adapted model can be read.
+
+    Raises:
+        InputError: The model, the images or a setting is invalid, or the folder contains another run.
+        RunFailedError: A loss is not finite, the disk is full, or a loader process was killed.
+    """
+    config = like_stored(get_preset("adapt").config, model)
+    callbacks = Callbacks(on_step or do_nothing, on_checkpoint or do_nothing, on_evaluation or do_nothing)
+    data = settings.get("data", {})
+    if isinstance(data, Mapping):
+        settings["data"] = {"target_root": images, **data}
+    return _train("adapt", config, out, callbacks, settings)
+
+
+def _train(
+    preset: str,
+    config: TrainConfig,
+    out: str | Path | None,
+    callbacks: Callbacks,
+    settings: Mapping[str, Any],
+) -> Run:
     if "method" in settings:
         config = with_method(config, settings["method"])
     named = _dotted(settings)
@@ -111,7 +162,6 @@ def train(
     except ValueError as error:
         raise InputError(f"{error}; see iccld train {preset} --help") from error
     refuse_ignored(chosen, config, named)
-    callbacks = Callbacks(on_step or do_nothing, on_checkpoint or do_nothing, on_evaluation or do_nothing)
     folder = Path(out).expanduser() if out is not None else Path("runs") / preset
     return Run(folder, run_training(chosen, folder, preset=preset, callbacks=callbacks))
 
@@ -150,7 +200,7 @@ def evaluate(
     """Evaluates a model on a labeled data set, as ``iccld evaluate MODEL --dataset DATASET --root ROOT`` does.
 
     Args:
-        model: Folder of a saved model, hub id, exported file, or a loaded model.
+        model: Folder of a saved model, ``streets`` (built in), hub id, exported file, or a loaded model.
         dataset: Name of the data set: ``gta5``, ``synthia``, ``cityscapes``, ``camvid``, ``folder`` or
             ``street_scenes``.
         root: Folder of the data set (not needed for ``street_scenes``).
@@ -205,7 +255,7 @@ def predict(
     """Loads a model and segments images.
 
     Args:
-        model: Folder of a saved model, hub id, exported file, or a loaded model.
+        model: Folder of a saved model, ``streets`` (built in), hub id, exported file, or a loaded model.
         source: Images, as for ``ICCLD.predict``: a path, folder, glob pattern, Pillow image, array, tensor or list.
         map: Name of a built-in label space, or a TOML file (see ``iccld.inference.mapping.read_map``). The model then
             predicts the classes of this map. The probability of each new class is a sum of probabilities of the

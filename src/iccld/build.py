@@ -107,7 +107,7 @@ def build_loaders(config: TrainConfig, data: RunData, method: Method, fabric: Fa
     sampler: UniformSampler | RareClassSampler = UniformSampler(len(data.labeled), config.seed)
     if d.rare_class_sampling:
         sampler = RareClassSampler(class_counts(data.labeled, cache), d.rare_class_temperature)
-    transform = _transform(d, method.labeled_domain)
+    transform = replace(_transform(d, method.labeled_domain), photometric=d.photometric)
     streams = [SampleStream(_cached(data.labeled, d, transform), transform, sampler, config.seed, True, 0)]
     if data.target is not None:
         transform = replace(_transform(d, "target"), ignore_top=d.ignore_top, ignore_bottom=d.ignore_bottom)

@@ -39,6 +39,7 @@ class Command:
 COMMANDS = (
     Command("demo", "train on generated scenes, small; shows what adaptation gains", "demo:DemoArgs"),
     Command("train", "train a preset; run the same command again to resume", "train:main"),
+    Command("adapt", "adapt a trained model to a folder of unlabeled images", "adapt:main"),
     Command("evaluate", "measure mIoU and per-class IoU on labeled images", "evaluate:EvaluateArgs"),
     Command("predict", "segment images, folders or video; uncertainty maps", "predict:PredictArgs"),
     Command("report", "one HTML page of a run, or of several side by side", "report:ReportArgs"),

@@ -79,6 +79,8 @@ class DataConfig:
     cat_max_ratio: Annotated[float, Range(1e-12, 1)] = 1.0
     """Maximum fraction of a source crop's labeled pixels that one class may have. A crop with a larger fraction is
     drawn again, at most ten times (as in MMSegmentation). DAFormer uses 0.75. 1 accepts every crop."""
+    photometric: Share = 0.0
+    """Strength of random changes of the labeled images: color, tone, light, sharpness, noise and JPEG compression."""
     ignore_top: Share = 0.0
     """Fraction of a target image's height, at the top, in which pseudo-labels are ignored."""
     ignore_bottom: Share = 0.0
@@ -95,7 +97,8 @@ class ModelConfig:
     """Initial weights of the backbone: auto (published weights if there are any), yes (published weights), no (random
     weights), or a hub id or folder (only for MiT)."""
     init: str | None = None
-    """Folder or hub id of a model. Training starts from the weights of this model. Classes are matched by name."""
+    """Folder, hub id or built-in name (streets) of a model. Training starts from its weights. Classes are matched by
+    name."""
     latent_channels: Annotated[int, Range(1, 10**5)] = 16
     width: Annotated[int, Range(1, 10**6)] = 96
     context_links: bool = True

@@ -14,6 +14,7 @@ from iccld.cli import COMMANDS, main
 MISTAKES = {
     "demo": "--steps 0",
     "train": "scenes_to_folder --data.target-root gone",
+    "adapt": "gone",
     "evaluate": "gone --dataset camvid --root gone",
     "predict": "gone gone.png --out out",
     "report": "gone",

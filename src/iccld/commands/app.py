@@ -29,7 +29,7 @@ class AppArgs:
     models: Annotated[
         Positional[tuple[str, ...]], arg(metavar="MODEL [MODEL2]", help_behavior_hint="(required)")
     ]
-    """Folders of saved models, hub ids, or exported files. Give one model, or two models to compare."""
+    """Folders of saved models, streets (built in), hub ids, or exported files. One model, or two to compare."""
     host: str = "127.0.0.1"
     """Host name or IP address to listen on. 0.0.0.0 allows access from other machines."""
     port: Annotated[int, Range(0, 65535)] = 7860

@@ -32,8 +32,10 @@ example:
 # The scripts are next to this file. A script calls `iccld completion --words …` with the command-line arguments
 # typed so far, and the last argument is completed. If there is no output, the shell completes file names.
 _SHELLS = ("bash", "zsh", "fish")
-_RUNS = {"train": TrainArgs, "data cache": DataCacheArgs}
-"""Dataclasses of flags by command, for the commands whose first argument is the name of a preset."""
+_RUNS = {"train": TrainArgs, "data cache": DataCacheArgs, "adapt": TrainArgs}
+"""Dataclasses of flags by command, for the commands whose flags are settings of a run."""
+_OF_PRESETS = ("train", "data cache", "presets")
+"""Commands whose first argument is the name of a preset."""
 
 
 def main(rest: Sequence[str], commands: Mapping[str, str]) -> int:
@@ -71,7 +73,7 @@ def complete(words: Sequence[str], commands: Mapping[str, str]) -> list[str]:
 def _in_command(name: str, entry: str, before: Sequence[str], last: str) -> Sequence[str]:
     if name == "completion":
         return _SHELLS
-    if name in (*_RUNS, "presets") and not before and not last.startswith("-"):
+    if name in _OF_PRESETS and not before and not last.startswith("-"):
         return list(PRESETS)
     flags = flags_of(_RUNS.get(name) or pkgutil.resolve_name(f"iccld.commands.{entry}"))
     if last.startswith("-"):

@@ -43,7 +43,7 @@ class EvaluateArgs:
     """
 
     model: flags.OptionalModel = None
-    """Folder of a saved model, a hub id (user/model or user/model@revision), or an exported file."""
+    """Folder of a saved model, streets (built in), hub id (user/model[@revision]), or exported file."""
     dataset: flags.OptionalName = None
     """Data set: gta5, synthia, cityscapes, camvid, folder or street_scenes."""
     root: flags.OptionalFolder = None

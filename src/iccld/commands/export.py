@@ -28,13 +28,13 @@ class ExportArgs:
     """
 
     model: Model
-    """Folder of a saved model, or a hub id (user/model or user/model@revision)."""
+    """Folder of a saved model, streets (built in), or hub id (user/model[@revision])."""
     format: Literal["onnx", "openvino"] = "onnx"
     """Format: onnx (file .onnx) or openvino (file .xml). Each format needs an extra. Install the extra in a clone:
     pip install '.[onnx]' or pip install '.[openvino]'."""
     out: OptionalFile = None
-    """File to write. The default is model.onnx or model.xml in the model's folder. For a hub id, the default is in the
-    current folder."""
+    """File to write. The default is model.onnx or model.xml in the model's folder. For a hub id or a built-in model,
+    the default is in the current folder."""
     steps: Steps = 1
     """Number K of sampling steps, fixed in the graph."""
     draws: Draws = 1

@@ -49,7 +49,7 @@ class PredictArgs:
     """
 
     model: flags.Model
-    """Folder of a saved model, a hub id (user/model or user/model@revision), or an exported file."""
+    """Folder of a saved model, streets (built in), hub id (user/model[@revision]), or exported file."""
     inputs: flags.Inputs
     """Images, videos, glob patterns, folders, cameras (camera:0) or URLs (rtsp://…, http://…)."""
     out: flags.OutFolder

@@ -41,7 +41,7 @@ class RankArgs:
     """
 
     model: Model
-    """Folder of a saved model, a hub id, or an exported file."""
+    """Folder of a saved model, streets (built in), hub id, or exported file."""
     inputs: Inputs
     """Images, videos, glob patterns or folders."""
     out: OutFolder

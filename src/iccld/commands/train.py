@@ -77,12 +77,17 @@ def main(rest: Sequence[str]) -> int:
         return print_usage(_USAGE.format(presets=listing), asked=rest[:1] in (["-h"], ["--help"]))
     name = rest[0]
     about = f"{get_preset(name).summary}. Example: {get_preset(name).command}"
-    args, config = parse_run(TrainArgs, rest, "iccld train", about)
+    return run_preset(name, get_preset(name).config, rest[1:], program=f"iccld train {name}", about=about)
+
+
+def run_preset(name: str, config: TrainConfig, flags: Sequence[str], *, program: str, about: str) -> int:
+    """Trains a preset, writes the JSON file if there is one, and returns the exit code. See ``parse_run``."""
+    args, chosen = parse_run(TrainArgs, config, flags, program, about)
     out = args.out or Path("runs") / name
     with human_text(args.json):
-        outcome = train(config, out, preset=name, json=args.json)
+        outcome = train(chosen, out, preset=name, json=args.json)
     if args.json is not None and checks.is_first_rank():
-        write_result(args.json, _result(config, out, name, outcome))
+        write_result(args.json, _result(chosen, out, name, outcome))
     return OUTCOMES[outcome]
 
 
@@ -92,7 +97,8 @@ def main_cache(rest: Sequence[str]) -> int:
         return print_usage(_CACHE_USAGE, asked=rest[:1] in (["-h"], ["--help"]))
     name = rest[0]
     about = f"Decodes and resizes the training images of a run once, to disk. {_CACHE_EXAMPLE.strip()}"
-    args, config = parse_run(DataCacheArgs, rest, "iccld data cache", about)
+    preset = get_preset(name).config
+    args, config = parse_run(DataCacheArgs, preset, rest[1:], f"iccld data cache {name}", about)
     if config.data.cache is None:
         raise InputError("--data.cache is missing; give the folder that is to keep the decoded images")
     with human_text(args.json):
@@ -102,31 +108,41 @@ def main_cache(rest: Sequence[str]) -> int:
     return 0
 
 
-def parse_run(shape: type[Args], rest: Sequence[str], program: str, about: str) -> tuple[Args, TrainConfig]:
-    """Parses the name of a preset (``rest[0]``) and flags that change the settings of this preset.
+def parse_run(
+    shape: type[Args], config: TrainConfig, flags: Sequence[str], program: str, about: str
+) -> tuple[Args, TrainConfig]:
+    """Parses flags that change settings.
 
-    ``shape`` is the dataclass of all flags: a subclass of ``TrainConfig`` with the command's own flags. If ``--method``
-    is given, the defaults of the flags include the method's own settings (recipe). ``about`` is the description in
-    ``--help``.
+    Args:
+        shape: Dataclass of all flags: a subclass of ``TrainConfig`` with the command's own flags.
+        config: Settings before the change. If ``--method`` is among the flags, the method's own settings (recipe)
+            replace settings in ``config``.
+        flags: Command-line arguments.
+        program: Command before the flags, for ``--help``.
+        about: Description in ``--help``.
 
     Returns:
         An instance of ``shape``, and the same settings as a ``TrainConfig`` without the command's own flags.
 
     Raises:
-        InputError: The preset does not exist, or a flag is invalid or would be ignored by the run.
+        InputError: A flag is invalid or would be ignored by the run.
     """
-    preset, *flags = rest
-    config = get_preset(preset).config
-    words = [word for flag in flags for word in flag.split("=", 1)]
-    methods = [after for word, after in pairwise(words) if word == "--method"]
-    if methods and methods[-1] in METHODS:
-        config = with_method(config, methods[-1])
+    method = last_value(flags, "--method")
+    if method in METHODS:
+        config = with_method(config, method)
     default = shape(**{f: getattr(config, f) for f in TrainConfig.__dataclass_fields__})
     shaped = Annotated[shape, arg(name="")]  # type: ignore[valid-type]
-    args: Any = parse(shaped, flags, prog=f"{program} {preset}", default=default, description=about)
+    args: Any = parse(shaped, flags, prog=program, default=default, description=about)
     chosen = TrainConfig(**{f: getattr(args, f) for f in TrainConfig.__dataclass_fields__})
     checks.refuse_ignored(chosen, config, typed_settings(flags))
     return args, chosen
+
+
+def last_value(flags: Sequence[str], name: str) -> str | None:
+    """Returns the last value of a flag in ``--flag value`` or ``--flag=value``, or ``None`` if there is none."""
+    words = [word for flag in flags for word in flag.split("=", 1)]
+    values = [after for word, after in pairwise(words) if word == name]
+    return values[-1] if values else None
 
 
 def _result(config: TrainConfig, out: Path, preset: str, outcome: str) -> dict[str, Any]:

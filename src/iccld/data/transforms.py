@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from iccld.data.photometric import change_appearance
 from iccld.labels import IGNORE
 from iccld.resizing import base_size, resize_image, resize_label
 
@@ -48,6 +49,7 @@ class TrainTransform:
         most_of_one_class: Upper limit for the fraction of one class in a crop's labeled pixels. If a class reaches this
             limit, or if the crop shows fewer than two classes, the crop is drawn again, up to ten times. MMSegmentation
             calls this limit ``cat_max_ratio``. 1 accepts all crops.
+        photometric: Strength of the random changes of appearance in ``iccld.data.photometric``. 0 disables them.
     """
 
     crop: tuple[int, int]
@@ -58,6 +60,7 @@ class TrainTransform:
     ignore_top: float = 0.0
     ignore_bottom: float = 0.0
     most_of_one_class: float = 1.0
+    photometric: float = 0.0
 
     def __post_init__(self) -> None:
         assert min(self.crop) > 0, self.crop
@@ -90,6 +93,8 @@ class TrainTransform:
             geometry = self._search(label, geometry, rng, want)
         valid = self.valid(geometry)
         cut = self._cut(resize_image(image, geometry.size), geometry, PADDING_COLOR)
+        inside = self._inside(geometry)
+        cut[inside] = change_appearance(cut[inside], rng, self.photometric)
         sample = {"image": cut, "valid": valid}
         if label is not None:
             cut = self._cut(resize_label(label, geometry.size), geometry, IGNORE)
@@ -109,14 +114,19 @@ class TrainTransform:
 
     def valid(self, geometry: Geometry) -> Bool[np.ndarray, "h w"]:
         """Returns the validity mask of a crop: ``True`` inside the image and outside the ignored rows."""
-        height, width = geometry.size
+        height = geometry.size[0]
         first = round(self.ignore_top * height) - geometry.top
         last = height - round(self.ignore_bottom * height) - geometry.top
         valid = np.zeros(self.crop, dtype=bool)
-        inside = min(self.crop[1], width - geometry.left)
-        columns = slice(self.crop[1] - inside, None) if geometry.flip else slice(inside)
-        valid[max(0, first) : max(0, last), columns] = True
+        valid[max(0, first) : max(0, last), self._inside(geometry)[1]] = True
         return valid
+
+    def _inside(self, geometry: Geometry) -> tuple[slice, slice]:
+        """Returns the rows and columns of a crop that are inside the image."""
+        height, width = (
+            size - corner for size, corner in zip(geometry.size, (geometry.top, geometry.left), strict=True)
+        )
+        return slice(height), slice(max(0, self.crop[1] - width), None) if geometry.flip else slice(width)
 
     def _search(
         self, label: UInt8[np.ndarray, "h w"], first: Geometry, rng: np.random.Generator, want: int

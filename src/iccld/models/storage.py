@@ -29,6 +29,9 @@ CONFIG = "config.json"
 PROCESSOR = "preprocessor_config.json"
 """File that tells ``transformers`` which image processor to use (see ``iccld.hf``)."""
 FILES = (WEIGHTS, CONFIG, PROCESSOR)
+BUILT_IN = ("streets",)
+"""Names of the models that are part of this package. Their files are in the folder ``weights``."""
+_BUILT_IN_FOLDER = Path(__file__).parent.parent / "weights"
 _FORMAT = "iccld"
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _MOST_HEADER = 16_000_000
@@ -60,15 +63,20 @@ def write_processor(folder: Path) -> None:
 
 
 def find_model(source: str | Path) -> Path:
-    """Returns the folder of a model. Downloads the model if ``source`` is a hub id (``user/model[@revision]``)."""
+    """Returns the folder of a model. Downloads the model if ``source`` is a hub id (``user/model[@revision]``).
+
+    A name in ``BUILT_IN`` is the model of this package, unless the current folder contains a model with this name.
+    """
     folder = Path(source)
+    if str(source) in BUILT_IN and not (folder / CONFIG).is_file():
+        return _BUILT_IN_FOLDER / str(source)
     if folder.is_dir():
         return folder
     if folder.exists():
         raise InputError(f"{source}: is a file; give the folder that holds {CONFIG} and {WEIGHTS}")
     found = split_id(str(source))
     if found is None:
-        remedy = "give a finished run's folder or a hub id like user/model"
+        remedy = f"give a finished run's folder, a hub id like user/model, or {', '.join(BUILT_IN)}"
         raise InputError(f"{source}: no such folder; {remedy}")
     return fetch(*found, [WEIGHTS, CONFIG])
 
@@ -193,6 +201,29 @@ class ModelSpec:
     backbone_config: dict[str, Any] | None = None
 
 
+def read_model(source: str | Path) -> tuple[Path, LabelSpace, ModelSpec, dict[str, Any]]:
+    """Reads the description of a stored model: folder, classes, specification, and further entries of ``config.json``.
+
+    Raises ``InputError`` as ``Pretrained.from_pretrained`` does. The weights are not read.
+    """
+    folder = find_model(source)
+    config = read_config(folder)
+    try:
+        space, stored = LabelSpace.from_dict(config.get("label_space")), config.get("model")
+        if isinstance(stored, dict):
+            stored = {"reencoding": False, **stored}  # missing in older models
+        spec = build(ModelSpec, stored, "model")
+    except InputError as error:
+        problem = f"{folder / CONFIG}: incomplete or of a newer version ({error})"
+        raise InputError(f"{problem}; train or copy the model again") from error
+    if spec.backbone.startswith("auto:") and spec.backbone_config is None:
+        problem = f"{folder / CONFIG}: has no configuration of its backbone {shortened(spec.backbone)}"
+        remedy = "save the model again where that backbone is known"
+        raise InputError(f"{problem}, which is not fetched; {remedy}")
+    own = ("format", "model_type", "label_space", "model")
+    return folder, space, spec, {name: value for name, value in config.items() if name not in own}
+
+
 class Pretrained(nn.Module):
     """Base class of networks that are stored as ``model.safetensors`` and ``config.json``."""
 
@@ -223,29 +254,15 @@ class Pretrained(nn.Module):
         """Loads a model and returns it in evaluation mode.
 
         Args:
-            source: Folder that ``save_pretrained`` wrote, or hub id ``user/model`` or ``user/model@revision``. The
-                revision is a branch, tag or commit.
+            source: Folder that ``save_pretrained`` wrote, name of a built-in model (``streets``), or hub id
+                ``user/model`` or ``user/model@revision``. The revision is a branch, tag or commit.
 
         Raises:
             InputError: The model does not exist, a file is truncated, or the weights do not fit the configuration.
         """
-        folder = find_model(source)
-        config = read_config(folder)
-        try:
-            space, stored = LabelSpace.from_dict(config.get("label_space")), config.get("model")
-            if isinstance(stored, dict):
-                stored = {"reencoding": False, **stored}  # missing in older models
-            spec = build(ModelSpec, stored, "model")
-        except InputError as error:
-            problem = f"{folder / CONFIG}: incomplete or of a newer version ({error})"
-            raise InputError(f"{problem}; train or copy the model again") from error
-        if spec.backbone.startswith("auto:") and spec.backbone_config is None:
-            problem = f"{folder / CONFIG}: has no configuration of its backbone {shortened(spec.backbone)}"
-            remedy = "save the model again where that backbone is known"
-            raise InputError(f"{problem}, which is not fetched; {remedy}")
+        folder, space, spec, record = read_model(source)
         model = _load_network(lambda: cls(space, **vars(spec)), folder, num_classes=len(space))
-        own = ("format", "model_type", "label_space", "model")
-        model.record = {name: value for name, value in config.items() if name not in own}
+        model.record = record
         return model.eval()
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:

@@ -106,7 +106,7 @@ def write_release(source: str, repo_id: str, *, license: str | None = None) -> C
     check_repo_id(repo_id)
     ICCLD.from_pretrained(source)  # raises an error if the model cannot be loaded
     folder = find_model(source)
-    config, metrics = _without_paths(read_config(folder)), folder / "metrics.csv"
+    config, metrics = without_paths(read_config(folder)), folder / "metrics.csv"
     rows = read_metrics(metrics) if metrics.is_file() else []
     card = model_card(config, rows, repo_id=repo_id, license=license)
 
@@ -126,15 +126,15 @@ def write_release(source: str, repo_id: str, *, license: str | None = None) -> C
     return write
 
 
-def _without_paths(value: Any, name: str = "") -> Any:
+def without_paths(value: Any, name: str = "") -> Any:
     """Returns settings without local paths.
 
     Data folders and cache folders become ``None``. Of other paths, only the last part is kept.
     """
     if isinstance(value, dict):
-        return {key: _without_paths(item, key) for key, item in value.items()}
+        return {key: without_paths(item, key) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_paths(item) for item in value]
+        return [without_paths(item) for item in value]
     if not isinstance(value, str):
         return value
     if name in ("source_root", "target_root", "scene_cache", "cache"):

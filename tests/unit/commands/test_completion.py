@@ -41,6 +41,8 @@ def test_presets() -> None:
     [
         ("evaluate m --js", ["--json"]),
         ("train demo --adaptation.mi", ["--adaptation.mixing"]),
+        ("adapt photos --adaptation.mi", ["--adaptation.mixing"]),
+        ("adapt ", []),
         ("train demo --model.no-d", ["--model.no-detail-links", "--model.no-diffusion"]),
         ("train demo --method d", ["dacs", "daformer"]),
         ("train demo --method = d", ["dacs", "daformer"]),  # as bash breaks --method=d
