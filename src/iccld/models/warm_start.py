@@ -79,7 +79,7 @@ def _match(stored: LabelSpace, own: LabelSpace) -> dict[int, int]:
 def like_stored(config: TrainConfig, source: str | Path) -> TrainConfig:
     """Returns a copy of the settings with the classes, architecture and input height of a stored model.
 
-    The setting ``model.init`` becomes ``source``. The width of target images keeps its ratio to their height.
+    The setting ``model.init`` becomes ``source``. The widths of images keep their ratio to the height.
 
     Raises:
         InputError: The model cannot be loaded, or its classes are not those of a built-in label space.
@@ -90,8 +90,8 @@ def like_stored(config: TrainConfig, source: str | Path) -> TrainConfig:
         problem = f"{source}: its classes ({', '.join(space.names[:5])} …) are not those of a built-in list"
         raise InputError(f"{problem}; adapt it with iccld train folder_to_folder --model.init {source}")
     settings = {f"model.{field}": getattr(spec, field) for field in _ARCHITECTURE}
-    d = config.data
-    if spec.input_height and d.target_size is not None:
-        ratio = d.target_size[1] / d.target_size[0]
-        settings["data.target_size"] = (spec.input_height, round(spec.input_height * ratio))
+    sizes = {"data.source_size": config.data.source_size, "data.target_size": config.data.target_size}
+    for setting, size in sizes.items():
+        if spec.input_height and size is not None:
+            settings[setting] = (spec.input_height, round(spec.input_height * size[1] / size[0]))
     return with_settings(config, {"model.init": str(source), "data.label_space": name, **settings})
