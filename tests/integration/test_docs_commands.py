@@ -23,7 +23,7 @@ def commands(page: Path) -> Iterator[str]:
     for text in re.findall(r"```(?:sh|bash)\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
         for line in text.replace("\\\n", " ").splitlines():
             line = re.sub(r"\$\{?method\}?", "mic", re.sub(r"\$\{?seed\}?", "0", line))  # variables of a loop
-            if match := re.match(r"\s*(?:torchrun .* -m )?iccld (.*)", line):
+            if match := re.match(r"\s*(?:torchrun .* -m |uvx --from \. |docker run .* )?iccld (.*)", line):
                 yield match[1]
 
 
