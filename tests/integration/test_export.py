@@ -78,7 +78,7 @@ def _tiny_network() -> Iterator[None]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model and what ``iccld export`` made of it in every format; what is slow is done once for all.
 
-    ``model.onnx`` and ``model.xml`` compute in fp32, ``bf16.xml`` in bf16.
+    ``model.onnx`` and ``model.xml`` compute in fp32, ``bf16.xml`` in bf16 and ``int8.xml`` in int8.
     """
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
@@ -95,6 +95,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert main(words) == 0
         words = ["export", str(folder), "--format", "openvino", "--out", str(folder / "bf16.xml"), "--steps"]
         assert main([*words, str(STEPS), "--draws", str(DRAWS), "--precision", "bf16"]) == 0
+        words[words.index(str(folder / "bf16.xml"))] = str(folder / "int8.xml")
+        (folder / "frames").mkdir()
+        for index, image in enumerate(_scenes(3, 97, 151)):
+            cv2.imwrite(str(folder / "frames" / f"{index}.png"), image[..., ::-1])
+        words += [str(STEPS), "--draws", str(DRAWS), "--precision", "int8"]
+        assert main([*words, "--calibrate", str(folder / "frames")]) == 0
     return folder
 
 
@@ -193,6 +199,42 @@ def test_bf16_is_near_fp32_and_uncertainty_still_the_entropy(folder: Path) -> No
     _, probabilities, uncertainty, information = raw(images).to_tuple()
     np.testing.assert_allclose(uncertainty, scipy.stats.entropy(probabilities, axis=1), atol=1e-4)
     assert (information <= uncertainty + 1e-4).all()
+
+
+def test_int8_is_near_fp32_with_integer_weights(folder: Path) -> None:
+    model, images = load_exported(str(folder / "int8.xml"), threads=1), _scenes(2, 97, 151)
+    assert model.precision == "int8"
+    prediction, expected = _stacked(model.predict(images)), _graph(folder)(images)
+    assert (prediction.labels == expected[0]).mean() >= 0.95
+    np.testing.assert_allclose(prediction.probabilities, expected[1], atol=0.15)
+    graphs = [open_core().read_model(folder / f"{name}.xml") for name in ("model", "int8")]
+    counts = [
+        sum(o.get_element_type().get_type_name() == "i8" for n in g.get_ordered_ops() for o in n.outputs())
+        for g in graphs
+    ]
+    assert counts[0] == 0 < counts[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--format openvino --precision int8", "--calibrate"),
+        ("--format openvino --calibrate {frames}", "--precision int8"),
+        ("--format onnx --precision int8 --calibrate {frames}", "int8 is slow or inexact in ONNX Runtime"),
+        ("--format openvino --precision int8 --calibrate {folder}/gone", "gone"),
+    ],
+)
+def test_int8_without_images_or_in_onnx_is_refused(
+    folder: Path, tmp_path: Path, words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {"folder": str(folder), "frames": str(folder / "frames")}
+    suffix = "onnx" if "onnx" in words else "xml"
+    out = tmp_path / f"model.{suffix}"
+    flags = [word.format(**places) for word in words.split()]
+    assert main(["export", str(folder), "--out", str(out), *flags]) == 2
+    err = capsys.readouterr().err
+    assert said in err.splitlines()[-1]
+    assert not out.exists()
 
 
 def test_classes_and_palette_are_in_the_metadata(folder: Path) -> None:

@@ -128,7 +128,7 @@ def parse_run(
         InputError: A flag is invalid or would be ignored by the run.
     """
     method = last_value(flags, "--method")
-    if method in METHODS:
+    if method is not None and method in METHODS:
         config = with_method(config, method)
     default = shape(**{f: getattr(config, f) for f in TrainConfig.__dataclass_fields__})
     shaped = Annotated[shape, arg(name="")]  # type: ignore[valid-type]

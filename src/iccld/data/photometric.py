@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-_GRAY = np.float32([0.299, 0.587, 0.114])
+_GRAY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def change_appearance(

@@ -13,9 +13,10 @@ import logging
 import shutil
 import tempfile
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -28,25 +29,16 @@ from iccld.errors import InputError, how_to_install
 from iccld.files import AnyPath, write_atomic
 from iccld.inference.exported import SMALLEST, SUFFIXES, Format, Precision
 from iccld.inference.graph_files import FACTS
+from iccld.inference.precision import Image, mark_precise, quantize
+from iccld.inference.runtimes import import_nncf, import_openvino
 from iccld.models.iccld import ICCLD
 from iccld.models.prediction import average_draws, entropy, to_pixels
 from iccld.models.settings import PredictSettings
 from iccld.resizing import scaled_width
 
-if TYPE_CHECKING:
-    import openvino
-
 _OUTPUTS = ("labels", "probabilities", "uncertainty", "mutual_information")
 _CELL = 32
 _NOISE_CELLS = (64, 128)
-
-_CONVOLUTIONS = ("Convolution", "GroupConvolution")
-_LAYERS = (*_CONVOLUTIONS, "MatMul")
-_ENTRY_STRIDE = 4
-"""In a bf16 graph, layers of the image coder stay in fp32 if the stride of their input is at most this value. On 20
-CamVid frames, the labels of the bf16 graph then agree with the labels of the fp32 graph at 99.8 % of the pixels. With a
-value of 2, the agreement is 99.6 %. If no layer of the image coder stays in fp32, the agreement is 98.8 %
-(docs/export.md)."""
 
 
 class ExportGraph(nn.Module):
@@ -139,6 +131,7 @@ def export_model(
     draws: int = 1,
     input_height: int | None = None,
     precision: Precision = "fp32",
+    calibration: Sequence[Image] = (),
 ) -> Path:
     """Writes a model as one graph with dynamic batch size and image size, and returns ``path``.
 
@@ -146,7 +139,9 @@ def export_model(
     The numbers of sampling steps K and noise draws N are fixed in the graph. Images are scaled to a height of
     ``input_height`` pixels. ``None`` means the height in the model's settings. 0 means no scaling. In a bf16 graph,
     scaling, normalization, softmax and the first layers are still computed in fp32. Only OpenVINO supports bf16,
-    because ONNX Runtime has no bf16 convolutions on CPUs.
+    because ONNX Runtime has no bf16 convolutions on CPUs. In an int8 graph, convolutions and matrix products use 8-bit
+    integers, except in the first layers (see ``quantize``). Only OpenVINO supports int8. ``calibration`` contains RGB
+    images (h w 3, uint8) like those that the graph will segment. They are required for int8.
 
     Raises ``InputError`` if a package is missing, the format does not allow the extension or precision, a setting is
     out of range, the backbone cannot be traced, or the file cannot be written.
@@ -158,16 +153,25 @@ def export_model(
     PredictSettings(steps=steps, draws=draws, input_height=height)
     if path.suffix != SUFFIXES[format]:
         raise InputError(f"{path}: {format} files end with {SUFFIXES[format]}; choose such a name")
-    if precision == "bf16" and format == "onnx":
-        raise InputError("ONNX Runtime has no convolutions in bf16 on CPUs; give fp32, or export to openvino")
+    if precision != "fp32" and format == "onnx":
+        raise InputError(
+            f"{precision} is slow or inexact in ONNX Runtime on CPUs; give fp32, or export to openvino"
+        )
+    if (precision == "int8") != bool(calibration):
+        raise InputError("calibration images belong to the precision int8; give both or neither")
     if 0 < height < SMALLEST:
         raise InputError(f"input height is {height}; give 0 for the images' own, or {SMALLEST} or more")
     try:
-        for package in ("onnx", "onnxscript", *(["openvino"] if format == "openvino" else [])):
+        for package in ("onnx", "onnxscript"):
             importlib.import_module(package)
+        if format == "openvino":
+            import_openvino()
+        if precision == "int8":
+            import_nncf()
     except ImportError as error:
-        needs = f"{format} export needs the package {error.name}"
-        raise InputError(f"{needs}; {how_to_install(format)}") from error
+        extra = "int8" if precision == "int8" else format
+        needs = f"{format} export in {precision} needs the package {error.name}"
+        raise InputError(f"{needs}; {how_to_install(extra)}") from error
     fixed = {"steps": steps, "draws": draws, "input_height": height}
     facts: dict[str, Any] = {"format": "iccld-export", "iccld": __version__}
     facts |= {"label_space": model.label_space.to_dict(), "backbone": model.spec.backbone}
@@ -175,7 +179,7 @@ def export_model(
     converted = _convert(ExportGraph(model.float().eval(), **fixed).eval(), facts)
     if format == "onnx":
         return write_atomic(path, converted.save)
-    return _save_openvino(converted, facts, path)
+    return _save_openvino(converted, facts, path, calibration)
 
 
 def _convert(graph: ExportGraph, facts: dict[str, Any]) -> torch.onnx.ONNXProgram:
@@ -219,18 +223,22 @@ def _trace(graph: ExportGraph) -> ExportedProgram:
     return program
 
 
-def _save_openvino(converted: torch.onnx.ONNXProgram, facts: dict[str, Any], path: Path) -> Path:
-    import openvino
-
+def _save_openvino(
+    converted: torch.onnx.ONNXProgram, facts: dict[str, Any], path: Path, calibration: Sequence[Image] = ()
+) -> Path:
+    openvino = import_openvino()
     # OpenVINO converts the ONNX file instead of the traced program, because the ONNX file has simpler expressions for
     # sizes.
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "model.xml"
         converted.save(whole.with_suffix(".onnx"))
         graph = openvino.convert_model(whole.with_suffix(".onnx"))
+        if facts["precision"] == "int8":
+            graph = quantize(graph, calibration)
+        else:
+            mark_precise(graph, facts["precision"])
         for key, value in _metadata(facts).items():
             graph.set_rt_info(value, key)
-        _mark_precise(graph, facts["precision"])
         openvino.save_model(graph, whole, compress_to_fp16=False)
         # The weights are replaced first, so that a new graph is never combined with old weights.
         for suffix in (".bin", ".xml"):
@@ -243,55 +251,3 @@ def _metadata(facts: dict[str, Any]) -> dict[str, str]:
     classes = facts["label_space"]["classes"]
     lists = {"classes": [c["name"] for c in classes], "palette": [c["color"] for c in classes]}
     return {name: json.dumps(value) for name, value in {FACTS: facts, **lists}.items()}
-
-
-def _mark_precise(graph: openvino.Model, precision: Precision) -> None:
-    """Sets the attribute ``precise`` on the nodes that must be computed in fp32.
-
-    On processors with bf16 instructions, OpenVINO computes in bf16 unless the compile settings request another
-    precision. ``iccld.inference.exported`` requests the precision of the file, but other programs can omit the request.
-    OpenVINO's CPU plugin obeys the attribute in convolutions, arithmetic, reductions and gathering. The plugin (2026.4)
-    replaces MatMul, interpolation, Divide and Subtract by other nodes, which lack the attribute.
-    """
-    nodes = {node.get_name(): node for node in graph.get_ordered_ops()}
-    for name in nodes if precision == "fp32" else _outer_nodes(nodes):
-        node = nodes[name]
-        in_fp32 = any(output.get_element_type().get_type_name() == "f32" for output in node.outputs())
-        if in_fp32 and node.get_type_name() not in ("Constant", "Parameter", "Result"):
-            node.get_rt_info()["precise_0"] = ""
-
-
-def _outer_nodes(nodes: dict[str, openvino.Node]) -> set[str]:
-    """Returns the names of all nodes up to and including the first layers, and of all nodes after the last layers.
-
-    Layers are convolutions and MatMul nodes. The first layers are layers of the image coder whose input has a stride of
-    at most ``_ENTRY_STRIDE`` relative to the image. The last layers are layers that no further layer follows.
-    """
-    kind = {name: node.get_type_name() for name, node in nodes.items()}
-    # ``enters`` and ``leaves`` are the strides at the input and output of each node. If a node has several inputs, the
-    # largest stride is used. ShapeOf nodes are skipped because their outputs are sizes, not features.
-    enters, leaves, inside = dict[str, int](), dict[str, int](), dict[str, bool]()
-    for name, node in nodes.items():
-        values = [] if kind[name] == "ShapeOf" else node.input_values()
-        before = [value.get_node().get_name() for value in values]
-        enters[name] = max((leaves[p] for p in before), default=1)
-        inside[name] = any(inside[p] or kind[p] in _LAYERS for p in before)
-        own = int(node.get_attributes()["strides"][0]) if kind[name] in _CONVOLUTIONS else 1
-        leaves[name] = enters[name] * own
-    marked = set()
-    last, ahead = dict[str, bool](), dict[str, bool]()
-    for name in reversed(nodes):
-        targets = [t.get_node().get_name() for out in nodes[name].outputs() for t in out.get_target_inputs()]
-        after = [t for t in targets if kind[t] != "ShapeOf"]
-        last[name] = not any(kind[t] in _LAYERS or not last[t] for t in after)
-        # A node whose output is combined with coarser features belongs to the decoder and stays in bf16. In fp32,
-        # OpenVINO (2026.4) would fuse the node with a bf16 sum, and the model would return empty maps.
-        ahead[name] = all(enters[t] <= leaves[name] and (kind[t] in _LAYERS or ahead[t]) for t in after)
-        if kind[name] not in _LAYERS and (last[name] or not inside[name]):
-            marked.add(name)
-        elif enters[name] == 1:
-            if kind[name] in _CONVOLUTIONS and leaves[name] > 1:
-                marked.add(name)
-        elif enters[name] <= _ENTRY_STRIDE and ahead[name]:
-            marked.add(name)
-    return marked

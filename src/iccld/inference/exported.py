@@ -17,6 +17,7 @@ from iccld.documents import build, parse_json
 from iccld.errors import InputError, how_to_install
 from iccld.escaping import visible
 from iccld.inference.graph_files import read_onnx, read_openvino
+from iccld.inference.runtimes import import_onnxruntime, import_openvino
 from iccld.labels import LabelSpace
 from iccld.models.predicting import Predicting
 from iccld.models.prediction import Maps, Prediction, check_scaled, predict_windows
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     import openvino
 
 Format = Literal["onnx", "openvino"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "int8"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml"}
 REFUSED_SUFFIXES = (".pt2",)
 """Extensions of refused files. ``torch.export.load`` would unpickle such files, and unpickling can run code."""
@@ -166,12 +167,10 @@ def open_core() -> openvino.Core:
     ``ONEDNN_MAX_CPU_ISA``. If the variable excludes a detected instruction set, the plugin crashes (2026.4). The plugin
     reads the variable only once, when it is loaded. Therefore, the variable is hidden during loading.
     """
-    import openvino
-
     names = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
     hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
-        core = openvino.Core()
+        core = import_openvino().Core()
         core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         return core
     finally:
@@ -186,8 +185,7 @@ def _read_facts(path: Path, text: str) -> Facts:
 
 
 def _open_onnx(path: Path, device: str, threads: int) -> tuple[Engine, Facts]:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     # Only these providers are used, because other providers can compute in another precision.
     known = {"cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}), "cpu": ("CPUExecutionProvider", {})}
     available = onnxruntime.get_available_providers()
@@ -215,7 +213,8 @@ def _open_openvino(path: Path, device: str, threads: int) -> tuple[Engine, Facts
     model, text = read_openvino(path, core)
     facts = _read_facts(path, text)
     settings: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[facts.precision],
+        # In an int8 graph, the hint applies to the nodes that are not quantized.
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16", "int8": "f32"}[facts.precision],
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,  # threads can change cores if other processes need the same cores
     }

@@ -191,6 +191,7 @@ def _open_wandb(config: TrainConfig, out: Path, known: str | None) -> _Tracker:
 
 
 def _open_mlflow(config: TrainConfig, out: Path, known: str | None) -> _Tracker:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow sends usage reports by default
     import mlflow
 
     # The default is a database file, because MLflow 3 by default refuses to store runs in folders.
