@@ -14,7 +14,7 @@ help:
 	@echo "make test-unit  the unit tests alone"
 	@echo "make test-faults  commands killed, starved and fed with damaged files (up to 20 minutes)"
 	@echo "make test-browser   the report and the app in a headless Chromium"
-	@echo "make test-notebook  examples/quickstart.ipynb, executed"
+	@echo "make test-notebook  the notebooks in examples/, executed"
 	@echo "make docs       the documentation site (site/)"
 	@echo "make check      lint, format, types, layers"
 	@echo "make format     format and sort imports"

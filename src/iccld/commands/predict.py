@@ -52,7 +52,7 @@ class PredictArgs:
     """Folder of a saved model, streets (built in), hub id (user/model[@revision]), or exported file."""
     inputs: flags.Inputs
     """Images, videos, glob patterns, folders, cameras (camera:0) or URLs (rtsp://…, http://…)."""
-    out: flags.OutFolder
+    out: flags.OutFolder = Path("predictions")
     """Output folder. Only files that an earlier call wrote to the folder are replaced."""
     write: Annotated[tuple[Kind, ...] | None, arg(metavar="KIND...", help_behavior_hint="")] = None
     """Kinds of output: one or more of labels, color, overlay and uncertainty, and for images also coco and labelme
