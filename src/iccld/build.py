@@ -20,7 +20,14 @@ from iccld.compute import choose_device, uses_bf16
 from iccld.config import DataConfig, TrainConfig
 from iccld.data.cache import CachedDataset, check_room
 from iccld.data.datasets import FileDataset, SegmentationDataset
-from iccld.data.loaders import RareClassSampler, SampleStream, StepLoader, UniformSampler, class_counts
+from iccld.data.loaders import (
+    JoinedStream,
+    RareClassSampler,
+    SampleStream,
+    StepLoader,
+    UniformSampler,
+    class_counts,
+)
 from iccld.data.transforms import TrainTransform
 from iccld.errors import InputError
 from iccld.labels import LabelSpace
@@ -108,16 +115,24 @@ def build_loaders(config: TrainConfig, data: RunData, method: Method, fabric: Fa
     if d.rare_class_sampling:
         sampler = RareClassSampler(class_counts(data.labeled, cache), d.rare_class_temperature)
     transform = replace(_transform(d, method.labeled_domain), photometric=d.photometric)
-    streams = [SampleStream(_cached(data.labeled, d, transform), transform, sampler, config.seed, True, 0)]
+    labeled = SampleStream(_cached(data.labeled, d, transform), transform, sampler, config.seed, True, 0)
+    streams = [labeled]
     if data.target is not None:
         transform = replace(_transform(d, "target"), ignore_top=d.ignore_top, ignore_bottom=d.ignore_bottom)
         sampler = UniformSampler(len(data.target), config.seed + 1)
         streams.append(
             SampleStream(_cached(data.target, d, transform), transform, sampler, config.seed, False, 1)
         )
+    target = _micro_batches(streams[1], d, fabric) if len(streams) > 1 else None
+    joined: SampleStream | JoinedStream = labeled
+    if data.target_labeled is not None:
+        transform = replace(_transform(d, "target"), photometric=d.photometric)
+        sampler = UniformSampler(len(data.target_labeled), config.seed + 2)
+        few = _cached(data.target_labeled, d, transform)
+        streams.append(SampleStream(few, transform, sampler, config.seed, True, 2))
+        joined = JoinedStream(labeled, streams[-1], d.batch_size)
     check_room([s.dataset for s in streams if isinstance(s.dataset, CachedDataset)])
-    labeled, *target = (_micro_batches(stream, d, fabric) for stream in streams)
-    return Loaders(labeled, target[0] if target else None)
+    return Loaders(_micro_batches(joined, d, fabric), target)
 
 
 def build_caches(config: TrainConfig, method: Method) -> list[CachedDataset]:
@@ -129,8 +144,9 @@ def build_caches(config: TrainConfig, method: Method) -> list[CachedDataset]:
     d = config.data
     data = open_training(d, build_label_space(d), method)
     sets = [_cached(data.labeled, d, _transform(d, method.labeled_domain))]
-    if data.target is not None:
-        sets.append(_cached(data.target, d, _transform(d, "target")))
+    for dataset in (data.target, data.target_labeled):
+        if dataset is not None:
+            sets.append(_cached(dataset, d, _transform(d, "target")))
     return [dataset for dataset in sets if isinstance(dataset, CachedDataset)]
 
 
@@ -148,7 +164,7 @@ def _cached(dataset: SegmentationDataset, d: DataConfig, transform: TrainTransfo
     return CachedDataset(dataset, d.cache, transform.resize, stretch=transform.stretch)
 
 
-def _micro_batches(stream: SampleStream, d: DataConfig, fabric: Fabric) -> MicroBatches:
+def _micro_batches(stream: SampleStream | JoinedStream, d: DataConfig, fabric: Fabric) -> MicroBatches:
     def batches(start: int, end: int) -> Iterator[dict[str, Any]]:
         release_freed_memory()  # otherwise forked workers would keep this memory until they end
         ranks = {"rank": fabric.global_rank, "world_size": fabric.world_size}

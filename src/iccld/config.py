@@ -56,6 +56,9 @@ class DataConfig:
     target_size: tuple[Side, Side] | None = None
     """Height and width of target images in pixels, with the same meaning as source_size. Target images always keep
     their aspect ratio. Evaluation, prediction and exported models also scale images to this height."""
+    target_labeled: str | None = None
+    """Folder of labeled target images (`folder` data set, split train) for semi-supervised adaptation. Half of the
+    labeled images of a batch are drawn from it."""
     val_split: str = "val"
     """Split of the target data set for evaluation at the end of the run. If the split has no labels, the run is not
     evaluated."""

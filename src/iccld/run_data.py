@@ -32,6 +32,7 @@ class RunData:
         label_space: Classes of the model.
         labeled: Images and labels for training: the source data set, or the target data set for the method oracle.
         target: Unlabeled target images, or ``None`` if the method does not use them.
+        target_labeled: Labeled target images for training in addition to ``labeled``, or ``None``.
         val: Labeled target images for evaluation, or ``None`` if there are none.
         missing_val: Reason why ``val`` is ``None``.
     """
@@ -39,12 +40,18 @@ class RunData:
     label_space: LabelSpace
     labeled: SegmentationDataset
     target: SegmentationDataset | None
+    target_labeled: SegmentationDataset | None = None
     val: SegmentationDataset | None = None
     missing_val: str = ""
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """Returns the description of each data set by role (see ``iccld.data.identity.describe_data``)."""
-        sets = {"labeled": self.labeled, "target": self.target, "val": self.val}
+        sets = {
+            "labeled": self.labeled,
+            "target": self.target,
+            "target_labeled": self.target_labeled,
+            "val": self.val,
+        }
         return {role: describe_data(dataset) for role, dataset in sets.items() if dataset is not None}
 
 
@@ -58,8 +65,12 @@ def build_label_space(d: DataConfig) -> LabelSpace:
 def build_data(config: TrainConfig, method: Method) -> RunData:
     """Opens the data sets of a run and renders scenes. Rank 0 warns if ``val`` contains training images."""
     data = open_data(config, method)
-    uses = {"trained on with their labels": data.labeled, "adapted to without their labels": data.target}
-    for use, dataset in uses.items():
+    uses = (
+        ("trained on with their labels", data.labeled),
+        ("trained on with their labels", data.target_labeled),
+        ("adapted to without their labels", data.target),
+    )
+    for use, dataset in uses:
         shared = shared_images(data.val, dataset) if data.val is not None and dataset is not None else []
         if shared and data.val is not None and os.environ.get("RANK", "0") == "0":
             print(
@@ -68,7 +79,7 @@ def build_data(config: TrainConfig, method: Method) -> RunData:
                 "new images; give --data.val-split a split of other images",
                 file=sys.stderr,
             )
-    for part in (data.val, data.labeled, data.target):
+    for part in (data.val, data.labeled, data.target, data.target_labeled):
         _render(part)
     return data
 
@@ -91,10 +102,17 @@ def open_data(config: TrainConfig, method: Method) -> RunData:
 
 
 def open_training(d: DataConfig, space: LabelSpace, method: Method) -> RunData:
-    """Opens the training data of a method: labeled images and, if the method uses them, unlabeled target images."""
+    """Opens the training data of a method.
+
+    These are labeled images, unlabeled target images if the method uses them, and labeled target images if there are
+    some.
+    """
     labeled = _open(d, "source" if method.labeled_domain == "source" else "target", space)
     target = _open(d, "target", space, needs_labels=False) if method.uses_target else None
-    return RunData(space, labeled, target)
+    few = None
+    if d.target_labeled is not None:
+        few = open_dataset("folder", d.target_labeled, split="train", label_space=space)
+    return RunData(space, labeled, target, few)
 
 
 def open_target(config: TrainConfig, role: Role) -> SegmentationDataset:

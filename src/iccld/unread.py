@@ -122,6 +122,11 @@ _READERS: tuple[_Reader, ...] = (
         lambda c: c.method != "oracle",
         "methods that learn from the source's labels, not by --method oracle",
     ),
+    (
+        "data.target_labeled",
+        lambda c: c.method != "oracle",
+        "methods that learn from the source's labels, not by --method oracle",
+    ),
     _of_scenes("data.source_look data.source_count", "source"),
     _of_scenes("data.target_look data.target_count data.val_count", "target"),
     ("data.scene_cache", lambda c: "street_scenes" in (c.data.source, c.data.target), "street_scenes"),

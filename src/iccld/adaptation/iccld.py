@@ -92,12 +92,14 @@ class Adaptation(Method):
             return StepResult(terms, logs, denoised=output.denoised)
 
         # Equation 10. The training loop trains the discriminator on the same maps with equation 9.
-        num_source, num_target = len(images[0]), len(images[-1])
-        num_mixed = len(output.denoised) - num_source - num_target
+        # Labeled target images belong to none of the three branches, so the discriminator does not get them.
+        num_source, num_target = batch.num_source, len(images[-1])
+        num_mixed = len(output.denoised) - len(batch.images) - num_target
         maps = (output.denoised if self.adversary.input == "latents" else output.features).float()
-        domain_maps = DomainMaps(maps, output.times, (num_source, num_mixed, num_target))
+        maps, times = (_without(x, num_source, batch.num_target_labeled) for x in (maps, output.times))
+        domain_maps = DomainMaps(maps, times, (num_source, num_mixed, num_target))
         if self.num_domains == 2:
-            maps, times = (torch.cat([x[:num_source], x[-num_target:]]) for x in (maps, output.times))
+            maps, times = (torch.cat([x[:num_source], x[-num_target:]]) for x in (maps, times))
             domain_maps = DomainMaps(maps, times, (num_source, 0, num_target))
         terms["adversarial"], more_logs, domain_maps = self.adversary.segmenter_loss(
             discriminator, domain_maps, step
@@ -107,7 +109,10 @@ class Adaptation(Method):
         return StepResult(terms, logs | more_logs, domain_maps, output.denoised)
 
     def _transfer_colors(self, batch: Batch, pseudo_labeled: LabeledImages | None, num_classes: int) -> Batch:
-        """Transfers colors from target to source images, first for whole images and then for each class."""
+        """Transfers colors from target to source images, first for whole images and then for each class.
+
+        Labeled target images keep their colors.
+        """
         if batch.target_images is None:
             return batch
         images = batch.images
@@ -128,7 +133,14 @@ class Adaptation(Method):
             images = transfer_class_color(
                 images, batch.labels, pseudo_labeled.images, confident, num_classes, self.class_color_transfer
             )
+        if batch.num_target_labeled:
+            images = torch.cat([images[: batch.num_source], batch.images[batch.num_source :]])
         return replace(batch, images=images)
+
+
+def _without(rows: Tensor, first: int, num: int) -> Tensor:
+    """Removes ``num`` rows from ``first`` on."""
+    return torch.cat([rows[:first], rows[first + num :]]) if num else rows
 
 
 @torch.no_grad()

@@ -35,6 +35,7 @@ class Batch:
         target_images: Unlabeled RGB images in [0, 1], for methods that use the target.
         target_valid: Mask of the target pixels that can get a pseudo-label.
         valid: Mask of the pixels of ``images`` that are not padding. ``None`` without padding.
+        num_target_labeled: Number of labeled target images, which are the last of ``images``.
     """
 
     images: Float[Tensor, "b 3 h w"]
@@ -42,6 +43,12 @@ class Batch:
     target_images: Float[Tensor, "b 3 h w"] | None = None
     target_valid: Bool[Tensor, "b h w"] | None = None
     valid: Bool[Tensor, "b h w"] | None = None
+    num_target_labeled: int = 0
+
+    @property
+    def num_source(self) -> int:
+        """Number of source images, which are the first of ``images``."""
+        return len(self.images) - self.num_target_labeled
 
 
 def supervised_losses(config: TrainConfig) -> tuple[SupervisedLoss, TimeSampling]:

@@ -50,6 +50,8 @@ _HASHED_IF_CHANGED = (
     ("data", "cache"),
     ("data", "source_stretch"),
     ("data", "cat_max_ratio"),
+    ("data", "photometric"),
+    ("data", "target_labeled"),
     ("model", "init"),
     ("model", "light_steps"),
     ("adaptation", "class_color_transfer"),
@@ -219,7 +221,8 @@ def identity(config: TrainConfig) -> TrainConfig:
     """
     config = with_settings(config, _NEUTRAL)
     # The folder of a cache does not change results. The use of a cache can change results (see
-    # ``cache_changes_images``).
+    # ``cache_changes_images``). Of the folder with labeled target images, only the name counts.
     used = "used" if cache_changes_images(config.data) else None
-    config = replace(config, data=replace(config.data, cache=used))
+    labeled = config.data.target_labeled and Path(config.data.target_labeled).name
+    config = replace(config, data=replace(config.data, cache=used, target_labeled=labeled))
     return with_settings(config, {name: attrgetter(name)(_DEFAULTS) for name in unread_settings(config)})

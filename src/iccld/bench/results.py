@@ -104,14 +104,17 @@ def result_path(folder: Path, run: Run) -> Path:
 
 
 def root_names(config: TrainConfig, roots: Mapping[str, str]) -> dict[str, str]:
-    """Returns the names in ``roots`` that belong to the source data set and the target data set.
+    """Returns the names in ``roots`` that belong to the data sets of a run.
 
-    ``roots`` maps names of data sets to folders on this machine. The result has the entries ``source_root`` and
-    ``target_root``. An entry is missing if ``roots`` does not contain the data set. A data set is looked up by the name
-    of its folder in the configuration, and then by its kind, such as ``gta5``.
+    ``roots`` maps names of data sets to folders on this machine. The result has the entries ``source_root``,
+    ``target_root`` and ``target_labeled``. An entry is missing if ``roots`` does not contain the data set. A data set
+    is looked up by the name of its folder in the configuration, and then by its kind, such as ``gta5``.
     """
     found: dict[str, str] = {}
-    for key, kind in (("source_root", config.data.source), ("target_root", config.data.target)):
+    kinds = {"source_root": config.data.source, "target_root": config.data.target}
+    if config.data.target_labeled is not None:
+        kinds["target_labeled"] = "target_labeled"
+    for key, kind in kinds.items():
         folder = Path(getattr(config.data, key) or kind).name
         names = [name for name in (folder, kind) if name in roots]
         if names:

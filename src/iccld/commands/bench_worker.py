@@ -88,7 +88,8 @@ def _portable_settings(config: TrainConfig) -> dict[str, Any]:
     """Returns a run's settings without the values that are specific to this machine: folders, threads and device."""
     settings = to_dict(config) | {"threads": 0, "device": "auto"}
     nowhere = dict.fromkeys(("source_root", "target_root", "scene_cache"))
-    settings["data"] |= nowhere | {"cache": identity(config).data.cache}
+    own = identity(config).data
+    settings["data"] |= nowhere | {"cache": own.cache, "target_labeled": own.target_labeled}
     return settings
 
 

@@ -89,7 +89,9 @@ def check_places(config: TrainConfig, out: Path, json: Path | None) -> None:
     Places(
         files={"--json": (json, "json")},
         folders={"--out": out, **{flag: Path(name) for flag, name in caches.items() if name is not None}},
-        data=[root for root in (d.source_root, d.target_root) if root is not None and os.path.exists(root)],
+        data=[
+            root for root in (d.source_root, d.target_root, d.target_labeled) if root and os.path.exists(root)
+        ],
         models=[m.pretrained, m.backbone.removeprefix("auto:"), m.init],
     ).check()
 
@@ -113,7 +115,7 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
     if cache_changes_images(config.data) == cache_changes_images(earlier.data):
         free.add("data.cache")
     if (out / DATA).is_file():  # data.json identifies the data sets, so the folders may change
-        free |= {"data.source_root", "data.target_root"}
+        free |= {"data.source_root", "data.target_root", "data.target_labeled"}
     differing = [name for name in changed_settings(earlier, config) if name not in free]
     if differing:
         name = min(
@@ -206,7 +208,7 @@ def announce(trainer: Trainer, data: RunData, estimate: Estimate) -> None:
     from iccld.progress import format_seconds
 
     config, fabric, start = trainer.config, trainer.fabric, trainer.step
-    d, target, val = config.data, data.target, data.val
+    d, target, few, val = config.data, data.target, data.target_labeled, data.val
     branches = num_branches_of(config)
     of_branches = f"{branches} branch{'es' * (branches > 1)}"
     ranks = f", {fabric.world_size} ranks" if fabric.world_size > 1 else ""
@@ -215,6 +217,7 @@ def announce(trainer: Trainer, data: RunData, estimate: Estimate) -> None:
         "run": f"{trainer.preset}, method {config.method}, seed {config.seed} → {trainer.out}",
         "labeled": f"{len(data.labeled)} images of {data.labeled.name}, {len(data.label_space)} classes",
         "target": f"{len(target)} images of {target.name}, unlabeled" if target else "not used",
+        **({"also labeled": f"{len(few)} images of the target"} if few else {}),
         "evaluation": f"{len(val)} images of {val.name}" if val else f"none ({data.missing_val})",
         "model": f"{config.model.backbone}, {estimate.num_parameters / 1e6:.1f} M parameters",
         "batch": f"{d.batch_size} per branch at {d.crop[0]}×{d.crop[1]}, {of_branches}{ranks}",

@@ -14,7 +14,12 @@ from iccld.data.street_scenes import StreetScenes, generator_digest
 from iccld.errors import InputError
 from iccld.files import open_regular
 
-ROLES = {"labeled": "labeled images", "target": "target images", "val": "validation images"}
+ROLES = {
+    "labeled": "labeled images",
+    "target": "target images",
+    "target_labeled": "labeled target images",
+    "val": "validation images",
+}
 """Role of a data set in a run → words for messages."""
 _CHUNK = 16384
 

@@ -166,6 +166,31 @@ class SampleStream:
         return sample | {"image": channels, "name": self.dataset.file_name(index)}
 
 
+@dataclass(frozen=True)
+class JoinedStream:
+    """Stream of source images and labeled target images, each with its own transform.
+
+    Of ``batch_size`` consecutive samples, the last half (rounded down) are target images. With a batch size of 1, every
+    other sample is a target image. Samples have the additional key ``is_target``, a bool.
+    """
+
+    source: SampleStream
+    target: SampleStream
+    batch_size: int
+
+    def arrays(self, number: int) -> Sample:
+        """Returns sample ``number`` as NumPy arrays, as ``SampleStream.arrays`` does."""
+        period = max(2, self.batch_size)
+        num_target = period // 2
+        batch, place = divmod(number, period)
+        in_target = place - (period - num_target)
+        if in_target >= 0:
+            sample, is_target = self.target.arrays(batch * num_target + in_target), True
+        else:
+            sample, is_target = self.source.arrays(batch * (period - num_target) + place), False
+        return sample | {"is_target": np.array(is_target)}
+
+
 def _as_tensors(arrays: Sample) -> Sample:
     sample = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in arrays.items()}
     if "label" in sample:
@@ -188,7 +213,7 @@ class StepLoader:
         pin_memory: Whether batches are copied to pinned memory for the transfer to a GPU.
     """
 
-    stream: SampleStream
+    stream: SampleStream | JoinedStream
     batch_size: int
     start_step: int
     end_step: int

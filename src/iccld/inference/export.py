@@ -100,9 +100,9 @@ def _scale_axis(pixels: Tensor, axis: int, extent: int, target: int, padded: int
     """Scales one axis with the filter of ``iccld.resizing.resize_images`` and repeats the last pixel as padding.
 
     The filter is built from gather and arithmetic nodes, because runtimes have different names for triangle filters,
-    and OpenVINO does not support such filters in ONNX files. Indices and weights are computed as integers of less than
-    32 bits, because integers stay exact in bf16. Runtimes round the results of MatMul, Divide and coordinate
-    computations to bf16, even if the file requests fp32.
+    and OpenVINO does not support such filters in ONNX files. Some runtimes round the results of floating-point
+    operations (MatMul, Divide, coordinate computations) to bf16, even if the file requests fp32. They do not round
+    integer tensors. Therefore, indices and weights are computed with integers, whose values fit in 32 bits.
     """
     span = (extent - 1) // target + 1  # radius of the filter in pixels, rounded up
     # Distances are integers in units of 1 / (2 × ``target``) pixels.

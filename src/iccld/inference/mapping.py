@@ -109,7 +109,11 @@ def load_mapped(model: str, source: str | None, *, device: str = "auto", threads
 
 
 def mapped(model: Segmenter, source: str | os.PathLike[str] | None) -> Segmenter:
-    """Returns a model whose predictions are in the classes of a map, as for ``read_map``. ``None`` maps nothing."""
+    """Returns a model whose predictions are converted to other classes.
+
+    ``source`` specifies the class mapping and is passed to ``read_map``. If it is ``None``, the model is returned
+    unchanged.
+    """
     if source is None or not isinstance(model, Predicting):
         return model
     return MappedSegmenter(model, *read_map(os.fspath(source), model.label_space))

@@ -137,7 +137,7 @@ def without_paths(value: Any, name: str = "") -> Any:
         return [without_paths(item) for item in value]
     if not isinstance(value, str):
         return value
-    if name in ("source_root", "target_root", "scene_cache", "cache"):
+    if name in ("source_root", "target_root", "target_labeled", "scene_cache", "cache"):
         return None
     kind, path = ("auto:", value[5:]) if value.startswith("auto:") else ("", value)
     # A hub id can look like a relative path. Therefore, such a text is treated as a path only if the path exists.

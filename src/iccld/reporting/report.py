@@ -49,7 +49,10 @@ def report_page(subjects: Sequence[Subject], *, title: str | None = None) -> str
 
 
 def render_page(template: str, title: str, **values: Any) -> str:
-    """Renders a template to one HTML page with embedded style and without scripts. It must extend ``page.html.j2``."""
+    """Renders a template to one HTML page with embedded style and without scripts.
+
+    The template must extend ``page.html.j2``.
+    """
     return render(template, title=title, version=__version__, colors=COLORS, **values)
 
 

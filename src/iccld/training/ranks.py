@@ -18,7 +18,8 @@ from iccld.training.tracking import flat_settings
 
 # Settings that may differ between ranks: folders on the machine of a rank, and settings that do not affect the results.
 _LOCAL = {"device", "threads", "trackers"}
-_LOCAL |= {f"data.{name}" for name in ("source_root", "target_root", "scene_cache", "cache", "num_workers")}
+_LOCAL |= {f"data.{name}" for name in ("source_root", "target_root", "target_labeled")}
+_LOCAL |= {"data.scene_cache", "data.cache", "data.num_workers"}
 
 
 def require_equal_ranks(

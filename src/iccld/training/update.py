@@ -173,7 +173,8 @@ class Update:
             return pixels.float().div(255).contiguous(memory_format=torch.channels_last)
 
         label, valid = (self.fabric.to_device(labeled[key]) for key in ("label", "valid"))
-        batch = Batch(image(labeled), label, valid=valid)
+        num_target = int(labeled["is_target"].sum()) if "is_target" in labeled else 0
+        batch = Batch(image(labeled), label, valid=valid, num_target_labeled=num_target)
         if target is not None:
             batch.target_images, batch.target_valid = image(target), self.fabric.to_device(target["valid"])
         return batch

@@ -249,6 +249,23 @@ def test_adversary_on_features_sees_them(recorder: Any, teacher: ICCLD, batch: B
     assert result.domain_maps.maps.shape == (3, 32, 8, 8)
 
 
+@pytest.mark.parametrize(("num_domains", "rows"), [(3, [0, 2, 3, 4]), (2, [0, 4])])
+def test_labeled_target_images_are_in_no_domain_and_keep_their_colors(
+    num_domains: int, rows: list[int], recorder: Any, teacher: ICCLD, batch: Batch, seeded: Any
+) -> None:
+    batch = replace(batch, num_target_labeled=1)
+    method = Adaptation(
+        self_training=AT_ONCE, adversary=FULL, num_domains=num_domains, class_color_transfer=1.0
+    )
+    result = seeded(method, recorder, teacher, LatentDiscriminator(8, width=16), batch)
+    assert torch.equal(result.domain_maps.maps, recorder.said.denoised[rows])
+    assert torch.equal(result.domain_maps.times, recorder.said.times[rows])
+    assert sum(result.domain_maps.counts) == len(rows)
+    shown = recorder.asked[0]
+    assert torch.equal(shown[1], batch.images[1])
+    assert not torch.equal(shown[0], batch.images[0])
+
+
 def test_adversarial_loss_is_equation_10(
     student: ICCLD, teacher: ICCLD, discriminator: LatentDiscriminator, batch: Batch, seeded: Any
 ) -> None:

@@ -10,7 +10,14 @@ import torch
 from fake_data import make_camvid, truncate
 
 from iccld.data.datasets import open_dataset
-from iccld.data.loaders import RareClassSampler, SampleStream, StepLoader, UniformSampler, class_counts
+from iccld.data.loaders import (
+    JoinedStream,
+    RareClassSampler,
+    SampleStream,
+    StepLoader,
+    UniformSampler,
+    class_counts,
+)
 from iccld.data.transforms import TrainTransform
 from iccld.errors import InputError
 
@@ -147,3 +154,25 @@ def test_bugs_keep_their_traceback(root: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_stream_travels_to_spawned_workers(root: Path) -> None:
     stream = make_stream(root, rare=True)
     assert same(pickle.loads(pickle.dumps(stream))[3], stream[3])
+
+
+@pytest.mark.parametrize(
+    ("batch", "wanted"), [(1, "0101"), (2, "01" * 2), (4, "0011" * 2), (5, "00011" * 2), (6, "000111" * 2)]
+)
+def test_half_of_a_batch_is_labeled_target_images(root: Path, batch: int, wanted: str) -> None:
+    joined = JoinedStream(make_stream(root), make_stream(root, stream_id=2), batch)
+    samples = [joined.arrays(number) for number in range(len(wanted))]
+    assert "".join(str(int(sample["is_target"])) for sample in samples) == wanted
+    for stream, kind in ((joined.source, False), (joined.target, True)):
+        own = [sample for sample in samples if sample["is_target"] == kind]
+        for number, sample in enumerate(own):  # no sample of either stream is skipped
+            np.testing.assert_array_equal(sample["image"], stream.arrays(number)["image"])
+
+
+def test_joined_streams_resume_and_are_shared_by_ranks(root: Path) -> None:
+    joined = JoinedStream(make_stream(root), make_stream(root, stream_id=2), 2)
+    whole = list(StepLoader(joined, 2, 0, 6))
+    assert all(same(a, b) for a, b in zip(whole[4:], StepLoader(joined, 2, 4, 6, num_workers=1), strict=True))
+    ranks = [list(StepLoader(joined, 2, 0, 3, rank=r, world_size=2)) for r in range(2)]
+    assert same(ranks[1][1], whole[3])
+    assert whole[0]["is_target"].tolist() == [False, True]
