@@ -146,7 +146,8 @@ def _roles(folder: Path) -> tuple[Path | None, Path | None]:
         return named[0] if len(named) == 1 else None
 
     images, labels = only("images", IMAGE_WORDS), only("labels", LABEL_WORDS)
-    # Without a label folder, a folder "camera" is not used, because a folder "lidar" beside it can contain images too.
+    # Without a label folder, an image folder is used only if it is named "images" or if its parent has the name of a
+    # split. Other names, such as "camera", are too uncertain: a folder beside it, such as "lidar", can hold images too.
     if labels is None and "images" not in inner and folder.name.lower() not in SPLIT_WORDS:
         return None, None
     return images, labels

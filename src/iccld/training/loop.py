@@ -111,7 +111,10 @@ class Trainer:
         return self.step
 
     def rehearse(self) -> Rehearsal:
-        """Returns the result of ``rehearsal.rehearse``. All ranks must make the first call, after ``resume``."""
+        """Measures the duration of steps at the first call, and returns the stored result in later calls.
+
+        All ranks must make the first call together, after ``resume``. See ``rehearsal.rehearse``.
+        """
         if self.rehearsal is None:
             self.rehearsal = rehearse(self.update, step=self.step, out=self.out, evaluate=self.evaluate)
         return self.rehearsal
