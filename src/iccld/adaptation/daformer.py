@@ -21,8 +21,16 @@ from iccld.models.iccld import to_device
 from iccld.models.image_coder import build_image_coder, pretrained_weights
 from iccld.models.networks import TrainingOutput
 
-# Names of the classes of countable objects, to which the feature distance applies. The last two names are from CamVid.
-_THINGS = frozenset((*CITYSCAPES19.names[6:8], *CITYSCAPES19.names[11:], "sign", "bicyclist"))
+# Names of the classes of countable objects, to which the feature distance applies. "sign" and "bicyclist" are names of
+# CamVid, "living thing" and "vehicle" of IDD (level 1).
+_THINGS = frozenset(
+    (
+        *CITYSCAPES19.names[6:8],
+        *CITYSCAPES19.names[11:],
+        *("sign", "bicyclist"),
+        *("living thing", "living things", "vehicle", "vehicles"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -44,13 +52,16 @@ class FeatureDistance:
 
     @classmethod
     def from_config(cls, config: TrainConfig, label_space: LabelSpace) -> FeatureDistance | None:
-        """Builds the loss for a run's backbone. Returns ``None`` without pretrained weights or if the weight is 0."""
+        """Builds the loss for a run's backbone.
+
+        Returns ``None`` without pretrained weights, if the weight is 0, or if no class is known to be a thing class.
+        """
         backbone, weight = config.model.backbone, config.adaptation.feature_distance
         pretrained = pretrained_weights(backbone, config.model.pretrained)
-        if not pretrained or weight <= 0:
+        things = tuple(i for i, name in enumerate(label_space.names) if name in _THINGS)
+        if not pretrained or weight <= 0 or not things:
             return None
         coder = build_image_coder(backbone, pretrained=pretrained).requires_grad_(False).eval()
-        things = tuple(i for i, name in enumerate(label_space.names) if name in _THINGS)
         return cls(coder, things, weight)
 
     def __call__(self, output: TrainingOutput, batch: Batch) -> Tensor:

@@ -194,10 +194,10 @@ def _has_small_steps(planes: Int32[np.ndarray, "h w c"]) -> bool:
 
 
 def _passes_between(plane: Plane) -> bool:
-    """Returns whether the ids were probably interpolated, even if all values are valid ids.
+    """Returns whether the label map was probably interpolated. This is possible although every value is a valid id.
 
-    The result is true if the values usually change from one area to the next in several monotone steps, not in one
-    step. Such steps must occur between at least three pairs of values.
+    The result is true if the values between two areas usually change in several monotone steps instead of one. This
+    must be the case for at least three different pairs of area ids.
     """
     through: set[tuple[int, int]] = set()
     num_through = num_direct = 0

@@ -22,7 +22,8 @@ from iccld.adaptation.fda import FDA, MinEnt
 from iccld.adaptation.losses import Adversary
 from iccld.adaptation.method import Batch, Method
 from iccld.adaptation.self_training import PseudoLabels, SelfTraining
-from iccld.labels import CAMVID11
+from iccld.config import TrainConfig, with_settings
+from iccld.labels import CAMVID11, LabelClass, LabelSpace
 from iccld.models.iccld import ICCLD
 from iccld.models.image_coder import CompactCoder
 from iccld.models.networks import OutputDiscriminator, TrainingOutput
@@ -179,9 +180,9 @@ def test_source_labels_alone_are_given(
     batch: Batch,
     seeded: Any,
 ) -> None:
-    """A batch has no field for target labels, and labels of target images come from the teacher."""
+    """A batch has no field for labels of ``target_images``. Their labels come from the teacher."""
     assert {f.name for f in fields(Batch)} == {
-        "images", "labels", "target_images", "target_valid", "valid"
+        "images", "labels", "num_target_labeled", "target_images", "target_valid", "valid"
     }  # fmt: skip
     method, discriminator = MAKE[name](), _opposed(name, output_discriminator)
     seeded(method, plain_recorder, plain_teacher, discriminator, batch, step=START)
@@ -458,3 +459,20 @@ def test_the_pretrained_network_is_not_trained(batch: Batch) -> None:
     FeatureDistance(pretrained, tuple(range(11)))(_output(coarse), batch).backward()
     assert coarse.grad is not None
     assert pretrained.scale.grad is None
+
+
+@pytest.mark.parametrize(
+    ("names", "things"),
+    [
+        (CAMVID11.names, {"sign", "person", "bicyclist", "car"}),
+        (("drivable", "non-drivable", "living thing", "vehicle", "sky"), {"living thing", "vehicle"}),
+        (("background", "weld"), set()),
+    ],
+)
+def test_thing_classes_are_found_by_name(names: tuple[str, ...], things: set[str]) -> None:
+    space = LabelSpace("own", tuple(LabelClass(name, (1, 2, 3)) for name in names))
+    config = with_settings(TrainConfig(), {"method": "daformer", "model.backbone": "efficientnet_lite0"})
+    distance = FeatureDistance.from_config(config, space)
+    # Without thing classes, there is no loss. A loss over zero classes would fail at the first step.
+    assert (distance is None) == (not things)
+    assert {names[index] for index in (distance.things if distance else ())} == things
