@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,7 @@ from iccld.drawing import Image
 from iccld.errors import InputError
 from iccld.files import AnyPath, printable, write_json
 from iccld.inference import rendering
-from iccld.inference.prefetch import read_ahead
+from iccld.inference.prefetch import read_ahead, write_behind
 from iccld.inference.rendering import IdKind, Table
 from iccld.inference.segmenter import PredictSettings, Segmenter, check_settings, predict_image
 from iccld.labels import LabelSpace
@@ -59,21 +60,26 @@ def predict_files(
     table = prepare(model, out, ids, settings)
     failures, is_explained = [], False
     work = read_ahead(images, lambda item: read_image(item.path))
-    for item, result in track(work, len(images), "Predicting"):
-        try:
-            image = result()
-            prediction = predict_image(model, image, settings)
-        except InputError as error:
-            failures.append(naming(item.title, error))
-            continue
+
+    def write_outputs(item: InputImage, image: Image, prediction: Prediction) -> None:
         for kind in write:
             if kind != "coco" and kind != "labelme":
                 picture = draw(kind, image, prediction, model.label_space, table)
                 write_png(Path(out) / kind / f"{item.name}.png", picture)
         _write_annotations(item, prediction, model.label_space, out, write)
-        if not is_explained:
-            rendering.write_class_key(out, model.label_space, table)
-            is_explained = True
+
+    with write_behind() as submit:
+        for item, result in track(work, len(images), "Predicting"):
+            try:
+                image = result()
+                prediction = predict_image(model, image, settings)
+            except InputError as error:
+                failures.append(naming(item.title, error))
+                continue
+            submit(partial(write_outputs, item, image, prediction))
+            if not is_explained:
+                rendering.write_class_key(out, model.label_space, table)
+                is_explained = True
     return failures
 
 

@@ -1,7 +1,8 @@
-"""Prefetching: threads read the next files while the model processes the current file."""
+"""Threads that read the next files and write earlier results while the model processes the current file."""
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,3 +31,26 @@ def read_ahead(
         yield from ((item, future.result) for item, future in waiting)
     finally:
         threads.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def write_behind(*, num_threads: int = 2) -> Iterator[Callable[[Callable[[], object]], None]]:
+    """Gives a function that runs other functions in threads, such as functions that write files.
+
+    At most ``num_threads`` functions are unfinished when it returns. If a function raised an error, the error is raised
+    by a later call or at the end. The ``with`` block ends when all functions have ended.
+    """
+    threads = ThreadPoolExecutor(num_threads, thread_name_prefix="write")
+    waiting: deque[Future[object]] = deque()
+
+    def submit(function: Callable[[], object]) -> None:
+        while len(waiting) >= num_threads:
+            waiting.popleft().result()
+        waiting.append(threads.submit(function))
+
+    try:
+        yield submit
+        for future in waiting:
+            future.result()
+    finally:
+        threads.shutdown()

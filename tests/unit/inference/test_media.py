@@ -155,5 +155,5 @@ def test_files_of_an_earlier_run_are_replaced_and_nothing_else_is_left(
 
 def test_an_output_folder_that_cannot_be_written_ends_the_work(model: Any, photos: Path, tmp_path: Path):
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(InputError, match=r"out/labels/a\.png: cannot be written"):
+    with pytest.raises(InputError, match=r"out/classes\.json: cannot be written"):
         predict_files(model, find_inputs([str(photos)]), tmp_path / "out")

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from iccld.inference.prefetch import read_ahead
+from iccld.inference.prefetch import read_ahead, write_behind
 
 
 def test_items_come_in_order_with_their_results():
@@ -52,3 +52,57 @@ def test_reads_ahead_but_not_without_bound():
     assert threading.active_count() == len(
         [t for t in threading.enumerate() if not t.name.startswith("read")]
     )
+
+
+def test_everything_is_written_before_the_block_ends():
+    written: list[int] = []
+    with write_behind() as submit:
+        for item in range(20):
+            submit(lambda item=item: written.append(item))
+    assert sorted(written) == list(range(20))
+
+
+def test_writes_behind_but_not_without_bound():
+    release, begun = threading.Event(), threading.Semaphore(0)
+
+    def wait() -> None:
+        begun.release()
+        release.wait()
+
+    with write_behind(num_threads=2) as submit:
+        submit(wait)
+        submit(wait)
+        assert begun.acquire(timeout=60)
+        third = threading.Thread(target=submit, args=(wait,))
+        third.start()
+        third.join(timeout=0.2)
+        assert third.is_alive()  # it waits until one of the first two has ended
+        release.set()
+        third.join()
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_failed_write_is_raised(count: int):
+    def fail() -> None:
+        raise OSError("disk full")
+
+    def write() -> None:
+        with write_behind(num_threads=1) as submit:
+            for _ in range(count):
+                submit(fail)
+
+    with pytest.raises(OSError, match="disk full"):
+        write()
+
+
+def test_an_error_of_the_block_is_raised_after_the_writes():
+    written: list[int] = []
+
+    def write() -> None:
+        with write_behind() as submit:
+            submit(lambda: written.append(1))
+            raise KeyError("network")
+
+    with pytest.raises(KeyError):
+        write()
+    assert written == [1]
