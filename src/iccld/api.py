@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from iccld.commands.adapt import like_stored
 from iccld.commands.evaluate import EvaluateArgs
 from iccld.commands.flags import check_values
 from iccld.commands.train_checks import refuse_ignored
@@ -20,7 +21,6 @@ from iccld.labels import suggest
 from iccld.metrics import Scores
 from iccld.models.iccld import ICCLD
 from iccld.models.settings import PredictSettings, plain
-from iccld.models.warm_start import like_stored
 from iccld.presets import get_preset, with_method
 from iccld.training.callbacks import Callbacks, do_nothing
 from iccld.training.tracking import read_metrics

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from iccld.commands.output import print_usage
 from iccld.commands.train import last_value, run_preset
+from iccld.config import TrainConfig, with_settings
+from iccld.errors import InputError
 from iccld.exits import OUTCOMES
+from iccld.labels import LABEL_SPACES, protocol_of
 from iccld.presets import get_preset
 
 _USAGE = """\
@@ -32,8 +35,6 @@ def main(rest: Sequence[str]) -> int:
     images, *flags = rest
     config = get_preset(_PRESET).config
     if {"-h", "--help"}.isdisjoint(flags):
-        from iccld.models.warm_start import like_stored
-
         config = like_stored(config, last_value(flags, "--model.init") or str(config.model.init))
     flags = ["--data.target-root", images, *flags]
     about = "Adapts a trained model to a folder of unlabeled images."
@@ -42,3 +43,27 @@ def main(rest: Sequence[str]) -> int:
         out = last_value(flags, "--out") or str(Path("runs") / _PRESET)
         print(f"predict with: iccld predict {out} {images} --out predictions")
     return code
+
+
+def like_stored(config: TrainConfig, source: str | Path) -> TrainConfig:
+    """Returns a copy of the settings with the classes, architecture and input height of a stored model.
+
+    The setting ``model.init`` becomes ``source``. The widths of images keep their ratio to the height.
+
+    Raises:
+        InputError: The model cannot be loaded, or its classes are not those of a built-in label space.
+    """
+    from iccld.models.storage import read_model
+    from iccld.models.warm_start import ARCHITECTURE
+
+    _, space, spec, _ = read_model(source)
+    name = protocol_of(space).name
+    if name not in LABEL_SPACES:
+        problem = f"{source}: its classes ({', '.join(space.names[:5])} …) are not those of a built-in list"
+        raise InputError(f"{problem}; adapt it with iccld train folder_to_folder --model.init {source}")
+    settings = {f"model.{field}": getattr(spec, field) for field in ARCHITECTURE}
+    sizes = {"data.source_size": config.data.source_size, "data.target_size": config.data.target_size}
+    for setting, size in sizes.items():
+        if spec.input_height and size is not None:
+            settings[setting] = (spec.input_height, round(spec.input_height * size[1] / size[0]))
+    return with_settings(config, {"model.init": str(source), "data.label_space": name, **settings})

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import torch
 
-from iccld.config import TrainConfig, with_settings
 from iccld.errors import InputError
-from iccld.labels import LABEL_SPACES, LabelSpace, protocol_of
+from iccld.labels import LabelSpace
 from iccld.models.iccld import ICCLD
-from iccld.models.storage import read_model
 
 _CLASS_AXES = {
     "label_decoder.head.weight": 0,
@@ -20,7 +18,8 @@ _CLASS_AXES = {
 }
 """Axis of the classes in each weight tensor that has such an axis."""
 _SAME = ("backbone", "latent_channels", "width", "light_steps")
-_ARCHITECTURE = (*_SAME, "context_links", "detail_links", "diffusion", "reencoding")
+ARCHITECTURE = (*_SAME, "context_links", "detail_links", "diffusion", "reencoding")
+"""Fields of ``ModelSpec`` that are also model settings of a run."""
 
 
 @torch.no_grad()
@@ -74,24 +73,3 @@ def _match(stored: LabelSpace, own: LabelSpace) -> dict[int, int]:
     )
     found = ((i, next((x for x in known if x is not None), None)) for i, known in enumerate(candidates))
     return {index: match for index, match in found if match is not None}
-
-
-def like_stored(config: TrainConfig, source: str | Path) -> TrainConfig:
-    """Returns a copy of the settings with the classes, architecture and input height of a stored model.
-
-    The setting ``model.init`` becomes ``source``. The widths of images keep their ratio to the height.
-
-    Raises:
-        InputError: The model cannot be loaded, or its classes are not those of a built-in label space.
-    """
-    _, space, spec, _ = read_model(source)
-    name = protocol_of(space).name
-    if name not in LABEL_SPACES:
-        problem = f"{source}: its classes ({', '.join(space.names[:5])} …) are not those of a built-in list"
-        raise InputError(f"{problem}; adapt it with iccld train folder_to_folder --model.init {source}")
-    settings = {f"model.{field}": getattr(spec, field) for field in _ARCHITECTURE}
-    sizes = {"data.source_size": config.data.source_size, "data.target_size": config.data.target_size}
-    for setting, size in sizes.items():
-        if spec.input_height and size is not None:
-            settings[setting] = (spec.input_height, round(spec.input_height * size[1] / size[0]))
-    return with_settings(config, {"model.init": str(source), "data.label_space": name, **settings})
