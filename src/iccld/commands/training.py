@@ -115,10 +115,11 @@ def _build_trainer(
     space = data.label_space if data else run_data.build_label_space(config.data)
     refuse_impossible(config, lambda settings: build.build_model(settings, space))
     model = build.build_model(config, space)
-    _prepare_weights(model, config, out, fabric)
+    note = _prepare_weights(model, config, out, fabric)
     method = build.build_method(config, space)
     data = data or run_data.build_data(config, method)
     if fabric.is_global_zero:
+        print(note, end="")
         checks.check_data(out, data)
     loaders = build.build_loaders(config, data, method, fabric, out / "cache")
     evaluation = None if data.val is None else RunEvaluation(data.val, protocol_of(space))
@@ -137,8 +138,11 @@ def _build_trainer(
     return trainer, data
 
 
-def _prepare_weights(model: ICCLD, config: TrainConfig, out: Path, fabric: Fabric) -> None:
-    """Starts a new run from the weights of ``model.init``, and prints a warning if a backbone has no weights."""
+def _prepare_weights(model: ICCLD, config: TrainConfig, out: Path, fabric: Fabric) -> str:
+    """Starts a new run from the weights of ``model.init``, and prints a warning if a backbone has no weights.
+
+    Returns a line about the initial weights, or an empty text if ``model.init`` is not used.
+    """
     from iccld.models.image_coder import lacks_weights
     from iccld.models.warm_start import warm_start
 
@@ -149,9 +153,9 @@ def _prepare_weights(model: ICCLD, config: TrainConfig, out: Path, fabric: Fabri
         print(f"warning: {m.backbone}: {what} {remedy}", file=sys.stderr)
     if m.init is not None and not checks.steps_done(out):
         missing = ", ".join(warm_start(model, m.init))
-        if fabric.is_global_zero:
-            note = f"; classes without a match, which start from random weights: {missing}" if missing else ""
-            print(f"initial weights: {m.init}{note}")
+        note = f"; classes without a match, which start from random weights: {missing}" if missing else ""
+        return f"initial weights: {m.init}{note}\n"
+    return ""
 
 
 def _conclude(trainer: Trainer, outcome: str, data: RunData) -> None:
