@@ -40,7 +40,8 @@ def read_coco(root: Path, files: Sequence[Path], index: ImageIndex) -> Annotatio
     """
     found = AnnotationSet("COCO's JSON")
     main = [path for path in files if not path.name.startswith(_OTHER_TASKS)] or list(files)
-    readers, panoptic = [], []
+    readers: list[_Reader] = []
+    panoptic: list[_Reader] = []
     for path in sorted(main, key=lambda path: ("stuff" not in path.name.lower(), path)):
         document = load_json(path)
         if not isinstance(document, dict) or not isinstance(document.get("images"), list):

@@ -36,7 +36,7 @@ def read_cvat(root: Path, files: Sequence[Path], index: ImageIndex) -> Annotatio
     found = AnnotationSet("CVAT's XML")
     for path in files:
         where = printable(str(path))
-        folder = path.parent.relative_to(root).as_posix()
+        folder, split = path.parent.relative_to(root).as_posix(), split_of(path.stem)
         for above, element in elements(path):
             if above[-1:] == ("labels",) and element.tag == "label":
                 _add_class(element, found)
@@ -44,7 +44,7 @@ def read_cvat(root: Path, files: Sequence[Path], index: ImageIndex) -> Annotatio
                 found.dropped["tracks of videos ('CVAT for video')"] += 1
                 element.clear()
             elif above == ("annotations",) and element.tag == "image":
-                _add_image(element, where, folder, index, found)
+                _add_image(element, where, folder, split, index, found)
                 element.clear()
     return found
 
@@ -59,10 +59,12 @@ def _add_class(element: Element, found: AnnotationSet) -> None:
     found.classes[name] = found.classes.get(name) or rgb
 
 
-def _add_image(element: Element, where: str, folder: str, index: ImageIndex, found: AnnotationSet) -> None:
+def _add_image(
+    element: Element, where: str, folder: str, split: str | None, index: ImageIndex, found: AnnotationSet
+) -> None:
     name = element.get("name") or ""
     where = f"{where}: image {shortened(name)}"
-    split = split_of(element.get("subset") or "") or split_of(where.rpartition("/")[2].partition(":")[0])
+    split = split_of(element.get("subset") or "") or split
     image = index.find(name, where, (folder, f"{folder}/images", ""), split)
     shapes = [child for child in element if child.tag in _DRAWN]
     if image is None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from iccld.data.foreign.names import ImageIndex, split_of
-from iccld.data.foreign.reading import REMEDY, field, load_json
+from iccld.data.foreign.reading import field, load_json
 from iccld.data.foreign.rle import studio_mask
 from iccld.data.foreign.shapes import (
     AnnotationSet,
@@ -109,9 +109,4 @@ def _area(kind: str, value: dict[str, Any], size: tuple[int, int], where: str) -
     a, b = (float(field(value, key, _NUMBER, where)) * scale[i] for i, key in enumerate(keys))
     if kind == "ellipselabels":
         return ellipse(x, y, a, b, turn)
-    if turn:  # rectangles of Label Studio are rotated around their upper left corner
-        points = rectangle(-a, -b, a, b, turn).rings[0]
-        corners = points[[2]] * np.array([[0, 0]]) + np.array([x, y])
-        side_x, side_y = (points[1] - points[0]) / 2, (points[3] - points[0]) / 2
-        return Polygons((np.concatenate([corners, corners + side_x, corners + side_x + side_y, corners + side_y]),))
-    return rectangle(x, y, x + a, y + b)
+    return rectangle(x, y, x + a, y + b, turn, around_corner=True)

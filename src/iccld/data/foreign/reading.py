@@ -27,6 +27,7 @@ REMEDY = "export the annotations anew"
 
 _XML_CHUNK = 1 << 16
 _DEEPEST = 32
+_WORDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
 
 
 def load_json(path: Path) -> Any:
@@ -50,29 +51,30 @@ def elements(path: Path) -> Iterator[tuple[tuple[str, ...], ElementTree.Element]
         raise InputError(f"{shown}: is no XML in UTF-8; {REMEDY}") from error
     if re.search(r"<!(DOCTYPE|ENTITY)", text, re.IGNORECASE):
         raise InputError(f"{shown}: has a DOCTYPE or entities, which are not read; {REMEDY}")
-    parser = ElementTree.XMLPullParser(["start", "end"])
+    parser: ElementTree.XMLPullParser[Any] = ElementTree.XMLPullParser(["start", "end"])
     above: list[str] = []
     try:
         for place in range(0, len(text), _XML_CHUNK):
             parser.feed(text[place : place + _XML_CHUNK])
-            yield from _ended(parser, above)
-            if len(above) > _DEEPEST:
-                raise InputError(f"{shown}: is nested too deeply; {REMEDY}")
+            yield from _ended(parser, above, shown)
         parser.close()
-        yield from _ended(parser, above)
+        yield from _ended(parser, above, shown)
     except ElementTree.ParseError as error:
         raise InputError(f"{shown}: is no valid XML ({first_line(error)}); {REMEDY}") from error
 
 
 def _ended(
-    parser: ElementTree.XMLPullParser, above: list[str]
+    parser: ElementTree.XMLPullParser[Any], above: list[str], shown: str
 ) -> Iterator[tuple[tuple[str, ...], ElementTree.Element]]:
-    for event, element in parser.read_events():
-        if event == "start":
-            above.append(element.tag)  # type: ignore[union-attr]
-        else:
+    events: Any = parser.read_events()
+    for event, element in events:
+        if event == "end":
             above.pop()
-            yield tuple(above), element  # type: ignore[misc]
+            yield tuple(above), element
+        elif len(above) < _DEEPEST:
+            above.append(element.tag)
+        else:
+            raise InputError(f"{shown}: is nested too deeply; {REMEDY}")
 
 
 def field(table: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
@@ -80,7 +82,7 @@ def field(table: Any, key: str, kind: type | tuple[type, ...], where: str) -> An
     value = table.get(key) if isinstance(table, dict) else None
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        words = " or ".join({dict: "an object", list: "a list", str: "a text"}.get(k, "a number") for k in kinds[:1])
+        words = next((_WORDS[each] for each in kinds if each in _WORDS), "a number")
         raise InputError(f"{where}: {key} = {shortened(value)} must be {words}; {REMEDY}")
     return value
 
@@ -95,7 +97,10 @@ def mask_of_base64(text: str, path: Path, where: str) -> Bool[np.ndarray, "h w"]
         header = read_header(path, BytesIO(data), is_label=True)
     except InputError as error:
         raise InputError(f"{where}: its mask is not a PNG that can be read; {REMEDY}") from error
-    mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if header.format == "PNG" else None
-    if mask is None or mask.shape != header.stored:
+    try:
+        mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    except cv2.error:
+        mask = None
+    if header.format != "PNG" or mask is None or mask.shape != header.stored:
         raise InputError(f"{where}: its mask is not a PNG that can be read; {REMEDY}")
     return np.asarray(mask > 0)

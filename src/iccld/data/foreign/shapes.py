@@ -131,11 +131,13 @@ def to_points(value: Any, where: str) -> Ring:
     return np.array(value, dtype=np.float64).reshape(-1, 2)
 
 
-def rectangle(left: float, top: float, right: float, bottom: float, degrees: float = 0.0) -> Polygons:
-    """Returns a rectangle. It is rotated clockwise around its center by ``degrees``."""
+def rectangle(
+    left: float, top: float, right: float, bottom: float, degrees: float = 0.0, *, around_corner: bool = False
+) -> Polygons:
+    """Returns a rectangle. It is rotated clockwise by ``degrees`` around its center or its upper left corner."""
     corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], dtype=np.float64)
-    center = corners.mean(axis=0)
-    return Polygons((_turned(corners - center, degrees) + center,))
+    pivot = corners[0] if around_corner else corners.mean(axis=0)
+    return Polygons((_turned(corners - pivot, degrees) + pivot,))
 
 
 def ellipse(x: float, y: float, radius_x: float, radius_y: float, degrees: float = 0.0) -> Polygons:

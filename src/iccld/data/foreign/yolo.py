@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,12 +29,19 @@ _KEYS = ("path", "names", "kpt_shape", *(key for keys in _SPLITS.values() for ke
 _OUTSIDE = 2.0  # coordinates beyond this are pixels and not fractions of the image size
 
 
+def has_labels(root: Path, names: Iterable[str]) -> bool:
+    """Returns whether at least one image has a text file where YOLO expects its labels."""
+    return any((root / _label_name(name)).is_file() for name in names)
+
+
 def find_yaml(root: Path) -> Path | None:
-    """Returns the YAML file in a folder that lists class names, or ``None``. ``data.yaml`` is preferred."""
-    files = [path for path in sorted(root.iterdir()) if path.suffix.lower() in (".yaml", ".yml") and path.is_file()]
+    """Returns the YAML file in a folder that has a key ``names``, or ``None``. ``data.yaml`` is preferred."""
+    files = [
+        path for path in sorted(root.iterdir()) if path.suffix.lower() in (".yaml", ".yml") and path.is_file()
+    ]
     for path in sorted(files, key=lambda path: path.stem.lower() not in ("data", "dataset")):
         require_below(path, root)
-        if b"names" in read_bounded(path, 1_000_000) and "names" in read_yaml(path, ("names",)):
+        if re.search(rb"^names\s*:", read_bounded(path, 1_000_000), re.MULTILINE):
             return path
     return None
 
@@ -53,11 +61,15 @@ def read_yolo(root: Path, path: Path, names: Sequence[str]) -> AnnotationSet:
     keys = read_yaml(path, _KEYS)
     if "kpt_shape" in keys:
         raise InputError(f"{shown}: describes key points (kpt_shape), which have no outlines; {REMEDY}")
+    if "names" not in keys:
+        raise InputError(f"{shown}: names no classes; add names: [road, person]")
     classes = _classes(keys["names"], shown)
     found = AnnotationSet("YOLO's text files", dict.fromkeys(classes))
     for split, words in _SPLITS.items():
         entries = [entry for word in words if word in keys for entry in _texts(keys[word])]
-        images = [name for entry in entries for name in _images(root, entry, keys.get("path", ""), names, shown)]
+        images = [
+            name for entry in entries for name in _images(root, entry, keys.get("path", ""), names, shown)
+        ]
         for name in dict.fromkeys(images):
             label = root / _label_name(name)
             require_below(label, root)
@@ -75,7 +87,9 @@ def _classes(value: Value, shown: str) -> list[str]:
         return value
     if isinstance(value, str):
         return [value]
-    by_id = {int(key): name for key, name in value.items() if key.isascii() and key.isdigit() and len(key) < 6}
+    by_id = {
+        int(key): name for key, name in value.items() if key.isascii() and key.isdigit() and len(key) < 6
+    }
     if sorted(by_id) != list(range(len(value))):
         raise InputError(f"{shown}: the ids in names are not 0, 1, 2, …; number the classes in order")
     return [by_id[i] for i in range(len(by_id))]
@@ -118,7 +132,9 @@ def _listed(root: Path, path: Path, names: Sequence[str]) -> list[str]:
     for line in filter(None, map(str.strip, lines)):
         name = posixpath.normpath(posixpath.join(folder, line.replace("\\", "/")))
         if name.startswith(("/", "..")) or name not in known:
-            raise InputError(f"{printable(str(path))}: {shortened(line)} is no image of the folder; mend the list")
+            raise InputError(
+                f"{printable(str(path))}: {shortened(line)} is no image of the folder; mend the list"
+            )
         images.append(name)
     return images
 
@@ -145,7 +161,9 @@ def _shapes(image: Path, label: Path, classes: Sequence[str], found: AnnotationS
         if not np.isfinite(values).all() or len(values) < 5:
             raise InputError(f"{where}: is no class id with coordinates; {REMEDY}")
         if values[0] not in range(len(classes)):
-            raise InputError(f"{where}: class {values[0]:g} is not in names ({len(classes)} classes); mend names")
+            raise InputError(
+                f"{where}: class {values[0]:g} is not in names ({len(classes)} classes); mend names"
+            )
         if len(values) == 5:
             found.dropped[BOXES] += 1
             continue
