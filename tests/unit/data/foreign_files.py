@@ -19,7 +19,7 @@ SIZE = (40, 60)
 
 def save_image(path: Path, size: tuple[int, int] = SIZE) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(len(path.name)).integers(0, 256, (*size, 3), dtype=np.uint8)
+    noise = np.random.default_rng(list(path.name.encode())).integers(0, 256, (*size, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
     return path
 
@@ -76,7 +76,7 @@ def png_base64(mask: np.ndarray) -> str:
 
 def brush(mask: np.ndarray) -> list[int]:
     """Follows the brush format of Label Studio: RGBA values as runs and single values, in groups of bits."""
-    values = np.repeat(mask.ravel() * 255, 4).tolist()
+    values = np.repeat(mask.ravel().astype(int) * 255, 4).tolist()
     bits = f"{len(values):032b}{8 - 1:05b}" + "".join(f"{n - 1:04b}" for n in (3, 4, 8, 16))
     place = 0
     while place < len(values):

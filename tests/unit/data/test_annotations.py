@@ -38,7 +38,8 @@ FORMATS: dict[str, tuple[str, object]] = {
 }  # fmt: skip
 
 READ = (
-    "COCO's JSON", "COCO's panoptic JSON", "labelme's JSON", "YOLO's text files (polygons)", "CVAT's XML", "Label Studio's JSON"
+    "COCO's JSON", "COCO's panoptic JSON", "labelme's JSON", "YOLO's text files (polygons)", "CVAT's XML",
+    "Label Studio's JSON",
 )  # fmt: skip
 
 

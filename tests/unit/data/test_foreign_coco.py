@@ -212,7 +212,7 @@ def test_truncated_json_is_one_line(tmp_path: Path) -> None:
 def test_huge_sizes_are_refused_before_memory_is_allocated(tmp_path: Path) -> None:
     save_image(tmp_path / "a.jpg")
     save_json(tmp_path / "x.json", coco(["a.jpg"], [{"segmentation": [flat(OUTER)]}], (10**9, 10**9)))
-    with pytest.raises(InputError, match="no shape that can be drawn.*1 images of another size"):
+    with pytest.raises(InputError, match=r"no shape that can be drawn.*1 images of another size"):
         draw(tmp_path)
 
 

@@ -45,16 +45,17 @@ class Conversion:
 
 @dataclass
 class _Drawing:
-    """Counts while label maps are drawn. ``pixels`` counts class indices, and ``UNLABELED`` and 255."""
+    """Counts while label maps are drawn. ``pixels`` counts the values in the files."""
 
     space: LabelSpace
     pixels: Counter[int] = field(default_factory=Counter)
+    num_unlabeled: int = 0
     written: dict[str, list[str]] = field(default_factory=dict)  # split → images with a label map
 
     @property
     def unlabeled(self) -> float:
         """Fraction of the pixels without an annotation."""
-        return self.pixels[UNLABELED] / max(1, self.pixels.total())
+        return self.num_unlabeled / max(1, self.pixels.total())
 
 
 def convert(
@@ -94,8 +95,7 @@ def convert(
         f"class indices, drawn from {found.title}", keys, _checks(found, drawing, unlabeled, draw)
     )
     count = sum(map(len, drawing.written.values()))
-    ids = Counter({i: n for i, n in drawing.pixels.items() if n and i != UNLABELED})
-    evidence = Evidence(count, count if draw else 0, count, ids)
+    evidence = Evidence(count, count if draw else 0, count, drawing.pixels)
     guess = Guess(root, f"annotations in {found.title}", splits, meaning, evidence, notes=tuple(found.notes))
     dropped = {reason: number for reason, number in sorted(found.dropped.items()) if number}
     facts = {"format": found.title, "images": count, "dropped": dropped, "unlabeled_as": unlabeled}
@@ -154,12 +154,14 @@ def _draw_all(
         labels = _draw(image, root, indices, found)
         if labels is None:
             continue
-        counts = np.bincount(labels.ravel(), minlength=256)
+        num_unlabeled = int(np.count_nonzero(labels == UNLABELED))
         labels = table[labels]
         if labels.min() == IGNORE:
             found.dropped[NO_SHAPES] += 1
             continue
-        drawing.pixels.update({i: int(n) for i, n in enumerate(counts) if n})
+        drawing.num_unlabeled += num_unlabeled
+        counts = np.bincount(labels.ravel())
+        drawing.pixels.update({int(i): int(counts[i]) for i in np.flatnonzero(counts)})
         path = folder / image.split / f"{posixpath.splitext(_inner(image.name, bases[image.split]))[0]}.png"
         kept.add(write_png(path, labels, drawing.space.palette))
         drawing.written.setdefault(image.split, []).append(image.name)
@@ -246,7 +248,7 @@ def _remove_others(folder: Path, kept: set[Path]) -> None:
 def _checks(found: AnnotationSet, drawing: _Drawing, unlabeled: Unlabeled, draw: bool) -> tuple[str, ...]:
     """Returns sentences about unlabeled pixels and about everything that was not taken over."""
     checks = []
-    if draw and drawing.pixels[UNLABELED]:
+    if draw and drawing.num_unlabeled:
         share = f"{drawing.unlabeled:.1%} of the pixels have no annotation"
         if unlabeled == BACKGROUND:
             checks.append(f"{share} and became the class {BACKGROUND}.")

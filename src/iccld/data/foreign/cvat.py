@@ -99,7 +99,9 @@ def _area(element: Element, where: str) -> Area | None:
         points = np.array([[_number(x, where), _number(y, where)] for x, y in pairs]).reshape(-1, 2)
         return Polygons((points,)) if len(points) > 2 else None
     if element.tag == "mask":
-        counts = [_integer(word, where) for word in (element.get("rle") or "").split(",") if word.strip()]
+        counts = [
+            _integer(word.strip(), where) for word in (element.get("rle") or "").split(",") if word.strip()
+        ]
         top, left, height, width = (_whole(element, key, where) for key in ("top", "left", "height", "width"))
         size = to_size(height, width, where)
         assert size is not None
