@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
-import re
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,16 +13,22 @@ import numpy as np
 from jaxtyping import UInt8
 
 from iccld.data.autodetect.evidence import Evidence
-from iccld.data.autodetect.guess import LABEL_FOLDER, Guess, SplitGlobs, survey
+from iccld.data.autodetect.guess import LABEL_FOLDER, Guess
 from iccld.data.autodetect.meaning import Meaning
-from iccld.data.folders import data_key, files_below, walk
+from iccld.data.foreign.placing import (
+    common_folders,
+    inner_name,
+    refuse_links,
+    remove_others,
+    split_globs,
+)
 from iccld.data.foreign.raster import UNLABELED, rasterize
 from iccld.data.foreign.shapes import AnnotatedImage, AnnotationSet
 from iccld.data.image_files import Color, upright, write_png
 from iccld.data.picture_header import read_header
 from iccld.errors import InputError
 from iccld.escaping import shortened
-from iccld.files import open_regular, printable, write_text
+from iccld.files import open_regular
 from iccld.labels import IGNORE, LabelSpace
 from iccld.locks import claiming
 from iccld.progress import track
@@ -78,18 +82,18 @@ def convert(
     """
     space = _space(found, root, unlabeled)
     drawing = _Drawing(space)
-    bases = _bases(found, root)
+    bases = common_folders(found, root)
     if draw:
         folder = out / LABEL_FOLDER
-        _refuse_links(folder)
+        refuse_links(folder)
         with claiming(folder, "data init", "label maps drawn by 'iccld data init'"):
             kept = _draw_all(found, root, folder, bases, unlabeled, drawing)
-            splits = _splits(root, out, drawing.written, bases, kept)
-            _remove_others(folder, kept)
+            splits = split_globs(root, out, drawing.written, bases, kept)
+            remove_others(folder, kept)
     else:
         for split, name in found.images:
             drawing.written.setdefault(split, []).append(name)
-        splits = _splits(root, out, drawing.written, bases, None)
+        splits = split_globs(root, out, drawing.written, bases, None)
     keys = {"classes": list(space.names), "colors": [list(color) for color in space.palette]}
     meaning = Meaning(
         f"class indices, drawn from {found.title}", keys, _checks(found, drawing, unlabeled, draw)
@@ -120,22 +124,6 @@ def _summary(found: AnnotationSet) -> str:
     return f"left out: {', '.join(reasons) or 'nothing'}"
 
 
-def _bases(found: AnnotationSet, root: Path) -> dict[str, str]:
-    """Returns split → common folder of its images, relative to the data set's folder. The folder itself is ''."""
-    folders: defaultdict[str, set[str]] = defaultdict(set)
-    stems: dict[tuple[str, str], str] = {}
-    for split, name in found.images:
-        folders[split].add(posixpath.dirname(name))
-        other = stems.setdefault((split, posixpath.splitext(name)[0]), name)
-        if other != name:
-            raise InputError(f"{root / name}: differs from {other} by its extension only; rename one of them")
-    bases = {split: posixpath.commonpath([*own]) for split, own in folders.items()}
-    for base in bases.values():
-        if re.search(r"[*?{}]", base):
-            raise InputError(f"{root / base}: globs cannot name the characters * ? {{ }}; rename the folder")
-    return bases
-
-
 def _draw_all(
     found: AnnotationSet,
     root: Path,
@@ -162,16 +150,14 @@ def _draw_all(
         drawing.num_unlabeled += num_unlabeled
         counts = np.bincount(labels.ravel())
         drawing.pixels.update({int(i): int(counts[i]) for i in np.flatnonzero(counts)})
-        path = folder / image.split / f"{posixpath.splitext(_inner(image.name, bases[image.split]))[0]}.png"
+        path = (
+            folder / image.split / f"{posixpath.splitext(inner_name(image.name, bases[image.split]))[0]}.png"
+        )
         kept.add(write_png(path, labels, drawing.space.palette))
         drawing.written.setdefault(image.split, []).append(image.name)
     if not kept:
         raise InputError(f"{root}: {found.title} has no shape that can be drawn; {_summary(found)}")
     return kept
-
-
-def _inner(name: str, base: str) -> str:
-    return name.removeprefix(base + "/") if base else name
 
 
 def _draw(
@@ -189,60 +175,6 @@ def _draw(
     shapes = (shape for load in image.loads for shape in load())
     labels = rasterize(shapes, size, indices, found.dropped, f"{image.where}: {shortened(image.name, 100)}")
     return upright(labels, header.orientation) if is_turned else labels
-
-
-def _splits(
-    root: Path,
-    out: Path,
-    written: Mapping[str, Sequence[str]],
-    bases: Mapping[str, str],
-    kept: set[Path] | None,
-) -> dict[str, SplitGlobs]:
-    """Returns the glob patterns of each split. A split that is not a whole folder gets a text file with its images."""
-    names = survey(root).images
-    start = "" if os.path.realpath(root) == os.path.realpath(out) else root.resolve().as_posix() + "/"
-    if re.search(r"[*?{}]", start):
-        raise InputError(f"{root}: globs cannot name the characters * ? {{ }}; rename the folder")
-    splits = {}
-    for split in sorted(written, key=("train", "val", "test").index):
-        own, base = set(written[split]), bases[split]
-        deep = "**/" * any("/" in _inner(name, base) for name in own)
-        suffixes = {posixpath.splitext(name)[1] for name in own}
-        ending = suffixes.pop() if len(suffixes) == 1 else ".*"
-        glob = f"{base}/" * bool(base) + f"{deep}*{ending}"
-        is_whole = {name for name in names if data_key(glob, name) is not None} == own
-        list_file = None
-        # Without a list, a search of all subfolders of the data set's folder would find the label maps too.
-        if not is_whole or (deep and not base):
-            list_file = f"{LABEL_FOLDER}/{split}.txt"
-            if kept is not None:
-                kept.add(_write_list(out / list_file, [_inner(name, base) for name in sorted(own)]))
-        labels = f"{LABEL_FOLDER}/{split}/{deep}*.png"
-        splits[split] = SplitGlobs(start + glob, labels, list_file, len(own), len(own))
-    return splits
-
-
-def _write_list(path: Path, names: Sequence[str]) -> Path:
-    for name in names:
-        if name.strip() != name or len(name.splitlines()) != 1:
-            raise InputError(
-                f"{printable(name)}: has spaces at its ends or line breaks in its name; rename it"
-            )
-    return write_text(path, "\n".join(names) + "\n")
-
-
-def _refuse_links(folder: Path) -> None:
-    """Raises ``InputError`` if files in the folder for label maps would be written or removed somewhere else."""
-    if folder.is_symlink():
-        raise InputError(f"{folder}: is a link; remove it, or give another folder with --out")
-    for _ in walk(folder):  # raises for links that lead out of the folder
-        pass
-
-
-def _remove_others(folder: Path, kept: set[Path]) -> None:
-    for path in [*files_below(folder, lambda name: name.endswith((".png", ".txt")))]:
-        if path not in kept:
-            path.unlink()
 
 
 def _checks(found: AnnotationSet, drawing: _Drawing, unlabeled: Unlabeled, draw: bool) -> tuple[str, ...]:
