@@ -108,7 +108,9 @@ def test_drawn_label_maps_are_no_images_of_the_folder(tmp_path: Path) -> None:
         assert sorted(data.file_name(i) for i in range(len(data))) == ["c.jpg", "part/a.jpg", "part/b.jpg"]
 
 
-def test_other_files_in_the_folder_for_label_maps_are_kept(folder: Path, tmp_path: Path) -> None:
+def test_other_files_in_the_folder_for_label_maps_are_kept(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mine = save_gray(folder / "iccld_labels/train/mine.png", np.zeros(SIZE, np.uint8))
     with pytest.raises(InputError, match="is not empty"):
         draw(folder)
@@ -124,6 +126,9 @@ def test_other_files_in_the_folder_for_label_maps_are_kept(folder: Path, tmp_pat
     shutil.rmtree(folder / "iccld_labels/val")
     (folder / "iccld_labels/val").symlink_to(tmp_path / "photos")
     with pytest.raises(InputError, match="leads out of the folder"):
+        draw(folder)
+    monkeypatch.setenv("ICCLD_FOLLOW_OUTSIDE", "1")
+    with pytest.raises(InputError, match="val: is a link"):
         draw(folder)
     assert [path.name for path in (tmp_path / "photos").iterdir()] == [photo.name]
 

@@ -159,3 +159,7 @@ def test_a_yaml_file_without_label_files_is_no_data_set(tmp_path: Path) -> None:
     save_image(tmp_path / "images/a.jpg")
     (tmp_path / "data.yaml").write_text("names: [a]\ntrain: images\n")
     assert find_format(tmp_path) is None
+    (tmp_path / "data.yaml").write_text("names: [a]\n" * 200_000)  # too large for a data.yaml
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.txt").write_text(f"0 {LINE}")
+    assert find_format(tmp_path) is None

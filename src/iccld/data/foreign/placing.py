@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from iccld.data.autodetect.guess import LABEL_FOLDER, SplitGlobs, survey
-from iccld.data.folders import data_key, files_below, walk
+from iccld.data.folders import data_key, files_below
 from iccld.data.foreign.shapes import AnnotationSet
 from iccld.errors import InputError
 from iccld.files import printable, write_text
@@ -78,11 +78,15 @@ def _write_list(path: Path, names: Sequence[str]) -> Path:
 
 
 def refuse_links(folder: Path) -> None:
-    """Raises ``InputError`` if files in the folder for label maps would be written or removed somewhere else."""
-    if folder.is_symlink():
-        raise InputError(f"{folder}: is a link; remove it, or give another folder with --out")
-    for _ in walk(folder):  # raises for links that lead out of the folder
-        pass
+    """Raises ``InputError`` if the folder for label maps is a link or contains a link to a folder.
+
+    Files would be written and removed there. This also holds with ``--follow-outside``, which is about reading.
+    """
+    links = [folder] if folder.is_symlink() else []
+    for parent, folders, _ in os.walk(folder):
+        links += [path for path in (Path(parent, name) for name in folders) if path.is_symlink()]
+    if links:
+        raise InputError(f"{links[0]}: is a link; remove it, or give another folder with --out")
 
 
 def remove_others(folder: Path, kept: set[Path]) -> None:

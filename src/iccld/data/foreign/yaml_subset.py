@@ -10,7 +10,8 @@ from iccld.errors import InputError
 from iccld.escaping import shortened
 from iccld.files import printable, read_bounded
 
-_MOST_BYTES = 1_000_000
+MOST_OF_YAML = 1_000_000
+"""Largest size of a YAML file in bytes."""
 _MOST_ITEMS = 10_000
 _KEY = re.compile(r"""(?P<key>[\w.-]+|'[^'\n]*'|"[^"\\\n]*")\s*:(?:\s+(?P<rest>.*))?""")
 _TOKEN = re.compile(r"""\s*(?:(?P<mark>[\[\]{},:])|'(?P<single>(?:[^']|'')*)'|"(?P<double>[^"\\]*)"|(?P<plain>[^\[\]{},:'"\s](?:[^\[\]{},:]|:(?!\s))*))""")  # fmt: skip  # noqa: E501
@@ -29,7 +30,7 @@ def read_yaml(path: Path, wanted: Collection[str]) -> dict[str, Value]:
     """
     shown = printable(str(path))
     try:
-        text = read_bounded(path, _MOST_BYTES).decode("utf-8-sig")
+        text = read_bounded(path, MOST_OF_YAML).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{shown}: is no UTF-8 text; save it as UTF-8") from error
     blocks: dict[str, list[str]] = {}

@@ -15,7 +15,7 @@ from iccld.data.folders import require_below
 from iccld.data.foreign.coco import BOXES
 from iccld.data.foreign.reading import REMEDY
 from iccld.data.foreign.shapes import AnnotationSet, Polygons, Shape
-from iccld.data.foreign.yaml_subset import Value, read_yaml
+from iccld.data.foreign.yaml_subset import MOST_OF_YAML, Value, read_yaml
 from iccld.data.image_files import image_size
 from iccld.errors import InputError
 from iccld.escaping import shortened
@@ -41,7 +41,8 @@ def find_yaml(root: Path) -> Path | None:
     ]
     for path in sorted(files, key=lambda path: path.stem.lower() not in ("data", "dataset")):
         require_below(path, root)
-        if re.search(rb"^names\s*:", read_bounded(path, 1_000_000), re.MULTILINE):
+        is_small = path.stat().st_size <= MOST_OF_YAML
+        if is_small and re.search(rb"^names\s*:", read_bounded(path, MOST_OF_YAML), re.MULTILINE):
             return path
     return None
 
