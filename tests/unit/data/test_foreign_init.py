@@ -98,14 +98,14 @@ def test_an_interrupted_call_can_be_repeated(folder: Path, monkeypatch: pytest.M
 
 def test_drawn_label_maps_are_no_images_of_the_folder(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        save_image(tmp_path / f"part/{name}.jpg")
-    save_image(tmp_path / "c.jpg")
+        save_image(tmp_path / f"part/{name}.png")
+    save_image(tmp_path / "c.png")
     rows = [{"image_id": i, "segmentation": [FLAT]} for i in (1, 2, 3)]
-    save_json(tmp_path / "x.json", coco(["part/a.jpg", "part/b.jpg", "c.jpg"], rows))
+    save_json(tmp_path / "x.json", coco(["part/a.png", "part/b.png", "c.png"], rows))
     for _ in range(2):
         assert main(["data", "init", str(tmp_path), "--force"]) == 0
         data = open_dataset("folder", tmp_path)
-        assert sorted(data.file_name(i) for i in range(len(data))) == ["c.jpg", "part/a.jpg", "part/b.jpg"]
+        assert sorted(data.file_name(i) for i in range(len(data))) == ["c.png", "part/a.png", "part/b.png"]
 
 
 def test_other_files_in_the_folder_for_label_maps_are_kept(
