@@ -23,12 +23,17 @@ FRAMES = (11, 49, 86)
 
 def main() -> None:
     """Writes the figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("root", help="folder of CamVid")
     parser.add_argument("out", help="PNG file")
     a = parser.parse_args()
     torch.set_num_threads(1)
-    data, model = open_dataset("camvid", a.root, split="val"), load_mapped("streets", "camvid11", device="cpu")
+    data, model = (
+        open_dataset("camvid", a.root, split="val"),
+        load_mapped("streets", "camvid11", device="cpu"),
+    )
     settings, rows = PredictSettings(steps=4, draws=4), []
     for frame in FRAMES:
         image = data.image(frame)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 OptionalRole = Annotated[
     Literal["source", "target"] | None, arg(metavar="source|target", help_behavior_hint="")
 ]
+OptionalUnlabeled = Annotated[
+    Literal["ignore", "background"] | None, arg(metavar="ignore|background", help_behavior_hint="")
+]
 ClassNames = Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="")]
 
 
@@ -47,10 +50,14 @@ class DataInitArgs:
 
     Example: iccld data init datasets/masks --classes background road
 
+    Example: iccld data init datasets/coco --unlabeled background
+
     The command detects Cityscapes, GTA5, SYNTHIA, CamVid, Pascal VOC, BDD100K, Mapillary Vistas, IDD and ACDC. It
     also detects your own data: a folder images/, alone or with a folder labels/ of files with the same names. Labels
     can be trainIds, labelIds, your own ids, black-and-white masks or colors. Comments in dataset.toml explain what was
     found, what was guessed and what to check. Only names, headers and a few label maps are read.
+
+    Annotations of COCO, YOLO, labelme, CVAT and Label Studio are drawn once as label maps, into FOLDER/iccld_labels.
     """
 
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
@@ -59,8 +66,10 @@ class DataInitArgs:
     """Role of the data set: source (labels for training are required) or target (no labels are required)."""
     classes: ClassNames = ()
     """Names of the classes in the order of their ids, if the files of the data set do not contain names."""
+    unlabeled: OptionalUnlabeled = None
+    """Pixels without an annotation: ignore (255, the default) or background (a class of this name)."""
     out: OptionalFolder = None
-    """Another folder for dataset.toml, for example if FOLDER is read-only."""
+    """Another folder for dataset.toml and drawn label maps, for example if FOLDER is read-only."""
     force: bool = False
     """Replace an existing dataset.toml."""
     dry_run: bool = False
@@ -70,7 +79,6 @@ class DataInitArgs:
 
     def run(self) -> int:
         """Detects the data set, writes or prints the file, and returns the exit code."""
-        from iccld.data.autodetect.detect import guess_folder
         from iccld.data.autodetect.guess import sections, to_toml
 
         path = (self.out or self.folder) / "dataset.toml"
@@ -78,10 +86,10 @@ class DataInitArgs:
         if path.exists() and not self.force and not self.dry_run:
             ways = "--force replaces it, --dry-run shows what would be written"
             raise InputError(f"{path}: is there already; {ways}")
-        guess = guess_folder(self.folder, names=self.classes)
+        guess, drawn = self._guess()
         if self.role == "source":
             self._require_labels(guess)
-        text = to_toml(guess, role=self.role, outside=self.out is not None)
+        text = to_toml(guess, role=self.role, outside=self.out is not None and drawn is None)
         with human_text(self.json):
             if self.dry_run:
                 print(text, end="")
@@ -97,9 +105,34 @@ class DataInitArgs:
             "classes": list(get_label_space(classes).names if isinstance(classes, str) else classes),
             "splits": {name: asdict(entry) for name, entry in guess.splits.items()},
             "notes": sections(guess)["Please check"],
-        }
+        } | ({} if drawn is None else {"annotations": drawn})
         write_result(self.json, facts)
         return 0
+
+    def _guess(self) -> tuple[Guess, dict[str, Any] | None]:
+        """Returns the detected data set, and facts about drawn annotations or ``None`` if there are label maps."""
+        from iccld.data.autodetect.detect import guess_folder
+        from iccld.data.foreign.convert import convert
+        from iccld.data.foreign.find import find_format
+
+        found = find_format(self.folder) if self.folder.is_dir() else None
+        guess = None
+        try:
+            guess = guess_folder(self.folder, names=self.classes)
+        except InputError:
+            if found is None or self.classes:
+                raise
+        if found is not None and (guess is None or found.is_preferred(guess)):
+            out, unlabeled = self.out or self.folder, self.unlabeled or "ignore"
+            done = convert(found.read(), self.folder, out, unlabeled=unlabeled, draw=not self.dry_run)
+            return done.guess, done.facts
+        assert guess is not None
+        if found is not None:
+            note = f"The annotations in {found.title} were not read, because there are label maps."
+            guess = replace(guess, notes=(*guess.notes, note))
+        if self.unlabeled is not None:
+            raise InputError("--unlabeled: there are no annotations to draw, which it is for; leave it out")
+        return guess, None
 
     def _require_labels(self, guess: Guess) -> None:
         bare = [name for name, entry in guess.splits.items() if not entry.labels]

@@ -1,4 +1,4 @@
-"""Detects annotation files that are not label maps, and gives advice on the conversion to label maps."""
+"""Detects annotation files that are not label maps, and gives advice on how to get label maps from them."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ _MOST_BYTES = 1 << 20
 
 _SAVE = "save one PNG file of class ids for each image"
 _PAINT = f"paint its polygons, and {_SAVE}"
-_BRUSH = f"export them as 'PNG brush labels', then {_SAVE}"
 _BOXES = (
     "boxes have no outlines; take label maps if there are any, or label the images with polygons or brushes"
 )
 _TOOLS = (
     "paint them with the data set's tools (createTrainIdLabelImgs of cityscapesScripts, createLabels of IDD)"
 )
-_COCO = f"paint its polygons with pycocotools (COCO.annToMask), and {_SAVE}"
+READ = "'iccld data init' draws label maps from them"
+"""Advice for the formats that ``iccld.data.foreign`` reads."""
 _JSON = (".json", ".geojson", ".ndjson")
 _FORMATS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
     (("_polygons.json",), "", "Cityscapes' polygons", _TOOLS),
     (_JSON, '"imgHeight" "imgWidth" "objects"', "Cityscapes' polygons", _TOOLS),
-    (_JSON, '"shapes" "imagePath"', "labelme's JSON", "run labelme2voc, which paints PNG files"),
-    (_JSON, '"segments_info"', "COCO's panoptic JSON", "convert its PNG files of segments to class ids"),
-    (_JSON, '"annotations" "categories"', "COCO's JSON", _COCO),
-    (_JSON, '"images" "file_name"', "COCO's JSON", _COCO),
-    (_JSON, '"images" "segmentation"', "COCO's JSON", _COCO),
+    (_JSON, '"shapes" "imagePath"', "labelme's JSON", READ),
+    (_JSON, '"segments_info"', "COCO's panoptic JSON", READ),
+    (_JSON, '"annotations" "categories"', "COCO's JSON", READ),
+    (_JSON, '"images" "file_name"', "COCO's JSON", READ),
+    (_JSON, '"images" "segmentation"', "COCO's JSON", READ),
     (_JSON, '"_via_img_metadata"', "VIA's JSON", _PAINT),
     (_JSON, '"regions" "filename"', "VIA's JSON", _PAINT),
     (_JSON, '"objects" "size"', "Supervisely's JSON", "export the project from Supervisely as PNG masks"),
     (_JSON, '"data_row" "projects"', "Labelbox' JSON", "export the masks from Labelbox as PNG files"),
-    (_JSON, '"data" "annotations"', "Label Studio's JSON", _BRUSH),
+    (_JSON, '"data" "annotations"', "Label Studio's JSON", READ),
+    (_JSON, '"annotations" "result" "original_width"', "Label Studio's JSON", READ),
     (_JSON, '"FeatureCollection" "features"', "GeoJSON", _PAINT),
-    ((".xml",), "<annotations <image", "CVAT's XML", "export the task from CVAT as 'Segmentation mask'"),
+    ((".xml",), "<annotations <image", "CVAT's XML", READ),
     ((".xml",), "<annotation <polygon>", "LabelMe's XML", _PAINT),
     ((".xml",), "<annotation <filename>", "Pascal VOC's XML (boxes)", _BOXES),
     ((".csv",), "EncodedPixels", "run lengths in a CSV file", f"decode them, and {_SAVE}"),
@@ -83,9 +84,15 @@ def find_annotations(folder: Path) -> Annotations | None:
         title, remedy = _recognize(path, is_read=seen[suffix] <= _FEW)
         if title:
             example = path.relative_to(folder).as_posix()
-            text = f"there are annotations in {title} ({example}), which are not read: {remedy}"
+            unread = "" if remedy.endswith(READ) else ", which are not read"
+            text = f"there are annotations in {title} ({example}){unread}: {remedy}"
             return Annotations(title, path, text)
     return None
+
+
+def title_of(path: Path) -> str:
+    """Returns the title of a file's annotation format, or an empty text. The beginning of the file is read."""
+    return _recognize(path, is_read=True)[0]
 
 
 def _recognize(path: Path, *, is_read: bool) -> tuple[str, str]:
@@ -107,7 +114,7 @@ def _recognize(path: Path, *, is_read: bool) -> tuple[str, str]:
     if lines and all(map(_YOLO_LINE.fullmatch, lines)):
         if all(len(line.split()) == 5 for line in lines):
             return "YOLO's text files (boxes)", _BOXES
-        return "YOLO's text files (polygons)", f"scale them to pixels, {_PAINT}"
+        return "YOLO's text files (polygons)", f"with their data.yaml in the folder, {READ}"
     for words, title, remedy in formats:
         if all(word in text for word in words.split()):
             return title, remedy

@@ -67,7 +67,7 @@ def read_image(path: AnyPath) -> UInt8[np.ndarray, "h w 3"]:
         turn, size = (1, header.size) if header.format == "TIFF" else (header.orientation, header.stored)
         flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if turn != 1 else 0)
         decoded = cv2.cvtColor(_decode(data, flags, size), cv2.COLOR_BGR2RGB)
-        return _upright(np.asarray(decoded, dtype=np.uint8), turn)
+        return upright(np.asarray(decoded, dtype=np.uint8), turn)
 
 
 def read_label(path: AnyPath, colors: Mapping[Color, int] | None = None) -> RawLabel:
@@ -176,9 +176,10 @@ def _refusal(path: Path, text: str) -> InputError:
     return InputError(f"{printable(str(path))}: {text}")
 
 
-def _upright(image: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+def upright(image: UInt8[np.ndarray, "h w *c"], orientation: int) -> UInt8[np.ndarray, "h2 w2 *c"]:
+    """Returns an image or a label map, rotated and mirrored as the EXIF orientation (1 to 8) demands."""
     if orientation >= 5:
-        image = image.transpose(1, 0, 2)
+        image = image.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         image = image[::-1]
     if orientation in (2, 3, 6, 7):

@@ -20,6 +20,9 @@ from iccld.errors import InputError
 from iccld.escaping import visible
 from iccld.labels import CITYSCAPES19, IGNORE
 
+LABEL_FOLDER = "iccld_labels"
+"""Folder of the label maps that ``iccld data init`` draws from annotations. It is not searched for images."""
+
 _WIDTH = 100
 
 
@@ -41,10 +44,14 @@ class Survey:
 
 
 def survey(root: Path) -> Survey:
-    """Lists the image files of a folder and its subfolders. Links are followed, and hidden files are skipped."""
+    """Lists the image files of a folder and its subfolders. Links are followed, and hidden files are skipped.
+
+    Label maps that were drawn from annotations (``LABEL_FOLDER``) are left out.
+    """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the folder that holds the data set")
     images = tuple(path.relative_to(root).as_posix() for path in list_images(root))
+    images = tuple(name for name in images if not name.startswith(f"{LABEL_FOLDER}/"))
     for name in (str(root.resolve()), *images):
         if re.search("[\ud800-\udfff]", name):
             shown = os.fsencode(name).decode("utf-8", "backslashreplace")
