@@ -57,8 +57,7 @@ class DataConfig:
     """Height and width of target images in pixels, with the same meaning as source_size. Target images always keep
     their aspect ratio. Evaluation, prediction and exported models also scale images to this height."""
     target_labeled: str | None = None
-    """Folder of labeled target images (`folder` data set, split train) for semi-supervised adaptation. Half of the
-    labeled images of a batch are drawn from it."""
+    """Folder of labeled target images (split train), from which half of the labeled images of a batch are drawn."""
     val_split: str = "val"
     """Split of the target data set for evaluation at the end of the run. If the split has no labels, the run is not
     evaluated."""
@@ -80,8 +79,7 @@ class DataConfig:
     """Temperature of rare-class sampling. The lower the value, the more often rare classes are sampled. With a high
     value, all classes are sampled equally often."""
     cat_max_ratio: Annotated[float, Range(1e-12, 1)] = 1.0
-    """Maximum fraction of a source crop's labeled pixels that one class may have. A crop with a larger fraction is
-    drawn again, at most ten times (as in MMSegmentation). DAFormer uses 0.75. 1 accepts every crop."""
+    """Maximum fraction of one class in a crop's labeled pixels. Other crops are drawn again, up to ten times."""
     photometric: Share = 0.0
     """Strength of random changes of the labeled images: color, tone, light, sharpness, noise and JPEG compression."""
     ignore_top: Share = 0.0
@@ -100,8 +98,7 @@ class ModelConfig:
     """Initial weights of the backbone: auto (published weights if there are any), yes (published weights), no (random
     weights), or a hub id or folder (only for MiT)."""
     init: str | None = None
-    """Folder, hub id or built-in name (streets) of a model. Training starts from its weights. Classes are matched by
-    name."""
+    """Folder, hub id or name (streets) of a model from whose weights training starts. Classes are matched by name."""
     latent_channels: Annotated[int, Range(1, 10**5)] = 16
     width: Annotated[int, Range(1, 10**6)] = 96
     context_links: bool = True
@@ -127,7 +124,7 @@ class OptimConfig:
     """Exponent p of the learning rate's decay: the rate is proportional to (1 − fraction of finished steps)^p."""
     grad_clip: Positive = 1.0
     accumulation: Count = 1
-    """Number of micro-batches per step. The gradients of these micro-batches are accumulated."""
+    """Number of micro-batches per step, over which gradients are accumulated."""
 
 
 @dataclass(frozen=True)
@@ -187,8 +184,7 @@ class AdaptationConfig:
     fda_band: Share = 0.05
     """Half the side of the square of low frequencies that fda replaces, as a fraction of the shorter image side."""
     feature_distance: Weight = 0.005
-    """Weight of the distance to pretrained features for daformer and mic. The weight has no effect without
-    pretrained weights."""
+    """Weight of the distance to pretrained features for daformer and mic, if there are pretrained weights."""
 
 
 @dataclass(frozen=True)
@@ -203,14 +199,13 @@ class TrainConfig:
     checkpoint_every: Count = 500
     """Number of steps between checkpoints."""
     checkpoint_minutes: Positive = 10.0
-    """Maximum number of minutes between checkpoints. After this time, a checkpoint is saved in any case."""
+    """Maximum number of minutes between checkpoints."""
     keep_checkpoints: Count = 2
     log_every: Count = 20
     eval_every: Whole = 0
-    """Number of steps between evaluations during training (for monitoring, never for selection). 0 evaluates only at
-    the end."""
+    """Steps between evaluations during training (for monitoring, never for selection). 0: only at the end."""
     eval_images: Whole = 0
-    """Number of evenly spaced images for evaluations during training. 0 uses all images, as at the end of the run."""
+    """Number of evenly spaced images for evaluations during training. 0 uses all images, as at the end."""
     trackers: tuple[Tracker, ...] = ("csv", "tensorboard")
     """Trackers of metrics: csv (metrics.csv, always written), tensorboard (files in RUN/tensorboard), wandb, mlflow."""
     stop_at: Count | None = None
@@ -220,8 +215,7 @@ class TrainConfig:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Floating-point precision. auto uses bf16 on devices that compute faster in bf16, otherwise fp32."""
     threads: Annotated[int, Range(0, 4096)] = 0
-    """Number of CPU threads per process. 0 uses the number that is fastest in a trial before the first step. A
-    resumed run keeps this number."""
+    """CPU threads per process. 0 uses the number that is fastest in a trial. A resumed run keeps this number."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)

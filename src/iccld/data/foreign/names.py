@@ -45,7 +45,7 @@ class ImageIndex:
             split: Split of the annotation file, if it is known.
 
         Raises:
-            InputError: The path leads out of the data set's folder.
+            InputError: The path leads out of the data set's folder, and no image in the folder has this file name.
         """
         plain = unicodedata.normalize("NFC", name)
         slashed = plain.replace("\\", "/")
@@ -56,9 +56,6 @@ class ImageIndex:
                     path = posixpath.normpath(posixpath.join(folder, form))
                     if path in self._paths:
                         return self._paths[path]
-            if posixpath.normpath(posixpath.join(folders[0], slashed)).split("/")[0] == "..":
-                fault = f"names {shortened(name)}, which leads out of the folder"
-                raise InputError(f"{where}: {fault}; name a folder that holds the images and the annotations")
         file = slashed.rpartition("/")[2]
         found = self._by_file.get(file) or self._by_file.get(unquote(file)) or []
         if len(found) > 1:
@@ -66,4 +63,9 @@ class ImageIndex:
             found = [path for path in found if f"/{path}".endswith(tail)] or found
         if len(found) > 1:
             found = [path for path in found if split is not None and split_of(path) == split]
-        return self._paths[found[0]] if len(found) == 1 else None
+        if len(found) == 1:
+            return self._paths[found[0]]
+        if not is_absolute and posixpath.normpath(posixpath.join(folders[0], slashed)).split("/")[0] == "..":
+            fault = f"names {shortened(name)}, which leads out of the folder"
+            raise InputError(f"{where}: {fault}; copy the image into the folder")
+        return None

@@ -15,7 +15,7 @@ from iccld.data.image_files import Color
 from iccld.errors import InputError
 from iccld.escaping import shortened
 
-Ring = Float64[np.ndarray, "n 2"]
+Ring = Float64[np.ndarray, "_ 2"]
 
 _MOST_CORNERS = 4096
 
