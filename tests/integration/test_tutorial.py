@@ -47,5 +47,7 @@ def test_every_block(
         "next/rank.csv",
         "next/contact_sheet.png",
         "scores.json",
+        "labeled/iccld_labels",
+        "runs/labeled/report.html",
     ):
         assert (tmp_path / made).exists(), made
