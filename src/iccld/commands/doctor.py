@@ -21,6 +21,7 @@ _EXTRAS = {
     "app": ("starlette", "uvicorn"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "openvino": ("onnx", "onnxscript", "openvino"),
+    "int8": ("nncf", "openvino"),
     "wandb": ("wandb",),
     "mlflow": ("mlflow",),
 }
