@@ -242,7 +242,9 @@ class ImageFeatures:
 
 @dataclass
 class TrainingOutput:
-    """Output of one training pass over n images, of which the first m are labeled.
+    """Output of one training pass over n images.
+
+    The first m images are labeled. The labels of the first r of these are also reconstructed (r ≤ m).
 
     Attributes:
         logits: Logits D(z_hat_0) of the first m images (or of all n images if requested), at the decoder's stride.
@@ -250,7 +252,7 @@ class TrainingOutput:
         features: Last features of the denoiser, of all n images.
         coarse: Features of the image coder at stride 32, of all n images.
         times: Diffusion times of all n images. Without diffusion, all times are 1.
-        reconstruction: Logits D(z_0 + small noise) of the first r labeled images. ``None`` without the label coder.
+        reconstruction: Logits D(z_0 + small noise) of the first r images. ``None`` without the label coder.
         clean: Latents z_0 of the first m images, without gradient. ``None`` without the label coder.
     """
 

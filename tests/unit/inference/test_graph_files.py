@@ -115,7 +115,7 @@ def test_evil_onnx(tmp_path: Path, spoil: Callable[[onnx.ModelProto], None], sai
         (_facts(steps=10**6), "steps"),
         (_facts(steps="1"), "steps"),
         (_facts(input_height=-1), "input_height"),
-        (_facts(precision="int8"), "precision"),
+        (_facts(precision="int4"), "precision"),
         ({k: v for k, v in _facts().items() if k != "precision"}, "'precision'.*is missing"),
         (_facts(label_space={"name": "x", "classes": [[]] * 10**4}), "classes"),
         ({"format": "other"}, "is no exported ICCLD model"),
