@@ -40,7 +40,8 @@ _PROCESS_OVERHEAD = 490 * 2**20
 _IN_FLIGHT = 1.3
 _LEAST_PER_PIXEL = 520
 _COPIES = 5  # of the weights: student, gradients, two moments of the optimizer, teacher
-_WORTH_A_TRIAL = 20.0  # minimum duration of a run in seconds for a trial evaluation, which itself takes seconds
+_WORTH_A_TRIAL = 20.0
+"""Minimum duration of a run in seconds for a trial evaluation, which itself takes seconds."""
 
 
 def refuse_impossible(config: TrainConfig, build_model: Callable[[TrainConfig], ICCLD]) -> None:
