@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -103,7 +103,7 @@ def train(
             be read, or the folder contains another run.
         RunFailedError: A loss is not finite, the disk is full, or a loader process was killed.
     """
-    callbacks = Callbacks(on_step or do_nothing, on_checkpoint or do_nothing, on_evaluation or do_nothing)
+    callbacks = (on_step, on_checkpoint, on_evaluation)
     return _train(preset, get_preset(preset).config, out, callbacks, settings)
 
 
@@ -140,18 +140,17 @@ def adapt(
         RunFailedError: A loss is not finite, the disk is full, or a loader process was killed.
     """
     config = like_stored(get_preset("adapt").config, model)
-    callbacks = Callbacks(on_step or do_nothing, on_checkpoint or do_nothing, on_evaluation or do_nothing)
     data = settings.get("data", {})
     if isinstance(data, Mapping):
         settings["data"] = {"target_root": images, **data}
-    return _train("adapt", config, out, callbacks, settings)
+    return _train("adapt", config, out, (on_step, on_checkpoint, on_evaluation), settings)
 
 
 def _train(
     preset: str,
     config: TrainConfig,
     out: str | Path | None,
-    callbacks: Callbacks,
+    callbacks: Sequence[Callable[..., object] | None],
     settings: Mapping[str, Any],
 ) -> Run:
     if "method" in settings:
@@ -163,7 +162,8 @@ def _train(
         raise InputError(f"{error}; see iccld train {preset} --help") from error
     refuse_ignored(chosen, config, named)
     folder = Path(out).expanduser() if out is not None else Path("runs") / preset
-    return Run(folder, run_training(chosen, folder, preset=preset, callbacks=callbacks))
+    called = Callbacks(*(callback or do_nothing for callback in callbacks))
+    return Run(folder, run_training(chosen, folder, preset=preset, callbacks=called))
 
 
 def _dotted(settings: Mapping[str, Any]) -> dict[str, Any]:

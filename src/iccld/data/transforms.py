@@ -93,8 +93,9 @@ class TrainTransform:
             geometry = self._search(label, geometry, rng, want)
         valid = self.valid(geometry)
         cut = self._cut(resize_image(image, geometry.size), geometry, PADDING_COLOR)
-        inside = self._inside(geometry)
-        cut[inside] = change_appearance(cut[inside], rng, self.photometric)
+        if self.photometric:
+            inside = self._inside(geometry)
+            cut[inside] = change_appearance(cut[inside], rng, self.photometric)
         sample = {"image": cut, "valid": valid}
         if label is not None:
             cut = self._cut(resize_label(label, geometry.size), geometry, IGNORE)
@@ -123,9 +124,7 @@ class TrainTransform:
 
     def _inside(self, geometry: Geometry) -> tuple[slice, slice]:
         """Returns the rows and columns of a crop that are inside the image."""
-        height, width = (
-            size - corner for size, corner in zip(geometry.size, (geometry.top, geometry.left), strict=True)
-        )
+        height, width = geometry.size[0] - geometry.top, geometry.size[1] - geometry.left
         return slice(height), slice(max(0, self.crop[1] - width), None) if geometry.flip else slice(width)
 
     def _search(

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from iccld.data.foreign.reading import REMEDY
 from iccld.data.foreign.shapes import Area, Patch, Polygons, Ring, Runs, Shape
 from iccld.errors import InputError
 from iccld.labels import IGNORE
@@ -90,7 +91,7 @@ def _patch(area: Area, size: _Size, where: str) -> Patch | None:
     if isinstance(area, Runs):
         if not (area.top or area.left or area.by_rows) and area.size != size:
             fault = f"a mask has {area.size[1]}×{area.size[0]} pixels, but the image {size[1]}×{size[0]}"
-            raise InputError(f"{where}: {fault}; export the annotations anew")
+            raise InputError(f"{where}: {fault}; {REMEDY}")
         patch = _of_runs(area)
     else:
         patch = area

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from iccld.data.foreign.reading import REMEDY
 from iccld.data.foreign.shapes import Runs
 from iccld.data.picture_header import MOST_PIXELS
 from iccld.errors import InputError
 
 _MOST_GROUPS = 12  # groups of five bits in one number of a compressed COCO string; 12 groups hold 60 bits
-_REMEDY = "export the annotations anew"
 
 
 def coco_runs(value: Any, where: str) -> Runs:
@@ -23,7 +23,7 @@ def coco_runs(value: Any, where: str) -> Runs:
     """
     size, counts = value.get("size"), value.get("counts")
     if not (isinstance(size, list) and len(size) == 2 and all(type(n) is int and n > 0 for n in size)):
-        raise InputError(f"{where}: the size of its run lengths is not [height, width]; {_REMEDY}")
+        raise InputError(f"{where}: the size of its run lengths is not [height, width]; {REMEDY}")
     if isinstance(counts, str):
         counts = _numbers_of_string(counts, where)
     return make_runs(counts, (size[0], size[1]), where)
@@ -34,13 +34,13 @@ def make_runs(
 ) -> Runs:
     """Returns checked run lengths. Raises ``InputError`` if they are invalid or do not add up to ``size``."""
     if not isinstance(counts, list) or not all(type(n) is int and 0 <= n < 1 << 40 for n in counts):
-        raise InputError(f"{where}: its run lengths are not a list of whole numbers from 0; {_REMEDY}")
+        raise InputError(f"{where}: its run lengths are not a list of whole numbers from 0; {REMEDY}")
     total, pixels = sum(counts), size[0] * size[1]
     if pixels > MOST_PIXELS:
-        raise InputError(f"{where}: its mask has {size[1]}×{size[0]} pixels, too many to be read; {_REMEDY}")
+        raise InputError(f"{where}: its mask has {size[1]}×{size[0]} pixels, too many to be read; {REMEDY}")
     if total != pixels:
         fault = f"its run lengths add up to {total} pixels, but {size[1]}×{size[0]} pixels are {pixels}"
-        raise InputError(f"{where}: {fault}; {_REMEDY}")
+        raise InputError(f"{where}: {fault}; {REMEDY}")
     return Runs(np.array(counts, dtype=np.int64), size, top, left, by_rows)
 
 
@@ -55,7 +55,7 @@ def _numbers_of_string(text: str, where: str) -> list[int]:
     for code in text.encode("utf-8"):
         bits = code - 48
         if not 0 <= bits < 64 or groups >= _MOST_GROUPS:
-            raise InputError(f"{where}: its compressed run lengths are damaged; {_REMEDY}")
+            raise InputError(f"{where}: its compressed run lengths are damaged; {REMEDY}")
         number |= (bits & 31) << (5 * groups)
         groups += 1
         if bits & 32:
@@ -65,7 +65,7 @@ def _numbers_of_string(text: str, where: str) -> list[int]:
         counts.append(number + (counts[-2] if len(counts) > 2 else 0))
         number = groups = 0
     if groups:
-        raise InputError(f"{where}: its compressed run lengths are cut off; {_REMEDY}")
+        raise InputError(f"{where}: its compressed run lengths are cut off; {REMEDY}")
     return counts
 
 
@@ -76,20 +76,20 @@ def studio_mask(data: Any, size: tuple[int, int], where: str) -> Bool[np.ndarray
     not 0. Raises ``InputError`` if the bytes are invalid or do not have the size of the image.
     """
     if not isinstance(data, list) or not all(type(n) is int and 0 <= n < 256 for n in data):
-        raise InputError(f"{where}: rle is not a list of bytes; {_REMEDY}")
+        raise InputError(f"{where}: rle is not a list of bytes; {REMEDY}")
     pixels = size[0] * size[1]
     bits = _Bits(data, where)
     number, word, *sizes = (bits.take(32), bits.take(5) + 1, *(bits.take(4) + 1 for _ in range(4)))
     if number != 4 * pixels or pixels > MOST_PIXELS or word > 8:
         fault = f"its brush mask has {number} values, but {size[1]}×{size[0]} RGBA pixels are {4 * pixels}"
-        raise InputError(f"{where}: {fault}; {_REMEDY}")
+        raise InputError(f"{where}: {fault}; {REMEDY}")
     values = np.zeros(number, dtype=np.uint8)
     place = 0
     while place < number:
         is_run = bits.take(1)
         end = place + 1 + bits.take(sizes[bits.take(2)])
         if end > number:
-            raise InputError(f"{where}: its brush mask has too many values; {_REMEDY}")
+            raise InputError(f"{where}: its brush mask has too many values; {REMEDY}")
         values[place:end] = bits.take(word) if is_run else bits.take_many(word, end - place)
         place = end
     return np.asarray(values.reshape(*size, 4)[:, :, 3] > 0)
@@ -114,4 +114,4 @@ class _Bits:
 
     def _require(self, end: int) -> None:
         if end > 8 * len(self._data):
-            raise InputError(f"{self._where}: its brush mask is cut off; {_REMEDY}")
+            raise InputError(f"{self._where}: its brush mask is cut off; {REMEDY}")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from iccld.data.foreign.reading import REMEDY
 from iccld.data.image_files import Color
 from iccld.errors import InputError
 from iccld.escaping import shortened
@@ -127,7 +128,7 @@ def to_points(value: Any, where: str) -> Ring:
     except (ValueError, OverflowError):
         fits = False
     if not fits and value != []:
-        raise InputError(f"{where}: {shortened(value)} are no finite x, y pairs; export the annotations anew")
+        raise InputError(f"{where}: {shortened(value)} are no finite x, y pairs; {REMEDY}")
     return np.array(value, dtype=np.float64).reshape(-1, 2)
 
 
