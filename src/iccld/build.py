@@ -25,7 +25,9 @@ from iccld.data.loaders import (
     RareClassSampler,
     SampleStream,
     StepLoader,
+    Stream,
     UniformSampler,
+    WeightedStreams,
     class_counts,
 )
 from iccld.data.transforms import TrainTransform
@@ -111,28 +113,34 @@ def build_loaders(config: TrainConfig, data: RunData, method: Method, fabric: Fa
         cache: Folder in which class counts are stored for later runs.
     """
     d = config.data
-    sampler: UniformSampler | RareClassSampler = UniformSampler(len(data.labeled), config.seed)
-    if d.rare_class_sampling:
-        sampler = RareClassSampler(class_counts(data.labeled, cache), d.rare_class_temperature)
     transform = replace(_transform(d, method.labeled_domain), photometric=d.photometric)
-    labeled = SampleStream(_cached(data.labeled, d, transform), transform, sampler, config.seed, True, 0)
-    streams = [labeled]
+    streams = []
+    for number, dataset in enumerate(data.sources):
+        # Stream 1 is the unlabeled target, and stream 2 the labeled target images.
+        stream_id = number and number + 2
+        sampler: UniformSampler | RareClassSampler = UniformSampler(len(dataset), config.seed + stream_id)
+        if d.rare_class_sampling:
+            sampler = RareClassSampler(class_counts(dataset, cache), d.rare_class_temperature)
+        images = _cached(dataset, d, transform)
+        streams.append(SampleStream(images, transform, sampler, config.seed, True, stream_id))
+    labeled: Stream = streams[0]
+    if len(streams) > 1:
+        labeled = WeightedStreams(tuple(streams), d.source_weights or (1.0,) * len(streams))
+    target = None
     if data.target is not None:
         transform = replace(_transform(d, "target"), ignore_top=d.ignore_top, ignore_bottom=d.ignore_bottom)
         sampler = UniformSampler(len(data.target), config.seed + 1)
-        streams.append(
-            SampleStream(_cached(data.target, d, transform), transform, sampler, config.seed, False, 1)
-        )
-    target = _micro_batches(streams[1], d, fabric) if len(streams) > 1 else None
-    joined: SampleStream | JoinedStream = labeled
+        images = _cached(data.target, d, transform)
+        streams.append(SampleStream(images, transform, sampler, config.seed, False, 1))
+        target = _micro_batches(streams[-1], d, fabric)
     if data.target_labeled is not None:
         transform = replace(_transform(d, "target"), photometric=d.photometric)
         sampler = UniformSampler(len(data.target_labeled), config.seed + 2)
         few = _cached(data.target_labeled, d, transform)
         streams.append(SampleStream(few, transform, sampler, config.seed, True, 2))
-        joined = JoinedStream(labeled, streams[-1], d.batch_size)
+        labeled = JoinedStream(labeled, streams[-1], d.batch_size)
     check_room([s.dataset for s in streams if isinstance(s.dataset, CachedDataset)])
-    return Loaders(_micro_batches(joined, d, fabric), target)
+    return Loaders(_micro_batches(labeled, d, fabric), target)
 
 
 def build_caches(config: TrainConfig, method: Method) -> list[CachedDataset]:
@@ -143,7 +151,7 @@ def build_caches(config: TrainConfig, method: Method) -> list[CachedDataset]:
     """
     d = config.data
     data = open_training(d, build_label_space(d), method)
-    sets = [_cached(data.labeled, d, _transform(d, method.labeled_domain))]
+    sets = [_cached(source, d, _transform(d, method.labeled_domain)) for source in data.sources]
     for dataset in (data.target, data.target_labeled):
         if dataset is not None:
             sets.append(_cached(dataset, d, _transform(d, "target")))
@@ -164,7 +172,7 @@ def _cached(dataset: SegmentationDataset, d: DataConfig, transform: TrainTransfo
     return CachedDataset(dataset, d.cache, transform.resize, stretch=transform.stretch)
 
 
-def _micro_batches(stream: SampleStream | JoinedStream, d: DataConfig, fabric: Fabric) -> MicroBatches:
+def _micro_batches(stream: Stream, d: DataConfig, fabric: Fabric) -> MicroBatches:
     def batches(start: int, end: int) -> Iterator[dict[str, Any]]:
         release_freed_memory()  # otherwise forked workers would keep this memory until they end
         ranks = {"rank": fabric.global_rank, "world_size": fabric.world_size}

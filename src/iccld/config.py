@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from iccld.documents import Range, build, read_json, reason
 from iccld.errors import InputError
 from iccld.methods import MethodName
+
+DATA_FOLDERS = ("source_root", "more_sources", "target_root", "target_labeled")
+"""Settings of ``DataConfig`` that are folders of data on this machine."""
 
 Whole = Annotated[int, Range(0, 10**9)]
 Count = Annotated[int, Range(1, 10**9)]
@@ -47,6 +51,10 @@ class DataConfig:
     source_stretch is set."""
     source_stretch: bool = False
     """Scale source images from files to exactly the size in source_size, even if the aspect ratio changes."""
+    more_sources: tuple[str, ...] = ()
+    """Further sources (split train): folders with a dataset.toml, NAME:FOLDER (gta5:/data/gta5), or street_scenes."""
+    source_weights: tuple[Positive, ...] = ()
+    """Relative number of training images from the source and from each of more_sources (default: equal)."""
     target: str = "street_scenes"
     """Unlabeled data set, with the same choices as for the source."""
     target_root: str | None = None
@@ -54,13 +62,12 @@ class DataConfig:
     target_look: Look = "camera"
     target_count: Count = 400
     target_size: tuple[Side, Side] | None = None
-    """Height and width of target images in pixels, with the same meaning as source_size. Target images always keep
-    their aspect ratio. Evaluation, prediction and exported models also scale images to this height."""
+    """Height and width of target images in pixels, as source_size. Target images always keep their aspect ratio.
+    Evaluation, prediction and exported models also scale images to this height."""
     target_labeled: str | None = None
     """Folder of labeled target images (split train), from which half of the labeled images of a batch are drawn."""
     val_split: str = "val"
-    """Split of the target data set for evaluation at the end of the run. If the split has no labels, the run is not
-    evaluated."""
+    """Split of the target data set for evaluation at the end of the run. Without labels, the run is not evaluated."""
     val_count: Count = 100
     """Number of scenes to render for evaluation, if the target is street_scenes."""
     label_space: str = "cityscapes19"
@@ -76,8 +83,7 @@ class DataConfig:
     rare_class_sampling: bool = True
     """Sample source images so that rare classes are more frequent (Hoyer et al. 2022, DAFormer)."""
     rare_class_temperature: Positive = 0.1
-    """Temperature of rare-class sampling. The lower the value, the more often rare classes are sampled. With a high
-    value, all classes are sampled equally often."""
+    """Temperature of rare-class sampling. The lower, the more often rare classes are sampled (high: all equally)."""
     cat_max_ratio: Annotated[float, Range(1e-12, 1)] = 1.0
     """Maximum fraction of one class in a crop's labeled pixels. Other crops are drawn again, up to ten times."""
     photometric: Share = 0.0
@@ -86,6 +92,16 @@ class DataConfig:
     """Fraction of a target image's height, at the top, in which pseudo-labels are ignored."""
     ignore_bottom: Share = 0.0
     """Fraction of a target image's height, at the bottom (ego vehicle), in which pseudo-labels are ignored."""
+
+    @property
+    def sources(self) -> list[DataConfig]:
+        """Settings of each source: these settings, and a copy for each entry of ``more_sources``."""
+        found, like = [self], replace(self, source_split="train", more_sources=())
+        for entry in self.more_sources:
+            named = re.fullmatch(r"([a-z][a-z0-9_]+):(.+)|(street_scenes)", entry)
+            name, folder = (named[1] or named[3], named[2]) if named else ("folder", entry)
+            found.append(replace(like, source=name, source_root=folder))
+        return found
 
 
 @dataclass(frozen=True)
@@ -231,17 +247,6 @@ _BEFORE = {"class_color_transfer": 0.0}
 """Adaptation settings that older runs did not record, with the values that reproduce the behavior of those runs."""
 
 
-def cache_changes_images(d: DataConfig) -> bool:
-    """Returns whether a cache changes the training images.
-
-    This is the case if images are resized to a base size and randomly scaled. With a cache, images are then resampled
-    twice: to the base size, and from there to the random size. Without a cache, images are resampled once.
-    """
-    files = ((d.source, d.source_size), (d.target, d.target_size))
-    resized = any(name != "street_scenes" and size is not None for name, size in files)
-    return d.cache is not None and tuple(d.scale) != (1.0, 1.0) and resized
-
-
 def to_dict(config: TrainConfig) -> dict[str, Any]:
     """Returns the settings as plain values for JSON. ``from_dict`` reads these values."""
     return asdict(config, dict_factory=_with_lists)
@@ -250,8 +255,7 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 def from_dict(value: object, where: str = "settings") -> TrainConfig:
     """Returns settings from the values of ``to_dict``.
 
-    A missing setting gets its default, or its value in ``_BEFORE`` if the setting is listed there. Settings in
-    ``_BEFORE`` are missing only in the values of older runs.
+    A missing setting gets its value in ``_BEFORE``, which is for older runs, or its default.
 
     Raises:
         InputError: A setting is unknown, or a value has a wrong type. The message starts with ``where``.
@@ -277,14 +281,9 @@ def read_settings(path: Path, *, remedy: str) -> TrainConfig:
 
 
 def with_settings(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
-    """Returns a copy of the settings with some values replaced.
+    """Returns a copy of the settings with the given values by dotted names, such as ``{"data.batch_size": 2}``.
 
-    Args:
-        config: Original settings, which are not changed.
-        settings: Values by dotted names, as in the flags: ``{"steps": 10, "data.batch_size": 2}``.
-
-    Raises:
-        ValueError: A setting is unknown, or a value has a wrong type.
+    Raises ``ValueError`` if a setting is unknown, or if a value has a wrong type.
     """
     plain = to_dict(config)
     for name, value in settings.items():

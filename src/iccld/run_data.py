@@ -33,6 +33,7 @@ class RunData:
         labeled: Images and labels for training: the source data set, or the target data set for the method oracle.
         target: Unlabeled target images, or ``None`` if the method does not use them.
         target_labeled: Labeled target images for training in addition to ``labeled``, or ``None``.
+        more: Images and labels of further source data sets.
         val: Labeled target images for evaluation, or ``None`` if there are none.
         missing_val: Reason why ``val`` is ``None``.
     """
@@ -41,18 +42,26 @@ class RunData:
     labeled: SegmentationDataset
     target: SegmentationDataset | None
     target_labeled: SegmentationDataset | None = None
+    more: tuple[SegmentationDataset, ...] = ()
     val: SegmentationDataset | None = None
     missing_val: str = ""
 
+    @property
+    def sources(self) -> tuple[SegmentationDataset, ...]:
+        """All data sets of labeled images, except for labeled target images beside a source."""
+        return (self.labeled, *self.more)
+
+    @property
+    def trained_on(self) -> dict[str, SegmentationDataset]:
+        """The data sets that the run trains on, by role. The role of the second source is ``labeled_2``."""
+        sets = {"labeled": self.labeled, "target": self.target, "target_labeled": self.target_labeled}
+        sets |= {f"labeled_{number}": dataset for number, dataset in enumerate(self.more, 2)}
+        return {role: dataset for role, dataset in sets.items() if dataset is not None}
+
     def describe(self) -> dict[str, dict[str, Any]]:
         """Returns the description of each data set by role (see ``iccld.data.identity.describe_data``)."""
-        sets = {
-            "labeled": self.labeled,
-            "target": self.target,
-            "target_labeled": self.target_labeled,
-            "val": self.val,
-        }
-        return {role: describe_data(dataset) for role, dataset in sets.items() if dataset is not None}
+        sets = self.trained_on | ({} if self.val is None else {"val": self.val})
+        return {role: describe_data(dataset) for role, dataset in sets.items()}
 
 
 def build_label_space(d: DataConfig) -> LabelSpace:
@@ -65,13 +74,9 @@ def build_label_space(d: DataConfig) -> LabelSpace:
 def build_data(config: TrainConfig, method: Method) -> RunData:
     """Opens the data sets of a run and renders scenes. Rank 0 warns if ``val`` contains training images."""
     data = open_data(config, method)
-    uses = (
-        ("trained on with their labels", data.labeled),
-        ("trained on with their labels", data.target_labeled),
-        ("adapted to without their labels", data.target),
-    )
-    for use, dataset in uses:
-        shared = shared_images(data.val, dataset) if data.val is not None and dataset is not None else []
+    for role, dataset in data.trained_on.items():
+        use = "adapted to without their labels" if role == "target" else "trained on with their labels"
+        shared = shared_images(data.val, dataset) if data.val is not None else []
         if shared and data.val is not None and os.environ.get("RANK", "0") == "0":
             print(
                 f"iccld: warning: {len(shared)} of the {len(data.val)} images of split {config.data.val_split} that "
@@ -79,7 +84,7 @@ def build_data(config: TrainConfig, method: Method) -> RunData:
                 "new images; give --data.val-split a split of other images",
                 file=sys.stderr,
             )
-    for part in (data.val, data.labeled, data.target, data.target_labeled):
+    for part in (data.val, *data.trained_on.values()):
         _render(part)
     return data
 
@@ -104,15 +109,18 @@ def open_data(config: TrainConfig, method: Method) -> RunData:
 def open_training(d: DataConfig, space: LabelSpace, method: Method) -> RunData:
     """Opens the training data of a method.
 
-    These are labeled images, unlabeled target images if the method uses them, and labeled target images if there are
-    some.
+    These are labeled images of one or more sources, unlabeled target images if the method uses them, and labeled target
+    images if there are some.
     """
     labeled = _open(d, "source" if method.labeled_domain == "source" else "target", space)
     target = _open(d, "target", space, needs_labels=False) if method.uses_target else None
     few = None
     if d.target_labeled is not None:
         few = open_dataset("folder", d.target_labeled, split="train", label_space=space)
-    return RunData(space, labeled, target, few)
+    more = (
+        () if method.labeled_domain == "target" else tuple(_open(s, "source", space) for s in d.sources[1:])
+    )
+    return RunData(space, labeled, target, few, more)
 
 
 def open_target(config: TrainConfig, role: Role) -> SegmentationDataset:

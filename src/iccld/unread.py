@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 
-from iccld.config import TrainConfig
+from iccld.config import DataConfig, TrainConfig
 from iccld.errors import InputError
 from iccld.methods import METHODS
 
@@ -28,7 +28,11 @@ def _is(c: TrainConfig, *methods: str) -> bool:
 
 
 def _of_scenes(settings: str, domain: str) -> _Reader:
-    return settings, lambda c: getattr(c.data, domain) == "street_scenes", f"--data.{domain} street_scenes"
+    return settings, lambda c: "street_scenes" in _names(c.data, domain), f"--data.{domain} street_scenes"
+
+
+def _names(d: DataConfig, domain: str) -> list[str]:
+    return [source.source for source in d.sources] if domain == "source" else [d.target]
 
 
 def _of_files(settings: str, domain: str) -> _Reader:
@@ -123,13 +127,18 @@ _READERS: tuple[_Reader, ...] = (
         "methods that learn from the source's labels, not by --method oracle",
     ),
     (
-        "data.target_labeled",
+        "data.target_labeled data.more_sources",
         lambda c: c.method != "oracle",
         "methods that learn from the source's labels, not by --method oracle",
     ),
+    ("data.source_weights", lambda c: len(c.data.sources) > 1, "runs with --data.more-sources"),
     _of_scenes("data.source_look data.source_count", "source"),
     _of_scenes("data.target_look data.target_count data.val_count", "target"),
-    ("data.scene_cache", lambda c: "street_scenes" in (c.data.source, c.data.target), "street_scenes"),
+    (
+        "data.scene_cache",
+        lambda c: "street_scenes" in (*_names(c.data, "source"), c.data.target),
+        "street_scenes",
+    ),
     _of_files("data.source_root data.source_split", "source"),
     _of_files("data.target_root data.target_split data.val_split", "target"),
 )
@@ -175,3 +184,14 @@ def changed_settings(config: TrainConfig, default: TrainConfig) -> list[str]:
         names = [f"{name}.{part}" for part in inner] or [name]
         changed += [n for n in names if attrgetter(n)(config) != attrgetter(n)(default)]
     return changed
+
+
+def cache_changes_images(d: DataConfig) -> bool:
+    """Returns whether a cache changes the training images.
+
+    This is the case if images are resized to a base size and randomly scaled. With a cache, images are then resampled
+    twice: to the base size, and from there to the random size. Without a cache, images are resampled once.
+    """
+    files = ((d.target, d.target_size), *((source.source, d.source_size) for source in d.sources))
+    resized = any(name != "street_scenes" and size is not None for name, size in files)
+    return d.cache is not None and tuple(d.scale) != (1.0, 1.0) and resized

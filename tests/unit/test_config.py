@@ -39,6 +39,8 @@ def _other(hint: Any, value: object) -> object:
         return value + 1
     if isinstance(value, str):
         return "other:Method" if value == TrainConfig.method else "other"
+    if value == ():
+        return ("other",) if get_args(hint)[0] is str else (0.5,)
     # Words in a tuple are one of few choices: the first alone is another value.
     return value[:1] if isinstance(value[0], str) else tuple(v + 1 for v in value)  # type: ignore[index]
 

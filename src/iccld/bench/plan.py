@@ -11,13 +11,13 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
 
-from iccld.config import TrainConfig, cache_changes_images, from_dict, to_dict, with_settings
+from iccld.config import TrainConfig, from_dict, to_dict, with_settings
 from iccld.documents import Length, Range, build, read_toml
 from iccld.errors import InputError
 from iccld.labels import suggest
 from iccld.methods import METHODS
 from iccld.presets import get_preset, with_method
-from iccld.unread import refuse_unread, unread_settings
+from iccld.unread import cache_changes_images, refuse_unread, unread_settings
 
 # Settings that do not change results, for example because they only name folders. ``identity`` replaces these settings
 # by the values below, so that runs that differ only in these settings count as the same run.
@@ -52,6 +52,8 @@ _HASHED_IF_CHANGED = (
     ("data", "cat_max_ratio"),
     ("data", "photometric"),
     ("data", "target_labeled"),
+    ("data", "more_sources"),
+    ("data", "source_weights"),
     ("model", "init"),
     ("model", "light_steps"),
     ("adaptation", "class_color_transfer"),
@@ -221,8 +223,9 @@ def identity(config: TrainConfig) -> TrainConfig:
     """
     config = with_settings(config, _NEUTRAL)
     # The folder of a cache does not change results. The use of a cache can change results (see
-    # ``cache_changes_images``). Of the folder with labeled target images, only the name counts.
+    # ``cache_changes_images``). Of the folders of labeled target images and further sources, only the name counts.
     used = "used" if cache_changes_images(config.data) else None
     labeled = config.data.target_labeled and Path(config.data.target_labeled).name
-    config = replace(config, data=replace(config.data, cache=used, target_labeled=labeled))
+    more = tuple(Path(source).name for source in config.data.more_sources)
+    config = replace(config, data=replace(config.data, cache=used, target_labeled=labeled, more_sources=more))
     return with_settings(config, {name: attrgetter(name)(_DEFAULTS) for name in unread_settings(config)})

@@ -123,9 +123,13 @@ def root_names(config: TrainConfig, roots: Mapping[str, str]) -> dict[str, str]:
 
 
 def with_roots(config: TrainConfig, roots: Mapping[str, str]) -> TrainConfig:
-    """Returns the configuration with the folders in ``roots`` for source and target (see ``root_names``)."""
-    folders = {f"data.{key}": roots[name] for key, name in root_names(config, roots).items()}
-    return with_settings(config, folders)
+    """Returns the configuration with the folders in ``roots`` for source and target (see ``root_names``).
+
+    Further sources are also replaced, by the name of their folder.
+    """
+    folders: dict[str, Any] = {f"data.{key}": roots[name] for key, name in root_names(config, roots).items()}
+    more = [roots.get(Path(source).name, source) for source in config.data.more_sources]
+    return with_settings(config, {**folders, "data.more_sources": more})
 
 
 def refuse_changed_data(runs: Sequence[Run], results: list[Result], roots: Mapping[str, str]) -> None:

@@ -89,7 +89,8 @@ def _portable_settings(config: TrainConfig) -> dict[str, Any]:
     settings = to_dict(config) | {"threads": 0, "device": "auto"}
     nowhere = dict.fromkeys(("source_root", "target_root", "scene_cache"))
     own = identity(config).data
-    settings["data"] |= nowhere | {"cache": own.cache, "target_labeled": own.target_labeled}
+    names = {"target_labeled": own.target_labeled, "more_sources": list(own.more_sources)}
+    settings["data"] |= nowhere | {"cache": own.cache, **names}
     return settings
 
 

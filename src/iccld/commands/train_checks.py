@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iccld.commands.flags import check_values
-from iccld.config import TrainConfig, cache_changes_images, read_settings
+from iccld.config import DATA_FOLDERS, TrainConfig, read_settings
 from iccld.documents import read_json
 from iccld.errors import InputError
 from iccld.files import in_bytes, write_json
 from iccld.machine import free_memory, own_memory
 from iccld.outputs import REPORT, RUN, Places
 from iccld.plugins import Kind, import_class, is_reference
-from iccld.unread import changed_settings, refuse_unread
+from iccld.unread import cache_changes_images, changed_settings, refuse_unread
 
 if TYPE_CHECKING:
     from iccld.run_data import RunData
@@ -51,6 +51,11 @@ def check_config(config: TrainConfig) -> None:
         raise InputError(
             "--model.diffusion needs a label coder that learns: give --adaptation.denoising-weight or "
             "--adaptation.reconstruction-weight above 0, or --model.no-diffusion"
+        )
+    if d.source_weights and len(d.source_weights) != len(d.sources):
+        given = f"{len(d.source_weights)} weights for {len(d.sources)} sources"
+        raise InputError(
+            f"--data.source-weights gives {given}; give one for each, in the order of the sources"
         )
     if config.method in ("dacs", "daformer", "mic") and a.mixing == "none":
         give = "give --adaptation.mixing classmix or cutmix"
@@ -85,13 +90,12 @@ def check_places(config: TrainConfig, out: Path, json: Path | None) -> None:
     input.
     """
     d, m = config.data, config.model
+    roots = [d.target_root, d.target_labeled, *(source.source_root for source in d.sources)]
     caches = {"--data.cache": d.cache, "--data.scene-cache": d.scene_cache}
     Places(
         files={"--json": (json, "json")},
         folders={"--out": out, **{flag: Path(name) for flag, name in caches.items() if name is not None}},
-        data=[
-            root for root in (d.source_root, d.target_root, d.target_labeled) if root and os.path.exists(root)
-        ],
+        data=[root for root in roots if root and os.path.exists(root)],
         models=[m.pretrained, m.backbone.removeprefix("auto:"), m.init],
     ).check()
 
@@ -115,7 +119,9 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
     if cache_changes_images(config.data) == cache_changes_images(earlier.data):
         free.add("data.cache")
     if (out / DATA).is_file():  # data.json identifies the data sets, so the folders may change
-        free |= {"data.source_root", "data.target_root", "data.target_labeled"}
+        free |= {f"data.{name}" for name in DATA_FOLDERS}
+        if len(earlier.data.sources) != len(config.data.sources):
+            free.remove("data.more_sources")
     differing = [name for name in changed_settings(earlier, config) if name not in free]
     if differing:
         name = min(
@@ -149,7 +155,7 @@ def check_data(out: Path, data: RunData) -> None:
     Raises:
         InputError: The data sets differ. The message names the first difference.
     """
-    from iccld.data.identity import ROLES, first_difference
+    from iccld.data.identity import first_difference, role_title
 
     now = data.describe()
     path = out / DATA
@@ -165,7 +171,7 @@ def check_data(out: Path, data: RunData) -> None:
         earlier = before.get(role)
         if isinstance(earlier, dict) and earlier.get("root") != facts["root"]:
             places = f"{facts['root']} now, before in {earlier.get('root')}"
-            print(f"the {ROLES[role]} lie in {places}; they are the same")
+            print(f"the {role_title(role)} lie in {places}; they are the same")
     if now != before:
         write_json(path, {**before, **now})
 
@@ -209,13 +215,14 @@ def announce(trainer: Trainer, data: RunData, estimate: Estimate) -> None:
 
     config, fabric, start = trainer.config, trainer.fabric, trainer.step
     d, target, few, val = config.data, data.target, data.target_labeled, data.val
+    sources = [f"{len(source)} images of {source.name}" for source in data.sources]
     branches = num_branches_of(config)
     of_branches = f"{branches} branch{'es' * (branches > 1)}"
     ranks = f", {fabric.world_size} ranks" if fabric.world_size > 1 else ""
     begun = f"{start} → " if start else ""
     rows = {
         "run": f"{trainer.preset}, method {config.method}, seed {config.seed} → {trainer.out}",
-        "labeled": f"{len(data.labeled)} images of {data.labeled.name}, {len(data.label_space)} classes",
+        "labeled": f"{' and '.join(sources)}, {len(data.label_space)} classes",
         "target": f"{len(target)} images of {target.name}, unlabeled" if target else "not used",
         **({"also labeled": f"{len(few)} images of the target"} if few else {}),
         "evaluation": f"{len(val)} images of {val.name}" if val else f"none ({data.missing_val})",

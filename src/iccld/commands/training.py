@@ -85,9 +85,7 @@ def _train(
     trainer.callbacks = callbacks or trainer.callbacks
     with explaining_lost_ranks():
         start = trainer.resume()
-        parts = {"labeled": data.labeled, "target": data.target, "labeled target": data.target_labeled}
-        trained_on = {name: part for name, part in parts.items() if part is not None}
-        require_equal_ranks(fabric, config, trained_on, start)
+        require_equal_ranks(fabric, config, data.trained_on, start)
         estimate = checks.estimate_memory(trainer) if fabric.is_global_zero else None
         rehearsal = trainer.rehearse()
         if estimate is not None:

@@ -24,6 +24,11 @@ ROLES = {
 _CHUNK = 16384
 
 
+def role_title(role: str) -> str:
+    """Returns the words for a role, such as ``labeled`` or ``labeled_2`` (the second source)."""
+    return ROLES.get(role) or f"labeled images of source {role.removeprefix('labeled_')}"
+
+
 def describe_data(dataset: SegmentationDataset) -> dict[str, Any]:
     """Returns a dict for JSON that identifies a data set, so that ``first_difference`` can detect changes.
 
@@ -80,7 +85,7 @@ def first_difference(before: Mapping[str, Any], now: Mapping[str, Mapping[str, A
             what = "the names or sizes of its files, or the meaning of its label ids, are others"
         else:
             continue
-        return f"of the {ROLES[role]} ({facts['root'] or facts['name']}) {what}"
+        return f"of the {role_title(role)} ({facts['root'] or facts['name']}) {what}"
     return None
 
 

@@ -28,6 +28,7 @@ Sample = dict[str, Any]
 
 # DAFormer draws a GTA5 image (1914×1052) for a class only if the image has at least 3000 pixels of this class.
 _MIN_SHARE = 3000 / (1914 * 1052)
+_GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 class UniformSampler:
@@ -167,6 +168,24 @@ class SampleStream:
 
 
 @dataclass(frozen=True)
+class WeightedStreams:
+    """Stream that draws its samples from several streams, in proportion to ``weights``.
+
+    Sample n comes from a fixed stream and has the number n there. The golden-ratio sequence (n·φ mod 1) decides which
+    stream, so the proportions also hold approximately in short intervals.
+    """
+
+    streams: tuple[SampleStream, ...]
+    weights: tuple[float, ...]
+
+    def arrays(self, number: int) -> Sample:
+        """Returns sample ``number`` as NumPy arrays, as ``SampleStream.arrays`` does."""
+        limits = np.cumsum(self.weights) / sum(self.weights)
+        place = (number * _GOLDEN_RATIO) % 1.0
+        return self.streams[int(np.searchsorted(limits[:-1], place, side="right"))].arrays(number)
+
+
+@dataclass(frozen=True)
 class JoinedStream:
     """Stream of source images and labeled target images, each with its own transform.
 
@@ -174,7 +193,7 @@ class JoinedStream:
     other sample is a target image. Samples have the additional key ``is_target``, a bool.
     """
 
-    source: SampleStream
+    source: SampleStream | WeightedStreams
     target: SampleStream
     batch_size: int
 
@@ -189,6 +208,9 @@ class JoinedStream:
         else:
             sample, is_target = self.source.arrays(batch * (period - num_target) + place), False
         return sample | {"is_target": np.array(is_target)}
+
+
+Stream = SampleStream | WeightedStreams | JoinedStream
 
 
 def _as_tensors(arrays: Sample) -> Sample:
@@ -213,7 +235,7 @@ class StepLoader:
         pin_memory: Whether batches are copied to pinned memory for the transfer to a GPU.
     """
 
-    stream: SampleStream | JoinedStream
+    stream: Stream
     batch_size: int
     start_step: int
     end_step: int

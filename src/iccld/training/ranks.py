@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 
-from iccld.config import TrainConfig
+from iccld.config import DATA_FOLDERS, TrainConfig
 from iccld.data.datasets import SegmentationDataset
+from iccld.data.identity import role_title
 from iccld.errors import InputError, RunFailedError
 from iccld.exits import EXIT_USAGE
 from iccld.training.tracking import flat_settings
 
 # Settings that may differ between ranks: folders on the machine of a rank, and settings that do not affect the results.
 _LOCAL = {"device", "threads", "trackers"}
-_LOCAL |= {f"data.{name}" for name in ("source_root", "target_root", "target_labeled")}
+_LOCAL |= {f"data.{name}" for name in DATA_FOLDERS}
 _LOCAL |= {"data.scene_cache", "data.cache", "data.num_workers"}
 
 
@@ -27,13 +28,13 @@ def require_equal_ranks(
 ) -> None:
     """Checks that all ranks have the same settings, data sets and first step as rank zero.
 
-    ``data`` maps names to data sets, and ``start`` is the first step. If ranks differ, rank zero raises ``InputError``
+    ``data`` maps roles to data sets, and ``start`` is the first step. If ranks differ, rank zero raises ``InputError``
     with the first difference. All other ranks raise ``SystemExit``.
     """
     if fabric.world_size == 1:
         return
     own = {f"--{k.replace('_', '-')}": v for k, v in flat_settings(config).items() if k not in _LOCAL}
-    own |= {"start": f"step {start}"} | {f"{name} images": _digest(dataset) for name, dataset in data.items()}
+    own |= {"start": f"step {start}"} | {role_title(role): _digest(dataset) for role, dataset in data.items()}
     ranks: list[Mapping[str, str]] = [{} for _ in range(fabric.world_size)]
     torch.distributed.all_gather_object(ranks, own)
     differing = [

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from fake_data import make_camvid, truncate
+from hypothesis import given
+from hypothesis import strategies as st
 
 from iccld.data.datasets import open_dataset
 from iccld.data.loaders import (
@@ -16,6 +18,7 @@ from iccld.data.loaders import (
     SampleStream,
     StepLoader,
     UniformSampler,
+    WeightedStreams,
     class_counts,
 )
 from iccld.data.transforms import TrainTransform
@@ -167,6 +170,24 @@ def test_half_of_a_batch_is_labeled_target_images(root: Path, batch: int, wanted
         own = [sample for sample in samples if sample["is_target"] == kind]
         for number, sample in enumerate(own):  # no sample of either stream is skipped
             np.testing.assert_array_equal(sample["image"], stream.arrays(number)["image"])
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=4), st.integers(0, 10**6))
+def test_sources_are_drawn_in_proportion_to_their_weights(weights: list[float], start: int) -> None:
+    class Marked:
+        def __init__(self, source: int) -> None:
+            self.source = source
+
+        def arrays(self, number: int) -> dict[str, int]:
+            return {"source": self.source, "number": number}
+
+    marked: tuple[Any, ...] = tuple(map(Marked, range(len(weights))))
+    stream = WeightedStreams.__new__(WeightedStreams)
+    vars(stream).update(streams=marked, weights=tuple(weights))
+    samples = [stream.arrays(number) for number in range(start, start + 500)]
+    assert [sample["number"] for sample in samples] == list(range(start, start + 500))
+    counts = np.bincount([sample["source"] for sample in samples], minlength=len(weights))
+    np.testing.assert_allclose(counts / 500, np.array(weights) / sum(weights), atol=0.02)
 
 
 def test_joined_streams_resume_and_are_shared_by_ranks(root: Path) -> None:
