@@ -55,7 +55,8 @@ def test_a_second_source_changes_the_training_and_is_recorded(
     scenes = ("--data.source-count", "2")
     assert main(flags(tmp_path / "three", *words, *scenes)) == 0
     said = capsys.readouterr().out
-    assert re.search(r"labeled: 4 images of \S+ and 3 images of second and 2 images of street_scenes\S*, 11 classes", said)
+    sources = r"4 images of \S+ and 3 images of second and 2 images of street_scenes\S*"
+    assert re.search(rf"labeled: {sources}, 11 classes", said)
     record = json.loads((tmp_path / "three" / "data.json").read_text())
     counts = {role: facts["images"] for role, facts in record.items() if role.startswith("labeled")}
     assert counts == {"labeled": 4, "labeled_2": 3, "labeled_3": 2}
