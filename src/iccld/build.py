@@ -123,7 +123,7 @@ def build_loaders(config: TrainConfig, data: RunData, method: Method, fabric: Fa
             sampler = RareClassSampler(class_counts(dataset, cache), d.rare_class_temperature)
         images = _cached(dataset, d, transform)
         streams.append(SampleStream(images, transform, sampler, config.seed, True, stream_id))
-    labeled: Stream = streams[0]
+    labeled: SampleStream | WeightedStreams = streams[0]
     if len(streams) > 1:
         labeled = WeightedStreams(tuple(streams), d.source_weights or (1.0,) * len(streams))
     target = None
@@ -133,14 +133,15 @@ def build_loaders(config: TrainConfig, data: RunData, method: Method, fabric: Fa
         images = _cached(data.target, d, transform)
         streams.append(SampleStream(images, transform, sampler, config.seed, False, 1))
         target = _micro_batches(streams[-1], d, fabric)
+    joined: Stream = labeled
     if data.target_labeled is not None:
         transform = replace(_transform(d, "target"), photometric=d.photometric)
         sampler = UniformSampler(len(data.target_labeled), config.seed + 2)
         few = _cached(data.target_labeled, d, transform)
         streams.append(SampleStream(few, transform, sampler, config.seed, True, 2))
-        labeled = JoinedStream(labeled, streams[-1], d.batch_size)
+        joined = JoinedStream(labeled, streams[-1], d.batch_size)
     check_room([s.dataset for s in streams if isinstance(s.dataset, CachedDataset)])
-    return Loaders(_micro_batches(labeled, d, fabric), target)
+    return Loaders(_micro_batches(joined, d, fabric), target)
 
 
 def build_caches(config: TrainConfig, method: Method) -> list[CachedDataset]:
