@@ -20,7 +20,13 @@ CLAIM = ".iccld.json"
 
 @contextlib.contextmanager
 def claiming(
-    folder: Path, command: str, what: str, *, record: str | None = None, besides: Collection[str] = ()
+    folder: Path,
+    command: str,
+    what: str,
+    *,
+    record: str | None = None,
+    besides: Collection[str] = (),
+    part: Path | None = None,
 ) -> Iterator[None]:
     """Locks an output folder as ``working_in`` does. The folder must be new, empty or written by the same command.
 
@@ -33,6 +39,7 @@ def claiming(
         what: Description of the command's output, for the error message.
         record: Glob pattern. A folder with a matching file also counts as written by the command.
         besides: Names of files that are always allowed. Hidden files are always allowed too.
+        part: Folder below ``folder`` that is locked instead, so that several processes can write to ``folder``.
 
     Raises:
         InputError: The folder contains other files, or cannot be locked.
@@ -46,7 +53,7 @@ def claiming(
             what = f"{what} ({record})" if record else what
             first = printable(found[0])
             raise InputError(f"{folder}: is not empty ({first}) and holds no {what}; choose another folder")
-    with working_in(folder):
+    with working_in(part or folder):
         if command not in makers:
             write_json(note, {"commands": [*makers, command]})
         try:

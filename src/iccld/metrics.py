@@ -8,7 +8,7 @@ the mean of the other IoUs.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -133,17 +133,44 @@ def scores_from_confusion(
     unlabeled pixels.
     """
     counts = (confusion.counts if isinstance(confusion, ConfusionMatrix) else confusion).cpu()
-    num_classes = len(protocol.space)
+    evaluated = tuple(protocol.space.names[i] for i in protocol.evaluated)
+    return _scores(counts, protocol.name, protocol.space.names, evaluated, num_images)
+
+
+def combine(parts: Sequence[Scores]) -> Scores:
+    """Returns the scores of all images together, from the scores of disjoint sets of images.
+
+    The result is exactly that of one evaluation of all images, because only pixel counts are added. All ``parts`` must
+    have the same ``measure``.
+    """
+    name, classes, evaluated = parts[0].measure
+    assert all(part.measure == parts[0].measure for part in parts)
+    counts = [
+        torch.tensor([[*row, n] for row, n in zip(p.confusion, p.unlabeled, strict=True)]) for p in parts
+    ]
+    return _scores(
+        sum(counts[1:], counts[0]), name, classes, evaluated, sum(part.num_images for part in parts)
+    )
+
+
+def _scores(
+    counts: Int64[Tensor, "k columns"],
+    protocol: str,
+    names: tuple[str, ...],
+    evaluated: tuple[str, ...],
+    num_images: int,
+) -> Scores:
+    num_classes = len(names)
     assert counts.shape in ((num_classes, num_classes), (num_classes, num_classes + 1)), counts.shape
+    places = {name: names.index(name) for name in evaluated}
     hits = counts.diagonal().tolist()
     truths = counts.sum(1).tolist()
     answers = counts[:, :num_classes].sum(0).tolist()
-    names = protocol.space.names
-    iou = {names[i]: _percent(hits[i], truths[i] + answers[i] - hits[i]) for i in protocol.evaluated}
-    accuracy = {names[i]: _percent(hits[i], truths[i]) for i in protocol.evaluated}
-    right = _percent(sum(hits[i] for i in protocol.evaluated), sum(truths[i] for i in protocol.evaluated))
+    iou = {name: _percent(hits[i], truths[i] + answers[i] - hits[i]) for name, i in places.items()}
+    accuracy = {name: _percent(hits[i], truths[i]) for name, i in places.items()}
+    right = _percent(sum(hits[i] for i in places.values()), sum(truths[i] for i in places.values()))
     return Scores(
-        protocol=protocol.name,
+        protocol=protocol,
         classes=names,
         iou=iou,
         accuracy=accuracy,
@@ -181,6 +208,15 @@ class Reliability:
         self.confidence += torch.bincount(bins, weights=confidence.double(), minlength=self.num_bins)
         self.right += torch.bincount(bins, weights=right.double(), minlength=self.num_bins)
 
+    def add(self, counts: Mapping[str, Sequence[float]]) -> None:
+        """Adds the counts of another evaluation, which are the values of ``to_json``."""
+        for name, values in counts.items():
+            getattr(self, name).add_(torch.tensor(values, dtype=torch.float64))
+
+    def to_json(self) -> dict[str, list[float]]:
+        """Returns the sums of each bin as plain values."""
+        return {name: getattr(self, name).tolist() for name in ("pixels", "confidence", "right")}
+
     @property
     def expected_calibration_error(self) -> float:
         """Expected calibration error, from 0 to 1.
@@ -207,6 +243,17 @@ class ErrorDetection:
         bins = (score.double().clamp(0, 1) ** 0.25 * num_bins).long().clamp(max=num_bins - 1)
         self.right += torch.bincount(bins[right], minlength=num_bins)
         self.wrong += torch.bincount(bins[~right], minlength=num_bins)
+
+    def add(self, counts: Mapping[str, Mapping[str, float]]) -> None:
+        """Adds the counts of another evaluation, which are the values of ``to_json``."""
+        for name, values in counts.items():
+            bins = torch.tensor([int(place) for place in values], dtype=torch.int64)
+            getattr(self, name).index_add_(0, bins, torch.tensor([*values.values()], dtype=torch.float64))
+
+    def to_json(self) -> dict[str, dict[str, float]]:
+        """Returns the counts of the bins that are not empty, by number of the bin."""
+        counts = {"right": self.right.tolist(), "wrong": self.wrong.tolist()}
+        return {name: {str(bin): n for bin, n in enumerate(all_) if n} for name, all_ in counts.items()}
 
     @property
     def auroc(self) -> float:

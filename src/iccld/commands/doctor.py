@@ -22,6 +22,7 @@ _EXTRAS = {
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "openvino": ("onnx", "onnxscript", "openvino"),
     "int8": ("nncf", "openvino"),
+    "cloud": ("pyarrow",),
     "wandb": ("wandb",),
     "mlflow": ("mlflow",),
 }

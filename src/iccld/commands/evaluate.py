@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import arg
 
 from iccld.commands import flags
 from iccld.commands.output import STDOUT, human_text, write_result
@@ -13,6 +16,7 @@ from iccld.errors import InputError
 from iccld.labels import PROTOCOLS, custom_protocol, get_protocol, protocol_of
 from iccld.models.settings import PredictSettings
 from iccld.outputs import Places
+from iccld.shards import parse_shard
 
 if TYPE_CHECKING:
     from iccld.inference.segmenter import Segmenter
@@ -40,6 +44,10 @@ class EvaluateArgs:
     Label maps are PNG files of Cityscapes trainIds, with 255 for unlabeled pixels. Files named *_labelIds.png
     contain Cityscapes labelIds. Predictions and labels with the same path form a pair. Suffixes of Cityscapes names,
     such as _leftImg8bit, are ignored in the comparison of paths.
+
+    Several processes or machines can share the work. Each evaluates a part, and the counts are added:
+      iccld evaluate MODEL --dataset camvid --root DIR --shard 0/8 --json part0.json
+      iccld evaluate --merge part0.json part1.json … part7.json --json scores.json
     """
 
     model: flags.OptionalModel = None
@@ -71,21 +79,27 @@ class EvaluateArgs:
     threads: flags.Threads = 0
     limit: flags.OptionalCount = None
     """Evaluate only the first N images. For street_scenes, N scenes are rendered (100 by default)."""
+    shard: flags.ShardFlag = None
+    """Evaluate part I (from 0) of N parts of the images. The JSON file then contains the counts for --merge."""
+    merge: Annotated[tuple[Path, ...], arg(metavar="FILE...", help_behavior_hint="")] = ()
+    """Add the JSON files of all parts. The scores are those of one evaluation of all images."""
 
     def run(self) -> int:
         """Evaluates, prints a table, writes the JSON file and the report, and returns the exit code."""
         page = self.report
-        if page is None and self.json is not None and self.json != STDOUT:
+        if page is None and self.json is not None and self.json != STDOUT and self.shard is None:
             page = self.json.with_suffix(".html")
         own = self.protocol if self.protocol and self.protocol.endswith(".toml") else None
         Places(
             files={"--json": (self.json, "json"), "--report": (page, "html")},
-            data=[self.root, self.predictions, self.labels, own, self.map],
+            data=[self.root, self.predictions, self.labels, own, self.map, *self.merge],
             models=[self.model],
         ).check()
         self._check_call()
         with human_text(self.json):
-            if self.predictions is not None and self.labels is not None:
+            if self.merge:
+                record, facts = self._merge(page is not None)
+            elif self.predictions is not None and self.labels is not None:
                 record, facts = self._evaluate_folders(self.predictions, self.labels, page is not None)
             else:
                 record, facts = self._evaluate_model(str(self.model), str(self.dataset), page is not None)
@@ -95,13 +109,15 @@ class EvaluateArgs:
             assert record.scores is not None
             print_scores(record.scores)
         # The JSON file is written first, so that no scores are lost if the report cannot be written.
-        write_result(self.json, record.scores.to_json(**facts))
+        counted = {"calibration": dict(record.calibration.figures)} if record.calibration else {}
+        write_result(self.json, record.scores.to_json(**facts, **counted))
         if page is not None:
             from iccld.reporting.record import Subject, commit_of
             from iccld.reporting.report import write_report
 
             facts |= {"protocol": record.scores.protocol, "commit": commit_of(record.environment)}
-            name = Path(self.model).name if self.model else str(self.predictions)
+            model = self.model or facts.get("model")
+            name = Path(model).name if model else str(self.predictions)
             subject = Subject(name, [(key, _words(value)) for key, value in facts.items()], record)
             with human_text(self.json):
                 print(f"report: {write_report(page, [subject])}")
@@ -120,7 +136,13 @@ class EvaluateArgs:
         data = [f"--{n}" for n in ("dataset", "root") if getattr(self, n) is not None]
         of_model = ["MODEL"] * (self.model is not None) + data
         fault = ""
-        if folders and of_model:
+        if self.merge and (others := self._beside_merge()):
+            fault = f"--merge and {others[0]} exclude each other"
+        elif self.merge:
+            return
+        elif self.shard is not None and (self.json is None or self.report is not None):
+            fault = "--shard needs --json FILE and no --report"
+        elif folders and of_model:
             fault = f"{of_model[0]} and {folders[0]} exclude each other"
         elif len(folders) == 1:
             fault = f"{folders[0]} needs --predictions and --labels"
@@ -133,9 +155,16 @@ class EvaluateArgs:
         if fault:
             raise InputError(f"{fault}; {_WAYS}")
 
+    def _beside_merge(self) -> list[str]:
+        """Returns the given flags that have no effect with ``--merge``."""
+        fields = EvaluateArgs.__dataclass_fields__
+        names = [n for n in fields if n not in ("merge", "json", "report", "settings")]
+        given = [name for name in names if getattr(self, name) != fields[name].default]
+        return [name.upper() if name == "model" else f"--{name}" for name in given]
+
     def _unread(self, is_folders: bool) -> str:
         """Returns the name of a given flag that the call does not read, or an empty text."""
-        names = ["split", "look", "map", "limit"] if is_folders else []
+        names = ["split", "look", "map", "limit", "shard"] if is_folders else []
         if self.dataset == "street_scenes":
             names = ["root"]
         elif not is_folders:
@@ -169,8 +198,10 @@ class EvaluateArgs:
             get_protocol(self.protocol)  # reports a mistyped name before the model is loaded
 
         from iccld.data.datasets import choose_split, open_dataset
+        from iccld.inference.blocks import identity_of
         from iccld.inference.evaluation import evaluate_model, missing_classes
         from iccld.inference.mapping import coarser_classes, mapped
+        from iccld.inference.merging import part_facts
         from iccld.inference.review import Review
         from iccld.inference.segmenter import load_segmenter
         from iccld.reporting.record import Record, measured_record
@@ -192,11 +223,16 @@ class EvaluateArgs:
             dataset = open_dataset(data, self.root, split=split, label_space=protocol.space, **scenes)
         if missing := ", ".join(missing_classes(space, protocol)):
             print(f"iccld: warning: the model has no class for {missing} ({protocol.name})", file=sys.stderr)
-        review = Review(protocol) if reports else None
-        indices = range(min(self.limit or len(dataset), len(dataset)))
-        scores = evaluate_model(model, dataset, protocol, settings=settings, indices=indices, observe=review)
+        shard = parse_shard(self.shard) if self.shard is not None else None
+        review = Review(protocol) if reports or shard else None
+        indices: Sequence[int] = range(min(self.limit or len(dataset), len(dataset)))
+        if shard is not None:
+            indices = [index for index in indices if shard.takes(dataset.file_name(index))]
+        scores = evaluate_model(
+            model, dataset, protocol, settings=settings, indices=indices, observe=review, is_part=bool(shard)
+        )
         record = Record(scores=scores)
-        if review is not None:
+        if review is not None and reports:
             environment = self._environment(self.device, model)
             on = f"{data} {split}, {scores.num_images} images"
             texts: dict[str, Any] = {"environment": environment, "measured_on": on}
@@ -207,7 +243,19 @@ class EvaluateArgs:
             **{n: getattr(settings, n) or getattr(model, n, 1) for n in ("steps", "draws")},
         }
         facts |= {n: getattr(settings, n) for n in ("window", "overlap", "resize", "precision")}
-        return record, facts | ({"look": self.look} if data == "street_scenes" else {})
+        facts |= {"look": self.look} if data == "street_scenes" else {}
+        if shard is not None and review is not None:
+            facts |= part_facts(shard, identity_of(model, limit=self.limit), review.trust)
+        return record, facts
+
+    def _merge(self, reports: bool) -> tuple[Record, dict[str, Any]]:
+        from iccld.inference.merging import merge_parts
+        from iccld.reporting.record import Calibration, Record
+
+        scores, trust, facts = merge_parts(self.merge)
+        environment = self._environment("cpu") if reports else {}
+        on = f"{facts.get('dataset')} {facts.get('split')}, {scores.num_images} images"
+        return Record(environment, measured_on=on, scores=scores, calibration=Calibration.of(trust)), facts
 
     def _environment(self, device: str, model: Segmenter | None = None) -> dict[str, Any]:
         """Returns a description of the machine and the software for the report."""

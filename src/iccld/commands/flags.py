@@ -47,6 +47,7 @@ OptionalCount = Annotated[Count | None, arg(metavar="N", help_behavior_hint="")]
 OptionalSeconds = Annotated[
     Annotated[float, Range(1e-12, 1e9)] | None, arg(metavar="S", help_behavior_hint="")
 ]
+ShardFlag = Annotated[str | None, arg(metavar="I/N", help_behavior_hint="")]
 Jobs = Annotated[int, Range(0, 4096)]
 """Number of threads or processes. 0 means automatic."""
 Threads = Annotated[Jobs, arg(help="Number of CPU threads. 0 means automatic.")]

@@ -16,14 +16,16 @@ from iccld.exits import interruption_by
 from iccld.locks import claiming
 from iccld.models.settings import PredictSettings
 from iccld.outputs import Places, places_of
+from iccld.shards import WHOLE, Shard, parse_shard
 
 if TYPE_CHECKING:
     from iccld.data.description import Description
     from iccld.data.inputs import InputImage, InputVideo
     from iccld.inference.rendering import IdKind
     from iccld.inference.segmenter import Segmenter
+    from iccld.models.prediction import Prediction
 
-Kind = Literal["labels", "color", "overlay", "uncertainty", "coco", "labelme"]
+Kind = Literal["labels", "color", "overlay", "uncertainty", "coco", "labelme", "table"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,9 @@ class PredictArgs:
     writes such videos to DIR/color and DIR/uncertainty. --write labels writes PNG files instead of a video:
     DIR/labels/clip/000000.png and so on. After Ctrl-C, the part of a video written so far is playable.
 
+    Several processes or machines can share the work, and a killed process continues with the same command:
+      iccld predict MODEL photos --out predictions --shard 0/8
+
     Files that cannot be read are skipped and listed at the end, and the exit code is 1.
     """
 
@@ -56,7 +61,11 @@ class PredictArgs:
     """Output folder. Only files that an earlier call wrote to the folder are replaced."""
     write: Annotated[tuple[Kind, ...] | None, arg(metavar="KIND...", help_behavior_hint="")] = None
     """Kinds of output: one or more of labels, color, overlay and uncertainty, and for images also coco and labelme
-    (annotations as JSON files). The default is the first four for images and overlay for videos."""
+    (annotations as JSON files) and table (Parquet files with the class shares and the uncertainty of each image). The
+    default is the first four for images and overlay for videos."""
+    shard: flags.ShardFlag = None
+    """Predict part I (from 0) of N parts of the images, for N processes with the same output folder. Images that an
+    earlier call has finished are skipped, so the same command continues after a crash. 0/1 is the whole."""
     smoothing: Annotated[float, Range(0, 0.999999)] = 0.0
     """Strength of exponential smoothing over the frames of a video, from 0 (no smoothing) to below 1. Smoothing
     restarts at scene cuts."""
@@ -77,10 +86,12 @@ class PredictArgs:
     def run(self) -> int:
         """Predicts all inputs and returns the exit code, which is 1 if some inputs failed."""
         from iccld.data.inputs import find_inputs, split_inputs
+        from iccld.inference.blocks import DONE, require_tables
         from iccld.inference.mapping import load_mapped
         from iccld.inference.media import ANNOTATION_KINDS
         from iccld.inference.video import Limits
 
+        shard = None if self.shard is None else parse_shard(self.shard)
         if self.write == ():
             raise InputError("--write names nothing; give one or more of labels color overlay uncertainty")
         # The output folder may lie in an input folder, because ``find_inputs`` skips files in the output folder.
@@ -94,17 +105,21 @@ class PredictArgs:
         limits = Limits(self.max_frames, self.seconds)
         options = {"ids": _read_ids(self.ids), "settings": self.settings}
         images, videos = split_inputs(find_inputs(self.inputs, out=self.out))
-        if videos and (wrong := set(ANNOTATION_KINDS).intersection(self.write or ())):
+        if videos and (wrong := {*ANNOTATION_KINDS, "table"}.intersection(self.write or ())):
             title = videos[0].title
-            raise InputError(
-                f"--write {min(wrong)}: annotations are of images, and {title} is a video; leave it out"
-            )
-        with claiming(self.out, "predict", "predictions of iccld"), human_text(self.json):
+            raise InputError(f"--write {min(wrong)}: is for images, and {title} is a video; leave it out")
+        if videos and shard is not None:
+            raise InputError(f"--shard divides images, and {videos[0].title} is a video; predict it without")
+        if "table" in (self.write or ()):
+            require_tables()
+        part = self.out / DONE / shard.folder if shard else None
+        claim = claiming(self.out, "predict", "predictions of iccld", besides=(DONE,), part=part)
+        with claim, human_text(self.json):
             model = load_mapped(self.model, self.map, device=self.device, threads=self.threads)
-            failures = self._predict_images(model, images, options) if images else []
+            images, failures = self._predict_images(model, images, options, shard) if images else ([], [])
             done = len(images) - len(failures)
             clips, interrupted = self._predict_videos(model, videos, {**options, "limits": limits}, failures)
-        if failures and len(images) + len(videos) == 1 and not clips:
+        if failures and shard is None and len(images) + len(videos) == 1 and not clips:
             raise InputError(failures[0])
         facts = {"model": self.model, "out": str(self.out), "images": done}
         write_result(self.json, {**facts, "videos": clips, "failures": failures})
@@ -115,16 +130,42 @@ class PredictArgs:
         return 1 if failures else 0
 
     def _predict_images(
-        self, model: Segmenter, images: list[InputImage], options: dict[str, Any]
-    ) -> list[str]:
-        """Segments images, writes the outputs, and returns one line for each failure."""
+        self, model: Segmenter, images: list[InputImage], options: dict[str, Any], shard: Shard | None
+    ) -> tuple[list[InputImage], list[str]]:
+        """Segments images and writes the outputs. Returns the images to predict and one line for each failure.
+
+        With a shard, these are the images of the shard that are not finished yet.
+        """
+        from iccld.inference.blocks import Blocks, identity_of, row_of
         from iccld.inference.media import OUTPUT_KINDS, predict_files
 
         kinds = self.write or OUTPUT_KINDS
-        failures = predict_files(model, images, self.out, write=kinds, **options)
+        written = [kind for kind in kinds if kind != "table"]
+        if shard is None and "table" not in kinds:
+            failures = predict_files(model, images, self.out, write=written, **options)
+        else:
+            identity = identity_of(model, write=kinds, **options)
+            blocks = Blocks(
+                self.out,
+                shard or WHOLE,
+                images,
+                identity,
+                resume=shard is not None,
+                has_table="table" in kinds,
+            )
+
+            def finish(image: InputImage, prediction: Prediction | None) -> None:
+                mask = f"labels/{image.name}.png" if "labels" in kinds else None
+                row = None if prediction is None else row_of(image, prediction, model.label_space, mask)
+                blocks.finish(image, row)
+
+            images = blocks.todo
+            failures = predict_files(model, images, self.out, write=written, finish=finish, **options)
+            if blocks.num_done:
+                print(f"{blocks.num_done} images of shard {shard} were predicted earlier")
         if done := len(images) - len(failures):
             print(f"{done} image{'' if done == 1 else 's'} predicted: {self.out}/ ({', '.join(kinds)})")
-        return failures
+        return images, failures
 
     def _predict_videos(
         self, model: Segmenter, videos: list[InputVideo], options: dict[str, Any], failures: list[str]

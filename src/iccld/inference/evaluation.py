@@ -31,7 +31,7 @@ from iccld.metrics import ConfusionMatrix, Scores, scores_from_confusion
 from iccld.models.prediction import Prediction
 from iccld.progress import track
 
-_FEW = 32  # maximum number of label maps that are read to detect whether a folder holds trainIds or labelIds
+_FEW = 32  # maximum number of label maps that are read to detect trainIds or labelIds
 _ENDINGS = re.compile(
     r"(_(leftImg8bit|rightImg8bit|rgb_anon|gt|gtFine|gtCoarse|pred|preds|predicted|prediction|predictions|"
     r"labels?|labelIds|labelTrainIds|trainIds))+$"
@@ -74,12 +74,13 @@ def evaluate_model(
     settings: PredictSettings | None = None,
     indices: Sequence[int] | None = None,
     observe: Callable[[Measured], None] | None = None,
+    is_part: bool = False,
 ) -> Scores:
     """Segments the images of a labeled data set at their original sizes and returns the scores.
 
     The classes of the model and of the data set are mapped to the protocol's label space by name and trainId. The
     scores are always computed at the full size of the label maps. ``indices`` selects images of the data set. ``None``
-    selects all images. ``observe`` is called with each evaluated image.
+    selects all images. ``observe`` is called with each image. With ``is_part``, labeled pixels may be missing.
 
     Raises ``InputError`` if the data set has no labels, an image and its label map differ in size, a file cannot be
     read, no pixel belongs to a class of the protocol, or ``settings`` differ from those of an exported model.
@@ -102,7 +103,7 @@ def evaluate_model(
         confusion.update(torch.from_numpy(answer), torch.from_numpy(truth))
         if observe is not None:
             observe(Measured(index, prediction, answer, truth, answer_table[: len(model.label_space)]))
-    return _scores(confusion, protocol, len(indices), dataset.name)
+    return _scores(confusion, protocol, len(indices), dataset.name, may_be_empty=is_part)
 
 
 def evaluate_folders(
@@ -202,10 +203,17 @@ def _note(text: str) -> None:
     print(f"iccld: {text}", file=sys.stderr)
 
 
-def _scores(confusion: ConfusionMatrix, protocol: Protocol, num_images: int, source: str) -> Scores:
-    if not confusion.counts[list(protocol.evaluated)].any():
-        problem = f"no labeled pixel in {num_images} images belongs to a class of protocol {protocol.name}"
-        raise InputError(f"{source}: {problem}; choose another --protocol or check the labels")
+def _scores(
+    confusion: ConfusionMatrix,
+    protocol: Protocol,
+    num_images: int,
+    source: str,
+    *,
+    may_be_empty: bool = False,
+) -> Scores:
+    if not may_be_empty and not confusion.counts[list(protocol.evaluated)].any():
+        problem = f"{source}: no labeled pixel in {num_images} images belongs to a class of protocol {protocol.name}"
+        raise InputError(f"{problem}; choose another --protocol or check the labels")
     return scores_from_confusion(confusion, protocol, num_images=num_images)
 
 

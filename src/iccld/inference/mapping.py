@@ -155,7 +155,7 @@ class MappedSegmenter(Predicting):
     def __init__(
         self, model: Predicting, label_space: LabelSpace, matrix: Float32[np.ndarray, "k2 k"]
     ) -> None:
-        self.model, self.label_space, self._matrix = model, label_space, matrix
+        self.model, self.label_space, self.matrix = model, label_space, matrix
 
     def __getattr__(self, name: str) -> Any:
         """Returns an attribute of the original model, such as a setting of an exported file."""
@@ -165,7 +165,7 @@ class MappedSegmenter(Predicting):
 
     def _predict(self, batch: Float[Tensor, "b 3 h w"], settings: PredictSettings) -> Prediction:
         own = self.model._predict(batch, settings)
-        sums = np.tensordot(own.probabilities, self._matrix, axes=([1], [1])).transpose(0, 3, 1, 2)
+        sums = np.tensordot(own.probabilities, self.matrix, axes=([1], [1])).transpose(0, 3, 1, 2)
         total = sums.sum(axis=1, keepdims=True)
         # At a pixel where all probable classes are ignored, all new classes get the same probability.
         probabilities = np.where(total > 0, sums / np.maximum(total, 1e-30), 1 / len(self.label_space))

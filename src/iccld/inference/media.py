@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -43,6 +43,7 @@ def predict_files(
     write: Sequence[OutputKind | AnnotationKind] = OUTPUT_KINDS,
     ids: IdKind | Description = "train",
     settings: PredictSettings | None = None,
+    finish: Callable[[InputImage, Prediction | None], None] = lambda image, prediction: None,
 ) -> list[str]:
     """Segments image files one by one and writes ``out/<kind>/<name>.png`` for each image, at the image's size.
 
@@ -52,7 +53,7 @@ def predict_files(
     atomically. ``images`` come from ``iccld.data.inputs.find_inputs``. ``write`` selects the kinds of output. ``ids``
     is the kind of ids in the label maps, or a description of a data set that defines the ids. If an image cannot be
     read or segmented, the image is skipped. Returns one message for each skipped image. A message contains the file and
-    the reason.
+    the reason. ``finish`` is called for each image after its outputs are written, with ``None`` for a skipped image.
 
     Raises ``InputError`` if an output cannot be written, a class has no id of the requested kind, ``out`` has
     predictions with other classes or ids, or ``settings`` differ from those of an exported model.
@@ -67,6 +68,7 @@ def predict_files(
                 picture = draw(kind, image, prediction, model.label_space, table)
                 write_png(Path(out) / kind / f"{item.name}.png", picture)
         _write_annotations(item, prediction, model.label_space, out, write)
+        finish(item, prediction)
 
     with write_behind() as submit:
         for item, result in track(work, len(images), "Predicting"):
@@ -75,6 +77,7 @@ def predict_files(
                 prediction = predict_image(model, image, settings)
             except InputError as error:
                 failures.append(naming(item.title, error))
+                finish(item, None)
                 continue
             submit(partial(write_outputs, item, image, prediction))
             if not is_explained:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 
 from iccld.data.datasets import SegmentationDataset
+from iccld.documents import Length, Range
+from iccld.errors import InputError
 from iccld.inference.evaluation import Measured, evaluate_model
 from iccld.inference.segmenter import PredictSettings, Segmenter
 from iccld.labels import IGNORE, Protocol
@@ -27,6 +29,49 @@ entropy. ``confidence`` is one minus the highest probability. ``mutual_informati
 of the noise draws. ``combined`` is the mean of ``confidence`` and ``mutual_information``."""
 _NUM_COMPARED = 32
 """Maximum number of images on which ``unsupervised_scores`` compares teacher and student."""
+
+
+_Sum = Annotated[float, Range(0, 2**62)]
+
+
+@dataclass(frozen=True)
+class _Bins:
+    pixels: tuple[_Sum, ...]
+    confidence: tuple[_Sum, ...]
+    right: tuple[_Sum, ...]
+
+    def __post_init__(self) -> None:
+        if {len(sums) for sums in vars(self).values()} != {Reliability().num_bins}:
+            raise InputError(f"bins of confidence must be {Reliability().num_bins}")
+
+
+@dataclass(frozen=True)
+class _Detection:
+    right: Mapping[str, _Sum]
+    wrong: Mapping[str, _Sum]
+
+    def __post_init__(self) -> None:
+        most = len(ErrorDetection().right)
+        places = [*self.right, *self.wrong]
+        if not all(place.isascii() and place.isdigit() and len(place) < 5 for place in places):
+            raise InputError("a bin of a score is no number")
+        if max(map(int, places), default=0) >= most:
+            raise InputError(f"bins of scores end at {most - 1}")
+
+
+@dataclass(frozen=True)
+class TrustCounts:
+    """Counts of ``Trust`` as plain values: of all classes, of each class (by index), and of each signal."""
+
+    reliability: _Bins
+    classes: Annotated[Mapping[str, _Bins], Length(254)]
+    detections: Mapping[str, _Detection]
+
+    def __post_init__(self) -> None:
+        if not all(index.isascii() and index.isdigit() and len(index) < 4 for index in self.classes):
+            raise InputError("a class is no index")
+        if set(self.detections) != set(SIGNALS):
+            raise InputError(f"the signals must be {', '.join(SIGNALS)}")
 
 
 class Trust:
@@ -53,6 +98,22 @@ class Trust:
         for index in np.unique(measured.table[measured.table != IGNORE]).tolist():
             of_class = probabilities[torch.from_numpy(measured.table == index)].sum(dim=0)
             self._of_classes[index].update(of_class, truth == index)
+
+    def add(self, counts: TrustCounts) -> None:
+        """Adds the counts of another evaluation with the same classes (see ``to_json``)."""
+        self.reliability.add(vars(counts.reliability))
+        for index, of_class in counts.classes.items():
+            self._of_classes[int(index)].add(vars(of_class))
+        for name, detection in counts.detections.items():
+            self._detections[name].add(vars(detection))
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns all counts as plain values, which ``TrustCounts`` describes."""
+        return {
+            "reliability": self.reliability.to_json(),
+            "classes": {str(index): of_class.to_json() for index, of_class in self._of_classes.items()},
+            "detections": {name: detection.to_json() for name, detection in self._detections.items()},
+        }
 
     def figures(self) -> dict[str, float]:
         """Returns the metrics by name; see ``evaluate_trust`` for their definitions."""
