@@ -2,7 +2,8 @@
 
     python benchmarks/shards.py --images 2000 --kills 20 --json FILE
 
-The images are street scenes of 128×256 pixels, each stored under many names. First, one process predicts all images,
+The images are street scenes of 128×256 pixels, each stored under many names. Process I of N runs on core I only, because
+threads for reading and writing would otherwise use the other core. First, one process predicts all images,
 and then two processes predict one shard each. In the last part, two processes are killed (SIGKILL) at random moments
 and started again until all images are done. All three outputs are then compared file by file. ``lost`` and ``doubled``
 count images without a row or with several rows in the table. Memory is the peak of a process, for the first tenth of
@@ -46,7 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         few, images = _make_images(root, a.images)
-        _, peak_of_few = _finish([_start(a.model, few, root / "few", "0/1")])
+        _, peak_of_few = _finish([_start(a.model, few, root / "tenth", "0/1")])
         one, peak = _finish([_start(a.model, images, root / "one", "0/1")])
         two, _ = _finish([_start(a.model, images, root / "two", f"{n}/2") for n in range(2)])
         kills = _kill_repeatedly(a.model, images, root / "killed", a.kills, random.Random(a.seed))
@@ -101,9 +102,9 @@ def _start(model: str, images: Path, out: Path, shard: str) -> subprocess.Popen[
         shard,
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*words, *_WORDS], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    core = int(shard.partition("/")[0])
+    pinned = ["taskset", "-c", str(core), *words, *_WORDS]
+    return subprocess.Popen(pinned, env=environment, stdout=subprocess.DEVNULL)
 
 
 def _finish(processes: list[subprocess.Popen[bytes]]) -> tuple[float, int]:

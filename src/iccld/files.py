@@ -15,15 +15,18 @@ import platform
 import re
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from iccld import remote
 from iccld.errors import InputError, RunFailedError
 from iccld.escaping import visible
 
 AnyPath = str | os.PathLike[str]
+_LARGEST_REMOTE = 2**31
 # Flags with which ``os.open`` returns immediately even if the path is a pipe (FIFO). Windows does not have these flags.
 _NO_WAIT = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY"))
 
@@ -42,7 +45,7 @@ def as_file_name(name: str) -> str:
 
 @contextlib.contextmanager
 def open_regular(path: AnyPath) -> Iterator[io.BufferedReader]:
-    """Opens a regular file for reading. Links are followed.
+    """Opens a regular file, or a file in object storage (``iccld.remote``), for reading. Links are followed.
 
     The type of the file is checked before and after opening, because another process can replace the file in between.
 
@@ -50,6 +53,9 @@ def open_regular(path: AnyPath) -> Iterator[io.BufferedReader]:
         InputError: The file is missing, is not a regular file (a pipe, for example) or cannot be read. An ``OSError``
             in the ``with`` block also becomes an ``InputError``.
     """
+    if url := remote.url_of(path):
+        yield io.BufferedReader(io.BytesIO(_read_remote(url, _LARGEST_REMOTE)))
+        return
     shown = printable(str(path))
     try:
         _refuse_special(shown, os.stat(path).st_mode)  # opening a device can have side effects
@@ -71,6 +77,8 @@ def read_bounded(path: AnyPath, limit: int) -> bytes:
 
     Raises ``InputError`` if the file has more than ``limit`` bytes, cannot be read or changes while it is read.
     """
+    if url := remote.url_of(path):
+        return _read_remote(url, limit)
     shown = printable(str(path))
     with open_regular(path) as handle:
         before = os.fstat(handle.fileno())
@@ -79,11 +87,48 @@ def read_bounded(path: AnyPath, limit: int) -> bytes:
         data = handle.read(min(limit, before.st_size or 1 << 16) + 1) if before.st_size <= limit else b""
         after = os.fstat(handle.fileno())
     if max(before.st_size, len(data)) > limit:
-        raise InputError(f"{shown}: is larger than the {in_bytes(limit)} that are read of such a file")
+        raise _too_large(shown, limit)
     changed = (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns)
     if changed or (before.st_size and len(data) != before.st_size):
         raise InputError(f"{shown}: changed while it was read; try again when it is complete")
     return data
+
+
+def _read_remote(url: str, limit: int) -> bytes:
+    data = remote.read(url, limit + 1)
+    if len(data) > limit:
+        raise _too_large(printable(url), limit)
+    return data
+
+
+def _too_large(shown: str, limit: int) -> InputError:
+    return InputError(f"{shown}: is larger than the {in_bytes(limit)} that are read of such a file")
+
+
+def exists(path: AnyPath) -> bool:
+    """Returns whether there is a regular file, on disk or in object storage."""
+    url = remote.url_of(path)
+    if url is None:
+        return os.path.isfile(path)
+    folder, _, name = url.rpartition("/")
+    return name in remote.names(folder)
+
+
+def names_in(folder: AnyPath) -> list[str]:
+    """Returns the sorted names in a folder, on disk or in object storage. A missing folder has none."""
+    url = remote.url_of(folder)
+    if url is not None:
+        return remote.names(url)
+    return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+
+def remove(path: AnyPath) -> None:
+    """Removes a file, on disk or in object storage."""
+    url = remote.url_of(path)
+    if url is None:
+        os.unlink(path)
+    else:
+        remote.remove(url)
 
 
 def in_bytes(count: int) -> str:
@@ -117,9 +162,15 @@ def replacing(path: AnyPath) -> Iterator[Path]:
     """Yields a temporary path beside ``path``. At the end, the temporary file is synced and renamed to ``path``.
 
     Missing parent folders are created. After an error, an existing file at ``path`` is unchanged. Raises
-    ``RunFailedError`` if the disk is full or broken, and ``InputError`` if the folder cannot be written.
+    ``RunFailedError`` if the disk is full or broken, and ``InputError`` if the folder cannot be written. If ``path``
+    is a URL, the temporary file is in a temporary folder, and is uploaded at the end.
     """
     path = Path(path)
+    if url := remote.url_of(path):
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder, path.name)
+            remote.write(url, Path(folder, path.name))
+        return
     # The suffix stays last, because image writers derive the format from the suffix. A process id alone would not be
     # unique, because several threads or several machines can write to the same folder.
     writer = f"{_host()}-{os.getpid()}-{os.urandom(4).hex()}"

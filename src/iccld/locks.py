@@ -10,8 +10,9 @@ import platform
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from iccld import remote
 from iccld.errors import InputError
-from iccld.files import AnyPath, printable, read_bounded, write_failure, write_json
+from iccld.files import AnyPath, names_in, printable, read_bounded, write_failure, write_json
 
 LOCK = ".iccld.lock"
 CLAIM = ".iccld.json"
@@ -44,6 +45,10 @@ def claiming(
     Raises:
         InputError: The folder contains other files, or cannot be locked.
     """
+    if remote.url_of(folder):
+        _claim_remote(folder, command, what, besides)
+        yield
+        return
     place = Path(os.path.realpath(folder))  # resolves paths such as FOLDER/new/..
     note, makers = place / CLAIM, _writers(place)
     is_own = command in makers or (record is not None and any(place.glob(record)))
@@ -62,6 +67,21 @@ def claiming(
             with contextlib.suppress(OSError):  # the folder may have been removed
                 if not makers and all(name.startswith(".iccld") for name in os.listdir(place)):
                     note.unlink()
+
+
+def _claim_remote(folder: Path, command: str, what: str, besides: Collection[str]) -> None:
+    """Does what ``claiming`` does for a folder in object storage, except for the lock."""
+    makers = _writers(folder)
+    found = (
+        []
+        if command in makers
+        else [n for n in names_in(folder) if not n.startswith(".") and n not in besides]
+    )
+    if found:
+        url, first = remote.url_of(folder), printable(found[0])
+        raise InputError(f"{url}: is not empty ({first}) and holds no {what}; choose another folder")
+    if command not in makers:
+        write_json(folder / CLAIM, {"commands": [*makers, command]})
 
 
 def _writers(folder: Path) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from iccld import remote
 from iccld.errors import InputError
 
 RUN = "run.json"  # marks a folder as a run
@@ -47,6 +48,7 @@ class Places:
         own: Names of files of a run or model that the command may replace nevertheless.
         may_lie_in_data: Whether output folders may lie in ``data``. Commands that skip their own outputs when they
             list the inputs set this to ``True``.
+        may_be_remote: Whether output folders may be URLs (``iccld.remote``). Files may always be, except for exports.
     """
 
     files: dict[str, tuple[Path | None, str]] = field(default_factory=dict)
@@ -55,6 +57,7 @@ class Places:
     models: Iterable[str | Path | None] = ()
     own: Iterable[str] = ()
     may_lie_in_data: bool = False
+    may_be_remote: bool = False
 
     def check(self) -> None:
         """Checks all outputs. Links and ``..`` in paths are resolved before the comparison.
@@ -72,12 +75,22 @@ class Places:
             other = next((name for name, earlier in seen.items() if is_same(earlier, path)), None)
             if other:
                 raise InputError(f"{flag} {path}: is the file of {other} too; name two files")
+            if kind == "graph":
+                self._refuse_remote(flag, path)
             seen[flag] = path
             self._check_file(f"{flag} {path}", path, data)
             _refuse_other_kind(f"{flag} {path}", path, kind)
         for flag, folder in self.folders.items():
             if folder is not None:
+                if not self.may_be_remote:
+                    self._refuse_remote(flag, folder)
                 self._check_folder(f"{flag} {folder}", folder, data)
+
+    def _refuse_remote(self, flag: str, path: Path) -> None:
+        if url := remote.url_of(path):
+            raise InputError(
+                f"{flag} {url}: must be on disk; give a local path, and upload the result afterwards"
+            )
 
     def _check_file(self, shown: str, path: Path, data: list[Path]) -> None:
         if path.is_dir():

@@ -301,5 +301,5 @@ def test_without_pyarrow_there_is_one_line(
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert run("predict", model, data, "--out", tmp_path / "out", "--write", "table") == 2
-    assert "pip install 'iccld[cloud]'" in capsys.readouterr().err
+    assert "pip install '.[cloud]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -16,6 +16,7 @@ from iccld.exits import interruption_by
 from iccld.locks import claiming
 from iccld.models.settings import PredictSettings
 from iccld.outputs import Places, places_of
+from iccld.remote import shown
 from iccld.shards import WHOLE, Shard, parse_shard
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class PredictArgs:
             data=[*places_of(self.inputs), *places_of([self.ids, self.map or ""])],
             models=[self.model],
             may_lie_in_data=True,
+            may_be_remote=True,
         ).check()
         limits = Limits(self.max_frames, self.seconds)
         options = {"ids": _read_ids(self.ids), "settings": self.settings}
@@ -121,7 +123,7 @@ class PredictArgs:
             clips, interrupted = self._predict_videos(model, videos, {**options, "limits": limits}, failures)
         if failures and shard is None and len(images) + len(videos) == 1 and not clips:
             raise InputError(failures[0])
-        facts = {"model": self.model, "out": str(self.out), "images": done}
+        facts = {"model": self.model, "out": shown(self.out), "images": done}
         write_result(self.json, {**facts, "videos": clips, "failures": failures})
         what = f"{len(images) + len(videos)} {'inputs' if videos else 'images'}"
         print_failures(f"{len(failures)} of {what} could not be predicted", failures)
@@ -164,7 +166,7 @@ class PredictArgs:
             if blocks.num_done:
                 print(f"{blocks.num_done} images of shard {shard} were predicted earlier")
         if done := len(images) - len(failures):
-            print(f"{done} image{'' if done == 1 else 's'} predicted: {self.out}/ ({', '.join(kinds)})")
+            print(f"{done} image{'' if done == 1 else 's'} predicted: {shown(self.out)}/ ({', '.join(kinds)})")
         return images, failures
 
     def _predict_videos(
@@ -193,7 +195,7 @@ class PredictArgs:
                     continue
             count = result.num_frames
             of = f"{video.title}: {count} frame{'' if count == 1 else 's'} ({result.seconds:.1f} s)"
-            print(f"{of} predicted: {self.out}/ ({', '.join(kinds)})", flush=True)
+            print(f"{of} predicted: {shown(self.out)}/ ({', '.join(kinds)})", flush=True)
             facts = {"frames": count, "damaged": result.num_damaged, "seconds": result.seconds}
             clips.append({"video": video.title, **facts})
             if result.problem:

@@ -21,6 +21,7 @@ from iccld.data.softness import advise
 from iccld.errors import InputError
 from iccld.files import AnyPath
 from iccld.labels import CITYSCAPES19, IGNORE, LabelSpace, suggest
+from iccld.mirrors import local_copy
 from iccld.resizing import resize_label
 
 UNMAPPED = 254
@@ -166,7 +167,8 @@ def find_files(name: str, root: AnyPath, split: str, needs_labels: bool) -> Layo
 
 def describe(name: str, root: AnyPath) -> list[Description]:
     """Returns the descriptions of a data set of files. There is one description for each possible label encoding."""
-    return [own_description(Path(root))] if name == "folder" else built_in(name, Path(root))
+    root = local_copy(root)
+    return [own_description(root)] if name == "folder" else built_in(name, root)
 
 
 def list_splits(name: str, root: AnyPath) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from iccld import remote
 from iccld.data.folders import Glob, files_below, fixed_folders, require_below, walk
 from iccld.data.image_files import IMAGE_SUFFIXES, is_image_name
 from iccld.data.picture_header import is_other_picture
@@ -38,16 +39,22 @@ class InputImage:
 
     Outputs are written under the path ``name``, which has no extension. For an image in an input folder, ``name`` is
     relative to this folder. For a glob pattern, the folders before the first wildcard are not part of ``name``. For a
-    single file, ``name`` is the file name.
+    single file, ``name`` is the file name. ``stamp`` identifies the content of a file in object storage.
     """
 
     path: Path
     name: str
+    stamp: str = ""
+
+    @property
+    def address(self) -> str:
+        """Path or URL of the image."""
+        return remote.shown(self.path)
 
     @property
     def title(self) -> str:
-        """Path of the image, as printed in messages."""
-        return printable(str(self.path))
+        """Path or URL of the image, as printed in messages."""
+        return printable(self.address)
 
 
 @dataclass(frozen=True)
@@ -86,8 +93,9 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
     """Returns the images and videos of the inputs, sorted within each input and without duplicates.
 
     Inputs are image and video files, glob patterns (``**`` matches any number of folders), folders (searched
-    recursively), cameras such as ``camera:0``, and URLs such as ``rtsp://host/stream``. Images of unsupported formats
-    are also returned, so that an error with the file name is raised when such an image is read.
+    recursively), URLs of images, folders or glob patterns in object storage (``iccld.remote``), cameras such as
+    ``camera:0``, and URLs of streams such as ``rtsp://host/stream``. Images of unsupported formats on
+    disk are also returned, so that an error with the file name is raised when such an image is read.
 
     So that outputs do not become inputs, ``find_inputs`` skips the folder ``out`` and all subfolders to which an iccld
     command has written. With ``shared_names``, two images may have the same ``name``. Commands that write no outputs
@@ -98,6 +106,9 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
     """
     found: dict[str, Input] = {}
     for text in inputs:
+        if url := remote.url_of(text):
+            found |= {item.address: item for item in _expand_url(url, out)}
+            continue
         if _CAMERA.fullmatch(text) or _ADDRESS.match(text):
             found.setdefault(text, InputVideo(text, _stream_name(text)))
             continue
@@ -205,6 +216,28 @@ def _expand(text: str) -> Iterator[Input]:
     else:
         remedy = f"a camera is named camera:{text}" if text.isdecimal() else _REMEDY
         raise InputError(f"{text}: no such file or folder; {remedy}")
+
+
+def _expand_url(url: str, out: Path | None) -> Iterator[InputImage]:
+    """Yields the images at the URL of a file, a folder or a glob pattern. Files in the folder ``out`` are skipped."""
+    parts = url.split("/")
+    fixed = next((place for place, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    base, pattern = "/".join(parts[:fixed]), "/".join(parts[fixed:])
+    globbed, own = Glob(pattern, sets=True) if pattern else None, remote.url_of(out) if out else None
+    is_empty = True
+    for name, facts in remote.find(base).items():
+        address = f"{base.rstrip('/')}/{name}".rstrip("/")
+        last = address.rpartition("/")[2]
+        if not is_image_name(last) or (globbed and globbed.match(name) is None):
+            continue
+        if own is None or not address.startswith(f"{own.rstrip('/')}/"):
+            is_empty = False
+            stamp = f"{facts['size']} {facts['tag']}"
+            yield InputImage(Path(address), Path(name or last).with_suffix("").as_posix(), stamp)
+    if is_empty:
+        raise InputError(
+            f"{url}: no image is there (a file ending in {' '.join(IMAGE_SUFFIXES)}); name another"
+        )
 
 
 def _matches(base: Path, pattern: str) -> Iterator[Path]:

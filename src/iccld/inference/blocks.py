@@ -9,19 +9,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import torch
 
 from iccld import __version__
 from iccld.data.datasets import file_facts
+from iccld.data.inputs import InputImage
 from iccld.documents import Length, build, read_json
-from iccld.errors import InputError
-from iccld.files import replacing, write_json
+from iccld.errors import InputError, how_to_install
+from iccld.files import names_in, remove, replacing, write_json
 from iccld.inference.exported import ExportedSegmenter
 from iccld.inference.mapping import MappedSegmenter
 from iccld.labels import LabelSpace
@@ -35,24 +35,17 @@ _BLOCK = 100
 _LARGEST_RECORD = 4_000_000
 
 
-class _File(Protocol):
-    @property
-    def path(self) -> Path: ...
-    @property
-    def name(self) -> str: ...
-
-
 @dataclasses.dataclass(frozen=True)
 class _Done:
     identity: str
-    images: Annotated[Mapping[str, int], Length(100_000)]
+    images: Annotated[Mapping[str, str], Length(100_000)]
 
 
 class Blocks:
     """Images of a shard that are still to be predicted, and records of those that are finished.
 
-    An image counts as finished if a record of the same ``identity`` lists its name and its size in bytes. If an image
-    of a block has changed or is missing, all images of the block are predicted again.
+    An image counts as finished if a record of the same ``identity`` lists its name, size and time of modification. If
+    an image of a block has changed or is missing, all images of the block are predicted again.
 
     Args:
         out: Output folder.
@@ -74,7 +67,7 @@ class Blocks:
         self,
         out: Path,
         shard: Shard,
-        images: Iterable[Any],
+        images: Iterable[InputImage],
         identity: str,
         *,
         resume: bool = True,
@@ -84,7 +77,7 @@ class Blocks:
         self._records, self._tables = out / DONE / shard.folder, out / TABLE / shard.folder
         self._identity, self._has_table = identity, has_table
         own = {image.name: image for image in images if shard.takes(image.name)}
-        self._sizes = {name: _size(image.path) for name, image in own.items()}
+        self._stamps = {name: _stamp(image) for name, image in own.items()}
         finished, self._next = self._read(resume)
         self.todo = [image for name, image in own.items() if name not in finished]
         self.num_done = len(own) - len(self.todo)
@@ -93,7 +86,7 @@ class Blocks:
         self._rows: dict[int, dict[str, Mapping[str, Any]]] = {b: {} for b in self._left}
         self._lock = threading.Lock()
 
-    def finish(self, image: _File, row: Mapping[str, Any] | None) -> None:
+    def finish(self, image: InputImage, row: Mapping[str, Any] | None) -> None:
         """Records an image. ``row`` is its row of the table, or ``None`` if the image could not be predicted.
 
         The record of a block is written when this method has been called for all images of the block.
@@ -111,42 +104,45 @@ class Blocks:
         names = [image for image in self._block_of if image in rows]  # in the order of the inputs
         if self._has_table:
             write_table(self._tables / f"{name}.parquet", [rows[image] for image in names])
-        sizes = {image: self._sizes[image] for image in names}
-        write_json(self._records / f"{name}.json", {"identity": self._identity, "images": sizes})
+        stamps = {image: self._stamps[image] for image in names}
+        write_json(self._records / f"{name}.json", {"identity": self._identity, "images": stamps})
 
     def _read(self, resume: bool) -> tuple[set[str], int]:
         """Returns the names of finished images and the number of the next block. Removes records that do not apply."""
         finished: set[str] = set()
         last = -1
-        for path in sorted(self._records.glob("*.json")) if self._records.is_dir() else []:
-            images = self._images_of(path) if resume else None
+        tables = {Path(name).stem for name in names_in(self._tables) if name.endswith(".parquet")}
+        known = set()
+        for name in names_in(self._records):
+            path = self._records / name
+            if path.suffix != ".json":
+                continue
+            images = self._images_of(path, tables) if resume else None
             if images is None or finished.intersection(images):
-                (self._tables / f"{path.stem}.parquet").unlink(missing_ok=True)
-                path.unlink()
+                remove(path)
                 continue
             finished.update(images)
+            known.add(path.stem)
             last = int(path.stem)
-        known = {path.stem for path in self._records.glob("*.json")}
-        for path in self._tables.glob("*.parquet") if self._tables.is_dir() else []:
-            if path.stem not in known:  # the process was killed between table and record
-                path.unlink()
+        for stem in tables - known:  # of a removed record, or the process was killed between table and record
+            remove(self._tables / f"{stem}.parquet")
         return finished, last + 1
 
-    def _images_of(self, path: Path) -> set[str] | None:
+    def _images_of(self, path: Path, tables: set[str]) -> set[str] | None:
         """Returns the images of a record, or ``None`` if the record does not apply to the present images."""
         try:
             record = build(_Done, read_json(path, limit=_LARGEST_RECORD), str(path))
         except InputError:
             return None
-        has_table = (self._tables / f"{path.stem}.parquet").is_file() or not self._has_table
-        same = all(self._sizes.get(name) == size for name, size in record.images.items())
+        has_table = path.stem in tables or not self._has_table
+        same = all(self._stamps.get(name) == stamp for name, stamp in record.images.items())
         is_number = path.stem.isascii() and path.stem.isdigit()
         applies = record.identity == self._identity and same and has_table and is_number
         return set(record.images) if applies else None
 
 
 def _refuse_other_counts(out: Path, shard: Shard) -> None:
-    found = sorted(path.name for path in (out / DONE).glob("*-of-*")) if (out / DONE).is_dir() else []
+    found = [name for name in names_in(out / DONE) if "-of-" in name]
     other = next((name for name in found if name.partition("-of-")[2] != str(shard.count)), None)
     if other:
         count = other.partition("-of-")[2]
@@ -155,14 +151,16 @@ def _refuse_other_counts(out: Path, shard: Shard) -> None:
         )
 
 
-def _size(path: Path) -> int:
+def _stamp(image: InputImage) -> str:
+    """Returns a text that changes when the file is replaced: size and time of modification, or the storage's tag."""
     try:
-        return file_facts(path).st_size
+        facts = None if image.stamp else file_facts(image.path)
+        return image.stamp if facts is None else f"{facts.st_size} {facts.st_mtime_ns}"
     except InputError:  # reported when the image is read
-        return -1
+        return ""
 
 
-def row_of(image: _File, prediction: Prediction, space: LabelSpace, mask: str | None) -> dict[str, Any]:
+def row_of(image: InputImage, prediction: Prediction, space: LabelSpace, mask: str | None) -> dict[str, Any]:
     """Returns the row of an image for the table: path, size, uncertainty, path of the mask, and shares of the classes.
 
     ``uncertainty`` is the mean relative entropy, and ``confidence`` the mean highest probability, both from 0 to 1.
@@ -170,7 +168,7 @@ def row_of(image: _File, prediction: Prediction, space: LabelSpace, mask: str | 
     labels = prediction.labels
     counts = torch.bincount(torch.from_numpy(labels).flatten().long(), minlength=len(space)).tolist()
     return {
-        "frame": os.fspath(image.path),
+        "frame": image.address,
         "name": image.name,
         "height": labels.shape[0],
         "width": labels.shape[1],
@@ -186,9 +184,8 @@ def require_tables() -> None:
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError as error:
-        raise InputError(
-            "--write table needs pyarrow, which is not installed; run: pip install 'iccld[cloud]'"
-        ) from error
+        needs = "--write table needs pyarrow, which is not installed"
+        raise InputError(f"{needs}; {how_to_install('cloud')}") from error
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import sys
-import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from posixpath import basename
 
 import numpy as np
 import torch
@@ -17,27 +14,22 @@ from jaxtyping import Bool, UInt8
 
 from iccld.data.datasets import UNMAPPED, SegmentationDataset, remap_table
 from iccld.data.description import Description
-from iccld.data.folders import files_below
-from iccld.data.image_files import LABEL_SUFFIXES, RawLabel, is_label_name, read_label
+from iccld.data.image_files import RawLabel, read_label
 from iccld.data.softness import advise
 from iccld.drawing import LabelMap
 from iccld.errors import InputError
 from iccld.files import AnyPath
+from iccld.inference.pairing import holds_label_ids, is_silent, pair_files
 from iccld.inference.prefetch import read_ahead
 from iccld.inference.rendering import file_to_index, holds_train_ids
 from iccld.inference.segmenter import PredictSettings, Segmenter, check_settings, predict_image
 from iccld.labels import CITYSCAPES19, CITYSCAPES_ID_TO_TRAIN_ID, IGNORE, LabelSpace, Protocol
 from iccld.metrics import ConfusionMatrix, Scores, scores_from_confusion
+from iccld.mirrors import local_copy
 from iccld.models.prediction import Prediction
 from iccld.progress import track
 
 _FEW = 32  # maximum number of label maps that are read to detect trainIds or labelIds
-_ENDINGS = re.compile(
-    r"(_(leftImg8bit|rightImg8bit|rgb_anon|gt|gtFine|gtCoarse|pred|preds|predicted|prediction|predictions|"
-    r"labels?|labelIds|labelTrainIds|trainIds))+$"
-)
-# Cityscapes stores these files beside the label maps. They are skipped because they do not hold class ids.
-_OTHER_TRUTH = re.compile(r"_gt(Fine|Coarse)_(color|instanceIds|instanceTrainIds)$")
 
 
 @dataclass(frozen=True)
@@ -125,7 +117,7 @@ def evaluate_folders(
     Raises ``InputError`` if no files can be paired, a true label map has no prediction, a file cannot be read or holds
     undefined values, a prediction and its label map differ in size, or no pixel belongs to a class of the protocol.
     """
-    pairs, unused = pair_files(Path(predictions_dir), Path(labels_dir))
+    pairs, unused = pair_files(local_copy(predictions_dir), local_copy(labels_dir))
     if unused:
         count = f"{len(unused)} of {len(pairs) + len(unused)}"
         _note(f"{count} predictions have no label map and are left out, for example {unused[0]}")
@@ -166,7 +158,7 @@ def _hold_label_ids(paths: Sequence[Path], what: str) -> bool:
 
     Only files whose names do not tell the kind of ids are read, up to a maximum of 32.
     """
-    silent = [path for path in paths if _is_silent(path)]
+    silent = [path for path in paths if is_silent(path)]
     for path in silent[:: max(1, len(silent) // _FEW)][:_FEW]:
         stored = read_label(path)
         highest = int(stored[stored != IGNORE].max(initial=0))
@@ -185,7 +177,7 @@ def _read(
     if own is not None:
         table, known = remap_table(own.ids, own.space, own.space), f"ids of {own.path}"
         usual = f"predictions with its ids are written by 'iccld predict --ids {own.path}'"
-    elif holds_label_ids(path) or (silent_label_ids and _is_silent(path)):
+    elif holds_label_ids(path) or (silent_label_ids and is_silent(path)):
         table, known = file_to_index(space, label_ids=True), "Cityscapes labelIds"
         usual = "write the label map again"
     else:
@@ -219,88 +211,3 @@ def _scores(
 
 def _size(array: np.ndarray) -> str:
     return f"{array.shape[1]}×{array.shape[0]} pixels"
-
-
-def pair_files(predictions: Path, labels: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
-    """Pairs predicted with true label maps by relative path, or by file name alone if the name is unique.
-
-    Suffixes such as ``_leftImg8bit``, ``_gtFine_labelIds``, ``_pred_labelTrainIds`` and ``_trainIds`` are ignored. A
-    prediction can have a longer name than its label map, for example ``a_blend.png`` for ``a.png``. If an image has a
-    true label map with labelIds and another true label map with trainIds, the label map with labelIds is used. Returns
-    the pairs (prediction, label map) in the order of the true label maps, and the predictions without a label map.
-
-    Raises ``InputError`` if a folder is missing or empty, a label map has no prediction, or two files belong to the
-    same image.
-    """
-    truths = _by_key(labels, "true")
-    answers = _by_key(predictions, "predicted")
-    chosen = {key: key for key in truths if key in answers}
-    names = Counter(map(basename, truths))
-    chosen |= _by_name(truths.keys() - chosen.keys(), names, answers.keys() - truths.keys())
-    missing = [key for key in truths if key not in chosen]
-    if missing:
-        count = len(chosen) or "none"
-        inner = predictions / "labels"  # ``iccld predict`` writes label maps to this folder
-        remedy = "predict these images too, or give the two folders that mirror each other"
-        raise InputError(
-            f"{truths[missing[0]]}: has no prediction {predictions / (missing[0] + '.png')} "
-            f"({count} of {len(truths)} label maps have one); "
-            + (f"give --predictions {inner}" if inner.is_dir() else remedy)
-        )
-    used = set(chosen.values())
-    unused = [path for key, path in answers.items() if key not in used]
-    return [(answers[chosen[key]], path) for key, path in truths.items()], unused
-
-
-def _by_name(wanted: Iterable[str], names: Counter[str], free: Iterable[str]) -> dict[str, str]:
-    """Matches label maps with predictions by file name alone. ``names`` counts each file name among the label maps."""
-    named: dict[str, list[str]] = defaultdict(list)
-    for key in free:
-        name = basename(key)
-        # If a label map has exactly this name, the prediction belongs to that label map only.
-        ends = [] if names[name] else [match.start() for match in re.finditer(r"[_.\- ]", name)]
-        for start in {name, *(name[:end] for end in ends)}:
-            named[start].append(key)
-    found: dict[str, str] = {}
-    for key in wanted:
-        name = basename(key)
-        fits = [other for other in named[name] if basename(other) == name] or named[name]
-        if len(fits) == 1 and names[name] == 1:
-            found[key] = fits[0]
-    return found
-
-
-def holds_label_ids(path: Path) -> bool:
-    """Checks whether a file name ends in ``_labelIds``, which marks Cityscapes labelIds."""
-    return path.stem.endswith("_labelIds")
-
-
-def _is_silent(path: Path) -> bool:
-    """Checks whether a file name does not tell which kind of ids the file holds."""
-    return not re.search(r"(labelIds|rainIds)$", path.stem)
-
-
-def _by_key(folder: Path, kind: str) -> dict[str, Path]:
-    """Finds the label maps of a folder, sorted by path.
-
-    The keys are relative paths without the file extension and without suffixes such as ``_gtFine_labelIds``.
-    """
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "no such folder"
-        raise InputError(f"{folder}: {what}; give the folder of {kind} label maps")
-    found: dict[str, Path] = {}
-    for path in sorted(files_below(folder, is_label_name)):
-        if kind == "true" and _OTHER_TRUTH.search(path.stem):
-            continue
-        name = _ENDINGS.sub("", path.stem) or path.stem
-        key = unicodedata.normalize("NFC", (path.relative_to(folder).parent / name).as_posix())
-        other = found.get(key)
-        if other is not None and kind == "true" and holds_label_ids(path) != holds_label_ids(other):
-            path = path if holds_label_ids(path) else other
-        elif other is not None:
-            raise InputError(f"{path}: belongs to the same image as {other}; remove one of them")
-        found[key] = path
-    if not found:
-        kinds = ", ".join(suffix[1:] for suffix in LABEL_SUFFIXES)
-        raise InputError(f"{folder}: holds no label map ({kinds}); give the folder of label maps")
-    return found

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from iccld import drawing
+from iccld import drawing, remote
 from iccld.data.description import Description
 from iccld.data.image_files import read_image, write_png
 from iccld.data.inputs import InputImage, naming
@@ -102,7 +102,8 @@ def _write_annotations(
     size = (labels.shape[0], labels.shape[1])
     for kind in kinds:
         path = Path(out) / kind / f"{item.name}.json"
-        source = printable(os.path.relpath(item.path, path.parent))
+        is_remote = remote.url_of(item.path) or remote.url_of(out)
+        source = item.title if is_remote else printable(os.path.relpath(item.path, path.parent))
         coco = kind == "coco"
         write_json(path, to_coco(regions, names, size, source) if coco else to_shapes(regions, size, source))
 

@@ -14,7 +14,7 @@ from iccld.data.image_files import write_png
 from iccld.documents import read_json
 from iccld.drawing import draw_legend
 from iccld.errors import InputError
-from iccld.files import AnyPath, write_json
+from iccld.files import AnyPath, exists, write_json
 from iccld.labels import CITYSCAPES19, CITYSCAPES_ID_TO_TRAIN_ID, IGNORE, LabelSpace
 
 Table = UInt8[np.ndarray, "256"]
@@ -90,7 +90,7 @@ def write_class_key(out: AnyPath, space: LabelSpace, table: Table) -> None:
 def refuse_other_classes(out: AnyPath, space: LabelSpace, table: Table) -> None:
     """Raises ``InputError`` if the folder ``out`` has a ``classes.json`` with other classes or ids."""
     path = Path(out) / CLASSES
-    if path.is_file() and read_json(path) != class_list(space, table):
+    if exists(path) and read_json(path) != class_list(space, table):
         raise InputError(f"{path}: is of predictions with other classes or ids; choose another folder")
 
 

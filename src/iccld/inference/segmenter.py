@@ -12,11 +12,13 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from iccld import remote
 from iccld.compute import choose_device as best_device
 from iccld.errors import InputError
 from iccld.exits import is_out_of_memory
 from iccld.inference.exported import REFUSED_SUFFIXES, SUFFIXES, ExportedSegmenter, load_exported
 from iccld.labels import LabelSpace
+from iccld.mirrors import local_copy
 from iccld.models.iccld import ICCLD
 from iccld.models.images import Images, to_bytes
 from iccld.models.prediction import Prediction
@@ -53,6 +55,10 @@ def load_segmenter(model: str, *, device: str = "auto", threads: int = 0) -> Seg
     """
     if threads < 0:
         raise InputError(f"threads is {threads}; give 0 (automatic) or more")
+    if remote.url_of(model):
+        if model.endswith(SUFFIXES["openvino"]):
+            local_copy(Path(model).with_suffix(".bin"))  # the weights, beside the graph
+        model = str(local_copy(model))
     if Path(model).suffix not in (*SUFFIXES.values(), *REFUSED_SUFFIXES):
         return load_model(model, device=device, threads=threads)
     with busy(f"opening {model}"):

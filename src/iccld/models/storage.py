@@ -21,6 +21,7 @@ from iccld.errors import InputError, first_line
 from iccld.escaping import shortened
 from iccld.files import open_regular, write_atomic, write_json
 from iccld.labels import LabelSpace
+from iccld.mirrors import local_copy
 from iccld.models.hub import fetch, push_files, split_id
 from iccld.plugins import OutsideCodeError
 
@@ -67,7 +68,7 @@ def find_model(source: str | Path) -> Path:
 
     A name in ``BUILT_IN`` is the model of this package, unless the current folder contains a model with this name.
     """
-    folder = Path(source)
+    folder = local_copy(source)
     if str(source) in BUILT_IN and not (folder / CONFIG).is_file():
         return _BUILT_IN_FOLDER / str(source)
     if folder.is_dir():

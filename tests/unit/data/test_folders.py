@@ -16,7 +16,7 @@ from iccld.data.datasets import find_files
 from iccld.data.folders import FOLLOW_OUTSIDE, files_below, walk
 from iccld.data.inputs import find_inputs
 from iccld.errors import InputError
-from iccld.inference.evaluation import pair_files
+from iccld.inference.pairing import pair_files
 
 
 def add(path: Path) -> Path:
