@@ -6,7 +6,7 @@ STAMP := .venv/.stamp
 # Bytecode is kept even where the environment says otherwise: without it a tenth of the time goes into compiling.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(shell $(PYTHON) -c 'import os; print(min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()))') --dist loadfile
 
-.PHONY: help venv demo test test-unit test-faults test-browser test-notebook docs check format results clean
+.PHONY: help venv demo test test-unit test-faults test-scale test-browser test-notebook docs check format results clean
 
 help:
 	@echo "make demo       train a small model on generated scenes and report (runs/demo)"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-unit  the unit tests alone"
 	@echo "make test-faults  commands killed, starved and fed with damaged files (up to 20 minutes)"
 	@echo "make test-browser   the report and the app in a headless Chromium"
+	@echo "make test-scale     object storage with real servers, and two nodes (up to 20 minutes)"
 	@echo "make test-notebook  the notebooks in examples/, executed"
 	@echo "make docs       the documentation site (site/)"
 	@echo "make check      lint, format, types, layers"
@@ -55,6 +56,9 @@ test-faults: $(STAMP)
 test-browser: .venv/.stamp-browser
 	@$(BIN)/python tests/browser/find_chromium.py
 	@$(BIN)/python -m pytest tests/browser
+
+test-scale: .venv/.stamp-scale
+	@$(BIN)/python -m pytest tests/scale
 
 test-notebook: .venv/.stamp-notebook
 	@$(BIN)/python -m pytest tests/notebook

@@ -2,10 +2,10 @@
 
     python benchmarks/shards.py --images 2000 --kills 20 --json FILE
 
-The images are street scenes of 128×256 pixels, each stored under many names. Process I of N runs on core I only, because
-threads for reading and writing would otherwise use the other core. First, one process predicts all images,
-and then two processes predict one shard each. In the last part, two processes are killed (SIGKILL) at random moments
-and started again until all images are done. All three outputs are then compared file by file. ``lost`` and ``doubled``
+The images are street scenes of 128×256 pixels, each stored under many names. Process I of N runs on core I only,
+because threads for reading and writing would otherwise use the other core. First, one process predicts all images, and
+then two processes predict one shard each. In the last part, two processes are killed (SIGKILL) at random moments and
+started again until all images are done. All three outputs are then compared file by file. ``lost`` and ``doubled``
 count images without a row or with several rows in the table. Memory is the peak of a process, for the first tenth of
 the images and for all of them.
 """

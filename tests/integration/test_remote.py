@@ -61,7 +61,9 @@ def stored(place: str) -> dict[str, bytes]:
 
 
 def on_disk(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
 
 
 def run(*words: object) -> int:
@@ -90,18 +92,35 @@ def test_one_image_and_patterns(source: str, model: Path, data: Path) -> None:
 
 
 def test_shards_continue_and_write_a_table(
-    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("iccld.inference.blocks._BLOCK", 2)
     url = "memory://bucket/camvid/val/images"
-    words = ("predict", model, url, "--write", "labels", "table", "--out", "memory://bucket/out", "--shard", "0/1")
+    words = (
+        "predict",
+        model,
+        url,
+        "--write",
+        "labels",
+        "table",
+        "--out",
+        "memory://bucket/out",
+        "--shard",
+        "0/1",
+    )
     assert run(*words) == 0
     first = stored("bucket/out")
     assert sum(name.endswith(".parquet") for name in first) == 3
     capsys.readouterr()
     assert run(*words) == 0
     assert "5 images of shard 0/1 were predicted earlier" in capsys.readouterr().out
-    STORE.pipe_file("/bucket/camvid/val/images/day/4.png", STORE.cat_file("/bucket/camvid/val/images/day/0.png"))
+    STORE.pipe_file(
+        "/bucket/camvid/val/images/day/4.png", STORE.cat_file("/bucket/camvid/val/images/day/0.png")
+    )
     STORE.rm_file("/bucket/out/_done/0-of-1/000000.json")
     assert run(*words) == 0
     assert "2 images of shard 0/1 were predicted earlier" in capsys.readouterr().out
@@ -142,7 +161,9 @@ def test_a_copy_follows_the_storage(data: Path) -> None:
     assert local_copy(url) == folder
 
 
-def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_that_leads_out_of_the_folder_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     STORE.store["/bucket/evil/../../x.png"] = STORE.open("/bucket/evil/a.png", "wb")
     assert run("evaluate", "streets", "--dataset", "folder", "--root", "memory://bucket/evil") == 2
     assert "leads out of the folder" in capsys.readouterr().err

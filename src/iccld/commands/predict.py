@@ -166,7 +166,9 @@ class PredictArgs:
             if blocks.num_done:
                 print(f"{blocks.num_done} images of shard {shard} were predicted earlier")
         if done := len(images) - len(failures):
-            print(f"{done} image{'' if done == 1 else 's'} predicted: {shown(self.out)}/ ({', '.join(kinds)})")
+            print(
+                f"{done} image{'' if done == 1 else 's'} predicted: {shown(self.out)}/ ({', '.join(kinds)})"
+            )
         return images, failures
 
     def _predict_videos(
