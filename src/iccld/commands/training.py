@@ -76,6 +76,7 @@ def _train(
         return "finished"
     from iccld.build import build_fabric
     from iccld.commands.run_report import begin_record
+    from iccld.training.heartbeat import Heartbeat
     from iccld.training.ranks import explaining_lost_ranks, require_equal_ranks
     from iccld.training.tracking import require_trackers
 
@@ -83,7 +84,7 @@ def _train(
     fabric = build_fabric(config)
     trainer, data = _build_trainer(config, out, preset, data, fabric)
     trainer.callbacks = callbacks or trainer.callbacks
-    with explaining_lost_ranks():
+    with Heartbeat(fabric.global_rank, fabric.world_size), explaining_lost_ranks():
         start = trainer.resume()
         require_equal_ranks(fabric, config, data.trained_on, start)
         estimate = checks.estimate_memory(trainer) if fabric.is_global_zero else None
