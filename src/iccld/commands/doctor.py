@@ -22,7 +22,8 @@ _EXTRAS = {
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "openvino": ("onnx", "onnxscript", "openvino"),
     "int8": ("nncf", "openvino"),
-    "cloud": ("pyarrow",),
+    "cloud": ("pyarrow", "s3fs"),
+    "ray": ("ray",),
     "wandb": ("wandb",),
     "mlflow": ("mlflow",),
 }

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from iccld.data.inputs import InputImage, InputVideo
     from iccld.inference.rendering import IdKind
     from iccld.inference.segmenter import Segmenter
-    from iccld.models.prediction import Prediction
 
 Kind = Literal["labels", "color", "overlay", "uncertainty", "coco", "labelme", "table"]
 
@@ -67,6 +66,13 @@ class PredictArgs:
     shard: flags.ShardFlag = None
     """Predict part I (from 0) of N parts of the images, for N processes with the same output folder. Images that an
     earlier call has finished are skipped, so the same command continues after a crash. 0/1 is the whole."""
+    engine: Literal["local", "ray"] = "local"
+    """Program that predicts the images: this process, or workers of Ray (on this machine, or on the cluster in the
+    environment variable RAY_ADDRESS)."""
+    workers: Annotated[int, Range(1, 100_000)] = 1
+    """Number of workers of Ray."""
+    gpus: Annotated[float, Range(0, 64)] = 0.0
+    """Number of GPUs of each worker of Ray, for example 0.5."""
     smoothing: Annotated[float, Range(0, 0.999999)] = 0.0
     """Strength of exponential smoothing over the frames of a video, from 0 (no smoothing) to below 1. Smoothing
     restarts at scene cuts."""
@@ -110,8 +116,13 @@ class PredictArgs:
         if videos and (wrong := {*ANNOTATION_KINDS, "table"}.intersection(self.write or ())):
             title = videos[0].title
             raise InputError(f"--write {min(wrong)}: is for images, and {title} is a video; leave it out")
-        if videos and shard is not None:
-            raise InputError(f"--shard divides images, and {videos[0].title} is a video; predict it without")
+        if videos and (shard is not None or self.engine == "ray"):
+            flag = "--shard" if shard is not None else "--engine ray"
+            raise InputError(f"{flag} is for images, and {videos[0].title} is a video; predict it without")
+        if self.engine == "local" and (self.workers > 1 or self.gpus):
+            raise InputError(
+                "--workers and --gpus are for --engine ray; several processes need --shard I/N each"
+            )
         if "table" in (self.write or ()):
             require_tables()
         part = self.out / DONE / shard.folder if shard else None
@@ -138,33 +149,29 @@ class PredictArgs:
 
         With a shard, these are the images of the shard that are not finished yet.
         """
-        from iccld.inference.blocks import Blocks, identity_of, row_of
+        from iccld.inference.blocks import identity_of, plan_blocks
+        from iccld.inference.engines import Work, predict_with_ray
         from iccld.inference.media import OUTPUT_KINDS, predict_files
 
         kinds = self.write or OUTPUT_KINDS
         written = [kind for kind in kinds if kind != "table"]
-        if shard is None and "table" not in kinds:
+        if shard is None and "table" not in kinds and self.engine == "local":
             failures = predict_files(model, images, self.out, write=written, **options)
         else:
-            identity = identity_of(model, write=kinds, **options)
-            blocks = Blocks(
-                self.out,
-                shard or WHOLE,
-                images,
-                identity,
-                resume=shard is not None,
-                has_table="table" in kinds,
+            identity, resume = identity_of(model, write=kinds, **options), shard is not None
+            blocks, num_done = plan_blocks(
+                self.out, shard or WHOLE, images, identity, resume=resume, has_table="table" in kinds
             )
-
-            def finish(image: InputImage, prediction: Prediction | None) -> None:
-                mask = f"labels/{image.name}.png" if "labels" in kinds else None
-                row = None if prediction is None else row_of(image, prediction, model.label_space, mask)
-                blocks.finish(image, row)
-
-            images = blocks.todo
-            failures = predict_files(model, images, self.out, write=written, finish=finish, **options)
-            if blocks.num_done:
-                print(f"{blocks.num_done} images of shard {shard} were predicted earlier")
+            work = Work(self.model, self.map, self.out, written, options, self.device, self.threads)
+            if self.engine == "local":
+                failures = work.predict(model, blocks)
+            else:
+                failures = (
+                    predict_with_ray(work, blocks, workers=self.workers, gpus=self.gpus) if blocks else []
+                )
+            images = [image for block in blocks for image in block.images]
+            if num_done:
+                print(f"{num_done} images of shard {shard} were predicted earlier")
         if done := len(images) - len(failures):
             print(
                 f"{done} image{'' if done == 1 else 's'} predicted: {shown(self.out)}/ ({', '.join(kinds)})"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,104 +40,100 @@ class _Done:
     images: Annotated[Mapping[str, str], Length(100_000)]
 
 
-class Blocks:
-    """Images of a shard that are still to be predicted, and records of those that are finished.
-
-    An image counts as finished if a record of the same ``identity`` lists its name, size and time of modification. If
-    an image of a block has changed or is missing, all images of the block are predicted again.
-
-    Args:
-        out: Output folder.
-        shard: Shard of this process. All processes of a folder must have the same number of shards.
-        images: Images of all shards. The images of other shards are left out.
-        identity: Text that is equal if and only if the outputs are equal (see ``identity_of``).
-        resume: Whether records of earlier calls are read. Otherwise, these records are removed.
-        has_table: Whether ``OUT/table/<shard>`` gets a Parquet file with one row per image for each block.
+@dataclasses.dataclass
+class Block:
+    """Up to 100 images that one process predicts, and the place of their record.
 
     Attributes:
-        todo: Images to predict.
-        num_done: Number of images of the shard that are finished already.
-
-    Raises:
-        InputError: The folder has records for another number of shards.
+        number: Number of the block in the shard.
+        images: Images of the block.
+        out: Output folder.
+        shard: Shard of the images.
+        identity: Hash that is equal if and only if the outputs are equal (see ``identity_of``).
+        has_table: Whether ``OUT/table/<shard>`` gets a Parquet file with one row per image.
+        rows: Rows of the finished images by name, with ``None`` for images that could not be predicted.
     """
 
-    def __init__(
-        self,
-        out: Path,
-        shard: Shard,
-        images: Iterable[InputImage],
-        identity: str,
-        *,
-        resume: bool = True,
-        has_table: bool = False,
-    ) -> None:
-        _refuse_other_counts(out, shard)
-        self._records, self._tables = out / DONE / shard.folder, out / TABLE / shard.folder
-        self._identity, self._has_table = identity, has_table
-        own = {image.name: image for image in images if shard.takes(image.name)}
-        self._stamps = {name: _stamp(image) for name, image in own.items()}
-        finished, self._next = self._read(resume)
-        self.todo = [image for name, image in own.items() if name not in finished]
-        self.num_done = len(own) - len(self.todo)
-        self._block_of = {image.name: place // _BLOCK for place, image in enumerate(self.todo)}
-        self._left = {b: min(_BLOCK, len(self.todo) - b * _BLOCK) for b in self._block_of.values()}
-        self._rows: dict[int, dict[str, Mapping[str, Any]]] = {b: {} for b in self._left}
-        self._lock = threading.Lock()
+    number: int
+    images: tuple[InputImage, ...]
+    out: Path
+    shard: Shard
+    identity: str
+    has_table: bool
+    rows: dict[str, Mapping[str, Any] | None] = dataclasses.field(default_factory=dict)
 
     def finish(self, image: InputImage, row: Mapping[str, Any] | None) -> None:
-        """Records an image. ``row`` is its row of the table, or ``None`` if the image could not be predicted.
+        """Records an image. After the last image, writes the table and then the record of the block.
 
-        The record of a block is written when this method has been called for all images of the block.
+        Several threads may call this method. If two threads add the last images at once, both write equal files.
         """
-        with self._lock:
-            block = self._block_of[image.name]
-            self._left[block] -= 1
-            if row is not None:
-                self._rows[block][image.name] = row
-            if not self._left[block] and (rows := self._rows.pop(block)):
-                self._write(rows)
+        self.rows[image.name] = row
+        done = [image for image in self.images if self.rows.get(image.name) is not None]
+        if len(self.rows) < len(self.images) or not done:
+            return
+        name = f"{self.number:06d}"
+        if self.has_table:
+            rows = [self.rows[image.name] for image in done]
+            write_table(self.out / TABLE / self.shard.folder / f"{name}.parquet", rows)
+        stamps = {image.name: _stamp(image) for image in done}
+        record = {"identity": self.identity, "images": stamps}
+        write_json(self.out / DONE / self.shard.folder / f"{name}.json", record)
 
-    def _write(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
-        name, self._next = f"{self._next:06d}", self._next + 1
-        names = [image for image in self._block_of if image in rows]  # in the order of the inputs
-        if self._has_table:
-            write_table(self._tables / f"{name}.parquet", [rows[image] for image in names])
-        stamps = {image: self._stamps[image] for image in names}
-        write_json(self._records / f"{name}.json", {"identity": self._identity, "images": stamps})
 
-    def _read(self, resume: bool) -> tuple[set[str], int]:
-        """Returns the names of finished images and the number of the next block. Removes records that do not apply."""
-        finished: set[str] = set()
-        last = -1
-        tables = {Path(name).stem for name in names_in(self._tables) if name.endswith(".parquet")}
-        known = set()
-        for name in names_in(self._records):
-            path = self._records / name
-            if path.suffix != ".json":
-                continue
-            images = self._images_of(path, tables) if resume else None
-            if images is None or finished.intersection(images):
-                remove(path)
-                continue
-            finished.update(images)
-            known.add(path.stem)
-            last = int(path.stem)
-        for stem in tables - known:  # of a removed record, or the process was killed between table and record
-            remove(self._tables / f"{stem}.parquet")
-        return finished, last + 1
+def plan_blocks(
+    out: Path,
+    shard: Shard,
+    images: Iterable[InputImage],
+    identity: str,
+    *,
+    resume: bool = True,
+    has_table: bool = False,
+) -> tuple[list[Block], int]:
+    """Returns the blocks of a shard that are still to be predicted, and the number of images that are finished.
 
-    def _images_of(self, path: Path, tables: set[str]) -> set[str] | None:
-        """Returns the images of a record, or ``None`` if the record does not apply to the present images."""
-        try:
-            record = build(_Done, read_json(path, limit=_LARGEST_RECORD), str(path))
-        except InputError:
-            return None
-        has_table = path.stem in tables or not self._has_table
-        same = all(self._stamps.get(name) == stamp for name, stamp in record.images.items())
-        is_number = path.stem.isascii() and path.stem.isdigit()
-        applies = record.identity == self._identity and same and has_table and is_number
-        return set(record.images) if applies else None
+    An image counts as finished if a record of the same ``identity`` lists its name, size and time of modification. If
+    an image of a block has changed or is missing, all images of the block are predicted again. Without ``resume``, the
+    records of earlier calls are removed. Raises ``InputError`` if the folder has records for another number of shards.
+    """
+    _refuse_other_counts(out, shard)
+    own = {image.name: image for image in images if shard.takes(image.name)}
+    stamps = {name: _stamp(image) for name, image in own.items()} if resume else {}
+    finished, first = _read_records(out, shard, identity if resume else None, stamps, has_table)
+    todo = [image for name, image in own.items() if name not in finished]
+    parts = [tuple(todo[start : start + _BLOCK]) for start in range(0, len(todo), _BLOCK)]
+    blocks = [Block(n, part, out, shard, identity, has_table) for n, part in enumerate(parts, first)]
+    return blocks, len(own) - len(todo)
+
+
+def _read_records(
+    out: Path, shard: Shard, identity: str | None, stamps: Mapping[str, str], has_table: bool
+) -> tuple[set[str], int]:
+    """Returns the names of finished images and the number of the next block. Removes records that do not apply."""
+    records, tables = out / DONE / shard.folder, out / TABLE / shard.folder
+    stored = {Path(name).stem for name in names_in(tables) if name.endswith(".parquet")}
+    finished: set[str] = set()
+    known: set[str] = set()
+    for path in (records / name for name in names_in(records) if name.endswith(".json")):
+        images = _images_of(path, identity, stamps)
+        if images is None or finished.intersection(images) or (has_table and path.stem not in stored):
+            remove(path)
+            continue
+        finished.update(images)
+        known.add(path.stem)
+    for stem in stored - known:  # of a removed record, or the process was killed between table and record
+        remove(tables / f"{stem}.parquet")
+    return finished, max(map(int, known), default=-1) + 1
+
+
+def _images_of(path: Path, identity: str | None, stamps: Mapping[str, str]) -> set[str] | None:
+    """Returns the images of a record, or ``None`` if the record does not apply to the present images."""
+    try:
+        record = build(_Done, read_json(path, limit=_LARGEST_RECORD), str(path))
+    except InputError:
+        return None
+    same = all(stamps.get(name) == stamp for name, stamp in record.images.items())
+    is_number = path.stem.isascii() and path.stem.isdigit()
+    return set(record.images) if record.identity == identity and same and is_number else None
 
 
 def _refuse_other_counts(out: Path, shard: Shard) -> None:
@@ -188,7 +183,7 @@ def require_tables() -> None:
         raise InputError(f"{needs}; {how_to_install('cloud')}") from error
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_table(path: Path, rows: Sequence[Mapping[str, Any] | None]) -> None:
     """Writes rows to a Parquet file, atomically."""
     import pyarrow
     from pyarrow import parquet
