@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +101,7 @@ def predict_with_ray(work: Work, blocks: Sequence[Block], *, workers: int, gpus:
         raise InputError(
             f"--engine ray needs Ray, which is not installed; {how_to_install('ray')}"
         ) from error
+    _require_cluster(os.environ.get("RAY_ADDRESS", ""))
     try:
         ray.init(
             log_to_driver=False,
@@ -108,8 +110,7 @@ def predict_with_ray(work: Work, blocks: Sequence[Block], *, workers: int, gpus:
             logging_level=logging.ERROR,
         )
     except ConnectionError as error:
-        address = os.environ.get("RAY_ADDRESS")
-        raise InputError(f"RAY_ADDRESS {address}: no cluster is there ({first_line(error)})") from error
+        raise _no_cluster(os.environ.get("RAY_ADDRESS", ""), error) from error
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
@@ -127,3 +128,19 @@ def predict_with_ray(work: Work, blocks: Sequence[Block], *, workers: int, gpus:
         raise RunFailedError(f"a worker of Ray failed: {first_line(error)}") from error
     finally:
         ray.shutdown()
+
+
+def _require_cluster(address: str) -> None:
+    """Raises ``InputError`` if nothing listens at ``host:port``. Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> InputError:
+    return InputError(
+        f"RAY_ADDRESS {address}: no cluster is there ({first_line(error)}); start it, or unset it"
+    )
