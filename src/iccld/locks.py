@@ -132,6 +132,32 @@ def working_in(folder: AnyPath, *, patience: float = 0.0) -> Iterator[None]:
             lock.release()
 
 
+@contextlib.contextmanager
+def claiming_file(path: Path) -> Iterator[bool]:
+    """Claims the right to make a file, with a hidden lock file beside it. Gives whether the file was free to claim.
+
+    The lock is released when the process ends, even if the process is killed.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    place = path.with_name(f".{path.name}.lock")
+    lock = FileLock(place)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    except OSError as error:
+        raise write_failure(place, error) from error
+    try:
+        yield True
+    finally:
+        with contextlib.suppress(OSError):
+            place.unlink()
+        lock.release()
+
+
 def _remove_empty(folders: list[Path]) -> None:
     """Removes empty folders in the given order. Stops at the first folder that is not empty."""
     with contextlib.suppress(OSError):

@@ -1,15 +1,14 @@
-"""Execution of a plan in worker processes that share the CPU cores.
+"""Execution of a plan by independent jobs. The folder of a run is its only state.
 
-If the bench is killed, the same call resumes all unfinished runs.
+If the bench is killed, the same call resumes all unfinished runs. Several calls with one folder of results share the
+work: a run that another call trains is left to it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from iccld.bench.launchers import Job, Launcher
 from iccld.bench.plan import Plan, Run
 from iccld.bench.results import (
     find_result,
@@ -32,6 +32,9 @@ from iccld.escaping import undisguised, visible
 from iccld.files import write_json
 from iccld.progress import format_seconds
 
+EXIT_TAKEN = 75
+"""Exit code of a worker process whose run is being trained by another process."""
+_ASK_AGAIN_SECONDS = 20.0
 _STOP_SECONDS = 120.0  # time for a worker process to save a checkpoint after SIGTERM, before SIGKILL
 
 
@@ -57,7 +60,7 @@ class Resources:
 @dataclass
 class _Worker:
     run: Run
-    process: subprocess.Popen[bytes]
+    job: Job
     folder: Path
     started: float = field(default_factory=time.monotonic)
     first_step: int = field(init=False)
@@ -73,9 +76,10 @@ class _Worker:
         return 0
 
 
-def run_plan(plan: Plan, runs: Sequence[Run], resources: Resources) -> list[str]:
+def run_plan(plan: Plan, runs: Sequence[Run], resources: Resources, launch: Launcher) -> list[str]:
     """Trains all runs that have no result yet, prints progress, and returns one line for each run that failed.
 
+    ``launch`` starts the worker processes. At most ``resources.jobs`` of them are started at the same time.
     Ctrl-C and SIGTERM stop the worker processes. Each worker process first saves a checkpoint, from which the same call
     resumes the run. Raises ``InputError`` if results cannot be read, if results were computed from other data, or if
     files cannot be written.
@@ -87,12 +91,14 @@ def run_plan(plan: Plan, runs: Sequence[Run], resources: Resources) -> list[str]
     failures: list[str] = []
     try:
         while queue.waiting or workers:
-            while queue.waiting and len(workers) < resources.jobs:
-                workers.append(_start(queue.waiting.pop(0), resources))
+            while len(workers) < resources.jobs and (run := queue.take()):
+                workers.append(_start(run, resources, launch))
             time.sleep(0.5)
-            for worker in [w for w in workers if w.process.poll() is not None]:
-                workers.remove(worker)
-                failures += _finish(worker, queue)
+            for worker in [*workers]:
+                code = worker.job.poll()
+                if code is not None:
+                    workers.remove(worker)
+                    failures += _finish(worker, code, queue)
             queue.show(workers)
     finally:
         _stop(workers)
@@ -119,7 +125,7 @@ def outlook(runs: Sequence[Run], resources: Resources) -> list[str]:
     return lines
 
 
-def _start(run: Run, resources: Resources) -> _Worker:
+def _start(run: Run, resources: Resources, launch: Launcher) -> _Worker:
     folder = resources.work / run.folder
     data = with_roots(run.config, resources.roots).data
     data = replace(data, scene_cache=str(resources.work / "scenes"))
@@ -137,18 +143,13 @@ def _start(run: Run, resources: Resources) -> _Worker:
     }
     write_json(folder / "job.json", job)
     command = [sys.executable, "-m", "iccld.commands.bench_worker", str(folder / "job.json")]
-    env = os.environ | {"OMP_NUM_THREADS": str(resources.threads)}
-    with open(folder / "log.txt", "ab") as output:
-        # The worker process has its own session, so that Ctrl-C in the terminal does not reach the worker process.
-        # ``_stop`` ends the worker process with SIGTERM.
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, start_new_session=True
-        )
-    return _Worker(run, process, folder)
+    return _Worker(run, launch(command, folder / "log.txt", resources.threads), folder)
 
 
-def _finish(worker: _Worker, queue: _Queue) -> list[str]:
-    code = worker.process.returncode
+def _finish(worker: _Worker, code: int, queue: _Queue) -> list[str]:
+    if code == EXIT_TAKEN:
+        queue.put_back(worker.run)
+        return []
     path = Path(read_json(worker.folder / "job.json")["result"])
     if code == 0 and path.is_file():
         queue.add(worker.run, read_json(path))
@@ -165,16 +166,15 @@ def _finish(worker: _Worker, queue: _Queue) -> list[str]:
 
 def _stop(workers: Sequence[_Worker]) -> None:
     for worker in workers:
-        worker.process.send_signal(signal.SIGTERM)
+        worker.job.terminate()
     deadline = time.monotonic() + _STOP_SECONDS
     try:
-        for worker in workers:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.process.wait(max(0.0, deadline - time.monotonic()))
+        while any(worker.job.poll() is None for worker in workers) and time.monotonic() < deadline:
+            time.sleep(0.1)
     finally:  # runs even if a second signal interrupts the wait
         for worker in workers:
-            worker.process.kill()
-            worker.process.wait()
+            worker.job.kill()
+            worker.job.poll()
 
 
 class _Queue:
@@ -184,7 +184,7 @@ class _Queue:
     """
 
     def __init__(self, runs: Sequence[Run], resources: Resources) -> None:
-        self.known = read_results(resources.results)
+        self.results, self.known = resources.results, read_results(resources.results)
         self.waiting = [run for run in runs if find_result(run, self.known) is None]
         self.total, self.jobs, self.live = len(runs), resources.jobs, sys.stderr.isatty()
         done = self.total - len(self.waiting)
@@ -194,6 +194,32 @@ class _Queue:
             task, variant, _ = str(result.facts["run"]).split("/")
             self.took[task, variant] = float(result.facts["seconds"])
         self.last = time.monotonic()
+        self.taken: dict[
+            str, float
+        ] = {}  # runs that another process trains → time at which they are tried again
+
+    def take(self) -> Run | None:
+        """Removes and returns the next run to start, or ``None`` if there is none now.
+
+        Runs that another process has finished in the meantime are removed too.
+        """
+        for run in [*self.waiting]:
+            if self.taken.get(run.name, 0.0) > time.monotonic():
+                continue
+            self.waiting.remove(run)
+            folder = result_path(self.results, run).parent
+            result = find_result(run, read_results(folder))
+            if result is None:
+                return run
+            self.line(f"{run.name}: mIoU {float(result.facts['miou']):.2f}, trained by another process")
+        return None
+
+    def put_back(self, run: Run) -> None:
+        """Puts back a run that another process trains, to try it again later."""
+        if run.name not in self.taken:
+            self.line(f"{run.name}: another process is training it")
+        self.taken[run.name] = time.monotonic() + _ASK_AGAIN_SECONDS
+        self.waiting.append(run)
 
     def add(self, run: Run, facts: Mapping[str, Any]) -> None:
         seconds = float(facts["seconds"])

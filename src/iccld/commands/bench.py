@@ -9,6 +9,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from iccld.bench.engine import Resources, outlook, run_plan
+from iccld.bench.launchers import Launcher, LauncherName, get_launcher
 from iccld.bench.plan import Plan, read_plan
 from iccld.bench.results import Result, find_result, read_results
 from iccld.bench.tables import plan_page, plan_tables
@@ -40,6 +41,11 @@ class BenchArgs:
     threads: Jobs = 0
     """Number of CPU threads per worker process. 0 means the number of cores divided by the number of worker
     processes."""
+    launcher: LauncherName = "local"
+    """How runs are started: as processes on this machine, as jobs of SLURM (submitit), or as tasks of Ray (on this
+    machine, or on the cluster in the environment variable RAY_ADDRESS). The folders must be on a shared disk."""
+    submit: tuple[str, ...] = ()
+    """Parameters of submitit as KEY=VALUE, such as slurm_partition=gpu timeout_min=600 gpus_per_node=1."""
     only: tuple[str, ...] = ()
     """Select only the runs whose TASK/VARIANT/SEED matches one of these glob patterns, such as '*/iccld/*'."""
     roots: tuple[str, ...] = ()
@@ -68,7 +74,7 @@ class BenchArgs:
             print("\n".join(outlook(runs, resources)))
             return 0
         with human_text(self.json):
-            failures = [] if self.table else run_plan(plan, runs, resources)
+            failures = [] if self.table else run_plan(plan, runs, resources, self._launcher())
             results = read_results(self.results)
             self._write_tables(plan, results)
         found = {run.name: find_result(run, results) for run in runs}
@@ -93,3 +99,10 @@ class BenchArgs:
             raise InputError(f"--roots {bad}: give NAME=FOLDER, such as camvid=data/camvid")
         roots = dict(entry.split("=", 1) for entry in self.roots)
         return Resources(self.results, self.work, jobs, self.threads or max(1, cores // jobs), roots)
+
+    def _launcher(self) -> Launcher:
+        if bad := next((entry for entry in self.submit if not entry.partition("=")[2]), ""):
+            raise InputError(f"--submit {bad}: give KEY=VALUE, such as timeout_min=600")
+        given = dict(entry.split("=", 1) for entry in self.submit)
+        options = {key: int(value) if value.isdecimal() else value for key, value in given.items()}
+        return get_launcher(self.launcher, self.work, options)

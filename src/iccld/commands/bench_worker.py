@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from iccld.bench.engine import EXIT_TAKEN
 from iccld.bench.plan import identity
 from iccld.commands.train_checks import DATA
 from iccld.config import TrainConfig, from_dict, to_dict
@@ -18,7 +19,7 @@ from iccld.documents import read_json, typed
 from iccld.errors import InputError
 from iccld.exits import OUTCOMES, run_guarded
 from iccld.files import write_json
-from iccld.locks import working_in
+from iccld.locks import claiming_file, working_in
 from iccld.machine import end_with_parent
 
 _PACE = "train/seconds_per_step"
@@ -33,10 +34,17 @@ def main() -> int:
 
 def _work() -> int:
     path = Path(sys.argv[1])
-    # The lock keeps the workers of a second bench out of the folder. The worker of a killed bench can hold the lock
-    # until its state is saved, so this worker waits for up to a minute.
-    with working_in(path.parent, patience=60.0):
-        return _train_and_measure(read_json(path))
+    job, started = read_json(path), path.stat().st_mtime
+    result = Path(job["result"])
+    with claiming_file(result) as is_free:
+        if not is_free:
+            return EXIT_TAKEN
+        if result.is_file() and result.stat().st_mtime > started:  # written between the launch and this line
+            return 0
+        # The worker of a killed bench can hold the lock until its state is saved, so this worker waits for up to a
+        # minute.
+        with working_in(path.parent, patience=60.0):
+            return _train_and_measure(job)
 
 
 def _train_and_measure(job: dict[str, Any]) -> int:

@@ -24,6 +24,7 @@ _EXTRAS = {
     "int8": ("nncf", "openvino"),
     "cloud": ("pyarrow", "s3fs"),
     "ray": ("ray",),
+    "cluster": ("submitit",),
     "wandb": ("wandb",),
     "mlflow": ("mlflow",),
 }

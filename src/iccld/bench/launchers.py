@@ -1,0 +1,163 @@
+"""Start of the runs of a bench: as processes on this machine, as jobs of SLURM (submitit), or as tasks of Ray."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from iccld.errors import InputError, first_line, how_to_install
+
+LauncherName = Literal["local", "submitit", "ray"]
+_STOP_SECONDS = 120.0
+
+
+class Job(Protocol):
+    """A started run."""
+
+    def poll(self) -> int | None:
+        """Returns the exit code, or ``None`` while the run is waiting or at work."""
+
+    def terminate(self) -> None:
+        """Asks the run to save a checkpoint and to end."""
+
+    def kill(self) -> None:
+        """Ends the run at once."""
+
+
+Launcher = Callable[[Sequence[str], Path, int], Job]
+"""Function that starts a command. The further arguments are a file for the output, and a number of CPU threads."""
+
+
+def get_launcher(name: LauncherName, work: Path, options: Mapping[str, str | int] | None = None) -> Launcher:
+    """Returns a launcher.
+
+    Args:
+        name: ``local``, ``submitit`` (SLURM if there is one, otherwise processes of submitit) or ``ray``.
+        work: Folder for the files of submitit.
+        options: Parameters of submitit's ``AutoExecutor.update_parameters``, such as ``slurm_partition``.
+
+    Raises:
+        InputError: The package of the launcher is not installed, or an option is unknown.
+    """
+    if name == "submitit":
+        return _submitit(work / "submitit", options or {})
+    if options:
+        raise InputError("--submit is read by --launcher submitit alone; leave it out")
+    return _ray() if name == "ray" else _start_local
+
+
+def run_command(command: Sequence[str], log: str, threads: int) -> int:
+    """Runs a command and returns its exit code. If this process is interrupted, the command is terminated."""
+    process = _start_local(command, Path(log), threads)
+    try:
+        return process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _start_local(command: Sequence[str], log: Path, threads: int) -> subprocess.Popen[bytes]:
+    with open(log, "ab") as output:
+        # The process has its own session, so that Ctrl-C in the terminal does not reach it. ``Job.terminate`` ends it.
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            start_new_session=True,
+        )
+
+
+@dataclass
+class _Submitted:
+    """A job of submitit. ``job.result`` raises an exception if the job was killed."""
+
+    job: Any
+    log: Path
+
+    def poll(self) -> int | None:
+        if not self.job.done():
+            return None
+        try:
+            return int(self.job.result())
+        except Exception as error:  # submitit wraps the errors of the cluster in classes of its own
+            with open(self.log, "a", encoding="utf-8") as log:
+                print(first_line(error), file=log)
+            return 1
+
+    def terminate(self) -> None:
+        self.job.cancel(check=False)
+
+    def kill(self) -> None:
+        self.job.cancel(check=False)
+
+
+def _submitit(folder: Path, options: Mapping[str, str | int]) -> Launcher:
+    try:
+        import submitit
+    except ImportError as error:
+        problem = "--launcher submitit needs submitit, which is not installed"
+        raise InputError(f"{problem}; {how_to_install('cluster')}") from error
+    executor = submitit.AutoExecutor(folder=folder)
+    try:
+        executor.update_parameters(name="iccld", **options)
+    except (NameError, TypeError, ValueError) as error:
+        raise InputError(f"--submit: {first_line(error)}") from error
+
+    def start(command: Sequence[str], log: Path, threads: int) -> Job:
+        executor.update_parameters(cpus_per_task=threads)
+        return _Submitted(executor.submit(run_command, list(command), os.fspath(log), threads), log)
+
+    return start
+
+
+@dataclass
+class _Task:
+    """A task of Ray."""
+
+    ray: Any
+    reference: Any
+    code: int | None = field(default=None)
+
+    def poll(self) -> int | None:
+        if self.code is None and self.ray.wait([self.reference], timeout=0)[0]:
+            try:
+                self.code = int(self.ray.get(self.reference))
+            except self.ray.exceptions.RayError:
+                self.code = 1
+        return self.code
+
+    def terminate(self) -> None:
+        self.ray.cancel(self.reference)
+
+    def kill(self) -> None:
+        self.ray.cancel(self.reference, force=True)
+
+
+def _ray() -> Launcher:
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray reports to its authors by default
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    try:
+        import ray
+    except ImportError as error:
+        problem = "--launcher ray needs Ray, which is not installed"
+        raise InputError(f"{problem}; {how_to_install('ray')}") from error
+    ray.init(log_to_driver=False, include_dashboard=False, ignore_reinit_error=True)
+    task = ray.remote(max_retries=0)(run_command)
+
+    def start(command: Sequence[str], log: Path, threads: int) -> Job:
+        options = task.options(num_cpus=threads)
+        return _Task(ray, options.remote(list(command), os.fspath(os.path.abspath(log)), threads))
+
+    return start
