@@ -48,6 +48,7 @@ COMMANDS = (
     Command("export", "write a model for ONNX Runtime or OpenVINO", "export:ExportArgs"),
     Command("push", "upload a model and its card to the Hugging Face hub", "push:PushArgs"),
     Command("bench", "compare methods over seeds and tasks from a plan", "bench:BenchArgs"),
+    Command("tune", "search for settings, by scores without target labels", "tune:TuneArgs"),
     Command("data init", "look at a folder and write its dataset.toml", "data:DataInitArgs"),
     Command("data check", "check a data set's files, sizes and labels", "data:DataCheckArgs"),
     Command("data cache", "decode a run's training images once, to disk", "train:main_cache"),

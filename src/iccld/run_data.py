@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from iccld.adaptation.method import Method
@@ -22,6 +22,7 @@ from iccld.labels import LabelSpace, get_label_space
 Role = Literal["source", "target", "val"]
 
 _SEEDS: Mapping[Role, int] = {"source": 1, "target": 2, "val": 3}  # different scenes in the three sets
+_SOURCE_VAL_SEED = 4
 
 
 @dataclass
@@ -133,8 +134,16 @@ def open_target(config: TrainConfig, role: Role) -> SegmentationDataset:
     return dataset
 
 
+def open_source_val(config: TrainConfig) -> SegmentationDataset:
+    """Opens the split ``val`` of a run's source. If the source is street scenes, these are scenes of another seed."""
+    d = replace(config.data, source_split="val", source_count=config.data.val_count)
+    dataset = _open(d, "source", build_label_space(config.data), seed=_SOURCE_VAL_SEED)
+    _render(dataset)
+    return dataset
+
+
 def _open(
-    d: DataConfig, role: Role, space: LabelSpace | None, *, needs_labels: bool = True
+    d: DataConfig, role: Role, space: LabelSpace | None, *, needs_labels: bool = True, seed: int | None = None
 ) -> SegmentationDataset:
     domain = "source" if role == "source" else "target"
     height, width = getattr(d, f"{domain}_size") or d.crop
@@ -148,7 +157,7 @@ def _open(
         count=getattr(d, f"{role}_count"),
         height=height,
         width=width,
-        seed=_SEEDS[role],
+        seed=_SEEDS[role] if seed is None else seed,
         scene_cache=d.scene_cache,
     )
 

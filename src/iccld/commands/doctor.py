@@ -25,6 +25,7 @@ _EXTRAS = {
     "cloud": ("pyarrow", "s3fs"),
     "ray": ("ray",),
     "cluster": ("submitit",),
+    "tune": ("optuna",),
     "wandb": ("wandb",),
     "mlflow": ("mlflow",),
 }
