@@ -7,9 +7,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from iccld.data.image_files import write_png
 from iccld.labels import CAMVID11
 from iccld.models.iccld import ICCLD
 from iccld.models.image_coder import CompactCoder
@@ -29,6 +31,22 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def own_network() -> None:
     """Asked for by tests that start other processes: the network keeps its size."""
+
+
+@pytest.fixture
+def own_pictures() -> None:
+    """Asked for by tests that look at curves.png or adversary.png."""
+
+
+@pytest.fixture(autouse=True)
+def _small_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replaces the pictures of a run by a gray pixel, because drawing them takes as long as a tiny run."""
+    if "own_pictures" not in request.fixturenames:
+        monkeypatch.setattr("iccld.reporting.curves.save_panels", _gray_pixel)
+
+
+def _gray_pixel(charts: object, path: Path, *args: object, **options: object) -> Path:
+    return write_png(path, np.full((1, 1), 128, np.uint8))
 
 
 @pytest.fixture

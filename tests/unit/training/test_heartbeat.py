@@ -19,7 +19,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> TCPStore:
     monkeypatch.setenv("MASTER_PORT", str(store.port))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
     monkeypatch.setattr(heartbeat, "_EVERY", 0.01)
-    monkeypatch.setattr(heartbeat, "_PATIENCE", 1.0)
+    monkeypatch.setattr(heartbeat, "_PATIENCE", 0.8)
     return store
 
 
@@ -42,7 +42,7 @@ def test_ranks_that_live_or_end_normally_are_not_missed() -> None:
     with first, third:
         with second:
             pass
-        assert not ended[0].event.wait(2.2), ended[0].messages  # more than twice the patience
+        assert not ended[0].event.wait(1.7), ended[0].messages  # more than twice the patience
 
 
 def test_a_silent_rank_ends_the_others(store: TCPStore) -> None:
@@ -66,5 +66,5 @@ def test_ranks_of_one_node_exchange_nothing(store: TCPStore, monkeypatch: pytest
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     ended = Ended()
     with Heartbeat(0, 2, end=ended):
-        assert not ended.event.wait(1.5)
+        assert not ended.event.wait(1.0)
     assert not store.check(["iccld/beat/0"])
