@@ -37,17 +37,22 @@ class Heartbeat(AbstractContextManager[None]):
     def __init__(self, rank: int, world_size: int, *, end: Callable[[str], None] | None = None) -> None:
         self.rank, self.world_size, self._end = rank, world_size, end or _end_process
         self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
         self._seen: dict[int, tuple[bytes, float]] = {}
 
     def __enter__(self) -> None:
         if self.world_size > int(os.environ.get("LOCAL_WORLD_SIZE", "1")):
             now = time.monotonic()
             self._seen = {rank: (b"", now) for rank in range(self.world_size) if rank != self.rank}
-            for work in (self._exchange, self._watch):
-                threading.Thread(target=work, name="heartbeat", daemon=True).start()
+            works = (self._exchange, self._watch)
+            self._threads = [threading.Thread(target=work, name="heartbeat", daemon=True) for work in works]
+            for thread in self._threads:
+                thread.start()
 
     def __exit__(self, *error: Any) -> None:
         self._stop.set()
+        for thread in self._threads:
+            thread.join(_EVERY)  # a thread whose connection is lost may not end
 
     def _exchange(self) -> None:
         """Reads and writes the store. A call may hang if the connection is lost, so another thread watches the time."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -68,23 +68,23 @@ def test_a_file_is_claimed_once_and_free_again_after_a_crash(tmp_path: Path) -> 
     with claiming_file(path) as third:
         assert third
     assert list(path.parent.iterdir()) == []
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        with claiming_file(path) as free:
-            os.write(writer, b"1" if free else b"0")
-            time.sleep(600)
-    assert os.read(reader, 1) == b"1"
-    with claiming_file(path) as fourth:
-        assert not fourth
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    script = (
+        "import sys, time; from pathlib import Path; from iccld.locks import claiming_file\n"
+        "with claiming_file(Path(sys.argv[1])) as free: print(free, flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "True\n"
+        with claiming_file(path) as fourth:
+            assert not fourth
+        other.kill()
     with claiming_file(path) as fifth:
         assert fifth
-    os.close(reader)
-    os.close(writer)
 
 
+@pytest.mark.signals
 def test_the_command_of_an_interrupted_job_is_terminated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,9 +54,11 @@ def test_a_silent_rank_ends_the_others(store: TCPStore) -> None:
     assert "rank 1 has given no sign of life" in ended.messages[0]
 
 
-def test_a_lost_store_ends_the_process(store: TCPStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MASTER_PORT", "1")
-    monkeypatch.setattr(heartbeat, "_CONNECTION_SECONDS", 0.2)
+def test_a_lost_store_ends_the_process(monkeypatch: pytest.MonkeyPatch, store: TCPStore) -> None:
+    def lost(*args: object, **options: object) -> None:
+        raise RuntimeError("the connection was closed")
+
+    monkeypatch.setattr(heartbeat, "TCPStore", lost)
     ended = Ended()
     with Heartbeat(0, 2, end=ended):
         assert ended.event.wait(30)
