@@ -23,6 +23,7 @@ MISTAKES = {
     "export": "gone --out model.onnx",
     "push": "gone user/model --folder card",
     "bench": "gone.toml",
+    "tune": "gone.toml",
     "data init": "gone",
     "data check": "folder gone",
     "data cache": "demo",

@@ -189,7 +189,7 @@ def test_annotations_of_videos_are_refused_before_any_work(
 ) -> None:
     assert run("predict", model, drive, "--write", "labelme", "--out", tmp_path / "out") == 2
     error = capsys.readouterr().err
-    assert "--write labelme: annotations are of images" in error
+    assert "--write labelme: is for images" in error
     assert "clip.mp4 is a video" in error
     assert not (tmp_path / "out").exists()
     assert run("predict", model, drive / "photo.png", "--write", "labelme", "--out", tmp_path / "out") == 0

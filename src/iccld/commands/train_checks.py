@@ -90,7 +90,7 @@ def check_places(config: TrainConfig, out: Path, json: Path | None) -> None:
     input.
     """
     d, m = config.data, config.model
-    roots = [d.target_root, d.target_labeled, *(source.source_root for source in d.sources)]
+    roots = [*(source.source_root for source in d.sources), d.target_root, d.target_labeled]
     caches = {"--data.cache": d.cache, "--data.scene-cache": d.scene_cache}
     Places(
         files={"--json": (json, "json")},
