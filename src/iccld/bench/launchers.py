@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -104,7 +105,7 @@ class _Submitted:
 
 def _submitit(folder: Path, options: Mapping[str, str | int]) -> Launcher:
     try:
-        import submitit
+        submitit: Any = importlib.import_module("submitit")
     except ImportError as error:
         problem = "--launcher submitit needs submitit, which is not installed"
         raise InputError(f"{problem}; {how_to_install('cluster')}") from error
@@ -149,7 +150,7 @@ def _ray() -> Launcher:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
-        import ray
+        ray: Any = importlib.import_module("ray")
     except ImportError as error:
         problem = "--launcher ray needs Ray, which is not installed"
         raise InputError(f"{problem}; {how_to_install('ray')}") from error

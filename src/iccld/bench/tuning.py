@@ -7,6 +7,7 @@ search.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -113,15 +114,15 @@ class Study:
 
     def __init__(self, search: Search, folder: Path, objective: Objective, seed: int) -> None:
         try:
-            import optuna
-            from optuna.storages.journal import JournalFileBackend
+            optuna: Any = importlib.import_module("optuna")
+            journal = importlib.import_module("optuna.storages.journal")
         except ImportError as error:
             problem = "iccld tune needs Optuna, which is not installed"
             raise InputError(f"{problem}; {how_to_install('tune')}") from error
         optuna.logging.set_verbosity(logging.ERROR)
         self._optuna, self._seed, self._search, self.folder = optuna, seed, search, folder
         folder.mkdir(parents=True, exist_ok=True)
-        storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / "journal.log")))
+        storage = optuna.storages.JournalStorage(journal.JournalFileBackend(str(folder / "journal.log")))
         direction = DIRECTIONS[objective]
         self._study = optuna.create_study(
             storage=storage, study_name="tune", direction=direction, load_if_exists=True

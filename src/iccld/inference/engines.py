@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import pickle
@@ -95,8 +96,8 @@ def predict_with_ray(work: Work, blocks: Sequence[Block], *, workers: int, gpus:
     )  # otherwise Ray warns about a coming change
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
-        import ray
-        import ray.data
+        ray: Any = importlib.import_module("ray")
+        importlib.import_module("ray.data")
     except ImportError as error:
         raise InputError(
             f"--engine ray needs Ray, which is not installed; {how_to_install('ray')}"
@@ -116,7 +117,7 @@ def predict_with_ray(work: Work, blocks: Sequence[Block], *, workers: int, gpus:
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         rows = [{"block": pickle.dumps(block)} for block in blocks]
         results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            _Worker,  # type: ignore[arg-type]
+            _Worker,
             fn_constructor_args=(work,),
             compute=ray.data.ActorPoolStrategy(size=min(workers, len(rows))),
             num_cpus=max(1, work.threads),
