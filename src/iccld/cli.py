@@ -52,6 +52,7 @@ COMMANDS = (
     Command("data init", "look at a folder and write its dataset.toml", "data:DataInitArgs"),
     Command("data check", "check a data set's files, sizes and labels", "data:DataCheckArgs"),
     Command("data cache", "decode a run's training images once, to disk", "train:main_cache"),
+    Command("data manifest", "list images in a file, which predict takes", "manifest:DataManifestArgs"),
     Command("data scenes", "write generated street scenes to disk", "data:DataScenesArgs"),
     Command("completion", "print a completion script for bash, zsh or fish", "completion:main"),
     Command("doctor", "describe this machine and installation; what would be slow", "doctor:DoctorArgs"),

@@ -30,7 +30,12 @@ _OF_A_MODEL = (
     ),
     *("README.txt", "README.md", "trackers.json", "curves.png", "adversary.png"),
 )
-_BEGINNINGS = {"json": (b"{", b"["), "png": (b"\x89png",), "html": (b"<!doctype html", b"<html")}
+_BEGINNINGS = {
+    "json": (b"{", b"["),
+    "png": (b"\x89png",),
+    "html": (b"<!doctype html", b"<html"),
+    "parquet": (b"par1",),
+}
 
 
 @dataclass

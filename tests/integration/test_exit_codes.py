@@ -27,6 +27,7 @@ MISTAKES = {
     "data init": "gone",
     "data check": "folder gone",
     "data cache": "demo",
+    "data manifest": "gone",
     "data scenes": "out --split ../x",
     "completion": "csh",
     "doctor": "--json .",
@@ -36,6 +37,7 @@ MISTAKES = {
 FAILURES = {
     "data init": "{data}",
     "data check": "folder {data} --json report.json",
+    "data manifest": "{data} --out m.parquet",
     "data scenes": "scenes --count 1 --height 48 --width 64",
     "evaluate": "--predictions {maps} --labels {maps} --protocol cityscapes19 --json scores.json",
     "predict": "{model} {data}/train/images --out out",

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 from iccld import remote
 from iccld.data.folders import Glob, files_below, fixed_folders, require_below, walk
 from iccld.data.image_files import IMAGE_SUFFIXES, is_image_name
+from iccld.data.manifest import SUFFIX as MANIFEST
+from iccld.data.manifest import read_manifest
 from iccld.data.picture_header import is_other_picture
 from iccld.errors import InputError
 from iccld.files import printable
@@ -93,9 +95,10 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
     """Returns the images and videos of the inputs, sorted within each input and without duplicates.
 
     Inputs are image and video files, glob patterns (``**`` matches any number of folders), folders (searched
-    recursively), URLs of images, folders or glob patterns in object storage (``iccld.remote``), cameras such as
-    ``camera:0``, and URLs of streams such as ``rtsp://host/stream``. Images of unsupported formats on
-    disk are also returned, so that an error with the file name is raised when such an image is read.
+    recursively), manifests (``iccld.data.manifest``), URLs of images, folders or glob patterns in object storage
+    (``iccld.remote``), cameras such as ``camera:0``, and URLs of streams such as ``rtsp://host/stream``. Images of
+    unsupported formats on disk are also returned, so that an error with the file name is raised when such an image is
+    read.
 
     So that outputs do not become inputs, ``find_inputs`` skips the folder ``out`` and all subfolders to which an iccld
     command has written. With ``shared_names``, two images may have the same ``name``. Commands that write no outputs
@@ -106,6 +109,9 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
     """
     found: dict[str, Input] = {}
     for text in inputs:
+        if text.endswith(MANIFEST):
+            found |= {place: InputImage(Path(place), *rest) for place, *rest in read_manifest(Path(text))}
+            continue
         if url := remote.url_of(text):
             found |= {item.address: item for item in _expand_url(url, out)}
             continue
