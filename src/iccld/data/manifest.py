@@ -70,13 +70,14 @@ def read_manifest(path: Path) -> Iterable[tuple[str, str, str]]:
             file = parquet.ParquetFile(handle)
             if file.metadata.num_rows > _MOST_ROWS:
                 raise InputError(f"{path}: lists more than {_MOST_ROWS:,} images; divide it")
-            table = file.read(columns=list(_COLUMNS[:3])).to_pydict()
+            table = file.read(columns=list(_COLUMNS[:3]))
+            columns = [table.column(name).to_pylist() for name in _COLUMNS[:3]]
     except InputError:
         raise
     except (ValueError, OSError, KeyError) as error:  # pyarrow's errors are of these types
         problem = first_line(error)
         raise InputError(f"{path}: is no manifest ({problem}); write one with iccld data manifest") from error
-    for place, name, stamp in zip(*(table[column] for column in _COLUMNS[:3]), strict=True):
+    for place, name, stamp in zip(*columns, strict=True):
         parts = str(name or "").split("/")
         if not place or not name or name.startswith("/") or ".." in parts or "" in parts:
             raise InputError(
