@@ -24,10 +24,13 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import torch
 from pyarrow import parquet
 from timing import describe_command
 
 from iccld.files import write_json
+from iccld.labels import CAMVID11
+from iccld.models.iccld import ICCLD
 from iccld.reporting.environment import describe_code, describe_machine
 
 _WORDS = ("--write", "labels", "table", "--threads", "1", "--device", "cpu", "--precision", "fp32")
@@ -38,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="streets")
+    parser.add_argument("--model", help="by default, a small network with random weights")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
@@ -46,6 +49,10 @@ def main() -> None:
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
+        if a.model is None:
+            a.model = str(root / "model")
+            torch.manual_seed(0)
+            ICCLD(CAMVID11, width=16, latent_channels=4).save_pretrained(a.model)
         few, images = _make_images(root, a.images)
         _, peak_of_few = _finish([_start(a.model, few, root / "tenth", "0/1")])
         one, peak = _finish([_start(a.model, images, root / "one", "0/1")])
