@@ -81,21 +81,15 @@ class Places:
             if other:
                 raise InputError(f"{flag} {path}: is the file of {other} too; name two files")
             if kind == "graph":
-                self._refuse_remote(flag, path)
+                require_on_disk(flag, path)
             seen[flag] = path
             self._check_file(f"{flag} {path}", path, data)
             _refuse_other_kind(f"{flag} {path}", path, kind)
         for flag, folder in self.folders.items():
             if folder is not None:
                 if not self.may_be_remote:
-                    self._refuse_remote(flag, folder)
+                    require_on_disk(flag, folder)
                 self._check_folder(f"{flag} {folder}", folder, data)
-
-    def _refuse_remote(self, flag: str, path: Path) -> None:
-        if url := remote.url_of(path):
-            raise InputError(
-                f"{flag} {url}: must be on disk; give a local path, and upload the result afterwards"
-            )
 
     def _check_file(self, shown: str, path: Path, data: list[Path]) -> None:
         if path.is_dir():
@@ -124,6 +118,14 @@ class Places:
                 raise InputError(f"{shown}: {verb} the input {root}; {advice}")
             if root.is_dir() and is_inside(folder, root) and not self.may_lie_in_data:
                 raise InputError(f"{shown}: lies in the data folder {root}; {advice}")
+
+
+def require_on_disk(flag: str, path: Path) -> None:
+    """Raises ``InputError`` if a path is a URL of object storage. ``flag`` names the path in the message."""
+    if url := remote.url_of(path):
+        raise InputError(
+            f"{flag} {url}: must be on disk; give a local path, and copy the files before or afterwards"
+        )
 
 
 def _refuse_other_kind(shown: str, path: Path, kind: str) -> None:

@@ -21,7 +21,7 @@ _PACKAGES = {
     **dict.fromkeys(("gs", "gcs"), "gcsfs"),
     **dict.fromkeys(("az", "abfs", "abfss"), "adlfs"),
     "sftp": "paramiko",
-    "memory": "",
+    **dict.fromkeys(("file", "memory"), ""),
 }
 _FORM = re.compile(rf"({'|'.join(_PACKAGES)}):/+(.*)", re.DOTALL)
 _TIMES = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 5, "mode": "standard"}}
@@ -30,7 +30,9 @@ _TIMES = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts":
 def url_of(path: str | os.PathLike[str]) -> str | None:
     """Returns the URL of a file or folder in object storage, or ``None`` for all other paths."""
     match = _FORM.fullmatch(os.fspath(path))
-    return f"{match[1]}://{match[2]}" if match else None
+    if match is None:
+        return None
+    return f"{match[1]}://{'/' if match[1] == 'file' else ''}{match[2]}"
 
 
 def shown(path: str | os.PathLike[str]) -> str:
@@ -53,7 +55,12 @@ def size(url: str) -> int:
 def write(url: str, local: str | os.PathLike[str]) -> None:
     """Uploads a local file. Other processes see the old file or the complete new file, never a part."""
     with _explaining(url):
-        _system(url).put_file(os.fspath(local), url)
+        if not url.startswith("file:"):
+            _system(url).put_file(os.fspath(local), url)
+            return
+        temporary = f"{url}.{os.getpid()}.tmp"  # a copy on a disk is visible before it is complete
+        _system(url).put_file(os.fspath(local), temporary)
+        _system(url).mv(temporary, url)
 
 
 def remove(url: str) -> None:
@@ -99,6 +106,8 @@ def _open_system(scheme: str) -> Any:
     import fsspec
 
     options: dict[str, Any] = {"config_kwargs": _TIMES} if scheme.startswith("s3") else {}
+    if scheme == "file":
+        options = {"auto_mkdir": True}
     return fsspec.filesystem(scheme, use_listings_cache=False, **options)
 
 

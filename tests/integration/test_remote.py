@@ -144,6 +144,21 @@ def test_evaluation_and_its_files(model: Path, data: Path, tmp_path: Path) -> No
     assert json.loads(STORE.cat_file("/bucket/same.json"))["miou"] == 100
 
 
+def test_a_data_set_is_checked(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", "camvid", "memory://bucket/camvid", "--split", "val"]) == 0
+    assert "no errors" in capsys.readouterr().out
+
+
+def test_file_urls_are_paths(model: Path, data: Path, tmp_path: Path) -> None:
+    images = data / "val" / "images"
+    assert run("predict", model, images, "--out", tmp_path / "one", "--write", "labels") == 0
+    words = ("--out", f"file://{tmp_path}/two", "--write", "labels")
+    assert run("predict", f"file://{model}", f"file://{images}", *words) == 0
+    assert on_disk(tmp_path / "two") == {
+        name: content for name, content in on_disk(tmp_path / "one").items() if name != ".iccld.lock"
+    }
+
+
 def test_a_copy_follows_the_storage(data: Path) -> None:
     url = "memory://bucket/camvid/val/labels"
     folder = local_copy(url)
@@ -180,6 +195,8 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(
         (("evaluate", "{model}", "--dataset", "camvid", "--root", "memory://gone"), "memory://gone: no such"),
         (("predict", "{model}", "gs://bucket/images", "--out", "o"), "needs gcsfs"),
         (("train", "demo", "--out", "memory://bucket/run"), "must be on disk"),
+        (("data", "init", "memory://bucket/camvid"), "memory://bucket/camvid: must be on disk"),
+        (("report", "memory://bucket/run"), "memory://bucket/run: must be on disk"),
         (("rank", "{model}", "{data}", "--out", "memory://bucket/rank"), "must be on disk"),
         (("export", "{model}", "--format", "onnx", "--out", "memory://bucket/m.onnx"), "must be on disk"),
         (("predict", "{model}", "{data}", "--out", "memory://bucket/camvid"), "is not empty"),

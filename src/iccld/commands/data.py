@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,22 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from iccld.commands.flags import (
-    Count,
     JsonFile,
     OptionalCount,
     OptionalFile,
     OptionalFolder,
     OptionalName,
-    Seed,
 )
 from iccld.commands.output import human_text, write_result
-from iccld.config import Look
-from iccld.documents import Range
 from iccld.errors import InputError
 from iccld.files import write_text
 from iccld.labels import LabelSpace, get_label_space
-from iccld.locks import claiming
-from iccld.outputs import Places
+from iccld.mirrors import local_copy
+from iccld.outputs import Places, require_on_disk
 
 if TYPE_CHECKING:
     from iccld.data.autodetect.detect import Recognized
@@ -81,6 +76,7 @@ class DataInitArgs:
         """Detects the data set, writes or prints the file, and returns the exit code."""
         from iccld.data.autodetect.guess import sections, to_toml
 
+        require_on_disk("FOLDER", self.folder)
         path = (self.out or self.folder) / "dataset.toml"
         Places(files={"--json": (self.json, "json")}, data=[self.folder]).check()
         if path.exists() and not self.force and not self.dry_run:
@@ -199,6 +195,7 @@ class DataCheckArgs:
         root = Path(self.name) if self.root is None else self.root
         Places(files={"--json": (self.json, "json"), "--sheet": (self.sheet, "png")}, data=[root]).check()
         space = None if self.label_space is None else get_label_space(self.label_space)
+        root = local_copy(root)
         known = self._recognize(root)
         report = self._check(root, known, space)
         with human_text(self.json):
@@ -250,51 +247,3 @@ def _draw_sheet(report: CheckReport, space: LabelSpace | None, sheet: Path) -> N
     space = space or native_space(report.layout)
     path, count = label_sheet(report.layout, space, report.shown, sheet, title=title)
     print(f"sheet: {path} ({count} of {report.num_images} images)")
-
-
-@dataclass(frozen=True)
-class DataScenesArgs:
-    """Writes generated street scenes with labels in the layout of Cityscapes.
-
-    Example: iccld data scenes datasets/scenes --look game --count 500
-
-    Images are written to OUT/leftImg8bit/SPLIT/LOOK/*_leftImg8bit.png. Labels (Cityscapes labelIds) are written
-    to OUT/gtFine/SPLIT/LOOK/*_gtFine_labelIds.png. Existing scenes are kept. To add scenes, repeat the command with a
-    greater --count. After an interruption, repeat the command to write the missing scenes.
-    """
-
-    out: Annotated[Positional[Path], arg(metavar="OUT")]
-    """Output folder."""
-    look: Look = "both"
-    """Style: game (crisp, vivid), camera (like photos), night (like photos by street light), or both (game and
-    camera)."""
-    count: Count = 100
-    """Number of scenes."""
-    height: Annotated[int, Range(48, 16_000)] = 512
-    """Height of the images in pixels."""
-    width: Annotated[int, Range(48, 16_000)] = 1024
-    """Width of the images in pixels."""
-    seed: Seed = 0
-    """Seed of the scenes. Different seeds give different scenes."""
-    split: str = "train"
-    """Name of the split's folder, such as train or val."""
-    json: JsonFile = None
-    """JSON file for the numbers of written and kept scenes."""
-
-    def run(self) -> int:
-        """Renders and writes the missing scenes, and returns the exit code."""
-        if not re.fullmatch(r"[A-Za-z0-9][\w-]*", self.split):
-            fault = f"--split {self.split!r} is no name of a folder"
-            raise InputError(f"{fault}; give letters and digits, as in train")
-        from iccld.data.street_scenes import StreetScenes, write_scenes
-
-        Places(files={"--json": (self.json, "json")}, folders={"OUT": self.out}).check()
-        scenes = StreetScenes(self.look, self.count, self.height, self.width, self.seed)
-        with claiming(self.out, "data scenes", "scenes of iccld", record="scenes_*.json"):
-            rendered = write_scenes(scenes, self.out, self.split)
-        kept = self.count - rendered
-        with human_text(self.json):
-            print(f"{rendered} scenes written, {kept} kept: {self.out}/ (split {self.split})")
-        facts = {"out": str(self.out), "split": self.split, "written": rendered, "kept": kept}
-        write_result(self.json, facts)
-        return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from iccld.commands.flags import Jobs, JsonFile, OptionalFile, Runs
 from iccld.commands.output import human_text, write_result
 from iccld.errors import InputError
-from iccld.outputs import Places
+from iccld.outputs import Places, require_on_disk
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class ReportArgs:
         from iccld.outputs import REPORT
         from iccld.reporting.report import write_report
 
+        for folder in self.runs:
+            require_on_disk("RUN", folder)
         folders = list(dict.fromkeys(path for folder in self.runs for path in find_runs(folder)))
         out = self.out or (self.runs[0] / REPORT if len(self.runs) == 1 else Path(REPORT))
         files = {"--out": (out, "html"), "--json": (self.json, "json")}
