@@ -93,7 +93,7 @@ class Adaptation(Method):
 
         # Equation 10. The training loop trains the discriminator on the same maps with equation 9.
         # Labeled target images belong to none of the three branches, so the discriminator does not get them.
-        num_source, num_target = batch.num_source, len(images[-1])
+        num_source, num_target = len(batch.images) - batch.num_target_labeled, len(images[-1])
         num_mixed = len(output.denoised) - len(batch.images) - num_target
         maps = (output.denoised if self.adversary.input == "latents" else output.features).float()
         maps, times = (_without(x, num_source, batch.num_target_labeled) for x in (maps, output.times))
@@ -134,7 +134,8 @@ class Adaptation(Method):
                 images, batch.labels, pseudo_labeled.images, confident, num_classes, self.class_color_transfer
             )
         if batch.num_target_labeled:
-            images = torch.cat([images[: batch.num_source], batch.images[batch.num_source :]])
+            num_source = len(images) - batch.num_target_labeled
+            images = torch.cat([images[:num_source], batch.images[num_source:]])
         return replace(batch, images=images)
 
 

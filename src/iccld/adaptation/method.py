@@ -45,11 +45,6 @@ class Batch:
     valid: Bool[Tensor, "b h w"] | None = None
     num_target_labeled: int = 0
 
-    @property
-    def num_source(self) -> int:
-        """Number of source images, which are the first of ``images``."""
-        return len(self.images) - self.num_target_labeled
-
 
 def supervised_losses(config: TrainConfig) -> tuple[SupervisedLoss, TimeSampling]:
     """Builds the loss of labeled images and the distribution of the diffusion times from the settings of a run."""
