@@ -91,6 +91,15 @@ def test_one_image_and_patterns(source: str, model: Path, data: Path) -> None:
     assert len([name for name in stored("o") if name.startswith("labels/")]) == 1
 
 
+def test_outputs_below_the_inputs_are_no_inputs(
+    model: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "memory://bucket/camvid/val/images"
+    for out in ("first", "second"):
+        assert run("predict", model, url, "--out", f"{url}/{out}", "--write", "labels") == 0
+        assert "5 images predicted" in capsys.readouterr().out
+
+
 def test_shards_continue_and_write_a_table(
     model: Path,
     data: Path,

@@ -225,16 +225,20 @@ def _expand(text: str) -> Iterator[Input]:
 
 
 def _expand_url(url: str, out: Path | None) -> Iterator[InputImage]:
-    """Yields the images at the URL of a file, a folder or a glob pattern. Files in the folder ``out`` are skipped."""
+    """Yields the images at the URL of a file, a folder or a glob pattern.
+
+    Files in the folder ``out`` and in folders to which an iccld command has written are skipped.
+    """
     parts = url.split("/")
     fixed = next((place for place, part in enumerate(parts) if glob.has_magic(part)), len(parts))
     base, pattern = "/".join(parts[:fixed]), "/".join(parts[fixed:])
     globbed, own = Glob(pattern, sets=True) if pattern else None, remote.url_of(out) if out else None
-    is_empty = True
-    for name, facts in remote.find(base).items():
+    is_empty, found = True, remote.find(base)
+    written = tuple(name.removesuffix(CLAIM) for name in found if name.endswith(f"/{CLAIM}"))
+    for name, facts in found.items():
         address = f"{base.rstrip('/')}/{name}".rstrip("/")
         last = address.rpartition("/")[2]
-        if not is_image_name(last) or (globbed and globbed.match(name) is None):
+        if not is_image_name(last) or name.startswith(written) or (globbed and globbed.match(name) is None):
             continue
         if own is None or not address.startswith(f"{own.rstrip('/')}/"):
             is_empty = False
