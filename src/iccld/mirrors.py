@@ -18,7 +18,6 @@ CACHE = "ICCLD_CACHE"
 """Environment variable with the folder of local copies. The default is ``~/.cache/iccld``."""
 _INDEX = ".iccld-mirror-"
 _THREADS = 16
-_LARGEST_FILE = 2**34
 
 
 def local_copy(path: AnyPath) -> Path:
@@ -46,10 +45,9 @@ def local_copy(path: AnyPath) -> Path:
 
     def fetch(name: str) -> None:
         with replacing(folder / name) as temporary:
-            data = remote.read(f"{base}/{name}", min(found[name]["size"] + 1, _LARGEST_FILE))
-            if len(data) != found[name]["size"]:
+            remote.fetch(f"{base}/{name}", temporary)
+            if temporary.stat().st_size != found[name]["size"]:
                 raise InputError(f"{base}/{name}: changed while it was copied; try again when it is complete")
-            temporary.write_bytes(data)
 
     if stale:
         amount = in_bytes(sum(found[name]["size"] for name in stale))

@@ -46,10 +46,10 @@ def read(url: str, limit: int) -> bytes:
         return bytes(_system(url).cat_file(url, start=0, end=limit))
 
 
-def size(url: str) -> int:
-    """Returns the size of a file in bytes."""
+def fetch(url: str, local: str | os.PathLike[str]) -> None:
+    """Downloads a file in parts, so that it need not fit into memory."""
     with _explaining(url):
-        return int(_system(url).info(url)["size"])
+        _system(url).get_file(url, os.fspath(local))
 
 
 def write(url: str, local: str | os.PathLike[str]) -> None:
