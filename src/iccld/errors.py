@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 from iccld.escaping import one_line
 
 
@@ -19,6 +22,18 @@ class InputError(ValueError):
 def how_to_install(extra: str) -> str:
     """Returns an instruction to install an extra with pip in a clone, because iccld is not on a package index."""
     return f"run in the clone of iccld: pip install '.[{extra}]'"
+
+
+def import_extra(module: str, needs: str, extra: str) -> Any:
+    """Imports a module of an optional package.
+
+    If it is not installed, raises ``InputError`` with ``needs``, such as "iccld tune needs Optuna", and the name of the
+    extra that has the package.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(f"{needs}, which is not installed; {how_to_install(extra)}") from error
 
 
 class RunFailedError(RuntimeError):

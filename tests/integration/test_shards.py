@@ -21,13 +21,6 @@ NAMES = [f"{folder}/{number:02d}" for folder in ("day", "night") for number in r
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("model")
-    ICCLD(CAMVID11, width=16, latent_channels=4).save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Fourteen images in two folders, with labels in the layout of CamVid."""
     root = tmp_path_factory.mktemp("camvid")

@@ -137,45 +137,29 @@ def test_what_is_missing_is_one_line(
     assert err.count("\n") == 1
 
 
+def refused(model: Path, out: Path) -> str:
+    """Predicts images in S3, and returns the one line of the error."""
+    command = [sys.executable, "-m", "iccld", "predict", model, "s3://bucket/model", "--out", out]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    return ended.stderr
+
+
 def test_wrong_credentials_are_one_line(
     s3: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
-    command = [
-        sys.executable,
-        "-m",
-        "iccld",
-        "predict",
-        model,
-        "s3://bucket/model",
-        "--out",
-        tmp_path / "out",
-    ]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 2
-    assert ended.stderr.count("\n") == 1
-    assert "wrong-secret" not in ended.stderr
-    assert "s3://bucket/model" in ended.stderr
+    error = refused(model, tmp_path / "out")
+    assert "wrong-secret" not in error
+    assert "s3://bucket/model" in error
 
 
 def test_a_server_that_is_not_there_is_one_line(
     s3: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(f"http://127.0.0.1:{free_port()}", monkeypatch)
-    command = [
-        sys.executable,
-        "-m",
-        "iccld",
-        "predict",
-        model,
-        "s3://bucket/model",
-        "--out",
-        tmp_path / "out",
-    ]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert ended.returncode == 2
-    assert ended.stderr.count("\n") == 1
-    assert "cannot be reached" in ended.stderr
+    assert "cannot be reached" in refused(model, tmp_path / "out")
 
 
 def test_a_second_implementation_of_s3(

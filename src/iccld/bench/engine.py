@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from iccld.bench.launchers import Job, Launcher
+from iccld.bench.launchers import STOP_SECONDS, Job, Launcher
 from iccld.bench.plan import Plan, Run
 from iccld.bench.results import (
     find_result,
@@ -35,7 +35,6 @@ from iccld.progress import format_seconds
 EXIT_TAKEN = 75
 """Exit code of a worker process whose run is being trained by another process."""
 _ASK_AGAIN_SECONDS = 20.0
-_STOP_SECONDS = 120.0  # time for a worker process to save a checkpoint after SIGTERM, before SIGKILL
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,7 @@ def _finish(worker: _Worker, code: int, queue: _Queue) -> list[str]:
 def _stop(workers: Sequence[_Worker]) -> None:
     for worker in workers:
         worker.job.terminate()
-    deadline = time.monotonic() + _STOP_SECONDS
+    deadline = time.monotonic() + STOP_SECONDS
     try:
         while any(worker.job.poll() is None for worker in workers) and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -194,9 +193,8 @@ class _Queue:
             task, variant, _ = str(result.facts["run"]).split("/")
             self.took[task, variant] = float(result.facts["seconds"])
         self.last = time.monotonic()
-        self.taken: dict[
-            str, float
-        ] = {}  # runs that another process trains → time at which they are tried again
+        # Runs that another process trains → time at which they are tried again.
+        self.taken: dict[str, float] = {}
 
     def take(self) -> Run | None:
         """Removes and returns the next run to start, or ``None`` if there is none now.

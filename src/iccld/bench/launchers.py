@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from iccld.errors import InputError, first_line, how_to_install
+from iccld.errors import InputError, first_line, import_extra
+from iccld.inference.runtimes import start_ray
 
 LauncherName = Literal["local", "submitit", "ray"]
-_STOP_SECONDS = 120.0
+STOP_SECONDS = 120.0
+"""Time for a run to save a checkpoint after SIGTERM, before it is killed."""
 
 
 class Job(Protocol):
@@ -60,7 +61,7 @@ def run_command(command: Sequence[str], log: str, threads: int) -> int:
         if process.poll() is None:
             process.terminate()
             try:
-                process.wait(_STOP_SECONDS)
+                process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -104,11 +105,7 @@ class _Submitted:
 
 
 def _submitit(folder: Path, options: Mapping[str, str | int]) -> Launcher:
-    try:
-        submitit: Any = importlib.import_module("submitit")
-    except ImportError as error:
-        problem = "--launcher submitit needs submitit, which is not installed"
-        raise InputError(f"{problem}; {how_to_install('cluster')}") from error
+    submitit = import_extra("submitit", "--launcher submitit needs submitit", "cluster")
     executor = submitit.AutoExecutor(folder=folder)
     try:
         executor.update_parameters(name="iccld", **options)
@@ -128,7 +125,7 @@ class _Task:
 
     ray: Any
     reference: Any
-    code: int | None = field(default=None)
+    code: int | None = None
 
     def poll(self) -> int | None:
         if self.code is None and self.ray.wait([self.reference], timeout=0)[0]:
@@ -146,15 +143,7 @@ class _Task:
 
 
 def _ray() -> Launcher:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray reports to its authors by default
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    try:
-        ray: Any = importlib.import_module("ray")
-    except ImportError as error:
-        problem = "--launcher ray needs Ray, which is not installed"
-        raise InputError(f"{problem}; {how_to_install('ray')}") from error
-    ray.init(log_to_driver=False, include_dashboard=False, ignore_reinit_error=True)
+    ray = start_ray("--launcher ray")
     task = ray.remote(max_retries=0)(run_command)
 
     def start(command: Sequence[str], log: Path, threads: int) -> Job:

@@ -7,7 +7,6 @@ search.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from iccld.config import TrainConfig, with_settings
 from iccld.documents import Length, Range, build, read_toml
-from iccld.errors import InputError, first_line, how_to_install
+from iccld.errors import InputError, first_line, import_extra
 from iccld.locks import claiming_file
 from iccld.presets import get_preset, with_method
 from iccld.unread import refuse_unread
@@ -113,12 +112,8 @@ class Study:
     """
 
     def __init__(self, search: Search, folder: Path, objective: Objective, seed: int) -> None:
-        try:
-            optuna: Any = importlib.import_module("optuna")
-            journal = importlib.import_module("optuna.storages.journal")
-        except ImportError as error:
-            problem = "iccld tune needs Optuna, which is not installed"
-            raise InputError(f"{problem}; {how_to_install('tune')}") from error
+        optuna = import_extra("optuna", "iccld tune needs Optuna", "tune")
+        journal = import_extra("optuna.storages.journal", "iccld tune needs Optuna", "tune")
         optuna.logging.set_verbosity(logging.ERROR)
         self._optuna, self._seed, self._search, self.folder = optuna, seed, search, folder
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from tyro.conf import arg
 from iccld.commands import flags
 from iccld.commands.output import human_text, print_failures, write_result
 from iccld.documents import Range
-from iccld.errors import InputError
+from iccld.errors import InputError, import_extra
 from iccld.exits import interruption_by
 from iccld.locks import claiming
 from iccld.models.settings import PredictSettings
@@ -93,7 +93,7 @@ class PredictArgs:
     def run(self) -> int:
         """Predicts all inputs and returns the exit code, which is 1 if some inputs failed."""
         from iccld.data.inputs import find_inputs, split_inputs
-        from iccld.inference.blocks import DONE, require_tables
+        from iccld.inference.blocks import DONE
         from iccld.inference.mapping import load_mapped
         from iccld.inference.media import ANNOTATION_KINDS
         from iccld.inference.video import Limits
@@ -124,7 +124,7 @@ class PredictArgs:
                 "--workers and --gpus are for --engine ray; several processes need --shard I/N each"
             )
         if "table" in (self.write or ()):
-            require_tables()
+            import_extra("pyarrow.parquet", "--write table needs pyarrow", "cloud")
         part = self.out / DONE / shard.folder if shard else None
         claim = claiming(self.out, "predict", "predictions of iccld", besides=(DONE,), part=part)
         with claim, human_text(self.json):

@@ -83,6 +83,12 @@ def is_first_rank() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def data_folders(config: TrainConfig) -> list[str]:
+    """Returns the folders of data that the settings name."""
+    d = config.data
+    return [f for f in (*(s.source_root for s in d.sources), d.target_root, d.target_labeled) if f]
+
+
 def check_places(config: TrainConfig, out: Path, json: Path | None) -> None:
     """Checks the run's folder, the cache folders and the JSON file.
 
@@ -90,12 +96,11 @@ def check_places(config: TrainConfig, out: Path, json: Path | None) -> None:
     input.
     """
     d, m = config.data, config.model
-    roots = [*(source.source_root for source in d.sources), d.target_root, d.target_labeled]
     caches = {"--data.cache": d.cache, "--data.scene-cache": d.scene_cache}
     Places(
         files={"--json": (json, "json")},
         folders={"--out": out, **{flag: Path(name) for flag, name in caches.items() if name is not None}},
-        data=[root for root in roots if root and os.path.exists(root)],
+        data=[root for root in data_folders(config) if os.path.exists(root)],
         models=[m.pretrained, m.backbone.removeprefix("auto:"), m.init],
     ).check()
 

@@ -13,6 +13,7 @@ from tyro.conf import Positional
 from iccld.bench.tuning import DIRECTIONS, Objective, Study, read_search
 from iccld.commands.flags import Count, JsonFile, Seed
 from iccld.commands.output import human_text, write_result
+from iccld.commands.train_checks import data_folders
 from iccld.errors import InputError, RunFailedError
 from iccld.exits import OUTCOMES
 from iccld.outputs import Places
@@ -57,11 +58,8 @@ class TuneArgs:
         if (self.objective == "target") != self.with_target_labels:
             raise InputError("--objective target and --with-target-labels belong together; give both or none")
         search = read_search(self.search)
-        fixed = search.config()
-        roots = [fixed.data.target_root, *(source.source_root for source in fixed.data.sources)]
-        Places(
-            files={"--json": (self.json, "json")}, folders={"--work": self.work}, data=[self.search, *roots]
-        ).check()
+        data: list[str | Path] = [self.search, *data_folders(search.config())]
+        Places(files={"--json": (self.json, "json")}, folders={"--work": self.work}, data=data).check()
         with human_text(self.json):
             study = Study(search, self.work, self.objective, self.seed)
             while True:

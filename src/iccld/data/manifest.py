@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from iccld import remote
 from iccld.data.folders import FOLLOW_OUTSIDE
 from iccld.data.image_files import image_size
 from iccld.data.workers import threaded_map
-from iccld.errors import InputError, first_line, how_to_install
+from iccld.errors import InputError, first_line, import_extra
 from iccld.escaping import shortened
 from iccld.files import open_regular, replacing
 from iccld.progress import track
@@ -21,6 +20,7 @@ from iccld.progress import track
 SUFFIX = ".parquet"
 _COLUMNS = ("path", "name", "stamp", "width", "height", "hash")
 _CHUNK = 1 << 20
+_NEEDS = "Parquet files need pyarrow"
 _MOST_ROWS = 20_000_000
 _THREADS = 16
 
@@ -31,7 +31,7 @@ def write_manifest(path: Path, images: Sequence[Any], *, hashes: bool = False) -
     For images on disk, width and height are read from the header. With ``hashes``, every file is read and its SHA-256
     is stored. Returns one message for each image that cannot be read. These images are left out.
     """
-    pyarrow = _import("pyarrow")
+    pyarrow = import_extra("pyarrow", _NEEDS, "cloud")
     folder = _folder(path)
     failures: list[str] = []
 
@@ -51,9 +51,7 @@ def write_manifest(path: Path, images: Sequence[Any], *, hashes: bool = False) -
         else:
             rows.append(row)
     types = [pyarrow.string()] * 3 + [pyarrow.int32()] * 2 + [pyarrow.string()]
-    table = pyarrow.Table.from_pylist(rows, schema=pyarrow.schema(list(zip(_COLUMNS, types, strict=True))))
-    with replacing(path) as temporary:
-        _import("pyarrow.parquet").write_table(table, temporary, compression="zstd")
+    write_rows(path, rows, pyarrow.schema(list(zip(_COLUMNS, types, strict=True))))
     return failures
 
 
@@ -64,7 +62,7 @@ def read_manifest(path: Path) -> Iterable[tuple[str, str, str]]:
     if an image lies outside of the manifest's folder and ``--follow-outside`` is not set.
     """
     folder, may_leave = _folder(path), os.environ.get(FOLLOW_OUTSIDE) == "1"
-    parquet = _import("pyarrow.parquet")
+    parquet = import_extra("pyarrow.parquet", _NEEDS, "cloud")
     try:
         with open_regular(path) as handle:
             file = parquet.ParquetFile(handle)
@@ -121,9 +119,8 @@ def _hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _import(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        needs = "manifests need pyarrow, which is not installed"
-        raise InputError(f"{needs}; {how_to_install('cloud')}") from error
+def write_rows(path: Path, rows: Sequence[Any], schema: Any = None) -> None:
+    """Writes rows, which map columns to values, to a Parquet file, atomically."""
+    table = import_extra("pyarrow", _NEEDS, "cloud").Table.from_pylist(list(rows), schema=schema)
+    with replacing(path) as temporary:
+        import_extra("pyarrow.parquet", _NEEDS, "cloud").write_table(table, temporary, compression="zstd")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,9 +18,10 @@ import torch
 from iccld import __version__
 from iccld.data.datasets import file_facts
 from iccld.data.inputs import InputImage
+from iccld.data.manifest import write_rows
 from iccld.documents import Length, build, read_json
-from iccld.errors import InputError, how_to_install
-from iccld.files import names_in, remove, replacing, write_json
+from iccld.errors import InputError
+from iccld.files import names_in, remove, write_json
 from iccld.inference.exported import ExportedSegmenter
 from iccld.inference.mapping import MappedSegmenter
 from iccld.labels import LabelSpace
@@ -74,8 +75,8 @@ class Block:
         name = f"{self.number:06d}"
         if self.has_table:
             rows = [self.rows[image.name] for image in done]
-            write_table(self.out / TABLE / self.shard.folder / f"{name}.parquet", rows)
-        stamps = {image.name: _stamp(image) for image in done}
+            write_rows(self.out / TABLE / self.shard.folder / f"{name}.parquet", rows)
+        stamps = {image.name: image.stamp for image in done}
         record = {"identity": self.identity, "images": stamps}
         write_json(self.out / DONE / self.shard.folder / f"{name}.json", record)
 
@@ -96,8 +97,13 @@ def plan_blocks(
     records of earlier calls are removed. Raises ``InputError`` if the folder has records for another number of shards.
     """
     _refuse_other_counts(out, shard)
-    own = {image.name: image for image in images if shard.takes(image.name)}
-    stamps = {name: _stamp(image) for name, image in own.items()} if resume else {}
+    # The stamps are taken before the images are read. An image that changes afterwards is predicted again.
+    own = {
+        image.name: dataclasses.replace(image, stamp=_stamp(image))
+        for image in images
+        if shard.takes(image.name)
+    }
+    stamps = {name: image.stamp for name, image in own.items()}
     finished, first = _read_records(out, shard, identity if resume else None, stamps, has_table)
     todo = [image for name, image in own.items() if name not in finished]
     parts = [tuple(todo[start : start + _BLOCK]) for start in range(0, len(todo), _BLOCK)]
@@ -172,24 +178,6 @@ def row_of(image: InputImage, prediction: Prediction, space: LabelSpace, mask: s
         "mask": mask,
         "shares": {name: count / labels.size for name, count in zip(space.names, counts, strict=True)},
     }
-
-
-def require_tables() -> None:
-    """Raises ``InputError`` if pyarrow is not installed."""
-    try:
-        import pyarrow.parquet  # noqa: F401
-    except ImportError as error:
-        needs = "--write table needs pyarrow, which is not installed"
-        raise InputError(f"{needs}; {how_to_install('cloud')}") from error
-
-
-def write_table(path: Path, rows: Sequence[Mapping[str, Any] | None]) -> None:
-    """Writes rows to a Parquet file, atomically."""
-    import pyarrow
-    from pyarrow import parquet
-
-    with replacing(path) as temporary:
-        parquet.write_table(pyarrow.Table.from_pylist(list(rows)), temporary, compression="zstd")
 
 
 def identity_of(model: Any, **options: Any) -> str:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
-import os
 import pickle
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from iccld.data.inputs import InputImage
-from iccld.errors import InputError, RunFailedError, first_line, how_to_install
+from iccld.errors import RunFailedError, first_line, import_extra
 from iccld.inference.blocks import Block, row_of
 from iccld.inference.mapping import load_mapped
 from iccld.inference.media import AnnotationKind, OutputKind, predict_files
+from iccld.inference.runtimes import start_ray
 from iccld.inference.segmenter import Segmenter
 from iccld.models.prediction import Prediction
 from iccld.progress import track
@@ -90,28 +88,8 @@ def predict_with_ray(work: Work, blocks: Sequence[Block], *, workers: int, gpus:
         InputError: Ray is not installed, or there is no cluster at ``RAY_ADDRESS``.
         RunFailedError: A worker failed with an error.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray reports to its authors by default
-    os.environ.setdefault(
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
-    )  # otherwise Ray warns about a coming change
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    try:
-        ray: Any = importlib.import_module("ray")
-        importlib.import_module("ray.data")
-    except ImportError as error:
-        raise InputError(
-            f"--engine ray needs Ray, which is not installed; {how_to_install('ray')}"
-        ) from error
-    _require_cluster(os.environ.get("RAY_ADDRESS", ""))
-    try:
-        ray.init(
-            log_to_driver=False,
-            include_dashboard=False,
-            ignore_reinit_error=True,
-            logging_level=logging.ERROR,
-        )
-    except ConnectionError as error:
-        raise _no_cluster(os.environ.get("RAY_ADDRESS", ""), error) from error
+    ray = start_ray("--engine ray")
+    import_extra("ray.data", "--engine ray needs Ray Data", "ray")
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
@@ -129,19 +107,3 @@ def predict_with_ray(work: Work, blocks: Sequence[Block], *, workers: int, gpus:
         raise RunFailedError(f"a worker of Ray failed: {first_line(error)}") from error
     finally:
         ray.shutdown()
-
-
-def _require_cluster(address: str) -> None:
-    """Raises ``InputError`` if nothing listens at ``host:port``. Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        try:
-            socket.create_connection((host, int(port)), timeout=10).close()
-        except OSError as error:
-            raise _no_cluster(address, error) from error
-
-
-def _no_cluster(address: str, error: Exception) -> InputError:
-    return InputError(
-        f"RAY_ADDRESS {address}: no cluster is there ({first_line(error)}); start it, or unset it"
-    )

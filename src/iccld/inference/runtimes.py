@@ -1,8 +1,8 @@
-"""Import of ONNX Runtime, OpenVINO and NNCF without their usage reports.
+"""Import of ONNX Runtime, OpenVINO, NNCF and Ray without their usage reports.
 
 OpenVINO sends a report to its authors when it is imported, and NNCF when it is used, unless the user has opted out
-(OpenVINO 2026.4, NNCF 3.4). ONNX Runtime does so on Windows. ICCLD sends nothing, so the reports are turned off before
-the first import.
+(OpenVINO 2026.4, NNCF 3.4). ONNX Runtime does so on Windows, and Ray when it is started. ICCLD sends nothing, so the
+reports are turned off before the first import.
 """
 
 from __future__ import annotations
@@ -11,9 +11,13 @@ import contextlib
 import importlib
 import io
 import logging
+import os
+import socket
 import sys
 import warnings
 from typing import Any
+
+from iccld.errors import InputError, first_line, import_extra
 
 _REPORTS = "openvino_telemetry"
 
@@ -39,6 +43,30 @@ def import_onnxruntime() -> Any:
     onnxruntime = importlib.import_module("onnxruntime")
     onnxruntime.disable_telemetry_events()
     return onnxruntime
+
+
+def start_ray(flag: str) -> Any:
+    """Starts Ray on this machine, or connects to the cluster in ``RAY_ADDRESS``, and returns the module ``ray``.
+
+    Raises ``InputError`` if Ray is not installed (``flag`` is the flag that needs it), or if there is no cluster.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault(
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
+    )  # Ray warns of a coming change without it
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    ray = import_extra("ray", f"{flag} needs Ray", "ray")
+    address = os.environ.get("RAY_ADDRESS", "")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    quiet = {"log_to_driver": False, "include_dashboard": False, "logging_level": logging.ERROR}
+    try:
+        if host and port.isdecimal():  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
+        ray.init(ignore_reinit_error=True, **quiet)
+    except OSError as error:
+        problem = f"RAY_ADDRESS {address}: no cluster is there ({first_line(error)})"
+        raise InputError(f"{problem}; start it, or unset it") from error
+    return ray
 
 
 def _block_reports() -> None:

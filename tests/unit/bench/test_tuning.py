@@ -9,31 +9,7 @@ import pytest
 from iccld.bench.tuning import read_search
 from iccld.errors import InputError
 
-SEARCH = """
-preset = "demo"
-search."adaptation.start" = { low = 0.1, high = 0.5 }
-search."optim.head_lr" = { low = 1e-4, high = 3e-3, log = true }
-search."data.batch_size" = { low = 1, high = 2 }
-search."adaptation.color_transfer" = { choices = [0.5, 1.0] }
-
-[settings]
-steps = 2
-log_every = 1
-precision = "fp32"
-device = "cpu"
-threads = 1
-"model.backbone" = "compact"
-"data.target_look" = "camera"
-"data.source_size" = [48, 96]
-"data.target_size" = [48, 96]
-"data.crop" = [32, 64]
-"data.source_count" = 2
-"data.target_count" = 2
-"data.val_count" = 1
-"data.num_workers" = 0
-"model.width" = 16
-"model.latent_channels" = 4
-"""
+SEARCH = (Path(__file__).parents[2] / "search.toml").read_text(encoding="utf-8")
 
 
 @pytest.fixture
