@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from iccld import remote
+from iccld import archives, remote
 from iccld.errors import InputError, RunFailedError
 from iccld.escaping import visible
 
@@ -45,7 +45,7 @@ def as_file_name(name: str) -> str:
 
 @contextlib.contextmanager
 def open_regular(path: AnyPath) -> Iterator[io.BufferedReader]:
-    """Opens a regular file, or a file in object storage (``iccld.remote``), for reading. Links are followed.
+    """Opens a regular file, or a file in object storage or in a tar archive, for reading. Links are followed.
 
     The type of the file is checked before and after opening, because another process can replace the file in between.
 
@@ -55,6 +55,10 @@ def open_regular(path: AnyPath) -> Iterator[io.BufferedReader]:
     """
     if url := remote.url_of(path):
         yield io.BufferedReader(io.BytesIO(_read_remote(url, _LARGEST_REMOTE)))
+        return
+    if member := archives.find(path):
+        with open_regular(member.archive) as handle:
+            yield member.window(handle)
         return
     shown = printable(str(path))
     try:
@@ -80,6 +84,11 @@ def read_bounded(path: AnyPath, limit: int) -> bytes:
     if url := remote.url_of(path):
         return _read_remote(url, limit)
     shown = printable(str(path))
+    if member := archives.find(path):
+        if member.size > limit:
+            raise _too_large(shown, limit)
+        with open_regular(path) as handle:
+            return handle.read()
     with open_regular(path) as handle:
         before = os.fstat(handle.fileno())
         # Kernel files, such as those in /proc, report size 0 although they have content, so 64 KiB are requested. One

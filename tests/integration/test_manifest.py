@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import pytest
 from pyarrow import parquet
 
 from iccld.cli import main
+from iccld.data.datasets import open_dataset
+from iccld.data.identity import describe_data, first_difference
+from iccld.errors import InputError
 
 STORE = fsspec.filesystem("memory")
 
@@ -117,3 +121,31 @@ def test_manifests_that_are_refused(
     assert said in err
     assert err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_training_takes_a_manifest(tiny_data: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_data / "target" / "train" / "images", tmp_path / "frames")
+    path = tmp_path / "frames.parquet"
+    assert main(["data", "manifest", str(folder), "--out", str(path)]) == 0
+    one, other = (open_dataset("folder", root, needs_labels=False) for root in (folder, path))
+    assert len(one) == len(other) == 4
+    for index in range(4):
+        np.testing.assert_array_equal(one.image(index), other.image(index))
+    facts = describe_data(other)
+    assert facts["manifest"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / "3.png").unlink()
+    assert main(["data", "manifest", str(folder), "--out", str(path)]) == 0
+    again = describe_data(open_dataset("folder", path, needs_labels=False))
+    assert first_difference({"target": facts}, {"target": again}) is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({}, "without labels"), ({"split": "val"}, "has no split 'val'")]
+)
+def test_a_manifest_has_no_labels_and_one_split(
+    tiny_data: Path, tmp_path: Path, options: dict[str, str], message: str
+) -> None:
+    path = tmp_path / "frames.parquet"
+    assert main(["data", "manifest", str(tiny_data), "--out", str(path)]) == 0
+    with pytest.raises(InputError, match=message):
+        open_dataset("folder", path, **options)  # type: ignore[arg-type]

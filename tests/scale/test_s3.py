@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import webdataset
 from servers import free_port, use, wait_for
 
 from iccld.cli import main
-from iccld.labels import CAMVID11
+from iccld.data.datasets import open_dataset
+from iccld.labels import CAMVID11, CITYSCAPES19
 from iccld.models.iccld import ICCLD
 
 NUM_IMAGES = 200
@@ -103,19 +107,43 @@ def test_evaluation_of_a_data_set_in_s3(s3: Path, model: Path, data: Path, tmp_p
     assert {**one, "root": ""} == {**other, "root": ""}
 
 
+def test_webdataset_reads_the_archives(data: Path, tmp_path: Path) -> None:
+    assert main(["data", "shards", "camvid", str(data), "--out", str(tmp_path), "--frames", "64"]) == 0
+    urls = sorted(map(str, (tmp_path / "val").glob("*.tar")))
+    assert len(urls) == 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # WebDataset does not close its last file
+        frames = list(webdataset.WebDataset(urls, shardshuffle=False).decode("rgb8"))
+        gc.collect()
+    dataset = open_dataset("camvid", data, split="val", label_space=CITYSCAPES19)
+    assert len(frames) == len(dataset) == NUM_IMAGES
+    for index, frame in enumerate(frames):
+        assert frame["json"]["name"] == dataset.file_name(index)
+        np.testing.assert_array_equal(frame["image.png"], dataset.image(index))
+        shown = np.array([*CITYSCAPES19.palette, *[(0, 0, 0)] * 237], np.uint8)[dataset.label(index)]
+        np.testing.assert_array_equal(frame["label.png"], shown)  # WebDataset shows the colors of the palette
+
+
 def test_training_on_a_target_in_s3(s3: Path, data: Path, tmp_path: Path) -> None:
     upload(data, "bucket/trained")
     words = (
-        *("train", "demo", "--steps", "2", "--data.source", "camvid", "--data.target", "camvid"),
+        *("train", "demo", "--steps", "2"),
         *("--data.crop", "32", "64", "--data.source-size", "40", "64", "--data.target-size", "40", "64"),
         *("--data.batch-size", "1", "--data.label-space", "camvid11", "--model.backbone", "compact"),
         *("--model.width", "16", "--precision", "fp32", "--eval-images", "2"),
     )
-    run(*words, "--data.source-root", data, "--data.target-root", data, "--out", tmp_path / "disk")
-    url = "s3://bucket/trained"
-    run(*words, "--data.source-root", url, "--data.target-root", url, "--out", tmp_path / "s3")
-    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("disk", "s3")]
-    assert weights[0] == weights[1]
+    assert (
+        main(["data", "shards", "camvid", str(data), "--out", str(tmp_path / "tars"), "--frames", "64"]) == 0
+    )
+    upload(tmp_path / "tars", "bucket/packed")
+    places = {"disk": data, "s3": "s3://bucket/trained", "packed": "s3://bucket/packed"}
+    for name, root in places.items():
+        for domain in ("source", "target"):
+            kind = "folder" if name == "packed" else "camvid"
+            words = (*words, f"--data.{domain}", kind, f"--data.{domain}-root", root)
+        run(*words, "--out", tmp_path / name)
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in places]
+    assert weights[0] == weights[1] == weights[2]
     record = "".join(path.read_text() for path in (tmp_path / "s3").glob("*.json"))
     assert "test-secret" not in record
     assert "test-key" not in record

@@ -14,7 +14,7 @@ from iccld.remote import shown
 
 @dataclass(frozen=True)
 class DataManifestArgs:
-    """Lists images in a Parquet file, which predict and rank accept instead of a folder.
+    """Lists images in a Parquet file, which predict, rank and --data.target-root accept instead of a folder.
 
     Example: iccld data manifest s3://fleet/frames --out s3://fleet/frames.parquet
 

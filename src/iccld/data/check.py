@@ -100,8 +100,9 @@ def _check_images(report: CheckReport) -> dict[str, tuple[int, int]]:
             broken[str(pair.image)] = str(error)
     report.note_broken("unreadable_images", "images", broken)
     report.sizes = dict(Counter(f"{width}×{height}" for height, width in sizes.values()))
-    folders = {file.parent for pair in pairs for file in (pair.image, pair.label) if file}
-    beside = (path for folder in sorted(folders) for path in sorted(folder.iterdir()))
+    parents = {file.parent for pair in pairs for file in (pair.image, pair.label) if file}
+    folders = [parent for parent in sorted(parents) if parent.is_dir()]  # a tar archive is none
+    beside = (path for folder in folders for path in sorted(folder.iterdir()))
     others = [str(path) for path in beside if is_other_picture(path.name)]
     report.note("other_formats", others, "pictures are in formats that are not read", "save them as PNG")
     return sizes

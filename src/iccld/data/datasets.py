@@ -14,9 +14,19 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from iccld import archives
 from iccld.data.description import Description
 from iccld.data.image_files import RawLabel, image_size, read_image, read_label
-from iccld.data.layouts import DATASET_NAMES, FilePair, Layout, built_in, list_split, own_description
+from iccld.data.layouts import (
+    DATASET_NAMES,
+    FilePair,
+    Layout,
+    built_in,
+    list_split,
+    manifest_layout,
+    own_description,
+)
+from iccld.data.manifest import SUFFIX as MANIFEST
 from iccld.data.softness import advise
 from iccld.errors import InputError
 from iccld.files import AnyPath
@@ -112,6 +122,8 @@ class FileDataset:
     def fingerprint(self) -> str:
         """Returns a hash of the files (absolute paths, sizes, modification times), the id table and the classes.
 
+        If a manifest lists the files, the hash of the manifest is used instead.
+
         If the data set was opened without labels, the hash does not depend on label files, ids and classes.
         """
         digest = hashlib.sha256(repr(self.name).encode())
@@ -119,10 +131,12 @@ class FileDataset:
             space = (self.label_space.name, self.label_space.names)
             colors = sorted((self.layout.colors or {}).items())
             digest.update(json.dumps([space, colors]).encode() + self._table.tobytes())
+        if self.layout.digest is not None:
+            digest.update(self.layout.digest.encode())
+            return digest.hexdigest()
         for pair in self.layout.pairs:
             for path in filter(None, (pair.image, pair.label if self.has_labels else None)):
-                entry = file_facts(path)
-                digest.update(repr((os.path.abspath(path), entry.st_size, entry.st_mtime_ns)).encode())
+                digest.update(repr((os.path.abspath(path), *file_facts(path))).encode())
         return digest.hexdigest()
 
     def _remap(self, pair: FilePair, raw: RawLabel) -> UInt8[np.ndarray, "h w"]:
@@ -140,10 +154,16 @@ class FileDataset:
         return np.asarray(label, dtype=np.uint8)
 
 
-def file_facts(path: Path) -> os.stat_result:
-    """Returns the ``os.stat`` result of a file. Raises ``InputError`` if ``os.stat`` fails."""
+def file_facts(path: Path) -> tuple[int, int]:
+    """Returns a file's size in bytes and the time of its last change in nanoseconds.
+
+    Raises ``InputError`` if the file cannot be read.
+    """
+    if member := archives.find(path):
+        return member.size, member.mtime_ns
     try:
-        return os.stat(path)
+        facts = os.stat(path)
+        return facts.st_size, facts.st_mtime_ns
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
@@ -161,7 +181,12 @@ def remap_table(ids: Mapping[int, int], native: LabelSpace, wanted: LabelSpace) 
 
 
 def find_files(name: str, root: AnyPath, split: str, needs_labels: bool) -> Layout:
-    """Lists the image and label files of a split without opening them."""
+    """Lists the image and label files of a split without opening them.
+
+    The ``root`` of a ``folder`` may be a manifest of unlabeled images.
+    """
+    if name == "folder" and Path(root).suffix == MANIFEST:
+        return manifest_layout(local_copy(root), split, needs_labels)
     return list_split(describe(name, root), split, needs_labels)
 
 
@@ -173,7 +198,9 @@ def describe(name: str, root: AnyPath) -> list[Description]:
 
 def list_splits(name: str, root: AnyPath) -> tuple[str, ...]:
     """Lists the names of a data set's splits. Text files that define a split of GTA5 or SYNTHIA are not listed."""
-    return _SCENE_SPLITS if name == "street_scenes" else tuple(describe(name, root)[0].globs)
+    if name == "street_scenes":
+        return _SCENE_SPLITS
+    return ("train",) if Path(root).suffix == MANIFEST else tuple(describe(name, root)[0].globs)
 
 
 def choose_split(name: str, root: AnyPath | None, split: str | None, usual: str) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from iccld import archives
 from iccld.errors import InputError
 from iccld.escaping import shortened
 from iccld.files import AnyPath, printable
@@ -91,19 +92,39 @@ def walk(folder: AnyPath, below: AnyPath | None = None) -> Iterator[tuple[str, l
 
 
 def files_below(
-    folder: AnyPath, wanted: Callable[[str], bool], below: AnyPath | None = None
+    folder: AnyPath,
+    wanted: Callable[[str], bool],
+    below: AnyPath | None = None,
+    *,
+    in_archives: bool = False,
 ) -> Iterator[Path]:
     """Yields the files in a folder and its subfolders for which ``wanted(name)`` is true. Hidden folders are skipped.
+
+    With ``in_archives``, tar archives are listed like folders (``iccld.archives``).
 
     Raises ``InputError`` if a link leads out of ``below`` (by default ``folder``).
     """
     for parent, folders, names in walk(folder, below):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in filter(wanted, names):
+        for name in names:
+            is_archive = in_archives and name.endswith(archives.ENDING)
+            if not is_archive and not wanted(name):
+                continue
             path = os.path.join(parent, name)
             if os.path.islink(path):
                 require_below(path, folder if below is None else below)
-            yield Path(path)
+            if not is_archive:
+                yield Path(path)
+                continue
+            for member in archives.members(path):
+                if wanted(member.rpartition("/")[2]):
+                    yield Path(path, _safe_member(path, member))
+
+
+def _safe_member(archive: str, name: str) -> str:
+    if name.startswith("/") or not {"..", ".", ""}.isdisjoint(name.split("/")):
+        raise InputError(f"{printable(archive)}: has a file with the name {shortened(name)}; write it again")
+    return name
 
 
 class Glob:

@@ -38,16 +38,18 @@ def describe_data(dataset: SegmentationDataset) -> dict[str, Any]:
     Returns:
         A dict with the keys ``name``, ``root`` (absolute path of the folder), ``images`` (number of images),
         ``classes`` (class names in label order) and ``files`` (hash of the file list, the id and color tables, and the
-        data set's own classes).
+        data set's own classes). If a manifest lists the images, ``files`` is derived from the hash of the manifest, and
+        ``manifest`` is this hash.
     """
     content = "".join(map(json.dumps, _file_list(dataset)))
+    digest = dataset.layout.digest if isinstance(dataset, FileDataset) else None
     return {
         "name": dataset.name,
         "root": os.path.abspath(dataset.layout.root) if isinstance(dataset, FileDataset) else None,
         "images": len(dataset),
         "classes": list(dataset.label_space.names) if dataset.has_labels else [],
         "files": hashlib.sha256(content.encode()).hexdigest()[:16],
-    }
+    } | ({} if digest is None else {"manifest": digest})
 
 
 def _file_list(dataset: SegmentationDataset) -> Iterator[Any]:
@@ -58,9 +60,12 @@ def _file_list(dataset: SegmentationDataset) -> Iterator[Any]:
         layout = dataset.layout
         if dataset.has_labels:
             yield sorted(layout.ids.items()), sorted((layout.colors or {}).items()), layout.space.names
+        if layout.digest is not None:
+            yield layout.digest
+            return
         for pair in layout.pairs:
             label = pair.label if dataset.has_labels else None
-            sizes = [path and file_facts(path).st_size for path in (pair.image, label)]
+            sizes = [path and file_facts(path)[0] for path in (pair.image, label)]
             yield pair.name, label and label.name, sizes
     else:
         yield [dataset.file_name(index) for index in range(len(dataset))]
@@ -120,7 +125,7 @@ def shared_files(one: Sequence[tuple[str, Path]], other: Sequence[tuple[str, Pat
 
 def _size(path: Path) -> int:
     try:
-        return file_facts(path).st_size
+        return file_facts(path)[0]
     except InputError:
         return -1
 

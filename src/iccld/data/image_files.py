@@ -149,13 +149,26 @@ def write_png(
     assert array.dtype == np.uint8, array.dtype
     assert array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3 and palette is None), array.shape
     if palette is not None:
-        image = Image.fromarray(np.ascontiguousarray(array))
-        image.putpalette([channel for color in palette for channel in color] + [0] * 3 * (256 - len(palette)))
+        image = _with_palette(array, palette)
         return write_atomic(path, lambda temporary: image.save(temporary, "PNG"))
     bgr = array if array.ndim == 2 else cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
     done, encoded = cv2.imencode(".png", bgr)
     assert done, "OpenCV could not encode a PNG"
     return write_atomic(path, lambda temporary: temporary.write_bytes(encoded.tobytes()))
+
+
+def indexed_png(array: UInt8[np.ndarray, "h w"], palette: Sequence[Color]) -> bytes:
+    """Returns the bytes of a palette PNG, as ``write_png`` writes it."""
+    target = io.BytesIO()
+    _with_palette(array, palette).save(target, "PNG")
+    return target.getvalue()
+
+
+def _with_palette(array: UInt8[np.ndarray, "h w"], palette: Sequence[Color]) -> Image.Image:
+    image = Image.fromarray(np.ascontiguousarray(array))
+    # A shorter palette would make Pillow store fewer bits per pixel, too few for the value 255.
+    image.putpalette([channel for color in palette for channel in color] + [0] * 3 * (256 - len(palette)))
+    return image
 
 
 @contextlib.contextmanager

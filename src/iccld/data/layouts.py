@@ -8,10 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from iccld.archives import ENDING
 from iccld.data.annotations import find_annotations
 from iccld.data.description import DESCRIPTION, Description, parse_description, read_description
 from iccld.data.folders import data_key, files_below, fixed_folders, require_below
 from iccld.data.image_files import is_image_name
+from iccld.data.manifest import file_hash, read_manifest
 from iccld.data.picture_header import is_other_picture
 from iccld.documents import read_toml
 from iccld.errors import InputError
@@ -38,10 +40,17 @@ class FilePair:
 
 @dataclass(frozen=True)
 class Layout(Description):
-    """A data set's description and the files of one split. ``stray_labels`` are label files without an image."""
+    """A data set's description and the files of one split.
+
+    Attributes:
+        pairs: Images and label maps.
+        stray_labels: Label files without an image.
+        digest: Hash of the manifest that lists the images, or ``None`` if the images were found in a folder.
+    """
 
     pairs: tuple[FilePair, ...] = ()
     stray_labels: tuple[Path, ...] = ()
+    digest: str | None = None
 
     @property
     def has_labels(self) -> bool:
@@ -214,6 +223,22 @@ def described_folder(description: Description, split: str, needs_labels: bool) -
     return Layout(**vars(description), pairs=tuple(pairs), stray_labels=stray)
 
 
+def manifest_layout(path: Path, split: str, needs_labels: bool) -> Layout:
+    """Returns the unlabeled images of a manifest (``iccld data manifest``), in its order.
+
+    The only split is ``train``. Raises ``InputError`` for another split, or if labels are needed.
+    """
+    if split != "train":
+        raise InputError(f"{path}: has no split {split!r}; a manifest has the split train only")
+    if needs_labels:
+        raise InputError(f"{path}: lists images without labels; name the folder of a data set with labels")
+    value = {"name": "folder", "classes": CITYSCAPES19.name, "splits": {"train": {"images": "*"}}}
+    pairs = tuple(FilePair(name, Path(place), None) for place, name, _ in read_manifest(path))
+    if not pairs:
+        raise InputError(f"{path}: lists no image; write it again")
+    return Layout(**vars(parse_description(path, value)), pairs=pairs, digest=file_hash(path))
+
+
 def _no_labels(description: Description, split: str) -> str:
     """Returns an error message with advice, for a split without labels."""
     glob, found = description.globs[split][1], find_annotations(description.root)
@@ -237,13 +262,13 @@ def _example(root: Path) -> str:
     return f"there is no image in the folder{more}"
 
 
-def list_images(folder: Path, below: Path | None = None) -> list[Path]:
+def list_images(folder: Path, below: Path | None = None, *, in_archives: bool = False) -> list[Path]:
     """Returns the sorted image files of a folder and its subfolders. Hidden files are skipped."""
-    return sorted(files_below(folder, is_image_name, below))
+    return sorted(files_below(folder, is_image_name, below, in_archives=in_archives))
 
 
 def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Path]]:
-    """Finds the image files that match a glob pattern of ``dataset.toml``.
+    """Finds the image files that match a glob pattern of ``dataset.toml``. ``*.tar/`` matches archives.
 
     Returns:
         Key (``iccld.data.folders.data_key``) → (name, file). An image and a label map with the same key are a pair. The
@@ -253,9 +278,10 @@ def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Pat
         InputError: The pattern or a link leads out of ``root``, or two files have the same key.
     """
     folders, rest = fixed_folders(pattern, "*?{")
+    in_archives = f"{ENDING}/" in pattern
     base = Path(root, "/" if pattern.startswith("/") else "", *folders)
     found: dict[tuple[str, ...], tuple[str, Path]] = {}
-    for path in list_images(base, root):
+    for path in list_images(base, root, in_archives=in_archives):
         name = path.relative_to(base).as_posix()
         key = data_key(rest, name)
         if key in found:

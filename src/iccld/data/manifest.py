@@ -38,7 +38,7 @@ def write_manifest(path: Path, images: Sequence[Any], *, hashes: bool = False) -
     def describe(image: Any) -> dict[str, Any] | str:
         try:
             size = (None, None) if remote.url_of(image.path) else image_size(image.path)
-            digest = _hash(image.path) if hashes else None
+            digest = file_hash(image.path) if hashes else None
         except InputError as error:
             return str(error)
         values = (_relative(image.address, folder), image.name, image.stamp, size[1], size[0], digest)
@@ -111,7 +111,8 @@ def _relative(address: str, folder: str) -> str:
     return address.removeprefix(f"{folder}/")
 
 
-def _hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """Returns the SHA-256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with open_regular(path) as handle:
         while data := handle.read(_CHUNK):

@@ -155,8 +155,7 @@ def _refuse_other_counts(out: Path, shard: Shard) -> None:
 def _stamp(image: InputImage) -> str:
     """Returns a text that changes when the file is replaced: size and time of modification, or the storage's tag."""
     try:
-        facts = None if image.stamp else file_facts(image.path)
-        return image.stamp if facts is None else f"{facts.st_size} {facts.st_mtime_ns}"
+        return image.stamp or "{} {}".format(*file_facts(image.path))
     except InputError:  # reported when the image is read
         return ""
 

@@ -1,0 +1,137 @@
+"""Writes data sets as tar archives in the layout of WebDataset (https://github.com/webdataset/webdataset).
+
+A frame has three files with the same key: the image as it is, its labels as indexed PNG, and a JSON file. The key is
+the frame's name without its ending, and contains no dot, because WebDataset's keys end at the first dot.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from iccld import archives
+from iccld.data.datasets import FileDataset
+from iccld.data.description import DESCRIPTION
+from iccld.data.image_files import image_size, indexed_png
+from iccld.data.layouts import FilePair
+from iccld.data.picture_header import MOST_BYTES
+from iccld.data.workers import threaded_map
+from iccld.errors import InputError
+from iccld.files import as_file_name, read_bounded, replacing, write_text
+from iccld.labels import IGNORE
+from iccld.progress import track
+
+_THREADS = 4
+_AT_ONCE = 32  # frames whose bytes are in memory at the same time
+
+
+def write_shards(splits: dict[str, FileDataset], out: Path, size: int) -> tuple[int, int]:
+    """Writes the splits of a data set as archives of ``size`` frames and a ``dataset.toml``.
+
+    Complete archives of an earlier call are kept. Labels are written as labels of the data sets' label space.
+
+    Returns:
+        (number of written archives, number of kept archives).
+
+    Raises:
+        InputError: A file cannot be read, two frames have the same key, or the folder contains archives of other
+            frames.
+    """
+    shards = [
+        (dataset, out / as_file_name(split) / f"{number:06d}{archives.ENDING}", frames)
+        for split, dataset in splits.items()
+        for number, frames in enumerate(_divided(dataset, size))
+    ]
+    written = 0
+    for dataset, path, frames in track(shards, len(shards), "writing archives"):
+        written += _write_shard(dataset, path, frames)
+    _refuse_others(out, {path for _, path, _ in shards})
+    write_text(out / DESCRIPTION, _description(splits))
+    return written, len(shards) - written
+
+
+def _divided(dataset: FileDataset, size: int) -> Iterator[Sequence[tuple[int, str]]]:
+    """Yields the (index, key) of the frames of each archive."""
+    first: dict[str, str] = {}
+    for pair in dataset.layout.pairs:
+        other = first.setdefault(_key(pair), pair.name)
+        if other != pair.name:
+            raise InputError(
+                f"{pair.image}: has the name of {other}, apart from the ending; rename one of them"
+            )
+    frames = [*enumerate(first)]
+    yield from (frames[start : start + size] for start in range(0, len(frames), size))
+
+
+def _key(pair: FilePair) -> str:
+    return str(PurePosixPath(pair.name).with_suffix("")).replace(".", "%2E")
+
+
+def _write_shard(dataset: FileDataset, path: Path, frames: Sequence[tuple[int, str]]) -> bool:
+    """Writes an archive. Returns whether it was written, and not kept from an earlier call."""
+    names = [name for index, key in frames for name in _names(dataset, index, key)]
+    if path.exists():
+        if list(archives.members(path)) == names:
+            return False
+        raise InputError(f"{path}: is an archive of other frames; name an empty folder")
+    with replacing(path) as temporary, tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
+        for start in range(0, len(frames), _AT_ONCE):
+            chunk = frames[start : start + _AT_ONCE]
+            contents = threaded_map(lambda frame: _contents(dataset, frame[0]), chunk, _THREADS)
+            for (index, key), files in zip(chunk, contents, strict=True):
+                for name, data in zip(_names(dataset, index, key), files, strict=True):
+                    info = tarfile.TarInfo(name)
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+    return True
+
+
+def _names(dataset: FileDataset, index: int, key: str) -> list[str]:
+    pair = dataset.layout.pairs[index]
+    labels = [f"{key}.label.png"] if dataset.has_labels and pair.label is not None else []
+    return [f"{key}.image{pair.image.suffix.lower()}", *labels, f"{key}.json"]
+
+
+def _contents(dataset: FileDataset, index: int) -> list[bytes]:
+    pair = dataset.layout.pairs[index]
+    height, width = image_size(pair.image)
+    contents = [read_bounded(pair.image, MOST_BYTES)]
+    if dataset.has_labels and pair.label is not None:
+        contents.append(indexed_png(dataset.label(index), dataset.label_space.palette))
+    return [*contents, json.dumps({"name": pair.name, "height": height, "width": width}).encode()]
+
+
+def _refuse_others(out: Path, expected: set[Path]) -> None:
+    others = sorted(set(out.glob(f"*/*{archives.ENDING}")) - expected)
+    if others:
+        raise InputError(f"{others[0]}: is not an archive of this data set; name an empty folder")
+
+
+def _description(splits: dict[str, FileDataset]) -> str:
+    """Returns the text of the ``dataset.toml`` of the archives."""
+    first = next(iter(splits.values()))
+    values = {
+        "name": first.name,
+        "classes": list(first.label_space.names),
+        "colors": [list(color) for color in first.label_space.palette],
+        "ignore": [IGNORE],
+    }
+    if first.layout.role:
+        values["role"] = first.layout.role
+    lines = ["# Written by 'iccld data shards'.", *map(_entry, values.items())]
+    for split, dataset in splits.items():
+        start = f"{as_file_name(split)}/*{archives.ENDING}/**/*"
+        globs = {"images": f"{start}.image.*"} | (
+            {"labels": f"{start}.label.png"} if dataset.has_labels else {}
+        )
+        lines += ["", f"[splits.{json.dumps(split, ensure_ascii=False)}]", *map(_entry, globs.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _entry(item: tuple[str, object]) -> str:
+    return (
+        f"{item[0]} = {json.dumps(item[1], ensure_ascii=False)}"  # JSON's strings and lists are valid in TOML
+    )
