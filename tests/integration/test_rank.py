@@ -162,3 +162,49 @@ def test_bad_files_are_named_and_bad_settings_refused(
         assert error.count("\n") == 1
         assert message in error
     assert not (tmp_path / "none").exists()
+
+
+def test_shards_give_the_ranking_of_one_process(model: str, pool: Path, tmp_path: Path):
+    (pool / "broken.png").write_bytes(b"no picture")
+    try:
+        words = ("rank", model, pool, "--top", 4)
+        assert run(*words, "--out", tmp_path / "one") == 1
+        out = tmp_path / "parts"
+        codes = [run(*words, "--out", out, "--shard", f"{index}/3") for index in (2, 0, 1)]
+        assert sorted(codes) == [0, 0, 1]
+        assert not (out / "rank.csv").exists()
+        assert run(*words, "--out", out, "--merge", "--json", tmp_path / "merged.json") == 1
+    finally:
+        (pool / "broken.png").unlink()
+    for name in ("rank.csv", "contact_sheet.png"):
+        assert (tmp_path / "one" / name).read_bytes() == (out / name).read_bytes()
+    assert len(json.loads((tmp_path / "merged.json").read_text())["failures"]) == 1
+
+
+def test_faults_of_parts_are_one_line(
+    model: str, pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ("rank", model, pool, "--out", tmp_path)
+
+    def error(*flags: str) -> str:
+        assert run(*words, *flags) == 2
+        err = capsys.readouterr().err
+        assert err.count("iccld: error: ") == 1
+        return err
+
+    assert "has no parts" in error("--merge")
+    assert "give one of them" in error("--merge", "--shard", "0/2")
+    assert run(*words, "--shard", "0/2") == 0
+    assert "part 1/2 is missing" in error("--merge")
+    assert run(*words, "--shard", "1/2") == 0
+    assert "another model or other settings" in error("--merge", "--steps", "2")
+    part = tmp_path / "parts" / "1-of-2.safetensors"
+    whole = part.read_bytes()
+    part.write_bytes(whole[:-8])
+    assert "is damaged" in error("--merge")
+    part.write_bytes(whole)
+    first = sorted(pool.iterdir())[0]
+    assert run("rank", model, first, "--out", tmp_path, "--merge") == 2
+    assert "which is not among the inputs" in capsys.readouterr().err
+    assert run(*words, "--shard", "0/3") == 0
+    assert "is a part of another number of parts" in error("--merge")

@@ -15,6 +15,7 @@ from iccld.commands.flags import (
     OptionalFile,
     OptionalFolder,
     OptionalName,
+    ShardFlag,
 )
 from iccld.commands.output import human_text, write_result
 from iccld.errors import InputError
@@ -22,6 +23,7 @@ from iccld.files import write_text
 from iccld.labels import LabelSpace, get_label_space
 from iccld.mirrors import local_copy
 from iccld.outputs import Places, require_on_disk
+from iccld.shards import WHOLE, parse_shard
 
 if TYPE_CHECKING:
     from iccld.data.autodetect.detect import Recognized
@@ -182,6 +184,8 @@ class DataCheckArgs:
     """Maximum number of label maps to read, evenly spaced over the split. By default, all label maps are read."""
     images_only: bool = False
     """Check only the images, for a target without labels."""
+    shard: ShardFlag = None
+    """Check only part I of N parts of the images. A hash of an image's name decides its part."""
     json: JsonFile = None
     """JSON file for the report, with the names of all affected files."""
     sheet: OptionalFile = None
@@ -230,6 +234,7 @@ class DataCheckArgs:
             raise InputError(f"{root}: has no split of {known.name}; name the data set's own folder")
         split = self.split or match_split("train", splits) or splits[0]
         options: dict[str, Any] = {"label_space": space, "limit": self.limit, "images_only": self.images_only}
+        options["shard"] = WHOLE if self.shard is None else parse_shard(self.shard)
         report = check_dataset(known.name, root, split=split, description=guessed, **options)
         if guessed is not None:
             how = f"'iccld data init {root}' writes it down, for you to correct and for training"

@@ -7,13 +7,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from iccld.commands.flags import Count, Device, Inputs, JsonFile, Model, OutFolder, Prediction, Threads
+from iccld.commands.flags import (
+    Count,
+    Device,
+    Inputs,
+    JsonFile,
+    Model,
+    OutFolder,
+    Prediction,
+    ShardFlag,
+    Threads,
+)
 from iccld.commands.output import human_text, print_failures, write_result
 from iccld.documents import Range
 from iccld.errors import InputError
 from iccld.locks import claiming
 from iccld.models.settings import PredictSettings
 from iccld.outputs import Places, places_of
+from iccld.shards import WHOLE, Shard, parse_shard
 
 if TYPE_CHECKING:
     from iccld.data.inputs import InputImage, InputVideo
@@ -38,6 +49,9 @@ class RankArgs:
     not get top ranks.
 
     Files that cannot be read are skipped and listed at the end, and the exit code is 1.
+
+    Several processes can score the frames: each is called with its --shard I/N and the same --out. The same command
+    with --merge instead of --shard then ranks the frames of all parts.
     """
 
     model: Model
@@ -56,6 +70,11 @@ class RankArgs:
     draws) or margin (1 − difference of the two highest probabilities)."""
     every: Annotated[float, Range(1e-6, 1e9)] = 1.0
     """Interval in seconds between the ranked frames of a video."""
+    shard: ShardFlag = None
+    """Only score part I of N parts of the inputs, and write the scores to DIR/parts. A hash of a name decides its
+    part."""
+    merge: bool = False
+    """Rank the frames of all parts in DIR/parts."""
     settings: Prediction = field(default_factory=PredictSettings)
     device: Device = "auto"
     threads: Threads = 0
@@ -64,8 +83,12 @@ class RankArgs:
 
     def run(self) -> int:
         """Ranks the frames and returns the exit code, which is 1 if some files could not be read."""
+        shard = None if self.shard is None else parse_shard(self.shard)
+        if shard is not None and self.merge:
+            raise InputError("--shard scores one part and --merge ranks all parts; give one of them")
         from iccld.data.inputs import find_inputs, split_inputs
         from iccld.inference.ranking import read_written
+        from iccld.inference.ranking_parts import PARTS
 
         Places(
             files={"--json": (self.json, "json")},
@@ -80,20 +103,38 @@ class RankArgs:
                 raise InputError(f"{video.title}: only files can be ranked; record it with iccld predict")
         read_written(self.out / "frames")  # raises before hours of work if frames.json is invalid
         # The folder ``frames`` may exist, because ``read_written`` has compared it with the list in frames.json.
-        with claiming(self.out, "rank", "ranking of iccld", besides=["frames", "frames.json"]):
-            return self._rank(images, videos)
+        part = None if shard is None else self.out / PARTS / shard.folder
+        with claiming(
+            self.out, "rank", "ranking of iccld", besides=["frames", "frames.json", PARTS], part=part
+        ):
+            return self._rank(images, videos, shard)
 
-    def _rank(self, images: list[InputImage], videos: list[InputVideo]) -> int:
+    def _rank(self, images: list[InputImage], videos: list[InputVideo], shard: Shard | None) -> int:
         import numpy as np
 
+        from iccld.inference.blocks import identity_of
         from iccld.inference.ranking import rank, ranking_rows, scan, write_frames, write_ranking
+        from iccld.inference.ranking_parts import read_parts, write_part
         from iccld.inference.segmenter import load_segmenter
 
         model = load_segmenter(self.model, device=self.device, threads=self.threads)
         options: dict[str, Any] = {"score": self.score, "settings": self.settings, "every": self.every}
-        found, failures = scan(model, images, videos, **options)
+        identity = identity_of(model, **options) if shard is not None or self.merge else ""
+        if self.merge:
+            found, failures = read_parts(self.out, identity, [*images, *videos])
+        else:
+            mine = shard or WHOLE
+            chosen = [[item for item in items if mine.takes(item.name)] for items in (images, videos)]
+            found, failures = scan(model, *chosen, **options)
+        if shard is not None:
+            path = write_part(self.out, shard, identity, found, failures)
+            with human_text(self.json):
+                print(f"{len(found)} frame{'' if len(found) == 1 else 's'} scored: {path}")
+            print_failures(f"{len(failures)} files could not be read to their end", failures)
+            write_result(self.json, {"part": str(path), "scored": len(found), "failures": failures})
+            return 1 if failures else 0
         if not found:
-            raise InputError(f"no frame can be ranked: {failures[0]}")
+            raise InputError(f"no frame can be ranked: {[*failures, 'there is none'][0]}")
         vectors = np.stack([candidate.vector for candidate in found])
         order = rank([c.score for c in found], vectors, top=self.top, diversity=self.diversity)
         names = [(candidate.file, candidate.frame) for candidate in found]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 from tyro.conf import arg
 
 from iccld.commands import train_checks as checks
-from iccld.commands.flags import Jobs, JsonFile, parse
+from iccld.commands.flags import Jobs, JsonFile, ShardFlag, parse
 from iccld.commands.output import human_text, print_usage, write_result
 from iccld.commands.training import train
 from iccld.config import TrainConfig
@@ -20,6 +20,7 @@ from iccld.exits import OUTCOMES
 from iccld.machine import usable_cores
 from iccld.methods import METHODS
 from iccld.presets import PRESETS, get_preset, with_method
+from iccld.shards import WHOLE, Shard, parse_shard
 from iccld.unread import typed_settings
 
 _USAGE = """\
@@ -63,6 +64,8 @@ class DataCacheArgs(TrainConfig):
 
     jobs: Jobs = 0
     """Number of images that are decoded in parallel. 0 means one image per core."""
+    shard: ShardFlag = None
+    """Decode only part I of N parts of the images. A hash of an image's name decides its part."""
     json: JsonFile = None
     """JSON file for a list of the caches, with the folder and the number of images of each cache."""
 
@@ -101,8 +104,9 @@ def main_cache(rest: Sequence[str]) -> int:
     args, config = parse_run(DataCacheArgs, preset, rest[1:], f"iccld data cache {name}", about)
     if config.data.cache is None:
         raise InputError("--data.cache is missing; give the folder that is to keep the decoded images")
+    shard = WHOLE if args.shard is None else parse_shard(args.shard)
     with human_text(args.json):
-        done = fill_caches(config, name, args.jobs or usable_cores())
+        done = fill_caches(config, name, args.jobs or usable_cores(), shard)
         print(f"train with the same flags: iccld train {name} … --data.cache {config.data.cache}")
     write_result(args.json, {"caches": done})
     return 0
@@ -156,8 +160,8 @@ def _result(config: TrainConfig, out: Path, preset: str, outcome: str) -> dict[s
     return {**run, "outcome": outcome, "step": int(rows[-1]["step"]) if rows else 0, "figures": last}
 
 
-def fill_caches(config: TrainConfig, preset: str, jobs: int) -> list[dict[str, Any]]:
-    """Decodes the missing images of a run's caches, ``jobs`` at a time, and returns a summary of each cache.
+def fill_caches(config: TrainConfig, preset: str, jobs: int, shard: Shard = WHOLE) -> list[dict[str, Any]]:
+    """Decodes the shard's missing images of a run's caches, ``jobs`` at a time, and returns a summary of each cache.
 
     Raises ``InputError`` if settings or data are invalid, nothing can be cached, or the disk has too little space.
     """
@@ -170,12 +174,12 @@ def fill_caches(config: TrainConfig, preset: str, jobs: int) -> list[dict[str, A
     if not caches:
         what = "trains on no data set of files; generated scenes have --data.scene-cache"
         raise InputError(f"preset {preset}: {what}")
-    check_room(caches)  # checked for all caches before an hour is spent on the first cache
+    check_room(caches, shard)  # checked for all caches before an hour is spent on the first cache
     done = []
     for cache in caches:
-        todo = len(cache.missing())
+        todo = len(cache.missing(shard))
         of = f"{cache.name}: {todo} of {len(cache)} images to decode"
         print(f"{of}, about {cache.bytes_for(todo) / 1e9:.2f} GB: {cache.folder}", flush=True)
         facts = {"data_set": cache.name, "folder": str(cache.folder), "images": len(cache)}
-        done.append(facts | {"written": cache.fill(jobs)})
+        done.append(facts | {"written": cache.fill(jobs, shard)})
     return done

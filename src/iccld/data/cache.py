@@ -24,6 +24,7 @@ from iccld.errors import RunFailedError
 from iccld.files import AnyPath, as_file_name, free_bytes, replacing
 from iccld.progress import track
 from iccld.resizing import base_size, resize_image, resize_label
+from iccld.shards import WHOLE, Shard
 
 _FORMAT = 2
 """Version of the cached files. The version must be raised if decoding, resizing or the file format changes."""
@@ -71,10 +72,11 @@ class CachedDataset:
         """Returns the resized label map as a read-only array. If the cache lacks the map, the map is stored."""
         return self._get(index, "label")
 
-    def missing(self) -> list[int]:
-        """Returns the indices of samples that are not in the cache."""
+    def missing(self, shard: Shard = WHOLE) -> list[int]:
+        """Returns the indices of the shard's samples that are not in the cache."""
         kinds = ("image", "label") if self.has_labels else ("image",)
-        return [n for n in range(len(self)) if not all(os.path.isfile(self._path(n, kind)) for kind in kinds)]
+        wanted = (n for n in range(len(self)) if shard.takes(self.file_name(n)))
+        return [n for n in wanted if not all(os.path.isfile(self._path(n, kind)) for kind in kinds)]
 
     def bytes_for(self, num: int) -> int:
         """Estimates the disk space of ``num`` samples in bytes, from the size of the first image after resizing."""
@@ -82,14 +84,14 @@ class CachedDataset:
         height, width = base_size(first, self.size, stretch=self.stretch) if min(first) else first
         return num * height * width * (4 if self.has_labels else 3)
 
-    def fill(self, jobs: int) -> int:
-        """Decodes and stores the missing samples in ``jobs`` threads. Returns the number of stored samples.
+    def fill(self, jobs: int, shard: Shard = WHOLE) -> int:
+        """Decodes and stores the shard's missing samples in ``jobs`` threads. Returns the number of stored samples.
 
         Raises ``InputError`` if a file cannot be read, and ``RunFailedError`` if the disk has not enough free space.
         After an error, the samples that were stored before the error remain.
         """
-        check_room([self])
-        missing = self.missing()
+        check_room([self], shard)
+        missing = self.missing(shard)
 
         def keep(index: int) -> None:
             self.image(index)
@@ -138,9 +140,12 @@ def write_array(path: Path, array: np.ndarray) -> None:
         handle.write(np.ascontiguousarray(array).data)
 
 
-def check_room(caches: Sequence[CachedDataset]) -> None:
-    """Raises ``RunFailedError`` if the disk lacks space for the missing samples. All ``caches`` are in one folder."""
-    needed = sum(cache.bytes_for(len(cache.missing())) for cache in caches)
+def check_room(caches: Sequence[CachedDataset], shard: Shard = WHOLE) -> None:
+    """Raises ``RunFailedError`` if the disk lacks space for the shard's missing samples.
+
+    All ``caches`` are in one folder.
+    """
+    needed = sum(cache.bytes_for(len(cache.missing(shard))) for cache in caches)
     if not needed:
         return
     folder = caches[0].folder.parent

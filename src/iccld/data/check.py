@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from iccld.errors import InputError
 from iccld.files import AnyPath
 from iccld.labels import CITYSCAPES_ID_TO_TRAIN_ID, IGNORE, LabelSpace
 from iccld.progress import track
+from iccld.shards import WHOLE, Shard
 
 _MANY_IDS = 200
 _FEW_JUDGED = 32
@@ -43,6 +45,7 @@ def check_dataset(
     limit: int | None = None,
     images_only: bool = False,
     description: Description | None = None,
+    shard: Shard = WHOLE,
 ) -> CheckReport:
     """Checks the files of one split of a data set, with a progress bar.
 
@@ -59,6 +62,7 @@ def check_dataset(
         images_only: Whether only images are checked and label maps are skipped, as for an unlabeled target data set.
         description: Description of the data set, for a folder without ``dataset.toml``. With ``None``, the
             description is determined from ``name`` and ``root``.
+        shard: Part of the images to check. Label files without an image are reported in the first part.
 
     Returns:
         The report. If ``errors`` in the report is empty, the data set can be used for training.
@@ -69,6 +73,9 @@ def check_dataset(
         raise InputError(f"limit is {limit}; give the number of label maps to read, 1 or more")
     descriptions = describe(name, root) if description is None else [description]
     layout = list_split(descriptions, split, False)
+    if shard != WHOLE:
+        part = tuple(pair for pair in layout.pairs if shard.takes(pair.name))
+        layout = replace(layout, pairs=part, stray_labels=layout.stray_labels if shard.index == 0 else ())
     space = label_space or native_space(layout)
     report = CheckReport(layout.name, str(root), split, space.name, layout, len(layout.pairs))
     sizes = _check_images(report)

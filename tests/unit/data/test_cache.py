@@ -15,6 +15,7 @@ from iccld.data.datasets import FileDataset, open_dataset
 from iccld.data.loaders import SampleStream, UniformSampler
 from iccld.data.transforms import TrainTransform
 from iccld.errors import InputError, RunFailedError
+from iccld.shards import Shard
 
 SIZE = (9, 14)
 
@@ -188,3 +189,12 @@ def test_a_bad_file_is_named(root: Path) -> None:
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(InputError, match=path.name):
         _cached(root).fill(jobs=2)
+
+
+def test_shards_fill_one_cache(root: Path) -> None:
+    cache = _cached(root)
+    parts = [Shard(index, 3) for index in range(3)]
+    missing = [cache.missing(part) for part in parts]
+    assert sorted(index for part in missing for index in part) == [0, 1, 2, 3]
+    assert [cache.fill(1, part) for part in parts] == [len(part) for part in missing]
+    assert cache.missing() == []

@@ -23,6 +23,7 @@ from iccld.data.check import check_dataset
 from iccld.data.datasets import open_dataset
 from iccld.errors import InputError
 from iccld.labels import CITYSCAPES19
+from iccld.shards import Shard
 
 RNG = np.random.default_rng(0)
 
@@ -231,3 +232,14 @@ def test_text_and_json_say_the_same(tmp_path: Path) -> None:
         assert int(line.split()[-1]) == c["images"]
     assert "images  3, 16×12 (3)" in text
     assert text.splitlines()[-1] == "1 error: mend them before training"
+
+
+def test_parts_add_up_to_the_whole(tmp_path: Path) -> None:
+    make_gta5(tmp_path, count=7)
+    save_gray(tmp_path / "labels" / "stray.png", random_ids(RNG, [1]))
+    whole = check_dataset("gta5", tmp_path)
+    parts = [check_dataset("gta5", tmp_path, shard=Shard(index, 3)) for index in range(3)]
+    assert whole.num_images == sum(part.num_images for part in parts) == 7
+    for index, found in enumerate(whole.classes):
+        assert found.pixels == sum(part.classes[index].pixels for part in parts)
+    assert sum("belong to no image" in line for part in parts for line in part.warnings) == 1
