@@ -124,8 +124,9 @@ class RankArgs:
             found, failures = read_parts(self.out, identity, [*images, *videos])
         else:
             mine = shard or WHOLE
-            chosen = [[item for item in items if mine.takes(item.name)] for items in (images, videos)]
-            found, failures = scan(model, *chosen, **options)
+            images = [image for image in images if mine.takes(image.name)]
+            videos = [video for video in videos if mine.takes(video.name)]
+            found, failures = scan(model, images, videos, **options)
         if shard is not None:
             path = write_part(self.out, shard, identity, found, failures)
             with human_text(self.json):

@@ -47,7 +47,7 @@ def write_part(
     frames = [{"file": candidate.file, "frame": candidate.frame} for candidate in candidates]
     facts = json.dumps({"identity": identity, "frames": frames, "failures": list(failures)})
     vectors = [candidate.vector for candidate in candidates]
-    tensors = {
+    tensors: dict[str, np.ndarray] = {
         "facts": np.frombuffer(facts.encode(), np.uint8),
         "scores": np.array([candidate.score for candidate in candidates], np.float64),
         "vectors": np.stack(vectors) if vectors else np.zeros((0, 0), np.float32),
