@@ -46,9 +46,8 @@ class DataConfig:
     """Folder in which decoded and resized training images are kept for later epochs and runs (see `iccld data cache`).
     Images of street_scenes are not kept there. By default, an image is decoded each time it is used."""
     source_size: tuple[Side, Side] | None = None
-    """Height and width in pixels. street_scenes are rendered at this size (default: size of the crop). Images of other
-    data sets are scaled to this height before the crop (default: no scaling). The aspect ratio is kept unless
-    source_stretch is set."""
+    """Height and width in pixels. street_scenes are rendered at this size (default: crop). Images of other data sets
+    are scaled to this height before the crop (default: no scaling), with their aspect ratio unless source_stretch."""
     source_stretch: bool = False
     """Scale source images from files to exactly the size in source_size, even if the aspect ratio changes."""
     more_sources: tuple[str, ...] = ()
@@ -78,6 +77,8 @@ class DataConfig:
     """Smallest and largest factor of the random rescaling of training images before the crop."""
     batch_size: Count = 4
     """Number of source images per rank and micro-batch. The number of target images is the same."""
+    global_batch: Whole = 0
+    """Number of source images per step over all ranks and micro-batches. It sets batch_size. 0: not used."""
     num_workers: Annotated[int, Range(0, 1024)] = 1
     """Number of loader processes per data set."""
     rare_class_sampling: bool = True

@@ -131,6 +131,7 @@ _READERS: tuple[_Reader, ...] = (
         lambda c: c.method != "oracle",
         "methods that learn from the source's labels, not by --method oracle",
     ),
+    ("data.batch_size", lambda c: not c.data.global_batch, "runs without --data.global-batch, which sets it"),
     ("data.source_weights", lambda c: len(c.data.sources) > 1, "runs with --data.more-sources"),
     _of_scenes("data.source_look data.source_count", "source"),
     _of_scenes("data.target_look data.target_count data.val_count", "target"),

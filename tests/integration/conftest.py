@@ -49,6 +49,11 @@ def _gray_pixel(charts: object, path: Path, *args: object, **options: object) ->
     return write_png(path, np.full((1, 1), 128, np.uint8))
 
 
+def _without(words: list[str], flag: str) -> list[str]:
+    place = words.index(flag)
+    return words[:place] + words[place + 2 :]
+
+
 @pytest.fixture
 def flags(tiny_data: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Flags:
     """Makes the words of ``iccld train demo``: six steps, mixed domain and adversary from the third on.
@@ -74,6 +79,7 @@ def flags(tiny_data: Path, request: pytest.FixtureRequest, monkeypatch: pytest.M
         ]
         method = more[more.index("--method") + 1] if "--method" in more else "iccld"
         # Flags that the run would not read are refused.
+        words = words if "--data.global-batch" not in more else _without(words, "--data.batch-size")
         opposed = "--adaptation.adversarial-weight 0" not in " ".join(more)
         mixed = "--adaptation.mixing none" not in " ".join(more)
         if method not in ("source_only", "oracle") and (method != "iccld" or opposed or mixed):

@@ -141,3 +141,20 @@ def _assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) 
     differences = torch.cat([(one[name] - other[name]).flatten() for name in one])
     scale = torch.cat([other[name].flatten() for name in one]).norm()
     assert float(differences.norm() / scale) < 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_network")
+def test_a_global_batch_keeps_the_images_of_a_step(
+    flags: Flags, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run of two ranks continues in one process, and gives the gradients of a run that had one rank throughout."""
+    words = [*STILL, "--steps", "3", "--data.global-batch", "2"]
+    out = tmp_path / "two"
+    result = _torchrun(tmp_path, {"begin": flags(out, *words, "--stop-at", "2")})
+    assert result.returncode == 0, result.stderr
+    assert "1 per branch" in result.stdout
+    assert main(flags(out, *words)) == 0
+    assert main(flags(tmp_path / "one", *words)) == 0
+    assert "2 per branch" in capsys.readouterr().out
+    _assert_close(_moments(out, 3), _moments(tmp_path / "one", 3))

@@ -48,6 +48,7 @@ _DEFAULTS = from_dict({"adaptation": {}})
 _NOT_HASHED = ("trackers", "checkpoint_minutes", "eval_images")
 _HASHED_IF_CHANGED = (
     ("data", "cache"),
+    ("data", "global_batch"),
     ("data", "source_stretch"),
     ("data", "cat_max_ratio"),
     ("data", "photometric"),

@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,6 +79,19 @@ def refuse_ignored(chosen: TrainConfig, default: TrainConfig, named: Iterable[st
     refuse_unread(chosen, [*named, *changed_settings(chosen, default)])
 
 
+def with_rank_batch(config: TrainConfig) -> TrainConfig:
+    """Returns the settings with the batch size of a rank that follows from ``data.global_batch``, if that is set.
+
+    Raises ``InputError`` if the global batch cannot be divided among the ranks of ``torchrun`` and micro-batches.
+    """
+    total, ranks = config.data.global_batch, int(os.environ.get("WORLD_SIZE", "1"))
+    parts = ranks * config.optim.accumulation
+    if total % parts:
+        of = f"{ranks} ranks × {config.optim.accumulation} micro-batches"
+        raise InputError(f"--data.global-batch {total}: cannot be divided by {parts} ({of}); give a multiple")
+    return replace(config, data=replace(config.data, batch_size=total // parts)) if total else config
+
+
 def is_first_rank() -> bool:
     """Returns whether this process is the only process of its run, or the first rank of ``torchrun``."""
     return os.environ.get("RANK", "0") == "0"
@@ -123,6 +137,8 @@ def is_finished(config: TrainConfig, out: Path) -> bool:
     free = _FREE | {"steps"}
     if cache_changes_images(config.data) == cache_changes_images(earlier.data):
         free.add("data.cache")
+    if config.data.global_batch:  # the images of a step are the same for any number of ranks
+        free |= {"data.batch_size", "optim.accumulation"}
     if (out / DATA).is_file():  # data.json identifies the data sets, so the folders may change
         free |= {f"data.{name}" for name in DATA_FOLDERS}
         if len(earlier.data.sources) != len(config.data.sources):

@@ -55,6 +55,7 @@ def train(
         RunFailedError: A loss is not finite, the disk is full, a loader process was killed, or another rank has ended.
     """
     checks.check_config(config)
+    config = checks.with_rank_batch(config)
     checks.check_places(config, out, json)
     if not checks.is_first_rank():
         return _train(config, out, preset, data, callbacks)
