@@ -54,7 +54,8 @@ class DataInitArgs:
     can be trainIds, labelIds, your own ids, black-and-white masks or colors. Comments in dataset.toml explain what was
     found, what was guessed and what to check. Only names, headers and a few label maps are read.
 
-    Annotations of COCO, YOLO, labelme, CVAT and Label Studio are drawn once as label maps, into FOLDER/iccld_labels.
+    Annotations of COCO, YOLO, labelme, CVAT, Label Studio and Supervisely are drawn once as label maps, into
+    FOLDER/iccld_labels.
     """
 
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")]

@@ -39,7 +39,7 @@ FORMATS: dict[str, tuple[str, object]] = {
 
 READ = (
     "COCO's JSON", "COCO's panoptic JSON", "labelme's JSON", "YOLO's text files (polygons)", "CVAT's XML",
-    "Label Studio's JSON",
+    "Label Studio's JSON", "Supervisely's JSON",
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from iccld.data.annotations import find_annotations
 from iccld.data.autodetect.evidence import read_evidence
 from iccld.data.autodetect.guess import Guess, SplitGlobs, Survey, count_pairs, survey
-from iccld.data.autodetect.meaning import detect_meaning, known_meaning, rename, with_doubts
+from iccld.data.autodetect.meaning import by_table, detect_meaning, known_meaning, rename, with_doubts
 from iccld.data.autodetect.trees import find_trees, pair_trees
 from iccld.data.description import DESCRIPTION, Description, parse_description
 from iccld.data.folders import files_below
@@ -102,14 +102,15 @@ def _complete(guess: Guess, meaning: str = "", when: str = "") -> Guess | None:
     shown = " ".join(entry.labels or "" for entry in splits.values())
     try:
         says = shown.lower().replace("_", "")
-        held = detect_meaning(evidence, says=says) if when or not meaning else None
+        table = None if when else by_table(guess.root, evidence)
+        held = table or (detect_meaning(evidence, says=says) if when or not meaning else None)
     except InputError as error:
         if when:
             return None
         raise InputError(f"{guess.root}: {shown} are no label maps that can be used: {error}") from error
     if held is not None and when and held.keys != meaning_keys(when):
         return None
-    if meaning:
+    if meaning and table is None:
         held = with_doubts(known_meaning(meaning, guess.root), evidence)
     return replace(guess, meaning=held, evidence=evidence)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+from iccld.data.autodetect.class_tables import find_class_table
 from iccld.data.autodetect.evidence import Evidence
 from iccld.data.description import Description, parse_description
 from iccld.data.layouts import meaning_keys, tables
@@ -19,6 +20,8 @@ _RISE = 0.1
 """Minimum distance between the mean rows of road (below) and sky (above), as a fraction of the image height."""
 _MANY = 4
 """Label maps with at most this number of ids are treated as masks of a few classes, not as street scenes."""
+_UNLABELED = ("void", "unlabeled", "unlabelled", "ignore")
+"""Names of classes in tables of classes (in lower case) whose pixels are ignored."""
 _OFTEN = 0.2
 """If more than this fraction of the pixels is 255, 255 is probably a class and not only an ignored border."""
 
@@ -90,6 +93,20 @@ def mapillary(root: Path, version: str) -> Meaning:
 def _mapillary_class(title: str) -> str:
     names = (name for pattern, name in tables()["mapillary"].items() if re.fullmatch(pattern, title))
     return next(names, title.lower())
+
+
+def by_table(root: Path, evidence: Evidence) -> Meaning | None:
+    """Returns the encoding by a table of classes in ``root``, or ``None`` if a seen color is not in such a table."""
+    found = find_class_table(root)
+    if found is None or not evidence.colors or not evidence.colors.keys() <= set(found[1].values()):
+        return None
+    name, table = found
+    ignored = [color for title, color in table.items() if title.lower() in _UNLABELED]
+    classes = {title: color for title, color in table.items() if color not in ignored}
+    keys = {"classes": [*classes], "color_coded": True, "colors": [list(color) for color in classes.values()]}
+    if ignored:
+        keys["ignore_colors"] = [list(color) for color in ignored]
+    return Meaning(f"the colors of {name}", keys)
 
 
 def with_doubts(meaning: Meaning, evidence: Evidence) -> Meaning:

@@ -16,6 +16,7 @@ from iccld.data.foreign.label_studio import read_label_studio
 from iccld.data.foreign.labelme import read_labelme
 from iccld.data.foreign.names import ImageIndex
 from iccld.data.foreign.shapes import AnnotationSet
+from iccld.data.foreign.supervisely import read_supervisely
 from iccld.data.foreign.yolo import find_yaml, has_labels, read_yolo
 
 _FEW = 4  # files of a folder whose beginnings are read
@@ -25,8 +26,9 @@ _READERS: dict[str, Callable[[Path, Sequence[Path], ImageIndex], AnnotationSet]]
     "labelme's JSON": read_labelme,
     "CVAT's XML": read_cvat,
     "Label Studio's JSON": read_label_studio,
+    "Supervisely's JSON": read_supervisely,
 }
-_ORDER = ("COCO's JSON", _YOLO, "labelme's JSON", "CVAT's XML", "Label Studio's JSON")
+_ORDER = ("COCO's JSON", _YOLO, *[title for title in _READERS if title != "COCO's JSON"])
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ class Format:
 def find_format(root: Path) -> Format | None:
     """Returns the annotation format of a folder, or ``None`` if there is none that can be read.
 
-    If there are several, COCO is preferred to YOLO, labelme, CVAT and Label Studio, in this order. The formats are
-    detected by the beginnings of a few files of each folder.
+    If there are several, COCO is preferred to YOLO, labelme, CVAT, Label Studio and Supervisely, in this order. The
+    formats are detected by the beginnings of a few files of each folder.
     """
     found: dict[str, list[Path]] = {}
     if (yaml := find_yaml(root)) is not None and has_labels(root, survey(root).images):

@@ -93,14 +93,21 @@ def mask_of_base64(text: str, path: Path, where: str) -> Bool[np.ndarray, "h w"]
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InputError(f"{where}: its mask is not base64; {REMEDY}") from error
+    return mask_of_png(data, path, where)
+
+
+def mask_of_png(data: bytes, path: Path, where: str) -> Bool[np.ndarray, "h w"]:
+    """Returns the nonzero pixels of a PNG: of its alpha channel if it has one. Raises ``InputError`` for other data."""
     try:
         header = read_header(path, BytesIO(data), is_label=True)
     except InputError as error:
         raise InputError(f"{where}: its mask is not a PNG that can be read; {REMEDY}") from error
     try:
-        mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+        mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         mask = None
-    if header.format != "PNG" or mask is None or mask.shape != header.stored:
+    if header.format != "PNG" or mask is None or mask.shape[:2] != header.stored:
         raise InputError(f"{where}: its mask is not a PNG that can be read; {REMEDY}")
+    if mask.ndim == 3:
+        mask = mask[:, :, 3] if mask.shape[2] == 4 else mask.max(axis=2)
     return np.asarray(mask > 0)
