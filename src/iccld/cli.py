@@ -54,6 +54,7 @@ COMMANDS = (
     Command("data cache", "decode a run's training images once, to disk", "train:main_cache"),
     Command("data manifest", "list images in a file, which predict takes", "manifest:DataManifestArgs"),
     Command("data shards", "pack a data set into tar archives (WebDataset)", "shards:DataShardsArgs"),
+    Command("data export", "write predictions for CVAT, Label Studio or COCO", "annotations:DataExportArgs"),
     Command("data scenes", "write generated street scenes to disk", "scenes:DataScenesArgs"),
     Command("completion", "print a completion script for bash, zsh or fish", "completion:main"),
     Command("doctor", "describe this machine and installation; what would be slow", "doctor:DoctorArgs"),

@@ -35,6 +35,7 @@ _BEGINNINGS = {
     "png": (b"\x89png",),
     "html": (b"<!doctype html", b"<html"),
     "parquet": (b"par1",),
+    "xml": (b"<?xml",),
 }
 
 
@@ -46,7 +47,8 @@ class Places:
     replaced.
 
     Attributes:
-        files: Output files by flag, each with its kind: ``json``, ``png``, ``html`` or ``graph`` (an exported model).
+        files: Output files by flag, each with its kind: ``json``, ``png``, ``html``, ``xml``, ``parquet`` or ``graph``
+            (an exported model).
         folders: Output folders by flag.
         data: Files and folders of input data. Outputs must not lie in these folders.
         models: Input models. Outputs must not replace these models.

@@ -28,6 +28,7 @@ MISTAKES = {
     "data check": "folder gone",
     "data cache": "demo",
     "data manifest": "gone",
+    "data export": "gone gone --out a.xml",
     "data shards": "folder gone --out out",
     "data scenes": "out --split ../x",
     "completion": "csh",

@@ -44,7 +44,7 @@ class Region:
 
 def find_regions(
     labels: UInt8[np.ndarray, "h w"],
-    probabilities: Float32[np.ndarray, "k h w"],
+    probabilities: Float32[np.ndarray, "k h w"] | None,
     names: Sequence[str],
     *,
     min_area: int = 1,
@@ -53,14 +53,17 @@ def find_regions(
 
     Args:
         labels: Class index of each pixel. Pixels with other values belong to no region.
-        probabilities: Probabilities of the classes, for the scores.
+        probabilities: Probabilities of the classes, for the scores. With ``None``, the scores are 1.
         names: Name of each class.
         min_area: Smallest number of pixels of a region. Smaller regions are left out.
     """
+    certain = np.ones(labels.shape, np.float32) if probabilities is None else None
     regions = [
         region
         for index, name in enumerate(names)
-        for region in _of_class(labels == index, probabilities[index], index, name, min_area)
+        for region in _of_class(
+            labels == index, probabilities[index] if certain is None else certain, index, name, min_area
+        )
     ]
     return sorted(regions, key=lambda region: -region.area)
 

@@ -26,7 +26,7 @@ def _complete(text: str) -> list[str]:
 def test_commands() -> None:
     assert _complete("") == sorted({"--help", "--version", *(name.split()[0] for name in COMMANDS)})
     assert _complete("ev") == ["evaluate"]
-    assert _complete("data ") == ["cache", "check", "init", "manifest", "scenes", "shards"]
+    assert _complete("data ") == ["cache", "check", "export", "init", "manifest", "scenes", "shards"]
     assert _complete("nonsense ") == []
     assert complete([], COMMANDS) == _complete("")
 
@@ -88,7 +88,7 @@ complete -p iccld
         check=True,
     )
     lines = done.stdout.splitlines()
-    assert lines[:3] == ["mic minent", "presets", "cache check init manifest scenes shards"]
+    assert lines[:3] == ["mic minent", "presets", "cache check export init manifest scenes shards"]
     assert lines[3].endswith("-F _iccld iccld")
     assert done.stderr == ""
 

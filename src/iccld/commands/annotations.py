@@ -1,0 +1,99 @@
+"""``iccld data export``: writes predictions as annotations for labeling tools."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from iccld.commands.flags import JsonFile, OptionalCount, OptionalFile
+from iccld.commands.output import human_text, write_result
+from iccld.documents import Range
+from iccld.errors import InputError
+from iccld.files import read_bounded
+from iccld.inference.annotation_files import ExportFormat
+from iccld.outputs import Places
+
+_MOST_OF_RANKING = 1 << 30
+
+
+@dataclass(frozen=True)
+class DataExportArgs:
+    """Writes predicted label maps as annotations, which a labeling tool imports and a person corrects.
+
+    Example: iccld data export predictions my_camera --format cvat --out annotations.xml
+
+    Example: iccld data export predictions my_camera --format labelstudio --rank next/rank.csv --top 20 --out tasks.json
+
+    The annotations are polygons (cvat, labelstudio) or masks as run lengths (coco). Export the corrected annotations
+    from the tool into the folder of the images, and call iccld data init.
+    """
+
+    predictions: Annotated[Positional[Path], arg(metavar="PREDICTIONS")]
+    """Output folder of iccld predict."""
+    images: Annotated[Positional[Path], arg(metavar="IMAGES")]
+    """Folder of the images, as it was given to iccld predict."""
+    out: Path
+    """File to write: XML for cvat, JSON for labelstudio and coco."""
+    format: ExportFormat = "cvat"
+    """Format: cvat (CVAT for images 1.1), labelstudio (tasks with predictions) or coco."""
+    rank: OptionalFile = None
+    """Ranking of iccld rank (rank.csv). Only its frames are written, in its order."""
+    top: OptionalCount = None
+    """Number of frames of the ranking. By default, all frames are written."""
+    min_area: Annotated[int, Range(1, 10**9)] = 20
+    """Smallest number of pixels of a region. Smaller regions are left out."""
+    tolerance: Annotated[float, Range(0, 1000)] = 1.0
+    """Largest distance in pixels between a region and its simplified polygon. 0 keeps every corner."""
+    url_prefix: str = "/data/local-files/?d="
+    """Text before the names of images in Label Studio."""
+    json: JsonFile = None
+    """JSON file for the numbers of images and regions."""
+
+    def run(self) -> int:
+        """Writes the annotations and returns the exit code."""
+        from iccld.data.layouts import list_images
+        from iccld.inference.annotation_files import pair_labels, read_classes, write_annotations
+        from iccld.progress import track
+
+        if self.top is not None and self.rank is None:
+            raise InputError("--top is the number of frames of a ranking; give --rank FILE too")
+        kind = "xml" if self.format == "cvat" else "json"
+        data = [self.images, self.predictions]
+        Places(files={"--json": (self.json, "json"), "--out": (self.out, kind)}, data=data).check()
+        if not self.images.is_dir():
+            raise InputError(f"{self.images}: no such folder; name the folder of the images")
+        names = [path.relative_to(self.images).as_posix() for path in list_images(self.images)]
+        if self.rank is not None:
+            names = self._ranked(self.rank, names)
+        if not names:
+            raise InputError(f"{self.images}: holds no image; name the folder of the images")
+        space, table = read_classes(self.predictions)
+        pairs = pair_labels(self.predictions, names)
+        options = {"min_area": self.min_area, "tolerance": self.tolerance}
+        shown = track(pairs, len(pairs), "writing annotations")
+        count = write_annotations(
+            self.out, shown, space, table, kind=self.format, prefix=self.url_prefix, **options
+        )
+        with human_text(self.json):
+            print(f"{count} regions of {len(pairs)} images written: {self.out}")
+        write_result(self.json, {"out": str(self.out), "images": len(pairs), "regions": count})
+        return 0
+
+    def _ranked(self, path: Path, names: list[str]) -> list[str]:
+        """Returns the first images of a ranking, as relative paths."""
+        try:
+            text = read_bounded(path, _MOST_OF_RANKING).decode("utf-8")
+            files = [row["file"] for row in csv.DictReader(text.splitlines())]
+        except (KeyError, UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"{path}: is no ranking; name the rank.csv of iccld rank") from error
+        known = {os.path.realpath(self.images / name): name for name in names}
+        ranked = [known.get(os.path.realpath(file)) for file in files[: self.top]]
+        lost = next((file for file, name in zip(files, ranked, strict=False) if name is None), None)
+        if lost is not None:
+            raise InputError(f"{path}: lists {lost}, which is no image of {self.images}; name its folder")
+        return [name for name in ranked if name is not None]
