@@ -74,10 +74,15 @@ class DataExportArgs:
             raise InputError(f"{self.images}: holds no image; name the folder of the images")
         space, table = read_classes(self.predictions)
         pairs = pair_labels(self.predictions, names)
-        options = {"min_area": self.min_area, "tolerance": self.tolerance}
-        shown = track(pairs, len(pairs), "writing annotations")
         count = write_annotations(
-            self.out, shown, space, table, kind=self.format, prefix=self.url_prefix, **options
+            self.out,
+            track(pairs, len(pairs), "writing annotations"),
+            space,
+            table,
+            kind=self.format,
+            min_area=self.min_area,
+            tolerance=self.tolerance,
+            prefix=self.url_prefix,
         )
         with human_text(self.json):
             print(f"{count} regions of {len(pairs)} images written: {self.out}")

@@ -57,13 +57,12 @@ def find_regions(
         names: Name of each class.
         min_area: Smallest number of pixels of a region. Smaller regions are left out.
     """
-    certain = np.ones(labels.shape, np.float32) if probabilities is None else None
+    if probabilities is None:
+        probabilities = np.broadcast_to(np.float32(1), (len(names), *labels.shape))
     regions = [
         region
         for index, name in enumerate(names)
-        for region in _of_class(
-            labels == index, probabilities[index] if certain is None else certain, index, name, min_area
-        )
+        for region in _of_class(labels == index, probabilities[index], index, name, min_area)
     ]
     return sorted(regions, key=lambda region: -region.area)
 
