@@ -55,7 +55,8 @@ class DataInitArgs:
     found, what was guessed and what to check. Only names, headers and a few label maps are read.
 
     Annotations of COCO, YOLO, labelme, CVAT, Label Studio and Supervisely are drawn once as label maps, into
-    FOLDER/iccld_labels.
+    FOLDER/iccld_labels, and so are masks of single classes. The images and label maps in Parquet files (Hugging Face
+    datasets) are extracted into FOLDER/iccld_frames.
     """
 
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
@@ -111,9 +112,13 @@ class DataInitArgs:
     def _guess(self) -> tuple[Guess, dict[str, Any] | None]:
         """Returns the detected data set, and facts about drawn annotations or ``None`` if there are label maps."""
         from iccld.data.autodetect.detect import guess_folder
+        from iccld.data.autodetect.guess import survey
         from iccld.data.foreign.convert import convert
         from iccld.data.foreign.find import find_format
+        from iccld.data.foreign.tables import find_tables
 
+        if self.folder.is_dir() and not survey(self.folder).images and (tables := find_tables(self.folder)):
+            return self._extracted(tables), None
         found = find_format(self.folder) if self.folder.is_dir() else None
         guess = None
         try:
@@ -132,6 +137,18 @@ class DataInitArgs:
         if self.unlabeled is not None:
             raise InputError("--unlabeled: there are no annotations to draw, which it is for; leave it out")
         return guess, None
+
+    def _extracted(self, tables: list[Path]) -> Guess:
+        """Extracts the images of Parquet files and returns the data set that they form."""
+        from iccld.data.autodetect.detect import guess_folder
+        from iccld.data.foreign.tables import extract
+
+        if self.out is not None or self.dry_run:
+            raise InputError(
+                f"{tables[0]}: images are extracted into {self.folder}; leave out --out and --dry-run"
+            )
+        extract(tables, self.folder)
+        return guess_folder(self.folder, names=self.classes)
 
     def _require_labels(self, guess: Guess) -> None:
         bare = [name for name, entry in guess.splits.items() if not entry.labels]

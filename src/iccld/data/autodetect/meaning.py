@@ -43,9 +43,11 @@ class Meaning:
 
 
 def known_meaning(name: str, root: Path) -> Meaning:
-    """Returns a label encoding by name, from ``layouts.toml`` or, for Mapillary Vistas, from a file in ``root``."""
+    """Returns a label encoding by name, from ``layouts.toml`` or from a file in ``root`` (Mapillary, nnU-Net)."""
     if name.startswith("mapillary_"):
         return mapillary(root, name.removeprefix("mapillary_"))
+    if name == "nnunet":
+        return nnunet(root)
     entry = tables()["meanings"][name]
     return Meaning(entry["text"], meaning_keys(name), tuple(entry.get("checks", ())))
 
@@ -88,6 +90,42 @@ def mapillary(root: Path, version: str) -> Meaning:
     }
     check = "Classes that Cityscapes has too carry its names; curbs became sidewalk, lane markings road."
     return Meaning(f"Mapillary's ids ({config.name})", keys, (check,))
+
+
+@dataclass(frozen=True)
+class _NnunetDataset:
+    labels: Annotated[Mapping[str, Any], Length(1000)]
+
+
+def nnunet(root: Path) -> Meaning:
+    """Returns the label encoding of a data set of nnU-Net, as read from its ``dataset.json`` in ``root``.
+
+    Raises ``InputError`` if the images have several channels, or a label stands for several ids (regions).
+    """
+    path = root / "dataset.json"
+    others = sorted((root / "imagesTr").glob("*_0001.*"))
+    if others:
+        raise InputError(
+            f"{others[0]}: is a second channel, and images are RGB; join the channels to one file"
+        )
+    try:
+        labels = build(_NnunetDataset, read_json(path), "dataset", others=True).labels
+    except InputError as error:
+        raise InputError(f"{path}: has no list of labels ({reason(error, path)}); copy it again") from error
+    ids: dict[int, str] = {}
+    for key, value in labels.items():
+        # Version 1 maps ids to names, version 2 maps names to ids.
+        number, name = (key, value) if str(key).isdigit() else (value, key)
+        if not str(number).isdigit() or not isinstance(name, str) or int(number) > 65535:
+            raise InputError(f"{path}: label {key!r} is {value!r}; only labels of one id can be used")
+        ids[int(number)] = name
+    classes = [name for _, name in sorted(ids.items()) if name != "ignore"]
+    keys = {
+        "classes": classes,
+        "ids": {str(raw): name for raw, name in sorted(ids.items()) if name != "ignore"},
+        "ignore": [raw for raw, name in ids.items() if name == "ignore"],
+    }
+    return Meaning("the labels of dataset.json", keys)
 
 
 def _mapillary_class(title: str) -> str:

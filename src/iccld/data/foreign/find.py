@@ -10,6 +10,8 @@ from pathlib import Path
 from iccld.data.annotations import title_of
 from iccld.data.autodetect.guess import LABEL_FOLDER, Guess, survey
 from iccld.data.folders import files_below
+from iccld.data.foreign.class_masks import TITLE as CLASS_MASKS
+from iccld.data.foreign.class_masks import find_class_masks, read_class_masks
 from iccld.data.foreign.coco import read_coco
 from iccld.data.foreign.cvat import read_cvat
 from iccld.data.foreign.label_studio import read_label_studio
@@ -48,11 +50,13 @@ class Format:
         """
         meaning = guess.meaning
         is_segments = meaning is not None and meaning.is_guess and "color_coded" in meaning.keys
-        return meaning is None or (is_segments and self.title == "COCO's JSON")
+        return meaning is None or self.title == CLASS_MASKS or (is_segments and self.title == "COCO's JSON")
 
     def read(self) -> AnnotationSet:
         """Reads the annotation files. Raises ``InputError`` as the readers of the formats do."""
         names = survey(self.root).images
+        if self.title == CLASS_MASKS:
+            return read_class_masks(self.root, find_class_masks(self.root, names))
         if self.title == _YOLO:
             found = read_yolo(self.root, self.files[0], names)
         else:
@@ -83,6 +87,6 @@ def find_format(root: Path) -> Format | None:
                 found[title] = list(dict.fromkeys([*found.get(title, []), *files]))
     ordered = [title for title in _ORDER if title in found]
     if not ordered:
-        return None
+        return Format(root, CLASS_MASKS, ()) if find_class_masks(root, survey(root).images) else None
     first, *others = ordered
     return Format(root, first, tuple(found[first]), tuple(others))

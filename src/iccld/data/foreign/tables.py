@@ -1,0 +1,102 @@
+"""Extracts the images and label maps of Parquet files in the layout of Hugging Face ``datasets``.
+
+A column of images is a structure with the field ``bytes``, which contains the whole file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from iccld.data.folders import files_below
+from iccld.data.foreign.names import split_of
+from iccld.data.picture_header import MOST_BYTES, read_header
+from iccld.errors import InputError, first_line, import_extra
+from iccld.escaping import shortened
+from iccld.files import open_regular, printable, write_atomic
+from iccld.progress import track
+
+FOLDER = "iccld_frames"
+"""Folder of the extracted files, with ``SPLIT/images`` and ``SPLIT/labels``."""
+_IMAGE_WORDS = ("image", "img", "photo", "picture", "pixel_values")
+_LABEL_WORDS = ("label", "annotation", "mask", "segmentation", "gt")
+_ENDINGS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "BMP": "bmp", "TIFF": "tif"}
+_BATCH = 16
+
+
+def find_tables(root: Path) -> list[Path]:
+    """Returns the Parquet files in a folder and its subfolders."""
+    return sorted(files_below(root, lambda name: name[0] != "." and name.lower().endswith(".parquet")))
+
+
+def extract(files: Sequence[Path], out: Path) -> dict[str, int]:
+    """Writes the images and label maps of Parquet files to ``out/iccld_frames``, and returns split → number of images.
+
+    The split of a file is named in its name or folder, such as ``train-00000-of-00004.parquet``. Existing files are
+    replaced one by one, so an interrupted call can be repeated.
+
+    Raises:
+        InputError: A file is damaged, has no column of images, or does not contain the images themselves.
+    """
+    parquet = import_extra("pyarrow.parquet", "Parquet files need pyarrow", "cloud")
+    counts: Counter[str] = Counter()
+    for path in files:
+        shown = printable(str(path))
+        split = split_of(path.stem) or split_of(path.parent.name) or "train"
+        try:
+            with open_regular(path) as handle:
+                table = parquet.ParquetFile(handle)
+                columns = _columns(table.schema_arrow, shown)
+                rows = _rows(table, columns)
+                for row in track(rows, table.metadata.num_rows, f"extracting {path.name}"):
+                    for kind, column in columns.items():
+                        _write(out / FOLDER / split / kind / f"{counts[split]:06d}", row[column], shown, kind)
+                    counts[split] += 1
+        except InputError:
+            raise
+        except (ValueError, OSError, KeyError) as error:  # pyarrow's errors are of these types
+            raise InputError(f"{shown}: cannot be read ({first_line(error)}); download it again") from error
+    return dict(counts)
+
+
+def _columns(schema: Any, shown: str) -> dict[str, str]:
+    """Returns ``images`` and, if there is one, ``labels`` with the names of their columns."""
+    fields = [
+        field
+        for field in schema
+        if str(field.type).startswith("struct<") and "bytes: binary" in str(field.type)
+    ]
+    names = [field.name for field in fields]
+    if not names:
+        listing = ", ".join(schema.names[:8])
+        raise InputError(
+            f"{shown}: has no column of images among {shortened(listing)}; name a folder of images"
+        )
+    labels = [name for name in names if any(word in name.lower() for word in _LABEL_WORDS)]
+    images = [name for name in names if name not in labels]
+    named = [name for name in images if any(word in name.lower() for word in _IMAGE_WORDS)] or images
+    if len(named) != 1 or len(labels) > 1:
+        raise InputError(
+            f"{shown}: has several columns of images ({', '.join(names[:8])}); keep one of images and one of labels"
+        )
+    return {"images": named[0]} | ({"labels": labels[0]} if labels else {})
+
+
+def _rows(table: Any, columns: dict[str, str]) -> Iterator[dict[str, Any]]:
+    for batch in table.iter_batches(batch_size=_BATCH, columns=list(columns.values())):
+        yield from batch.to_pylist()
+
+
+def _write(stem: Path, value: Any, shown: str, kind: str) -> None:
+    data = value.get("bytes") if isinstance(value, dict) else None
+    if not isinstance(data, bytes):
+        raise InputError(f"{shown}: row {int(stem.name)} has no {kind}; name a folder of images instead")
+    if len(data) > MOST_BYTES:
+        raise InputError(f"{shown}: row {int(stem.name)} has {len(data)} bytes; it is too large")
+    header = read_header(Path(f"{shown}: row {int(stem.name)}"), BytesIO(data), is_label=kind == "labels")
+    write_atomic(
+        stem.with_suffix(f".{_ENDINGS[header.format]}"), lambda temporary: temporary.write_bytes(data)
+    )
