@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -49,14 +50,20 @@ def get_launcher(name: LauncherName, work: Path, options: Mapping[str, str | int
         return _submitit(work / "submitit", options or {})
     if options:
         raise InputError("--submit is read by --launcher submitit alone; leave it out")
-    return _ray() if name == "ray" else _start_local
+    return _ray() if name == "ray" else start_local
 
 
 def run_command(command: Sequence[str], log: str, threads: int) -> int:
     """Runs a command and returns its exit code. If this process is interrupted, the command is terminated."""
-    process = _start_local(command, Path(log), threads)
-    try:
+    with stopped_at_end(start_local(command, Path(log), threads)) as process:
         return process.wait()
+
+
+@contextlib.contextmanager
+def stopped_at_end(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """Terminates a process at the end if it is still running, and kills it if it does not end in time."""
+    try:
+        yield process
     finally:
         if process.poll() is None:
             process.terminate()
@@ -67,7 +74,8 @@ def run_command(command: Sequence[str], log: str, threads: int) -> int:
                 process.wait()
 
 
-def _start_local(command: Sequence[str], log: Path, threads: int) -> subprocess.Popen[bytes]:
+def start_local(command: Sequence[str], log: Path, threads: int) -> subprocess.Popen[bytes]:
+    """Starts a command as a process of its own session. Its output is appended to a file."""
     with open(log, "ab") as output:
         # The process has its own session, so that Ctrl-C in the terminal does not reach it. ``Job.terminate`` ends it.
         return subprocess.Popen(

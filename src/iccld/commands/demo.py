@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,18 +11,24 @@ from typing import TYPE_CHECKING
 from iccld.commands.flags import JsonFile, OptionalCount, Seed, Threads
 from iccld.commands.output import human_text, write_result
 from iccld.commands.training import train
-from iccld.config import TrainConfig
+from iccld.config import TrainConfig, from_dict, to_dict
 from iccld.documents import read_json
-from iccld.exits import OUTCOMES
+from iccld.errors import RunFailedError
+from iccld.exits import OUTCOMES, run_guarded
 from iccld.files import write_json, write_text
 from iccld.locks import claiming
+from iccld.machine import end_with_parent, usable_cores
 from iccld.outputs import REPORT, RUN, Places
 from iccld.presets import get_preset
 
 if TYPE_CHECKING:
     from iccld.data.datasets import SegmentationDataset
+    from iccld.run_data import RunData
 
 _NUM_PICTURES = 6
+_SCENES = "scenes"
+"""Name of the folder of rendered scenes, which both runs read. It is removed at the end."""
+_MOST_THREADS = 2
 _SHORTEST_WATCH = 10  # minimum number of steps between two evaluations
 _HOW_TO_GO_ON = """
 Your own unlabeled images (a folder of PNG or JPEG files), with these scenes as the labeled source:
@@ -34,8 +41,8 @@ Your own labeled source as well: add --data.source folder --data.source-root MY_
 class DemoArgs:
     """Trains on labeled day scenes in the style of a game, and adapts to unlabeled night scenes in the style of photos.
 
-    Trains a source-only model, then an ICCLD model for the same number of steps. Writes a report, a table, images,
-    curves and both models.
+    Trains a source-only model and an ICCLD model for the same number of steps, side by side if there are two cores.
+    Writes a report, a table, images, curves and both models.
     Example: iccld demo --out runs/demo
     """
 
@@ -69,22 +76,67 @@ def _run(config: TrainConfig, out: Path) -> int:
 
     print(
         "Demo: labeled scenes of a game by day, unlabeled scenes of a camera by night. Two runs of "
-        f"{config.steps} steps: without adaptation, then with ICCLD.\n",
+        f"{config.steps} steps: without adaptation, and with ICCLD.\n",
         flush=True,
     )
-    build_fabric(config)  # sets the number of threads before any computation
+    cores = config.threads or usable_cores()
+    device = build_fabric(config).device  # sets the number of threads before any computation
+    side_by_side = cores > 1 and device.type == "cpu"
+    if side_by_side:
+        # A step has too little work for many threads, so both runs together take less time than one after the other.
+        data_config = replace(config.data, scene_cache=str(out / _SCENES))
+        config = replace(config, threads=min(cores // 2, _MOST_THREADS), data=data_config)
     data = build_data(config, build_method(config, build_label_space(config.data)))
-    baseline = replace(config, method="source_only")
-    outcome = train(baseline, out / "source_only", preset="demo", data=replace(data, target=None))
-    if outcome == "finished":
-        print()
-        outcome = train(config, out / "iccld", preset="demo", data=data)
+    if side_by_side:
+        outcome = _train_both(config, out, data)
+    else:
+        baseline = replace(config, method="source_only")
+        outcome = train(baseline, out / "source_only", preset="demo", data=replace(data, target=None))
+        if outcome == "finished":
+            print()
+            outcome = train(config, out / "iccld", preset="demo", data=data)
     if outcome == "finished":
         assert data.val is not None
         _report(config, data.val, out)
+        shutil.rmtree(out / _SCENES, ignore_errors=True)
+        (out / "source_only.json").unlink(missing_ok=True)
         program = "iccld" if Path(sys.argv[0]).name != "__main__.py" else "python -m iccld"
         print(_HOW_TO_GO_ON.format(program=program))
     return OUTCOMES[outcome]
+
+
+def _train_both(config: TrainConfig, out: Path, data: RunData) -> str:
+    """Trains ICCLD, and the source-only model in a process beside it. Returns how the training ended.
+
+    Raises ``RunFailedError`` if the process of the source-only model fails.
+    """
+    from iccld.bench.launchers import start_local, stopped_at_end
+    from iccld.progress import busy
+
+    folder, log, job = (out / f"source_only{ending}" for ending in ("", ".txt", ".json"))
+    write_json(job, to_dict(replace(config, method="source_only")))
+    script = "import sys; from iccld.commands.demo import train_beside; sys.exit(train_beside())"
+    command = [sys.executable, "-c", script, str(job), str(folder)]
+    print(f"source_only: trained beside the other run; its output is in {log}\n", flush=True)
+    with stopped_at_end(start_local(command, log, config.threads)) as process:
+        outcome = train(config, out / "iccld", preset="demo", data=data)
+        if outcome != "finished":
+            return outcome
+        with busy("waiting for source_only"):
+            code = process.wait()
+    if code:
+        last = (log.read_text(errors="replace").splitlines() or [""])[-1]
+        raise RunFailedError(
+            f"{folder}: ended with code {code} ({last}); run the same command again to go on"
+        )
+    return outcome
+
+
+def train_beside() -> int:
+    """Trains the run whose settings and folder the command line names. The process ends with its parent."""
+    end_with_parent()
+    job, folder = map(Path, sys.argv[1:])
+    return run_guarded(lambda: OUTCOMES[train(from_dict(read_json(job)), folder, preset="demo")])
 
 
 def _report(config: TrainConfig, val: SegmentationDataset, out: Path) -> None:
