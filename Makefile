@@ -53,7 +53,11 @@ test-faults: $(STAMP)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[$*]' --constraint constraints.txt
 	@touch $@
 
-test-browser: .venv/.stamp-browser
+# The test of examples/web is skipped without npm.
+.venv/web: $(STAMP)
+	@! command -v npm > /dev/null || npm install --silent --ignore-scripts --no-audit --no-fund --prefix .venv/web onnxruntime-web@1.30.0
+
+test-browser: .venv/.stamp-browser .venv/web
 	@$(BIN)/python tests/browser/find_chromium.py
 	@$(BIN)/python -m pytest tests/browser
 

@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import re
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +18,7 @@ import jaxtyping
 import numpy as np
 import onnx
 import onnxruntime
+import openvino
 import pytest
 import scipy.stats
 import torch
@@ -298,3 +301,29 @@ def test_example_of_the_page(folder: Path, tmp_path: Path, capsys: pytest.Captur
         example = example.replace("uncertainty = session", "uncertainty, _ = session")
         exec(compile(example, "export.md", "exec"), {})
     assert capsys.readouterr().out.strip() in CITYSCAPES19.names
+
+
+@pytest.mark.skipif(not shutil.which("cmake") or not shutil.which("c++"), reason="no C++ compiler and CMake")
+@pytest.mark.parametrize("name", ["model.onnx", "model.xml"])
+def test_the_example_in_cpp_gives_the_same_labels(folder: Path, tmp_path: Path, name: str) -> None:
+    source = Path(__file__).parents[2] / "examples" / "cpp"
+    build = folder / "build"
+    package = Path(openvino.__file__).parent / "cmake"
+    for words in (["-S", source, "-B", build, f"-DOpenVINO_DIR={package}"], ["--build", build]):
+        subprocess.run(["cmake", *words], check=True, capture_output=True, timeout=300)
+    image = _scenes(1, 97, 151)
+    path, out = tmp_path / "street.ppm", tmp_path / "labels.pgm"
+    assert cv2.imwrite(str(path), image[0, ..., ::-1])
+    subprocess.run([build / "segment", folder / name, path, out], check=True, timeout=120)
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    (expected,) = session.run(["labels"], {"images": image})
+    assert np.mean(cv2.imread(str(out), cv2.IMREAD_UNCHANGED) == expected[0]) >= 0.999
+
+
+@pytest.mark.skipif(not shutil.which("cmake") or not shutil.which("c++"), reason="no C++ compiler and CMake")
+def test_the_example_in_cpp_names_a_file_that_it_cannot_read(folder: Path, tmp_path: Path) -> None:
+    program = folder / "build" / "segment"
+    (tmp_path / "a.ppm").write_bytes(b"P6\n4 4\n255\n12345")
+    words = [program, folder / "model.onnx", tmp_path / "a.ppm", tmp_path / "b.pgm"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (1, f"{tmp_path / 'a.ppm'}: is incomplete\n")
