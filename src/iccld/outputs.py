@@ -153,7 +153,7 @@ def is_same(one: Path, other: Path) -> bool:
 
 
 def is_inside(path: Path, folder: Path) -> bool:
-    """Returns whether a path is equal to ``folder`` or below it. Links are followed. Both paths may be missing."""
+    """Returns whether a path is equal to ``folder`` or below it. Links are followed. Neither path has to exist."""
     real = Path(os.path.realpath(path))
     return any(is_same(parent, folder) for parent in (real, *real.parents))
 

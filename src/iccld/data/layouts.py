@@ -156,7 +156,7 @@ def _roles(folder: Path) -> tuple[Path | None, Path | None]:
 
     images, labels = only("images", IMAGE_WORDS), only("labels", LABEL_WORDS)
     # Without a label folder, an image folder is used only if it is named "images" or if its parent has the name of a
-    # split. Other names, such as "camera", are too uncertain: a folder beside it, such as "lidar", can hold images too.
+    # split. Other names, such as "camera", are too uncertain, because a folder "lidar" beside it can hold images too.
     if labels is None and "images" not in inner and folder.name.lower() not in SPLIT_WORDS:
         return None, None
     return images, labels

@@ -1,6 +1,8 @@
-"""Writes label maps as annotations for labeling tools: one file of CVAT, Label Studio or COCO for all images.
+"""Writes label maps as annotations for labeling tools. All images share one file in the format of CVAT, Label Studio
+or COCO.
 
-Polygons have no holes. Larger regions come first, so that a region in a hole is drawn over the larger region.
+The written polygons cannot contain holes. Larger regions therefore come first, so that a region in a hole is drawn over
+the larger region.
 """
 
 from __future__ import annotations

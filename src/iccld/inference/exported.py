@@ -135,8 +135,8 @@ def load_exported(model: str, *, device: str = "auto", threads: int = 0) -> Expo
     ``cuda``. The device ``cuda`` requires ONNX Runtime with CUDA support. ``threads`` is the number of CPU threads. If
     ``threads`` is 0, the fastest number is found by a trial, once per process.
 
-    Raises ``InputError`` if the file does not exist, is damaged, or is not an exported ICCLD model, the runtime is not
-    installed, or the device is not available.
+    Raises ``InputError`` if the file does not exist, is damaged, or is not an exported ICCLD model. It is also raised
+    if the runtime is not installed or the device is not available.
     """
     path = Path(model)
     opener = {".onnx": _open_onnx, ".xml": _open_openvino}.get(path.suffix)

@@ -80,7 +80,7 @@ class _Reader:
         self.classes: _Classes = {}
 
     def has_segments(self) -> bool:
-        """Returns whether the PNG file of the first annotation of a panoptic file exists."""
+        """Returns whether the PNG file with the segments of the first annotation exists."""
         return self._segments(self.annotations[0]) is not None
 
     def add_classes(self) -> None:

@@ -53,7 +53,7 @@ class Format:
         return meaning is None or self.title == CLASS_MASKS or (is_segments and self.title == "COCO's JSON")
 
     def read(self) -> AnnotationSet:
-        """Reads the annotation files. Raises ``InputError`` as the readers of the formats do."""
+        """Reads the annotation files. Raises ``InputError`` if a file is damaged."""
         names = survey(self.root).images
         if self.title == CLASS_MASKS:
             return read_class_masks(self.root, find_class_masks(self.root, names))

@@ -35,8 +35,9 @@ class ImageIndex:
     def find(self, name: str, where: str, folders: Sequence[str], split: str | None = None) -> str | None:
         """Returns the path of the image that an annotation file names, or ``None`` if there is no such image.
 
-        The name is first taken as a path in each of ``folders``. Then the images with the same file name are
-        compared: the one whose path ends with the whole name, or else the only one, or the only one in ``split``.
+        The name is first taken as a path in each of ``folders``. If there is no such image, the images with the same
+        file name are candidates. The result is the candidate whose path ends with the whole name. If there is none,
+        the result is the only candidate, or the only candidate in ``split``.
 
         Args:
             name: Path or file name in the annotation file. Both ``/`` and a backslash can separate folders.
