@@ -90,7 +90,7 @@ def wall(rng: np.random.Generator) -> tuple[np.ndarray, bool]:
 
 
 def sign(rng: np.random.Generator) -> np.ndarray:
-    """Returns a random albedo for a sign or a painted surface. It is a saturated color, nearly white, or nearly black."""
+    """Returns a random albedo of a sign or painted surface. It is a saturated color, nearly white, or nearly black."""
     kind = pick(rng, (0.65, 0.2, 0.15))
     if kind == 0:
         return hsv(rng.uniform(0, 360), rng.uniform(0.5, 0.95), rng.uniform(0.3, 0.85))

@@ -191,7 +191,7 @@ def find_files(name: str, root: AnyPath, split: str, needs_labels: bool) -> Layo
 
 
 def describe(name: str, root: AnyPath) -> list[Description]:
-    """Returns the descriptions of a data set that consists of files. There is one description for each possible label encoding."""
+    """Returns the descriptions of a data set that consists of files, one for each possible label encoding."""
     root = local_copy(root)
     return [own_description(root)] if name == "folder" else built_in(name, root)
 

@@ -1,7 +1,6 @@
-"""Writes label maps as annotations for labeling tools. All images share one file in the format of CVAT, Label Studio
-or COCO.
+"""Writes label maps as annotations for labeling tools, in the format of CVAT, Label Studio or COCO.
 
-The written polygons cannot contain holes. Larger regions therefore come first, so that a region in a hole is drawn over
+All images share one file. The written polygons cannot contain holes. Larger regions therefore come first, so that a region in a hole is drawn over
 the larger region.
 """
 

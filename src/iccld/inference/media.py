@@ -52,8 +52,8 @@ def predict_files(
     ``out/classes.json`` and ``out/legend.png`` list the ids and colors of the classes. Existing files are replaced
     atomically. ``images`` come from ``iccld.data.inputs.find_inputs``. ``write`` selects the kinds of output. ``ids``
     selects the ids in the label maps (``rendering.IdKind``, or the ids of a data set's description). If an image cannot
-    be read or segmented, the image is skipped. Returns one message for each skipped image. A message contains the file and
-    the reason. ``finish`` is called for each image after its outputs are written, with ``None`` for a skipped image.
+    be read or segmented, the image is skipped. Returns one message for each skipped image, with the file and the
+    reason. ``finish`` is called for each image after its outputs are written, with ``None`` for a skipped image.
 
     Raises ``InputError`` if an output cannot be written, a class has no id of the requested kind, ``out`` has
     predictions with other classes or ids, or ``settings`` differ from those of an exported model.
