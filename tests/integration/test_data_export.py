@@ -138,6 +138,24 @@ def test_the_first_frames_of_a_ranking(folders: tuple[Path, Path], tmp_path: Pat
     assert list(cvat(out)) == ["day 1/c.jpg", "d.jpg"]
 
 
+def test_classes_and_images_for_a_new_project(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    predictions, images = folders
+    words = ["--out", str(tmp_path / "a.xml"), "--copy-images", str(tmp_path / "selected")]
+    assert main(["data", "export", str(predictions), str(images), *words]) == 0
+    labels = json.loads((tmp_path / "a.labels.json").read_text())
+    assert [label["name"] for label in labels] == NAMES
+    copied = {path.relative_to(tmp_path / "selected") for path in (tmp_path / "selected").rglob("*.*g")}
+    assert copied == {path.relative_to(images) for path in images.rglob("*.*g")}
+    for name in copied:
+        assert (tmp_path / "selected" / name).read_bytes() == (images / name).read_bytes()
+    words = ["--out", str(tmp_path / "b.json"), "--format", "labelstudio"]
+    assert main(["data", "export", str(predictions), str(images), *words]) == 0
+    view = ElementTree.parse(tmp_path / "b.labels.xml").getroot()
+    found = [(label.get("value"), label.get("background")) for label in view.iter("Label")]
+    assert found == list(zip(NAMES, ["#804080", "#4682b4", "#00008e"], strict=True))
+    assert view.find("PolygonLabels[@name='label'][@toName='image']") is not None
+
+
 def test_corrected_annotations_come_back(folders: tuple[Path, Path], tmp_path: Path) -> None:
     predictions, images = folders
     out = tmp_path / "annotations.xml"

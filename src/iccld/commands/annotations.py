@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from iccld.commands.flags import JsonFile, OptionalCount, OptionalFile
+from iccld.commands.flags import JsonFile, OptionalCount, OptionalFile, OptionalFolder
 from iccld.commands.output import human_text, write_result
 from iccld.documents import Range
 from iccld.errors import InputError
-from iccld.files import read_bounded
+from iccld.files import read_bounded, write_atomic
 from iccld.inference.annotation_files import ExportFormat
+from iccld.locks import claiming
 from iccld.outputs import Places
 
 _MOST_OF_RANKING = 1 << 30
@@ -29,8 +31,9 @@ class DataExportArgs:
 
     Example: iccld data export predictions my_camera --format labelstudio --rank next/rank.csv --top 20 --out tasks.json
 
-    The annotations are polygons (cvat, labelstudio) or masks as run lengths (coco). Export the corrected annotations
-    from the tool into the folder of the images, and call iccld data init.
+    The annotations are polygons (cvat, labelstudio) or masks as run lengths (coco). The classes are written beside
+    them, as NAME.labels.json or NAME.labels.xml, in the form that the tool needs for a new project. Export the
+    corrected annotations from the tool into the folder of the images, and call iccld data init.
     """
 
     predictions: Annotated[Positional[Path], arg(metavar="PREDICTIONS")]
@@ -51,20 +54,31 @@ class DataExportArgs:
     """Largest distance in pixels between a region and its simplified polygon. 0 keeps every corner."""
     url_prefix: str = "/data/local-files/?d="
     """Text before the names of images in Label Studio."""
+    copy_images: OptionalFolder = None
+    """Folder to which the written images are copied, for example for a task of CVAT."""
     json: JsonFile = None
     """JSON file for the numbers of images and regions."""
 
     def run(self) -> int:
         """Writes the annotations and returns the exit code."""
         from iccld.data.layouts import list_images
-        from iccld.inference.annotation_files import pair_labels, read_classes, write_annotations
+        from iccld.inference.annotation_files import (
+            pair_labels,
+            read_classes,
+            write_annotations,
+            write_classes,
+        )
         from iccld.progress import track
 
         if self.top is not None and self.rank is None:
             raise InputError("--top is the number of frames of a ranking; give --rank FILE too")
         kind = "xml" if self.format == "cvat" else "json"
         data = [self.images, self.predictions]
-        Places(files={"--json": (self.json, "json"), "--out": (self.out, kind)}, data=data).check()
+        Places(
+            files={"--json": (self.json, "json"), "--out": (self.out, kind)},
+            folders={"--copy-images": self.copy_images},
+            data=data,
+        ).check()
         if not self.images.is_dir():
             raise InputError(f"{self.images}: no such folder; name the folder of the images")
         names = [path.relative_to(self.images).as_posix() for path in list_images(self.images)]
@@ -84,10 +98,23 @@ class DataExportArgs:
             tolerance=self.tolerance,
             prefix=self.url_prefix,
         )
+        classes = write_classes(self.out, space, self.format)
+        if self.copy_images is not None:
+            self._copy(self.copy_images, names)
         with human_text(self.json):
             print(f"{count} regions of {len(pairs)} images written: {self.out}")
+            if classes is not None:
+                print(f"classes for a new project: {classes}")
         write_result(self.json, {"out": str(self.out), "images": len(pairs), "regions": count})
         return 0
+
+    def _copy(self, folder: Path, names: list[str]) -> None:
+        from iccld.data.picture_header import MOST_BYTES
+
+        with claiming(folder, "data export", "images that 'iccld data export' copied"):
+            for name in names:
+                copied = partial(Path.write_bytes, data=read_bounded(self.images / name, MOST_BYTES))
+                write_atomic(folder / name, copied)
 
     def _ranked(self, path: Path, names: list[str]) -> list[str]:
         """Returns the first images of a ranking, as relative paths."""

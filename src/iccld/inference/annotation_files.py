@@ -1,7 +1,7 @@
 """Writes label maps as annotations for labeling tools, in the format of CVAT, Label Studio or COCO.
 
-All images share one file. The written polygons cannot contain holes. Larger regions therefore come first, so that a region in a hole is drawn over
-the larger region.
+All images share one file. The written polygons cannot contain holes. Larger regions therefore come first, so that a
+region in a hole is drawn over the larger region.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from iccld.data.image_files import read_label
 from iccld.documents import Range, build, read_json
 from iccld.errors import InputError
-from iccld.files import replacing, write_failure
+from iccld.files import replacing, write_failure, write_text
 from iccld.inference.rendering import CLASSES
 from iccld.labels import IGNORE, LabelSpace
 from iccld.models.regions import Region, Ring, find_regions, to_coco
@@ -114,6 +114,27 @@ def write_annotations(
         except OSError as error:
             raise write_failure(path, error) from error
     return count
+
+
+def write_classes(path: Path, space: LabelSpace, kind: ExportFormat) -> Path | None:
+    """Writes the classes in the form that a labeling tool needs for a new project, and returns the file's path.
+
+    The file lies beside the annotations at ``path``: ``NAME.labels.json`` for CVAT's raw editor of labels, or
+    ``NAME.labels.xml``, a labeling interface of Label Studio. COCO needs no such file.
+    """
+    colors = ["#{:02x}{:02x}{:02x}".format(*entry.color) for entry in space.classes]
+    if kind == "cvat":
+        labels = [{"name": n, "color": c, "attributes": []} for n, c in zip(space.names, colors, strict=True)]
+        return write_text(path.with_name(f"{path.stem}.labels.json"), json.dumps(labels, indent=1) + "\n")
+    if kind == "labelstudio":
+        lines = [
+            f"    <Label value={quoteattr(name)} background={quoteattr(color)}/>"
+            for name, color in zip(space.names, colors, strict=True)
+        ]
+        head = '<View>\n  <Image name="image" value="$image"/>\n  <PolygonLabels name="label" toName="image">'
+        text = "\n".join([head, *lines, "  </PolygonLabels>", "</View>", ""])
+        return write_text(path.with_name(f"{path.stem}.labels.xml"), text)
+    return None
 
 
 _Images = Iterator[tuple[str, tuple[int, int], list[Region]]]
