@@ -25,7 +25,9 @@ from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from iccld.app.answers import Drawing, compose
+from iccld.data.image_files import read_label
 from iccld.drawing import to_levels
+from iccld.inference.rendering import index_to_id
 from iccld.labels import CITYSCAPES19
 from iccld.models.iccld import ICCLD
 from iccld.models.prediction import Prediction
@@ -426,6 +428,54 @@ def test_video_becomes_a_video_that_plays(open_page: Callable[..., Page], tmp_pa
     assert videos.first.evaluate("v => [v.videoWidth, v.videoHeight, v.duration]") == [64, 48, 1]
     expect(page.locator("#again")).to_be_visible()
     expect(page.locator("#download")).to_be_hidden()
+
+
+def _ids(page: Page, tmp_path: Path) -> np.ndarray:
+    """Downloads the edited label map, and reads it as every command of the package does."""
+    with page.expect_download() as download:
+        page.click("#brush-save")
+    assert download.value.suggested_filename == "street.png"
+    download.value.save_as(tmp_path / "street.png")
+    return np.asarray(read_label(tmp_path / "street.png"))
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_labels_are_corrected_with_a_brush(
+    open_page: Callable[..., Page], street: Path, said: list[Prediction], tmp_path: Path, width: int
+) -> None:
+    page = open_page(width=width)
+    _upload_image(page, street)
+    page.locator("button.edit").nth(1).click()
+    canvas = page.locator("#brush canvas")
+    expect(canvas).to_be_visible()
+    page.screenshot(path=tmp_path / "before.png")
+    table = index_to_id(SPACE, "train")
+    predicted = table[said[1].labels]
+    np.testing.assert_array_equal(_ids(page, tmp_path), predicted)
+
+    page.select_option("#brush-class", label=SPACE.names[-1])
+    page.fill("#brush-size input", "21")
+    box = canvas.bounding_box()
+    assert box is not None
+    scale = box["width"] / predicted.shape[1]
+    assert box["height"] == pytest.approx(predicted.shape[0] * scale, abs=1)
+    page.mouse.move(box["x"] + 40 * scale, box["y"] + 50 * scale)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 100 * scale, box["y"] + 50 * scale, steps=3)
+    page.mouse.up()
+    page.screenshot(path=tmp_path / "after.png")
+    painted = _ids(page, tmp_path)
+    rows, columns = np.indices(predicted.shape) + 0.5
+    distance = np.hypot(rows - 50, columns - np.clip(columns, 40, 100))
+    assert (painted[distance < 9.5] == table[len(SPACE) - 1]).all()
+    np.testing.assert_array_equal(painted[distance > 11.5], predicted[distance > 11.5])
+
+    page.keyboard.press("Control+z")
+    np.testing.assert_array_equal(_ids(page, tmp_path), predicted)
+    expect(page.locator("#brush-undo")).to_be_disabled()
+    page.click("#brush-close")
+    expect(canvas).to_be_hidden()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_narrow_and_dark(open_page: Callable[..., Page], street: Path) -> None:

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
@@ -53,6 +53,16 @@ class AppModel:
         """Numbers K of steps and N of noise draws that are stored in an exported model. ``None`` for other models."""
         model = self.segmenter
         return (model.steps, model.draws) if isinstance(model, ExportedSegmenter) else None
+
+    @property
+    def table(self) -> rendering.Table:
+        """Table from class indices to the ids in downloaded label maps: trainIds, or class indices without trainIds."""
+        return rendering.index_to_id(self.segmenter.label_space, "train")
+
+    @property
+    def classes(self) -> list[dict[str, Any]]:
+        """``id`` in downloaded label maps, ``name`` and RGB ``color`` on the page of each class."""
+        return rendering.class_list(self.shown, self.table)
 
     @property
     def settings_note(self) -> str:
@@ -155,11 +165,15 @@ class Answers:
         maps = [m for a in self.answers for m in (a.labels, a.levels, a.view_labels, a.view_levels)]
         return self.view.nbytes + sum(m.nbytes for m in maps)
 
-    def draw(self, index: int, drawing: Drawing) -> Image:
-        """Draws a model's prediction over the view. Raises ``InputError`` if no model has this index."""
+    def find(self, index: int) -> Answer:
+        """Returns the prediction of a model. Raises ``InputError`` if no model has this index."""
         if index >= len(self.answers):
             raise InputError("There is no such model")
-        answer = self.answers[index]
+        return self.answers[index]
+
+    def draw(self, index: int, drawing: Drawing) -> Image:
+        """Draws a model's prediction over the view. Raises ``InputError`` if no model has this index."""
+        answer = self.find(index)
         return compose(self.view, answer.view_labels, answer.view_levels, answer.model.shown, drawing)
 
 
@@ -206,8 +220,7 @@ def pack_masks(answers: Answers) -> tuple[str, bytes]:
         for number, answer in enumerate(answers.answers, start=1):
             # Folders are numbered, because model names can contain characters that are invalid in file names.
             prefix = f"model{number}/" if len(answers.answers) > 1 else ""
-            space = answer.model.segmenter.label_space
-            table = rendering.index_to_id(space, "train")
+            space, table = answer.model.segmenter.label_space, answer.model.table
             classes = json.dumps(rendering.class_list(space, table), indent=2)
             archive.writestr(f"{prefix}{rendering.CLASSES}", f"{classes}\n")
             pictures = {
@@ -219,6 +232,11 @@ def pack_masks(answers: Answers) -> tuple[str, bytes]:
             for name, picture in pictures.items():
                 archive.writestr(f"{prefix}{name}", _encode(picture, "PNG", compress_level=1))
     return f"{stem}_masks.zip", buffer.getvalue()
+
+
+def encode_labels(answer: Answer) -> bytes:
+    """Encodes a label map as gray PNG, with the ids of ``AppModel.classes``."""
+    return _encode(answer.model.table[answer.labels], "PNG", compress_level=1)
 
 
 def encode_view(picture: Image) -> bytes:

@@ -2,11 +2,12 @@
 
 | method | path | response or effect |
 |---|---|---|
-| GET | `/`, `/page.css`, `/page.js` | the page, its style and its script |
+| GET | `/`, `/page.css`, `/page.js`, `/brush.js` | the page, its style and its scripts |
 | POST | `/sessions` | opens a session; returns the session's token and the initial content of the page |
 | POST | `/sessions/TOKEN/upload?name=NAME` | stores the body as the session's file |
 | POST | `/sessions/TOKEN/segment` | segments the file; returns JSON lines with progress and with the result or error |
 | GET | `/sessions/TOKEN/picture/INDEX` | JPEG of one model's prediction, drawn as the query specifies |
+| GET | `/sessions/TOKEN/labels/INDEX` | gray PNG of one model's label map, with the ids of `iccld predict` |
 | GET | `/sessions/TOKEN/masks` | zip file of label maps, color maps and uncertainty maps |
 | GET | `/sessions/TOKEN/clip/INDEX` | MP4 video with the overlay of one model |
 | POST | `/sessions/TOKEN/alive` | keeps the session open |
@@ -35,7 +36,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
-from iccld.app.answers import Drawing, Settings, encode_view, pack_masks
+from iccld.app.answers import Drawing, Settings, encode_labels, encode_view, pack_masks
 from iccld.app.service import Service, page_facts
 from iccld.app.sessions import FullError, Session
 from iccld.documents import build, parse_json
@@ -60,6 +61,7 @@ class Routes:
             Route("/upload", self._upload, methods=["POST"]),
             Route("/segment", self._segment, methods=["POST"], max_body_size=_LONGEST_SETTINGS),
             Route("/picture/{index:int}", self._picture),
+            Route("/labels/{index:int}", self._labels),
             Route("/masks", self._masks),
             Route("/clip/{index:int}", self._clip),
             Route("/alive", self._doing(lambda _: None), methods=["POST"]),
@@ -71,6 +73,7 @@ class Routes:
                 Route("/", _asset("page.html", "text/html")),
                 Route("/page.css", _asset("page.css", "text/css")),
                 Route("/page.js", _asset("page.js", "text/javascript")),
+                Route("/brush.js", _asset("brush.js", "text/javascript")),
                 Route("/sessions", self._begin, methods=["POST"]),
                 Mount("/sessions/{token}", routes=of_session),
             ],
@@ -177,6 +180,11 @@ class Routes:
         drawing = build(Drawing, asked, "settings")
         picture = await self._draw(lambda: encode_view(session.kept_answers().draw(index, drawing)))
         return Response(picture, media_type="image/jpeg")
+
+    async def _labels(self, request: Request) -> Response:
+        session, index = self._find(request), request.path_params["index"]
+        picture = await self._draw(lambda: encode_labels(session.kept_answers().find(index)))
+        return Response(picture, media_type="image/png")
 
     async def _masks(self, request: Request) -> Response:
         session = self._find(request)

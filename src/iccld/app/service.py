@@ -143,7 +143,9 @@ class Service:
 def page_facts(models: Sequence[AppModel], max_upload_bytes: int) -> dict[str, Any]:
     """Returns the content that the page shows before the first upload, such as models, hint, sliders and legend."""
     return {
-        "models": [{"name": model.name, "classes": len(model.shown)} for model in models],
+        "models": [
+            {"name": model.name, "classes": len(model.shown), "palette": model.classes} for model in models
+        ],
         "hint": (
             f"An image of up to {MAX_PIXELS / 1e6:g} million pixels, or a video of which the first {MAX_FRAMES} frames "
             f"are taken; {max_upload_bytes / 2**20:g} MiB at most. Files stay with this program and are gone when the "

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -16,7 +16,6 @@ from iccld.commands.output import human_text, write_result
 from iccld.documents import Range
 from iccld.errors import InputError
 from iccld.files import read_bounded, write_atomic
-from iccld.inference.annotation_files import ExportFormat
 from iccld.locks import claiming
 from iccld.outputs import Places
 
@@ -42,7 +41,7 @@ class DataExportArgs:
     """Folder of the images, as it was given to iccld predict."""
     out: Path
     """File to write: XML for cvat, JSON for labelstudio and coco."""
-    format: ExportFormat = "cvat"
+    format: Literal["cvat", "labelstudio", "coco"] = "cvat"
     """Format: cvat (CVAT for images 1.1), labelstudio (tasks with predictions) or coco."""
     rank: OptionalFile = None
     """Ranking of iccld rank (rank.csv). Only its frames are written, in its order."""

@@ -48,10 +48,12 @@ def test_these_are_all_routes(serve: Callable[..., Any]) -> None:
         ("/", "GET"),
         ("/page.css", "GET"),
         ("/page.js", "GET"),
+        ("/brush.js", "GET"),
         ("/sessions", "POST"),
         ("/sessions/{token}/upload", "POST"),
         ("/sessions/{token}/segment", "POST"),
         ("/sessions/{token}/picture/{index:int}", "GET"),
+        ("/sessions/{token}/labels/{index:int}", "GET"),
         ("/sessions/{token}/masks", "GET"),
         ("/sessions/{token}/clip/{index:int}", "GET"),
         ("/sessions/{token}/alive", "POST"),
@@ -72,11 +74,15 @@ def test_an_image_becomes_pictures_and_masks(serve: Callable[..., Any], make_mod
         status, headers, picture = client.ask("GET", f"{session}/picture/1?{DRAWN}&hidden=road")
         assert (status, headers["content-type"]) == (200, "image/jpeg")
         assert Image.open(io.BytesIO(picture)).size == (30, 20)
+        status, headers, labels = client.ask("GET", f"{session}/labels/1")
+        assert (status, headers["content-type"]) == (200, "image/png")
         status, headers, masks = client.ask("GET", f"{session}/masks")
         assert status == 200
         assert "street_masks.zip" in headers["content-disposition"]
         with zipfile.ZipFile(io.BytesIO(masks)) as archive:
-            assert "model2/labels/street.png" in archive.namelist()
+            kept = np.array(Image.open(archive.open("model2/labels/street.png")))
+        np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(labels))), kept)
+        assert client.ask("GET", f"{session}/labels/2")[0] == 400
 
 
 def test_a_clip_becomes_a_clip(

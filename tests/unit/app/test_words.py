@@ -20,7 +20,10 @@ def test_agreement() -> None:
 
 def test_the_page_before_the_first_upload(make_model: Callable[..., AppModel]) -> None:
     facts = page_facts([make_model(), make_model(CAMVID11, "other")], 5 * 2**20)
+    palettes = [model.pop("palette") for model in facts["models"]]
     assert facts["models"] == [{"name": "mine", "classes": 19}, {"name": "other", "classes": 11}]
+    assert palettes[0][18] == {"id": 18, "name": "bicycle", "color": [119, 11, 32]}
+    assert [entry["name"] for entry in palettes[1]] == list(CAMVID11.names)
     assert "5 MiB at most" in facts["hint"]
     assert facts["steps"] == {"value": 1, "max": 8, "free": True}
     assert not any(entry["occurs"] for entry in facts["legend"])

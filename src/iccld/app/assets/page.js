@@ -154,9 +154,21 @@ async function show(result) {
     panes.forEach((pane, index) => showVideo(pane, index));
     return;
   }
+  panes.forEach((pane) => { pane.edit.hidden = false; });
   await draw();
   $("#download").href = within(`masks?${result.answer}`);
   $("#download").hidden = false;
+}
+
+async function correct(pane) {
+  const index = panes.indexOf(pane);
+  try {
+    const map = await (await ask(within(`labels/${index}?${answer.answer}`))).blob();
+    await openBrush(file, map, pane.classes, file.name.replace(/\.[^.]*$/, ""));
+    hush();
+  } catch (error) {
+    complain(error.message);
+  }
 }
 
 function showVideo(pane, index) {
@@ -217,7 +229,7 @@ function clearAnswer() {
   answer = null;
   panes.forEach((pane) => {
     pane.frame.replaceChildren("No picture yet");
-    pane.facts.hidden = pane.save.hidden = true;
+    pane.facts.hidden = pane.save.hidden = pane.edit.hidden = true;
   });
   for (const name of ["#agreement", "#download", "#again"]) $(name).hidden = true;
 }
@@ -255,13 +267,17 @@ function makePane(model) {
   full.addEventListener("click", () => frame.requestFullscreen());
   const save = document.createElement("a");
   Object.assign(save, {className: "button", textContent: "Download video", hidden: true});
+  const edit = document.createElement("button");
+  Object.assign(edit, {type: "button", className: "edit", textContent: "Correct the labels", hidden: true});
   const facts = document.createElement("p");
   facts.className = "facts facts-of-model";
   facts.hidden = true;
   caption.append(name, full);
-  figure.append(caption, frame, facts, save);
+  figure.append(caption, frame, facts, save, edit);
   $("#panes").append(figure);
-  return {name: model.name, frame, facts, save};
+  const pane = {name: model.name, classes: model.palette, frame, facts, save, edit};
+  edit.addEventListener("click", () => correct(pane));
+  return pane;
 }
 
 // -- what the visitor does --------------------------------------------------------------------------------
