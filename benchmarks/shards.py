@@ -1,8 +1,9 @@
 """Throughput of ``iccld predict --shard`` with one and two processes, memory of a process, and repeated kills.
 
     python benchmarks/shards.py --images 2000 --kills 20 --json FILE
+    python benchmarks/shards.py --images 50000 --size 64 96 --memory-only
 
-The images are street scenes of 128×256 pixels, each stored under many names. Process I of N runs on core I only,
+The images are street scenes, each stored under many names. Process I of N runs on core I only,
 because threads for reading and writing would otherwise use the other core. First, one process predicts all images, and
 then two processes predict one shard each. In the last part, two processes are killed (SIGKILL) at random moments and
 started again until all images are done. All three outputs are then compared file by file. ``lost`` and ``doubled``
@@ -44,6 +45,10 @@ def main() -> None:
     parser.add_argument("--model", help="by default, a small network with random weights")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(128, 256), help="height and width of the images"
+    )
+    parser.add_argument("--memory-only", action="store_true", help="only one process, without kills")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     a = parser.parse_args()
@@ -53,9 +58,14 @@ def main() -> None:
             a.model = str(root / "model")
             torch.manual_seed(0)
             ICCLD(CAMVID11, width=16, latent_channels=4).save_pretrained(a.model)
-        few, images = _make_images(root, a.images)
+        few, images = _make_images(root, a.images, a.size)
         _, peak_of_few = _finish([_start(a.model, few, root / "tenth", "0/1")])
         one, peak = _finish([_start(a.model, images, root / "one", "0/1")])
+        if a.memory_only:
+            print(
+                f"{a.images} images in {one:.0f} s, {peak / 2**20:.0f} MiB; a tenth: {peak_of_few / 2**20:.0f} MiB"
+            )
+            return
         two, _ = _finish([_start(a.model, images, root / "two", f"{n}/2") for n in range(2)])
         kills = _kill_repeatedly(a.model, images, root / "killed", a.kills, random.Random(a.seed))
         counts = Counter(_names(root / "killed"))
@@ -80,10 +90,10 @@ def main() -> None:
         write_json(a.json, facts)
 
 
-def _make_images(root: Path, count: int) -> tuple[Path, Path]:
+def _make_images(root: Path, count: int, size: tuple[int, int]) -> tuple[Path, Path]:
     """Makes a folder of ``count`` images, and a folder of the first tenth of them. Returns the smaller folder first."""
     scenes = root / "scenes"
-    words = ["--count", "50", "--look", "camera", "--height", "128", "--width", "256"]
+    words = ["--count", "50", "--look", "camera", "--height", str(size[0]), "--width", str(size[1])]
     subprocess.run([sys.executable, "-m", "street_scenes", str(scenes), *words], check=True)
     found = sorted(scenes.rglob("*_leftImg8bit.png"))
     for number in range(count):
