@@ -279,6 +279,10 @@ def match_glob(root: Path, pattern: str) -> dict[tuple[str, ...], tuple[str, Pat
     """
     folders, rest = fixed_folders(pattern, "*?{")
     in_archives = f"{ENDING}/" in pattern
+    while any(
+        folder.endswith(ENDING) for folder in folders
+    ):  # an archive is listed, not a folder to begin in
+        rest = f"{folders.pop()}/{rest}"
     base = Path(root, "/" if pattern.startswith("/") else "", *folders)
     found: dict[tuple[str, ...], tuple[str, Path]] = {}
     for path in list_images(base, root, in_archives=in_archives):

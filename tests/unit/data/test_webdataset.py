@@ -56,6 +56,31 @@ def test_archives_equal_the_folder(data: Path, tmp_path: Path) -> None:
     assert [bare.file_name(0)] == ["000000.tar/only.image.jpg"]
 
 
+def test_an_archive_may_be_named_without_a_wildcard(data: Path, tmp_path: Path) -> None:
+    assert _shards(data, tmp_path / "out") == 0
+    (tmp_path / "out" / "dataset.toml").write_text(
+        'classes = ["a", "b", "c"]\nimages = "train/000001.tar/a/*.image.png"\n'
+        'labels = "train/000001.tar/a/*.label.png"\n'
+    )
+    dataset = open_dataset("folder", tmp_path / "out")
+    assert [dataset.file_name(index) for index in range(len(dataset))] == [
+        "000001.tar/a/frame%2E4_left.image.png"
+    ]
+    assert dataset.label(0).shape == SIZE
+
+
+def test_a_damaged_archive_is_one_line(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _shards(data, tmp_path / "out") == 0
+    path = tmp_path / "out" / "train" / "000001.tar"
+    path.write_bytes(path.read_bytes()[:-2000])
+    assert main(["data", "check", "folder", str(tmp_path / "out")]) == 2
+    err = capsys.readouterr().err
+    assert f"{path}: is no uncompressed tar archive (it is incomplete)" in err
+    assert err.count("\n") == 1
+
+
 def test_frames_are_groups_of_webdataset(data: Path, tmp_path: Path) -> None:
     assert _shards(data, tmp_path / "out", frames=9) == 0
     with tarfile.open(tmp_path / "out" / "train" / "000000.tar") as tar:
