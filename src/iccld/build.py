@@ -116,7 +116,7 @@ def build_loaders(config: TrainConfig, data: RunData, method: Method, fabric: Fa
     transform = replace(_transform(d, method.labeled_domain), photometric=d.photometric)
     streams = []
     for number, dataset in enumerate(data.sources):
-        # Stream 1 is the unlabeled target, and stream 2 the labeled target images.
+        # The streams 1 and 2 are the unlabeled and the labeled target images, so the sources are 0, 3, 4, …
         stream_id = number and number + 2
         sampler: UniformSampler | RareClassSampler = UniformSampler(len(dataset), config.seed + stream_id)
         if d.rare_class_sampling:

@@ -96,7 +96,7 @@ class DataConfig:
 
     @property
     def sources(self) -> list[DataConfig]:
-        """Settings of each source: these settings, and a copy for each entry of ``more_sources``."""
+        """Settings of each source: this object, and a copy with another source for each entry of ``more_sources``."""
         found, like = [self], replace(self, source_split="train", more_sources=())
         for entry in self.more_sources:
             named = re.fullmatch(r"([a-z][a-z0-9_]+):(.+)|(street_scenes)", entry)

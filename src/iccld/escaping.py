@@ -141,7 +141,10 @@ def undisguised(stream: Any) -> Any:
 
 
 class DrawingStream:
-    """Proxy for the stream below all wrappers of ``sys.stderr``. ``sys.stderr`` is looked up again at each access."""
+    """Proxy for the original stream of ``sys.stderr``, without the wrappers that escape control characters.
+
+    ``sys.stderr`` is looked up again at each access.
+    """
 
     def __getattr__(self, name: str) -> Any:
         return getattr(undisguised(sys.stderr), name)

@@ -70,7 +70,7 @@ def claiming(
 
 
 def _claim_remote(folder: Path, command: str, what: str, besides: Collection[str]) -> None:
-    """Does what ``claiming`` does for a folder in object storage, except for the lock."""
+    """Counterpart of ``claiming`` for folders in object storage: makes the same checks, but takes no lock."""
     makers = _writers(folder)
     found = (
         []

@@ -201,7 +201,7 @@ class Reliability:
 
     def update(self, confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"]) -> None:
         """Adds pixels: the probability of each pixel's predicted class, and a mask of correctly classified pixels."""
-        # A bin includes its upper end, as in the paper.
+        # A bin includes its upper end, as in Guo et al. 2017.
         bins = (confidence.double() * self.num_bins).ceil().long().sub(1).clamp(0, self.num_bins - 1)
         count = torch.bincount(bins, minlength=self.num_bins)
         self.pixels += count

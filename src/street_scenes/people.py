@@ -19,7 +19,10 @@ end, radius at the second end, albedo. All lengths are in meters."""
 
 
 def outlines(limbs: list[Limb]) -> np.ndarray:
-    """Returns outlines of n limbs (tapered capsules) as polygons with 12 corners (right, up) in meters, (n, 12, 2)."""
+    """Returns the outlines of n limbs, which are tapered capsules.
+
+    The array has the shape (n, 12, 2): polygons with 12 corners each, as coordinates (right, up) in meters.
+    """
     numbers = np.array([[*start, *end, first, last] for start, end, first, last, _ in limbs])
     start, end, first, last = (
         numbers[:, None, 0:2],

@@ -61,7 +61,7 @@ class ExportArgs:
     """JSON file for the path, size and settings of the exported model."""
 
     def run(self) -> int:
-        """Exports the model, prints the next command, and returns the exit code."""
+        """Exports the model, prints a command that predicts with it, and returns the exit code."""
         from iccld.inference.export import export_model
         from iccld.inference.exported import SUFFIXES
         from iccld.inference.segmenter import load_model

@@ -35,7 +35,7 @@ _ENDINGS = " ".join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)
 _REMEDY = "name images or videos, a glob in quotes or a folder"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class InputImage:
     """An input image file.
 

@@ -46,9 +46,9 @@ class TrainTransform:
             ignores 0.03 of the height in pseudo-labels (15 of 512 rows).
         ignore_bottom: Fraction of the image height. Rows in this lower part, in which the hood of the ego vehicle is
             visible, are marked as not valid. DAFormer ignores 0.23 of the height in pseudo-labels (120 of 512 rows).
-        most_of_one_class: Upper limit for the fraction of one class in a crop's labeled pixels. If a class reaches this
-            limit, or if the crop shows fewer than two classes, the crop is drawn again, up to ten times. MMSegmentation
-            calls this limit ``cat_max_ratio``. 1 accepts all crops.
+        most_of_one_class: Upper limit for the fraction of one class in a crop's labeled pixels. 1 accepts all crops.
+            With a lower limit, a crop in which a class reaches the limit, or which shows fewer than two classes, is
+            drawn again, up to ten times. MMSegmentation calls this limit ``cat_max_ratio``.
         photometric: Strength of the random changes of appearance in ``iccld.data.photometric``. 0 disables them.
     """
 

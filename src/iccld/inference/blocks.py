@@ -68,14 +68,18 @@ class Block:
 
         Several threads may call this method. If two threads add the last images at once, both write equal files.
         """
-        self.rows[image.name] = row
-        done = [image for image in self.images if self.rows.get(image.name) is not None]
-        if len(self.rows) < len(self.images) or not done:
+        rows = self.rows
+        rows[image.name] = row
+        if len(rows) < len(self.images):
+            return
+        self.rows = {}  # the rows of finished blocks would fill the memory; another thread may still read ``rows``
+        done = [image for image in self.images if rows.get(image.name) is not None]
+        if not done:
             return
         name = f"{self.number:06d}"
         if self.has_table:
-            rows = [self.rows[image.name] for image in done]
-            write_rows(self.out / TABLE / self.shard.folder / f"{name}.parquet", rows)
+            table = self.out / TABLE / self.shard.folder / f"{name}.parquet"
+            write_rows(table, [rows[image.name] for image in done])
         stamps = {image.name: image.stamp for image in done}
         record = {"identity": self.identity, "images": stamps}
         write_json(self.out / DONE / self.shard.folder / f"{name}.json", record)

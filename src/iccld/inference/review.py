@@ -83,7 +83,7 @@ class Trust:
         self._detections = {name: ErrorDetection() for name in SIGNALS}
 
     def __call__(self, measured: Measured) -> None:
-        """Adds the scored pixels of an evaluated image."""
+        """Adds the pixels of an evaluated image that count (``measured.counted``)."""
         counted, prediction = measured.counted, measured.prediction
         confidence = torch.from_numpy(prediction.probabilities.max(axis=0)[counted])
         hits = torch.from_numpy(measured.right[counted])

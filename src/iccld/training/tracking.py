@@ -49,7 +49,7 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
 
 
 class _Tracker(NamedTuple):
-    """Open tracker. ``id`` is the run's id in a tracking service. ``close`` is called with whether the run failed."""
+    """Open tracker. ``id`` is the run's id in a tracking service. ``close(failed)`` ends the tracking."""
 
     id: str | None
     log: Callable[[int, Mapping[str, float]], object]
