@@ -22,8 +22,8 @@ Value = str | list[str] | dict[str, str]
 def read_yaml(path: Path, wanted: Collection[str]) -> dict[str, Value]:
     """Returns the values of the ``wanted`` keys of a YAML table. All other keys are skipped.
 
-    Values are texts, lists of texts, and tables from texts to texts. Numbers are returned as texts. A key without a value is left
-    out. Anchors, tags, nested values and escapes are refused.
+    Values are texts, lists of texts, and tables from texts to texts. Numbers are returned as texts. A key without a
+    value is left out. Anchors, tags, nested values and escapes are refused.
 
     Raises:
         InputError: The file is missing, is too large, or uses YAML beyond this subset.
