@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import sysconfig
 import tempfile
 import threading
 import traceback
@@ -121,7 +122,26 @@ def _explain(error: Exception) -> int:
         case OSError(errno=errno.ENOSPC):
             return _end(EXIT_FAILED, "the disk is full; free some space and run the same command again")
     what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    outside = _outside_frame(error)
+    if outside is not None:
+        return _end(EXIT_FAILED, f"{outside}: {what}; ICCLD_DEBUG=1 shows the traceback")
     return _end(EXIT_FAILED, f"unexpected {what}; {_keep_traceback()}")
+
+
+def _outside_frame(error: Exception) -> str | None:
+    """Returns file and line of the user's own code in which an error was raised, or ``None`` for other errors.
+
+    Frames of installed packages and of Python itself are skipped. The innermost other frame decides.
+    """
+    own = os.path.dirname(os.path.abspath(__file__))
+    installed = [path for path in {*sysconfig.get_paths().values()} if path]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = os.path.abspath(frame.filename)
+        if path.startswith(os.path.join(own, "")):
+            return None
+        if os.path.isfile(path) and not any(path.startswith(os.path.join(each, "")) for each in installed):
+            return f"{path}, line {frame.lineno}"
+    return None
 
 
 def is_out_of_memory(error: Exception) -> bool:

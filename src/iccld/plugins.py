@@ -12,8 +12,10 @@ from __future__ import annotations
 import importlib
 import os
 import re
+from dataclasses import is_dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from inspect import get_annotations
 from typing import Any, Literal, TypeVar
 
 from iccld.errors import InputError, first_line
@@ -59,7 +61,10 @@ def import_class(kind: Kind, name: str) -> None:
     except AttributeError as error:
         raise InputError(f"{kind} {name}: module {module_name!r} has no class {class_name!r}") from error
     except Exception as error:
-        advice = "install its package, or set PYTHONPATH to its folder"
+        is_missing = isinstance(error, ModuleNotFoundError)
+        advice = (
+            "install its package, or set PYTHONPATH to its folder" if is_missing else "correct its module"
+        )
         raise InputError(f"{kind} {name}: cannot be imported ({first_line(error)}); {advice}") from error
 
 
@@ -84,4 +89,8 @@ def find_class(kind: Kind, name: str, base: type[T]) -> type[T]:
         raise OutsideCodeError(f"{problem}; {use}")
     if not (isinstance(found, type) and issubclass(found, base)):
         raise InputError(f"{kind} {name}: is not a subclass of {base.__module__}.{base.__name__}")
+    if is_dataclass(base) and get_annotations(found) and "__dataclass_fields__" not in vars(found):
+        raise InputError(
+            f"{kind} {name}: has fields but is no dataclass; write @dataclass(frozen=True) above it"
+        )
     return found

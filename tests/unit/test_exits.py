@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from iccld import exits
 from iccld.errors import InputError, RunFailedError
 from iccld.exits import (
     EXIT_BROKEN_PIPE,
@@ -149,18 +151,36 @@ def test_failures_and_mistakes_have_two_codes(
 def test_a_bug_is_one_line_and_its_traceback_is_kept(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def work() -> int:
+        exec(compile("def broken(): 1 / 0\nbroken()", exits.__file__, "exec"), {})
+        return 0
+
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert run_guarded(fail(ZeroDivisionError("division by zero"))) == 1
+    assert run_guarded(work) == 1
     err = capsys.readouterr().err
     (kept,) = tmp_path.iterdir()
     assert err == (
         "iccld: error: unexpected ZeroDivisionError: division by zero; this is a fault of iccld: "
         f"please report it with {kept}\n"
     )
-    assert "in fail\n" in kept.read_text() or "in work\n" in kept.read_text()
+    assert "in broken\n" in kept.read_text()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    assert run_guarded(fail(ZeroDivisionError())) == 1
+    assert run_guarded(work) == 1
     assert "run it again with ICCLD_DEBUG=1" in capsys.readouterr().err
+
+
+def test_a_bug_in_the_users_own_code_is_not_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    """The error is raised in a library that the user's code calls."""
+    assert run_guarded(lambda: int(json.loads("{"))) == 1
+    line = _own_line("json.loads")
+    assert capsys.readouterr().err == (
+        f"iccld: error: {__file__}, line {line}: JSONDecodeError: Expecting property name enclosed in double quotes: "
+        "line 1 column 2 (char 1); ICCLD_DEBUG=1 shows the traceback\n"
+    )
+
+
+def _own_line(text: str) -> int:
+    return next(n for n, line in enumerate(Path(__file__).read_text().splitlines(), 1) if text in line)
 
 
 PRINT = """

@@ -11,7 +11,9 @@ import torch
 
 from iccld import plugins
 from iccld.adaptation.method import Method, Oracle, SourceOnly
+from iccld.bench.plan import read_plan
 from iccld.build import build_method, build_model, reopen_data
+from iccld.commands.train_checks import num_branches_of
 from iccld.config import TrainConfig, from_dict, with_settings
 from iccld.errors import InputError
 from iccld.labels import CAMVID11
@@ -30,6 +32,10 @@ from iccld.models.layers import ImageCoder
 Path(__file__).with_name("imported").touch()
 class Mine(SourceOnly): pass
 class Other: pass
+class Fields(SourceOnly):
+    uses_target: bool = True
+class Branches(SourceOnly):
+    num_branches = 4
 number = 3
 class Plain(ImageCoder):
     channels = {2: 8, 4: 8, 8: 8, 16: 8, 32: 8}
@@ -186,3 +192,34 @@ def test_installed_packages_that_are_damaged(installed: Path) -> None:
         build_method(from_dict({"method": "damaged"}), CAMVID11)
     with pytest.raises(InputError, match="is not a subclass"):
         build_image_coder("no_network")
+
+
+def test_a_class_with_fields_must_be_a_dataclass(package: Path) -> None:
+    plugins.import_class("method", "outside:Fields")
+    with pytest.raises(InputError, match=r"write @dataclass\(frozen=True\) above it"):
+        plugins.find_class("method", "outside:Fields", Method)
+
+
+def test_a_class_states_its_number_of_branches(package: Path) -> None:
+    for name in ("outside:Mine", "outside:Branches"):
+        plugins.import_class("method", name)
+    numbers = [num_branches_of(from_dict({"method": f"outside:{name}"})) for name in ("Mine", "Branches")]
+    assert numbers == [2, 4]
+
+
+def test_a_broken_module_is_not_called_missing(package: Path) -> None:
+    with pytest.raises(InputError, match=r"\(no luck\); correct its module"):
+        plugins.import_class("method", "broken:Mine")
+    with pytest.raises(InputError, match="set PYTHONPATH to its folder"):
+        plugins.import_class("method", "no_such_module:Mine")
+
+
+def test_a_plan_takes_classes_of_installed_packages(installed: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    text = 'title = "t"\nseeds = [0]\npredictions = [[1, 1]]\n[tasks.a]\npreset = "demo"\n'
+    plan.write_text(text + '[variants.own]\ntitle = "own"\nmethod = "mine"\n')
+    assert read_plan(plan).variants["own"].method == "mine"
+    plan.write_text(text + '[variants.own]\ntitle = "own"\nmethod = "nine"\n')
+    with pytest.raises(InputError, match="unknown method 'nine'"):
+        read_plan(plan)
+    assert not (installed / "imported").exists()

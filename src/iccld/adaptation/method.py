@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -73,8 +74,11 @@ class Method:
         labeled_domain: Domain whose labels are used: ``source`` or, for the oracle, ``target``.
         uses_target: Whether batches need unlabeled target images.
         adversary: Adversarial loss, or ``None`` for methods without an adversary.
+        num_branches: Number of image batches that pass the student per step, for the memory estimate of methods of
+            other packages.
     """
 
+    num_branches: ClassVar[int] = 2
     supervised: SupervisedLoss = field(default_factory=SupervisedLoss)
     time_sampling: TimeSampling = field(default_factory=TimeSampling)
     labeled_domain: str = "source"

@@ -16,6 +16,7 @@ from iccld.documents import Length, Range, build, read_toml
 from iccld.errors import InputError
 from iccld.labels import suggest
 from iccld.methods import METHODS
+from iccld.plugins import is_outside
 from iccld.presets import get_preset, with_method
 from iccld.unread import cache_changes_images, refuse_unread, unread_settings
 
@@ -194,7 +195,7 @@ def _plan(content: _Content, name: str) -> Plan:
     tasks = {key: replace(task, name=key, title=task.title or key) for key, task in content.tasks.items()}
     variants = {}
     for key, entry in content.variants.items():
-        if entry.method not in METHODS:
+        if entry.method not in METHODS and not is_outside("method", entry.method):
             known = suggest(entry.method, list(METHODS))
             raise ValueError(f"variant {key}: unknown method {entry.method!r}; {known}")
         predictions = entry.predictions or content.predictions

@@ -114,9 +114,10 @@ def _train_both(config: TrainConfig, out: Path, data: RunData) -> str:
     from iccld.progress import busy
 
     folder, log, job = (out / f"source_only{ending}" for ending in ("", ".txt", ".json"))
-    write_json(job, to_dict(replace(config, method="source_only")))
+    settings = to_dict(replace(config, method="source_only"))
+    write_json(job, {"config": settings, "out": str(folder), "command": sys.argv})
     script = "import sys; from iccld.commands.demo import train_beside; sys.exit(train_beside())"
-    command = [sys.executable, "-c", script, str(job), str(folder)]
+    command = [sys.executable, "-c", script, str(job)]
     print(f"source_only: trained beside the other run; its output is in {log}\n", flush=True)
     with stopped_at_end(start_local(command, log, config.threads)) as process:
         outcome = train(config, out / "iccld", preset="demo", data=data)
@@ -133,10 +134,11 @@ def _train_both(config: TrainConfig, out: Path, data: RunData) -> str:
 
 
 def train_beside() -> int:
-    """Trains the run whose settings and folder the command line names. The process ends with its parent."""
+    """Trains the run that the JSON file on the command line describes. The process ends with its parent."""
     end_with_parent()
-    job, folder = map(Path, sys.argv[1:])
-    return run_guarded(lambda: OUTCOMES[train(from_dict(read_json(job)), folder, preset="demo")])
+    job = read_json(Path(sys.argv[1]))
+    sys.argv = job["command"]  # the command that the files of the run name for resuming
+    return run_guarded(lambda: OUTCOMES[train(from_dict(job["config"]), Path(job["out"]), preset="demo")])
 
 
 def _report(config: TrainConfig, val: SegmentationDataset, out: Path) -> None:

@@ -17,8 +17,9 @@ from iccld.documents import read_json
 from iccld.errors import InputError
 from iccld.files import in_bytes, write_json
 from iccld.machine import free_memory, own_memory
+from iccld.methods import METHODS
 from iccld.outputs import REPORT, RUN, Places
-from iccld.plugins import Kind, import_class, is_reference
+from iccld.plugins import Kind, find_class, import_class, is_reference
 from iccld.unread import cache_changes_images, changed_settings, refuse_unread
 
 if TYPE_CHECKING:
@@ -267,4 +268,8 @@ def num_branches_of(config: TrainConfig) -> int:
     a = config.adaptation
     if config.method == "iccld":
         return 1 + (a.mixing != "none") + a.masked + (a.adversarial_weight > 0)
-    return {"source_only": 1, "oracle": 1, "mic": 3}.get(config.method, 2)
+    if config.method in METHODS:
+        return {"source_only": 1, "oracle": 1, "mic": 3}.get(config.method, 2)
+    from iccld.adaptation.method import Method
+
+    return find_class("method", config.method, Method).num_branches

@@ -162,7 +162,8 @@ def _conclude(trainer: Trainer, outcome: str, data: RunData) -> None:
     config, out = trainer.config, trainer.out
     if outcome != "finished":
         done = f"after step {trainer.step} and saved" if trainer.step else "before the first step"
-        print(f"stopped {done}; run the same command again to go on", file=sys.stderr)
+        how = "without --stop-at" if outcome == "stopped" else "again"
+        print(f"stopped {done}; run the same command {how} to go on", file=sys.stderr)
         return
     from iccld.commands.run_report import finish_run
     from iccld.reporting.curves import curves, draw_adversary

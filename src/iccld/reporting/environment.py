@@ -55,15 +55,19 @@ def num_ranks() -> int:
 
 
 def command_line() -> str:
-    """Returns the shell command that starts this process again, with ``torchrun`` if there are several ranks."""
+    """Returns the shell command that continues this process, with ``torchrun`` if there are several ranks.
+
+    ``--stop-at``, with which the command would stop again, is left out.
+    """
+    words = re.sub(r"(^|\0)--stop-at[=\0]\d+", "", "\0".join(sys.argv[1:])).split("\0")
     program = Path(sys.argv[0])
     is_package = program.name == "__main__.py"
     name = program.parent.name if is_package else program.name
     if num_ranks() > 1:
         module = ["-m", "iccld"] if name == "iccld" else [name]
-        return shlex.join(["torchrun", "--nproc-per-node", str(num_ranks()), *module, *sys.argv[1:]])
+        return shlex.join(["torchrun", "--nproc-per-node", str(num_ranks()), *module, *filter(None, words)])
     start = ["python", "-m"] if is_package and name == "iccld" else []
-    return shlex.join([*start, name, *sys.argv[1:]])
+    return shlex.join([*start, name, *filter(None, words)])
 
 
 def describe_machine(threads: int, device: str) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Trainer:
     bit-exact. ``fabric`` must be launched. ``discriminator`` is ``None`` for methods without an adversary. ``evaluate``
     is called at the end of the run. ``evaluate`` is ``None`` if there are no labeled evaluation images. ``watch`` is
     called every ``eval_every`` steps. The default of ``watch`` is ``evaluate``. ``preset`` is the name of the preset,
-    which is stored in ``config.json``.
+    which is stored in ``run.json`` and ``config.json``.
     """
 
     def __init__(
@@ -234,7 +234,7 @@ class Trainer:
         what = f"a loss or gradient up to step {self.step} is not finite on another rank"
         if failure is not None:
             names = ", ".join(failure.names)
-            what = f"the {failure.what} of step {failure.step} is {float(failure.value)}; its batch: {names}"
+            what = f"{failure.describe()}; its batch: {names}"
         raise TrainingDivergedError(
             f"{what}; {kept}; look at these files, or lower --optim.head-lr and --optim.backbone-lr"
         )

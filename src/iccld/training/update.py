@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -26,12 +26,20 @@ class FiniteCheck(NamedTuple):
     """Loss or gradient norm that must be finite.
 
     ``what`` is the name of the value, ``step`` is the training step counted from 1, and ``names`` are the image names.
+    ``terms`` are the weighted losses of which a loss is the sum.
     """
 
     step: int
     what: str
     value: Tensor  # on the device, because reading the value would synchronize the GPU
     names: list[str]
+    terms: Mapping[str, Tensor]
+
+    def describe(self) -> str:
+        """Returns the value in words, with the first weighted loss that is not finite."""
+        bad = next((name for name, term in self.terms.items() if not term.isfinite().all()), None)
+        of_term = "" if bad is None else f" (its term {bad} is {float(self.terms[bad])})"
+        return f"the {self.what} of step {self.step} is {float(self.value)}{of_term}"
 
 
 class Update:
@@ -104,7 +112,8 @@ class Update:
             with self.fabric.no_backward_sync(student, enabled=not is_last), self.fabric.autocast():
                 result = self.method.segmenter_step(*networks, batch, step)
             loss = result.loss
-            self._checks.append(FiniteCheck(step + 1, "loss", loss.detach(), names))
+            terms = {name: term.detach() for name, term in result.terms.items()}
+            self._checks.append(FiniteCheck(step + 1, "loss", loss.detach(), names, terms))
             own = result.logs | {"train/loss": loss.detach()}
             if (step + 1) % config.log_every == 0:
                 own |= self._gradient_shares(result)
@@ -117,7 +126,7 @@ class Update:
         clip = config.optim.grad_clip
         norm = self.fabric.clip_gradients(student, optimizer, max_norm=clip, error_if_nonfinite=False)
         assert norm is not None
-        self._checks.append(FiniteCheck(step + 1, "gradient", norm.detach(), names))
+        self._checks.append(FiniteCheck(step + 1, "gradient", norm.detach(), names, {}))
         optimizer.step()
         optimizer.zero_grad()
         logs = {name: torch.stack(values).mean() for name, values in metrics.items()}

@@ -109,3 +109,24 @@ def test_logged_figures_are_the_mean_over_micro_batches() -> None:
     assert float(logs["train/loss"]) == float(logs["train/loss_seg_source"]) == 3
     assert float(logs["train/only_some_have_it"]) == 4
     assert update.first_failure() is None
+
+
+class _Broken(_Told):
+    def segmenter_step(
+        self, student: Any, teacher: Any, discriminator: Any, batch: Batch, step: int
+    ) -> StepResult:
+        zero = 0 * next(iter(student.parameters())).sum()
+        return StepResult({"seg": zero + 1, "consistency": zero + torch.nan}, {})
+
+
+def test_the_term_that_is_not_finite_is_named() -> None:
+    fabric = Fabric(accelerator="cpu")
+    model = ICCLD(CAMVID11, width=32, latent_channels=4)
+    update = Update(TrainConfig(steps=3), fabric=fabric, model=model, discriminator=None, method=_Broken())
+    update.set_up()
+    labels = torch.ones((1, 8, 8), dtype=torch.long)
+    images = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    update(0, [({"image": images, "label": labels, "valid": labels > 0, "name": ["a"]}, None)])
+    failure = update.first_failure()
+    assert failure is not None
+    assert failure.describe() == "the loss of step 1 is nan (its term consistency is nan)"
