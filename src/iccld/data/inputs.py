@@ -41,12 +41,18 @@ class InputImage:
 
     Outputs are written under the path ``name``, which has no extension. For an image in an input folder, ``name`` is
     relative to this folder. For a glob pattern, the folders before the first wildcard are not part of ``name``. For a
-    single file, ``name`` is the file name. ``stamp`` identifies the content of a file in object storage.
+    single file, ``name`` is the file name. ``stamp`` identifies the content of a file in object storage. ``source`` is
+    the path as text, because millions of ``Path`` objects need three times the memory.
     """
 
-    path: Path
+    source: str
     name: str
     stamp: str = ""
+
+    @property
+    def path(self) -> Path:
+        """Path of the image. A URL is a path too (``iccld.remote``)."""
+        return Path(self.source)
 
     @property
     def address(self) -> str:
@@ -110,7 +116,9 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, *, shared_names:
     found: dict[str, Input] = {}
     for text in inputs:
         if text.endswith(MANIFEST):
-            found |= {place: InputImage(Path(place), *rest) for place, *rest in read_manifest(Path(text))}
+            found |= {
+                place: InputImage(str(Path(place)), *rest) for place, *rest in read_manifest(Path(text))
+            }
             continue
         if url := remote.url_of(text):
             found |= {item.address: item for item in _expand_url(url, out)}
@@ -243,7 +251,7 @@ def _expand_url(url: str, out: Path | None) -> Iterator[InputImage]:
         if own is None or not address.startswith(f"{own.rstrip('/')}/"):
             is_empty = False
             stamp = f"{facts['size']} {facts['tag']}"
-            yield InputImage(Path(address), Path(name or last).with_suffix("").as_posix(), stamp)
+            yield InputImage(str(Path(address)), Path(name or last).with_suffix("").as_posix(), stamp)
     if is_empty:
         raise InputError(
             f"{url}: no image is there (a file ending in {' '.join(IMAGE_SUFFIXES)}); name another"
@@ -281,4 +289,4 @@ def _is_video_name(name: str) -> bool:
 
 def _make(path: Path, base: Path) -> Input:
     name = path.relative_to(base).with_suffix("").as_posix()
-    return InputVideo(str(path), name) if _is_video_name(path.name) else InputImage(path, name)
+    return InputVideo(str(path), name) if _is_video_name(path.name) else InputImage(str(path), name)

@@ -99,9 +99,14 @@ def test_the_command_of_an_interrupted_job_is_terminated(
             time.sleep(0.01)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
+    # A shell starts background jobs with SIGINT ignored, and Python then has no handler.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=interrupt).start()
-    with pytest.raises(KeyboardInterrupt):
-        run_command([sys.executable, "-c", script], str(log), 1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_command([sys.executable, "-c", script], str(log), 1)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert log.read_text().split() == ["at", "work", "saved"]
     assert run_command([sys.executable, "-c", "raise SystemExit(7)"], str(log), 1) == 7
 

@@ -187,7 +187,7 @@ def test_settings_that_the_graph_does_not_have(
 
 def test_settings_are_refused_before_the_first_image(tmp_path: Path) -> None:
     segmenter, engine = _segmenter(steps=4)
-    image = InputImage(tmp_path / "gone.png", "gone")
+    image = InputImage(str(tmp_path / "gone.png"), "gone")
     for asked in (PredictSettings(steps=2), PredictSettings(draws=3)):
         with pytest.raises(InputError, match=r"model.onnx: was exported with"):
             predict_files(segmenter, [image], tmp_path / "out", settings=asked)

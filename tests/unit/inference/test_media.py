@@ -70,7 +70,7 @@ def test_brighter_heat_where_the_model_is_less_sure(model: Any, tmp_path: Path):
     image = np.zeros((4, 8, 3), np.uint8)
     image[:, 4:] = 255
     Image.fromarray(image).save(tmp_path / "x.png")
-    predict_files(model, [InputImage(tmp_path / "x.png", "x")], tmp_path / "out", write=["uncertainty"])
+    predict_files(model, [InputImage(str(tmp_path / "x.png"), "x")], tmp_path / "out", write=["uncertainty"])
     heat = read(tmp_path / "out" / "uncertainty" / "x.png").astype(int).sum(-1)
     assert heat[:, :4].max() < 20
     assert heat[:, 4:].min() > 600
