@@ -40,7 +40,8 @@ from timing import WARM_UP, describe_command, seconds_of, take_turns
 from iccld.build import build_fabric, build_loaders, build_method
 from iccld.config import with_settings
 from iccld.data.cache import CachedDataset
-from iccld.data.datasets import FileDataset, SegmentationDataset, find_files
+from iccld.data.datasets import FileDataset, find_files
+from iccld.data.interface import SegmentationDataset
 from iccld.data.loaders import SampleStream, UniformSampler
 from iccld.data.street_scenes import StreetScenes
 from iccld.data.transforms import TrainTransform

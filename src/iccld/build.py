@@ -19,7 +19,8 @@ from iccld.adaptation.method import Method
 from iccld.compute import choose_device, uses_bf16
 from iccld.config import DataConfig, TrainConfig
 from iccld.data.cache import CachedDataset, check_room
-from iccld.data.datasets import FileDataset, SegmentationDataset
+from iccld.data.datasets import FileDataset
+from iccld.data.interface import SegmentationDataset
 from iccld.data.loaders import (
     JoinedStream,
     RareClassSampler,

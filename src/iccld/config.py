@@ -32,7 +32,7 @@ class DataConfig:
     """Data sets, sizes and sampling."""
 
     source: str = "street_scenes"
-    """Labeled data set: gta5, synthia, cityscapes, camvid, folder or street_scenes."""
+    """Labeled data set: gta5, synthia, cityscapes, camvid, folder, street_scenes, or module:class."""
     source_root: str | None = None
     """Folder of the source data set (not needed for street_scenes)."""
     source_split: str = "train"

@@ -1,6 +1,7 @@
-"""Classes of other packages: training methods and backbones.
+"""Classes of other packages: training methods, backbones and data sets.
 
-An installed package offers its classes by entry points, in the group ``iccld.methods`` or ``iccld.backbones``. The
+An installed package offers its classes by entry points, in the group ``iccld.methods``, ``iccld.backbones`` or
+``iccld.datasets``. The
 names of the entry points can be used like those of built-in classes. In addition, users can name any importable class
 as ``module:class``. Importing a module runs its code. Such a class is therefore imported only if the user names it in a
 flag, in a call, or in the environment variable ``ICCLD_IMPORT`` (names separated by commas), but not because a stored
@@ -21,7 +22,7 @@ from typing import Any, Literal, TypeVar
 from iccld.errors import InputError, first_line
 
 T = TypeVar("T")
-Kind = Literal["method", "backbone"]
+Kind = Literal["method", "backbone", "dataset"]
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 _VARIABLE = "ICCLD_IMPORT"

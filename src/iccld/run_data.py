@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from iccld.adaptation.method import Method
 from iccld.config import DataConfig, TrainConfig
-from iccld.data.datasets import SegmentationDataset, open_dataset
+from iccld.data.datasets import open_dataset
 from iccld.data.identity import describe_data, shared_images
+from iccld.data.interface import SegmentationDataset
 from iccld.data.street_scenes import StreetScenes
 from iccld.errors import InputError
 from iccld.labels import LabelSpace, get_label_space

@@ -19,7 +19,8 @@ from iccld import plugins
 from iccld.adaptation.method import Batch, Method
 from iccld.cli import main
 from iccld.data import layouts
-from iccld.data.datasets import FileDataset, SegmentationDataset, find_files, open_dataset
+from iccld.data.datasets import FileDataset, find_files, open_dataset
+from iccld.data.interface import SegmentationDataset
 from iccld.inference.evaluation import evaluate_model
 from iccld.labels import CITYSCAPES19, PROTOCOLS
 from iccld.models import image_coder

@@ -22,7 +22,7 @@ from iccld.outputs import REPORT, RUN, Places
 from iccld.presets import get_preset
 
 if TYPE_CHECKING:
-    from iccld.data.datasets import SegmentationDataset
+    from iccld.data.interface import SegmentationDataset
     from iccld.run_data import RunData
 
 _NUM_PICTURES = 6

@@ -16,6 +16,7 @@ from iccld.errors import InputError
 from iccld.labels import PROTOCOLS, custom_protocol, get_protocol, protocol_of
 from iccld.models.settings import PredictSettings
 from iccld.outputs import Places
+from iccld.plugins import import_class, is_reference
 from iccld.shards import parse_shard
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class EvaluateArgs:
     model: flags.OptionalModel = None
     """Folder of a saved model, streets (built in), hub id (user/model[@revision]), or exported file."""
     dataset: flags.OptionalName = None
-    """Data set: gta5, synthia, cityscapes, camvid, folder or street_scenes."""
+    """Data set: gta5, synthia, cityscapes, camvid, folder, street_scenes, or module:class."""
     root: flags.OptionalFolder = None
     """Folder of the data set."""
     split: flags.OptionalName = None
@@ -196,6 +197,8 @@ class EvaluateArgs:
     ) -> tuple[Record, dict[str, Any]]:
         if self.protocol is not None and self.protocol != "custom":
             get_protocol(self.protocol)  # reports a mistyped name before the model is loaded
+        if is_reference(data):
+            import_class("dataset", data)
 
         from iccld.data.datasets import choose_split, open_dataset
         from iccld.inference.blocks import identity_of

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from iccld.config import DataConfig, TrainConfig, read_settings
-from iccld.data.datasets import SegmentationDataset
+from iccld.data.interface import SegmentationDataset
 from iccld.documents import read_json, typed
 from iccld.errors import InputError, first_line
 from iccld.inference.evaluation import evaluate_model

@@ -73,6 +73,8 @@ def refuse_ignored(chosen: TrainConfig, default: TrainConfig, named: Iterable[st
     chosen_classes: tuple[tuple[Kind, str], ...] = (
         ("method", chosen.method),
         ("backbone", chosen.model.backbone),
+        ("dataset", chosen.data.source),
+        ("dataset", chosen.data.target),
     )
     for kind, name in chosen_classes:
         if is_reference(name):

@@ -9,10 +9,11 @@ from dataclasses import replace
 import numpy as np
 
 from iccld.data.check_report import CheckReport, ClassShare
-from iccld.data.datasets import UNMAPPED, describe, native_space, remap_table
+from iccld.data.datasets import describe, native_space
 from iccld.data.description import Description
 from iccld.data.identity import shared_files
 from iccld.data.image_files import image_size, read_label
+from iccld.data.interface import UNMAPPED, remap_table
 from iccld.data.layouts import TRAIN_IDS, FilePair, list_split, match_split
 from iccld.data.picture_header import check_ending, is_other_picture
 from iccld.data.softness import REMEDY, judge

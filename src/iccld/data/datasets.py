@@ -6,9 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -17,6 +15,7 @@ from jaxtyping import UInt8
 from iccld import archives
 from iccld.data.description import Description
 from iccld.data.image_files import RawLabel, image_size, read_image, read_label
+from iccld.data.interface import UNMAPPED, SegmentationDataset, remap_table
 from iccld.data.layouts import (
     DATASET_NAMES,
     FilePair,
@@ -27,41 +26,17 @@ from iccld.data.layouts import (
     own_description,
 )
 from iccld.data.manifest import SUFFIX as MANIFEST
+from iccld.data.outside import open_outside
 from iccld.data.softness import advise
 from iccld.errors import InputError
 from iccld.files import AnyPath
 from iccld.labels import CITYSCAPES19, IGNORE, LabelSpace, suggest
 from iccld.mirrors import local_copy
+from iccld.plugins import is_outside
 from iccld.resizing import resize_label
-
-UNMAPPED = 254
-"""Value in id tables for ids without a class. Label spaces have at most 254 classes, so labels are at most 253."""
 
 _SCENE_SPLITS = ("train", "val", "test")
 _log = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class SegmentationDataset(Protocol):
-    """Interface of a data set.
-
-    The labels in label maps belong to ``label_space``. ``label`` may only be called if ``has_labels`` is true.
-    """
-
-    name: str
-    label_space: LabelSpace
-    has_labels: bool
-
-    def __len__(self) -> int: ...
-
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns the RGB image."""
-
-    def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """Returns the label map, with the size of the image and 255 for ignored pixels."""
-
-    def file_name(self, index: int) -> str:
-        """Returns the name of the image for messages and output files. The name is unique within the data set."""
 
 
 class FileDataset:
@@ -168,18 +143,6 @@ def file_facts(path: Path) -> tuple[int, int]:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def remap_table(ids: Mapping[int, int], native: LabelSpace, wanted: LabelSpace) -> UInt8[np.ndarray, "65536"]:
-    """Builds a table of raw id → label in ``wanted``. Raw ids of classes that ``wanted`` lacks get the label 255.
-
-    ``ids`` maps raw ids to labels in ``native`` or to 255. Raw ids that are not in ``ids`` get the label ``UNMAPPED``.
-    """
-    to_wanted = native.lut_to(wanted)
-    table = np.full(65536, UNMAPPED, dtype=np.uint8)
-    for raw, label in ids.items():
-        table[raw] = IGNORE if label == IGNORE else to_wanted[label]
-    return table
-
-
 def find_files(name: str, root: AnyPath, split: str, needs_labels: bool) -> Layout:
     """Lists the image and label files of a split without opening them.
 
@@ -209,7 +172,7 @@ def choose_split(name: str, root: AnyPath | None, split: str | None, usual: str)
     If ``split`` is given, ``split`` is returned. Otherwise, if the data set has only one split, this split is returned.
     Without a ``root`` or with several splits, ``usual`` is returned.
     """
-    if split is not None or root is None:
+    if split is not None or root is None or (name not in DATASET_NAMES and is_outside("dataset", name)):
         return split or usual
     names = list_splits(name, root)
     return names[0] if len(names) == 1 else usual
@@ -240,7 +203,7 @@ def open_dataset(
     missing.
 
     Args:
-        name: Name of the data set, one of ``DATASET_NAMES``.
+        name: Name of the data set: one of ``DATASET_NAMES``, or a class of another package (``iccld.plugins``).
         root: Folder of the data set. Only ``street_scenes`` needs no folder.
         split: Name of the split. A data set without splits accepts ``train`` or a text file of image names.
             ``street_scenes`` accepts ``train``, ``val`` and ``test``, which give the same scenes for the same ``seed``.
@@ -261,6 +224,8 @@ def open_dataset(
         scenes = StreetScenes(look, count, height, width, seed, label_space or CITYSCAPES19, scene_cache)
         scenes.require_memory()
         return scenes
+    if name not in DATASET_NAMES and is_outside("dataset", name):
+        return open_outside(name, root, split, label_space, needs_labels)
     if name in DATASET_NAMES and root is None:
         raise InputError(
             f"data set {name!r} needs its root folder; give the folder that holds it "

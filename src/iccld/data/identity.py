@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from iccld.data.datasets import FileDataset, SegmentationDataset, file_facts
+from iccld.data.datasets import FileDataset, file_facts
+from iccld.data.interface import SegmentationDataset
 from iccld.data.street_scenes import StreetScenes, generator_digest
 from iccld.errors import InputError
 from iccld.files import open_regular

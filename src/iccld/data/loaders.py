@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Float64, Int64
 
 from iccld.data.cache import map_array, write_array
-from iccld.data.datasets import FileDataset, SegmentationDataset
+from iccld.data.datasets import FileDataset
+from iccld.data.interface import SegmentationDataset
 from iccld.data.transforms import TrainTransform
 from iccld.data.workers import WorkerDiedError, ordered_map, threaded_map
 from iccld.errors import InputError, RunFailedError

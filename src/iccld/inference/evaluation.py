@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, UInt8
 
-from iccld.data.datasets import UNMAPPED, SegmentationDataset, remap_table
 from iccld.data.description import Description
 from iccld.data.image_files import RawLabel, read_label
+from iccld.data.interface import UNMAPPED, SegmentationDataset, remap_table
 from iccld.data.softness import advise
 from iccld.drawing import LabelMap
 from iccld.errors import InputError

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from iccld.data.datasets import remap_table
 from iccld.data.description import Description
 from iccld.data.image_files import write_png
+from iccld.data.interface import remap_table
 from iccld.documents import read_json
 from iccld.drawing import draw_legend
 from iccld.errors import InputError

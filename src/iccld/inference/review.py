@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 
-from iccld.data.datasets import SegmentationDataset
+from iccld.data.interface import SegmentationDataset
 from iccld.documents import Length, Range
 from iccld.errors import InputError
 from iccld.inference.evaluation import Measured, evaluate_model

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from iccld.data.datasets import remap_table
 from iccld.data.image_files import read_image, read_label
+from iccld.data.interface import remap_table
 from iccld.data.layouts import Layout
 from iccld.drawing import colorize, heat_map, overlay
 from iccld.errors import InputError

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from iccld.data.datasets import SegmentationDataset
+from iccld.data.interface import SegmentationDataset
 from iccld.documents import Length, Range, build, read_json, reason
 from iccld.drawing import heat_map
 from iccld.errors import InputError

@@ -11,8 +11,8 @@ import torch
 from lightning.fabric import Fabric
 
 from iccld.config import DATA_FOLDERS, TrainConfig
-from iccld.data.datasets import SegmentationDataset
 from iccld.data.identity import role_title
+from iccld.data.interface import SegmentationDataset
 from iccld.errors import InputError, RunFailedError
 from iccld.exits import EXIT_USAGE
 from iccld.training.tracking import flat_settings

@@ -24,13 +24,8 @@ from fake_data import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iccld.data.datasets import (
-    UNMAPPED,
-    FileDataset,
-    SegmentationDataset,
-    open_dataset,
-    remap_table,
-)
+from iccld.data.datasets import FileDataset, open_dataset
+from iccld.data.interface import UNMAPPED, SegmentationDataset, remap_table
 from iccld.data.layouts import DATASET_NAMES
 from iccld.errors import InputError
 from iccld.labels import (

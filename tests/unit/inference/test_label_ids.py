@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from iccld.data.datasets import UNMAPPED
 from iccld.data.description import Description, read_description
+from iccld.data.interface import UNMAPPED
 from iccld.errors import InputError
 from iccld.inference.rendering import file_to_index, holds_train_ids, index_to_id
 from iccld.labels import CAMVID11, CITYSCAPES19, LABEL_SPACES, SYNTHIA16, LabelSpace
